@@ -1,0 +1,51 @@
+.DEFAULT_GOAL := help
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help setup run test lint format protos lock bench clean
+
+help: ## list these targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY) ## make .venv with everything that running, testing and developing needs
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: setup ## start the whole mesh here, with a development CA; Ctrl-C stops it
+	@$(BIN)/python -m deploy.dev
+
+test: setup ## run every test
+	$(BIN)/python -m pytest
+
+lint: setup ## formatting, lints, types, contracts, stubs and lock
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code
+	$(BIN)/python -m tools.stubs --check
+	$(BIN)/python -m tools.lock --check
+
+format: setup ## format Python and protos
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/buf format -w
+
+protos: setup ## generate the Python stubs from protos/
+	$(BIN)/python -m tools.stubs
+
+lock: setup ## pin every dependency again, with hashes
+	$(BIN)/python -m tools.lock
+
+bench: setup ## run every benchmark, a table each
+	$(BIN)/python -m bench
+
+clean: ## remove the environment, caches and the development mesh's data
+	rm -rf $(VENV) .strongroom .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

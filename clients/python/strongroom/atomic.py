@@ -1,0 +1,77 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import FileIO
+from pathlib import Path
+
+from strongroom.errors import StrongroomError
+
+
+def check_destination(destination: Path, *, overwrite: bool) -> None:
+    """Raises FILE_EXISTS or FILE_NOT_REGULAR where `replacing` would refuse in the end, before any work is done."""
+    try:
+        mode = destination.stat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode):
+        raise StrongroomError(
+            "FILE_NOT_REGULAR", f"{destination} is not a regular file", code="FAILED_PRECONDITION"
+        )
+    if not overwrite:
+        raise _exists(destination)
+
+
+@contextmanager
+def replacing(destination: Path, *, overwrite: bool) -> Iterator[FileIO]:
+    """A new file, mode 0600, that becomes `destination` when the block ends without an error, and is removed else.
+
+    It is on disk by then. Until then it lies beside the destination under a name that begins with a dot. A symbolic
+    link is followed. Raises FILE_EXISTS, also where the destination appears meanwhile, unless `overwrite`;
+    FILE_NOT_REGULAR; OSError.
+    """
+    check_destination(destination, overwrite=overwrite)
+    target = destination.resolve()
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
+    temporary = Path(name)
+    try:
+        with FileIO(descriptor, "r+") as file:
+            yield file
+            os.fsync(file.fileno())
+        if overwrite:
+            temporary.replace(target)
+        else:
+            _put_in_free_place(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_directory(target.parent)
+
+
+def _put_in_free_place(temporary: Path, target: Path) -> None:
+    try:
+        # Unlike a rename, a hard link never takes the place of a file that appeared meanwhile.
+        target.hardlink_to(temporary)
+    except FileExistsError:
+        raise _exists(target) from None
+    except OSError:  # a file system without hard links
+        if target.exists():
+            raise _exists(target) from None
+        temporary.replace(target)
+
+
+def _exists(destination: Path) -> StrongroomError:
+    return StrongroomError("FILE_EXISTS", f"{destination} exists already", code="ALREADY_EXISTS")
+
+
+def _sync_directory(directory: Path) -> None:
+    with suppress(OSError):  # not every file system can
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,121 @@
+"""The one exception of the client, and how it is read from a failed call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import grpc
+    from google.rpc.status_pb2 import Status
+
+DOMAIN = "strongroom"
+EVENT_ID = "strongroom-event-id"
+
+UNREACHABLE = "UNREACHABLE"
+DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+
+
+class StrongroomError(Exception):
+    """A call that was refused or failed, or something that the client itself refuses.
+
+    `reason` is what programs switch on (`KEY_DISABLED`, `PERMISSION_DENIED`; see `docs/`); it is stable. `message` is a
+    sentence for a person and never holds a secret. `field` names the request's field that is at fault, if one is.
+    `metadata` says more, as the reason defines. `event_id` is the audit event of the call, `trace_id` its trace (32
+    hex digits); both are empty where there is none, as when no service was reached (reason `UNREACHABLE`).
+    `retry_after_seconds` is how long the service asks to wait, 0 where it does not say.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        message: str,
+        *,
+        code: str = "INVALID_ARGUMENT",
+        field: str = "",
+        metadata: Mapping[str, str] | None = None,
+        event_id: str = "",
+        trace_id: str = "",
+        retry_after_seconds: float = 0.0,
+    ) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.reason = reason
+        self.message = message
+        self.field = field
+        self.metadata = dict(metadata or {})
+        self.event_id = event_id
+        self.trace_id = trace_id
+        self.retry_after_seconds = retry_after_seconds
+        self._code = code
+
+    @property
+    def code(self) -> grpc.StatusCode:
+        """The gRPC status code; for what the client itself refuses, the one that a service would use."""
+        import grpc
+
+        return grpc.StatusCode[self._code]
+
+
+def from_rpc_error(error: grpc.RpcError, peer: str, trace_id: str = "") -> StrongroomError:
+    """What a failed call means. `peer` names the service and its address, for when it gave no reason itself."""
+    import grpc
+
+    if not isinstance(error, grpc.Call):
+        return StrongroomError(
+            "INTERNAL", f"{peer}: {type(error).__name__}", code="INTERNAL", trace_id=trace_id
+        )
+    code = error.code().name
+    event_id = event_id_in(error.trailing_metadata())
+    status = _status_of(error)
+    found = _from_status(status, code, event_id, trace_id) if status is not None else None
+    return found or _without_reason(code, str(error.details() or ""), peer, event_id, trace_id)
+
+
+def event_id_in(trailing_metadata: object) -> str:
+    """The id of the call's audit event, or the empty string."""
+    for key, value in trailing_metadata or ():  # type: ignore[attr-defined]  # grpc's stubs leave it open
+        if key == EVENT_ID and isinstance(value, str):
+            return value
+    return ""
+
+
+def _status_of(error: grpc.Call) -> Status | None:
+    from grpc_status import rpc_status
+
+    try:
+        return rpc_status.from_call(error)
+    except ValueError:  # details that contradict the call's own status are no details
+        return None
+
+
+def _from_status(status: Status, code: str, event_id: str, trace_id: str) -> StrongroomError | None:
+    from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
+
+    info, retry = ErrorInfo(), RetryInfo()
+    informed = False
+    for detail in status.details:
+        informed = (detail.Unpack(info) and info.domain == DOMAIN) or informed
+        detail.Unpack(retry)
+    if not informed:
+        return None
+    metadata = dict(info.metadata)
+    return StrongroomError(
+        info.reason,
+        status.message,
+        code=code,
+        field=metadata.pop("field", ""),
+        metadata=metadata,
+        event_id=event_id,
+        trace_id=trace_id,
+        retry_after_seconds=retry.retry_delay.ToNanoseconds() / 1e9,
+    )
+
+
+def _without_reason(code: str, details: str, peer: str, event_id: str, trace_id: str) -> StrongroomError:
+    if code == "UNAVAILABLE":
+        reason, message = UNREACHABLE, f"{peer} cannot be reached: {details}"
+    elif code == "DEADLINE_EXCEEDED":
+        reason, message = DEADLINE_EXCEEDED, f"{peer} did not answer in time"
+    else:
+        reason, message = code, f"{peer}: {details}"
+    return StrongroomError(reason, message, code=code, event_id=event_id, trace_id=trace_id)

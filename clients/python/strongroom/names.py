@@ -1,0 +1,74 @@
+"""Short names of resources, as people write them, to full names (AIP-122) and back."""
+
+from __future__ import annotations
+
+from strongroom.errors import StrongroomError
+
+ACCOUNTS = "accounts/"
+ALIAS = "alias/"
+
+
+class Names:
+    """Completes short names within one account.
+
+    `account` is an account's id, or empty where every name will be given in full.
+    """
+
+    def __init__(self, account: str) -> None:
+        self._account = account
+
+    @property
+    def account(self) -> str:
+        """The account's own name, `accounts/{account}`. Raises FIELD_REQUIRED where there is none."""
+        if not self._account:
+            raise StrongroomError(
+                "FIELD_REQUIRED", "no account is set: give the name in full", field="account"
+            )
+        return ACCOUNTS + self._account
+
+    def key(self, name: str, field: str = "key") -> str:
+        """The full name of a key or alias: from an id (`payments`), `alias/{alias}`, or a full name.
+
+        Only the form is looked at: the service knows what exists. Raises FIELD_REQUIRED or NAME_MALFORMED.
+        """
+        if name.startswith(ALIAS):
+            return self.alias(name[len(ALIAS) :], field)
+        return self._complete("keys", name, field, f"an id, {ALIAS}{{alias}}, or {ACCOUNTS}…")
+
+    def alias(self, name: str, field: str = "alias") -> str:
+        """The full name of an alias: from an id, `alias/{alias}`, or a full name."""
+        return self._complete(
+            "aliases", name.removeprefix(ALIAS), field, f"an id, {ALIAS}{{alias}}, or {ACCOUNTS}…"
+        )
+
+    def secret(self, name: str, field: str = "secret") -> str:
+        """The full name of a secret: from an id or a full name."""
+        return self._complete("secrets", name, field, f"an id, or {ACCOUNTS}…")
+
+    def event(self, name: str, field: str = "event") -> str:
+        """The full name of an audit event: from its id (a UUID, `result.event_id`) or a full name."""
+        return self._complete("events", name, field, f"an id, or {ACCOUNTS}…")
+
+    def shorten(self, name: str) -> str:
+        """The shortest name that stands for the same resource: what `key`, `alias` and `secret` take."""
+        prefix = f"{ACCOUNTS}{self._account}/"
+        if not self._account or not name.startswith(prefix):
+            return name
+        collection, _, rest = name[len(prefix) :].partition("/")
+        if collection == "aliases":
+            return ALIAS + rest
+        return rest if collection in ("keys", "secrets") and "/" not in rest else name[len(prefix) :]
+
+    def _complete(self, collection: str, name: str, field: str, forms: str) -> str:
+        if not name:
+            raise StrongroomError("FIELD_REQUIRED", f"{field} is required", field=field)
+        if name.startswith(ACCOUNTS):
+            return name
+        if "/" in name:
+            raise StrongroomError("NAME_MALFORMED", f"{field} is not {forms}: {name}", field=field)
+        return f"{self.account}/{collection}/{name}"
+
+
+def last_part(name: str) -> str:
+    """The id at the end of a full name."""
+    return name.rpartition("/")[2]

@@ -1,0 +1,173 @@
+"""Profiles: where a mesh is and who calls it, by name, in a TOML file.
+
+current = "dev"
+
+[profiles.dev]
+account = "main"
+trust = "/…/authority.pem"            # PEM: certificate authorities of the mesh
+certificate = "/…/certificate.pem"    # PEM: the caller's certificate …
+key = "/…/key.pem"                    # … and private key
+session = false                       # true: exchange the certificate for session tokens and call with those
+trace_directory = "/…/traces"         # optional: where `strongroom trace` finds spans; calls are traced then
+
+[profiles.dev.endpoints]
+keystore = "127.0.0.1:7102"
+crypto = "127.0.0.1:7112"
+secrets = "127.0.0.1:7122"
+audit = "127.0.0.1:7132"
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from strongroom.atomic import replacing
+from strongroom.errors import StrongroomError
+
+SERVICES = ("keystore", "crypto", "secrets", "audit")
+
+_TEXTS = ("account", "trust", "certificate", "key", "trace_directory")
+_CURRENT_LINE = re.compile(r"^[ \t]*current[ \t]*=[^\n]*\n?", re.MULTILINE)
+_FIRST_TABLE = re.compile(r"^[ \t]*\[", re.MULTILINE)
+_BARE = re.compile(r"[A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One mesh and one caller. `endpoints` maps each service's name to its `host:port`; paths may be None.
+
+    With `session`, the certificate is exchanged for session tokens, and calls are made with those.
+    """
+
+    name: str
+    endpoints: Mapping[str, str]
+    account: str = ""
+    trust: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    session: bool = False
+    trace_directory: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Profiles:
+    """What one file holds. `current` is the name of the profile that is used unless another is asked for."""
+
+    path: Path
+    current: str
+    profiles: Mapping[str, Profile]
+
+    def get(self, name: str = "") -> Profile:
+        """The profile `name`, or the current one. Raises PROFILE_NOT_FOUND."""
+        wanted = name or self.current
+        if wanted not in self.profiles:
+            known = ", ".join(self.profiles) or "none"
+            what = f"there is no profile {wanted!r}" if wanted else "no profile is current"
+            raise _not_found(f"{what} in {self.path}; it has: {known}")
+        return self.profiles[wanted]
+
+
+def profile_path(environment: Mapping[str, str] = os.environ) -> Path:
+    """`$STRONGROOM_CONFIG`, or `strongroom/profiles.toml` in the user's configuration (XDG Base Directory)."""
+    chosen = environment.get("STRONGROOM_CONFIG")
+    if chosen:
+        return Path(chosen)
+    home = environment.get("XDG_CONFIG_HOME")
+    return (Path(home) if home else Path("~/.config").expanduser()) / "strongroom" / "profiles.toml"
+
+
+def load(path: Path | None = None) -> Profiles:
+    """Reads every profile. Raises PROFILE_NOT_FOUND without a file, PROFILE_INVALID naming what is wrong in it."""
+    path = path or profile_path()
+    try:
+        document = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise _not_found(f"{path} does not exist; `make run` writes one for the development mesh") from None
+    except (OSError, ValueError) as error:
+        raise _invalid(path, str(error)) from error
+    tables = document.get("profiles", {})
+    current = document.get("current", "")
+    if not isinstance(tables, dict) or not isinstance(current, str):
+        raise _invalid(path, "`current` is a name, and `profiles` holds a table for each")
+    return Profiles(path, current, {name: _profile(path, name, table) for name, table in tables.items()})
+
+
+def find(name: str = "", environment: Mapping[str, str] = os.environ) -> Profile:
+    """The profile `name`, or `$STRONGROOM_PROFILE`, or the current one."""
+    return load(profile_path(environment)).get(name or environment.get("STRONGROOM_PROFILE", ""))
+
+
+def use(name: str, path: Path | None = None) -> Profiles:
+    """Makes `name` the current profile, and leaves the rest of the file as it is. Raises PROFILE_NOT_FOUND."""
+    profiles = load(path)
+    profiles.get(name)
+    if not _BARE.fullmatch(name):
+        raise _invalid(
+            profiles.path, f"{name!r} cannot be made current: letters, digits, `.`, `_` and `-` alone"
+        )
+    text = profiles.path.read_text()
+    table = _FIRST_TABLE.search(text)
+    head, tail = (text[: table.start()], text[table.start() :]) if table else (text, "")
+    text = f'current = "{name}"\n' + _CURRENT_LINE.sub("", head) + tail
+    try:
+        understood = tomllib.loads(text)["current"] == name
+    except tomllib.TOMLDecodeError:
+        understood = False
+    if not understood:  # `current` is written in some way that the expression above does not find
+        raise _invalid(
+            profiles.path, f'its line `current` cannot be changed here: make it `current = "{name}"`'
+        )
+    with replacing(profiles.path, overwrite=True) as file:
+        file.write(text.encode())
+    return replace(profiles, current=name)
+
+
+def _profile(path: Path, name: str, table: object) -> Profile:
+    if not isinstance(table, dict):
+        raise _invalid(path, f"profiles.{name} is not a table")
+    for field in _TEXTS:
+        if not isinstance(table.get(field, ""), str):
+            raise _invalid(path, f"profiles.{name}.{field} is not a string")
+    session = table.get("session", False)
+    if not isinstance(session, bool):
+        raise _invalid(path, f"profiles.{name}.session is neither true nor false")
+    return Profile(
+        name=name,
+        endpoints=_endpoints(path, name, table.get("endpoints", {})),
+        account=table.get("account", ""),
+        trust=_path(path, table, "trust"),
+        certificate=_path(path, table, "certificate"),
+        key=_path(path, table, "key"),
+        session=session,
+        trace_directory=_path(path, table, "trace_directory"),
+    )
+
+
+def _endpoints(path: Path, name: str, endpoints: object) -> dict[str, str]:
+    if not isinstance(endpoints, dict):
+        raise _invalid(path, f"profiles.{name}.endpoints is not a table")
+    for service, address in endpoints.items():
+        if service not in SERVICES:
+            raise _invalid(path, f"profiles.{name}.endpoints.{service}: no such service")
+        if not isinstance(address, str) or ":" not in address:
+            raise _invalid(path, f"profiles.{name}.endpoints.{service} is not of the form host:port")
+    return endpoints
+
+
+def _path(file: Path, table: Mapping[str, Any], field: str) -> Path | None:
+    # Relative to the file, so that profile and certificates can be handed on in one directory.
+    return file.parent / Path(table[field]).expanduser() if table.get(field) else None
+
+
+def _not_found(message: str) -> StrongroomError:
+    return StrongroomError("PROFILE_NOT_FOUND", message, code="NOT_FOUND", field="profile")
+
+
+def _invalid(path: Path, why: str) -> StrongroomError:
+    return StrongroomError("PROFILE_INVALID", f"{path}: {why}", field="profile")

@@ -1,0 +1,247 @@
+"""Connections to the services, and the one path that every call takes: trace, token, deadline, retries, errors."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from strongroom.credentials import CertificateSession, ClientCertificate, Credentials, TokenSource
+from strongroom.errors import StrongroomError, event_id_in, from_rpc_error
+from strongroom.tracing import TRACEPARENT, Tracing
+
+Stub = TypeVar("Stub")
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+
+# UNAVAILABLE alone is retried: the service answered that it did nothing, or was never reached.
+_SERVICE_CONFIG = json.dumps(
+    {
+        "methodConfig": [
+            {
+                "name": [{}],
+                "retryPolicy": {
+                    "maxAttempts": 4,
+                    "initialBackoff": "0.1s",
+                    "maxBackoff": "1s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ]
+    }
+)
+
+_OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.service_config", _SERVICE_CONFIG),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+    # Two clients are two connections: a service's workers get connections, not calls, to share.
+    ("grpc.use_local_subchannel_pool", 1),
+]
+
+_FILES_CHECKED_EVERY_SECONDS = 5.0
+_TOKEN_REFUSALS = frozenset({"TOKEN_EXPIRED", "TOKEN_INVALID"})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[Response]):
+    """What a call answered, with the id of its audit event (empty where the method has none)."""
+
+    response: Response
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pem:
+    """PEM files to connect with. Without `trust`, the system's certificate authorities are trusted."""
+
+    trust: Path | None
+    certificate: Path | None
+    key: Path | None
+
+    @classmethod
+    def of(cls, trust: Path | None, credentials: Credentials | None) -> Pem:
+        """The files that go with `credentials`."""
+        if isinstance(credentials, ClientCertificate | CertificateSession):
+            return cls(trust, credentials.certificate, credentials.key)
+        return cls(trust, None, None)
+
+    def stamps(self) -> tuple[tuple[int, int], ...]:
+        """What differs once a file was replaced."""
+        files = [path.stat() for path in (self.trust, self.certificate, self.key) if path]
+        return tuple((file.st_mtime_ns, file.st_ino) for file in files)
+
+    def channel_credentials(self) -> grpc.ChannelCredentials:
+        """Credentials from what the files hold now. Raises CREDENTIALS_UNREADABLE."""
+        try:
+            trust, key, certificate = (
+                path.read_bytes() if path else None for path in (self.trust, self.key, self.certificate)
+            )
+        except OSError as error:
+            raise StrongroomError(
+                "CREDENTIALS_UNREADABLE", f"{error.filename}: {error.strerror}", code="FAILED_PRECONDITION"
+            ) from error
+        return grpc.ssl_channel_credentials(trust, key, certificate)
+
+
+class Channel:
+    """A connection to one address that is made anew, for new calls, when the PEM files were replaced."""
+
+    def __init__(self, address: str, pem: Pem, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.address = address
+        self._pem = pem
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._channel: grpc.Channel | None = None
+        self._stamps: tuple[tuple[int, int], ...] = ()
+        self._check_at = 0.0
+
+    def current(self) -> grpc.Channel:
+        """The connection for a call that begins now. Raises CREDENTIALS_UNREADABLE."""
+        if self._channel is None or self._monotonic() >= self._check_at:
+            with self._lock:
+                return self._checked()
+        return self._channel
+
+    def close(self) -> None:
+        """Ends the connection; calls in flight are cancelled."""
+        with self._lock:
+            if self._channel is not None:
+                self._channel.close()
+                self._channel = None
+
+    def _checked(self) -> grpc.Channel:
+        self._check_at = self._monotonic() + _FILES_CHECKED_EVERY_SECONDS
+        try:
+            stamps = self._pem.stamps()
+        except OSError:
+            stamps = self._stamps  # a replacement that is half done; the next check sees it
+        if self._channel is None or stamps != self._stamps:
+            credentials = self._pem.channel_credentials()
+            # The one before, if any, ends by itself with its last call.
+            self._channel = grpc.secure_channel(self.address, credentials, options=_OPTIONS)
+            self._stamps = stamps
+        return self._channel
+
+
+class Endpoint(Generic[Stub]):
+    """One gRPC service at one address."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        service: str,
+        make_stub: Callable[[grpc.Channel], Stub],
+        tracing: Tracing,
+        timeout: float,
+        tokens: TokenSource | None,
+    ) -> None:
+        self._channel = channel
+        self._service = service
+        self._make_stub = make_stub
+        self._tracing = tracing
+        self._timeout = timeout
+        self._tokens = tokens
+        self._made: tuple[grpc.Channel, Stub] | None = None
+
+    @property
+    def stub(self) -> Stub:
+        """The generated stub, on the connection for a call that begins now."""
+        channel = self._channel.current()
+        made = self._made
+        if made is None or made[0] is not channel:
+            self._made = made = (channel, self._make_stub(channel))
+        return made[1]
+
+    def call(
+        self,
+        method: grpc.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        timeout: float | None = None,
+    ) -> Answer[Response]:
+        """Calls `method`, one of `stub`'s, within `timeout` seconds, retries included. Raises StrongroomError."""
+        timeout = self._timeout if timeout is None else timeout
+        if self._tokens is None:
+            return self._traced(method, request, timeout, ())
+        token = self._tokens.current()
+        try:
+            return self._traced(method, request, timeout, _bearer(token))
+        except StrongroomError as error:
+            if error.reason not in _TOKEN_REFUSALS or not self._tokens.renew(token):
+                raise
+        return self._traced(method, request, timeout, _bearer(self._tokens.current()))
+
+    def _traced(
+        self,
+        method: grpc.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        timeout: float,
+        metadata: tuple[tuple[str, str], ...],
+    ) -> Answer[Response]:
+        package, name = request.DESCRIPTOR.file.package, request.DESCRIPTOR.name.removesuffix("Request")
+        attributes = {"rpc.system": "grpc", "server.address": self._channel.address}
+        with self._tracing.span(f"{package}/{name}", attributes=attributes) as trace:
+            try:
+                response, rpc = method.with_call(
+                    request, timeout=timeout, metadata=((TRACEPARENT, trace.traceparent), *metadata)
+                )
+            except grpc.RpcError as error:
+                peer = f"{self._service} at {self._channel.address}"
+                raise from_rpc_error(error, peer, trace.trace_id) from None
+        return Answer(response, event_id_in(rpc.trailing_metadata()))
+
+
+class Transport:
+    """The connections of one client, each opened when it is first needed."""
+
+    def __init__(self, endpoints: Mapping[str, str], pem: Pem, tracing: Tracing, timeout: float) -> None:
+        self._endpoints = dict(endpoints)
+        self._pem = pem
+        self._timeout = timeout
+        self._channels: dict[str, Channel] = {}
+        self._lock = threading.Lock()
+        self.tracing = tracing
+        self.tokens: TokenSource | None = None
+
+    def endpoint(
+        self, service: str, make_stub: Callable[[grpc.Channel], Stub], *, with_token: bool = True
+    ) -> Endpoint[Stub]:
+        """One gRPC service of `keystore`, `crypto`, `secrets` or `audit`. Raises ENDPOINT_UNKNOWN."""
+        tokens = self.tokens if with_token else None
+        return Endpoint(self._channel(service), service, make_stub, self.tracing, self._timeout, tokens)
+
+    def close(self) -> None:
+        """Ends every connection; calls in flight are cancelled."""
+        with self._lock:
+            channels = list(self._channels.values())
+            self._channels.clear()
+        for channel in channels:
+            channel.close()
+
+    def _channel(self, service: str) -> Channel:
+        address = self._endpoints.get(service)
+        if not address:
+            raise StrongroomError(
+                "ENDPOINT_UNKNOWN",
+                f"the address of {service} is not known",
+                code="FAILED_PRECONDITION",
+                field=service,
+            )
+        with self._lock:
+            return self._channels.setdefault(service, Channel(address, self._pem))
+
+
+def _bearer(token: str) -> tuple[tuple[str, str], ...]:
+    return (("authorization", f"Bearer {token}"),)

@@ -1,0 +1,164 @@
+"""`make run`: the whole mesh on this machine until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+from deploy.dev.configs import ACCOUNT
+from deploy.dev.errors import MeshError
+from deploy.dev.mesh import SOURCE, Mesh, MeshOptions, Provider
+from deploy.dev.profile import PROFILE, write_profile
+from deploy.dev.topology import HOST, SERVICES
+from strongroom.profiles import profile_path
+
+DEFAULT_PORT = 7100
+_WATCH_SECONDS = 0.25
+_RENEW_SECONDS = 3600.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the mesh; 0 after Ctrl-C, 1 where it cannot start or one of its processes ends."""
+    options = _arguments(argv)
+    console = Console(highlight=False)
+    errors = Console(stderr=True, highlight=False)
+    stopping = threading.Event()
+    mesh = Mesh(
+        options.directory,
+        MeshOptions(provider=options.provider, base_port=options.port, workers=dict(options.workers)),
+    )
+
+    def stop(*_: object) -> None:
+        if stopping.is_set():
+            raise KeyboardInterrupt  # asked twice: do not wait for what does not end
+        stopping.set()
+        mesh.give_up()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+    started = time.monotonic()
+    try:
+        with mesh:
+            seconds = time.monotonic() - started
+            _announce(console, mesh, seconds, write_profile(profile_path(), _profile(mesh)))
+            failure = _watch(mesh, stopping)
+            console.print("stopping" if failure is None else "stopping the others", style="dim")
+    except MeshError as error:
+        failure = None if stopping.is_set() else error
+    except KeyboardInterrupt:
+        return 130
+    if failure is not None:
+        errors.print(f"[bold red]error:[/] {escape(str(failure))}", soft_wrap=True)
+        return 1
+    return 0
+
+
+def _watch(mesh: Mesh, stopping: threading.Event) -> MeshError | None:
+    """Waits until told to stop (None) or until a process ends by itself (how it ended)."""
+    renewed = time.monotonic()
+    while not stopping.wait(_WATCH_SECONDS):
+        failure = mesh.failure()
+        if failure is not None:
+            return failure
+        if time.monotonic() - renewed > _RENEW_SECONDS:
+            mesh.renew_certificates()
+            renewed = time.monotonic()
+    return None
+
+
+def _profile(mesh: Mesh) -> dict[str, object]:
+    administrator = mesh.administrator
+    return {
+        "account": ACCOUNT,
+        "trust": str(administrator.trust),
+        "certificate": str(administrator.certificate),
+        "key": str(administrator.key),
+        "trace_directory": str(mesh.directory.traces),
+        "endpoints": {service: mesh.address(service) for service in SERVICES},
+    }
+
+
+def _announce(console: Console, mesh: Mesh, seconds: float, current: bool) -> None:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("service", "with token", "with certificate", "internal"):
+        table.add_column(heading)
+    for service in SERVICES:
+        listeners = mesh.topology.services[service]
+        table.add_row(service, listeners.public, listeners.certificate, listeners.internal)
+    table.add_row("redis", f"{HOST}:{mesh.topology.redis_port}")
+    console.print(f"[bold]Strongroom runs[/] (ready in {seconds:.1f} s); Ctrl-C stops it\n")
+    console.print(table)
+    console.print(f"\ndata and logs: {mesh.directory.root}")
+    if mesh.provider == "local":
+        console.print(
+            Panel(
+                "The root key is a plain file, and keys are only as safe as that file.\n"
+                f"{mesh.directory.root_key}\n"
+                "Install SoftHSM2 and begin with a new directory for a PKCS#11 token, or use a real HSM.",
+                title="provider: local — for development only",
+                style="bold yellow",
+                expand=False,
+            )
+        )
+    else:
+        console.print(f"provider: pkcs11 (SoftHSM2, token in {mesh.directory.hsm})")
+    command = _command_line()
+    if not current:
+        command += f" --profile {PROFILE}"
+    console.print("\nIn another terminal, try:")
+    for arguments in ("status", "key create my-key", "audit events"):
+        console.print(f"  [bold]{command} {arguments}[/]", soft_wrap=True)
+
+
+def _command_line() -> str:
+    """How this user starts the command line from where they are."""
+    script = Path(sys.executable).parent / "strongroom"
+    if any(Path(directory) == script.parent for directory in os.get_exec_path()):
+        return "strongroom"
+    here = Path.cwd()
+    return str(script.relative_to(here) if script.is_relative_to(here) else script)
+
+
+def _worker_count(text: str) -> tuple[str, int]:
+    service, _, count = text.partition("=")
+    if service not in SERVICES or not count.isdigit() or int(count) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not SERVICE=COUNT with one of {', '.join(SERVICES)}")
+    return service, int(count)
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m deploy.dev", description="Runs the mesh on this machine."
+    )
+    parser.add_argument("--directory", type=Path, default=SOURCE / ".strongroom", help="data, keys, logs")
+    parser.add_argument(
+        "--port", type=int, default=DEFAULT_PORT, help="first of its ports (default %(default)s)"
+    )
+    parser.add_argument(
+        "--provider", choices=get_args(Provider), default="auto", help="where the root key is"
+    )
+    parser.add_argument(
+        "--workers",
+        type=_worker_count,
+        action="append",
+        default=[],
+        metavar="SERVICE=COUNT",
+        help="processes of a service on its one port; may be repeated",
+    )
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""The configuration file of each service of the mesh, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deploy.dev.certificates import CertificateFiles
+from deploy.dev.softhsm import Token
+from deploy.dev.topology import ADMINISTRATOR, HOST, TRUST_DOMAIN, WITH_DATABASE, Topology, spiffe_id
+
+ACCOUNT = "default"
+ADMINISTRATOR_ID = "admin"
+
+# Who calls what on each service's internal listener (architecture §2).
+CALLERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "keystore": {
+        "strongroom.keystore.v1.KeyRecordService": ("crypto", "secrets", "audit"),
+        "strongroom.access.v1.AccessRecordService": ("crypto", "secrets", "audit"),
+    },
+    "crypto": {"strongroom.crypto.v1.MaterialService": ("keystore", "audit")},
+    "secrets": {},
+    "audit": {"strongroom.audit.v1.EventLogService": ("keystore", "crypto", "secrets")},
+}
+# Who may call public methods on an internal listener, on behalf of its own caller.
+FORWARDERS: Mapping[str, tuple[str, ...]] = {"crypto": ("secrets",)}
+UPSTREAM: Mapping[str, tuple[str, ...]] = {
+    "keystore": ("crypto", "audit"),
+    "crypto": ("keystore", "audit"),
+    "secrets": ("keystore", "crypto", "audit"),
+    "audit": ("keystore", "crypto"),
+}
+WITH_REDIS = ("keystore", "secrets")
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What the services' configurations are made from."""
+
+    topology: Topology
+    certificates: Mapping[str, CertificateFiles]
+    database_urls: Mapping[str, str]
+    provider: Mapping[str, str]
+    span_directory: Path
+    log_level: str = "INFO"
+    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def of(self, service: str) -> dict[str, Any]:
+        """The content of `service`'s file; `overrides` for it win, table by table."""
+        files = self.certificates[service]
+        listeners = self.topology.services[service]
+        internal: dict[str, Any] = {
+            "address": listeners.internal,
+            "allow": {name: _identities(callers) for name, callers in CALLERS[service].items()},
+        }
+        if service in FORWARDERS:
+            internal["may_forward"] = _identities(FORWARDERS[service])
+        content: dict[str, Any] = {
+            "listeners": {
+                "public": {"address": listeners.public, "certificate_address": listeners.certificate},
+                "internal": internal,
+            },
+            "tls": {
+                "certificate": files.certificate,
+                "key": files.key,
+                "trust": files.trust,
+                "trust_domain": TRUST_DOMAIN,
+            },
+            "upstream": {name: self.topology.services[name].internal for name in UPSTREAM[service]},
+            "telemetry": {
+                "span_directory": self.span_directory,
+                "sample_ratio": 1.0,
+                "log_level": self.log_level,
+            },
+        }
+        if service in WITH_DATABASE:
+            content["database"] = {"url": self.database_urls[service]}
+        if service in WITH_REDIS:
+            content["redis"] = {"url": f"redis://{HOST}:{self.topology.redis_port}/0"}
+        if service == "crypto":
+            content["provider"] = self.provider
+        if service == "keystore":
+            content["bootstrap"] = {
+                "account": ACCOUNT,
+                "administrator": ADMINISTRATOR_ID,
+                "administrator_spiffe_id": spiffe_id(ADMINISTRATOR),
+            }
+        return merged(content, self.overrides.get(service, {}))
+
+
+def local_provider(root_key_file: Path) -> dict[str, str]:
+    """The `[provider]` table for a root key in a file."""
+    return {"kind": "local", "root_key_file": str(root_key_file)}
+
+
+def pkcs11_provider(token: Token) -> dict[str, str]:
+    """The `[provider]` table for a PKCS#11 token."""
+    return {
+        "kind": "pkcs11",
+        "module": str(token.module),
+        "token_label": token.label,
+        "pin_file": str(token.pin_file),
+    }
+
+
+def merged(content: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """`content` with the values of `overrides` in it; tables are merged, anything else is replaced."""
+    result = dict(content)
+    for key, value in overrides.items():
+        old = result.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            result[key] = merged(old, value)
+        else:
+            result[key] = value
+    return result
+
+
+def _identities(services: tuple[str, ...]) -> list[str]:
+    return [spiffe_id(f"service/{service}") for service in services]

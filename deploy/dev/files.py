@@ -1,0 +1,67 @@
+"""Files that are whole or absent, and TOML written from plain values."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def write_file(path: Path, content: bytes | str, mode: int = 0o644) -> None:
+    """Puts `content` at `path` with `mode`; a reader sees the old file or the new one, never a part."""
+    data = content.encode() if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)  # whatever the umask says
+            file.write(data)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def private_directory(path: Path) -> Path:
+    """Makes `path` a directory that only this user may enter."""
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(0o700)
+    return path
+
+
+def toml_text(document: Mapping[str, Any]) -> str:
+    """`document` as TOML: strings, numbers, booleans, lists of these, and tables."""
+    return "\n".join(_table((), document)).lstrip("\n") + "\n"
+
+
+def _table(name: tuple[str, ...], content: Mapping[str, Any]) -> Iterator[str]:
+    scalars = {key: value for key, value in content.items() if not isinstance(value, Mapping)}
+    if name and (scalars or not content):
+        yield ""
+        yield f"[{'.'.join(map(_key, name))}]"
+    for key, value in scalars.items():
+        yield f"{_key(key)} = {_value(value)}"
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _table((*name, key), value)
+
+
+def _key(key: str) -> str:
+    bare = key.replace("-", "").replace("_", "")
+    return key if bare.isascii() and bare.isalnum() else _value(key)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, str | Path):
+        # JSON's escapes are TOML's too, but for DEL, which TOML wants escaped and JSON leaves alone.
+        return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+    raise TypeError(f"no TOML for {type(value).__name__}")

@@ -1,0 +1,171 @@
+"""A PostgreSQL cluster of our own on a free port, for tests and benchmarks."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psycopg
+from psycopg import sql
+
+from deploy.dev.files import write_file
+from deploy.dev.processes import Owner, Process
+from deploy.dev.topology import HOST, free_port
+
+_OWNER = "strongroom"
+_START_SECONDS = 30.0
+
+
+class PostgresError(Exception):
+    """The cluster could not be made or started; the message holds what PostgreSQL said."""
+
+
+def find_postgres() -> Path | None:
+    """The directory of the newest installed server's binaries (`initdb`, `postgres`)."""
+    versions = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parent.parent.name)
+    )
+    if versions:
+        return versions[-1].parent
+    found = shutil.which("initdb")
+    return Path(found).resolve().parent if found else None
+
+
+class PostgresCluster:
+    """A cluster in a temporary directory; a context manager that starts it and removes it again.
+
+    `durable=False` leaves out fsync: what was committed then survives a killed server, but not a power cut.
+    """
+
+    def __init__(self, binaries: Path, *, durable: bool = False) -> None:
+        self._binaries = binaries
+        self._durable = durable
+        # PostgreSQL refuses to run as root, and its user must be able to reach its files.
+        self._owner = _unprivileged_user() if os.geteuid() == 0 else None
+        self._directory = Path(tempfile.mkdtemp(prefix="strongroom-postgres-"))
+        self._password = secrets.token_hex(16)
+        self.port = free_port()
+        self._process: Process | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._initialize()
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def create_database(self, name: str) -> str:
+        """Makes an empty database and answers its URL, as SQLAlchemy with psycopg takes it."""
+        self._execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        return f"postgresql+psycopg://{_OWNER}:{self._password}@{HOST}:{self.port}/{name}"
+
+    def drop_database(self, name: str) -> None:
+        """Removes a database and everyone's connections to it."""
+        self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def stop(self) -> None:
+        """Stops the server and removes its files."""
+        if self._process is not None:
+            self._process.terminate(how=signal.SIGINT)  # "fast": open connections are ended
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    @property
+    def _data(self) -> Path:
+        return self._directory / "data"
+
+    def _initialize(self) -> None:
+        password_file = self._directory / "password"
+        write_file(password_file, self._password, mode=0o600)
+        if self._owner is not None:
+            for path in (self._directory, password_file):
+                os.chown(path, self._owner.uid, self._owner.gid)
+        command = [
+            *(str(self._binaries / "initdb"), f"--pgdata={self._data}", f"--username={_OWNER}"),
+            *(
+                "--auth=scram-sha-256",
+                f"--pwfile={password_file}",
+                "--encoding=UTF8",
+                "--locale=C",
+                "--no-sync",
+            ),
+        ]
+        done = subprocess.run(
+            command,
+            cwd=self._directory,
+            **(self._owner.arguments() if self._owner else {}),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise PostgresError(f"initdb failed: {(done.stderr or done.stdout).strip()}")
+
+    def _start(self) -> None:
+        settings = {
+            "listen_addresses": HOST,
+            "port": self.port,
+            "unix_socket_directories": self._directory,
+            "max_connections": 200,
+            "fsync": "on" if self._durable else "off",
+        }
+        self._process = Process(
+            "postgres",
+            [
+                *(str(self._binaries / "postgres"), "-D", str(self._data)),
+                *(part for name, value in settings.items() for part in ("-c", f"{name}={value}")),
+            ],
+            logs=self._directory,
+            directory=self._directory,
+            owner=self._owner,
+        )
+        self._process.start()
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                self._execute(sql.SQL("SELECT 1"))
+            except psycopg.OperationalError as error:
+                if not self._process.running or time.monotonic() > deadline:
+                    raise PostgresError(
+                        f"PostgreSQL did not start: {error}\n{self._process.tail()}"
+                    ) from error
+                time.sleep(0.05)
+            else:
+                return
+
+    def _execute(self, statement: sql.SQL | sql.Composed) -> None:
+        with psycopg.connect(
+            host=HOST,
+            port=self.port,
+            user=_OWNER,
+            password=self._password,
+            dbname="postgres",
+            autocommit=True,
+        ) as connection:
+            connection.execute(statement)
+
+
+def _unprivileged_user() -> Owner:
+    for name in ("postgres", "nobody"):
+        with suppress(KeyError):
+            entry = pwd.getpwnam(name)
+            return Owner(entry.pw_uid, entry.pw_gid)
+    raise PostgresError(
+        "PostgreSQL does not run as root, and this machine has neither user postgres nor nobody"
+    )

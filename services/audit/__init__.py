@@ -1,0 +1,1 @@
+"""The audit log: every use of every key, durable before the caller gets an answer."""

@@ -1,0 +1,1 @@
+"""Every cryptographic operation, and the only service that talks to an HSM."""

@@ -1,0 +1,46 @@
+"""The crypto service: configuration → objects → server."""
+
+from __future__ import annotations
+
+import sys
+
+from services.crypto.encryption import Encryption
+from services.crypto.key_records import KeyRecords
+from services.crypto.material_service import MaterialService
+from services.crypto.providers import choice
+from services.crypto.service import CryptoService
+from services.crypto.settings import CryptoSettings
+from services.runtime import command, host
+from services.runtime.channels import MeshChannel
+from services.runtime.telemetry import Telemetry
+from services.runtime.tls import TlsFiles
+from strongroom.crypto.v1 import crypto_pb2, material_pb2
+
+
+def serve(settings: CryptoSettings) -> None:
+    """Runs the service until SIGTERM."""
+    telemetry = Telemetry("crypto", settings.telemetry)
+    tls = TlsFiles(settings.tls)
+    provider = choice.open_provider(settings.provider, telemetry)
+    hosted = host.build("crypto", settings, tls, telemetry)
+    hosted.status.attribute("provider", provider.name)
+    hosted.status.component("provider", provider.check)
+    records = KeyRecords(
+        MeshChannel(host.upstream(settings, "keystore"), tls), hosted.feed, provider, settings.cached_keys
+    )
+    encryption = Encryption(records, hosted.authorizer)
+    hosted.public(crypto_pb2.DESCRIPTOR.services_by_name["CryptoService"], CryptoService(encryption, provider))
+    hosted.internal(material_pb2.DESCRIPTOR.services_by_name["MaterialService"], MaterialService(provider))
+    hosted.on_close(provider.close)
+    hosted.run()
+
+
+def initialize(settings: CryptoSettings) -> None:
+    """Makes the root key where there is none."""
+    made = choice.initialize(settings.provider)
+    sys.stdout.write("made the root key\n" if made else "the root key is there already\n")
+
+
+if __name__ == "__main__":
+    preparation = command.Preparation("initialize", "make the root key where there is none", initialize)
+    raise SystemExit(command.run("crypto", CryptoSettings, serve, preparation))

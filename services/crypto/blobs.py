@@ -1,0 +1,88 @@
+"""Wrapped key material (docs/formats.md, "Wrapped blob"), bound to the key version that it belongs to.
+
+Keystore stores blobs and cannot read them. Each is sealed under the root with the binding as associated data, so that
+a blob put in another's place does not open.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from struct import Struct
+
+from services.crypto.providers.provider import Provider, SealBrokenError
+from services.runtime.errors import Reason, StrongroomError
+from strongroom.keystore.v1.key_pb2 import KeySpec, KeyUsage, ProtectionLevel
+
+FORMAT = 1
+SOFTWARE = 1
+HSM = 2
+SERVICE = 3
+
+# format, kind, root version
+_HEADER = Struct(">BBI")
+_LENGTH = Struct(">H")
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What a blob is: the key version that its material belongs to."""
+
+    account: str
+    key_name: str
+    key_uid: bytes
+    version: int
+    spec: KeySpec.ValueType
+    usage: KeyUsage.ValueType
+    protection_level: ProtectionLevel.ValueType
+
+    def encode(self) -> bytes:
+        """Each part with its length, so that no two bindings read the same."""
+        return _length_prefixed(
+            b"strongroom key material",
+            self.account.encode(),
+            self.key_name.encode(),
+            self.key_uid,
+            self.version.to_bytes(4, "big"),
+            self.spec.to_bytes(4, "big"),
+            self.usage.to_bytes(4, "big"),
+            self.protection_level.to_bytes(4, "big"),
+        )
+
+
+def service_binding(spiffe_id: str, purpose: str) -> bytes:
+    """The binding of a key that a service of the mesh keeps for itself."""
+    return _length_prefixed(b"strongroom service key", spiffe_id.encode(), purpose.encode())
+
+
+def seal(provider: Provider, kind: int, payload: bytes, binding: bytes) -> bytes:
+    """A blob under the newest root version."""
+    head = _HEADER.pack(FORMAT, kind, provider.root_version)
+    return head + provider.seal(provider.root_version, payload, head + binding)
+
+
+def unseal(provider: Provider, kind: int, blob: bytes, binding: bytes) -> bytes:
+    """The payload of a blob that was sealed as this kind under this binding; raises KEY_MATERIAL_REFUSED."""
+    if len(blob) <= _HEADER.size:
+        raise _refused()
+    fmt, found, root_version = _HEADER.unpack_from(blob)
+    if fmt != FORMAT or found != kind:
+        raise _refused()
+    try:
+        return provider.unseal(root_version, blob[_HEADER.size :], blob[: _HEADER.size] + binding)
+    except SealBrokenError as error:
+        raise _refused() from error
+
+
+def root_version(blob: bytes) -> int:
+    """The root version that a blob is sealed under."""
+    return int(_HEADER.unpack_from(blob)[2])
+
+
+def _refused() -> StrongroomError:
+    return StrongroomError(
+        Reason.KEY_MATERIAL_REFUSED, "the stored key material is damaged or belongs to another key version"
+    )
+
+
+def _length_prefixed(*parts: bytes) -> bytes:
+    return b"".join(_LENGTH.pack(len(part)) + part for part in parts)

@@ -1,0 +1,20 @@
+"""CRC32C of what crosses the network: verified when the caller gives one, answered when it did."""
+
+from __future__ import annotations
+
+import google_crc32c
+
+from services.runtime.errors import Reason, StrongroomError
+
+
+def verify(data: bytes, given: int, field: str) -> None:
+    """Raises CHECKSUM_MISMATCH unless `given` is the CRC32C (RFC 3720 appendix B.4) of `data`."""
+    if crc32c(data) != given:
+        raise StrongroomError(
+            Reason.CHECKSUM_MISMATCH, f"{field} is not the CRC32C of what arrived", field=field
+        )
+
+
+def crc32c(data: bytes) -> int:
+    """The CRC32C of `data`."""
+    return int(google_crc32c.value(data))

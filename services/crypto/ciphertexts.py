@@ -1,0 +1,54 @@
+"""The bytes of a ciphertext (docs/formats.md, "Ciphertext"): a header that names key, version and algorithm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from struct import Struct
+
+from services.runtime.errors import Reason, StrongroomError
+
+FORMAT = 1
+XAES_256_GCM = 1
+HSM_AES_256_GCM = 2
+
+# format, algorithm, key uid, key version
+_HEADER = Struct(">BB16sI")
+HEADER_BYTES = _HEADER.size
+_SHORTEST_BODY = {XAES_256_GCM: 24 + 16, HSM_AES_256_GCM: 12 + 16}
+MAX_PLAINTEXT_BYTES = 65_536
+MAX_BYTES = HEADER_BYTES + 24 + MAX_PLAINTEXT_BYTES + 16
+
+
+@dataclass(frozen=True, slots=True)
+class Ciphertext:
+    """A ciphertext taken apart. `header` is authenticated with the body."""
+
+    header: bytes
+    algorithm: int
+    key_uid: bytes
+    key_version: int
+    body: bytes
+
+
+def header(algorithm: int, key_uid: bytes, key_version: int) -> bytes:
+    """The 22 bytes before the nonce."""
+    return _HEADER.pack(FORMAT, algorithm, key_uid, key_version)
+
+
+def parse(data: bytes) -> Ciphertext:
+    """Takes a ciphertext apart; raises CIPHERTEXT_INVALID, and does not say why."""
+    if not HEADER_BYTES < len(data) <= MAX_BYTES:
+        raise invalid()
+    fmt, algorithm, key_uid, key_version = _HEADER.unpack_from(data)
+    if fmt != FORMAT or len(data) - HEADER_BYTES < _SHORTEST_BODY.get(algorithm, MAX_BYTES):
+        raise invalid()
+    return Ciphertext(data[:HEADER_BYTES], algorithm, key_uid, key_version, data[HEADER_BYTES:])
+
+
+def invalid() -> StrongroomError:
+    """The one answer to every ciphertext that does not decrypt, whatever the cause."""
+    return StrongroomError(
+        Reason.CIPHERTEXT_INVALID,
+        "the ciphertext cannot be decrypted: it is not intact, or key or encryption context do not match",
+        field="ciphertext",
+    )

@@ -1,0 +1,1 @@
+"""Where the root key lives: a PKCS#11 token, or a file for development."""

@@ -1,0 +1,47 @@
+"""Opens the provider that the configuration names."""
+
+from __future__ import annotations
+
+import os
+
+from services.crypto.providers import local, pkcs11
+from services.crypto.providers.local import LocalProvider
+from services.crypto.providers.pkcs11 import Pkcs11Provider
+from services.crypto.providers.pkcs11_sessions import SessionPool
+from services.crypto.providers.provider import Provider
+from services.crypto.settings import LocalProviderSettings, Pkcs11ProviderSettings, ProviderSettings
+from services.runtime.telemetry import Telemetry
+
+
+def open_provider(settings: ProviderSettings, telemetry: Telemetry) -> Provider:
+    """The provider with its root key; ends the process when there is none yet."""
+    if isinstance(settings, LocalProviderSettings):
+        return LocalProvider(settings.root_key_file)
+    return Pkcs11Provider(_sessions(settings), telemetry)
+
+
+def initialize(settings: ProviderSettings) -> bool:
+    """Makes the first root version where there is none; answers whether it did. Run it once, before serving."""
+    if isinstance(settings, LocalProviderSettings):
+        return local.initialize(settings.root_key_file)
+    pool = _sessions(settings)
+    try:
+        return pkcs11.initialize(pool)
+    finally:
+        pool.close()
+
+
+def _sessions(settings: Pkcs11ProviderSettings) -> SessionPool:
+    return SessionPool(settings.module, settings.token_label, _pin(settings), settings.sessions)
+
+
+def _pin(settings: Pkcs11ProviderSettings) -> str:
+    if settings.pin_file is not None:
+        try:
+            return settings.pin_file.read_text().strip()
+        except OSError as error:
+            raise SystemExit(f"provider.pin_file: {error.strerror}: {settings.pin_file}") from error
+    pin = os.environ.get(settings.pin_variable or "")
+    if not pin:
+        raise SystemExit(f"provider.pin_variable: {settings.pin_variable} is not set")
+    return pin

@@ -1,0 +1,1 @@
+"""What all four services are built from; imports no service."""

@@ -1,0 +1,59 @@
+"""Keystore's access records as the other services read them, and as keystore itself does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import grpc
+
+from services.runtime.channels import MeshChannel
+from services.runtime.errors import Reason, from_rpc_error
+from strongroom.access.v1 import access_record_service_pb2 as pb
+from strongroom.access.v1.access_record_service_pb2_grpc import AccessRecordServiceStub
+
+_TIMEOUT_SECONDS = 1.0
+
+
+class AccessRecords(Protocol):
+    """Reads access records; each answer comes with the revision as of which it was read."""
+
+    def account_access(self, account: str) -> tuple[pb.AccountAccess | None, int]:
+        """Principals and policies of an account, or None when there is no such account."""
+
+    def resolve_identity(self, spiffe_id: str) -> tuple[str | None, int]:
+        """The name of the principal that a SPIFFE id is bound to, or None."""
+
+    def token_keys(self) -> tuple[Sequence[pb.TokenKey], int]:
+        """The public keys under which session tokens are valid now."""
+
+
+class RemoteAccessRecords:
+    """Access records over keystore's internal service. Raises KEYSTORE_UNREACHABLE when it does not answer."""
+
+    def __init__(self, keystore: MeshChannel) -> None:
+        self._get_account_access = keystore.method(AccessRecordServiceStub, "GetAccountAccess")
+        self._resolve_identity = keystore.method(AccessRecordServiceStub, "ResolveIdentity")
+        self._list_token_keys = keystore.method(AccessRecordServiceStub, "ListTokenKeys")
+
+    def account_access(self, account: str) -> tuple[pb.AccountAccess | None, int]:
+        """See AccessRecords."""
+        response = _call(self._get_account_access, pb.GetAccountAccessRequest(account=account))
+        return (response.access if response.HasField("access") else None), response.as_of_revision
+
+    def resolve_identity(self, spiffe_id: str) -> tuple[str | None, int]:
+        """See AccessRecords."""
+        response = _call(self._resolve_identity, pb.ResolveIdentityRequest(spiffe_id=spiffe_id))
+        return (response.principal.name if response.HasField("principal") else None), response.as_of_revision
+
+    def token_keys(self) -> tuple[Sequence[pb.TokenKey], int]:
+        """See AccessRecords."""
+        response = _call(self._list_token_keys, pb.ListTokenKeysRequest())
+        return list(response.token_keys), response.as_of_revision
+
+
+def _call(method: Callable[..., Any], request: Any) -> Any:
+    try:
+        return method(request, timeout=_TIMEOUT_SECONDS)
+    except grpc.RpcError as error:
+        raise from_rpc_error(error, Reason.KEYSTORE_UNREACHABLE, "keystore") from error

@@ -1,0 +1,93 @@
+"""One call in work: who makes it, where it stands in its trace, and what the audit log will say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from services.runtime import clock, identifiers
+from strongroom.audit.v1.event_pb2 import Event, Outcome
+
+
+class Delivery(Protocol):
+    """Told when events have reached the audit log."""
+
+    def delivered(self, events: Iterable[Event]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who makes a call. `name` is `accounts/{account}/users/{id}` and the like, or `services/{service}`."""
+
+    name: str
+    account: str
+    session_name: str = ""
+
+
+ANONYMOUS = Principal("", "")
+
+
+@dataclass(slots=True)
+class Call:
+    """Handed to every handler beside its request. Handlers never see gRPC's own context."""
+
+    service: str
+    """Full name of the gRPC service."""
+    method: str
+    action: str
+    """What authorization and audit call the method, as in `crypto:Encrypt`."""
+    source_address: str = ""
+    trace_id: str = ""
+    traceparent: str = ""
+    """Set when the call's trace is sampled."""
+    principal: Principal = ANONYMOUS
+    via_service: str = ""
+    """The service of the mesh that acts for the principal, when it does."""
+    events: list[Event] = field(default_factory=list)
+    outbox: Delivery | None = None
+    """Set when the events also stand in a database, which wants to know that they were delivered."""
+    time_ns: int = field(default_factory=clock.system_clock)
+
+    def record(
+        self,
+        action: str,
+        resource: str,
+        account: str,
+        *,
+        encryption_context: Mapping[str, str] | None = None,
+        item_count: int = 1,
+    ) -> Event:
+        """Begins an event of this call. The pipeline fills in the outcome and appends it before the call answers.
+
+        Domain code may go on to set `key_version`, `decided_by` and `item_count`.
+        """
+        seconds, nanos = divmod(self.time_ns, 1_000_000_000)
+        principal = self.principal
+        event = Event(
+            id=identifiers.event_id(),
+            time={"seconds": seconds, "nanos": nanos},
+            account=account,
+            principal=principal.name,
+            session_name=principal.session_name,
+            via_service=self.via_service,
+            source_address=self.source_address,
+            service=self.service,
+            method=self.method,
+            action=action,
+            resource=resource,
+            encryption_context=encryption_context,
+            trace_id=self.trace_id,
+            item_count=item_count,
+        )
+        self.events.append(event)
+        return event
+
+    def conclude(self, outcome: Outcome.ValueType, reason: str = "") -> None:
+        """Gives every event that has no outcome yet this one; a call that recorded none gets one now."""
+        if not self.events:
+            self.record(self.action, "", self.principal.account)
+        for event in self.events:
+            if event.outcome == Outcome.OUTCOME_UNSPECIFIED:
+                event.outcome = outcome
+                event.reason = reason

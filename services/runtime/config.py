@@ -1,0 +1,164 @@
+"""Settings: one TOML file a service, overridden by the environment, validated whole before anything starts."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+Address = Annotated[str, StringConstraints(pattern=r"^[^\s:]+:\d{1,5}$|^\[[0-9a-fA-F:]+\]:\d{1,5}$")]
+SpiffeId = Annotated[str, StringConstraints(pattern=r"^spiffe://[a-z0-9._-]+(/[A-Za-z0-9._-]+)+$")]
+
+
+class Section(BaseModel):
+    """A table of the configuration file; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PublicListener(Section):
+    """Where callers from outside the mesh connect."""
+
+    address: Address = Field(description="TLS; callers present a session token")
+    certificate_address: Address | None = Field(
+        default=None, description="the same services over mTLS; callers present a client certificate"
+    )
+
+
+class InternalListener(Section):
+    """Where the other services of the mesh connect: mTLS only."""
+
+    address: Address
+    allow: dict[str, list[SpiffeId]] = Field(
+        default_factory=dict, description="internal gRPC service → identities that may call it"
+    )
+    may_forward: list[SpiffeId] = Field(
+        default_factory=list, description="services that may call public methods on behalf of their own callers"
+    )
+
+
+class HealthListener(Section):
+    """Where probes that cannot do TLS ask for gRPC health, and nothing else."""
+
+    address: Address
+
+
+class Listeners(Section):
+    """The listeners, and how much a process takes on at once."""
+
+    public: PublicListener
+    internal: InternalListener
+    health: HealthListener | None = None
+    threads: int = Field(default=64, ge=1, le=1024, description="calls in work at once, a listener's each")
+    max_in_flight: int = Field(default=2048, ge=1, description="calls accepted at once; more get RESOURCE_EXHAUSTED")
+    drain_seconds: float = Field(default=10.0, ge=0, description="how long calls in flight may take after SIGTERM")
+    lame_duck_seconds: float = Field(default=0.0, ge=0, description="time for load balancers to see NOT_SERVING")
+
+
+class Tls(Section):
+    """This service's certificate and whom it trusts. The files are read again when they change."""
+
+    certificate: Path
+    key: Path
+    trust: Path
+    trust_domain: Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]+$")]
+
+
+class Database(Section):
+    """The service's own database."""
+
+    url: Annotated[str, StringConstraints(pattern=r"^(sqlite:///|postgresql\+psycopg://)")]
+    pool_size: int = Field(default=8, ge=1, le=256)
+
+
+class Redis(Section):
+    """Where the rotation schedule lives."""
+
+    url: Annotated[str, StringConstraints(pattern=r"^(redis|rediss|unix)://")]
+
+
+class Upstream(Section):
+    """Internal addresses of the services that this one calls."""
+
+    keystore: Address | None = None
+    crypto: Address | None = None
+    audit: Address | None = None
+
+
+class AuditClientSettings(Section):
+    """How this service appends to the audit log."""
+
+    senders: int = Field(default=2, ge=1, le=16, description="groups of events under way at once")
+    group_limit: int = Field(default=512, ge=1, le=4096, description="events in one group")
+    deadline_seconds: float = Field(default=1.5, gt=0, le=30, description="after which an operation fails")
+
+
+class Telemetry(Section):
+    """Logs, traces and metrics."""
+
+    log_level: Annotated[str, StringConstraints(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
+    sample_ratio: float = Field(default=0.01, ge=0, le=1, description="share of calls traced whose caller did not say")
+    span_directory: Path | None = Field(default=None, description="write finished spans here, JSON lines")
+    otlp_endpoint: str = Field(default="", description="OTLP/gRPC endpoint for spans and metrics")
+
+
+class ServiceSettings(BaseSettings):
+    """What every service's configuration has."""
+
+    model_config = SettingsConfigDict(extra="forbid", env_nested_delimiter="__")
+
+    listeners: Listeners
+    tls: Tls
+    upstream: Upstream
+    audit: AuditClientSettings = AuditClientSettings()
+    telemetry: Telemetry = Telemetry()
+
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+def load(settings: type[S], service: str, path: Path) -> S:
+    """Reads `path`, then `STRONGROOM_<SERVICE>__SECTION__KEY` from the environment, which wins.
+
+    Ends the process with status 2, naming every error at once, when the result is not valid.
+    """
+    prefix = f"STRONGROOM_{service.upper()}__"
+
+    class Loaded(settings):  # type: ignore[valid-type, misc]
+        model_config = SettingsConfigDict(env_prefix=prefix, toml_file=path)
+
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            env_settings: PydanticBaseSettingsSource,
+            **_: Any,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return env_settings, TomlConfigSettingsSource(settings_cls)
+
+    if not path.is_file():
+        _refuse(f"configuration file {path} does not exist")
+    try:
+        loaded: S = Loaded()
+    except ValidationError as error:
+        problems = [
+            f"  {'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+            for item in error.errors(include_input=False, include_url=False)
+        ]
+        _refuse(f"{len(problems)} error(s) in the configuration ({path} and {prefix}*):\n" + "\n".join(problems))
+    except ValueError as error:  # not TOML at all
+        _refuse(f"{path}: {error}")
+    return loaded
+
+
+def _refuse(message: str) -> NoReturn:
+    sys.stderr.write(f"{message}\n")
+    raise SystemExit(2)

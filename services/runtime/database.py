@@ -1,0 +1,126 @@
+"""Each service's own database: SQLite embedded, PostgreSQL shared by replicas; SQLAlchemy Core over both."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command, context
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from services.runtime.config import Database
+from services.runtime.errors import Reason, StrongroomError
+
+_MIGRATION_LOCK = 0x5374726F6E67  # "Strong"; PostgreSQL advisory lock under which one process migrates
+
+
+class NotMigratedError(Exception):
+    """The database's schema is not the one this release expects."""
+
+
+def open_database(settings: Database) -> Engine:
+    """An engine whose commits are durable: SQLite in WAL mode with synchronous=FULL, or PostgreSQL as configured."""
+    if settings.url.startswith("sqlite"):
+        path = Path(settings.url.removeprefix("sqlite:///"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(settings.url, pool_size=settings.pool_size, max_overflow=0, pool_timeout=5)
+        event.listen(engine, "connect", _configure_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    return create_engine(
+        settings.url, pool_size=settings.pool_size, max_overflow=0, pool_timeout=5, pool_pre_ping=True
+    )
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """A transaction that writes: committed durably on leaving, rolled back on an exception.
+
+    Raises DATABASE_UNAVAILABLE when the database cannot be reached or written; a violated constraint passes through
+    as SQLAlchemy's IntegrityError.
+    """
+    with _translated(), engine.connect().execution_options(writes=True) as connection, connection.begin():
+        yield connection
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A read-only view of the database as of one moment."""
+    with _translated(), engine.connect() as connection:
+        if engine.dialect.name == "postgresql":
+            connection = connection.execution_options(isolation_level="REPEATABLE READ")
+        with connection.begin():
+            yield connection
+
+
+def migrate(engine: Engine, package: str) -> None:
+    """Brings the schema to this release's, as `services/<package>/migrations` says; does nothing when it is."""
+    config = _config(package)
+    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+        if engine.dialect.name == "postgresql":
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def require_current(engine: Engine, package: str) -> None:
+    """Raises NotMigratedError unless the schema is this release's."""
+    head = ScriptDirectory.from_config(_config(package)).get_current_head()
+    with engine.connect() as connection:
+        found = MigrationContext.configure(connection).get_current_revision()
+    if found != head:
+        raise NotMigratedError(
+            f"the database is at schema revision {found}, this release needs {head}: "
+            f"run `python -m services.{package} migrate --config FILE`"
+        )
+
+
+def run_migrations() -> None:
+    """The body of every service's `migrations/env.py`: migrates on the connection that `migrate` opened."""
+    context.configure(connection=context.config.attributes["connection"], transactional_ddl=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def _config(package: str) -> Config:
+    module = importlib.import_module(f"services.{package}")
+    config = Config()
+    config.set_main_option("script_location", str(Path(module.__path__[0]) / "migrations"))
+    return config
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        raise StrongroomError(
+            Reason.DATABASE_UNAVAILABLE, f"the database cannot be used ({_cause(error)})", peer="database"
+        ) from error
+
+
+def _cause(error: DBAPIError) -> str:
+    """SQLite's error name or the driver's exception type: what is wrong, with no value from any statement."""
+    return str(getattr(error.orig, "sqlite_errorname", "") or type(error.orig).__name__)
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    # Transactions are begun by _begin_sqlite, not by the driver.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A writer takes the write lock first: two that both began by reading would deadlock into SQLITE_BUSY.
+    writes = connection.get_execution_options().get("writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

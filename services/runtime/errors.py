@@ -1,0 +1,227 @@
+"""The one exception type of the services, and its mapping to gRPC."""
+
+from __future__ import annotations
+
+from enum import StrEnum, auto
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+DOMAIN = "strongroom"
+
+
+class _UpperStrEnum(StrEnum):
+    @staticmethod
+    def _generate_next_value_(name: str, start: int, count: int, last_values: list[str]) -> str:
+        del start, count, last_values
+        return name
+
+
+class Reason(_UpperStrEnum):
+    """Why a call was refused: stable, upper snake case, what clients switch on."""
+
+    # The request itself.
+    FIELD_REQUIRED = auto()
+    FIELD_INVALID = auto()
+    FIELD_TOO_LARGE = auto()
+    NAME_MALFORMED = auto()
+    PAGE_TOKEN_INVALID = auto()
+    CHECKSUM_MISMATCH = auto()
+    REQUEST_ID_REUSED = auto()
+    # Who asks, and whether they may.
+    UNAUTHENTICATED = auto()
+    TOKEN_INVALID = auto()
+    TOKEN_EXPIRED = auto()
+    IDENTITY_UNKNOWN = auto()
+    PRINCIPAL_DISABLED = auto()
+    PERMISSION_DENIED = auto()
+    CALLER_NOT_ALLOWED = auto()
+    # What is asked for.
+    KEY_NOT_FOUND = auto()
+    KEY_VERSION_NOT_FOUND = auto()
+    ALIAS_NOT_FOUND = auto()
+    SECRET_NOT_FOUND = auto()
+    SECRET_VERSION_NOT_FOUND = auto()
+    EVENT_NOT_FOUND = auto()
+    ALREADY_EXISTS = auto()
+    KEY_DISABLED = auto()
+    KEY_STATE_INVALID = auto()
+    KEY_USAGE_INVALID = auto()
+    KEY_MISMATCH = auto()
+    ETAG_MISMATCH = auto()
+    CIPHERTEXT_INVALID = auto()
+    KEY_MATERIAL_REFUSED = auto()
+    SECRET_VALUE_REFUSED = auto()
+    UNSUPPORTED_IN_HSM = auto()
+    SPEC_UNSUPPORTED = auto()
+    NOT_YET = auto()
+    # What the service itself lacks just now.
+    AUDIT_UNREACHABLE = auto()
+    AUDIT_TIMEOUT = auto()
+    AUDIT_STORAGE_FULL = auto()
+    AUDIT_STORAGE_FAILED = auto()
+    AUDIT_SEALING_KEY_UNAVAILABLE = auto()
+    KEYSTORE_UNREACHABLE = auto()
+    KEYSTORE_STALE = auto()
+    CRYPTO_UNREACHABLE = auto()
+    PROVIDER_UNAVAILABLE = auto()
+    DATABASE_UNAVAILABLE = auto()
+    OVERLOADED = auto()
+    SHUTTING_DOWN = auto()
+    DEADLINE_EXCEEDED = auto()
+    INTERNAL = auto()
+
+
+_CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: (
+        Reason.FIELD_REQUIRED,
+        Reason.FIELD_INVALID,
+        Reason.FIELD_TOO_LARGE,
+        Reason.NAME_MALFORMED,
+        Reason.PAGE_TOKEN_INVALID,
+        Reason.CHECKSUM_MISMATCH,
+        Reason.CIPHERTEXT_INVALID,
+        Reason.KEY_MISMATCH,
+        Reason.SPEC_UNSUPPORTED,
+    ),
+    grpc.StatusCode.UNAUTHENTICATED: (
+        Reason.UNAUTHENTICATED,
+        Reason.TOKEN_INVALID,
+        Reason.TOKEN_EXPIRED,
+        Reason.IDENTITY_UNKNOWN,
+    ),
+    grpc.StatusCode.PERMISSION_DENIED: (
+        Reason.PERMISSION_DENIED,
+        Reason.PRINCIPAL_DISABLED,
+        Reason.CALLER_NOT_ALLOWED,
+    ),
+    grpc.StatusCode.NOT_FOUND: (
+        Reason.KEY_NOT_FOUND,
+        Reason.KEY_VERSION_NOT_FOUND,
+        Reason.ALIAS_NOT_FOUND,
+        Reason.SECRET_NOT_FOUND,
+        Reason.SECRET_VERSION_NOT_FOUND,
+        Reason.EVENT_NOT_FOUND,
+    ),
+    grpc.StatusCode.ALREADY_EXISTS: (Reason.ALREADY_EXISTS, Reason.REQUEST_ID_REUSED),
+    grpc.StatusCode.FAILED_PRECONDITION: (
+        Reason.KEY_DISABLED,
+        Reason.KEY_STATE_INVALID,
+        Reason.KEY_USAGE_INVALID,
+        Reason.UNSUPPORTED_IN_HSM,
+    ),
+    grpc.StatusCode.ABORTED: (Reason.ETAG_MISMATCH,),
+    grpc.StatusCode.DATA_LOSS: (Reason.KEY_MATERIAL_REFUSED, Reason.SECRET_VALUE_REFUSED),
+    grpc.StatusCode.UNIMPLEMENTED: (Reason.NOT_YET,),
+    grpc.StatusCode.UNAVAILABLE: (
+        Reason.AUDIT_UNREACHABLE,
+        Reason.AUDIT_TIMEOUT,
+        Reason.AUDIT_STORAGE_FULL,
+        Reason.AUDIT_STORAGE_FAILED,
+        Reason.AUDIT_SEALING_KEY_UNAVAILABLE,
+        Reason.KEYSTORE_UNREACHABLE,
+        Reason.KEYSTORE_STALE,
+        Reason.CRYPTO_UNREACHABLE,
+        Reason.PROVIDER_UNAVAILABLE,
+        Reason.DATABASE_UNAVAILABLE,
+        Reason.SHUTTING_DOWN,
+    ),
+    grpc.StatusCode.RESOURCE_EXHAUSTED: (Reason.OVERLOADED,),
+    grpc.StatusCode.DEADLINE_EXCEEDED: (Reason.DEADLINE_EXCEEDED,),
+    grpc.StatusCode.INTERNAL: (Reason.INTERNAL,),
+}
+CODE_OF: dict[Reason, grpc.StatusCode] = {reason: code for code, reasons in _CODES.items() for reason in reasons}
+
+
+class StrongroomError(Exception):
+    """A refusal or failure that a caller is told about.
+
+    `message` is a sentence for a person and never holds a secret; `reason` is stable. `field` names the
+    offending request field. Further keywords travel as `ErrorInfo.metadata`.
+    """
+
+    def __init__(
+        self,
+        reason: Reason,
+        message: str,
+        *,
+        field: str = "",
+        retry_after_seconds: float = 0.0,
+        **metadata: str,
+    ) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.reason = reason
+        self.message = message
+        self.field = field
+        self.retry_after_seconds = retry_after_seconds
+        self.metadata = {**metadata, "field": field} if field else metadata
+
+    @property
+    def code(self) -> grpc.StatusCode:
+        """The gRPC status code of the reason."""
+        return CODE_OF[self.reason]
+
+    def to_status(self) -> status_pb2.Status:
+        """The `google.rpc.Status` a caller receives."""
+        details = [_packed(error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=self.metadata))]
+        if self.field:
+            violation = error_details_pb2.BadRequest.FieldViolation(field=self.field, description=self.message)
+            details.append(_packed(error_details_pb2.BadRequest(field_violations=[violation])))
+        if self.retry_after_seconds:
+            delay = duration_pb2.Duration()
+            delay.FromNanoseconds(int(self.retry_after_seconds * 1e9))
+            details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
+        return status_pb2.Status(code=_number(self.code), message=self.message, details=details)
+
+
+def from_rpc_error(error: grpc.RpcError, unreachable: Reason, peer: str) -> StrongroomError:
+    """What a failed call to another service of the mesh means to our own caller.
+
+    A reason that the other service gave passes through; anything else becomes `unreachable`.
+    """
+    for detail in _status_details(error):
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info) and info.domain == DOMAIN and info.reason in Reason:
+            metadata = dict(info.metadata)
+            field = metadata.pop("field", "")
+            message = str(error.details()) if isinstance(error, grpc.Call) else info.reason
+            return StrongroomError(Reason(info.reason), message, field=field, **metadata)
+    code = error.code().name if isinstance(error, grpc.Call) else "UNKNOWN"
+    return StrongroomError(unreachable, f"{peer} cannot be reached ({code})", peer=peer, status=code)
+
+
+def required(field: str) -> StrongroomError:
+    """A field that must be set is not."""
+    return StrongroomError(Reason.FIELD_REQUIRED, f"{field} is required", field=field)
+
+
+def invalid(field: str, why: str) -> StrongroomError:
+    """A field's value cannot be accepted; `why` completes the sentence "<field> …"."""
+    return StrongroomError(Reason.FIELD_INVALID, f"{field} {why}", field=field)
+
+
+def too_large(field: str, limit: int, unit: str = "bytes") -> StrongroomError:
+    """A field exceeds its limit."""
+    return StrongroomError(
+        Reason.FIELD_TOO_LARGE, f"{field} is larger than {limit} {unit}", field=field, limit=str(limit)
+    )
+
+
+def _packed(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(message)
+    return packed
+
+
+def _number(code: grpc.StatusCode) -> int:
+    return int(code_pb2.Code.Value(code.name))
+
+
+def _status_details(error: grpc.RpcError) -> list[any_pb2.Any]:
+    if not isinstance(error, grpc.Call):
+        return []
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin" and isinstance(value, bytes):
+            return list(status_pb2.Status.FromString(value).details)
+    return []

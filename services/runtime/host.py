@@ -1,0 +1,114 @@
+"""What hosts a service: the runtime's parts, put together once in each composition root."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from google.protobuf.descriptor import ServiceDescriptor
+
+from services.runtime import workers
+from services.runtime.access_records import AccessRecords, RemoteAccessRecords
+from services.runtime.audit import Append, AuditClient
+from services.runtime.authorization import Authorizer
+from services.runtime.changes import ChangeFeed, ListChanges
+from services.runtime.channels import MeshChannel
+from services.runtime.config import ServiceSettings
+from services.runtime.identity import Callers, Identities
+from services.runtime.pipeline import Pipeline
+from services.runtime.server import Server
+from services.runtime.status import Status
+from services.runtime.telemetry import Telemetry
+from services.runtime.tls import TlsFiles
+from strongroom.audit.v1.event_log_service_pb2_grpc import EventLogServiceStub
+from strongroom.keystore.v1.key_record_service_pb2_grpc import KeyRecordServiceStub
+
+
+@dataclass
+class Host:
+    """The runtime around a service. `run` serves until a signal, then closes everything in order."""
+
+    settings: ServiceSettings
+    tls: TlsFiles
+    telemetry: Telemetry
+    status: Status
+    audit: AuditClient
+    feed: ChangeFeed
+    authorizer: Authorizer
+    server: Server
+    _closing: list[Callable[[], None]] = field(default_factory=list)
+
+    def public(self, service: ServiceDescriptor, servicer: object) -> None:
+        """Offers a public service."""
+        self.server.public(service, servicer)
+
+    def internal(self, service: ServiceDescriptor, servicer: object) -> None:
+        """Offers a service to the mesh alone."""
+        self.server.internal(service, servicer)
+
+    def on_close(self, close: Callable[[], None]) -> None:
+        """Runs `close` once calls have drained, before the audit client ends; the last added runs first."""
+        self._closing.append(close)
+
+    def run(self) -> None:
+        """Serves until SIGTERM."""
+        self.feed.start()
+        self.server.serve_until_signal(self._close)
+
+    def _close(self) -> None:
+        for close in reversed(self._closing):
+            close()
+        self.feed.stop()
+        self.audit.stop()
+        self.telemetry.shutdown()
+
+
+def build(
+    service: str,
+    settings: ServiceSettings,
+    tls: TlsFiles,
+    telemetry: Telemetry,
+    *,
+    records: AccessRecords | None = None,
+    list_changes: ListChanges | None = None,
+    open_append: Callable[[], Append] | None = None,
+) -> Host:
+    """Puts the runtime together. Keystore hands in its own records and changes, audit its own append; the others
+    reach them over the mesh."""
+    if records is None or list_changes is None:
+        keystore = upstream(settings, "keystore")
+        records = RemoteAccessRecords(MeshChannel(keystore, tls))
+        # The poll is its own retry: a lost one must not delay the next.
+        list_changes = MeshChannel(keystore, tls, retry=False).method(KeyRecordServiceStub, "ListChanges")
+    if open_append is None:
+        address = upstream(settings, "audit")
+
+        def open_append() -> Append:
+            return MeshChannel(address, tls, retry=False).method(EventLogServiceStub, "Append")
+
+    audit = AuditClient(
+        open_append,
+        senders=settings.audit.senders,
+        group_limit=settings.audit.group_limit,
+        deadline_seconds=settings.audit.deadline_seconds,
+    )
+    feed = ChangeFeed(list_changes)
+    identities = Identities(records, feed, tls.trust_domain)
+    authorizer = Authorizer(records, feed)
+    worker = workers.worker_number()
+    status = Status(service, f"{socket.gethostname()}/{os.getpid()}")
+    status.component("audit", audit.require_writable)
+    status.component("keystore", feed.require_fresh)
+    pipeline = Pipeline(telemetry, identities, Callers(settings.listeners.internal), audit)
+    server = Server(settings.listeners, tls, pipeline, status, shared_port=worker is not None)
+    return Host(settings, tls, telemetry, status, audit, feed, authorizer, server)
+
+
+def upstream(settings: ServiceSettings, service: str) -> str:
+    """The internal address of a service that this one calls; ends the process when it is not configured."""
+    address: str | None = getattr(settings.upstream, service)
+    if address is None:
+        raise SystemExit(f"upstream.{service}: required")
+    return address

@@ -1,0 +1,103 @@
+"""Resource names (AIP-122): `accounts/{account}/keys/{key}` and the like."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from services.runtime.errors import Reason, StrongroomError, required
+
+_ID = re.compile(r"[a-z][a-z0-9-]{0,62}")
+_SECRET_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+_PATTERNS: dict[str, re.Pattern[str]] = {
+    "keys": _ID,
+    "aliases": _ID,
+    "secrets": _SECRET_ID,
+    "users": _ID,
+    "workloads": _ID,
+    "roles": _ID,
+    "policies": _ID,
+    "grants": _ID,
+    "clientKeys": _ID,
+    "events": _UUID,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceName:
+    """A resource of an account: `accounts/{account}/{collection}/{id}`, with a version where it has versions."""
+
+    account: str
+    collection: str
+    id: str
+    version: int = 0
+
+    def __str__(self) -> str:
+        name = f"accounts/{self.account}/{self.collection}/{self.id}"
+        return f"{name}/versions/{self.version}" if self.version else name
+
+    @property
+    def parent(self) -> str:
+        """The account's own name, `accounts/{account}`."""
+        return f"accounts/{self.account}"
+
+    @property
+    def without_version(self) -> ResourceName:
+        """The resource that this is a version of, or itself."""
+        return ResourceName(self.account, self.collection, self.id) if self.version else self
+
+
+def parse(name: str, field: str, *collections: str, versioned: bool = False) -> ResourceName:
+    """Reads a resource name of one of `collections`; with `versioned`, one of its versions.
+
+    Raises FIELD_REQUIRED for an empty name and NAME_MALFORMED, naming `field`, for anything else that is off.
+    """
+    if not name:
+        raise required(field)
+    parsed = _parsed(name)
+    if parsed is None or parsed.collection not in collections or bool(parsed.version) != versioned:
+        suffix = "/versions/{number}" if versioned else ""
+        expected = " or ".join(f"accounts/{{account}}/{collection}/{{id}}{suffix}" for collection in collections)
+        raise StrongroomError(Reason.NAME_MALFORMED, f"{field} is not of the form {expected}", field=field)
+    return parsed
+
+
+def parse_account(name: str, field: str) -> str:
+    """Reads `accounts/{account}` and answers the account's id; raises as `parse` does."""
+    if not name:
+        raise required(field)
+    collection, _, account = name.partition("/")
+    if collection != "accounts" or not _ID.fullmatch(account):
+        raise StrongroomError(
+            Reason.NAME_MALFORMED, f"{field} is not of the form accounts/{{account}}", field=field
+        )
+    return account
+
+
+def check_id(value: str, collection: str, field: str) -> str:
+    """Checks an id that a caller chose for a new resource of `collection`; raises FIELD_INVALID."""
+    pattern = _PATTERNS[collection]
+    if not pattern.fullmatch(value):
+        raise StrongroomError(
+            Reason.FIELD_INVALID, f"{field} must match {pattern.pattern}", field=field
+        )
+    return value
+
+
+@lru_cache(maxsize=65_536)
+def _parsed(name: str) -> ResourceName | None:
+    parts = name.split("/")
+    if len(parts) not in (4, 6) or parts[0] != "accounts" or not _ID.fullmatch(parts[1]):
+        return None
+    pattern = _PATTERNS.get(parts[2])
+    if pattern is None or not pattern.fullmatch(parts[3]):
+        return None
+    if len(parts) == 4:
+        return ResourceName(parts[1], parts[2], parts[3])
+    if parts[4] != "versions" or not _VERSION.fullmatch(parts[5]):
+        return None
+    return ResourceName(parts[1], parts[2], parts[3], int(parts[5]))

@@ -1,0 +1,167 @@
+"""The one path that every call takes: trace, authenticate, handle, audit durably, answer."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf.descriptor import MethodDescriptor
+
+from services.runtime import identity
+from services.runtime.audit import AuditClient
+from services.runtime.call import Call, Principal
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.identity import Callers, Identities, Metadata
+from services.runtime.telemetry import TRACEPARENT, Telemetry
+from strongroom.audit.v1.event_pb2 import Outcome
+
+log = logging.getLogger(__name__)
+
+EVENT_ID = "strongroom-event-id"
+STATUS_DETAILS = "grpc-status-details-bin"
+
+Behaviour = Callable[[Any, Call], Any]
+Handler = Callable[[Any, grpc.ServicerContext], Any]
+
+_BEARER = "Bearer "
+_REFUSALS = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
+
+
+class Pipeline:
+    """Turns a servicer's methods, `(request, call) -> response`, into gRPC handlers."""
+
+    def __init__(
+        self, telemetry: Telemetry, identities: Identities, callers: Callers, audit: AuditClient
+    ) -> None:
+        self._telemetry = telemetry
+        self._identities = identities
+        self._callers = callers
+        self._audit = audit
+
+    def public(self, method: MethodDescriptor, behaviour: Behaviour, *, forwarded: bool = False) -> Handler:
+        """A method for callers from outside: authenticated, and audited before it answers.
+
+        With `forwarded` it is offered to services of the mesh that act for their own callers.
+        """
+        telemetry, audit = self._telemetry, self._audit
+        authenticate = self._forwarded if forwarded else self._authenticated
+        service, name, action = method.containing_service.full_name, method.name, action_of(method)
+
+        def handle(request: Any, context: grpc.ServicerContext) -> Any:
+            started = time.perf_counter()
+            metadata: Metadata = context.invocation_metadata()
+            trace = telemetry.start_call(service, name, identity.header(metadata, TRACEPARENT))
+            call = Call(service, name, action, trace_id=trace.trace_id)
+            if trace.sampled:
+                call.traceparent = trace.traceparent
+            response, error = None, None
+            try:
+                audit.require_writable()
+                call.source_address = _address(context.peer())
+                call.principal = authenticate(call, context, metadata)
+                response = behaviour(request, call)
+            except StrongroomError as refusal:
+                error = refusal
+            except Exception as unexpected:  # noqa: BLE001  # the outermost edge: nothing may escape undescribed
+                error = _internal(unexpected)
+            error = self._recorded(call, context, error)
+            telemetry.end_call(trace, service, name, error.reason if error else "OK", started)
+            if error is not None:
+                _abort(context, error, call)
+            return response
+
+        return handle
+
+    def internal(self, method: MethodDescriptor, behaviour: Behaviour) -> Handler:
+        """A method that only the configured services of the mesh may call; not audited by itself."""
+        telemetry, callers = self._telemetry, self._callers
+        service, name, action = method.containing_service.full_name, method.name, action_of(method)
+
+        def handle(request: Any, context: grpc.ServicerContext) -> Any:
+            started = time.perf_counter()
+            metadata: Metadata = context.invocation_metadata()
+            trace = telemetry.start_call(service, name, identity.header(metadata, TRACEPARENT), may_begin=False)
+            call = Call(service, name, action, trace_id=trace.trace_id)
+            response, error = None, None
+            try:
+                spiffe_id = identity.spiffe_id_of(context)
+                callers.require_allowed(spiffe_id, service)
+                call.principal = Principal(identity.service_name_of(spiffe_id), "")
+                response = behaviour(request, call)
+            except StrongroomError as refusal:
+                error = refusal
+            except Exception as unexpected:  # noqa: BLE001  # as above
+                error = _internal(unexpected)
+            telemetry.end_call(trace, service, name, error.reason if error else "OK", started)
+            if error is not None:
+                _abort(context, error, call)
+            return response
+
+        return handle
+
+    def _authenticated(self, call: Call, context: grpc.ServicerContext, metadata: Metadata) -> Principal:
+        del call
+        credential = identity.header(metadata, "authorization")
+        if credential:
+            if not credential.startswith(_BEARER):
+                raise StrongroomError(Reason.UNAUTHENTICATED, "the authorization metadata is not a bearer token")
+            return self._identities.from_token(credential[len(_BEARER) :])
+        spiffe_id = identity.spiffe_id_of(context)
+        if not spiffe_id:
+            raise StrongroomError(Reason.UNAUTHENTICATED, "a session token or a client certificate is required")
+        return self._identities.from_certificate(spiffe_id)
+
+    def _forwarded(self, call: Call, context: grpc.ServicerContext, metadata: Metadata) -> Principal:
+        spiffe_id = identity.spiffe_id_of(context)
+        principal = self._callers.forwarded(spiffe_id, metadata)
+        call.via_service = identity.service_name_of(spiffe_id)
+        call.source_address = identity.header(metadata, identity.SOURCE_ADDRESS)
+        return principal
+
+    def _recorded(
+        self, call: Call, context: grpc.ServicerContext, error: StrongroomError | None
+    ) -> StrongroomError | None:
+        """Makes the call's events durable; when that fails, its error is the answer instead."""
+        if error is None:
+            call.conclude(Outcome.OUTCOME_ALLOWED)
+        else:
+            refused = error.code in _REFUSALS
+            call.conclude(Outcome.OUTCOME_DENIED if refused else Outcome.OUTCOME_FAILED, error.reason)
+        try:
+            self._audit.append(call.events, call.traceparent)
+        except StrongroomError as unrecorded:
+            return unrecorded
+        if call.outbox is not None:
+            call.outbox.delivered(call.events)
+        context.set_trailing_metadata(((EVENT_ID, call.events[0].id),))
+        return error
+
+
+def action_of(method: MethodDescriptor) -> str:
+    """What authorization and audit call a method: `crypto:Encrypt`, also for `BatchEncrypt`."""
+    domain = str(method.file.package).split(".")[1]
+    return f"{domain}:{method.name.removeprefix('Batch')}"
+
+
+def _internal(unexpected: Exception) -> StrongroomError:
+    # The message of a foreign exception may hold anything; the caller gets none of it.
+    log.error("unexpected error", exc_info=unexpected)
+    return StrongroomError(Reason.INTERNAL, "internal error; the event id in the trailing metadata identifies it")
+
+
+def _abort(context: grpc.ServicerContext, error: StrongroomError, call: Call) -> NoReturn:
+    metadata: list[tuple[str, str | bytes]] = [(STATUS_DETAILS, error.to_status().SerializeToString())]
+    if call.events:
+        metadata.append((EVENT_ID, call.events[0].id))
+    context.set_trailing_metadata(tuple(metadata))
+    context.abort(error.code, error.message)
+
+
+def _address(peer: str) -> str:
+    """`127.0.0.1` from gRPC's `ipv4:127.0.0.1:51234`, `::1` from `ipv6:%5B::1%5D:51234`."""
+    kind, _, rest = peer.partition(":")
+    host = rest.rpartition(":")[0]
+    return host.removeprefix("%5B").removesuffix("%5D") if kind in ("ipv4", "ipv6") else peer

@@ -1,0 +1,201 @@
+"""The threaded gRPC server: a public and an internal listener, health, reflection, and a drain on SIGTERM."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+from google.protobuf import message_factory
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from services.runtime.call import Call
+from services.runtime.config import Listeners
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.pipeline import Behaviour, Handler, Pipeline
+from services.runtime.status import Status
+from services.runtime.tls import TlsFiles
+from strongroom.runtime.v1 import status_pb2
+
+log = logging.getLogger(__name__)
+
+_STATUS = status_pb2.DESCRIPTOR.services_by_name["StatusService"]
+_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
+_MAX_MESSAGE_BYTES = {"public": 4 << 20, "internal": 16 << 20}
+_RESERVED_THREADS = 2
+
+
+class Listener:
+    """One gRPC server and the services on it. Health and status have threads of their own: they answer while every
+    other thread waits for something that hangs."""
+
+    def __init__(self, name: str, settings: Listeners, pipeline: Pipeline, status: Status, *, shared_port: bool):
+        self._pipeline = pipeline
+        self._names = [reflection.SERVICE_NAME]
+        self._reserved = ThreadPoolExecutor(_RESERVED_THREADS, thread_name_prefix=f"{name}-reserved")
+        self.server = grpc.server(
+            ThreadPoolExecutor(settings.threads, thread_name_prefix=name),
+            maximum_concurrent_rpcs=settings.max_in_flight,
+            options=[
+                # Without this a second mesh on the same ports would silently share them.
+                ("grpc.so_reuseport", int(shared_port)),
+                ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES[name]),
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+            ],
+        )
+        self._add(_HEALTH, {"Check": self._always(status.health.Check), "Watch": status.health.Watch})
+        self._add(_STATUS, {"GetStatus": self._always(lambda _request, _context: status.get())})
+
+    def public(self, service: ServiceDescriptor, servicer: object, *, forwarded: bool = False) -> None:
+        """Adds a public service."""
+        self._add(
+            service,
+            {
+                method.name: self._pipeline.public(method, _behaviour(servicer, method), forwarded=forwarded)
+                for method in service.methods
+            },
+        )
+
+    def internal(self, service: ServiceDescriptor, servicer: object) -> None:
+        """Adds a service that only the mesh may call."""
+        self._add(
+            service,
+            {
+                method.name: self._pipeline.internal(method, _behaviour(servicer, method))
+                for method in service.methods
+            },
+        )
+
+    def start(self) -> None:
+        """Begins to serve."""
+        reflection.enable_server_reflection(self._names, self.server)
+        self.server.start()
+
+    def _add(self, service: ServiceDescriptor, handlers: dict[str, Handler]) -> None:
+        rpc_handlers = {method.name: _rpc_handler(method, handlers[method.name]) for method in service.methods if method.name in handlers}
+        self.server.add_registered_method_handlers(service.full_name, rpc_handlers)
+        self.server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(service.full_name, rpc_handlers),)
+        )
+        self._names.append(service.full_name)
+
+    def _always(self, handler: Handler) -> Handler:
+        def answer(request: Any, context: grpc.ServicerContext) -> Any:
+            return handler(request, context)
+
+        answer.experimental_thread_pool = self._reserved  # type: ignore[attr-defined]
+        return answer
+
+
+class Server:
+    """Both listeners of a service, from start to drained."""
+
+    def __init__(
+        self, settings: Listeners, tls: TlsFiles, pipeline: Pipeline, status: Status, *, shared_port: bool = False
+    ) -> None:
+        self._settings = settings
+        self._status = status
+        self._stop_requested = threading.Event()
+        self._public = Listener("public", settings, pipeline, status, shared_port=shared_port)
+        self._internal = Listener("internal", settings, pipeline, status, shared_port=shared_port)
+        with_certificate = tls.server_credentials(require_client_certificate=True)
+        self._bind(self._public, settings.public.address, tls.server_credentials(require_client_certificate=False))
+        if settings.public.certificate_address:
+            self._bind(self._public, settings.public.certificate_address, with_certificate)
+        self._bind(self._internal, settings.internal.address, with_certificate)
+        health = settings.health
+        self._health = _health_server(health.address, status, shared_port) if health else None
+
+    def public(self, service: ServiceDescriptor, servicer: object) -> None:
+        """Offers a service to callers from outside, and on the internal listener to services that act for theirs."""
+        self._public.public(service, servicer)
+        self._internal.public(service, servicer, forwarded=True)
+        self._status.serves(service.full_name)
+
+    def internal(self, service: ServiceDescriptor, servicer: object) -> None:
+        """Offers a service to the mesh alone; on the public listener it does not exist."""
+        self._internal.internal(service, servicer)
+        self._status.serves(service.full_name)
+
+    def serve_until_signal(self, on_drained: Callable[[], None]) -> None:
+        """Serves until SIGTERM or SIGINT: then health turns NOT_SERVING, calls in flight finish, `on_drained` runs."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._stop_requested.set())
+        self._internal.start()
+        self._public.start()
+        if self._health is not None:
+            self._health.start()
+        self._status.start()
+        log.info("serving", extra={"fields": {"public": self._settings.public.address}})
+        # Event.wait without a timeout would keep signal handlers from running on some platforms.
+        while not self._stop_requested.wait(3600):
+            pass
+        log.info("draining")
+        self._status.drain()
+        time.sleep(self._settings.lame_duck_seconds)
+        stopped = self._public.server.stop(self._settings.drain_seconds)
+        stopped.wait()
+        self._internal.server.stop(self._settings.drain_seconds).wait()
+        on_drained()
+        if self._health is not None:
+            self._health.stop(None)
+        log.info("stopped")
+
+    def _bind(self, listener: Listener, address: str, credentials: grpc.ServerCredentials) -> None:
+        try:
+            listener.server.add_secure_port(address, credentials)
+        except RuntimeError as error:
+            raise SystemExit(f"cannot listen on {address}: is it in use?") from error
+
+
+def _health_server(address: str, status: Status, shared_port: bool) -> grpc.Server:
+    """Health without TLS, for the kubelet's probes: whether services serve, and nothing else."""
+    server = grpc.server(
+        ThreadPoolExecutor(_RESERVED_THREADS, thread_name_prefix="health"),
+        options=[("grpc.so_reuseport", int(shared_port))],
+    )
+    health_pb2_grpc.add_HealthServicer_to_server(status.health, server)
+    try:
+        server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise SystemExit(f"cannot listen on {address}: is it in use?") from error
+    return server
+
+
+def _behaviour(servicer: object, method: MethodDescriptor) -> Behaviour:
+    """The servicer's own method, or one that answers NOT_YET where it has none."""
+    behaviour: Behaviour | None = getattr(servicer, method.name, None)
+    return behaviour if behaviour is not None else _not_yet(method)
+
+
+def is_not_yet(servicer: object, method: MethodDescriptor) -> bool:
+    """Whether the contract's method is still to be implemented by the servicer."""
+    return getattr(servicer, method.name, None) is None
+
+
+def _not_yet(method: MethodDescriptor) -> Behaviour:
+    def refuse(request: Any, call: Call) -> Any:
+        del request, call
+        raise StrongroomError(Reason.NOT_YET, f"{method.name} is not implemented yet", method=method.full_name)
+
+    return refuse
+
+
+def _rpc_handler(method: MethodDescriptor, handler: Handler) -> grpc.RpcMethodHandler:
+    request = message_factory.GetMessageClass(method.input_type).FromString
+    response = message_factory.GetMessageClass(method.output_type).SerializeToString
+    if method.server_streaming and method.client_streaming:
+        return grpc.stream_stream_rpc_method_handler(handler, request, response)
+    if method.server_streaming:
+        return grpc.unary_stream_rpc_method_handler(handler, request, response)
+    if method.client_streaming:
+        return grpc.stream_unary_rpc_method_handler(handler, request, response)
+    return grpc.unary_unary_rpc_method_handler(handler, request, response)
