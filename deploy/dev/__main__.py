@@ -19,8 +19,9 @@ from rich.table import Table
 
 from deploy.dev.configs import ACCOUNT
 from deploy.dev.errors import MeshError
-from deploy.dev.mesh import SOURCE, Mesh, MeshOptions, Provider
+from deploy.dev.mesh import SOURCE, Mesh, MeshOptions
 from deploy.dev.profile import PROFILE, write_profile
+from deploy.dev.provider import Choice
 from deploy.dev.topology import HOST, SERVICES
 from strongroom.profiles import profile_path
 
@@ -139,16 +140,10 @@ def _worker_count(text: str) -> tuple[str, int]:
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m deploy.dev", description="Runs the mesh on this machine."
-    )
+    parser = argparse.ArgumentParser(prog="python -m deploy.dev", description="Runs the mesh on this machine.")
     parser.add_argument("--directory", type=Path, default=SOURCE / ".strongroom", help="data, keys, logs")
-    parser.add_argument(
-        "--port", type=int, default=DEFAULT_PORT, help="first of its ports (default %(default)s)"
-    )
-    parser.add_argument(
-        "--provider", choices=get_args(Provider), default="auto", help="where the root key is"
-    )
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="first of its ports (default %(default)s)")
+    parser.add_argument("--provider", choices=get_args(Choice), default="auto", help="where the root key is")
     parser.add_argument(
         "--workers",
         type=_worker_count,

@@ -80,9 +80,7 @@ class DevelopmentAuthority:
 
     def _sign(self, path: str, key: ec.EllipticCurvePublicKey, lifetime: timedelta) -> x509.Certificate:
         serves = path.startswith("service/")
-        names: list[x509.GeneralName] = [
-            x509.UniformResourceIdentifier(f"spiffe://{self.trust_domain}/{path}")
-        ]
+        names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(f"spiffe://{self.trust_domain}/{path}")]
         usages = [ExtendedKeyUsageOID.CLIENT_AUTH]
         if serves:
             names += [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(HOST))]
@@ -129,9 +127,7 @@ class DevelopmentAuthority:
             .not_valid_before(self._now() - _BACKDATED)
             .not_valid_after(self._now() + AUTHORITY_LIFETIME)
             .add_extension(
-                x509.SubjectAlternativeName(
-                    [x509.UniformResourceIdentifier(f"spiffe://{self.trust_domain}")]
-                ),
+                x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"spiffe://{self.trust_domain}")]),
                 critical=False,
             )
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)

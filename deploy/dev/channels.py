@@ -34,9 +34,7 @@ def open_channel(address: str, identity: CertificateFiles | Trust) -> grpc.Chann
     """A TLS channel to `address`; mTLS where `identity` has a certificate. The caller closes it."""
     trust = identity.trust.read_bytes()
     if isinstance(identity, CertificateFiles):
-        credentials = grpc.ssl_channel_credentials(
-            trust, identity.key.read_bytes(), identity.certificate.read_bytes()
-        )
+        credentials = grpc.ssl_channel_credentials(trust, identity.key.read_bytes(), identity.certificate.read_bytes())
     else:
         credentials = grpc.ssl_channel_credentials(trust)
     return grpc.secure_channel(address, credentials, options=_OPTIONS)

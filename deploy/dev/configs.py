@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from deploy.dev.certificates import CertificateFiles
-from deploy.dev.softhsm import Token
 from deploy.dev.topology import ADMINISTRATOR, HOST, TRUST_DOMAIN, WITH_DATABASE, Topology, spiffe_id
 
 ACCOUNT = "default"
@@ -90,27 +89,14 @@ class Configuration:
         return merged(content, self.overrides.get(service, {}))
 
 
-def local_provider(root_key_file: Path) -> dict[str, str]:
-    """The `[provider]` table for a root key in a file."""
-    return {"kind": "local", "root_key_file": str(root_key_file)}
-
-
-def pkcs11_provider(token: Token) -> dict[str, str]:
-    """The `[provider]` table for a PKCS#11 token."""
-    return {
-        "kind": "pkcs11",
-        "module": str(token.module),
-        "token_label": token.label,
-        "pin_file": str(token.pin_file),
-    }
-
-
 def merged(content: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """`content` with the values of `overrides` in it; tables are merged, anything else is replaced."""
+    """`content` with the values of `overrides` in it: tables are merged, None removes, anything else replaces."""
     result = dict(content)
     for key, value in overrides.items():
         old = result.get(key)
-        if isinstance(old, Mapping) and isinstance(value, Mapping):
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(old, Mapping) and isinstance(value, Mapping):
             result[key] = merged(old, value)
         else:
             result[key] = value

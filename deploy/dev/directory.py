@@ -19,6 +19,7 @@ from deploy.dev.files import private_directory, write_file
 
 _SAME_START_SECONDS = 2.0
 _END_SECONDS = 5.0
+_TRACES_KEPT_SECONDS = 7 * 86_400
 
 
 class DirectoryInUseError(MeshError):
@@ -123,6 +124,12 @@ class MeshDirectory:
             time.sleep(0.02)
         self._process_file.unlink()
         return list(ended)
+
+    def forget_old_traces(self) -> None:
+        """Removes span files that nothing was added to for a week; each process writes one of its own."""
+        for path in self.traces.glob("*.jsonl"):
+            if time.time() - path.stat().st_mtime > _TRACES_KEPT_SECONDS:
+                path.unlink()
 
     @property
     def _process_file(self) -> Path:

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +18,12 @@ import grpc
 from deploy.dev import redis_server, softhsm
 from deploy.dev.certificates import CertificateFiles, DevelopmentAuthority
 from deploy.dev.channels import Trust, open_channel
-from deploy.dev.configs import Configuration, local_provider, pkcs11_provider
+from deploy.dev.configs import Configuration
 from deploy.dev.directory import MeshDirectory
 from deploy.dev.errors import MeshError
 from deploy.dev.files import private_directory, toml_text, write_file
 from deploy.dev.processes import Process, set_aside
+from deploy.dev.provider import Choice, Kind, set_up_provider
 from deploy.dev.readiness import Readiness
 from deploy.dev.topology import (
     ADMINISTRATOR,
@@ -35,8 +36,9 @@ from deploy.dev.topology import (
 
 SOURCE = Path(__file__).resolve().parent.parent.parent
 REDIS = "redis"
+# What has to run once before a service may serve.
+PREPARATION = {"keystore": "migrate", "crypto": "initialize", "secrets": "migrate", "audit": "migrate"}
 
-Provider = Literal["auto", "local", "pkcs11"]
 Listener = Literal["public", "certificate", "internal"]
 
 
@@ -48,7 +50,7 @@ class MeshOptions:
     `environment` is added to its environment; `cpus` pins it to cores. `base_port` None means free ports.
     """
 
-    provider: Provider = "auto"
+    provider: Choice = "auto"
     base_port: int | None = None
     database_urls: Mapping[str, str] = field(default_factory=dict)
     workers: Mapping[str, int] = field(default_factory=dict)
@@ -68,10 +70,11 @@ class Mesh:
     def __init__(self, directory: Path, options: MeshOptions | None = None) -> None:
         self.options = options or MeshOptions()
         self.directory = MeshDirectory(directory)
-        self.provider: Literal["local", "pkcs11"] = "local"
+        self.provider: Kind = "local"
         self._topology: Topology | None = None
         self._authority: DevelopmentAuthority | None = None
         self._processes: dict[str, Process] = {}
+        self._preparations: dict[str, Process] = {}
         self._wanted: set[str] = set()
         self._changing = threading.Lock()
         self._stopping = threading.Event()
@@ -99,9 +102,7 @@ class Mesh:
             self._prepare()
             with ThreadPoolExecutor(len(self._processes)) as pool:
                 try:
-                    for outcome in as_completed(
-                        [pool.submit(self._bring_up, name) for name in self._processes]
-                    ):
+                    for outcome in as_completed([pool.submit(self._bring_up, name) for name in self._processes]):
                         outcome.result()
                 except BaseException:
                     self._stopping.set()  # the others wait for nothing then
@@ -179,6 +180,10 @@ class Mesh:
         """The process itself: its id, its log files, its end."""
         return self._processes[name]
 
+    def tails(self, lines: int) -> dict[str, str]:
+        """The last lines that each process wrote, by its name."""
+        return {name: process.tail(lines) for name, process in self._processes.items()}
+
     def wait_until_serving(self, name: str, seconds: float | None = None) -> None:
         """Returns once the process answers and is well. Raises MeshError when it ends or takes longer."""
         process = self._processes[name]
@@ -196,9 +201,7 @@ class Mesh:
         if name == REDIS:
             port = self.topology.redis_port
             return None if redis_server.wait_for_redis(port, seconds, hopeful) else "did not answer"
-        readiness = Readiness(
-            name, self.address(name, "public"), self.trust, seconds=seconds, still_hopeful=hopeful
-        )
+        readiness = Readiness(name, self.address(name, "public"), self.trust, seconds=seconds, still_hopeful=hopeful)
         return readiness.missing(self.options.workers.get(name, 1), process.pid)
 
     # --- reaching it
@@ -254,51 +257,29 @@ class Mesh:
         for directory in (self.directory.data, self.directory.logs, self.directory.traces):
             private_directory(directory)
         set_aside(self.directory.logs)
-        provider, provider_environment = self._open_provider()
+        self.directory.forget_old_traces()
+        provider = set_up_provider(self.directory, self.options.provider, softhsm.find_module())
+        self.provider = provider.kind
         configuration = Configuration(
             topology=self._topology,
             certificates={service: self._authority.issue(f"service/{service}") for service in SERVICES},
             database_urls={name: self._database_url(name) for name in WITH_DATABASE},
-            provider=provider,
+            provider=provider.table,
             span_directory=self.directory.traces,
             log_level=self.options.log_level,
             overrides=self.options.settings,
         )
-        self._processes = {}
+        self._processes, self._preparations = {}, {}
         for service in SERVICES:
             write_file(self._configuration_file(service), toml_text(configuration.of(service)), mode=0o600)
-            extra = provider_environment if service == "crypto" else {}
-            command = ["serve", "--config", str(self._configuration_file(service))]
-            if self.options.workers.get(service, 1) > 1:
-                command += ["--workers", str(self.options.workers[service])]
-            self._processes[service] = self._service_process(service, service, command, extra)
+            extra = provider.environment if service == "crypto" else {}
+            workers = self.options.workers.get(service, 1)
+            serve = ("serve", *(("--workers", str(workers)) if workers > 1 else ()))
+            self._processes[service] = self._service_process(service, service, serve, extra)
+            prepare = (PREPARATION[service],)
+            name = f"{service}-{PREPARATION[service]}"
+            self._preparations[service] = self._service_process(name, service, prepare, extra)
         self._processes[REDIS] = self._redis_process()
-
-    def _open_provider(self) -> tuple[Mapping[str, str], Mapping[str, str]]:
-        """The `[provider]` table and the environment for it; where keys are, the provider stays."""
-        wanted, module = self.options.provider, softhsm.find_module()
-        if self.directory.root_key.exists():
-            present: Provider = "local"
-        elif softhsm.token_exists(self.directory.hsm):
-            present = "pkcs11"
-        else:
-            present = "auto"
-        if wanted == "auto":
-            wanted = present if present != "auto" else "pkcs11" if module else "local"
-        if present not in ("auto", wanted):
-            raise MeshError(
-                f"the keys in {self.directory.root} were made with provider {present}, not {wanted}"
-            )
-        self.provider = wanted
-        if wanted == "local":
-            private_directory(self.directory.root_key.parent)
-            return local_provider(self.directory.root_key), {}
-        if module is None:
-            raise MeshError(
-                "provider pkcs11 needs SoftHSM2 (libsofthsm2.so and softhsm2-util), which is not installed"
-            )
-        token = softhsm.open_token(self.directory.hsm, module)
-        return pkcs11_provider(token), token.environment
 
     def _database_url(self, service: str) -> str:
         own = f"sqlite:///{self.directory.data / f'{service}.db'}"
@@ -307,18 +288,19 @@ class Mesh:
     def _configuration_file(self, service: str) -> Path:
         return self.directory.configurations / f"{service}.toml"
 
-    def _service_process(
-        self, name: str, service: str, arguments: Iterable[str], extra: Mapping[str, str] | None = None
-    ) -> Process:
+    def _service_process(self, name: str, service: str, command: tuple[str, ...], extra: Mapping[str, str]) -> Process:
         return Process(
             name,
-            [sys.executable, "-m", f"services.{service}", *arguments],
+            [
+                *(sys.executable, "-m", f"services.{service}"),
+                *(*command, "--config", str(self._configuration_file(service))),
+            ],
             logs=self.directory.logs,
             directory=SOURCE,
             environment={
                 **os.environ,
                 "PYTHONUNBUFFERED": "1",
-                **(extra or {}),
+                **extra,
                 **self.options.environment.get(service, {}),
             },
             cpus=self.options.cpus.get(service, frozenset()),
@@ -337,20 +319,16 @@ class Mesh:
         )
 
     def _bring_up(self, name: str) -> None:
-        if name in WITH_DATABASE:
-            self._migrate(name)
+        preparation = self._preparations.get(name)
+        if preparation is not None:
+            preparation.start()
+            deadline = time.monotonic() + self.options.start_seconds
+            while preparation.wait(0.2) is None:
+                if self._stopping.is_set() or time.monotonic() > deadline:
+                    preparation.kill()
+            if preparation.exit_code != 0:
+                raise _ended(preparation)
         self.launch(name)
-
-    def _migrate(self, service: str) -> None:
-        arguments = ["migrate", "--config", str(self._configuration_file(service))]
-        migration = self._service_process(f"{service}-migrate", service, arguments)
-        migration.start()
-        deadline = time.monotonic() + self.options.start_seconds
-        while migration.wait(0.2) is None:
-            if self._stopping.is_set() or time.monotonic() > deadline:
-                migration.kill()
-        if migration.exit_code != 0:
-            raise _ended(migration)
 
     def _record(self) -> None:
         pids = {name: process.pid for name, process in self._processes.items()}

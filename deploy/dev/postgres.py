@@ -32,9 +32,7 @@ class PostgresError(Exception):
 
 def find_postgres() -> Path | None:
     """The directory of the newest installed server's binaries (`initdb`, `postgres`)."""
-    versions = sorted(
-        Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parent.parent.name)
-    )
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parent.parent.name))
     if versions:
         return versions[-1].parent
     found = shutil.which("initdb")
@@ -142,9 +140,7 @@ class PostgresCluster:
                 self._execute(sql.SQL("SELECT 1"))
             except psycopg.OperationalError as error:
                 if not self._process.running or time.monotonic() > deadline:
-                    raise PostgresError(
-                        f"PostgreSQL did not start: {error}\n{self._process.tail()}"
-                    ) from error
+                    raise PostgresError(f"PostgreSQL did not start: {error}\n{self._process.tail()}") from error
                 time.sleep(0.05)
             else:
                 return
@@ -166,6 +162,4 @@ def _unprivileged_user() -> Owner:
         with suppress(KeyError):
             entry = pwd.getpwnam(name)
             return Owner(entry.pw_uid, entry.pw_gid)
-    raise PostgresError(
-        "PostgreSQL does not run as root, and this machine has neither user postgres nor nobody"
-    )
+    raise PostgresError("PostgreSQL does not run as root, and this machine has neither user postgres nor nobody")

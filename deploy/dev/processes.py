@@ -131,9 +131,7 @@ class Process:
 
     def tail(self, lines: int = TAIL_LINES) -> str:
         """The last lines that it wrote, standard error last."""
-        written = (
-            path.read_text(errors="replace").splitlines() for path in self.output_files if path.exists()
-        )
+        written = (path.read_text(errors="replace").splitlines() for path in self.output_files if path.exists())
         return "\n".join(line for output in written for line in output[-lines:])
 
     def _signal_group(self, number: signal.Signals) -> None:

@@ -36,9 +36,7 @@ def write_profile(path: Path, profile: Mapping[str, Any], name: str = PROFILE) -
     document["profiles"] = {**document.get("profiles", {}), name: profile}
     written = _without(text, name) + toml_text({"profiles": {name: profile}})
     if not _says(written, document):
-        written = toml_text(
-            document
-        )  # written in a way that lines do not tell: rather lose comments than profiles
+        written = toml_text(document)  # written in a way that lines do not tell: rather lose comments than profiles
     private_directory(path.parent)
     write_file(path, written, mode=0o600)
     return bool(document["current"] == name)

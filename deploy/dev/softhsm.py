@@ -56,8 +56,7 @@ def open_token(directory: Path, module: Path) -> Token:
     configuration = directory / "softhsm2.conf"
     write_file(
         configuration,
-        f"directories.tokendir = {tokens}\nobjectstore.backend = file\n"
-        "log.level = ERROR\nslots.removable = false\n",
+        f"directories.tokendir = {tokens}\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n",
     )
     environment = {"SOFTHSM2_CONF": str(configuration)}
     pin_file = directory / "pin"

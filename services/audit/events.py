@@ -42,7 +42,14 @@ class Events:
         return event
 
     def page(
-        self, account: str, period: Period, wanted: Filter, after: Position | None, size: int, *, newest_first: bool
+        self,
+        account: str,
+        period: Period,
+        wanted: Filter,
+        after: Position | None,
+        size: int,
+        *,
+        newest_first: bool,
     ) -> tuple[list[Event], Position | None]:
         """Up to `size` events that pass the filter, and where the next page begins; None when there is none."""
         found: list[Event] = []

@@ -93,7 +93,7 @@ class Log:
         except (StrongroomError, DBAPIError) as failure:
             if isinstance(failure, StrongroomError):
                 error = failure
-            log.error("append failed", exc_info=failure)
+            log.exception("append failed")
             for batch in batches:
                 batch.error = error
         else:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from struct import Struct
 from typing import Protocol
@@ -172,5 +171,3 @@ class Sealer:
             self._store.insert_root(newest)
             self._roots[newest.root_id] = root
         self._current = (newest.root_id, newest.created_us, self._root(newest.root_id))
-
-

@@ -29,7 +29,9 @@ def serve(settings: CryptoSettings) -> None:
         MeshChannel(host.upstream(settings, "keystore"), tls), hosted.feed, provider, settings.cached_keys
     )
     encryption = Encryption(records, hosted.authorizer)
-    hosted.public(crypto_pb2.DESCRIPTOR.services_by_name["CryptoService"], CryptoService(encryption, provider))
+    hosted.public(
+        crypto_pb2.DESCRIPTOR.services_by_name["CryptoService"], CryptoService(encryption, hosted.authorizer, provider)
+    )
     hosted.internal(material_pb2.DESCRIPTOR.services_by_name["MaterialService"], MaterialService(provider))
     hosted.on_close(provider.close)
     hosted.run()

@@ -49,9 +49,9 @@ class Binding:
         )
 
 
-def service_binding(spiffe_id: str, purpose: str) -> bytes:
+def service_binding(service: str, purpose: str) -> bytes:
     """The binding of a key that a service of the mesh keeps for itself."""
-    return _length_prefixed(b"strongroom service key", spiffe_id.encode(), purpose.encode())
+    return _length_prefixed(b"strongroom service key", service.encode(), purpose.encode())
 
 
 def seal(provider: Provider, kind: int, payload: bytes, binding: bytes) -> bytes:

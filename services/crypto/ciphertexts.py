@@ -6,10 +6,15 @@ from dataclasses import dataclass
 from struct import Struct
 
 from services.runtime.errors import Reason, StrongroomError
+from strongroom.crypto.v1.algorithm_pb2 import (
+    ALGORITHM_HSM_AES_256_GCM,
+    ALGORITHM_XAES_256_GCM,
+    Algorithm,
+)
 
 FORMAT = 1
-XAES_256_GCM = 1
-HSM_AES_256_GCM = 2
+XAES_256_GCM = ALGORITHM_XAES_256_GCM
+HSM_AES_256_GCM = ALGORITHM_HSM_AES_256_GCM
 
 # format, algorithm, key uid, key version
 _HEADER = Struct(">BB16sI")
@@ -24,7 +29,7 @@ class Ciphertext:
     """A ciphertext taken apart. `header` is authenticated with the body."""
 
     header: bytes
-    algorithm: int
+    algorithm: Algorithm.ValueType
     key_uid: bytes
     key_version: int
     body: bytes

@@ -46,7 +46,9 @@ class Key:
             dict(record.tags),
             {"protection_level": ProtectionLevel.Name(record.protection_level).removeprefix("PROTECTION_LEVEL_")},
         )
-        self.version_names = {version.version: f"{record.name}/versions/{version.version}" for version in record.versions}
+        self.version_names = {
+            version.version: f"{record.name}/versions/{version.version}" for version in record.versions
+        }
         self._provider = provider
         self._ciphers: dict[int, Cipher] = {}
 
@@ -75,7 +77,13 @@ class Key:
             state = KeyVersionState.Name(version.state).removeprefix("KEY_VERSION_STATE_")
             raise _unusable(state, f"version {number} of key {record.name} is {state}")
         binding = Binding(
-            record.account, record.name, record.uid, number, record.spec, record.usage, record.protection_level
+            record.account,
+            record.name,
+            record.uid,
+            number,
+            record.spec,
+            record.usage,
+            record.protection_level,
         )
         return material.open_cipher(self._provider, binding, version.wrapped_material)
 

@@ -11,6 +11,7 @@ from services.crypto.blobs import Binding
 from services.crypto.providers.provider import HsmCipher, Provider, SealBrokenError
 from services.crypto.xaes import XAES256GCM
 from services.runtime.errors import Reason, StrongroomError
+from strongroom.crypto.v1.algorithm_pb2 import Algorithm
 from strongroom.keystore.v1.key_pb2 import (
     KEY_SPEC_AES_256,
     KEY_USAGE_ENCRYPT_DECRYPT,
@@ -25,7 +26,7 @@ _AES_256_BYTES = 32
 class Cipher(Protocol):
     """The material of one key version, ready to encrypt and decrypt. `algorithm` is the ciphertexts' own code."""
 
-    algorithm: int
+    algorithm: Algorithm.ValueType
 
     def encrypt(self, plaintext: bytes, associated_data: bytes) -> bytes:
         """Nonce, ciphertext and tag."""
@@ -78,9 +79,7 @@ def make(provider: Provider, binding: Binding) -> bytes:
             Reason.SPEC_UNSUPPORTED, f"{KeySpec.Name(binding.spec)} keys cannot be made yet", field="spec"
         )
     if binding.usage != KEY_USAGE_ENCRYPT_DECRYPT:
-        raise StrongroomError(
-            Reason.KEY_USAGE_INVALID, "an AES_256 key is for ENCRYPT_DECRYPT", field="usage"
-        )
+        raise StrongroomError(Reason.KEY_USAGE_INVALID, "an AES_256 key is for ENCRYPT_DECRYPT", field="usage")
     if binding.protection_level == PROTECTION_LEVEL_HSM:
         return blobs.seal(provider, blobs.HSM, provider.make_hsm_key(), binding.encode())
     if binding.protection_level == PROTECTION_LEVEL_SOFTWARE:

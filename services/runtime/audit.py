@@ -16,13 +16,14 @@ from typing import Protocol
 
 import grpc
 
-from services.runtime.errors import Reason, StrongroomError, from_rpc_error
+from services.runtime.errors import Reason, StrongroomError, from_rpc_error, rpc_code
 from strongroom.audit.v1.event_log_service_pb2 import AppendRequest, AppendResponse
 from strongroom.audit.v1.event_pb2 import Event
 
 log = logging.getLogger(__name__)
 
 _PROBE_SECONDS = 0.25
+_IDLE_PROBE_SECONDS = 1.0
 _PROBE_TIMEOUT_SECONDS = 1.0
 _RETRY_SECONDS = 0.05
 
@@ -68,13 +69,12 @@ class AuditClient:
         self._work = threading.Condition(threading.Lock())
         self._stopping = threading.Event()
         self._failure: StrongroomError | None = None
-        self._failed = threading.Event()
         self._probe = open_append()
         self._threads = [
             threading.Thread(target=self._send_groups, args=(open_append(),), name=f"audit-sender-{n}", daemon=True)
             for n in range(senders)
         ]
-        self._threads.append(threading.Thread(target=self._probe_until_writable, name="audit-probe", daemon=True))
+        self._threads.append(threading.Thread(target=self._keep_probing, name="audit-probe", daemon=True))
         for thread in self._threads:
             thread.start()
 
@@ -103,7 +103,6 @@ class AuditClient:
     def stop(self) -> None:
         """Sends what still waits, then ends the sender threads."""
         self._stopping.set()
-        self._failed.set()
         with self._work:
             self._work.notify_all()
         for thread in self._threads:
@@ -139,7 +138,7 @@ class AuditClient:
         while True:
             try:
                 append(request, timeout=max(deadline - time.monotonic(), 0.001))
-            except grpc.RpcError as error:
+            except (grpc.RpcError, StrongroomError) as error:
                 failure = _failure(error, self._deadline_seconds)
                 if failure.reason is not Reason.AUDIT_UNREACHABLE or time.monotonic() + _RETRY_SECONDS > deadline:
                     return self._fail(failure)
@@ -152,31 +151,32 @@ class AuditClient:
         if self._failure is None:
             log.error("audit log cannot be written", extra={"fields": {"reason": failure.reason}})
         self._failure = failure
-        self._failed.set()
         return failure
 
-    def _probe_until_writable(self) -> None:
-        while True:
-            self._failed.wait()
-            if self._stopping.wait(_PROBE_SECONDS):
-                return
+    def _keep_probing(self) -> None:
+        """Finds out that the log cannot be written before a call does, and that it can be again."""
+        while not self._stopping.wait(_PROBE_SECONDS if self._failure else _IDLE_PROBE_SECONDS):
             try:
                 self._probe(AppendRequest(), timeout=_PROBE_TIMEOUT_SECONDS)
-            except grpc.RpcError as error:
-                self._failure = _failure(error, self._deadline_seconds)
+            except (grpc.RpcError, StrongroomError) as error:
+                self._fail(_failure(error, self._deadline_seconds))
             else:
-                self._failed.clear()
+                if self._failure is not None:
+                    log.info("audit log can be written again")
                 self._failure = None
-                log.info("audit log can be written again")
 
 
-def _failure(error: grpc.RpcError, deadline_seconds: float) -> StrongroomError:
-    if isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+def _failure(error: grpc.RpcError | StrongroomError, deadline_seconds: float) -> StrongroomError:
+    if isinstance(error, StrongroomError):
+        return error
+    if rpc_code(error) is grpc.StatusCode.DEADLINE_EXCEEDED:
         return _timed_out(deadline_seconds)
     return from_rpc_error(error, Reason.AUDIT_UNREACHABLE, "the audit service")
 
 
 def _timed_out(seconds: float) -> StrongroomError:
     return StrongroomError(
-        Reason.AUDIT_TIMEOUT, f"the audit service did not make the event durable within {seconds:g} s", peer="audit"
+        Reason.AUDIT_TIMEOUT,
+        f"the audit service did not make the event durable within {seconds:g} s",
+        peer="audit",
     )

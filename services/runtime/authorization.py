@@ -103,7 +103,7 @@ class Authorizer:
 
     def __init__(self, records: AccessRecords, feed: ChangeFeed) -> None:
         self._records = records
-        self._accounts: FreshCache[str, Account | None] = FreshCache(feed, _CACHED_ACCOUNTS)
+        self._accounts: FreshCache[str, Account] = FreshCache(feed, _CACHED_ACCOUNTS)
         self._absent = Account(AccountAccess())
         feed.listen(self._changed, self._accounts.clear)
 

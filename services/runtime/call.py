@@ -62,11 +62,10 @@ class Call:
 
         Domain code may go on to set `key_version`, `decided_by` and `item_count`.
         """
-        seconds, nanos = divmod(self.time_ns, 1_000_000_000)
         principal = self.principal
         event = Event(
             id=identifiers.event_id(),
-            time={"seconds": seconds, "nanos": nanos},
+            time=clock.timestamp(self.time_ns),
             account=account,
             principal=principal.name,
             session_name=principal.session_name,

@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 
 import grpc
 
-from services.runtime.errors import Reason, StrongroomError
+from services.runtime.errors import Reason, StrongroomError, rpc_code
 from strongroom.keystore.v1.key_record_service_pb2 import Change, ListChangesRequest, ListChangesResponse
 
 log = logging.getLogger(__name__)
@@ -98,9 +98,10 @@ class ChangeFeed:
         while not self._stopping.is_set():
             try:
                 self.poll()
-            except (grpc.RpcError, StrongroomError) as error:
-                code = error.code() if isinstance(error, grpc.Call) else error
-                log.debug("keystore not reached", extra={"fields": {"error": str(code)}})
+            except grpc.RpcError as error:
+                log.debug("keystore not reached", extra={"fields": {"status": rpc_code(error).name}})
+            except StrongroomError as error:
+                log.debug("keystore not read", extra={"fields": {"reason": error.reason}})
             self._stopping.wait(POLL_SECONDS)
 
 

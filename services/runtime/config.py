@@ -41,7 +41,8 @@ class InternalListener(Section):
         default_factory=dict, description="internal gRPC service → identities that may call it"
     )
     may_forward: list[SpiffeId] = Field(
-        default_factory=list, description="services that may call public methods on behalf of their own callers"
+        default_factory=list,
+        description="services that may call public methods on behalf of their own callers",
     )
 
 

@@ -27,16 +27,21 @@ class NotMigratedError(Exception):
 
 def open_database(settings: Database) -> Engine:
     """An engine whose commits are durable: SQLite in WAL mode with synchronous=FULL, or PostgreSQL as configured."""
+    # Without hide_parameters an error's text would show the values of its statement.
+    options: dict[str, Any] = {
+        "pool_size": settings.pool_size,
+        "max_overflow": 0,
+        "pool_timeout": 5,
+        "hide_parameters": True,
+    }
     if settings.url.startswith("sqlite"):
         path = Path(settings.url.removeprefix("sqlite:///"))
         path.parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(settings.url, pool_size=settings.pool_size, max_overflow=0, pool_timeout=5)
+        engine = create_engine(settings.url, **options)
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    return create_engine(
-        settings.url, pool_size=settings.pool_size, max_overflow=0, pool_timeout=5, pool_pre_ping=True
-    )
+    return create_engine(settings.url, pool_pre_ping=True, **options)
 
 
 @contextmanager
@@ -53,11 +58,9 @@ def transaction(engine: Engine) -> Iterator[Connection]:
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """A read-only view of the database as of one moment."""
-    with _translated(), engine.connect() as connection:
-        if engine.dialect.name == "postgresql":
-            connection = connection.execution_options(isolation_level="REPEATABLE READ")
-        with connection.begin():
-            yield connection
+    options = {"isolation_level": "REPEATABLE READ"} if engine.dialect.name == "postgresql" else {}
+    with _translated(), engine.connect().execution_options(**options) as connection, connection.begin():
+        yield connection
 
 
 def migrate(engine: Engine, package: str) -> None:

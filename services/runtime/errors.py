@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum, auto
+from typing import cast
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
@@ -185,10 +186,14 @@ def from_rpc_error(error: grpc.RpcError, unreachable: Reason, peer: str) -> Stro
         if detail.Unpack(info) and info.domain == DOMAIN and info.reason in Reason:
             metadata = dict(info.metadata)
             field = metadata.pop("field", "")
-            message = str(error.details()) if isinstance(error, grpc.Call) else info.reason
-            return StrongroomError(Reason(info.reason), message, field=field, **metadata)
-    code = error.code().name if isinstance(error, grpc.Call) else "UNKNOWN"
+            return StrongroomError(Reason(info.reason), str(_call(error).details()), field=field, **metadata)
+    code = rpc_code(error).name
     return StrongroomError(unreachable, f"{peer} cannot be reached ({code})", peer=peer, status=code)
+
+
+def rpc_code(error: grpc.RpcError) -> grpc.StatusCode:
+    """The status code of a call that failed."""
+    return _call(error).code()
 
 
 def required(field: str) -> StrongroomError:
@@ -208,10 +213,17 @@ def too_large(field: str, limit: int, unit: str = "bytes") -> StrongroomError:
     )
 
 
-def _packed(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo) -> any_pb2.Any:
+def _packed(
+    message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo,
+) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(message)
     return packed
+
+
+def _call(error: grpc.RpcError) -> grpc.Call:
+    # What a synchronous channel raises is always both; gRPC's types do not say so.
+    return cast(grpc.Call, error)
 
 
 def _number(code: grpc.StatusCode) -> int:
@@ -219,9 +231,7 @@ def _number(code: grpc.StatusCode) -> int:
 
 
 def _status_details(error: grpc.RpcError) -> list[any_pb2.Any]:
-    if not isinstance(error, grpc.Call):
-        return []
-    for key, value in error.trailing_metadata() or ():
+    for key, value in _call(error).trailing_metadata() or ():
         if key == "grpc-status-details-bin" and isinstance(value, bytes):
             return list(status_pb2.Status.FromString(value).details)
     return []

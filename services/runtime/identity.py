@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 
 import grpc
@@ -44,7 +44,11 @@ class Identities:
     """
 
     def __init__(
-        self, records: AccessRecords, feed: ChangeFeed, trust_domain: str, wall_clock: Callable[[], float] = time.time
+        self,
+        records: AccessRecords,
+        feed: ChangeFeed,
+        trust_domain: str,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._records = records
         self._issuer = token_issuer(trust_domain)
@@ -73,16 +77,16 @@ class Identities:
     def from_certificate(self, spiffe_id: str) -> Principal:
         """The principal that a certificate's SPIFFE id is bound to. Raises IDENTITY_UNKNOWN."""
         if not spiffe_id.startswith(self._trust_prefix):
-            raise StrongroomError(
-                Reason.IDENTITY_UNKNOWN, "the certificate carries no SPIFFE id of this trust domain"
-            )
+            raise StrongroomError(Reason.IDENTITY_UNKNOWN, "the certificate carries no SPIFFE id of this trust domain")
         return self._bound.get(spiffe_id, lambda: self._resolve(spiffe_id))
 
     def _resolve(self, spiffe_id: str) -> tuple[Principal, int]:
         name, as_of_revision = self._records.resolve_identity(spiffe_id)
         if name is None:
             raise StrongroomError(
-                Reason.IDENTITY_UNKNOWN, "the certificate's SPIFFE id is bound to no principal", spiffe_id=spiffe_id
+                Reason.IDENTITY_UNKNOWN,
+                "the certificate's SPIFFE id is bound to no principal",
+                spiffe_id=spiffe_id,
             )
         return Principal(name, account_of(name)), as_of_revision
 
@@ -165,8 +169,8 @@ def header(metadata: Metadata, key: str) -> str:
 
 def spiffe_id_of(context: grpc.ServicerContext) -> str:
     """The SPIFFE id of the peer's verified certificate, or the empty string. gRPC has checked its form."""
-    values = list(context.auth_context().get("peer_spiffe_id", ()))
-    return values[0].decode() if values else ""
+    values: Mapping[str, Iterable[bytes]] = context.auth_context()  # type: ignore[assignment]  # the stubs are wrong
+    return next(iter(values.get("peer_spiffe_id", ())), b"").decode()
 
 
 def service_name_of(spiffe_id: str) -> str:

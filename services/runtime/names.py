@@ -72,9 +72,7 @@ def parse_account(name: str, field: str) -> str:
         raise required(field)
     collection, _, account = name.partition("/")
     if collection != "accounts" or not _ID.fullmatch(account):
-        raise StrongroomError(
-            Reason.NAME_MALFORMED, f"{field} is not of the form accounts/{{account}}", field=field
-        )
+        raise StrongroomError(Reason.NAME_MALFORMED, f"{field} is not of the form accounts/{{account}}", field=field)
     return account
 
 
@@ -82,9 +80,7 @@ def check_id(value: str, collection: str, field: str) -> str:
     """Checks an id that a caller chose for a new resource of `collection`; raises FIELD_INVALID."""
     pattern = _PATTERNS[collection]
     if not pattern.fullmatch(value):
-        raise StrongroomError(
-            Reason.FIELD_INVALID, f"{field} must match {pattern.pattern}", field=field
-        )
+        raise StrongroomError(Reason.FIELD_INVALID, f"{field} must match {pattern.pattern}", field=field)
     return value
 
 

@@ -11,7 +11,19 @@ import threading
 import time
 from collections.abc import Iterable
 
-from sqlalchemy import BigInteger, Column, Connection, Engine, LargeBinary, MetaData, String, Table, delete, insert, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Engine,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    delete,
+    insert,
+    select,
+)
 
 from services.runtime.audit import AuditClient
 from services.runtime.call import Call

@@ -33,9 +33,7 @@ _REFUSALS = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
 class Pipeline:
     """Turns a servicer's methods, `(request, call) -> response`, into gRPC handlers."""
 
-    def __init__(
-        self, telemetry: Telemetry, identities: Identities, callers: Callers, audit: AuditClient
-    ) -> None:
+    def __init__(self, telemetry: Telemetry, identities: Identities, callers: Callers, audit: AuditClient) -> None:
         self._telemetry = telemetry
         self._identities = identities
         self._callers = callers
@@ -103,7 +101,6 @@ class Pipeline:
         return handle
 
     def _authenticated(self, call: Call, context: grpc.ServicerContext, metadata: Metadata) -> Principal:
-        del call
         credential = identity.header(metadata, "authorization")
         if credential:
             if not credential.startswith(_BEARER):
@@ -142,7 +139,7 @@ class Pipeline:
 
 def action_of(method: MethodDescriptor) -> str:
     """What authorization and audit call a method: `crypto:Encrypt`, also for `BatchEncrypt`."""
-    domain = str(method.file.package).split(".")[1]
+    domain = method.full_name.split(".")[1]
     return f"{domain}:{method.name.removeprefix('Batch')}"
 
 

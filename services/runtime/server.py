@@ -27,7 +27,7 @@ from strongroom.runtime.v1 import status_pb2
 log = logging.getLogger(__name__)
 
 _STATUS = status_pb2.DESCRIPTOR.services_by_name["StatusService"]
-_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
+_HEALTH: ServiceDescriptor = health_pb2.DESCRIPTOR.services_by_name["Health"]  # type: ignore[assignment]
 _MAX_MESSAGE_BYTES = {"public": 4 << 20, "internal": 16 << 20}
 _RESERVED_THREADS = 2
 
@@ -68,10 +68,7 @@ class Listener:
         """Adds a service that only the mesh may call."""
         self._add(
             service,
-            {
-                method.name: self._pipeline.internal(method, _behaviour(servicer, method))
-                for method in service.methods
-            },
+            {method.name: self._pipeline.internal(method, _behaviour(servicer, method)) for method in service.methods},
         )
 
     def start(self) -> None:
@@ -80,11 +77,13 @@ class Listener:
         self.server.start()
 
     def _add(self, service: ServiceDescriptor, handlers: dict[str, Handler]) -> None:
-        rpc_handlers = {method.name: _rpc_handler(method, handlers[method.name]) for method in service.methods if method.name in handlers}
+        rpc_handlers = {
+            method.name: _rpc_handler(method, handlers[method.name])
+            for method in service.methods
+            if method.name in handlers
+        }
         self.server.add_registered_method_handlers(service.full_name, rpc_handlers)
-        self.server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(service.full_name, rpc_handlers),)
-        )
+        self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, rpc_handlers),))
         self._names.append(service.full_name)
 
     def _always(self, handler: Handler) -> Handler:
@@ -99,7 +98,13 @@ class Server:
     """Both listeners of a service, from start to drained."""
 
     def __init__(
-        self, settings: Listeners, tls: TlsFiles, pipeline: Pipeline, status: Status, *, shared_port: bool = False
+        self,
+        settings: Listeners,
+        tls: TlsFiles,
+        pipeline: Pipeline,
+        status: Status,
+        *,
+        shared_port: bool = False,
     ) -> None:
         self._settings = settings
         self._status = status
@@ -182,14 +187,13 @@ def is_not_yet(servicer: object, method: MethodDescriptor) -> bool:
 
 
 def _not_yet(method: MethodDescriptor) -> Behaviour:
-    def refuse(request: Any, call: Call) -> Any:
-        del request, call
+    def refuse(_request: Any, _call: Call) -> Any:
         raise StrongroomError(Reason.NOT_YET, f"{method.name} is not implemented yet", method=method.full_name)
 
     return refuse
 
 
-def _rpc_handler(method: MethodDescriptor, handler: Handler) -> grpc.RpcMethodHandler:
+def _rpc_handler(method: MethodDescriptor, handler: Handler) -> grpc.RpcMethodHandler[Any, Any]:
     request = message_factory.GetMessageClass(method.input_type).FromString
     response = message_factory.GetMessageClass(method.output_type).SerializeToString
     if method.server_streaming and method.client_streaming:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -96,16 +96,13 @@ class Status:
         )
 
     def _watch(self) -> None:
-        serving: Mapping[bool, health_pb2.HealthCheckResponse.ServingStatus] = {
-            True: health_pb2.HealthCheckResponse.SERVING,
-            False: health_pb2.HealthCheckResponse.NOT_SERVING,
-        }
         while not self._stopping.is_set():
             for component in self._components:
                 self._check(component)
-            works = not any(component.reason for component in self._components)
+            down = any(component.reason for component in self._components)
+            answer = health_pb2.HealthCheckResponse.NOT_SERVING if down else health_pb2.HealthCheckResponse.SERVING
             for name in self._health_names:
-                self.health.set(name, serving[works])
+                self.health.set(name, answer)
             self._stopping.wait(_CHECK_SECONDS)
 
     def _check(self, component: _Component) -> None:

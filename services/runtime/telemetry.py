@@ -12,14 +12,14 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.metrics import Meter, NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
@@ -64,7 +64,6 @@ class Telemetry:
         resource = Resource.create({"service.name": f"strongroom-{service}", "process.pid": os.getpid()})
         self._ratio = settings.sample_ratio
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        self._meters: MeterProvider | None = None
         if settings.span_directory:
             settings.span_directory.mkdir(parents=True, exist_ok=True)
             path = settings.span_directory / f"{service}-{os.getpid()}.jsonl"
@@ -73,8 +72,7 @@ class Telemetry:
                     ConsoleSpanExporter(out=path.open("a"), formatter=_span_line), schedule_delay_millis=200
                 )
             )
-        if settings.otlp_endpoint:
-            self._export_to(settings.otlp_endpoint, resource)
+        self._meters = self._export_to(settings.otlp_endpoint, resource) if settings.otlp_endpoint else None
         self._tracer = self._provider.get_tracer("strongroom")
         self.meter: Meter = (self._meters or NoOpMeterProvider()).get_meter("strongroom")
         duration = self.meter.create_histogram("rpc.server.duration", unit="s", description="duration of calls")
@@ -121,14 +119,12 @@ class Telemetry:
         with self._tracer.start_as_current_span(name, parent, kind=SpanKind.CLIENT, attributes=attributes):
             yield
 
-    def record_remote(self, name: str, traceparents: list[str], started_ns: int, ended_ns: int) -> None:
+    def record_remote(self, name: str, traceparents: Iterable[str], started_ns: int, ended_ns: int) -> None:
         """Adds one finished span to each of several traces, for work that one call did for many."""
         for traceparent in traceparents:
             parent = _parsed(traceparent)
             if parent is not None and parent.sampled:
-                span = self._tracer.start_span(
-                    name, _remote(parent), kind=SpanKind.SERVER, start_time=started_ns
-                )
+                span = self._tracer.start_span(name, _remote(parent), kind=SpanKind.SERVER, start_time=started_ns)
                 span.end(ended_ns)
 
     def shutdown(self) -> None:
@@ -147,14 +143,14 @@ class Telemetry:
         ids = span.get_span_context()
         return TraceContext(f"{ids.trace_id:032x}", f"{ids.span_id:016x}", True, span)
 
-    def _export_to(self, endpoint: str, resource: Resource) -> None:
+    def _export_to(self, endpoint: str, resource: Resource) -> MeterProvider:
         from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
         insecure = not endpoint.startswith("https://")
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint, insecure=insecure)))
         reader = PeriodicExportingMetricReader(OTLPMetricExporter(endpoint=endpoint, insecure=insecure))
-        self._meters = MeterProvider([reader], resource, shutdown_on_exit=False)
+        return MeterProvider([reader], resource, shutdown_on_exit=False)
 
 
 class JsonLines(logging.Formatter):
@@ -191,12 +187,15 @@ def configure_logging(service: str, level: str) -> None:
 
 
 def _span_line(span: ReadableSpan) -> str:
-    return span.to_json(indent=None) + "\n"  # type: ignore[arg-type]  # None is json.dumps's "on one line"
+    return json.dumps(json.loads(span.to_json())) + "\n"
 
 
-def _remote(context: TraceContext) -> trace.Context:
+def _remote(context: TraceContext) -> Context:
     ids = SpanContext(
-        int(context.trace_id, 16), int(context.span_id, 16), is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED)
+        int(context.trace_id, 16),
+        int(context.span_id, 16),
+        is_remote=True,
+        trace_flags=TraceFlags(TraceFlags.SAMPLED),
     )
     return trace.set_span_in_context(NonRecordingSpan(ids))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +63,9 @@ class TlsFiles:
             return configuration(identity)
 
         return grpc.dynamic_ssl_server_credentials(
-            configuration(loaded), changed, require_client_authentication=require_client_certificate
+            configuration(loaded),
+            changed,  # type: ignore[arg-type]  # None, "as before", is what gRPC documents
+            require_client_authentication=require_client_certificate,
         )
 
     def _stat(self) -> tuple[tuple[int, int], ...]:
@@ -78,5 +79,3 @@ class TlsFiles:
 def channel_credentials(identity: Identity) -> grpc.ChannelCredentials:
     """Credentials for connecting to another service of the mesh over mTLS."""
     return grpc.ssl_channel_credentials(identity.trust, identity.key, identity.certificate)
-
-

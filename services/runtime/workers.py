@@ -39,8 +39,8 @@ class Supervisor:
 
     def run(self) -> int:
         """Watches until SIGTERM or SIGINT, hands that on, and waits; answers the exit status."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._stopping.set())
+        for signal_number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signal_number, lambda *_: self._stopping.set())
         while not self._stopping.wait(0.1):
             for number, worker in enumerate(self._workers):
                 if worker.poll() is not None and not self._replace(number, worker.returncode):

@@ -45,7 +45,12 @@ class _Stream:
 def test_accumulated_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
     stream, accumulated = _Stream(10_000 * 600), shake_128()
     for _ in range(10_000):
-        key, nonce, plaintext, associated_data = stream.read(32), stream.read(24), stream.opaque(), stream.opaque()
+        key, nonce, plaintext, associated_data = (
+            stream.read(32),
+            stream.read(24),
+            stream.opaque(),
+            stream.opaque(),
+        )
         monkeypatch.setattr("os.urandom", lambda _count, nonce=nonce: nonce)
         sealed = XAES256GCM(key).encrypt(plaintext, associated_data)
         assert sealed.startswith(nonce)

@@ -14,7 +14,9 @@ from strongroom.errors import StrongroomError
 
 
 def check_destination(destination: Path, *, overwrite: bool) -> None:
-    """Raises FILE_EXISTS or FILE_NOT_REGULAR where `replacing` would refuse in the end, before any work is done."""
+    """Raises FILE_EXISTS or FILE_NOT_REGULAR where `replacing` would refuse in the end, before any work is
+    done.
+    """
     try:
         mode = destination.stat().st_mode
     except FileNotFoundError:
@@ -29,11 +31,12 @@ def check_destination(destination: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def replacing(destination: Path, *, overwrite: bool) -> Iterator[FileIO]:
-    """A new file, mode 0600, that becomes `destination` when the block ends without an error, and is removed else.
+    """A new file, mode 0600, that becomes `destination` when the block ends without an error, and is removed
+    else.
 
-    It is on disk by then. Until then it lies beside the destination under a name that begins with a dot. A symbolic
-    link is followed. Raises FILE_EXISTS, also where the destination appears meanwhile, unless `overwrite`;
-    FILE_NOT_REGULAR; OSError.
+    It is on disk by then. Until then it lies beside the destination under a name that begins with a dot. A
+    symbolic link is followed. Raises FILE_EXISTS, also where the destination appears meanwhile, unless
+    `overwrite`; FILE_NOT_REGULAR; OSError.
     """
     check_destination(destination, overwrite=overwrite)
     target = destination.resolve()

@@ -1,4 +1,6 @@
-"""How a caller proves who it is: by a client certificate, by a session token, or by tokens got with a certificate."""
+"""How a caller proves who it is: by a client certificate, by a session token, or by tokens got with a
+certificate.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ class ClientCertificate:
 
 @dataclass(frozen=True, slots=True)
 class SessionToken:
-    """A session token that somebody else got. It is used until it expires, and then calls fail with TOKEN_EXPIRED."""
+    """A session token that somebody else got. It is used until it expires, and then calls fail with
+    TOKEN_EXPIRED.
+    """
 
     token: str = field(repr=False)
 
@@ -29,8 +33,9 @@ class SessionToken:
 class CertificateSession:
     """Session tokens that a client certificate is exchanged for, and exchanged again for before they expire.
 
-    `duration_seconds` is from 900 (15 minutes) to 43,200 (12 hours). `session_name` is what audit events call the
-    session; by default the principal's id. The endpoint of keystore must be its listener for client certificates.
+    `duration_seconds` is from 900 (15 minutes) to 43,200 (12 hours). `session_name` is what audit events call
+    the session; by default the principal's id. The endpoint of keystore must be its listener for client
+    certificates.
     """
 
     certificate: Path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     import grpc
@@ -19,11 +19,12 @@ DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
 class StrongroomError(Exception):
     """A call that was refused or failed, or something that the client itself refuses.
 
-    `reason` is what programs switch on (`KEY_DISABLED`, `PERMISSION_DENIED`; see `docs/`); it is stable. `message` is a
-    sentence for a person and never holds a secret. `field` names the request's field that is at fault, if one is.
-    `metadata` says more, as the reason defines. `event_id` is the audit event of the call, `trace_id` its trace (32
-    hex digits); both are empty where there is none, as when no service was reached (reason `UNREACHABLE`).
-    `retry_after_seconds` is how long the service asks to wait, 0 where it does not say.
+    `reason` is what programs switch on (`KEY_DISABLED`, `PERMISSION_DENIED`; see `docs/`); it is stable.
+    `message` is a sentence for a person and never holds a secret. `field` names the request's field that is
+    at fault, if one is. `metadata` says more, as the reason defines. `event_id` is the audit event of the
+    call, `trace_id` its trace (32 hex digits); both are empty where there is none, as when no service was
+    reached (reason `UNREACHABLE`). `retry_after_seconds` is how long the service asks to wait, 0 where it
+    does not say.
     """
 
     def __init__(
@@ -57,18 +58,14 @@ class StrongroomError(Exception):
 
 
 def from_rpc_error(error: grpc.RpcError, peer: str, trace_id: str = "") -> StrongroomError:
-    """What a failed call means. `peer` names the service and its address, for when it gave no reason itself."""
-    import grpc
-
-    if not isinstance(error, grpc.Call):
-        return StrongroomError(
-            "INTERNAL", f"{peer}: {type(error).__name__}", code="INTERNAL", trace_id=trace_id
-        )
-    code = error.code().name
-    event_id = event_id_in(error.trailing_metadata())
-    status = _status_of(error)
+    """What a failed call means. `peer` says which service, at which address, where it gave no reason."""
+    # What a stub raises is always both.
+    call = cast("grpc.Call", error)
+    code = call.code().name
+    event_id = event_id_in(call.trailing_metadata())
+    status = _status_of(call)
     found = _from_status(status, code, event_id, trace_id) if status is not None else None
-    return found or _without_reason(code, str(error.details() or ""), peer, event_id, trace_id)
+    return found or _without_reason(code, str(call.details() or ""), peer, event_id, trace_id)
 
 
 def event_id_in(trailing_metadata: object) -> str:
@@ -79,11 +76,11 @@ def event_id_in(trailing_metadata: object) -> str:
     return ""
 
 
-def _status_of(error: grpc.Call) -> Status | None:
+def _status_of(call: grpc.Call) -> Status | None:
     from grpc_status import rpc_status
 
     try:
-        return rpc_status.from_call(error)
+        return rpc_status.from_call(call)
     except ValueError:  # details that contradict the call's own status are no details
         return None
 

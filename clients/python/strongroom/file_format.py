@@ -1,9 +1,10 @@
 """The encrypted file, byte for byte (docs/formats.md, "Encrypted files"), as streams in constant memory.
 
-A file key is derived from a data key; the content is cut into chunks that are sealed with AES-256-GCM in the STREAM
-construction (Hoang, Reyhanitabar, Rogaway, Vizár: "Online Authenticated-Encryption and its Nonce-Reuse
-Misuse-Resistance", CRYPTO 2015, §7): each nonce says where its chunk belongs and whether it is the last. So chunks
-that are altered, dropped, repeated, moved, cut off or added are refused, also at the border of a chunk.
+A file key is derived from a data key; the content is cut into chunks that are sealed with AES-256-GCM in the
+STREAM construction (Hoang, Reyhanitabar, Rogaway, Vizár: "Online Authenticated-Encryption and its Nonce-Reuse
+Misuse-Resistance", CRYPTO 2015, §7): each nonce says where its chunk belongs and whether it is the last. So
+chunks that are altered, dropped, repeated, moved, cut off or added are refused, also at the border of a
+chunk.
 """
 
 from __future__ import annotations
@@ -127,8 +128,8 @@ def altered() -> StrongroomError:
 def encrypt_stream(data_key: bytes, header: Header, source: Source, sink: Sink, progress: Progress) -> int:
     """Writes the whole encrypted file to `sink`; answers how many bytes of content it holds.
 
-    `header` must be fresh: its salt and nonce prefix serve one file. `progress` gets the bytes of content done with,
-    chunk by chunk.
+    `header` must be fresh: its salt and nonce prefix serve one file. `progress` gets the bytes of content
+    done with, chunk by chunk.
     """
     cipher = ChunkCipher(data_key, header)
     write_all(sink, memoryview(header.to_bytes() + cipher.commitment))
@@ -169,10 +170,11 @@ def read_header(source: Source) -> tuple[Header, bytes]:
 def decrypt_stream(
     data_key: bytes, header: Header, commitment: bytes, source: Source, sink: Sink, progress: Progress
 ) -> int:
-    """Verifies and writes the content, with `source` standing behind what `read_header` read; answers its size.
+    """Verifies and writes the content, with `source` standing behind what `read_header` read; answers its
+    size.
 
-    What reaches `sink` before the end is content that somebody who has the file may have cut off: keep it aside until
-    this returns. Raises FILE_ALTERED.
+    What reaches `sink` before the end is content that somebody who has the file may have cut off: keep it
+    aside until this returns. Raises FILE_ALTERED.
     """
     if len(data_key) != DATA_KEY_BYTES:  # another ciphertext was put in the data key's place
         raise altered()

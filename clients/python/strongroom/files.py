@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class FileResult:
     """A file that was encrypted or decrypted: where it is, and `size`, the bytes of its content.
 
-    `key_version` is the full name of the key version that encrypted its data key; `event_id` the audit event of that
-    encryption or decryption.
+    `key_version` is the full name of the key version that encrypted its data key; `event_id` the audit event
+    of that encryption or decryption.
     """
 
     path: Path
@@ -42,9 +42,9 @@ def encrypt_file(
 ) -> FileResult:
     """Encrypts `source` into `destination` (mode 0600) under a fresh data key of `key`, in constant memory.
 
-    `context` is not stored in the file: decryption must name the same. `progress` is called with the bytes of content
-    just done with. The destination appears whole or not at all. Raises FILE_EXISTS unless `overwrite`; whatever
-    `Client.generate_data_key` raises; OSError.
+    `context` is not stored in the file: decryption must name the same. `progress` is called with the bytes of
+    content just done with. The destination appears whole or not at all. Raises FILE_EXISTS unless
+    `overwrite`; whatever `Client.generate_data_key` raises; OSError.
     """
     check_destination(destination, overwrite=overwrite)
     with _opened(source) as content:

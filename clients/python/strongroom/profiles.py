@@ -74,7 +74,7 @@ class Profiles:
 
 
 def profile_path(environment: Mapping[str, str] = os.environ) -> Path:
-    """`$STRONGROOM_CONFIG`, or `strongroom/profiles.toml` in the user's configuration (XDG Base Directory)."""
+    """`$STRONGROOM_CONFIG`, or `strongroom/profiles.toml` in the configuration directory (XDG)."""
     chosen = environment.get("STRONGROOM_CONFIG")
     if chosen:
         return Path(chosen)
@@ -83,7 +83,9 @@ def profile_path(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def load(path: Path | None = None) -> Profiles:
-    """Reads every profile. Raises PROFILE_NOT_FOUND without a file, PROFILE_INVALID naming what is wrong in it."""
+    """Reads every profile. Raises PROFILE_NOT_FOUND without a file, PROFILE_INVALID naming what is wrong in
+    it.
+    """
     path = path or profile_path()
     try:
         document = tomllib.loads(path.read_text())
@@ -104,7 +106,7 @@ def find(name: str = "", environment: Mapping[str, str] = os.environ) -> Profile
 
 
 def use(name: str, path: Path | None = None) -> Profiles:
-    """Makes `name` the current profile, and leaves the rest of the file as it is. Raises PROFILE_NOT_FOUND."""
+    """Makes `name` the current profile and leaves the rest of the file alone. Raises PROFILE_NOT_FOUND."""
     profiles = load(path)
     profiles.get(name)
     if not _BARE.fullmatch(name):

@@ -1,7 +1,7 @@
 """Trace context on every call (W3C Trace Context), and spans for development in JSON lines.
 
-A call belongs, in this order, to the trace that `Client.trace` began, to the application's current OpenTelemetry span,
-or to a trace of its own.
+A call belongs, in this order, to the trace that `Client.trace` began, to the application's current
+OpenTelemetry span, or to a trace of its own.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class SpanFile:
         status = (
             {"status_code": "UNSET"} if outcome == "OK" else {"status_code": "ERROR", "description": outcome}
         )
-        span = {
+        span: dict[str, object] = {
             "name": name,
             "context": {
                 "trace_id": f"0x{context.trace_id}",
@@ -122,7 +122,8 @@ class Tracing:
     ) -> Iterator[Trace]:
         """One span around the block. Spans and calls inside it are its children.
 
-        `trace_id` (32 hex digits, not all 0) and `sampled` are for a trace that begins here. Raises FIELD_INVALID.
+        `trace_id` (32 hex digits, not all 0) and `sampled` are for a trace that begins here. Raises
+        FIELD_INVALID.
         """
         parent = _active.get() or _of_application()
         context = parent.child() if parent and not trace_id else self._begin(trace_id, sampled)

@@ -1,4 +1,6 @@
-"""Connections to the services, and the one path that every call takes: trace, token, deadline, retries, errors."""
+"""Connections to the services, and the one path that every call takes: trace, token, deadline, retries,
+errors.
+"""
 
 from __future__ import annotations
 
@@ -47,6 +49,8 @@ _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 5_000),
+    # Answers to batches are a little larger than the 4 MiB that a request may have.
+    ("grpc.max_receive_message_length", 8 << 20),
     # Two clients are two connections: a service's workers get connections, not calls, to share.
     ("grpc.use_local_subchannel_pool", 1),
 ]
@@ -171,7 +175,9 @@ class Endpoint(Generic[Stub]):
         request: Request,
         timeout: float | None = None,
     ) -> Answer[Response]:
-        """Calls `method`, one of `stub`'s, within `timeout` seconds, retries included. Raises StrongroomError."""
+        """Calls `method`, one of `stub`'s, within `timeout` seconds, retries included. Raises
+        StrongroomError.
+        """
         timeout = self._timeout if timeout is None else timeout
         if self._tokens is None:
             return self._traced(method, request, timeout, ())

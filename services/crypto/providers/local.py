@@ -95,5 +95,7 @@ class LocalProvider:
 
 def _no_hsm() -> StrongroomError:
     return StrongroomError(
-        Reason.UNSUPPORTED_IN_HSM, "the local provider has no HSM: configure a PKCS#11 module", field="protection_level"
+        Reason.UNSUPPORTED_IN_HSM,
+        "the local provider has no HSM: configure a PKCS#11 module",
+        field="protection_level",
     )

@@ -15,7 +15,7 @@ import pkcs11
 from pkcs11 import Attribute, GCMParams, KeyType, Mechanism, MechanismFlag, ObjectClass
 from pkcs11.exceptions import GeneralError
 
-from services.crypto.providers.pkcs11_sessions import PooledSession, SessionPool
+from services.crypto.providers.pkcs11_sessions import PooledSession, SessionPool, TokenKey
 from services.crypto.providers.provider import HsmCipher, SealBrokenError
 from services.runtime.telemetry import Telemetry
 
@@ -53,9 +53,7 @@ class Pkcs11Provider:
         with pool.session() as pooled:
             versions = _root_versions(pooled.session)
         if not versions:
-            raise SystemExit(
-                "the token holds no root key: run `python -m services.crypto initialize --config FILE`"
-            )
+            raise SystemExit("the token holds no root key: run `python -m services.crypto initialize --config FILE`")
         self.root_version = max(versions)
 
     def seal(self, root_version: int, payload: bytes, associated_data: bytes) -> bytes:
@@ -125,7 +123,7 @@ class _Pkcs11Cipher:
         with self._telemetry.span("hsm decrypt"), self._pool.session() as pooled:
             return _decrypt(self._key(pooled), sealed, associated_data)
 
-    def _key(self, pooled: PooledSession) -> pkcs11.SecretKey:
+    def _key(self, pooled: PooledSession) -> TokenKey:
         key = pooled.keys.get(self._name)
         if key is not None:
             pooled.keys.move_to_end(self._name)
@@ -144,14 +142,14 @@ class _Pkcs11Cipher:
         return pooled.remember(self._name, unwrapped)
 
 
-def _encrypt(pooled: PooledSession, key: pkcs11.SecretKey, plaintext: bytes, associated_data: bytes) -> bytes:
+def _encrypt(pooled: PooledSession, key: TokenKey, plaintext: bytes, associated_data: bytes) -> bytes:
     nonce: bytes = pooled.session.generate_random(_NONCE_BYTES * 8)
     parameters = GCMParams(nonce, associated_data, _TAG_BITS)
     sealed: bytes = key.encrypt(plaintext, mechanism=Mechanism.AES_GCM, mechanism_param=parameters)
     return nonce + sealed
 
 
-def _decrypt(key: pkcs11.SecretKey, sealed: bytes, associated_data: bytes) -> bytes:
+def _decrypt(key: TokenKey, sealed: bytes, associated_data: bytes) -> bytes:
     if len(sealed) < _NONCE_BYTES + _TAG_BITS // 8:
         raise SealBrokenError
     parameters = GCMParams(sealed[:_NONCE_BYTES], associated_data, _TAG_BITS)
@@ -164,9 +162,7 @@ def _decrypt(key: pkcs11.SecretKey, sealed: bytes, associated_data: bytes) -> by
 
 
 def _make_root_key(session: pkcs11.Session, label: str, capabilities: MechanismFlag) -> None:
-    session.generate_key(
-        KeyType.AES, 256, label=label, store=True, capabilities=capabilities, template=dict(_GUARDED)
-    )
+    session.generate_key(KeyType.AES, 256, label=label, store=True, capabilities=capabilities, template=dict(_GUARDED))
 
 
 def _root_versions(session: pkcs11.Session) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from pathlib import Path
+from typing import Any
 
 import pkcs11
 
@@ -24,7 +25,7 @@ class _InitializeArgs(ctypes.Structure):
     )
 
 
-def load(path: Path) -> pkcs11.lib:
+def load(path: Path) -> Any:
     """Loads the module at `path`, ready for threads.
 
     python-pkcs11 calls C_Initialize(NULL), by which it promises the module one thread at a time, and then lets go of

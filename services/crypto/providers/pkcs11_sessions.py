@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pkcs11
 from pkcs11.exceptions import PKCS11Error, UserAlreadyLoggedIn
@@ -16,6 +17,9 @@ from pkcs11.exceptions import PKCS11Error, UserAlreadyLoggedIn
 from services.crypto.providers import pkcs11_module
 from services.crypto.providers.provider import SealBrokenError
 from services.runtime.errors import Reason, StrongroomError
+
+# python-pkcs11 adds the operations to its key classes at run time, unseen by type checkers.
+TokenKey = Any
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +40,10 @@ class PooledSession:
     """A session, the root keys as it knows them, and the keys that were unwrapped into it."""
 
     session: pkcs11.Session
-    roots: dict[str, pkcs11.SecretKey] = field(default_factory=dict)
-    keys: OrderedDict[bytes, pkcs11.SecretKey] = field(default_factory=OrderedDict)
+    roots: dict[str, TokenKey] = field(default_factory=dict)
+    keys: OrderedDict[bytes, TokenKey] = field(default_factory=OrderedDict)
 
-    def root(self, label: str) -> pkcs11.SecretKey:
+    def root(self, label: str) -> TokenKey:
         """A root key object by its label. Raises SealBrokenError when the token has none of that name."""
         key = self.roots.get(label)
         if key is None:
@@ -57,7 +61,7 @@ class PooledSession:
             key = self.roots[label] = found[0]
         return key
 
-    def remember(self, name: bytes, key: pkcs11.SecretKey) -> pkcs11.SecretKey:
+    def remember(self, name: bytes, key: TokenKey) -> TokenKey:
         """Keeps an unwrapped key; the one unused for longest is destroyed when there are too many."""
         self.keys[name] = key
         if len(self.keys) > _KEYS_PER_SESSION:
@@ -117,11 +121,12 @@ class SessionPool:
             return self._token.open(rw=rw)
 
 
-def _token(module: pkcs11.lib, label: str) -> pkcs11.Token:
+def _token(module: Any, label: str) -> pkcs11.Token:
     try:
-        return module.get_token(token_label=label)
+        token: pkcs11.Token = module.get_token(token_label=label)
     except PKCS11Error as error:
         raise SystemExit(f"no token labelled {label!r} in the PKCS#11 module ({type(error).__name__})") from error
+    return token
 
 
 def _unavailable(message: str) -> StrongroomError:

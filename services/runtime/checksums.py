@@ -10,9 +10,7 @@ from services.runtime.errors import Reason, StrongroomError
 def verify(data: bytes, given: int, field: str) -> None:
     """Raises CHECKSUM_MISMATCH unless `given` is the CRC32C (RFC 3720 appendix B.4) of `data`."""
     if crc32c(data) != given:
-        raise StrongroomError(
-            Reason.CHECKSUM_MISMATCH, f"{field} is not the CRC32C of what arrived", field=field
-        )
+        raise StrongroomError(Reason.CHECKSUM_MISMATCH, f"{field} is not the CRC32C of what arrived", field=field)
 
 
 def crc32c(data: bytes) -> int:

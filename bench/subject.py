@@ -1,0 +1,155 @@
+"""What is measured: a mesh with one key, the calls that load sends to its crypto service, and the proof that they
+were done."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import grpc
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from bench.load import Method
+from bench.report import BenchmarkError
+from deploy.dev.configs import ACCOUNT
+from deploy.dev.mesh import SOURCE, Mesh
+from deploy.dev.processes import Process
+from deploy.dev.readiness import Readiness
+from strongroom.access.v1.session_service_pb2 import CertificateCredential, CreateSessionRequest
+from strongroom.access.v1.session_service_pb2_grpc import SessionServiceStub
+from strongroom.crypto.v1 import crypto_pb2
+from strongroom.crypto.v1.crypto_pb2_grpc import CryptoServiceStub
+from strongroom.keystore.v1.key_pb2 import Key as KeyMessage
+from strongroom.keystore.v1.key_pb2 import KeySpec, ProtectionLevel
+from strongroom.keystore.v1.key_service_pb2 import CreateKeyRequest
+from strongroom.keystore.v1.key_service_pb2_grpc import KeyServiceStub
+
+PLAINTEXT_BYTES = 64
+BATCH_ITEMS = 256
+"""Items of one BatchEncrypt, of PLAINTEXT_BYTES each."""
+CONTEXT = {"purpose": "benchmark"}
+
+_SERVICE = "strongroom.crypto.v1.CryptoService"
+_TIMEOUT_SECONDS = 10.0
+
+
+class Subject:
+    """The crypto service of a running mesh, and a key in it. Creating it is the mesh's first use."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+        self._sent: Counter[str] = Counter()
+        self._since = Timestamp()
+        self._since.GetCurrentTime()
+        with mesh.channel("keystore") as channel:
+            session = SessionServiceStub(channel).CreateSession(
+                CreateSessionRequest(certificate=CertificateCredential()), timeout=_TIMEOUT_SECONDS
+            )
+            key = KeyServiceStub(channel).CreateKey(
+                CreateKeyRequest(
+                    parent=f"accounts/{ACCOUNT}",
+                    key=KeyMessage(
+                        spec=KeySpec.KEY_SPEC_AES_256, protection_level=ProtectionLevel.PROTECTION_LEVEL_SOFTWARE
+                    ),
+                ),
+                timeout=_TIMEOUT_SECONDS,
+            )
+        self._token, self._key = session.token, key.name
+        self._plaintext = bytes(range(PLAINTEXT_BYTES))
+
+    @property
+    def encrypt(self) -> Method:
+        """`Encrypt` of 64 bytes with a context of one pair."""
+        return self._method(
+            "Encrypt",
+            crypto_pb2.EncryptRequest(key=self._key, plaintext=self._plaintext, encryption_context=CONTEXT),
+        )
+
+    @property
+    def data_key(self) -> Method:
+        """`GenerateDataKey` of 64 bytes with a context of one pair."""
+        return self._method(
+            "GenerateDataKey",
+            crypto_pb2.GenerateDataKeyRequest(
+                key=self._key, number_of_bytes=PLAINTEXT_BYTES, encryption_context=CONTEXT
+            ),
+        )
+
+    @property
+    def batch_encrypt(self) -> Method:
+        """`BatchEncrypt` of 256 times 64 bytes."""
+        item = crypto_pb2.EncryptItem(plaintext=self._plaintext)
+        return self._method("BatchEncrypt", crypto_pb2.BatchEncryptRequest(key=self._key, items=[item] * BATCH_ITEMS))
+
+    def sent(self, method: Method, calls: int) -> None:
+        """Notes that load sent that many calls, each of which `verify` wants to find in the audit log."""
+        self._sent[method.path.rpartition("/")[2]] += calls
+
+    def try_out(self) -> int:
+        """Makes each call once with a real client, and decrypts what it answers; the size of BatchEncrypt's answer.
+
+        Raises BenchmarkError where something else comes out.
+        """
+        with self._mesh.channel("crypto", "public", self._mesh.trust) as channel:
+            crypto = CryptoServiceStub(channel)
+
+            def opened(ciphertext: bytes, context: dict[str, str]) -> bytes:
+                request = crypto_pb2.DecryptRequest(ciphertext=ciphertext, encryption_context=context)
+                return crypto.Decrypt(request, timeout=_TIMEOUT_SECONDS, metadata=self._metadata).plaintext
+
+            encrypted = crypto_pb2.EncryptResponse.FromString(self._called(channel, self.encrypt))
+            data_key = crypto_pb2.GenerateDataKeyResponse.FromString(self._called(channel, self.data_key))
+            batch_bytes = self._called(channel, self.batch_encrypt)
+            batch = crypto_pb2.BatchEncryptResponse.FromString(batch_bytes)
+            if not (
+                opened(encrypted.ciphertext, CONTEXT) == self._plaintext
+                and opened(data_key.ciphertext, CONTEXT) == data_key.plaintext
+                and len(data_key.plaintext) == PLAINTEXT_BYTES
+                and len(batch.outcomes) == BATCH_ITEMS
+                and all(opened(outcome.ciphertext, {}) == self._plaintext for outcome in batch.outcomes[:8])
+            ):
+                raise BenchmarkError("what crypto encrypted does not decrypt to what it was")
+        return len(batch_bytes)
+
+    @contextmanager
+    def workers(self, count: int, cores: frozenset[int]) -> Iterator[None]:
+        """Puts `count` crypto processes on `cores` in the place of the one, and ends them; crypto is away then."""
+        self._mesh.terminate("crypto")
+        process = Process(
+            f"crypto-{count}",
+            [*self._mesh.process("crypto").command, "--workers", str(count)],
+            logs=self._mesh.directory.logs,
+            directory=SOURCE,
+            cpus=cores,
+        )
+        process.start()
+        try:
+            readiness = Readiness(
+                "crypto",
+                self._mesh.address("crypto", "public"),
+                self._mesh.trust,
+                seconds=self._mesh.options.start_seconds,
+                still_hopeful=lambda: process.running,
+            )
+            missing = readiness.missing(count, process.pid)
+            if missing is not None:
+                raise BenchmarkError(f"crypto with {count} workers {missing}\n{process.tail()}")
+            yield
+        finally:
+            process.terminate()
+
+    def _method(self, name: str, request: Message) -> Method:
+        address = self._mesh.address("crypto", "public")
+        return Method(address, f"/{_SERVICE}/{name}", request.SerializeToString(), self._token)
+
+    @property
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("authorization", f"Bearer {self._token}"),)
+
+    def _called(self, channel: grpc.Channel, method: Method) -> bytes:
+        """The answer to the very bytes that load sends."""
+        self.sent(method, 1)
+        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method.path)
+        return bytes(call(method.message, timeout=_TIMEOUT_SECONDS, metadata=self._metadata))

@@ -1,0 +1,1 @@
+"""The methods of `strongroom.Client`, by subject."""

@@ -1,0 +1,44 @@
+"""What every subject's methods stand on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+from uuid import uuid4
+
+from strongroom.names import Names
+from strongroom.transport import Transport
+
+Item = TypeVar("Item")
+
+MAX_PAGE_SIZE = 1000
+
+
+class Calls:
+    """One subject's part of the client."""
+
+    def __init__(self, transport: Transport, names: Names) -> None:
+        self._transport = transport
+        self.names = names
+
+
+def pages(fetch: Callable[[str, int], tuple[Iterable[Item], str]], limit: int | None) -> Iterator[Item]:
+    """Every item of a list, page by page, as far as they are asked for.
+
+    `fetch` gets a page token and a page size and answers the page and the next token; the first token is
+    empty.
+    """
+    token, left = "", limit
+    while left is None or left > 0:
+        items, token = fetch(token, MAX_PAGE_SIZE if left is None else min(left, MAX_PAGE_SIZE))
+        for item in items:
+            yield item
+            if left is not None:
+                left -= 1
+        if not token:
+            return
+
+
+def new_request_id() -> str:
+    """An id that makes a create safe to repeat: the retries of one call carry the same."""
+    return str(uuid4())

@@ -1,0 +1,128 @@
+"""`strongroom encrypt`, `decrypt`, `data-key` and `random`."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from strongroom.cli.command import Report, Session, command, facts_report
+from strongroom.cli.inputs import (
+    Context,
+    Force,
+    InputFile,
+    OutputFile,
+    ciphertext_of,
+    pairs_of,
+    read_bytes,
+    write_bytes,
+)
+from strongroom.cli.keys import KeyName
+from strongroom.cli.plain import plain
+
+MAX_PLAINTEXT_BYTES = 65_536
+_MAX_ENCODED_BYTES = 131_072
+_INSTEAD = "; `strongroom file encrypt` takes files of any size"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds the commands."""
+    command(app, "encrypt")(encrypt)
+    command(app, "decrypt")(decrypt)
+    command(app, "data-key")(data_key)
+    command(app, "random")(random)
+
+
+def encrypt(
+    session: Session,
+    key: KeyName,
+    text: Annotated[str | None, typer.Option(metavar="TEXT", help="Encrypt this text (UTF-8).")] = None,
+    input_file: InputFile = None,
+    context: Context = None,
+    output_file: OutputFile = None,
+    force: Force = False,
+) -> Report:
+    """Encrypt up to 64 KiB, by default from standard input, and print the ciphertext in base64.""" plaintext
+    = read_bytes(text, input_file, MAX_PLAINTEXT_BYTES, "plaintext", _INSTEAD) result =
+    session.client.encrypt(key, plaintext, pairs_of(context)) return _bytes_report(plain(result),
+    "ciphertext", result.ciphertext, output_file, force=force, encoded=True)
+
+
+def decrypt(
+    session: Session,
+    text: Annotated[str | None, typer.Option(metavar="BASE64", help="Decrypt this ciphertext.")] = None,
+    input_file: InputFile = None,
+    key: Annotated[str, typer.Option(metavar="KEY", help="Accept a ciphertext under this key alone.")] = "",
+    context: Context = None,
+    output_file: OutputFile = None,
+    base64: Annotated[bool, typer.Option("--base64", help="Print the plaintext in base64.")] = False,
+    force: Force = False,
+) -> Report:
+    """Decrypt a ciphertext, raw or in base64, by default from standard input, and print the plaintext as it
+    is.
+    """ ciphertext = ciphertext_of(read_bytes(text, input_file, _MAX_ENCODED_BYTES, "ciphertext")) result =
+    session.client.decrypt(ciphertext, pairs_of(context), key=key) return _bytes_report(plain(result),
+    "plaintext", result.plaintext, output_file, force=force, encoded=base64)
+
+
+def data_key(
+    session: Session,
+    key: KeyName,
+    byte_count: Annotated[int, typer.Option("--bytes", min=16, max=1024, help="Its length.")] = 32,
+    without_plaintext: Annotated[
+        bool, typer.Option("--without-plaintext", help="Answer it encrypted alone.")
+    ] = False,
+    context: Context = None,
+    plaintext_out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the data key to a new file (mode 0600).")
+    ] = None,
+    ciphertext_out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the encrypted data key to a new file.")
+    ] = None,
+    force: Force = False,
+) -> Report:
+    """Make a data key: print it, and itself encrypted, in base64."""
+    if without_plaintext and plaintext_out:
+        raise typer.BadParameter("there is no plaintext to write", param_hint="--plaintext-out")
+    make: Any = session.client.generate_data_key
+    if without_plaintext:
+        make = session.client.generate_data_key_without_plaintext
+    result = make(key, pairs_of(context), byte_count=byte_count)
+    document = plain(result)
+    for name, path in (("plaintext", plaintext_out), ("ciphertext", ciphertext_out)):
+        if path is not None:
+            write_bytes(path, getattr(result, name), force=force)
+            document[name] = None
+            document[f"{name}_file"] = str(path)
+
+    return facts_report(document)
+
+
+def random(
+    session: Session,
+    byte_count: Annotated[int, typer.Argument(metavar="[BYTES]", min=1, max=65_536)] = 32,
+    hex_digits: Annotated[bool, typer.Option("--hex", help="Print hex digits in place of base64.")] = False,
+    protection_level: Annotated[str, typer.Option(help="SOFTWARE, or HSM for the token's generator.")] = "",
+    output_file: OutputFile = None,
+    force: Force = False,
+) -> Report:
+    """Print random bytes from the service."""
+    result = session.client.generate_random(byte_count, protection_level=protection_level)
+    document = {**plain(result), **({"data": result.data.hex()} if hex_digits else {})}
+    if hex_digits and output_file is None:
+        return Report(document, raw=result.data.hex().encode() + b"\n")
+    return _bytes_report(document, "data", result.data, output_file, force=force, encoded=True)
+
+
+def _bytes_report(
+    document: dict[str, Any], name: str, content: bytes, path: Path | None, *, force: bool, encoded: bool
+) -> Report:
+    """Bytes for a new file, or for standard output: as they are, or `encoded` in a line of base64."""
+    if path is not None:
+        write_bytes(path, content, force=force)
+        return Report(
+            {**document, name: None, f"{name}_file": path}, note=f"wrote {len(content)} bytes to {path}"
+        )
+    return Report(document, raw=b64encode(content) + b"\n" if encoded else content)

@@ -1,0 +1,150 @@
+"""The client: what an application holds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from strongroom import profiles
+from strongroom.calls.access import AccessCalls
+from strongroom.calls.audit import AuditCalls
+from strongroom.calls.cryptography import CryptographyCalls
+from strongroom.calls.keys import KeyCalls
+from strongroom.calls.secrets import SecretCalls
+from strongroom.calls.status import StatusCalls
+from strongroom.credentials import (
+    CertificateSession,
+    ClientCertificate,
+    Credentials,
+    ExchangedTokens,
+    FixedToken,
+    SessionToken,
+    TokenSource,
+)
+from strongroom.errors import StrongroomError
+from strongroom.names import Names
+from strongroom.profiles import Profile
+from strongroom.tracing import SpanFile, Trace, Tracing
+from strongroom.transport import Pem, Transport
+
+DEFAULT_TIMEOUT = 10.0
+
+
+class Client(KeyCalls, CryptographyCalls, SecretCalls, AuditCalls, AccessCalls, StatusCalls):
+    """A caller of one mesh. Safe to share between threads; not to be carried over a fork.
+
+    Connections are opened when first needed and kept. Every call has a deadline (`timeout`, seconds, retries
+    included), is retried with growing pauses while the service answers UNAVAILABLE, and carries a trace
+    context. What fails raises StrongroomError.
+
+    - `endpoints`: `host:port` of `keystore`, `crypto`, `secrets` and `audit`, as far as they are called.
+    - `credentials`: who calls; a client certificate needs the services' listeners for client certificates.
+    - `trust`: PEM file of the authorities that the services' certificates chain to; default: the system's.
+    - `account`: the account's id; short names are completed with it.
+    - `sample_ratio`: which part of the traces that begin here is recorded, 0 to 1.
+    - `trace_directory`: for development: spans of recorded traces are appended there under `application`.
+    """
+
+    def __init__(
+        self,
+        endpoints: Mapping[str, str],
+        credentials: Credentials | None = None,
+        *,
+        trust: Path | None = None,
+        account: str = "",
+        timeout: float = DEFAULT_TIMEOUT,
+        sample_ratio: float = 0.0,
+        trace_directory: Path | None = None,
+        application: str = "strongroom-client",
+    ) -> None:
+        spans = SpanFile(trace_directory, application) if trace_directory else None
+        pem = Pem.of(trust, credentials)
+        super().__init__(Transport(endpoints, pem, Tracing(sample_ratio, spans), timeout), Names(account))
+        self._transport.tokens = self._token_source(credentials)
+
+    @classmethod
+    def from_profile(
+        cls,
+        profile: Profile | str = "",
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        application: str = "strongroom-client",
+    ) -> Self:
+        """The client of a profile: by name, or `$STRONGROOM_PROFILE`, or the current one.
+
+        With a `trace_directory` in the profile, every trace is recorded. `$STRONGROOM_TOKEN`, if set, is a
+        session token to use in place of the profile's credentials. Raises PROFILE_NOT_FOUND or
+        PROFILE_INVALID.
+        """
+        if isinstance(profile, str):
+            profile = profiles.find(profile)
+        return cls(
+            profile.endpoints,
+            _credentials_of(profile, os.environ),
+            trust=profile.trust,
+            account=profile.account,
+            timeout=timeout,
+            sample_ratio=1.0 if profile.trace_directory else 0.0,
+            trace_directory=profile.trace_directory,
+            application=application,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connections; calls in flight are cancelled."""
+        self._transport.close()
+
+    @property
+    def last_trace_id(self) -> str:
+        """The trace id (32 hex digits) of this thread's last call; empty before the first."""
+        return self._transport.tracing.last_trace_id
+
+    def trace(
+        self, name: str = "client", *, trace_id: str = "", sampled: bool | None = None
+    ) -> AbstractContextManager[Trace]:
+        """Puts every call of the block into one trace, below a span `name`; `with client.trace() as trace:
+        …`.
+
+        Inside the application's own OpenTelemetry span it continues that trace. `trace_id` (32 lower-case hex
+        digits) begins another of one's own choice; `sampled` says whether a trace that begins here is
+        recorded, in place of the client's `sample_ratio`. Raises FIELD_INVALID.
+        """
+        return self._transport.tracing.span(name, trace_id=trace_id, sampled=sampled, attributes={})
+
+    def _token_source(self, credentials: Credentials | None) -> TokenSource | None:
+        if isinstance(credentials, SessionToken):
+            return FixedToken(credentials)
+        if isinstance(credentials, CertificateSession):
+            return ExchangedTokens(lambda: self._exchange(credentials))
+        return None
+
+    def _exchange(self, credentials: CertificateSession) -> tuple[str, float]:
+        session = self.create_session(
+            session_name=credentials.session_name, duration_seconds=credentials.duration_seconds
+        )
+        return session.token, session.expire_time.timestamp() if session.expire_time else 0.0
+
+
+def _credentials_of(profile: Profile, environment: Mapping[str, str]) -> Credentials | None:
+    token = environment.get("STRONGROOM_TOKEN")
+    if token:
+        return SessionToken(token)
+    if profile.certificate is None and profile.key is None:
+        return None
+    if profile.certificate is None or profile.key is None:
+        raise StrongroomError(
+            "PROFILE_INVALID", f"profile {profile.name} needs both certificate and key", field="profile"
+        )
+    kind = CertificateSession if profile.session else ClientCertificate
+    return kind(profile.certificate, profile.key)

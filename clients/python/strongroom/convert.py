@@ -1,0 +1,51 @@
+"""Between the contracts' types and Python's own."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from strongroom.errors import StrongroomError
+
+if TYPE_CHECKING:
+    from google.protobuf.internal.enum_type_wrapper import _EnumTypeWrapper as Enum
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+Value = TypeVar("Value", bound=int)
+
+
+def enum_text(enum: Enum[Value], prefix: str, number: Value) -> str:
+    """`AES_256` for `KEY_SPEC_AES_256`; the number itself for a value that is newer than this client."""
+    try:
+        return enum.Name(number).removeprefix(prefix)
+    except ValueError:
+        return str(number)
+
+
+def enum_number(enum: Enum[Value], prefix: str, text: str, field: str) -> Value:
+    """The other way, in any case, with `-` for `_`; 0 for the empty string. Raises FIELD_INVALID."""
+    name = prefix + text.upper().replace("-", "_") if text else prefix + "UNSPECIFIED"
+    known = list(enum.keys())
+    if name not in known:
+        choices = ", ".join(choice.removeprefix(prefix) for choice in known[1:])
+        raise StrongroomError("FIELD_INVALID", f"{field} is none of {choices}: {text}", field=field)
+    return enum.Value(name)
+
+
+def moment(timestamp: Timestamp) -> datetime | None:
+    """The time in UTC, exact to the microsecond; None where it is not set."""
+    if not timestamp.seconds and not timestamp.nanos:
+        return None
+    return _EPOCH + timedelta(seconds=timestamp.seconds, microseconds=timestamp.nanos // 1000)
+
+
+def timestamp(time: datetime, field: str) -> Timestamp:
+    """The other way. Raises FIELD_INVALID for a time without a zone."""
+    if time.tzinfo is None:
+        raise StrongroomError("FIELD_INVALID", f"{field} has no time zone", field=field)
+    whole = (time - _EPOCH) // timedelta(microseconds=1)
+    return Timestamp(seconds=whole // 1_000_000, nanos=whole % 1_000_000 * 1000)

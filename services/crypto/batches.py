@@ -1,0 +1,144 @@
+"""Batches: many items in one call, an outcome for each.
+
+A batch asks for permission once for each key version and encryption context among its items, and leaves one event for
+each, with the number of items that it stands for; failed items leave one event for each reason. When no item has a key
+that the caller may use, the call as a whole fails.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
+from typing import Generic, TypeVar
+
+from services.crypto import ciphertexts
+from services.crypto.encryption import Decryptor, Encryption, Encryptor, KeyUse, check_plaintext
+from services.runtime import checksums
+from services.runtime.call import Call
+from services.runtime.errors import Reason, StrongroomError, required, too_large
+from strongroom.audit.v1.event_pb2 import Outcome
+from strongroom.crypto.v1 import crypto_pb2 as pb
+
+_MAX_ITEMS = 1000
+
+U = TypeVar("U", bound=KeyUse)
+Item = TypeVar("Item")
+
+
+class _Uses(Generic[U]):
+    """The key uses of one batch, each opened once, and the items that failed."""
+
+    def __init__(self, call: Call, action: str) -> None:
+        self._call = call
+        self._action = action
+        self._opened: dict[Hashable, U | StrongroomError] = {}
+        self._failed: Counter[tuple[str, Reason]] = Counter()
+
+    def use(self, group: Hashable, open_use: Callable[[], U]) -> U:
+        """The use that items of this group share. Raises what opening it raised, for each of them."""
+        opened = self._opened.get(group)
+        if opened is None:
+            opened = self._opened[group] = self._open(open_use)
+        if isinstance(opened, StrongroomError):
+            raise opened
+        return opened
+
+    def failed(self, error: StrongroomError, resource: str) -> pb.ItemError:
+        """Counts an item that failed, and says why."""
+        self._failed[resource, error.reason] += 1
+        return pb.ItemError(reason=error.reason, message=error.message)
+
+    def conclude(self) -> None:
+        """Records the failures. Raises the first group's error when no group could be opened at all."""
+        errors = [opened for opened in self._opened.values() if isinstance(opened, StrongroomError)]
+        if errors and len(errors) == len(self._opened):
+            raise errors[0]
+        for (resource, reason), count in self._failed.items():
+            event = self._call.record(self._action, resource, self._call.principal.account, item_count=count)
+            event.outcome, event.reason = Outcome.OUTCOME_FAILED, reason
+        self._call.events[:] = [event for event in self._call.events if event.item_count]
+
+    def _open(self, open_use: Callable[[], U]) -> U | StrongroomError:
+        before = len(self._call.events)
+        try:
+            opened = open_use()
+        except StrongroomError as error:
+            for event in self._call.events[before:]:
+                if event.outcome == Outcome.OUTCOME_UNSPECIFIED:
+                    event.outcome, event.reason = Outcome.OUTCOME_FAILED, error.reason
+            return error
+        opened.event.item_count = 0
+        return opened
+
+
+def encrypt(encryption: Encryption, call: Call, request: pb.BatchEncryptRequest) -> pb.BatchEncryptResponse:
+    """Encrypts each item under the key's primary version."""
+    action = "crypto:Encrypt"
+    uses: _Uses[Encryptor] = _Uses(call, action)
+    response = pb.BatchEncryptResponse()
+    for item in _checked(request.items):
+        context = item.encryption_context
+        try:
+            encryptor = uses.use(
+                frozenset(context.items()),
+                partial(encryption.encryptor, call, action, request.key, context),
+            )
+            plaintext = check_plaintext(item.plaintext)
+            given = item.HasField("plaintext_crc32c")
+            if given:
+                checksums.verify(plaintext, item.plaintext_crc32c, "plaintext_crc32c")
+            ciphertext = encryptor.encrypt(plaintext)
+        except StrongroomError as error:
+            response.outcomes.add(error=uses.failed(error, request.key))
+            continue
+        encryptor.event.item_count += 1
+        response.outcomes.add(ciphertext=ciphertext, ciphertext_crc32c=checksums.crc32c(ciphertext) if given else None)
+        if not response.key:
+            response.key, response.key_version = encryptor.key_name, encryptor.version_name
+            response.algorithm = encryptor.algorithm
+    uses.conclude()
+    return response
+
+
+def decrypt(encryption: Encryption, call: Call, request: pb.BatchDecryptRequest) -> pb.BatchDecryptResponse:
+    """Decrypts each item under the key version that it names."""
+    action = "crypto:Decrypt"
+    uses: _Uses[Decryptor] = _Uses(call, action)
+    response = pb.BatchDecryptResponse()
+    for item in _checked(request.items):
+        context = item.encryption_context
+        key_name = request.key
+        try:
+            given = item.HasField("ciphertext_crc32c")
+            if given:
+                checksums.verify(item.ciphertext, item.ciphertext_crc32c, "ciphertext_crc32c")
+            parsed = ciphertexts.parse(item.ciphertext)
+            decryptor = uses.use(
+                (parsed.key_uid, parsed.key_version, frozenset(context.items())),
+                partial(encryption.decryptor, call, action, parsed, context, request.key),
+            )
+            key_name = decryptor.key_name
+            plaintext = decryptor.decrypt(parsed)
+        except StrongroomError as error:
+            response.outcomes.add(error=uses.failed(error, key_name))
+            continue
+        decryptor.event.item_count += 1
+        response.outcomes.add(
+            decrypted=pb.DecryptedItem(
+                plaintext=plaintext,
+                key_version=decryptor.version_name,
+                plaintext_crc32c=checksums.crc32c(plaintext) if given else None,
+            )
+        )
+    uses.conclude()
+    return response
+
+
+def _checked(items: Sequence[Item]) -> Sequence[Item]:
+    """The items; raises FIELD_REQUIRED without any, FIELD_TOO_LARGE beyond 1,000."""
+    if not items:
+        raise required("items")
+    if len(items) > _MAX_ITEMS:
+        raise too_large("items", _MAX_ITEMS, "items")
+    return items

@@ -1,0 +1,85 @@
+"""Data keys from crypto: one for each secret version, made and opened on behalf of the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import grpc
+
+from services.runtime import checksums, identity
+from services.runtime.call import Call
+from services.runtime.channels import MeshChannel
+from services.runtime.errors import Reason, from_rpc_error
+from services.runtime.names import ResourceName
+from services.runtime.sensitive import SensitiveBytes
+from strongroom.crypto.v1 import crypto_pb2 as pb
+from strongroom.crypto.v1.crypto_pb2_grpc import CryptoServiceStub
+
+DATA_KEY_BYTES = 32
+# Longer than crypto waits for its audit log, so that its own reason arrives.
+_TIMEOUT_SECONDS = 1.8
+
+
+@dataclass(frozen=True, slots=True)
+class DataKey:
+    """A fresh data key: in the clear for use now, encrypted to be kept."""
+
+    plaintext: SensitiveBytes
+    ciphertext: bytes
+    key_version: str
+    """Full name of the key version that it is encrypted under."""
+
+
+class DataKeys(Protocol):
+    """Makes data keys bound to a secret version, and opens them for that version alone."""
+
+    def generate(self, call: Call, key: str, version: ResourceName) -> DataKey:
+        """A new data key for `version` under `key`. Raises what crypto raises, or CRYPTO_UNREACHABLE."""
+
+    def open(self, call: Call, ciphertext: bytes, version: ResourceName) -> SensitiveBytes:
+        """The data key of `version`. Raises CIPHERTEXT_INVALID for another version's, and as `generate`."""
+
+
+def encryption_context(version: ResourceName) -> dict[str, str]:
+    """What binds a data key to its secret version."""
+    return {"strongroom:secret": str(version.without_version), "strongroom:version": str(version.version)}
+
+
+class CryptoDataKeys:
+    """Data keys from the crypto service, which authorizes the caller itself, as if it had called crypto."""
+
+    def __init__(self, crypto: MeshChannel) -> None:
+        self._generate = crypto.method(CryptoServiceStub, "GenerateDataKey")
+        self._decrypt = crypto.method(CryptoServiceStub, "Decrypt")
+
+    def generate(self, call: Call, key: str, version: ResourceName) -> DataKey:
+        """See DataKeys."""
+        request = pb.GenerateDataKeyRequest(
+            key=key, number_of_bytes=DATA_KEY_BYTES, encryption_context=encryption_context(version)
+        )
+        response: pb.GenerateDataKeyResponse = _on_behalf_of(call, self._generate, request)
+        # A data key that changed on its way would seal a value for good.
+        checksums.verify(response.plaintext, response.plaintext_crc32c, "plaintext_crc32c")
+        checksums.verify(response.ciphertext, response.ciphertext_crc32c, "ciphertext_crc32c")
+        return DataKey(SensitiveBytes(response.plaintext), response.ciphertext, response.key_version)
+
+    def open(self, call: Call, ciphertext: bytes, version: ResourceName) -> SensitiveBytes:
+        """See DataKeys."""
+        request = pb.DecryptRequest(ciphertext=ciphertext, encryption_context=encryption_context(version))
+        response: pb.DecryptResponse = _on_behalf_of(call, self._decrypt, request)
+        return SensitiveBytes(response.plaintext)
+
+
+def _on_behalf_of(call: Call, method: Callable[..., Any], request: Any) -> Any:
+    principal = call.principal
+    metadata = (
+        (identity.ON_BEHALF_OF, principal.name),
+        (identity.SESSION_NAME, principal.session_name),
+        (identity.SOURCE_ADDRESS, call.source_address),
+    )
+    try:
+        return method(request, timeout=_TIMEOUT_SECONDS, metadata=metadata)
+    except grpc.RpcError as error:
+        raise from_rpc_error(error, Reason.CRYPTO_UNREACHABLE, "crypto") from error

@@ -1,0 +1,132 @@
+"""What every kind of test shares: real meshes on each database and key provider, and a foreign authority."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+
+from deploy.dev.certificates import DevelopmentAuthority
+from deploy.dev.mesh import Mesh, MeshOptions
+from deploy.dev.postgres import PostgresCluster, find_postgres
+from deploy.dev.redis_server import find_redis
+from deploy.dev.softhsm import find_module
+from deploy.dev.topology import WITH_DATABASE
+
+SQLITE_LOCAL = "sqlite-local"
+POSTGRES_SOFTHSM = "postgres-softhsm"
+VARIANTS = (SQLITE_LOCAL, POSTGRES_SOFTHSM)
+_LOG_LINES = 15
+
+# A machine that runs many things is slow at times; that is not what these tests are about.
+hypothesis.settings.register_profile("strongroom", deadline=None)
+hypothesis.settings.load_profile("strongroom")
+
+
+class Meshes:
+    """Starts meshes of either variant, each with its own directory and databases, and knows which run."""
+
+    def __init__(self, request: pytest.FixtureRequest, directories: pytest.TempPathFactory) -> None:
+        self._request = request
+        self._directories = directories
+        self._numbers = itertools.count()
+        self.running: list[Mesh] = []
+
+    def start(self, stack: ExitStack, variant: str, options: MeshOptions) -> Mesh:
+        """A mesh that runs until `stack` closes. Skips the test where this machine lacks what it needs."""
+        if find_redis() is None:
+            pytest.skip("redis-server is not installed")
+        if variant == POSTGRES_SOFTHSM:
+            if find_module() is None:
+                pytest.skip("SoftHSM2 (libsofthsm2.so, softhsm2-util) is not installed")
+            urls = {service: self._database(stack, service) for service in WITH_DATABASE}
+            options = replace(options, provider="pkcs11", database_urls={**urls, **options.database_urls})
+        else:
+            options = replace(options, provider="local")
+        mesh = Mesh(self._directories.mktemp(f"mesh-{variant}"), options)
+        stack.enter_context(mesh)
+        self.running.append(mesh)
+        stack.callback(self.running.remove, mesh)
+        return mesh
+
+    def _database(self, stack: ExitStack, service: str) -> str:
+        cluster: PostgresCluster = self._request.getfixturevalue("postgres_cluster")
+        name = f"{service}_{next(self._numbers)}"
+        url = cluster.create_database(name)
+        stack.callback(cluster.drop_database, name)
+        return url
+
+
+class PrivateMeshes:
+    """Starts meshes for one test alone."""
+
+    def __init__(self, meshes: Meshes, stack: ExitStack) -> None:
+        self._meshes = meshes
+        self._stack = stack
+
+    def __call__(self, variant: str = SQLITE_LOCAL, **options: Any) -> Mesh:
+        """A mesh that only this test knows; `options` are fields of MeshOptions."""
+        return self._meshes.start(self._stack, variant, MeshOptions(**options))
+
+
+_MESHES = pytest.StashKey[Meshes]()
+
+
+@pytest.fixture(scope="session")
+def meshes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Meshes:
+    """Where the fixtures below get their meshes from."""
+    meshes = Meshes(request, tmp_path_factory)
+    request.config.stash[_MESHES] = meshes
+    return meshes
+
+
+@pytest.fixture(scope="session")
+def postgres_cluster() -> Iterator[PostgresCluster]:
+    """A PostgreSQL server of our own, empty but for what tests make; one for the whole session."""
+    binaries = find_postgres()
+    if binaries is None:
+        pytest.skip("PostgreSQL's server (initdb, postgres) is not installed")
+    with PostgresCluster(binaries) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session", params=VARIANTS)
+def mesh(request: pytest.FixtureRequest, meshes: Meshes) -> Iterator[Mesh]:
+    """A mesh that many tests share: once on SQLite with the local provider, once on PostgreSQL with SoftHSM2.
+
+    Leave its processes alone, and make keys and secrets under names of your own.
+    """
+    with ExitStack() as stack:
+        yield meshes.start(stack, request.param, MeshOptions())
+
+
+@pytest.fixture
+def private_mesh(meshes: Meshes) -> Iterator[PrivateMeshes]:
+    """Starts meshes whose processes the test may kill, stop and starve:
+    `private_mesh("sqlite-local", workers={"crypto": 2})`."""
+    with ExitStack() as stack:
+        yield PrivateMeshes(meshes, stack)
+
+
+@pytest.fixture
+def foreign_authority(tmp_path: Path) -> DevelopmentAuthority:
+    """An authority that no mesh trusts, though it bears the same name and issues for the same domain."""
+    return DevelopmentAuthority(tmp_path / "foreign-authority")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Adds the last lines of each process's log to the report of a test that failed while a mesh ran."""
+    report = yield
+    meshes = item.config.stash.get(_MESHES, None)
+    if report.failed and meshes is not None:
+        for mesh in meshes.running:
+            for name, text in mesh.tails(_LOG_LINES).items():
+                report.sections.append((f"{name} of {mesh.directory.root}", text))
+    return report

@@ -1,0 +1,58 @@
+"""Short names of resources."""
+
+from __future__ import annotations
+
+import pytest
+
+from strongroom.errors import StrongroomError
+from strongroom.names import Names, last_part
+
+NAMES = Names("main")
+
+
+@pytest.mark.parametrize(
+    ("given", "full"),
+    [
+        ("payments", "accounts/main/keys/payments"),
+        ("alias/payments", "accounts/main/aliases/payments"),
+        ("accounts/other/keys/payments", "accounts/other/keys/payments"),
+        ("accounts/main/keys/payments/versions/2", "accounts/main/keys/payments/versions/2"),
+    ],
+)
+def test_a_key_is_an_id_an_alias_or_a_full_name(given: str, full: str) -> None:
+    assert NAMES.key(given) == full
+
+
+def test_aliases_secrets_and_events_are_completed() -> None:
+    assert NAMES.alias("payments") == NAMES.alias("alias/payments") == "accounts/main/aliases/payments"
+    assert NAMES.secret("db.password") == "accounts/main/secrets/db.password"
+    assert NAMES.event("0193-1") == "accounts/main/events/0193-1"
+
+
+def test_a_name_that_is_neither_is_malformed() -> None:
+    for name in ("keys/payments", "a/b", "/payments"):
+        with pytest.raises(StrongroomError) as refusal:
+            NAMES.key(name)
+        assert (refusal.value.reason, refusal.value.field) == ("NAME_MALFORMED", "key")
+
+
+def test_an_empty_name_is_required() -> None:
+    for name in ("", "alias/"):
+        with pytest.raises(StrongroomError) as refusal:
+            NAMES.key(name)
+        assert refusal.value.reason == "FIELD_REQUIRED"
+
+
+def test_without_an_account_full_names_alone_do() -> None:
+    assert Names("").key("accounts/a/keys/k") == "accounts/a/keys/k"
+    with pytest.raises(StrongroomError) as refusal:
+        Names("").key("k")
+    assert (refusal.value.reason, refusal.value.field) == ("FIELD_REQUIRED", "account")
+
+
+def test_short_names_stand_for_what_they_came_from() -> None:
+    for name in ("accounts/main/keys/payments", "accounts/main/aliases/payments", "accounts/other/keys/k"):
+        assert NAMES.key(NAMES.shorten(name)) == name
+    assert NAMES.shorten("accounts/main/keys/k/versions/1") == "keys/k/versions/1"
+    assert Names("").shorten("accounts/main/keys/k") == "accounts/main/keys/k"
+    assert last_part("accounts/main/keys/k") == "k"

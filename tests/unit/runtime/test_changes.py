@@ -1,0 +1,116 @@
+"""Freshness: caches follow keystore's revisions, and refuse when they can no longer tell."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.runtime.changes import STALE_SECONDS, ChangeFeed, FreshCache
+from services.runtime.errors import Reason, StrongroomError
+from strongroom.keystore.v1.key_record_service_pb2 import Change, ListChangesRequest, ListChangesResponse
+
+
+class Keystore:
+    """Answers ListChanges as keystore does, from a list; `now` is the time that the feed sees."""
+
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+        self.revision = 0
+        self.now = 100.0
+        self.away = False
+
+    def change(self, resource: str) -> None:
+        self.revision += 1
+        self.changes.append(Change(revision=self.revision, resource=resource))
+
+    def list_changes(self, request: ListChangesRequest, *, timeout: float) -> ListChangesResponse:  # noqa: ARG002
+        if self.away:
+            raise StrongroomError(Reason.DATABASE_UNAVAILABLE, "away")
+        since = request.since
+        seen = [change for change in self.changes if since >= 0 and change.revision > since][:2]
+        last = seen[-1].revision if seen else self.revision
+        return ListChangesResponse(changes=seen, revision=last, more=last < self.revision)
+
+
+@pytest.fixture
+def keystore() -> Keystore:
+    return Keystore()
+
+
+@pytest.fixture
+def feed(keystore: Keystore) -> ChangeFeed:
+    return ChangeFeed(keystore.list_changes, monotonic=lambda: keystore.now)
+
+
+@pytest.fixture
+def cache(feed: ChangeFeed) -> FreshCache[str, str]:
+    cache: FreshCache[str, str] = FreshCache(feed, 3)
+    feed.listen(lambda change: cache.drop(change.resource), cache.clear)
+    return cache
+
+
+def test_nothing_is_answered_before_keystore_was_reached(cache: FreshCache[str, str]) -> None:
+    with pytest.raises(StrongroomError) as refused:
+        cache.get("a", lambda: ("record", 1))
+    assert refused.value.reason is Reason.KEYSTORE_STALE
+
+
+def test_a_record_is_read_once_until_it_changes(
+    keystore: Keystore, feed: ChangeFeed, cache: FreshCache[str, str]
+) -> None:
+    feed.poll()
+    assert cache.get("a", lambda: ("old", 0)) == "old"
+    assert cache.get("a", lambda: pytest.fail("read twice")) == "old"
+    for resource in ("b", "c", "a"):
+        keystore.change(resource)
+    feed.poll()
+    assert cache.get("a", lambda: ("new", 3)) == "new"
+
+
+def test_a_record_that_a_change_overtook_is_not_kept(
+    keystore: Keystore, feed: ChangeFeed, cache: FreshCache[str, str]
+) -> None:
+    feed.poll()
+
+    def slow_read() -> tuple[str, int]:
+        keystore.change("a")
+        feed.poll()
+        return "old", 0
+
+    assert cache.get("a", slow_read) == "old"
+    assert cache.get("a", lambda: ("new", 1)) == "new"
+
+
+def test_five_seconds_without_keystore_refuse(
+    keystore: Keystore, feed: ChangeFeed, cache: FreshCache[str, str]
+) -> None:
+    feed.poll()
+    cache.get("a", lambda: ("record", 0))
+    keystore.away = True
+    keystore.now += STALE_SECONDS
+    assert cache.get("a", lambda: pytest.fail("not cached")) == "record"
+    keystore.now += 0.1
+    with pytest.raises(StrongroomError) as refused:
+        cache.get("a", lambda: ("record", 0))
+    assert refused.value.reason is Reason.KEYSTORE_STALE
+    keystore.away = False
+    feed.poll()
+    assert cache.get("a", lambda: pytest.fail("not cached")) == "record"
+
+
+def test_a_revision_that_went_back_empties_the_cache(
+    keystore: Keystore, feed: ChangeFeed, cache: FreshCache[str, str]
+) -> None:
+    keystore.revision = 7
+    feed.poll()
+    cache.get("a", lambda: ("before", 7))
+    keystore.revision = 3
+    feed.poll()
+    assert cache.get("a", lambda: ("restored", 3)) == "restored"
+
+
+def test_the_oldest_record_leaves_a_full_cache(feed: ChangeFeed, cache: FreshCache[str, str]) -> None:
+    feed.poll()
+    for key in "abcd":
+        cache.get(key, lambda key=key: (key, 0))  # type: ignore[misc]
+    assert len(cache) == 3
+    assert cache.get("a", lambda: ("again", 0)) == "again"
