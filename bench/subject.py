@@ -9,7 +9,6 @@ from contextlib import contextmanager
 
 import grpc
 from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from bench.load import Method
 from bench.report import BenchmarkError
@@ -19,6 +18,9 @@ from deploy.dev.processes import Process
 from deploy.dev.readiness import Readiness
 from strongroom.access.v1.session_service_pb2 import CertificateCredential, CreateSessionRequest
 from strongroom.access.v1.session_service_pb2_grpc import SessionServiceStub
+from strongroom.audit.v1 import audit_service_pb2
+from strongroom.audit.v1.audit_service_pb2_grpc import AuditServiceStub
+from strongroom.audit.v1.event_pb2 import Event, Outcome
 from strongroom.crypto.v1 import crypto_pb2
 from strongroom.crypto.v1.crypto_pb2_grpc import CryptoServiceStub
 from strongroom.keystore.v1.key_pb2 import Key as KeyMessage
@@ -33,6 +35,8 @@ CONTEXT = {"purpose": "benchmark"}
 
 _SERVICE = "strongroom.crypto.v1.CryptoService"
 _TIMEOUT_SECONDS = 10.0
+_PAGE = 1000
+_BATCHED_ITEMS = ("BatchEncrypt", "items")
 
 
 class Subject:
@@ -41,8 +45,6 @@ class Subject:
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
         self._sent: Counter[str] = Counter()
-        self._since = Timestamp()
-        self._since.GetCurrentTime()
         with mesh.channel("keystore") as channel:
             session = SessionServiceStub(channel).CreateSession(
                 CreateSessionRequest(certificate=CertificateCredential()), timeout=_TIMEOUT_SECONDS
@@ -96,6 +98,7 @@ class Subject:
             crypto = CryptoServiceStub(channel)
 
             def opened(ciphertext: bytes, context: dict[str, str]) -> bytes:
+                self._sent["Decrypt"] += 1
                 request = crypto_pb2.DecryptRequest(ciphertext=ciphertext, encryption_context=context)
                 return crypto.Decrypt(request, timeout=_TIMEOUT_SECONDS, metadata=self._metadata).plaintext
 
@@ -112,6 +115,22 @@ class Subject:
             ):
                 raise BenchmarkError("what crypto encrypted does not decrypt to what it was")
         return len(batch_bytes)
+
+    def verify(self) -> None:
+        """Reads the whole audit log: each call that was sent is there as allowed, a batch with all its items.
+
+        Raises BenchmarkError where it is not so. What h2load took for an answer may have been a refusal.
+        """
+        recorded: Counter[tuple[str, str]] = Counter()
+        for event in self._events():
+            if event.service == _SERVICE:
+                recorded[event.method, Outcome.Name(event.outcome)] += 1
+                if event.method == "BatchEncrypt":
+                    recorded[_BATCHED_ITEMS] += event.item_count
+        wanted = {(method, Outcome.Name(Outcome.OUTCOME_ALLOWED)): calls for method, calls in self._sent.items()}
+        wanted[_BATCHED_ITEMS] = self._sent["BatchEncrypt"] * BATCH_ITEMS
+        if recorded != wanted:
+            raise BenchmarkError(f"calls were not done: audit has {dict(recorded)}, sent were {wanted}")
 
     @contextmanager
     def workers(self, count: int, cores: frozenset[int]) -> Iterator[None]:
@@ -139,6 +158,21 @@ class Subject:
             yield
         finally:
             process.terminate()
+
+    def _events(self) -> Iterator[Event]:
+        with self._mesh.channel("audit") as channel:
+            audit = AuditServiceStub(channel)
+            request = audit_service_pb2.LookupEventsRequest(
+                parent=f"accounts/{ACCOUNT}",
+                page_size=_PAGE,
+                order=audit_service_pb2.EVENT_ORDER_OLDEST_FIRST,
+            )
+            while True:
+                page = audit.LookupEvents(request, timeout=_TIMEOUT_SECONDS)
+                yield from page.events
+                if not page.next_page_token:
+                    return
+                request.page_token = page.next_page_token
 
     def _method(self, name: str, request: Message) -> Method:
         address = self._mesh.address("crypto", "public")

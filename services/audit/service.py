@@ -67,8 +67,10 @@ def _filter(request: pb.LookupEventsRequest) -> Filter:
     def wanted(event: Event) -> bool:
         return (
             (not request.principal or event.principal == request.principal)
+            and (not request.session_name or event.session_name == request.session_name)
             and (not request.action or event.action == request.action)
             and (not request.resource or event.resource == request.resource)
+            and (not request.resource_version or request.resource_version in (event.key_version, event.secret_version))
             and (not request.trace_id or event.trace_id == request.trace_id)
             and (not request.outcome or event.outcome == request.outcome)
             and (not text or text in str(event).casefold())

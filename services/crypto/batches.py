@@ -1,8 +1,8 @@
 """Batches: many items in one call, an outcome for each.
 
 A batch asks for permission once for each key version and encryption context among its items, and leaves one event for
-each, with the number of items that it stands for; failed items leave one event for each reason. When no item has a key
-that the caller may use, the call as a whole fails.
+each, with the number of items that it stands for and how many of them have no result. When no item has a key that the
+caller may use, the call as a whole fails.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from services.crypto.encryption import Decryptor, Encryption, Encryptor, KeyUse,
 from services.runtime import checksums
 from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError, required, too_large
-from strongroom.audit.v1.event_pb2 import Outcome
+from strongroom.audit.v1.event_pb2 import Event, Outcome
 from strongroom.crypto.v1 import crypto_pb2 as pb
 
 _MAX_ITEMS = 1000
@@ -27,48 +27,55 @@ Item = TypeVar("Item")
 
 
 class _Uses(Generic[U]):
-    """The key uses of one batch, each opened once, and the items that failed."""
+    """The key uses of one batch, each opened once, and what became of the items."""
 
     def __init__(self, call: Call, action: str) -> None:
         self._call = call
         self._action = action
         self._opened: dict[Hashable, U | StrongroomError] = {}
-        self._failed: Counter[tuple[str, Reason]] = Counter()
+        self._events: dict[Hashable, Event] = {}
+        self._groupless: Counter[Reason] = Counter()
 
     def use(self, group: Hashable, open_use: Callable[[], U]) -> U:
         """The use that items of this group share. Raises what opening it raised, for each of them."""
         opened = self._opened.get(group)
         if opened is None:
-            opened = self._opened[group] = self._open(open_use)
+            opened = self._opened[group] = self._open(group, open_use)
+        if group in self._events:
+            self._events[group].item_count += 1
         if isinstance(opened, StrongroomError):
             raise opened
         return opened
 
-    def failed(self, error: StrongroomError, resource: str) -> pb.ItemError:
-        """Counts an item that failed, and says why."""
-        self._failed[resource, error.reason] += 1
+    def failed(self, error: StrongroomError, group: Hashable | None) -> pb.ItemError:
+        """Counts an item that has no result, and says why. `group` is None for one that did not get as far."""
+        event = self._events.get(group)
+        if event is not None:
+            event.failed_item_count += 1
+        else:
+            self._groupless[error.reason] += 1
         return pb.ItemError(reason=error.reason, message=error.message)
 
     def conclude(self) -> None:
-        """Records the failures. Raises the first group's error when no group could be opened at all."""
+        """Records what belongs to no group. Raises the first group's error when no group could be opened at all."""
         errors = [opened for opened in self._opened.values() if isinstance(opened, StrongroomError)]
         if errors and len(errors) == len(self._opened):
             raise errors[0]
-        for (resource, reason), count in self._failed.items():
-            event = self._call.record(self._action, resource, self._call.principal.account, item_count=count)
-            event.outcome, event.reason = Outcome.OUTCOME_FAILED, reason
-        self._call.events[:] = [event for event in self._call.events if event.item_count]
+        for reason, count in self._groupless.items():
+            event = self._call.record(self._action, "", self._call.principal.account, item_count=count)
+            event.outcome, event.reason, event.failed_item_count = Outcome.OUTCOME_FAILED, reason, count
 
-    def _open(self, open_use: Callable[[], U]) -> U | StrongroomError:
+    def _open(self, group: Hashable, open_use: Callable[[], U]) -> U | StrongroomError:
         before = len(self._call.events)
         try:
-            opened = open_use()
+            opened: U | StrongroomError = open_use()
         except StrongroomError as error:
-            for event in self._call.events[before:]:
-                if event.outcome == Outcome.OUTCOME_UNSPECIFIED:
-                    event.outcome, event.reason = Outcome.OUTCOME_FAILED, error.reason
-            return error
-        opened.event.item_count = 0
+            opened = error
+        for event in self._call.events[before:]:
+            event.item_count = 0
+            self._events[group] = event
+            if isinstance(opened, StrongroomError) and event.outcome == Outcome.OUTCOME_UNSPECIFIED:
+                event.outcome, event.reason = Outcome.OUTCOME_FAILED, opened.reason
         return opened
 
 
@@ -79,9 +86,10 @@ def encrypt(encryption: Encryption, call: Call, request: pb.BatchEncryptRequest)
     response = pb.BatchEncryptResponse()
     for item in _checked(request.items):
         context = item.encryption_context
+        group = frozenset(context.items())
         try:
             encryptor = uses.use(
-                frozenset(context.items()),
+                group,
                 partial(encryption.encryptor, call, action, request.key, context),
             )
             plaintext = check_plaintext(item.plaintext)
@@ -90,9 +98,8 @@ def encrypt(encryption: Encryption, call: Call, request: pb.BatchEncryptRequest)
                 checksums.verify(plaintext, item.plaintext_crc32c, "plaintext_crc32c")
             ciphertext = encryptor.encrypt(plaintext)
         except StrongroomError as error:
-            response.outcomes.add(error=uses.failed(error, request.key))
+            response.outcomes.add(error=uses.failed(error, group))
             continue
-        encryptor.event.item_count += 1
         response.outcomes.add(ciphertext=ciphertext, ciphertext_crc32c=checksums.crc32c(ciphertext) if given else None)
         if not response.key:
             response.key, response.key_version = encryptor.key_name, encryptor.version_name
@@ -108,22 +115,21 @@ def decrypt(encryption: Encryption, call: Call, request: pb.BatchDecryptRequest)
     response = pb.BatchDecryptResponse()
     for item in _checked(request.items):
         context = item.encryption_context
-        key_name = request.key
+        group: Hashable = None
         try:
             given = item.HasField("ciphertext_crc32c")
             if given:
                 checksums.verify(item.ciphertext, item.ciphertext_crc32c, "ciphertext_crc32c")
             parsed = ciphertexts.parse(item.ciphertext)
+            group = (parsed.key_uid, parsed.key_version, frozenset(context.items()))
             decryptor = uses.use(
-                (parsed.key_uid, parsed.key_version, frozenset(context.items())),
+                group,
                 partial(encryption.decryptor, call, action, parsed, context, request.key),
             )
-            key_name = decryptor.key_name
             plaintext = decryptor.decrypt(parsed)
         except StrongroomError as error:
-            response.outcomes.add(error=uses.failed(error, key_name))
+            response.outcomes.add(error=uses.failed(error, group))
             continue
-        decryptor.event.item_count += 1
         response.outcomes.add(
             decrypted=pb.DecryptedItem(
                 plaintext=plaintext,

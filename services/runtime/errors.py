@@ -44,13 +44,17 @@ class Reason(_UpperStrEnum):
     ALIAS_NOT_FOUND = auto()
     SECRET_NOT_FOUND = auto()
     SECRET_VERSION_NOT_FOUND = auto()
+    STAGE_NOT_FOUND = auto()
     EVENT_NOT_FOUND = auto()
     ALREADY_EXISTS = auto()
     KEY_DISABLED = auto()
     KEY_STATE_INVALID = auto()
     KEY_USAGE_INVALID = auto()
     KEY_MISMATCH = auto()
+    SECRET_VERSION_DISABLED = auto()
+    SECRET_VERSION_DESTROYED = auto()
     ETAG_MISMATCH = auto()
+    LIMIT_EXCEEDED = auto()
     CIPHERTEXT_INVALID = auto()
     KEY_MATERIAL_REFUSED = auto()
     SECRET_VALUE_REFUSED = auto()
@@ -103,6 +107,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.ALIAS_NOT_FOUND,
         Reason.SECRET_NOT_FOUND,
         Reason.SECRET_VERSION_NOT_FOUND,
+        Reason.STAGE_NOT_FOUND,
         Reason.EVENT_NOT_FOUND,
     ),
     grpc.StatusCode.ALREADY_EXISTS: (Reason.ALREADY_EXISTS, Reason.REQUEST_ID_REUSED),
@@ -110,6 +115,8 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.KEY_DISABLED,
         Reason.KEY_STATE_INVALID,
         Reason.KEY_USAGE_INVALID,
+        Reason.SECRET_VERSION_DISABLED,
+        Reason.SECRET_VERSION_DESTROYED,
         Reason.UNSUPPORTED_IN_HSM,
     ),
     grpc.StatusCode.ABORTED: (Reason.ETAG_MISMATCH,),
@@ -128,7 +135,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.DATABASE_UNAVAILABLE,
         Reason.SHUTTING_DOWN,
     ),
-    grpc.StatusCode.RESOURCE_EXHAUSTED: (Reason.OVERLOADED,),
+    grpc.StatusCode.RESOURCE_EXHAUSTED: (Reason.OVERLOADED, Reason.LIMIT_EXCEEDED),
     grpc.StatusCode.DEADLINE_EXCEEDED: (Reason.DEADLINE_EXCEEDED,),
     grpc.StatusCode.INTERNAL: (Reason.INTERNAL,),
 }

@@ -22,9 +22,7 @@ def check_destination(destination: Path, *, overwrite: bool) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISREG(mode):
-        raise StrongroomError(
-            "FILE_NOT_REGULAR", f"{destination} is not a regular file", code="FAILED_PRECONDITION"
-        )
+        raise StrongroomError("FILE_NOT_REGULAR", f"{destination} is not a regular file", code="FAILED_PRECONDITION")
     if not overwrite:
         raise _exists(destination)
 

@@ -87,12 +87,8 @@ class ChunkCipher:
 
     def __init__(self, data_key: bytes, header: Header) -> None:
         if len(data_key) != DATA_KEY_BYTES:
-            raise StrongroomError(
-                "FIELD_INVALID", f"a file's data key has {DATA_KEY_BYTES} bytes", field="data_key"
-            )
-        derived = HKDF(SHA256(), 32 + _COMMITMENT_BYTES, header.salt, _LABEL + header.to_bytes()).derive(
-            data_key
-        )
+            raise StrongroomError("FIELD_INVALID", f"a file's data key has {DATA_KEY_BYTES} bytes", field="data_key")
+        derived = HKDF(SHA256(), 32 + _COMMITMENT_BYTES, header.salt, _LABEL + header.to_bytes()).derive(data_key)
         self.commitment = derived[32:]
         self._cipher = AESGCM(derived[:32])
         self._prefix = header.nonce_prefix
@@ -110,9 +106,7 @@ class ChunkCipher:
 
     def _nonce(self, number: int, last: bool) -> bytes:
         if number >= _MAX_CHUNKS:
-            raise StrongroomError(
-                "FIELD_TOO_LARGE", f"a file has at most {_MAX_CHUNKS} chunks", field="source"
-            )
+            raise StrongroomError("FIELD_TOO_LARGE", f"a file has at most {_MAX_CHUNKS} chunks", field="source")
         return _NONCE.pack(self._prefix, number, last)
 
 

@@ -51,9 +51,7 @@ def encrypt_file(
         data_key = client.generate_data_key(key, context, byte_count=DATA_KEY_BYTES)
         header = Header.fresh(data_key.ciphertext)
         with replacing(destination, overwrite=overwrite) as sealed:
-            size = file_format.encrypt_stream(
-                data_key.plaintext, header, content, sealed, progress or _unwatched
-            )
+            size = file_format.encrypt_stream(data_key.plaintext, header, content, sealed, progress or _unwatched)
     return FileResult(destination, size, data_key.key_version, data_key.event_id)
 
 

@@ -21,9 +21,7 @@ class Names:
     def account(self) -> str:
         """The account's own name, `accounts/{account}`. Raises FIELD_REQUIRED where there is none."""
         if not self._account:
-            raise StrongroomError(
-                "FIELD_REQUIRED", "no account is set: give the name in full", field="account"
-            )
+            raise StrongroomError("FIELD_REQUIRED", "no account is set: give the name in full", field="account")
         return ACCOUNTS + self._account
 
     def key(self, name: str, field: str = "key") -> str:
@@ -37,9 +35,7 @@ class Names:
 
     def alias(self, name: str, field: str = "alias") -> str:
         """The full name of an alias: from an id, `alias/{alias}`, or a full name."""
-        return self._complete(
-            "aliases", name.removeprefix(ALIAS), field, f"an id, {ALIAS}{{alias}}, or {ACCOUNTS}…"
-        )
+        return self._complete("aliases", name.removeprefix(ALIAS), field, f"an id, {ALIAS}{{alias}}, or {ACCOUNTS}…")
 
     def secret(self, name: str, field: str = "secret") -> str:
         """The full name of a secret: from an id or a full name."""
@@ -51,13 +47,15 @@ class Names:
 
     def shorten(self, name: str) -> str:
         """The shortest name that stands for the same resource: what `key`, `alias` and `secret` take."""
-        prefix = f"{ACCOUNTS}{self._account}/"
-        if not self._account or not name.startswith(prefix):
-            return name
-        collection, _, rest = name[len(prefix) :].partition("/")
+        relative = self.relative(name)
+        collection, _, rest = relative.partition("/")
         if collection == "aliases":
             return ALIAS + rest
-        return rest if collection in ("keys", "secrets") and "/" not in rest else name[len(prefix) :]
+        return rest if collection in ("keys", "secrets") and "/" not in rest else relative
+
+    def relative(self, name: str) -> str:
+        """A full name without its account where that is this one: `keys/payments/versions/1`."""
+        return name.removeprefix(f"{ACCOUNTS}{self._account}/") if self._account else name
 
     def _complete(self, collection: str, name: str, field: str, forms: str) -> str:
         if not name:

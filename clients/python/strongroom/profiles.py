@@ -110,9 +110,7 @@ def use(name: str, path: Path | None = None) -> Profiles:
     profiles = load(path)
     profiles.get(name)
     if not _BARE.fullmatch(name):
-        raise _invalid(
-            profiles.path, f"{name!r} cannot be made current: letters, digits, `.`, `_` and `-` alone"
-        )
+        raise _invalid(profiles.path, f"{name!r} cannot be made current: letters, digits, `.`, `_` and `-` alone")
     text = profiles.path.read_text()
     table = _FIRST_TABLE.search(text)
     head, tail = (text[: table.start()], text[table.start() :]) if table else (text, "")
@@ -122,9 +120,7 @@ def use(name: str, path: Path | None = None) -> Profiles:
     except tomllib.TOMLDecodeError:
         understood = False
     if not understood:  # `current` is written in some way that the expression above does not find
-        raise _invalid(
-            profiles.path, f'its line `current` cannot be changed here: make it `current = "{name}"`'
-        )
+        raise _invalid(profiles.path, f'its line `current` cannot be changed here: make it `current = "{name}"`')
     with replacing(profiles.path, overwrite=True) as file:
         file.write(text.encode())
     return replace(profiles, current=name)

@@ -66,9 +66,7 @@ class SpanFile:
         attributes: Mapping[str, str | int],
     ) -> None:
         """Writes one span that ends now; `outcome` is "OK" or the reason of an error."""
-        status = (
-            {"status_code": "UNSET"} if outcome == "OK" else {"status_code": "ERROR", "description": outcome}
-        )
+        status = {"status_code": "UNSET"} if outcome == "OK" else {"status_code": "ERROR", "description": outcome}
         span: dict[str, object] = {
             "name": name,
             "context": {
@@ -144,9 +142,7 @@ class Tracing:
 
     def _begin(self, trace_id: str, sampled: bool | None) -> Trace:
         if trace_id and not _is_trace_id(trace_id):
-            raise StrongroomError(
-                "FIELD_INVALID", "trace_id is not 32 lower-case hex digits", field="trace_id"
-            )
+            raise StrongroomError("FIELD_INVALID", "trace_id is not 32 lower-case hex digits", field="trace_id")
         chosen = random.random() < self._sample_ratio if sampled is None else sampled  # noqa: S311
         return Trace(trace_id or os.urandom(16).hex(), _new_span_id(), chosen)
 

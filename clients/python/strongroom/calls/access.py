@@ -57,8 +57,7 @@ class AccessCalls(Calls):
         return self._transport.endpoint("keystore", SessionServiceStub)
 
     def whoami(self, *, timeout: float | None = None) -> Identity:
-        """Who the services take this client for. Raises IDENTITY_UNKNOWN, PRINCIPAL_DISABLED, TOKEN_EXPIRED.
-        """
+        """Who the services take this client for. Raises IDENTITY_UNKNOWN, PRINCIPAL_DISABLED, TOKEN_EXPIRED."""
         request = pb.GetCallerIdentityRequest()
         answer = self._sessions.call(self._sessions.stub.GetCallerIdentity, request, timeout)
         caller = answer.response

@@ -98,9 +98,7 @@ class CryptographyCalls(Calls):
 
         Raises FIELD_TOO_LARGE, KEY_NOT_FOUND, KEY_DISABLED, PERMISSION_DENIED.
         """
-        request = pb.EncryptRequest(
-            key=self.names.key(key), plaintext=plaintext, encryption_context=context or {}
-        )
+        request = pb.EncryptRequest(key=self.names.key(key), plaintext=plaintext, encryption_context=context or {})
         answer = self._crypto.call(self._crypto.stub.Encrypt, request, timeout)
         response = answer.response
         return Encrypted(
@@ -230,9 +228,7 @@ class CryptographyCalls(Calls):
         """Random bytes, 1 to 65,536. With `protection_level="HSM"` the token makes them. Raises
         UNSUPPORTED_IN_HSM.
         """
-        level = enum_number(
-            key_pb2.ProtectionLevel, "PROTECTION_LEVEL_", protection_level, "protection_level"
-        )
+        level = enum_number(key_pb2.ProtectionLevel, "PROTECTION_LEVEL_", protection_level, "protection_level")
         request = pb.GenerateRandomRequest(number_of_bytes=byte_count, protection_level=level)
         answer = self._crypto.call(self._crypto.stub.GenerateRandom, request, timeout)
         return RandomBytes(answer.response.data, answer.event_id)

@@ -95,9 +95,7 @@ class KeyCalls(Calls):
             tags=tags or {},
             deletion_protection=deletion_protection,
         )
-        request = pb.CreateKeyRequest(
-            parent=self.names.account, key_id=key_id, key=key, request_id=new_request_id()
-        )
+        request = pb.CreateKeyRequest(parent=self.names.account, key_id=key_id, key=key, request_id=new_request_id())
         return _answered_key(self._keystore.call(self._keystore.stub.CreateKey, request, timeout))
 
     def get_key(self, key: str, *, timeout: float | None = None) -> Key:
@@ -118,9 +116,7 @@ class KeyCalls(Calls):
         """
 
         def fetch(token: str, size: int) -> tuple[list[Key], str]:
-            request = pb.ListKeysRequest(
-                parent=self.names.account, page_size=size, page_token=token, filter=filter
-            )
+            request = pb.ListKeysRequest(parent=self.names.account, page_size=size, page_token=token, filter=filter)
             answer = self._keystore.call(self._keystore.stub.ListKeys, request, timeout).response
             return [_key(key) for key in answer.keys], answer.next_page_token
 
@@ -138,9 +134,7 @@ class KeyCalls(Calls):
         request = pb.DisableKeyRequest(name=self.names.key(key))
         return _answered_key(self._keystore.call(self._keystore.stub.DisableKey, request, timeout))
 
-    def create_alias(
-        self, alias_id: str, key: str, *, description: str = "", timeout: float | None = None
-    ) -> Alias:
+    def create_alias(self, alias_id: str, key: str, *, description: str = "", timeout: float | None = None) -> Alias:
         """Makes an alias for a key (not for another alias). Raises ALREADY_EXISTS, KEY_NOT_FOUND,
         LIMIT_EXCEEDED.
         """
@@ -167,9 +161,7 @@ class KeyCalls(Calls):
         """The account's aliases by name, as `list_keys` does; `filter` may ask for `key` and `id_prefix`."""
 
         def fetch(token: str, size: int) -> tuple[list[Alias], str]:
-            request = pb.ListAliasesRequest(
-                parent=self.names.account, page_size=size, page_token=token, filter=filter
-            )
+            request = pb.ListAliasesRequest(parent=self.names.account, page_size=size, page_token=token, filter=filter)
             answer = self._keystore.call(self._keystore.stub.ListAliases, request, timeout).response
             return [_alias(alias) for alias in answer.aliases], answer.next_page_token
 

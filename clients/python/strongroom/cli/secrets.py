@@ -36,9 +36,7 @@ def create(
 ) -> Report:
     """Make a secret. Its value is read from standard input, and asked for without echo on a terminal."""
     value = b"" if no_value else _value(text, value_file)
-    created = session.client.create_secret(
-        secret, value, key=key, description=description, tags=pairs_of(tag, "--tag")
-    )
+    created = session.client.create_secret(secret, value, key=key, description=description, tags=pairs_of(tag, "--tag"))
     return facts_report(plain(created))
 
 
@@ -89,4 +87,3 @@ def _as_text(value: bytes) -> str | None:
         return value.decode()
     except UnicodeDecodeError:
         return None
-

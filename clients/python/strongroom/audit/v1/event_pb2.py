@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fstrongroom/audit/v1/event.proto\x12\x13strongroom.audit.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfe\x03\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61\x63\x63ount\x18\x03 \x01(\t\x12\x11\n\tprincipal\x18\x04 \x01(\t\x12\x14\n\x0csession_name\x18\x05 \x01(\t\x12\x13\n\x0bvia_service\x18\x06 \x01(\t\x12\x16\n\x0esource_address\x18\x07 \x01(\t\x12\x0f\n\x07service\x18\x08 \x01(\t\x12\x0e\n\x06method\x18\t \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\n \x01(\t\x12\x10\n\x08resource\x18\x0b \x01(\t\x12\x13\n\x0bkey_version\x18\x0c \x01(\t\x12M\n\x12\x65ncryption_context\x18\r \x03(\x0b\x32\x31.strongroom.audit.v1.Event.EncryptionContextEntry\x12-\n\x07outcome\x18\x0e \x01(\x0e\x32\x1c.strongroom.audit.v1.Outcome\x12\x0e\n\x06reason\x18\x0f \x01(\t\x12\x12\n\ndecided_by\x18\x10 \x01(\t\x12\x10\n\x08trace_id\x18\x11 \x01(\t\x12\x12\n\nitem_count\x18\x12 \x01(\x03\x1a\x38\n\x16\x45ncryptionContextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*_\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_ALLOWED\x10\x01\x12\x12\n\x0eOUTCOME_DENIED\x10\x02\x12\x12\n\x0eOUTCOME_FAILED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fstrongroom/audit/v1/event.proto\x12\x13strongroom.audit.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xde\x05\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61\x63\x63ount\x18\x03 \x01(\t\x12\x11\n\tprincipal\x18\x04 \x01(\t\x12\x14\n\x0csession_name\x18\x05 \x01(\t\x12\x13\n\x0bvia_service\x18\x06 \x01(\t\x12\x16\n\x0esource_address\x18\x07 \x01(\t\x12\x0f\n\x07service\x18\x08 \x01(\t\x12\x0e\n\x06method\x18\t \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\n \x01(\t\x12\x10\n\x08resource\x18\x0b \x01(\t\x12\x13\n\x0bkey_version\x18\x0c \x01(\t\x12M\n\x12\x65ncryption_context\x18\r \x03(\x0b\x32\x31.strongroom.audit.v1.Event.EncryptionContextEntry\x12-\n\x07outcome\x18\x0e \x01(\x0e\x32\x1c.strongroom.audit.v1.Outcome\x12\x0e\n\x06reason\x18\x0f \x01(\t\x12\x12\n\ndecided_by\x18\x10 \x01(\t\x12\x10\n\x08trace_id\x18\x11 \x01(\t\x12\x12\n\nitem_count\x18\x12 \x01(\x03\x12\x16\n\x0esecret_version\x18\x13 \x01(\t\x12\x19\n\x11\x66\x61iled_item_count\x18\x14 \x01(\x03\x12\x12\n\ncredential\x18\x15 \x01(\t\x12\x12\n\nassumed_by\x18\x16 \x01(\t\x12\x10\n\x08instance\x18\x17 \x01(\t\x12>\n\nattributes\x18\x18 \x03(\x0b\x32*.strongroom.audit.v1.Event.AttributesEntry\x1a\x38\n\x16\x45ncryptionContextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*_\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_ALLOWED\x10\x01\x12\x12\n\x0eOUTCOME_DENIED\x10\x02\x12\x12\n\x0eOUTCOME_FAILED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,10 +34,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EVENT_ENCRYPTIONCONTEXTENTRY']._loaded_options = None
   _globals['_EVENT_ENCRYPTIONCONTEXTENTRY']._serialized_options = b'8\001'
-  _globals['_OUTCOME']._serialized_start=602
-  _globals['_OUTCOME']._serialized_end=697
+  _globals['_EVENT_ATTRIBUTESENTRY']._loaded_options = None
+  _globals['_EVENT_ATTRIBUTESENTRY']._serialized_options = b'8\001'
+  _globals['_OUTCOME']._serialized_start=826
+  _globals['_OUTCOME']._serialized_end=921
   _globals['_EVENT']._serialized_start=90
-  _globals['_EVENT']._serialized_end=600
-  _globals['_EVENT_ENCRYPTIONCONTEXTENTRY']._serialized_start=544
-  _globals['_EVENT_ENCRYPTIONCONTEXTENTRY']._serialized_end=600
+  _globals['_EVENT']._serialized_end=824
+  _globals['_EVENT_ENCRYPTIONCONTEXTENTRY']._serialized_start=717
+  _globals['_EVENT_ENCRYPTIONCONTEXTENTRY']._serialized_end=773
+  _globals['_EVENT_ATTRIBUTESENTRY']._serialized_start=775
+  _globals['_EVENT_ATTRIBUTESENTRY']._serialized_end=824
 # @@protoc_insertion_point(module_scope)

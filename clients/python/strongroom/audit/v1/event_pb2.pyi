@@ -74,6 +74,26 @@ class Event(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class AttributesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ID_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     ACCOUNT_FIELD_NUMBER: _builtins.int
@@ -92,6 +112,12 @@ class Event(_message.Message):
     DECIDED_BY_FIELD_NUMBER: _builtins.int
     TRACE_ID_FIELD_NUMBER: _builtins.int
     ITEM_COUNT_FIELD_NUMBER: _builtins.int
+    SECRET_VERSION_FIELD_NUMBER: _builtins.int
+    FAILED_ITEM_COUNT_FIELD_NUMBER: _builtins.int
+    CREDENTIAL_FIELD_NUMBER: _builtins.int
+    ASSUMED_BY_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7 as text, given by the service that records it. Callers find it in trailing metadata, `strongroom-event-id`."""
     account: _builtins.str
@@ -124,6 +150,16 @@ class Event(_message.Message):
     """W3C trace id, 32 lower-case hex digits."""
     item_count: _builtins.int
     """How many items of a batch the event stands for; 1 otherwise."""
+    secret_version: _builtins.str
+    """Full name of the secret version read, put or changed, when one was."""
+    failed_item_count: _builtins.int
+    """How many of the items have no result; 0 otherwise."""
+    credential: _builtins.str
+    """What the caller was known by: a SPIFFE id, a client key or an OIDC provider by name. Empty when not known."""
+    assumed_by: _builtins.str
+    """Who assumed the role that called, by name; empty for other principals."""
+    instance: _builtins.str
+    """The process that recorded it: `{host name}/{process id}`."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When the call arrived."""
@@ -131,6 +167,12 @@ class Event(_message.Message):
     @_builtins.property
     def encryption_context(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The encryption context given."""
+
+    @_builtins.property
+    def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Further facts, such as `comment` or `stage`; docs/ lists the keys, `[a-z0-9_.]+`. Up to 16, values of up to 256
+        characters.
+        """
 
     def __init__(
         self,
@@ -153,10 +195,16 @@ class Event(_message.Message):
         decided_by: _builtins.str = ...,
         trace_id: _builtins.str = ...,
         item_count: _builtins.int = ...,
+        secret_version: _builtins.str = ...,
+        failed_item_count: _builtins.int = ...,
+        credential: _builtins.str = ...,
+        assumed_by: _builtins.str = ...,
+        instance: _builtins.str = ...,
+        attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "action", b"action", "decided_by", b"decided_by", "encryption_context", b"encryption_context", "id", b"id", "item_count", b"item_count", "key_version", b"key_version", "method", b"method", "outcome", b"outcome", "principal", b"principal", "reason", b"reason", "resource", b"resource", "service", b"service", "session_name", b"session_name", "source_address", b"source_address", "time", b"time", "trace_id", b"trace_id", "via_service", b"via_service"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "action", b"action", "assumed_by", b"assumed_by", "attributes", b"attributes", "credential", b"credential", "decided_by", b"decided_by", "encryption_context", b"encryption_context", "failed_item_count", b"failed_item_count", "id", b"id", "instance", b"instance", "item_count", b"item_count", "key_version", b"key_version", "method", b"method", "outcome", b"outcome", "principal", b"principal", "reason", b"reason", "resource", b"resource", "secret_version", b"secret_version", "service", b"service", "session_name", b"session_name", "source_address", b"source_address", "time", b"time", "trace_id", b"trace_id", "via_service", b"via_service"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -42,6 +42,14 @@ class _AlgorithmEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Algorithm.V
     """HPKE with ML-KEM-1024, HKDF-SHA256 and AES-256-GCM."""
     ALGORITHM_HPKE_X_WING: _Algorithm.ValueType  # 13
     """HPKE with X-Wing (ML-KEM-768 with X25519), HKDF-SHA256 and AES-256-GCM."""
+    ALGORITHM_HPKE_P256: _Algorithm.ValueType  # 14
+    """HPKE with DHKEM(P-256, HKDF-SHA256), HKDF-SHA256 and AES-256-GCM: exports to such a public key."""
+    ALGORITHM_HPKE_P384: _Algorithm.ValueType  # 15
+    """HPKE with DHKEM(P-384, HKDF-SHA384), HKDF-SHA384 and AES-256-GCM: exports to such a public key."""
+    ALGORITHM_HPKE_P521: _Algorithm.ValueType  # 16
+    """HPKE with DHKEM(P-521, HKDF-SHA512), HKDF-SHA512 and AES-256-GCM: exports to such a public key."""
+    ALGORITHM_HPKE_X25519: _Algorithm.ValueType  # 17
+    """HPKE with DHKEM(X25519, HKDF-SHA256), HKDF-SHA256 and AES-256-GCM: exports to such a public key."""
     ALGORITHM_RSASSA_PSS_SHA_256: _Algorithm.ValueType  # 20
     """RSASSA-PSS with SHA-256 and a salt as long as the digest."""
     ALGORITHM_RSASSA_PSS_SHA_384: _Algorithm.ValueType  # 21
@@ -104,6 +112,14 @@ ALGORITHM_HPKE_ML_KEM_1024: Algorithm.ValueType  # 12
 """HPKE with ML-KEM-1024, HKDF-SHA256 and AES-256-GCM."""
 ALGORITHM_HPKE_X_WING: Algorithm.ValueType  # 13
 """HPKE with X-Wing (ML-KEM-768 with X25519), HKDF-SHA256 and AES-256-GCM."""
+ALGORITHM_HPKE_P256: Algorithm.ValueType  # 14
+"""HPKE with DHKEM(P-256, HKDF-SHA256), HKDF-SHA256 and AES-256-GCM: exports to such a public key."""
+ALGORITHM_HPKE_P384: Algorithm.ValueType  # 15
+"""HPKE with DHKEM(P-384, HKDF-SHA384), HKDF-SHA384 and AES-256-GCM: exports to such a public key."""
+ALGORITHM_HPKE_P521: Algorithm.ValueType  # 16
+"""HPKE with DHKEM(P-521, HKDF-SHA512), HKDF-SHA512 and AES-256-GCM: exports to such a public key."""
+ALGORITHM_HPKE_X25519: Algorithm.ValueType  # 17
+"""HPKE with DHKEM(X25519, HKDF-SHA256), HKDF-SHA256 and AES-256-GCM: exports to such a public key."""
 ALGORITHM_RSASSA_PSS_SHA_256: Algorithm.ValueType  # 20
 """RSASSA-PSS with SHA-256 and a salt as long as the digest."""
 ALGORITHM_RSASSA_PSS_SHA_384: Algorithm.ValueType  # 21

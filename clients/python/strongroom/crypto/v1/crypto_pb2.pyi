@@ -2280,12 +2280,44 @@ class DataKey(_message.Message):
 Global___DataKey: _TypeAlias = DataKey  # noqa: Y015
 
 @_typing.final
+class DataKeyOutcome(_message.Message):
+    """What became of one data key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_KEY_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data_key(self) -> Global___DataKey:
+        """The data key."""
+
+    @_builtins.property
+    def error(self) -> Global___ItemError:
+        """Why there is none."""
+
+    def __init__(
+        self,
+        *,
+        data_key: Global___DataKey | None = ...,
+        error: Global___ItemError | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data_key", b"data_key", "error", b"error", "outcome", b"outcome"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_key", b"data_key", "error", b"error", "outcome", b"outcome"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["data_key", "error"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___DataKeyOutcome: _TypeAlias = DataKeyOutcome  # noqa: Y015
+
+@_typing.final
 class BatchGenerateDataKeyResponse(_message.Message):
     """What BatchGenerateDataKey answers."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    DATA_KEYS_FIELD_NUMBER: _builtins.int
+    OUTCOMES_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
     KEY_VERSION_FIELD_NUMBER: _builtins.int
     key: _builtins.str
@@ -2293,19 +2325,19 @@ class BatchGenerateDataKeyResponse(_message.Message):
     key_version: _builtins.str
     """Full name of the key version used."""
     @_builtins.property
-    def data_keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___DataKey]:
-        """The data keys."""
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___DataKeyOutcome]:
+        """As many outcomes as were asked for."""
 
     def __init__(
         self,
         *,
-        data_keys: _abc.Iterable[Global___DataKey] | None = ...,
+        outcomes: _abc.Iterable[Global___DataKeyOutcome] | None = ...,
         key: _builtins.str = ...,
         key_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_keys", b"data_keys", "key", b"key", "key_version", b"key_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "key_version", b"key_version", "outcomes", b"outcomes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

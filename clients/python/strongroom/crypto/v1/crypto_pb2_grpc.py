@@ -195,8 +195,9 @@ class CryptoServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReEncrypt(self, request, context):
-        """Decrypts and encrypts under another key or context; the plaintext stays inside. Needs `crypto:Decrypt` on the source
-        and `crypto:Encrypt` on the destination. Also from an RSA or HPKE ciphertext.
+        """Decrypts and encrypts under another key or context; the plaintext stays inside. Needs `crypto:ReEncryptFrom` on the
+        source and `crypto:ReEncryptTo` on the destination, so that a job can move ciphertexts that it cannot read. Also
+        from an RSA or HPKE ciphertext.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

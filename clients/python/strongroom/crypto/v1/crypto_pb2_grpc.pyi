@@ -33,8 +33,9 @@ class CryptoServiceStub:
     KEY_MISMATCH when `key` is given and is not the one.
     """
     ReEncrypt: _grpc.UnaryUnaryMultiCallable[_crypto_pb2.ReEncryptRequest, _crypto_pb2.ReEncryptResponse]
-    """Decrypts and encrypts under another key or context; the plaintext stays inside. Needs `crypto:Decrypt` on the source
-    and `crypto:Encrypt` on the destination. Also from an RSA or HPKE ciphertext.
+    """Decrypts and encrypts under another key or context; the plaintext stays inside. Needs `crypto:ReEncryptFrom` on the
+    source and `crypto:ReEncryptTo` on the destination, so that a job can move ciphertexts that it cannot read. Also
+    from an RSA or HPKE ciphertext.
     """
     GenerateDataKey: _grpc.UnaryUnaryMultiCallable[_crypto_pb2.GenerateDataKeyRequest, _crypto_pb2.GenerateDataKeyResponse]
     """Makes a random data key, and answers it in plaintext and encrypted under the key."""
@@ -120,8 +121,9 @@ class CryptoServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _crypto_pb2.ReEncryptRequest,
         context: _grpc.ServicerContext,
     ) -> _crypto_pb2.ReEncryptResponse:
-        """Decrypts and encrypts under another key or context; the plaintext stays inside. Needs `crypto:Decrypt` on the source
-        and `crypto:Encrypt` on the destination. Also from an RSA or HPKE ciphertext.
+        """Decrypts and encrypts under another key or context; the plaintext stays inside. Needs `crypto:ReEncryptFrom` on the
+        source and `crypto:ReEncryptTo` on the destination, so that a job can move ciphertexts that it cannot read. Also
+        from an RSA or HPKE ciphertext.
         """
 
     @_abc_1.abstractmethod

@@ -22,10 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from strongroom.crypto.v1 import crypto_pb2 as strongroom_dot_crypto_dot_v1_dot_crypto__pb2
 from strongroom.keystore.v1 import key_pb2 as strongroom_dot_keystore_dot_v1_dot_key__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#strongroom/crypto/v1/material.proto\x12\x14strongroom.crypto.v1\x1a strongroom/keystore/v1/key.proto\"\xf9\x01\n\x0fMaterialBinding\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x10\n\x08key_name\x18\x02 \x01(\t\x12\x0f\n\x07key_uid\x18\x03 \x01(\x0c\x12\x0f\n\x07version\x18\x04 \x01(\r\x12-\n\x04spec\x18\x05 \x01(\x0e\x32\x1f.strongroom.keystore.v1.KeySpec\x12/\n\x05usage\x18\x06 \x01(\x0e\x32 .strongroom.keystore.v1.KeyUsage\x12\x41\n\x10protection_level\x18\x07 \x01(\x0e\x32\'.strongroom.keystore.v1.ProtectionLevel\"O\n\x15\x43reateMaterialRequest\x12\x36\n\x07\x62inding\x18\x01 \x01(\x0b\x32%.strongroom.crypto.v1.MaterialBinding\"a\n\x16\x43reateMaterialResponse\x12\x1d\n\x10wrapped_material\x18\x01 \x01(\x0c\x42\x03\x80\x01\x01\x12\x12\n\npublic_key\x18\x02 \x01(\x0c\x12\x14\n\x0croot_version\x18\x03 \x01(\r\"@\n\x15WrapServiceKeyRequest\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\x16\n\tplaintext\x18\x02 \x01(\x0c\x42\x03\x80\x01\x01\")\n\x16WrapServiceKeyResponse\x12\x0f\n\x07wrapped\x18\x01 \x01(\x0c\";\n\x17UnwrapServiceKeyRequest\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\x0f\n\x07wrapped\x18\x02 \x01(\x0c\"2\n\x18UnwrapServiceKeyResponse\x12\x16\n\tplaintext\x18\x01 \x01(\x0c\x42\x03\x80\x01\x01\x32\xde\x02\n\x0fMaterialService\x12k\n\x0e\x43reateMaterial\x12+.strongroom.crypto.v1.CreateMaterialRequest\x1a,.strongroom.crypto.v1.CreateMaterialResponse\x12k\n\x0eWrapServiceKey\x12+.strongroom.crypto.v1.WrapServiceKeyRequest\x1a,.strongroom.crypto.v1.WrapServiceKeyResponse\x12q\n\x10UnwrapServiceKey\x12-.strongroom.crypto.v1.UnwrapServiceKeyRequest\x1a..strongroom.crypto.v1.UnwrapServiceKeyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#strongroom/crypto/v1/material.proto\x12\x14strongroom.crypto.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!strongroom/crypto/v1/crypto.proto\x1a strongroom/keystore/v1/key.proto\"\xf9\x01\n\x0fMaterialBinding\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x10\n\x08key_name\x18\x02 \x01(\t\x12\x0f\n\x07key_uid\x18\x03 \x01(\x0c\x12\x0f\n\x07version\x18\x04 \x01(\r\x12-\n\x04spec\x18\x05 \x01(\x0e\x32\x1f.strongroom.keystore.v1.KeySpec\x12/\n\x05usage\x18\x06 \x01(\x0e\x32 .strongroom.keystore.v1.KeyUsage\x12\x41\n\x10protection_level\x18\x07 \x01(\x0e\x32\'.strongroom.keystore.v1.ProtectionLevel\"O\n\x15\x43reateMaterialRequest\x12\x36\n\x07\x62inding\x18\x01 \x01(\x0b\x32%.strongroom.crypto.v1.MaterialBinding\"a\n\x16\x43reateMaterialResponse\x12\x1d\n\x10wrapped_material\x18\x01 \x01(\x0c\x42\x03\x80\x01\x01\x12\x12\n\npublic_key\x18\x02 \x01(\x0c\x12\x14\n\x0croot_version\x18\x03 \x01(\r\"\xc6\x01\n\x1e\x43reateImportWrappingKeyRequest\x12\x36\n\x07\x62inding\x18\x01 \x01(\x0b\x32%.strongroom.crypto.v1.MaterialBinding\x12;\n\rimport_method\x18\x02 \x01(\x0e\x32$.strongroom.keystore.v1.ImportMethod\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb0\x01\n\x1f\x43reateImportWrappingKeyResponse\x12\x12\n\npublic_key\x18\x01 \x01(\x0c\x12 \n\x13wrapped_private_key\x18\x02 \x01(\x0c\x42\x03\x80\x01\x01\x12\x41\n\x10protection_level\x18\x03 \x01(\x0e\x32\'.strongroom.keystore.v1.ProtectionLevel\x12\x14\n\x0croot_version\x18\x04 \x01(\r\"\x9e\x02\n\x15ImportMaterialRequest\x12\x36\n\x07\x62inding\x18\x01 \x01(\x0b\x32%.strongroom.crypto.v1.MaterialBinding\x12;\n\rimport_method\x18\x02 \x01(\x0e\x32$.strongroom.keystore.v1.ImportMethod\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12 \n\x13wrapped_private_key\x18\x04 \x01(\x0c\x42\x03\x80\x01\x01\x12\x1f\n\x12\x65ncrypted_material\x18\x05 \x01(\x0c\x42\x03\x80\x01\x01\x12\x1c\n\x14material_fingerprint\x18\x06 \x01(\x0c\"\x7f\n\x16ImportMaterialResponse\x12\x1d\n\x10wrapped_material\x18\x01 \x01(\x0c\x42\x03\x80\x01\x01\x12\x12\n\npublic_key\x18\x02 \x01(\x0c\x12\x14\n\x0croot_version\x18\x03 \x01(\r\x12\x1c\n\x14material_fingerprint\x18\x04 \x01(\x0c\"H\n\x15RewrapMaterialRequest\x12/\n\x05items\x18\x01 \x03(\x0b\x32 .strongroom.crypto.v1.RewrapItem\"c\n\nRewrapItem\x12\x36\n\x07\x62inding\x18\x01 \x01(\x0b\x32%.strongroom.crypto.v1.MaterialBinding\x12\x1d\n\x10wrapped_material\x18\x02 \x01(\x0c\x42\x03\x80\x01\x01\"O\n\x16RewrapMaterialResponse\x12\x35\n\x08outcomes\x18\x01 \x03(\x0b\x32#.strongroom.crypto.v1.RewrapOutcome\"\x82\x01\n\rRewrapOutcome\x12\x34\n\x06result\x18\x01 \x01(\x0b\x32\".strongroom.crypto.v1.RewrapResultH\x00\x12\x30\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x1f.strongroom.crypto.v1.ItemErrorH\x00\x42\t\n\x07outcome\"C\n\x0cRewrapResult\x12\x1d\n\x10wrapped_material\x18\x01 \x01(\x0c\x42\x03\x80\x01\x01\x12\x14\n\x0croot_version\x18\x02 \x01(\r\"0\n\x14RotateRootKeyRequest\x12\x18\n\x10\x65xpected_version\x18\x01 \x01(\r\"-\n\x15RotateRootKeyResponse\x12\x14\n\x0croot_version\x18\x01 \x01(\r\"3\n\x1bRetireRootKeyVersionRequest\x12\x14\n\x0croot_version\x18\x01 \x01(\r\"\x1e\n\x1cRetireRootKeyVersionResponse\"\x16\n\x14GetRootStatusRequest\"\xa1\x01\n\x15GetRootStatusResponse\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x33\n\x08versions\x18\x02 \x03(\x0b\x32!.strongroom.crypto.v1.RootVersion\x12\r\n\x05token\x18\x03 \x01(\t\x12\x32\n\thsm_specs\x18\x04 \x03(\x0e\x32\x1f.strongroom.keystore.v1.KeySpec\"O\n\x0bRootVersion\x12\x0f\n\x07version\x18\x01 \x01(\r\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"@\n\x15WrapServiceKeyRequest\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\x16\n\tplaintext\x18\x02 \x01(\x0c\x42\x03\x80\x01\x01\"?\n\x16WrapServiceKeyResponse\x12\x0f\n\x07wrapped\x18\x01 \x01(\x0c\x12\x14\n\x0croot_version\x18\x02 \x01(\r\";\n\x17UnwrapServiceKeyRequest\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\x0f\n\x07wrapped\x18\x02 \x01(\x0c\"H\n\x18UnwrapServiceKeyResponse\x12\x16\n\tplaintext\x18\x01 \x01(\x0c\x42\x03\x80\x01\x01\x12\x14\n\x0croot_version\x18\x02 \x01(\r\";\n\x17RewrapServiceKeyRequest\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\x0f\n\x07wrapped\x18\x02 \x01(\x0c\"A\n\x18RewrapServiceKeyResponse\x12\x0f\n\x07wrapped\x18\x01 \x01(\x0c\x12\x14\n\x0croot_version\x18\x02 \x01(\r2\x87\t\n\x0fMaterialService\x12k\n\x0e\x43reateMaterial\x12+.strongroom.crypto.v1.CreateMaterialRequest\x1a,.strongroom.crypto.v1.CreateMaterialResponse\x12\x86\x01\n\x17\x43reateImportWrappingKey\x12\x34.strongroom.crypto.v1.CreateImportWrappingKeyRequest\x1a\x35.strongroom.crypto.v1.CreateImportWrappingKeyResponse\x12k\n\x0eImportMaterial\x12+.strongroom.crypto.v1.ImportMaterialRequest\x1a,.strongroom.crypto.v1.ImportMaterialResponse\x12k\n\x0eRewrapMaterial\x12+.strongroom.crypto.v1.RewrapMaterialRequest\x1a,.strongroom.crypto.v1.RewrapMaterialResponse\x12h\n\rRotateRootKey\x12*.strongroom.crypto.v1.RotateRootKeyRequest\x1a+.strongroom.crypto.v1.RotateRootKeyResponse\x12}\n\x14RetireRootKeyVersion\x12\x31.strongroom.crypto.v1.RetireRootKeyVersionRequest\x1a\x32.strongroom.crypto.v1.RetireRootKeyVersionResponse\x12h\n\rGetRootStatus\x12*.strongroom.crypto.v1.GetRootStatusRequest\x1a+.strongroom.crypto.v1.GetRootStatusResponse\x12k\n\x0eWrapServiceKey\x12+.strongroom.crypto.v1.WrapServiceKeyRequest\x1a,.strongroom.crypto.v1.WrapServiceKeyResponse\x12q\n\x10UnwrapServiceKey\x12-.strongroom.crypto.v1.UnwrapServiceKeyRequest\x1a..strongroom.crypto.v1.UnwrapServiceKeyResponse\x12q\n\x10RewrapServiceKey\x12-.strongroom.crypto.v1.RewrapServiceKeyRequest\x1a..strongroom.crypto.v1.RewrapServiceKeyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,24 +36,72 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CREATEMATERIALRESPONSE'].fields_by_name['wrapped_material']._loaded_options = None
   _globals['_CREATEMATERIALRESPONSE'].fields_by_name['wrapped_material']._serialized_options = b'\200\001\001'
+  _globals['_CREATEIMPORTWRAPPINGKEYRESPONSE'].fields_by_name['wrapped_private_key']._loaded_options = None
+  _globals['_CREATEIMPORTWRAPPINGKEYRESPONSE'].fields_by_name['wrapped_private_key']._serialized_options = b'\200\001\001'
+  _globals['_IMPORTMATERIALREQUEST'].fields_by_name['wrapped_private_key']._loaded_options = None
+  _globals['_IMPORTMATERIALREQUEST'].fields_by_name['wrapped_private_key']._serialized_options = b'\200\001\001'
+  _globals['_IMPORTMATERIALREQUEST'].fields_by_name['encrypted_material']._loaded_options = None
+  _globals['_IMPORTMATERIALREQUEST'].fields_by_name['encrypted_material']._serialized_options = b'\200\001\001'
+  _globals['_IMPORTMATERIALRESPONSE'].fields_by_name['wrapped_material']._loaded_options = None
+  _globals['_IMPORTMATERIALRESPONSE'].fields_by_name['wrapped_material']._serialized_options = b'\200\001\001'
+  _globals['_REWRAPITEM'].fields_by_name['wrapped_material']._loaded_options = None
+  _globals['_REWRAPITEM'].fields_by_name['wrapped_material']._serialized_options = b'\200\001\001'
+  _globals['_REWRAPRESULT'].fields_by_name['wrapped_material']._loaded_options = None
+  _globals['_REWRAPRESULT'].fields_by_name['wrapped_material']._serialized_options = b'\200\001\001'
   _globals['_WRAPSERVICEKEYREQUEST'].fields_by_name['plaintext']._loaded_options = None
   _globals['_WRAPSERVICEKEYREQUEST'].fields_by_name['plaintext']._serialized_options = b'\200\001\001'
   _globals['_UNWRAPSERVICEKEYRESPONSE'].fields_by_name['plaintext']._loaded_options = None
   _globals['_UNWRAPSERVICEKEYRESPONSE'].fields_by_name['plaintext']._serialized_options = b'\200\001\001'
-  _globals['_MATERIALBINDING']._serialized_start=96
-  _globals['_MATERIALBINDING']._serialized_end=345
-  _globals['_CREATEMATERIALREQUEST']._serialized_start=347
-  _globals['_CREATEMATERIALREQUEST']._serialized_end=426
-  _globals['_CREATEMATERIALRESPONSE']._serialized_start=428
-  _globals['_CREATEMATERIALRESPONSE']._serialized_end=525
-  _globals['_WRAPSERVICEKEYREQUEST']._serialized_start=527
-  _globals['_WRAPSERVICEKEYREQUEST']._serialized_end=591
-  _globals['_WRAPSERVICEKEYRESPONSE']._serialized_start=593
-  _globals['_WRAPSERVICEKEYRESPONSE']._serialized_end=634
-  _globals['_UNWRAPSERVICEKEYREQUEST']._serialized_start=636
-  _globals['_UNWRAPSERVICEKEYREQUEST']._serialized_end=695
-  _globals['_UNWRAPSERVICEKEYRESPONSE']._serialized_start=697
-  _globals['_UNWRAPSERVICEKEYRESPONSE']._serialized_end=747
-  _globals['_MATERIALSERVICE']._serialized_start=750
-  _globals['_MATERIALSERVICE']._serialized_end=1100
+  _globals['_MATERIALBINDING']._serialized_start=164
+  _globals['_MATERIALBINDING']._serialized_end=413
+  _globals['_CREATEMATERIALREQUEST']._serialized_start=415
+  _globals['_CREATEMATERIALREQUEST']._serialized_end=494
+  _globals['_CREATEMATERIALRESPONSE']._serialized_start=496
+  _globals['_CREATEMATERIALRESPONSE']._serialized_end=593
+  _globals['_CREATEIMPORTWRAPPINGKEYREQUEST']._serialized_start=596
+  _globals['_CREATEIMPORTWRAPPINGKEYREQUEST']._serialized_end=794
+  _globals['_CREATEIMPORTWRAPPINGKEYRESPONSE']._serialized_start=797
+  _globals['_CREATEIMPORTWRAPPINGKEYRESPONSE']._serialized_end=973
+  _globals['_IMPORTMATERIALREQUEST']._serialized_start=976
+  _globals['_IMPORTMATERIALREQUEST']._serialized_end=1262
+  _globals['_IMPORTMATERIALRESPONSE']._serialized_start=1264
+  _globals['_IMPORTMATERIALRESPONSE']._serialized_end=1391
+  _globals['_REWRAPMATERIALREQUEST']._serialized_start=1393
+  _globals['_REWRAPMATERIALREQUEST']._serialized_end=1465
+  _globals['_REWRAPITEM']._serialized_start=1467
+  _globals['_REWRAPITEM']._serialized_end=1566
+  _globals['_REWRAPMATERIALRESPONSE']._serialized_start=1568
+  _globals['_REWRAPMATERIALRESPONSE']._serialized_end=1647
+  _globals['_REWRAPOUTCOME']._serialized_start=1650
+  _globals['_REWRAPOUTCOME']._serialized_end=1780
+  _globals['_REWRAPRESULT']._serialized_start=1782
+  _globals['_REWRAPRESULT']._serialized_end=1849
+  _globals['_ROTATEROOTKEYREQUEST']._serialized_start=1851
+  _globals['_ROTATEROOTKEYREQUEST']._serialized_end=1899
+  _globals['_ROTATEROOTKEYRESPONSE']._serialized_start=1901
+  _globals['_ROTATEROOTKEYRESPONSE']._serialized_end=1946
+  _globals['_RETIREROOTKEYVERSIONREQUEST']._serialized_start=1948
+  _globals['_RETIREROOTKEYVERSIONREQUEST']._serialized_end=1999
+  _globals['_RETIREROOTKEYVERSIONRESPONSE']._serialized_start=2001
+  _globals['_RETIREROOTKEYVERSIONRESPONSE']._serialized_end=2031
+  _globals['_GETROOTSTATUSREQUEST']._serialized_start=2033
+  _globals['_GETROOTSTATUSREQUEST']._serialized_end=2055
+  _globals['_GETROOTSTATUSRESPONSE']._serialized_start=2058
+  _globals['_GETROOTSTATUSRESPONSE']._serialized_end=2219
+  _globals['_ROOTVERSION']._serialized_start=2221
+  _globals['_ROOTVERSION']._serialized_end=2300
+  _globals['_WRAPSERVICEKEYREQUEST']._serialized_start=2302
+  _globals['_WRAPSERVICEKEYREQUEST']._serialized_end=2366
+  _globals['_WRAPSERVICEKEYRESPONSE']._serialized_start=2368
+  _globals['_WRAPSERVICEKEYRESPONSE']._serialized_end=2431
+  _globals['_UNWRAPSERVICEKEYREQUEST']._serialized_start=2433
+  _globals['_UNWRAPSERVICEKEYREQUEST']._serialized_end=2492
+  _globals['_UNWRAPSERVICEKEYRESPONSE']._serialized_start=2494
+  _globals['_UNWRAPSERVICEKEYRESPONSE']._serialized_end=2566
+  _globals['_REWRAPSERVICEKEYREQUEST']._serialized_start=2568
+  _globals['_REWRAPSERVICEKEYREQUEST']._serialized_end=2627
+  _globals['_REWRAPSERVICEKEYRESPONSE']._serialized_start=2629
+  _globals['_REWRAPSERVICEKEYRESPONSE']._serialized_end=2694
+  _globals['_MATERIALSERVICE']._serialized_start=2697
+  _globals['_MATERIALSERVICE']._serialized_end=3856
 # @@protoc_insertion_point(module_scope)

@@ -3,8 +3,12 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from strongroom.crypto.v1 import crypto_pb2 as _crypto_pb2
 from strongroom.keystore.v1 import key_pb2 as _key_pb2
 import builtins as _builtins
 import sys
@@ -118,6 +122,458 @@ class CreateMaterialResponse(_message.Message):
 Global___CreateMaterialResponse: _TypeAlias = CreateMaterialResponse  # noqa: Y015
 
 @_typing.final
+class CreateImportWrappingKeyRequest(_message.Message):
+    """What CreateImportWrappingKey takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BINDING_FIELD_NUMBER: _builtins.int
+    IMPORT_METHOD_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    import_method: _key_pb2.ImportMethod.ValueType
+    """How the material will be wrapped. Required."""
+    @_builtins.property
+    def binding(self) -> Global___MaterialBinding:
+        """The key version that material will be imported for. Required."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the wrapping key expires: in the future, at most 24 hours ahead. Required."""
+
+    def __init__(
+        self,
+        *,
+        binding: Global___MaterialBinding | None = ...,
+        import_method: _key_pb2.ImportMethod.ValueType = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "expire_time", b"expire_time", "import_method", b"import_method"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateImportWrappingKeyRequest: _TypeAlias = CreateImportWrappingKeyRequest  # noqa: Y015
+
+@_typing.final
+class CreateImportWrappingKeyResponse(_message.Message):
+    """What CreateImportWrappingKey answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    WRAPPED_PRIVATE_KEY_FIELD_NUMBER: _builtins.int
+    PROTECTION_LEVEL_FIELD_NUMBER: _builtins.int
+    ROOT_VERSION_FIELD_NUMBER: _builtins.int
+    public_key: _builtins.bytes
+    """The public key to wrap with: SubjectPublicKeyInfo in DER."""
+    wrapped_private_key: _builtins.bytes
+    """The private key, wrapped under the newest root, bound to binding, method and expiry; up to 6 KiB."""
+    protection_level: _key_pb2.ProtectionLevel.ValueType
+    """Where the private key is used: HSM where there is a token."""
+    root_version: _builtins.int
+    """Version of the root key that it is wrapped under."""
+    def __init__(
+        self,
+        *,
+        public_key: _builtins.bytes = ...,
+        wrapped_private_key: _builtins.bytes = ...,
+        protection_level: _key_pb2.ProtectionLevel.ValueType = ...,
+        root_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["protection_level", b"protection_level", "public_key", b"public_key", "root_version", b"root_version", "wrapped_private_key", b"wrapped_private_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateImportWrappingKeyResponse: _TypeAlias = CreateImportWrappingKeyResponse  # noqa: Y015
+
+@_typing.final
+class ImportMaterialRequest(_message.Message):
+    """What ImportMaterial takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BINDING_FIELD_NUMBER: _builtins.int
+    IMPORT_METHOD_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    WRAPPED_PRIVATE_KEY_FIELD_NUMBER: _builtins.int
+    ENCRYPTED_MATERIAL_FIELD_NUMBER: _builtins.int
+    MATERIAL_FINGERPRINT_FIELD_NUMBER: _builtins.int
+    import_method: _key_pb2.ImportMethod.ValueType
+    """The method given there. Required."""
+    wrapped_private_key: _builtins.bytes
+    """What CreateImportWrappingKey answered. Required."""
+    encrypted_material: _builtins.bytes
+    """The material as its owner wrapped it, up to 16 KiB. Required."""
+    material_fingerprint: _builtins.bytes
+    """The fingerprint of the material that the version had before, which it must be again. Empty for the first import."""
+    @_builtins.property
+    def binding(self) -> Global___MaterialBinding:
+        """The key version that the material is for, as given to CreateImportWrappingKey. Required."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """The expiry given there. Required."""
+
+    def __init__(
+        self,
+        *,
+        binding: Global___MaterialBinding | None = ...,
+        import_method: _key_pb2.ImportMethod.ValueType = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        wrapped_private_key: _builtins.bytes = ...,
+        encrypted_material: _builtins.bytes = ...,
+        material_fingerprint: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "encrypted_material", b"encrypted_material", "expire_time", b"expire_time", "import_method", b"import_method", "material_fingerprint", b"material_fingerprint", "wrapped_private_key", b"wrapped_private_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportMaterialRequest: _TypeAlias = ImportMaterialRequest  # noqa: Y015
+
+@_typing.final
+class ImportMaterialResponse(_message.Message):
+    """What ImportMaterial answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WRAPPED_MATERIAL_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    ROOT_VERSION_FIELD_NUMBER: _builtins.int
+    MATERIAL_FINGERPRINT_FIELD_NUMBER: _builtins.int
+    wrapped_material: _builtins.bytes
+    """The wrapped blob (docs/formats.md)."""
+    public_key: _builtins.bytes
+    """DER SubjectPublicKeyInfo of an asymmetric key; empty otherwise."""
+    root_version: _builtins.int
+    """Version of the root key that it is wrapped under."""
+    material_fingerprint: _builtins.bytes
+    """What recognises the same material of the same version later; opaque, up to 128 bytes, tells nothing of it. Does not
+    change with the root key. Keystore keeps it as long as the version exists.
+    """
+    def __init__(
+        self,
+        *,
+        wrapped_material: _builtins.bytes = ...,
+        public_key: _builtins.bytes = ...,
+        root_version: _builtins.int = ...,
+        material_fingerprint: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["material_fingerprint", b"material_fingerprint", "public_key", b"public_key", "root_version", b"root_version", "wrapped_material", b"wrapped_material"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportMaterialResponse: _TypeAlias = ImportMaterialResponse  # noqa: Y015
+
+@_typing.final
+class RewrapMaterialRequest(_message.Message):
+    """What RewrapMaterial takes: up to 4 MiB in all."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___RewrapItem]:
+        """Blobs: 1 to 1,000."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___RewrapItem] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RewrapMaterialRequest: _TypeAlias = RewrapMaterialRequest  # noqa: Y015
+
+@_typing.final
+class RewrapItem(_message.Message):
+    """One blob to wrap anew."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BINDING_FIELD_NUMBER: _builtins.int
+    WRAPPED_MATERIAL_FIELD_NUMBER: _builtins.int
+    wrapped_material: _builtins.bytes
+    """The blob. Required."""
+    @_builtins.property
+    def binding(self) -> Global___MaterialBinding:
+        """What the blob is bound to. Required."""
+
+    def __init__(
+        self,
+        *,
+        binding: Global___MaterialBinding | None = ...,
+        wrapped_material: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "wrapped_material", b"wrapped_material"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RewrapItem: _TypeAlias = RewrapItem  # noqa: Y015
+
+@_typing.final
+class RewrapMaterialResponse(_message.Message):
+    """What RewrapMaterial answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___RewrapOutcome]:
+        """One for each item, in their order."""
+
+    def __init__(
+        self,
+        *,
+        outcomes: _abc.Iterable[Global___RewrapOutcome] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes", b"outcomes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RewrapMaterialResponse: _TypeAlias = RewrapMaterialResponse  # noqa: Y015
+
+@_typing.final
+class RewrapOutcome(_message.Message):
+    """What became of one blob."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULT_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def result(self) -> Global___RewrapResult:
+        """It is wrapped anew."""
+
+    @_builtins.property
+    def error(self) -> _crypto_pb2.ItemError:
+        """It is not: KEY_MATERIAL_REFUSED, FIELD_REQUIRED."""
+
+    def __init__(
+        self,
+        *,
+        result: Global___RewrapResult | None = ...,
+        error: _crypto_pb2.ItemError | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["result", "error"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___RewrapOutcome: _TypeAlias = RewrapOutcome  # noqa: Y015
+
+@_typing.final
+class RewrapResult(_message.Message):
+    """One blob wrapped anew."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WRAPPED_MATERIAL_FIELD_NUMBER: _builtins.int
+    ROOT_VERSION_FIELD_NUMBER: _builtins.int
+    wrapped_material: _builtins.bytes
+    """The blob, bound as before. One that was under the newest root already is answered as it was."""
+    root_version: _builtins.int
+    """Version of the root key that it is wrapped under: the newest."""
+    def __init__(
+        self,
+        *,
+        wrapped_material: _builtins.bytes = ...,
+        root_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["root_version", b"root_version", "wrapped_material", b"wrapped_material"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RewrapResult: _TypeAlias = RewrapResult  # noqa: Y015
+
+@_typing.final
+class RotateRootKeyRequest(_message.Message):
+    """What RotateRootKey takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    expected_version: _builtins.int
+    """The version that the caller knows as the newest. When it is, the next is made; when the newest is already the one
+    after it, that is answered. Required.
+    """
+    def __init__(
+        self,
+        *,
+        expected_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_version", b"expected_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateRootKeyRequest: _TypeAlias = RotateRootKeyRequest  # noqa: Y015
+
+@_typing.final
+class RotateRootKeyResponse(_message.Message):
+    """What RotateRootKey answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROOT_VERSION_FIELD_NUMBER: _builtins.int
+    root_version: _builtins.int
+    """The newest version."""
+    def __init__(
+        self,
+        *,
+        root_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["root_version", b"root_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateRootKeyResponse: _TypeAlias = RotateRootKeyResponse  # noqa: Y015
+
+@_typing.final
+class RetireRootKeyVersionRequest(_message.Message):
+    """What RetireRootKeyVersion takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROOT_VERSION_FIELD_NUMBER: _builtins.int
+    root_version: _builtins.int
+    """The version to destroy; not the newest. Required."""
+    def __init__(
+        self,
+        *,
+        root_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["root_version", b"root_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetireRootKeyVersionRequest: _TypeAlias = RetireRootKeyVersionRequest  # noqa: Y015
+
+@_typing.final
+class RetireRootKeyVersionResponse(_message.Message):
+    """What RetireRootKeyVersion answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetireRootKeyVersionResponse: _TypeAlias = RetireRootKeyVersionResponse  # noqa: Y015
+
+@_typing.final
+class GetRootStatusRequest(_message.Message):
+    """What GetRootStatus takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRootStatusRequest: _TypeAlias = GetRootStatusRequest  # noqa: Y015
+
+@_typing.final
+class GetRootStatusResponse(_message.Message):
+    """What GetRootStatus answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    HSM_SPECS_FIELD_NUMBER: _builtins.int
+    provider: _builtins.str
+    """What holds the root key: `pkcs11` or `local`."""
+    token: _builtins.str
+    """Label, serial number and model of the token; empty for `local`."""
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___RootVersion]:
+        """The versions that it has, oldest first; the last is the newest."""
+
+    @_builtins.property
+    def hsm_specs(self) -> _containers.RepeatedScalarFieldContainer[_key_pb2.KeySpec.ValueType]:
+        """The specs that keys of level HSM can have here."""
+
+    def __init__(
+        self,
+        *,
+        provider: _builtins.str = ...,
+        versions: _abc.Iterable[Global___RootVersion] | None = ...,
+        token: _builtins.str = ...,
+        hsm_specs: _abc.Iterable[_key_pb2.KeySpec.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hsm_specs", b"hsm_specs", "provider", b"provider", "token", b"token", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRootStatusResponse: _TypeAlias = GetRootStatusResponse  # noqa: Y015
+
+@_typing.final
+class RootVersion(_message.Message):
+    """One version of the root key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """Counted from 1."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was made; absent where the provider does not tell."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RootVersion: _TypeAlias = RootVersion  # noqa: Y015
+
+@_typing.final
 class WrapServiceKeyRequest(_message.Message):
     """What WrapServiceKey takes."""
 
@@ -150,16 +606,20 @@ class WrapServiceKeyResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     WRAPPED_FIELD_NUMBER: _builtins.int
+    ROOT_VERSION_FIELD_NUMBER: _builtins.int
     wrapped: _builtins.bytes
     """The wrapped blob (docs/formats.md)."""
+    root_version: _builtins.int
+    """Version of the root key that it is wrapped under."""
     def __init__(
         self,
         *,
         wrapped: _builtins.bytes = ...,
+        root_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["wrapped", b"wrapped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["root_version", b"root_version", "wrapped", b"wrapped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -198,17 +658,73 @@ class UnwrapServiceKeyResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PLAINTEXT_FIELD_NUMBER: _builtins.int
+    ROOT_VERSION_FIELD_NUMBER: _builtins.int
     plaintext: _builtins.bytes
     """The key."""
+    root_version: _builtins.int
+    """Version of the root key that it is wrapped under."""
     def __init__(
         self,
         *,
         plaintext: _builtins.bytes = ...,
+        root_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["plaintext", b"plaintext"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["plaintext", b"plaintext", "root_version", b"root_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UnwrapServiceKeyResponse: _TypeAlias = UnwrapServiceKeyResponse  # noqa: Y015
+
+@_typing.final
+class RewrapServiceKeyRequest(_message.Message):
+    """What RewrapServiceKey takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    WRAPPED_FIELD_NUMBER: _builtins.int
+    purpose: _builtins.str
+    """The purpose that it was wrapped for."""
+    wrapped: _builtins.bytes
+    """What WrapServiceKey answered."""
+    def __init__(
+        self,
+        *,
+        purpose: _builtins.str = ...,
+        wrapped: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["purpose", b"purpose", "wrapped", b"wrapped"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RewrapServiceKeyRequest: _TypeAlias = RewrapServiceKeyRequest  # noqa: Y015
+
+@_typing.final
+class RewrapServiceKeyResponse(_message.Message):
+    """What RewrapServiceKey answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WRAPPED_FIELD_NUMBER: _builtins.int
+    ROOT_VERSION_FIELD_NUMBER: _builtins.int
+    wrapped: _builtins.bytes
+    """The key wrapped anew."""
+    root_version: _builtins.int
+    """Version of the root key that it is wrapped under: the newest."""
+    def __init__(
+        self,
+        *,
+        wrapped: _builtins.bytes = ...,
+        root_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["root_version", b"root_version", "wrapped", b"wrapped"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RewrapServiceKeyResponse: _TypeAlias = RewrapServiceKeyResponse  # noqa: Y015

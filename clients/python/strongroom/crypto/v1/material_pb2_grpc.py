@@ -27,7 +27,8 @@ if _version_not_supported:
 
 class MaterialServiceStub:
     """Makes and wraps key material for the mesh. Internal listener only, for the services that the configuration lists: any
-    other caller gets CALLER_NOT_ALLOWED. Any method can fail with PROVIDER_UNAVAILABLE.
+    other caller gets CALLER_NOT_ALLOWED. Any method can fail with PROVIDER_UNAVAILABLE, SHUTTING_DOWN, FIELD_REQUIRED,
+    FIELD_INVALID, FIELD_TOO_LARGE. The service keeps nothing itself: whatever is wrapped is kept by the caller.
     """
 
     def __init__(self, channel):
@@ -41,6 +42,36 @@ class MaterialServiceStub:
                 request_serializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.CreateMaterialRequest.SerializeToString,
                 response_deserializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.CreateMaterialResponse.FromString,
                 _registered_method=True)
+        self.CreateImportWrappingKey = channel.unary_unary(
+                '/strongroom.crypto.v1.MaterialService/CreateImportWrappingKey',
+                request_serializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.CreateImportWrappingKeyRequest.SerializeToString,
+                response_deserializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.CreateImportWrappingKeyResponse.FromString,
+                _registered_method=True)
+        self.ImportMaterial = channel.unary_unary(
+                '/strongroom.crypto.v1.MaterialService/ImportMaterial',
+                request_serializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.ImportMaterialRequest.SerializeToString,
+                response_deserializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.ImportMaterialResponse.FromString,
+                _registered_method=True)
+        self.RewrapMaterial = channel.unary_unary(
+                '/strongroom.crypto.v1.MaterialService/RewrapMaterial',
+                request_serializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.RewrapMaterialRequest.SerializeToString,
+                response_deserializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.RewrapMaterialResponse.FromString,
+                _registered_method=True)
+        self.RotateRootKey = channel.unary_unary(
+                '/strongroom.crypto.v1.MaterialService/RotateRootKey',
+                request_serializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.RotateRootKeyRequest.SerializeToString,
+                response_deserializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.RotateRootKeyResponse.FromString,
+                _registered_method=True)
+        self.RetireRootKeyVersion = channel.unary_unary(
+                '/strongroom.crypto.v1.MaterialService/RetireRootKeyVersion',
+                request_serializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.RetireRootKeyVersionRequest.SerializeToString,
+                response_deserializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.RetireRootKeyVersionResponse.FromString,
+                _registered_method=True)
+        self.GetRootStatus = channel.unary_unary(
+                '/strongroom.crypto.v1.MaterialService/GetRootStatus',
+                request_serializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.GetRootStatusRequest.SerializeToString,
+                response_deserializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.GetRootStatusResponse.FromString,
+                _registered_method=True)
         self.WrapServiceKey = channel.unary_unary(
                 '/strongroom.crypto.v1.MaterialService/WrapServiceKey',
                 request_serializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.WrapServiceKeyRequest.SerializeToString,
@@ -51,16 +82,70 @@ class MaterialServiceStub:
                 request_serializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.UnwrapServiceKeyRequest.SerializeToString,
                 response_deserializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.UnwrapServiceKeyResponse.FromString,
                 _registered_method=True)
+        self.RewrapServiceKey = channel.unary_unary(
+                '/strongroom.crypto.v1.MaterialService/RewrapServiceKey',
+                request_serializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.RewrapServiceKeyRequest.SerializeToString,
+                response_deserializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.RewrapServiceKeyResponse.FromString,
+                _registered_method=True)
 
 
 class MaterialServiceServicer:
     """Makes and wraps key material for the mesh. Internal listener only, for the services that the configuration lists: any
-    other caller gets CALLER_NOT_ALLOWED. Any method can fail with PROVIDER_UNAVAILABLE.
+    other caller gets CALLER_NOT_ALLOWED. Any method can fail with PROVIDER_UNAVAILABLE, SHUTTING_DOWN, FIELD_REQUIRED,
+    FIELD_INVALID, FIELD_TOO_LARGE. The service keeps nothing itself: whatever is wrapped is kept by the caller.
     """
 
     def CreateMaterial(self, request, context):
         """Makes material for a key version and answers it wrapped under the newest root, bound to that version. Fails with
         SPEC_UNSUPPORTED, KEY_USAGE_INVALID, UNSUPPORTED_IN_HSM, FIELD_REQUIRED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateImportWrappingKey(self, request, context):
+        """Makes an RSA pair for one import of one key version, in the token where there is one. Fails with SPEC_UNSUPPORTED,
+        UNSUPPORTED_IN_HSM, FIELD_INVALID for a method that cannot carry the spec.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportMaterial(self, request, context):
+        """Unwraps material that its owner wrapped for import, and wraps it under the newest root, bound to the version. Fails
+        with IMPORT_TOKEN_INVALID for a wrapping key of another version or method, IMPORT_TOKEN_EXPIRED,
+        IMPORT_MATERIAL_INVALID without telling what is wrong with the material, IMPORT_MATERIAL_MISMATCH for other
+        material than the fingerprint's, UNSUPPORTED_IN_HSM.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RewrapMaterial(self, request, context):
+        """Wraps blobs anew under the newest root. One that does not open fails alone, with KEY_MATERIAL_REFUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateRootKey(self, request, context):
+        """Makes the next version of the root key, which wraps everything from then on. Repeating a call makes no second one.
+        Fails with ROOT_VERSION_CONFLICT when the newest version is neither the expected one nor the next.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetireRootKeyVersion(self, request, context):
+        """Destroys an old version of the root key for good; what is still wrapped under it is lost. One that is gone stays
+        so. Fails with ROOT_VERSION_CONFLICT for the newest version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRootStatus(self, request, context):
+        """Answers the provider and the versions of the root key that it has.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -81,6 +166,14 @@ class MaterialServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RewrapServiceKey(self, request, context):
+        """Wraps anew, under the newest root, what WrapServiceKey wrapped for the same caller and purpose; the key is not
+        answered. Fails with KEY_MATERIAL_REFUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MaterialServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -88,6 +181,36 @@ def add_MaterialServiceServicer_to_server(servicer, server):
                     servicer.CreateMaterial,
                     request_deserializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.CreateMaterialRequest.FromString,
                     response_serializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.CreateMaterialResponse.SerializeToString,
+            ),
+            'CreateImportWrappingKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateImportWrappingKey,
+                    request_deserializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.CreateImportWrappingKeyRequest.FromString,
+                    response_serializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.CreateImportWrappingKeyResponse.SerializeToString,
+            ),
+            'ImportMaterial': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportMaterial,
+                    request_deserializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.ImportMaterialRequest.FromString,
+                    response_serializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.ImportMaterialResponse.SerializeToString,
+            ),
+            'RewrapMaterial': grpc.unary_unary_rpc_method_handler(
+                    servicer.RewrapMaterial,
+                    request_deserializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.RewrapMaterialRequest.FromString,
+                    response_serializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.RewrapMaterialResponse.SerializeToString,
+            ),
+            'RotateRootKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateRootKey,
+                    request_deserializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.RotateRootKeyRequest.FromString,
+                    response_serializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.RotateRootKeyResponse.SerializeToString,
+            ),
+            'RetireRootKeyVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetireRootKeyVersion,
+                    request_deserializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.RetireRootKeyVersionRequest.FromString,
+                    response_serializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.RetireRootKeyVersionResponse.SerializeToString,
+            ),
+            'GetRootStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRootStatus,
+                    request_deserializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.GetRootStatusRequest.FromString,
+                    response_serializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.GetRootStatusResponse.SerializeToString,
             ),
             'WrapServiceKey': grpc.unary_unary_rpc_method_handler(
                     servicer.WrapServiceKey,
@@ -99,6 +222,11 @@ def add_MaterialServiceServicer_to_server(servicer, server):
                     request_deserializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.UnwrapServiceKeyRequest.FromString,
                     response_serializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.UnwrapServiceKeyResponse.SerializeToString,
             ),
+            'RewrapServiceKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RewrapServiceKey,
+                    request_deserializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.RewrapServiceKeyRequest.FromString,
+                    response_serializer=strongroom_dot_crypto_dot_v1_dot_material__pb2.RewrapServiceKeyResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'strongroom.crypto.v1.MaterialService', rpc_method_handlers)
@@ -109,7 +237,8 @@ def add_MaterialServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class MaterialService:
     """Makes and wraps key material for the mesh. Internal listener only, for the services that the configuration lists: any
-    other caller gets CALLER_NOT_ALLOWED. Any method can fail with PROVIDER_UNAVAILABLE.
+    other caller gets CALLER_NOT_ALLOWED. Any method can fail with PROVIDER_UNAVAILABLE, SHUTTING_DOWN, FIELD_REQUIRED,
+    FIELD_INVALID, FIELD_TOO_LARGE. The service keeps nothing itself: whatever is wrapped is kept by the caller.
     """
 
     @staticmethod
@@ -129,6 +258,168 @@ class MaterialService:
             '/strongroom.crypto.v1.MaterialService/CreateMaterial',
             strongroom_dot_crypto_dot_v1_dot_material__pb2.CreateMaterialRequest.SerializeToString,
             strongroom_dot_crypto_dot_v1_dot_material__pb2.CreateMaterialResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateImportWrappingKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.crypto.v1.MaterialService/CreateImportWrappingKey',
+            strongroom_dot_crypto_dot_v1_dot_material__pb2.CreateImportWrappingKeyRequest.SerializeToString,
+            strongroom_dot_crypto_dot_v1_dot_material__pb2.CreateImportWrappingKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportMaterial(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.crypto.v1.MaterialService/ImportMaterial',
+            strongroom_dot_crypto_dot_v1_dot_material__pb2.ImportMaterialRequest.SerializeToString,
+            strongroom_dot_crypto_dot_v1_dot_material__pb2.ImportMaterialResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RewrapMaterial(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.crypto.v1.MaterialService/RewrapMaterial',
+            strongroom_dot_crypto_dot_v1_dot_material__pb2.RewrapMaterialRequest.SerializeToString,
+            strongroom_dot_crypto_dot_v1_dot_material__pb2.RewrapMaterialResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateRootKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.crypto.v1.MaterialService/RotateRootKey',
+            strongroom_dot_crypto_dot_v1_dot_material__pb2.RotateRootKeyRequest.SerializeToString,
+            strongroom_dot_crypto_dot_v1_dot_material__pb2.RotateRootKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetireRootKeyVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.crypto.v1.MaterialService/RetireRootKeyVersion',
+            strongroom_dot_crypto_dot_v1_dot_material__pb2.RetireRootKeyVersionRequest.SerializeToString,
+            strongroom_dot_crypto_dot_v1_dot_material__pb2.RetireRootKeyVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRootStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.crypto.v1.MaterialService/GetRootStatus',
+            strongroom_dot_crypto_dot_v1_dot_material__pb2.GetRootStatusRequest.SerializeToString,
+            strongroom_dot_crypto_dot_v1_dot_material__pb2.GetRootStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -183,6 +474,33 @@ class MaterialService:
             '/strongroom.crypto.v1.MaterialService/UnwrapServiceKey',
             strongroom_dot_crypto_dot_v1_dot_material__pb2.UnwrapServiceKeyRequest.SerializeToString,
             strongroom_dot_crypto_dot_v1_dot_material__pb2.UnwrapServiceKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RewrapServiceKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.crypto.v1.MaterialService/RewrapServiceKey',
+            strongroom_dot_crypto_dot_v1_dot_material__pb2.RewrapServiceKeyRequest.SerializeToString,
+            strongroom_dot_crypto_dot_v1_dot_material__pb2.RewrapServiceKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -14,7 +14,8 @@ GRPC_VERSION: str
 
 class MaterialServiceStub:
     """Makes and wraps key material for the mesh. Internal listener only, for the services that the configuration lists: any
-    other caller gets CALLER_NOT_ALLOWED. Any method can fail with PROVIDER_UNAVAILABLE.
+    other caller gets CALLER_NOT_ALLOWED. Any method can fail with PROVIDER_UNAVAILABLE, SHUTTING_DOWN, FIELD_REQUIRED,
+    FIELD_INVALID, FIELD_TOO_LARGE. The service keeps nothing itself: whatever is wrapped is kept by the caller.
     """
 
     def __init__(self, channel: _grpc.Channel) -> None: ...
@@ -22,16 +23,43 @@ class MaterialServiceStub:
     """Makes material for a key version and answers it wrapped under the newest root, bound to that version. Fails with
     SPEC_UNSUPPORTED, KEY_USAGE_INVALID, UNSUPPORTED_IN_HSM, FIELD_REQUIRED.
     """
+    CreateImportWrappingKey: _grpc.UnaryUnaryMultiCallable[_material_pb2.CreateImportWrappingKeyRequest, _material_pb2.CreateImportWrappingKeyResponse]
+    """Makes an RSA pair for one import of one key version, in the token where there is one. Fails with SPEC_UNSUPPORTED,
+    UNSUPPORTED_IN_HSM, FIELD_INVALID for a method that cannot carry the spec.
+    """
+    ImportMaterial: _grpc.UnaryUnaryMultiCallable[_material_pb2.ImportMaterialRequest, _material_pb2.ImportMaterialResponse]
+    """Unwraps material that its owner wrapped for import, and wraps it under the newest root, bound to the version. Fails
+    with IMPORT_TOKEN_INVALID for a wrapping key of another version or method, IMPORT_TOKEN_EXPIRED,
+    IMPORT_MATERIAL_INVALID without telling what is wrong with the material, IMPORT_MATERIAL_MISMATCH for other
+    material than the fingerprint's, UNSUPPORTED_IN_HSM.
+    """
+    RewrapMaterial: _grpc.UnaryUnaryMultiCallable[_material_pb2.RewrapMaterialRequest, _material_pb2.RewrapMaterialResponse]
+    """Wraps blobs anew under the newest root. One that does not open fails alone, with KEY_MATERIAL_REFUSED."""
+    RotateRootKey: _grpc.UnaryUnaryMultiCallable[_material_pb2.RotateRootKeyRequest, _material_pb2.RotateRootKeyResponse]
+    """Makes the next version of the root key, which wraps everything from then on. Repeating a call makes no second one.
+    Fails with ROOT_VERSION_CONFLICT when the newest version is neither the expected one nor the next.
+    """
+    RetireRootKeyVersion: _grpc.UnaryUnaryMultiCallable[_material_pb2.RetireRootKeyVersionRequest, _material_pb2.RetireRootKeyVersionResponse]
+    """Destroys an old version of the root key for good; what is still wrapped under it is lost. One that is gone stays
+    so. Fails with ROOT_VERSION_CONFLICT for the newest version.
+    """
+    GetRootStatus: _grpc.UnaryUnaryMultiCallable[_material_pb2.GetRootStatusRequest, _material_pb2.GetRootStatusResponse]
+    """Answers the provider and the versions of the root key that it has."""
     WrapServiceKey: _grpc.UnaryUnaryMultiCallable[_material_pb2.WrapServiceKeyRequest, _material_pb2.WrapServiceKeyResponse]
     """Wraps a key that the calling service keeps for itself, bound to the caller and the purpose. Fails with
     FIELD_REQUIRED, FIELD_TOO_LARGE beyond 4,096 bytes.
     """
     UnwrapServiceKey: _grpc.UnaryUnaryMultiCallable[_material_pb2.UnwrapServiceKeyRequest, _material_pb2.UnwrapServiceKeyResponse]
     """Opens what WrapServiceKey wrapped for the same caller and purpose. Fails with KEY_MATERIAL_REFUSED."""
+    RewrapServiceKey: _grpc.UnaryUnaryMultiCallable[_material_pb2.RewrapServiceKeyRequest, _material_pb2.RewrapServiceKeyResponse]
+    """Wraps anew, under the newest root, what WrapServiceKey wrapped for the same caller and purpose; the key is not
+    answered. Fails with KEY_MATERIAL_REFUSED.
+    """
 
 class MaterialServiceServicer(metaclass=_abc_1.ABCMeta):
     """Makes and wraps key material for the mesh. Internal listener only, for the services that the configuration lists: any
-    other caller gets CALLER_NOT_ALLOWED. Any method can fail with PROVIDER_UNAVAILABLE.
+    other caller gets CALLER_NOT_ALLOWED. Any method can fail with PROVIDER_UNAVAILABLE, SHUTTING_DOWN, FIELD_REQUIRED,
+    FIELD_INVALID, FIELD_TOO_LARGE. The service keeps nothing itself: whatever is wrapped is kept by the caller.
     """
 
     @_abc_1.abstractmethod
@@ -43,6 +71,64 @@ class MaterialServiceServicer(metaclass=_abc_1.ABCMeta):
         """Makes material for a key version and answers it wrapped under the newest root, bound to that version. Fails with
         SPEC_UNSUPPORTED, KEY_USAGE_INVALID, UNSUPPORTED_IN_HSM, FIELD_REQUIRED.
         """
+
+    @_abc_1.abstractmethod
+    def CreateImportWrappingKey(
+        self,
+        request: _material_pb2.CreateImportWrappingKeyRequest,
+        context: _grpc.ServicerContext,
+    ) -> _material_pb2.CreateImportWrappingKeyResponse:
+        """Makes an RSA pair for one import of one key version, in the token where there is one. Fails with SPEC_UNSUPPORTED,
+        UNSUPPORTED_IN_HSM, FIELD_INVALID for a method that cannot carry the spec.
+        """
+
+    @_abc_1.abstractmethod
+    def ImportMaterial(
+        self,
+        request: _material_pb2.ImportMaterialRequest,
+        context: _grpc.ServicerContext,
+    ) -> _material_pb2.ImportMaterialResponse:
+        """Unwraps material that its owner wrapped for import, and wraps it under the newest root, bound to the version. Fails
+        with IMPORT_TOKEN_INVALID for a wrapping key of another version or method, IMPORT_TOKEN_EXPIRED,
+        IMPORT_MATERIAL_INVALID without telling what is wrong with the material, IMPORT_MATERIAL_MISMATCH for other
+        material than the fingerprint's, UNSUPPORTED_IN_HSM.
+        """
+
+    @_abc_1.abstractmethod
+    def RewrapMaterial(
+        self,
+        request: _material_pb2.RewrapMaterialRequest,
+        context: _grpc.ServicerContext,
+    ) -> _material_pb2.RewrapMaterialResponse:
+        """Wraps blobs anew under the newest root. One that does not open fails alone, with KEY_MATERIAL_REFUSED."""
+
+    @_abc_1.abstractmethod
+    def RotateRootKey(
+        self,
+        request: _material_pb2.RotateRootKeyRequest,
+        context: _grpc.ServicerContext,
+    ) -> _material_pb2.RotateRootKeyResponse:
+        """Makes the next version of the root key, which wraps everything from then on. Repeating a call makes no second one.
+        Fails with ROOT_VERSION_CONFLICT when the newest version is neither the expected one nor the next.
+        """
+
+    @_abc_1.abstractmethod
+    def RetireRootKeyVersion(
+        self,
+        request: _material_pb2.RetireRootKeyVersionRequest,
+        context: _grpc.ServicerContext,
+    ) -> _material_pb2.RetireRootKeyVersionResponse:
+        """Destroys an old version of the root key for good; what is still wrapped under it is lost. One that is gone stays
+        so. Fails with ROOT_VERSION_CONFLICT for the newest version.
+        """
+
+    @_abc_1.abstractmethod
+    def GetRootStatus(
+        self,
+        request: _material_pb2.GetRootStatusRequest,
+        context: _grpc.ServicerContext,
+    ) -> _material_pb2.GetRootStatusResponse:
+        """Answers the provider and the versions of the root key that it has."""
 
     @_abc_1.abstractmethod
     def WrapServiceKey(
@@ -61,5 +147,15 @@ class MaterialServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _material_pb2.UnwrapServiceKeyResponse:
         """Opens what WrapServiceKey wrapped for the same caller and purpose. Fails with KEY_MATERIAL_REFUSED."""
+
+    @_abc_1.abstractmethod
+    def RewrapServiceKey(
+        self,
+        request: _material_pb2.RewrapServiceKeyRequest,
+        context: _grpc.ServicerContext,
+    ) -> _material_pb2.RewrapServiceKeyResponse:
+        """Wraps anew, under the newest root, what WrapServiceKey wrapped for the same caller and purpose; the key is not
+        answered. Fails with KEY_MATERIAL_REFUSED.
+        """
 
 def add_MaterialServiceServicer_to_server(servicer: MaterialServiceServicer, server: _grpc.Server) -> None: ...
