@@ -1,4 +1,4 @@
-"""Prints what the services' image needs, as pyproject.toml says: the package's own dependencies and the extra `services`.
+"""Prints what the services' image needs, as pyproject.toml says: its dependencies and the extra `services`.
 
 Names only: the versions and hashes are those of requirements.lock, which pip takes as constraints.
 """

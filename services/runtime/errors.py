@@ -70,6 +70,7 @@ class Reason(_UpperStrEnum):
     KEYSTORE_UNREACHABLE = auto()
     KEYSTORE_STALE = auto()
     CRYPTO_UNREACHABLE = auto()
+    REDIS_UNREACHABLE = auto()
     PROVIDER_UNAVAILABLE = auto()
     DATABASE_UNAVAILABLE = auto()
     OVERLOADED = auto()
@@ -131,6 +132,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.KEYSTORE_UNREACHABLE,
         Reason.KEYSTORE_STALE,
         Reason.CRYPTO_UNREACHABLE,
+        Reason.REDIS_UNREACHABLE,
         Reason.PROVIDER_UNAVAILABLE,
         Reason.DATABASE_UNAVAILABLE,
         Reason.SHUTTING_DOWN,

@@ -111,11 +111,13 @@ class Server:
         self._stop_requested = threading.Event()
         self._public = Listener("public", settings, pipeline, status, shared_port=shared_port)
         self._internal = Listener("internal", settings, pipeline, status, shared_port=shared_port)
-        with_certificate = tls.server_credentials(require_client_certificate=True)
         self._bind(self._public, settings.public.address, tls.server_credentials(require_client_certificate=False))
+        # Credentials of its own for each port: gRPC asks for the first certificate once, and a second port would be
+        # told that nothing has changed since.
         if settings.public.certificate_address:
-            self._bind(self._public, settings.public.certificate_address, with_certificate)
-        self._bind(self._internal, settings.internal.address, with_certificate)
+            certificate_address = settings.public.certificate_address
+            self._bind(self._public, certificate_address, tls.server_credentials(require_client_certificate=True))
+        self._bind(self._internal, settings.internal.address, tls.server_credentials(require_client_certificate=True))
         health = settings.health
         self._health = _health_server(health.address, status, shared_port) if health else None
 

@@ -28,9 +28,16 @@ Check = Callable[[], None]
 class _Component:
     name: str
     check: Check
+    vital: bool = True
     reason: str = ""
     detail: str = ""
     since_ns: int = 0
+
+    @property
+    def state(self) -> pb.ComponentState.ValueType:
+        if not self.reason:
+            return pb.COMPONENT_STATE_OK
+        return pb.COMPONENT_STATE_DOWN if self.vital else pb.COMPONENT_STATE_DEGRADED
 
 
 class Status:
@@ -48,17 +55,17 @@ class Status:
         self._thread = threading.Thread(target=self._watch, name="status", daemon=True)
         self.health = HealthServicer(experimental_non_blocking=True)
 
-    def component(self, name: str, check: Check) -> None:
-        """Adds something that the service cannot work without."""
-        self._components.append(_Component(name, check, since_ns=time.time_ns()))
+    def component(self, name: str, check: Check, *, vital: bool = True) -> None:
+        """Adds something that the service cannot work without, or where it is not `vital`, not as well."""
+        self._components.append(_Component(name, check, vital, since_ns=time.time_ns()))
 
     def attribute(self, name: str, value: str) -> None:
         """Adds a fact worth showing, such as the key provider in use."""
         self._attributes[name] = value
 
     def serves(self, grpc_service: str) -> None:
-        """Reports the health of a gRPC service: SERVING while every component works. The empty name stands for the
-        process, which is SERVING until it drains."""
+        """Reports the health of a gRPC service: SERVING while every vital component works. The empty name stands for
+        the process, which is SERVING until it drains."""
         self._health_names.append(grpc_service)
         self.health.set(grpc_service, health_pb2.HealthCheckResponse.NOT_SERVING)
 
@@ -75,17 +82,17 @@ class Status:
 
     def get(self) -> pb.GetStatusResponse:
         """The answer to `GetStatus`."""
-        down = any(component.reason for component in self._components)
+        states = [component.state for component in self._components]
         return pb.GetStatusResponse(
             service=self._service,
             instance=self._instance,
             version=version("strongroom"),
             start_time=clock.timestamp(self._started_ns),
-            state=pb.COMPONENT_STATE_DOWN if down or self._draining else pb.COMPONENT_STATE_OK,
+            state=pb.COMPONENT_STATE_DOWN if self._draining else max(states, default=pb.COMPONENT_STATE_OK),
             components=[
                 pb.Component(
                     name=component.name,
-                    state=pb.COMPONENT_STATE_DOWN if component.reason else pb.COMPONENT_STATE_OK,
+                    state=component.state,
                     reason=component.reason,
                     detail=component.detail,
                     since=clock.timestamp(component.since_ns),
@@ -99,7 +106,7 @@ class Status:
         while not self._stopping.is_set():
             for component in self._components:
                 self._check(component)
-            down = any(component.reason for component in self._components)
+            down = any(component.state == pb.COMPONENT_STATE_DOWN for component in self._components)
             answer = health_pb2.HealthCheckResponse.NOT_SERVING if down else health_pb2.HealthCheckResponse.SERVING
             for name in self._health_names:
                 self.health.set(name, answer)

@@ -133,7 +133,7 @@ def rule_pods(rules: list[Document], side: str, port: str | int) -> set[str]:
     }
 
 
-@pytest.mark.parametrize(("service", "path"), configurations(), ids=lambda value: str(value))
+@pytest.mark.parametrize(("service", "path"), configurations(), ids=str)
 def test_every_configuration_loads_with_the_environment_of_its_pod(
     service: str, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

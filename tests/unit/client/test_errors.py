@@ -86,4 +86,4 @@ def _status(code: int, message: str, *details: Any) -> bytes:
     for detail in details:
         packed.append(any_pb2.Any())
         packed[-1].Pack(detail)
-    return status_pb2.Status(code=code, message=message, details=packed).SerializeToString()
+    return bytes(status_pb2.Status(code=code, message=message, details=packed).SerializeToString())

@@ -26,13 +26,13 @@ class OneKey:
     def generate_data_key(self, key: str, context: Mapping[str, str] | None, *, byte_count: int) -> DataKey:
         self.calls += 1
         data_key = os.urandom(byte_count)
-        return DataKey(data_key, self._sealed(data_key, context), key, VERSION, "XAES_256_GCM", "made")
+        return DataKey(data_key, self._sealed(data_key, context), key, VERSION, "made")
 
     def decrypt(self, ciphertext: bytes, context: Mapping[str, str] | None, *, key: str) -> Decrypted:
         self.calls += 1
         if self._sealed(ciphertext[:32], context) != ciphertext:
             raise StrongroomError("CIPHERTEXT_INVALID", "it does not decrypt")
-        return Decrypted(ciphertext[:32], key, VERSION, "XAES_256_GCM", "opened")
+        return Decrypted(ciphertext[:32], key, VERSION, "opened")
 
     def _sealed(self, data_key: bytes, context: Mapping[str, str] | None) -> bytes:
         return data_key + repr(sorted((context or {}).items())).encode()
@@ -83,13 +83,23 @@ def test_files_are_for_their_owner_alone(client: Client, source: Path, tmp_path:
     assert {(tmp_path / name).stat().st_mode & 0o777 for name in ("sealed", "opened")} == {0o600}
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut at a chunk", "append"]) def
-test_nothing_appears_when_verification_fails(client: Client, source: Path, tmp_path: Path, damage: str) ->
-None: sealed = tmp_path / "sealed" encrypt_file(client, "payments", source, sealed) content =
-bytearray(sealed.read_bytes()) if damage == "flip": content[-1] ^= 1 elif damage == "append": content += b"x"
-else: del content[-(17 + 16) :] sealed.write_bytes(content) before = set(tmp_path.iterdir()) with
-pytest.raises(StrongroomError) as refusal: decrypt_file(client, sealed, tmp_path / "opened") assert
-refusal.value.reason == "FILE_ALTERED" assert set(tmp_path.iterdir()) == before
+@pytest.mark.parametrize("damage", ["flip", "cut at a chunk", "append"])
+def test_nothing_appears_when_verification_fails(client: Client, source: Path, tmp_path: Path, damage: str) -> None:
+    sealed = tmp_path / "sealed"
+    encrypt_file(client, "payments", source, sealed)
+    content = bytearray(sealed.read_bytes())
+    if damage == "flip":
+        content[-1] ^= 1
+    elif damage == "append":
+        content += b"x"
+    else:
+        del content[-(17 + 16) :]
+    sealed.write_bytes(content)
+    before = set(tmp_path.iterdir())
+    with pytest.raises(StrongroomError) as refusal:
+        decrypt_file(client, sealed, tmp_path / "opened")
+    assert refusal.value.reason == "FILE_ALTERED"
+    assert set(tmp_path.iterdir()) == before
 
 
 def test_a_failed_overwrite_leaves_the_old_file(client: Client, source: Path, tmp_path: Path) -> None:
@@ -109,15 +119,20 @@ def test_another_context_is_refused(client: Client, source: Path, tmp_path: Path
     assert refusal.value.reason == "CIPHERTEXT_INVALID"
 
 
-def test_an_existing_file_is_refused_before_any_key_is_made(client: Client, source: Path, tmp_path: Path) ->
-None: existing = tmp_path / "existing" existing.write_bytes(b"precious") with pytest.raises(StrongroomError)
-as refusal: encrypt_file(client, "payments", source, existing) assert refusal.value.reason == "FILE_EXISTS"
-assert existing.read_bytes() == b"precious" assert cast(OneKey, client).calls == 0 encrypt_file(client,
-"payments", source, existing, overwrite=True) assert existing.read_bytes()[1:7] == b"SRFILE"
+def test_an_existing_file_is_refused_before_any_key_is_made(client: Client, source: Path, tmp_path: Path) -> None:
+    existing = tmp_path / "existing"
+    existing.write_bytes(b"precious")
+    with pytest.raises(StrongroomError) as refusal:
+        encrypt_file(client, "payments", source, existing)
+    assert refusal.value.reason == "FILE_EXISTS"
+    assert existing.read_bytes() == b"precious"
+    assert cast(OneKey, client).calls == 0
+    encrypt_file(client, "payments", source, existing, overwrite=True)
+    assert existing.read_bytes()[1:7] == b"SRFILE"
 
 
-def test_a_file_that_appears_meanwhile_is_not_overwritten(client: Client, source: Path, tmp_path: Path) ->
-None: destination = tmp_path / "sealed"
+def test_a_file_that_appears_meanwhile_is_not_overwritten(client: Client, source: Path, tmp_path: Path) -> None:
+    destination = tmp_path / "sealed"
 
     def meanwhile(count: int) -> None:
         del count

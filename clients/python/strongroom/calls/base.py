@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import TypeVar
 from uuid import uuid4
 
@@ -28,10 +29,12 @@ def pages(fetch: Callable[[str, int], tuple[Iterable[Item], str]], limit: int | 
     `fetch` gets a page token and a page size and answers the page and the next token; the first token is
     empty.
     """
+    # One size for all pages: a page token is for a request that is otherwise the same.
+    size = MAX_PAGE_SIZE if limit is None else min(limit, MAX_PAGE_SIZE)
     token, left = "", limit
     while left is None or left > 0:
-        items, token = fetch(token, MAX_PAGE_SIZE if left is None else min(left, MAX_PAGE_SIZE))
-        for item in items:
+        items, token = fetch(token, size)
+        for item in islice(items, left):
             yield item
             if left is not None:
                 left -= 1

@@ -8,12 +8,9 @@ from functools import cached_property
 from typing import Generic, TypeVar
 
 from strongroom.calls.base import Calls
-from strongroom.convert import enum_number, enum_text
-from strongroom.crypto.v1 import algorithm_pb2
 from strongroom.crypto.v1 import crypto_pb2 as pb
 from strongroom.crypto.v1.crypto_pb2_grpc import CryptoServiceStub
 from strongroom.errors import StrongroomError
-from strongroom.keystore.v1 import key_pb2
 from strongroom.transport import Endpoint
 
 Context = Mapping[str, str] | None
@@ -25,14 +22,12 @@ Result = TypeVar("Result")
 class Encrypted:
     """A ciphertext, at most 62 bytes longer than its plaintext; it names its key, so `decrypt` needs none.
 
-    `key` and `key_version` are full names; `algorithm` is such as `XAES_256_GCM`. `event_id` is the audit
-    event.
+    `key` and `key_version` are full names; `event_id` is the audit event.
     """
 
     ciphertext: bytes
     key: str
     key_version: str
-    algorithm: str
     event_id: str
 
 
@@ -43,7 +38,6 @@ class Decrypted:
     plaintext: bytes = field(repr=False)
     key: str
     key_version: str
-    algorithm: str
     event_id: str
 
 
@@ -55,7 +49,6 @@ class DataKey:
     ciphertext: bytes
     key: str
     key_version: str
-    algorithm: str
     event_id: str
 
 
@@ -105,7 +98,6 @@ class CryptographyCalls(Calls):
             ciphertext=response.ciphertext,
             key=response.key,
             key_version=response.key_version,
-            algorithm=_algorithm(response.algorithm),
             event_id=answer.event_id,
         )
 
@@ -128,7 +120,6 @@ class CryptographyCalls(Calls):
             plaintext=response.plaintext,
             key=response.key,
             key_version=response.key_version,
-            algorithm=_algorithm(response.algorithm),
             event_id=answer.event_id,
         )
 
@@ -148,7 +139,6 @@ class CryptographyCalls(Calls):
             ciphertext=response.ciphertext,
             key=response.key,
             key_version=response.key_version,
-            algorithm=_algorithm(response.algorithm),
             event_id=answer.event_id,
         )
 
@@ -167,7 +157,6 @@ class CryptographyCalls(Calls):
             ciphertext=response.ciphertext,
             key=response.key,
             key_version=response.key_version,
-            algorithm=_algorithm(response.algorithm),
             event_id=answer.event_id,
         )
 
@@ -188,11 +177,10 @@ class CryptographyCalls(Calls):
         )
         answer = self._crypto.call(self._crypto.stub.BatchEncrypt, request, timeout)
         response, event_id = answer.response, answer.event_id
-        algorithm = _algorithm(response.algorithm)
         outcomes = tuple(
             _item_error(outcome, event_id)
             if outcome.HasField("error")
-            else Encrypted(outcome.result.ciphertext, response.key, response.key_version, algorithm, event_id)
+            else Encrypted(outcome.ciphertext, response.key, response.key_version, event_id)
             for outcome in response.outcomes
         )
         return Batch(outcomes, event_id)
@@ -217,39 +205,30 @@ class CryptographyCalls(Calls):
         outcomes = tuple(
             _item_error(outcome, answer.event_id)
             if outcome.HasField("error")
-            else _decrypted(outcome.result, answer.event_id)
+            else _decrypted(outcome.decrypted, answer.event_id)
             for outcome in answer.response.outcomes
         )
         return Batch(outcomes, answer.event_id)
 
-    def generate_random(
-        self, byte_count: int = 32, *, protection_level: str = "", timeout: float | None = None
-    ) -> RandomBytes:
-        """Random bytes, 1 to 65,536. With `protection_level="HSM"` the token makes them. Raises
-        UNSUPPORTED_IN_HSM.
-        """
-        level = enum_number(key_pb2.ProtectionLevel, "PROTECTION_LEVEL_", protection_level, "protection_level")
-        request = pb.GenerateRandomRequest(number_of_bytes=byte_count, protection_level=level)
+    def generate_random(self, byte_count: int = 32, *, timeout: float | None = None) -> RandomBytes:
+        """Random bytes, 1 to 1,024, from the key provider: the token's generator where there is a token."""
+        request = pb.GenerateRandomRequest(number_of_bytes=byte_count)
         answer = self._crypto.call(self._crypto.stub.GenerateRandom, request, timeout)
         return RandomBytes(answer.response.data, answer.event_id)
-
-
-def _algorithm(number: algorithm_pb2.Algorithm.ValueType) -> str:
-    return enum_text(algorithm_pb2.Algorithm, "ALGORITHM_", number)
 
 
 def _with_contexts(items: Sequence[Item], context: Context) -> list[tuple[bytes, Context]]:
     return [item if isinstance(item, tuple) else (item, context) for item in items]
 
 
-def _decrypted(result: pb.DecryptResult, event_id: str) -> Decrypted:
-    key = result.key_version.rpartition("/versions/")[0]
-    return Decrypted(result.plaintext, key, result.key_version, _algorithm(result.algorithm), event_id)
+def _decrypted(item: pb.DecryptedItem, event_id: str) -> Decrypted:
+    key = item.key_version.rpartition("/versions/")[0]
+    return Decrypted(item.plaintext, key, item.key_version, event_id)
 
 
 def _item_error(outcome: pb.EncryptOutcome | pb.DecryptOutcome, event_id: str) -> StrongroomError:
     error = outcome.error
-    return StrongroomError(error.reason, error.message, field=error.field, event_id=event_id)
+    return StrongroomError(error.reason, error.message, event_id=event_id)
 
 
 def _result(outcome: Result | StrongroomError) -> Result:

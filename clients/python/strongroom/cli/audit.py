@@ -59,7 +59,7 @@ def _table(session: Session, found: list[Event]) -> RenderableType:
             (
                 event.time,
                 relative(event.principal),
-                f"{event.action} ×{event.item_count}" if event.item_count > 1 else event.action,
+                f"{event.action} ({event.item_count} items)" if event.item_count > 1 else event.action,
                 relative(event.resource),
                 f"{event.outcome} {event.reason}".rstrip(),
                 event.encryption_context,

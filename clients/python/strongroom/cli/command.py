@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -85,9 +86,12 @@ class Session:
     @cached_property
     def client(self) -> Client:
         """The profile's client; all of the command's calls are one trace."""
+        profile = self.profile
+        # What gRPC's core would print of a failed handshake comes back in the error.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from strongroom.client import Client
 
-        client = self._open.enter_context(Client.from_profile(self.profile, application=_APPLICATION))
+        client = self._open.enter_context(Client.from_profile(profile, application=_APPLICATION))
         self.trace_id = self._open.enter_context(client.trace(self._command)).trace_id
         return client
 
@@ -107,7 +111,7 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., Report]], Ca
         title = " ".join(part for part in ("strongroom", app.info.name, name) if isinstance(part, str))
 
         def run(as_json: bool, profile: str, trace: bool, **options: Any) -> None:
-            exit_code = _run(Session(title, profile, as_json=as_json), function, options, trace=trace)
+            exit_code = _run(Session(title, profile, as_json=as_json), function, options, trace)
             if exit_code:
                 raise typer.Exit(exit_code)
 
@@ -120,12 +124,23 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., Report]], Ca
     return register
 
 
-def _run(session: Session, function: Callable[..., Report], options: Mapping[str, Any], *, trace: bool) ->
-int: try: with session: report = function(session, **options) _print(report, session) except StrongroomError
-as error: complain(error.message, error.reason, f"event {error.event_id}" if error.event_id else "") return 1
-except BrokenPipeError: raise except OSError as error: complain(f"{error.filename}: {error.strerror}" if
-error.filename else str(error), "IO_ERROR") return 1 finally: if trace and session.trace_id:
-sys.stderr.write(f"trace {session.trace_id}\n") return report.exit_code
+def _run(session: Session, function: Callable[..., Report], options: Mapping[str, Any], trace: bool) -> int:
+    try:
+        with session:
+            report = function(session, **options)
+        _print(report, session)
+    except StrongroomError as error:
+        complain(error.message, error.reason, f"event {error.event_id}" if error.event_id else "")
+        return 1
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        complain(f"{error.filename}: {error.strerror}" if error.filename else str(error), "IO_ERROR")
+        return 1
+    finally:
+        if trace and session.trace_id:
+            sys.stderr.write(f"trace {session.trace_id}\n")
+    return report.exit_code
 
 
 def complain(message: str, *details: str) -> None:

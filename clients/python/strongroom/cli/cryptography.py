@@ -44,10 +44,11 @@ def encrypt(
     output_file: OutputFile = None,
     force: Force = False,
 ) -> Report:
-    """Encrypt up to 64 KiB, by default from standard input, and print the ciphertext in base64.""" plaintext
-    = read_bytes(text, input_file, MAX_PLAINTEXT_BYTES, "plaintext", _INSTEAD) result =
-    session.client.encrypt(key, plaintext, pairs_of(context)) return _bytes_report(plain(result),
-    "ciphertext", result.ciphertext, output_file, force=force, encoded=True)
+    """Encrypt up to 64 KiB, by default from standard input, and print the ciphertext in base64."""
+    plaintext = read_bytes(text, input_file, MAX_PLAINTEXT_BYTES, "plaintext", _INSTEAD)
+    result = session.client.encrypt(key, plaintext, pairs_of(context))
+    document = plain(result)
+    return _bytes_report(document, "ciphertext", result.ciphertext, output_file, force=force, encoded=True)
 
 
 def decrypt(
@@ -60,20 +61,17 @@ def decrypt(
     base64: Annotated[bool, typer.Option("--base64", help="Print the plaintext in base64.")] = False,
     force: Force = False,
 ) -> Report:
-    """Decrypt a ciphertext, raw or in base64, by default from standard input, and print the plaintext as it
-    is.
-    """ ciphertext = ciphertext_of(read_bytes(text, input_file, _MAX_ENCODED_BYTES, "ciphertext")) result =
-    session.client.decrypt(ciphertext, pairs_of(context), key=key) return _bytes_report(plain(result),
-    "plaintext", result.plaintext, output_file, force=force, encoded=base64)
+    """Decrypt a ciphertext, raw or in base64, by default from standard input, and print the plaintext."""
+    ciphertext = ciphertext_of(read_bytes(text, input_file, _MAX_ENCODED_BYTES, "ciphertext"))
+    result = session.client.decrypt(ciphertext, pairs_of(context), key=key)
+    return _bytes_report(plain(result), "plaintext", result.plaintext, output_file, force=force, encoded=base64)
 
 
 def data_key(
     session: Session,
     key: KeyName,
     byte_count: Annotated[int, typer.Option("--bytes", min=16, max=1024, help="Its length.")] = 32,
-    without_plaintext: Annotated[
-        bool, typer.Option("--without-plaintext", help="Answer it encrypted alone.")
-    ] = False,
+    without_plaintext: Annotated[bool, typer.Option("--without-plaintext", help="Answer it encrypted alone.")] = False,
     context: Context = None,
     plaintext_out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the data key to a new file (mode 0600).")
@@ -102,14 +100,13 @@ def data_key(
 
 def random(
     session: Session,
-    byte_count: Annotated[int, typer.Argument(metavar="[BYTES]", min=1, max=65_536)] = 32,
+    byte_count: Annotated[int, typer.Argument(metavar="BYTES", min=1)] = 32,
     hex_digits: Annotated[bool, typer.Option("--hex", help="Print hex digits in place of base64.")] = False,
-    protection_level: Annotated[str, typer.Option(help="SOFTWARE, or HSM for the token's generator.")] = "",
     output_file: OutputFile = None,
     force: Force = False,
 ) -> Report:
     """Print random bytes from the service."""
-    result = session.client.generate_random(byte_count, protection_level=protection_level)
+    result = session.client.generate_random(byte_count)
     document = {**plain(result), **({"data": result.data.hex()} if hex_digits else {})}
     if hex_digits and output_file is None:
         return Report(document, raw=result.data.hex().encode() + b"\n")
@@ -122,7 +119,5 @@ def _bytes_report(
     """Bytes for a new file, or for standard output: as they are, or `encoded` in a line of base64."""
     if path is not None:
         write_bytes(path, content, force=force)
-        return Report(
-            {**document, name: None, f"{name}_file": path}, note=f"wrote {len(content)} bytes to {path}"
-        )
+        return Report({**document, name: None, f"{name}_file": path}, note=f"wrote {len(content)} bytes to {path}")
     return Report(document, raw=b64encode(content) + b"\n" if encoded else content)

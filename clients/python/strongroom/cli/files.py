@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".strongroom"
 
-app = typer.Typer(name="file", help="Files of any size, encrypted here under data keys.",
-no_args_is_help=True)
+app = typer.Typer(name="file", help="Files of any size, encrypted here under data keys.", no_args_is_help=True)
 
 Source = Annotated[Path, typer.Argument(metavar="FILE", help="The file to read.")]
 
@@ -111,9 +110,18 @@ def _removed_when_terminated() -> Iterator[None]:
 
 @contextmanager
 def _progress_bar(session: Session, verb: str, source: Path) -> Iterator[Callable[[int], None] | None]:
-    """A bar on standard error, where that is a terminal.""" if session.as_json or not sys.stderr.isatty():
-    yield None return from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn,
-    TimeRemainingColumn, TransferSpeedColumn
+    """A bar on standard error, where that is a terminal."""
+    if session.as_json or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
     from strongroom.cli.show import console
 

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 keys = typer.Typer(name="key", help="Keys.", no_args_is_help=True)
 aliases = typer.Typer(name="alias", help="Second names of keys.", no_args_is_help=True)
 
-KeyName = Annotated[
-    str, typer.Argument(metavar="KEY", help="An id, alias/ALIAS, or a full name.", show_default=False)
-]
+KeyName = Annotated[str, typer.Argument(metavar="KEY", help="An id, alias/ALIAS, or a full name.", show_default=False)]
 AliasName = Annotated[str, typer.Argument(metavar="ALIAS", help="An id, with or without alias/ before it.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Most to list; all of them where not given.")]
 
@@ -28,7 +26,7 @@ Limit = Annotated[int | None, typer.Option(min=1, help="Most to list; all of the
 @command(keys, "create")
 def create_key(
     session: Session,
-    key_id: Annotated[str, typer.Argument(metavar="[ID]", help="Its id; a random one by default.")] = "",
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="Its id; a random one by default.")] = "",
     spec: Annotated[str, typer.Option(help="What it is made of.")] = "AES_256",
     usage: Annotated[str, typer.Option(help="What it is for, where the spec leaves a choice.")] = "",
     protection_level: Annotated[str, typer.Option(help="SOFTWARE or HSM.")] = "SOFTWARE",
@@ -116,9 +114,9 @@ def list_aliases(session: Session, limit: Limit = None) -> Report:
     def show() -> RenderableType:
         from strongroom.cli.show import table
 
-        shorten = session.client.names.shorten rows = [(shorten(alias.name), shorten(alias.key),
-        alias.create_time, alias.description) for alias in found] return table(("alias", "key", "created",
-        "description"), rows)
+        short = session.client.names.shorten
+        rows = [(short(alias.name), short(alias.key), alias.create_time, alias.description) for alias in found]
+        return table(("alias", "key", "created", "description"), rows)
 
     return Report({"aliases": found}, show)
 
@@ -131,9 +129,10 @@ def move_alias(session: Session, alias: AliasName, key: KeyName) -> Report:
 
 @command(aliases, "delete")
 def delete_alias(session: Session, alias: AliasName) -> Report:
-    """Delete an alias, and nothing of its key.""" name = session.client.names.alias(alias) event_id =
-    session.client.delete_alias(alias) return Report({"name": name, "event_id": event_id}, lambda: f"deleted
-    {session.client.names.shorten(name)}")
+    """Delete an alias, and nothing of its key."""
+    name = session.client.names.alias(alias)
+    event_id = session.client.delete_alias(alias)
+    return Report({"name": name, "event_id": event_id}, lambda: f"deleted {session.client.names.shorten(name)}")
 
 
 def _key_document(key: Key) -> dict[str, Any]:
@@ -146,4 +145,3 @@ def _key_report(key: Key) -> Report:
 
 def _alias_report(alias: Alias) -> Report:
     return facts_report(plain(alias))
-

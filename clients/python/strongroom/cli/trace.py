@@ -49,7 +49,7 @@ def add_to(app: typer.Typer) -> None:
 
 def trace(
     session: Session,
-    trace_id: Annotated[str, typer.Argument(metavar="[ID]", help="32 hex digits; by default the last command's.")] = "",
+    trace_id: Annotated[str, typer.Argument(metavar="ID", help="32 hex digits; by default the last command's.")] = "",
 ) -> Report:
     """Draw what one request did, in every service."""
     directory = session.profile.trace_directory

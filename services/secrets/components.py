@@ -1,0 +1,65 @@
+"""What the service's status watches besides the runtime's own: its database, crypto and Redis."""
+
+from __future__ import annotations
+
+import grpc
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
+from redis import Redis
+from redis.exceptions import RedisError
+from sqlalchemy import Engine
+
+from services.runtime.channels import MeshChannel
+from services.runtime.database import reading
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.status import Check
+from services.secrets import store
+
+_CRYPTO_SERVICE = "strongroom.crypto.v1.CryptoService"
+_CRYPTO_TIMEOUT_SECONDS = 0.5
+
+
+def database(engine: Engine) -> Check:
+    """Raises DATABASE_UNAVAILABLE while the database cannot be read."""
+
+    def check() -> None:
+        with reading(engine) as connection:
+            store.ping(connection)
+
+    return check
+
+
+def crypto(channel: MeshChannel) -> Check:
+    """Raises CRYPTO_UNREACHABLE unless crypto says that it serves."""
+    ask = channel.method(HealthStub, "Check")
+
+    def check() -> None:
+        request = health_pb2.HealthCheckRequest(service=_CRYPTO_SERVICE)
+        try:
+            response: health_pb2.HealthCheckResponse = ask(request, timeout=_CRYPTO_TIMEOUT_SECONDS)
+        except grpc.RpcError as error:
+            code = error.code().name if isinstance(error, grpc.Call) else "UNKNOWN"
+            raise _crypto_unreachable(f"crypto cannot be reached ({code})") from error
+        if response.status != health_pb2.HealthCheckResponse.SERVING:
+            said = health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)
+            raise _crypto_unreachable(f"crypto says that it is {said}")
+
+    return check
+
+
+def redis(client: Redis) -> Check:
+    """Raises REDIS_UNREACHABLE while Redis does not answer."""
+
+    def check() -> None:
+        try:
+            client.ping()
+        except RedisError as error:
+            raise StrongroomError(
+                Reason.REDIS_UNREACHABLE, f"Redis cannot be reached ({type(error).__name__})", peer="redis"
+            ) from error
+
+    return check
+
+
+def _crypto_unreachable(message: str) -> StrongroomError:
+    return StrongroomError(Reason.CRYPTO_UNREACHABLE, message, peer="crypto")

@@ -1,0 +1,237 @@
+"""Calls over a real connection, to a server that does as it is told: retries, deadlines, tokens, trace context."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import error_details_pb2, status_pb2
+
+from deploy.dev.certificates import CertificateFiles, DevelopmentAuthority
+from strongroom import CertificateSession, Client, ClientCertificate, SessionToken, StrongroomError
+from strongroom.access.v1 import session_service_pb2 as sessions
+from strongroom.access.v1 import session_service_pb2_grpc as sessions_grpc
+
+Behaviour = Callable[[grpc.ServicerContext], None]
+
+
+class Server(sessions_grpc.SessionServiceServicer):
+    """Answers who calls, after the `behaviours` given, one a call; remembers the metadata of each call."""
+
+    def __init__(self, files: CertificateFiles) -> None:
+        self.behaviours: list[Behaviour] = []
+        self.metadata: list[dict[str, str | bytes]] = []
+        self.identities: list[str] = []
+        self.sessions = 0
+        self.session_seconds = 3600
+        self._server = grpc.server(ThreadPoolExecutor(4))
+        sessions_grpc.add_SessionServiceServicer_to_server(self, self._server)
+        credentials = grpc.ssl_server_credentials(
+            [(files.key.read_bytes(), files.certificate.read_bytes())], files.trust.read_bytes(), True
+        )
+        self.address = f"127.0.0.1:{self._server.add_secure_port('127.0.0.1:0', credentials)}"
+        self._server.start()
+
+    def GetCallerIdentity(  # noqa: N802
+        self, request: sessions.GetCallerIdentityRequest, context: grpc.ServicerContext
+    ) -> sessions.CallerIdentity:
+        del request
+        self.metadata.append(dict(context.invocation_metadata()))
+        self.identities += [bytes(name).decode() for name in context.auth_context()["peer_spiffe_id"]]
+        context.set_trailing_metadata((("strongroom-event-id", f"event-{len(self.metadata)}"),))
+        if self.behaviours:
+            self.behaviours.pop(0)(context)
+        return sessions.CallerIdentity(principal="accounts/main/users/admin", account="accounts/main")
+
+    def CreateSession(  # noqa: N802
+        self, request: sessions.CreateSessionRequest, context: grpc.ServicerContext
+    ) -> sessions.Session:
+        assert request.HasField("certificate")
+        assert "authorization" not in dict(context.invocation_metadata())
+        self.sessions += 1
+        expires = Timestamp(seconds=int(time.time()) + self.session_seconds)
+        return sessions.Session(token=f"token-{self.sessions}", expire_time=expires)
+
+    def AssumeRole(  # noqa: N802
+        self, request: sessions.AssumeRoleRequest, context: grpc.ServicerContext
+    ) -> sessions.Session:
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        self._server.stop(0).wait()
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> DevelopmentAuthority:
+    return DevelopmentAuthority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
+def server(authority: DevelopmentAuthority) -> Iterator[Server]:
+    started = Server(authority.issue("service/keystore"))
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def caller(authority: DevelopmentAuthority) -> CertificateFiles:
+    return authority.issue("user/admin")
+
+
+@pytest.fixture
+def client(server: Server, caller: CertificateFiles) -> Iterator[Client]:
+    with Client(
+        {"keystore": server.address},
+        ClientCertificate(caller.certificate, caller.key),
+        trust=caller.trust,
+        account="main",
+    ) as opened:
+        yield opened
+
+
+def fail(code: grpc.StatusCode, reason: str) -> Behaviour:
+    """Aborts as the services do."""
+
+    def behave(context: grpc.ServicerContext) -> None:
+        status = status_pb2.Status(code=code.value[0], message="no")
+        status.details.add().Pack(error_details_pb2.ErrorInfo(reason=reason, domain="strongroom"))
+        event_id = ("strongroom-event-id", "refused")
+        context.set_trailing_metadata((event_id, ("grpc-status-details-bin", status.SerializeToString())))
+        context.abort(code, "no")
+
+    return behave
+
+
+def hang(context: grpc.ServicerContext) -> None:
+    """Takes longer than the caller waits."""
+    while context.is_active():
+        time.sleep(0.05)
+
+
+def test_a_result_carries_the_event_and_the_call_its_trace(client: Client, server: Server) -> None:
+    with client.trace(trace_id="ab" * 16, sampled=True):
+        identity = client.whoami()
+    assert (identity.principal, identity.event_id) == ("accounts/main/users/admin", "event-1")
+    traceparent = str(server.metadata[0]["traceparent"])
+    assert traceparent.startswith("00-" + "ab" * 16)
+    assert traceparent.endswith("-01")
+    assert client.last_trace_id == "ab" * 16
+    client.whoami()
+    assert client.last_trace_id in str(server.metadata[1]["traceparent"])
+
+
+def test_what_is_unavailable_is_tried_again(client: Client, server: Server) -> None:
+    server.behaviours = [fail(grpc.StatusCode.UNAVAILABLE, "AUDIT_TIMEOUT")] * 2
+    assert client.whoami().event_id == "event-3"
+    assert len({str(call["traceparent"]) for call in server.metadata}) == 1
+
+
+def test_after_four_tries_the_reason_comes_through(client: Client, server: Server) -> None:
+    server.behaviours = [fail(grpc.StatusCode.UNAVAILABLE, "AUDIT_TIMEOUT")] * 9
+    with pytest.raises(StrongroomError) as refusal:
+        client.whoami()
+    assert (refusal.value.reason, len(server.metadata)) == ("AUDIT_TIMEOUT", 4)
+
+
+def test_nothing_but_unavailable_is_tried_again(client: Client, server: Server) -> None:
+    for code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.INTERNAL, grpc.StatusCode.RESOURCE_EXHAUSTED):
+        server.behaviours = [fail(code, "SOME_REASON")]
+        with pytest.raises(StrongroomError) as refusal:
+            client.whoami()
+        assert (refusal.value.code, refusal.value.reason) == (code, "SOME_REASON")
+        assert refusal.value.event_id == "refused"
+        assert refusal.value.trace_id == client.last_trace_id
+    assert len(server.metadata) == 3
+
+
+def test_a_call_ends_at_its_deadline(client: Client, server: Server) -> None:
+    server.behaviours = [hang]
+    started = time.monotonic()
+    with pytest.raises(StrongroomError) as refusal:
+        client.whoami(timeout=0.3)
+    assert refusal.value.reason == "DEADLINE_EXCEEDED"
+    assert time.monotonic() - started < 1
+
+
+def test_a_session_token_goes_with_every_call(server: Server, caller: CertificateFiles) -> None:
+    with _with_session(server, caller) as client:
+        client.whoami()
+        client.whoami()
+    assert [call["authorization"] for call in server.metadata] == ["Bearer token-1"] * 2
+
+
+def test_a_token_that_is_about_to_expire_is_exchanged(server: Server, caller: CertificateFiles) -> None:
+    server.session_seconds = 0
+    with _with_session(server, caller) as client:
+        client.whoami()
+        client.whoami()
+    assert [call["authorization"] for call in server.metadata] == ["Bearer token-1", "Bearer token-2"]
+
+
+@pytest.mark.parametrize("reason", ["TOKEN_EXPIRED", "TOKEN_INVALID"])
+def test_a_refused_token_is_exchanged_once(server: Server, caller: CertificateFiles, reason: str) -> None:
+    server.behaviours = [fail(grpc.StatusCode.UNAUTHENTICATED, reason)]
+    with _with_session(server, caller) as client:
+        assert client.whoami().event_id == "event-2"
+        server.behaviours = [fail(grpc.StatusCode.UNAUTHENTICATED, reason)] * 2
+        with pytest.raises(StrongroomError) as refusal:
+            client.whoami()
+    assert (refusal.value.reason, server.sessions) == (reason, 3)
+
+
+def test_a_given_token_is_not_exchanged(server: Server, caller: CertificateFiles) -> None:
+    # The server wants a certificate; a real one has a listener that does not.
+    with Client({"keystore": server.address}, SessionToken("given"), trust=caller.trust, account="main") as client:
+        with pytest.raises(StrongroomError) as refusal:
+            client.whoami(timeout=2)
+        assert refusal.value.reason in ("UNREACHABLE", "DEADLINE_EXCEEDED")
+    assert server.sessions == 0
+
+
+def test_a_replaced_certificate_is_used_by_new_calls(
+    server: Server, authority: DevelopmentAuthority, caller: CertificateFiles, tmp_path: Path
+) -> None:
+    other = authority.issue("user/other")
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    certificate.write_bytes(caller.certificate.read_bytes())
+    key.write_bytes(caller.key.read_bytes())
+    with Client(
+        {"keystore": server.address}, ClientCertificate(certificate, key), trust=caller.trust, account="main"
+    ) as client:
+        client.whoami()
+        key.write_bytes(other.key.read_bytes())
+        certificate.write_bytes(other.certificate.read_bytes())
+        client._transport._channels["keystore"]._check_at = 0.0
+        client.whoami()
+    assert [name.rpartition("/")[2] for name in server.identities] == ["admin", "other"]
+
+
+def test_credentials_that_cannot_be_read_are_named(server: Server, caller: CertificateFiles) -> None:
+    credentials = ClientCertificate(Path("/no/such/certificate.pem"), caller.key)
+    with Client({"keystore": server.address}, credentials, trust=caller.trust, account="main") as client:
+        with pytest.raises(StrongroomError, match=r"/no/such/certificate\.pem") as refusal:
+            client.whoami()
+        assert refusal.value.reason == "CREDENTIALS_UNREADABLE"
+
+
+def test_an_authority_that_is_not_trusted_is_refused(server: Server, tmp_path: Path) -> None:
+    stranger = DevelopmentAuthority(tmp_path).issue("user/admin")
+    with Client(
+        {"keystore": server.address},
+        ClientCertificate(stranger.certificate, stranger.key),
+        trust=stranger.trust,
+        account="main",
+    ) as client:
+        with pytest.raises(StrongroomError) as refusal:
+            client.whoami(timeout=2)
+        assert refusal.value.reason in ("UNREACHABLE", "DEADLINE_EXCEEDED")
+
+
+def _with_session(server: Server, caller: CertificateFiles) -> Client:
+    credentials = CertificateSession(caller.certificate, caller.key)
+    return Client({"keystore": server.address}, credentials, trust=caller.trust, account="main")
