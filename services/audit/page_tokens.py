@@ -1,36 +1,20 @@
-"""Page tokens of event lists: where the last page ended, opaque to callers."""
+"""Positions in the log as page tokens."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-from struct import Struct, error
-
 from services.audit.store import Position
-from services.runtime.errors import Reason, StrongroomError
-
-# format, time in microseconds, place in the log
-_TOKEN = Struct(">BQQ")
-_FORMAT = 1
+from services.runtime import paging
 
 
-def encode(position: Position | None) -> str:
+def encode(listed: str, position: Position | None) -> str:
     """The token for the page behind `position`; empty when there is none."""
-    return base64.urlsafe_b64encode(_TOKEN.pack(_FORMAT, *position)).decode() if position else ""
+    return paging.encode(listed, f"{position[0]}.{position[1]}") if position else ""
 
 
-def decode(token: str) -> Position | None:
+def decode(listed: str, token: str) -> Position | None:
     """Where a page begins; None for the first. Raises PAGE_TOKEN_INVALID."""
-    if not token:
+    last = paging.decode(listed, token)
+    if not last:
         return None
-    try:
-        fmt, time_us, leaf_index = _TOKEN.unpack(base64.b64decode(token, b"-_", validate=True))
-    except (binascii.Error, error, ValueError) as cause:
-        raise _invalid() from cause
-    if fmt != _FORMAT:
-        raise _invalid()
-    return time_us, leaf_index
-
-
-def _invalid() -> StrongroomError:
-    return StrongroomError(Reason.PAGE_TOKEN_INVALID, "page_token is not one that this list gave", field="page_token")
+    time_us, leaf_index = last.split(".")
+    return int(time_us), int(leaf_index)

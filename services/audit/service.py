@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from services.audit import page_tokens
 from services.audit.events import Events, Filter, Period
-from services.runtime import clock, names
+from services.runtime import clock, names, paging
 from services.runtime.authorization import Authorizer, Resource
 from services.runtime.call import Call
-from services.runtime.errors import invalid
 from strongroom.audit.v1 import audit_service_pb2 as pb
 from strongroom.audit.v1.event_pb2 import Event
-
-_DEFAULT_PAGE = 50
-_LARGEST_PAGE = 1000
 
 
 class AuditService:
@@ -30,11 +26,11 @@ class AuditService:
             account,
             _period(request),
             _filter(request),
-            page_tokens.decode(request.page_token),
-            _page_size(request.page_size),
+            page_tokens.decode(request.parent, request.page_token),
+            paging.page_size(request.page_size),
             newest_first=request.order != pb.EVENT_ORDER_OLDEST_FIRST,
         )
-        return pb.LookupEventsResponse(events=events, next_page_token=page_tokens.encode(next_position))
+        return pb.LookupEventsResponse(events=events, next_page_token=page_tokens.encode(request.parent, next_position))
 
     def GetEvent(self, request: pb.GetEventRequest, call: Call) -> Event:
         """One event of an account."""
@@ -52,12 +48,6 @@ def _period(request: pb.LookupEventsRequest) -> Period:
         clock.microseconds(request.start_time) if request.HasField("start_time") else None,
         clock.microseconds(request.end_time) if request.HasField("end_time") else None,
     )
-
-
-def _page_size(asked: int) -> int:
-    if asked < 0:
-        raise invalid("page_size", "is negative")
-    return min(asked or _DEFAULT_PAGE, _LARGEST_PAGE)
 
 
 def _filter(request: pb.LookupEventsRequest) -> Filter:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from redis import Redis
 
-from services.runtime import clock, command, database, host
+from services.runtime import clock, command, components, database, host
 from services.runtime.channels import MeshChannel
 from services.runtime.outbox import Outbox
 from services.runtime.telemetry import Telemetry
 from services.runtime.tls import TlsFiles
-from services.secrets import components
 from services.secrets.data_keys import CryptoDataKeys
 from services.secrets.service import SecretService
 from services.secrets.settings import SecretsSettings

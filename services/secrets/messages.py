@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from services.runtime import checksums, clock, names
 from services.runtime.errors import Reason, StrongroomError, invalid, required, too_large
 from services.runtime.sensitive import SensitiveBytes
+from services.runtime.tags import check_tags
 from services.secrets.records import Secret, Version
 from services.secrets.values import check_value
 from services.secrets.vault import NewSecret, NewValue, OpenedVersion
@@ -17,9 +18,6 @@ DEFAULT_KEY_ALIAS = "strongroom-secrets"
 """The alias of an account whose key is taken where a secret names none."""
 
 _MAX_DESCRIPTION = 1024
-_MAX_TAGS = 50
-_MAX_TAG_KEY = 128
-_MAX_TAG_VALUE = 256
 _DEFAULT_RETAINED = 10
 _LEAST_RETAINED = 2
 _MOST_RETAINED = 100
@@ -44,7 +42,7 @@ def new_secret(request: CreateSecretRequest) -> NewSecret:
         _type(asked.type),
         _key(asked.key, account),
         asked.description,
-        _tags(asked),
+        check_tags(asked.tags, "secret.tags"),
         _retained(asked.retained_versions),
     )
 
@@ -124,19 +122,6 @@ def _key(asked: str, account: str) -> str:
     if names.parse(asked, "secret.key", "keys", "aliases").account != account:
         raise invalid("secret.key", "is not of the secret's account")
     return asked
-
-
-def _tags(asked: pb.Secret) -> dict[str, str]:
-    tags = dict(asked.tags)
-    if len(tags) > _MAX_TAGS:
-        raise too_large("secret.tags", _MAX_TAGS, "tags")
-    if any(not key for key in tags):
-        raise invalid("secret.tags", "has an empty key")
-    if any(len(key) > _MAX_TAG_KEY for key in tags):
-        raise too_large("secret.tags", _MAX_TAG_KEY, "characters in a key")
-    if any(len(value) > _MAX_TAG_VALUE for value in tags.values()):
-        raise too_large("secret.tags", _MAX_TAG_VALUE, "characters in a value")
-    return tags
 
 
 def _retained(asked: int) -> int:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from services.runtime import names
+from services.runtime import names, paging
 from services.runtime.call import Call
-from services.runtime.errors import invalid
-from services.secrets import messages, page_tokens
-from services.secrets.repeats import repeatable
+from services.runtime.repeats import repeatable
+from services.secrets import messages
 from services.secrets.stages import check_stages
 from services.secrets.vault import Vault
 from strongroom.secrets.v1 import secret_service_pb2 as pb
 from strongroom.secrets.v1.secret_pb2 import Secret, SecretValue, SecretVersion
 
-_DEFAULT_PAGE = 50
-_LARGEST_PAGE = 1000
 # More than any version number.
 _NEWEST = 1 << 31
 
@@ -28,7 +25,7 @@ class SecretService:
         """A new secret, with its first value where the request brings one."""
         new = messages.new_secret(request)
         value = messages.new_value(request) if request.value else None
-        created = self._vault.create(call, new, value, repeatable(request), dry_run=request.validate_only)
+        created = self._vault.create(call, new, value, repeatable(request, secret="value"), dry_run=request.validate_only)
         return messages.secret_message(created)
 
     def GetSecret(self, request: pb.GetSecretRequest, call: Call) -> Secret:
@@ -40,20 +37,20 @@ class SecretService:
         """A page of an account's secrets, by name."""
         account = names.parse_account(request.parent, "parent")
         messages.refuse_yet("filter", given=bool(request.filter))
-        size = _page_size(request.page_size)
-        after = page_tokens.decode(request.parent, request.page_token)
+        size = paging.page_size(request.page_size)
+        after = paging.decode(request.parent, request.page_token)
         found = self._vault.secrets_page(call, account, after, size + 1)
         more = len(found) > size
         return pb.ListSecretsResponse(
             secrets=map(messages.secret_message, found[:size]),
-            next_page_token=page_tokens.encode(request.parent, found[size - 1].name.id) if more else "",
+            next_page_token=paging.encode(request.parent, found[size - 1].name.id) if more else "",
         )
 
     def PutSecretValue(self, request: pb.PutSecretValueRequest, call: Call) -> SecretVersion:
         """A new version of a secret."""
         name = names.parse(request.name, "name", "secrets")
         value = messages.new_value(request)
-        added = self._vault.put(call, name, value, check_stages(request.stages), repeatable(request))
+        added = self._vault.put(call, name, value, check_stages(request.stages), repeatable(request, secret="value"))
         return messages.version_message(added.version, added.stages)
 
     def GetSecretValue(self, request: pb.GetSecretValueRequest, call: Call) -> SecretValue:
@@ -66,19 +63,14 @@ class SecretService:
         """A page of a secret's versions, newest first."""
         name = names.parse(request.parent, "parent", "secrets")
         messages.refuse_yet("filter", given=bool(request.filter))
-        size = _page_size(request.page_size)
-        before = page_tokens.decode_number(request.parent, request.page_token, _NEWEST)
+        size = paging.page_size(request.page_size)
+        before = paging.decode_number(request.parent, request.page_token, _NEWEST)
         secret, found = self._vault.versions_page(call, name, before, size + 1)
         more = len(found) > size
         return pb.ListSecretVersionsResponse(
             secret_versions=[
                 messages.version_message(version, secret.stages_of(version.name.version)) for version in found[:size]
             ],
-            next_page_token=page_tokens.encode(request.parent, str(found[size - 1].name.version)) if more else "",
+            next_page_token=paging.encode(request.parent, str(found[size - 1].name.version)) if more else "",
         )
 
-
-def _page_size(asked: int) -> int:
-    if asked < 0:
-        raise invalid("page_size", "is negative")
-    return min(asked or _DEFAULT_PAGE, _LARGEST_PAGE)

@@ -146,11 +146,6 @@ def insert_request(connection: Connection, added: Request, since_us: int) -> Non
     )
 
 
-def ping(connection: Connection) -> None:
-    """Reads something, whatever it is."""
-    connection.execute(select(secrets.c.account).limit(1))
-
-
 def _of(table: Table, name: ResourceName) -> ColumnElement[bool]:
     return and_(table.c.account == name.account, table.c.secret_id == name.id)
 

@@ -16,11 +16,11 @@ from services.runtime.database import reading, transaction
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.names import ResourceName
 from services.runtime.outbox import Outbox
+from services.runtime.repeats import REPEATABLE_US, Repeatable, reused
 from services.runtime.sensitive import SensitiveBytes
 from services.secrets import store, values
 from services.secrets.data_keys import DataKeys, encryption_context
 from services.secrets.records import CURRENT, Request, SealedVersion, Secret, Version
-from services.secrets.repeats import REPEATABLE_US, Repeatable, reused
 from services.secrets.stages import moves, outlived
 from strongroom.audit.v1.event_pb2 import Event
 from strongroom.secrets.v1.secret_pb2 import (

@@ -1,4 +1,4 @@
-"""What the service's status watches besides the runtime's own: its database, crypto and Redis."""
+"""What a service's status watches of its surroundings: its database, crypto and Redis."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from redis import Redis
 from redis.exceptions import RedisError
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from services.runtime.channels import MeshChannel
 from services.runtime.database import reading
-from services.runtime.errors import Reason, StrongroomError
+from services.runtime.errors import Reason, StrongroomError, rpc_code
 from services.runtime.status import Check
-from services.secrets import store
 
 _CRYPTO_SERVICE = "strongroom.crypto.v1.CryptoService"
 _CRYPTO_TIMEOUT_SECONDS = 0.5
@@ -24,7 +23,7 @@ def database(engine: Engine) -> Check:
 
     def check() -> None:
         with reading(engine) as connection:
-            store.ping(connection)
+            connection.execute(select(1))
 
     return check
 
@@ -38,8 +37,7 @@ def crypto(channel: MeshChannel) -> Check:
         try:
             response: health_pb2.HealthCheckResponse = ask(request, timeout=_CRYPTO_TIMEOUT_SECONDS)
         except grpc.RpcError as error:
-            code = error.code().name if isinstance(error, grpc.Call) else "UNKNOWN"
-            raise _crypto_unreachable(f"crypto cannot be reached ({code})") from error
+            raise _crypto_unreachable(f"crypto cannot be reached ({rpc_code(error).name})") from error
         if response.status != health_pb2.HealthCheckResponse.SERVING:
             said = health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)
             raise _crypto_unreachable(f"crypto says that it is {said}")

@@ -1,4 +1,4 @@
-"""Page tokens: where the last page ended, opaque to callers, good for the list that gave them alone."""
+"""Pages of lists: their size, and tokens that say where the last one ended, good for the list that gave them alone."""
 
 from __future__ import annotations
 
@@ -6,11 +6,20 @@ import base64
 import binascii
 from hashlib import sha256
 
-from services.runtime.errors import Reason, StrongroomError
+from services.runtime.errors import Reason, StrongroomError, invalid
 
 _FORMAT = b"\x01"
 _DIGEST_BYTES = 8
 _DIGITS = 9
+_DEFAULT_PAGE = 50
+_LARGEST_PAGE = 1000
+
+
+def page_size(asked: int) -> int:
+    """The size of a page: 50 for 0, at most 1,000. Raises FIELD_INVALID for a negative one."""
+    if asked < 0:
+        raise invalid("page_size", "is negative")
+    return min(asked or _DEFAULT_PAGE, _LARGEST_PAGE)
 
 
 def encode(listed: str, last: str) -> str:

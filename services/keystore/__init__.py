@@ -1,0 +1,1 @@
+"""Keystore: accounts, principals, policies; keys, versions, aliases."""

@@ -1,0 +1,162 @@
+"""What callers do with aliases."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import IntegrityError
+
+from services.keystore import changes, store
+from services.keystore.keys import not_found
+from services.keystore.records import Alias, Key, Request
+from services.runtime.authorization import Authorizer, Resource, account_resource
+from services.runtime.call import Call
+from services.runtime.clock import Clock
+from services.runtime.database import reading, transaction
+from services.runtime.errors import Reason, StrongroomError, invalid
+from services.runtime.names import ResourceName
+from services.runtime.outbox import Outbox
+from services.runtime.repeats import REPEATABLE_US, Repeatable, reused
+from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_ALIAS
+
+
+@dataclass(frozen=True, slots=True)
+class AliasContent:
+    """What a caller asks an alias to be."""
+
+    name: ResourceName
+    key: ResourceName
+    description: str
+
+
+class Aliases:
+    """The aliases of all accounts."""
+
+    def __init__(self, engine: Engine, authorizer: Authorizer, outbox: Outbox, clock: Clock) -> None:
+        self._engine = engine
+        self._authorizer = authorizer
+        self._outbox = outbox
+        self._clock = clock
+
+    def create(self, call: Call, new: AliasContent, repeatable: Repeatable | None = None) -> Alias:
+        """A new alias. Raises ALREADY_EXISTS, REQUEST_ID_REUSED, KEY_NOT_FOUND."""
+        action = "keystore:CreateAlias"
+        self._authorizer.authorize(call, action, account_resource(new.name.account)).resource = str(new.name)
+        self._permitted_key(call, action, new.key)
+        return self.make(call, new, repeatable)
+
+    def make(self, call: Call, new: AliasContent, repeatable: Repeatable | None = None) -> Alias:
+        """The same for a call that was permitted before."""
+        try:
+            with transaction(self._engine) as connection:
+                now_us = self._clock() // 1000
+                known = self._repeated(new.name.account, repeatable, now_us)
+                if known is not None:
+                    return known
+                key = _require_key(store.key(connection, new.key), new.key)
+                revision = changes.note(connection, CHANGE_KIND_ALIAS, str(new.name), new.name.account, key.uid)
+                alias = Alias(new.name, new.key, key.uid, new.description, revision, now_us, now_us)
+                store.insert_alias(connection, alias)
+                if repeatable is not None:
+                    done = Request(
+                        new.name.account, repeatable.request_id, repeatable.digest, str(new.name), now_us
+                    )
+                    store.insert_request(connection, done, now_us - REPEATABLE_US)
+                self._outbox.put(connection, call)
+        except IntegrityError:
+            known = self._repeated(new.name.account, repeatable, self._clock() // 1000)
+            if known is not None:
+                return known
+            raise StrongroomError(Reason.ALREADY_EXISTS, f"{new.name} exists already", field="alias_id") from None
+        return alias
+
+    def get(self, call: Call, name: ResourceName) -> Alias:
+        """An alias. Raises ALIAS_NOT_FOUND."""
+        return self._permitted(call, "keystore:GetAlias", name)
+
+    def page(self, call: Call, account: str, after: str, limit: int) -> list[Alias]:
+        """An account's aliases in the order of their ids, from the first behind `after`."""
+        self._authorizer.authorize(call, "keystore:ListAliases", account_resource(account))
+        with reading(self._engine) as connection:
+            return store.aliases_page(connection, account, after, limit)
+
+    def update(self, call: Call, wanted: AliasContent, paths: Collection[str], etag: str) -> Alias:
+        """Changes what `paths` names of `key` and `description`. Raises ALIAS_NOT_FOUND, KEY_NOT_FOUND, ETAG_MISMATCH,
+        and FIELD_INVALID for a key of another spec or usage."""
+        action = "keystore:UpdateAlias"
+        present = self._permitted(call, action, wanted.name)
+        if "key" in paths and wanted.key != present.key:
+            self._permitted_key(call, action, present.key)
+            self._permitted_key(call, action, wanted.key)
+        with transaction(self._engine) as connection:
+            present = _require_current(store.alias(connection, wanted.name, lock=True), wanted.name, etag)
+            key = _require_key(store.key_by_uid(connection, present.key_uid), present.key)
+            if "key" in paths:
+                key = _require_alike(_require_key(store.key(connection, wanted.key), wanted.key), key)
+            changed = replace(
+                present,
+                key=key.name,
+                key_uid=key.uid,
+                description=wanted.description if "description" in paths else present.description,
+                revision=changes.note(connection, CHANGE_KIND_ALIAS, str(present.name), present.name.account, key.uid),
+                updated_us=self._clock() // 1000,
+            )
+            store.update_alias(connection, changed)
+            self._outbox.put(connection, call)
+        return changed
+
+    def delete(self, call: Call, name: ResourceName, etag: str) -> None:
+        """Deletes an alias, and nothing of its key. Raises ALIAS_NOT_FOUND, ETAG_MISMATCH."""
+        self._permitted(call, "keystore:DeleteAlias", name)
+        with transaction(self._engine) as connection:
+            alias = _require_current(store.alias(connection, name, lock=True), name, etag)
+            changes.note(connection, CHANGE_KIND_ALIAS, str(name), name.account, alias.key_uid)
+            store.delete_alias(connection, name)
+            self._outbox.put(connection, call)
+
+    def _permitted(self, call: Call, action: str, name: ResourceName) -> Alias:
+        with reading(self._engine) as connection:
+            alias = store.alias(connection, name)
+        self._authorizer.authorize(call, action, alias.resource if alias else Resource("Alias", str(name), name.account))
+        if alias is None:
+            raise not_found(name)
+        return alias
+
+    def _permitted_key(self, call: Call, action: str, name: ResourceName) -> None:
+        with reading(self._engine) as connection:
+            key = store.key(connection, name)
+        self._authorizer.authorize(call, action, key.resource if key else Resource("Key", str(name), name.account))
+        _require_key(key, name)
+
+    def _repeated(self, account: str, repeatable: Repeatable | None, now_us: int) -> Alias | None:
+        if repeatable is None:
+            return None
+        with reading(self._engine) as connection:
+            known = store.request(connection, account, repeatable.request_id, now_us - REPEATABLE_US)
+            if known is None:
+                return None
+            if known.digest != repeatable.digest:
+                raise reused()
+            return store.alias(connection, ResourceName(account, "aliases", known.resource.rpartition("/")[2]))
+
+
+def _require_key(key: Key | None, name: ResourceName) -> Key:
+    if key is None:
+        raise not_found(name, "alias.key")
+    return key
+
+
+def _require_current(alias: Alias | None, name: ResourceName, etag: str) -> Alias:
+    if alias is None:
+        raise not_found(name)
+    if etag and etag != str(alias.revision):
+        raise StrongroomError(Reason.ETAG_MISMATCH, f"{name} has changed since it was read", field="etag")
+    return alias
+
+
+def _require_alike(key: Key, present: Key) -> Key:
+    if (key.spec, key.usage) != (present.spec, present.usage):
+        raise invalid("alias.key", "is a key of another spec or usage than the alias's present one")
+    return key

@@ -1,0 +1,44 @@
+"""The revision counter: every change has the next number, in the transaction that makes it."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, insert, select, update
+
+from services.keystore.tables import changes, revision
+from strongroom.keystore.v1.key_record_service_pb2 import Change, ChangeKind, ListChangesResponse
+
+LATEST = -1
+
+
+def note(
+    connection: Connection, kind: ChangeKind.ValueType, resource: str, account: str = "", key_uid: bytes = b""
+) -> int:
+    """Gives a change its number. From here to the commit no other change can be made, so readers see them in order."""
+    number: int = connection.execute(
+        update(revision).values(revision=revision.c.revision + 1).returning(revision.c.revision)
+    ).scalar_one()
+    connection.execute(
+        insert(changes).values(revision=number, kind=kind, resource=resource, account=account, key_uid=key_uid)
+    )
+    return number
+
+
+def current(connection: Connection) -> int:
+    """The number of the last change."""
+    return int(connection.execute(select(revision.c.revision)).scalar_one())
+
+
+def since(connection: Connection, seen: int, limit: int) -> ListChangesResponse:
+    """What changed after the revision `seen`, oldest first; LATEST asks for the current revision alone."""
+    now = current(connection)
+    if seen == LATEST or seen >= now:
+        return ListChangesResponse(revision=now)
+    ordered = select(changes).where(changes.c.revision > seen).order_by(changes.c.revision)
+    found = [
+        Change(
+            revision=row.revision, kind=row.kind, resource=row.resource, key_uid=row.key_uid, account=row.account
+        )
+        for row in connection.execute(ordered.limit(limit))
+    ]
+    last = found[-1].revision if found else now
+    return ListChangesResponse(changes=found, revision=last, more=last < now)

@@ -1,0 +1,216 @@
+"""What callers do with keys. Every method first asks whether the caller may, and records that in the call's events."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import IntegrityError
+
+from services.keystore import changes, store
+from services.keystore.material import Material, WrappedMaterial
+from services.keystore.records import Key, Request, Version
+from services.keystore.states import KeyEvent, next_state
+from services.runtime.authorization import Authorizer, Resource, account_resource
+from services.runtime.call import Call
+from services.runtime.clock import Clock
+from services.runtime.database import reading, transaction
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.names import ResourceName, parse
+from services.runtime.outbox import Outbox
+from services.runtime.repeats import REPEATABLE_US, Repeatable, reused
+from strongroom.keystore.v1.key_pb2 import (
+    KEY_ORIGIN_STRONGROOM,
+    KEY_STATE_ENABLED,
+    KEY_VERSION_ORIGIN_CREATION,
+    KEY_VERSION_STATE_ENABLED,
+    KeySpec,
+    KeyUsage,
+    ProtectionLevel,
+)
+from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_KEY
+
+_UID_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """What a caller asks a new key to be."""
+
+    name: ResourceName
+    spec: KeySpec.ValueType
+    usage: KeyUsage.ValueType
+    protection_level: ProtectionLevel.ValueType
+    description: str
+    tags: Mapping[str, str]
+    deletion_protection: bool
+
+
+class Keys:
+    """The keys of all accounts. No database transaction is open while crypto is asked for material."""
+
+    def __init__(
+        self, engine: Engine, material: Material, authorizer: Authorizer, outbox: Outbox, clock: Clock
+    ) -> None:
+        self._engine = engine
+        self._material = material
+        self._authorizer = authorizer
+        self._outbox = outbox
+        self._clock = clock
+
+    def create(self, call: Call, new: NewKey, repeatable: Repeatable | None = None) -> Key:
+        """A new key with its first version. Raises ALREADY_EXISTS, REQUEST_ID_REUSED, and what crypto raises."""
+        actions = ("keystore:CreateKey", "keystore:TagKey") if new.tags else ("keystore:CreateKey",)
+        for action in actions:
+            # Permitted on the account; the event says which key it was for.
+            self._authorizer.authorize(call, action, account_resource(new.name.account)).resource = str(new.name)
+        return self.make(call, new, repeatable)
+
+    def make(self, call: Call, new: NewKey, repeatable: Repeatable | None = None) -> Key:
+        """The same for a call that was permitted before."""
+        made_before = self._made_before(new.name.account, repeatable)
+        if made_before is not None:
+            for event in call.events:
+                event.resource = str(made_before.name)
+            return made_before
+        key = _created(new, self._clock() // 1000)
+        version = _first_version(key, self._material.create(key, 1))
+        for event in call.events:
+            event.key_version = str(key.version_name(1))
+        try:
+            return self._stored(call, key, version, repeatable)
+        except IntegrityError:
+            # Another call took the name, or the request id.
+            made_before = self._made_before(new.name.account, repeatable)
+            if made_before is not None:
+                return made_before
+            raise StrongroomError(
+                Reason.ALREADY_EXISTS, f"{new.name} exists, or existed, already", field="key_id"
+            ) from None
+
+    def get(self, call: Call, name: ResourceName) -> Key:
+        """A key by name or alias. Raises KEY_NOT_FOUND or ALIAS_NOT_FOUND."""
+        return self._permitted(call, "keystore:GetKey", name)
+
+    def page(self, call: Call, account: str, after: str, limit: int) -> list[Key]:
+        """An account's keys in the order of their ids, from the first behind `after`."""
+        self._authorizer.authorize(call, "keystore:ListKeys", account_resource(account))
+        with reading(self._engine) as connection:
+            return store.keys_page(connection, account, after, limit)
+
+    def enable(self, call: Call, name: ResourceName) -> Key:
+        """Lets a key be used again. Raises KEY_NOT_FOUND, KEY_STATE_INVALID."""
+        return self._moved(call, "keystore:EnableKey", name, KeyEvent.ENABLE)
+
+    def disable(self, call: Call, name: ResourceName) -> Key:
+        """Stops every use of a key. Raises KEY_NOT_FOUND, KEY_STATE_INVALID."""
+        return self._moved(call, "keystore:DisableKey", name, KeyEvent.DISABLE)
+
+    def version(self, call: Call, name: ResourceName) -> tuple[Key, Version]:
+        """One version of a key. Raises KEY_NOT_FOUND, KEY_VERSION_NOT_FOUND."""
+        key = self._permitted(call, "keystore:GetKeyVersion", name.without_version)
+        with reading(self._engine) as connection:
+            version = store.version(connection, key.uid, name.version)
+        if version is None:
+            raise StrongroomError(Reason.KEY_VERSION_NOT_FOUND, f"there is no {name}", field="name")
+        return key, version
+
+    def versions_page(self, call: Call, name: ResourceName, before: int, limit: int) -> tuple[Key, list[Version]]:
+        """A key and its versions, newest first, from the first below `before`. Raises KEY_NOT_FOUND."""
+        key = self._permitted(call, "keystore:ListKeyVersions", name)
+        with reading(self._engine) as connection:
+            return key, store.versions_page(connection, key.uid, before, limit)
+
+    def _permitted(self, call: Call, action: str, name: ResourceName) -> Key:
+        with reading(self._engine) as connection:
+            key = store.key(connection, name)
+        # Whoever may not use it must not learn that it does not exist: permission comes first.
+        self._authorizer.authorize(call, action, key.resource if key else _unknown(name))
+        if key is None:
+            raise not_found(name)
+        return key
+
+    def _moved(self, call: Call, action: str, name: ResourceName, event: KeyEvent) -> Key:
+        uid = self._permitted(call, action, name).uid
+        with transaction(self._engine) as connection:
+            key = store.key_by_uid(connection, uid, lock=True)
+            if key is None:
+                raise not_found(name)
+            state = next_state(key.state, event)
+            if state == key.state:
+                return key
+            now_us = self._clock() // 1000
+            revision = changes.note(connection, CHANGE_KIND_KEY, str(key.name), key.name.account, uid)
+            store.set_key_state(connection, uid, state, revision, now_us)
+            self._outbox.put(connection, call)
+        return replace(key, state=state, revision=revision, updated_us=now_us)
+
+    def _made_before(self, account: str, repeatable: Repeatable | None) -> Key | None:
+        """What the same request made already. Raises REQUEST_ID_REUSED when another one had its id."""
+        if repeatable is None:
+            return None
+        since_us = self._clock() // 1000 - REPEATABLE_US
+        with reading(self._engine) as connection:
+            known = store.request(connection, account, repeatable.request_id, since_us)
+            if known is None:
+                return None
+            if known.digest != repeatable.digest:
+                raise reused()
+            return store.key(connection, parse(known.resource, "request_id", "keys"))
+
+    def _stored(self, call: Call, key: Key, version: Version, repeatable: Repeatable | None) -> Key:
+        account, now_us = key.name.account, key.created_us
+        with transaction(self._engine) as connection:
+            key = replace(key, revision=changes.note(connection, CHANGE_KIND_KEY, str(key.name), account, key.uid))
+            store.insert_key(connection, key)
+            store.insert_version(connection, version)
+            if repeatable is not None:
+                done = Request(account, repeatable.request_id, repeatable.digest, str(key.name), now_us)
+                store.insert_request(connection, done, now_us - REPEATABLE_US)
+            self._outbox.put(connection, call)
+        return key
+
+
+def not_found(name: ResourceName, field: str = "name") -> StrongroomError:
+    """There is no key, or alias, of this name."""
+    reason = Reason.ALIAS_NOT_FOUND if name.collection == "aliases" else Reason.KEY_NOT_FOUND
+    return StrongroomError(reason, f"there is no {name}", field=field)
+
+
+def _unknown(name: ResourceName) -> Resource:
+    return Resource("Alias" if name.collection == "aliases" else "Key", str(name), name.account)
+
+
+def _created(new: NewKey, now_us: int) -> Key:
+    return Key(
+        new.name,
+        os.urandom(_UID_BYTES),
+        new.spec,
+        new.usage,
+        new.protection_level,
+        KEY_ORIGIN_STRONGROOM,
+        KEY_STATE_ENABLED,
+        new.description,
+        new.tags,
+        new.deletion_protection,
+        primary_version=1,
+        revision=0,
+        created_us=now_us,
+        updated_us=now_us,
+        rotated_us=now_us,
+    )
+
+
+def _first_version(key: Key, made: WrappedMaterial) -> Version:
+    return Version(
+        key.uid,
+        1,
+        KEY_VERSION_STATE_ENABLED,
+        KEY_VERSION_ORIGIN_CREATION,
+        made.wrapped,
+        made.public_key,
+        made.root_version,
+        key.created_us,
+    )

@@ -1,0 +1,5 @@
+"""Alembic's entry."""
+
+from services.runtime.database import run_migrations
+
+run_migrations()

@@ -1,0 +1,226 @@
+"""Keys and aliases in the database: SQL and nothing else. Every function works inside its caller's transaction."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, insert, select, update
+
+from services.keystore.records import Alias, Key, Request, Version
+from services.keystore.tables import aliases, key_versions, keys, requests
+from services.runtime.names import ResourceName
+from strongroom.keystore.v1.key_pb2 import KeyState
+
+_aliases_with_keys = select(aliases, keys.c.key_id).join_from(aliases, keys, aliases.c.key_uid == keys.c.uid)
+
+
+def key(connection: Connection, name: ResourceName) -> Key | None:
+    """The key of this name, or that an alias of this name stands for."""
+    if name.collection == "aliases":
+        wanted = select(keys).join(aliases, aliases.c.key_uid == keys.c.uid).where(_alias_is(name))
+    else:
+        wanted = select(keys).where(_key_is(name))
+    row = connection.execute(wanted).one_or_none()
+    return _key(row) if row is not None else None
+
+
+def key_by_uid(connection: Connection, uid: bytes, *, lock: bool = False) -> Key | None:
+    """The key of this uid; with `lock` nobody else changes it before the transaction ends."""
+    wanted = select(keys).where(keys.c.uid == uid)
+    row = connection.execute(wanted.with_for_update() if lock else wanted).one_or_none()
+    return _key(row) if row is not None else None
+
+
+def keys_page(connection: Connection, account: str, after: str, limit: int) -> list[Key]:
+    """An account's keys in the order of their ids, from the first behind `after`."""
+    ordered = select(keys).where(keys.c.account == account, keys.c.key_id > after).order_by(keys.c.key_id)
+    return [_key(row) for row in connection.execute(ordered.limit(limit))]
+
+
+def insert_key(connection: Connection, added: Key) -> None:
+    """Adds a key without versions. Raises IntegrityError when the name is taken."""
+    connection.execute(
+        insert(keys).values(
+            account=added.name.account,
+            key_id=added.name.id,
+            uid=added.uid,
+            spec=added.spec,
+            usage=added.usage,
+            protection_level=added.protection_level,
+            origin=added.origin,
+            state=added.state,
+            description=added.description,
+            tags=json.dumps(dict(added.tags), sort_keys=True),
+            deletion_protection=added.deletion_protection,
+            primary_version=added.primary_version,
+            revision=added.revision,
+            created_us=added.created_us,
+            updated_us=added.updated_us,
+            rotated_us=added.rotated_us,
+        )
+    )
+
+
+def set_key_state(connection: Connection, uid: bytes, state: KeyState.ValueType, revision: int, now_us: int) -> None:
+    """Moves a key to another state."""
+    connection.execute(update(keys).where(keys.c.uid == uid).values(state=state, revision=revision, updated_us=now_us))
+
+
+def version(connection: Connection, uid: bytes, number: int) -> Version | None:
+    """One version of a key."""
+    wanted = select(key_versions).where(key_versions.c.uid == uid, key_versions.c.version == number)
+    row = connection.execute(wanted).one_or_none()
+    return _version(row) if row is not None else None
+
+
+def versions(connection: Connection, uid: bytes) -> list[Version]:
+    """Every version of a key, by number."""
+    ordered = select(key_versions).where(key_versions.c.uid == uid).order_by(key_versions.c.version)
+    return [_version(row) for row in connection.execute(ordered)]
+
+
+def versions_page(connection: Connection, uid: bytes, before: int, limit: int) -> list[Version]:
+    """A key's versions, newest first, from the first below `before`."""
+    ordered = select(key_versions).where(key_versions.c.uid == uid, key_versions.c.version < before)
+    rows = connection.execute(ordered.order_by(key_versions.c.version.desc()).limit(limit))
+    return [_version(row) for row in rows]
+
+
+def insert_version(connection: Connection, added: Version) -> None:
+    """Adds a version. Raises IntegrityError when the number is taken."""
+    connection.execute(
+        insert(key_versions).values(
+            uid=added.uid,
+            version=added.version,
+            state=added.state,
+            origin=added.origin,
+            wrapped=added.wrapped or None,
+            public_key=added.public_key or None,
+            root_version=added.root_version,
+            created_us=added.created_us,
+        )
+    )
+
+
+def alias(connection: Connection, name: ResourceName, *, lock: bool = False) -> Alias | None:
+    """An alias; with `lock` nobody else changes it before the transaction ends."""
+    wanted = _aliases_with_keys.where(_alias_is(name))
+    row = connection.execute(wanted.with_for_update(of=aliases) if lock else wanted).one_or_none()
+    return _alias(row) if row is not None else None
+
+
+def aliases_page(connection: Connection, account: str, after: str, limit: int) -> list[Alias]:
+    """An account's aliases in the order of their ids, from the first behind `after`."""
+    ordered = _aliases_with_keys.where(aliases.c.account == account, aliases.c.alias_id > after)
+    return [_alias(row) for row in connection.execute(ordered.order_by(aliases.c.alias_id).limit(limit))]
+
+
+def insert_alias(connection: Connection, added: Alias) -> None:
+    """Adds an alias. Raises IntegrityError when the name is taken."""
+    connection.execute(
+        insert(aliases).values(
+            account=added.name.account,
+            alias_id=added.name.id,
+            key_uid=added.key_uid,
+            description=added.description,
+            revision=added.revision,
+            created_us=added.created_us,
+            updated_us=added.updated_us,
+        )
+    )
+
+
+def update_alias(connection: Connection, changed: Alias) -> None:
+    """Puts an alias in the place of what it was."""
+    connection.execute(
+        update(aliases)
+        .where(_alias_is(changed.name))
+        .values(
+            key_uid=changed.key_uid,
+            description=changed.description,
+            revision=changed.revision,
+            updated_us=changed.updated_us,
+        )
+    )
+
+
+def delete_alias(connection: Connection, name: ResourceName) -> None:
+    """Removes an alias."""
+    connection.execute(delete(aliases).where(_alias_is(name)))
+
+
+def request(connection: Connection, account: str, request_id: str, since_us: int) -> Request | None:
+    """What a call with this request id did, if it was not before `since_us`."""
+    table: Table = requests
+    found = and_(table.c.account == account, table.c.request_id == request_id, table.c.created_us >= since_us)
+    row = connection.execute(select(table).where(found)).one_or_none()
+    return Request(*row) if row is not None else None
+
+
+def insert_request(connection: Connection, added: Request, since_us: int) -> None:
+    """Remembers what a call did, and forgets what was before `since_us`. Raises IntegrityError when another call with
+    its id was quicker."""
+    connection.execute(delete(requests).where(requests.c.created_us < since_us))
+    connection.execute(
+        insert(requests).values(
+            account=added.account,
+            request_id=added.request_id,
+            digest=added.digest,
+            resource=added.resource,
+            created_us=added.created_us,
+        )
+    )
+
+
+def _key_is(name: ResourceName) -> ColumnElement[bool]:
+    return and_(keys.c.account == name.account, keys.c.key_id == name.id)
+
+
+def _alias_is(name: ResourceName) -> ColumnElement[bool]:
+    return and_(aliases.c.account == name.account, aliases.c.alias_id == name.id)
+
+
+def _key(row: Row[Any]) -> Key:
+    return Key(
+        ResourceName(row.account, "keys", row.key_id),
+        row.uid,
+        row.spec,
+        row.usage,
+        row.protection_level,
+        row.origin,
+        row.state,
+        row.description,
+        json.loads(row.tags),
+        row.deletion_protection,
+        row.primary_version,
+        row.revision,
+        row.created_us,
+        row.updated_us,
+        row.rotated_us,
+    )
+
+
+def _version(row: Row[Any]) -> Version:
+    return Version(
+        row.uid,
+        row.version,
+        row.state,
+        row.origin,
+        row.wrapped or b"",
+        row.public_key or b"",
+        row.root_version,
+        row.created_us,
+    )
+
+
+def _alias(row: Row[Any]) -> Alias:
+    return Alias(
+        ResourceName(row.account, "aliases", row.alias_id),
+        ResourceName(row.account, "keys", row.key_id),
+        row.key_uid,
+        row.description,
+        row.revision,
+        row.created_us,
+        row.updated_us,
+    )

@@ -1,0 +1,157 @@
+"""Keystore's tables. Key material is here as wrapped blobs alone."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+)
+
+from services.runtime.outbox import outbox_table
+
+metadata = MetaData()
+
+# One row: the number of the last change. Whoever writes takes it first, so changes commit in the order of numbers.
+revision = Table(
+    "revision",
+    metadata,
+    Column("row_id", Integer, primary_key=True, autoincrement=False),
+    Column("revision", BigInteger, nullable=False),
+)
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("revision", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("kind", Integer, nullable=False),
+    Column("resource", String(255), nullable=False),
+    Column("key_uid", LargeBinary(16), nullable=False),
+    Column("account", String(63), nullable=False),
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("account", String(63), primary_key=True),
+    Column("disabled", Boolean, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+)
+
+principals = Table(
+    "principals",
+    metadata,
+    Column("name", String(255), primary_key=True),
+    Column("account", String(63), nullable=False, index=True),
+    Column("kind", Integer, nullable=False),
+    Column("disabled", Boolean, nullable=False),
+    Column("roles", Text, nullable=False),
+    Column("tags", Text, nullable=False),
+    Column("sessions_valid_after_us", BigInteger),
+    Column("created_us", BigInteger, nullable=False),
+)
+
+# A SPIFFE id stands for one principal, which the primary key holds true.
+identities = Table(
+    "identities",
+    metadata,
+    Column("spiffe_id", String(2048), primary_key=True),
+    Column("principal", String(255), nullable=False),
+    ForeignKeyConstraint(["principal"], ["principals.name"]),
+)
+
+# `attached_to` is a list of principals in JSON: empty for the whole account, NULL for a policy that is attached to
+# nothing.
+policies = Table(
+    "policies",
+    metadata,
+    Column("name", String(255), primary_key=True),
+    Column("account", String(63), nullable=False, index=True),
+    Column("cedar", Text, nullable=False),
+    Column("attached_to", Text),
+    Column("created_us", BigInteger, nullable=False),
+)
+
+token_keys = Table(
+    "token_keys",
+    metadata,
+    Column("key_id", String(63), primary_key=True),
+    Column("public_key", LargeBinary(32), nullable=False),
+    Column("not_before_us", BigInteger, nullable=False),
+    Column("not_after_us", BigInteger, nullable=False, index=True),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("account", String(63)),
+    Column("key_id", String(63)),
+    Column("uid", LargeBinary(16), nullable=False, unique=True),
+    Column("spec", Integer, nullable=False),
+    Column("usage", Integer, nullable=False),
+    Column("protection_level", Integer, nullable=False),
+    Column("origin", Integer, nullable=False),
+    Column("state", Integer, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("tags", Text, nullable=False),
+    Column("deletion_protection", Boolean, nullable=False),
+    Column("primary_version", Integer, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("updated_us", BigInteger, nullable=False),
+    Column("rotated_us", BigInteger, nullable=False),
+    PrimaryKeyConstraint("account", "key_id"),
+)
+
+key_versions = Table(
+    "key_versions",
+    metadata,
+    Column("uid", LargeBinary(16)),
+    Column("version", Integer, autoincrement=False),
+    Column("state", Integer, nullable=False),
+    Column("origin", Integer, nullable=False),
+    Column("wrapped", LargeBinary),
+    Column("public_key", LargeBinary),
+    Column("root_version", Integer, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    PrimaryKeyConstraint("uid", "version"),
+    ForeignKeyConstraint(["uid"], ["keys.uid"]),
+)
+
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("account", String(63)),
+    Column("alias_id", String(63)),
+    Column("key_uid", LargeBinary(16), nullable=False),
+    Column("description", Text, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("updated_us", BigInteger, nullable=False),
+    PrimaryKeyConstraint("account", "alias_id"),
+    ForeignKeyConstraint(["key_uid"], ["keys.uid"]),
+    Index("aliases_by_key", "key_uid"),
+)
+
+# What calls with a request id did, so that they can be repeated.
+requests = Table(
+    "requests",
+    metadata,
+    Column("account", String(63)),
+    Column("request_id", String(36)),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("resource", String(255), nullable=False),
+    Column("created_us", BigInteger, nullable=False, index=True),
+    PrimaryKeyConstraint("account", "request_id"),
+)
+
+outbox = outbox_table(metadata)

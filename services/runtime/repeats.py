@@ -1,0 +1,52 @@
+"""Request ids: the same request again answers what the first did, another one under the same id is refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+
+from google.protobuf.message import Message
+
+from services.runtime.errors import Reason, StrongroomError, invalid
+from services.runtime.identifiers import is_uuid
+
+REPEATABLE_US = 24 * 3600 * 1_000_000
+"""How long a request id is remembered."""
+
+@dataclass(frozen=True, slots=True)
+class Repeatable:
+    """A request that may come again."""
+
+    request_id: str
+    digest: bytes
+    """SHA-256 of everything in the request but the secret field, of which it holds the length: a digest of a secret
+    would let whoever reads the database try out what it may be."""
+
+
+def repeatable(request: Message, secret: str = "") -> Repeatable | None:
+    """The request's id and digest, or None when it has no id. `secret` names its field of secret bytes, if it has one.
+
+    Raises FIELD_INVALID for an id that is no UUID.
+    """
+    request_id: str = getattr(request, "request_id")  # noqa: B009  # of every request with an id
+    if not request_id:
+        return None
+    if not is_uuid(request_id):
+        raise invalid("request_id", "is not a UUID")
+    public = type(request)()
+    public.CopyFrom(request)
+    public.ClearField("request_id")
+    length = 0
+    if secret:
+        length = len(getattr(request, secret))
+        public.ClearField(secret)
+        public.ClearField(f"{secret}_crc32c")
+    told = f"{request.DESCRIPTOR.full_name} {length} ".encode()
+    return Repeatable(request_id.lower(), sha256(told + public.SerializeToString(deterministic=True)).digest())
+
+
+def reused() -> StrongroomError:
+    """A request id came with another request than before."""
+    return StrongroomError(
+        Reason.REQUEST_ID_REUSED, "request_id was used for another request before", field="request_id"
+    )
