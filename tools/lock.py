@@ -47,9 +47,7 @@ def stale_lines(committed: Path) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Locks, or with `--check` compares; 1 where the lock does not fit pyproject.toml."""
     parser = argparse.ArgumentParser(prog="python -m tools.lock", description=__doc__)
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing; fail where the lock does not fit"
-    )
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where the lock does not fit")
     parser.add_argument("--upgrade", action="store_true", help="take the newest versions that fit")
     options = parser.parse_args(argv)
     try:

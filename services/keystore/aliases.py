@@ -60,9 +60,7 @@ class Aliases:
                 alias = Alias(new.name, new.key, key.uid, new.description, revision, now_us, now_us)
                 store.insert_alias(connection, alias)
                 if repeatable is not None:
-                    done = Request(
-                        new.name.account, repeatable.request_id, repeatable.digest, str(new.name), now_us
-                    )
+                    done = Request(new.name.account, repeatable.request_id, repeatable.digest, str(new.name), now_us)
                     store.insert_request(connection, done, now_us - REPEATABLE_US)
                 self._outbox.put(connection, call)
         except IntegrityError:
@@ -119,7 +117,9 @@ class Aliases:
     def _permitted(self, call: Call, action: str, name: ResourceName) -> Alias:
         with reading(self._engine) as connection:
             alias = store.alias(connection, name)
-        self._authorizer.authorize(call, action, alias.resource if alias else Resource("Alias", str(name), name.account))
+        self._authorizer.authorize(
+            call, action, alias.resource if alias else Resource("Alias", str(name), name.account)
+        )
         if alias is None:
             raise not_found(name)
         return alias

@@ -35,9 +35,7 @@ def since(connection: Connection, seen: int, limit: int) -> ListChangesResponse:
         return ListChangesResponse(revision=now)
     ordered = select(changes).where(changes.c.revision > seen).order_by(changes.c.revision)
     found = [
-        Change(
-            revision=row.revision, kind=row.kind, resource=row.resource, key_uid=row.key_uid, account=row.account
-        )
+        Change(revision=row.revision, kind=row.kind, resource=row.resource, key_uid=row.key_uid, account=row.account)
         for row in connection.execute(ordered.limit(limit))
     ]
     last = found[-1].revision if found else now

@@ -36,9 +36,7 @@ class Key:
     def resource(self) -> Resource:
         """What access policies see of it."""
         level = ProtectionLevel.Name(self.protection_level).removeprefix("PROTECTION_LEVEL_")
-        return Resource(
-            "Key", str(self.name), self.name.account, self.revision, self.tags, {"protection_level": level}
-        )
+        return Resource("Key", str(self.name), self.name.account, self.revision, self.tags, {"protection_level": level})
 
     def version_name(self, version: int) -> ResourceName:
         """The name of one of its versions."""

@@ -29,7 +29,5 @@ def next_state(state: KeyState.ValueType, event: KeyEvent) -> KeyState.ValueType
     following = _NEXT.get((state, event))
     if following is None:
         name = KeyState.Name(state).removeprefix("KEY_STATE_")
-        raise StrongroomError(
-            Reason.KEY_STATE_INVALID, f"a key that is {name} cannot be {event.value}", state=name
-        )
+        raise StrongroomError(Reason.KEY_STATE_INVALID, f"a key that is {name} cannot be {event.value}", state=name)
     return following

@@ -23,6 +23,10 @@ class Principal:
     name: str
     account: str
     session_name: str = ""
+    credential: str = ""
+    """What proved it, such as the certificate's SPIFFE id."""
+    expires: float = 0.0
+    """When the session ends, in seconds since the Unix epoch; 0 without a session."""
 
 
 ANONYMOUS = Principal("", "")

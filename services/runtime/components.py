@@ -10,12 +10,14 @@ from redis.exceptions import RedisError
 from sqlalchemy import Engine, select
 
 from services.runtime.channels import MeshChannel
+from services.runtime.config import Redis as RedisSettings
 from services.runtime.database import reading
 from services.runtime.errors import Reason, StrongroomError, rpc_code
 from services.runtime.status import Check
 
 _CRYPTO_SERVICE = "strongroom.crypto.v1.CryptoService"
 _CRYPTO_TIMEOUT_SECONDS = 0.5
+_REDIS_SECONDS = 0.5
 
 
 def database(engine: Engine) -> Check:
@@ -43,6 +45,11 @@ def crypto(channel: MeshChannel) -> Check:
             raise _crypto_unreachable(f"crypto says that it is {said}")
 
     return check
+
+
+def redis_client(settings: RedisSettings) -> Redis:
+    """A client that gives up soon."""
+    return Redis.from_url(settings.url, socket_timeout=_REDIS_SECONDS, socket_connect_timeout=_REDIS_SECONDS)
 
 
 def redis(client: Redis) -> Check:

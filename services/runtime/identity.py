@@ -20,6 +20,8 @@ from strongroom.keystore.v1.key_record_service_pb2 import Change, ChangeKind
 
 TOKEN_ALGORITHM = "EdDSA"  # noqa: S105
 TOKEN_AUDIENCE = "strongroom"  # noqa: S105
+SESSION_CLAIM = "session"
+CREDENTIAL_CLAIM = "credential"
 ON_BEHALF_OF = "strongroom-on-behalf-of"
 SESSION_NAME = "strongroom-session-name"
 SOURCE_ADDRESS = "strongroom-source-address"
@@ -88,7 +90,7 @@ class Identities:
                 "the certificate's SPIFFE id is bound to no principal",
                 spiffe_id=spiffe_id,
             )
-        return Principal(name, account_of(name)), as_of_revision
+        return Principal(name, account_of(name), credential=spiffe_id), as_of_revision
 
     def _verify(self, token: str) -> tuple[Principal, float]:
         try:
@@ -108,7 +110,9 @@ class Identities:
         except jwt.InvalidTokenError as error:
             raise StrongroomError(Reason.TOKEN_INVALID, "the session token is not valid") from error
         name = str(claims["sub"])
-        return Principal(name, account_of(name), str(claims.get("session", ""))), float(claims["exp"])
+        session_name, credential = str(claims.get(SESSION_CLAIM, "")), str(claims.get(CREDENTIAL_CLAIM, ""))
+        expires = float(claims["exp"])
+        return Principal(name, account_of(name), session_name, credential, expires), expires
 
     def _token_key(self, key_id: str) -> Ed25519PublicKey:
         key = self._token_keys.get("all", self._read_token_keys).get(key_id)

@@ -13,6 +13,7 @@ from services.runtime.identifiers import is_uuid
 REPEATABLE_US = 24 * 3600 * 1_000_000
 """How long a request id is remembered."""
 
+
 @dataclass(frozen=True, slots=True)
 class Repeatable:
     """A request that may come again."""

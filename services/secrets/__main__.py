@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from redis import Redis
-
 from services.runtime import clock, command, components, database, host
 from services.runtime.channels import MeshChannel
 from services.runtime.outbox import Outbox
@@ -14,8 +12,6 @@ from services.secrets.service import SecretService
 from services.secrets.settings import SecretsSettings
 from services.secrets.vault import Vault
 from strongroom.secrets.v1 import secret_service_pb2
-
-_REDIS_SECONDS = 0.5
 
 
 def serve(settings: SecretsSettings) -> None:
@@ -32,9 +28,7 @@ def serve(settings: SecretsSettings) -> None:
     hosted.status.component("database", components.database(engine))
     hosted.status.component("crypto", components.crypto(crypto))
     if settings.redis is not None:
-        client = Redis.from_url(
-            settings.redis.url, socket_timeout=_REDIS_SECONDS, socket_connect_timeout=_REDIS_SECONDS
-        )
+        client = components.redis_client(settings.redis)
         # Without it rotations are late, and everything else goes on.
         hosted.status.component("redis", components.redis(client), vital=False)
         hosted.on_close(client.close)

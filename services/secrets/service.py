@@ -25,7 +25,9 @@ class SecretService:
         """A new secret, with its first value where the request brings one."""
         new = messages.new_secret(request)
         value = messages.new_value(request) if request.value else None
-        created = self._vault.create(call, new, value, repeatable(request, secret="value"), dry_run=request.validate_only)
+        created = self._vault.create(
+            call, new, value, repeatable(request, secret="value"), dry_run=request.validate_only
+        )
         return messages.secret_message(created)
 
     def GetSecret(self, request: pb.GetSecretRequest, call: Call) -> Secret:
@@ -73,4 +75,3 @@ class SecretService:
             ],
             next_page_token=paging.encode(request.parent, str(found[size - 1].name.version)) if more else "",
         )
-

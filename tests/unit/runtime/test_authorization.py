@@ -43,7 +43,7 @@ class Records:
     def token_keys(self) -> tuple[Sequence[TokenKey], int]:
         raise NotImplementedError
 
-    def list_changes(self, request: ListChangesRequest, *, timeout: float) -> ListChangesResponse:  # noqa: ARG002
+    def list_changes(self, request: ListChangesRequest, *, timeout: float) -> ListChangesResponse:
         changes = self.changes[request.since :] if request.since >= 0 else []
         return ListChangesResponse(changes=changes, revision=len(self.changes))
 

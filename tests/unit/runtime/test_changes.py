@@ -22,7 +22,7 @@ class Keystore:
         self.revision += 1
         self.changes.append(Change(revision=self.revision, resource=resource))
 
-    def list_changes(self, request: ListChangesRequest, *, timeout: float) -> ListChangesResponse:  # noqa: ARG002
+    def list_changes(self, request: ListChangesRequest, *, timeout: float) -> ListChangesResponse:
         if self.away:
             raise StrongroomError(Reason.DATABASE_UNAVAILABLE, "away")
         since = request.since

@@ -16,7 +16,9 @@ def upgrade() -> None:
     )
     op.create_table(
         "changes",
-        sa.Column("revision", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=False),
+        sa.Column(
+            "revision", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=False
+        ),
         sa.Column("kind", sa.Integer, nullable=False),
         sa.Column("resource", sa.String(255), nullable=False),
         sa.Column("key_uid", sa.LargeBinary(16), nullable=False),

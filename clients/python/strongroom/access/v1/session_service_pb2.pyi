@@ -85,7 +85,9 @@ class CreateSessionRequest(_message.Message):
 
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
-        """How long it lasts: 15 minutes to 12 hours, and no longer than the credential. Default 1 hour."""
+        """How long it lasts: 1 second to 12 hours, in whole seconds, and no longer than the client key or OIDC token.
+        Default 1 hour.
+        """
 
     def __init__(
         self,

@@ -1,0 +1,73 @@
+"""The keystore service: configuration → objects → server."""
+
+from __future__ import annotations
+
+from services.keystore.access_record_service import AccessRecordService
+from services.keystore.access_records import LocalAccessRecords
+from services.keystore.aliases import Aliases
+from services.keystore.bootstrap import SecretsKey, make_account
+from services.keystore.keys import Keys
+from services.keystore.material import CryptoMaterial
+from services.keystore.record_service import KeyRecordService
+from services.keystore.service import KeyService
+from services.keystore.session_service import SessionService
+from services.keystore.sessions import Sessions
+from services.keystore.settings import KeystoreSettings
+from services.runtime import clock, command, components, database, host
+from services.runtime.channels import MeshChannel
+from services.runtime.outbox import Outbox
+from services.runtime.telemetry import Telemetry
+from services.runtime.tls import TlsFiles
+from strongroom.access.v1 import access_record_service_pb2, access_service_pb2, session_service_pb2
+from strongroom.keystore.v1 import key_record_service_pb2, key_service_pb2
+
+
+def serve(settings: KeystoreSettings) -> None:
+    """Runs the service until SIGTERM."""
+    telemetry = Telemetry("keystore", settings.telemetry)
+    tls = TlsFiles(settings.tls)
+    engine = database.open_database(settings.database)
+    database.require_current(engine, "keystore")
+    crypto = MeshChannel(host.upstream(settings, "crypto"), tls)
+    records = LocalAccessRecords(engine, clock.system_clock)
+    key_records = KeyRecordService(engine)
+    hosted = host.build("keystore", settings, tls, telemetry, records=records, list_changes=key_records.changes)
+    outbox = Outbox(engine, hosted.audit)
+    keys = Keys(engine, CryptoMaterial(crypto), hosted.authorizer, outbox, clock.system_clock)
+    aliases = Aliases(engine, hosted.authorizer, outbox, clock.system_clock)
+    sessions = Sessions(engine, tls.trust_domain, clock.system_clock)
+    hosted.public(key_service_pb2.DESCRIPTOR.services_by_name["KeyService"], KeyService(keys, aliases))
+    hosted.public(session_service_pb2.DESCRIPTOR.services_by_name["SessionService"], SessionService(engine, sessions))
+    # Every method of it answers NOT_YET.
+    hosted.public(access_service_pb2.DESCRIPTOR.services_by_name["AccessService"], object())
+    hosted.internal(key_record_service_pb2.DESCRIPTOR.services_by_name["KeyRecordService"], key_records)
+    hosted.internal(
+        access_record_service_pb2.DESCRIPTOR.services_by_name["AccessRecordService"], AccessRecordService(records)
+    )
+    hosted.status.component("database", components.database(engine))
+    # Keys that exist can be read and disabled without it.
+    hosted.status.component("crypto", components.crypto(crypto), vital=False)
+    if settings.redis is not None:
+        client = components.redis_client(settings.redis)
+        # Without it rotations are late, and everything else goes on.
+        hosted.status.component("redis", components.redis(client), vital=False)
+        hosted.on_close(client.close)
+    hosted.on_close(engine.dispose)
+    hosted.on_close(outbox.stop)
+    outbox.start()
+    if settings.bootstrap is not None:
+        make_account(engine, settings.bootstrap, outbox, clock.system_clock)
+        secrets_key = SecretsKey(engine, settings.bootstrap.account, keys, aliases)
+        hosted.on_close(secrets_key.stop)
+        secrets_key.start()
+    hosted.run()
+
+
+def migrate(settings: KeystoreSettings) -> None:
+    """Brings the database to this release's schema."""
+    database.migrate(database.open_database(settings.database), "keystore")
+
+
+if __name__ == "__main__":
+    preparation = command.Preparation("migrate", "bring the database to this release's schema", migrate)
+    raise SystemExit(command.run("keystore", KeystoreSettings, serve, preparation))

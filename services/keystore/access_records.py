@@ -1,0 +1,40 @@
+"""Access records read from keystore's own database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Engine
+
+from services.keystore import access_store, changes
+from services.runtime.clock import Clock
+from services.runtime.database import reading
+from strongroom.access.v1.access_record_service_pb2 import AccountAccess, PrincipalRecord, TokenKey
+
+
+class LocalAccessRecords:
+    """`AccessRecords` of the runtime; each answer comes with the revision as of which it was read."""
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    def account_access(self, account: str) -> tuple[AccountAccess | None, int]:
+        """Principals and policies of an account, or None when there is no such account."""
+        with reading(self._engine) as connection:
+            return access_store.account_access(connection, account), changes.current(connection)
+
+    def resolve_identity(self, spiffe_id: str) -> tuple[str | None, int]:
+        """The name of the principal that a SPIFFE id is bound to, or None."""
+        record, as_of_revision = self.principal_of_identity(spiffe_id)
+        return (record.name if record else None), as_of_revision
+
+    def principal_of_identity(self, spiffe_id: str) -> tuple[PrincipalRecord | None, int]:
+        """The principal that a SPIFFE id is bound to, or None."""
+        with reading(self._engine) as connection:
+            return access_store.principal_of_identity(connection, spiffe_id), changes.current(connection)
+
+    def token_keys(self) -> tuple[Sequence[TokenKey], int]:
+        """The public keys under which session tokens are valid now."""
+        with reading(self._engine) as connection:
+            return access_store.valid_token_keys(connection, self._clock() // 1000), changes.current(connection)

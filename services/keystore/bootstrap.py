@@ -1,0 +1,144 @@
+"""The first start: an account, its administrator, the default policies, and the key that secrets use by default."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import IntegrityError
+
+from services.keystore import access_store, changes, store
+from services.keystore.aliases import AliasContent, Aliases
+from services.keystore.keys import Keys, NewKey
+from services.keystore.settings import Bootstrap
+from services.runtime.call import Call, Principal
+from services.runtime.clock import Clock
+from services.runtime.database import reading, transaction
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.names import ResourceName
+from services.runtime.outbox import Outbox
+from strongroom.access.v1.access_record_service_pb2 import PrincipalRecord
+from strongroom.access.v1.principal_pb2 import PRINCIPAL_KIND_ROLE, PRINCIPAL_KIND_USER
+from strongroom.keystore.v1.key_pb2 import (
+    KEY_SPEC_AES_256,
+    KEY_USAGE_ENCRYPT_DECRYPT,
+    PROTECTION_LEVEL_SOFTWARE,
+)
+from strongroom.keystore.v1.key_record_service_pb2 import (
+    CHANGE_KIND_ACCOUNT,
+    CHANGE_KIND_POLICY,
+    CHANGE_KIND_PRINCIPAL,
+)
+
+log = logging.getLogger(__name__)
+
+SECRETS_KEY = "strongroom-secrets"
+"""Id of the key, and of the alias, that an account's secrets are under when they name no key."""
+
+_RETRY_SECONDS = 0.5
+_SELF = Principal("services/keystore", "")
+# Who administers does not read the audit log by that alone, and the other way about.
+_POLICIES = {
+    "administrator": """permit (principal, action, resource)
+when {{ resource in Strongroom::Account::"accounts/{account}" }}
+unless {{ action in Strongroom::Action::"audit" }};
+""",
+    "auditor": """permit (principal, action in Strongroom::Action::"audit", resource)
+when {{ resource in Strongroom::Account::"accounts/{account}" }};
+""",
+}
+
+
+def make_account(engine: Engine, settings: Bootstrap, outbox: Outbox, clock: Clock) -> None:
+    """Makes the first account with its administrator and default policies, unless it is there."""
+    try:
+        with transaction(engine) as connection:
+            if access_store.account_access(connection, settings.account) is not None:
+                return
+            now_us = clock() // 1000
+            account = settings.account
+            access_store.insert_account(connection, account, now_us)
+            changes.note(connection, CHANGE_KIND_ACCOUNT, f"accounts/{account}", account)
+            administrator = f"accounts/{account}/users/{settings.administrator}"
+            roles = {role: f"accounts/{account}/roles/{role}" for role in _POLICIES}
+            people = [PrincipalRecord(name=name, kind=PRINCIPAL_KIND_ROLE) for name in roles.values()]
+            people.append(PrincipalRecord(name=administrator, kind=PRINCIPAL_KIND_USER, roles=roles.values()))
+            for principal in people:
+                access_store.insert_principal(connection, account, principal, now_us)
+                changes.note(connection, CHANGE_KIND_PRINCIPAL, principal.name, account)
+            access_store.bind_identity(connection, settings.administrator_spiffe_id, administrator)
+            for role, text in _POLICIES.items():
+                name = f"accounts/{account}/policies/{role}"
+                cedar = text.format(account=account)
+                access_store.insert_policy(connection, account, name, cedar, [roles[role]], now_us)
+                changes.note(connection, CHANGE_KIND_POLICY, name, account)
+            call = Call("strongroom.access.v1.AccessService", "CreateAccount", "access:CreateAccount", principal=_SELF)
+            call.record(call.action, f"accounts/{account}", account)
+            outbox.put(connection, call)
+    except IntegrityError:
+        # Another replica that starts at the same time has made it.
+        return
+    log.info("made the first account", extra={"fields": {"account": account, "administrator": administrator}})
+
+
+class SecretsKey:
+    """Makes the account's key for secrets as soon as crypto answers, beside everything else."""
+
+    def __init__(self, engine: Engine, account: str, keys: Keys, aliases: Aliases) -> None:
+        self._engine = engine
+        self._key = ResourceName(account, "keys", SECRETS_KEY)
+        self._alias = ResourceName(account, "aliases", SECRETS_KEY)
+        self._account = account
+        self._keys = keys
+        self._aliases = aliases
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._keep_trying, name="secrets-key", daemon=True)
+
+    def start(self) -> None:
+        """Begins to try."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends trying."""
+        self._stopping.set()
+        self._thread.join(timeout=5)
+
+    def _keep_trying(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._make()
+            except StrongroomError as error:
+                log.debug("key for secrets not made yet", extra={"fields": {"reason": error.reason}})
+            else:
+                return
+            self._stopping.wait(_RETRY_SECONDS)
+
+    def _make(self) -> None:
+        with reading(self._engine) as connection:
+            if store.key(connection, self._alias) is not None:
+                return
+        new = NewKey(
+            self._key,
+            KEY_SPEC_AES_256,
+            KEY_USAGE_ENCRYPT_DECRYPT,
+            PROTECTION_LEVEL_SOFTWARE,
+            "Secrets that name no key",
+            {},
+            deletion_protection=False,
+        )
+        try:
+            self._keys.make(self._call("CreateKey", self._key), new)
+        except StrongroomError as error:
+            if error.reason is not Reason.ALREADY_EXISTS:
+                raise
+        try:
+            self._aliases.make(self._call("CreateAlias", self._alias), AliasContent(self._alias, self._key, ""))
+        except StrongroomError as error:
+            if error.reason is not Reason.ALREADY_EXISTS:
+                raise
+
+    def _call(self, method: str, resource: ResourceName) -> Call:
+        call = Call("strongroom.keystore.v1.KeyService", method, f"keystore:{method}", principal=_SELF)
+        call.record(call.action, str(resource), self._account)
+        return call

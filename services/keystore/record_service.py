@@ -1,0 +1,85 @@
+"""`KeyRecordService`: what the mesh reads of keys, each answer as of one revision."""
+
+from __future__ import annotations
+
+from sqlalchemy import Engine
+
+from services.keystore import changes, store
+from services.keystore.keys import not_found
+from services.keystore.records import Key, Version
+from services.runtime import names
+from services.runtime.call import Call
+from services.runtime.database import reading
+from services.runtime.errors import Reason, StrongroomError, invalid, required
+from strongroom.keystore.v1 import key_record_service_pb2 as pb
+
+_UID_BYTES = 16
+_DEFAULT_LIMIT = 1_000
+_LARGEST_LIMIT = 10_000
+
+
+class KeyRecordService:
+    """Handlers of the internal service."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def GetKeyRecord(self, request: pb.GetKeyRecordRequest, call: Call) -> pb.KeyRecordResponse:
+        """Everything that is needed to use a key."""
+        del call
+        if not request.WhichOneof("lookup"):
+            raise required("lookup")
+        by_uid = request.WhichOneof("lookup") == "uid"
+        if by_uid and len(request.uid) != _UID_BYTES:
+            raise invalid("uid", f"is not {_UID_BYTES} bytes")
+        name = None if by_uid else names.parse(request.name, "name", "keys", "aliases")
+        with reading(self._engine) as connection:
+            as_of_revision = changes.current(connection)
+            key = store.key_by_uid(connection, request.uid) if name is None else store.key(connection, name)
+            if key is None:
+                raise _unknown_uid() if name is None else not_found(name)
+            found = store.versions(connection, key.uid)
+        return pb.KeyRecordResponse(record=_record(key, found), as_of_revision=as_of_revision)
+
+    def ListChanges(self, request: pb.ListChangesRequest, call: Call) -> pb.ListChangesResponse:
+        """What changed since a revision."""
+        del call
+        return self.changes(request, timeout=0)
+
+    def changes(self, request: pb.ListChangesRequest, /, *, timeout: float) -> pb.ListChangesResponse:
+        """The same for this process's own change feed; reading the database has a time limit of its own."""
+        del timeout
+        if request.since < changes.LATEST:
+            raise invalid("since", "is less than -1")
+        if not 0 <= request.limit <= _LARGEST_LIMIT:
+            raise invalid("limit", f"is not between 0 and {_LARGEST_LIMIT}")
+        with reading(self._engine) as connection:
+            return changes.since(connection, request.since, request.limit or _DEFAULT_LIMIT)
+
+
+def _unknown_uid() -> StrongroomError:
+    return StrongroomError(Reason.KEY_NOT_FOUND, "there is no key of this uid", field="uid")
+
+
+def _record(key: Key, versions: list[Version]) -> pb.KeyRecord:
+    return pb.KeyRecord(
+        uid=key.uid,
+        name=str(key.name),
+        account=key.name.account,
+        spec=key.spec,
+        usage=key.usage,
+        protection_level=key.protection_level,
+        state=key.state,
+        primary_version=key.primary_version,
+        versions=[
+            pb.VersionRecord(
+                version=version.version,
+                state=version.state,
+                wrapped_material=version.wrapped,
+                public_key=version.public_key,
+            )
+            for version in versions
+        ],
+        tags=key.tags,
+        revision=key.revision,
+    )

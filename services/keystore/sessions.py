@@ -1,0 +1,89 @@
+"""Session tokens: JWTs under Ed25519 (RFC 7519, RFC 8037), signed by a key that lives in this process alone."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import Engine
+
+from services.keystore import access_store, changes
+from services.runtime import clock, identifiers, identity
+from services.runtime.call import Principal
+from services.runtime.clock import Clock
+from services.runtime.database import transaction
+from services.runtime.sensitive import SensitiveBytes
+from strongroom.access.v1.access_record_service_pb2 import TokenKey
+from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_TOKEN_KEY
+
+LONGEST_SECONDS = 12 * 3600
+_ROTATION_US = 24 * 3600 * 1_000_000
+_SECOND_US = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _SigningKey:
+    key_id: str
+    private: Ed25519PrivateKey
+    rotate_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedToken:
+    """A token, and when it ends in microseconds since the Unix epoch."""
+
+    token: SensitiveBytes
+    expires_us: int
+
+
+class Sessions:
+    """Signs session tokens. The private key is never stored: a restarted process has a new one, whose public half the
+    other services learn from the database, next to those of processes before it."""
+
+    def __init__(self, engine: Engine, trust_domain: str, clock: Clock) -> None:
+        self._engine = engine
+        self._issuer = identity.token_issuer(trust_domain)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._key: _SigningKey | None = None
+
+    def issue(self, principal: Principal, session_name: str, seconds: int) -> IssuedToken:
+        """A token for `principal` that is valid for `seconds` from now."""
+        now = self._clock() // 1_000_000_000
+        key = self._signing_key()
+        claims = {
+            "iss": self._issuer,
+            "aud": identity.TOKEN_AUDIENCE,
+            "sub": principal.name,
+            "iat": now,
+            "nbf": now,
+            "exp": now + seconds,
+            "jti": identifiers.event_id(),
+            identity.SESSION_CLAIM: session_name,
+            identity.CREDENTIAL_CLAIM: principal.credential,
+        }
+        token = jwt.encode(claims, key.private, algorithm=identity.TOKEN_ALGORITHM, headers={"kid": key.key_id})
+        return IssuedToken(SensitiveBytes(token.encode()), (now + seconds) * _SECOND_US)
+
+    def _signing_key(self) -> _SigningKey:
+        """The key of today; its public half is durable before anything is signed with it."""
+        now_us = self._clock() // 1000
+        with self._lock:
+            if self._key is None or now_us >= self._key.rotate_us:
+                self._key = self._new_key(now_us)
+            return self._key
+
+    def _new_key(self, now_us: int) -> _SigningKey:
+        made = _SigningKey(identifiers.resource_id("token-key"), Ed25519PrivateKey.generate(), now_us + _ROTATION_US)
+        public = TokenKey(
+            key_id=made.key_id,
+            public_key=made.private.public_key().public_bytes_raw(),
+            not_before=clock.from_microseconds(now_us),
+            not_after=clock.from_microseconds(made.rotate_us + LONGEST_SECONDS * _SECOND_US),
+        )
+        with transaction(self._engine) as connection:
+            changes.note(connection, CHANGE_KIND_TOKEN_KEY, f"tokenKeys/{made.key_id}")
+            access_store.insert_token_key(connection, public, now_us)
+        return made
