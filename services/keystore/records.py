@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 from services.runtime.authorization import Resource
 from services.runtime.names import ResourceName
-from strongroom.keystore.v1.key_pb2 import KeySpec, KeyState, KeyUsage, KeyVersionState, ProtectionLevel
+from strongroom.keystore.v1.key_pb2 import (
+    KeyOrigin,
+    KeySpec,
+    KeyState,
+    KeyUsage,
+    KeyVersionOrigin,
+    KeyVersionState,
+    ProtectionLevel,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +27,7 @@ class Key:
     spec: KeySpec.ValueType
     usage: KeyUsage.ValueType
     protection_level: ProtectionLevel.ValueType
-    origin: int
+    origin: KeyOrigin.ValueType
     state: KeyState.ValueType
     description: str
     tags: Mapping[str, str]
@@ -51,7 +59,7 @@ class Version:
     """The key's."""
     version: int
     state: KeyVersionState.ValueType
-    origin: int
+    origin: KeyVersionOrigin.ValueType
     wrapped: bytes
     """The material, wrapped by crypto and bound to this version; empty without material."""
     public_key: bytes

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from google.protobuf.message import Message
+
 from services.runtime import checksums, clock, names
 from services.runtime.errors import Reason, StrongroomError, invalid, required, too_large
 from services.runtime.sensitive import SensitiveBytes
@@ -33,7 +35,7 @@ def new_secret(request: CreateSecretRequest) -> NewSecret:
     secret_id = names.check_id(request.secret_id, "secrets", "secret_id")
     asked = request.secret
     for field in _NOT_YET:
-        if asked.HasField(field):
+        if _is_set(asked, field):
             raise _not_yet(f"secret.{field}")
     if len(asked.description) > _MAX_DESCRIPTION:
         raise too_large("secret.description", _MAX_DESCRIPTION, "characters")
@@ -59,8 +61,8 @@ def secret_message(secret: Secret) -> pb.Secret:
     """A secret as callers see it."""
     return pb.Secret(
         name=str(secret.name),
-        type=pb.SecretType.Name(secret.type),
-        state=pb.SecretState.Name(secret.state),
+        type=secret.type,
+        state=secret.state,
         key=secret.key,
         description=secret.description,
         tags=secret.tags,
@@ -77,11 +79,11 @@ def version_message(version: Version, stages: Sequence[str]) -> pb.SecretVersion
     disabled, destroyed = version.disabled_us, version.destroyed_us
     return pb.SecretVersion(
         name=str(version.name),
-        state=pb.SecretVersionState.Name(version.state),
+        state=version.state,
         stages=stages,
-        origin=pb.SecretVersionOrigin.Name(version.origin),
+        origin=version.origin,
         key_version=version.key_version,
-        format=pb.ValueFormat.Name(version.format),
+        format=version.format,
         value_size=version.value_size,
         create_time=clock.from_microseconds(version.created_us),
         disable_time=clock.from_microseconds(disabled) if disabled is not None else None,
@@ -95,7 +97,7 @@ def value_message(opened: OpenedVersion) -> pb.SecretValue:
     return pb.SecretValue(
         name=str(opened.version.name),
         value=value,
-        format=pb.ValueFormat.Name(opened.version.format),
+        format=opened.version.format,
         stages=opened.stages,
         create_time=clock.from_microseconds(opened.version.created_us),
         value_crc32c=checksums.crc32c(value),
@@ -153,3 +155,7 @@ def _is_utf8(value: SensitiveBytes) -> bool:
 
 def _not_yet(field: str) -> StrongroomError:
     return StrongroomError(Reason.NOT_YET, f"{field} is not implemented yet", field=field)
+
+
+def _is_set(message: Message, field: str) -> bool:
+    return any(descriptor.name == field for descriptor, _ in message.ListFields())

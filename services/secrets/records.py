@@ -7,6 +7,13 @@ from dataclasses import dataclass
 
 from services.runtime.authorization import Resource
 from services.runtime.names import ResourceName
+from strongroom.secrets.v1.secret_pb2 import (
+    SecretState,
+    SecretType,
+    SecretVersionOrigin,
+    SecretVersionState,
+    ValueFormat,
+)
 
 CURRENT = "Current"
 PREVIOUS = "Previous"
@@ -18,8 +25,8 @@ class Secret:
     """A secret. Times are in microseconds since the Unix epoch."""
 
     name: ResourceName
-    type: int
-    state: int
+    type: SecretType.ValueType
+    state: SecretState.ValueType
     key: str
     """The key that new versions' data keys are encrypted under, by name or alias."""
     description: str
@@ -53,11 +60,11 @@ class Version:
     """One version of a secret. Times are in microseconds since the Unix epoch."""
 
     name: ResourceName
-    state: int
-    origin: int
+    state: SecretVersionState.ValueType
+    origin: SecretVersionOrigin.ValueType
     key_version: str
     """Full name of the key version that its data key is under."""
-    format: int
+    format: ValueFormat.ValueType
     value_size: int
     created_us: int
     disabled_us: int | None = None

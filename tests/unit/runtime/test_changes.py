@@ -44,7 +44,11 @@ def feed(keystore: Keystore) -> ChangeFeed:
 @pytest.fixture
 def cache(feed: ChangeFeed) -> FreshCache[str, str]:
     cache: FreshCache[str, str] = FreshCache(feed, 3)
-    feed.listen(lambda change: cache.drop(change.resource), cache.clear)
+
+    def forget(change: Change) -> None:
+        cache.drop(change.resource)
+
+    feed.listen(forget, cache.clear)
     return cache
 
 
