@@ -24,8 +24,8 @@ class Repeatable:
     would let whoever reads the database try out what it may be."""
 
 
-def repeatable(request: Message, secret_field: str = "") -> Repeatable | None:
-    """The request's id and digest, or None when it has no id. `secret_field` names its field of secret bytes, if it has one.
+def repeatable(request: Message, redacted: str = "") -> Repeatable | None:
+    """The request's id and digest, or None when it has no id. `redacted` names its field of secret bytes.
 
     Raises FIELD_INVALID for an id that is no UUID.
     """
@@ -38,10 +38,10 @@ def repeatable(request: Message, secret_field: str = "") -> Repeatable | None:
     public.CopyFrom(request)
     public.ClearField("request_id")
     length = 0
-    if secret_field:
-        length = len(getattr(request, secret_field))
-        public.ClearField(secret_field)
-        public.ClearField(f"{secret_field}_crc32c")
+    if redacted:
+        length = len(getattr(request, redacted))
+        public.ClearField(redacted)
+        public.ClearField(f"{redacted}_crc32c")
     told = f"{request.DESCRIPTOR.full_name} {length} ".encode()
     return Repeatable(request_id.lower(), sha256(told + public.SerializeToString(deterministic=True)).digest())
 

@@ -26,7 +26,7 @@ class SecretService:
         new = messages.new_secret(request)
         value = messages.new_value(request) if request.value else None
         created = self._vault.create(
-            call, new, value, repeatable(request, secret_field="value"), dry_run=request.validate_only
+            call, new, value, repeatable(request, redacted="value"), dry_run=request.validate_only
         )
         return messages.secret_message(created)
 
@@ -52,9 +52,7 @@ class SecretService:
         """A new version of a secret."""
         name = names.parse(request.name, "name", "secrets")
         value = messages.new_value(request)
-        added = self._vault.put(
-            call, name, value, check_stages(request.stages), repeatable(request, secret_field="value")
-        )
+        added = self._vault.put(call, name, value, check_stages(request.stages), repeatable(request, redacted="value"))
         return messages.version_message(added.version, added.stages)
 
     def GetSecretValue(self, request: pb.GetSecretValueRequest, call: Call) -> SecretValue:

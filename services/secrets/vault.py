@@ -29,6 +29,8 @@ from strongroom.secrets.v1.secret_pb2 import (
     SECRET_VERSION_STATE_DESTROYED,
     SECRET_VERSION_STATE_DISABLED,
     SECRET_VERSION_STATE_ENABLED,
+    SecretType,
+    ValueFormat,
 )
 
 # How often a value is sealed again because another call took the version number first.
@@ -40,7 +42,7 @@ class NewSecret:
     """What a caller asks a new secret to be."""
 
     name: ResourceName
-    type: int
+    type: SecretType.ValueType
     key: str
     description: str
     tags: Mapping[str, str]
@@ -52,7 +54,7 @@ class NewValue:
     """A value to be stored, and how its bytes are meant."""
 
     value: SensitiveBytes
-    format: int
+    format: ValueFormat.ValueType
 
 
 @dataclass(frozen=True, slots=True)
