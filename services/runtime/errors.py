@@ -192,7 +192,7 @@ def from_rpc_error(error: grpc.RpcError, unreachable: Reason, peer: str) -> Stro
     """
     for detail in _status_details(error):
         info = error_details_pb2.ErrorInfo()
-        if detail.Unpack(info) and info.domain == DOMAIN and info.reason in Reason:
+        if detail.Unpack(info) and info.domain == DOMAIN and info.reason in Reason.__members__:
             metadata = dict(info.metadata)
             field = metadata.pop("field", "")
             return StrongroomError(Reason(info.reason), str(_call(error).details()), field=field, **metadata)

@@ -84,13 +84,13 @@ class SecretCalls(Calls):
         secret_id: str,
         value: bytes = b"",
         *,
-        key: str,
+        key: str = "",
         description: str = "",
         tags: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> Secret:
-        """Makes a secret whose values are encrypted under `key`, with a first value of up to 65,536 bytes, or
-        none.
+        """Makes a secret whose values are encrypted under `key`, by default the key behind the account's alias
+        `strongroom-secrets`, with a first value of up to 65,536 bytes, or none.
 
         `secret_id` matches `[a-z0-9][a-z0-9._-]{0,62}`. Raises ALREADY_EXISTS, also for an id used before;
         FIELD_TOO_LARGE, KEY_NOT_FOUND.
@@ -98,7 +98,7 @@ class SecretCalls(Calls):
         request = pb.CreateSecretRequest(
             parent=self.names.account,
             secret_id=secret_id,
-            secret=secret_pb2.Secret(key=self.names.key(key), description=description, tags=tags or {}),
+            secret=secret_pb2.Secret(key=self.names.key(key) if key else "", description=description, tags=tags or {}),
             value=value,
             request_id=new_request_id(),
         )

@@ -27,7 +27,9 @@ ValueFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Read the v
 def create(
     session: Session,
     secret: Annotated[str, typer.Argument(metavar="ID", help="Its id.")],
-    key: Annotated[str, typer.Option(metavar="KEY", help="The key that its values are encrypted under.")],
+    key: Annotated[
+        str, typer.Option(metavar="KEY", help="Its values are encrypted under it; default: alias/strongroom-secrets.")
+    ] = "",
     text: Text = None,
     value_file: ValueFile = None,
     no_value: Annotated[bool, typer.Option("--no-value", help="Create it without a value.")] = False,

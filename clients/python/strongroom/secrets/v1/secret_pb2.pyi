@@ -250,7 +250,7 @@ class Secret(_message.Message):
     """What may be done with it just now. Output only."""
     key: _builtins.str
     """The key that values are encrypted under: an AES or SM4 key of the same account, by its name or an alias. A change
-    holds for new versions. Required.
+    holds for new versions. Empty when it is created: the account's alias `strongroom-secrets`.
     """
     description: _builtins.str
     """For people; up to 1,024 characters."""
