@@ -1,0 +1,34 @@
+"""Clients of meshes under test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from deploy.dev.configs import ACCOUNT
+from deploy.dev.mesh import Mesh
+from deploy.dev.topology import SERVICES
+from strongroom import Client, ClientCertificate, StrongroomError
+
+
+def client_of(mesh: Mesh, *, trace_directory: Path | None = None, timeout: float = 10.0) -> Client:
+    """The account's administrator, by certificate; with a trace directory every trace is recorded."""
+    administrator = mesh.administrator
+    return Client(
+        {service: mesh.address(service) for service in SERVICES},
+        ClientCertificate(administrator.certificate, administrator.key),
+        trust=administrator.trust,
+        account=ACCOUNT,
+        timeout=timeout,
+        sample_ratio=1.0 if trace_directory else 0.0,
+        trace_directory=trace_directory,
+    )
+
+
+def refusal(work: Callable[[], object]) -> StrongroomError:
+    """The error that `work` raises; fails the test when it raises none."""
+    with pytest.raises(StrongroomError) as caught:
+        work()
+    return caught.value
