@@ -18,7 +18,8 @@ def test_a_key_is_created_read_and_listed(client: Client, name: str) -> None:
     assert created.name in [key.name for key in client.list_keys()]
 
 
-def test_a_name_is_used_once(client: Client, key: str, name: str) -> None:
+def test_a_name_is_used_once(client: Client, name: str) -> None:
+    client.create_key(name)
     assert refusal(lambda: client.create_key(name)).reason == "ALREADY_EXISTS"
 
 
