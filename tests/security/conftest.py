@@ -1,0 +1,7 @@
+"""The same client and key as tests/mesh."""
+
+from __future__ import annotations
+
+from tests.mesh.conftest import client, key, name
+
+__all__ = ["client", "key", "name"]
