@@ -31,7 +31,7 @@ def database(engine: Engine) -> Check:
 
 
 def crypto(channel: MeshChannel) -> Check:
-    """Raises CRYPTO_UNREACHABLE unless crypto says that it serves."""
+    """Raises CRYPTO_UNREACHABLE or CRYPTO_NOT_SERVING unless crypto says that it serves."""
     ask = channel.method(HealthStub, "Check")
 
     def check() -> None:
@@ -39,10 +39,11 @@ def crypto(channel: MeshChannel) -> Check:
         try:
             response: health_pb2.HealthCheckResponse = ask(request, timeout=_CRYPTO_TIMEOUT_SECONDS)
         except grpc.RpcError as error:
-            raise _crypto_unreachable(f"crypto cannot be reached ({rpc_code(error).name})") from error
+            message = f"crypto cannot be reached ({rpc_code(error).name})"
+            raise StrongroomError(Reason.CRYPTO_UNREACHABLE, message, peer="crypto") from error
         if response.status != health_pb2.HealthCheckResponse.SERVING:
             said = health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)
-            raise _crypto_unreachable(f"crypto says that it is {said}")
+            raise StrongroomError(Reason.CRYPTO_NOT_SERVING, f"crypto says that it is {said}", peer="crypto")
 
     return check
 
@@ -64,7 +65,3 @@ def redis(client: Redis) -> Check:
             ) from error
 
     return check
-
-
-def _crypto_unreachable(message: str) -> StrongroomError:
-    return StrongroomError(Reason.CRYPTO_UNREACHABLE, message, peer="crypto")

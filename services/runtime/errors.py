@@ -70,6 +70,7 @@ class Reason(_UpperStrEnum):
     KEYSTORE_UNREACHABLE = auto()
     KEYSTORE_STALE = auto()
     CRYPTO_UNREACHABLE = auto()
+    CRYPTO_NOT_SERVING = auto()
     REDIS_UNREACHABLE = auto()
     PROVIDER_UNAVAILABLE = auto()
     DATABASE_UNAVAILABLE = auto()
@@ -132,6 +133,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.KEYSTORE_UNREACHABLE,
         Reason.KEYSTORE_STALE,
         Reason.CRYPTO_UNREACHABLE,
+        Reason.CRYPTO_NOT_SERVING,
         Reason.REDIS_UNREACHABLE,
         Reason.PROVIDER_UNAVAILABLE,
         Reason.DATABASE_UNAVAILABLE,

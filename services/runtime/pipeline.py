@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 EVENT_ID = "strongroom-event-id"
 STATUS_DETAILS = "grpc-status-details-bin"
+# What a service answers is final; channels repeat only what no service answered.
+_NO_RETRY = ("grpc-retry-pushback-ms", "-1")
 
 Behaviour = Callable[[Any, Call], Any]
 Handler = Callable[[Any, grpc.ServicerContext], Any]
@@ -150,7 +152,7 @@ def _internal(unexpected: Exception) -> StrongroomError:
 
 
 def _abort(context: grpc.ServicerContext, error: StrongroomError, call: Call) -> NoReturn:
-    metadata: list[tuple[str, str | bytes]] = [(STATUS_DETAILS, error.to_status().SerializeToString())]
+    metadata: list[tuple[str, str | bytes]] = [(STATUS_DETAILS, error.to_status().SerializeToString()), _NO_RETRY]
     if call.events:
         metadata.append((EVENT_ID, call.events[0].id))
     context.set_trailing_metadata(tuple(metadata))

@@ -21,7 +21,7 @@ def secret(connection: Connection, name: ResourceName) -> Secret | None:
     if row is None:
         return None
     at = connection.execute(select(stages.c.stage, stages.c.version).where(_of(stages, name)))
-    return _secret(row, dict(at.tuples()))
+    return _secret(row, dict(at.tuples().all()))
 
 
 def secrets_page(connection: Connection, account: str, after: str, limit: int) -> list[Secret]:
