@@ -1,4 +1,4 @@
-"""Audit down, hanging or with a full disk: operations fail soon with a reason, status keeps answering, then all heals."""
+"""Audit down, hanging or its disk full: operations fail soon and say why, status keeps answering, then all heals."""
 
 from __future__ import annotations
 
