@@ -12,7 +12,7 @@ from services.audit.sealing import Sealer
 from services.audit.service import AuditService
 from services.audit.settings import AuditServiceSettings
 from services.audit.store import LogStore
-from services.runtime import clock, command, database, host
+from services.runtime import clock, command, database, host, migrations
 from services.runtime.channels import MeshChannel
 from services.runtime.telemetry import Telemetry
 from services.runtime.tls import TlsFiles
@@ -25,7 +25,7 @@ def serve(settings: AuditServiceSettings) -> None:
     telemetry = Telemetry("audit", settings.telemetry)
     tls = TlsFiles(settings.tls)
     engine = database.open_database(settings.database)
-    database.require_current(engine, "audit")
+    migrations.require_current(engine, "audit")
     store = LogStore(engine)
     sealer = Sealer(store, CryptoRootWrapping(MeshChannel(host.upstream(settings, "crypto"), tls)), clock.system_clock)
     log = Log(store, sealer, clock.system_clock)
@@ -46,7 +46,7 @@ def serve(settings: AuditServiceSettings) -> None:
 
 def migrate(settings: AuditServiceSettings) -> None:
     """Brings the database to this release's schema."""
-    database.migrate(database.open_database(settings.database), "audit")
+    migrations.migrate(database.open_database(settings.database), "audit")
 
 
 def _append_to(log: Log) -> Callable[..., AppendResponse]:

@@ -7,10 +7,10 @@ caller may use, the call as a whole fails.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from services.crypto import ciphertexts
 from services.crypto.encryption import Decryptor, Encryption, Encryptor, KeyUse, check_plaintext
@@ -36,13 +36,13 @@ class _Uses(Generic[U]):
         self._events: dict[Hashable, Event] = {}
         self._groupless: Counter[Reason] = Counter()
 
-    def use(self, group: Hashable, open_use: Callable[[], U]) -> U:
-        """The use that items of this group share. Raises what opening it raised, for each of them."""
+    def use(self, group: Hashable, open_use: Callable[[], U], items: int = 1) -> U:
+        """The use that items of this group share, for so many more of them. Raises what opening it raised."""
         opened = self._opened.get(group)
         if opened is None:
             opened = self._opened[group] = self._open(group, open_use)
         if group in self._events:
-            self._events[group].item_count += 1
+            self._events[group].item_count += items
         if isinstance(opened, StrongroomError):
             raise opened
         return opened
@@ -80,32 +80,39 @@ class _Uses(Generic[U]):
 
 
 def encrypt(encryption: Encryption, call: Call, request: pb.BatchEncryptRequest) -> pb.BatchEncryptResponse:
-    """Encrypts each item under the key's primary version."""
+    """Encrypts each item under the key's primary version. Whole lists at a time: a batch is there to be quick."""
     action = "crypto:Encrypt"
     uses: _Uses[Encryptor] = _Uses(call, action)
-    response = pb.BatchEncryptResponse()
-    for item in _checked(request.items):
-        context = item.encryption_context
-        group = frozenset(context.items())
+    items = list(_checked(request.items))
+    plaintexts = [item.plaintext for item in items]
+    summed = [item.HasField("plaintext_crc32c") for item in items]
+    faults = _faults(items, plaintexts, summed)
+    outcomes: list[dict[str, Any]] = [{} for _ in items]
+    answer: dict[str, Any] = {}
+    for context, group in _by_context(items).items():
+        sound = [position for position in group if position not in faults] if faults else group
         try:
-            encryptor = uses.use(
-                group,
-                partial(encryption.encryptor, call, action, request.key, context),
-            )
-            plaintext = check_plaintext(item.plaintext)
-            given = item.HasField("plaintext_crc32c")
-            if given:
-                checksums.verify(plaintext, item.plaintext_crc32c, "plaintext_crc32c")
-            ciphertext = encryptor.encrypt(plaintext)
+            open_use = partial(encryption.encryptor, call, action, request.key, dict(context))
+            encryptor = uses.use(context, open_use, len(group))
+            encrypted = encryptor.encrypt_all([plaintexts[position] for position in sound])
         except StrongroomError as error:
-            response.outcomes.add(error=uses.failed(error, group))
+            for position in group:
+                outcomes[position]["error"] = uses.failed(error, context)
             continue
-        response.outcomes.add(ciphertext=ciphertext, ciphertext_crc32c=checksums.crc32c(ciphertext) if given else None)
-        if not response.key:
-            response.key, response.key_version = encryptor.key_name, encryptor.version_name
-            response.algorithm = encryptor.algorithm
+        for position, ciphertext in zip(sound, encrypted, strict=True):
+            outcomes[position]["ciphertext"] = ciphertext
+            if summed[position]:
+                outcomes[position]["ciphertext_crc32c"] = checksums.crc32c(ciphertext)
+        if len(sound) < len(group):
+            for position in set(group).intersection(faults):
+                outcomes[position]["error"] = uses.failed(faults[position], context)
+        answer = {
+            "key": encryptor.key_name,
+            "key_version": encryptor.version_name,
+            "algorithm": encryptor.algorithm,
+        }
     uses.conclude()
-    return response
+    return pb.BatchEncryptResponse(outcomes=outcomes, **answer)  # type: ignore[arg-type]  # dicts do for messages
 
 
 def decrypt(encryption: Encryption, call: Call, request: pb.BatchDecryptRequest) -> pb.BatchDecryptResponse:
@@ -148,3 +155,31 @@ def _checked(items: Sequence[Item]) -> Sequence[Item]:
     if len(items) > _MAX_ITEMS:
         raise too_large("items", _MAX_ITEMS, "items")
     return items
+
+
+def _by_context(items: Sequence[pb.EncryptItem]) -> Mapping[frozenset[tuple[str, str]], Sequence[int]]:
+    """The positions of the items that share an encryption context."""
+    contexts = [item.encryption_context for item in items]
+    if not any(contexts):
+        return {frozenset(): range(len(items))}
+    groups: defaultdict[frozenset[tuple[str, str]], list[int]] = defaultdict(list)
+    for position, context in enumerate(contexts):
+        groups[frozenset(context.items())].append(position)
+    return groups
+
+
+def _faults(
+    items: Sequence[pb.EncryptItem], plaintexts: Sequence[bytes], summed: Sequence[bool]
+) -> dict[int, StrongroomError]:
+    """What is wrong with plaintexts, by position."""
+    sizes = list(map(len, plaintexts))
+    faults: dict[int, StrongroomError] = {}
+    if any(summed) or not min(sizes) or max(sizes) > ciphertexts.MAX_PLAINTEXT_BYTES:
+        for position, (item, plaintext) in enumerate(zip(items, plaintexts, strict=True)):
+            try:
+                check_plaintext(plaintext)
+                if summed[position]:
+                    checksums.verify(plaintext, item.plaintext_crc32c, "plaintext_crc32c")
+            except StrongroomError as error:
+                faults[position] = error
+    return faults

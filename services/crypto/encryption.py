@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from services.crypto import ciphertexts, encryption_context
 from services.crypto.ciphertexts import Ciphertext
@@ -39,6 +39,11 @@ class Encryptor(KeyUse):
         """A ciphertext as docs/formats.md lays it out."""
         header = ciphertexts.header(self.algorithm, self._key.record.uid, self._version)
         return header + self._cipher.encrypt(plaintext, header + self._context)
+
+    def encrypt_all(self, plaintexts: Sequence[bytes]) -> list[bytes]:
+        """A ciphertext of each, at less than the price of as many `encrypt`."""
+        header = ciphertexts.header(self.algorithm, self._key.record.uid, self._version)
+        return self._cipher.encrypt_all(plaintexts, header + self._context, header)
 
 
 class Decryptor(KeyUse):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
@@ -31,6 +32,9 @@ class Cipher(Protocol):
     def encrypt(self, plaintext: bytes, associated_data: bytes) -> bytes:
         """Nonce, ciphertext and tag."""
 
+    def encrypt_all(self, plaintexts: Sequence[bytes], associated_data: bytes, prefix: bytes) -> list[bytes]:
+        """What `encrypt` makes of each plaintext, behind `prefix`."""
+
     def decrypt(self, sealed: bytes, associated_data: bytes) -> bytes:
         """The plaintext; raises CIPHERTEXT_INVALID."""
 
@@ -43,6 +47,7 @@ class SoftwareCipher:
     def __init__(self, material: bytes) -> None:
         self._aead = XAES256GCM(material)
         self.encrypt = self._aead.encrypt
+        self.encrypt_all = self._aead.encrypt_all
 
     def decrypt(self, sealed: bytes, associated_data: bytes) -> bytes:
         """See Cipher."""
@@ -60,6 +65,10 @@ class TokenCipher:
     def __init__(self, key: HsmCipher) -> None:
         self.encrypt = key.encrypt
         self._key = key
+
+    def encrypt_all(self, plaintexts: Sequence[bytes], associated_data: bytes, prefix: bytes) -> list[bytes]:
+        """See Cipher."""
+        return [prefix + self._key.encrypt(plaintext, associated_data) for plaintext in plaintexts]
 
     def decrypt(self, sealed: bytes, associated_data: bytes) -> bytes:
         """See Cipher."""

@@ -7,6 +7,8 @@ in the two block-cipher calls that the specification reduces it to.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from itertools import repeat
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -14,6 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 NONCE_BYTES = 24
 TAG_BYTES = 16
 
+_HALF_BYTES = 12
 _BLOCK = 16
 _REDUCTION = 0x87
 _MASK = (1 << 128) - 1
@@ -37,13 +40,27 @@ class XAES256GCM:
     def encrypt(self, plaintext: bytes, associated_data: bytes) -> bytes:
         """24 bytes of nonce, the ciphertext and 16 bytes of tag."""
         nonce = os.urandom(NONCE_BYTES)
-        return nonce + self._derived(nonce).encrypt(nonce[12:], plaintext, associated_data)
+        return nonce + self._derived(nonce).encrypt(nonce[_HALF_BYTES:], plaintext, associated_data)
+
+    def encrypt_all(self, plaintexts: Sequence[bytes], associated_data: bytes, prefix: bytes = b"") -> list[bytes]:
+        """What `encrypt` makes of each plaintext, behind `prefix`, for the price of one derived key.
+
+        Nonces share a random first half and count on from a random second half: distinct among themselves, and as
+        unlikely as random ones to meet those of another call.
+        """
+        half = os.urandom(_HALF_BYTES)
+        # Half the range: counting on does not leave it.
+        first = int.from_bytes(os.urandom(_HALF_BYTES), "big") >> 1
+        nonces = [number.to_bytes(_HALF_BYTES, "big") for number in range(first, first + len(plaintexts))]
+        bodies = map(self._derived(half).encrypt, nonces, plaintexts, repeat(associated_data))
+        prefix += half
+        return [prefix + nonce + body for nonce, body in zip(nonces, bodies, strict=True)]
 
     def decrypt(self, sealed: bytes, associated_data: bytes) -> bytes:
         """The plaintext of what `encrypt` made; raises cryptography's InvalidTag for anything else."""
-        return self._derived(sealed).decrypt(sealed[12:NONCE_BYTES], sealed[NONCE_BYTES:], associated_data)
+        return self._derived(sealed).decrypt(sealed[_HALF_BYTES:NONCE_BYTES], sealed[NONCE_BYTES:], associated_data)
 
     def _derived(self, nonce: bytes) -> AESGCM:
-        half = int.from_bytes(nonce[:12], "big") ^ self._whitening
+        half = int.from_bytes(nonce[:_HALF_BYTES], "big") ^ self._whitening
         blocks = (half ^ _FIRST) << 128 | (half ^ _SECOND)
         return AESGCM(self._blocks.update(blocks.to_bytes(2 * _BLOCK, "big")))

@@ -13,7 +13,7 @@ from services.keystore.service import KeyService
 from services.keystore.session_service import SessionService
 from services.keystore.sessions import Sessions
 from services.keystore.settings import KeystoreSettings
-from services.runtime import clock, command, components, database, host
+from services.runtime import clock, command, components, database, host, migrations
 from services.runtime.channels import MeshChannel
 from services.runtime.outbox import Outbox
 from services.runtime.telemetry import Telemetry
@@ -27,7 +27,7 @@ def serve(settings: KeystoreSettings) -> None:
     telemetry = Telemetry("keystore", settings.telemetry)
     tls = TlsFiles(settings.tls)
     engine = database.open_database(settings.database)
-    database.require_current(engine, "keystore")
+    migrations.require_current(engine, "keystore")
     crypto = MeshChannel(host.upstream(settings, "crypto"), tls)
     records = LocalAccessRecords(engine, clock.system_clock)
     key_records = KeyRecordService(engine)
@@ -65,7 +65,7 @@ def serve(settings: KeystoreSettings) -> None:
 
 def migrate(settings: KeystoreSettings) -> None:
     """Brings the database to this release's schema."""
-    database.migrate(database.open_database(settings.database), "keystore")
+    migrations.migrate(database.open_database(settings.database), "keystore")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from typing import Generic, TypeVar
 
 from services.runtime import config, workers
 from services.runtime.config import ServiceSettings
-from services.runtime.database import NotMigratedError
 from services.runtime.telemetry import configure_logging
 
 S = TypeVar("S", bound=ServiceSettings)
@@ -50,8 +49,5 @@ def run(
         return 0
     if getattr(arguments, "workers", 1) > 1 and workers.worker_number() is None:
         return workers.supervise(service, str(arguments.config), arguments.workers)
-    try:
-        serve(loaded)
-    except NotMigratedError as error:
-        parser.exit(1, f"{error}\n")
+    serve(loaded)
     return 0

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from alembic import command, context
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
-
-_MIGRATION_LOCK = 0x5374726F6E67  # "Strong"; PostgreSQL advisory lock under which one process migrates
-
-
-class NotMigratedError(Exception):
-    """The database's schema is not the one this release expects."""
 
 
 def open_database(settings: Database) -> Engine:
@@ -61,42 +50,6 @@ def reading(engine: Engine) -> Iterator[Connection]:
     options = {"isolation_level": "REPEATABLE READ"} if engine.dialect.name == "postgresql" else {}
     with _translated(), engine.connect().execution_options(**options) as connection, connection.begin():
         yield connection
-
-
-def migrate(engine: Engine, package: str) -> None:
-    """Brings the schema to this release's, as `services/<package>/migrations` says; does nothing when it is."""
-    config = _config(package)
-    with engine.connect().execution_options(writes=True) as connection, connection.begin():
-        if engine.dialect.name == "postgresql":
-            connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-
-
-def require_current(engine: Engine, package: str) -> None:
-    """Raises NotMigratedError unless the schema is this release's."""
-    head = ScriptDirectory.from_config(_config(package)).get_current_head()
-    with engine.connect() as connection:
-        found = MigrationContext.configure(connection).get_current_revision()
-    if found != head:
-        raise NotMigratedError(
-            f"the database is at schema revision {found}, this release needs {head}: "
-            f"run `python -m services.{package} migrate --config FILE`"
-        )
-
-
-def run_migrations() -> None:
-    """The body of every service's `migrations/env.py`: migrates on the connection that `migrate` opened."""
-    context.configure(connection=context.config.attributes["connection"], transactional_ddl=True)
-    with context.begin_transaction():
-        context.run_migrations()
-
-
-def _config(package: str) -> Config:
-    module = importlib.import_module(f"services.{package}")
-    config = Config()
-    config.set_main_option("script_location", str(Path(module.__path__[0]) / "migrations"))
-    return config
 
 
 @contextmanager

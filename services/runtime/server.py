@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import threading
@@ -30,6 +31,7 @@ _STATUS = status_pb2.DESCRIPTOR.services_by_name["StatusService"]
 _HEALTH: ServiceDescriptor = health_pb2.DESCRIPTOR.services_by_name["Health"]  # type: ignore[assignment]
 _MAX_MESSAGE_BYTES = {"public": 4 << 20, "internal": 16 << 20}
 _RESERVED_THREADS = 2
+_GARBAGE_THRESHOLD = 20_000
 
 
 class Listener:
@@ -136,6 +138,10 @@ class Server:
         """Serves until SIGTERM or SIGINT: then health turns NOT_SERVING, calls in flight finish, `on_drained` runs."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop_requested.set())
+        # What lives as long as the process is not searched for garbage any more, and one batch's objects alone do not
+        # set a search off.
+        gc.freeze()
+        gc.set_threshold(_GARBAGE_THRESHOLD)
         self._internal.start()
         self._public.start()
         if self._health is not None:

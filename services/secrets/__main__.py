@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.runtime import clock, command, components, database, host
+from services.runtime import clock, command, components, database, host, migrations
 from services.runtime.channels import MeshChannel
 from services.runtime.outbox import Outbox
 from services.runtime.telemetry import Telemetry
@@ -19,7 +19,7 @@ def serve(settings: SecretsSettings) -> None:
     telemetry = Telemetry("secrets", settings.telemetry)
     tls = TlsFiles(settings.tls)
     engine = database.open_database(settings.database)
-    database.require_current(engine, "secrets")
+    migrations.require_current(engine, "secrets")
     crypto = MeshChannel(host.upstream(settings, "crypto"), tls)
     hosted = host.build("secrets", settings, tls, telemetry)
     outbox = Outbox(engine, hosted.audit)
@@ -40,7 +40,7 @@ def serve(settings: SecretsSettings) -> None:
 
 def migrate(settings: SecretsSettings) -> None:
     """Brings the database to this release's schema."""
-    database.migrate(database.open_database(settings.database), "secrets")
+    migrations.migrate(database.open_database(settings.database), "secrets")
 
 
 if __name__ == "__main__":

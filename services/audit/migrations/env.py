@@ -1,5 +1,5 @@
 """Alembic's entry."""
 
-from services.runtime.database import run_migrations
+from services.runtime import migrations
 
-run_migrations()
+migrations.run()

@@ -15,7 +15,7 @@ from services.audit.events import Events, Period
 from services.audit.log import Log
 from services.audit.sealing import Sealer
 from services.audit.store import LogStore
-from services.runtime import clock, database, identifiers
+from services.runtime import clock, database, identifiers, migrations
 from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.sensitive import SensitiveBytes
@@ -47,7 +47,7 @@ class OwnRoot:
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
     engine = database.open_database(Database(url=f"sqlite:///{tmp_path}/audit.db"))
-    database.migrate(engine, "audit")
+    migrations.migrate(engine, "audit")
     yield engine
     engine.dispose()
 
