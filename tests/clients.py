@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,3 +33,20 @@ def refusal(work: Callable[[], object]) -> StrongroomError:
     with pytest.raises(StrongroomError) as caught:
         work()
     return caught.value
+
+
+def until(holds: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Returns once `holds` does; fails the test when that takes longer."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not so within {seconds:g} s"
+        time.sleep(0.05)
+
+
+def reason_of(work: Callable[[], object]) -> str:
+    """Why `work` fails, or nothing when it does not."""
+    try:
+        work()
+    except StrongroomError as error:
+        return error.reason
+    return ""

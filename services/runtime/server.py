@@ -189,11 +189,6 @@ def _behaviour(servicer: object, method: MethodDescriptor) -> Behaviour:
     return behaviour if behaviour is not None else _not_yet(method)
 
 
-def is_not_yet(servicer: object, method: MethodDescriptor) -> bool:
-    """Whether the contract's method is still to be implemented by the servicer."""
-    return getattr(servicer, method.name, None) is None
-
-
 def _not_yet(method: MethodDescriptor) -> Behaviour:
     def refuse(_request: Any, _call: Call) -> Any:
         raise StrongroomError(Reason.NOT_YET, f"{method.name} is not implemented yet", method=method.full_name)

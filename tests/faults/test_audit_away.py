@@ -11,10 +11,11 @@ import pytest
 
 from deploy.dev.mesh import Mesh
 from strongroom import Client, StrongroomError
-from tests.clients import client_of
+from tests.clients import client_of, reason_of, until
 from tests.conftest import PrivateMeshes
 
 LONGEST_SECONDS = 2.0
+HEALING_SECONDS = 20.0
 
 
 def failures(work: Callable[[], object], seconds: float = 4.0) -> list[tuple[StrongroomError, float]]:
@@ -29,19 +30,6 @@ def failures(work: Callable[[], object], seconds: float = 4.0) -> list[tuple[Str
             found.append((error, time.monotonic() - began))
             time.sleep(0.05)
     return found
-
-
-def works_again(work: Callable[[], object], seconds: float = 20.0) -> None:
-    until = time.monotonic() + seconds
-    while True:
-        try:
-            work()
-        except StrongroomError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.1)
-        else:
-            return
 
 
 def audit_component(client: Client) -> tuple[str, str, str]:
@@ -97,5 +85,5 @@ def test_nothing_is_done_that_cannot_be_recorded(
         assert reason in reasons
 
         mend()
-        works_again(lambda: client.encrypt("payments", b"after"))
-        works_again(lambda: list(client.lookup_events(limit=1)))
+        until(lambda: not reason_of(lambda: client.encrypt("payments", b"after")), HEALING_SECONDS)
+        until(lambda: not reason_of(lambda: list(client.lookup_events(limit=1))), HEALING_SECONDS)

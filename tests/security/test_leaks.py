@@ -1,0 +1,78 @@
+"""No secret byte of a marked value appears where others read: logs, spans, errors, databases, Redis."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+from strongroom import Client, StrongroomError
+from tests.clients import client_of
+from tests.conftest import PrivateMeshes
+
+MARK = b"MARKED-SECRET-6f1d93"
+
+
+def forms(value: bytes) -> list[bytes]:
+    """The ways in which a value gets printed: as it is, hex, and base64 at each alignment."""
+    encoded = [base64.b64encode(bytes(shift) + value)[4:-4] for shift in range(3)]
+    return [value, value.hex().encode(), value.hex().upper().encode(), *encoded]
+
+
+def provoke(client: Client, secret: bytes) -> str:
+    """Uses and misuses a secret value in every operation there is; the text of every error."""
+    key = client.create_key("marked").name
+    sealed = client.encrypt(key, secret, {"tenant": "blue"})
+    client.decrypt(sealed.ciphertext, {"tenant": "blue"})
+    client.batch_encrypt(key, [secret, secret])
+    client.create_secret("marked", secret)
+    client.put_secret_value("marked", secret + b"-2")
+    assert client.get_secret_value("marked").value == secret + b"-2"
+    errors = []
+    client.disable_key(key)
+    for misuse in (
+        lambda: client.encrypt("absent", secret),
+        lambda: client.encrypt(key, secret),
+        lambda: client.encrypt(key, secret * 10_000),
+        lambda: client.decrypt(secret * 4),
+        lambda: client.create_secret("marked", secret),
+        lambda: client.put_secret_value("absent", secret),
+        lambda: client.put_secret_value("marked", secret * 10_000),
+    ):
+        try:
+            misuse()
+        except StrongroomError as error:
+            errors.append(f"{error} {error!r} {error.__dict__}")
+    assert len(errors) == 7
+    return "\n".join(errors)
+
+
+def files_below(directory: Path) -> list[Path]:
+    return [path for path in directory.rglob("*") if path.is_file() and not path.is_symlink()]
+
+
+def test_a_marked_value_is_nowhere_in_the_clear(private_mesh: PrivateMeshes) -> None:
+    mesh = private_mesh(log_level="DEBUG")
+    with client_of(mesh, trace_directory=mesh.directory.traces) as client:
+        errors = provoke(client, MARK)
+        result = repr(client.decrypt(client.encrypt(client.create_key("repr").name, MARK).ciphertext))
+        data_key = client.generate_data_key("repr")
+        token = client.create_session().token
+    mesh.stop()
+
+    searched = files_below(mesh.directory.root)
+    names = {path.name for path in searched}
+    assert {"keystore.db", "secrets.db", "audit.db", "crypto.err"} <= names
+    assert any(path.parent == mesh.directory.traces for path in searched)
+    for secret in (MARK, data_key.plaintext, token.encode()):
+        for form in forms(secret):
+            assert form not in errors.encode()
+            assert form not in result.encode()
+            found = [path for path in searched if form in path.read_bytes()]
+            assert found == []
+
+
+def test_a_search_finds_what_is_there(tmp_path: Path) -> None:
+    # So that the test above cannot pass by looking in the wrong way.
+    (tmp_path / "log").write_bytes(b"x" + base64.b64encode(b"ab" + MARK + b"c"))
+    content = (tmp_path / "log").read_bytes()
+    assert any(form in content for form in forms(MARK))
