@@ -124,13 +124,18 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., Report]], Ca
     return register
 
 
+# What the command line can do about an error of the library.
+_HINTS = {"FILE_EXISTS": "; --force replaces it"}
+
+
 def _run(session: Session, function: Callable[..., Report], options: Mapping[str, Any], trace: bool) -> int:
     try:
         with session:
             report = function(session, **options)
         _print(report, session)
     except StrongroomError as error:
-        complain(error.message, error.reason, f"event {error.event_id}" if error.event_id else "")
+        hint = _HINTS.get(error.reason, "")
+        complain(error.message + hint, error.reason, f"event {error.event_id}" if error.event_id else "")
         return 1
     except BrokenPipeError:
         raise

@@ -1,0 +1,97 @@
+"""As a new user: the development mesh in one terminal, the command line in another."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.dev.mesh import SOURCE
+from deploy.dev.topology import free_ports
+
+START_SECONDS = 60.0
+STRONGROOM = str(Path(sys.executable).parent / "strongroom")
+
+
+class Terminal:
+    """Where the user types: a home and a working directory of its own."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.environment = {**os.environ, "HOME": str(home), "STRONGROOM_CONFIG": str(home / "profiles.toml")}
+        self._port = free_ports().services["keystore"].public.rpartition(":")[2]
+
+    @contextmanager
+    def make_run(self) -> Iterator[str]:
+        """`make run`, until Ctrl-C; what it printed once it was ready."""
+        command = [sys.executable, "-m", "deploy.dev", "--directory", str(self.home / "mesh"), "--port", self._port]
+        process = subprocess.Popen(command, cwd=SOURCE, env=self.environment, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        printed = ""
+        deadline = time.monotonic() + START_SECONDS
+        try:
+            while "audit events" not in printed:
+                line = process.stdout.readline()
+                assert line, f"it ended early: {printed}"
+                assert time.monotonic() < deadline
+                printed += line
+            yield printed
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(START_SECONDS)
+        assert process.returncode == 0
+
+    def type(self, *arguments: str, given: bytes = b"", status: int = 0) -> bytes:
+        """What a `strongroom` command prints."""
+        command = [STRONGROOM, *arguments]
+        done = subprocess.run(
+            command, check=False, cwd=self.home, env=self.environment, input=given, capture_output=True
+        )
+        assert done.returncode == status, done.stderr.decode()
+        return done.stdout if status == 0 else done.stderr
+
+    def json(self, *arguments: str, given: bytes = b"") -> Any:
+        return json.loads(self.type(*arguments, "--json", given=given))
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Terminal:
+    return Terminal(tmp_path)
+
+
+def test_a_new_user_encrypts_a_file_and_finds_everything_again_after_a_restart(terminal: Terminal) -> None:
+    plain = terminal.home / "plain.bin"
+    plain.write_bytes(os.urandom(3 << 20) + b"end")
+
+    with terminal.make_run() as printed:
+        assert "key create my-key" in printed
+        assert {service["state"] for service in terminal.json("status")["services"]} == {"OK"}
+        key = terminal.json("key", "create", "payments")["name"]
+        sealed = terminal.type("encrypt", "payments", "--text", "attack at dawn").strip()
+        assert terminal.type("decrypt", given=sealed) == b"attack at dawn"
+        terminal.type("file", "encrypt", "payments", "plain.bin", "--out", "sealed")
+        terminal.type("secret", "create", "db.password", "--text", "hunter2")
+        actions = [event["action"] for event in terminal.json("audit", "events")["events"]]
+        assert {"keystore:CreateKey", "crypto:Encrypt", "crypto:Decrypt", "secrets:CreateSecret"} <= set(actions)
+        spans = terminal.json("trace")["spans"]
+        assert spans
+
+    with terminal.make_run():
+        assert [found["name"] for found in terminal.json("key", "list")["keys"] if found["name"] == key] == [key]
+        terminal.type("file", "decrypt", "sealed", "--out", "opened")
+        assert (terminal.home / "opened").read_bytes() == plain.read_bytes()
+        assert terminal.type("secret", "get", "db.password") == b"hunter2"
+        refused = terminal.type("file", "decrypt", "sealed", "--out", "opened", status=1)
+        assert b"--force" in refused
+        terminal.type("key", "disable", "payments")
+        told = terminal.type("encrypt", "payments", "--text", "late", status=1)
+        assert b"KEY_DISABLED" in told
