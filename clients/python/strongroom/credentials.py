@@ -33,7 +33,7 @@ class SessionToken:
 class CertificateSession:
     """Session tokens that a client certificate is exchanged for, and exchanged again for before they expire.
 
-    `duration_seconds` is from 900 (15 minutes) to 43,200 (12 hours). `session_name` is what audit events call
+    `duration_seconds` is from 1 to 43,200 (12 hours). `session_name` is what audit events call
     the session; by default the principal's id. The endpoint of keystore must be its listener for client
     certificates.
     """

@@ -15,14 +15,13 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from strongroom import file_format
 from strongroom.errors import StrongroomError
 
-DOCS = Path(__file__).parents[3] / "docs"
+FORMATS = Path(__file__).parents[3] / "docs/formats.md"
 DATA_KEY, SALT, PREFIX = bytes(range(32)), bytes(range(32, 64)), bytes(range(64, 71))
 
 
 def vector(name: str) -> bytes:
-    """A block of the text, wherever among the pages it stands."""
-    text = "".join(path.read_text() for path in sorted(DOCS.glob("formats*.md")))
-    block = re.search(rf"^```{name}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    """A block of the text."""
+    block = re.search(rf"^```{name}\n(.*?)^```", FORMATS.read_text(), re.DOTALL | re.MULTILINE)
     assert block, name
     return bytes.fromhex(block[1].replace("\n", ""))
 

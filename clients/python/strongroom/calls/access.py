@@ -77,7 +77,7 @@ class AccessCalls(Calls):
     def create_session(
         self, *, session_name: str = "", duration_seconds: int = 3600, timeout: float | None = None
     ) -> Session:
-        """Exchanges the client certificate for a session token of 15 minutes to 12 hours.
+        """Exchanges the client certificate for a session token of 1 second to 12 hours.
 
         Raises UNAUTHENTICATED where the connection to keystore carries no certificate, IDENTITY_UNKNOWN,
         PRINCIPAL_DISABLED, FIELD_INVALID.
