@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+from functools import partial
 
 import pytest
 
 from deploy.dev.mesh import Mesh
 from strongroom import Client, StrongroomError
-from tests.clients import refusal
+from tests.clients import reason_of, refusal
 
 
 def test_what_was_encrypted_is_decrypted_under_the_same_context(client: Client, key: str) -> None:
@@ -40,6 +41,38 @@ def test_a_batch_has_an_outcome_for_each_item(client: Client, key: str) -> None:
 
     told = [outcome.reason if isinstance(outcome, StrongroomError) else outcome.plaintext for outcome in outcomes]
     assert told == [b"one", "CIPHERTEXT_INVALID", b"three"]
+
+
+def test_items_of_a_batch_keep_their_own_contexts_and_faults(client: Client, key: str) -> None:
+    items: list[tuple[bytes, dict[str, str] | None]] = [
+        (b"blue", {"tenant": "blue"}),
+        (b"", {"tenant": "blue"}),
+        (b"none", None),
+        (b"green", {"tenant": "green"}),
+        (bytes(65_537), {"tenant": "green"}),
+        (b"blue again", {"tenant": "blue"}),
+    ]
+
+    batch = client.batch_encrypt(key, items)
+
+    told = [item.reason if isinstance(item, StrongroomError) else "" for item in batch.outcomes]
+    assert told == ["", "FIELD_REQUIRED", "", "", "FIELD_TOO_LARGE", ""]
+    for (plaintext, context), outcome in zip(items, batch.outcomes, strict=True):
+        if not isinstance(outcome, StrongroomError):
+            assert client.decrypt(outcome.ciphertext, context).plaintext == plaintext
+            wrong = partial(client.decrypt, outcome.ciphertext, {"tenant": "red"})
+            assert reason_of(wrong) == "CIPHERTEXT_INVALID"
+    events = client.lookup_events(resource=key, action="crypto:Encrypt")
+    counts = {
+        event.encryption_context.get("tenant", ""): (event.item_count, event.failed_item_count) for event in events
+    }
+    assert counts == {"blue": (3, 1), "": (1, 0), "green": (2, 1)}
+
+
+@pytest.mark.parametrize(("items", "reason"), [(0, "FIELD_REQUIRED"), (1001, "FIELD_TOO_LARGE")])
+def test_a_batch_has_limits(client: Client, key: str, items: int, reason: str) -> None:
+    error = refusal(lambda: client.batch_encrypt(key, [b"x"] * items))
+    assert (error.reason, error.field) == (reason, "items")
 
 
 def test_random_bytes_differ(client: Client) -> None:

@@ -6,7 +6,7 @@ import base64
 from pathlib import Path
 
 from strongroom import Client, StrongroomError
-from tests.clients import client_of
+from tests.clients import client_of, reason_of, until
 from tests.conftest import PrivateMeshes
 
 MARK = b"MARKED-SECRET-6f1d93"
@@ -29,6 +29,7 @@ def provoke(client: Client, secret: bytes) -> str:
     assert client.get_secret_value("marked").value == secret + b"-2"
     errors = []
     client.disable_key(key)
+    until(lambda: reason_of(lambda: client.encrypt(key, secret)) == "KEY_DISABLED")
     for misuse in (
         lambda: client.encrypt("absent", secret),
         lambda: client.encrypt(key, secret),

@@ -20,8 +20,8 @@ class Event:
     """One use of the mesh. `outcome` is ALLOWED, DENIED or FAILED; `reason` says why unless it is ALLOWED.
 
     `principal`, `resource` and `key_version` are full names; `source_address` has no port; `trace_id` is 32
-    hex digits; `item_count` is that of a batch, 1 otherwise; `decided_by` names the policy or grant that
-    decided.
+    hex digits; `item_count` is that of a batch, 1 otherwise, and `failed_item_count` says how many of a batch's
+    items have no result; `decided_by` names the policy or grant that decided.
     """
 
     id: str
@@ -42,6 +42,7 @@ class Event:
     decided_by: str
     trace_id: str
     item_count: int
+    failed_item_count: int
 
 
 class AuditCalls(Calls):
@@ -125,4 +126,5 @@ def _event(event: event_pb2.Event) -> Event:
         decided_by=event.decided_by,
         trace_id=event.trace_id,
         item_count=event.item_count,
+        failed_item_count=event.failed_item_count,
     )
