@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from services.crypto.encryption import Encryption
 from services.crypto.key_records import KeyRecords
+from services.crypto.key_uses import KeyUses
 from services.crypto.material_service import MaterialService
 from services.crypto.providers import choice
 from services.crypto.service import CryptoService
@@ -28,9 +28,9 @@ def serve(settings: CryptoSettings) -> None:
     records = KeyRecords(
         MeshChannel(host.upstream(settings, "keystore"), tls), hosted.feed, provider, settings.cached_keys
     )
-    encryption = Encryption(records, hosted.authorizer)
+    uses = KeyUses(records, hosted.authorizer)
     hosted.public(
-        crypto_pb2.DESCRIPTOR.services_by_name["CryptoService"], CryptoService(encryption, hosted.authorizer, provider)
+        crypto_pb2.DESCRIPTOR.services_by_name["CryptoService"], CryptoService(uses, hosted.authorizer, provider)
     )
     hosted.internal(material_pb2.DESCRIPTOR.services_by_name["MaterialService"], MaterialService(provider))
     hosted.on_close(provider.close)

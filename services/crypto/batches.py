@@ -12,17 +12,22 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from services.crypto import ciphertexts
-from services.crypto.encryption import Decryptor, Encryption, Encryptor, KeyUse, check_plaintext
+from services.crypto import ciphertexts, encryption_context, inputs
+from services.crypto.ciphertexts import Ciphertext
+from services.crypto.encryption import Decryptor, Encryption, Encryptor, check_plaintext
+from services.crypto.key_uses import KeyUse
+from services.crypto.signatures import Signer
 from services.runtime import checksums
 from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError, required, too_large
 from strongroom.audit.v1.event_pb2 import Event, Outcome
 from strongroom.crypto.v1 import crypto_pb2 as pb
+from strongroom.crypto.v1.algorithm_pb2 import Algorithm
 
 _MAX_ITEMS = 1000
+_DECRYPT = "crypto:Decrypt"
 
-U = TypeVar("U", bound=KeyUse)
+U = TypeVar("U", Encryptor, Decryptor)
 Item = TypeVar("Item")
 
 
@@ -83,7 +88,7 @@ def encrypt(encryption: Encryption, call: Call, request: pb.BatchEncryptRequest)
     """Encrypts each item under the key's primary version. Whole lists at a time: a batch is there to be quick."""
     action = "crypto:Encrypt"
     uses: _Uses[Encryptor] = _Uses(call, action)
-    items = list(_checked(request.items))
+    items = list(checked(request.items))
     plaintexts = [item.plaintext for item in items]
     summed = [item.HasField("plaintext_crc32c") for item in items]
     faults = _faults(items, plaintexts, summed)
@@ -92,7 +97,8 @@ def encrypt(encryption: Encryption, call: Call, request: pb.BatchEncryptRequest)
     for context, group in _by_context(items).items():
         sound = [position for position in group if position not in faults] if faults else group
         try:
-            open_use = partial(encryption.encryptor, call, action, request.key, dict(context))
+            bound = encryption_context.of(dict(context))
+            open_use = partial(encryption.encryptor, call, action, request.key, bound)
             encryptor = uses.use(context, open_use, len(group))
             encrypted = encryptor.encrypt_all([plaintexts[position] for position in sound])
         except StrongroomError as error:
@@ -107,8 +113,8 @@ def encrypt(encryption: Encryption, call: Call, request: pb.BatchEncryptRequest)
             for position in set(group).intersection(faults):
                 outcomes[position]["error"] = uses.failed(faults[position], context)
         answer = {
-            "key": encryptor.key_name,
-            "key_version": encryptor.version_name,
+            "key": encryptor.use.key_name,
+            "key_version": encryptor.use.version_name,
             "algorithm": encryptor.algorithm,
         }
     uses.conclude()
@@ -117,10 +123,9 @@ def encrypt(encryption: Encryption, call: Call, request: pb.BatchEncryptRequest)
 
 def decrypt(encryption: Encryption, call: Call, request: pb.BatchDecryptRequest) -> pb.BatchDecryptResponse:
     """Decrypts each item under the key version that it names."""
-    action = "crypto:Decrypt"
-    uses: _Uses[Decryptor] = _Uses(call, action)
+    uses: _Uses[Decryptor] = _Uses(call, _DECRYPT)
     response = pb.BatchDecryptResponse()
-    for item in _checked(request.items):
+    for item in checked(request.items):
         context = item.encryption_context
         group: Hashable = None
         try:
@@ -131,7 +136,7 @@ def decrypt(encryption: Encryption, call: Call, request: pb.BatchDecryptRequest)
             group = (parsed.key_uid, parsed.key_version, frozenset(context.items()))
             decryptor = uses.use(
                 group,
-                partial(encryption.decryptor, call, action, parsed, context, request.key),
+                partial(_decryptor, encryption, call, parsed, context, request.key),
             )
             plaintext = decryptor.decrypt(parsed)
         except StrongroomError as error:
@@ -140,7 +145,7 @@ def decrypt(encryption: Encryption, call: Call, request: pb.BatchDecryptRequest)
         response.outcomes.add(
             decrypted=pb.DecryptedItem(
                 plaintext=plaintext,
-                key_version=decryptor.version_name,
+                key_version=decryptor.use.version_name,
                 plaintext_crc32c=checksums.crc32c(plaintext) if given else None,
             )
         )
@@ -148,7 +153,28 @@ def decrypt(encryption: Encryption, call: Call, request: pb.BatchDecryptRequest)
     return response
 
 
-def _checked(items: Sequence[Item]) -> Sequence[Item]:
+def sign(use: KeyUse[Signer], algorithm: Algorithm.ValueType, items: Sequence[pb.SignItem]) -> pb.BatchSignResponse:
+    """Signs each item with one key version."""
+    response = pb.BatchSignResponse(key_version=use.version_name, algorithm=algorithm)
+    use.event.item_count = len(items)
+    for item in items:
+        try:
+            data = inputs.item_to_sign(item)
+            data.check(algorithm)
+            response.outcomes.add(signature=use.material.sign(algorithm, data))
+        except StrongroomError as error:
+            use.event.failed_item_count += 1
+            response.outcomes.add(error=pb.ItemError(reason=error.reason, message=error.message))
+    return response
+
+
+def _decryptor(
+    encryption: Encryption, call: Call, ciphertext: Ciphertext, context: Mapping[str, str], key_name: str
+) -> Decryptor:
+    return encryption.decryptor(call, _DECRYPT, ciphertext, encryption_context.of(context), key_name)
+
+
+def checked(items: Sequence[Item]) -> Sequence[Item]:
     """The items; raises FIELD_REQUIRED without any, FIELD_TOO_LARGE beyond 1,000."""
     if not items:
         raise required("items")

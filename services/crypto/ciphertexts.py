@@ -7,7 +7,10 @@ from struct import Struct
 
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.crypto.v1.algorithm_pb2 import (
+    ALGORITHM_AES_128_GCM,
+    ALGORITHM_HSM_AES_128_GCM,
     ALGORITHM_HSM_AES_256_GCM,
+    ALGORITHM_SM4_GCM,
     ALGORITHM_XAES_256_GCM,
     Algorithm,
 )
@@ -15,11 +18,16 @@ from strongroom.crypto.v1.algorithm_pb2 import (
 FORMAT = 1
 XAES_256_GCM = ALGORITHM_XAES_256_GCM
 HSM_AES_256_GCM = ALGORITHM_HSM_AES_256_GCM
+AES_128_GCM = ALGORITHM_AES_128_GCM
+HSM_AES_128_GCM = ALGORITHM_HSM_AES_128_GCM
+SM4_GCM = ALGORITHM_SM4_GCM
 
 # format, algorithm, key uid, key version
 _HEADER = Struct(">BB16sI")
 HEADER_BYTES = _HEADER.size
-_SHORTEST_BODY = {XAES_256_GCM: 24 + 16, HSM_AES_256_GCM: 12 + 16}
+_TAG_BYTES = 16
+_NONCE_BYTES = {XAES_256_GCM: 24, AES_128_GCM: 24, HSM_AES_256_GCM: 12, HSM_AES_128_GCM: 12, SM4_GCM: 12}
+_SHORTEST_BODY = {algorithm: size + _TAG_BYTES for algorithm, size in _NONCE_BYTES.items()}
 MAX_PLAINTEXT_BYTES = 65_536
 MAX_BYTES = HEADER_BYTES + 24 + MAX_PLAINTEXT_BYTES + 16
 

@@ -2,119 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from services.crypto import ciphertexts, encryption_context
+from services.crypto import ciphertexts
+from services.crypto.ciphers import Cipher
 from services.crypto.ciphertexts import Ciphertext
-from services.crypto.key_records import Key, KeyRecords
-from services.crypto.material import Cipher
-from services.runtime import names
-from services.runtime.authorization import Authorizer, Resource
+from services.crypto.encryption_context import EncryptionContext
+from services.crypto.key_uses import KeyUse, KeyUses
 from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError, required, too_large
-from strongroom.audit.v1.event_pb2 import Event
 
 
-class KeyUse:
-    """One permitted use of a key version under one encryption context, with the event that records it."""
+class Encryptor:
+    """Encrypts under a key's primary version, bound to one encryption context."""
 
-    __slots__ = ("_cipher", "_context", "_key", "_version", "algorithm", "event", "key_name", "version_name")
+    __slots__ = ("_associated_data", "_header", "algorithm", "use")
 
-    def __init__(self, key: Key, version: int, context: bytes, event: Event) -> None:
-        self.event = event
-        self.key_name = key.record.name
-        self.version_name = event.key_version = key.version_names.get(version, "")
-        key.require_enabled()
-        self._key = key
-        self._version = version
-        self._context = context
-        self._cipher: Cipher = key.cipher(version)
-        self.algorithm = self._cipher.algorithm
-
-
-class Encryptor(KeyUse):
-    """Encrypts under a key's primary version."""
+    def __init__(self, use: KeyUse[Cipher], context: EncryptionContext) -> None:
+        self.use = use
+        self.algorithm = use.material.algorithm
+        self._header = ciphertexts.header(self.algorithm, use.key.record.uid, use.version)
+        self._associated_data = self._header + context.canonical
 
     def encrypt(self, plaintext: bytes) -> bytes:
         """A ciphertext as docs/formats.md lays it out."""
-        header = ciphertexts.header(self.algorithm, self._key.record.uid, self._version)
-        return header + self._cipher.encrypt(plaintext, header + self._context)
+        return self._header + self.use.material.encrypt(plaintext, self._associated_data)
 
     def encrypt_all(self, plaintexts: Sequence[bytes]) -> list[bytes]:
         """A ciphertext of each, at less than the price of as many `encrypt`."""
-        header = ciphertexts.header(self.algorithm, self._key.record.uid, self._version)
-        return self._cipher.encrypt_all(plaintexts, header + self._context, header)
+        return self.use.material.encrypt_all(plaintexts, self._associated_data, self._header)
 
 
-class Decryptor(KeyUse):
-    """Decrypts what is under one key version."""
+class Decryptor:
+    """Decrypts what is under one key version, bound to one encryption context."""
+
+    __slots__ = ("_context", "algorithm", "use")
+
+    def __init__(self, use: KeyUse[Cipher], context: EncryptionContext) -> None:
+        self.use = use
+        self.algorithm = use.material.algorithm
+        self._context = context.canonical
 
     def decrypt(self, ciphertext: Ciphertext) -> bytes:
         """The plaintext. Raises CIPHERTEXT_INVALID."""
         if ciphertext.algorithm != self.algorithm:
             raise ciphertexts.invalid()
-        return self._cipher.decrypt(ciphertext.body, ciphertext.header + self._context)
+        return self.use.material.decrypt(ciphertext.body, ciphertext.header + self._context)
 
 
 class Encryption:
-    """Finds keys, and asks whether the caller may use them."""
+    """Opens keys for encryption and decryption."""
 
-    def __init__(self, records: KeyRecords, authorizer: Authorizer) -> None:
-        self._records = records
-        self._authorizer = authorizer
+    def __init__(self, uses: KeyUses) -> None:
+        self._uses = uses
 
-    def encryptor(self, call: Call, action: str, key_name: str, context: Mapping[str, str]) -> Encryptor:
-        """The key's primary version, for use under `context`, recorded in the call's events.
-
-        Raises NAME_MALFORMED, PERMISSION_DENIED, KEY_NOT_FOUND, KEY_DISABLED, KEY_STATE_INVALID, FIELD_TOO_LARGE,
-        KEY_MATERIAL_REFUSED.
-        """
-        canonical = encryption_context.canonical(context)
-        key = self._named(call, action, key_name, context, canonical)
-        event = self._authorizer.authorize(call, action, key.resource, context, canonical)
-        return Encryptor(key, key.record.primary_version, canonical, event)
+    def encryptor(
+        self, call: Call, action: str, key_name: str, context: EncryptionContext, field: str = "key"
+    ) -> Encryptor:
+        """The primary version of a key, for use under `context`. Raises as `KeyUses.named`."""
+        use = self._uses.named(call, action, key_name, Cipher, context, field=field, versioned=False)
+        return Encryptor(use, context)
 
     def decryptor(
-        self, call: Call, action: str, ciphertext: Ciphertext, context: Mapping[str, str], key_name: str = ""
+        self,
+        call: Call,
+        action: str,
+        ciphertext: Ciphertext,
+        context: EncryptionContext,
+        key_name: str = "",
+        field: str = "key",
     ) -> Decryptor:
         """The key version that a ciphertext is under, for use under `context`.
 
         Raises CIPHERTEXT_INVALID without saying why; KEY_MISMATCH when `key_name` is given and is another key;
-        otherwise as `encryptor`.
+        otherwise as `KeyUses.named`.
         """
-        canonical = encryption_context.canonical(context)
-        key = self._carried(ciphertext.key_uid)
+        key = self._uses.carried(ciphertext.key_uid)
+        if key is None:
+            raise ciphertexts.invalid()
         try:
-            event = self._authorizer.authorize(call, action, key.resource, context, canonical)
+            event = self._uses.authorized(call, action, key, context)
         except StrongroomError as error:
             if key.record.account == call.principal.account:
                 raise
             # A key of another account that the caller may not use looks like one that does not exist.
             raise ciphertexts.invalid() from error
-        if key_name and self._records.by_name(_checked(key_name)).record.uid != ciphertext.key_uid:
-            raise StrongroomError(Reason.KEY_MISMATCH, "the ciphertext is under another key", field="key")
+        if key_name and self._uses.uid_of(key_name, field) != ciphertext.key_uid:
+            raise StrongroomError(Reason.KEY_MISMATCH, "the ciphertext is under another key", field=field)
         if ciphertext.key_version not in key.version_names:
             raise ciphertexts.invalid()
-        return Decryptor(key, ciphertext.key_version, canonical, event)
-
-    def _named(self, call: Call, action: str, name: str, context: Mapping[str, str], canonical: bytes) -> Key:
-        try:
-            return self._records.by_name(_checked(name))
-        except StrongroomError as error:
-            if error.reason not in (Reason.KEY_NOT_FOUND, Reason.ALIAS_NOT_FOUND):
-                raise
-            # Whoever may not use it must not learn that it does not exist: permission comes first.
-            absent = Resource("Key", name, names.parse(name, "key", "keys", "aliases").account)
-            self._authorizer.authorize(call, action, absent, context, canonical)
-            raise
-
-    def _carried(self, uid: bytes) -> Key:
-        try:
-            return self._records.by_uid(uid)
-        except StrongroomError as error:
-            if error.reason is not Reason.KEY_NOT_FOUND:
-                raise
-            raise ciphertexts.invalid() from error
+        return Decryptor(KeyUse(key, ciphertext.key_version, Cipher, event), context)
 
 
 def check_plaintext(plaintext: bytes) -> bytes:
@@ -124,8 +101,3 @@ def check_plaintext(plaintext: bytes) -> bytes:
     if len(plaintext) > ciphertexts.MAX_PLAINTEXT_BYTES:
         raise too_large("plaintext", ciphertexts.MAX_PLAINTEXT_BYTES)
     return plaintext
-
-
-def _checked(key_name: str) -> str:
-    names.parse(key_name, "key", "keys", "aliases")
-    return key_name

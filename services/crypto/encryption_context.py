@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from struct import Struct
 
 from services.runtime.errors import invalid, too_large
@@ -11,6 +12,22 @@ MAX_BYTES = 8192
 
 _LENGTH = Struct(">H")
 _EMPTY = _LENGTH.pack(0)
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptionContext:
+    """A context, and its canonical bytes."""
+
+    pairs: Mapping[str, str]
+    canonical: bytes
+
+
+NONE = EncryptionContext({}, _EMPTY)
+
+
+def of(pairs: Mapping[str, str], field: str = "encryption_context") -> EncryptionContext:
+    """The context that a request gives. Raises as `canonical`."""
+    return EncryptionContext(pairs, canonical(pairs, field)) if pairs else NONE
 
 
 def canonical(pairs: Mapping[str, str], field: str = "encryption_context") -> bytes:

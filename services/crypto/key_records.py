@@ -1,17 +1,20 @@
-"""Keystore's key records as this worker caches them, and the ciphers opened from them."""
+"""Keystore's key records as this worker caches them, and the material opened from them."""
 
 from __future__ import annotations
 
 import grpc
 
 from services.crypto import material
+from services.crypto.algorithms import ALGORITHMS
 from services.crypto.blobs import Binding
-from services.crypto.material import Cipher
+from services.crypto.material import Opened
 from services.crypto.providers.provider import Provider
+from services.runtime import clock
 from services.runtime.authorization import Resource
 from services.runtime.changes import ChangeFeed, FreshCache
 from services.runtime.channels import MeshChannel
 from services.runtime.errors import Reason, StrongroomError, from_rpc_error
+from strongroom.crypto.v1.algorithm_pb2 import Algorithm
 from strongroom.keystore.v1.key_pb2 import (
     KEY_STATE_ENABLED,
     KEY_VERSION_STATE_ENABLED,
@@ -25,16 +28,18 @@ from strongroom.keystore.v1.key_record_service_pb2 import (
     GetKeyRecordRequest,
     KeyRecord,
     KeyRecordResponse,
+    VersionRecord,
 )
 from strongroom.keystore.v1.key_record_service_pb2_grpc import KeyRecordServiceStub
 
 _TIMEOUT_SECONDS = 1.0
+_NEVER = 1 << 63
 
 
 class Key:
-    """A key as of one revision: its record, what authorization needs of it, and its versions' ciphers."""
+    """A key as of one revision: its record, what authorization needs of it, and its versions' material."""
 
-    __slots__ = ("_ciphers", "_provider", "record", "resource", "version_names")
+    __slots__ = ("_expiries_ns", "_opened", "_provider", "record", "resource", "version_names")
 
     def __init__(self, record: KeyRecord, provider: Provider) -> None:
         self.record = record
@@ -50,7 +55,17 @@ class Key:
             version.version: f"{record.name}/versions/{version.version}" for version in record.versions
         }
         self._provider = provider
-        self._ciphers: dict[int, Cipher] = {}
+        self._opened: dict[int, Opened] = {}
+        self._expiries_ns = {
+            version.version: version.expire_time.ToNanoseconds()
+            for version in record.versions
+            if version.HasField("expire_time")
+        }
+
+    @property
+    def algorithms(self) -> tuple[Algorithm.ValueType, ...]:
+        """What it can be used with."""
+        return ALGORITHMS[self.record.spec, self.record.usage]
 
     def require_enabled(self) -> None:
         """Raises KEY_DISABLED or KEY_STATE_INVALID unless the key may be used."""
@@ -58,21 +73,25 @@ class Key:
             state = KeyState.Name(self.record.state).removeprefix("KEY_STATE_")
             raise _unusable(state, f"key {self.record.name} is {state}")
 
-    def cipher(self, version: int) -> Cipher:
-        """The cipher of one version. Raises KEY_DISABLED, KEY_STATE_INVALID, KEY_VERSION_NOT_FOUND, or
+    def material(self, version: int) -> Opened:
+        """The material of one version. Raises KEY_DISABLED, KEY_STATE_INVALID, KEY_VERSION_NOT_FOUND, or
         KEY_MATERIAL_REFUSED when the stored blob is not this version's."""
-        cipher = self._ciphers.get(version)
-        if cipher is None:
-            cipher = self._ciphers[version] = self._open(version)
-        return cipher
+        if self._expiries_ns and self._expiries_ns.get(version, _NEVER) <= clock.system_clock():
+            raise _unusable("PENDING_IMPORT", f"the material of {self.version_names[version]} has expired")
+        opened = self._opened.get(version)
+        if opened is None:
+            opened = self._opened[version] = self._open(version)
+        return opened
 
-    def _open(self, number: int) -> Cipher:
-        record = self.record
-        for version in record.versions:
+    def version(self, number: int) -> VersionRecord:
+        """The record of one version. Raises KEY_VERSION_NOT_FOUND."""
+        for version in self.record.versions:
             if version.version == number:
-                break
-        else:
-            raise StrongroomError(Reason.KEY_VERSION_NOT_FOUND, f"key {record.name} has no version {number}")
+                return version
+        raise StrongroomError(Reason.KEY_VERSION_NOT_FOUND, f"key {self.record.name} has no version {number}")
+
+    def _open(self, number: int) -> Opened:
+        record, version = self.record, self.version(number)
         if version.state != KEY_VERSION_STATE_ENABLED:
             state = KeyVersionState.Name(version.state).removeprefix("KEY_VERSION_STATE_")
             raise _unusable(state, f"version {number} of key {record.name} is {state}")
@@ -85,7 +104,7 @@ class Key:
             record.usage,
             record.protection_level,
         )
-        return material.open_cipher(self._provider, binding, version.wrapped_material)
+        return material.open_blob(self._provider, binding, version.wrapped_material, version.public_key)
 
 
 class KeyRecords:

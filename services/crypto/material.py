@@ -2,103 +2,130 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-from cryptography.exceptions import InvalidTag
-
-from services.crypto import blobs, ciphertexts
+from services.crypto import blobs, ciphers, macs, private_keys, public_keys
+from services.crypto.agreement import Agreement, agreement
+from services.crypto.algorithms import ALGORITHMS
 from services.crypto.blobs import Binding
-from services.crypto.providers.provider import HsmCipher, Provider, SealBrokenError
-from services.crypto.xaes import XAES256GCM
+from services.crypto.ciphers import Cipher
+from services.crypto.encapsulation import Encapsulation
+from services.crypto.macs import MacKey, SoftwareMacKey, TokenMacKey
+from services.crypto.providers.provider import MadeHsmKey, Provider
+from services.crypto.public_key_encryption import Decrypter, decrypter
+from services.crypto.signatures import Signer, signer
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.crypto.v1.algorithm_pb2 import Algorithm
-from strongroom.keystore.v1.key_pb2 import (
-    KEY_SPEC_AES_256,
-    KEY_USAGE_ENCRYPT_DECRYPT,
-    PROTECTION_LEVEL_HSM,
-    PROTECTION_LEVEL_SOFTWARE,
-    KeySpec,
-)
+from strongroom.keystore.v1 import key_pb2 as k
+from strongroom.keystore.v1.key_pb2 import KeySpec, KeyUsage
 
-_AES_256_BYTES = 32
+Opened = Cipher | Signer | Decrypter | MacKey | Agreement | Encapsulation
+"""The material of one key version, ready for what the key's usage permits."""
+
+_SYMMETRIC_BYTES: Mapping[KeySpec.ValueType, int] = {**ciphers.KEY_BYTES, **macs.KEY_BYTES}
 
 
-class Cipher(Protocol):
-    """The material of one key version, ready to encrypt and decrypt. `algorithm` is the ciphertexts' own code."""
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Material of a key version: its blob, and the public half as `public_keys.load` reads it."""
 
-    algorithm: Algorithm.ValueType
-
-    def encrypt(self, plaintext: bytes, associated_data: bytes) -> bytes:
-        """Nonce, ciphertext and tag."""
-
-    def encrypt_all(self, plaintexts: Sequence[bytes], associated_data: bytes, prefix: bytes) -> list[bytes]:
-        """What `encrypt` makes of each plaintext, behind `prefix`."""
-
-    def decrypt(self, sealed: bytes, associated_data: bytes) -> bytes:
-        """The plaintext; raises CIPHERTEXT_INVALID."""
+    blob: bytes
+    public_key: bytes
 
 
-class SoftwareCipher:
-    """A SOFTWARE key: XAES-256-GCM in this process."""
+def make(provider: Provider, binding: Binding) -> Made:
+    """Makes material for a key version.
 
-    algorithm = ciphertexts.XAES_256_GCM
-
-    def __init__(self, material: bytes) -> None:
-        self._aead = XAES256GCM(material)
-        self.encrypt = self._aead.encrypt
-        self.encrypt_all = self._aead.encrypt_all
-
-    def decrypt(self, sealed: bytes, associated_data: bytes) -> bytes:
-        """See Cipher."""
-        try:
-            return self._aead.decrypt(sealed, associated_data)
-        except InvalidTag as error:
-            raise ciphertexts.invalid() from error
-
-
-class TokenCipher:
-    """An HSM key: AES-256-GCM inside the token."""
-
-    algorithm = ciphertexts.HSM_AES_256_GCM
-
-    def __init__(self, key: HsmCipher) -> None:
-        self.encrypt = key.encrypt
-        self._key = key
-
-    def encrypt_all(self, plaintexts: Sequence[bytes], associated_data: bytes, prefix: bytes) -> list[bytes]:
-        """See Cipher."""
-        return [prefix + self._key.encrypt(plaintext, associated_data) for plaintext in plaintexts]
-
-    def decrypt(self, sealed: bytes, associated_data: bytes) -> bytes:
-        """See Cipher."""
-        try:
-            return self._key.decrypt(sealed, associated_data)
-        except SealBrokenError as error:
-            raise ciphertexts.invalid() from error
-
-
-def make(provider: Provider, binding: Binding) -> bytes:
-    """Makes material for a key version and answers its blob.
-
-    Raises SPEC_UNSUPPORTED, KEY_USAGE_INVALID, or UNSUPPORTED_IN_HSM where the provider has no token.
+    Raises SPEC_UNSUPPORTED, KEY_USAGE_INVALID, or UNSUPPORTED_IN_HSM where the token cannot make it, or cannot use it
+    afterwards: an HSM key is used once before it is answered.
     """
-    if binding.spec != KEY_SPEC_AES_256:
-        raise StrongroomError(
-            Reason.SPEC_UNSUPPORTED, f"{KeySpec.Name(binding.spec)} keys cannot be made yet", field="spec"
-        )
-    if binding.usage != KEY_USAGE_ENCRYPT_DECRYPT:
-        raise StrongroomError(Reason.KEY_USAGE_INVALID, "an AES_256 key is for ENCRYPT_DECRYPT", field="usage")
-    if binding.protection_level == PROTECTION_LEVEL_HSM:
-        return blobs.seal(provider, blobs.HSM, provider.make_hsm_key(), binding.encode())
-    if binding.protection_level == PROTECTION_LEVEL_SOFTWARE:
-        return blobs.seal(provider, blobs.SOFTWARE, provider.random(_AES_256_BYTES), binding.encode())
-    raise StrongroomError(Reason.FIELD_REQUIRED, "protection_level is required", field="protection_level")
+    algorithms = possible(binding)
+    if binding.protection_level == k.PROTECTION_LEVEL_HSM:
+        return _proven(provider, binding, provider.make_hsm_key(binding.spec), algorithms)
+    size = _SYMMETRIC_BYTES.get(binding.spec)
+    return _sealed(provider, binding, private_keys.generate(binding.spec) if size is None else provider.random(size))
 
 
-def open_cipher(provider: Provider, binding: Binding, blob: bytes) -> Cipher:
+def take_in(provider: Provider, binding: Binding, material: bytes) -> Made:
+    """The same with material from outside: a raw key, PKCS#8 in DER, or X-Wing's seed.
+
+    Raises as `make`, and ValueError for material that is not whole, or of another spec.
+    """
+    algorithms = possible(binding)
+    size = _SYMMETRIC_BYTES.get(binding.spec)
+    if size is None:
+        material = private_keys.validated(binding.spec, material)
+    elif len(material) != size:
+        raise ValueError("a key of another length")
+    if binding.protection_level == k.PROTECTION_LEVEL_HSM:
+        return _proven(provider, binding, provider.import_hsm_key(binding.spec, material), algorithms)
+    return _sealed(provider, binding, material)
+
+
+def open_blob(provider: Provider, binding: Binding, blob: bytes, public_key: bytes) -> Opened:
     """Opens a key version's blob for use. Raises KEY_MATERIAL_REFUSED when it is not that version's."""
-    if binding.protection_level == PROTECTION_LEVEL_HSM:
+    if binding.protection_level == k.PROTECTION_LEVEL_HSM:
         wrapped = blobs.unseal(provider, blobs.HSM, blob, binding.encode())
-        return TokenCipher(provider.hsm_cipher(blobs.root_version(blob), wrapped))
-    return SoftwareCipher(blobs.unseal(provider, blobs.SOFTWARE, blob, binding.encode()))
+        return _in_token(provider, binding, blobs.root_version(blob), MadeHsmKey(wrapped, public_key))
+    return _in_software(binding, blobs.unseal(provider, blobs.SOFTWARE, blob, binding.encode()))
+
+
+def possible(binding: Binding) -> tuple[Algorithm.ValueType, ...]:
+    """What the key can be used with. Raises SPEC_UNSUPPORTED, KEY_USAGE_INVALID."""
+    algorithms = ALGORITHMS.get((binding.spec, binding.usage))
+    if algorithms is not None:
+        return algorithms
+    usages = [KeyUsage.Name(usage).removeprefix("KEY_USAGE_") for spec, usage in ALGORITHMS if spec == binding.spec]
+    if not usages:
+        raise StrongroomError(Reason.SPEC_UNSUPPORTED, f"there is no key spec {binding.spec}", field="spec")
+    name = KeySpec.Name(binding.spec).removeprefix("KEY_SPEC_")
+    raise StrongroomError(Reason.KEY_USAGE_INVALID, f"{name} keys are for {' or '.join(usages)}", field="usage")
+
+
+def _sealed(provider: Provider, binding: Binding, material: bytes) -> Made:
+    public = private_keys.public_key(binding.spec, material) if binding.spec in private_keys.SPECS else b""
+    return Made(blobs.seal(provider, blobs.SOFTWARE, material, binding.encode()), public)
+
+
+def _proven(
+    provider: Provider, binding: Binding, made: MadeHsmKey, algorithms: tuple[Algorithm.ValueType, ...]
+) -> Made:
+    opened = _in_token(provider, binding, provider.root_version, made)
+    if isinstance(opened, Signer | Decrypter):
+        opened.prove(algorithms)
+    else:
+        opened.prove()
+    return Made(blobs.seal(provider, blobs.HSM, made.wrapped, binding.encode()), made.public_key)
+
+
+def _in_software(binding: Binding, material: bytes) -> Opened:
+    spec = binding.spec
+    if spec in ciphers.KEY_BYTES:
+        return ciphers.in_software(spec, material)
+    if spec in macs.KEY_BYTES:
+        return SoftwareMacKey(material, possible(binding)[0])
+    private = private_keys.load(spec, material)
+    public = private.public_key()
+    if isinstance(private, private_keys.MlKemPrivateKey) and binding.usage == k.KEY_USAGE_KEY_ENCAPSULATION:
+        return Encapsulation(private)
+    return _ASYMMETRIC[binding.usage](private, public)
+
+
+def _in_token(
+    provider: Provider, binding: Binding, root_version: int, made: MadeHsmKey
+) -> Cipher | MacKey | Signer | Decrypter | Agreement:
+    spec, usage = binding.spec, binding.usage
+    key = provider.hsm_key(spec, usage, root_version, made.wrapped)
+    if spec in ciphers.KEY_BYTES:
+        return ciphers.in_token(spec, key)
+    if spec in macs.KEY_BYTES:
+        return TokenMacKey(key, possible(binding)[0])
+    return _ASYMMETRIC[usage](key, public_keys.load(spec, made.public_key))
+
+
+_ASYMMETRIC: Mapping[KeyUsage.ValueType, Callable[..., Signer | Decrypter | Agreement]] = {
+    k.KEY_USAGE_SIGN_VERIFY: signer,
+    k.KEY_USAGE_ENCRYPT_DECRYPT: decrypter,
+    k.KEY_USAGE_KEY_AGREEMENT: agreement,
+}

@@ -24,7 +24,7 @@ class MaterialService:
         binding = request.binding
         if not (binding.account and binding.key_name and len(binding.key_uid) == 16 and binding.version):
             raise required("binding")
-        wrapped = material.make(
+        made = material.make(
             self._provider,
             Binding(
                 binding.account,
@@ -36,7 +36,9 @@ class MaterialService:
                 binding.protection_level,
             ),
         )
-        return pb.CreateMaterialResponse(wrapped_material=wrapped, root_version=blobs.root_version(wrapped))
+        return pb.CreateMaterialResponse(
+            wrapped_material=made.blob, public_key=made.public_key, root_version=blobs.root_version(made.blob)
+        )
 
     def WrapServiceKey(self, request: pb.WrapServiceKeyRequest, call: Call) -> pb.WrapServiceKeyResponse:
         """A blob that only this caller can have opened again."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from services.crypto import batches, ciphertexts, data_keys
+from services.crypto import batches, ciphertexts, encryption_context, re_encryption
+from services.crypto.asymmetric_service import AsymmetricHandlers
+from services.crypto.data_key_service import DataKeyHandlers
 from services.crypto.encryption import Encryption, check_plaintext
+from services.crypto.key_uses import KeyUses
 from services.crypto.providers.provider import Provider
 from services.runtime import checksums
 from services.runtime.authorization import Authorizer, account_resource
@@ -15,11 +18,12 @@ _MAX_RANDOM_BYTES = 1024
 _DEFAULT_RANDOM_BYTES = 32
 
 
-class CryptoService:
-    """Handlers of the public service."""
+class CryptoService(DataKeyHandlers, AsymmetricHandlers):
+    """Handlers of the public service: here those of symmetric encryption, the rest in the two that it is made of."""
 
-    def __init__(self, encryption: Encryption, authorizer: Authorizer, provider: Provider) -> None:
-        self._encryption = encryption
+    def __init__(self, uses: KeyUses, authorizer: Authorizer, provider: Provider) -> None:
+        self._uses = uses
+        self._encryption = Encryption(uses)
         self._authorizer = authorizer
         self._provider = provider
 
@@ -28,12 +32,13 @@ class CryptoService:
         plaintext = check_plaintext(request.plaintext)
         if request.HasField("plaintext_crc32c"):
             checksums.verify(plaintext, request.plaintext_crc32c, "plaintext_crc32c")
-        encryptor = self._encryption.encryptor(call, "crypto:Encrypt", request.key, request.encryption_context)
+        context = encryption_context.of(request.encryption_context)
+        encryptor = self._encryption.encryptor(call, "crypto:Encrypt", request.key, context)
         ciphertext = encryptor.encrypt(plaintext)
         return pb.EncryptResponse(
             ciphertext=ciphertext,
-            key=encryptor.key_name,
-            key_version=encryptor.version_name,
+            key=encryptor.use.key_name,
+            key_version=encryptor.use.version_name,
             algorithm=encryptor.algorithm,
             ciphertext_crc32c=checksums.crc32c(ciphertext),
         )
@@ -45,45 +50,35 @@ class CryptoService:
         if request.HasField("ciphertext_crc32c"):
             checksums.verify(request.ciphertext, request.ciphertext_crc32c, "ciphertext_crc32c")
         ciphertext = ciphertexts.parse(request.ciphertext)
-        decryptor = self._encryption.decryptor(
-            call, "crypto:Decrypt", ciphertext, request.encryption_context, request.key
-        )
+        context = encryption_context.of(request.encryption_context)
+        decryptor = self._encryption.decryptor(call, "crypto:Decrypt", ciphertext, context, request.key)
         plaintext = decryptor.decrypt(ciphertext)
         return pb.DecryptResponse(
             plaintext=plaintext,
-            key=decryptor.key_name,
-            key_version=decryptor.version_name,
+            key=decryptor.use.key_name,
+            key_version=decryptor.use.version_name,
             algorithm=decryptor.algorithm,
             plaintext_crc32c=checksums.crc32c(plaintext),
         )
 
-    def GenerateDataKey(self, request: pb.GenerateDataKeyRequest, call: Call) -> pb.GenerateDataKeyResponse:
-        """A data key in plaintext, and encrypted under the key."""
-        size = data_keys.check_size(request.number_of_bytes)
-        encryptor = self._encryption.encryptor(call, "crypto:GenerateDataKey", request.key, request.encryption_context)
-        plaintext, ciphertext = data_keys.generate(encryptor, size)
-        return pb.GenerateDataKeyResponse(
-            plaintext=plaintext,
-            ciphertext=ciphertext,
-            key=encryptor.key_name,
-            key_version=encryptor.version_name,
-            plaintext_crc32c=checksums.crc32c(plaintext),
-            ciphertext_crc32c=checksums.crc32c(ciphertext),
-        )
-
-    def GenerateDataKeyWithoutPlaintext(
-        self, request: pb.GenerateDataKeyWithoutPlaintextRequest, call: Call
-    ) -> pb.GenerateDataKeyWithoutPlaintextResponse:
-        """A data key encrypted under the key, for whoever will need it later."""
-        size = data_keys.check_size(request.number_of_bytes)
+    def ReEncrypt(self, request: pb.ReEncryptRequest, call: Call) -> pb.ReEncryptResponse:
+        """A ciphertext under another key or context, without its plaintext leaving the service."""
+        if not request.ciphertext:
+            raise required("ciphertext")
+        if request.HasField("ciphertext_crc32c"):
+            checksums.verify(request.ciphertext, request.ciphertext_crc32c, "ciphertext_crc32c")
+        source = re_encryption.source(self._uses, self._encryption, call, request)
+        context = encryption_context.of(request.destination_encryption_context, "destination_encryption_context")
         encryptor = self._encryption.encryptor(
-            call, "crypto:GenerateDataKeyWithoutPlaintext", request.key, request.encryption_context
+            call, "crypto:ReEncryptTo", request.destination_key, context, "destination_key"
         )
-        _, ciphertext = data_keys.generate(encryptor, size)
-        return pb.GenerateDataKeyWithoutPlaintextResponse(
+        ciphertext = encryptor.encrypt(check_plaintext(source.decrypt()))
+        return pb.ReEncryptResponse(
             ciphertext=ciphertext,
-            key=encryptor.key_name,
-            key_version=encryptor.version_name,
+            source_key_version=source.version_name,
+            key=encryptor.use.key_name,
+            key_version=encryptor.use.version_name,
+            algorithm=encryptor.algorithm,
             ciphertext_crc32c=checksums.crc32c(ciphertext),
         )
 

@@ -1,7 +1,8 @@
 """XAES-256-GCM (C2SP): AES-256-GCM under a key derived from the first half of a 24-byte random nonce.
 
 Random nonces are safe for 2^80 messages under one key. The derivation is SP 800-108 KDF in counter mode over AES-CMAC,
-in the two block-cipher calls that the specification reduces it to.
+in the two block-cipher calls that the specification reduces it to. XAES128GCM is the same for keys of 128 bits, where
+one block is enough (docs/formats.md, "Ciphertext").
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ class XAES256GCM:
 
     __slots__ = ("_blocks", "_whitening")
 
+    key_bytes = 32
+
     def __init__(self, key: bytes) -> None:
-        if len(key) != 32:
-            raise ValueError("an XAES-256-GCM key has 32 bytes")
+        if len(key) != self.key_bytes:
+            raise ValueError(f"the key has {self.key_bytes} bytes")
         # ECB over exactly two blocks is the specification's own use of the raw block cipher.
         self._blocks = Cipher(algorithms.AES(key), modes.ECB()).encryptor()  # noqa: S305
         doubled = int.from_bytes(self._blocks.update(bytes(_BLOCK)), "big") << 1
@@ -64,3 +67,15 @@ class XAES256GCM:
         half = int.from_bytes(nonce[:_HALF_BYTES], "big") ^ self._whitening
         blocks = (half ^ _FIRST) << 128 | (half ^ _SECOND)
         return AESGCM(self._blocks.update(blocks.to_bytes(2 * _BLOCK, "big")))
+
+
+class XAES128GCM(XAES256GCM):
+    """The same with a key of 16 bytes: the derived key is the first of the two blocks."""
+
+    __slots__ = ()
+
+    key_bytes = 16
+
+    def _derived(self, nonce: bytes) -> AESGCM:
+        half = int.from_bytes(nonce[:_HALF_BYTES], "big") ^ self._whitening
+        return AESGCM(self._blocks.update((half ^ _FIRST).to_bytes(_BLOCK, "big")))

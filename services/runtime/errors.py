@@ -51,6 +51,8 @@ class Reason(_UpperStrEnum):
     KEY_STATE_INVALID = auto()
     KEY_USAGE_INVALID = auto()
     KEY_MISMATCH = auto()
+    ALGORITHM_INVALID = auto()
+    PUBLIC_KEY_INVALID = auto()
     SECRET_VERSION_DISABLED = auto()
     SECRET_VERSION_DESTROYED = auto()
     ETAG_MISMATCH = auto()
@@ -90,6 +92,8 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.CHECKSUM_MISMATCH,
         Reason.CIPHERTEXT_INVALID,
         Reason.KEY_MISMATCH,
+        Reason.ALGORITHM_INVALID,
+        Reason.PUBLIC_KEY_INVALID,
         Reason.SPEC_UNSUPPORTED,
     ),
     grpc.StatusCode.UNAUTHENTICATED: (

@@ -51,16 +51,20 @@ class ResourceName:
         return ResourceName(self.account, self.collection, self.id) if self.version else self
 
 
-def parse(name: str, field: str, *collections: str, versioned: bool = False) -> ResourceName:
-    """Reads a resource name of one of `collections`; with `versioned`, one of its versions.
+def parse(name: str, field: str, *collections: str, versioned: bool | None = False) -> ResourceName:
+    """Reads a resource name of one of `collections`; with `versioned`, one of its versions, and with None either.
 
     Raises FIELD_REQUIRED for an empty name and NAME_MALFORMED, naming `field`, for anything else that is off.
     """
     if not name:
         raise required(field)
     parsed = _parsed(name)
-    if parsed is None or parsed.collection not in collections or bool(parsed.version) != versioned:
-        suffix = "/versions/{number}" if versioned else ""
+    if (
+        parsed is None
+        or parsed.collection not in collections
+        or (versioned is not None and bool(parsed.version) != versioned)
+    ):
+        suffix = "/versions/{number}" if versioned else "[/versions/{number}]" if versioned is None else ""
         expected = " or ".join(f"accounts/{{account}}/{collection}/{{id}}{suffix}" for collection in collections)
         raise StrongroomError(Reason.NAME_MALFORMED, f"{field} is not of the form {expected}", field=field)
     return parsed

@@ -8,8 +8,9 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from services.crypto.providers.provider import HsmCipher, SealBrokenError
+from services.crypto.providers.provider import HsmKey, MadeHsmKey, SealBrokenError
 from services.runtime.errors import Reason, StrongroomError
+from strongroom.keystore.v1.key_pb2 import KeySpec, KeyUsage
 
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
@@ -70,11 +71,15 @@ class LocalProvider:
         except (InvalidTag, ValueError) as error:
             raise SealBrokenError from error
 
-    def make_hsm_key(self) -> bytes:
+    def make_hsm_key(self, spec: KeySpec.ValueType) -> MadeHsmKey:
         """See Provider."""
         raise _no_hsm()
 
-    def hsm_cipher(self, root_version: int, wrapped: bytes) -> HsmCipher:
+    def import_hsm_key(self, spec: KeySpec.ValueType, material: bytes) -> MadeHsmKey:
+        """See Provider."""
+        raise _no_hsm()
+
+    def hsm_key(self, spec: KeySpec.ValueType, usage: KeyUsage.ValueType, root_version: int, wrapped: bytes) -> HsmKey:
         """See Provider."""
         raise _no_hsm()
 

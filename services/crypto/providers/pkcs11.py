@@ -7,27 +7,18 @@ A root version is two AES-256 keys of the token, each for one purpose: `strongro
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from hashlib import sha256
-from typing import Any
 
 import pkcs11
-from pkcs11 import Attribute, GCMParams, KeyType, Mechanism, MechanismFlag, ObjectClass
-from pkcs11.exceptions import GeneralError
+from pkcs11 import Attribute, KeyType, MechanismFlag, ObjectClass
 
-from services.crypto.providers.pkcs11_sessions import PooledSession, SessionPool, TokenKey
-from services.crypto.providers.provider import HsmCipher, SealBrokenError
+from services.crypto.providers import pkcs11_gcm, pkcs11_keys
+from services.crypto.providers.pkcs11_keys import Pkcs11Key
+from services.crypto.providers.pkcs11_sessions import SessionPool
+from services.crypto.providers.provider import HsmKey, MadeHsmKey
 from services.runtime.telemetry import Telemetry
+from strongroom.keystore.v1.key_pb2 import KeySpec, KeyUsage
 
-_NONCE_BYTES = 12
-_TAG_BITS = 128
 _ROOT = re.compile(r"strongroom-root-([1-9][0-9]*)")
-
-# Never leaves the token, not even wrapped.
-_GUARDED: Mapping[Attribute, Any] = {
-    Attribute.SENSITIVE: True,
-    Attribute.EXTRACTABLE: False,
-}
 
 
 def initialize(pool: SessionPool) -> bool:
@@ -59,34 +50,26 @@ class Pkcs11Provider:
     def seal(self, root_version: int, payload: bytes, associated_data: bytes) -> bytes:
         """See Provider."""
         with self._pool.session() as pooled:
-            return _encrypt(pooled, pooled.root(_seal_label(root_version)), payload, associated_data)
+            return pkcs11_gcm.encrypt(pooled.session, pooled.root(_seal_label(root_version)), payload, associated_data)
 
     def unseal(self, root_version: int, sealed: bytes, associated_data: bytes) -> bytes:
         """See Provider."""
         with self._pool.session() as pooled:
-            return _decrypt(pooled.root(_seal_label(root_version)), sealed, associated_data)
+            return pkcs11_gcm.decrypt(pooled.root(_seal_label(root_version)), sealed, associated_data)
 
-    def make_hsm_key(self) -> bytes:
+    def make_hsm_key(self, spec: KeySpec.ValueType) -> MadeHsmKey:
         """See Provider."""
         with self._pool.session() as pooled:
-            # Extractable only under the root, and only here: the object is gone before its wrapped form is returned.
-            made = pooled.session.generate_key(
-                KeyType.AES,
-                256,
-                capabilities=MechanismFlag.ENCRYPT | MechanismFlag.DECRYPT,
-                template={Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: True},
-            )
-            try:
-                wrapped: bytes = pooled.root(_root_label(self.root_version)).wrap_key(
-                    made, mechanism=Mechanism.AES_KEY_WRAP_PAD
-                )
-            finally:
-                made.destroy()
-            return wrapped
+            return pkcs11_keys.make(pooled.session, pooled.root(_root_label(self.root_version)), spec)
 
-    def hsm_cipher(self, root_version: int, wrapped: bytes) -> HsmCipher:
+    def import_hsm_key(self, spec: KeySpec.ValueType, material: bytes) -> MadeHsmKey:
         """See Provider."""
-        return _Pkcs11Cipher(self._pool, self._telemetry, _root_label(root_version), wrapped)
+        with self._pool.session() as pooled:
+            return pkcs11_keys.put(pooled.session, pooled.root(_root_label(self.root_version)), spec, material)
+
+    def hsm_key(self, spec: KeySpec.ValueType, usage: KeyUsage.ValueType, root_version: int, wrapped: bytes) -> HsmKey:
+        """See Provider."""
+        return Pkcs11Key(self._pool, self._telemetry, spec, usage, _root_label(root_version), wrapped)
 
     def random(self, size: int) -> bytes:
         """See Provider."""
@@ -103,66 +86,10 @@ class Pkcs11Provider:
         self._pool.close()
 
 
-class _Pkcs11Cipher:
-    """See HsmCipher. The key is unwrapped into each session that comes to use it."""
-
-    def __init__(self, pool: SessionPool, telemetry: Telemetry, root_label: str, wrapped: bytes) -> None:
-        self._pool = pool
-        self._telemetry = telemetry
-        self._root_label = root_label
-        self._wrapped = wrapped
-        self._name = sha256(wrapped).digest()
-
-    def encrypt(self, plaintext: bytes, associated_data: bytes) -> bytes:
-        """See HsmCipher."""
-        with self._telemetry.span("hsm encrypt"), self._pool.session() as pooled:
-            return _encrypt(pooled, self._key(pooled), plaintext, associated_data)
-
-    def decrypt(self, sealed: bytes, associated_data: bytes) -> bytes:
-        """See HsmCipher."""
-        with self._telemetry.span("hsm decrypt"), self._pool.session() as pooled:
-            return _decrypt(self._key(pooled), sealed, associated_data)
-
-    def _key(self, pooled: PooledSession) -> TokenKey:
-        key = pooled.keys.get(self._name)
-        if key is not None:
-            pooled.keys.move_to_end(self._name)
-            return key
-        try:
-            unwrapped = pooled.root(self._root_label).unwrap_key(
-                ObjectClass.SECRET_KEY,
-                KeyType.AES,
-                self._wrapped,
-                mechanism=Mechanism.AES_KEY_WRAP_PAD,
-                capabilities=MechanismFlag.ENCRYPT | MechanismFlag.DECRYPT,
-                template=dict(_GUARDED),
-            )
-        except GeneralError as error:  # SoftHSM2 again
-            raise SealBrokenError from error
-        return pooled.remember(self._name, unwrapped)
-
-
-def _encrypt(pooled: PooledSession, key: TokenKey, plaintext: bytes, associated_data: bytes) -> bytes:
-    nonce: bytes = pooled.session.generate_random(_NONCE_BYTES * 8)
-    parameters = GCMParams(nonce, associated_data, _TAG_BITS)
-    sealed: bytes = key.encrypt(plaintext, mechanism=Mechanism.AES_GCM, mechanism_param=parameters)
-    return nonce + sealed
-
-
-def _decrypt(key: TokenKey, sealed: bytes, associated_data: bytes) -> bytes:
-    if len(sealed) < _NONCE_BYTES + _TAG_BITS // 8:
-        raise SealBrokenError
-    parameters = GCMParams(sealed[:_NONCE_BYTES], associated_data, _TAG_BITS)
-    try:
-        plaintext: bytes = key.decrypt(sealed[_NONCE_BYTES:], mechanism=Mechanism.AES_GCM, mechanism_param=parameters)
-    except GeneralError as error:
-        # What SoftHSM2 answers to a wrong tag, where others say CKR_ENCRYPTED_DATA_INVALID.
-        raise SealBrokenError from error
-    return plaintext
-
-
 def _make_root_key(session: pkcs11.Session, label: str, capabilities: MechanismFlag) -> None:
-    session.generate_key(KeyType.AES, 256, label=label, store=True, capabilities=capabilities, template=dict(_GUARDED))
+    session.generate_key(
+        KeyType.AES, 256, label=label, store=True, capabilities=capabilities, template=dict(pkcs11_keys.GUARDED)
+    )
 
 
 def _root_versions(session: pkcs11.Session) -> list[int]:

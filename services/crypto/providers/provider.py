@@ -2,24 +2,53 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Protocol
+
+from strongroom.crypto.v1.algorithm_pb2 import Algorithm
+from strongroom.keystore.v1.key_pb2 import KeySpec, KeyUsage
 
 
 class SealBrokenError(Exception):
     """What was to be unsealed is not intact, or was sealed as something else."""
 
 
-class HsmCipher(Protocol):
-    """An AES-256 key that is used inside the token. Its material never is a Python object."""
+@dataclass(frozen=True, slots=True)
+class MadeHsmKey:
+    """A key that was made in the token: wrapped under the root (RFC 5649), and its public half, SubjectPublicKeyInfo in
+    DER, where it has one."""
+
+    wrapped: bytes
+    public_key: bytes = b""
+
+
+class HsmKey(ABC):
+    """A key that is used inside the token. Its material never is a Python object.
+
+    Which operations it has depends on its spec and usage. Raises UNSUPPORTED_IN_HSM for what the token cannot do after
+    all, PROVIDER_UNAVAILABLE when the token cannot be used just now.
+    """
 
     @abstractmethod
     def encrypt(self, plaintext: bytes, associated_data: bytes) -> bytes:
-        """12 bytes of nonce from the token, the ciphertext and 16 bytes of tag."""
+        """AES-GCM: 12 bytes of nonce from the token, the ciphertext and 16 bytes of tag."""
 
     @abstractmethod
     def decrypt(self, sealed: bytes, associated_data: bytes) -> bytes:
         """The plaintext of what `encrypt` made. Raises SealBrokenError for anything else."""
+
+    @abstractmethod
+    def sign(self, algorithm: Algorithm.ValueType, data: bytes) -> bytes:
+        """RSA and ECDSA: a signature of a digest, ECDSA's in DER. HMAC: of a message."""
+
+    @abstractmethod
+    def decrypt_oaep(self, ciphertext: bytes) -> bytes:
+        """RSAES-OAEP with SHA-256. Raises SealBrokenError for what is no ciphertext of this key."""
+
+    @abstractmethod
+    def agree(self, point: bytes) -> bytes:
+        """ECDH with an uncompressed point of the same curve: the raw shared secret."""
 
 
 class Provider(Protocol):
@@ -42,15 +71,17 @@ class Provider(Protocol):
         """The payload of what `seal` made. Raises SealBrokenError for anything else."""
 
     @abstractmethod
-    def make_hsm_key(self) -> bytes:
-        """Makes an AES-256 key in the token and answers it wrapped under the root (RFC 5649).
-
-        Raises UNSUPPORTED_IN_HSM where there is no token.
-        """
+    def make_hsm_key(self, spec: KeySpec.ValueType) -> MadeHsmKey:
+        """Makes a key in the token. Raises UNSUPPORTED_IN_HSM where there is no token, or it lacks the spec."""
 
     @abstractmethod
-    def hsm_cipher(self, root_version: int, wrapped: bytes) -> HsmCipher:
-        """The key that `make_hsm_key` wrapped, for use inside the token. Raises SealBrokenError."""
+    def import_hsm_key(self, spec: KeySpec.ValueType, material: bytes) -> MadeHsmKey:
+        """Puts a key into the token, and answers it wrapped: a raw key, or PKCS#8 in DER. Raises as `make_hsm_key`, and
+        ValueError for material that the token refuses."""
+
+    @abstractmethod
+    def hsm_key(self, spec: KeySpec.ValueType, usage: KeyUsage.ValueType, root_version: int, wrapped: bytes) -> HsmKey:
+        """The key that was wrapped, for use inside the token. Using it raises SealBrokenError when it was not."""
 
     @abstractmethod
     def random(self, size: int) -> bytes:

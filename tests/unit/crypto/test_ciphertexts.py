@@ -35,7 +35,7 @@ def test_a_ciphertext_comes_apart_as_it_was_put_together() -> None:
         ciphertexts.header(1, UID, 1),
         ciphertexts.header(1, UID, 1) + bytes(39),
         ciphertexts.header(2, UID, 1) + bytes(27),
-        ciphertexts.header(3, UID, 1) + bytes(60),
+        ciphertexts.header(9, UID, 1) + bytes(60),
         b"\x02" + ciphertexts.header(1, UID, 1)[1:] + bytes(60),
         ciphertexts.header(1, UID, 1) + bytes(ciphertexts.MAX_BYTES),
     ],

@@ -1,0 +1,112 @@
+"""Uses of keys: found, permitted, recorded, and opened for what their usage allows."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+from services.crypto import algorithms, encryption_context
+from services.crypto.encryption_context import EncryptionContext
+from services.crypto.key_records import Key, KeyRecords
+from services.crypto.material import Opened
+from services.crypto.public_keys import Asymmetric
+from services.runtime import names
+from services.runtime.authorization import Authorizer, Resource
+from services.runtime.call import Call
+from services.runtime.errors import Reason, StrongroomError
+from strongroom.audit.v1.event_pb2 import Event
+from strongroom.crypto.v1.algorithm_pb2 import Algorithm
+from strongroom.keystore.v1.key_pb2 import KeySpec, KeyUsage
+
+M = TypeVar("M", bound=Opened | Asymmetric)
+
+
+class KeyUse(Generic[M]):
+    """One permitted use of a key version, with the event that records it.
+
+    Making it raises KEY_DISABLED, KEY_STATE_INVALID, KEY_VERSION_NOT_FOUND, KEY_MATERIAL_REFUSED, or KEY_USAGE_INVALID
+    when the key's material is not of `kind`.
+    """
+
+    __slots__ = ("event", "key", "key_name", "material", "version", "version_name")
+
+    def __init__(self, key: Key, version: int, kind: type[M], event: Event) -> None:
+        self.event = event
+        self.key = key
+        self.key_name = key.record.name
+        self.version = version or key.record.primary_version
+        self.version_name = event.key_version = key.version_names.get(self.version, "")
+        key.require_enabled()
+        material = key.material(self.version)
+        if not isinstance(material, kind):
+            raise _unfit(key, event.action)
+        self.material: M = material
+
+    def algorithm(self, requested: Algorithm.ValueType) -> Algorithm.ValueType:
+        """The algorithm asked for, or the key's default. Raises ALGORITHM_INVALID for one that does not fit the key."""
+        return algorithms.choose(self.key.algorithms, requested)
+
+
+class KeyUses:
+    """Finds keys, and asks whether the caller may use them."""
+
+    def __init__(self, records: KeyRecords, authorizer: Authorizer) -> None:
+        self._records = records
+        self._authorizer = authorizer
+
+    def named(
+        self,
+        call: Call,
+        action: str,
+        name: str,
+        kind: type[M],
+        context: EncryptionContext = encryption_context.NONE,
+        *,
+        field: str = "key",
+        versioned: bool | None = None,
+    ) -> KeyUse[M]:
+        """A use of the key, alias or key version of this name; `versioned=False` does without the last.
+
+        Raises NAME_MALFORMED, PERMISSION_DENIED, KEY_NOT_FOUND, ALIAS_NOT_FOUND, and what KeyUse does.
+        """
+        parsed = names.parse(name, field, "keys", "aliases", versioned=versioned)
+        whole = str(parsed.without_version) if parsed.version else name
+        try:
+            key = self._records.by_name(whole)
+        except StrongroomError as error:
+            if error.reason not in (Reason.KEY_NOT_FOUND, Reason.ALIAS_NOT_FOUND):
+                raise
+            # Whoever may not use it must not learn that it does not exist: permission comes first.
+            self._authorize(call, action, Resource("Key", whole, parsed.account), context)
+            raise
+        return KeyUse(key, parsed.version, kind, self.authorized(call, action, key, context))
+
+    def carried(self, uid: bytes) -> Key | None:
+        """The key of the uid that a ciphertext carries. Nothing is permitted yet."""
+        try:
+            return self._records.by_uid(uid)
+        except StrongroomError as error:
+            if error.reason is Reason.KEY_NOT_FOUND:
+                return None
+            raise
+
+    def uid_of(self, name: str, field: str = "key") -> bytes:
+        """The uid of a key or alias by name."""
+        names.parse(name, field, "keys", "aliases")
+        return self._records.by_name(name).record.uid
+
+    def authorized(
+        self, call: Call, action: str, key: Key, context: EncryptionContext = encryption_context.NONE
+    ) -> Event:
+        """The event that records a use. Raises PERMISSION_DENIED."""
+        return self._authorize(call, action, key.resource, context)
+
+    def _authorize(self, call: Call, action: str, resource: Resource, context: EncryptionContext) -> Event:
+        return self._authorizer.authorize(call, action, resource, context.pairs, context.canonical)
+
+
+def _unfit(key: Key, action: str) -> StrongroomError:
+    spec = KeySpec.Name(key.record.spec).removeprefix("KEY_SPEC_")
+    usage = KeyUsage.Name(key.record.usage).removeprefix("KEY_USAGE_")
+    return StrongroomError(
+        Reason.KEY_USAGE_INVALID, f"{action} cannot use {key.record.name}, an {spec} key for {usage}", field="key"
+    )
