@@ -13,9 +13,9 @@ from services.runtime import names
 from services.runtime.authorization import Authorizer, Resource
 from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError
+from services.runtime.key_specs import spec_name, usage_name
 from strongroom.audit.v1.event_pb2 import Event
 from strongroom.crypto.v1.algorithm_pb2 import Algorithm
-from strongroom.keystore.v1.key_pb2 import KeySpec, KeyUsage
 
 M = TypeVar("M", bound=Opened | Asymmetric)
 
@@ -105,8 +105,7 @@ class KeyUses:
 
 
 def _unfit(key: Key, action: str) -> StrongroomError:
-    spec = KeySpec.Name(key.record.spec).removeprefix("KEY_SPEC_")
-    usage = KeyUsage.Name(key.record.usage).removeprefix("KEY_USAGE_")
+    spec, usage = spec_name(key.record.spec), usage_name(key.record.usage)
     return StrongroomError(
-        Reason.KEY_USAGE_INVALID, f"{action} cannot use {key.record.name}, an {spec} key for {usage}", field="key"
+        Reason.KEY_USAGE_INVALID, f"{action} cannot use {key.record.name}, which is {spec} for {usage}", field="key"
     )

@@ -16,6 +16,7 @@ from services.crypto.providers.provider import MadeHsmKey, Provider
 from services.crypto.public_key_encryption import Decrypter, decrypter
 from services.crypto.signatures import Signer, signer
 from services.runtime.errors import Reason, StrongroomError
+from services.runtime.key_specs import USAGES, spec_name, usage_name
 from strongroom.crypto.v1.algorithm_pb2 import Algorithm
 from strongroom.keystore.v1 import key_pb2 as k
 from strongroom.keystore.v1.key_pb2 import KeySpec, KeyUsage
@@ -76,11 +77,11 @@ def possible(binding: Binding) -> tuple[Algorithm.ValueType, ...]:
     algorithms = ALGORITHMS.get((binding.spec, binding.usage))
     if algorithms is not None:
         return algorithms
-    usages = [KeyUsage.Name(usage).removeprefix("KEY_USAGE_") for spec, usage in ALGORITHMS if spec == binding.spec]
-    if not usages:
+    usages = USAGES.get(binding.spec)
+    if usages is None:
         raise StrongroomError(Reason.SPEC_UNSUPPORTED, f"there is no key spec {binding.spec}", field="spec")
-    name = KeySpec.Name(binding.spec).removeprefix("KEY_SPEC_")
-    raise StrongroomError(Reason.KEY_USAGE_INVALID, f"{name} keys are for {' or '.join(usages)}", field="usage")
+    fitting = " or ".join(map(usage_name, usages))
+    raise StrongroomError(Reason.KEY_USAGE_INVALID, f"{spec_name(binding.spec)} keys are for {fitting}", field="usage")
 
 
 def _sealed(provider: Provider, binding: Binding, material: bytes) -> Made:

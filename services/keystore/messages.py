@@ -10,6 +10,7 @@ from services.keystore.keys import NewKey
 from services.keystore.records import Alias, Key, Version
 from services.runtime import clock, identifiers, names
 from services.runtime.errors import Reason, StrongroomError, invalid, required, too_large
+from services.runtime.key_specs import USAGES, spec_name, usage_name
 from services.runtime.tags import check_tags
 from strongroom.keystore.v1 import key_pb2 as pb
 from strongroom.keystore.v1.key_service_pb2 import CreateAliasRequest, CreateKeyRequest, UpdateAliasRequest
@@ -20,7 +21,7 @@ _ALIAS_PATHS = frozenset(("key", "description"))
 
 def new_key(request: CreateKeyRequest) -> NewKey:
     """What a request asks a new key to be. Raises FIELD_INVALID, FIELD_TOO_LARGE, NAME_MALFORMED, KEY_USAGE_INVALID,
-    SPEC_UNSUPPORTED, and NOT_YET for what is still to come."""
+    and NOT_YET for what is still to come."""
     account = names.parse_account(request.parent, "parent")
     key_id = names.check_id(request.key_id, "keys", "key_id") if request.key_id else identifiers.resource_id("key")
     asked = request.key
@@ -30,10 +31,11 @@ def new_key(request: CreateKeyRequest) -> NewKey:
         raise invalid("key.origin", "is not an origin of keys")
     if asked.protection_level not in pb.ProtectionLevel.values():
         raise invalid("key.protection_level", "is not a protection level")
+    spec = _spec(asked.spec)
     return NewKey(
         names.ResourceName(account, "keys", key_id),
-        _spec(asked.spec),
-        _usage(asked.usage),
+        spec,
+        _usage(spec, asked.usage),
         asked.protection_level or pb.PROTECTION_LEVEL_SOFTWARE,
         _description(asked.description, "key.description"),
         check_tags(asked.tags, "key.tags"),
@@ -124,22 +126,21 @@ def _alias_content(name: names.ResourceName, asked: pb.Alias) -> AliasContent:
 
 
 def _spec(asked: pb.KeySpec.ValueType) -> pb.KeySpec.ValueType:
-    if asked in (pb.KEY_SPEC_UNSPECIFIED, pb.KEY_SPEC_AES_256):
-        return pb.KEY_SPEC_AES_256
     if asked not in pb.KeySpec.values():
         raise invalid("key.spec", "is not a spec of keys")
-    name = pb.KeySpec.Name(asked).removeprefix("KEY_SPEC_")
-    raise StrongroomError(Reason.SPEC_UNSUPPORTED, f"keys of spec {name} cannot be made yet", field="key.spec")
+    return asked or pb.KEY_SPEC_AES_256
 
 
-def _usage(asked: pb.KeyUsage.ValueType) -> pb.KeyUsage.ValueType:
-    if asked in (pb.KEY_USAGE_UNSPECIFIED, pb.KEY_USAGE_ENCRYPT_DECRYPT):
-        return pb.KEY_USAGE_ENCRYPT_DECRYPT
+def _usage(spec: pb.KeySpec.ValueType, asked: pb.KeyUsage.ValueType) -> pb.KeyUsage.ValueType:
     if asked not in pb.KeyUsage.values():
         raise invalid("key.usage", "is not a usage of keys")
-    raise StrongroomError(
-        Reason.KEY_USAGE_INVALID, "a key of spec AES_256 is for ENCRYPT_DECRYPT alone", field="key.usage"
-    )
+    usages = USAGES[spec]
+    if not asked and len(usages) > 1:
+        raise required("key.usage")
+    if asked and asked not in usages:
+        fitting = " or ".join(map(usage_name, usages))
+        raise StrongroomError(Reason.KEY_USAGE_INVALID, f"{spec_name(spec)} keys are for {fitting}", field="key.usage")
+    return asked or usages[0]
 
 
 def _description(asked: str, field: str) -> str:

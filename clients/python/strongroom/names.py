@@ -33,6 +33,11 @@ class Names:
             return self.alias(name[len(ALIAS) :], field)
         return self._complete("keys", name, field, f"an id, {ALIAS}{{alias}}, or {ACCOUNTS}…")
 
+    def key_or_version(self, name: str, field: str = "key") -> str:
+        """The same, or one version of a key: `payments/versions/2`."""
+        key, separator, version = name.partition("/versions/")
+        return self.key(key, field) + separator + version
+
     def alias(self, name: str, field: str = "alias") -> str:
         """The full name of an alias: from an id, `alias/{alias}`, or a full name."""
         return self._complete("aliases", name.removeprefix(ALIAS), field, f"an id, {ALIAS}{{alias}}, or {ACCOUNTS}…")

@@ -25,6 +25,7 @@ from services.crypto.providers import pkcs11_gcm
 from services.crypto.providers.pkcs11_sessions import PooledSession, SessionPool, TokenKey
 from services.crypto.providers.provider import HsmKey, MadeHsmKey, SealBrokenError
 from services.runtime.errors import Reason, StrongroomError
+from services.runtime.key_specs import spec_name
 from services.runtime.telemetry import Telemetry
 from strongroom.crypto.v1 import algorithm_pb2 as a
 from strongroom.crypto.v1.algorithm_pb2 import Algorithm
@@ -257,9 +258,8 @@ def _refusing(spec: KeySpec.ValueType) -> Iterator[None]:
 
 
 def _unsupported(spec: KeySpec.ValueType) -> StrongroomError:
-    name = KeySpec.Name(spec).removeprefix("KEY_SPEC_")
     return StrongroomError(
-        Reason.UNSUPPORTED_IN_HSM, f"the HSM cannot keep {name} keys for this use", field="protection_level"
+        Reason.UNSUPPORTED_IN_HSM, f"the HSM cannot keep {spec_name(spec)} keys for this use", field="protection_level"
     )
 
 

@@ -8,7 +8,9 @@ from functools import cached_property
 from typing import Generic, TypeVar
 
 from strongroom.calls.base import Calls
+from strongroom.convert import enum_number
 from strongroom.crypto.v1 import crypto_pb2 as pb
+from strongroom.crypto.v1.algorithm_pb2 import Algorithm
 from strongroom.crypto.v1.crypto_pb2_grpc import CryptoServiceStub
 from strongroom.errors import StrongroomError
 from strongroom.transport import Endpoint
@@ -123,6 +125,33 @@ class CryptographyCalls(Calls):
             event_id=answer.event_id,
         )
 
+    def re_encrypt(
+        self,
+        ciphertext: bytes,
+        destination_key: str,
+        source_context: Context = None,
+        destination_context: Context = None,
+        *,
+        source_key: str = "",
+        source_algorithm: str = "",
+        timeout: float | None = None,
+    ) -> Encrypted:
+        """Moves a ciphertext under another key or context; the plaintext stays inside.
+
+        For an asymmetric ciphertext give `source_key` and `source_algorithm`. Raises as `decrypt` and `encrypt`.
+        """
+        request = pb.ReEncryptRequest(
+            ciphertext=ciphertext,
+            source_encryption_context=source_context or {},
+            source_key=self.names.key_or_version(source_key, "source_key") if source_key else "",
+            source_algorithm=enum_number(Algorithm, "ALGORITHM_", source_algorithm, "source_algorithm"),
+            destination_key=self.names.key(destination_key, "destination_key"),
+            destination_encryption_context=destination_context or {},
+        )
+        answer = self._crypto.call(self._crypto.stub.ReEncrypt, request, timeout)
+        response = answer.response
+        return Encrypted(response.ciphertext, response.key, response.key_version, answer.event_id)
+
     def generate_data_key(
         self, key: str, context: Context = None, *, byte_count: int = 32, timeout: float | None = None
     ) -> DataKey:
@@ -178,7 +207,7 @@ class CryptographyCalls(Calls):
         answer = self._crypto.call(self._crypto.stub.BatchEncrypt, request, timeout)
         response, event_id = answer.response, answer.event_id
         outcomes = tuple(
-            _item_error(outcome, event_id)
+            item_error(outcome.error, event_id)
             if outcome.HasField("error")
             else Encrypted(outcome.ciphertext, response.key, response.key_version, event_id)
             for outcome in response.outcomes
@@ -203,7 +232,7 @@ class CryptographyCalls(Calls):
         )
         answer = self._crypto.call(self._crypto.stub.BatchDecrypt, request, timeout)
         outcomes = tuple(
-            _item_error(outcome, answer.event_id)
+            item_error(outcome.error, answer.event_id)
             if outcome.HasField("error")
             else _decrypted(outcome.decrypted, answer.event_id)
             for outcome in answer.response.outcomes
@@ -226,8 +255,8 @@ def _decrypted(item: pb.DecryptedItem, event_id: str) -> Decrypted:
     return Decrypted(item.plaintext, key, item.key_version, event_id)
 
 
-def _item_error(outcome: pb.EncryptOutcome | pb.DecryptOutcome, event_id: str) -> StrongroomError:
-    error = outcome.error
+def item_error(error: pb.ItemError, event_id: str) -> StrongroomError:
+    """Why an item of a batch has no result."""
     return StrongroomError(error.reason, error.message, event_id=event_id)
 
 
