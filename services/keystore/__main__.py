@@ -6,7 +6,10 @@ from services.keystore.access_record_service import AccessRecordService
 from services.keystore.access_records import LocalAccessRecords
 from services.keystore.aliases import Aliases
 from services.keystore.bootstrap import SecretsKey, make_account
+from services.keystore.editing import KeyEditor
+from services.keystore.key_versions import KeyVersions
 from services.keystore.keys import Keys
+from services.keystore.lifecycle import Lifecycle
 from services.keystore.material import CryptoMaterial
 from services.keystore.record_service import KeyRecordService
 from services.keystore.service import KeyService
@@ -33,10 +36,16 @@ def serve(settings: KeystoreSettings) -> None:
     key_records = KeyRecordService(engine)
     hosted = host.build("keystore", settings, tls, telemetry, records=records, list_changes=key_records.changes)
     outbox = Outbox(engine, hosted.audit)
-    keys = Keys(engine, CryptoMaterial(crypto), hosted.authorizer, outbox, clock.system_clock)
+    material = CryptoMaterial(crypto)
+    editor = KeyEditor(engine, hosted.authorizer, outbox, clock.system_clock)
+    keys = Keys(engine, editor, material, hosted.authorizer, outbox, clock.system_clock)
+    lifecycle = Lifecycle(editor)
+    versions = KeyVersions(engine, editor, material)
     aliases = Aliases(engine, hosted.authorizer, outbox, clock.system_clock)
     sessions = Sessions(engine, tls.trust_domain, clock.system_clock)
-    hosted.public(key_service_pb2.DESCRIPTOR.services_by_name["KeyService"], KeyService(keys, aliases))
+    hosted.public(
+        key_service_pb2.DESCRIPTOR.services_by_name["KeyService"], KeyService(keys, lifecycle, versions, aliases)
+    )
     hosted.public(session_service_pb2.DESCRIPTOR.services_by_name["SessionService"], SessionService(engine, sessions))
     # Every method of it answers NOT_YET.
     hosted.public(access_service_pb2.DESCRIPTOR.services_by_name["AccessService"], object())

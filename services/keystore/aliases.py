@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 
 from services.keystore import changes, store
-from services.keystore.keys import not_found
+from services.keystore.editing import not_found
 from services.keystore.records import Alias, Key, Request
 from services.runtime.authorization import Authorizer, Resource, account_resource
 from services.runtime.call import Call

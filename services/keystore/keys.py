@@ -1,4 +1,4 @@
-"""What callers do with keys. Every method first asks whether the caller may, and records that in the call's events."""
+"""New keys, and keys as callers find them. Every method first asks whether the caller may, and records that."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 
 from services.keystore import changes, store
+from services.keystore.editing import KeyEditor
 from services.keystore.material import Material, WrappedMaterial
 from services.keystore.records import Key, Request, Version
-from services.keystore.states import KeyEvent, next_state
-from services.runtime.authorization import Authorizer, Resource, account_resource
+from services.runtime.authorization import Authorizer, account_resource
 from services.runtime.call import Call
 from services.runtime.clock import Clock
 from services.runtime.database import reading, transaction
@@ -46,15 +46,23 @@ class NewKey:
     description: str
     tags: Mapping[str, str]
     deletion_protection: bool
+    rotation_period_s: int | None = None
 
 
 class Keys:
     """The keys of all accounts. No database transaction is open while crypto is asked for material."""
 
     def __init__(
-        self, engine: Engine, material: Material, authorizer: Authorizer, outbox: Outbox, clock: Clock
+        self,
+        engine: Engine,
+        editor: KeyEditor,
+        material: Material,
+        authorizer: Authorizer,
+        outbox: Outbox,
+        clock: Clock,
     ) -> None:
         self._engine = engine
+        self._editor = editor
         self._material = material
         self._authorizer = authorizer
         self._outbox = outbox
@@ -92,60 +100,13 @@ class Keys:
 
     def get(self, call: Call, name: ResourceName) -> Key:
         """A key by name or alias. Raises KEY_NOT_FOUND or ALIAS_NOT_FOUND."""
-        return self._permitted(call, "keystore:GetKey", name)
+        return self._editor.permitted(call, "keystore:GetKey", name)
 
     def page(self, call: Call, account: str, after: str, limit: int) -> list[Key]:
         """An account's keys in the order of their ids, from the first behind `after`."""
         self._authorizer.authorize(call, "keystore:ListKeys", account_resource(account))
         with reading(self._engine) as connection:
             return store.keys_page(connection, account, after, limit)
-
-    def enable(self, call: Call, name: ResourceName) -> Key:
-        """Lets a key be used again. Raises KEY_NOT_FOUND, KEY_STATE_INVALID."""
-        return self._moved(call, "keystore:EnableKey", name, KeyEvent.ENABLE)
-
-    def disable(self, call: Call, name: ResourceName) -> Key:
-        """Stops every use of a key. Raises KEY_NOT_FOUND, KEY_STATE_INVALID."""
-        return self._moved(call, "keystore:DisableKey", name, KeyEvent.DISABLE)
-
-    def version(self, call: Call, name: ResourceName) -> tuple[Key, Version]:
-        """One version of a key. Raises KEY_NOT_FOUND, KEY_VERSION_NOT_FOUND."""
-        key = self._permitted(call, "keystore:GetKeyVersion", name.without_version)
-        with reading(self._engine) as connection:
-            version = store.version(connection, key.uid, name.version)
-        if version is None:
-            raise StrongroomError(Reason.KEY_VERSION_NOT_FOUND, f"there is no {name}", field="name")
-        return key, version
-
-    def versions_page(self, call: Call, name: ResourceName, before: int, limit: int) -> tuple[Key, list[Version]]:
-        """A key and its versions, newest first, from the first below `before`. Raises KEY_NOT_FOUND."""
-        key = self._permitted(call, "keystore:ListKeyVersions", name)
-        with reading(self._engine) as connection:
-            return key, store.versions_page(connection, key.uid, before, limit)
-
-    def _permitted(self, call: Call, action: str, name: ResourceName) -> Key:
-        with reading(self._engine) as connection:
-            key = store.key(connection, name)
-        # Whoever may not use it must not learn that it does not exist: permission comes first.
-        self._authorizer.authorize(call, action, key.resource if key else _unknown(name))
-        if key is None:
-            raise not_found(name)
-        return key
-
-    def _moved(self, call: Call, action: str, name: ResourceName, event: KeyEvent) -> Key:
-        uid = self._permitted(call, action, name).uid
-        with transaction(self._engine) as connection:
-            key = store.key_by_uid(connection, uid, lock=True)
-            if key is None:
-                raise not_found(name)
-            state = next_state(key.state, event)
-            if state == key.state:
-                return key
-            now_us = self._clock() // 1000
-            revision = changes.note(connection, CHANGE_KIND_KEY, str(key.name), key.name.account, uid)
-            store.set_key_state(connection, uid, state, revision, now_us)
-            self._outbox.put(connection, call)
-        return replace(key, state=state, revision=revision, updated_us=now_us)
 
     def _made_before(self, account: str, repeatable: Repeatable | None) -> Key | None:
         """What the same request made already. Raises REQUEST_ID_REUSED when another one had its id."""
@@ -173,16 +134,6 @@ class Keys:
         return key
 
 
-def not_found(name: ResourceName, field: str = "name") -> StrongroomError:
-    """There is no key, or alias, of this name."""
-    reason = Reason.ALIAS_NOT_FOUND if name.collection == "aliases" else Reason.KEY_NOT_FOUND
-    return StrongroomError(reason, f"there is no {name}", field=field)
-
-
-def _unknown(name: ResourceName) -> Resource:
-    return Resource("Alias" if name.collection == "aliases" else "Key", str(name), name.account)
-
-
 def _created(new: NewKey, now_us: int) -> Key:
     return Key(
         new.name,
@@ -200,6 +151,7 @@ def _created(new: NewKey, now_us: int) -> Key:
         created_us=now_us,
         updated_us=now_us,
         rotated_us=now_us,
+        rotation_period_s=new.rotation_period_s,
     )
 
 

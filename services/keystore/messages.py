@@ -5,17 +5,32 @@ from __future__ import annotations
 from collections.abc import Collection
 from hashlib import sha256
 
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from services.keystore.aliases import AliasContent
 from services.keystore.keys import NewKey
+from services.keystore.lifecycle import check_rotates
 from services.keystore.records import Alias, Key, Version
 from services.runtime import clock, identifiers, names
 from services.runtime.errors import Reason, StrongroomError, invalid, required, too_large
 from services.runtime.key_specs import USAGES, spec_name, usage_name
 from services.runtime.tags import check_tags
 from strongroom.keystore.v1 import key_pb2 as pb
-from strongroom.keystore.v1.key_service_pb2 import CreateAliasRequest, CreateKeyRequest, UpdateAliasRequest
+from strongroom.keystore.v1.key_service_pb2 import (
+    CreateAliasRequest,
+    CreateKeyRequest,
+    ScheduleKeyDeletionRequest,
+    UpdateAliasRequest,
+    UpdateKeyRequest,
+    UpdateRotationPolicyRequest,
+)
 
 _MAX_DESCRIPTION = 1024
+_DAY_SECONDS = 86_400
+_ROTATION_DAYS = range(7, 731)
+_WINDOW_DAYS = range(7, 367)
+_DEFAULT_WINDOW_DAYS = 30
 _ALIAS_PATHS = frozenset(("key", "description"))
 
 
@@ -26,12 +41,13 @@ def new_key(request: CreateKeyRequest) -> NewKey:
     key_id = names.check_id(request.key_id, "keys", "key_id") if request.key_id else identifiers.resource_id("key")
     asked = request.key
     refuse_yet("key.origin", given=asked.origin == pb.KEY_ORIGIN_EXTERNAL)
-    refuse_yet("key.rotation_policy", given=asked.HasField("rotation_policy"))
     if asked.origin not in pb.KeyOrigin.values():
         raise invalid("key.origin", "is not an origin of keys")
     if asked.protection_level not in pb.ProtectionLevel.values():
         raise invalid("key.protection_level", "is not a protection level")
     spec = _spec(asked.spec)
+    if asked.HasField("rotation_policy"):
+        check_rotates(spec, asked.origin or pb.KEY_ORIGIN_STRONGROOM, "key.rotation_policy")
     return NewKey(
         names.ResourceName(account, "keys", key_id),
         spec,
@@ -40,7 +56,31 @@ def new_key(request: CreateKeyRequest) -> NewKey:
         _description(asked.description, "key.description"),
         check_tags(asked.tags, "key.tags"),
         asked.deletion_protection,
+        rotation_period(asked, "key.rotation_policy"),
     )
+
+
+def rotation_period(asked: pb.Key | UpdateRotationPolicyRequest, field: str) -> int | None:
+    """Seconds from one version to the next, None without a policy. Raises FIELD_INVALID unless they are whole seconds
+    of 7 to 730 days."""
+    if not asked.HasField("rotation_policy"):
+        return None
+    return _whole_seconds(asked.rotation_policy.period, _ROTATION_DAYS, f"{field}.period")
+
+
+def deletion_window(request: ScheduleKeyDeletionRequest) -> int:
+    """Seconds until a key is destroyed: 30 days by default. Raises FIELD_INVALID outside 7 to 366 days."""
+    if not request.HasField("pending_window"):
+        return _DEFAULT_WINDOW_DAYS * _DAY_SECONDS
+    return _whole_seconds(request.pending_window, _WINDOW_DAYS, "pending_window")
+
+
+def description_change(request: UpdateKeyRequest) -> str:
+    """The description that a key is to have. Raises FIELD_INVALID for a mask that names anything else."""
+    unknown = sorted(set(request.update_mask.paths) - {"description"})
+    if unknown:
+        raise invalid("update_mask", f"names {unknown[0]}, which cannot be changed")
+    return _description(request.key.description, "key.description")
 
 
 def new_alias(request: CreateAliasRequest) -> AliasContent:
@@ -84,7 +124,19 @@ def key_message(key: Key) -> pb.Key:
         update_time=clock.from_microseconds(key.updated_us),
         last_rotate_time=clock.from_microseconds(key.rotated_us),
         etag=str(key.revision),
+        rotation_policy=_rotation_policy(key.rotation_period_s),
+        next_rotate_time=_moment(key.next_rotate_us),
+        delete_time=_moment(key.delete_us),
+        destroy_time=_moment(key.destroyed_us),
     )
+
+
+def _rotation_policy(period_s: int | None) -> pb.RotationPolicy | None:
+    return None if period_s is None else pb.RotationPolicy(period=Duration(seconds=period_s))
+
+
+def _moment(us: int | None) -> Timestamp | None:
+    return None if us is None else clock.from_microseconds(us)
 
 
 def version_message(key: Key, version: Version) -> pb.KeyVersion:
@@ -97,6 +149,7 @@ def version_message(key: Key, version: Version) -> pb.KeyVersion:
         public_key_sha256=sha256(version.public_key).digest() if version.public_key else b"",
         root_version=version.root_version,
         create_time=clock.from_microseconds(version.created_us),
+        destroy_time=_moment(version.destroyed_us),
     )
 
 
@@ -141,6 +194,13 @@ def _usage(spec: pb.KeySpec.ValueType, asked: pb.KeyUsage.ValueType) -> pb.KeyUs
         fitting = " or ".join(map(usage_name, usages))
         raise StrongroomError(Reason.KEY_USAGE_INVALID, f"{spec_name(spec)} keys are for {fitting}", field="key.usage")
     return asked or usages[0]
+
+
+def _whole_seconds(asked: Duration, days: range, field: str) -> int:
+    first, last = days.start * _DAY_SECONDS, (days.stop - 1) * _DAY_SECONDS
+    if asked.nanos or not first <= asked.seconds <= last:
+        raise invalid(field, f"is not {days.start} to {days.stop - 1} days in whole seconds")
+    return asked.seconds
 
 
 def _description(asked: str, field: str) -> str:

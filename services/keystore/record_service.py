@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Engine
 
 from services.keystore import changes, store
-from services.keystore.keys import not_found
+from services.keystore.editing import not_found
 from services.keystore.records import Key, Version
 from services.runtime import names
 from services.runtime.call import Call

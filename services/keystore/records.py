@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.runtime.authorization import Resource
 from services.runtime.names import ResourceName
 from strongroom.keystore.v1.key_pb2 import (
+    KEY_STATE_ENABLED,
     KeyOrigin,
     KeySpec,
     KeyState,
@@ -39,12 +40,28 @@ class Key:
     updated_us: int
     rotated_us: int
     """When the newest version was made."""
+    rotation_period_s: int | None = None
+    """From one version to the next; None without a rotation policy."""
+    delete_us: int | None = None
+    """When the material will be destroyed, in PENDING_DELETION."""
+    destroyed_us: int | None = None
 
     @property
     def resource(self) -> Resource:
         """What access policies see of it."""
         level = ProtectionLevel.Name(self.protection_level).removeprefix("PROTECTION_LEVEL_")
         return Resource("Key", str(self.name), self.name.account, self.revision, self.tags, {"protection_level": level})
+
+    @property
+    def next_rotate_us(self) -> int | None:
+        """When the rotation policy makes the next version; None without a policy, and unless ENABLED."""
+        if self.rotation_period_s is None or self.state != KEY_STATE_ENABLED:
+            return None
+        return self.rotated_us + self.rotation_period_s * 1_000_000
+
+    def rotation_is_due(self, by_us: int) -> bool:
+        """Whether the policy makes the next version by then."""
+        return self.next_rotate_us is not None and self.next_rotate_us <= by_us
 
     def version_name(self, version: int) -> ResourceName:
         """The name of one of its versions."""
@@ -65,6 +82,11 @@ class Version:
     public_key: bytes
     root_version: int
     created_us: int
+    destroyed_us: int | None = None
+
+    def destroyed(self, state: KeyVersionState.ValueType, now_us: int) -> Version:
+        """The version without its material."""
+        return replace(self, state=state, wrapped=b"", root_version=0, destroyed_us=now_us)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,22 +6,29 @@ from google.protobuf.empty_pb2 import Empty
 
 from services.keystore import messages
 from services.keystore.aliases import Aliases
+from services.keystore.key_versions import KeyVersions
 from services.keystore.keys import Keys
+from services.keystore.lifecycle import Lifecycle
 from services.runtime import names, paging
 from services.runtime.call import Call
+from services.runtime.errors import required
 from services.runtime.repeats import repeatable
+from services.runtime.tags import check_tags
 from strongroom.keystore.v1 import key_service_pb2 as pb
 from strongroom.keystore.v1.key_pb2 import Alias, Key, KeyVersion
 
 # More than any version number.
-_NEWEST = 1 << 31
+_NEWEST = 1 << 30
+_KEY_OR_ALIAS = ("keys", "aliases")
 
 
 class KeyService:
     """Handlers of the public service."""
 
-    def __init__(self, keys: Keys, aliases: Aliases) -> None:
+    def __init__(self, keys: Keys, lifecycle: Lifecycle, versions: KeyVersions, aliases: Aliases) -> None:
         self._keys = keys
+        self._lifecycle = lifecycle
+        self._versions = versions
         self._aliases = aliases
 
     def CreateKey(self, request: pb.CreateKeyRequest, call: Call) -> Key:
@@ -30,7 +37,7 @@ class KeyService:
 
     def GetKey(self, request: pb.GetKeyRequest, call: Call) -> Key:
         """A key, by its name or an alias."""
-        return messages.key_message(self._keys.get(call, names.parse(request.name, "name", "keys", "aliases")))
+        return messages.key_message(self._keys.get(call, names.parse(request.name, "name", *_KEY_OR_ALIAS)))
 
     def ListKeys(self, request: pb.ListKeysRequest, call: Call) -> pb.ListKeysResponse:
         """A page of an account's keys, by id."""
@@ -45,32 +52,93 @@ class KeyService:
             next_page_token=paging.encode(f"{request.parent}/keys", found[size - 1].name.id) if more else "",
         )
 
+    def UpdateKey(self, request: pb.UpdateKeyRequest, call: Call) -> Key:
+        """Gives a key another description."""
+        name = names.parse(request.key.name, "key.name", *_KEY_OR_ALIAS)
+        description = messages.description_change(request)
+        return messages.key_message(self._lifecycle.describe(call, name, description, request.key.etag))
+
     def EnableKey(self, request: pb.EnableKeyRequest, call: Call) -> Key:
         """Lets a key be used again."""
-        return messages.key_message(self._keys.enable(call, names.parse(request.name, "name", "keys")))
+        return messages.key_message(self._lifecycle.enable(call, names.parse(request.name, "name", *_KEY_OR_ALIAS)))
 
     def DisableKey(self, request: pb.DisableKeyRequest, call: Call) -> Key:
         """Stops every use of a key."""
-        return messages.key_message(self._keys.disable(call, names.parse(request.name, "name", "keys")))
+        return messages.key_message(self._lifecycle.disable(call, names.parse(request.name, "name", *_KEY_OR_ALIAS)))
+
+    def SetDeletionProtection(self, request: pb.SetDeletionProtectionRequest, call: Call) -> Key:
+        """Turns deletion protection on or off."""
+        name = names.parse(request.name, "name", *_KEY_OR_ALIAS)
+        return messages.key_message(self._lifecycle.protect(call, name, protected=request.deletion_protection))
+
+    def ScheduleKeyDeletion(self, request: pb.ScheduleKeyDeletionRequest, call: Call) -> Key:
+        """Stops every use of a key, and plans the destruction of its material."""
+        name = names.parse(request.name, "name", "keys")
+        window_s = messages.deletion_window(request)
+        return messages.key_message(self._lifecycle.schedule_deletion(call, name, window_s))
+
+    def CancelKeyDeletion(self, request: pb.CancelKeyDeletionRequest, call: Call) -> Key:
+        """Takes a planned deletion back."""
+        name = names.parse(request.name, "name", *_KEY_OR_ALIAS)
+        return messages.key_message(self._lifecycle.cancel_deletion(call, name))
+
+    def TagKey(self, request: pb.TagKeyRequest, call: Call) -> Key:
+        """Adds tags, and replaces those of the same keys."""
+        name = names.parse(request.name, "name", *_KEY_OR_ALIAS)
+        if not request.tags:
+            raise required("tags")
+        return messages.key_message(self._lifecycle.tag(call, name, check_tags(request.tags, "tags")))
+
+    def UntagKey(self, request: pb.UntagKeyRequest, call: Call) -> Key:
+        """Removes tags."""
+        name = names.parse(request.name, "name", *_KEY_OR_ALIAS)
+        if not request.tag_keys:
+            raise required("tag_keys")
+        return messages.key_message(self._lifecycle.untag(call, name, request.tag_keys))
+
+    def UpdateRotationPolicy(self, request: pb.UpdateRotationPolicyRequest, call: Call) -> Key:
+        """Sets or removes the rotation policy."""
+        name = names.parse(request.name, "name", *_KEY_OR_ALIAS)
+        period_s = messages.rotation_period(request, "rotation_policy")
+        return messages.key_message(self._lifecycle.plan_rotation(call, name, period_s))
 
     def GetKeyVersion(self, request: pb.GetKeyVersionRequest, call: Call) -> KeyVersion:
         """One version of a key."""
-        return messages.version_message(
-            *self._keys.version(call, names.parse(request.name, "name", "keys", versioned=True))
-        )
+        return messages.version_message(*self._versions.get(call, _version_name(request.name)))
 
     def ListKeyVersions(self, request: pb.ListKeyVersionsRequest, call: Call) -> pb.ListKeyVersionsResponse:
         """A page of a key's versions, newest first."""
-        name = names.parse(request.parent, "parent", "keys")
+        name = names.parse(request.parent, "parent", *_KEY_OR_ALIAS)
         messages.refuse_yet("filter", given=bool(request.filter))
         size = paging.page_size(request.page_size)
         before = paging.decode_number(request.parent, request.page_token, _NEWEST)
-        key, found = self._keys.versions_page(call, name, before, size + 1)
+        key, found = self._versions.page(call, name, before, size + 1)
         more = len(found) > size
         return pb.ListKeyVersionsResponse(
             key_versions=[messages.version_message(key, version) for version in found[:size]],
             next_page_token=paging.encode(request.parent, str(found[size - 1].version)) if more else "",
         )
+
+    def CreateKeyVersion(self, request: pb.CreateKeyVersionRequest, call: Call) -> KeyVersion:
+        """Rotates a key now."""
+        name = names.parse(request.parent, "parent", *_KEY_OR_ALIAS)
+        return messages.version_message(*self._versions.create(call, name, repeatable(request)))
+
+    def EnableKeyVersion(self, request: pb.EnableKeyVersionRequest, call: Call) -> KeyVersion:
+        """Lets a version be used again."""
+        return messages.version_message(*self._versions.enable(call, _version_name(request.name)))
+
+    def DisableKeyVersion(self, request: pb.DisableKeyVersionRequest, call: Call) -> KeyVersion:
+        """Stops every use of a version."""
+        return messages.version_message(*self._versions.disable(call, _version_name(request.name)))
+
+    def DestroyKeyVersion(self, request: pb.DestroyKeyVersionRequest, call: Call) -> KeyVersion:
+        """Destroys a version's material for good."""
+        return messages.version_message(*self._versions.destroy(call, _version_name(request.name)))
+
+    def SetPrimaryKeyVersion(self, request: pb.SetPrimaryKeyVersionRequest, call: Call) -> Key:
+        """Chooses the version that encrypts, signs and makes MACs."""
+        return messages.key_message(self._versions.set_primary(call, _version_name(request.name)))
 
     def CreateAlias(self, request: pb.CreateAliasRequest, call: Call) -> Alias:
         """A new alias."""
@@ -102,3 +170,7 @@ class KeyService:
         """Deletes an alias, and nothing of its key."""
         self._aliases.delete(call, names.parse(request.name, "name", "aliases"), request.etag)
         return Empty()
+
+
+def _version_name(name: str) -> names.ResourceName:
+    return names.parse(name, "name", "keys", versioned=True)

@@ -1,4 +1,4 @@
-"""The states of a key, as one table."""
+"""The states of a key and of its versions, each as one table."""
 
 from __future__ import annotations
 
@@ -6,7 +6,17 @@ from collections.abc import Mapping
 from enum import Enum
 
 from services.runtime.errors import Reason, StrongroomError
-from strongroom.keystore.v1.key_pb2 import KEY_STATE_DISABLED, KEY_STATE_ENABLED, KeyState
+from strongroom.keystore.v1.key_pb2 import (
+    KEY_STATE_DESTROYED,
+    KEY_STATE_DISABLED,
+    KEY_STATE_ENABLED,
+    KEY_STATE_PENDING_DELETION,
+    KEY_VERSION_STATE_DESTROYED,
+    KEY_VERSION_STATE_DISABLED,
+    KEY_VERSION_STATE_ENABLED,
+    KeyState,
+    KeyVersionState,
+)
 
 
 class KeyEvent(Enum):
@@ -14,20 +24,76 @@ class KeyEvent(Enum):
 
     ENABLE = "enabled"
     DISABLE = "disabled"
+    DESCRIBE = "changed"
+    PROTECT = "protected or unprotected"
+    PLAN_ROTATION = "given a rotation policy"
+    ROTATE = "rotated"
+    CHOOSE_PRIMARY = "given another primary version"
+    CHANGE_VERSION = "changed in its versions"
+    SCHEDULE_DELETION = "scheduled for deletion"
+    CANCEL_DELETION = "saved from deletion"
+    DESTROY = "destroyed"
 
 
-_NEXT: Mapping[tuple[KeyState.ValueType, KeyEvent], KeyState.ValueType] = {
+class VersionEvent(Enum):
+    """What can happen to a version of a key."""
+
+    ENABLE = "enabled"
+    DISABLE = "disabled"
+    CHOOSE = "made primary"
+    DESTROY = "destroyed"
+    DESTROY_WITH_KEY = "destroyed with its key"
+
+
+_NEXT_OF_KEY: Mapping[tuple[KeyState.ValueType, KeyEvent], KeyState.ValueType] = {
     (KEY_STATE_ENABLED, KeyEvent.ENABLE): KEY_STATE_ENABLED,
     (KEY_STATE_ENABLED, KeyEvent.DISABLE): KEY_STATE_DISABLED,
+    (KEY_STATE_ENABLED, KeyEvent.DESCRIBE): KEY_STATE_ENABLED,
+    (KEY_STATE_ENABLED, KeyEvent.PROTECT): KEY_STATE_ENABLED,
+    (KEY_STATE_ENABLED, KeyEvent.PLAN_ROTATION): KEY_STATE_ENABLED,
+    (KEY_STATE_ENABLED, KeyEvent.ROTATE): KEY_STATE_ENABLED,
+    (KEY_STATE_ENABLED, KeyEvent.CHOOSE_PRIMARY): KEY_STATE_ENABLED,
+    (KEY_STATE_ENABLED, KeyEvent.CHANGE_VERSION): KEY_STATE_ENABLED,
+    (KEY_STATE_ENABLED, KeyEvent.SCHEDULE_DELETION): KEY_STATE_PENDING_DELETION,
     (KEY_STATE_DISABLED, KeyEvent.ENABLE): KEY_STATE_ENABLED,
     (KEY_STATE_DISABLED, KeyEvent.DISABLE): KEY_STATE_DISABLED,
+    (KEY_STATE_DISABLED, KeyEvent.DESCRIBE): KEY_STATE_DISABLED,
+    (KEY_STATE_DISABLED, KeyEvent.PROTECT): KEY_STATE_DISABLED,
+    (KEY_STATE_DISABLED, KeyEvent.PLAN_ROTATION): KEY_STATE_DISABLED,
+    (KEY_STATE_DISABLED, KeyEvent.CHOOSE_PRIMARY): KEY_STATE_DISABLED,
+    (KEY_STATE_DISABLED, KeyEvent.CHANGE_VERSION): KEY_STATE_DISABLED,
+    (KEY_STATE_DISABLED, KeyEvent.SCHEDULE_DELETION): KEY_STATE_PENDING_DELETION,
+    (KEY_STATE_PENDING_DELETION, KeyEvent.DESCRIBE): KEY_STATE_PENDING_DELETION,
+    (KEY_STATE_PENDING_DELETION, KeyEvent.CANCEL_DELETION): KEY_STATE_DISABLED,
+    (KEY_STATE_PENDING_DELETION, KeyEvent.DESTROY): KEY_STATE_DESTROYED,
+}
+
+_NEXT_OF_VERSION: Mapping[tuple[KeyVersionState.ValueType, VersionEvent], KeyVersionState.ValueType] = {
+    (KEY_VERSION_STATE_ENABLED, VersionEvent.DISABLE): KEY_VERSION_STATE_DISABLED,
+    (KEY_VERSION_STATE_ENABLED, VersionEvent.CHOOSE): KEY_VERSION_STATE_ENABLED,
+    (KEY_VERSION_STATE_ENABLED, VersionEvent.DESTROY_WITH_KEY): KEY_VERSION_STATE_DESTROYED,
+    (KEY_VERSION_STATE_DISABLED, VersionEvent.ENABLE): KEY_VERSION_STATE_ENABLED,
+    (KEY_VERSION_STATE_DISABLED, VersionEvent.DESTROY): KEY_VERSION_STATE_DESTROYED,
+    (KEY_VERSION_STATE_DISABLED, VersionEvent.DESTROY_WITH_KEY): KEY_VERSION_STATE_DESTROYED,
+    (KEY_VERSION_STATE_DESTROYED, VersionEvent.DESTROY_WITH_KEY): KEY_VERSION_STATE_DESTROYED,
 }
 
 
 def next_state(state: KeyState.ValueType, event: KeyEvent) -> KeyState.ValueType:
-    """The state that an event leads to. Raises KEY_STATE_INVALID where the table has none."""
-    following = _NEXT.get((state, event))
+    """The state that an event leads a key to. Raises KEY_STATE_INVALID where the table has none."""
+    following = _NEXT_OF_KEY.get((state, event))
     if following is None:
-        name = KeyState.Name(state).removeprefix("KEY_STATE_")
-        raise StrongroomError(Reason.KEY_STATE_INVALID, f"a key that is {name} cannot be {event.value}", state=name)
+        raise _invalid("key", KeyState.Name(state).removeprefix("KEY_STATE_"), event)
     return following
+
+
+def next_version_state(state: KeyVersionState.ValueType, event: VersionEvent) -> KeyVersionState.ValueType:
+    """The state that an event leads a version to. Raises KEY_STATE_INVALID where the table has none."""
+    following = _NEXT_OF_VERSION.get((state, event))
+    if following is None:
+        raise _invalid("key version", KeyVersionState.Name(state).removeprefix("KEY_VERSION_STATE_"), event)
+    return following
+
+
+def _invalid(what: str, state: str, event: KeyEvent | VersionEvent) -> StrongroomError:
+    return StrongroomError(Reason.KEY_STATE_INVALID, f"a {what} that is {state} cannot be {event.value}", state=state)

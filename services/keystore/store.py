@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, insert, select, update
@@ -10,7 +11,6 @@ from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, inse
 from services.keystore.records import Alias, Key, Request, Version
 from services.keystore.tables import aliases, key_versions, keys, requests
 from services.runtime.names import ResourceName
-from strongroom.keystore.v1.key_pb2 import KeyState
 
 _aliases_with_keys = select(aliases, keys.c.key_id).join_from(aliases, keys, aliases.c.key_uid == keys.c.uid)
 
@@ -51,20 +51,37 @@ def insert_key(connection: Connection, added: Key) -> None:
             origin=added.origin,
             state=added.state,
             description=added.description,
-            tags=json.dumps(dict(added.tags), sort_keys=True),
+            tags=_tags_text(added.tags),
             deletion_protection=added.deletion_protection,
             primary_version=added.primary_version,
             revision=added.revision,
             created_us=added.created_us,
             updated_us=added.updated_us,
             rotated_us=added.rotated_us,
+            rotation_period_s=added.rotation_period_s,
         )
     )
 
 
-def set_key_state(connection: Connection, uid: bytes, state: KeyState.ValueType, revision: int, now_us: int) -> None:
-    """Moves a key to another state."""
-    connection.execute(update(keys).where(keys.c.uid == uid).values(state=state, revision=revision, updated_us=now_us))
+def update_key(connection: Connection, changed: Key) -> None:
+    """Puts what may change of a key in the place of what it was."""
+    connection.execute(
+        update(keys)
+        .where(keys.c.uid == changed.uid)
+        .values(
+            state=changed.state,
+            description=changed.description,
+            tags=_tags_text(changed.tags),
+            deletion_protection=changed.deletion_protection,
+            primary_version=changed.primary_version,
+            revision=changed.revision,
+            updated_us=changed.updated_us,
+            rotated_us=changed.rotated_us,
+            rotation_period_s=changed.rotation_period_s,
+            delete_us=changed.delete_us,
+            destroyed_us=changed.destroyed_us,
+        )
+    )
 
 
 def version(connection: Connection, uid: bytes, number: int) -> Version | None:
@@ -99,6 +116,20 @@ def insert_version(connection: Connection, added: Version) -> None:
             public_key=added.public_key or None,
             root_version=added.root_version,
             created_us=added.created_us,
+        )
+    )
+
+
+def update_version(connection: Connection, changed: Version) -> None:
+    """Puts what may change of a version in the place of what it was."""
+    connection.execute(
+        update(key_versions)
+        .where(key_versions.c.uid == changed.uid, key_versions.c.version == changed.version)
+        .values(
+            state=changed.state,
+            wrapped=changed.wrapped or None,
+            root_version=changed.root_version,
+            destroyed_us=changed.destroyed_us,
         )
     )
 
@@ -173,6 +204,10 @@ def insert_request(connection: Connection, added: Request, since_us: int) -> Non
     )
 
 
+def _tags_text(tags: Mapping[str, str]) -> str:
+    return json.dumps(dict(tags), sort_keys=True)
+
+
 def _key_is(name: ResourceName) -> ColumnElement[bool]:
     return and_(keys.c.account == name.account, keys.c.key_id == name.id)
 
@@ -198,6 +233,9 @@ def _key(row: Row[Any]) -> Key:
         row.created_us,
         row.updated_us,
         row.rotated_us,
+        row.rotation_period_s,
+        row.delete_us,
+        row.destroyed_us,
     )
 
 
@@ -211,6 +249,7 @@ def _version(row: Row[Any]) -> Version:
         row.public_key or b"",
         row.root_version,
         row.created_us,
+        row.destroyed_us,
     )
 
 

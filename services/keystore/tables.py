@@ -109,7 +109,12 @@ keys = Table(
     Column("created_us", BigInteger, nullable=False),
     Column("updated_us", BigInteger, nullable=False),
     Column("rotated_us", BigInteger, nullable=False),
+    Column("rotation_period_s", BigInteger),
+    Column("delete_us", BigInteger),
+    Column("destroyed_us", BigInteger),
     PrimaryKeyConstraint("account", "key_id"),
+    Index("keys_by_delete_us", "delete_us"),
+    Index("keys_by_rotation_period_s", "rotation_period_s"),
 )
 
 key_versions = Table(
@@ -123,6 +128,7 @@ key_versions = Table(
     Column("public_key", LargeBinary),
     Column("root_version", Integer, nullable=False),
     Column("created_us", BigInteger, nullable=False),
+    Column("destroyed_us", BigInteger),
     PrimaryKeyConstraint("uid", "version"),
     ForeignKeyConstraint(["uid"], ["keys.uid"]),
 )

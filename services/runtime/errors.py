@@ -50,6 +50,7 @@ class Reason(_UpperStrEnum):
     KEY_DISABLED = auto()
     KEY_STATE_INVALID = auto()
     KEY_USAGE_INVALID = auto()
+    DELETION_PROTECTED = auto()
     KEY_MISMATCH = auto()
     ALGORITHM_INVALID = auto()
     PUBLIC_KEY_INVALID = auto()
@@ -121,6 +122,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.KEY_DISABLED,
         Reason.KEY_STATE_INVALID,
         Reason.KEY_USAGE_INVALID,
+        Reason.DELETION_PROTECTED,
         Reason.SECRET_VERSION_DISABLED,
         Reason.SECRET_VERSION_DESTROYED,
         Reason.UNSUPPORTED_IN_HSM,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from services.runtime.errors import invalid, too_large
 
-_MAX_TAGS = 50
+MAX_TAGS = 50
 _MAX_KEY = 128
 _MAX_VALUE = 256
 
@@ -15,8 +15,8 @@ def check_tags(asked: Mapping[str, str], field: str) -> dict[str, str]:
     """The tags of a request: up to 50, keys of 1 to 128 and values of up to 256 characters. Raises FIELD_TOO_LARGE and
     FIELD_INVALID."""
     tags = dict(asked)
-    if len(tags) > _MAX_TAGS:
-        raise too_large(field, _MAX_TAGS, "tags")
+    if len(tags) > MAX_TAGS:
+        raise too_large(field, MAX_TAGS, "tags")
     if any(not key for key in tags):
         raise invalid(field, "has an empty key")
     if any(len(key) > _MAX_KEY for key in tags):

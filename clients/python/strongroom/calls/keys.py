@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -39,7 +39,10 @@ class Key:
     primary_version: int
     create_time: datetime | None
     update_time: datetime | None
+    rotation_period: timedelta | None
+    next_rotate_time: datetime | None
     delete_time: datetime | None
+    destroy_time: datetime | None
     etag: str
     event_id: str = ""
 
@@ -78,12 +81,13 @@ class KeyCalls(Calls):
         description: str = "",
         tags: Mapping[str, str] | None = None,
         deletion_protection: bool = False,
+        rotation_period: timedelta | None = None,
         timeout: float | None = None,
     ) -> Key:
         """Makes a key and its first version. Without `key_id` (`[a-z][a-z0-9-]{0,62}`) it gets a random one.
 
         `usage` defaults to the only one that the spec allows, `protection_level` to SOFTWARE. Raises
-        ALREADY_EXISTS, also for the id of a key that was deleted; UNSUPPORTED_IN_HSM; SPEC_UNSUPPORTED.
+        ALREADY_EXISTS, also for the id of a key that was deleted; UNSUPPORTED_IN_HSM; KEY_USAGE_INVALID.
         """
         key = key_pb2.Key(
             spec=enum_number(key_pb2.KeySpec, "KEY_SPEC_", spec, "spec"),
@@ -95,13 +99,15 @@ class KeyCalls(Calls):
             tags=tags or {},
             deletion_protection=deletion_protection,
         )
+        if rotation_period is not None:
+            key.rotation_policy.period.FromTimedelta(rotation_period)
         request = pb.CreateKeyRequest(parent=self.names.account, key_id=key_id, key=key, request_id=new_request_id())
-        return _answered_key(self._keystore.call(self._keystore.stub.CreateKey, request, timeout))
+        return answered_key(self._keystore.call(self._keystore.stub.CreateKey, request, timeout))
 
     def get_key(self, key: str, *, timeout: float | None = None) -> Key:
         """The key, in whatever state. Raises KEY_NOT_FOUND or ALIAS_NOT_FOUND."""
         request = pb.GetKeyRequest(name=self.names.key(key))
-        return _answered_key(self._keystore.call(self._keystore.stub.GetKey, request, timeout))
+        return answered_key(self._keystore.call(self._keystore.stub.GetKey, request, timeout))
 
     def list_keys(
         self,
@@ -127,12 +133,12 @@ class KeyCalls(Calls):
         ENABLED.
         """
         request = pb.EnableKeyRequest(name=self.names.key(key))
-        return _answered_key(self._keystore.call(self._keystore.stub.EnableKey, request, timeout))
+        return answered_key(self._keystore.call(self._keystore.stub.EnableKey, request, timeout))
 
     def disable_key(self, key: str, *, timeout: float | None = None) -> Key:
         """Stops every use of a key within one second. Raises KEY_STATE_INVALID as `enable_key` does."""
         request = pb.DisableKeyRequest(name=self.names.key(key))
-        return _answered_key(self._keystore.call(self._keystore.stub.DisableKey, request, timeout))
+        return answered_key(self._keystore.call(self._keystore.stub.DisableKey, request, timeout))
 
     def create_alias(self, alias_id: str, key: str, *, description: str = "", timeout: float | None = None) -> Alias:
         """Makes an alias for a key (not for another alias). Raises ALREADY_EXISTS, KEY_NOT_FOUND,
@@ -181,7 +187,8 @@ class KeyCalls(Calls):
         return self._keystore.call(self._keystore.stub.DeleteAlias, request, timeout).event_id
 
 
-def _answered_key(answer: Answer[key_pb2.Key]) -> Key:
+def answered_key(answer: Answer[key_pb2.Key]) -> Key:
+    """The key that a call answered."""
     return _key(answer.response, answer.event_id)
 
 
@@ -200,7 +207,10 @@ def _key(key: key_pb2.Key, event_id: str = "") -> Key:
         primary_version=key.primary_version,
         create_time=moment(key.create_time),
         update_time=moment(key.update_time),
+        rotation_period=key.rotation_policy.period.ToTimedelta() if key.HasField("rotation_policy") else None,
+        next_rotate_time=moment(key.next_rotate_time),
         delete_time=moment(key.delete_time),
+        destroy_time=moment(key.destroy_time),
         etag=key.etag,
         event_id=event_id,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -32,6 +33,8 @@ def create_key(
     protection_level: Annotated[str, typer.Option(help="SOFTWARE or HSM.")] = "SOFTWARE",
     description: Annotated[str, typer.Option(help="For people.")] = "",
     tag: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="May be repeated.")] = None,
+    rotation_days: Annotated[int, typer.Option(help="Days from one version to the next; 0 for never.")] = 0,
+    deletion_protection: Annotated[bool, typer.Option(help="Refuse to delete it.")] = False,
 ) -> Report:
     """Make a key."""
     key = session.client.create_key(
@@ -41,8 +44,10 @@ def create_key(
         protection_level=protection_level,
         description=description,
         tags=pairs_of(tag, "--tag"),
+        deletion_protection=deletion_protection,
+        rotation_period=timedelta(days=rotation_days) if rotation_days else None,
     )
-    return _key_report(key)
+    return key_report(key)
 
 
 @command(keys, "list")
@@ -80,19 +85,19 @@ def list_keys(
 @command(keys, "describe")
 def describe_key(session: Session, key: KeyName) -> Report:
     """Show all of a key's record."""
-    return _key_report(session.client.get_key(key))
+    return key_report(session.client.get_key(key))
 
 
 @command(keys, "enable")
 def enable_key(session: Session, key: KeyName) -> Report:
     """Let a disabled key be used again."""
-    return _key_report(session.client.enable_key(key))
+    return key_report(session.client.enable_key(key))
 
 
 @command(keys, "disable")
 def disable_key(session: Session, key: KeyName) -> Report:
     """Stop every use of a key, within one second."""
-    return _key_report(session.client.disable_key(key))
+    return key_report(session.client.disable_key(key))
 
 
 @command(aliases, "create")
@@ -139,7 +144,8 @@ def _key_document(key: Key) -> dict[str, Any]:
     return {**plain(key), "uid": key.uid.hex()}
 
 
-def _key_report(key: Key) -> Report:
+def key_report(key: Key) -> Report:
+    """A key, fact by fact."""
     return facts_report(_key_document(key))
 
 

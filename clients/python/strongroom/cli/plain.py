@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from base64 import b64encode
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses become objects, bytes base64, times RFC 3339 in UTC."""
+    """Dataclasses become objects, bytes base64, times RFC 3339 in UTC, spans whole seconds like `86400s`."""
     if dataclasses.is_dataclass(value):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -22,6 +22,8 @@ def plain(value: Any) -> Any:
         return b64encode(value).decode()
     if isinstance(value, datetime):
         return time_text(value)
+    if isinstance(value, timedelta):
+        return f"{int(value.total_seconds())}s"
     return str(value) if isinstance(value, Path) else value
 
 

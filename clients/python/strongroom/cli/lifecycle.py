@@ -1,0 +1,136 @@
+"""`strongroom key …` for the steps of a key's life, and for its versions."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from strongroom.cli.command import Report, Session, command, facts_report
+from strongroom.cli.inputs import pairs_of
+from strongroom.cli.keys import KeyName, Limit, key_report, keys
+from strongroom.cli.plain import plain
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from strongroom.calls.lifecycle import KeyVersion
+
+versions = typer.Typer(name="version", help="Versions of keys.", no_args_is_help=True)
+
+VersionName = Annotated[
+    str, typer.Argument(metavar="VERSION", help="KEY/versions/NUMBER, or a full name.", show_default=False)
+]
+
+
+@command(keys, "update")
+def update_key(session: Session, key: KeyName, description: Annotated[str, typer.Option(help="For people.")]) -> Report:
+    """Give a key another description."""
+    return key_report(session.client.update_key(key, description))
+
+
+@command(keys, "tag")
+def tag_key(
+    session: Session, key: KeyName, tag: Annotated[list[str], typer.Argument(metavar="NAME=VALUE...")]
+) -> Report:
+    """Add tags, or replace those of the same names."""
+    return key_report(session.client.tag_key(key, pairs_of(tag, "NAME=VALUE")))
+
+
+@command(keys, "untag")
+def untag_key(session: Session, key: KeyName, name: Annotated[list[str], typer.Argument(metavar="NAME...")]) -> Report:
+    """Remove tags."""
+    return key_report(session.client.untag_key(key, name))
+
+
+@command(keys, "protect")
+def protect_key(session: Session, key: KeyName) -> Report:
+    """Refuse deletion of a key and of its versions from now on."""
+    return key_report(session.client.set_deletion_protection(key, protected=True))
+
+
+@command(keys, "unprotect")
+def unprotect_key(session: Session, key: KeyName) -> Report:
+    """Allow deletion again."""
+    return key_report(session.client.set_deletion_protection(key, protected=False))
+
+
+@command(keys, "schedule-deletion")
+def schedule_deletion(
+    session: Session, key: KeyName, days: Annotated[int, typer.Option(help="From now on: 7 to 366.")] = 30
+) -> Report:
+    """Stop every use of a key now, and destroy its material later."""
+    return key_report(session.client.schedule_key_deletion(key, timedelta(days=days)))
+
+
+@command(keys, "cancel-deletion")
+def cancel_deletion(session: Session, key: KeyName) -> Report:
+    """Take a planned deletion back; the key stays disabled."""
+    return key_report(session.client.cancel_key_deletion(key))
+
+
+@command(keys, "rotate")
+def rotate_key(session: Session, key: KeyName) -> Report:
+    """Make a new version, which becomes primary; old ones still decrypt and verify."""
+    return _version_report(session.client.create_key_version(key))
+
+
+@command(keys, "rotation-policy")
+def rotation_policy(
+    session: Session,
+    key: KeyName,
+    days: Annotated[int, typer.Option(help="From one version to the next: 7 to 730; 0 for never.")],
+) -> Report:
+    """Have new versions made by themselves."""
+    period = timedelta(days=days) if days else None
+    return key_report(session.client.update_rotation_policy(key, period))
+
+
+@command(versions, "list")
+def list_versions(session: Session, key: KeyName, limit: Limit = None) -> Report:
+    """List a key's versions, newest first."""
+    found = list(session.client.list_key_versions(key, limit=limit))
+
+    def show() -> RenderableType:
+        from strongroom.cli.show import table
+
+        rows = [
+            (version.name.rpartition("/")[2], version.state, version.primary, version.origin, version.create_time)
+            for version in found
+        ]
+        return table(("version", "state", "primary", "origin", "created"), rows)
+
+    return Report({"versions": [_document(version) for version in found]}, show)
+
+
+@command(versions, "enable")
+def enable_version(session: Session, version: VersionName) -> Report:
+    """Let a disabled version be used again."""
+    return _version_report(session.client.enable_key_version(version))
+
+
+@command(versions, "disable")
+def disable_version(session: Session, version: VersionName) -> Report:
+    """Stop every use of a version, within one second."""
+    return _version_report(session.client.disable_key_version(version))
+
+
+@command(versions, "destroy")
+def destroy_version(session: Session, version: VersionName) -> Report:
+    """Destroy a disabled version's material for good: what it encrypted is lost."""
+    return _version_report(session.client.destroy_key_version(version))
+
+
+@command(versions, "set-primary")
+def set_primary(session: Session, version: VersionName) -> Report:
+    """Choose the version that encrypts, signs and makes MACs."""
+    return key_report(session.client.set_primary_key_version(version))
+
+
+def _document(version: KeyVersion) -> dict[str, object]:
+    return {**plain(version), "public_key_sha256": version.public_key_sha256.hex()}
+
+
+def _version_report(version: KeyVersion) -> Report:
+    return facts_report(_document(version))

@@ -1,0 +1,74 @@
+"""Changes of keys: permitted, made under the key's lock, numbered, and recorded in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from sqlalchemy import Connection, Engine
+
+from services.keystore import changes, store
+from services.keystore.records import Key
+from services.runtime.authorization import Authorizer, Resource
+from services.runtime.call import Call
+from services.runtime.clock import Clock
+from services.runtime.database import reading, transaction
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.names import ResourceName
+from services.runtime.outbox import Outbox
+from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_KEY
+
+Change = Callable[[Connection, Key, int], Key]
+"""Gets the key as it is and the time in microseconds; answers the key as it is to be, the same one when nothing is to
+change. It may write to the key's versions."""
+
+
+class KeyEditor:
+    """Finds keys for callers, and changes them."""
+
+    def __init__(self, engine: Engine, authorizer: Authorizer, outbox: Outbox, clock: Clock) -> None:
+        self._engine = engine
+        self._authorizer = authorizer
+        self._outbox = outbox
+        self._clock = clock
+
+    def permitted(self, call: Call, action: str, name: ResourceName) -> Key:
+        """The key of this name or alias, once the caller may. Raises PERMISSION_DENIED, KEY_NOT_FOUND,
+        ALIAS_NOT_FOUND."""
+        with reading(self._engine) as connection:
+            key = store.key(connection, name)
+        # Whoever may not use it must not learn that it does not exist: permission comes first.
+        self._authorizer.authorize(call, action, key.resource if key else _unknown(name))
+        if key is None:
+            raise not_found(name)
+        return key
+
+    def permitted_edit(self, call: Call, action: str, name: ResourceName, change: Change) -> Key:
+        """Changes the key of this name or alias, once the caller may. Raises as `permitted`, and what `change` does."""
+        return self.edit(call, self.permitted(call, action, name), change)
+
+    def edit(self, call: Call, key: Key, change: Change) -> Key:
+        """The same for a call that was permitted before. Raises KEY_NOT_FOUND, and what `change` does."""
+        with transaction(self._engine) as connection:
+            present = store.key_by_uid(connection, key.uid, lock=True)
+            if present is None:
+                raise not_found(key.name)
+            now_us = self._clock() // 1000
+            wanted = change(connection, present, now_us)
+            if wanted is present:
+                return present
+            revision = changes.note(connection, CHANGE_KIND_KEY, str(key.name), key.name.account, key.uid)
+            changed = replace(wanted, revision=revision, updated_us=now_us)
+            store.update_key(connection, changed)
+            self._outbox.put(connection, call)
+        return changed
+
+
+def not_found(name: ResourceName, field: str = "name") -> StrongroomError:
+    """There is no key, or alias, of this name."""
+    reason = Reason.ALIAS_NOT_FOUND if name.collection == "aliases" else Reason.KEY_NOT_FOUND
+    return StrongroomError(reason, f"there is no {name}", field=field)
+
+
+def _unknown(name: ResourceName) -> Resource:
+    return Resource("Alias" if name.collection == "aliases" else "Key", str(name), name.account)

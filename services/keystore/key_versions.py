@@ -1,0 +1,175 @@
+"""What callers do with the versions of a key."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sqlalchemy import Connection, Engine
+
+from services.keystore import store
+from services.keystore.editing import KeyEditor
+from services.keystore.lifecycle import require_unprotected
+from services.keystore.material import Material
+from services.keystore.records import Key, Request, Version
+from services.keystore.states import KeyEvent, VersionEvent, next_state, next_version_state
+from services.runtime.call import Call
+from services.runtime.database import reading
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.names import ResourceName
+from services.runtime.repeats import REPEATABLE_US, Repeatable, reused
+from strongroom.keystore.v1 import key_pb2 as k
+
+_ATTEMPTS = 5
+
+
+class _OvertakenError(Exception):
+    """Another call made the version of this number first."""
+
+
+class KeyVersions:
+    """The versions of all keys. Methods raise KEY_NOT_FOUND, KEY_VERSION_NOT_FOUND, PERMISSION_DENIED, and
+    KEY_STATE_INVALID where a state does not allow them (`states`)."""
+
+    def __init__(self, engine: Engine, editor: KeyEditor, material: Material) -> None:
+        self._engine = engine
+        self._editor = editor
+        self._material = material
+
+    def get(self, call: Call, name: ResourceName) -> tuple[Key, Version]:
+        """One version, with its key."""
+        key = self._editor.permitted(call, "keystore:GetKeyVersion", name.without_version)
+        with reading(self._engine) as connection:
+            return key, _found(connection, key, name.version)
+
+    def page(self, call: Call, name: ResourceName, before: int, limit: int) -> tuple[Key, list[Version]]:
+        """A key and its versions, newest first, from the first below `before`."""
+        key = self._editor.permitted(call, "keystore:ListKeyVersions", name)
+        with reading(self._engine) as connection:
+            return key, store.versions_page(connection, key.uid, before, limit)
+
+    def create(self, call: Call, name: ResourceName, repeatable: Repeatable | None = None) -> tuple[Key, Version]:
+        """Rotates a key now. Raises KEY_DISABLED, REQUEST_ID_REUSED, CRYPTO_UNREACHABLE, PROVIDER_UNAVAILABLE."""
+        key = self._editor.permitted(call, "keystore:CreateKeyVersion", name)
+        made_before = self._made_before(key, repeatable)
+        if made_before is not None:
+            return key, made_before
+        return self.rotate(call, key, k.KEY_VERSION_ORIGIN_MANUAL, repeatable)
+
+    def rotate(
+        self,
+        call: Call,
+        key: Key,
+        origin: k.KeyVersionOrigin.ValueType,
+        repeatable: Repeatable | None = None,
+        due_before_us: int | None = None,
+    ) -> tuple[Key, Version]:
+        """Makes a new version, and makes it primary, for a call that was permitted before.
+
+        With `due_before_us`, only if the rotation policy makes it due by then; the present version is the answer
+        otherwise.
+        """
+        for _ in range(_ATTEMPTS):
+            with reading(self._engine) as connection:
+                newest = store.versions_page(connection, key.uid, 1 << 30, 1)[0]
+            # No transaction is open while crypto is asked for material.
+            made = self._material.create(key, newest.version + 1)
+            added = Version(
+                key.uid,
+                newest.version + 1,
+                k.KEY_VERSION_STATE_ENABLED,
+                origin,
+                made.wrapped,
+                made.public_key,
+                made.root_version,
+                0,
+            )
+
+            def change(connection: Connection, present: Key, now_us: int, added: Version = added) -> Key:
+                if due_before_us is not None and not present.rotation_is_due(due_before_us):
+                    return present
+                _require_rotatable(present)
+                if store.versions_page(connection, present.uid, 1 << 30, 1)[0].version + 1 != added.version:
+                    raise _OvertakenError
+                store.insert_version(connection, replace(added, created_us=now_us))
+                version_name = str(present.version_name(added.version))
+                if repeatable is not None:
+                    done = Request(present.name.account, repeatable.request_id, repeatable.digest, version_name, now_us)
+                    store.insert_request(connection, done, now_us - REPEATABLE_US)
+                for event in call.events:
+                    event.key_version = version_name
+                return replace(present, primary_version=added.version, rotated_us=now_us)
+
+            try:
+                changed = self._editor.edit(call, key, change)
+            except _OvertakenError:
+                continue
+            with reading(self._engine) as connection:
+                return changed, _found(connection, changed, changed.primary_version)
+        raise StrongroomError(Reason.OVERLOADED, f"{key.name} is being rotated by others over and over")
+
+    def enable(self, call: Call, name: ResourceName) -> tuple[Key, Version]:
+        """Lets a version be used again."""
+        return self._moved(call, "keystore:EnableKeyVersion", name, VersionEvent.ENABLE)
+
+    def disable(self, call: Call, name: ResourceName) -> tuple[Key, Version]:
+        """Stops every use of a version other than the primary one."""
+        return self._moved(call, "keystore:DisableKeyVersion", name, VersionEvent.DISABLE)
+
+    def destroy(self, call: Call, name: ResourceName) -> tuple[Key, Version]:
+        """Destroys a version's material for good. Raises DELETION_PROTECTED."""
+        return self._moved(call, "keystore:DestroyKeyVersion", name, VersionEvent.DESTROY)
+
+    def set_primary(self, call: Call, name: ResourceName) -> Key:
+        """Chooses the version that encrypts, signs and makes MACs."""
+
+        def change(connection: Connection, key: Key, _now_us: int) -> Key:
+            next_state(key.state, KeyEvent.CHOOSE_PRIMARY)
+            version = _found(connection, key, name.version)
+            next_version_state(version.state, VersionEvent.CHOOSE)
+            return key if key.primary_version == version.version else replace(key, primary_version=version.version)
+
+        return self._editor.permitted_edit(call, "keystore:SetPrimaryKeyVersion", name.without_version, change)
+
+    def _moved(self, call: Call, action: str, name: ResourceName, event: VersionEvent) -> tuple[Key, Version]:
+        def change(connection: Connection, key: Key, now_us: int) -> Key:
+            next_state(key.state, KeyEvent.CHANGE_VERSION)
+            version = _found(connection, key, name.version)
+            state = next_version_state(version.state, event)
+            if event is not VersionEvent.ENABLE and version.version == key.primary_version:
+                raise StrongroomError(Reason.KEY_STATE_INVALID, f"{name} is the primary version", state="PRIMARY")
+            if event is VersionEvent.DESTROY:
+                require_unprotected(key)
+                version = version.destroyed(state, now_us)
+            store.update_version(connection, replace(version, state=state))
+            return replace(key)
+
+        key = self._editor.permitted(call, action, name.without_version)
+        for recorded in call.events:
+            recorded.key_version = str(key.version_name(name.version))
+        changed = self._editor.edit(call, key, change)
+        with reading(self._engine) as connection:
+            return changed, _found(connection, changed, name.version)
+
+    def _made_before(self, key: Key, repeatable: Repeatable | None) -> Version | None:
+        if repeatable is None:
+            return None
+        with reading(self._engine) as connection:
+            known = store.request(connection, key.name.account, repeatable.request_id, 0)
+            if known is None:
+                return None
+            if known.digest != repeatable.digest:
+                raise reused()
+            return _found(connection, key, int(known.resource.rpartition("/")[2]))
+
+
+def _found(connection: Connection, key: Key, number: int) -> Version:
+    version = store.version(connection, key.uid, number)
+    if version is None:
+        raise StrongroomError(Reason.KEY_VERSION_NOT_FOUND, f"there is no {key.version_name(number)}", field="name")
+    return version
+
+
+def _require_rotatable(key: Key) -> None:
+    if key.state == k.KEY_STATE_DISABLED:
+        raise StrongroomError(Reason.KEY_DISABLED, f"key {key.name} is DISABLED", state="DISABLED")
+    next_state(key.state, KeyEvent.ROTATE)
