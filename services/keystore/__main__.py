@@ -6,6 +6,7 @@ from services.keystore.access_record_service import AccessRecordService
 from services.keystore.access_records import LocalAccessRecords
 from services.keystore.aliases import Aliases
 from services.keystore.bootstrap import SecretsKey, make_account
+from services.keystore.due import DueWork
 from services.keystore.editing import KeyEditor
 from services.keystore.key_versions import KeyVersions
 from services.keystore.keys import Keys
@@ -19,6 +20,7 @@ from services.keystore.settings import KeystoreSettings
 from services.runtime import clock, command, components, database, host, migrations
 from services.runtime.channels import MeshChannel
 from services.runtime.outbox import Outbox
+from services.runtime.schedule import Schedule
 from services.runtime.telemetry import Telemetry
 from services.runtime.tls import TlsFiles
 from strongroom.access.v1 import access_record_service_pb2, access_service_pb2, session_service_pb2
@@ -56,14 +58,19 @@ def serve(settings: KeystoreSettings) -> None:
     hosted.status.component("database", components.database(engine))
     # Keys that exist can be read and disabled without it.
     hosted.status.component("crypto", components.crypto(crypto), vital=False)
+    due_work = None
     if settings.redis is not None:
         client = components.redis_client(settings.redis)
-        # Without it rotations are late, and everything else goes on.
+        # Without it rotations and deletions are late, and everything else goes on.
         hosted.status.component("redis", components.redis(client), vital=False)
         hosted.on_close(client.close)
+        due_work = DueWork(engine, Schedule(client, "keystore"), lifecycle, versions, clock.system_clock)
     hosted.on_close(engine.dispose)
     hosted.on_close(outbox.stop)
     outbox.start()
+    if due_work is not None:
+        hosted.on_close(due_work.stop)
+        due_work.start()
     if settings.bootstrap is not None:
         make_account(engine, settings.bootstrap, outbox, clock.system_clock)
         secrets_key = SecretsKey(engine, settings.bootstrap.account, keys, aliases)

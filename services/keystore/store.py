@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, insert, select, update
+from sqlalchemy import Column, ColumnElement, Connection, Row, Table, and_, delete, insert, select, update
 
 from services.keystore.records import Alias, Key, Request, Version
 from services.keystore.tables import aliases, key_versions, keys, requests
@@ -59,6 +59,7 @@ def insert_key(connection: Connection, added: Key) -> None:
             updated_us=added.updated_us,
             rotated_us=added.rotated_us,
             rotation_period_s=added.rotation_period_s,
+            next_rotate_us=added.next_rotate_us,
         )
     )
 
@@ -78,10 +79,21 @@ def update_key(connection: Connection, changed: Key) -> None:
             updated_us=changed.updated_us,
             rotated_us=changed.rotated_us,
             rotation_period_s=changed.rotation_period_s,
+            next_rotate_us=changed.next_rotate_us,
             delete_us=changed.delete_us,
             destroyed_us=changed.destroyed_us,
         )
     )
+
+
+def deletions_due(connection: Connection, until_us: int, limit: int) -> list[tuple[bytes, int]]:
+    """Uids of keys that are to be destroyed by then, soonest first, with their times."""
+    return _due(connection, keys.c.delete_us, until_us, limit)
+
+
+def rotations_due(connection: Connection, until_us: int, limit: int) -> list[tuple[bytes, int]]:
+    """Uids of keys that are to be rotated by then, soonest first, with their times."""
+    return _due(connection, keys.c.next_rotate_us, until_us, limit)
 
 
 def version(connection: Connection, uid: bytes, number: int) -> Version | None:
@@ -202,6 +214,11 @@ def insert_request(connection: Connection, added: Request, since_us: int) -> Non
             created_us=added.created_us,
         )
     )
+
+
+def _due(connection: Connection, column: Column[int], until_us: int, limit: int) -> list[tuple[bytes, int]]:
+    wanted = select(keys.c.uid, column).where(column <= until_us).order_by(column).limit(limit)
+    return [(row[0], row[1]) for row in connection.execute(wanted)]
 
 
 def _tags_text(tags: Mapping[str, str]) -> str:

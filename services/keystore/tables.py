@@ -110,11 +110,12 @@ keys = Table(
     Column("updated_us", BigInteger, nullable=False),
     Column("rotated_us", BigInteger, nullable=False),
     Column("rotation_period_s", BigInteger),
+    Column("next_rotate_us", BigInteger),
     Column("delete_us", BigInteger),
     Column("destroyed_us", BigInteger),
     PrimaryKeyConstraint("account", "key_id"),
     Index("keys_by_delete_us", "delete_us"),
-    Index("keys_by_rotation_period_s", "rotation_period_s"),
+    Index("keys_by_next_rotate_us", "next_rotate_us"),
 )
 
 key_versions = Table(

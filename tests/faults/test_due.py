@@ -1,0 +1,90 @@
+"""Rotations and deletions that fall due while keystore is down and Redis loses everything: late, once, not lost."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+import pytest
+from redis import Redis
+from sqlalchemy import create_engine, select, update
+
+from deploy.dev.mesh import Mesh
+from services.keystore.tables import key_versions, keys
+from strongroom import Client
+from tests.clients import client_of, reason_of, until
+from tests.conftest import VARIANTS, PrivateMeshes
+
+DUE_US = time.time_ns() // 1000 - 1_000_000
+
+
+def fall_due(mesh: Mesh) -> None:
+    """Moves every planned rotation and deletion into the past, behind the service's back."""
+    url = mesh.options.database_urls.get("keystore", f"sqlite:///{mesh.directory.data / 'keystore.db'}")
+    engine = create_engine(url)
+    week_us = int(timedelta(days=7).total_seconds()) * 1_000_000
+    with engine.begin() as connection:
+        rotating = keys.c.next_rotate_us.is_not(None)
+        due = {"next_rotate_us": DUE_US, "rotated_us": DUE_US - week_us}
+        connection.execute(update(keys).where(rotating).values(due))
+        connection.execute(update(keys).where(keys.c.delete_us.is_not(None)).values(delete_us=DUE_US))
+    engine.dispose()
+
+
+def wrapped_left(mesh: Mesh, key: str) -> int:
+    url = mesh.options.database_urls.get("keystore", f"sqlite:///{mesh.directory.data / 'keystore.db'}")
+    engine = create_engine(url)
+    wanted = select(key_versions.c.wrapped).join(keys, keys.c.uid == key_versions.c.uid)
+    with engine.connect() as connection:
+        found = connection.execute(wanted.where(keys.c.key_id == key)).scalars().all()
+    engine.dispose()
+    return sum(blob is not None for blob in found)
+
+
+def prepared(client: Client) -> bytes:
+    client.create_key("rotating", rotation_period=timedelta(days=7))
+    client.create_key("disabled", rotation_period=timedelta(days=7))
+    client.disable_key("disabled")
+    for name in ("doomed", "saved"):
+        client.create_key(name)
+        client.create_key_version(name)
+        client.schedule_key_deletion(name)
+    client.cancel_key_deletion("saved")
+    return client.encrypt("rotating", b"old").ciphertext
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_fell_due_is_done_once_after_an_outage(private_mesh: PrivateMeshes, variant: str) -> None:
+    mesh = private_mesh(variant)
+    with client_of(mesh) as client:
+        old = prepared(client)
+        mesh.kill("keystore")
+        fall_due(mesh)
+        redis = Redis(port=mesh.topology.redis_port)
+        redis.flushall()
+        redis.close()
+        mesh.launch("keystore")
+
+        until(lambda: reason_of(lambda: client.get_key("rotating")) == "", 10)
+        until(lambda: client.get_key("rotating").primary_version == 2, 10)
+        until(lambda: client.get_key("doomed").state == "DESTROYED", 10)
+
+        made, _ = client.list_key_versions("rotating")
+        assert made.origin == "AUTOMATIC"
+        assert client.get_key("rotating").next_rotate_time is not None
+        until(lambda: client.encrypt("rotating", b"new").key_version == made.name, 1.5)
+        assert client.decrypt(old).plaintext == b"old"
+        assert wrapped_left(mesh, "doomed") == 0
+        assert {version.state for version in client.list_key_versions("doomed")} == {"DESTROYED"}
+        assert client.get_key("disabled").primary_version == 1
+        assert client.get_key("saved").state == "DISABLED"
+        assert wrapped_left(mesh, "saved") == 2
+
+        # Recorded as keystore's own doing, once each.
+        name = client.get_key("rotating").name
+
+        def rotations() -> list[str]:
+            found = client.lookup_events(resource=name, action="keystore:CreateKeyVersion")
+            return [event.principal for event in found]
+
+        until(lambda: rotations() == ["services/keystore"], 15)

@@ -1,0 +1,112 @@
+"""The schedule in a real Redis: claimed once, fenced, and none the worse for an emptied Redis."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+
+from deploy.dev.redis_server import find_redis, redis_command, wait_for_redis
+from deploy.dev.topology import free_port
+from services.runtime.schedule import Schedule
+from tests.clients import until
+
+PAST = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    executable = find_redis()
+    if executable is None:
+        pytest.skip("redis-server is not installed")
+    port = free_port()
+    directory: Path = tmp_path_factory.mktemp("redis")
+    with subprocess.Popen(redis_command(executable, port, directory), stdout=subprocess.DEVNULL) as process:
+        assert wait_for_redis(port, 10)
+        yield port
+        process.terminate()
+
+
+@pytest.fixture
+def redis(port: int) -> Iterator[Redis]:
+    client = Redis(port=port)
+    client.flushall()
+    yield client
+    client.close()
+
+
+def items(schedule: Schedule, limit: int = 10, lease: float = 60) -> list[str]:
+    return [claim.item for claim in schedule.claim(limit, lease)]
+
+
+def test_what_is_due_is_claimed_once_soonest_first(redis: Redis) -> None:
+    schedule, replica = Schedule(redis, "test"), Schedule(redis, "test")
+    future = (time.time_ns() // 1000) + 60_000_000
+    schedule.fill({"b": 2 * PAST, "a": PAST, "c": 3 * PAST, "later": future})
+
+    assert items(schedule, limit=2) == ["a", "b"]
+    assert items(replica) == ["c"]
+    assert items(schedule) == []
+
+
+def test_a_lease_that_ends_brings_the_item_up_again_under_a_higher_token(redis: Redis) -> None:
+    schedule = Schedule(redis, "test")
+    schedule.fill({"a": PAST})
+    (first,) = schedule.claim(1, 0.1)
+    time.sleep(0.15)
+    (second,) = schedule.claim(1, 60)
+
+    assert second.item == "a"
+    assert second.token > first.token
+    assert not schedule.done(first)
+    assert not schedule.later(first, 0)
+    assert schedule.done(second)
+    assert items(schedule) == []
+
+
+def test_an_item_that_is_put_off_comes_up_then(redis: Redis) -> None:
+    schedule = Schedule(redis, "test")
+    schedule.fill({"a": PAST})
+    (claim,) = schedule.claim(1, 60)
+    assert schedule.later(claim, 0.2)
+    assert items(schedule) == []
+    until(lambda: items(schedule) == ["a"], 2)
+
+
+def test_filling_again_disturbs_no_lease(redis: Redis) -> None:
+    schedule = Schedule(redis, "test")
+    schedule.fill({"a": PAST})
+    (claim,) = schedule.claim(1, 60)
+    schedule.fill({"a": PAST})
+    assert items(schedule) == []
+    assert schedule.done(claim)
+
+
+def test_an_emptied_redis_is_filled_again_and_forgets_old_claims(redis: Redis) -> None:
+    schedule = Schedule(redis, "test")
+    schedule.fill({"a": PAST, "b": PAST})
+    (claim,) = schedule.claim(1, 60)
+
+    redis.flushall()
+
+    assert not schedule.done(claim)
+    schedule.fill({"a": PAST, "b": PAST})
+    again, other = schedule.claim(2, 60)
+    assert (again.item, other.item) == ("a", "b")
+    assert again.token > claim.token
+    assert not schedule.done(claim)
+
+
+def test_services_do_not_see_each_others_items(redis: Redis) -> None:
+    Schedule(redis, "keystore").fill({"a": PAST})
+    assert items(Schedule(redis, "secrets")) == []
+
+
+def test_a_redis_that_is_away_is_told() -> None:
+    with pytest.raises(RedisError):
+        Schedule(Redis(port=1, socket_connect_timeout=0.2), "test").claim(1, 60)
