@@ -95,3 +95,39 @@ def test_a_new_user_encrypts_a_file_and_finds_everything_again_after_a_restart(t
         terminal.type("key", "disable", "payments")
         told = terminal.type("encrypt", "payments", "--text", "late", status=1)
         assert b"KEY_DISABLED" in told
+
+
+def test_a_key_of_each_kind_is_walked_through_its_life(terminal: Terminal) -> None:
+    with terminal.make_run():
+        for spec in ("RSA_2048", "EC_P256", "ML_DSA_65"):
+            key = spec.lower().replace("_", "-")
+            terminal.type("key", "create", key, "--spec", spec, "--usage", "SIGN_VERIFY")
+            old = terminal.type("sign", key, "--text", "message").strip().decode()
+            rotated = terminal.json("key", "rotate", key)
+            assert rotated["name"].endswith(f"{key}/versions/2")
+            first = f"{key}/versions/1"
+            terminal.type("verify", first, "--signature", old, "--text", "message")
+            terminal.type("verify", first, "--signature", old, "--text", "another", status=1)
+            assert terminal.type("public-key", "get", first).startswith(b"-----BEGIN PUBLIC KEY-----")
+            assert terminal.json("key", "schedule-deletion", key, "--days", "7")["state"] == "PENDING_DELETION"
+            assert terminal.json("key", "cancel-deletion", key)["state"] == "DISABLED"
+            assert terminal.json("key", "enable", key)["state"] == "ENABLED"
+
+        terminal.type("key", "create", "payments", "--rotation-days", "90", "--tag", "team=a")
+        sealed = terminal.type("encrypt", "payments", "--text", "old").strip()
+        terminal.type("key", "rotate", "payments")
+        assert terminal.type("decrypt", given=sealed) == b"old"
+        versions = terminal.json("key", "version", "list", "payments")["versions"]
+        assert [version["primary"] for version in versions] == [True, False]
+        terminal.type("key", "create", "other")
+        moved = terminal.type("re-encrypt", "other", given=sealed)
+        assert terminal.type("decrypt", "--key", "other", given=moved) == b"old"
+        terminal.type("key", "protect", "payments")
+        assert b"DELETION_PROTECTED" in terminal.type("key", "schedule-deletion", "payments", status=1)
+
+        terminal.type("key", "create", "tags", "--spec", "HMAC_256")
+        mac = terminal.type("mac", "generate", "tags", "--text", "m").strip().decode()
+        terminal.type("mac", "verify", "tags", "--mac", mac, "--text", "m")
+        terminal.type("key", "create", "inbox", "--spec", "X_WING")
+        letter = terminal.type("public-key", "encrypt", "inbox", "--text", "hello").strip().decode()
+        assert terminal.type("public-key", "decrypt", "inbox", "--text", letter) == b"hello"

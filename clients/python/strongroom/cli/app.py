@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from strongroom.cli import audit, cryptography, files, keys, lifecycle, profile, secrets, status, trace
+from strongroom.cli import audit, cryptography, files, keys, lifecycle, profile, secrets, signatures, status, trace
 
 
 def _print_version(wanted: bool) -> None:
@@ -39,6 +39,7 @@ app = typer.Typer(
 app.callback()(_root)
 status.add_to(app)
 cryptography.add_to(app)
+signatures.add_to(app)
 keys.keys.add_typer(lifecycle.versions)
 for group in (keys.keys, keys.aliases, files.app, secrets.app, audit.app):
     app.add_typer(group)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +19,7 @@ from strongroom.cli.inputs import (
     write_bytes,
 )
 from strongroom.cli.keys import KeyName
+from strongroom.cli.outputs import bytes_report
 from strongroom.cli.plain import plain
 
 MAX_PLAINTEXT_BYTES = 65_536
@@ -48,7 +48,7 @@ def encrypt(
     plaintext = read_bytes(text, input_file, MAX_PLAINTEXT_BYTES, "plaintext", _INSTEAD)
     result = session.client.encrypt(key, plaintext, pairs_of(context))
     document = plain(result)
-    return _bytes_report(document, "ciphertext", result.ciphertext, output_file, force=force, encoded=True)
+    return bytes_report(document, "ciphertext", result.ciphertext, output_file, force=force, encoded=True)
 
 
 def decrypt(
@@ -64,7 +64,7 @@ def decrypt(
     """Decrypt a ciphertext, raw or in base64, by default from standard input, and print the plaintext."""
     ciphertext = ciphertext_of(read_bytes(text, input_file, _MAX_ENCODED_BYTES, "ciphertext"))
     result = session.client.decrypt(ciphertext, pairs_of(context), key=key)
-    return _bytes_report(plain(result), "plaintext", result.plaintext, output_file, force=force, encoded=base64)
+    return bytes_report(plain(result), "plaintext", result.plaintext, output_file, force=force, encoded=base64)
 
 
 def data_key(
@@ -110,14 +110,4 @@ def random(
     document = {**plain(result), **({"data": result.data.hex()} if hex_digits else {})}
     if hex_digits and output_file is None:
         return Report(document, raw=result.data.hex().encode() + b"\n")
-    return _bytes_report(document, "data", result.data, output_file, force=force, encoded=True)
-
-
-def _bytes_report(
-    document: dict[str, Any], name: str, content: bytes, path: Path | None, *, force: bool, encoded: bool
-) -> Report:
-    """Bytes for a new file, or for standard output: as they are, or `encoded` in a line of base64."""
-    if path is not None:
-        write_bytes(path, content, force=force)
-        return Report({**document, name: None, f"{name}_file": path}, note=f"wrote {len(content)} bytes to {path}")
-    return Report(document, raw=b64encode(content) + b"\n" if encoded else content)
+    return bytes_report(document, "data", result.data, output_file, force=force, encoded=True)
