@@ -19,7 +19,7 @@ ASSOCIATED = b"associated data"
 
 
 def derived(key: bytes, nonce: bytes) -> bytes:
-    """SP 800-108 in counter mode over AES-CMAC, by another implementation: counter of 2 bytes, 58 00, half the nonce."""
+    """SP 800-108 in counter mode over AES-CMAC by another library: a counter of 2 bytes, 58 00, half the nonce."""
     kdf = KBKDFCMAC(
         algorithms.AES,
         Mode.CounterMode,
