@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Engine
@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from services.keystore import changes, store
 from services.keystore.editing import not_found
+from services.keystore.filters import Condition
 from services.keystore.records import Alias, Key, Request
 from services.runtime.authorization import Authorizer, Resource, account_resource
 from services.runtime.call import Call
@@ -74,11 +75,11 @@ class Aliases:
         """An alias. Raises ALIAS_NOT_FOUND."""
         return self._permitted(call, "keystore:GetAlias", name)
 
-    def page(self, call: Call, account: str, after: str, limit: int) -> list[Alias]:
-        """An account's aliases in the order of their ids, from the first behind `after`."""
+    def page(self, call: Call, account: str, after: str, limit: int, conditions: Sequence[Condition]) -> list[Alias]:
+        """An account's aliases that meet the conditions, in the order of their ids, from the first behind `after`."""
         self._authorizer.authorize(call, "keystore:ListAliases", account_resource(account))
         with reading(self._engine) as connection:
-            return store.aliases_page(connection, account, after, limit)
+            return store.aliases_page(connection, account, after, limit, conditions)
 
     def update(self, call: Call, wanted: AliasContent, paths: Collection[str], etag: str) -> Alias:
         """Changes what `paths` names of `key` and `description`. Raises ALIAS_NOT_FOUND, KEY_NOT_FOUND, ETAG_MISMATCH,

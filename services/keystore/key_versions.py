@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection, Engine
 
 from services.keystore import store
 from services.keystore.editing import KeyEditor
+from services.keystore.filters import Condition
 from services.keystore.lifecycle import require_unprotected
 from services.keystore.material import Material
 from services.keystore.records import Key, Request, Version
@@ -41,11 +43,13 @@ class KeyVersions:
         with reading(self._engine) as connection:
             return key, _found(connection, key, name.version)
 
-    def page(self, call: Call, name: ResourceName, before: int, limit: int) -> tuple[Key, list[Version]]:
-        """A key and its versions, newest first, from the first below `before`."""
+    def page(
+        self, call: Call, name: ResourceName, before: int, limit: int, conditions: Sequence[Condition]
+    ) -> tuple[Key, list[Version]]:
+        """A key and its versions that meet the conditions, newest first, from the first below `before`."""
         key = self._editor.permitted(call, "keystore:ListKeyVersions", name)
         with reading(self._engine) as connection:
-            return key, store.versions_page(connection, key.uid, before, limit)
+            return key, store.versions_page(connection, key.uid, before, limit, conditions)
 
     def create(self, call: Call, name: ResourceName, repeatable: Repeatable | None = None) -> tuple[Key, Version]:
         """Rotates a key now. Raises KEY_DISABLED, REQUEST_ID_REUSED, CRYPTO_UNREACHABLE, PROVIDER_UNAVAILABLE."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from google.protobuf.empty_pb2 import Empty
 
-from services.keystore import messages
+from services.keystore import filters, messages
 from services.keystore.aliases import Aliases
 from services.keystore.key_versions import KeyVersions
 from services.keystore.keys import Keys
@@ -42,14 +42,14 @@ class KeyService:
     def ListKeys(self, request: pb.ListKeysRequest, call: Call) -> pb.ListKeysResponse:
         """A page of an account's keys, by id."""
         account = names.parse_account(request.parent, "parent")
-        messages.refuse_yet("filter", given=bool(request.filter))
+        conditions = filters.of_keys(request.filter)
         size = paging.page_size(request.page_size)
-        after = paging.decode(f"{request.parent}/keys", request.page_token)
-        found = self._keys.page(call, account, after, size + 1)
+        listed = f"{request.parent}/keys?{request.filter}"
+        found = self._keys.page(call, account, paging.decode(listed, request.page_token), size + 1, conditions)
         more = len(found) > size
         return pb.ListKeysResponse(
             keys=map(messages.key_message, found[:size]),
-            next_page_token=paging.encode(f"{request.parent}/keys", found[size - 1].name.id) if more else "",
+            next_page_token=paging.encode(listed, found[size - 1].name.id) if more else "",
         )
 
     def UpdateKey(self, request: pb.UpdateKeyRequest, call: Call) -> Key:
@@ -109,14 +109,15 @@ class KeyService:
     def ListKeyVersions(self, request: pb.ListKeyVersionsRequest, call: Call) -> pb.ListKeyVersionsResponse:
         """A page of a key's versions, newest first."""
         name = names.parse(request.parent, "parent", *_KEY_OR_ALIAS)
-        messages.refuse_yet("filter", given=bool(request.filter))
+        conditions = filters.of_versions(request.filter)
         size = paging.page_size(request.page_size)
-        before = paging.decode_number(request.parent, request.page_token, _NEWEST)
-        key, found = self._versions.page(call, name, before, size + 1)
+        listed = f"{request.parent}?{request.filter}"
+        before = paging.decode_number(listed, request.page_token, _NEWEST)
+        key, found = self._versions.page(call, name, before, size + 1, conditions)
         more = len(found) > size
         return pb.ListKeyVersionsResponse(
             key_versions=[messages.version_message(key, version) for version in found[:size]],
-            next_page_token=paging.encode(request.parent, str(found[size - 1].version)) if more else "",
+            next_page_token=paging.encode(listed, str(found[size - 1].version)) if more else "",
         )
 
     def CreateKeyVersion(self, request: pb.CreateKeyVersionRequest, call: Call) -> KeyVersion:
@@ -151,14 +152,14 @@ class KeyService:
     def ListAliases(self, request: pb.ListAliasesRequest, call: Call) -> pb.ListAliasesResponse:
         """A page of an account's aliases, by id."""
         account = names.parse_account(request.parent, "parent")
-        messages.refuse_yet("filter", given=bool(request.filter))
+        conditions = filters.of_aliases(request.filter)
         size = paging.page_size(request.page_size)
-        after = paging.decode(f"{request.parent}/aliases", request.page_token)
-        found = self._aliases.page(call, account, after, size + 1)
+        listed = f"{request.parent}/aliases?{request.filter}"
+        found = self._aliases.page(call, account, paging.decode(listed, request.page_token), size + 1, conditions)
         more = len(found) > size
         return pb.ListAliasesResponse(
             aliases=map(messages.alias_message, found[:size]),
-            next_page_token=paging.encode(f"{request.parent}/aliases", found[size - 1].name.id) if more else "",
+            next_page_token=paging.encode(listed, found[size - 1].name.id) if more else "",
         )
 
     def UpdateAlias(self, request: pb.UpdateAliasRequest, call: Call) -> Alias:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Row, Table, and_, delete, insert, select, update
 
+from services.keystore.filters import Condition
 from services.keystore.records import Alias, Key, Request, Version
 from services.keystore.tables import aliases, key_versions, keys, requests
 from services.runtime.names import ResourceName
@@ -32,9 +33,12 @@ def key_by_uid(connection: Connection, uid: bytes, *, lock: bool = False) -> Key
     return _key(row) if row is not None else None
 
 
-def keys_page(connection: Connection, account: str, after: str, limit: int) -> list[Key]:
-    """An account's keys in the order of their ids, from the first behind `after`."""
-    ordered = select(keys).where(keys.c.account == account, keys.c.key_id > after).order_by(keys.c.key_id)
+def keys_page(
+    connection: Connection, account: str, after: str, limit: int, conditions: Sequence[Condition] = ()
+) -> list[Key]:
+    """An account's keys that meet the conditions, in the order of their ids, from the first behind `after`."""
+    met = [condition(connection.dialect.name) for condition in conditions]
+    ordered = select(keys).where(keys.c.account == account, keys.c.key_id > after, *met).order_by(keys.c.key_id)
     return [_key(row) for row in connection.execute(ordered.limit(limit))]
 
 
@@ -109,9 +113,12 @@ def versions(connection: Connection, uid: bytes) -> list[Version]:
     return [_version(row) for row in connection.execute(ordered)]
 
 
-def versions_page(connection: Connection, uid: bytes, before: int, limit: int) -> list[Version]:
-    """A key's versions, newest first, from the first below `before`."""
-    ordered = select(key_versions).where(key_versions.c.uid == uid, key_versions.c.version < before)
+def versions_page(
+    connection: Connection, uid: bytes, before: int, limit: int, conditions: Sequence[Condition] = ()
+) -> list[Version]:
+    """A key's versions that meet the conditions, newest first, from the first below `before`."""
+    met = [condition(connection.dialect.name) for condition in conditions]
+    ordered = select(key_versions).where(key_versions.c.uid == uid, key_versions.c.version < before, *met)
     rows = connection.execute(ordered.order_by(key_versions.c.version.desc()).limit(limit))
     return [_version(row) for row in rows]
 
@@ -153,9 +160,12 @@ def alias(connection: Connection, name: ResourceName, *, lock: bool = False) -> 
     return _alias(row) if row is not None else None
 
 
-def aliases_page(connection: Connection, account: str, after: str, limit: int) -> list[Alias]:
-    """An account's aliases in the order of their ids, from the first behind `after`."""
-    ordered = _aliases_with_keys.where(aliases.c.account == account, aliases.c.alias_id > after)
+def aliases_page(
+    connection: Connection, account: str, after: str, limit: int, conditions: Sequence[Condition] = ()
+) -> list[Alias]:
+    """An account's aliases that meet the conditions, in the order of their ids, from the first behind `after`."""
+    met = [condition(connection.dialect.name) for condition in conditions]
+    ordered = _aliases_with_keys.where(aliases.c.account == account, aliases.c.alias_id > after, *met)
     return [_alias(row) for row in connection.execute(ordered.order_by(aliases.c.alias_id).limit(limit))]
 
 
