@@ -50,7 +50,8 @@ def _enum(column: ColumnElement[int], enum: Any, prefix: str, field: str) -> Cal
     def condition(value: str) -> ColumnElement[bool]:
         if prefix + value not in list(enum.keys()):
             raise invalid("filter", f"gives {field} the value {value}, which it does not have")
-        return column == enum.Value(prefix + value)
+        number: int = enum.Value(prefix + value)
+        return column == number
 
     return condition
 

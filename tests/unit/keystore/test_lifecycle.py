@@ -1,0 +1,220 @@
+"""Random lives of a key against a model, on a real database."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from services.keystore import store
+from services.keystore.editing import KeyEditor
+from services.keystore.key_versions import KeyVersions
+from services.keystore.keys import Keys, NewKey
+from services.keystore.lifecycle import Lifecycle
+from services.keystore.material import WrappedMaterial
+from services.keystore.records import Key
+from services.runtime import migrations
+from services.runtime.audit import AuditClient
+from services.runtime.authorization import Authorizer, Resource
+from services.runtime.call import Call, Principal
+from services.runtime.config import Database
+from services.runtime.database import open_database, reading
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.names import ResourceName
+from services.runtime.outbox import Outbox
+from strongroom.audit.v1.event_pb2 import Event
+from strongroom.keystore.v1 import key_pb2 as k
+
+NAME = ResourceName("default", "keys", "payments")
+WEEK_S = int(timedelta(days=7).total_seconds())
+OF_KEY = {
+    k.KEY_STATE_ENABLED: "ENABLED",
+    k.KEY_STATE_DISABLED: "DISABLED",
+    k.KEY_STATE_PENDING_DELETION: "PENDING",
+    k.KEY_STATE_DESTROYED: "DESTROYED",
+}
+OF_VERSION = {
+    k.KEY_VERSION_STATE_ENABLED: "ENABLED",
+    k.KEY_VERSION_STATE_DISABLED: "DISABLED",
+    k.KEY_VERSION_STATE_DESTROYED: "DESTROYED",
+}
+
+
+class Everybody:
+    """Permits everything, and records it."""
+
+    def authorize(self, call: Call, action: str, resource: Resource) -> Event:
+        return call.record(action, resource.name, resource.account)
+
+
+class Wrapper:
+    """Material that says what it is for."""
+
+    def create(self, key: Key, version: int) -> WrappedMaterial:
+        return WrappedMaterial(f"{key.name}/{version}".encode(), b"", 1)
+
+
+@dataclass
+class Model:
+    """A key as a person would note it down."""
+
+    state: str = "ENABLED"
+    protected: bool = False
+    primary: int = 1
+    versions: dict[int, str] = field(default_factory=lambda: {1: "ENABLED"})
+
+
+class Lives(RuleBasedStateMachine):
+    """Steps of one key's life; what the model forbids has to be refused, and to change nothing."""
+
+    @initialize()
+    def make(self) -> None:
+        self.directory = tempfile.TemporaryDirectory()
+        self.engine = open_database(Database(url=f"sqlite:///{Path(self.directory.name) / 'keystore.db'}"))
+        migrations.migrate(self.engine, "keystore")
+        self.now_s = 1_000_000_000
+        authorizer = cast(Authorizer, Everybody())
+        outbox = Outbox(self.engine, cast(AuditClient, None))
+        editor = KeyEditor(self.engine, authorizer, outbox, self.clock)
+        self.lifecycle = Lifecycle(editor)
+        self.versions = KeyVersions(self.engine, editor, Wrapper())
+        keys = Keys(self.engine, editor, Wrapper(), authorizer, outbox, self.clock)
+        new = NewKey(
+            NAME,
+            k.KEY_SPEC_AES_256,
+            k.KEY_USAGE_ENCRYPT_DECRYPT,
+            k.PROTECTION_LEVEL_SOFTWARE,
+            "",
+            {},
+            deletion_protection=False,
+        )
+        self.key = keys.create(self.call(), new)
+        self.model = Model()
+
+    def teardown(self) -> None:
+        self.engine.dispose()
+        self.directory.cleanup()
+
+    def clock(self) -> int:
+        return self.now_s * 1_000_000_000
+
+    def call(self) -> Call:
+        return Call("test", "Test", "keystore:Test", principal=Principal("services/keystore", ""))
+
+    def step(self, legal: bool, work: Callable[[Call], Any], *reasons: Reason) -> bool:
+        """Does `work`, which succeeds just when it is legal."""
+        try:
+            work(self.call())
+        except StrongroomError as error:
+            assert not legal, error
+            assert error.reason in (reasons or (Reason.KEY_STATE_INVALID,))
+            return False
+        assert legal
+        return True
+
+    @rule()
+    def enable(self) -> None:
+        legal = self.model.state in ("ENABLED", "DISABLED")
+        if self.step(legal, lambda call: self.lifecycle.enable(call, NAME)):
+            self.model.state = "ENABLED"
+
+    @rule()
+    def disable(self) -> None:
+        legal = self.model.state in ("ENABLED", "DISABLED")
+        if self.step(legal, lambda call: self.lifecycle.disable(call, NAME)):
+            self.model.state = "DISABLED"
+
+    @rule(protected=st.booleans())
+    def protect(self, protected: bool) -> None:
+        legal = self.model.state in ("ENABLED", "DISABLED")
+        if self.step(legal, lambda call: self.lifecycle.protect(call, NAME, protected=protected)):
+            self.model.protected = protected
+
+    @rule()
+    def rotate(self) -> None:
+        legal = self.model.state == "ENABLED"
+        reasons = (Reason.KEY_STATE_INVALID, Reason.KEY_DISABLED)
+        if self.step(legal, lambda call: self.versions.create(call, NAME), *reasons):
+            self.model.primary = len(self.model.versions) + 1
+            self.model.versions[self.model.primary] = "ENABLED"
+
+    @rule()
+    def schedule_deletion(self) -> None:
+        legal = self.model.state in ("ENABLED", "DISABLED") and not self.model.protected
+        reasons = (Reason.KEY_STATE_INVALID, Reason.DELETION_PROTECTED)
+        if self.step(legal, lambda call: self.lifecycle.schedule_deletion(call, NAME, WEEK_S), *reasons):
+            self.model.state = "PENDING"
+            self.delete_s = self.now_s + WEEK_S
+
+    @rule()
+    def cancel_deletion(self) -> None:
+        if self.step(self.model.state == "PENDING", lambda call: self.lifecycle.cancel_deletion(call, NAME)):
+            self.model.state = "DISABLED"
+
+    @rule(days=st.integers(min_value=0, max_value=4))
+    def days_pass(self, days: int) -> None:
+        self.now_s += days * 86_400
+        self.lifecycle.destroy_due(self.call(), self.key)
+        if self.model.state == "PENDING" and self.now_s >= self.delete_s:
+            self.model.state = "DESTROYED"
+            self.model.versions = dict.fromkeys(self.model.versions, "DESTROYED")
+
+    @rule(number=st.integers(min_value=1, max_value=4))
+    def enable_version(self, number: int) -> None:
+        legal = self.changeable(number) and self.model.versions[number] == "DISABLED"
+        if self.step(legal, lambda call: self.versions.enable(call, self.version(number)), *self.missing(number)):
+            self.model.versions[number] = "ENABLED"
+
+    @rule(number=st.integers(min_value=1, max_value=4))
+    def disable_version(self, number: int) -> None:
+        legal = self.changeable(number) and number != self.model.primary and self.model.versions[number] == "ENABLED"
+        if self.step(legal, lambda call: self.versions.disable(call, self.version(number)), *self.missing(number)):
+            self.model.versions[number] = "DISABLED"
+
+    @rule(number=st.integers(min_value=1, max_value=4))
+    def destroy_version(self, number: int) -> None:
+        disabled = self.changeable(number) and self.model.versions[number] == "DISABLED"
+        legal = disabled and number != self.model.primary and not self.model.protected
+        reasons = (*self.missing(number), Reason.DELETION_PROTECTED)
+        if self.step(legal, lambda call: self.versions.destroy(call, self.version(number)), *reasons):
+            self.model.versions[number] = "DESTROYED"
+
+    @rule(number=st.integers(min_value=1, max_value=4))
+    def choose(self, number: int) -> None:
+        legal = self.changeable(number) and self.model.versions[number] == "ENABLED"
+        if self.step(legal, lambda call: self.versions.set_primary(call, self.version(number)), *self.missing(number)):
+            self.model.primary = number
+
+    def changeable(self, number: int) -> bool:
+        return self.model.state in ("ENABLED", "DISABLED") and number in self.model.versions
+
+    def missing(self, number: int) -> tuple[Reason, ...]:
+        if number in self.model.versions:
+            return (Reason.KEY_STATE_INVALID,)
+        return (Reason.KEY_STATE_INVALID, Reason.KEY_VERSION_NOT_FOUND)
+
+    def version(self, number: int) -> ResourceName:
+        return ResourceName(NAME.account, NAME.collection, NAME.id, number)
+
+    @invariant()
+    def the_store_is_as_the_model(self) -> None:
+        with reading(self.engine) as connection:
+            key = store.key_by_uid(connection, self.key.uid)
+            versions = store.versions(connection, self.key.uid)
+        assert key is not None
+        stored = {version.version: OF_VERSION[version.state] for version in versions}
+        assert (OF_KEY[key.state], key.deletion_protection) == (self.model.state, self.model.protected)
+        assert (key.primary_version, stored) == (self.model.primary, self.model.versions)
+        # Material is there as long as its version is not destroyed, and then no longer.
+        assert all(bool(version.wrapped) == (stored[version.version] != "DESTROYED") for version in versions)
+
+
+TestLives = Lives.TestCase
+TestLives.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
