@@ -71,8 +71,6 @@ class AsymmetricHandlers:
 
     def AsymmetricEncrypt(self, request: pb.AsymmetricEncryptRequest, call: Call) -> pb.AsymmetricEncryptResponse:
         """A ciphertext that the private half decrypts."""
-        if not request.plaintext:
-            raise required("plaintext")
         if request.HasField("plaintext_crc32c"):
             checksums.verify(request.plaintext, request.plaintext_crc32c, "plaintext_crc32c")
         context = encryption_context.of(request.encryption_context)

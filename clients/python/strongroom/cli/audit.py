@@ -31,6 +31,7 @@ def events(
     outcome: Annotated[str, typer.Option(help="ALLOWED, DENIED or FAILED.")] = "",
     trace_id: Annotated[str, typer.Option(metavar="ID", help="One trace's events.")] = "",
     oldest_first: Annotated[bool, typer.Option("--oldest-first", help="In place of the newest.")] = False,
+    wide: Annotated[bool, typer.Option("--wide", help="With the year, encryption contexts and event ids.")] = False,
 ) -> Report:
     """List the account's events, newest first."""
     found = list(
@@ -46,25 +47,23 @@ def events(
             limit=limit,
         )
     )
-    return Report({"events": found}, lambda: _table(session, found))
+    return Report({"events": found}, lambda: _table(session, found, wide=wide))
 
 
-def _table(session: Session, found: list[Event]) -> RenderableType:
+def _table(session: Session, found: list[Event], *, wide: bool) -> RenderableType:
     from strongroom.cli.show import table
 
     relative = session.client.names.relative
-    return table(
-        ("time", "principal", "action", "resource", "outcome", "context", "event"),
-        [
-            (
-                event.time,
-                relative(event.principal),
-                f"{event.action} ({event.item_count} items)" if event.item_count > 1 else event.action,
-                relative(event.resource),
-                f"{event.outcome} {event.reason}".rstrip(),
-                event.encryption_context,
-                event.id,
-            )
-            for event in found
-        ],
-    )
+    headings = ("time", "principal", "action", "resource", "outcome")
+    rows = [
+        (
+            event.time if wide or event.time is None else event.time.strftime("%m-%d %H:%M:%S"),
+            relative(event.principal),
+            f"{event.action} ({event.item_count} items)" if event.item_count > 1 else event.action,
+            relative(event.resource),
+            f"{event.outcome} {event.reason}".rstrip(),
+            *((event.encryption_context, event.id) if wide else ()),
+        )
+        for event in found
+    ]
+    return table((*headings, "context", "event") if wide else headings, rows)
