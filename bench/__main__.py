@@ -10,7 +10,7 @@ from typing import Protocol
 import grpc
 from rich.console import Console
 
-from bench import algorithms, echo
+from bench import algorithms, echo, keystore
 from bench.report import BenchmarkError, Report
 from deploy.dev.errors import MeshError
 
@@ -21,7 +21,11 @@ class Benchmark(Protocol):
     def __call__(self, *, quick: bool) -> Report: ...
 
 
-BENCHMARKS: Mapping[str, Benchmark] = {echo.NAME: echo.run, algorithms.NAME: algorithms.run}
+BENCHMARKS: Mapping[str, Benchmark] = {
+    echo.NAME: echo.run,
+    algorithms.NAME: algorithms.run,
+    keystore.NAME: keystore.run,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

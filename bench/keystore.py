@@ -1,0 +1,148 @@
+"""`keystore`: what a key store of a million keys costs beside one of a thousand, through gRPC.
+
+The same mesh, first with few keys and then with many, which are put into its SQLite database while keystore is down.
+Calls are made one after the other, so a figure is a ratio of times.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from sqlalchemy import create_engine, func, insert, select
+
+from bench.report import Report, Target
+from deploy.dev.configs import ACCOUNT
+from deploy.dev.mesh import Mesh, MeshOptions
+from deploy.dev.topology import SERVICES
+from services.keystore.tables import key_versions, keys
+from services.runtime import paging
+from strongroom import Client, ClientCertificate
+from strongroom.keystore.v1 import key_pb2 as k
+from strongroom.keystore.v1 import key_service_pb2 as pb
+from strongroom.keystore.v1.key_service_pb2_grpc import KeyServiceStub
+
+NAME = "keystore"
+TARGETS = {name: Target(2.0, at_most=True) for name in ("create_growth", "get_growth", "list_last_page_growth")}
+
+_FEW = 1_000
+_MANY = 1_000_000
+_MANY_QUICK = 100_000
+_CALLS = 200
+_PAGE = 100
+_CHUNK = 10_000
+# As large as a wrapped blob of an AES-256 key.
+_BLOB_BYTES = 66
+_LAST = "key-z"
+
+
+def run(*, quick: bool) -> Report:
+    """Measures few keys, then many."""
+    many = _MANY_QUICK if quick else _MANY
+    figures: dict[str, float] = {}
+    with tempfile.TemporaryDirectory(prefix="strongroom-bench-") as directory, _mesh(Path(directory)) as mesh:
+        for name, count in (("few", _FEW), ("many", many)):
+            _fill(mesh, count)
+            figures |= {f"{operation}_{name}_ms": value for operation, value in _measured(mesh, name, count).items()}
+    operations = ("create", "get", "list_first_page", "list_last_page")
+    growth = {f"{one}_growth": figures[f"{one}_many_ms"] / figures[f"{one}_few_ms"] for one in operations}
+    return Report(NAME, {**growth, **figures, "keys": float(many)}, TARGETS)
+
+
+def _measured(mesh: Mesh, name: str, count: int) -> dict[str, float]:
+    administrator = mesh.administrator
+    credentials = ClientCertificate(administrator.certificate, administrator.key)
+    addresses = {service: mesh.address(service) for service in SERVICES}
+    step = max(count // _CALLS, 1)
+    with (
+        Client(addresses, credentials, trust=administrator.trust, account=ACCOUNT) as client,
+        mesh.channel("keystore") as channel,
+    ):
+        stub = KeyServiceStub(channel)
+
+        parent = f"accounts/{ACCOUNT}"
+        first = pb.ListKeysRequest(parent=parent, page_size=_PAGE)
+        # The page that ends the list, by the token that the one before it gave.
+        token = paging.encode(f"{parent}/keys?", f"{_LAST}-")
+        last = pb.ListKeysRequest(parent=parent, page_size=_PAGE, page_token=token)
+        created = (f"{_LAST}-{name}-{number}" for number in range(_CALLS))
+        there = (_id(number * step) for number in range(_CALLS))
+        return {
+            "create": _milliseconds(lambda: client.create_key(next(created))),
+            "get": _milliseconds(lambda: client.get_key(next(there))),
+            "list_first_page": _milliseconds(lambda: stub.ListKeys(first)),
+            "list_last_page": _milliseconds(lambda: stub.ListKeys(last)),
+        }
+
+
+def _milliseconds(call: Callable[[], Any]) -> float:
+    """The median time of a call."""
+    call()
+    times = []
+    for _ in range(_CALLS - 1):
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+    return median(times) * 1000
+
+
+def _fill(mesh: Mesh, count: int) -> None:
+    """Puts keys into the database until there are so many."""
+    mesh.terminate("keystore")
+    engine = create_engine(f"sqlite:///{mesh.directory.data / 'keystore.db'}")
+    with engine.begin() as connection:
+        present = connection.execute(select(func.count()).where(keys.c.key_id < _LAST)).scalar_one()
+        for first in range(present, count, _CHUNK):
+            rows = list(_rows(range(first, min(first + _CHUNK, count))))
+            connection.execute(insert(keys), [key for key, _ in rows])
+            connection.execute(insert(key_versions), [version for _, version in rows])
+    engine.dispose()
+    mesh.launch("keystore")
+
+
+def _rows(numbers: range) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    now_us = time.time_ns() // 1000
+    for number in numbers:
+        uid = os.urandom(16)
+        key = {
+            "account": ACCOUNT,
+            "key_id": _id(number),
+            "uid": uid,
+            "spec": k.KEY_SPEC_AES_256,
+            "usage": k.KEY_USAGE_ENCRYPT_DECRYPT,
+            "protection_level": k.PROTECTION_LEVEL_SOFTWARE,
+            "origin": k.KEY_ORIGIN_STRONGROOM,
+            "state": k.KEY_STATE_ENABLED,
+            "description": "one of many",
+            "tags": '{"team": "payments"}',
+            "deletion_protection": False,
+            "primary_version": 1,
+            "revision": 1,
+            "created_us": now_us,
+            "updated_us": now_us,
+            "rotated_us": now_us,
+        }
+        version = {
+            "uid": uid,
+            "version": 1,
+            "state": k.KEY_VERSION_STATE_ENABLED,
+            "origin": k.KEY_VERSION_ORIGIN_CREATION,
+            "wrapped": os.urandom(_BLOB_BYTES),
+            "root_version": 1,
+            "created_us": now_us,
+        }
+        yield key, version
+
+
+def _id(number: int) -> str:
+    return f"key-{number:09}"
+
+
+def _mesh(directory: Path) -> Mesh:
+    settings = {service: {"telemetry": {"sample_ratio": None, "span_directory": None}} for service in SERVICES}
+    return Mesh(directory, MeshOptions(provider="local", settings=settings, log_level="WARNING"))
