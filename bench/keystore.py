@@ -94,7 +94,7 @@ def _milliseconds(call: Callable[[], Any]) -> float:
 def _fill(mesh: Mesh, count: int) -> None:
     """Puts keys into the database until there are so many."""
     mesh.terminate("keystore")
-    engine = create_engine(f"sqlite:///{mesh.directory.data / 'keystore.db'}")
+    engine = create_engine(mesh.database_url("keystore"))
     with engine.begin() as connection:
         present = connection.execute(select(func.count()).where(keys.c.key_id < _LAST)).scalar_one()
         for first in range(present, count, _CHUNK):

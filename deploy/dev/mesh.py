@@ -263,7 +263,7 @@ class Mesh:
         configuration = Configuration(
             topology=self._topology,
             certificates={service: self._authority.issue(f"service/{service}") for service in SERVICES},
-            database_urls={name: self._database_url(name) for name in WITH_DATABASE},
+            database_urls={name: self.database_url(name) for name in WITH_DATABASE},
             provider=provider.table,
             span_directory=self.directory.traces,
             log_level=self.options.log_level,
@@ -281,7 +281,8 @@ class Mesh:
             self._preparations[service] = self._service_process(name, service, prepare, extra)
         self._processes[REDIS] = self._redis_process()
 
-    def _database_url(self, service: str) -> str:
+    def database_url(self, service: str) -> str:
+        """Where a service keeps its data, as SQLAlchemy takes it."""
         own = f"sqlite:///{self.directory.data / f'{service}.db'}"
         return self.options.database_urls.get(service, own)
 

@@ -8,9 +8,10 @@ from services.crypto import ciphertexts
 from services.crypto.ciphers import Cipher
 from services.crypto.ciphertexts import Ciphertext
 from services.crypto.encryption_context import EncryptionContext
+from services.crypto.inputs import sized
 from services.crypto.key_uses import KeyUse, KeyUses
 from services.runtime.call import Call
-from services.runtime.errors import Reason, StrongroomError, required, too_large
+from services.runtime.errors import Reason, StrongroomError
 
 
 class Encryptor:
@@ -96,8 +97,4 @@ class Encryption:
 
 def check_plaintext(plaintext: bytes) -> bytes:
     """The plaintext; raises FIELD_REQUIRED for an empty one, FIELD_TOO_LARGE beyond 65,536 bytes."""
-    if not plaintext:
-        raise required("plaintext")
-    if len(plaintext) > ciphertexts.MAX_PLAINTEXT_BYTES:
-        raise too_large("plaintext", ciphertexts.MAX_PLAINTEXT_BYTES)
-    return plaintext
+    return sized(plaintext, "plaintext", ciphertexts.MAX_PLAINTEXT_BYTES)

@@ -11,8 +11,9 @@ from sqlalchemy.exc import IntegrityError
 from services.keystore import access_store, changes, store
 from services.keystore.aliases import AliasContent, Aliases
 from services.keystore.keys import Keys, NewKey
+from services.keystore.own_calls import SELF, own_call
 from services.keystore.settings import Bootstrap
-from services.runtime.call import Call, Principal
+from services.runtime.call import Call
 from services.runtime.clock import Clock
 from services.runtime.database import reading, transaction
 from services.runtime.errors import Reason, StrongroomError
@@ -37,7 +38,6 @@ SECRETS_KEY = "strongroom-secrets"
 """Id of the key, and of the alias, that an account's secrets are under when they name no key."""
 
 _RETRY_SECONDS = 0.5
-_SELF = Principal("services/keystore", "")
 # Who administers does not read the audit log by that alone, and the other way about.
 _POLICIES = {
     "administrator": """permit (principal, action, resource)
@@ -73,7 +73,7 @@ def make_account(engine: Engine, settings: Bootstrap, outbox: Outbox, clock: Clo
                 cedar = text.format(account=account)
                 access_store.insert_policy(connection, account, name, cedar, [roles[role]], now_us)
                 changes.note(connection, CHANGE_KIND_POLICY, name, account)
-            call = Call("strongroom.access.v1.AccessService", "CreateAccount", "access:CreateAccount", principal=_SELF)
+            call = Call("strongroom.access.v1.AccessService", "CreateAccount", "access:CreateAccount", principal=SELF)
             call.record(call.action, f"accounts/{account}", account)
             outbox.put(connection, call)
     except IntegrityError:
@@ -89,7 +89,6 @@ class SecretsKey:
         self._engine = engine
         self._key = ResourceName(account, "keys", SECRETS_KEY)
         self._alias = ResourceName(account, "aliases", SECRETS_KEY)
-        self._account = account
         self._keys = keys
         self._aliases = aliases
         self._stopping = threading.Event()
@@ -128,17 +127,12 @@ class SecretsKey:
             deletion_protection=False,
         )
         try:
-            self._keys.make(self._call("CreateKey", self._key), new)
+            self._keys.make(own_call("CreateKey", self._key), new)
         except StrongroomError as error:
             if error.reason is not Reason.ALREADY_EXISTS:
                 raise
         try:
-            self._aliases.make(self._call("CreateAlias", self._alias), AliasContent(self._alias, self._key, ""))
+            self._aliases.make(own_call("CreateAlias", self._alias), AliasContent(self._alias, self._key, ""))
         except StrongroomError as error:
             if error.reason is not Reason.ALREADY_EXISTS:
                 raise
-
-    def _call(self, method: str, resource: ResourceName) -> Call:
-        call = Call("strongroom.keystore.v1.KeyService", method, f"keystore:{method}", principal=_SELF)
-        call.record(call.action, str(resource), self._account)
-        return call

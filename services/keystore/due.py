@@ -12,8 +12,7 @@ from sqlalchemy import Engine
 from services.keystore import store
 from services.keystore.key_versions import KeyVersions
 from services.keystore.lifecycle import Lifecycle
-from services.keystore.records import Key
-from services.runtime.call import Call, Principal
+from services.keystore.own_calls import own_call
 from services.runtime.clock import Clock
 from services.runtime.database import reading
 from services.runtime.errors import StrongroomError
@@ -33,7 +32,6 @@ _FILL_LIMIT = 10_000
 _CLAIM_LIMIT = 16
 _LEASE_SECONDS = 60.0
 _RETRY_SECONDS = 15.0
-_SELF = Principal("services/keystore", "")
 
 
 class DueWork:
@@ -99,23 +97,15 @@ class DueWork:
         kind, _, uid = claim.item.partition(":")
         with reading(self._engine) as connection:
             key = store.key_by_uid(connection, bytes.fromhex(uid))
+        now_us = self._clock() // 1000
         try:
             if key is not None and kind == _DELETE:
-                self._lifecycle.destroy_due(_call("DestroyKey", key), key)
-            elif key is not None and key.rotation_is_due(self._clock() // 1000):
-                self._rotate(key)
+                self._lifecycle.destroy_due(own_call("DestroyKey", key.name), key)
+            elif key is not None and key.rotation_is_due(now_us):
+                call = own_call("CreateKeyVersion", key.name)
+                self._versions.rotate(call, key, KEY_VERSION_ORIGIN_AUTOMATIC, due_before_us=now_us)
         except StrongroomError as error:
             log.warning("due work failed", extra={"fields": {"item": claim.item, "reason": error.reason}})
             self._schedule.later(claim, _RETRY_SECONDS)
             return
         self._schedule.done(claim)
-
-    def _rotate(self, key: Key) -> None:
-        now_us = self._clock() // 1000
-        self._versions.rotate(_call("CreateKeyVersion", key), key, KEY_VERSION_ORIGIN_AUTOMATIC, due_before_us=now_us)
-
-
-def _call(method: str, key: Key) -> Call:
-    call = Call("strongroom.keystore.v1.KeyService", method, f"keystore:{method}", principal=_SELF)
-    call.record(call.action, str(key.name), key.name.account)
-    return call

@@ -74,12 +74,12 @@ class KeyVersions:
         """
         for _ in range(_ATTEMPTS):
             with reading(self._engine) as connection:
-                newest = store.versions_page(connection, key.uid, 1 << 30, 1)[0]
+                number = store.newest_version(connection, key.uid) + 1
             # No transaction is open while crypto is asked for material.
-            made = self._material.create(key, newest.version + 1)
+            made = self._material.create(key, number)
             added = Version(
                 key.uid,
-                newest.version + 1,
+                number,
                 k.KEY_VERSION_STATE_ENABLED,
                 origin,
                 made.wrapped,
@@ -92,7 +92,7 @@ class KeyVersions:
                 if due_before_us is not None and not present.rotation_is_due(due_before_us):
                     return present
                 _require_rotatable(present)
-                if store.versions_page(connection, present.uid, 1 << 30, 1)[0].version + 1 != added.version:
+                if store.newest_version(connection, present.uid) + 1 != added.version:
                     raise _OvertakenError
                 store.insert_version(connection, replace(added, created_us=now_us))
                 version_name = str(present.version_name(added.version))

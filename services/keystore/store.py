@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Row, Table, and_, delete, insert, select, update
+from sqlalchemy import Column, ColumnElement, Connection, Row, Table, and_, delete, func, insert, select, update
 
 from services.keystore.filters import Condition
 from services.keystore.records import Alias, Key, Request, Version
@@ -121,6 +121,12 @@ def versions_page(
     ordered = select(key_versions).where(key_versions.c.uid == uid, key_versions.c.version < before, *met)
     rows = connection.execute(ordered.order_by(key_versions.c.version.desc()).limit(limit))
     return [_version(row) for row in rows]
+
+
+def newest_version(connection: Connection, uid: bytes) -> int:
+    """The number of a key's newest version."""
+    newest = select(func.max(key_versions.c.version)).where(key_versions.c.uid == uid)
+    return int(connection.execute(newest).scalar_one())
 
 
 def insert_version(connection: Connection, added: Version) -> None:

@@ -20,8 +20,7 @@ DUE_US = time.time_ns() // 1000 - 1_000_000
 
 def fall_due(mesh: Mesh) -> None:
     """Moves every planned rotation and deletion into the past, behind the service's back."""
-    url = mesh.options.database_urls.get("keystore", f"sqlite:///{mesh.directory.data / 'keystore.db'}")
-    engine = create_engine(url)
+    engine = create_engine(mesh.database_url("keystore"))
     week_us = int(timedelta(days=7).total_seconds()) * 1_000_000
     with engine.begin() as connection:
         rotating = keys.c.next_rotate_us.is_not(None)
@@ -32,8 +31,7 @@ def fall_due(mesh: Mesh) -> None:
 
 
 def wrapped_left(mesh: Mesh, key: str) -> int:
-    url = mesh.options.database_urls.get("keystore", f"sqlite:///{mesh.directory.data / 'keystore.db'}")
-    engine = create_engine(url)
+    engine = create_engine(mesh.database_url("keystore"))
     wanted = select(key_versions.c.wrapped).join(keys, keys.c.uid == key_versions.c.uid)
     with engine.connect() as connection:
         found = connection.execute(wanted.where(keys.c.key_id == key)).scalars().all()

@@ -39,9 +39,7 @@ def flip_a_bit(connection: Connection, uids: Uids) -> None:
 
 def tamper(mesh: Mesh, change: Callable[[Connection, Uids], None]) -> None:
     """Changes keystore's database behind its back, while the mesh is down."""
-    engine: Engine = create_engine(
-        mesh.options.database_urls.get("keystore", f"sqlite:///{mesh.directory.data / 'keystore.db'}")
-    )
+    engine: Engine = create_engine(mesh.database_url("keystore"))
     with engine.begin() as connection:
         if engine.dialect.name == "sqlite":
             connection.execute(text("PRAGMA foreign_keys=OFF"))
