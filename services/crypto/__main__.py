@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 
+from services.crypto.imports import Imports
 from services.crypto.key_records import KeyRecords
 from services.crypto.key_uses import KeyUses
 from services.crypto.material_service import MaterialService
 from services.crypto.providers import choice
 from services.crypto.service import CryptoService
 from services.crypto.settings import CryptoSettings
-from services.runtime import command, host
+from services.runtime import clock, command, host
 from services.runtime.channels import MeshChannel
 from services.runtime.telemetry import Telemetry
 from services.runtime.tls import TlsFiles
@@ -32,7 +33,8 @@ def serve(settings: CryptoSettings) -> None:
     hosted.public(
         crypto_pb2.DESCRIPTOR.services_by_name["CryptoService"], CryptoService(uses, hosted.authorizer, provider)
     )
-    hosted.internal(material_pb2.DESCRIPTOR.services_by_name["MaterialService"], MaterialService(provider))
+    material_service = MaterialService(provider, Imports(provider, clock.system_clock), clock.system_clock)
+    hosted.internal(material_pb2.DESCRIPTOR.services_by_name["MaterialService"], material_service)
     hosted.on_close(provider.close)
     hosted.run()
 

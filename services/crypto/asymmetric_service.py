@@ -39,8 +39,7 @@ class AsymmetricHandlers:
         """Whether a signature is that of a message or a digest."""
         data = inputs.to_sign(request)
         signature = inputs.sized(request.signature, "signature")
-        if request.HasField("signature_crc32c"):
-            checksums.verify(signature, request.signature_crc32c, "signature_crc32c")
+        checksums.verify_given(request, "signature_crc32c", signature)
         use = self._uses.named(call, "crypto:Verify", request.key, Signer)
         algorithm = use.algorithm(request.algorithm)
         data.check(algorithm)
@@ -71,8 +70,7 @@ class AsymmetricHandlers:
 
     def AsymmetricEncrypt(self, request: pb.AsymmetricEncryptRequest, call: Call) -> pb.AsymmetricEncryptResponse:
         """A ciphertext that the private half decrypts."""
-        if request.HasField("plaintext_crc32c"):
-            checksums.verify(request.plaintext, request.plaintext_crc32c, "plaintext_crc32c")
+        checksums.verify_given(request, "plaintext_crc32c", request.plaintext)
         context = encryption_context.of(request.encryption_context)
         use = self._uses.named(call, "crypto:AsymmetricEncrypt", request.key, Decrypter, context)
         algorithm = use.algorithm(request.algorithm)
@@ -91,8 +89,7 @@ class AsymmetricHandlers:
         """The plaintext of what was encrypted to the public half."""
         if not request.ciphertext:
             raise required("ciphertext")
-        if request.HasField("ciphertext_crc32c"):
-            checksums.verify(request.ciphertext, request.ciphertext_crc32c, "ciphertext_crc32c")
+        checksums.verify_given(request, "ciphertext_crc32c", request.ciphertext)
         context = encryption_context.of(request.encryption_context)
         use = self._uses.named(call, "crypto:AsymmetricDecrypt", request.key, Decrypter, context)
         algorithm = use.algorithm(request.algorithm)
@@ -122,8 +119,7 @@ class AsymmetricHandlers:
         message = inputs.mac_message(request)
         if not request.mac:
             raise required("mac")
-        if request.HasField("mac_crc32c"):
-            checksums.verify(request.mac, request.mac_crc32c, "mac_crc32c")
+        checksums.verify_given(request, "mac_crc32c", request.mac)
         use = self._uses.named(call, "crypto:VerifyMac", request.key, MacKey)
         return pb.VerifyMacResponse(
             valid=use.material.verify(message, request.mac),

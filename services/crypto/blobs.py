@@ -11,7 +11,14 @@ from struct import Struct
 
 from services.crypto.providers.provider import Provider, SealBrokenError
 from services.runtime.errors import Reason, StrongroomError
-from strongroom.keystore.v1.key_pb2 import KeySpec, KeyUsage, ProtectionLevel
+from strongroom.keystore.v1.key_pb2 import (
+    KEY_USAGE_ENCRYPT_DECRYPT,
+    PROTECTION_LEVEL_SOFTWARE,
+    ImportMethod,
+    KeySpec,
+    KeyUsage,
+    ProtectionLevel,
+)
 
 FORMAT = 1
 SOFTWARE = 1
@@ -49,6 +56,35 @@ class Binding:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class WrappingKeyBinding:
+    """What the blob of an import's wrapping key is: for one import, of one key version, by one method, in time."""
+
+    version: Binding
+    """The key version that material is imported for."""
+    method: ImportMethod.ValueType
+    expire_us: int
+    """Microseconds since the Unix epoch."""
+    spec: KeySpec.ValueType
+    protection_level: ProtectionLevel.ValueType = PROTECTION_LEVEL_SOFTWARE
+    """The wrapping key's own, as its spec is."""
+    usage: KeyUsage.ValueType = KEY_USAGE_ENCRYPT_DECRYPT
+
+    def encode(self) -> bytes:
+        """Each part with its length, so that no two bindings read the same."""
+        return _length_prefixed(
+            b"strongroom import wrapping key",
+            self.version.encode(),
+            self.method.to_bytes(4, "big"),
+            self.expire_us.to_bytes(8, "big"),
+            self.spec.to_bytes(4, "big"),
+            self.protection_level.to_bytes(4, "big"),
+        )
+
+
+AnyBinding = Binding | WrappingKeyBinding
+
+
 def service_binding(service: str, purpose: str) -> bytes:
     """The binding of a key that a service of the mesh keeps for itself."""
     return _length_prefixed(b"strongroom service key", service.encode(), purpose.encode())
@@ -71,6 +107,11 @@ def unseal(provider: Provider, kind: int, blob: bytes, binding: bytes) -> bytes:
         return provider.unseal(root_version, blob[_HEADER.size :], blob[: _HEADER.size] + binding)
     except SealBrokenError as error:
         raise _refused() from error
+
+
+def kind(blob: bytes) -> int:
+    """The kind that a blob says it is; 0 for what is no blob at all. Opening it shows whether that is true."""
+    return blob[1] if len(blob) > _HEADER.size else 0
 
 
 def root_version(blob: bytes) -> int:

@@ -22,8 +22,7 @@ def sized(data: bytes, field: str, limit: int = MAX_BYTES) -> bytes:
 def to_sign(request: pb.SignRequest | pb.VerifyRequest) -> Input:
     """The message or the digest. Raises FIELD_REQUIRED without either, FIELD_TOO_LARGE, CHECKSUM_MISMATCH."""
     data = item_to_sign(request)
-    if request.HasField("input_crc32c"):
-        checksums.verify(data.data, request.input_crc32c, "input_crc32c")
+    checksums.verify_given(request, "input_crc32c", data.data)
     return data
 
 
@@ -40,6 +39,5 @@ def item_to_sign(item: pb.SignRequest | pb.VerifyRequest | pb.SignItem) -> Input
 def mac_message(request: pb.GenerateMacRequest | pb.VerifyMacRequest) -> bytes:
     """The message. Raises FIELD_REQUIRED, FIELD_TOO_LARGE, CHECKSUM_MISMATCH."""
     message = sized(request.message, "message")
-    if request.HasField("message_crc32c"):
-        checksums.verify(message, request.message_crc32c, "message_crc32c")
+    checksums.verify_given(request, "message_crc32c", message)
     return message

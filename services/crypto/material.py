@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from services.crypto import blobs, ciphers, macs, private_keys, public_keys
 from services.crypto.agreement import Agreement, agreement
 from services.crypto.algorithms import ALGORITHMS
-from services.crypto.blobs import Binding
+from services.crypto.blobs import AnyBinding, Binding
 from services.crypto.ciphers import Cipher
 from services.crypto.encapsulation import Encapsulation
 from services.crypto.macs import MacKey, SoftwareMacKey, TokenMacKey
@@ -35,8 +35,8 @@ class Made:
     public_key: bytes
 
 
-def make(provider: Provider, binding: Binding) -> Made:
-    """Makes material for a key version.
+def make(provider: Provider, binding: AnyBinding) -> Made:
+    """Makes material for a key version, or for an import's wrapping key.
 
     Raises SPEC_UNSUPPORTED, KEY_USAGE_INVALID, or UNSUPPORTED_IN_HSM where the token cannot make it, or cannot use it
     afterwards: an HSM key is used once before it is answered.
@@ -48,23 +48,29 @@ def make(provider: Provider, binding: Binding) -> Made:
     return _sealed(provider, binding, private_keys.generate(binding.spec) if size is None else provider.random(size))
 
 
-def take_in(provider: Provider, binding: Binding, material: bytes) -> Made:
-    """The same with material from outside: a raw key, PKCS#8 in DER, or X-Wing's seed.
+def normalized(binding: Binding, given: bytes) -> bytes:
+    """Material from outside as it is stored: a raw key, PKCS#8 in DER, or X-Wing's seed.
 
-    Raises as `make`, and ValueError for material that is not whole, or of another spec.
+    Raises ValueError for material that is not whole, or of another spec.
     """
-    algorithms = possible(binding)
     size = _SYMMETRIC_BYTES.get(binding.spec)
     if size is None:
-        material = private_keys.validated(binding.spec, material)
-    elif len(material) != size:
+        return private_keys.validated(binding.spec, given)
+    if len(given) != size:
         raise ValueError("a key of another length")
+    return given
+
+
+def take_in(provider: Provider, binding: Binding, material: bytes) -> Made:
+    """What `make` answers, for material that `normalized` gave. Raises as `make`, and ValueError for material that the
+    token refuses."""
+    algorithms = possible(binding)
     if binding.protection_level == k.PROTECTION_LEVEL_HSM:
         return _proven(provider, binding, provider.import_hsm_key(binding.spec, material), algorithms)
     return _sealed(provider, binding, material)
 
 
-def open_blob(provider: Provider, binding: Binding, blob: bytes, public_key: bytes) -> Opened:
+def open_blob(provider: Provider, binding: AnyBinding, blob: bytes, public_key: bytes = b"") -> Opened:
     """Opens a key version's blob for use. Raises KEY_MATERIAL_REFUSED when it is not that version's."""
     if binding.protection_level == k.PROTECTION_LEVEL_HSM:
         wrapped = blobs.unseal(provider, blobs.HSM, blob, binding.encode())
@@ -72,7 +78,7 @@ def open_blob(provider: Provider, binding: Binding, blob: bytes, public_key: byt
     return _in_software(binding, blobs.unseal(provider, blobs.SOFTWARE, blob, binding.encode()))
 
 
-def possible(binding: Binding) -> tuple[Algorithm.ValueType, ...]:
+def possible(binding: AnyBinding) -> tuple[Algorithm.ValueType, ...]:
     """What the key can be used with. Raises SPEC_UNSUPPORTED, KEY_USAGE_INVALID."""
     algorithms = ALGORITHMS.get((binding.spec, binding.usage))
     if algorithms is not None:
@@ -84,13 +90,13 @@ def possible(binding: Binding) -> tuple[Algorithm.ValueType, ...]:
     raise StrongroomError(Reason.KEY_USAGE_INVALID, f"{spec_name(binding.spec)} keys are for {fitting}", field="usage")
 
 
-def _sealed(provider: Provider, binding: Binding, material: bytes) -> Made:
+def _sealed(provider: Provider, binding: AnyBinding, material: bytes) -> Made:
     public = private_keys.public_key(binding.spec, material) if binding.spec in private_keys.SPECS else b""
     return Made(blobs.seal(provider, blobs.SOFTWARE, material, binding.encode()), public)
 
 
 def _proven(
-    provider: Provider, binding: Binding, made: MadeHsmKey, algorithms: tuple[Algorithm.ValueType, ...]
+    provider: Provider, binding: AnyBinding, made: MadeHsmKey, algorithms: tuple[Algorithm.ValueType, ...]
 ) -> Made:
     opened = _in_token(provider, binding, provider.root_version, made)
     if isinstance(opened, Signer | Decrypter):
@@ -100,7 +106,7 @@ def _proven(
     return Made(blobs.seal(provider, blobs.HSM, made.wrapped, binding.encode()), made.public_key)
 
 
-def _in_software(binding: Binding, material: bytes) -> Opened:
+def _in_software(binding: AnyBinding, material: bytes) -> Opened:
     spec = binding.spec
     if spec in ciphers.KEY_BYTES:
         return ciphers.in_software(spec, material)
@@ -114,7 +120,7 @@ def _in_software(binding: Binding, material: bytes) -> Opened:
 
 
 def _in_token(
-    provider: Provider, binding: Binding, root_version: int, made: MadeHsmKey
+    provider: Provider, binding: AnyBinding, root_version: int, made: MadeHsmKey
 ) -> Cipher | MacKey | Signer | Decrypter | Agreement:
     spec, usage = binding.spec, binding.usage
     key = provider.hsm_key(spec, usage, root_version, made.wrapped)

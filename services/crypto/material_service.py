@@ -4,50 +4,75 @@ from __future__ import annotations
 
 from services.crypto import blobs, material
 from services.crypto.blobs import Binding
+from services.crypto.imports import Imports, Opening
+from services.crypto.inputs import sized
 from services.crypto.providers.provider import Provider
 from services.runtime.call import Call
-from services.runtime.errors import required, too_large
+from services.runtime.clock import Clock, microseconds
+from services.runtime.errors import invalid, required, too_large
 from strongroom.crypto.v1 import material_pb2 as pb
 
 _MAX_SERVICE_KEY_BYTES = 4096
 _MAX_PURPOSE = 64
+_MAX_ENCRYPTED_MATERIAL_BYTES = 16_384
+_LONGEST_IMPORT_US = 24 * 3600 * 1_000_000
 
 
 class MaterialService:
     """Handlers of the internal service."""
 
-    def __init__(self, provider: Provider) -> None:
+    def __init__(self, provider: Provider, imports: Imports, clock: Clock) -> None:
         self._provider = provider
+        self._imports = imports
+        self._clock = clock
 
     def CreateMaterial(self, request: pb.CreateMaterialRequest, call: Call) -> pb.CreateMaterialResponse:
         """Material for a key version, as a blob bound to it."""
-        binding = request.binding
-        if not (binding.account and binding.key_name and len(binding.key_uid) == 16 and binding.version):
-            raise required("binding")
-        made = material.make(
-            self._provider,
-            Binding(
-                binding.account,
-                binding.key_name,
-                binding.key_uid,
-                binding.version,
-                binding.spec,
-                binding.usage,
-                binding.protection_level,
-            ),
-        )
+        made = material.make(self._provider, _binding(request.binding))
         return pb.CreateMaterialResponse(
             wrapped_material=made.blob, public_key=made.public_key, root_version=blobs.root_version(made.blob)
         )
 
+    def CreateImportWrappingKey(
+        self, request: pb.CreateImportWrappingKeyRequest, call: Call
+    ) -> pb.CreateImportWrappingKeyResponse:
+        """An RSA pair for one import of one key version."""
+        expire_us = microseconds(request.expire_time)
+        if not 0 < expire_us - self._clock() // 1000 <= _LONGEST_IMPORT_US:
+            raise invalid("expire_time", "is not within the next 24 hours")
+        opening = self._imports.begin(_binding(request.binding), request.import_method, expire_us)
+        return pb.CreateImportWrappingKeyResponse(
+            public_key=opening.public_key,
+            wrapped_private_key=opening.wrapped_private_key,
+            protection_level=opening.protection_level,
+            root_version=blobs.root_version(opening.wrapped_private_key),
+        )
+
+    def ImportMaterial(self, request: pb.ImportMaterialRequest, call: Call) -> pb.ImportMaterialResponse:
+        """Material from outside, as a blob bound to the key version."""
+        imported = self._imports.finish(
+            _binding(request.binding),
+            Opening(
+                request.import_method,
+                microseconds(request.expire_time),
+                request.public_key,
+                request.wrapped_private_key,
+            ),
+            sized(request.encrypted_material, "encrypted_material", _MAX_ENCRYPTED_MATERIAL_BYTES),
+            request.material_fingerprint,
+        )
+        return pb.ImportMaterialResponse(
+            wrapped_material=imported.made.blob,
+            public_key=imported.made.public_key,
+            root_version=blobs.root_version(imported.made.blob),
+            material_fingerprint=imported.fingerprint,
+        )
+
     def WrapServiceKey(self, request: pb.WrapServiceKeyRequest, call: Call) -> pb.WrapServiceKeyResponse:
         """A blob that only this caller can have opened again."""
-        if not request.plaintext:
-            raise required("plaintext")
-        if len(request.plaintext) > _MAX_SERVICE_KEY_BYTES:
-            raise too_large("plaintext", _MAX_SERVICE_KEY_BYTES)
+        plaintext = sized(request.plaintext, "plaintext", _MAX_SERVICE_KEY_BYTES)
         binding = _service_binding(call, request.purpose)
-        return pb.WrapServiceKeyResponse(wrapped=blobs.seal(self._provider, blobs.SERVICE, request.plaintext, binding))
+        return pb.WrapServiceKeyResponse(wrapped=blobs.seal(self._provider, blobs.SERVICE, plaintext, binding))
 
     def UnwrapServiceKey(self, request: pb.UnwrapServiceKeyRequest, call: Call) -> pb.UnwrapServiceKeyResponse:
         """What this caller wrapped for this purpose."""
@@ -55,6 +80,20 @@ class MaterialService:
         return pb.UnwrapServiceKeyResponse(
             plaintext=blobs.unseal(self._provider, blobs.SERVICE, request.wrapped, binding)
         )
+
+
+def _binding(binding: pb.MaterialBinding) -> Binding:
+    if not (binding.account and binding.key_name and len(binding.key_uid) == 16 and binding.version):
+        raise required("binding")
+    return Binding(
+        binding.account,
+        binding.key_name,
+        binding.key_uid,
+        binding.version,
+        binding.spec,
+        binding.usage,
+        binding.protection_level,
+    )
 
 
 def _service_binding(call: Call, purpose: str) -> bytes:

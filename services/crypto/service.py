@@ -30,8 +30,7 @@ class CryptoService(DataKeyHandlers, AsymmetricHandlers):
     def Encrypt(self, request: pb.EncryptRequest, call: Call) -> pb.EncryptResponse:
         """A ciphertext of at most 64 KiB under the key's primary version."""
         plaintext = check_plaintext(request.plaintext)
-        if request.HasField("plaintext_crc32c"):
-            checksums.verify(plaintext, request.plaintext_crc32c, "plaintext_crc32c")
+        checksums.verify_given(request, "plaintext_crc32c", plaintext)
         context = encryption_context.of(request.encryption_context)
         encryptor = self._encryption.encryptor(call, "crypto:Encrypt", request.key, context)
         ciphertext = encryptor.encrypt(plaintext)
@@ -47,8 +46,7 @@ class CryptoService(DataKeyHandlers, AsymmetricHandlers):
         """The plaintext of a ciphertext, which itself says what it is under."""
         if not request.ciphertext:
             raise required("ciphertext")
-        if request.HasField("ciphertext_crc32c"):
-            checksums.verify(request.ciphertext, request.ciphertext_crc32c, "ciphertext_crc32c")
+        checksums.verify_given(request, "ciphertext_crc32c", request.ciphertext)
         ciphertext = ciphertexts.parse(request.ciphertext)
         context = encryption_context.of(request.encryption_context)
         decryptor = self._encryption.decryptor(call, "crypto:Decrypt", ciphertext, context, request.key)
@@ -65,8 +63,7 @@ class CryptoService(DataKeyHandlers, AsymmetricHandlers):
         """A ciphertext under another key or context, without its plaintext leaving the service."""
         if not request.ciphertext:
             raise required("ciphertext")
-        if request.HasField("ciphertext_crc32c"):
-            checksums.verify(request.ciphertext, request.ciphertext_crc32c, "ciphertext_crc32c")
+        checksums.verify_given(request, "ciphertext_crc32c", request.ciphertext)
         source = re_encryption.source(self._uses, self._encryption, call, request)
         context = encryption_context.of(request.destination_encryption_context, "destination_encryption_context")
         encryptor = self._encryption.encryptor(

@@ -8,6 +8,7 @@ from services.keystore.aliases import Aliases
 from services.keystore.bootstrap import SecretsKey, make_account
 from services.keystore.due import DueWork
 from services.keystore.editing import KeyEditor
+from services.keystore.imports import Imports
 from services.keystore.key_versions import KeyVersions
 from services.keystore.keys import Keys
 from services.keystore.lifecycle import Lifecycle
@@ -43,10 +44,12 @@ def serve(settings: KeystoreSettings) -> None:
     keys = Keys(engine, editor, material, hosted.authorizer, outbox, clock.system_clock)
     lifecycle = Lifecycle(editor)
     versions = KeyVersions(engine, editor, material)
+    imports = Imports(engine, editor, material, clock.system_clock)
     aliases = Aliases(engine, hosted.authorizer, outbox, clock.system_clock)
     sessions = Sessions(engine, tls.trust_domain, clock.system_clock)
     hosted.public(
-        key_service_pb2.DESCRIPTOR.services_by_name["KeyService"], KeyService(keys, lifecycle, versions, aliases)
+        key_service_pb2.DESCRIPTOR.services_by_name["KeyService"],
+        KeyService(keys, lifecycle, versions, imports, aliases, clock.system_clock),
     )
     hosted.public(session_service_pb2.DESCRIPTOR.services_by_name["SessionService"], SessionService(engine, sessions))
     # Every method of it answers NOT_YET.
@@ -64,7 +67,7 @@ def serve(settings: KeystoreSettings) -> None:
         # Without it rotations and deletions are late, and everything else goes on.
         hosted.status.component("redis", components.redis(client), vital=False)
         hosted.on_close(client.close)
-        due_work = DueWork(engine, Schedule(client, "keystore"), lifecycle, versions, clock.system_clock)
+        due_work = DueWork(engine, Schedule(client, "keystore"), lifecycle, versions, imports, clock.system_clock)
     hosted.on_close(engine.dispose)
     hosted.on_close(outbox.stop)
     outbox.start()

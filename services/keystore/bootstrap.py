@@ -22,6 +22,7 @@ from services.runtime.outbox import Outbox
 from strongroom.access.v1.access_record_service_pb2 import PrincipalRecord
 from strongroom.access.v1.principal_pb2 import PRINCIPAL_KIND_ROLE, PRINCIPAL_KIND_USER
 from strongroom.keystore.v1.key_pb2 import (
+    KEY_ORIGIN_STRONGROOM,
     KEY_SPEC_AES_256,
     KEY_USAGE_ENCRYPT_DECRYPT,
     PROTECTION_LEVEL_SOFTWARE,
@@ -122,6 +123,7 @@ class SecretsKey:
             KEY_SPEC_AES_256,
             KEY_USAGE_ENCRYPT_DECRYPT,
             PROTECTION_LEVEL_SOFTWARE,
+            KEY_ORIGIN_STRONGROOM,
             "Secrets that name no key",
             {},
             deletion_protection=False,

@@ -1,4 +1,5 @@
-"""What keystore does when its time has come: versions by rotation policy, and the destruction of deleted keys."""
+"""What keystore does when its time has come: versions by rotation policy, the destruction of deleted keys, and the end
+of imported material."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import Engine
 
 from services.keystore import store
+from services.keystore.imports import Imports
 from services.keystore.key_versions import KeyVersions
 from services.keystore.lifecycle import Lifecycle
 from services.keystore.own_calls import own_call
@@ -23,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _ROTATE = "rotate"
 _DELETE = "delete"
+_EXPIRE = "expire"
 
 _POLL_SECONDS = 1.0
 _FILL_SECONDS = 30.0
@@ -38,12 +41,19 @@ class DueWork:
     """A thread that claims what is due and does it."""
 
     def __init__(
-        self, engine: Engine, schedule: Schedule, lifecycle: Lifecycle, versions: KeyVersions, clock: Clock
+        self,
+        engine: Engine,
+        schedule: Schedule,
+        lifecycle: Lifecycle,
+        versions: KeyVersions,
+        imports: Imports,
+        clock: Clock,
     ) -> None:
         self._engine = engine
         self._schedule = schedule
         self._lifecycle = lifecycle
         self._versions = versions
+        self._imports = imports
         self._clock = clock
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="due-work", daemon=True)
@@ -89,8 +99,10 @@ class DueWork:
         with reading(self._engine) as connection:
             deletions = store.deletions_due(connection, until_us, _FILL_LIMIT)
             rotations = store.rotations_due(connection, until_us, _FILL_LIMIT)
+            expiries = store.expiries_due(connection, until_us, _FILL_LIMIT)
         due = {f"{_DELETE}:{uid.hex()}": at for uid, at in deletions}
         due |= {f"{_ROTATE}:{uid.hex()}": at for uid, at in rotations}
+        due |= {f"{_EXPIRE}:{uid.hex()}": at for uid, at in expiries}
         self._schedule.fill(due)
 
     def _handle(self, claim: Claim) -> None:
@@ -101,6 +113,8 @@ class DueWork:
         try:
             if key is not None and kind == _DELETE:
                 self._lifecycle.destroy_due(own_call("DestroyKey", key.name), key)
+            elif key is not None and kind == _EXPIRE:
+                self._imports.expire_due(own_call("DeleteImportedKeyMaterial", key.name), key)
             elif key is not None and key.rotation_is_due(now_us):
                 call = own_call("CreateKeyVersion", key.name)
                 self._versions.rotate(call, key, KEY_VERSION_ORIGIN_AUTOMATIC, due_before_us=now_us)

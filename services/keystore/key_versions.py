@@ -41,7 +41,7 @@ class KeyVersions:
         """One version, with its key."""
         key = self._editor.permitted(call, "keystore:GetKeyVersion", name.without_version)
         with reading(self._engine) as connection:
-            return key, _found(connection, key, name.version)
+            return key, found_version(connection, key, name.version)
 
     def page(
         self, call: Call, name: ResourceName, before: int, limit: int, conditions: Sequence[Condition]
@@ -67,7 +67,8 @@ class KeyVersions:
         repeatable: Repeatable | None = None,
         due_before_us: int | None = None,
     ) -> tuple[Key, Version]:
-        """Makes a new version, and makes it primary, for a call that was permitted before.
+        """Makes a new version, and makes it primary, for a call that was permitted before. One of an EXTERNAL key waits
+        for its material, and is made primary later.
 
         With `due_before_us`, only if the rotation policy makes it due by then; the present version is the answer
         otherwise.
@@ -76,22 +77,12 @@ class KeyVersions:
             with reading(self._engine) as connection:
                 number = store.newest_version(connection, key.uid) + 1
             # No transaction is open while crypto is asked for material.
-            made = self._material.create(key, number)
-            added = Version(
-                key.uid,
-                number,
-                k.KEY_VERSION_STATE_ENABLED,
-                origin,
-                made.wrapped,
-                made.public_key,
-                made.root_version,
-                0,
-            )
+            added = new_version(key, number, origin, self._material)
 
             def change(connection: Connection, present: Key, now_us: int, added: Version = added) -> Key:
                 if due_before_us is not None and not present.rotation_is_due(due_before_us):
                     return present
-                _require_rotatable(present)
+                _require_rotatable(connection, present)
                 if store.newest_version(connection, present.uid) + 1 != added.version:
                     raise _OvertakenError
                 store.insert_version(connection, replace(added, created_us=now_us))
@@ -101,14 +92,17 @@ class KeyVersions:
                     store.insert_request(connection, done, now_us - REPEATABLE_US)
                 for event in call.events:
                     event.key_version = version_name
-                return replace(present, primary_version=added.version, rotated_us=now_us)
+                changed = replace(present, rotated_us=now_us)
+                return changed.with_primary(added) if added.wrapped else changed
 
             try:
                 changed = self._editor.edit(call, key, change)
             except _OvertakenError:
                 continue
             with reading(self._engine) as connection:
-                return changed, _found(connection, changed, changed.primary_version)
+                return changed, found_version(
+                    connection, changed, changed.primary_version if added.wrapped else added.version
+                )
         raise StrongroomError(Reason.OVERLOADED, f"{key.name} is being rotated by others over and over")
 
     def enable(self, call: Call, name: ResourceName) -> tuple[Key, Version]:
@@ -127,17 +121,17 @@ class KeyVersions:
         """Chooses the version that encrypts, signs and makes MACs."""
 
         def change(connection: Connection, key: Key, _now_us: int) -> Key:
-            next_state(key.state, KeyEvent.CHOOSE_PRIMARY)
-            version = _found(connection, key, name.version)
+            state = next_state(key.state, KeyEvent.CHOOSE_PRIMARY)
+            version = found_version(connection, key, name.version)
             next_version_state(version.state, VersionEvent.CHOOSE)
-            return key if key.primary_version == version.version else replace(key, primary_version=version.version)
+            return key if key.primary_version == version.version else replace(key, state=state).with_primary(version)
 
         return self._editor.permitted_edit(call, "keystore:SetPrimaryKeyVersion", name.without_version, change)
 
     def _moved(self, call: Call, action: str, name: ResourceName, event: VersionEvent) -> tuple[Key, Version]:
         def change(connection: Connection, key: Key, now_us: int) -> Key:
             next_state(key.state, KeyEvent.CHANGE_VERSION)
-            version = _found(connection, key, name.version)
+            version = found_version(connection, key, name.version)
             state = next_version_state(version.state, event)
             if event is not VersionEvent.ENABLE and version.version == key.primary_version:
                 raise StrongroomError(Reason.KEY_STATE_INVALID, f"{name} is the primary version", state="PRIMARY")
@@ -152,7 +146,7 @@ class KeyVersions:
             recorded.key_version = str(key.version_name(name.version))
         changed = self._editor.edit(call, key, change)
         with reading(self._engine) as connection:
-            return changed, _found(connection, changed, name.version)
+            return changed, found_version(connection, changed, name.version)
 
     def _made_before(self, key: Key, repeatable: Repeatable | None) -> Version | None:
         if repeatable is None:
@@ -163,17 +157,40 @@ class KeyVersions:
                 return None
             if known.digest != repeatable.digest:
                 raise reused()
-            return _found(connection, key, int(known.resource.rpartition("/")[2]))
+            return found_version(connection, key, int(known.resource.rpartition("/")[2]))
 
 
-def _found(connection: Connection, key: Key, number: int) -> Version:
+def found_version(connection: Connection, key: Key, number: int) -> Version:
+    """One version of a key. Raises KEY_VERSION_NOT_FOUND."""
     version = store.version(connection, key.uid, number)
     if version is None:
         raise StrongroomError(Reason.KEY_VERSION_NOT_FOUND, f"there is no {key.version_name(number)}", field="name")
     return version
 
 
-def _require_rotatable(key: Key) -> None:
+def new_version(key: Key, number: int, origin: k.KeyVersionOrigin.ValueType, material: Material) -> Version:
+    """A version that is not stored yet: with material from crypto, or waiting for its owner's. Raises what
+    `Material.create` does."""
+    if key.origin == k.KEY_ORIGIN_EXTERNAL:
+        return Version(key.uid, number, k.KEY_VERSION_STATE_PENDING_IMPORT, origin, b"", b"", 0, key.created_us)
+    made = material.create(key, number)
+    return Version(
+        key.uid,
+        number,
+        k.KEY_VERSION_STATE_ENABLED,
+        origin,
+        made.wrapped,
+        made.public_key,
+        made.root_version,
+        key.created_us,
+    )
+
+
+def _require_rotatable(connection: Connection, key: Key) -> None:
     if key.state == k.KEY_STATE_DISABLED:
         raise StrongroomError(Reason.KEY_DISABLED, f"key {key.name} is DISABLED", state="DISABLED")
     next_state(key.state, KeyEvent.ROTATE)
+    if any(version.state == k.KEY_VERSION_STATE_PENDING_IMPORT for version in store.versions(connection, key.uid)):
+        raise StrongroomError(
+            Reason.KEY_STATE_INVALID, f"a version of {key.name} waits for material already", state="PENDING_IMPORT"
+        )

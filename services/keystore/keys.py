@@ -12,7 +12,8 @@ from sqlalchemy.exc import IntegrityError
 from services.keystore import changes, store
 from services.keystore.editing import KeyEditor
 from services.keystore.filters import Condition
-from services.keystore.material import Material, WrappedMaterial
+from services.keystore.key_versions import new_version
+from services.keystore.material import Material
 from services.keystore.records import Key, Request, Version
 from services.runtime.authorization import Authorizer, account_resource
 from services.runtime.call import Call
@@ -23,10 +24,11 @@ from services.runtime.names import ResourceName, parse
 from services.runtime.outbox import Outbox
 from services.runtime.repeats import REPEATABLE_US, Repeatable, reused
 from strongroom.keystore.v1.key_pb2 import (
-    KEY_ORIGIN_STRONGROOM,
+    KEY_ORIGIN_EXTERNAL,
     KEY_STATE_ENABLED,
+    KEY_STATE_PENDING_IMPORT,
     KEY_VERSION_ORIGIN_CREATION,
-    KEY_VERSION_STATE_ENABLED,
+    KeyOrigin,
     KeySpec,
     KeyUsage,
     ProtectionLevel,
@@ -44,6 +46,7 @@ class NewKey:
     spec: KeySpec.ValueType
     usage: KeyUsage.ValueType
     protection_level: ProtectionLevel.ValueType
+    origin: KeyOrigin.ValueType
     description: str
     tags: Mapping[str, str]
     deletion_protection: bool
@@ -85,7 +88,7 @@ class Keys:
                 event.resource = str(made_before.name)
             return made_before
         key = _created(new, self._clock() // 1000)
-        version = _first_version(key, self._material.create(key, 1))
+        version = new_version(key, 1, KEY_VERSION_ORIGIN_CREATION, self._material)
         for event in call.events:
             event.key_version = str(key.version_name(1))
         try:
@@ -142,8 +145,8 @@ def _created(new: NewKey, now_us: int) -> Key:
         new.spec,
         new.usage,
         new.protection_level,
-        KEY_ORIGIN_STRONGROOM,
-        KEY_STATE_ENABLED,
+        new.origin,
+        KEY_STATE_PENDING_IMPORT if new.origin == KEY_ORIGIN_EXTERNAL else KEY_STATE_ENABLED,
         new.description,
         new.tags,
         new.deletion_protection,
@@ -153,17 +156,4 @@ def _created(new: NewKey, now_us: int) -> Key:
         updated_us=now_us,
         rotated_us=now_us,
         rotation_period_s=new.rotation_period_s,
-    )
-
-
-def _first_version(key: Key, made: WrappedMaterial) -> Version:
-    return Version(
-        key.uid,
-        1,
-        KEY_VERSION_STATE_ENABLED,
-        KEY_VERSION_ORIGIN_CREATION,
-        made.wrapped,
-        made.public_key,
-        made.root_version,
-        key.created_us,
     )

@@ -101,10 +101,14 @@ class Lifecycle:
         return self._editor.permitted_edit(call, "keystore:ScheduleKeyDeletion", name, change)
 
     def cancel_deletion(self, call: Call, name: ResourceName) -> Key:
-        """Takes a planned deletion back; the key stays disabled."""
+        """Takes a planned deletion back; the key stays disabled, or waits for its material."""
 
-        def change(_connection: Connection, key: Key, _now_us: int) -> Key:
-            return replace(key, state=next_state(key.state, KeyEvent.CANCEL_DELETION), delete_us=None)
+        def change(connection: Connection, key: Key, _now_us: int) -> Key:
+            state = next_state(key.state, KeyEvent.CANCEL_DELETION)
+            primary = store.version(connection, key.uid, key.primary_version)
+            if primary is not None and primary.state == k.KEY_VERSION_STATE_PENDING_IMPORT:
+                state = next_state(state, KeyEvent.LOSE_MATERIAL)
+            return replace(key, state=state, delete_us=None)
 
         return self._editor.permitted_edit(call, "keystore:CancelKeyDeletion", name, change)
 

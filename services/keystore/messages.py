@@ -9,10 +9,11 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.keystore.aliases import AliasContent
+from services.keystore.imports import Begun
 from services.keystore.keys import NewKey
 from services.keystore.lifecycle import check_rotates
 from services.keystore.records import Alias, Key, Version
-from services.runtime import clock, identifiers, names
+from services.runtime import checksums, clock, identifiers, names
 from services.runtime.errors import Reason, StrongroomError, invalid, required, too_large
 from services.runtime.key_specs import USAGES, spec_name, usage_name
 from services.runtime.tags import check_tags
@@ -20,6 +21,8 @@ from strongroom.keystore.v1 import key_pb2 as pb
 from strongroom.keystore.v1.key_service_pb2 import (
     CreateAliasRequest,
     CreateKeyRequest,
+    GetParametersForImportResponse,
+    ImportKeyMaterialRequest,
     ScheduleKeyDeletionRequest,
     UpdateAliasRequest,
     UpdateKeyRequest,
@@ -31,16 +34,17 @@ _DAY_SECONDS = 86_400
 _ROTATION_DAYS = range(7, 731)
 _WINDOW_DAYS = range(7, 367)
 _DEFAULT_WINDOW_DAYS = 30
+_MAX_TOKEN_BYTES = 8_192
+_MAX_MATERIAL_BYTES = 16_384
+_LONGEST_EXPIRY_US = 10 * 366 * _DAY_SECONDS * 1_000_000
 _ALIAS_PATHS = frozenset(("key", "description"))
 
 
 def new_key(request: CreateKeyRequest) -> NewKey:
-    """What a request asks a new key to be. Raises FIELD_INVALID, FIELD_TOO_LARGE, NAME_MALFORMED, KEY_USAGE_INVALID,
-    and NOT_YET for what is still to come."""
+    """What a request asks a new key to be. Raises FIELD_INVALID, FIELD_TOO_LARGE, NAME_MALFORMED, KEY_USAGE_INVALID."""
     account = names.parse_account(request.parent, "parent")
     key_id = names.check_id(request.key_id, "keys", "key_id") if request.key_id else identifiers.resource_id("key")
     asked = request.key
-    refuse_yet("key.origin", given=asked.origin == pb.KEY_ORIGIN_EXTERNAL)
     if asked.origin not in pb.KeyOrigin.values():
         raise invalid("key.origin", "is not an origin of keys")
     if asked.protection_level not in pb.ProtectionLevel.values():
@@ -53,6 +57,7 @@ def new_key(request: CreateKeyRequest) -> NewKey:
         spec,
         _usage(spec, asked.usage),
         asked.protection_level or pb.PROTECTION_LEVEL_SOFTWARE,
+        asked.origin or pb.KEY_ORIGIN_STRONGROOM,
         _description(asked.description, "key.description"),
         check_tags(asked.tags, "key.tags"),
         asked.deletion_protection,
@@ -128,6 +133,7 @@ def key_message(key: Key) -> pb.Key:
         next_rotate_time=_moment(key.next_rotate_us),
         delete_time=_moment(key.delete_us),
         destroy_time=_moment(key.destroyed_us),
+        expire_time=_moment(key.expires_us),
     )
 
 
@@ -149,6 +155,8 @@ def version_message(key: Key, version: Version) -> pb.KeyVersion:
         public_key_sha256=sha256(version.public_key).digest() if version.public_key else b"",
         root_version=version.root_version,
         create_time=clock.from_microseconds(version.created_us),
+        import_time=_moment(version.imported_us),
+        expire_time=_moment(version.expires_us),
         destroy_time=_moment(version.destroyed_us),
     )
 
@@ -165,10 +173,37 @@ def alias_message(alias: Alias) -> pb.Alias:
     )
 
 
-def refuse_yet(field: str, *, given: bool) -> None:
-    """Raises NOT_YET when a field is given whose work is still to come."""
-    if given:
-        raise StrongroomError(Reason.NOT_YET, f"{field} is not implemented yet", field=field)
+def import_message(begun: Begun, method: pb.ImportMethod.ValueType) -> GetParametersForImportResponse:
+    """What the owner of material needs in order to wrap and import it."""
+    parameters = begun.parameters
+    return GetParametersForImportResponse(
+        name=str(begun.version),
+        import_method=method,
+        public_key=parameters.public_key,
+        public_key_crc32c=checksums.crc32c(parameters.public_key),
+        import_token=parameters.token,
+        expire_time=clock.from_microseconds(begun.expire_us),
+        protection_level=parameters.protection_level,
+    )
+
+
+def material_to_import(request: ImportKeyMaterialRequest, now_us: int) -> int | None:
+    """When the material of a request is to expire, None for never. Raises FIELD_REQUIRED, FIELD_TOO_LARGE,
+    CHECKSUM_MISMATCH for the material and the token, and FIELD_INVALID for an expiry that is not in the next 10
+    years."""
+    for field, limit in (("import_token", _MAX_TOKEN_BYTES), ("encrypted_material", _MAX_MATERIAL_BYTES)):
+        given: bytes = getattr(request, field)
+        if not given:
+            raise required(field)
+        if len(given) > limit:
+            raise too_large(field, limit)
+    checksums.verify_given(request, "encrypted_material_crc32c", request.encrypted_material)
+    if not request.HasField("material_expire_time"):
+        return None
+    expires_us = clock.microseconds(request.material_expire_time)
+    if not now_us < expires_us <= now_us + _LONGEST_EXPIRY_US:
+        raise invalid("material_expire_time", "is not within the next 10 years")
+    return expires_us
 
 
 def _alias_content(name: names.ResourceName, asked: pb.Alias) -> AliasContent:

@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 from services.keystore import changes, store
 from services.keystore.editing import not_found
 from services.keystore.records import Key, Version
-from services.runtime import names
+from services.runtime import clock, names
 from services.runtime.call import Call
 from services.runtime.database import reading
 from services.runtime.errors import Reason, StrongroomError, invalid, required
@@ -77,6 +77,7 @@ def _record(key: Key, versions: list[Version]) -> pb.KeyRecord:
                 state=version.state,
                 wrapped_material=version.wrapped,
                 public_key=version.public_key,
+                expire_time=None if version.expires_us is None else clock.from_microseconds(version.expires_us),
             )
             for version in versions
         ],

@@ -45,6 +45,8 @@ class Key:
     delete_us: int | None = None
     """When the material will be destroyed, in PENDING_DELETION."""
     destroyed_us: int | None = None
+    expires_us: int | None = None
+    """When the primary version's imported material expires."""
 
     @property
     def resource(self) -> Resource:
@@ -62,6 +64,10 @@ class Key:
     def rotation_is_due(self, by_us: int) -> bool:
         """Whether the policy makes the next version by then."""
         return self.next_rotate_us is not None and self.next_rotate_us <= by_us
+
+    def with_primary(self, version: Version) -> Key:
+        """The key with this version, as it is now, for its primary one."""
+        return replace(self, primary_version=version.version, expires_us=version.expires_us)
 
     def version_name(self, version: int) -> ResourceName:
         """The name of one of its versions."""
@@ -83,10 +89,19 @@ class Version:
     root_version: int
     created_us: int
     destroyed_us: int | None = None
+    imported_us: int | None = None
+    expires_us: int | None = None
+    """When its imported material expires."""
+    fingerprint: bytes = b""
+    """What recognises the material that was imported first, once there was any."""
+
+    def without_material(self, state: KeyVersionState.ValueType) -> Version:
+        """The version without its material, which can be imported again."""
+        return replace(self, state=state, wrapped=b"", root_version=0, expires_us=None)
 
     def destroyed(self, state: KeyVersionState.ValueType, now_us: int) -> Version:
-        """The version without its material."""
-        return replace(self, state=state, wrapped=b"", root_version=0, destroyed_us=now_us)
+        """The version without its material, for good."""
+        return replace(self.without_material(state), destroyed_us=now_us)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,13 @@ from google.protobuf.empty_pb2 import Empty
 
 from services.keystore import filters, messages
 from services.keystore.aliases import Aliases
+from services.keystore.imports import Imports
 from services.keystore.key_versions import KeyVersions
 from services.keystore.keys import Keys
 from services.keystore.lifecycle import Lifecycle
 from services.runtime import names, paging
 from services.runtime.call import Call
+from services.runtime.clock import Clock
 from services.runtime.errors import required
 from services.runtime.repeats import repeatable
 from services.runtime.tags import check_tags
@@ -25,11 +27,21 @@ _KEY_OR_ALIAS = ("keys", "aliases")
 class KeyService:
     """Handlers of the public service."""
 
-    def __init__(self, keys: Keys, lifecycle: Lifecycle, versions: KeyVersions, aliases: Aliases) -> None:
+    def __init__(
+        self,
+        keys: Keys,
+        lifecycle: Lifecycle,
+        versions: KeyVersions,
+        imports: Imports,
+        aliases: Aliases,
+        clock: Clock,
+    ) -> None:
         self._keys = keys
         self._lifecycle = lifecycle
         self._versions = versions
+        self._imports = imports
         self._aliases = aliases
+        self._clock = clock
 
     def CreateKey(self, request: pb.CreateKeyRequest, call: Call) -> Key:
         """A new key with its first version."""
@@ -140,6 +152,28 @@ class KeyService:
     def SetPrimaryKeyVersion(self, request: pb.SetPrimaryKeyVersionRequest, call: Call) -> Key:
         """Chooses the version that encrypts, signs and makes MACs."""
         return messages.key_message(self._versions.set_primary(call, _version_name(request.name)))
+
+    def GetParametersForImport(
+        self, request: pb.GetParametersForImportRequest, call: Call
+    ) -> pb.GetParametersForImportResponse:
+        """What material for a version is to be wrapped with."""
+        name = names.parse(request.name, "name", *_KEY_OR_ALIAS, versioned=None)
+        if not request.import_method:
+            raise required("import_method")
+        return messages.import_message(self._imports.begin(call, name, request.import_method), request.import_method)
+
+    def ImportKeyMaterial(self, request: pb.ImportKeyMaterialRequest, call: Call) -> KeyVersion:
+        """Imports a version's material."""
+        name = names.parse(request.name, "name", *_KEY_OR_ALIAS, versioned=None)
+        expires_us = messages.material_to_import(request, self._clock() // 1000)
+        return messages.version_message(
+            *self._imports.finish(call, name, request.import_token, request.encrypted_material, expires_us)
+        )
+
+    def DeleteImportedKeyMaterial(self, request: pb.DeleteImportedKeyMaterialRequest, call: Call) -> KeyVersion:
+        """Deletes imported material until it is imported again."""
+        name = names.parse(request.name, "name", *_KEY_OR_ALIAS, versioned=None)
+        return messages.version_message(*self._imports.delete(call, name))
 
     def CreateAlias(self, request: pb.CreateAliasRequest, call: Call) -> Alias:
         """A new alias."""

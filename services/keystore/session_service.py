@@ -7,7 +7,6 @@ import re
 from sqlalchemy import Engine
 
 from services.keystore import access_store
-from services.keystore.messages import refuse_yet
 from services.keystore.sessions import LONGEST_SECONDS, Sessions
 from services.runtime import clock
 from services.runtime.call import Call, Principal
@@ -34,8 +33,8 @@ class SessionService:
         credential = request.WhichOneof("credential")
         if credential is None:
             raise required("credential")
-        refuse_yet(credential, given=credential != "certificate")
-        refuse_yet("session_policy", given=bool(request.session_policy))
+        _refuse_yet(credential, given=credential != "certificate")
+        _refuse_yet("session_policy", given=bool(request.session_policy))
         if principal.expires:
             raise StrongroomError(Reason.UNAUTHENTICATED, "a session cannot begin another; use the certificate alone")
         session_name = request.session_name or principal.name.rpartition("/")[2]
@@ -85,3 +84,8 @@ def _seconds(request: pb.CreateSessionRequest) -> int:
     if not 1 <= request.duration.seconds <= LONGEST_SECONDS or request.duration.nanos:
         raise invalid("duration", f"is not 1 to {LONGEST_SECONDS} whole seconds")
     return request.duration.seconds
+
+
+def _refuse_yet(field: str, *, given: bool) -> None:
+    if given:
+        raise StrongroomError(Reason.NOT_YET, f"{field} is not implemented yet", field=field)

@@ -86,6 +86,7 @@ def update_key(connection: Connection, changed: Key) -> None:
             next_rotate_us=changed.next_rotate_us,
             delete_us=changed.delete_us,
             destroyed_us=changed.destroyed_us,
+            expires_us=changed.expires_us,
         )
     )
 
@@ -98,6 +99,13 @@ def deletions_due(connection: Connection, until_us: int, limit: int) -> list[tup
 def rotations_due(connection: Connection, until_us: int, limit: int) -> list[tuple[bytes, int]]:
     """Uids of keys that are to be rotated by then, soonest first, with their times."""
     return _due(connection, keys.c.next_rotate_us, until_us, limit)
+
+
+def expiries_due(connection: Connection, until_us: int, limit: int) -> list[tuple[bytes, int]]:
+    """Uids of keys that have versions whose imported material expires by then, with the time of the first."""
+    first = func.min(key_versions.c.expires_us)
+    due = select(key_versions.c.uid, first).where(key_versions.c.expires_us <= until_us).group_by(key_versions.c.uid)
+    return [(row[0], row[1]) for row in connection.execute(due.order_by(first).limit(limit))]
 
 
 def version(connection: Connection, uid: bytes, number: int) -> Version | None:
@@ -153,8 +161,12 @@ def update_version(connection: Connection, changed: Version) -> None:
         .values(
             state=changed.state,
             wrapped=changed.wrapped or None,
+            public_key=changed.public_key or None,
             root_version=changed.root_version,
             destroyed_us=changed.destroyed_us,
+            imported_us=changed.imported_us,
+            expires_us=changed.expires_us,
+            fingerprint=changed.fingerprint or None,
         )
     )
 
@@ -269,6 +281,7 @@ def _key(row: Row[Any]) -> Key:
         row.rotation_period_s,
         row.delete_us,
         row.destroyed_us,
+        row.expires_us,
     )
 
 
@@ -283,6 +296,9 @@ def _version(row: Row[Any]) -> Version:
         row.root_version,
         row.created_us,
         row.destroyed_us,
+        row.imported_us,
+        row.expires_us,
+        row.fingerprint or b"",
     )
 
 

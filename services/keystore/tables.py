@@ -113,6 +113,8 @@ keys = Table(
     Column("next_rotate_us", BigInteger),
     Column("delete_us", BigInteger),
     Column("destroyed_us", BigInteger),
+    # That of the primary version.
+    Column("expires_us", BigInteger),
     PrimaryKeyConstraint("account", "key_id"),
     Index("keys_by_delete_us", "delete_us"),
     Index("keys_by_next_rotate_us", "next_rotate_us"),
@@ -130,8 +132,12 @@ key_versions = Table(
     Column("root_version", Integer, nullable=False),
     Column("created_us", BigInteger, nullable=False),
     Column("destroyed_us", BigInteger),
+    Column("imported_us", BigInteger),
+    Column("expires_us", BigInteger),
+    Column("fingerprint", LargeBinary(128)),
     PrimaryKeyConstraint("uid", "version"),
     ForeignKeyConstraint(["uid"], ["keys.uid"]),
+    Index("key_versions_by_expires_us", "expires_us"),
 )
 
 aliases = Table(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import google_crc32c
+from google.protobuf.message import Message
 
 from services.runtime.errors import Reason, StrongroomError
 
@@ -11,6 +12,12 @@ def verify(data: bytes, given: int, field: str) -> None:
     """Raises CHECKSUM_MISMATCH unless `given` is the CRC32C (RFC 3720 appendix B.4) of `data`."""
     if crc32c(data) != given:
         raise StrongroomError(Reason.CHECKSUM_MISMATCH, f"{field} is not the CRC32C of what arrived", field=field)
+
+
+def verify_given(request: Message, field: str, data: bytes) -> None:
+    """The same for an optional field of a request, when it is set."""
+    if request.HasField(field):
+        verify(data, getattr(request, field), field)
 
 
 def crc32c(data: bytes) -> int:

@@ -59,6 +59,10 @@ class Reason(_UpperStrEnum):
     ETAG_MISMATCH = auto()
     LIMIT_EXCEEDED = auto()
     CIPHERTEXT_INVALID = auto()
+    IMPORT_TOKEN_INVALID = auto()
+    IMPORT_TOKEN_EXPIRED = auto()
+    IMPORT_MATERIAL_INVALID = auto()
+    IMPORT_MATERIAL_MISMATCH = auto()
     KEY_MATERIAL_REFUSED = auto()
     SECRET_VALUE_REFUSED = auto()
     UNSUPPORTED_IN_HSM = auto()
@@ -96,6 +100,9 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.ALGORITHM_INVALID,
         Reason.PUBLIC_KEY_INVALID,
         Reason.SPEC_UNSUPPORTED,
+        Reason.IMPORT_TOKEN_INVALID,
+        Reason.IMPORT_MATERIAL_INVALID,
+        Reason.IMPORT_MATERIAL_MISMATCH,
     ),
     grpc.StatusCode.UNAUTHENTICATED: (
         Reason.UNAUTHENTICATED,
@@ -126,6 +133,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.SECRET_VERSION_DISABLED,
         Reason.SECRET_VERSION_DESTROYED,
         Reason.UNSUPPORTED_IN_HSM,
+        Reason.IMPORT_TOKEN_EXPIRED,
     ),
     grpc.StatusCode.ABORTED: (Reason.ETAG_MISMATCH,),
     grpc.StatusCode.DATA_LOSS: (Reason.KEY_MATERIAL_REFUSED, Reason.SECRET_VALUE_REFUSED),

@@ -52,8 +52,7 @@ def new_secret(request: CreateSecretRequest) -> NewSecret:
 def new_value(request: CreateSecretRequest | PutSecretValueRequest) -> NewValue:
     """The value that a request carries. Raises FIELD_REQUIRED, FIELD_TOO_LARGE, FIELD_INVALID, CHECKSUM_MISMATCH."""
     value = check_value(request.value)
-    if request.HasField("value_crc32c"):
-        checksums.verify(request.value, request.value_crc32c, "value_crc32c")
+    checksums.verify_given(request, "value_crc32c", request.value)
     return NewValue(value, _format(request.format, value))
 
 

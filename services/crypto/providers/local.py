@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -41,6 +42,7 @@ class LocalProvider:
     name = "local"
     root_version = 1
     has_hsm = False
+    hsm_specs: Sequence[KeySpec.ValueType] = ()
 
     def __init__(self, path: Path) -> None:
         try:

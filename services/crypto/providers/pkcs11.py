@@ -7,6 +7,7 @@ A root version is two AES-256 keys of the token, each for one purpose: `strongro
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import pkcs11
 from pkcs11 import Attribute, KeyType, MechanismFlag, ObjectClass
@@ -37,6 +38,7 @@ class Pkcs11Provider:
 
     name = "pkcs11"
     has_hsm = True
+    hsm_specs: Sequence[KeySpec.ValueType] = pkcs11_keys.SPECS
 
     def __init__(self, pool: SessionPool, telemetry: Telemetry) -> None:
         self._pool = pool

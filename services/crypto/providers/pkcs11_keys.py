@@ -91,6 +91,8 @@ _KINDS: Mapping[KeySpec.ValueType, _Kind] = {
     **{spec: _Kind(KeyType.RSA, private_keys.RSA_BITS[spec]) for spec in RSA_SPECS},
     **{spec: _Kind(KeyType.EC, curve=curve.name) for spec, curve in private_keys.CURVES.items()},
 }
+SPECS = tuple(_KINDS)
+"""Of which a token can hold keys."""
 
 _CAPABILITIES: Mapping[KeyUsage.ValueType, MechanismFlag] = {
     k.KEY_USAGE_ENCRYPT_DECRYPT: MechanismFlag.ENCRYPT | MechanismFlag.DECRYPT,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -61,6 +62,8 @@ class Provider(Protocol):
     root_version: int
     """The newest root version: what new blobs are sealed under."""
     has_hsm: bool
+    hsm_specs: Sequence[KeySpec.ValueType]
+    """The specs that a token can have keys of, as far as its mechanisms tell; none without a token."""
 
     @abstractmethod
     def seal(self, root_version: int, payload: bytes, associated_data: bytes) -> bytes:

@@ -11,19 +11,23 @@ from services.runtime.errors import Reason, StrongroomError
 from strongroom.keystore.v1 import key_pb2 as k
 
 E, D, P, X = k.KEY_STATE_ENABLED, k.KEY_STATE_DISABLED, k.KEY_STATE_PENDING_DELETION, k.KEY_STATE_DESTROYED
+W = k.KEY_STATE_PENDING_IMPORT
 VE, VD, VX = k.KEY_VERSION_STATE_ENABLED, k.KEY_VERSION_STATE_DISABLED, k.KEY_VERSION_STATE_DESTROYED
+VW = k.KEY_VERSION_STATE_PENDING_IMPORT
 
 # Written down a second time on purpose, by event: what each leads to from which state.
 LEGAL = {
     KeyEvent.ENABLE: {E: E, D: E},
     KeyEvent.DISABLE: {E: D, D: D},
-    KeyEvent.DESCRIBE: {E: E, D: D, P: P},
-    KeyEvent.PROTECT: {E: E, D: D},
-    KeyEvent.PLAN_ROTATION: {E: E, D: D},
+    KeyEvent.DESCRIBE: {E: E, D: D, W: W, P: P},
+    KeyEvent.PROTECT: {E: E, D: D, W: W},
+    KeyEvent.PLAN_ROTATION: {E: E, D: D, W: W},
     KeyEvent.ROTATE: {E: E},
-    KeyEvent.CHOOSE_PRIMARY: {E: E, D: D},
-    KeyEvent.CHANGE_VERSION: {E: E, D: D},
-    KeyEvent.SCHEDULE_DELETION: {E: P, D: P},
+    KeyEvent.CHOOSE_PRIMARY: {E: E, D: D, W: E},
+    KeyEvent.CHANGE_VERSION: {E: E, D: D, W: W},
+    KeyEvent.SCHEDULE_DELETION: {E: P, D: P, W: P},
+    KeyEvent.GAIN_MATERIAL: {E: E, D: D, W: E},
+    KeyEvent.LOSE_MATERIAL: {E: W, D: W, P: P},
     KeyEvent.CANCEL_DELETION: {P: D},
     KeyEvent.DESTROY: {P: X},
 }
@@ -31,12 +35,14 @@ LEGAL_OF_VERSIONS = {
     VersionEvent.ENABLE: {VD: VE},
     VersionEvent.DISABLE: {VE: VD},
     VersionEvent.CHOOSE: {VE: VE},
-    VersionEvent.DESTROY: {VD: VX},
-    VersionEvent.DESTROY_WITH_KEY: {VE: VX, VD: VX, VX: VX},
+    VersionEvent.IMPORT: {VE: VE, VD: VD, VW: VE},
+    VersionEvent.LOSE_MATERIAL: {VE: VW, VD: VW},
+    VersionEvent.DESTROY: {VD: VX, VW: VX},
+    VersionEvent.DESTROY_WITH_KEY: {VE: VX, VD: VX, VW: VX, VX: VX},
 }
 
 
-@pytest.mark.parametrize(("state", "event"), list(product((E, D, P, X), KeyEvent)))
+@pytest.mark.parametrize(("state", "event"), list(product((E, D, W, P, X), KeyEvent)))
 def test_a_key_moves_as_it_may_and_not_otherwise(state: k.KeyState.ValueType, event: KeyEvent) -> None:
     following = LEGAL[event].get(state)
     if following is not None:
@@ -48,7 +54,7 @@ def test_a_key_moves_as_it_may_and_not_otherwise(state: k.KeyState.ValueType, ev
     assert refused.value.metadata["state"] == k.KeyState.Name(state).removeprefix("KEY_STATE_")
 
 
-@pytest.mark.parametrize(("state", "event"), list(product((VE, VD, VX), VersionEvent)))
+@pytest.mark.parametrize(("state", "event"), list(product((VE, VD, VW, VX), VersionEvent)))
 def test_a_version_moves_as_it_may_and_not_otherwise(state: k.KeyVersionState.ValueType, event: VersionEvent) -> None:
     following = LEGAL_OF_VERSIONS[event].get(state)
     if following is not None:

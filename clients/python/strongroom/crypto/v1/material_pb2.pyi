@@ -201,6 +201,7 @@ class ImportMaterialRequest(_message.Message):
     WRAPPED_PRIVATE_KEY_FIELD_NUMBER: _builtins.int
     ENCRYPTED_MATERIAL_FIELD_NUMBER: _builtins.int
     MATERIAL_FINGERPRINT_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
     import_method: _key_pb2.ImportMethod.ValueType
     """The method given there. Required."""
     wrapped_private_key: _builtins.bytes
@@ -209,6 +210,8 @@ class ImportMaterialRequest(_message.Message):
     """The material as its owner wrapped it, up to 16 KiB. Required."""
     material_fingerprint: _builtins.bytes
     """The fingerprint of the material that the version had before, which it must be again. Empty for the first import."""
+    public_key: _builtins.bytes
+    """The public half of the wrapping key, as CreateImportWrappingKey answered it. Required."""
     @_builtins.property
     def binding(self) -> Global___MaterialBinding:
         """The key version that the material is for, as given to CreateImportWrappingKey. Required."""
@@ -226,10 +229,11 @@ class ImportMaterialRequest(_message.Message):
         wrapped_private_key: _builtins.bytes = ...,
         encrypted_material: _builtins.bytes = ...,
         material_fingerprint: _builtins.bytes = ...,
+        public_key: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "encrypted_material", b"encrypted_material", "expire_time", b"expire_time", "import_method", b"import_method", "material_fingerprint", b"material_fingerprint", "wrapped_private_key", b"wrapped_private_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "encrypted_material", b"encrypted_material", "expire_time", b"expire_time", "import_method", b"import_method", "material_fingerprint", b"material_fingerprint", "public_key", b"public_key", "wrapped_private_key", b"wrapped_private_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
