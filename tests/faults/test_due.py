@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from redis import Redis
@@ -19,13 +19,15 @@ DUE_US = time.time_ns() // 1000 - 1_000_000
 
 
 def fall_due(mesh: Mesh) -> None:
-    """Moves every planned rotation and deletion into the past, behind the service's back."""
+    """Moves every planned rotation, deletion and expiry into the past, behind the service's back."""
     engine = create_engine(mesh.database_url("keystore"))
     week_us = int(timedelta(days=7).total_seconds()) * 1_000_000
     with engine.begin() as connection:
         rotating = keys.c.next_rotate_us.is_not(None)
         due = {"next_rotate_us": DUE_US, "rotated_us": DUE_US - week_us}
         connection.execute(update(keys).where(rotating).values(due))
+        expiring = key_versions.c.expires_us.is_not(None)
+        connection.execute(update(key_versions).where(expiring).values(expires_us=DUE_US))
         connection.execute(update(keys).where(keys.c.delete_us.is_not(None)).values(delete_us=DUE_US))
     engine.dispose()
 
@@ -48,6 +50,8 @@ def prepared(client: Client) -> bytes:
         client.create_key_version(name)
         client.schedule_key_deletion(name)
     client.cancel_key_deletion("saved")
+    client.create_key("brought", origin="EXTERNAL")
+    client.import_material("brought", bytes(32), expire_time=datetime.now(UTC) + timedelta(days=7))
     return client.encrypt("rotating", b"old").ciphertext
 
 
@@ -66,6 +70,9 @@ def test_what_fell_due_is_done_once_after_an_outage(private_mesh: PrivateMeshes,
         until(lambda: reason_of(lambda: client.get_key("rotating")) == "", 10)
         until(lambda: client.get_key("rotating").primary_version == 2, 10)
         until(lambda: client.get_key("doomed").state == "DESTROYED", 10)
+
+        until(lambda: client.get_key("brought").state == "PENDING_IMPORT", 10)
+        assert wrapped_left(mesh, "brought") == 0
 
         made, _ = client.list_key_versions("rotating")
         assert made.origin == "AUTOMATIC"

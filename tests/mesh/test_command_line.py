@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,6 +21,12 @@ from deploy.dev.topology import free_ports
 
 START_SECONDS = 60.0
 STRONGROOM = str(Path(sys.executable).parent / "strongroom")
+
+# As docs/keys.md tells it.
+OPENSSL_OAEP = shlex.split(
+    "openssl pkeyutl -encrypt -pubin -keyform DER -inkey wrapping.der -pkeyopt rsa_padding_mode:oaep"
+    " -pkeyopt rsa_oaep_md:sha256 -pkeyopt rsa_mgf1_md:sha256 -in raw -out wrapped"
+)
 
 
 class Terminal:
@@ -124,6 +131,27 @@ def test_a_key_of_each_kind_is_walked_through_its_life(terminal: Terminal) -> No
         assert terminal.type("decrypt", "--key", "other", given=moved) == b"old"
         terminal.type("key", "protect", "payments")
         assert b"DELETION_PROTECTED" in terminal.type("key", "schedule-deletion", "payments", status=1)
+
+        terminal.type("key", "create", "brought", "--origin", "EXTERNAL")
+        told = terminal.json(
+            "key",
+            "material",
+            "parameters",
+            "brought",
+            "--method",
+            "RSA_OAEP_4096_SHA256",
+            "--public-key",
+            "wrapping.der",
+            "--token",
+            "token",
+        )
+        assert (told["method"], told["protection_level"]) == ("RSA_OAEP_4096_SHA256", "SOFTWARE")
+        (terminal.home / "raw").write_bytes(bytes(32))
+        subprocess.run(OPENSSL_OAEP, cwd=terminal.home, check=True)
+        terminal.type("key", "material", "import-wrapped", "brought", "--token", "token", "--in", "wrapped")
+        assert terminal.json("key", "material", "delete", "brought")["state"] == "PENDING_IMPORT"
+        told = terminal.json("key", "material", "import", "brought", "--in", "raw", "--expire-days", "7")
+        assert (told["state"], told["expire_time"] is not None) == ("ENABLED", True)
 
         terminal.type("key", "create", "tags", "--spec", "HMAC_256")
         mac = terminal.type("mac", "generate", "tags", "--text", "m").strip().decode()

@@ -13,7 +13,7 @@ from strongroom import profiles
 from strongroom.calls.access import AccessCalls
 from strongroom.calls.audit import AuditCalls
 from strongroom.calls.data_keys import DataKeyCalls
-from strongroom.calls.lifecycle import LifecycleCalls
+from strongroom.calls.imports import ImportCalls
 from strongroom.calls.public_keys import PublicKeyCalls
 from strongroom.calls.secrets import SecretCalls
 from strongroom.calls.signatures import SignatureCalls
@@ -37,7 +37,7 @@ DEFAULT_TIMEOUT = 10.0
 
 
 class Client(
-    LifecycleCalls, SignatureCalls, PublicKeyCalls, DataKeyCalls, SecretCalls, AuditCalls, AccessCalls, StatusCalls
+    ImportCalls, SignatureCalls, PublicKeyCalls, DataKeyCalls, SecretCalls, AuditCalls, AccessCalls, StatusCalls
 ):
     """A caller of one mesh. Safe to share between threads; not to be carried over a fork.
 

@@ -43,6 +43,7 @@ class Key:
     next_rotate_time: datetime | None
     delete_time: datetime | None
     destroy_time: datetime | None
+    expire_time: datetime | None
     etag: str
     event_id: str = ""
 
@@ -78,6 +79,7 @@ class KeyCalls(Calls):
         spec: str = "AES_256",
         usage: str = "",
         protection_level: str = "",
+        origin: str = "",
         description: str = "",
         tags: Mapping[str, str] | None = None,
         deletion_protection: bool = False,
@@ -86,7 +88,8 @@ class KeyCalls(Calls):
     ) -> Key:
         """Makes a key and its first version. Without `key_id` (`[a-z][a-z0-9-]{0,62}`) it gets a random one.
 
-        `usage` defaults to the only one that the spec allows, `protection_level` to SOFTWARE. Raises
+        `usage` defaults to the only one that the spec allows, `protection_level` to SOFTWARE; with the `origin`
+        EXTERNAL the key waits for material that you import. Raises
         ALREADY_EXISTS, also for the id of a key that was deleted; UNSUPPORTED_IN_HSM; KEY_USAGE_INVALID.
         """
         key = key_pb2.Key(
@@ -95,6 +98,7 @@ class KeyCalls(Calls):
             protection_level=enum_number(
                 key_pb2.ProtectionLevel, "PROTECTION_LEVEL_", protection_level, "protection_level"
             ),
+            origin=enum_number(key_pb2.KeyOrigin, "KEY_ORIGIN_", origin, "origin"),
             description=description,
             tags=tags or {},
             deletion_protection=deletion_protection,
@@ -211,6 +215,7 @@ def _key(key: key_pb2.Key, event_id: str = "") -> Key:
         next_rotate_time=moment(key.next_rotate_time),
         delete_time=moment(key.delete_time),
         destroy_time=moment(key.destroy_time),
+        expire_time=moment(key.expire_time),
         etag=key.etag,
         event_id=event_id,
     )

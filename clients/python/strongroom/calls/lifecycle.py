@@ -14,6 +14,7 @@ from strongroom.calls.keys import Key, KeyCalls, answered_key
 from strongroom.convert import enum_text, moment
 from strongroom.keystore.v1 import key_pb2
 from strongroom.keystore.v1 import key_service_pb2 as pb
+from strongroom.transport import Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class KeyVersion:
     public_key_sha256: bytes
     root_version: int
     create_time: datetime | None
+    import_time: datetime | None
+    expire_time: datetime | None
     destroy_time: datetime | None
     event_id: str = ""
 
@@ -85,8 +88,7 @@ class LifecycleCalls(KeyCalls):
     def create_key_version(self, key: str, *, timeout: float | None = None) -> KeyVersion:
         """Rotates a key now: the new version is primary, old ones still decrypt and verify. Raises KEY_DISABLED."""
         request = pb.CreateKeyVersionRequest(parent=self.names.key(key), request_id=new_request_id())
-        answer = self._keystore.call(self._keystore.stub.CreateKeyVersion, request, timeout)
-        return _version(answer.response, answer.event_id)
+        return answered_version(self._keystore.call(self._keystore.stub.CreateKeyVersion, request, timeout))
 
     def list_key_versions(
         self, key: str, *, limit: int | None = None, timeout: float | None = None
@@ -104,26 +106,22 @@ class LifecycleCalls(KeyCalls):
     def get_key_version(self, version: str, *, timeout: float | None = None) -> KeyVersion:
         """One version. Raises KEY_VERSION_NOT_FOUND."""
         request = pb.GetKeyVersionRequest(name=self.names.key_or_version(version, "version"))
-        answer = self._keystore.call(self._keystore.stub.GetKeyVersion, request, timeout)
-        return _version(answer.response, answer.event_id)
+        return answered_version(self._keystore.call(self._keystore.stub.GetKeyVersion, request, timeout))
 
     def enable_key_version(self, version: str, *, timeout: float | None = None) -> KeyVersion:
         """Lets a disabled version be used again."""
         request = pb.EnableKeyVersionRequest(name=self.names.key_or_version(version, "version"))
-        answer = self._keystore.call(self._keystore.stub.EnableKeyVersion, request, timeout)
-        return _version(answer.response, answer.event_id)
+        return answered_version(self._keystore.call(self._keystore.stub.EnableKeyVersion, request, timeout))
 
     def disable_key_version(self, version: str, *, timeout: float | None = None) -> KeyVersion:
         """Stops every use of a version other than the primary one, within one second."""
         request = pb.DisableKeyVersionRequest(name=self.names.key_or_version(version, "version"))
-        answer = self._keystore.call(self._keystore.stub.DisableKeyVersion, request, timeout)
-        return _version(answer.response, answer.event_id)
+        return answered_version(self._keystore.call(self._keystore.stub.DisableKeyVersion, request, timeout))
 
     def destroy_key_version(self, version: str, *, timeout: float | None = None) -> KeyVersion:
         """Destroys a disabled version's material for good: what it encrypted is lost. Raises DELETION_PROTECTED."""
         request = pb.DestroyKeyVersionRequest(name=self.names.key_or_version(version, "version"))
-        answer = self._keystore.call(self._keystore.stub.DestroyKeyVersion, request, timeout)
-        return _version(answer.response, answer.event_id)
+        return answered_version(self._keystore.call(self._keystore.stub.DestroyKeyVersion, request, timeout))
 
     def set_primary_key_version(self, version: str, *, timeout: float | None = None) -> Key:
         """Chooses the version that encrypts, signs and makes MACs."""
@@ -137,6 +135,11 @@ def _duration(value: timedelta) -> Duration:
     return duration
 
 
+def answered_version(answer: Answer[key_pb2.KeyVersion]) -> KeyVersion:
+    """The version that a call answered."""
+    return _version(answer.response, answer.event_id)
+
+
 def _version(version: key_pb2.KeyVersion, event_id: str = "") -> KeyVersion:
     return KeyVersion(
         name=version.name,
@@ -146,6 +149,8 @@ def _version(version: key_pb2.KeyVersion, event_id: str = "") -> KeyVersion:
         public_key_sha256=version.public_key_sha256,
         root_version=version.root_version,
         create_time=moment(version.create_time),
+        import_time=moment(version.import_time),
+        expire_time=moment(version.expire_time),
         destroy_time=moment(version.destroy_time),
         event_id=event_id,
     )

@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from strongroom.cli import audit, cryptography, files, keys, lifecycle, profile, secrets, signatures, status, trace
+from strongroom.cli import (
+    audit,
+    cryptography,
+    files,
+    imports,
+    keys,
+    lifecycle,
+    profile,
+    secrets,
+    signatures,
+    status,
+    trace,
+)
 
 
 def _print_version(wanted: bool) -> None:
@@ -41,6 +53,7 @@ status.add_to(app)
 cryptography.add_to(app)
 signatures.add_to(app)
 keys.keys.add_typer(lifecycle.versions)
+keys.keys.add_typer(imports.material)
 for group in (keys.keys, keys.aliases, files.app, secrets.app, audit.app):
     app.add_typer(group)
 trace.add_to(app)

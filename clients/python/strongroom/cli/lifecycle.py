@@ -73,7 +73,7 @@ def cancel_deletion(session: Session, key: KeyName) -> Report:
 @command(keys, "rotate")
 def rotate_key(session: Session, key: KeyName) -> Report:
     """Make a new version, which becomes primary; old ones still decrypt and verify."""
-    return _version_report(session.client.create_key_version(key))
+    return version_report(session.client.create_key_version(key))
 
 
 @command(keys, "rotation-policy")
@@ -107,19 +107,19 @@ def list_versions(session: Session, key: KeyName, limit: Limit = None) -> Report
 @command(versions, "enable")
 def enable_version(session: Session, version: VersionName) -> Report:
     """Let a disabled version be used again."""
-    return _version_report(session.client.enable_key_version(version))
+    return version_report(session.client.enable_key_version(version))
 
 
 @command(versions, "disable")
 def disable_version(session: Session, version: VersionName) -> Report:
     """Stop every use of a version, within one second."""
-    return _version_report(session.client.disable_key_version(version))
+    return version_report(session.client.disable_key_version(version))
 
 
 @command(versions, "destroy")
 def destroy_version(session: Session, version: VersionName) -> Report:
     """Destroy a disabled version's material for good: what it encrypted is lost."""
-    return _version_report(session.client.destroy_key_version(version))
+    return version_report(session.client.destroy_key_version(version))
 
 
 @command(versions, "set-primary")
@@ -132,5 +132,6 @@ def _document(version: KeyVersion) -> dict[str, object]:
     return {**plain(version), "public_key_sha256": version.public_key_sha256.hex()}
 
 
-def _version_report(version: KeyVersion) -> Report:
+def version_report(version: KeyVersion) -> Report:
+    """One version, as a list of facts."""
     return facts_report(_document(version))

@@ -1,0 +1,95 @@
+"""Key material that its owner brings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from strongroom.calls.lifecycle import KeyVersion, LifecycleCalls, answered_version
+from strongroom.convert import enum_number, enum_text, moment, timestamp
+from strongroom.keystore.v1 import key_pb2
+from strongroom.keystore.v1 import key_service_pb2 as pb
+from strongroom.wrapping import wrap_for_import
+
+DEFAULT_METHOD = "RSA_AES_KEY_WRAP_4096_SHA256"
+"""Carries every spec."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportParameters:
+    """What material for one key version is wrapped with and imported by, for 24 hours.
+
+    `public_key` is SubjectPublicKeyInfo in DER; `protection_level` says where its private half is.
+    """
+
+    version: str
+    method: str
+    public_key: bytes
+    token: bytes
+    expire_time: datetime | None
+    protection_level: str
+    event_id: str = ""
+
+
+class ImportCalls(LifecycleCalls):
+    """Methods for keys of origin EXTERNAL. `key` is as for `get_key`, or one version: `payments/versions/2`."""
+
+    def import_material(
+        self,
+        key: str,
+        material: bytes,
+        *,
+        expire_time: datetime | None = None,
+        method: str = DEFAULT_METHOD,
+        timeout: float | None = None,
+    ) -> KeyVersion:
+        """Wraps material here and imports it, for the version that waits for some. `material` as for
+        `strongroom.wrapping.wrap_for_import`; raises what the two calls below do."""
+        parameters = self.get_parameters_for_import(key, method, timeout=timeout)
+        wrapped = wrap_for_import(material, parameters.public_key, method)
+        return self.import_key_material(key, parameters.token, wrapped, expire_time=expire_time, timeout=timeout)
+
+    def get_parameters_for_import(
+        self, key: str, method: str = DEFAULT_METHOD, *, timeout: float | None = None
+    ) -> ImportParameters:
+        """A public key to wrap material with, and a token to import it by. Raises KEY_STATE_INVALID, also for a key
+        whose origin is not EXTERNAL, UNSUPPORTED_IN_HSM, FIELD_INVALID for a method that cannot carry the spec."""
+        request = pb.GetParametersForImportRequest(
+            name=self.names.key_or_version(key),
+            import_method=enum_number(key_pb2.ImportMethod, "IMPORT_METHOD_", method, "method"),
+        )
+        answer = self._keystore.call(self._keystore.stub.GetParametersForImport, request, timeout)
+        found = answer.response
+        return ImportParameters(
+            version=found.name,
+            method=enum_text(key_pb2.ImportMethod, "IMPORT_METHOD_", found.import_method),
+            public_key=found.public_key,
+            token=found.import_token,
+            expire_time=moment(found.expire_time),
+            protection_level=enum_text(key_pb2.ProtectionLevel, "PROTECTION_LEVEL_", found.protection_level),
+            event_id=answer.event_id,
+        )
+
+    def import_key_material(
+        self,
+        key: str,
+        token: bytes,
+        encrypted_material: bytes,
+        *,
+        expire_time: datetime | None = None,
+        timeout: float | None = None,
+    ) -> KeyVersion:
+        """Imports wrapped material. Raises IMPORT_TOKEN_INVALID, IMPORT_TOKEN_EXPIRED, IMPORT_MATERIAL_INVALID, and
+        IMPORT_MATERIAL_MISMATCH for other material than the version had before."""
+        request = pb.ImportKeyMaterialRequest(
+            name=self.names.key_or_version(key),
+            import_token=token,
+            encrypted_material=encrypted_material,
+            material_expire_time=timestamp(expire_time, "expire_time") if expire_time is not None else None,
+        )
+        return answered_version(self._keystore.call(self._keystore.stub.ImportKeyMaterial, request, timeout))
+
+    def delete_imported_key_material(self, key: str, *, timeout: float | None = None) -> KeyVersion:
+        """Deletes imported material, until the same is imported again. Raises DELETION_PROTECTED."""
+        request = pb.DeleteImportedKeyMaterialRequest(name=self.names.key_or_version(key))
+        return answered_version(self._keystore.call(self._keystore.stub.DeleteImportedKeyMaterial, request, timeout))
