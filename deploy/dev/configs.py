@@ -21,7 +21,10 @@ CALLERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "crypto": {"strongroom.crypto.v1.MaterialService": ("keystore", "audit")},
     "secrets": {},
-    "audit": {"strongroom.audit.v1.EventLogService": ("keystore", "crypto", "secrets")},
+    "audit": {
+        "strongroom.audit.v1.EventLogService": ("keystore", "crypto", "secrets"),
+        "strongroom.audit.v1.SealingService": ("keystore",),
+    },
 }
 # Who may call public methods on an internal listener, on behalf of its own caller.
 FORWARDERS: Mapping[str, tuple[str, ...]] = {"crypto": ("secrets",)}

@@ -9,6 +9,7 @@ from services.audit.events import Events
 from services.audit.log import Log
 from services.audit.root_wrapping import CryptoRootWrapping
 from services.audit.sealing import Sealer
+from services.audit.sealing_service import SealingService
 from services.audit.service import AuditService
 from services.audit.settings import AuditServiceSettings
 from services.audit.store import LogStore
@@ -16,7 +17,7 @@ from services.runtime import clock, command, database, host, migrations
 from services.runtime.channels import MeshChannel
 from services.runtime.telemetry import Telemetry
 from services.runtime.tls import TlsFiles
-from strongroom.audit.v1 import audit_service_pb2, event_log_service_pb2
+from strongroom.audit.v1 import audit_service_pb2, event_log_service_pb2, sealing_service_pb2
 from strongroom.audit.v1.event_log_service_pb2 import AppendRequest, AppendResponse
 
 
@@ -38,6 +39,7 @@ def serve(settings: AuditServiceSettings) -> None:
     hosted.internal(
         event_log_service_pb2.DESCRIPTOR.services_by_name["EventLogService"], EventLogService(log, telemetry)
     )
+    hosted.internal(sealing_service_pb2.DESCRIPTOR.services_by_name["SealingService"], SealingService(sealer, store))
     hosted.on_close(engine.dispose)
     hosted.on_close(sealer.stop)
     sealer.start()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import grpc
 
+from services.audit.sealing import Wrapped
 from services.runtime.channels import MeshChannel
 from services.runtime.errors import Reason, from_rpc_error
 from services.runtime.sensitive import SensitiveBytes
-from strongroom.crypto.v1.material_pb2 import UnwrapServiceKeyRequest, WrapServiceKeyRequest
+from strongroom.crypto.v1 import material_pb2 as pb
 from strongroom.crypto.v1.material_pb2_grpc import MaterialServiceStub
 
 _PURPOSE = "audit sealing root"
@@ -20,19 +24,32 @@ class CryptoRootWrapping:
     def __init__(self, crypto: MeshChannel) -> None:
         self._wrap = crypto.method(MaterialServiceStub, "WrapServiceKey")
         self._unwrap = crypto.method(MaterialServiceStub, "UnwrapServiceKey")
+        self._rewrap = crypto.method(MaterialServiceStub, "RewrapServiceKey")
 
-    def wrap(self, root: SensitiveBytes) -> bytes:
+    def wrap(self, root: SensitiveBytes) -> Wrapped:
         """See RootWrapping."""
-        request = WrapServiceKeyRequest(purpose=_PURPOSE, plaintext=root.reveal())
-        try:
-            return bytes(self._wrap(request, timeout=_TIMEOUT_SECONDS).wrapped)
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, Reason.CRYPTO_UNREACHABLE, "crypto") from error
+        request = pb.WrapServiceKeyRequest(purpose=_PURPOSE, plaintext=root.reveal())
+        with _crypto_errors():
+            answer: pb.WrapServiceKeyResponse = self._wrap(request, timeout=_TIMEOUT_SECONDS)
+        return Wrapped(answer.wrapped, answer.root_version)
 
     def unwrap(self, wrapped: bytes) -> SensitiveBytes:
         """See RootWrapping."""
-        request = UnwrapServiceKeyRequest(purpose=_PURPOSE, wrapped=wrapped)
-        try:
+        request = pb.UnwrapServiceKeyRequest(purpose=_PURPOSE, wrapped=wrapped)
+        with _crypto_errors():
             return SensitiveBytes(self._unwrap(request, timeout=_TIMEOUT_SECONDS).plaintext)
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, Reason.CRYPTO_UNREACHABLE, "crypto") from error
+
+    def rewrap(self, wrapped: bytes) -> Wrapped:
+        """See RootWrapping."""
+        request = pb.RewrapServiceKeyRequest(purpose=_PURPOSE, wrapped=wrapped)
+        with _crypto_errors():
+            answer: pb.RewrapServiceKeyResponse = self._rewrap(request, timeout=_TIMEOUT_SECONDS)
+        return Wrapped(answer.wrapped, answer.root_version)
+
+
+@contextmanager
+def _crypto_errors() -> Iterator[None]:
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise from_rpc_error(error, Reason.CRYPTO_UNREACHABLE, "crypto") from error

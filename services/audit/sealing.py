@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from struct import Struct
 from typing import Protocol
 
@@ -37,14 +37,26 @@ _CHECK_SECONDS = 60.0
 _CACHED_KEYS = 10_000
 
 
-class RootWrapping(Protocol):
-    """Crypto's part: wraps and unwraps sealing roots."""
+@dataclass(frozen=True, slots=True)
+class Wrapped:
+    """A blob that only crypto opens, and only for the audit service."""
 
-    def wrap(self, root: SensitiveBytes) -> bytes:
-        """A blob that only crypto opens, and only for the audit service."""
+    blob: bytes
+    root_version: int
+    """The version of the root key that it is under."""
+
+
+class RootWrapping(Protocol):
+    """Crypto's part: wraps and unwraps sealing roots. Methods raise CRYPTO_UNREACHABLE, PROVIDER_UNAVAILABLE."""
+
+    def wrap(self, root: SensitiveBytes) -> Wrapped:
+        """Wraps a sealing root."""
 
     def unwrap(self, wrapped: bytes) -> SensitiveBytes:
-        """What was wrapped. Raises CRYPTO_UNREACHABLE or KEY_MATERIAL_REFUSED."""
+        """What was wrapped. Raises KEY_MATERIAL_REFUSED."""
+
+    def rewrap(self, wrapped: bytes) -> Wrapped:
+        """Wraps it anew, under the newest version of the root key. Raises KEY_MATERIAL_REFUSED."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +136,15 @@ class Sealer:
         except InvalidTag as error:
             raise StrongroomError(Reason.INTERNAL, "a leaf of the audit log was altered") from error
 
+    def rewrap(self, below_root_version: int, limit: int) -> int:
+        """Has sealing roots under older versions of the root key wrapped anew; how many it were. Raises what
+        `RootWrapping.rewrap` does."""
+        found = self._store.roots_below(below_root_version, limit) if limit else []
+        for root in found:
+            wrapped = self._wrapping.rewrap(root.wrapped)
+            self._store.replace_root(replace(root, wrapped=wrapped.blob, root_version=wrapped.root_version))
+        return len(found)
+
     def _make_key(self, account: str, now_us: int) -> SealingKey:
         self.check()
         assert self._current is not None  # noqa: S101  # check() has just seen it
@@ -167,7 +188,8 @@ class Sealer:
         newest = self._store.newest_root()
         if newest is None or now_us - newest.created_us >= _DAY_US:
             root = SensitiveBytes(os.urandom(_KEY_BYTES))
-            newest = WrappedRoot(os.urandom(16), now_us, self._wrapping.wrap(root))
+            wrapped = self._wrapping.wrap(root)
+            newest = WrappedRoot(os.urandom(16), now_us, wrapped.blob, wrapped.root_version)
             self._store.insert_root(newest)
             self._roots[newest.root_id] = root
         self._current = (newest.root_id, newest.created_us, self._root(newest.root_id))

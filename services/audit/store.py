@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, and_, delete, func, insert, or_, select
+from sqlalchemy import Connection, Engine, and_, delete, func, insert, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
 from services.audit.tables import leaves, probes, sealing_keys, sealing_roots
@@ -44,6 +44,8 @@ class WrappedRoot:
     root_id: bytes
     created_us: int
     wrapped: bytes
+    root_version: int
+    """Of the root key."""
 
 
 # Where a page ended: time and index of its last leaf.
@@ -143,7 +145,33 @@ class LogStore:
         """Adds a sealing root."""
         with self.writing() as connection:
             connection.execute(
-                insert(sealing_roots).values(root_id=root.root_id, created_us=root.created_us, wrapped=root.wrapped)
+                insert(sealing_roots).values(
+                    root_id=root.root_id,
+                    created_us=root.created_us,
+                    wrapped=root.wrapped,
+                    root_version=root.root_version,
+                )
+            )
+
+    def roots_below(self, root_version: int, limit: int) -> list[WrappedRoot]:
+        """Sealing roots that are wrapped under versions of the root key below this one."""
+        query = select(sealing_roots).where(sealing_roots.c.root_version < root_version).limit(limit)
+        with reading(self._engine) as connection:
+            return [WrappedRoot(**row._mapping) for row in connection.execute(query)]
+
+    def count_roots_below(self, root_version: int) -> int:
+        """How many there are."""
+        query = select(func.count()).where(sealing_roots.c.root_version < root_version)
+        with reading(self._engine) as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def replace_root(self, root: WrappedRoot) -> None:
+        """Puts a sealing root that is wrapped anew in the place of the old one."""
+        with self.writing() as connection:
+            connection.execute(
+                update(sealing_roots)
+                .where(sealing_roots.c.root_id == root.root_id)
+                .values(wrapped=root.wrapped, root_version=root.root_version)
             )
 
     def key(self, key_id: bytes) -> WrappedKey | None:

@@ -23,6 +23,7 @@ sealing_roots = Table(
     Column("root_id", LargeBinary(16), primary_key=True),
     Column("created_us", BigInteger, nullable=False),
     Column("wrapped", LargeBinary, nullable=False),
+    Column("root_version", Integer, nullable=False),
 )
 
 sealing_keys = Table(

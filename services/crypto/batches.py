@@ -59,7 +59,7 @@ class _Uses(Generic[U]):
             event.failed_item_count += 1
         else:
             self._groupless[error.reason] += 1
-        return pb.ItemError(reason=error.reason, message=error.message)
+        return item_error(error)
 
     def conclude(self) -> None:
         """Records what belongs to no group. Raises the first group's error when no group could be opened at all."""
@@ -164,8 +164,13 @@ def sign(use: KeyUse[Signer], algorithm: Algorithm.ValueType, items: Sequence[pb
             response.outcomes.add(signature=use.material.sign(algorithm, data))
         except StrongroomError as error:
             use.event.failed_item_count += 1
-            response.outcomes.add(error=pb.ItemError(reason=error.reason, message=error.message))
+            response.outcomes.add(error=item_error(error))
     return response
+
+
+def item_error(error: StrongroomError) -> pb.ItemError:
+    """Why one item of several has no result."""
+    return pb.ItemError(reason=error.reason, message=error.message)
 
 
 def _decryptor(

@@ -90,23 +90,29 @@ def service_binding(service: str, purpose: str) -> bytes:
     return _length_prefixed(b"strongroom service key", service.encode(), purpose.encode())
 
 
-def seal(provider: Provider, kind: int, payload: bytes, binding: bytes) -> bytes:
-    """A blob under the newest root version."""
-    head = _HEADER.pack(FORMAT, kind, provider.root_version)
-    return head + provider.seal(provider.root_version, payload, head + binding)
+def seal(provider: Provider, kind: int, payload: bytes, binding: bytes, root_version: int | None = None) -> bytes:
+    """A blob under a root version, the newest by default."""
+    root_version = provider.root_version if root_version is None else root_version
+    head = _HEADER.pack(FORMAT, kind, root_version)
+    return head + provider.seal(root_version, payload, head + binding)
 
 
 def unseal(provider: Provider, kind: int, blob: bytes, binding: bytes) -> bytes:
     """The payload of a blob that was sealed as this kind under this binding; raises KEY_MATERIAL_REFUSED."""
     if len(blob) <= _HEADER.size:
-        raise _refused()
+        raise refused()
     fmt, found, root_version = _HEADER.unpack_from(blob)
     if fmt != FORMAT or found != kind:
-        raise _refused()
+        raise refused()
     try:
         return provider.unseal(root_version, blob[_HEADER.size :], blob[: _HEADER.size] + binding)
     except SealBrokenError as error:
-        raise _refused() from error
+        raise refused() from error
+
+
+def reseal(provider: Provider, kind: int, blob: bytes, binding: bytes) -> bytes:
+    """The same payload in a blob under the newest root version. Raises KEY_MATERIAL_REFUSED."""
+    return seal(provider, kind, unseal(provider, kind, blob, binding), binding)
 
 
 def kind(blob: bytes) -> int:
@@ -115,11 +121,14 @@ def kind(blob: bytes) -> int:
 
 
 def root_version(blob: bytes) -> int:
-    """The root version that a blob is sealed under."""
+    """The root version that a blob is sealed under. Raises KEY_MATERIAL_REFUSED for what is no blob."""
+    if len(blob) <= _HEADER.size:
+        raise refused()
     return int(_HEADER.unpack_from(blob)[2])
 
 
-def _refused() -> StrongroomError:
+def refused() -> StrongroomError:
+    """A blob is not what it was taken for."""
     return StrongroomError(
         Reason.KEY_MATERIAL_REFUSED, "the stored key material is damaged or belongs to another key version"
     )

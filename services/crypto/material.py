@@ -12,7 +12,7 @@ from services.crypto.blobs import AnyBinding, Binding
 from services.crypto.ciphers import Cipher
 from services.crypto.encapsulation import Encapsulation
 from services.crypto.macs import MacKey, SoftwareMacKey, TokenMacKey
-from services.crypto.providers.provider import MadeHsmKey, Provider
+from services.crypto.providers.provider import MadeHsmKey, Provider, SealBrokenError
 from services.crypto.public_key_encryption import Decrypter, decrypter
 from services.crypto.signatures import Signer, signer
 from services.runtime.errors import Reason, StrongroomError
@@ -74,8 +74,22 @@ def open_blob(provider: Provider, binding: AnyBinding, blob: bytes, public_key: 
     """Opens a key version's blob for use. Raises KEY_MATERIAL_REFUSED when it is not that version's."""
     if binding.protection_level == k.PROTECTION_LEVEL_HSM:
         wrapped = blobs.unseal(provider, blobs.HSM, blob, binding.encode())
-        return _in_token(provider, binding, blobs.root_version(blob), MadeHsmKey(wrapped, public_key))
+        return _in_token(provider, binding, MadeHsmKey(wrapped, blobs.root_version(blob), public_key))
     return _in_software(binding, blobs.unseal(provider, blobs.SOFTWARE, blob, binding.encode()))
+
+
+def rewrap(provider: Provider, binding: Binding, blob: bytes) -> bytes:
+    """A key version's blob under the newest root version. Raises KEY_MATERIAL_REFUSED when it is not that version's."""
+    root_version = blobs.root_version(blob)
+    if root_version == provider.root_version:
+        return blob
+    if binding.protection_level == k.PROTECTION_LEVEL_SOFTWARE:
+        return blobs.reseal(provider, blobs.SOFTWARE, blob, binding.encode())
+    wrapped = blobs.unseal(provider, blobs.HSM, blob, binding.encode())
+    try:
+        return _sealed_hsm_key(provider, binding, provider.rewrap_hsm_key(binding.spec, root_version, wrapped))
+    except SealBrokenError as error:
+        raise blobs.refused() from error
 
 
 def possible(binding: AnyBinding) -> tuple[Algorithm.ValueType, ...]:
@@ -95,15 +109,20 @@ def _sealed(provider: Provider, binding: AnyBinding, material: bytes) -> Made:
     return Made(blobs.seal(provider, blobs.SOFTWARE, material, binding.encode()), public)
 
 
+def _sealed_hsm_key(provider: Provider, binding: AnyBinding, made: MadeHsmKey) -> bytes:
+    # Both layers under one root version, whatever another process makes meanwhile.
+    return blobs.seal(provider, blobs.HSM, made.wrapped, binding.encode(), made.root_version)
+
+
 def _proven(
     provider: Provider, binding: AnyBinding, made: MadeHsmKey, algorithms: tuple[Algorithm.ValueType, ...]
 ) -> Made:
-    opened = _in_token(provider, binding, provider.root_version, made)
+    opened = _in_token(provider, binding, made)
     if isinstance(opened, Signer | Decrypter):
         opened.prove(algorithms)
     else:
         opened.prove()
-    return Made(blobs.seal(provider, blobs.HSM, made.wrapped, binding.encode()), made.public_key)
+    return Made(_sealed_hsm_key(provider, binding, made), made.public_key)
 
 
 def _in_software(binding: AnyBinding, material: bytes) -> Opened:
@@ -120,10 +139,10 @@ def _in_software(binding: AnyBinding, material: bytes) -> Opened:
 
 
 def _in_token(
-    provider: Provider, binding: AnyBinding, root_version: int, made: MadeHsmKey
+    provider: Provider, binding: AnyBinding, made: MadeHsmKey
 ) -> Cipher | MacKey | Signer | Decrypter | Agreement:
     spec, usage = binding.spec, binding.usage
-    key = provider.hsm_key(spec, usage, root_version, made.wrapped)
+    key = provider.hsm_key(spec, usage, made.root_version, made.wrapped)
     if spec in ciphers.KEY_BYTES:
         return ciphers.in_token(spec, key)
     if spec in macs.KEY_BYTES:

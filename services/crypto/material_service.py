@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from services.crypto import blobs, material
+from services.crypto import batches, blobs, material, root_key
 from services.crypto.blobs import Binding
 from services.crypto.imports import Imports, Opening
 from services.crypto.inputs import sized
 from services.crypto.providers.provider import Provider
 from services.runtime.call import Call
-from services.runtime.clock import Clock, microseconds
-from services.runtime.errors import invalid, required, too_large
+from services.runtime.clock import Clock, from_microseconds, microseconds
+from services.runtime.errors import Reason, StrongroomError, invalid, required, too_large
 from strongroom.crypto.v1 import material_pb2 as pb
 
 _MAX_SERVICE_KEY_BYTES = 4096
 _MAX_PURPOSE = 64
+_MAX_REWRAP_ITEMS = 1_000
 _MAX_ENCRYPTED_MATERIAL_BYTES = 16_384
 _LONGEST_IMPORT_US = 24 * 3600 * 1_000_000
 
@@ -68,18 +69,74 @@ class MaterialService:
             material_fingerprint=imported.fingerprint,
         )
 
+    def RewrapMaterial(self, request: pb.RewrapMaterialRequest, call: Call) -> pb.RewrapMaterialResponse:
+        """Blobs of key versions, under the newest root."""
+        if not request.items:
+            raise required("items")
+        if len(request.items) > _MAX_REWRAP_ITEMS:
+            raise too_large("items", _MAX_REWRAP_ITEMS, "items")
+        return pb.RewrapMaterialResponse(outcomes=map(self._rewrapped, request.items))
+
+    def RotateRootKey(self, request: pb.RotateRootKeyRequest, call: Call) -> pb.RotateRootKeyResponse:
+        """The next version of the root key."""
+        if not request.expected_version:
+            raise required("expected_version")
+        return pb.RotateRootKeyResponse(root_version=root_key.rotate(self._provider, request.expected_version))
+
+    def RetireRootKeyVersion(
+        self, request: pb.RetireRootKeyVersionRequest, call: Call
+    ) -> pb.RetireRootKeyVersionResponse:
+        """The end of an old version of the root key."""
+        if not request.root_version:
+            raise required("root_version")
+        root_key.retire(self._provider, request.root_version)
+        return pb.RetireRootKeyVersionResponse()
+
+    def GetRootStatus(self, request: pb.GetRootStatusRequest, call: Call) -> pb.GetRootStatusResponse:
+        """The provider, and the versions of the root key that it has."""
+        return pb.GetRootStatusResponse(
+            provider=self._provider.name,
+            versions=[
+                pb.RootVersion(
+                    version=version.number,
+                    create_time=None if version.created_us is None else from_microseconds(version.created_us),
+                )
+                for version in self._provider.root_versions()
+            ],
+            token=self._provider.token,
+            hsm_specs=self._provider.hsm_specs,
+        )
+
     def WrapServiceKey(self, request: pb.WrapServiceKeyRequest, call: Call) -> pb.WrapServiceKeyResponse:
         """A blob that only this caller can have opened again."""
         plaintext = sized(request.plaintext, "plaintext", _MAX_SERVICE_KEY_BYTES)
         binding = _service_binding(call, request.purpose)
-        return pb.WrapServiceKeyResponse(wrapped=blobs.seal(self._provider, blobs.SERVICE, plaintext, binding))
+        wrapped = blobs.seal(self._provider, blobs.SERVICE, plaintext, binding)
+        return pb.WrapServiceKeyResponse(wrapped=wrapped, root_version=blobs.root_version(wrapped))
 
     def UnwrapServiceKey(self, request: pb.UnwrapServiceKeyRequest, call: Call) -> pb.UnwrapServiceKeyResponse:
         """What this caller wrapped for this purpose."""
         binding = _service_binding(call, request.purpose)
         return pb.UnwrapServiceKeyResponse(
-            plaintext=blobs.unseal(self._provider, blobs.SERVICE, request.wrapped, binding)
+            plaintext=blobs.unseal(self._provider, blobs.SERVICE, request.wrapped, binding),
+            root_version=blobs.root_version(request.wrapped),
         )
+
+    def RewrapServiceKey(self, request: pb.RewrapServiceKeyRequest, call: Call) -> pb.RewrapServiceKeyResponse:
+        """What this caller wrapped for this purpose, under the newest root."""
+        binding = _service_binding(call, request.purpose)
+        wrapped = blobs.reseal(self._provider, blobs.SERVICE, request.wrapped, binding)
+        return pb.RewrapServiceKeyResponse(wrapped=wrapped, root_version=blobs.root_version(wrapped))
+
+    def _rewrapped(self, item: pb.RewrapItem) -> pb.RewrapOutcome:
+        try:
+            blob = material.rewrap(self._provider, _binding(item.binding), item.wrapped_material)
+        except StrongroomError as error:
+            if error.reason is Reason.PROVIDER_UNAVAILABLE:
+                raise
+            return pb.RewrapOutcome(error=batches.item_error(error))
+        result = pb.RewrapResult(wrapped_material=blob, root_version=blobs.root_version(blob))
+        return pb.RewrapOutcome(result=result)
 
 
 def _binding(binding: pb.MaterialBinding) -> Binding:

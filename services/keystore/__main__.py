@@ -14,7 +14,9 @@ from services.keystore.keys import Keys
 from services.keystore.lifecycle import Lifecycle
 from services.keystore.material import CryptoMaterial
 from services.keystore.record_service import KeyRecordService
+from services.keystore.root_key import RootKey
 from services.keystore.service import KeyService
+from services.keystore.service_keys import ServiceKeys
 from services.keystore.session_service import SessionService
 from services.keystore.sessions import Sessions
 from services.keystore.settings import KeystoreSettings
@@ -45,11 +47,21 @@ def serve(settings: KeystoreSettings) -> None:
     lifecycle = Lifecycle(editor)
     versions = KeyVersions(engine, editor, material)
     imports = Imports(engine, editor, material, clock.system_clock)
+    root_key = RootKey(
+        engine,
+        material,
+        ServiceKeys(MeshChannel(host.upstream(settings, "audit"), tls)),
+        hosted.authorizer,
+        outbox,
+        settings.bootstrap.account if settings.bootstrap is not None else "",
+        settings.root_settle_seconds,
+        clock.system_clock,
+    )
     aliases = Aliases(engine, hosted.authorizer, outbox, clock.system_clock)
     sessions = Sessions(engine, tls.trust_domain, clock.system_clock)
     hosted.public(
         key_service_pb2.DESCRIPTOR.services_by_name["KeyService"],
-        KeyService(keys, lifecycle, versions, imports, aliases, clock.system_clock),
+        KeyService(keys, lifecycle, versions, imports, root_key, aliases, clock.system_clock),
     )
     hosted.public(session_service_pb2.DESCRIPTOR.services_by_name["SessionService"], SessionService(engine, sessions))
     # Every method of it answers NOT_YET.
@@ -67,7 +79,9 @@ def serve(settings: KeystoreSettings) -> None:
         # Without it rotations and deletions are late, and everything else goes on.
         hosted.status.component("redis", components.redis(client), vital=False)
         hosted.on_close(client.close)
-        due_work = DueWork(engine, Schedule(client, "keystore"), lifecycle, versions, imports, clock.system_clock)
+        due_work = DueWork(
+            engine, Schedule(client, "keystore"), lifecycle, versions, imports, root_key, clock.system_clock
+        )
     hosted.on_close(engine.dispose)
     hosted.on_close(outbox.stop)
     outbox.start()

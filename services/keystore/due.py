@@ -15,6 +15,7 @@ from services.keystore.imports import Imports
 from services.keystore.key_versions import KeyVersions
 from services.keystore.lifecycle import Lifecycle
 from services.keystore.own_calls import own_call
+from services.keystore.root_key import RootKey
 from services.runtime.clock import Clock
 from services.runtime.database import reading
 from services.runtime.errors import StrongroomError
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 _ROTATE = "rotate"
 _DELETE = "delete"
 _EXPIRE = "expire"
+_ROOT = "root"
 
 _POLL_SECONDS = 1.0
 _FILL_SECONDS = 30.0
@@ -35,6 +37,8 @@ _FILL_LIMIT = 10_000
 _CLAIM_LIMIT = 16
 _LEASE_SECONDS = 60.0
 _RETRY_SECONDS = 15.0
+# Well within a lease.
+_ROOT_SECONDS = 5.0
 
 
 class DueWork:
@@ -47,6 +51,7 @@ class DueWork:
         lifecycle: Lifecycle,
         versions: KeyVersions,
         imports: Imports,
+        root_key: RootKey,
         clock: Clock,
     ) -> None:
         self._engine = engine
@@ -54,6 +59,7 @@ class DueWork:
         self._lifecycle = lifecycle
         self._versions = versions
         self._imports = imports
+        self._root_key = root_key
         self._clock = clock
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="due-work", daemon=True)
@@ -71,6 +77,8 @@ class DueWork:
         """Claims and does what is due, after putting in what the database says when `fill`; how many items it was."""
         if fill:
             self._fill()
+        if self._root_key.is_rotating():
+            self._schedule.fill({_ROOT: self._clock() // 1000})
         claims = self._schedule.claim(_CLAIM_LIMIT, _LEASE_SECONDS)
         for claim in claims:
             if self._stopping.is_set():
@@ -106,20 +114,26 @@ class DueWork:
         self._schedule.fill(due)
 
     def _handle(self, claim: Claim) -> None:
-        kind, _, uid = claim.item.partition(":")
-        with reading(self._engine) as connection:
-            key = store.key_by_uid(connection, bytes.fromhex(uid))
-        now_us = self._clock() // 1000
         try:
-            if key is not None and kind == _DELETE:
-                self._lifecycle.destroy_due(own_call("DestroyKey", key.name), key)
-            elif key is not None and kind == _EXPIRE:
-                self._imports.expire_due(own_call("DeleteImportedKeyMaterial", key.name), key)
-            elif key is not None and key.rotation_is_due(now_us):
-                call = own_call("CreateKeyVersion", key.name)
-                self._versions.rotate(call, key, KEY_VERSION_ORIGIN_AUTOMATIC, due_before_us=now_us)
+            if claim.item == _ROOT:
+                self._root_key.work(_ROOT_SECONDS)
+            else:
+                self._handle_key(claim.item)
         except StrongroomError as error:
             log.warning("due work failed", extra={"fields": {"item": claim.item, "reason": error.reason}})
             self._schedule.later(claim, _RETRY_SECONDS)
             return
         self._schedule.done(claim)
+
+    def _handle_key(self, item: str) -> None:
+        kind, _, uid = item.partition(":")
+        with reading(self._engine) as connection:
+            key = store.key_by_uid(connection, bytes.fromhex(uid))
+        now_us = self._clock() // 1000
+        if key is not None and kind == _DELETE:
+            self._lifecycle.destroy_due(own_call("DestroyKey", key.name), key)
+        elif key is not None and kind == _EXPIRE:
+            self._imports.expire_due(own_call("DeleteImportedKeyMaterial", key.name), key)
+        elif key is not None and key.rotation_is_due(now_us):
+            call = own_call("CreateKeyVersion", key.name)
+            self._versions.rotate(call, key, KEY_VERSION_ORIGIN_AUTOMATIC, due_before_us=now_us)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,7 +10,7 @@ from typing import Protocol
 import grpc
 from google.protobuf.message import DecodeError
 
-from services.keystore.records import Key
+from services.keystore.records import Key, Version
 from services.runtime import clock
 from services.runtime.channels import MeshChannel
 from services.runtime.errors import Reason, StrongroomError, from_rpc_error
@@ -85,6 +85,17 @@ def read_token(token: bytes) -> ImportToken:
     return ImportToken(request.binding.version, request)
 
 
+@dataclass(frozen=True, slots=True)
+class Rewrapped:
+    """What became of a blob that was to be wrapped anew."""
+
+    wrapped: bytes
+    """Empty when crypto refused it."""
+    root_version: int = 0
+    reason: str = ""
+    message: str = ""
+
+
 class CryptoMaterial:
     """Material from the crypto service."""
 
@@ -92,6 +103,10 @@ class CryptoMaterial:
         self._create = crypto.method(MaterialServiceStub, "CreateMaterial")
         self._create_wrapping_key = crypto.method(MaterialServiceStub, "CreateImportWrappingKey")
         self._import = crypto.method(MaterialServiceStub, "ImportMaterial")
+        self._rewrap = crypto.method(MaterialServiceStub, "RewrapMaterial")
+        self._rotate_root = crypto.method(MaterialServiceStub, "RotateRootKey")
+        self._retire_root = crypto.method(MaterialServiceStub, "RetireRootKeyVersion")
+        self._root_status = crypto.method(MaterialServiceStub, "GetRootStatus")
 
     def create(self, key: Key, version: int) -> WrappedMaterial:
         """See Material."""
@@ -127,6 +142,42 @@ class CryptoMaterial:
             made: pb.ImportMaterialResponse = self._import(request, timeout=_TIMEOUT_SECONDS)
         material = WrappedMaterial(made.wrapped_material, made.public_key, made.root_version)
         return ImportedMaterial(material, made.material_fingerprint)
+
+    def rewrap(self, blobs: Sequence[tuple[Key, Version]]) -> list[Rewrapped]:
+        """Wraps versions' blobs anew, under the newest root version. Raises PROVIDER_UNAVAILABLE,
+        CRYPTO_UNREACHABLE."""
+        items = [
+            pb.RewrapItem(binding=_binding(key, version.version), wrapped_material=version.wrapped)
+            for key, version in blobs
+        ]
+        with _crypto_errors():
+            answer: pb.RewrapMaterialResponse = self._rewrap(
+                pb.RewrapMaterialRequest(items=items), timeout=_TIMEOUT_SECONDS
+            )
+        return [
+            Rewrapped(outcome.result.wrapped_material, outcome.result.root_version)
+            if outcome.HasField("result")
+            else Rewrapped(b"", reason=outcome.error.reason, message=outcome.error.message)
+            for outcome in answer.outcomes
+        ]
+
+    def rotate_root(self, expected: int) -> int:
+        """Makes the root version after the expected one, unless that has been done; answers the newest. Raises
+        ROOT_VERSION_CONFLICT, PROVIDER_UNAVAILABLE, CRYPTO_UNREACHABLE."""
+        request = pb.RotateRootKeyRequest(expected_version=expected)
+        with _crypto_errors():
+            return int(self._rotate_root(request, timeout=_TIMEOUT_SECONDS).root_version)
+
+    def retire_root(self, root_version: int) -> None:
+        """Destroys an old root version. Raises as `rotate_root`."""
+        with _crypto_errors():
+            self._retire_root(pb.RetireRootKeyVersionRequest(root_version=root_version), timeout=_TIMEOUT_SECONDS)
+
+    def root_status(self) -> pb.GetRootStatusResponse:
+        """The provider, and the root versions that it has, oldest first. Raises as `rotate_root`."""
+        with _crypto_errors():
+            status: pb.GetRootStatusResponse = self._root_status(pb.GetRootStatusRequest(), timeout=_TIMEOUT_SECONDS)
+        return status
 
 
 @contextmanager

@@ -13,11 +13,14 @@ from services.keystore.imports import Begun
 from services.keystore.keys import NewKey
 from services.keystore.lifecycle import check_rotates
 from services.keystore.records import Alias, Key, Version
+from services.keystore.root_key import Status
+from services.keystore.root_store import Rotation
 from services.runtime import checksums, clock, identifiers, names
 from services.runtime.errors import Reason, StrongroomError, invalid, required, too_large
 from services.runtime.key_specs import USAGES, spec_name, usage_name
 from services.runtime.tags import check_tags
 from strongroom.keystore.v1 import key_pb2 as pb
+from strongroom.keystore.v1 import root_key_pb2 as root_pb
 from strongroom.keystore.v1.key_service_pb2 import (
     CreateAliasRequest,
     CreateKeyRequest,
@@ -158,6 +161,50 @@ def version_message(key: Key, version: Version) -> pb.KeyVersion:
         import_time=_moment(version.imported_us),
         expire_time=_moment(version.expires_us),
         destroy_time=_moment(version.destroyed_us),
+    )
+
+
+def root_key_message(status: Status) -> root_pb.RootKeyStatus:
+    """The root key as administrators of the mesh see it."""
+    made = {version.version: version.create_time for version in status.provider.versions if version.create_time.seconds}
+    present = [version.version for version in status.provider.versions]
+    return root_pb.RootKeyStatus(
+        versions=[
+            root_pb.RootKeyVersion(
+                version=version,
+                state=_root_state(version, present),
+                blob_count=status.blob_counts.get(version, 0),
+                create_time=made.get(version),
+                retire_time=_moment(status.retirements.get(version)),
+            )
+            for version in sorted({*present, *status.retirements})
+        ],
+        current_version=present[-1],
+        provider=status.provider.provider,
+        rotation=_rotation_message(status.rotation) if status.rotation is not None else None,
+    )
+
+
+def _root_state(version: int, present: list[int]) -> root_pb.RootKeyVersionState.ValueType:
+    if version == present[-1]:
+        return root_pb.ROOT_KEY_VERSION_STATE_CURRENT
+    if version in present:
+        return root_pb.ROOT_KEY_VERSION_STATE_UNWRAP_ONLY
+    return root_pb.ROOT_KEY_VERSION_STATE_RETIRED
+
+
+def _rotation_message(rotation: Rotation) -> root_pb.RootKeyRotation:
+    return root_pb.RootKeyRotation(
+        target_version=rotation.target_version,
+        state=rotation.state,
+        total_count=rotation.total_count,
+        done_count=rotation.done_count,
+        failed_count=rotation.failed_count,
+        last_error_reason=rotation.error_reason,
+        last_error_detail=rotation.error_detail,
+        start_time=clock.from_microseconds(rotation.started_us),
+        progress_time=clock.from_microseconds(rotation.progressed_us),
+        end_time=_moment(rotation.ended_us),
     )
 
 

@@ -10,6 +10,7 @@ from services.keystore.imports import Imports
 from services.keystore.key_versions import KeyVersions
 from services.keystore.keys import Keys
 from services.keystore.lifecycle import Lifecycle
+from services.keystore.root_key import RootKey
 from services.runtime import names, paging
 from services.runtime.call import Call
 from services.runtime.clock import Clock
@@ -18,6 +19,7 @@ from services.runtime.repeats import repeatable
 from services.runtime.tags import check_tags
 from strongroom.keystore.v1 import key_service_pb2 as pb
 from strongroom.keystore.v1.key_pb2 import Alias, Key, KeyVersion
+from strongroom.keystore.v1.root_key_pb2 import RootKeyStatus
 
 # More than any version number.
 _NEWEST = 1 << 30
@@ -33,6 +35,7 @@ class KeyService:
         lifecycle: Lifecycle,
         versions: KeyVersions,
         imports: Imports,
+        root_key: RootKey,
         aliases: Aliases,
         clock: Clock,
     ) -> None:
@@ -40,6 +43,7 @@ class KeyService:
         self._lifecycle = lifecycle
         self._versions = versions
         self._imports = imports
+        self._root_key = root_key
         self._aliases = aliases
         self._clock = clock
 
@@ -174,6 +178,15 @@ class KeyService:
         """Deletes imported material until it is imported again."""
         name = names.parse(request.name, "name", *_KEY_OR_ALIAS, versioned=None)
         return messages.version_message(*self._imports.delete(call, name))
+
+    def RotateRootKey(self, request: pb.RotateRootKeyRequest, call: Call) -> RootKeyStatus:
+        """A new version of the root key, and every blob under it."""
+        repeatable(request)
+        return messages.root_key_message(self._root_key.rotate(call))
+
+    def GetRootKeyStatus(self, request: pb.GetRootKeyStatusRequest, call: Call) -> RootKeyStatus:
+        """The root key's versions, and the progress of its rotation."""
+        return messages.root_key_message(self._root_key.status(call))
 
     def CreateAlias(self, request: pb.CreateAliasRequest, call: Call) -> Alias:
         """A new alias."""

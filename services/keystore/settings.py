@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 
 from services.runtime.config import Database, Redis, Section, ServiceSettings, SpiffeId
 
@@ -25,3 +25,6 @@ class KeystoreSettings(ServiceSettings):
     database: Database
     redis: Redis | None = None
     bootstrap: Bootstrap | None = None
+    root_settle_seconds: float = Field(
+        default=60.0, ge=10.0, description="how long after its last blob moved a version of the root key is retired"
+    )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Row, Table, and_, delete, func, insert, select, update
+from sqlalchemy import Column, ColumnElement, Connection, Row, Table, and_, delete, func, insert, select, tuple_, update
 
 from services.keystore.filters import Condition
 from services.keystore.records import Alias, Key, Request, Version
-from services.keystore.tables import aliases, key_versions, keys, requests
+from services.keystore.tables import aliases, key_versions, keys, requests, root_versions
+from services.runtime.errors import Reason, StrongroomError
 from services.runtime.names import ResourceName
 
 _aliases_with_keys = select(aliases, keys.c.key_id).join_from(aliases, keys, aliases.c.key_uid == keys.c.uid)
@@ -31,6 +32,11 @@ def key_by_uid(connection: Connection, uid: bytes, *, lock: bool = False) -> Key
     wanted = select(keys).where(keys.c.uid == uid)
     row = connection.execute(wanted.with_for_update() if lock else wanted).one_or_none()
     return _key(row) if row is not None else None
+
+
+def keys_by_uid(connection: Connection, uids: Collection[bytes]) -> dict[bytes, Key]:
+    """The keys of these uids."""
+    return {row.uid: _key(row) for row in connection.execute(select(keys).where(keys.c.uid.in_(uids)))}
 
 
 def keys_page(
@@ -131,6 +137,17 @@ def versions_page(
     return [_version(row) for row in rows]
 
 
+def versions_below_root(
+    connection: Connection, root_version: int, after: tuple[bytes, int], limit: int
+) -> list[Version]:
+    """Versions whose blobs are under root versions below this one, in the order of key uid and number, from the first
+    behind `after`."""
+    place = tuple_(key_versions.c.uid, key_versions.c.version)
+    old = key_versions.c.root_version.between(1, root_version - 1)
+    ordered = select(key_versions).where(old, place > after).order_by(key_versions.c.uid, key_versions.c.version)
+    return [_version(row) for row in connection.execute(ordered.limit(limit))]
+
+
 def newest_version(connection: Connection, uid: bytes) -> int:
     """The number of a key's newest version."""
     newest = select(func.max(key_versions.c.version)).where(key_versions.c.uid == uid)
@@ -138,7 +155,8 @@ def newest_version(connection: Connection, uid: bytes) -> int:
 
 
 def insert_version(connection: Connection, added: Version) -> None:
-    """Adds a version. Raises IntegrityError when the number is taken."""
+    """Adds a version. Raises IntegrityError when the number is taken, and as `require_live_root`."""
+    require_live_root(connection, added.root_version)
     connection.execute(
         insert(key_versions).values(
             uid=added.uid,
@@ -154,7 +172,8 @@ def insert_version(connection: Connection, added: Version) -> None:
 
 
 def update_version(connection: Connection, changed: Version) -> None:
-    """Puts what may change of a version in the place of what it was."""
+    """Puts what may change of a version in the place of what it was. Raises as `require_live_root`."""
+    require_live_root(connection, changed.root_version)
     connection.execute(
         update(key_versions)
         .where(key_versions.c.uid == changed.uid, key_versions.c.version == changed.version)
@@ -169,6 +188,15 @@ def update_version(connection: Connection, changed: Version) -> None:
             fingerprint=changed.fingerprint or None,
         )
     )
+
+
+def require_live_root(connection: Connection, root_version: int) -> None:
+    """Raises PROVIDER_UNAVAILABLE when a root version was retired; it is not before the transaction ends."""
+    wanted = select(root_versions.c.retired_us).where(root_versions.c.root_version == root_version)
+    if connection.execute(wanted.with_for_update(read=True)).scalar_one_or_none() is not None:
+        raise StrongroomError(
+            Reason.PROVIDER_UNAVAILABLE, f"root version {root_version} was retired meanwhile: try again", peer="crypto"
+        )
 
 
 def alias(connection: Connection, name: ResourceName, *, lock: bool = False) -> Alias | None:

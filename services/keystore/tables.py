@@ -138,6 +138,35 @@ key_versions = Table(
     PrimaryKeyConstraint("uid", "version"),
     ForeignKeyConstraint(["uid"], ["keys.uid"]),
     Index("key_versions_by_expires_us", "expires_us"),
+    Index("key_versions_by_root_version", "root_version", "uid", "version"),
+)
+
+# Versions of the root key, known here since the first rotation. Whoever stores a blob locks the row of its root
+# version, so that none is retired under a blob on its way in.
+root_versions = Table(
+    "root_versions",
+    metadata,
+    Column("root_version", Integer, primary_key=True, autoincrement=False),
+    Column("retired_us", BigInteger),
+)
+
+# One row: the rotation that runs, or the last one.
+root_rotation = Table(
+    "root_rotation",
+    metadata,
+    Column("row_id", Integer, primary_key=True, autoincrement=False),
+    Column("target_version", Integer, nullable=False),
+    Column("state", Integer, nullable=False),
+    Column("total_count", BigInteger, nullable=False),
+    Column("done_count", BigInteger, nullable=False),
+    Column("failed_count", BigInteger, nullable=False),
+    Column("error_reason", String(63), nullable=False),
+    Column("error_detail", Text, nullable=False),
+    Column("cursor_uid", LargeBinary(16), nullable=False),
+    Column("cursor_version", Integer, nullable=False),
+    Column("started_us", BigInteger, nullable=False),
+    Column("progressed_us", BigInteger, nullable=False),
+    Column("ended_us", BigInteger),
 )
 
 aliases = Table(

@@ -64,6 +64,7 @@ class Reason(_UpperStrEnum):
     IMPORT_MATERIAL_INVALID = auto()
     IMPORT_MATERIAL_MISMATCH = auto()
     KEY_MATERIAL_REFUSED = auto()
+    ROOT_VERSION_CONFLICT = auto()
     SECRET_VALUE_REFUSED = auto()
     UNSUPPORTED_IN_HSM = auto()
     SPEC_UNSUPPORTED = auto()
@@ -135,7 +136,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.UNSUPPORTED_IN_HSM,
         Reason.IMPORT_TOKEN_EXPIRED,
     ),
-    grpc.StatusCode.ABORTED: (Reason.ETAG_MISMATCH,),
+    grpc.StatusCode.ABORTED: (Reason.ETAG_MISMATCH, Reason.ROOT_VERSION_CONFLICT),
     grpc.StatusCode.DATA_LOSS: (Reason.KEY_MATERIAL_REFUSED, Reason.SECRET_VALUE_REFUSED),
     grpc.StatusCode.UNIMPLEMENTED: (Reason.NOT_YET,),
     grpc.StatusCode.UNAVAILABLE: (

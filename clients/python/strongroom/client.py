@@ -15,6 +15,7 @@ from strongroom.calls.audit import AuditCalls
 from strongroom.calls.data_keys import DataKeyCalls
 from strongroom.calls.imports import ImportCalls
 from strongroom.calls.public_keys import PublicKeyCalls
+from strongroom.calls.root_key import RootKeyCalls
 from strongroom.calls.secrets import SecretCalls
 from strongroom.calls.signatures import SignatureCalls
 from strongroom.calls.status import StatusCalls
@@ -37,7 +38,15 @@ DEFAULT_TIMEOUT = 10.0
 
 
 class Client(
-    ImportCalls, SignatureCalls, PublicKeyCalls, DataKeyCalls, SecretCalls, AuditCalls, AccessCalls, StatusCalls
+    ImportCalls,
+    RootKeyCalls,
+    SignatureCalls,
+    PublicKeyCalls,
+    DataKeyCalls,
+    SecretCalls,
+    AuditCalls,
+    AccessCalls,
+    StatusCalls,
 ):
     """A caller of one mesh. Safe to share between threads; not to be carried over a fork.
 

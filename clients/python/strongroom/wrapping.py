@@ -10,6 +10,8 @@ from strongroom.errors import StrongroomError
 
 OAEP_METHODS = ("RSA_OAEP_3072_SHA256", "RSA_OAEP_4096_SHA256")
 KEY_WRAP_METHODS = ("RSA_AES_KEY_WRAP_3072_SHA256", "RSA_AES_KEY_WRAP_4096_SHA256")
+DEFAULT_METHOD = KEY_WRAP_METHODS[1]
+"""Carries every spec."""
 
 _PEM = b"-----BEGIN "
 _KEY_BYTES = 32

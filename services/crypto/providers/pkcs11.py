@@ -15,7 +15,8 @@ from pkcs11 import Attribute, KeyType, MechanismFlag, ObjectClass
 from services.crypto.providers import pkcs11_gcm, pkcs11_keys
 from services.crypto.providers.pkcs11_keys import Pkcs11Key
 from services.crypto.providers.pkcs11_sessions import SessionPool
-from services.crypto.providers.provider import HsmKey, MadeHsmKey
+from services.crypto.providers.provider import HsmKey, MadeHsmKey, RootVersion
+from services.crypto.providers.refreshed import Refreshed
 from services.runtime.telemetry import Telemetry
 from strongroom.keystore.v1.key_pb2 import KeySpec, KeyUsage
 
@@ -27,9 +28,7 @@ def initialize(pool: SessionPool) -> bool:
     with pool.writing() as session:
         if _root_versions(session):
             return False
-        # The root key last: it is the one whose presence says that the version is whole.
-        _make_root_key(session, _seal_label(1), MechanismFlag.ENCRYPT | MechanismFlag.DECRYPT)
-        _make_root_key(session, _root_label(1), MechanismFlag.WRAP | MechanismFlag.UNWRAP)
+        _make_root(session, 1)
         return True
 
 
@@ -43,11 +42,33 @@ class Pkcs11Provider:
     def __init__(self, pool: SessionPool, telemetry: Telemetry) -> None:
         self._pool = pool
         self._telemetry = telemetry
-        with pool.session() as pooled:
-            versions = _root_versions(pooled.session)
-        if not versions:
+        self.token = pool.token
+        if not self.root_versions():
             raise SystemExit("the token holds no root key: run `python -m services.crypto initialize --config FILE`")
-        self.root_version = max(versions)
+        self._newest = Refreshed(lambda: self.root_versions()[-1].number)
+
+    @property
+    def root_version(self) -> int:
+        """See Provider."""
+        return self._newest.get()
+
+    def root_versions(self) -> list[RootVersion]:
+        """See Provider."""
+        with self._pool.session() as pooled:
+            return [RootVersion(number) for number in sorted(_root_versions(pooled.session))]
+
+    def make_root(self, version: int) -> None:
+        """See Provider."""
+        with self._pool.writing() as session:
+            _make_root(session, version)
+        self._newest.forget()
+
+    def destroy_root(self, version: int) -> None:
+        """See Provider."""
+        with self._pool.writing() as session:
+            # The root key last, as long as it is there the version is.
+            for label in (_seal_label(version), _root_label(version)):
+                _destroy(session, label)
 
     def seal(self, root_version: int, payload: bytes, associated_data: bytes) -> bytes:
         """See Provider."""
@@ -61,17 +82,26 @@ class Pkcs11Provider:
 
     def make_hsm_key(self, spec: KeySpec.ValueType) -> MadeHsmKey:
         """See Provider."""
+        root_version = self.root_version
         with self._pool.session() as pooled:
-            return pkcs11_keys.make(pooled.session, pooled.root(_root_label(self.root_version)), spec)
+            return pkcs11_keys.make(pooled.session, pooled.root(_root_label(root_version)), root_version, spec)
 
     def import_hsm_key(self, spec: KeySpec.ValueType, material: bytes) -> MadeHsmKey:
         """See Provider."""
+        root_version = self.root_version
         with self._pool.session() as pooled:
-            return pkcs11_keys.put(pooled.session, pooled.root(_root_label(self.root_version)), spec, material)
+            return pkcs11_keys.put(pooled.session, pooled.root(_root_label(root_version)), root_version, spec, material)
 
     def hsm_key(self, spec: KeySpec.ValueType, usage: KeyUsage.ValueType, root_version: int, wrapped: bytes) -> HsmKey:
         """See Provider."""
         return Pkcs11Key(self._pool, self._telemetry, spec, usage, _root_label(root_version), wrapped)
+
+    def rewrap_hsm_key(self, spec: KeySpec.ValueType, root_version: int, wrapped: bytes) -> MadeHsmKey:
+        """See Provider."""
+        newest = self.root_version
+        with self._pool.session() as pooled:
+            old, new = pooled.root(_root_label(root_version)), pooled.root(_root_label(newest))
+            return pkcs11_keys.rewrap(old, new, newest, spec, wrapped)
 
     def random(self, size: int) -> bytes:
         """See Provider."""
@@ -86,6 +116,21 @@ class Pkcs11Provider:
     def close(self) -> None:
         """See Provider."""
         self._pool.close()
+
+
+def _make_root(session: pkcs11.Session, version: int) -> None:
+    # What a crash left of it before.
+    _destroy(session, _seal_label(version))
+    # The root key last: it is the one whose presence says that the version is whole.
+    _make_root_key(session, _seal_label(version), MechanismFlag.ENCRYPT | MechanismFlag.DECRYPT)
+    _make_root_key(session, _root_label(version), MechanismFlag.WRAP | MechanismFlag.UNWRAP)
+
+
+def _destroy(session: pkcs11.Session, label: str) -> None:
+    for key in session.get_objects(
+        {Attribute.CLASS: ObjectClass.SECRET_KEY, Attribute.LABEL: label, Attribute.TOKEN: True}
+    ):
+        key.destroy()
 
 
 def _make_root_key(session: pkcs11.Session, label: str, capabilities: MechanismFlag) -> None:

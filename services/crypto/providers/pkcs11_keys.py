@@ -113,22 +113,25 @@ _HMACS: Mapping[Algorithm.ValueType, Mechanism] = {
 }
 
 
-def make(session: pkcs11.Session, root: TokenKey, spec: KeySpec.ValueType) -> MadeHsmKey:
-    """A new key, wrapped under the root. Raises UNSUPPORTED_IN_HSM."""
+def make(session: pkcs11.Session, root: TokenKey, root_version: int, spec: KeySpec.ValueType) -> MadeHsmKey:
+    """A new key, wrapped under the root of this version. Raises UNSUPPORTED_IN_HSM."""
     kind = _kind(spec)
     with _refusing(spec):
         if kind.secret:
-            return MadeHsmKey(_wrapped_out(root, _generated_secret(session, kind)))
+            return MadeHsmKey(_wrapped_out(root, _generated_secret(session, kind)), root_version)
         public, private = _generated_pair(session, kind)
         try:
             encoded = _public_key(kind, public)
         finally:
             public.destroy()
-        return MadeHsmKey(_wrapped_out(root, private), encoded)
+        return MadeHsmKey(_wrapped_out(root, private), root_version, encoded)
 
 
-def put(session: pkcs11.Session, root: TokenKey, spec: KeySpec.ValueType, material: bytes) -> MadeHsmKey:
-    """A key from outside, wrapped under the root. Raises UNSUPPORTED_IN_HSM, ValueError when the token refuses it."""
+def put(
+    session: pkcs11.Session, root: TokenKey, root_version: int, spec: KeySpec.ValueType, material: bytes
+) -> MadeHsmKey:
+    """A key from outside, wrapped under the root of this version. Raises UNSUPPORTED_IN_HSM, and ValueError when the
+    token refuses it."""
     kind = _kind(spec)
     # Tokens take private keys only by unwrapping: so under a key that both sides know for this once.
     kek = os.urandom(_KEK_BYTES)
@@ -149,7 +152,16 @@ def put(session: pkcs11.Session, root: TokenKey, spec: KeySpec.ValueType, materi
             raise ValueError("the token refuses the material") from error
         finally:
             unwrapping.destroy()
-        return MadeHsmKey(_wrapped_out(root, key), b"" if kind.secret else private_keys.public_key(spec, material))
+        public_key = b"" if kind.secret else private_keys.public_key(spec, material)
+        return MadeHsmKey(_wrapped_out(root, key), root_version, public_key)
+
+
+def rewrap(old: TokenKey, new: TokenKey, root_version: int, spec: KeySpec.ValueType, wrapped: bytes) -> MadeHsmKey:
+    """The key that is wrapped under one root, wrapped under another, which is of this version. Raises SealBrokenError,
+    UNSUPPORTED_IN_HSM."""
+    with _refusing(spec):
+        key = _unwrapped(old, _kind(spec), wrapped, MechanismFlag(0), _WRAPPABLE)
+        return MadeHsmKey(_wrapped_out(new, key), root_version)
 
 
 class Pkcs11Key(HsmKey):

@@ -74,6 +74,7 @@ class SessionPool:
 
     def __init__(self, module: Path, token_label: str, pin: str, size: int) -> None:
         self._token = _token(pkcs11_module.load(module), token_label)
+        self.token = f"{self._token.label} {_text(self._token.serial)} {_text(self._token.model)}"
         self._pin = pin
         self._idle: queue.LifoQueue[PooledSession | None] = queue.LifoQueue()
         for _ in range(size):
@@ -127,6 +128,10 @@ def _token(module: Any, label: str) -> pkcs11.Token:
     except PKCS11Error as error:
         raise SystemExit(f"no token labelled {label!r} in the PKCS#11 module ({type(error).__name__})") from error
     return token
+
+
+def _text(value: bytes | str) -> str:
+    return (value.decode(errors="replace") if isinstance(value, bytes) else value).strip()
 
 
 def _unavailable(message: str) -> StrongroomError:

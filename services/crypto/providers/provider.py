@@ -17,11 +17,22 @@ class SealBrokenError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class MadeHsmKey:
-    """A key that was made in the token: wrapped under the root (RFC 5649), and its public half, SubjectPublicKeyInfo in
-    DER, where it has one."""
+    """A key that was made in the token: wrapped under a root version (RFC 5649), and its public half,
+    SubjectPublicKeyInfo in DER, where it has one."""
 
     wrapped: bytes
+    root_version: int
     public_key: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class RootVersion:
+    """A version of the root key."""
+
+    number: int
+    """From 1."""
+    created_us: int | None = None
+    """In microseconds since the Unix epoch, where the provider tells."""
 
 
 class HsmKey(ABC):
@@ -59,11 +70,28 @@ class Provider(Protocol):
     """
 
     name: str
-    root_version: int
-    """The newest root version: what new blobs are sealed under."""
+    token: str
+    """Label, serial number and model of the token; empty without one."""
     has_hsm: bool
     hsm_specs: Sequence[KeySpec.ValueType]
     """The specs that a token can have keys of, as far as its mechanisms tell; none without a token."""
+
+    @property
+    def root_version(self) -> int:
+        """The newest root version: what new blobs are sealed under. One that another process made is noticed within 5
+        seconds."""
+
+    @abstractmethod
+    def root_versions(self) -> list[RootVersion]:
+        """Every root version that there is just now, oldest first."""
+
+    @abstractmethod
+    def make_root(self, version: int) -> None:
+        """Makes a root version, whole or not at all."""
+
+    @abstractmethod
+    def destroy_root(self, version: int) -> None:
+        """Destroys a root version for good; what is still under it is lost."""
 
     @abstractmethod
     def seal(self, root_version: int, payload: bytes, associated_data: bytes) -> bytes:
@@ -85,6 +113,11 @@ class Provider(Protocol):
     @abstractmethod
     def hsm_key(self, spec: KeySpec.ValueType, usage: KeyUsage.ValueType, root_version: int, wrapped: bytes) -> HsmKey:
         """The key that was wrapped, for use inside the token. Using it raises SealBrokenError when it was not."""
+
+    @abstractmethod
+    def rewrap_hsm_key(self, spec: KeySpec.ValueType, root_version: int, wrapped: bytes) -> MadeHsmKey:
+        """Wraps the key anew, under the newest root version, inside the token; no public half is answered. Raises
+        SealBrokenError when it was not wrapped under this root version."""
 
     @abstractmethod
     def random(self, size: int) -> bytes:

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, text
 
 from services.audit.events import Events, Period
 from services.audit.log import Log
-from services.audit.sealing import Sealer
+from services.audit.sealing import Sealer, Wrapped
 from services.audit.store import LogStore
 from services.runtime import clock, database, identifiers, migrations
 from services.runtime.config import Database
@@ -31,9 +31,12 @@ class OwnRoot:
         self._key = AESGCM(bytes(32))
         self.away = False
 
-    def wrap(self, root: SensitiveBytes) -> bytes:
+    def wrap(self, root: SensitiveBytes) -> Wrapped:
         self._require()
-        return self._key.encrypt(NONCE, root.reveal(), None)
+        return Wrapped(self._key.encrypt(NONCE, root.reveal(), None), 1)
+
+    def rewrap(self, wrapped: bytes) -> Wrapped:
+        return self.wrap(self.unwrap(wrapped))
 
     def unwrap(self, wrapped: bytes) -> SensitiveBytes:
         self._require()

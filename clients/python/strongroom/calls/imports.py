@@ -9,10 +9,7 @@ from strongroom.calls.lifecycle import KeyVersion, LifecycleCalls, answered_vers
 from strongroom.convert import enum_number, enum_text, moment, timestamp
 from strongroom.keystore.v1 import key_pb2
 from strongroom.keystore.v1 import key_service_pb2 as pb
-from strongroom.wrapping import wrap_for_import
-
-DEFAULT_METHOD = "RSA_AES_KEY_WRAP_4096_SHA256"
-"""Carries every spec."""
+from strongroom.wrapping import DEFAULT_METHOD, wrap_for_import
 
 
 @dataclass(frozen=True, slots=True)

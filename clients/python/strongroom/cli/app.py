@@ -14,6 +14,7 @@ from strongroom.cli import (
     keys,
     lifecycle,
     profile,
+    root_key,
     secrets,
     signatures,
     status,
@@ -54,7 +55,7 @@ cryptography.add_to(app)
 signatures.add_to(app)
 keys.keys.add_typer(lifecycle.versions)
 keys.keys.add_typer(imports.material)
-for group in (keys.keys, keys.aliases, files.app, secrets.app, audit.app):
+for group in (keys.keys, keys.aliases, files.app, secrets.app, audit.app, root_key.root):
     app.add_typer(group)
 trace.add_to(app)
 app.add_typer(profile.app)

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from strongroom.calls.imports import DEFAULT_METHOD
 from strongroom.cli.command import Report, Session, command, facts_report
 from strongroom.cli.inputs import Force, InputFile, read_bytes, write_bytes
 from strongroom.cli.lifecycle import version_report
 from strongroom.cli.plain import plain
+from strongroom.wrapping import DEFAULT_METHOD
 
 material = typer.Typer(name="material", help="Key material of your own.", no_args_is_help=True)
 

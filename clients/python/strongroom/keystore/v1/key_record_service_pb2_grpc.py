@@ -51,16 +51,6 @@ class KeyRecordServiceStub:
                 request_serializer=strongroom_dot_keystore_dot_v1_dot_key__record__service__pb2.ReportUsageRequest.SerializeToString,
                 response_deserializer=strongroom_dot_keystore_dot_v1_dot_key__record__service__pb2.ReportUsageResponse.FromString,
                 _registered_method=True)
-        self.ListWrappedMaterial = channel.unary_unary(
-                '/strongroom.keystore.v1.KeyRecordService/ListWrappedMaterial',
-                request_serializer=strongroom_dot_keystore_dot_v1_dot_key__record__service__pb2.ListWrappedMaterialRequest.SerializeToString,
-                response_deserializer=strongroom_dot_keystore_dot_v1_dot_key__record__service__pb2.ListWrappedMaterialResponse.FromString,
-                _registered_method=True)
-        self.ReplaceWrappedMaterial = channel.unary_unary(
-                '/strongroom.keystore.v1.KeyRecordService/ReplaceWrappedMaterial',
-                request_serializer=strongroom_dot_keystore_dot_v1_dot_key__record__service__pb2.ReplaceWrappedMaterialRequest.SerializeToString,
-                response_deserializer=strongroom_dot_keystore_dot_v1_dot_key__record__service__pb2.ReplaceWrappedMaterialResponse.FromString,
-                _registered_method=True)
 
 
 class KeyRecordServiceServicer:
@@ -92,22 +82,6 @@ class KeyRecordServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ListWrappedMaterial(self, request, context):
-        """Lists blobs that are wrapped under older versions of the root key, by key uid and version. Fails with
-        PAGE_TOKEN_INVALID.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def ReplaceWrappedMaterial(self, request, context):
-        """Puts blobs that are wrapped anew in the place of the old ones, all or none. A blob whose old digest no longer fits
-        is skipped, and named in the answer. Fails with FIELD_TOO_LARGE beyond 1,000 blobs.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
 
 def add_KeyRecordServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -125,16 +99,6 @@ def add_KeyRecordServiceServicer_to_server(servicer, server):
                     servicer.ReportUsage,
                     request_deserializer=strongroom_dot_keystore_dot_v1_dot_key__record__service__pb2.ReportUsageRequest.FromString,
                     response_serializer=strongroom_dot_keystore_dot_v1_dot_key__record__service__pb2.ReportUsageResponse.SerializeToString,
-            ),
-            'ListWrappedMaterial': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListWrappedMaterial,
-                    request_deserializer=strongroom_dot_keystore_dot_v1_dot_key__record__service__pb2.ListWrappedMaterialRequest.FromString,
-                    response_serializer=strongroom_dot_keystore_dot_v1_dot_key__record__service__pb2.ListWrappedMaterialResponse.SerializeToString,
-            ),
-            'ReplaceWrappedMaterial': grpc.unary_unary_rpc_method_handler(
-                    servicer.ReplaceWrappedMaterial,
-                    request_deserializer=strongroom_dot_keystore_dot_v1_dot_key__record__service__pb2.ReplaceWrappedMaterialRequest.FromString,
-                    response_serializer=strongroom_dot_keystore_dot_v1_dot_key__record__service__pb2.ReplaceWrappedMaterialResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -220,60 +184,6 @@ class KeyRecordService:
             '/strongroom.keystore.v1.KeyRecordService/ReportUsage',
             strongroom_dot_keystore_dot_v1_dot_key__record__service__pb2.ReportUsageRequest.SerializeToString,
             strongroom_dot_keystore_dot_v1_dot_key__record__service__pb2.ReportUsageResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ListWrappedMaterial(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/strongroom.keystore.v1.KeyRecordService/ListWrappedMaterial',
-            strongroom_dot_keystore_dot_v1_dot_key__record__service__pb2.ListWrappedMaterialRequest.SerializeToString,
-            strongroom_dot_keystore_dot_v1_dot_key__record__service__pb2.ListWrappedMaterialResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ReplaceWrappedMaterial(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/strongroom.keystore.v1.KeyRecordService/ReplaceWrappedMaterial',
-            strongroom_dot_keystore_dot_v1_dot_key__record__service__pb2.ReplaceWrappedMaterialRequest.SerializeToString,
-            strongroom_dot_keystore_dot_v1_dot_key__record__service__pb2.ReplaceWrappedMaterialResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -29,14 +29,6 @@ class KeyRecordServiceStub:
     crash lets a version exceed 2^32 messages. When a version reaches them it is retired and a new one made. Fails
     with KEY_NOT_FOUND, KEY_VERSION_NOT_FOUND.
     """
-    ListWrappedMaterial: _grpc.UnaryUnaryMultiCallable[_key_record_service_pb2.ListWrappedMaterialRequest, _key_record_service_pb2.ListWrappedMaterialResponse]
-    """Lists blobs that are wrapped under older versions of the root key, by key uid and version. Fails with
-    PAGE_TOKEN_INVALID.
-    """
-    ReplaceWrappedMaterial: _grpc.UnaryUnaryMultiCallable[_key_record_service_pb2.ReplaceWrappedMaterialRequest, _key_record_service_pb2.ReplaceWrappedMaterialResponse]
-    """Puts blobs that are wrapped anew in the place of the old ones, all or none. A blob whose old digest no longer fits
-    is skipped, and named in the answer. Fails with FIELD_TOO_LARGE beyond 1,000 blobs.
-    """
 
 class KeyRecordServiceServicer(metaclass=_abc_1.ABCMeta):
     """What the mesh reads of keys: crypto above all. Internal listener only, for the services that the configuration lists:
@@ -70,26 +62,6 @@ class KeyRecordServiceServicer(metaclass=_abc_1.ABCMeta):
         """Reserves messages that a worker is about to encrypt in the token. The count is durable before the answer, so no
         crash lets a version exceed 2^32 messages. When a version reaches them it is retired and a new one made. Fails
         with KEY_NOT_FOUND, KEY_VERSION_NOT_FOUND.
-        """
-
-    @_abc_1.abstractmethod
-    def ListWrappedMaterial(
-        self,
-        request: _key_record_service_pb2.ListWrappedMaterialRequest,
-        context: _grpc.ServicerContext,
-    ) -> _key_record_service_pb2.ListWrappedMaterialResponse:
-        """Lists blobs that are wrapped under older versions of the root key, by key uid and version. Fails with
-        PAGE_TOKEN_INVALID.
-        """
-
-    @_abc_1.abstractmethod
-    def ReplaceWrappedMaterial(
-        self,
-        request: _key_record_service_pb2.ReplaceWrappedMaterialRequest,
-        context: _grpc.ServicerContext,
-    ) -> _key_record_service_pb2.ReplaceWrappedMaterialResponse:
-        """Puts blobs that are wrapped anew in the place of the old ones, all or none. A blob whose old digest no longer fits
-        is skipped, and named in the answer. Fails with FIELD_TOO_LARGE beyond 1,000 blobs.
         """
 
 def add_KeyRecordServiceServicer_to_server(servicer: KeyRecordServiceServicer, server: _grpc.Server) -> None: ...

@@ -1,0 +1,252 @@
+"""Rotation of the root key: a new version, every blob wrapped under it, and the old versions retired.
+
+The rotation is one row of the database. Every batch of blobs moves in one transaction with the row's cursor, so it goes
+on where it was after any interruption, on whichever replica.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Engine
+
+from services.keystore import changes, root_store
+from services.keystore.material import CryptoMaterial
+from services.keystore.records import Key, Version
+from services.keystore.root_store import Rotation
+from services.keystore.service_keys import ServiceKeys
+from services.runtime.authorization import Authorizer, Resource
+from services.runtime.call import Call
+from services.runtime.clock import Clock
+from services.runtime.database import reading, transaction
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.outbox import Outbox
+from strongroom.crypto.v1.material_pb2 import GetRootStatusResponse
+from strongroom.keystore.v1 import root_key_pb2 as pb
+from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_KEY
+
+RESOURCE = "services/keystore"
+
+_BATCH = 200
+_MAX_DETAIL = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What is known of the root key."""
+
+    provider: GetRootStatusResponse
+    retirements: Mapping[int, int | None]
+    """Root versions that rotations know, with the times when they were retired."""
+    blob_counts: Mapping[int, int]
+    rotation: Rotation | None
+
+
+class RootKey:
+    """The root key of the mesh, which is the business of one account: the one that keystore was set up with.
+
+    `settle_seconds`: how long after the last blob moved old versions are retired, so that every worker of crypto knows
+    the new version, and nothing that is under an old one is on its way.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        material: CryptoMaterial,
+        service_keys: ServiceKeys,
+        authorizer: Authorizer,
+        outbox: Outbox,
+        account: str,
+        settle_seconds: float,
+        clock: Clock,
+    ) -> None:
+        self._engine = engine
+        self._material = material
+        self._service_keys = service_keys
+        self._authorizer = authorizer
+        self._outbox = outbox
+        self._resource = Resource("Service", RESOURCE, account)
+        self._settle_us = int(settle_seconds * 1_000_000)
+        self._clock = clock
+
+    def status(self, call: Call) -> Status:
+        """How it stands. Raises PERMISSION_DENIED, CRYPTO_UNREACHABLE, AUDIT_UNREACHABLE."""
+        self._authorizer.authorize(call, "keystore:GetRootKeyStatus", self._resource)
+        return self._status()
+
+    def rotate(self, call: Call) -> Status:
+        """Begins a rotation, or resumes one that is stalled; one that runs goes on. Raises PERMISSION_DENIED,
+        CRYPTO_UNREACHABLE, AUDIT_UNREACHABLE, PROVIDER_UNAVAILABLE."""
+        self._authorizer.authorize(call, "keystore:RotateRootKey", self._resource)
+        with reading(self._engine) as connection:
+            rotation = root_store.rotation(connection)
+        if rotation is None or rotation.state == pb.ROOT_KEY_ROTATION_STATE_DONE:
+            self._begin(call)
+        elif rotation.state == pb.ROOT_KEY_ROTATION_STATE_STALLED:
+            resumed = replace(
+                _new_pass(rotation), state=pb.ROOT_KEY_ROTATION_STATE_RUNNING, error_reason="", error_detail=""
+            )
+            with transaction(self._engine) as connection:
+                root_store.put_rotation(connection, resumed)
+                self._outbox.put(connection, call)
+        return self._status()
+
+    def is_rotating(self) -> bool:
+        """Whether there is work for `work`."""
+        with reading(self._engine) as connection:
+            rotation = root_store.rotation(connection)
+        return rotation is not None and rotation.state == pb.ROOT_KEY_ROTATION_STATE_RUNNING
+
+    def work(self, seconds: float) -> None:
+        """Goes on with a rotation for about so long. Raises what is worth trying again, after noting it."""
+        until = time.monotonic() + seconds
+        try:
+            while time.monotonic() < until and self._advance():
+                pass
+        except StrongroomError as error:
+            self._note_error(error)
+            raise
+
+    def _begin(self, call: Call) -> None:
+        versions = [version.version for version in self._material.root_status().versions]
+        with transaction(self._engine) as connection:
+            for version in versions:
+                root_store.add_version(connection, version)
+        target = self._material.rotate_root(versions[-1])
+        service_keys = self._service_keys.count_below(target)
+        with transaction(self._engine) as connection:
+            now_us = self._clock() // 1000
+            total = service_keys + sum(
+                count for version, count in root_store.blob_counts(connection).items() if version < target
+            )
+            root_store.add_version(connection, target)
+            root_store.put_rotation(
+                connection, Rotation(target, pb.ROOT_KEY_ROTATION_STATE_RUNNING, total, now_us, now_us)
+            )
+            self._outbox.put(connection, call)
+
+    def _advance(self) -> bool:
+        """One step. False when there is nothing to do for now."""
+        with reading(self._engine) as connection:
+            rotation = root_store.rotation(connection)
+            if rotation is None or rotation.state != pb.ROOT_KEY_ROTATION_STATE_RUNNING:
+                return False
+            found = root_store.blobs_below(connection, rotation, _BATCH)
+            counts = root_store.blob_counts(connection)
+        if found:
+            self._move(found)
+            return True
+        moved = self._service_keys.rewrap_below(rotation.target_version, _BATCH)
+        if moved:
+            self._progress(moved)
+            return True
+        left = sum(count for version, count in counts.items() if version < rotation.target_version)
+        if left:
+            return self._end_pass(left)
+        if self._clock() // 1000 < rotation.progressed_us + self._settle_us:
+            return False
+        self._finish(rotation.target_version)
+        return False
+
+    def _move(self, found: list[tuple[Key, Version]]) -> None:
+        outcomes = self._material.rewrap(found)
+        with transaction(self._engine) as connection:
+            rotation = _running(root_store.rotation(connection, lock=True))
+            done = failed = 0
+            moved: dict[bytes, Key] = {}
+            for (key, version), outcome in zip(found, outcomes, strict=True):
+                if not outcome.wrapped:
+                    failed += 1
+                    rotation = replace(
+                        rotation,
+                        error_reason=outcome.reason,
+                        error_detail=f"{key.version_name(version.version)}: {outcome.message}"[:_MAX_DETAIL],
+                    )
+                elif root_store.replace_blob(connection, version, outcome.wrapped, outcome.root_version):
+                    done += 1
+                    moved[key.uid] = key
+            for key in moved.values():
+                # Workers drop what they know of the key, the old blob with it.
+                changes.note(connection, CHANGE_KIND_KEY, str(key.name), key.name.account, key.uid)
+            last = found[-1][1]
+            rotation = replace(
+                rotation,
+                done_count=rotation.done_count + done,
+                failed_count=rotation.failed_count + failed,
+                cursor_uid=last.uid,
+                cursor_version=last.version,
+                progressed_us=self._clock() // 1000 if done else rotation.progressed_us,
+            )
+            root_store.put_rotation(connection, rotation)
+
+    def _end_pass(self, left: int) -> bool:
+        """Begins another pass for what came in meanwhile, or stalls when crypto refuses all that is left."""
+        with transaction(self._engine) as connection:
+            rotation = _running(root_store.rotation(connection, lock=True))
+            refused = rotation.failed_count >= left
+            rotation = replace(rotation, state=pb.ROOT_KEY_ROTATION_STATE_STALLED) if refused else _new_pass(rotation)
+            root_store.put_rotation(connection, rotation)
+        return not refused
+
+    def _progress(self, moved: int) -> None:
+        with transaction(self._engine) as connection:
+            rotation = _running(root_store.rotation(connection, lock=True))
+            now_us = self._clock() // 1000
+            rotation = replace(rotation, done_count=rotation.done_count + moved, progressed_us=now_us)
+            root_store.put_rotation(connection, rotation)
+
+    def _finish(self, target: int) -> None:
+        with reading(self._engine) as connection:
+            old = [version for version in root_store.retirements(connection) if version < target]
+        for version in old:
+            try:
+                with transaction(self._engine) as connection:
+                    root_store.retire(connection, version, self._clock() // 1000)
+            except root_store.BlobsLeftError:
+                return
+            self._material.retire_root(version)
+        with transaction(self._engine) as connection:
+            rotation = _running(root_store.rotation(connection, lock=True))
+            done = replace(
+                rotation,
+                state=pb.ROOT_KEY_ROTATION_STATE_DONE,
+                error_reason="",
+                error_detail="",
+                ended_us=self._clock() // 1000,
+            )
+            root_store.put_rotation(connection, done)
+
+    def _note_error(self, error: StrongroomError) -> None:
+        # What crypto does not open does not open by trying again.
+        stalled = error.reason is Reason.KEY_MATERIAL_REFUSED
+        with transaction(self._engine) as connection:
+            rotation = _running(root_store.rotation(connection, lock=True))
+            rotation = replace(rotation, error_reason=error.reason, error_detail=error.message[:_MAX_DETAIL])
+            if stalled:
+                rotation = replace(rotation, state=pb.ROOT_KEY_ROTATION_STATE_STALLED)
+            root_store.put_rotation(connection, rotation)
+
+    def _status(self) -> Status:
+        provider = self._material.root_status()
+        with reading(self._engine) as connection:
+            retirements = root_store.retirements(connection)
+            counts = dict(root_store.blob_counts(connection))
+            rotation = root_store.rotation(connection)
+        below = 0
+        for version in provider.versions:
+            up_to = self._service_keys.count_below(version.version + 1)
+            counts[version.version] = counts.get(version.version, 0) + up_to - below
+            below = up_to
+        return Status(provider, retirements, counts, rotation)
+
+
+def _running(rotation: Rotation | None) -> Rotation:
+    if rotation is None or rotation.state != pb.ROOT_KEY_ROTATION_STATE_RUNNING:
+        raise StrongroomError(Reason.ROOT_VERSION_CONFLICT, "the rotation of the root key does not run any more")
+    return rotation
+
+
+def _new_pass(rotation: Rotation) -> Rotation:
+    return replace(rotation, failed_count=0, cursor_uid=b"", cursor_version=0)
