@@ -134,6 +134,7 @@ def _rows(numbers: range) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
             "origin": k.KEY_VERSION_ORIGIN_CREATION,
             "wrapped": os.urandom(_BLOB_BYTES),
             "root_version": 1,
+            "message_count": 0,
             "created_us": now_us,
         }
         yield key, version

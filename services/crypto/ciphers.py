@@ -26,6 +26,8 @@ class Cipher(ABC):
     """Encrypts and decrypts. `algorithm` is what its ciphertexts name."""
 
     algorithm: Algorithm.ValueType
+    limited = True
+    """Whether its nonces are random and of 96 bits, so that only 2^32 messages are safe under one key."""
 
     @abstractmethod
     def encrypt(self, plaintext: bytes, associated_data: bytes) -> bytes:
@@ -47,6 +49,8 @@ class Cipher(ABC):
 
 class XaesCipher(Cipher):
     """An AES key in software, by way of a key derived for each message."""
+
+    limited = False
 
     def __init__(self, aead: XAES256GCM, algorithm: Algorithm.ValueType) -> None:
         self.algorithm = algorithm

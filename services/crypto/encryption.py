@@ -26,12 +26,19 @@ class Encryptor:
         self._associated_data = self._header + context.canonical
 
     def encrypt(self, plaintext: bytes) -> bytes:
-        """A ciphertext as docs/formats.md lays it out."""
+        """A ciphertext as docs/formats.md lays it out. Raises KEY_STATE_INVALID when the version has encrypted all that
+        it may."""
+        self._spend(1)
         return self._header + self.use.material.encrypt(plaintext, self._associated_data)
 
     def encrypt_all(self, plaintexts: Sequence[bytes]) -> list[bytes]:
         """A ciphertext of each, at less than the price of as many `encrypt`."""
+        self._spend(len(plaintexts))
         return self.use.material.encrypt_all(plaintexts, self._associated_data, self._header)
+
+    def _spend(self, count: int) -> None:
+        if self.use.material.limited:
+            self.use.key.spend_messages(self.use.version, count)
 
 
 class Decryptor:

@@ -8,6 +8,7 @@ from services.crypto import material
 from services.crypto.algorithms import ALGORITHMS
 from services.crypto.blobs import Binding
 from services.crypto.material import Opened
+from services.crypto.message_limit import MessageLimit
 from services.crypto.providers.provider import Provider
 from services.runtime import clock
 from services.runtime.authorization import Resource
@@ -39,9 +40,9 @@ _NEVER = 1 << 63
 class Key:
     """A key as of one revision: its record, what authorization needs of it, and its versions' material."""
 
-    __slots__ = ("_expiries_ns", "_opened", "_provider", "record", "resource", "version_names")
+    __slots__ = ("_expiries_ns", "_limit", "_opened", "_provider", "record", "resource", "version_names")
 
-    def __init__(self, record: KeyRecord, provider: Provider) -> None:
+    def __init__(self, record: KeyRecord, provider: Provider, limit: MessageLimit) -> None:
         self.record = record
         self.resource = Resource(
             "Key",
@@ -55,6 +56,7 @@ class Key:
             version.version: f"{record.name}/versions/{version.version}" for version in record.versions
         }
         self._provider = provider
+        self._limit = limit
         self._opened: dict[int, Opened] = {}
         self._expiries_ns = {
             version.version: version.expire_time.ToNanoseconds()
@@ -82,6 +84,11 @@ class Key:
         if opened is None:
             opened = self._opened[version] = self._open(version)
         return opened
+
+    def spend_messages(self, version: int, count: int) -> None:
+        """Counts messages before they are encrypted. Raises KEY_STATE_INVALID when the version has none left,
+        KEYSTORE_UNREACHABLE."""
+        self._limit.spend(self.record.uid, version, count)
 
     def version(self, number: int) -> VersionRecord:
         """The record of one version. Raises KEY_VERSION_NOT_FOUND."""
@@ -113,6 +120,7 @@ class KeyRecords:
     def __init__(self, keystore: MeshChannel, feed: ChangeFeed, provider: Provider, capacity: int) -> None:
         self._get_key_record = keystore.method(KeyRecordServiceStub, "GetKeyRecord")
         self._provider = provider
+        self._limit = MessageLimit(keystore, capacity)
         self._keys: FreshCache[bytes, Key] = FreshCache(feed, capacity)
         self._uids: FreshCache[str, bytes] = FreshCache(feed, 2 * capacity)
         feed.listen(self._changed, self._forget_all)
@@ -138,7 +146,7 @@ class KeyRecords:
             response: KeyRecordResponse = self._get_key_record(request, timeout=_TIMEOUT_SECONDS)
         except grpc.RpcError as error:
             raise from_rpc_error(error, Reason.KEYSTORE_UNREACHABLE, "keystore") from error
-        return Key(response.record, self._provider), response.as_of_revision
+        return Key(response.record, self._provider, self._limit), response.as_of_revision
 
     def _changed(self, change: Change) -> None:
         if change.kind == ChangeKind.CHANGE_KIND_KEY:

@@ -38,7 +38,7 @@ def serve(settings: KeystoreSettings) -> None:
     migrations.require_current(engine, "keystore")
     crypto = MeshChannel(host.upstream(settings, "crypto"), tls)
     records = LocalAccessRecords(engine, clock.system_clock)
-    key_records = KeyRecordService(engine)
+    key_records = KeyRecordService(engine, clock.system_clock)
     hosted = host.build("keystore", settings, tls, telemetry, records=records, list_changes=key_records.changes)
     outbox = Outbox(engine, hosted.audit)
     material = CryptoMaterial(crypto)

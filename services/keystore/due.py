@@ -8,25 +8,27 @@ import threading
 import time
 
 from redis.exceptions import RedisError
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
-from services.keystore import store
+from services.keystore import message_limit, store
 from services.keystore.imports import Imports
 from services.keystore.key_versions import KeyVersions
 from services.keystore.lifecycle import Lifecycle
 from services.keystore.own_calls import own_call
+from services.keystore.records import Key
 from services.keystore.root_key import RootKey
 from services.runtime.clock import Clock
 from services.runtime.database import reading
 from services.runtime.errors import StrongroomError
 from services.runtime.schedule import Claim, Schedule
-from strongroom.keystore.v1.key_pb2 import KEY_VERSION_ORIGIN_AUTOMATIC
+from strongroom.keystore.v1.key_pb2 import KEY_VERSION_ORIGIN_AUTOMATIC, KEY_VERSION_ORIGIN_MESSAGE_LIMIT
 
 log = logging.getLogger(__name__)
 
 _ROTATE = "rotate"
 _DELETE = "delete"
 _EXPIRE = "expire"
+_LIMIT = "limit"
 _ROOT = "root"
 
 _POLL_SECONDS = 1.0
@@ -107,9 +109,11 @@ class DueWork:
         with reading(self._engine) as connection:
             deletions = store.deletions_due(connection, until_us, _FILL_LIMIT)
             rotations = store.rotations_due(connection, until_us, _FILL_LIMIT)
+            used_up = store.near_message_limit(connection, message_limit.NEAR, _FILL_LIMIT)
             expiries = store.expiries_due(connection, until_us, _FILL_LIMIT)
         due = {f"{_DELETE}:{uid.hex()}": at for uid, at in deletions}
         due |= {f"{_ROTATE}:{uid.hex()}": at for uid, at in rotations}
+        due |= {f"{_LIMIT}:{uid.hex()}": until_us - _HORIZON_US for uid in used_up}
         due |= {f"{_EXPIRE}:{uid.hex()}": at for uid, at in expiries}
         self._schedule.fill(due)
 
@@ -134,6 +138,16 @@ class DueWork:
             self._lifecycle.destroy_due(own_call("DestroyKey", key.name), key)
         elif key is not None and kind == _EXPIRE:
             self._imports.expire_due(own_call("DeleteImportedKeyMaterial", key.name), key)
+        elif key is not None and kind == _LIMIT:
+            call = own_call("CreateKeyVersion", key.name)
+            self._versions.rotate(call, key, KEY_VERSION_ORIGIN_MESSAGE_LIMIT, still_due=_is_used_up)
         elif key is not None and key.rotation_is_due(now_us):
             call = own_call("CreateKeyVersion", key.name)
-            self._versions.rotate(call, key, KEY_VERSION_ORIGIN_AUTOMATIC, due_before_us=now_us)
+            self._versions.rotate(
+                call, key, KEY_VERSION_ORIGIN_AUTOMATIC, still_due=lambda _, present: present.rotation_is_due(now_us)
+            )
+
+
+def _is_used_up(connection: Connection, key: Key) -> bool:
+    primary = store.version(connection, key.uid, key.primary_version)
+    return primary is not None and primary.message_count >= message_limit.NEAR

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection, Engine
@@ -65,13 +65,12 @@ class KeyVersions:
         key: Key,
         origin: k.KeyVersionOrigin.ValueType,
         repeatable: Repeatable | None = None,
-        due_before_us: int | None = None,
+        still_due: Callable[[Connection, Key], bool] | None = None,
     ) -> tuple[Key, Version]:
         """Makes a new version, and makes it primary, for a call that was permitted before. One of an EXTERNAL key waits
         for its material, and is made primary later.
 
-        With `due_before_us`, only if the rotation policy makes it due by then; the present version is the answer
-        otherwise.
+        With `still_due`, only if that says so of the locked key; the present version is the answer otherwise.
         """
         for _ in range(_ATTEMPTS):
             with reading(self._engine) as connection:
@@ -80,7 +79,7 @@ class KeyVersions:
             added = new_version(key, number, origin, self._material)
 
             def change(connection: Connection, present: Key, now_us: int, added: Version = added) -> Key:
-                if due_before_us is not None and not present.rotation_is_due(due_before_us):
+                if still_due is not None and not still_due(connection, present):
                     return present
                 _require_rotatable(connection, present)
                 if store.newest_version(connection, present.uid) + 1 != added.version:
@@ -124,6 +123,10 @@ class KeyVersions:
             state = next_state(key.state, KeyEvent.CHOOSE_PRIMARY)
             version = found_version(connection, key, name.version)
             next_version_state(version.state, VersionEvent.CHOOSE)
+            if version.retired_us is not None:
+                raise StrongroomError(
+                    Reason.KEY_STATE_INVALID, f"{name} has encrypted all the messages that it may", state="RETIRED"
+                )
             return key if key.primary_version == version.version else replace(key, state=state).with_primary(version)
 
         return self._editor.permitted_edit(call, "keystore:SetPrimaryKeyVersion", name.without_version, change)
@@ -160,9 +163,9 @@ class KeyVersions:
             return found_version(connection, key, int(known.resource.rpartition("/")[2]))
 
 
-def found_version(connection: Connection, key: Key, number: int) -> Version:
-    """One version of a key. Raises KEY_VERSION_NOT_FOUND."""
-    version = store.version(connection, key.uid, number)
+def found_version(connection: Connection, key: Key, number: int, *, lock: bool = False) -> Version:
+    """One version of a key, as `store.version` reads it. Raises KEY_VERSION_NOT_FOUND."""
+    version = store.version(connection, key.uid, number, lock=lock)
     if version is None:
         raise StrongroomError(Reason.KEY_VERSION_NOT_FOUND, f"there is no {key.version_name(number)}", field="name")
     return version

@@ -158,6 +158,8 @@ def version_message(key: Key, version: Version) -> pb.KeyVersion:
         public_key_sha256=sha256(version.public_key).digest() if version.public_key else b"",
         root_version=version.root_version,
         create_time=clock.from_microseconds(version.created_us),
+        message_count=version.message_count,
+        retire_time=_moment(version.retired_us),
         import_time=_moment(version.imported_us),
         expire_time=_moment(version.expires_us),
         destroy_time=_moment(version.destroyed_us),

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Engine
+from google.protobuf.timestamp_pb2 import Timestamp
+from sqlalchemy import Connection, Engine
 
-from services.keystore import changes, store
+from services.keystore import changes, message_limit, store
 from services.keystore.editing import not_found
+from services.keystore.key_versions import found_version
 from services.keystore.records import Key, Version
-from services.runtime import clock, names
+from services.runtime import names
 from services.runtime.call import Call
-from services.runtime.database import reading
-from services.runtime.errors import Reason, StrongroomError, invalid, required
+from services.runtime.clock import Clock, from_microseconds
+from services.runtime.database import reading, transaction
+from services.runtime.errors import Reason, StrongroomError, invalid, required, too_large
 from strongroom.keystore.v1 import key_record_service_pb2 as pb
 
 _UID_BYTES = 16
 _DEFAULT_LIMIT = 1_000
 _LARGEST_LIMIT = 10_000
+_MAX_USAGES = 1_000
+_MAX_MESSAGES = 1 << 20
 
 
 class KeyRecordService:
     """Handlers of the internal service."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, clock: Clock) -> None:
         self._engine = engine
+        self._clock = clock
 
     def GetKeyRecord(self, request: pb.GetKeyRecordRequest, call: Call) -> pb.KeyRecordResponse:
         """Everything that is needed to use a key."""
@@ -41,6 +47,16 @@ class KeyRecordService:
             found = store.versions(connection, key.uid)
         return pb.KeyRecordResponse(record=_record(key, found), as_of_revision=as_of_revision)
 
+    def ReportUsage(self, request: pb.ReportUsageRequest, call: Call) -> pb.ReportUsageResponse:
+        """Messages that a worker may encrypt, counted before it does."""
+        del call
+        if not request.usages:
+            raise required("usages")
+        if len(request.usages) > _MAX_USAGES:
+            raise too_large("usages", _MAX_USAGES, "entries")
+        with transaction(self._engine) as connection:
+            return pb.ReportUsageResponse(allowances=[self._granted(connection, usage) for usage in request.usages])
+
     def ListChanges(self, request: pb.ListChangesRequest, call: Call) -> pb.ListChangesResponse:
         """What changed since a revision."""
         del call
@@ -56,9 +72,23 @@ class KeyRecordService:
         with reading(self._engine) as connection:
             return changes.since(connection, request.since, request.limit or _DEFAULT_LIMIT)
 
+    def _granted(self, connection: Connection, usage: pb.VersionUsage) -> pb.VersionAllowance:
+        if not 0 < usage.message_count <= _MAX_MESSAGES:
+            raise invalid("usages.message_count", f"is not between 1 and {_MAX_MESSAGES}")
+        key = store.key_by_uid(connection, usage.key_uid)
+        if key is None:
+            raise _unknown_uid()
+        version = found_version(connection, key, usage.version, lock=True)
+        granted = message_limit.reserve(connection, key, version, usage.message_count, self._clock() // 1000)
+        return pb.VersionAllowance(key_uid=key.uid, version=version.version, granted_count=granted)
+
 
 def _unknown_uid() -> StrongroomError:
     return StrongroomError(Reason.KEY_NOT_FOUND, "there is no key of this uid", field="uid")
+
+
+def _moment(us: int | None) -> Timestamp | None:
+    return None if us is None else from_microseconds(us)
 
 
 def _record(key: Key, versions: list[Version]) -> pb.KeyRecord:
@@ -77,7 +107,8 @@ def _record(key: Key, versions: list[Version]) -> pb.KeyRecord:
                 state=version.state,
                 wrapped_material=version.wrapped,
                 public_key=version.public_key,
-                expire_time=None if version.expires_us is None else clock.from_microseconds(version.expires_us),
+                expire_time=_moment(version.expires_us),
+                retire_time=_moment(version.retired_us),
             )
             for version in versions
         ],

@@ -94,6 +94,10 @@ class Version:
     """When its imported material expires."""
     fingerprint: bytes = b""
     """What recognises the material that was imported first, once there was any."""
+    message_count: int = 0
+    """Messages that workers have reserved, of a key whose messages are counted."""
+    retired_us: int | None = None
+    """When they reached their limit."""
 
     def without_material(self, state: KeyVersionState.ValueType) -> Version:
         """The version without its material, which can be imported again."""

@@ -13,6 +13,7 @@ from services.keystore.records import Alias, Key, Request, Version
 from services.keystore.tables import aliases, key_versions, keys, requests, root_versions
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.names import ResourceName
+from strongroom.keystore.v1.key_pb2 import KEY_ORIGIN_STRONGROOM, KEY_STATE_ENABLED
 
 _aliases_with_keys = select(aliases, keys.c.key_id).join_from(aliases, keys, aliases.c.key_uid == keys.c.uid)
 
@@ -114,10 +115,18 @@ def expiries_due(connection: Connection, until_us: int, limit: int) -> list[tupl
     return [(row[0], row[1]) for row in connection.execute(due.order_by(first).limit(limit))]
 
 
-def version(connection: Connection, uid: bytes, number: int) -> Version | None:
-    """One version of a key."""
+def near_message_limit(connection: Connection, message_count: int, limit: int) -> list[bytes]:
+    """Uids of keys made here that are ENABLED and whose primary version has encrypted so many messages."""
+    primary = and_(key_versions.c.uid == keys.c.uid, key_versions.c.version == keys.c.primary_version)
+    used_up = select(keys.c.uid).join(key_versions, primary).where(key_versions.c.message_count >= message_count)
+    rotating = (keys.c.state == KEY_STATE_ENABLED, keys.c.origin == KEY_ORIGIN_STRONGROOM)
+    return list(connection.execute(used_up.where(*rotating).limit(limit)).scalars())
+
+
+def version(connection: Connection, uid: bytes, number: int, *, lock: bool = False) -> Version | None:
+    """One version of a key; with `lock` nobody else changes it before the transaction ends."""
     wanted = select(key_versions).where(key_versions.c.uid == uid, key_versions.c.version == number)
-    row = connection.execute(wanted).one_or_none()
+    row = connection.execute(wanted.with_for_update() if lock else wanted).one_or_none()
     return _version(row) if row is not None else None
 
 
@@ -167,8 +176,16 @@ def insert_version(connection: Connection, added: Version) -> None:
             public_key=added.public_key or None,
             root_version=added.root_version,
             created_us=added.created_us,
+            message_count=0,
         )
     )
+
+
+def count_messages(connection: Connection, counted: Version, count: int, retired_us: int | None) -> None:
+    """Adds to the messages of a version, and retires it when a time is given."""
+    of_version = (key_versions.c.uid == counted.uid, key_versions.c.version == counted.version)
+    values = {"message_count": key_versions.c.message_count + count, "retired_us": retired_us}
+    connection.execute(update(key_versions).where(*of_version).values(values))
 
 
 def update_version(connection: Connection, changed: Version) -> None:
@@ -327,6 +344,8 @@ def _version(row: Row[Any]) -> Version:
         row.imported_us,
         row.expires_us,
         row.fingerprint or b"",
+        row.message_count,
+        row.retired_us,
     )
 
 

@@ -135,9 +135,12 @@ key_versions = Table(
     Column("imported_us", BigInteger),
     Column("expires_us", BigInteger),
     Column("fingerprint", LargeBinary(128)),
+    Column("message_count", BigInteger, nullable=False),
+    Column("retired_us", BigInteger),
     PrimaryKeyConstraint("uid", "version"),
     ForeignKeyConstraint(["uid"], ["keys.uid"]),
     Index("key_versions_by_expires_us", "expires_us"),
+    Index("key_versions_by_message_count", "message_count"),
     Index("key_versions_by_root_version", "root_version", "uid", "version"),
 )
 

@@ -27,9 +27,11 @@ class KeyVersion:
     origin: str
     public_key_sha256: bytes
     root_version: int
+    message_count: int
     create_time: datetime | None
     import_time: datetime | None
     expire_time: datetime | None
+    retire_time: datetime | None
     destroy_time: datetime | None
     event_id: str = ""
 
@@ -148,9 +150,11 @@ def _version(version: key_pb2.KeyVersion, event_id: str = "") -> KeyVersion:
         origin=enum_text(key_pb2.KeyVersionOrigin, "KEY_VERSION_ORIGIN_", version.origin),
         public_key_sha256=version.public_key_sha256,
         root_version=version.root_version,
+        message_count=version.message_count,
         create_time=moment(version.create_time),
         import_time=moment(version.import_time),
         expire_time=moment(version.expire_time),
+        retire_time=moment(version.retire_time),
         destroy_time=moment(version.destroy_time),
         event_id=event_id,
     )

@@ -336,7 +336,7 @@ class _KeyVersionOriginEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KeyV
     KEY_VERSION_ORIGIN_AUTOMATIC: _KeyVersionOrigin.ValueType  # 3
     """The rotation policy fell due."""
     KEY_VERSION_ORIGIN_MESSAGE_LIMIT: _KeyVersionOrigin.ValueType  # 4
-    """The version before reached its limit of messages in the token."""
+    """The version before came near its limit of messages."""
 
 class KeyVersionOrigin(_KeyVersionOrigin, metaclass=_KeyVersionOriginEnumTypeWrapper):
     """What made a version exist."""
@@ -350,7 +350,7 @@ KEY_VERSION_ORIGIN_MANUAL: KeyVersionOrigin.ValueType  # 2
 KEY_VERSION_ORIGIN_AUTOMATIC: KeyVersionOrigin.ValueType  # 3
 """The rotation policy fell due."""
 KEY_VERSION_ORIGIN_MESSAGE_LIMIT: KeyVersionOrigin.ValueType  # 4
-"""The version before reached its limit of messages in the token."""
+"""The version before came near its limit of messages."""
 Global___KeyVersionOrigin: _TypeAlias = KeyVersionOrigin  # noqa: Y015
 
 @_typing.final
@@ -528,7 +528,9 @@ class KeyVersion(_message.Message):
     root_version: _builtins.int
     """The version of the root key that wraps the material. 0 without material. Output only."""
     message_count: _builtins.int
-    """Messages encrypted in the token, rounded up to the blocks that workers reserve. 0 for SOFTWARE. Output only."""
+    """Messages encrypted in the token, or with SM4, rounded up to the blocks that workers reserve. 0 for AES in software,
+    which needs no limit. Output only.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was made. Output only."""
@@ -543,7 +545,7 @@ class KeyVersion(_message.Message):
 
     @_builtins.property
     def retire_time(self) -> _timestamp_pb2.Timestamp:
-        """When it reached 2^32 messages in the token. Since then it decrypts and cannot be primary. Output only."""
+        """When it reached 2^32 messages. Since then it decrypts and does not encrypt. Output only."""
 
     @_builtins.property
     def destroy_time(self) -> _timestamp_pb2.Timestamp:

@@ -74,9 +74,9 @@ class KeyRecordServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReportUsage(self, request, context):
-        """Reserves messages that a worker is about to encrypt in the token. The count is durable before the answer, so no
-        crash lets a version exceed 2^32 messages. When a version reaches them it is retired and a new one made. Fails
-        with KEY_NOT_FOUND, KEY_VERSION_NOT_FOUND.
+        """Reserves messages that a worker is about to encrypt with random nonces of 96 bits. The count is durable before the
+        answer, so no crash lets a version exceed 2^32 messages. Some time before, a new version is made; at the limit the
+        old one is retired. Fails with KEY_NOT_FOUND, KEY_VERSION_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -25,9 +25,9 @@ class KeyRecordServiceStub:
     ListChanges: _grpc.UnaryUnaryMultiCallable[_key_record_service_pb2.ListChangesRequest, _key_record_service_pb2.ListChangesResponse]
     """Answers what changed in keystore since a revision, oldest first. Fails with FIELD_INVALID for `since` < -1."""
     ReportUsage: _grpc.UnaryUnaryMultiCallable[_key_record_service_pb2.ReportUsageRequest, _key_record_service_pb2.ReportUsageResponse]
-    """Reserves messages that a worker is about to encrypt in the token. The count is durable before the answer, so no
-    crash lets a version exceed 2^32 messages. When a version reaches them it is retired and a new one made. Fails
-    with KEY_NOT_FOUND, KEY_VERSION_NOT_FOUND.
+    """Reserves messages that a worker is about to encrypt with random nonces of 96 bits. The count is durable before the
+    answer, so no crash lets a version exceed 2^32 messages. Some time before, a new version is made; at the limit the
+    old one is retired. Fails with KEY_NOT_FOUND, KEY_VERSION_NOT_FOUND.
     """
 
 class KeyRecordServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -59,9 +59,9 @@ class KeyRecordServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _key_record_service_pb2.ReportUsageRequest,
         context: _grpc.ServicerContext,
     ) -> _key_record_service_pb2.ReportUsageResponse:
-        """Reserves messages that a worker is about to encrypt in the token. The count is durable before the answer, so no
-        crash lets a version exceed 2^32 messages. When a version reaches them it is retired and a new one made. Fails
-        with KEY_NOT_FOUND, KEY_VERSION_NOT_FOUND.
+        """Reserves messages that a worker is about to encrypt with random nonces of 96 bits. The count is durable before the
+        answer, so no crash lets a version exceed 2^32 messages. Some time before, a new version is made; at the limit the
+        old one is retired. Fails with KEY_NOT_FOUND, KEY_VERSION_NOT_FOUND.
         """
 
 def add_KeyRecordServiceServicer_to_server(servicer: KeyRecordServiceServicer, server: _grpc.Server) -> None: ...

@@ -1,0 +1,76 @@
+"""Messages that may be encrypted under keys whose nonces are random and 96 bits long: 2^32 of a key version, over all
+workers (NIST SP 800-38D, section 8.3).
+
+Keystore counts, in blocks: a worker reserves one before it encrypts, so no crash lets a version exceed the limit.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+import grpc
+
+from services.runtime.channels import MeshChannel
+from services.runtime.errors import Reason, StrongroomError, from_rpc_error
+from strongroom.keystore.v1.key_record_service_pb2 import ReportUsageRequest, ReportUsageResponse, VersionUsage
+from strongroom.keystore.v1.key_record_service_pb2_grpc import KeyRecordServiceStub
+
+_BLOCK = 16_384
+_TIMEOUT_SECONDS = 1.0
+
+
+class _Reserve:
+    """What this worker has reserved of one key version, and not used."""
+
+    __slots__ = ("lock", "remaining")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.remaining = 0
+
+
+class MessageLimit:
+    """Hands out messages. `capacity`: key versions whose reserve is kept; the rest of the one
+    unused for longest is lost when there are more."""
+
+    def __init__(self, keystore: MeshChannel, capacity: int) -> None:
+        self._report_usage = keystore.method(KeyRecordServiceStub, "ReportUsage")
+        self._capacity = capacity
+        self._reserves: OrderedDict[tuple[bytes, int], _Reserve] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def spend(self, uid: bytes, version: int, count: int) -> None:
+        """Takes messages of a key version. Raises KEY_STATE_INVALID when it has none left, KEYSTORE_UNREACHABLE."""
+        reserve = self._reserve(uid, version)
+        with reserve.lock:
+            if reserve.remaining < count:
+                reserve.remaining += self._reserved(uid, version)
+            if reserve.remaining < count:
+                raise StrongroomError(
+                    Reason.KEY_STATE_INVALID,
+                    f"version {version} of the key has encrypted 2^32 messages: it only decrypts now",
+                    state="RETIRED",
+                )
+            reserve.remaining -= count
+
+    def _reserve(self, uid: bytes, version: int) -> _Reserve:
+        with self._lock:
+            reserve = self._reserves.get((uid, version))
+            if reserve is None:
+                reserve = self._reserves[uid, version] = _Reserve()
+                if len(self._reserves) > self._capacity:
+                    self._reserves.popitem(last=False)
+            else:
+                self._reserves.move_to_end((uid, version))
+            return reserve
+
+    def _reserved(self, uid: bytes, version: int) -> int:
+        usage = VersionUsage(key_uid=uid, version=version, message_count=_BLOCK)
+        try:
+            answer: ReportUsageResponse = self._report_usage(
+                ReportUsageRequest(usages=[usage]), timeout=_TIMEOUT_SECONDS
+            )
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, Reason.KEYSTORE_UNREACHABLE, "keystore") from error
+        return int(answer.allowances[0].granted_count)
