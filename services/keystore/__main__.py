@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from services.keystore.access.records import LocalAccessRecords
+from services.keystore.access.sessions import Sessions
 from services.keystore.access_record_service import AccessRecordService
-from services.keystore.access_records import LocalAccessRecords
 from services.keystore.aliases import Aliases
 from services.keystore.bootstrap import SecretsKey, make_account
 from services.keystore.due import DueWork
@@ -18,7 +19,6 @@ from services.keystore.root_key import RootKey
 from services.keystore.service import KeyService
 from services.keystore.service_keys import ServiceKeys
 from services.keystore.session_service import SessionService
-from services.keystore.sessions import Sessions
 from services.keystore.settings import KeystoreSettings
 from services.runtime import clock, command, components, database, host, migrations
 from services.runtime.channels import MeshChannel

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from services.keystore.access_records import LocalAccessRecords
+from services.keystore.access.records import LocalAccessRecords
+from services.runtime import names
 from services.runtime.call import Call
 from services.runtime.errors import required
 from strongroom.access.v1 import access_record_service_pb2 as pb
@@ -21,6 +22,15 @@ class AccessRecordService:
             raise required("account")
         access, as_of_revision = self._records.account_access(request.account)
         return pb.GetAccountAccessResponse(access=access, as_of_revision=as_of_revision)
+
+    def FindResourcePolicies(
+        self, request: pb.FindResourcePoliciesRequest, call: Call
+    ) -> pb.FindResourcePoliciesResponse:
+        """The policies that are attached to one key or secret."""
+        del call
+        names.parse(request.resource, "resource", "keys", "secrets")
+        policies, as_of_revision = self._records.resource_policies(request.resource)
+        return pb.FindResourcePoliciesResponse(policies=policies, as_of_revision=as_of_revision)
 
     def ResolveIdentity(self, request: pb.ResolveIdentityRequest, call: Call) -> pb.ResolveIdentityResponse:
         """The principal that a SPIFFE id is bound to."""

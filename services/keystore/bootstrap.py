@@ -8,7 +8,9 @@ import threading
 from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 
-from services.keystore import access_store, changes, store
+from services.keystore import store
+from services.keystore.access import new_accounts
+from services.keystore.access import store as access_store
 from services.keystore.aliases import AliasContent, Aliases
 from services.keystore.keys import Keys, NewKey
 from services.keystore.own_calls import SELF, own_call
@@ -19,18 +21,11 @@ from services.runtime.database import reading, transaction
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.names import ResourceName
 from services.runtime.outbox import Outbox
-from strongroom.access.v1.access_record_service_pb2 import PrincipalRecord
-from strongroom.access.v1.principal_pb2 import PRINCIPAL_KIND_ROLE, PRINCIPAL_KIND_USER
 from strongroom.keystore.v1.key_pb2 import (
     KEY_ORIGIN_STRONGROOM,
     KEY_SPEC_AES_256,
     KEY_USAGE_ENCRYPT_DECRYPT,
     PROTECTION_LEVEL_SOFTWARE,
-)
-from strongroom.keystore.v1.key_record_service_pb2 import (
-    CHANGE_KIND_ACCOUNT,
-    CHANGE_KIND_POLICY,
-    CHANGE_KIND_PRINCIPAL,
 )
 
 log = logging.getLogger(__name__)
@@ -39,48 +34,28 @@ SECRETS_KEY = "strongroom-secrets"
 """Id of the key, and of the alias, that an account's secrets are under when they name no key."""
 
 _RETRY_SECONDS = 0.5
-# Who administers does not read the audit log by that alone, and the other way about.
-_POLICIES = {
-    "administrator": """permit (principal, action, resource)
-when {{ resource in Strongroom::Account::"accounts/{account}" }}
-unless {{ action in Strongroom::Action::"audit" }};
-""",
-    "auditor": """permit (principal, action in Strongroom::Action::"audit", resource)
-when {{ resource in Strongroom::Account::"accounts/{account}" }};
-""",
-}
 
 
 def make_account(engine: Engine, settings: Bootstrap, outbox: Outbox, clock: Clock) -> None:
     """Makes the first account with its administrator and default policies, unless it is there."""
     try:
         with transaction(engine) as connection:
-            if access_store.account_access(connection, settings.account) is not None:
+            if access_store.account_exists(connection, settings.account):
                 return
-            now_us = clock() // 1000
-            account = settings.account
-            access_store.insert_account(connection, account, now_us)
-            changes.note(connection, CHANGE_KIND_ACCOUNT, f"accounts/{account}", account)
-            administrator = f"accounts/{account}/users/{settings.administrator}"
-            roles = {role: f"accounts/{account}/roles/{role}" for role in _POLICIES}
-            people = [PrincipalRecord(name=name, kind=PRINCIPAL_KIND_ROLE) for name in roles.values()]
-            people.append(PrincipalRecord(name=administrator, kind=PRINCIPAL_KIND_USER, roles=roles.values()))
-            for principal in people:
-                access_store.insert_principal(connection, account, principal, now_us)
-                changes.note(connection, CHANGE_KIND_PRINCIPAL, principal.name, account)
-            access_store.bind_identity(connection, settings.administrator_spiffe_id, administrator)
-            for role, text in _POLICIES.items():
-                name = f"accounts/{account}/policies/{role}"
-                cedar = text.format(account=account)
-                access_store.insert_policy(connection, account, name, cedar, [roles[role]], now_us)
-                changes.note(connection, CHANGE_KIND_POLICY, name, account)
+            administrator = new_accounts.add(
+                connection,
+                settings.account,
+                settings.administrator,
+                [settings.administrator_spiffe_id],
+                clock() // 1000,
+            )
             call = Call("strongroom.access.v1.AccessService", "CreateAccount", "access:CreateAccount", principal=SELF)
-            call.record(call.action, f"accounts/{account}", account)
+            call.record(call.action, f"accounts/{settings.account}", settings.account)
             outbox.put(connection, call)
     except IntegrityError:
         # Another replica that starts at the same time has made it.
         return
-    log.info("made the first account", extra={"fields": {"account": account, "administrator": administrator}})
+    log.info("made the first account", extra={"fields": {"account": settings.account, "administrator": administrator}})
 
 
 class SecretsKey:

@@ -6,8 +6,8 @@ import re
 
 from sqlalchemy import Engine
 
-from services.keystore import access_store
-from services.keystore.sessions import LONGEST_SECONDS, Sessions
+from services.keystore.access import store
+from services.keystore.access.sessions import LONGEST_SECONDS, Sessions
 from services.runtime import clock
 from services.runtime.call import Call, Principal
 from services.runtime.database import reading
@@ -70,7 +70,7 @@ class SessionService:
 
     def _enabled(self, principal: Principal) -> PrincipalRecord:
         with reading(self._engine) as connection:
-            record = access_store.principal(connection, principal.name)
+            record = store.principal(connection, principal.name)
         if record is None:
             raise StrongroomError(Reason.IDENTITY_UNKNOWN, f"there is no {principal.name}")
         if record.disabled:

@@ -39,57 +39,6 @@ changes = Table(
     Column("account", String(63), nullable=False),
 )
 
-accounts = Table(
-    "accounts",
-    metadata,
-    Column("account", String(63), primary_key=True),
-    Column("disabled", Boolean, nullable=False),
-    Column("created_us", BigInteger, nullable=False),
-)
-
-principals = Table(
-    "principals",
-    metadata,
-    Column("name", String(255), primary_key=True),
-    Column("account", String(63), nullable=False, index=True),
-    Column("kind", Integer, nullable=False),
-    Column("disabled", Boolean, nullable=False),
-    Column("roles", Text, nullable=False),
-    Column("tags", Text, nullable=False),
-    Column("sessions_valid_after_us", BigInteger),
-    Column("created_us", BigInteger, nullable=False),
-)
-
-# A SPIFFE id stands for one principal, which the primary key holds true.
-identities = Table(
-    "identities",
-    metadata,
-    Column("spiffe_id", String(2048), primary_key=True),
-    Column("principal", String(255), nullable=False),
-    ForeignKeyConstraint(["principal"], ["principals.name"]),
-)
-
-# `attached_to` is a list of principals in JSON: empty for the whole account, NULL for a policy that is attached to
-# nothing.
-policies = Table(
-    "policies",
-    metadata,
-    Column("name", String(255), primary_key=True),
-    Column("account", String(63), nullable=False, index=True),
-    Column("cedar", Text, nullable=False),
-    Column("attached_to", Text),
-    Column("created_us", BigInteger, nullable=False),
-)
-
-token_keys = Table(
-    "token_keys",
-    metadata,
-    Column("key_id", String(63), primary_key=True),
-    Column("public_key", LargeBinary(32), nullable=False),
-    Column("not_before_us", BigInteger, nullable=False),
-    Column("not_after_us", BigInteger, nullable=False, index=True),
-)
-
 keys = Table(
     "keys",
     metadata,

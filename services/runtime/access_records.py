@@ -21,6 +21,9 @@ class AccessRecords(Protocol):
     def account_access(self, account: str) -> tuple[pb.AccountAccess | None, int]:
         """Principals and policies of an account, or None when there is no such account."""
 
+    def resource_policies(self, resource: str) -> tuple[Sequence[pb.PolicyRecord], int]:
+        """The policies that are attached to a key or secret, by its name."""
+
     def resolve_identity(self, spiffe_id: str) -> tuple[str | None, int]:
         """The name of the principal that a SPIFFE id is bound to, or None."""
 
@@ -33,6 +36,7 @@ class RemoteAccessRecords:
 
     def __init__(self, keystore: MeshChannel) -> None:
         self._get_account_access = keystore.method(AccessRecordServiceStub, "GetAccountAccess")
+        self._find_resource_policies = keystore.method(AccessRecordServiceStub, "FindResourcePolicies")
         self._resolve_identity = keystore.method(AccessRecordServiceStub, "ResolveIdentity")
         self._list_token_keys = keystore.method(AccessRecordServiceStub, "ListTokenKeys")
 
@@ -40,6 +44,11 @@ class RemoteAccessRecords:
         """See AccessRecords."""
         response = _call(self._get_account_access, pb.GetAccountAccessRequest(account=account))
         return (response.access if response.HasField("access") else None), response.as_of_revision
+
+    def resource_policies(self, resource: str) -> tuple[Sequence[pb.PolicyRecord], int]:
+        """See AccessRecords."""
+        response = _call(self._find_resource_policies, pb.FindResourcePoliciesRequest(resource=resource))
+        return list(response.policies), response.as_of_revision
 
     def resolve_identity(self, spiffe_id: str) -> tuple[str | None, int]:
         """See AccessRecords."""

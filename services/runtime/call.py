@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from services.runtime import clock, identifiers
+from strongroom.access.v1.session_service_pb2 import CREDENTIAL_KIND_UNSPECIFIED, CredentialKind
 from strongroom.audit.v1.event_pb2 import Event, Outcome
 
 
@@ -17,6 +18,21 @@ class Delivery(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class SessionScope:
+    """What a session narrows or tells of its principal, for access decisions."""
+
+    policies: tuple[str, ...] = ()
+    """Cedar policies that the session stays within; all of them must permit."""
+    tags: tuple[tuple[str, str], ...] = ()
+    """The session's tags, sorted."""
+    assumed_by: tuple[str, ...] = ()
+    """Who assumed the role, by name, first to last; empty unless one is assumed."""
+
+
+NO_SCOPE = SessionScope()
+
+
+@dataclass(frozen=True, slots=True)
 class Principal:
     """Who makes a call. `name` is `accounts/{account}/users/{id}` and the like, or `services/{service}`."""
 
@@ -24,9 +40,13 @@ class Principal:
     account: str
     session_name: str = ""
     credential: str = ""
-    """What proved it, such as the certificate's SPIFFE id."""
+    """What proved it: the certificate's SPIFFE id, the client key's name, or the OIDC provider's name, `#`, subject."""
     expires: float = 0.0
     """When the session ends, in seconds since the Unix epoch; 0 without a session."""
+    issued: float = 0.0
+    """When the session began, likewise."""
+    credential_kind: CredentialKind.ValueType = CREDENTIAL_KIND_UNSPECIFIED
+    scope: SessionScope = NO_SCOPE
 
 
 ANONYMOUS = Principal("", "")

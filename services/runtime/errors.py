@@ -36,6 +36,7 @@ class Reason(_UpperStrEnum):
     TOKEN_EXPIRED = auto()
     IDENTITY_UNKNOWN = auto()
     PRINCIPAL_DISABLED = auto()
+    CREDENTIAL_INVALID = auto()
     PERMISSION_DENIED = auto()
     CALLER_NOT_ALLOWED = auto()
     # What is asked for.
@@ -46,7 +47,17 @@ class Reason(_UpperStrEnum):
     SECRET_VERSION_NOT_FOUND = auto()
     STAGE_NOT_FOUND = auto()
     EVENT_NOT_FOUND = auto()
+    ACCOUNT_NOT_FOUND = auto()
+    PRINCIPAL_NOT_FOUND = auto()
+    POLICY_NOT_FOUND = auto()
+    GRANT_NOT_FOUND = auto()
+    CLIENT_KEY_NOT_FOUND = auto()
+    OIDC_PROVIDER_NOT_FOUND = auto()
     ALREADY_EXISTS = auto()
+    RESOURCE_IN_USE = auto()
+    POLICY_INVALID = auto()
+    POLICY_LOCKOUT = auto()
+    SECRET_SHOWN = auto()
     KEY_DISABLED = auto()
     KEY_STATE_INVALID = auto()
     KEY_USAGE_INVALID = auto()
@@ -58,6 +69,7 @@ class Reason(_UpperStrEnum):
     SECRET_VERSION_DESTROYED = auto()
     ETAG_MISMATCH = auto()
     LIMIT_EXCEEDED = auto()
+    QUOTA_EXCEEDED = auto()
     CIPHERTEXT_INVALID = auto()
     IMPORT_TOKEN_INVALID = auto()
     IMPORT_TOKEN_EXPIRED = auto()
@@ -82,6 +94,7 @@ class Reason(_UpperStrEnum):
     REDIS_UNREACHABLE = auto()
     PROVIDER_UNAVAILABLE = auto()
     DATABASE_UNAVAILABLE = auto()
+    OIDC_PROVIDER_UNREACHABLE = auto()
     OVERLOADED = auto()
     SHUTTING_DOWN = auto()
     DEADLINE_EXCEEDED = auto()
@@ -104,12 +117,14 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.IMPORT_TOKEN_INVALID,
         Reason.IMPORT_MATERIAL_INVALID,
         Reason.IMPORT_MATERIAL_MISMATCH,
+        Reason.POLICY_INVALID,
     ),
     grpc.StatusCode.UNAUTHENTICATED: (
         Reason.UNAUTHENTICATED,
         Reason.TOKEN_INVALID,
         Reason.TOKEN_EXPIRED,
         Reason.IDENTITY_UNKNOWN,
+        Reason.CREDENTIAL_INVALID,
     ),
     grpc.StatusCode.PERMISSION_DENIED: (
         Reason.PERMISSION_DENIED,
@@ -124,8 +139,18 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.SECRET_VERSION_NOT_FOUND,
         Reason.STAGE_NOT_FOUND,
         Reason.EVENT_NOT_FOUND,
+        Reason.ACCOUNT_NOT_FOUND,
+        Reason.PRINCIPAL_NOT_FOUND,
+        Reason.POLICY_NOT_FOUND,
+        Reason.GRANT_NOT_FOUND,
+        Reason.CLIENT_KEY_NOT_FOUND,
+        Reason.OIDC_PROVIDER_NOT_FOUND,
     ),
-    grpc.StatusCode.ALREADY_EXISTS: (Reason.ALREADY_EXISTS, Reason.REQUEST_ID_REUSED),
+    grpc.StatusCode.ALREADY_EXISTS: (
+        Reason.ALREADY_EXISTS,
+        Reason.REQUEST_ID_REUSED,
+        Reason.SECRET_SHOWN,
+    ),
     grpc.StatusCode.FAILED_PRECONDITION: (
         Reason.KEY_DISABLED,
         Reason.KEY_STATE_INVALID,
@@ -135,6 +160,8 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.SECRET_VERSION_DESTROYED,
         Reason.UNSUPPORTED_IN_HSM,
         Reason.IMPORT_TOKEN_EXPIRED,
+        Reason.POLICY_LOCKOUT,
+        Reason.RESOURCE_IN_USE,
     ),
     grpc.StatusCode.ABORTED: (Reason.ETAG_MISMATCH, Reason.ROOT_VERSION_CONFLICT),
     grpc.StatusCode.DATA_LOSS: (Reason.KEY_MATERIAL_REFUSED, Reason.SECRET_VALUE_REFUSED),
@@ -151,10 +178,11 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.CRYPTO_NOT_SERVING,
         Reason.REDIS_UNREACHABLE,
         Reason.PROVIDER_UNAVAILABLE,
+        Reason.OIDC_PROVIDER_UNREACHABLE,
         Reason.DATABASE_UNAVAILABLE,
         Reason.SHUTTING_DOWN,
     ),
-    grpc.StatusCode.RESOURCE_EXHAUSTED: (Reason.OVERLOADED, Reason.LIMIT_EXCEEDED),
+    grpc.StatusCode.RESOURCE_EXHAUSTED: (Reason.OVERLOADED, Reason.LIMIT_EXCEEDED, Reason.QUOTA_EXCEEDED),
     grpc.StatusCode.DEADLINE_EXCEEDED: (Reason.DEADLINE_EXCEEDED,),
     grpc.StatusCode.INTERNAL: (Reason.INTERNAL,),
 }

@@ -23,6 +23,7 @@ _PATTERNS: dict[str, re.Pattern[str]] = {
     "policies": _ID,
     "grants": _ID,
     "clientKeys": _ID,
+    "oidcProviders": _ID,
     "events": _UUID,
 }
 

@@ -37,6 +37,9 @@ class Records:
     def account_access(self, account: str) -> tuple[AccountAccess | None, int]:
         return (self.access if account == "acme" else None), len(self.changes)
 
+    def resource_policies(self, resource: str) -> tuple[Sequence[PolicyRecord], int]:
+        return [], len(self.changes)
+
     def resolve_identity(self, spiffe_id: str) -> tuple[str | None, int]:
         raise NotImplementedError
 

@@ -83,6 +83,7 @@ class AccountAccess(_message.Message):
     POLICIES_FIELD_NUMBER: _builtins.int
     QUOTAS_FIELD_NUMBER: _builtins.int
     DISABLED_FIELD_NUMBER: _builtins.int
+    ENDED_CLIENT_KEYS_FIELD_NUMBER: _builtins.int
     account: _builtins.str
     """The account's id."""
     disabled: _builtins.bool
@@ -99,6 +100,10 @@ class AccountAccess(_message.Message):
     def quotas(self) -> _containers.RepeatedCompositeFieldContainer[Global___QuotaRecord]:
         """The account's quota, and those of its principals that have their own."""
 
+    @_builtins.property
+    def ended_client_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Client keys that are disabled, or were deleted in the last 12 hours: the sessions that they began are refused."""
+
     def __init__(
         self,
         *,
@@ -107,10 +112,11 @@ class AccountAccess(_message.Message):
         policies: _abc.Iterable[Global___PolicyRecord] | None = ...,
         quotas: _abc.Iterable[Global___QuotaRecord] | None = ...,
         disabled: _builtins.bool = ...,
+        ended_client_keys: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "disabled", b"disabled", "policies", b"policies", "principals", b"principals", "quotas", b"quotas"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "disabled", b"disabled", "ended_client_keys", b"ended_client_keys", "policies", b"policies", "principals", b"principals", "quotas", b"quotas"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

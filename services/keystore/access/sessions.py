@@ -9,7 +9,8 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
 
-from services.keystore import access_store, changes
+from services.keystore import changes
+from services.keystore.access import store
 from services.runtime import clock, identifiers, identity
 from services.runtime.call import Principal
 from services.runtime.clock import Clock
@@ -85,5 +86,5 @@ class Sessions:
         )
         with transaction(self._engine) as connection:
             changes.note(connection, CHANGE_KIND_TOKEN_KEY, f"tokenKeys/{made.key_id}")
-            access_store.insert_token_key(connection, public, now_us)
+            store.insert_token_key(connection, public, now_us)
         return made

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from sqlalchemy import Engine
 
-from services.keystore import access_store, changes
+from services.keystore import changes
+from services.keystore.access import store
 from services.runtime.clock import Clock
 from services.runtime.database import reading
-from strongroom.access.v1.access_record_service_pb2 import AccountAccess, PrincipalRecord, TokenKey
+from strongroom.access.v1.access_record_service_pb2 import AccountAccess, PolicyRecord, PrincipalRecord, TokenKey
 
 
 class LocalAccessRecords:
@@ -22,7 +23,12 @@ class LocalAccessRecords:
     def account_access(self, account: str) -> tuple[AccountAccess | None, int]:
         """Principals and policies of an account, or None when there is no such account."""
         with reading(self._engine) as connection:
-            return access_store.account_access(connection, account), changes.current(connection)
+            return store.account_access(connection, account, self._clock() // 1000), changes.current(connection)
+
+    def resource_policies(self, resource: str) -> tuple[Sequence[PolicyRecord], int]:
+        """The policies that are attached to a key or secret."""
+        with reading(self._engine) as connection:
+            return store.resource_policies(connection, resource), changes.current(connection)
 
     def resolve_identity(self, spiffe_id: str) -> tuple[str | None, int]:
         """The name of the principal that a SPIFFE id is bound to, or None."""
@@ -32,9 +38,9 @@ class LocalAccessRecords:
     def principal_of_identity(self, spiffe_id: str) -> tuple[PrincipalRecord | None, int]:
         """The principal that a SPIFFE id is bound to, or None."""
         with reading(self._engine) as connection:
-            return access_store.principal_of_identity(connection, spiffe_id), changes.current(connection)
+            return store.principal_of_identity(connection, spiffe_id), changes.current(connection)
 
     def token_keys(self) -> tuple[Sequence[TokenKey], int]:
         """The public keys under which session tokens are valid now."""
         with reading(self._engine) as connection:
-            return access_store.valid_token_keys(connection, self._clock() // 1000), changes.current(connection)
+            return store.valid_token_keys(connection, self._clock() // 1000), changes.current(connection)

@@ -1,0 +1,1 @@
+"""Who may use what: accounts, principals, policies, grants, credentials and quotas."""
