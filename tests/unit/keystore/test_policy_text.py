@@ -66,8 +66,7 @@ def test_a_good_policy_has_no_problems() -> None:
             'unrecognized action `Strongroom::Action::"crypto:Encryp"`',
         ),
         (
-            'permit (principal, action in Strongroom::Action::"crypto", resource is Strongroom::Key)\nwhen {'
-            + ' resource.colour == "red" };',
+            'permit (principal, action in Strongroom::Action::"crypto", resource)\nwhen { resource.colour == "red" };',
             6,
             17,
             "attribute `colour` on entity type `Strongroom::Key` not found",
