@@ -27,7 +27,11 @@ def serve(settings: CryptoSettings) -> None:
     hosted.status.attribute("provider", provider.name)
     hosted.status.component("provider", provider.check)
     records = KeyRecords(
-        MeshChannel(host.upstream(settings, "keystore"), tls), hosted.feed, provider, settings.cached_keys
+        MeshChannel(host.upstream(settings, "keystore"), tls),
+        hosted.feed,
+        provider,
+        hosted.authorizer.parsed_policies,
+        settings.cached_keys,
     )
     uses = KeyUses(records, hosted.authorizer)
     hosted.public(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.crypto import batches, encryption_context, inputs, public_key_encryption, public_keys
+from services.crypto import batches, inputs, public_key_encryption, public_keys
 from services.crypto.agreement import Agreement
 from services.crypto.encapsulation import Encapsulation
 from services.crypto.key_uses import KeyUses
@@ -10,7 +10,7 @@ from services.crypto.macs import MacKey
 from services.crypto.public_key_encryption import Decrypter
 from services.crypto.public_keys import Asymmetric
 from services.crypto.signatures import Signer
-from services.runtime import checksums
+from services.runtime import checksums, encryption_context
 from services.runtime.call import Call
 from services.runtime.errors import required
 from strongroom.crypto.v1 import crypto_pb2 as pb

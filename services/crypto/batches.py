@@ -12,12 +12,12 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from services.crypto import ciphertexts, encryption_context, inputs
+from services.crypto import ciphertexts, inputs
 from services.crypto.ciphertexts import Ciphertext
 from services.crypto.encryption import Decryptor, Encryption, Encryptor, check_plaintext
 from services.crypto.key_uses import KeyUse
 from services.crypto.signatures import Signer
-from services.runtime import checksums
+from services.runtime import checksums, encryption_context
 from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError, required, too_large
 from strongroom.audit.v1.event_pb2 import Event, Outcome

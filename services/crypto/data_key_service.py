@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from services.crypto import ciphertexts, data_keys, encryption_context, exports, private_keys
+from services.crypto import ciphertexts, data_keys, exports, private_keys
 from services.crypto.encryption import Encryption
-from services.runtime import checksums
+from services.runtime import checksums, encryption_context
 from services.runtime.call import Call
 from services.runtime.errors import required
 from strongroom.crypto.v1 import crypto_pb2 as pb

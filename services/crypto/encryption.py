@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from services.crypto import ciphertexts
 from services.crypto.ciphers import Cipher
 from services.crypto.ciphertexts import Ciphertext
-from services.crypto.encryption_context import EncryptionContext
 from services.crypto.inputs import sized
 from services.crypto.key_uses import KeyUse, KeyUses
 from services.runtime.call import Call
+from services.runtime.encryption_context import EncryptionContext
 from services.runtime.errors import Reason, StrongroomError
 
 

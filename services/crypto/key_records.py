@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import grpc
 
 from services.crypto import material
@@ -14,7 +16,9 @@ from services.runtime import clock
 from services.runtime.authorization import Resource
 from services.runtime.changes import ChangeFeed, FreshCache
 from services.runtime.channels import MeshChannel
+from services.runtime.decisions import ResourcePolicies
 from services.runtime.errors import Reason, StrongroomError, from_rpc_error
+from strongroom.access.v1.access_record_service_pb2 import PolicyRecord
 from strongroom.crypto.v1.algorithm_pb2 import Algorithm
 from strongroom.keystore.v1.key_pb2 import (
     KEY_STATE_ENABLED,
@@ -42,7 +46,7 @@ class Key:
 
     __slots__ = ("_expiries_ns", "_limit", "_opened", "_provider", "record", "resource", "version_names")
 
-    def __init__(self, record: KeyRecord, provider: Provider, limit: MessageLimit) -> None:
+    def __init__(self, record: KeyRecord, policies: ResourcePolicies, provider: Provider, limit: MessageLimit) -> None:
         self.record = record
         self.resource = Resource(
             "Key",
@@ -51,6 +55,8 @@ class Key:
             record.revision,
             dict(record.tags),
             {"protection_level": ProtectionLevel.Name(record.protection_level).removeprefix("PROTECTION_LEVEL_")},
+            record.uid,
+            policies,
         )
         self.version_names = {
             version.version: f"{record.name}/versions/{version.version}" for version in record.versions
@@ -117,9 +123,17 @@ class Key:
 class KeyRecords:
     """Keys by name, alias and uid, read from keystore when they are not in the cache."""
 
-    def __init__(self, keystore: MeshChannel, feed: ChangeFeed, provider: Provider, capacity: int) -> None:
+    def __init__(
+        self,
+        keystore: MeshChannel,
+        feed: ChangeFeed,
+        provider: Provider,
+        parsed_policies: Callable[[Sequence[PolicyRecord]], ResourcePolicies],
+        capacity: int,
+    ) -> None:
         self._get_key_record = keystore.method(KeyRecordServiceStub, "GetKeyRecord")
         self._provider = provider
+        self._parsed_policies = parsed_policies
         self._limit = MessageLimit(keystore, capacity)
         self._keys: FreshCache[bytes, Key] = FreshCache(feed, capacity)
         self._uids: FreshCache[str, bytes] = FreshCache(feed, 2 * capacity)
@@ -146,7 +160,9 @@ class KeyRecords:
             response: KeyRecordResponse = self._get_key_record(request, timeout=_TIMEOUT_SECONDS)
         except grpc.RpcError as error:
             raise from_rpc_error(error, Reason.KEYSTORE_UNREACHABLE, "keystore") from error
-        return Key(response.record, self._provider, self._limit), response.as_of_revision
+        record = response.record
+        policies = self._parsed_policies(record.resource_policies)
+        return Key(record, policies, self._provider, self._limit), response.as_of_revision
 
     def _changed(self, change: Change) -> None:
         if change.kind == ChangeKind.CHANGE_KIND_KEY:

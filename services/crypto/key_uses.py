@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
-from services.crypto import algorithms, encryption_context
-from services.crypto.encryption_context import EncryptionContext
+from services.crypto import algorithms
 from services.crypto.key_records import Key, KeyRecords
 from services.crypto.material import Opened
 from services.crypto.public_keys import Asymmetric
-from services.runtime import names
+from services.runtime import encryption_context, names
 from services.runtime.authorization import Authorizer, Resource
 from services.runtime.call import Call
+from services.runtime.encryption_context import EncryptionContext
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.key_specs import spec_name, usage_name
 from strongroom.audit.v1.event_pb2 import Event
@@ -101,7 +101,7 @@ class KeyUses:
         return self._authorize(call, action, key.resource, context)
 
     def _authorize(self, call: Call, action: str, resource: Resource, context: EncryptionContext) -> Event:
-        return self._authorizer.authorize(call, action, resource, context.pairs, context.canonical)
+        return self._authorizer.authorize(call, action, resource, context)
 
 
 def _unfit(key: Key, action: str) -> StrongroomError:

@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, mlkem, padding, rsa, x
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, MLKEM768X25519PublicKey, Suite
 
 from services.crypto import ciphertexts
-from services.crypto.encryption_context import EncryptionContext
 from services.crypto.private_keys import PrivateKey
 from services.crypto.providers.provider import HsmKey, SealBrokenError
 from services.crypto.public_keys import Asymmetric, PublicKey, invalid
+from services.runtime.encryption_context import EncryptionContext
 from services.runtime.errors import invalid as invalid_field
 from strongroom.crypto.v1 import algorithm_pb2 as a
 from strongroom.crypto.v1.algorithm_pb2 import Algorithm

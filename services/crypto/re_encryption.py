@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from services.crypto import ciphertexts, encryption_context, public_key_encryption
+from services.crypto import ciphertexts, public_key_encryption
 from services.crypto.encryption import Encryption
 from services.crypto.key_uses import KeyUses
 from services.crypto.public_key_encryption import Decrypter
+from services.runtime import encryption_context
 from services.runtime.call import Call
 from strongroom.crypto.v1 import crypto_pb2 as pb
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from services.crypto import batches, ciphertexts, encryption_context, re_encryption
+from services.crypto import batches, ciphertexts, re_encryption
 from services.crypto.asymmetric_service import AsymmetricHandlers
 from services.crypto.data_key_service import DataKeyHandlers
 from services.crypto.encryption import Encryption, check_plaintext
 from services.crypto.key_uses import KeyUses
 from services.crypto.providers.provider import Provider
-from services.runtime import checksums
+from services.runtime import checksums, encryption_context
 from services.runtime.authorization import Authorizer, account_resource
 from services.runtime.call import Call
 from services.runtime.errors import invalid, required

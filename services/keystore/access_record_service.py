@@ -5,8 +5,11 @@ from __future__ import annotations
 from services.keystore.access.records import LocalAccessRecords
 from services.runtime import names
 from services.runtime.call import Call
-from services.runtime.errors import required
+from services.runtime.errors import invalid, required
 from strongroom.access.v1 import access_record_service_pb2 as pb
+
+_MOST_GRANTS = 100
+_SOME_GRANTS = 10
 
 
 class AccessRecordService:
@@ -39,6 +42,22 @@ class AccessRecordService:
             raise required("spiffe_id")
         principal, as_of_revision = self._records.principal_of_identity(request.spiffe_id)
         return pb.ResolveIdentityResponse(principal=principal, as_of_revision=as_of_revision)
+
+    def FindGrants(self, request: pb.FindGrantsRequest, call: Call) -> pb.FindGrantsResponse:
+        """The grants on a key of a principal and the roles that it holds."""
+        del call
+        if not request.principal:
+            raise required("principal")
+        if not 0 <= request.limit <= _MOST_GRANTS:
+            raise invalid("limit", f"is not 0 to {_MOST_GRANTS}")
+        grants, as_of_revision = self._records.find_grants(
+            request.key,
+            request.principal,
+            request.action,
+            dict(request.encryption_context),
+            request.limit or _SOME_GRANTS,
+        )
+        return pb.FindGrantsResponse(grants=grants, as_of_revision=as_of_revision)
 
     def ListTokenKeys(self, request: pb.ListTokenKeysRequest, call: Call) -> pb.ListTokenKeysResponse:
         """The public keys under which session tokens are valid."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import Connection, Engine
 
 from services.keystore import changes, message_limit, store
+from services.keystore.access import store as access_store
 from services.keystore.editing import not_found
 from services.keystore.key_versions import found_version
 from services.keystore.records import Key, Version
@@ -14,6 +17,7 @@ from services.runtime.call import Call
 from services.runtime.clock import Clock, from_microseconds
 from services.runtime.database import reading, transaction
 from services.runtime.errors import Reason, StrongroomError, invalid, required, too_large
+from strongroom.access.v1.access_record_service_pb2 import PolicyRecord
 from strongroom.keystore.v1 import key_record_service_pb2 as pb
 
 _UID_BYTES = 16
@@ -45,7 +49,8 @@ class KeyRecordService:
             if key is None:
                 raise _unknown_uid() if name is None else not_found(name)
             found = store.versions(connection, key.uid)
-        return pb.KeyRecordResponse(record=_record(key, found), as_of_revision=as_of_revision)
+            policies = access_store.resource_policies(connection, str(key.name))
+        return pb.KeyRecordResponse(record=_record(key, found, policies), as_of_revision=as_of_revision)
 
     def ReportUsage(self, request: pb.ReportUsageRequest, call: Call) -> pb.ReportUsageResponse:
         """Messages that a worker may encrypt, counted before it does."""
@@ -91,7 +96,7 @@ def _moment(us: int | None) -> Timestamp | None:
     return None if us is None else from_microseconds(us)
 
 
-def _record(key: Key, versions: list[Version]) -> pb.KeyRecord:
+def _record(key: Key, versions: Iterable[Version], policies: Iterable[PolicyRecord]) -> pb.KeyRecord:
     return pb.KeyRecord(
         uid=key.uid,
         name=str(key.name),
@@ -113,5 +118,6 @@ def _record(key: Key, versions: list[Version]) -> pb.KeyRecord:
             for version in versions
         ],
         tags=key.tags,
+        resource_policies=policies,
         revision=key.revision,
     )

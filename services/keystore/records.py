@@ -52,7 +52,8 @@ class Key:
     def resource(self) -> Resource:
         """What access policies see of it."""
         level = ProtectionLevel.Name(self.protection_level).removeprefix("PROTECTION_LEVEL_")
-        return Resource("Key", str(self.name), self.name.account, self.revision, self.tags, {"protection_level": level})
+        attributes = {"protection_level": level}
+        return Resource("Key", str(self.name), self.name.account, self.revision, self.tags, attributes, self.uid)
 
     @property
     def next_rotate_us(self) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import grpc
@@ -24,6 +24,11 @@ class AccessRecords(Protocol):
     def resource_policies(self, resource: str) -> tuple[Sequence[pb.PolicyRecord], int]:
         """The policies that are attached to a key or secret, by its name."""
 
+    def find_grants(
+        self, key: str, principal: str, action: str, pairs: Mapping[str, str], limit: int
+    ) -> tuple[Sequence[pb.GrantRecord], int]:
+        """See `grants.FindGrants`."""
+
     def resolve_identity(self, spiffe_id: str) -> tuple[str | None, int]:
         """The name of the principal that a SPIFFE id is bound to, or None."""
 
@@ -37,6 +42,7 @@ class RemoteAccessRecords:
     def __init__(self, keystore: MeshChannel) -> None:
         self._get_account_access = keystore.method(AccessRecordServiceStub, "GetAccountAccess")
         self._find_resource_policies = keystore.method(AccessRecordServiceStub, "FindResourcePolicies")
+        self._find_grants = keystore.method(AccessRecordServiceStub, "FindGrants")
         self._resolve_identity = keystore.method(AccessRecordServiceStub, "ResolveIdentity")
         self._list_token_keys = keystore.method(AccessRecordServiceStub, "ListTokenKeys")
 
@@ -49,6 +55,16 @@ class RemoteAccessRecords:
         """See AccessRecords."""
         response = _call(self._find_resource_policies, pb.FindResourcePoliciesRequest(resource=resource))
         return list(response.policies), response.as_of_revision
+
+    def find_grants(
+        self, key: str, principal: str, action: str, pairs: Mapping[str, str], limit: int
+    ) -> tuple[Sequence[pb.GrantRecord], int]:
+        """See AccessRecords."""
+        request = pb.FindGrantsRequest(
+            key=key, principal=principal, action=action, encryption_context=pairs, limit=limit
+        )
+        response = _call(self._find_grants, request)
+        return list(response.grants), response.as_of_revision
 
     def resolve_identity(self, spiffe_id: str) -> tuple[str | None, int]:
         """See AccessRecords."""

@@ -1,44 +1,58 @@
-"""Who may do what: Cedar policies, default deny, decisions remembered until what they rest on changes."""
+"""Who may do what: default deny, from keystore's records, and an event for each decision."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+import time
+from collections.abc import Callable, Mapping, Sequence
 
-import cedarpy
-
+from services.runtime import decisions, encryption_context, grants
 from services.runtime.access_records import AccessRecords
-from services.runtime.call import Call, Principal
+from services.runtime.call import Call, Principal, SessionScope
+from services.runtime.cedar import Parsed
 from services.runtime.changes import ChangeFeed, FreshCache
+from services.runtime.decisions import (
+    ACCOUNT_DISABLED,
+    DEFAULT_DENY,
+    NO_POLICIES,
+    PRINCIPAL_DISABLED,
+    PRINCIPAL_UNKNOWN,
+    SESSION_ENDED,
+    Account,
+    Decider,
+    Decision,
+    Question,
+    Resource,
+    ResourcePolicies,
+)
+from services.runtime.encryption_context import EncryptionContext
 from services.runtime.errors import Reason, StrongroomError
-from strongroom.access.v1.access_record_service_pb2 import AccountAccess, PolicyRecord, PrincipalRecord
+from services.runtime.grants import Grants
+from services.runtime.identity import account_of
+from strongroom.access.v1.access_record_service_pb2 import AccountAccess, PolicyRecord
 from strongroom.audit.v1.event_pb2 import Event, Outcome
 from strongroom.keystore.v1.key_record_service_pb2 import Change, ChangeKind
 
-DEFAULT_DENY = "default-deny"
+__all__ = ["DEFAULT_DENY", "Authorizer", "Decision", "Resource", "account_resource"]
 
 _CACHED_ACCOUNTS = 10_000
-_CACHED_DECISIONS = 100_000
-_PRINCIPAL_TYPES = {"users": "User", "workloads": "Workload", "roles": "Role"}
+_CACHED_RESOURCES = 100_000
+_CACHED_DECIDERS = 100_000
+_CACHED_SESSION_POLICIES = 10_000
 _ACCESS_CHANGES = (
     ChangeKind.CHANGE_KIND_POLICY,
     ChangeKind.CHANGE_KIND_PRINCIPAL,
     ChangeKind.CHANGE_KIND_ACCOUNT,
+    ChangeKind.CHANGE_KIND_QUOTA,
 )
+# What policies can be attached to.
+_WITH_POLICIES = ("Key", "Secret")
+_STANDING_REASONS = {
+    ACCOUNT_DISABLED: (Reason.PRINCIPAL_DISABLED, "the account is disabled"),
+    PRINCIPAL_DISABLED: (Reason.PRINCIPAL_DISABLED, "the principal is disabled"),
+    SESSION_ENDED: (Reason.TOKEN_INVALID, "the session was ended"),
+}
 
-
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """What an action is on. `kind` is the Cedar entity type: Key, Alias, Secret, Log, Account, …"""
-
-    kind: str
-    name: str
-    account: str
-    revision: int = 0
-    tags: Mapping[str, str] = field(default_factory=dict)
-    attributes: Mapping[str, str] = field(default_factory=dict)
+_DeciderKey = tuple[str, SessionScope, str, str, int]
 
 
 def account_resource(account: str) -> Resource:
@@ -46,179 +60,164 @@ def account_resource(account: str) -> Resource:
     return Resource("Account", f"accounts/{account}", account)
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """Whether an action is permitted, and the policy that decided."""
-
-    allowed: bool
-    decided_by: str
-
-
-class Account:
-    """An account's principals and policies at one revision, ready to decide."""
-
-    def __init__(self, access: AccountAccess) -> None:
-        self._principals = {principal.name: principal for principal in access.principals}
-        self._policies = list(access.policies)
-        self._policy_sets: dict[str, tuple[cedarpy.PolicySet, dict[str, str]]] = {}
-        self.decisions: dict[tuple[Any, ...], Decision] = {}
-
-    def principal(self, name: str) -> PrincipalRecord | None:
-        """The record of a principal of this account."""
-        return self._principals.get(name)
-
-    def decide(
-        self,
-        principal: PrincipalRecord,
-        action: str,
-        resource: Resource,
-        context: Mapping[str, Any],
-    ) -> Decision:
-        """Evaluates the policies that can apply to the principal: a forbid wins, without a permit it is denied."""
-        policies, names = self._applicable(principal)
-        result = cedarpy.is_authorized(
-            {
-                "principal": _principal_uid(principal.name),
-                "action": _uid("Action", action),
-                "resource": _uid(resource.kind, resource.name),
-                "context": dict(context),
-            },
-            policies,
-            _entities(principal, action, resource),
-        )
-        reasons = sorted({names[reason] for reason in result.diagnostics.reasons})
-        return Decision(result.allowed, ", ".join(reasons) or DEFAULT_DENY)
-
-    def _applicable(self, principal: PrincipalRecord) -> tuple[cedarpy.PolicySet, dict[str, str]]:
-        cached = self._policy_sets.get(principal.name)
-        if cached is None:
-            who = {principal.name, *principal.roles}
-            cached = _policy_set(p for p in self._policies if not p.attached_to or who.intersection(p.attached_to))
-            self._policy_sets[principal.name] = cached
-        return cached
-
-
 class Authorizer:
     """Decides for one service process, from keystore's access records."""
 
-    def __init__(self, records: AccessRecords, feed: ChangeFeed) -> None:
+    def __init__(self, records: AccessRecords, feed: ChangeFeed, wall_clock: Callable[[], float] = time.time) -> None:
         self._records = records
+        self._wall_clock = wall_clock
+        self._parsed = Parsed()
         self._accounts: FreshCache[str, Account] = FreshCache(feed, _CACHED_ACCOUNTS)
-        self._absent = Account(AccountAccess())
-        feed.listen(self._changed, self._accounts.clear)
+        self._policies: FreshCache[str, ResourcePolicies] = FreshCache(feed, _CACHED_RESOURCES)
+        self._absent = Account(AccountAccess(), self._parsed)
+        self._session_policies: dict[str, ResourcePolicies] = {}
+        self._deciders: dict[_DeciderKey, Decider] = {}
+        feed.listen(self._changed, self._forget_all)
+        self._grants = Grants(records.find_grants, feed, wall_clock)
 
     def authorize(
         self,
         call: Call,
         action: str,
         resource: Resource,
-        encryption_context: Mapping[str, str] | None = None,
-        context_key: bytes = b"",
+        context: EncryptionContext = encryption_context.NONE,
         item_count: int = 1,
+        told: Mapping[str, str] | None = None,
+        grant: str = "",
     ) -> Event:
-        """Returns the event that records the use, once it is permitted; raises PERMISSION_DENIED otherwise.
+        """Returns the event that records the use, once it is permitted.
 
-        `context_key` identifies the encryption context (its canonical bytes), so that decisions can be remembered.
+        `told` is what the action adds to Cedar's context, `grant` a grant that is known to permit it. Raises
+        PERMISSION_DENIED; PRINCIPAL_DISABLED or TOKEN_INVALID when the principal or its session may do nothing at all.
         """
         principal = call.principal
-        account = self._account(principal.account)
         owned = resource.account == principal.account or self._account(resource.account) is not self._absent
         event = call.record(
             action,
             resource.name,
             resource.account if owned else principal.account,
-            encryption_context=encryption_context,
+            encryption_context=context.pairs,
             item_count=item_count,
         )
-        key = (principal.name, action, resource.name, resource.revision, context_key, call.via_service)
-        decision = account.decisions.get(key)
-        if decision is None:
-            decision = self._decide(account, principal, action, resource, encryption_context or {}, call)
-            if len(account.decisions) >= _CACHED_DECISIONS:
-                account.decisions.clear()
-            account.decisions[key] = decision
+        event.decided_by = self._standing(principal)
+        if event.decided_by:
+            raise self._refused(event, *_STANDING_REASONS.get(event.decided_by, (Reason.PERMISSION_DENIED, "")))
+        decision = self.decide(
+            Question(
+                principal,
+                action,
+                resource,
+                context,
+                call.source_address,
+                call.via_service,
+                self._wall_clock(),
+                told or {},
+                grant,
+            )
+        )
         event.decided_by = decision.decided_by
         if not decision.allowed:
-            event.outcome = Outcome.OUTCOME_DENIED
-            event.reason = Reason.PERMISSION_DENIED
-            raise StrongroomError(
-                Reason.PERMISSION_DENIED,
-                f"{action} on {resource.name} is not permitted",
-                action=action,
-                resource=resource.name,
-            )
+            raise self._refused(event, Reason.PERMISSION_DENIED)
         return event
 
-    def _decide(
-        self,
-        account: Account,
-        principal: Principal,
-        action: str,
-        resource: Resource,
-        encryption_context: Mapping[str, str],
-        call: Call,
-    ) -> Decision:
-        record = account.principal(principal.name)
-        if record is None or record.disabled:
-            return Decision(False, "principal-disabled" if record else "principal-unknown")
-        if resource.account != principal.account:
-            return Decision(False, DEFAULT_DENY)
-        pairs = [{"key": key, "value": value} for key, value in sorted(encryption_context.items())]
-        context = {"encryption_context": pairs, "via_service": call.via_service}
-        return account.decide(record, action, resource, context)
+    def require_standing(self, principal: Principal) -> None:
+        """Raises PRINCIPAL_DISABLED, TOKEN_INVALID or IDENTITY_UNKNOWN when a principal, or its session, may do nothing
+        at all: for what everybody else may do."""
+        standing = self._standing(principal)
+        if standing:
+            reason, message = _STANDING_REASONS.get(standing, (Reason.IDENTITY_UNKNOWN, "there is no such principal"))
+            raise StrongroomError(reason, message)
+
+    def decide(self, question: Question) -> Decision:
+        """The decision on a question whose principal is in good standing."""
+        resource, principal = question.resource, question.principal
+        if resource.account != principal.account and self._account(resource.account).disabled:
+            return Decision(False, ACCOUNT_DISABLED)
+        outcome, decision = self._decider(question).decide(question)
+        if decision.allowed or not outcome.grant_may_help:
+            return decision
+        grant = question.grant or self._grant(question)
+        return outcome.decision(grant) if grant else decision
+
+    def parsed_policies(self, records: Sequence[PolicyRecord]) -> ResourcePolicies:
+        """Policies of a resource that came with its record, for `Resource.policies`."""
+        return decisions.resource_policies(records, self._parsed) if records else NO_POLICIES
+
+    def _grant(self, question: Question) -> str:
+        resource, context, action = question.resource, question.context, question.action
+        if resource.kind != "Key" or not resource.uid or not grants.is_grantable(action):
+            return ""
+        name = question.principal.name
+        return self._grants.find(resource.uid, resource.name, name, action, context.pairs, context.canonical)
+
+    def _decider(self, question: Question) -> Decider:
+        principal, resource = question.principal, question.resource
+        account = self._account(principal.account)
+        policies = self._policies_of(resource)
+        key = (principal.name, principal.scope, question.action, resource.name, resource.revision)
+        decider = self._deciders.get(key)
+        if decider is None or decider.basis[0] is not account or decider.basis[1] is not policies:
+            session = [self._session_policy(text) for text in principal.scope.policies]
+            decider = Decider(question, account, policies, session)
+            if len(self._deciders) >= _CACHED_DECIDERS:
+                self._deciders.clear()
+            self._deciders[key] = decider
+        return decider
+
+    def _policies_of(self, resource: Resource) -> ResourcePolicies:
+        if resource.policies is not None:
+            return resource.policies
+        if resource.kind not in _WITH_POLICIES:
+            return NO_POLICIES
+        return self._policies.get(resource.name, lambda: self._read_policies(resource.name))
+
+    def _read_policies(self, name: str) -> tuple[ResourcePolicies, int]:
+        records, as_of_revision = self._records.resource_policies(name)
+        return self.parsed_policies(records), as_of_revision
+
+    def _session_policy(self, text: str) -> ResourcePolicies:
+        found = self._session_policies.get(text)
+        if found is None:
+            if len(self._session_policies) >= _CACHED_SESSION_POLICIES:
+                self._session_policies.clear()
+            record = PolicyRecord(name=decisions.SESSION_POLICY, cedar=text)
+            found = self._session_policies[text] = self.parsed_policies([record])
+        return found
+
+    def _standing(self, principal: Principal) -> str:
+        """Why the principal, or anybody who assumed it as a role, may do nothing at all."""
+        for name in (principal.name, *principal.scope.assumed_by):
+            account = account_of(name)
+            # Services of the mesh belong to no account.
+            standing = self._account(account).standing(name, principal) if account else ""
+            if standing:
+                return standing
+        return "" if principal.name else PRINCIPAL_UNKNOWN
 
     def _account(self, name: str) -> Account:
-        return self._accounts.get(name, lambda: self._read(name))
+        return self._accounts.get(name, lambda: self._read(name)) if name else self._absent
 
     def _read(self, name: str) -> tuple[Account, int]:
         access, as_of_revision = self._records.account_access(name)
-        return (Account(access) if access is not None else self._absent), as_of_revision
+        return (Account(access, self._parsed) if access is not None else self._absent), as_of_revision
+
+    def _refused(self, event: Event, reason: Reason, message: str = "") -> StrongroomError:
+        event.outcome = Outcome.OUTCOME_DENIED
+        event.reason = reason
+        return StrongroomError(
+            reason,
+            message or f"{event.action} on {event.resource} is not permitted",
+            action=event.action,
+            resource=event.resource,
+        )
 
     def _changed(self, change: Change) -> None:
         if change.kind in _ACCESS_CHANGES:
             self._accounts.drop(change.account)
+        if change.kind in (ChangeKind.CHANGE_KIND_POLICY, ChangeKind.CHANGE_KIND_KEY):
+            # A policy of a key is a change of the key, one of a secret names the secret.
+            self._policies.drop(change.resource)
 
-
-def _policy_set(records: Iterable[PolicyRecord]) -> tuple[cedarpy.PolicySet, dict[str, str]]:
-    """One set of several policies, each statement under an id of ours, and the policy name behind each id."""
-    statements: dict[str, Any] = {}
-    names: dict[str, str] = {}
-    for record in records:
-        parsed = json.loads(cedarpy.policies_to_json_str(record.cedar))["staticPolicies"]
-        for number, statement in enumerate(parsed.values()):
-            statements[f"{record.name}#{number}"] = statement
-            names[f"{record.name}#{number}"] = record.name
-    text = json.dumps({"staticPolicies": statements, "templates": {}, "templateLinks": []})
-    return cedarpy.PolicySet.from_json_str(text), names
-
-
-def _entities(principal: PrincipalRecord, action: str, resource: Resource) -> str:
-    account = _uid("Account", f"accounts/{resource.account}")
-    entities = [
-        {
-            "uid": _principal_uid(principal.name),
-            "attrs": {},
-            "tags": dict(principal.tags),
-            "parents": [_uid("Role", role) for role in principal.roles],
-        },
-        {
-            "uid": _uid("Action", action),
-            "attrs": {},
-            "parents": [_uid("Action", action.split(":", 1)[0])],
-        },
-        {
-            "uid": _uid(resource.kind, resource.name),
-            "attrs": dict(resource.attributes),
-            "tags": dict(resource.tags),
-            "parents": [account] if resource.kind != "Account" else [],
-        },
-    ]
-    return json.dumps(entities)
-
-
-def _principal_uid(name: str) -> dict[str, str]:
-    return _uid(_PRINCIPAL_TYPES[name.split("/")[2]], name)
-
-
-def _uid(kind: str, name: str) -> dict[str, str]:
-    return {"type": f"Strongroom::{kind}", "id": name}
+    def _forget_all(self) -> None:
+        self._accounts.clear()
+        self._policies.clear()

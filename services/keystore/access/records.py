@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Engine
 
 from services.keystore import changes
-from services.keystore.access import store
+from services.keystore import store as key_store
+from services.keystore.access import grant_store, store
+from services.runtime import names
 from services.runtime.clock import Clock
 from services.runtime.database import reading
-from strongroom.access.v1.access_record_service_pb2 import AccountAccess, PolicyRecord, PrincipalRecord, TokenKey
+from strongroom.access.v1.access_record_service_pb2 import (
+    AccountAccess,
+    GrantRecord,
+    PolicyRecord,
+    PrincipalRecord,
+    TokenKey,
+)
 
 
 class LocalAccessRecords:
@@ -29,6 +37,25 @@ class LocalAccessRecords:
         """The policies that are attached to a key or secret."""
         with reading(self._engine) as connection:
             return store.resource_policies(connection, resource), changes.current(connection)
+
+    def find_grants(
+        self, key: str, principal: str, action: str, pairs: Mapping[str, str], limit: int
+    ) -> tuple[Sequence[GrantRecord], int]:
+        """The grants on a key of a principal and the roles that it holds: with an action, those that permit it under
+        this encryption context."""
+        name = names.parse(key, "key", "keys")
+        with reading(self._engine) as connection:
+            found = key_store.key(connection, name)
+            record = store.principal(connection, principal)
+            grantees = [principal, *(record.roles if record is not None else ())]
+            now_us = self._clock() // 1000
+            if found is None:
+                grants = []
+            elif action:
+                grants = grant_store.permitting(connection, found.uid, grantees, action, pairs, limit, now_us)
+            else:
+                grants = grant_store.of_grantees(connection, found.uid, grantees, limit, now_us)
+            return [grant_store.record(grant) for grant in grants], changes.current(connection)
 
     def resolve_identity(self, spiffe_id: str) -> tuple[str | None, int]:
         """The name of the principal that a SPIFFE id is bound to, or None."""

@@ -192,6 +192,10 @@ def _identity_policies(connection: Connection, account: str) -> list[PolicyRecor
         if record is None:
             record = records[name] = PolicyRecord(name=name, cedar=cedar, kind=POLICY_KIND_IDENTITY)
         record.attached_to.append(target)
+    for record in records.values():
+        if f"accounts/{account}" in record.attached_to:
+            # To every principal, which the record says by naming none.
+            del record.attached_to[:]
     return list(records.values())
 
 

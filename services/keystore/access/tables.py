@@ -117,7 +117,8 @@ grants = Table(
     Column("expires_us", BigInteger),
     Column("created_us", BigInteger, nullable=False),
     PrimaryKeyConstraint("account", "grant_id"),
-    Index("grants_by_key", "key_uid", "grantee", "grant_id"),
+    Index("grants_by_key", "key_uid", "grant_id"),
+    Index("grants_by_key_and_grantee", "key_uid", "grantee"),
     Index("grants_by_grantee", "grantee", "account", "grant_id"),
     Index("grants_by_retiring_principal", "retiring_principal", "account", "grant_id"),
     Index("grants_by_expires_us", "expires_us"),
@@ -135,6 +136,13 @@ grant_operations = Table(
     Column("grant_id", String(63)),
     PrimaryKeyConstraint("key_uid", "grantee", "operation", "lookup", "grant_id"),
     Index("grant_operations_by_grant", "key_uid", "grant_id"),
+)
+
+grant_counts = Table(
+    "grant_counts",
+    metadata,
+    Column("key_uid", LargeBinary(16), primary_key=True),
+    Column("grants", BigInteger, nullable=False),
 )
 
 # A client key that was deleted stays for as long as a session that it began can last.

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.crypto import ciphertexts, encryption_context
+from services.crypto import ciphertexts
+from services.runtime import encryption_context
 from services.runtime.errors import Reason, StrongroomError
 
 UID = bytes(range(16))

@@ -97,7 +97,8 @@ def _create_grants() -> None:
         sa.Column("expires_us", sa.BigInteger),
         sa.Column("created_us", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("account", "grant_id"),
-        sa.Index("grants_by_key", "key_uid", "grantee", "grant_id"),
+        sa.Index("grants_by_key", "key_uid", "grant_id"),
+        sa.Index("grants_by_key_and_grantee", "key_uid", "grantee"),
         sa.Index("grants_by_grantee", "grantee", "account", "grant_id"),
         sa.Index("grants_by_retiring_principal", "retiring_principal", "account", "grant_id"),
         sa.Index("grants_by_expires_us", "expires_us"),
@@ -111,6 +112,11 @@ def _create_grants() -> None:
         sa.Column("grant_id", sa.String(63)),
         sa.PrimaryKeyConstraint("key_uid", "grantee", "operation", "lookup", "grant_id"),
         sa.Index("grant_operations_by_grant", "key_uid", "grant_id"),
+    )
+    op.create_table(
+        "grant_counts",
+        sa.Column("key_uid", sa.LargeBinary(16), primary_key=True),
+        sa.Column("grants", sa.BigInteger, nullable=False),
     )
 
 

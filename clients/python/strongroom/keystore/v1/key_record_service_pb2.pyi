@@ -39,7 +39,7 @@ class _ChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChangeKind
     CHANGE_KIND_PRINCIPAL: _ChangeKind.ValueType  # 4
     """A user, workload or role, or what authenticates it."""
     CHANGE_KIND_GRANT: _ChangeKind.ValueType  # 5
-    """A grant; `key_uid` is that of its key."""
+    """A grant; `key_uid` is that of its key, `resource` its grantee."""
     CHANGE_KIND_TOKEN_KEY: _ChangeKind.ValueType  # 6
     """The keys that sign session tokens. `account` is empty."""
     CHANGE_KIND_QUOTA: _ChangeKind.ValueType  # 7
@@ -61,7 +61,7 @@ CHANGE_KIND_POLICY: ChangeKind.ValueType  # 3
 CHANGE_KIND_PRINCIPAL: ChangeKind.ValueType  # 4
 """A user, workload or role, or what authenticates it."""
 CHANGE_KIND_GRANT: ChangeKind.ValueType  # 5
-"""A grant; `key_uid` is that of its key."""
+"""A grant; `key_uid` is that of its key, `resource` its grantee."""
 CHANGE_KIND_TOKEN_KEY: ChangeKind.ValueType  # 6
 """The keys that sign session tokens. `account` is empty."""
 CHANGE_KIND_QUOTA: ChangeKind.ValueType  # 7

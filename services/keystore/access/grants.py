@@ -1,0 +1,271 @@
+"""What callers do with grants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine
+
+from services.keystore import changes, store
+from services.keystore.access import grant_store
+from services.keystore.access import store as access_store
+from services.keystore.access.grant_store import Grant
+from services.keystore.editing import not_found
+from services.keystore.records import Key, Request
+from services.runtime import identifiers
+from services.runtime.authorization import Authorizer, Resource, account_resource
+from services.runtime.call import Call
+from services.runtime.clock import Clock
+from services.runtime.database import reading, transaction
+from services.runtime.encryption_context import EncryptionContext
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.grants import CREATE_GRANT, RETIRE_GRANT
+from services.runtime.names import ResourceName, parse
+from services.runtime.outbox import Outbox
+from services.runtime.repeats import REPEATABLE_US, Repeatable, reused
+from strongroom.access.v1.grant_pb2 import GrantConstraint
+from strongroom.audit.v1.event_pb2 import Event, Outcome
+from strongroom.keystore.v1.key_pb2 import KEY_STATE_DESTROYED, KEY_STATE_PENDING_DELETION, KeyState
+from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_GRANT
+
+_MOST_OF_A_KEY = 1_000_000
+_SOME = 100
+_FORGET_AFTER_US = 3_600_000_000
+_FORGET_LIMIT = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class NewGrant:
+    """What a caller asks a new grant to be."""
+
+    account: str
+    key: ResourceName
+    grantee: str
+    operations: tuple[str, ...]
+    constraint: GrantConstraint
+    constraint_context: EncryptionContext
+    """Its pairs, whether they are to be equal or contained."""
+    retiring_principal: str
+    description: str
+    expires_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which grants a caller wants listed."""
+
+    account: str
+    """Whose keys they are on; empty for any account's."""
+    key: ResourceName | None
+    grantee: str
+    retiring_principal: str
+
+
+class Grants:
+    """The grants of all accounts."""
+
+    def __init__(self, engine: Engine, authorizer: Authorizer, outbox: Outbox, clock: Clock) -> None:
+        self._engine = engine
+        self._authorizer = authorizer
+        self._outbox = outbox
+        self._clock = clock
+
+    def create(self, call: Call, new: NewGrant, repeatable: Repeatable | None = None) -> Grant:
+        """A new grant. Raises KEY_NOT_FOUND, KEY_STATE_INVALID, PRINCIPAL_NOT_FOUND, LIMIT_EXCEEDED,
+        REQUEST_ID_REUSED."""
+        key = self._permitted_key(call, CREATE_GRANT, new.key, new)
+        now_us = self._clock() // 1000
+        with transaction(self._engine) as connection:
+            known = self._repeated(connection, new.account, repeatable, now_us)
+            if known is not None:
+                return known
+            _require_lasting(store.key_by_uid(connection, key.uid, lock=True) or key)
+            for field, principal in (("grantee", new.grantee), ("retiring_principal", new.retiring_principal)):
+                _require_principal(connection, principal, f"grant.{field}")
+            if grant_store.count(connection, key.uid) >= _MOST_OF_A_KEY:
+                raise StrongroomError(Reason.LIMIT_EXCEEDED, f"{key.name} has {_MOST_OF_A_KEY} grants already")
+            grant = Grant(
+                ResourceName(new.account, "grants", identifiers.resource_id("grant")),
+                key.name,
+                key.uid,
+                new.grantee,
+                new.operations,
+                new.constraint,
+                new.retiring_principal,
+                new.description,
+                call.principal.name,
+                new.expires_us,
+                now_us,
+            )
+            _note(connection, grant)
+            grant_store.insert_grant(connection, grant)
+            if repeatable is not None:
+                done = Request(new.account, repeatable.request_id, repeatable.digest, str(grant.name), now_us)
+                store.insert_request(connection, done, now_us - REPEATABLE_US)
+            self._outbox.put(connection, call)
+        return grant
+
+    def get(self, call: Call, name: ResourceName) -> Grant:
+        """A grant; its grantee and its retiring principal need no permission. Raises GRANT_NOT_FOUND."""
+        grant = self._found(name)
+        if grant is not None and call.principal.name in (grant.grantee, grant.retiring_principal):
+            _served(call, "access:GetGrant", grant)
+            return grant
+        return self._permitted(call, "access:GetGrant", name, grant)
+
+    def page(self, call: Call, wanted: Wanted, after: tuple[str, str], limit: int) -> list[Grant]:
+        """Grants in the order of their names, from the first behind `after`. Raises KEY_NOT_FOUND."""
+        action, key_uid = "access:ListGrants", b""
+        if wanted.key is not None:
+            key_uid = self._permitted_key(call, action, wanted.key).uid
+        elif wanted.account:
+            self._authorizer.authorize(call, action, account_resource(wanted.account))
+        else:
+            for principal in filter(None, (wanted.grantee, wanted.retiring_principal)):
+                self._authorizer.authorize(call, action, _principal_resource(principal))
+        with reading(self._engine) as connection:
+            return grant_store.page(
+                connection,
+                wanted.account,
+                after,
+                limit,
+                self._clock() // 1000,
+                key_uid=key_uid,
+                grantee=wanted.grantee,
+                retiring_principal=wanted.retiring_principal,
+            )
+
+    def revoke(self, call: Call, name: ResourceName) -> None:
+        """Ends a grant on the part of the key's owner. Raises GRANT_NOT_FOUND."""
+        self._end(call, self._permitted(call, "access:RevokeGrant", name, self._found(name)))
+
+    def retire(self, call: Call, name: ResourceName) -> None:
+        """Ends a grant on the part of those it serves. Raises PERMISSION_DENIED for others."""
+        grant = self._found(name)
+        if grant is None or not _may_retire(grant, call.principal.name):
+            # Whoever it does not serve must not learn whether it exists.
+            raise _refused(call, RETIRE_GRANT, str(name), name.account)
+        _served(call, RETIRE_GRANT, grant)
+        self._end(call, grant)
+
+    def forget_expired(self) -> int:
+        """Removes grants that expired an hour ago or longer, some at a time; how many it were."""
+        with transaction(self._engine) as connection:
+            before_us = self._clock() // 1000 - _FORGET_AFTER_US
+            expired = grant_store.expired(connection, before_us, _FORGET_LIMIT)
+            grant_store.delete_grants(connection, expired)
+        return len(expired)
+
+    def _end(self, call: Call, grant: Grant) -> None:
+        with transaction(self._engine) as connection:
+            _note(connection, grant)
+            grant_store.delete_grants(connection, [grant])
+            self._outbox.put(connection, call)
+
+    def _found(self, name: ResourceName) -> Grant | None:
+        with reading(self._engine) as connection:
+            return grant_store.grant(connection, name)
+
+    def _permitted(self, call: Call, action: str, name: ResourceName, grant: Grant | None) -> Grant:
+        if grant is None:
+            # Whoever may not must not learn that it does not exist: permission comes first.
+            self._authorizer.authorize(call, action, Resource("Grant", str(name), name.account))
+            raise StrongroomError(Reason.GRANT_NOT_FOUND, f"there is no {name}", field="name")
+        self._permitted_key(call, action, grant.key)
+        return grant
+
+    def _permitted_key(self, call: Call, action: str, name: ResourceName, new: NewGrant | None = None) -> Key:
+        with reading(self._engine) as connection:
+            key = store.key(connection, name)
+            covering = self._covering(connection, call, key, new) if key is not None and new is not None else ""
+        resource = key.resource if key is not None else Resource("Key", str(name), name.account)
+        self._authorizer.authorize(call, action, resource, grant=covering)
+        if key is None:
+            raise not_found(name, "grant.key" if new is not None else "key")
+        return key
+
+    def _covering(self, connection: Connection, call: Call, key: Key, new: NewGrant) -> str:
+        """A grant by which the caller may give away what the new grant gives; empty without one."""
+        record = access_store.principal(connection, call.principal.name)
+        grantees = [call.principal.name, *(record.roles if record is not None else ())]
+        held = grant_store.permitting(
+            connection,
+            key.uid,
+            grantees,
+            CREATE_GRANT,
+            new.constraint_context.pairs,
+            _SOME,
+            self._clock() // 1000,
+        )
+        return next((str(grant.name) for grant in held if _covers(grant, new)), "")
+
+    def _repeated(
+        self, connection: Connection, account: str, repeatable: Repeatable | None, now_us: int
+    ) -> Grant | None:
+        if repeatable is None:
+            return None
+        known = store.request(connection, account, repeatable.request_id, now_us - REPEATABLE_US)
+        if known is None:
+            return None
+        if known.digest != repeatable.digest:
+            raise reused()
+        return grant_store.grant(connection, parse(known.resource, "request_id", "grants"))
+
+
+def revoke_of(connection: Connection, principal: str) -> None:
+    """Ends every grant to a principal that is being deleted."""
+    while ended := grant_store.of_principal(connection, principal, _FORGET_LIMIT):
+        for grant in ended:
+            _note(connection, grant)
+        grant_store.delete_grants(connection, ended)
+
+
+def _covers(held: Grant, new: NewGrant) -> bool:
+    """Whether a grant gives at least as much as a new one would."""
+    if not set(new.operations) <= set(held.operations):
+        return False
+    if held.expires_us is not None and (new.expires_us is None or new.expires_us > held.expires_us):
+        return False
+    # That the new grant's pairs meet the constraint was looked up; an exact context must stay exact.
+    return (
+        held.constraint.WhichOneof("kind") != "context_equals" or new.constraint.WhichOneof("kind") == "context_equals"
+    )
+
+
+def _may_retire(grant: Grant, principal: str) -> bool:
+    return principal == grant.retiring_principal or (principal == grant.grantee and RETIRE_GRANT in grant.operations)
+
+
+def _served(call: Call, action: str, grant: Grant) -> Event:
+    event = call.record(action, str(grant.key), grant.key.account)
+    event.decided_by = str(grant.name)
+    return event
+
+
+def _refused(call: Call, action: str, resource: str, account: str) -> StrongroomError:
+    event = call.record(action, resource, account)
+    event.outcome, event.reason = Outcome.OUTCOME_DENIED, Reason.PERMISSION_DENIED
+    return StrongroomError(
+        Reason.PERMISSION_DENIED, f"{action} on {resource} is not permitted", action=action, resource=resource
+    )
+
+
+def _note(connection: Connection, grant: Grant) -> None:
+    changes.note(connection, CHANGE_KIND_GRANT, grant.grantee, grant.key.account, grant.key_uid)
+
+
+def _require_lasting(key: Key) -> None:
+    if key.state in (KEY_STATE_PENDING_DELETION, KEY_STATE_DESTROYED):
+        state = KeyState.Name(key.state).removeprefix("KEY_STATE_")
+        raise StrongroomError(Reason.KEY_STATE_INVALID, f"key {key.name} is {state}", state=state)
+
+
+def _require_principal(connection: Connection, name: str, field: str) -> None:
+    if name.startswith("accounts/") and access_store.principal(connection, name) is None:
+        raise StrongroomError(Reason.PRINCIPAL_NOT_FOUND, f"there is no {name}", field=field)
+
+
+def _principal_resource(name: str) -> Resource:
+    parsed = parse(name, "grantee", "users", "workloads", "roles")
+    kinds = {"users": "User", "workloads": "Workload", "roles": "Role"}
+    return Resource(kinds[parsed.collection], name, parsed.account)
