@@ -99,22 +99,22 @@ class Authorizer:
             encryption_context=context.pairs,
             item_count=item_count,
         )
-        event.decided_by = self._standing(principal)
+        account = self._account(principal.account)
+        event.decided_by = self._standing(principal, account)
         if event.decided_by:
             raise self._refused(event, *_STANDING_REASONS.get(event.decided_by, (Reason.PERMISSION_DENIED, "")))
-        decision = self.decide(
-            Question(
-                principal,
-                action,
-                resource,
-                context,
-                call.source_address,
-                call.via_service,
-                self._wall_clock(),
-                told or {},
-                grant,
-            )
+        question = Question(
+            principal,
+            action,
+            resource,
+            context,
+            call.source_address,
+            call.via_service,
+            self._wall_clock(),
+            told or {},
+            grant,
         )
+        decision = self._decide(question, account)
         event.decided_by = decision.decided_by
         if not decision.allowed:
             raise self._refused(event, Reason.PERMISSION_DENIED)
@@ -123,25 +123,24 @@ class Authorizer:
     def require_standing(self, principal: Principal) -> None:
         """Raises PRINCIPAL_DISABLED, TOKEN_INVALID or IDENTITY_UNKNOWN when a principal, or its session, may do nothing
         at all: for what everybody else may do."""
-        standing = self._standing(principal)
+        standing = self._standing(principal, self._account(principal.account))
         if standing:
             reason, message = _STANDING_REASONS.get(standing, (Reason.IDENTITY_UNKNOWN, "there is no such principal"))
             raise StrongroomError(reason, message)
 
-    def decide(self, question: Question) -> Decision:
-        """The decision on a question whose principal is in good standing."""
-        resource, principal = question.resource, question.principal
-        if resource.account != principal.account and self._account(resource.account).disabled:
+    def parsed_policies(self, records: Sequence[PolicyRecord]) -> ResourcePolicies:
+        """Policies of a resource that came with its record, for `Resource.policies`."""
+        return decisions.resource_policies(records, self._parsed) if records else NO_POLICIES
+
+    def _decide(self, question: Question, account: Account) -> Decision:
+        owner = question.resource.account
+        if owner != account.name and self._account(owner).disabled:
             return Decision(False, ACCOUNT_DISABLED)
-        outcome, decision = self._decider(question).decide(question)
+        outcome, decision = self._decider(question, account).decide(question)
         if decision.allowed or not outcome.grant_may_help:
             return decision
         grant = question.grant or self._grant(question)
         return outcome.decision(grant) if grant else decision
-
-    def parsed_policies(self, records: Sequence[PolicyRecord]) -> ResourcePolicies:
-        """Policies of a resource that came with its record, for `Resource.policies`."""
-        return decisions.resource_policies(records, self._parsed) if records else NO_POLICIES
 
     def _grant(self, question: Question) -> str:
         resource, context, action = question.resource, question.context, question.action
@@ -150,9 +149,8 @@ class Authorizer:
         name = question.principal.name
         return self._grants.find(resource.uid, resource.name, name, action, context.pairs, context.canonical)
 
-    def _decider(self, question: Question) -> Decider:
+    def _decider(self, question: Question, account: Account) -> Decider:
         principal, resource = question.principal, question.resource
-        account = self._account(principal.account)
         policies = self._policies_of(resource)
         key = (principal.name, principal.scope, question.action, resource.name, resource.revision)
         decider = self._deciders.get(key)
@@ -184,15 +182,15 @@ class Authorizer:
             found = self._session_policies[text] = self.parsed_policies([record])
         return found
 
-    def _standing(self, principal: Principal) -> str:
+    def _standing(self, principal: Principal, account: Account) -> str:
         """Why the principal, or anybody who assumed it as a role, may do nothing at all."""
-        for name in (principal.name, *principal.scope.assumed_by):
-            account = account_of(name)
+        if not principal.account:
             # Services of the mesh belong to no account.
-            standing = self._account(account).standing(name, principal) if account else ""
-            if standing:
-                return standing
-        return "" if principal.name else PRINCIPAL_UNKNOWN
+            return "" if principal.name else PRINCIPAL_UNKNOWN
+        standing = account.standing(principal.name, principal)
+        for name in principal.scope.assumed_by:
+            standing = standing or self._account(account_of(name)).standing(name, principal)
+        return standing
 
     def _account(self, name: str) -> Account:
         return self._accounts.get(name, lambda: self._read(name)) if name else self._absent
