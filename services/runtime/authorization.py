@@ -91,7 +91,7 @@ class Authorizer:
         PERMISSION_DENIED; PRINCIPAL_DISABLED or TOKEN_INVALID when the principal or its session may do nothing at all.
         """
         principal = call.principal
-        owned = resource.account == principal.account or self._account(resource.account) is not self._absent
+        owned = resource.account == principal.account or self.account(resource.account) is not self._absent
         event = call.record(
             action,
             resource.name,
@@ -99,7 +99,7 @@ class Authorizer:
             encryption_context=context.pairs,
             item_count=item_count,
         )
-        account = self._account(principal.account)
+        account = self.account(principal.account)
         event.decided_by = self._standing(principal, account)
         if event.decided_by:
             raise self._refused(event, *_STANDING_REASONS.get(event.decided_by, (Reason.PERMISSION_DENIED, "")))
@@ -123,7 +123,7 @@ class Authorizer:
     def require_standing(self, principal: Principal) -> None:
         """Raises PRINCIPAL_DISABLED, TOKEN_INVALID or IDENTITY_UNKNOWN when a principal, or its session, may do nothing
         at all: for what everybody else may do."""
-        standing = self._standing(principal, self._account(principal.account))
+        standing = self._standing(principal, self.account(principal.account))
         if standing:
             reason, message = _STANDING_REASONS.get(standing, (Reason.IDENTITY_UNKNOWN, "there is no such principal"))
             raise StrongroomError(reason, message)
@@ -132,9 +132,13 @@ class Authorizer:
         """Policies of a resource that came with its record, for `Resource.policies`."""
         return decisions.resource_policies(records, self._parsed) if records else NO_POLICIES
 
+    def account(self, name: str) -> Account:
+        """An account's principals, policies and quotas; one without any where there is no such account."""
+        return self._accounts.get(name, lambda: self._read(name)) if name else self._absent
+
     def _decide(self, question: Question, account: Account) -> Decision:
         owner = question.resource.account
-        if owner != account.name and self._account(owner).disabled:
+        if owner != account.name and self.account(owner).disabled:
             return Decision(False, ACCOUNT_DISABLED)
         outcome, decision = self._decider(question, account).decide(question)
         if decision.allowed or not outcome.grant_may_help:
@@ -189,11 +193,8 @@ class Authorizer:
             return "" if principal.name else PRINCIPAL_UNKNOWN
         standing = account.standing(principal.name, principal)
         for name in principal.scope.assumed_by:
-            standing = standing or self._account(account_of(name)).standing(name, principal)
+            standing = standing or self.account(account_of(name)).standing(name, principal)
         return standing
-
-    def _account(self, name: str) -> Account:
-        return self._accounts.get(name, lambda: self._read(name)) if name else self._absent
 
     def _read(self, name: str) -> tuple[Account, int]:
         access, as_of_revision = self._records.account_access(name)

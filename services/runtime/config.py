@@ -102,6 +102,20 @@ class AuditClientSettings(Section):
     deadline_seconds: float = Field(default=1.5, gt=0, le=30, description="after which an operation fails")
 
 
+class RequestLimit(Section):
+    """How many requests are let through."""
+
+    requests_per_second: float = Field(ge=0.1, le=1_000_000)
+    burst: int = Field(ge=1, le=1_000_000, description="requests that may come at once after a pause")
+
+
+class DefaultQuotas(Section):
+    """What holds where no quota was set, in each worker; without one there is no limit."""
+
+    account: RequestLimit | None = None
+    principal: RequestLimit | None = None
+
+
 class Telemetry(Section):
     """Logs, traces and metrics."""
 
@@ -120,6 +134,7 @@ class ServiceSettings(BaseSettings):
     tls: Tls
     upstream: Upstream
     audit: AuditClientSettings = AuditClientSettings()
+    quota: DefaultQuotas = DefaultQuotas()
     telemetry: Telemetry = Telemetry()
 
 

@@ -128,6 +128,8 @@ class Account:
             for principal in access.principals
             if principal.HasField("sessions_valid_after")
         }
+        self.quotas = {quota.target: quota for quota in access.quotas}
+        """The account's quota, and its principals' own, by whom they limit."""
         self._ended_client_keys = frozenset(access.ended_client_keys)
         self._statements: dict[str, list[Statement]] = {}
         for policy in access.policies:

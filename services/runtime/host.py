@@ -15,9 +15,10 @@ from services.runtime.audit import Append, AuditClient
 from services.runtime.authorization import Authorizer
 from services.runtime.changes import ChangeFeed, ListChanges
 from services.runtime.channels import MeshChannel
-from services.runtime.config import ServiceSettings
+from services.runtime.config import RequestLimit, ServiceSettings
 from services.runtime.identity import Callers, Identities
 from services.runtime.pipeline import Pipeline
+from services.runtime.quotas import Limit, Quotas
 from services.runtime.server import Server
 from services.runtime.status import Status
 from services.runtime.telemetry import Telemetry
@@ -101,9 +102,14 @@ def build(
     status = Status(service, f"{socket.gethostname()}/{os.getpid()}")
     status.component("audit", audit.require_writable)
     status.component("keystore", feed.require_fresh)
-    pipeline = Pipeline(telemetry, identities, Callers(settings.listeners.internal), audit)
+    quotas = Quotas(authorizer.account, _limit(settings.quota.account), _limit(settings.quota.principal))
+    pipeline = Pipeline(telemetry, identities, Callers(settings.listeners.internal), quotas, audit)
     server = Server(settings.listeners, tls, pipeline, status, shared_port=worker is not None)
     return Host(settings, tls, telemetry, status, audit, feed, authorizer, server)
+
+
+def _limit(settings: RequestLimit | None) -> Limit | None:
+    return None if settings is None else Limit(settings.requests_per_second, settings.burst)
 
 
 def upstream(settings: ServiceSettings, service: str) -> str:

@@ -15,6 +15,7 @@ from services.runtime.audit import AuditClient
 from services.runtime.call import Call, Principal
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.identity import Callers, Identities, Metadata
+from services.runtime.quotas import Quotas
 from services.runtime.telemetry import TRACEPARENT, Telemetry
 from strongroom.audit.v1.event_pb2 import Outcome
 
@@ -35,10 +36,13 @@ _REFUSALS = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
 class Pipeline:
     """Turns a servicer's methods, `(request, call) -> response`, into gRPC handlers."""
 
-    def __init__(self, telemetry: Telemetry, identities: Identities, callers: Callers, audit: AuditClient) -> None:
+    def __init__(
+        self, telemetry: Telemetry, identities: Identities, callers: Callers, quotas: Quotas, audit: AuditClient
+    ) -> None:
         self._telemetry = telemetry
         self._identities = identities
         self._callers = callers
+        self._quotas = quotas
         self._audit = audit
 
     def public(self, method: MethodDescriptor, behaviour: Behaviour, *, forwarded: bool = False) -> Handler:
@@ -46,7 +50,7 @@ class Pipeline:
 
         With `forwarded` it is offered to services of the mesh that act for their own callers.
         """
-        telemetry, audit = self._telemetry, self._audit
+        telemetry, audit, quotas = self._telemetry, self._audit, self._quotas
         authenticate = self._forwarded if forwarded else self._authenticated
         service, name, action = method.containing_service.full_name, method.name, action_of(method)
 
@@ -62,6 +66,7 @@ class Pipeline:
                 audit.require_writable()
                 call.source_address = _address(context.peer())
                 call.principal = authenticate(call, context, metadata)
+                quotas.require(call)
                 response = behaviour(request, call)
             except StrongroomError as refusal:
                 error = refusal
@@ -124,6 +129,9 @@ class Pipeline:
         self, call: Call, context: grpc.ServicerContext, error: StrongroomError | None
     ) -> StrongroomError | None:
         """Makes the call's events durable; when that fails, its error is the answer instead."""
+        if error is not None and error.reason is Reason.QUOTA_EXCEEDED and not call.events:
+            # Another event counts it.
+            return error
         if error is None:
             call.conclude(Outcome.OUTCOME_ALLOWED)
         else:

@@ -1,0 +1,145 @@
+"""Quotas: a token bucket for each account and principal, in each worker process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from services.runtime.call import Call, Principal
+from services.runtime.decisions import Account
+from services.runtime.errors import Reason, StrongroomError
+from strongroom.access.v1.access_record_service_pb2 import QuotaRecord
+
+_BUCKETS = 100_000
+_SECONDS_OF_BURST = 2.0
+_TELL_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How many requests are let through."""
+
+    rate: float
+    """A second."""
+    burst: float
+    """At once, after a pause."""
+
+
+class Bucket:
+    """Tokens that come back at a rate."""
+
+    __slots__ = ("_lock", "_refused", "_tokens", "_told", "_updated", "limit")
+
+    def __init__(self, limit: Limit, now: float) -> None:
+        self.limit = limit
+        self._lock = threading.Lock()
+        self._tokens = limit.burst
+        self._updated = now
+        self._refused = 0
+        self._told = float("-inf")
+
+    def take(self, now: float) -> float:
+        """Takes a token and answers 0; or answers in how many seconds there will be one."""
+        with self._lock:
+            refilled = self._tokens + (now - self._updated) * self.limit.rate
+            self._tokens, self._updated = min(self.limit.burst, refilled), now
+            if self._tokens >= 1.0:
+                self._tokens -= 1.0
+                return 0.0
+            self._refused += 1
+            return (1.0 - self._tokens) / self.limit.rate
+
+    def give_back(self) -> None:
+        """Returns a token that was not used after all."""
+        with self._lock:
+            self._tokens += 1.0
+
+    def refusals_to_tell(self, now: float) -> int:
+        """How many requests were refused since this was last above 0, which it is once a second."""
+        with self._lock:
+            if now - self._told < _TELL_SECONDS:
+                return 0
+            self._told, refused, self._refused = now, self._refused, 0
+            return refused
+
+
+class Quotas:
+    """Lets requests through as long as their account and their principal have not used up what they may."""
+
+    def __init__(
+        self,
+        account: Callable[[str], Account],
+        account_default: Limit | None = None,
+        principal_default: Limit | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._account = account
+        self._account_default = account_default
+        self._principal_default = principal_default
+        self._monotonic = monotonic
+        self._buckets: dict[str, Bucket] = {}
+
+    def require(self, call: Call) -> None:
+        """Takes a request of the call's principal. Raises QUOTA_EXCEEDED, with the seconds until one is let through.
+
+        A flood must not fill the audit log: one event a second tells of the requests that were refused, by its
+        `item_count`; a call without an event was among them.
+        """
+        principal = call.principal
+        if not principal.account:
+            return
+        account = self._account(principal.account)
+        name = f"accounts/{principal.account}"
+        own = self._taken(name, _limit(account.quotas.get(name), self._account_default), call)
+        limit = self._principal_limit(account, principal)
+        try:
+            self._taken(principal.name, limit, call)
+        except StrongroomError:
+            if own is not None:
+                own.give_back()
+            raise
+
+    def _principal_limit(self, account: Account, principal: Principal) -> Limit | None:
+        own = account.quotas.get(principal.name)
+        if own is not None and own.HasField("requests_per_second"):
+            return _limit(own, None)
+        of_account = account.quotas.get(f"accounts/{principal.account}")
+        if of_account is not None and of_account.HasField("default_principal_requests_per_second"):
+            rate = of_account.default_principal_requests_per_second
+            return Limit(rate, _burst(rate))
+        return self._principal_default
+
+    def _taken(self, target: str, limit: Limit | None, call: Call) -> Bucket | None:
+        if limit is None:
+            return None
+        now = self._monotonic()
+        bucket = self._buckets.get(target)
+        if bucket is None or bucket.limit != limit:
+            if len(self._buckets) >= _BUCKETS:
+                self._buckets.clear()
+            bucket = self._buckets[target] = Bucket(limit, now)
+        delay = bucket.take(now)
+        if not delay:
+            return bucket
+        refused = bucket.refusals_to_tell(now)
+        if refused:
+            call.record(call.action, target, call.principal.account, item_count=refused)
+        raise StrongroomError(
+            Reason.QUOTA_EXCEEDED,
+            f"{target} is over its quota of {limit.rate:g} requests a second",
+            retry_after_seconds=delay,
+            target=target,
+        )
+
+
+def _limit(quota: QuotaRecord | None, default: Limit | None) -> Limit | None:
+    if quota is None or not quota.HasField("requests_per_second"):
+        return default
+    return Limit(quota.requests_per_second, quota.burst or _burst(quota.requests_per_second))
+
+
+def _burst(rate: float) -> float:
+    """Where none was set: two seconds' worth, at least 1."""
+    return max(_SECONDS_OF_BURST * rate, 1.0)

@@ -1,0 +1,105 @@
+"""Token buckets: what is let through, when the next may come, and how a flood is told of."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.runtime.decisions import Account
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.quotas import Limit, Quotas
+from strongroom.access.v1.access_record_service_pb2 import AccountAccess, QuotaRecord
+from tests.unit.runtime.access_world import call_of
+
+ACCOUNT, ANN, BOB = "accounts/acme", "accounts/acme/users/ann", "accounts/acme/users/bob"
+
+
+class Requests:
+    """Requests that are let through or refused, at a time that the test sets."""
+
+    def __init__(self, *quotas: QuotaRecord, account: Limit | None = None, principal: Limit | None = None) -> None:
+        self.now = 0.0
+        self.access = AccountAccess(account="acme", quotas=quotas)
+        self._quotas = Quotas(self._account, account, principal, lambda: self.now)
+        self.told: list[tuple[str, int]] = []
+
+    def _account(self, name: str) -> Account:
+        return Account(self.access if name == "acme" else AccountAccess(account=name), None)  # type: ignore[arg-type]
+
+    def send(self, principal: str = ANN) -> float:
+        """0 when it is let through, or the seconds to wait."""
+        call = call_of(principal)
+        try:
+            self._quotas.require(call)
+        except StrongroomError as refused:
+            assert refused.reason is Reason.QUOTA_EXCEEDED
+            assert refused.retry_after_seconds > 0
+            return refused.retry_after_seconds
+        finally:
+            self.told += [(event.resource, event.item_count) for event in call.events]
+        return 0.0
+
+    def let_through(self, count: int, principal: str = ANN) -> int:
+        return sum(not self.send(principal) for _ in range(count))
+
+
+def test_without_a_quota_everything_is_let_through() -> None:
+    requests = Requests()
+    assert requests.let_through(1000) == 1000
+    assert requests.send("services/secrets") == 0
+
+
+def test_a_burst_and_then_the_rate() -> None:
+    requests = Requests(QuotaRecord(target=ACCOUNT, requests_per_second=10, burst=5))
+    assert requests.let_through(20) == 5
+    assert requests.send() == pytest.approx(0.1)
+    requests.now = 0.1
+    assert requests.let_through(5) == 1
+    requests.now = 1000
+    assert requests.let_through(20) == 5
+
+
+def test_a_burst_that_was_not_set_is_two_seconds_worth_and_at_least_one() -> None:
+    assert Requests(QuotaRecord(target=ACCOUNT, requests_per_second=10)).let_through(100) == 20
+    assert Requests(QuotaRecord(target=ACCOUNT, requests_per_second=0.1)).let_through(100) == 1
+
+
+def test_one_principal_does_not_use_up_what_another_may() -> None:
+    requests = Requests(QuotaRecord(target=ACCOUNT, default_principal_requests_per_second=2))
+    assert (requests.let_through(10), requests.let_through(10, BOB)) == (4, 4)
+
+
+def test_a_principals_own_quota_wins_over_the_accounts_default() -> None:
+    requests = Requests(
+        QuotaRecord(target=ACCOUNT, default_principal_requests_per_second=1),
+        QuotaRecord(target=ANN, requests_per_second=5, burst=7),
+    )
+    assert (requests.let_through(10), requests.let_through(10, BOB)) == (7, 2)
+
+
+def test_a_refused_principal_takes_nothing_of_its_accounts_quota() -> None:
+    requests = Requests(
+        QuotaRecord(target=ACCOUNT, requests_per_second=1, burst=10),
+        QuotaRecord(target=ANN, requests_per_second=1, burst=1),
+    )
+    assert (requests.let_through(50), requests.let_through(50, BOB)) == (1, 9)
+
+
+def test_the_configurations_limits_hold_where_none_was_set() -> None:
+    requests = Requests(account=Limit(1, 3), principal=Limit(1, 2))
+    assert (requests.let_through(9), requests.let_through(9, BOB)) == (2, 1)
+
+
+def test_a_quota_that_changes_holds_at_once() -> None:
+    requests = Requests(QuotaRecord(target=ACCOUNT, requests_per_second=1, burst=1))
+    assert requests.let_through(5) == 1
+    requests.access.quotas[0].burst = 4
+    assert requests.let_through(5) == 4
+
+
+def test_a_flood_is_told_of_once_a_second_with_how_many_it_were() -> None:
+    requests = Requests(QuotaRecord(target=ACCOUNT, requests_per_second=0.1, burst=1))
+    requests.let_through(100)
+    assert requests.told == [(ACCOUNT, 1)]
+    requests.now = 1.0
+    requests.let_through(100)
+    assert requests.told == [(ACCOUNT, 1), (ACCOUNT, 99)]
