@@ -295,9 +295,13 @@ def _entities(
     principal_parents = [uid("Role", role) for role in record.roles]
     if principal_account:
         principal_parents.append(_account_uid(principal_account))
+    itself = {"uid": request["principal"], "attrs": {}, "tags": dict(record.tags), "parents": principal_parents}
+    action_entity = {"uid": request["action"], "attrs": {}, "parents": [uid("Action", action.partition(":")[0])]}
+    if request["resource"] == request["principal"]:  # Cedar takes no entity twice
+        return [itself, action_entity]
     return [
-        {"uid": request["principal"], "attrs": {}, "tags": dict(record.tags), "parents": principal_parents},
-        {"uid": request["action"], "attrs": {}, "parents": [uid("Action", action.partition(":")[0])]},
+        itself,
+        action_entity,
         {
             "uid": request["resource"],
             "attrs": dict(resource.attributes),
