@@ -17,6 +17,7 @@ from services.keystore.root_key import Status
 from services.keystore.root_store import Rotation
 from services.runtime import checksums, clock, identifiers, names
 from services.runtime.errors import Reason, StrongroomError, invalid, required, too_large
+from services.runtime.fields import changed_paths, check_text
 from services.runtime.key_specs import USAGES, spec_name, usage_name
 from services.runtime.tags import check_tags
 from strongroom.keystore.v1 import key_pb2 as pb
@@ -32,7 +33,6 @@ from strongroom.keystore.v1.key_service_pb2 import (
     UpdateRotationPolicyRequest,
 )
 
-_MAX_DESCRIPTION = 1024
 _DAY_SECONDS = 86_400
 _ROTATION_DAYS = range(7, 731)
 _WINDOW_DAYS = range(7, 367)
@@ -61,7 +61,7 @@ def new_key(request: CreateKeyRequest) -> NewKey:
         _usage(spec, asked.usage),
         asked.protection_level or pb.PROTECTION_LEVEL_SOFTWARE,
         asked.origin or pb.KEY_ORIGIN_STRONGROOM,
-        _description(asked.description, "key.description"),
+        check_text(asked.description, "key.description"),
         check_tags(asked.tags, "key.tags"),
         asked.deletion_protection,
         rotation_period(asked, "key.rotation_policy"),
@@ -85,10 +85,8 @@ def deletion_window(request: ScheduleKeyDeletionRequest) -> int:
 
 def description_change(request: UpdateKeyRequest) -> str:
     """The description that a key is to have. Raises FIELD_INVALID for a mask that names anything else."""
-    unknown = sorted(set(request.update_mask.paths) - {"description"})
-    if unknown:
-        raise invalid("update_mask", f"names {unknown[0]}, which cannot be changed")
-    return _description(request.key.description, "key.description")
+    changed_paths(request.update_mask, ("description",))
+    return check_text(request.key.description, "key.description")
 
 
 def new_alias(request: CreateAliasRequest) -> AliasContent:
@@ -103,14 +101,11 @@ def new_alias(request: CreateAliasRequest) -> AliasContent:
 def alias_change(request: UpdateAliasRequest) -> tuple[AliasContent, Collection[str]]:
     """What a request asks an alias to become, and which of its fields. Raises as `new_alias` does."""
     name = names.parse(request.alias.name, "alias.name", "aliases")
-    paths = set(request.update_mask.paths) or _ALIAS_PATHS
-    unknown = sorted(paths - _ALIAS_PATHS)
-    if unknown:
-        raise invalid("update_mask", f"names {unknown[0]}, which cannot be changed")
+    paths = changed_paths(request.update_mask, _ALIAS_PATHS)
     if "key" in paths:
         return _alias_content(name, request.alias), paths
     # The key stays; its own name is not looked at.
-    description = _description(request.alias.description, "alias.description")
+    description = check_text(request.alias.description, "alias.description")
     return AliasContent(name, name, description), paths
 
 
@@ -259,7 +254,7 @@ def _alias_content(name: names.ResourceName, asked: pb.Alias) -> AliasContent:
     key = names.parse(asked.key, "alias.key", "keys")
     if key.account != name.account:
         raise invalid("alias.key", "is not of the alias's account")
-    return AliasContent(name, key, _description(asked.description, "alias.description"))
+    return AliasContent(name, key, check_text(asked.description, "alias.description"))
 
 
 def _spec(asked: pb.KeySpec.ValueType) -> pb.KeySpec.ValueType:
@@ -285,9 +280,3 @@ def _whole_seconds(asked: Duration, days: range, field: str) -> int:
     if asked.nanos or not first <= asked.seconds <= last:
         raise invalid(field, f"is not {days.start} to {days.stop - 1} days in whole seconds")
     return asked.seconds
-
-
-def _description(asked: str, field: str) -> str:
-    if len(asked) > _MAX_DESCRIPTION:
-        raise too_large(field, _MAX_DESCRIPTION, "characters")
-    return asked

@@ -15,6 +15,7 @@ from services.runtime import names, paging
 from services.runtime.call import Call
 from services.runtime.clock import Clock
 from services.runtime.errors import required
+from services.runtime.paging import Page
 from services.runtime.repeats import repeatable
 from services.runtime.tags import check_tags
 from strongroom.keystore.v1 import key_service_pb2 as pb
@@ -59,14 +60,10 @@ class KeyService:
         """A page of an account's keys, by id."""
         account = names.parse_account(request.parent, "parent")
         conditions = filters.of_keys(request.filter)
-        size = paging.page_size(request.page_size)
-        listed = f"{request.parent}/keys?{request.filter}"
-        found = self._keys.page(call, account, paging.decode(listed, request.page_token), size + 1, conditions)
-        more = len(found) > size
-        return pb.ListKeysResponse(
-            keys=map(messages.key_message, found[:size]),
-            next_page_token=paging.encode(listed, found[size - 1].name.id) if more else "",
-        )
+        page = Page.of(request, f"{request.parent}/keys?{request.filter}")
+        found = self._keys.page(call, account, page.after, page.limit, conditions)
+        keys, token = page.cut(found, lambda key: key.name.id)
+        return pb.ListKeysResponse(keys=map(messages.key_message, keys), next_page_token=token)
 
     def UpdateKey(self, request: pb.UpdateKeyRequest, call: Call) -> Key:
         """Gives a key another description."""
@@ -200,14 +197,10 @@ class KeyService:
         """A page of an account's aliases, by id."""
         account = names.parse_account(request.parent, "parent")
         conditions = filters.of_aliases(request.filter)
-        size = paging.page_size(request.page_size)
-        listed = f"{request.parent}/aliases?{request.filter}"
-        found = self._aliases.page(call, account, paging.decode(listed, request.page_token), size + 1, conditions)
-        more = len(found) > size
-        return pb.ListAliasesResponse(
-            aliases=map(messages.alias_message, found[:size]),
-            next_page_token=paging.encode(listed, found[size - 1].name.id) if more else "",
-        )
+        page = Page.of(request, f"{request.parent}/aliases?{request.filter}")
+        found = self._aliases.page(call, account, page.after, page.limit, conditions)
+        aliases, token = page.cut(found, lambda alias: alias.name.id)
+        return pb.ListAliasesResponse(aliases=map(messages.alias_message, aliases), next_page_token=token)
 
     def UpdateAlias(self, request: pb.UpdateAliasRequest, call: Call) -> Alias:
         """Moves an alias to another key, or describes it anew."""

@@ -62,7 +62,7 @@ def insert_key(connection: Connection, added: Key) -> None:
             origin=added.origin,
             state=added.state,
             description=added.description,
-            tags=_tags_text(added.tags),
+            tags=tags_text(added.tags),
             deletion_protection=added.deletion_protection,
             primary_version=added.primary_version,
             revision=added.revision,
@@ -83,7 +83,7 @@ def update_key(connection: Connection, changed: Key) -> None:
         .values(
             state=changed.state,
             description=changed.description,
-            tags=_tags_text(changed.tags),
+            tags=tags_text(changed.tags),
             deletion_protection=changed.deletion_protection,
             primary_version=changed.primary_version,
             revision=changed.revision,
@@ -289,13 +289,14 @@ def insert_request(connection: Connection, added: Request, since_us: int) -> Non
     )
 
 
+def tags_text(tags: Mapping[str, str]) -> str:
+    """Tags as their column has them."""
+    return json.dumps(dict(tags), sort_keys=True)
+
+
 def _due(connection: Connection, column: Column[int], until_us: int, limit: int) -> list[tuple[bytes, int]]:
     wanted = select(keys.c.uid, column).where(column <= until_us).order_by(column).limit(limit)
     return [(row[0], row[1]) for row in connection.execute(wanted)]
-
-
-def _tags_text(tags: Mapping[str, str]) -> str:
-    return json.dumps(dict(tags), sort_keys=True)
 
 
 def _key_is(name: ResourceName) -> ColumnElement[bool]:

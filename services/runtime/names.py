@@ -14,6 +14,7 @@ _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _PATTERNS: dict[str, re.Pattern[str]] = {
+    "accounts": _ID,
     "keys": _ID,
     "aliases": _ID,
     "secrets": _SECRET_ID,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
+from typing import Protocol, TypeVar
 
 from services.runtime.errors import Reason, StrongroomError, invalid
 
@@ -13,6 +16,44 @@ _DIGEST_BYTES = 8
 _DIGITS = 9
 _DEFAULT_PAGE = 50
 _LARGEST_PAGE = 1000
+
+
+T = TypeVar("T")
+
+
+class PageRequest(Protocol):
+    """A request for a page."""
+
+    @property
+    def page_size(self) -> int: ...
+    @property
+    def page_token(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which page of a list is asked for."""
+
+    listed: str
+    """What is listed, and by which filter."""
+    after: str
+    """The last item of the page before; empty for the first."""
+    size: int
+
+    @classmethod
+    def of(cls, request: PageRequest, listed: str) -> Page:
+        """The page that a request asks for. Raises FIELD_INVALID, PAGE_TOKEN_INVALID."""
+        return cls(listed, decode(listed, request.page_token), page_size(request.page_size))
+
+    @property
+    def limit(self) -> int:
+        """How many items to read: one more than fit, which tells whether there are more."""
+        return self.size + 1
+
+    def cut(self, found: Sequence[T], place: Callable[[T], str]) -> tuple[Sequence[T], str]:
+        """The items of the page, and the token for the next one; `place` is what its `after` is to be."""
+        items = found[: self.size]
+        return items, encode(self.listed, place(items[-1])) if len(found) > self.size else ""
 
 
 def page_size(asked: int) -> int:
