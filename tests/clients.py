@@ -10,18 +10,26 @@ import pytest
 
 from deploy.dev.configs import ACCOUNT
 from deploy.dev.mesh import Mesh
-from deploy.dev.topology import SERVICES
+from deploy.dev.topology import ADMINISTRATOR, SERVICES
 from strongroom import Client, ClientCertificate, StrongroomError
 
 
-def client_of(mesh: Mesh, *, trace_directory: Path | None = None, timeout: float = 10.0) -> Client:
-    """The account's administrator, by certificate; with a trace directory every trace is recorded."""
-    administrator = mesh.administrator
+def client_of(
+    mesh: Mesh,
+    identity: str = ADMINISTRATOR,
+    account: str = ACCOUNT,
+    *,
+    trace_directory: Path | None = None,
+    timeout: float = 10.0,
+) -> Client:
+    """Whoever `identity` (`user/admin`) is bound to, the account's administrator by default, by certificate; with a
+    trace directory every trace is recorded."""
+    files = mesh.authority.issue(identity)
     return Client(
         {service: mesh.address(service) for service in SERVICES},
-        ClientCertificate(administrator.certificate, administrator.key),
-        trust=administrator.trust,
-        account=ACCOUNT,
+        ClientCertificate(files.certificate, files.key),
+        trust=files.trust,
+        account=account,
         timeout=timeout,
         sample_ratio=1.0 if trace_directory else 0.0,
         trace_directory=trace_directory,

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from services.keystore.access.accounts import Accounts
+from services.keystore.access.client_keys import ClientKeys
+from services.keystore.access.editing import AccessEditor
+from services.keystore.access.identities import SpiffeIds
+from services.keystore.access.policies import Policies
+from services.keystore.access.principals import Principals
 from services.keystore.access.records import LocalAccessRecords
 from services.keystore.access.sessions import Sessions
 from services.keystore.access_record_service import AccessRecordService
+from services.keystore.access_service import AccessService
 from services.keystore.aliases import Aliases
 from services.keystore.bootstrap import SecretsKey, make_account
 from services.keystore.due import DueWork
@@ -47,13 +54,15 @@ def serve(settings: KeystoreSettings) -> None:
     lifecycle = Lifecycle(editor)
     versions = KeyVersions(engine, editor, material)
     imports = Imports(engine, editor, material, clock.system_clock)
+    # Whose administrators administer the mesh.
+    operator = settings.bootstrap.account if settings.bootstrap is not None else ""
     root_key = RootKey(
         engine,
         material,
         ServiceKeys(MeshChannel(host.upstream(settings, "audit"), tls)),
         hosted.authorizer,
         outbox,
-        settings.bootstrap.account if settings.bootstrap is not None else "",
+        operator,
         settings.root_settle_seconds,
         clock.system_clock,
     )
@@ -64,8 +73,16 @@ def serve(settings: KeystoreSettings) -> None:
         KeyService(keys, lifecycle, versions, imports, root_key, aliases, clock.system_clock),
     )
     hosted.public(session_service_pb2.DESCRIPTOR.services_by_name["SessionService"], SessionService(engine, sessions))
-    # Every method of it answers NOT_YET.
-    hosted.public(access_service_pb2.DESCRIPTOR.services_by_name["AccessService"], object())
+    access_editor = AccessEditor(engine, hosted.authorizer, outbox, clock.system_clock)
+    access = AccessService(
+        Accounts(access_editor, operator),
+        Principals(access_editor),
+        Policies(access_editor),
+        ClientKeys(access_editor),
+        SpiffeIds(tls.trust_domain),
+        clock.system_clock,
+    )
+    hosted.public(access_service_pb2.DESCRIPTOR.services_by_name["AccessService"], access)
     hosted.internal(key_record_service_pb2.DESCRIPTOR.services_by_name["KeyRecordService"], key_records)
     hosted.internal(
         access_record_service_pb2.DESCRIPTOR.services_by_name["AccessRecordService"], AccessRecordService(records)

@@ -9,8 +9,9 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 
 from services.keystore import store
-from services.keystore.access import new_accounts
+from services.keystore.access import new_accounts, principal_store
 from services.keystore.access import store as access_store
+from services.keystore.access.resources import Account
 from services.keystore.aliases import AliasContent, Aliases
 from services.keystore.keys import Keys, NewKey
 from services.keystore.own_calls import SELF, own_call
@@ -42,20 +43,22 @@ def make_account(engine: Engine, settings: Bootstrap, outbox: Outbox, clock: Clo
         with transaction(engine) as connection:
             if access_store.account_exists(connection, settings.account):
                 return
-            administrator = new_accounts.add(
-                connection,
-                settings.account,
-                settings.administrator,
-                [settings.administrator_spiffe_id],
-                clock() // 1000,
+            spiffe_id = settings.administrator_spiffe_id
+            # Who sets the mesh up decides whom this certificate stands for.
+            principal_store.release_identity(connection, spiffe_id)
+            new = Account(f"accounts/{settings.account}", "", {})
+            account, administrator = new_accounts.add(
+                connection, new, settings.administrator, [spiffe_id], clock() // 1000
             )
             call = Call("strongroom.access.v1.AccessService", "CreateAccount", "access:CreateAccount", principal=SELF)
-            call.record(call.action, f"accounts/{settings.account}", settings.account)
+            call.record(call.action, account.name, settings.account)
             outbox.put(connection, call)
     except IntegrityError:
         # Another replica that starts at the same time has made it.
         return
-    log.info("made the first account", extra={"fields": {"account": settings.account, "administrator": administrator}})
+    log.info(
+        "made the first account", extra={"fields": {"account": settings.account, "administrator": administrator.name}}
+    )
 
 
 class SecretsKey:

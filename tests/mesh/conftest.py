@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from deploy.dev.mesh import Mesh
+from deploy.dev.topology import spiffe_id
 from strongroom import Client
 from tests.clients import client_of
 
@@ -23,6 +24,15 @@ def client(mesh: Mesh) -> Iterator[Client]:
 def name() -> str:
     """An id that no other test uses."""
     return f"test-{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+def tenant(client: Client, mesh: Mesh, name: str) -> Iterator[Client]:
+    """The administrator of an account of the test's own, by certificate."""
+    identity = f"user/{name}"
+    client.create_account(name, administrator_spiffe_ids=[spiffe_id(identity)])
+    with client_of(mesh, identity, name) as administrator:
+        yield administrator
 
 
 @pytest.fixture

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.mesh.conftest import client, key, name
+from tests.mesh.conftest import client, key, name, tenant
 
-__all__ = ["client", "key", "name"]
+__all__ = ["client", "key", "name", "tenant"]

@@ -12,8 +12,11 @@ from typing import Self
 from strongroom import profiles
 from strongroom.calls.access import AccessCalls
 from strongroom.calls.audit import AuditCalls
+from strongroom.calls.client_keys import ClientKeyCalls
 from strongroom.calls.data_keys import DataKeyCalls
 from strongroom.calls.imports import ImportCalls
+from strongroom.calls.policies import PolicyCalls
+from strongroom.calls.principals import PrincipalCalls
 from strongroom.calls.public_keys import PublicKeyCalls
 from strongroom.calls.root_key import RootKeyCalls
 from strongroom.calls.secrets import SecretCalls
@@ -45,6 +48,9 @@ class Client(
     DataKeyCalls,
     SecretCalls,
     AuditCalls,
+    PrincipalCalls,
+    PolicyCalls,
+    ClientKeyCalls,
     AccessCalls,
     StatusCalls,
 ):

@@ -6,6 +6,7 @@ from strongroom.errors import StrongroomError
 
 ACCOUNTS = "accounts/"
 ALIAS = "alias/"
+PRINCIPALS = ("users", "workloads", "roles")
 
 
 class Names:
@@ -50,6 +51,47 @@ class Names:
         """The full name of an audit event: from its id (a UUID, `result.event_id`) or a full name."""
         return self._complete("events", name, field, f"an id, or {ACCOUNTS}…")
 
+    def other_account(self, name: str, field: str = "account") -> str:
+        """The full name of an account: from an id or a full name; of this account where it is empty."""
+        if not name:
+            return self.account
+        if "/" in name.removeprefix(ACCOUNTS):
+            raise StrongroomError(
+                "NAME_MALFORMED", f"{field} is not an id or {ACCOUNTS}{{account}}: {name}", field=field
+            )
+        return ACCOUNTS + name.removeprefix(ACCOUNTS)
+
+    def principal(self, name: str, field: str = "principal") -> str:
+        """The full name of a user, workload or role: from `users/{id}` and the like, or a full name."""
+        return self._within_account(PRINCIPALS, name, field)
+
+    def role(self, name: str, field: str = "role") -> str:
+        """The full name of a role: from an id, `roles/{id}`, or a full name."""
+        return self._complete("roles", name.removeprefix("roles/"), field, f"an id, roles/{{id}}, or {ACCOUNTS}…")
+
+    def policy(self, name: str, field: str = "policy") -> str:
+        """The full name of a policy: from an id or a full name."""
+        return self._complete("policies", name, field, f"an id, or {ACCOUNTS}…")
+
+    def target(self, name: str, field: str = "target") -> str:
+        """The full name of what a policy is attached to: from `users/{id}`, `keys/{id}` and the like, or in full."""
+        return self._within_account((*PRINCIPALS, "keys", "secrets"), name, field)
+
+    def client_key(self, name: str, field: str = "client_key") -> str:
+        """The full name of a client key: from an id or a full name."""
+        return self._complete("clientKeys", name, field, f"an id, or {ACCOUNTS}…")
+
+    def oidc_provider(self, name: str, field: str = "oidc_provider") -> str:
+        """The full name of an OIDC provider: from an id or a full name."""
+        return self._complete("oidcProviders", name, field, f"an id, or {ACCOUNTS}…")
+
+    def parts(self, name: str, field: str) -> tuple[str, str, str]:
+        """A full name's account, `accounts/{account}`, its collection and its id. Raises NAME_MALFORMED."""
+        parts = name.split("/")
+        if len(parts) != 4:
+            raise StrongroomError("NAME_MALFORMED", f"{field} names no resource of an account: {name}", field=field)
+        return f"{parts[0]}/{parts[1]}", parts[2], parts[3]
+
     def shorten(self, name: str) -> str:
         """The shortest name that stands for the same resource: what `key`, `alias` and `secret` take."""
         relative = self.relative(name)
@@ -61,6 +103,16 @@ class Names:
     def relative(self, name: str) -> str:
         """A full name without its account where that is this one: `keys/payments/versions/1`."""
         return name.removeprefix(f"{ACCOUNTS}{self._account}/") if self._account else name
+
+    def _within_account(self, collections: tuple[str, ...], name: str, field: str) -> str:
+        if not name:
+            raise StrongroomError("FIELD_REQUIRED", f"{field} is required", field=field)
+        if name.startswith(ACCOUNTS):
+            return name
+        if name.partition("/")[0] not in collections:
+            forms = ", ".join(f"{collection}/{{id}}" for collection in collections)
+            raise StrongroomError("NAME_MALFORMED", f"{field} is none of {forms}, {ACCOUNTS}…: {name}", field=field)
+        return f"{self.account}/{name}"
 
     def _complete(self, collection: str, name: str, field: str, forms: str) -> str:
         if not name:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, or_, select
@@ -19,6 +18,7 @@ from services.keystore.access.tables import (
     token_keys,
 )
 from services.runtime import clock
+from services.runtime.errors import Reason, StrongroomError
 from strongroom.access.v1.access_record_service_pb2 import (
     AccountAccess,
     PolicyRecord,
@@ -26,10 +26,8 @@ from strongroom.access.v1.access_record_service_pb2 import (
     QuotaRecord,
     TokenKey,
 )
-from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY, POLICY_KIND_RESOURCE, PolicyKind
+from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY, POLICY_KIND_RESOURCE
 
-DEFAULT_SESSION_S = 3600
-"""The longest session of a role that does not say."""
 SESSION_US = 12 * 3600 * 1_000_000
 """The longest that a session lasts."""
 
@@ -38,6 +36,13 @@ def account_exists(connection: Connection, account: str) -> bool:
     """Whether there is an account of this id."""
     found = select(accounts.c.account).where(accounts.c.account == account)
     return connection.execute(found).one_or_none() is not None
+
+
+def lock_account(connection: Connection, account: str) -> None:
+    """Until the transaction ends nobody else changes access in the account. Raises ACCOUNT_NOT_FOUND."""
+    wanted = select(accounts.c.account).where(accounts.c.account == account).with_for_update()
+    if connection.execute(wanted).one_or_none() is None:
+        raise StrongroomError(Reason.ACCOUNT_NOT_FOUND, f"there is no accounts/{account}")
 
 
 def account_access(connection: Connection, account: str, now_us: int) -> AccountAccess | None:
@@ -79,78 +84,6 @@ def principal_of_identity(connection: Connection, spiffe_id: str) -> PrincipalRe
     bound = select(principals).join(identities, identities.c.principal == principals.c.name)
     row = connection.execute(bound.where(identities.c.spiffe_id == spiffe_id)).one_or_none()
     return _principal(row) if row is not None else None
-
-
-def insert_account(connection: Connection, account: str, revision: int, now_us: int) -> None:
-    """Adds an account."""
-    connection.execute(
-        insert(accounts).values(
-            account=account,
-            display_name="",
-            tags="{}",
-            disabled=False,
-            revision=revision,
-            created_us=now_us,
-            updated_us=now_us,
-        )
-    )
-
-
-def insert_principal(
-    connection: Connection, account: str, added: PrincipalRecord, revision: int, now_us: int, trust_policy: str | None
-) -> None:
-    """Adds a principal; with a trust policy where it is a role."""
-    connection.execute(
-        insert(principals).values(
-            name=added.name,
-            account=account,
-            kind=added.kind,
-            description="",
-            disabled=added.disabled,
-            roles=json.dumps(list(added.roles)),
-            tags=json.dumps(dict(added.tags), sort_keys=True),
-            trust_policy=trust_policy,
-            max_session_s=None if trust_policy is None else DEFAULT_SESSION_S,
-            revision=revision,
-            created_us=now_us,
-            updated_us=now_us,
-        )
-    )
-
-
-def bind_identity(connection: Connection, spiffe_id: str, principal_name: str) -> None:
-    """Makes a SPIFFE id stand for a principal, instead of whom it stood for."""
-    connection.execute(delete(identities).where(identities.c.spiffe_id == spiffe_id))
-    connection.execute(insert(identities).values(spiffe_id=spiffe_id, principal=principal_name))
-
-
-def insert_policy(
-    connection: Connection,
-    account: str,
-    name: str,
-    kind: PolicyKind.ValueType,
-    cedar: str,
-    attached_to: Collection[str],
-    revision: int,
-    now_us: int,
-    description: str = "",
-) -> None:
-    """Adds a policy, with what it is attached to."""
-    connection.execute(
-        insert(policies).values(
-            name=name,
-            account=account,
-            kind=kind,
-            cedar=cedar,
-            description=description,
-            revision=revision,
-            created_us=now_us,
-            updated_us=now_us,
-        )
-    )
-    if attached_to:
-        rows = [{"policy": name, "target": target} for target in attached_to]
-        connection.execute(insert(policy_attachments), rows)
 
 
 def valid_token_keys(connection: Connection, now_us: int) -> list[TokenKey]:

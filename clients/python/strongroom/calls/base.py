@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TypeVar
 from uuid import uuid4
 
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from strongroom.errors import StrongroomError
 from strongroom.names import Names
 from strongroom.transport import Transport
 
@@ -40,6 +43,15 @@ def pages(fetch: Callable[[str, int], tuple[Iterable[Item], str]], limit: int | 
                 left -= 1
         if not token:
             return
+
+
+def mask_of(given: Mapping[str, object]) -> FieldMask:
+    """The mask of an update that changes what is given: not None. Raises FIELD_REQUIRED for nothing, which the services
+    would take for everything."""
+    paths = [path for path, value in given.items() if value is not None]
+    if not paths:
+        raise StrongroomError("FIELD_REQUIRED", f"nothing to change is given: one of {', '.join(given)}")
+    return FieldMask(paths=paths)
 
 
 def new_request_id() -> str:

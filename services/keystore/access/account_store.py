@@ -1,0 +1,61 @@
+"""Accounts in the database: SQL and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from services.keystore.access.resources import Account, account_of
+from services.keystore.access.tables import accounts
+from services.keystore.filters import Condition
+from services.keystore.store import tags_text
+
+
+def account(connection: Connection, name: str) -> Account | None:
+    """The account of this name."""
+    row = connection.execute(select(accounts).where(accounts.c.account == account_of(name))).one_or_none()
+    return _account(row) if row is not None else None
+
+
+def accounts_page(connection: Connection, after: str, limit: int, conditions: Sequence[Condition]) -> list[Account]:
+    """Accounts that meet the conditions, in the order of their ids, from the first behind `after`."""
+    met = [condition(connection.dialect.name) for condition in conditions]
+    ordered = select(accounts).where(accounts.c.account > after, *met).order_by(accounts.c.account)
+    return [_account(row) for row in connection.execute(ordered.limit(limit))]
+
+
+def insert_account(connection: Connection, added: Account) -> None:
+    """Adds an account. Raises IntegrityError when the id is taken."""
+    values = {**_values(added), "account": account_of(added.name), "created_us": added.created_us}
+    connection.execute(insert(accounts).values(values))
+
+
+def update_account(connection: Connection, changed: Account) -> None:
+    """Puts an account in the place of what it was."""
+    of_account = accounts.c.account == account_of(changed.name)
+    connection.execute(update(accounts).where(of_account).values(_values(changed)))
+
+
+def _values(of: Account) -> dict[str, Any]:
+    return {
+        "display_name": of.display_name,
+        "tags": tags_text(of.tags),
+        "disabled": of.disabled,
+        "revision": of.revision,
+        "updated_us": of.updated_us,
+    }
+
+
+def _account(row: Row[Any]) -> Account:
+    return Account(
+        f"accounts/{row.account}",
+        row.display_name,
+        json.loads(row.tags),
+        row.disabled,
+        row.revision,
+        row.created_us,
+        row.updated_us,
+    )

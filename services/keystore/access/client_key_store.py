@@ -1,0 +1,96 @@
+"""Client keys in the database: SQL and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, delete, false, func, insert, select, update
+
+from services.keystore.access.resources import ClientKey, account_of, id_of
+from services.keystore.access.store import SESSION_US
+from services.keystore.access.tables import client_keys
+from services.keystore.filters import Condition
+
+_LIVING = client_keys.c.deleted_us.is_(None)
+
+
+def client_key(connection: Connection, name: str) -> ClientKey | None:
+    """The client key of this name, unless it was deleted."""
+    row = connection.execute(select(client_keys).where(_is(name), _LIVING)).one_or_none()
+    return _client_key(row) if row is not None else None
+
+
+def client_keys_page(
+    connection: Connection, account: str, after: str, limit: int, conditions: Sequence[Condition]
+) -> list[ClientKey]:
+    """An account's client keys that meet the conditions, in the order of their ids, from the first behind `after`."""
+    met = [condition(connection.dialect.name) for condition in conditions]
+    living = (client_keys.c.account == account, client_keys.c.client_key_id > after, _LIVING)
+    ordered = select(client_keys).where(*living, *met).order_by(client_keys.c.client_key_id)
+    return [_client_key(row) for row in connection.execute(ordered.limit(limit))]
+
+
+def count_active(connection: Connection, principal: str, now_us: int) -> int:
+    """How many client keys of a principal are neither disabled nor expired."""
+    active = (client_keys.c.disabled == false(), client_keys.c.expires_us > now_us, _LIVING)
+    counted = select(func.count()).where(client_keys.c.principal == principal, *active)
+    return int(connection.execute(counted).scalar_one())
+
+
+def insert_client_key(connection: Connection, added: ClientKey) -> None:
+    """Adds a client key."""
+    connection.execute(
+        insert(client_keys).values(
+            account=account_of(added.name),
+            client_key_id=id_of(added.name),
+            principal=added.principal,
+            secret_sha256=added.secret_sha256,
+            description=added.description,
+            disabled=added.disabled,
+            revision=added.revision,
+            created_us=added.created_us,
+            expires_us=added.expires_us,
+        )
+    )
+
+
+def update_client_key(connection: Connection, changed: ClientKey) -> None:
+    """Puts what may change of a client key in the place of what it was."""
+    values = {"description": changed.description, "disabled": changed.disabled, "revision": changed.revision}
+    connection.execute(update(client_keys).where(_is(changed.name)).values(values))
+
+
+def delete_client_key(connection: Connection, name: str, now_us: int) -> None:
+    """Ends a client key, and forgets those that ended so long ago that no session of theirs can be left."""
+    connection.execute(update(client_keys).where(_is(name)).values(deleted_us=now_us))
+    _forget(connection, now_us)
+
+
+def delete_client_keys_of(connection: Connection, principal: str, now_us: int) -> None:
+    """The same for every client key of a principal."""
+    of_principal = (client_keys.c.principal == principal, _LIVING)
+    connection.execute(update(client_keys).where(*of_principal).values(deleted_us=now_us))
+    _forget(connection, now_us)
+
+
+def _forget(connection: Connection, now_us: int) -> None:
+    connection.execute(delete(client_keys).where(client_keys.c.deleted_us < now_us - SESSION_US))
+
+
+def _is(name: str) -> Any:
+    return and_(client_keys.c.account == account_of(name), client_keys.c.client_key_id == id_of(name))
+
+
+def _client_key(row: Row[Any]) -> ClientKey:
+    return ClientKey(
+        f"accounts/{row.account}/clientKeys/{row.client_key_id}",
+        row.principal,
+        row.secret_sha256,
+        row.description,
+        row.expires_us,
+        row.disabled,
+        row.used_us,
+        row.revision,
+        row.created_us,
+    )

@@ -1,0 +1,238 @@
+"""Access records as callers find and change them: permitted, one change of an account at a time, numbered, and recorded
+in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import IntegrityError
+
+from services.keystore import changes
+from services.keystore import store as keystore
+from services.keystore.access import lockout, store
+from services.keystore.access.resources import account_of, resource
+from services.keystore.records import Request
+from services.runtime.authorization import Authorizer, Resource
+from services.runtime.call import Call
+from services.runtime.cedar import Parsed
+from services.runtime.clock import Clock
+from services.runtime.database import reading, transaction
+from services.runtime.decisions import Account
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.outbox import Outbox
+from services.runtime.repeats import REPEATABLE_US, Repeatable, reused
+from strongroom.keystore.v1.key_record_service_pb2 import ChangeKind
+
+
+class Record(Protocol):
+    """What every access record has."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def revision(self) -> int: ...
+    @property
+    def resource(self) -> Resource: ...
+
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[R]):
+    """One kind of record: how it is kept, and what is said of it."""
+
+    find: Callable[[Connection, str], R | None]
+    insert: Callable[[Connection, R], None]
+    update: Callable[[Connection, R], None]
+    change: ChangeKind.ValueType
+    not_found: Reason
+
+    def require(self, connection: Connection, name: str, field: str = "name") -> R:
+        """The record of this name. Raises the kind's NOT_FOUND."""
+        found = self.find(connection, name)
+        if found is None:
+            raise self.missing(name, field)
+        return found
+
+    def missing(self, name: str, field: str = "name") -> StrongroomError:
+        """There is no record of this name."""
+        return StrongroomError(self.not_found, f"there is no {name}", field=field)
+
+
+Change = Callable[[Connection, R], R]
+"""Gets the record as it is; answers the record as it is to be, the same one when nothing is to change. It writes
+nothing."""
+Consequence = Callable[[Connection, R], None]
+"""Gets the record as it has become, in the transaction that changes it, and does what else belongs to the change, or
+refuses it."""
+
+
+def _nothing_else(_connection: Connection, _changed: Any) -> None:
+    pass
+
+
+class AccessEditor:
+    """Finds access records for callers, and changes them."""
+
+    def __init__(self, engine: Engine, authorizer: Authorizer, outbox: Outbox, clock: Clock) -> None:
+        self._engine = engine
+        self._authorizer = authorizer
+        self._outbox = outbox
+        self._clock = clock
+        self._parsed = Parsed()
+
+    def now_us(self) -> int:
+        """The time."""
+        return self._clock() // 1000
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """A view of the database as of one moment."""
+        return reading(self._engine)
+
+    def authorize(self, call: Call, action: str, on: Resource, about: str = "") -> None:
+        """Raises PERMISSION_DENIED unless the caller may. The event names `about` where that is not what the action is
+        on."""
+        event = self._authorizer.authorize(call, action, on)
+        event.resource = about or event.resource
+
+    def permitted(
+        self, call: Call, action: str, kind: Kind[R], name: str, *, about: str = "", field: str = "name"
+    ) -> R:
+        """The record of this name, once the caller may. Raises PERMISSION_DENIED, and the kind's NOT_FOUND."""
+        with self.reading() as connection:
+            found = kind.find(connection, name)
+        # Whoever may not see it must not learn that it does not exist: permission comes first.
+        self.authorize(call, action, found.resource if found else resource(name), about)
+        if found is None:
+            raise kind.missing(name, field)
+        return found
+
+    @contextmanager
+    def changing(self, account: str) -> Iterator[Connection]:
+        """A transaction that changes access in an account; no other does until it ends."""
+        with transaction(self._engine) as connection:
+            store.lock_account(connection, account)
+            yield connection
+
+    def edit(
+        self,
+        call: Call,
+        kind: Kind[R],
+        name: str,
+        change: Change[R],
+        *,
+        etag: str = "",
+        seen: R | None = None,
+        then: Consequence[R] = _nothing_else,
+    ) -> R:
+        """Changes a record of a call that was permitted. Raises the kind's NOT_FOUND, ETAG_MISMATCH, what `change` and
+        `then` do, and OVERLOADED when the record is not as it was `seen` any more."""
+        with self.changing(account_of(name)) as connection:
+            present = self._current(connection, kind, name, etag, seen)
+            wanted = change(connection, present)
+            if wanted is present:
+                return present
+            changed = update(connection, kind, wanted, self.now_us())
+            then(connection, changed)
+            self.record(connection, call)
+        return changed
+
+    def delete(self, call: Call, kind: Kind[R], name: str, etag: str, remove: Consequence[R]) -> None:
+        """Ends a record by `remove`. Raises the kind's NOT_FOUND, ETAG_MISMATCH, and what `remove` does."""
+        with self.changing(account_of(name)) as connection:
+            present = self._current(connection, kind, name, etag, None)
+            remove(connection, present)
+            changes.note(connection, kind.change, name, account_of(name))
+            self.record(connection, call)
+
+    def create(
+        self,
+        call: Call,
+        kind: Kind[R],
+        new: R,
+        field: str,
+        repeatable: Repeatable | None = None,
+        *,
+        check: Consequence[R] = _nothing_else,
+        then: Consequence[R] = _nothing_else,
+    ) -> R:
+        """Adds a record for a call that was permitted; the same request again answers what it made. Raises
+        ALREADY_EXISTS naming `field`, REQUEST_ID_REUSED, and what `check`, which comes before, and `then` do."""
+        try:
+            with self.changing(account_of(new.name)) as connection:
+                made_before = self.made_before(connection, account_of(new.name), repeatable)
+                if made_before is not None:
+                    return kind.require(connection, made_before, "request_id")
+                check(connection, new)
+                new = insert(connection, kind, new, self.now_us())
+                then(connection, new)
+                self.remember(connection, account_of(new.name), repeatable, new.name)
+                self.record(connection, call)
+        except IntegrityError:
+            raise already_exists(new.name, field) from None
+        return new
+
+    def record(self, connection: Connection, call: Call) -> None:
+        """Stores the call's events with the change that they record; the last step of one."""
+        self._outbox.put(connection, call)
+
+    def require_way_back(self, connection: Connection, call: Call, account: str, policy: str = "") -> None:
+        """Raises POLICY_LOCKOUT when, as the records are now in this transaction, nobody in the account could change
+        its policies (`policy`, where the change is about one)."""
+        now_us = self.now_us()
+        access = store.account_access(connection, account, now_us)
+        if access is not None:
+            lockout.require_way_back(access, call, policy, Account(access, self._parsed), now_us)
+
+    def made_before(self, connection: Connection, account: str, repeatable: Repeatable | None) -> str | None:
+        """The name of what the same request made already. Raises REQUEST_ID_REUSED when another one had its id."""
+        if repeatable is None:
+            return None
+        since_us = self.now_us() - REPEATABLE_US
+        known = keystore.request(connection, account, repeatable.request_id, since_us)
+        if known is None:
+            return None
+        if known.digest != repeatable.digest:
+            raise reused()
+        return known.resource
+
+    def remember(self, connection: Connection, account: str, repeatable: Repeatable | None, made: str) -> None:
+        """Notes what a request made."""
+        if repeatable is not None:
+            now_us = self.now_us()
+            done = Request(account, repeatable.request_id, repeatable.digest, made, now_us)
+            keystore.insert_request(connection, done, now_us - REPEATABLE_US)
+
+    def _current(self, connection: Connection, kind: Kind[R], name: str, etag: str, seen: R | None) -> R:
+        present = kind.require(connection, name)
+        if etag and etag != str(present.revision):
+            raise StrongroomError(Reason.ETAG_MISMATCH, f"{name} has changed since it was read", field="etag")
+        if seen is not None and seen.revision != present.revision:
+            raise StrongroomError(Reason.OVERLOADED, f"{name} was changed by another call just now: try again")
+        return present
+
+
+def update(connection: Connection, kind: Kind[R], wanted: R, now_us: int) -> R:
+    """Changes a record in its caller's transaction."""
+    revision = changes.note(connection, kind.change, wanted.name, account_of(wanted.name))
+    changed = replace(wanted, revision=revision, updated_us=now_us)  # type: ignore[type-var]  # records are dataclasses
+    kind.update(connection, changed)
+    return changed
+
+
+def insert(connection: Connection, kind: Kind[R], new: R, now_us: int) -> R:
+    """Adds a record in its caller's transaction. Raises IntegrityError when the name is taken."""
+    revision = changes.note(connection, kind.change, new.name, account_of(new.name))
+    added = replace(new, revision=revision, created_us=now_us, updated_us=now_us)  # type: ignore[type-var]  # as above
+    kind.insert(connection, added)
+    return added
+
+
+def already_exists(what: str, field: str) -> StrongroomError:
+    """Something of this name, or what it is known by, is there or was."""
+    return StrongroomError(Reason.ALREADY_EXISTS, f"{what} exists, or existed, already", field=field)

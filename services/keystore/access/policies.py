@@ -1,0 +1,213 @@
+"""Policies, and what they are attached to."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from services.keystore import changes
+from services.keystore import store as keystore
+from services.keystore.access import kinds, lockout, policy_store, policy_text
+from services.keystore.access.editing import AccessEditor
+from services.keystore.access.policy_text import Problem
+from services.keystore.access.resources import PRINCIPALS, Policy, account_of, collection_of, resource
+from services.keystore.editing import not_found
+from services.keystore.filters import Condition
+from services.runtime.call import Call
+from services.runtime.errors import Reason, StrongroomError, invalid
+from services.runtime.names import parse
+from services.runtime.repeats import Repeatable
+from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY, POLICY_KIND_RESOURCE, PolicyKind
+from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_KEY, CHANGE_KIND_POLICY
+
+MAX_TARGETS = 1000
+ATTACH, DETACH = "access:AttachPolicy", "access:DetachPolicy"
+
+# What a policy of each kind is attached to; an account is in no collection.
+_TARGETS = {POLICY_KIND_IDENTITY: ("", *PRINCIPALS), POLICY_KIND_RESOURCE: ("keys", "secrets")}
+
+
+class Policies:
+    """The policies of all accounts. Methods raise PERMISSION_DENIED, POLICY_NOT_FOUND, ETAG_MISMATCH; those that may
+    take somebody's permissions away POLICY_LOCKOUT."""
+
+    def __init__(self, editor: AccessEditor) -> None:
+        self._editor = editor
+
+    def create(self, call: Call, new: Policy, repeatable: Repeatable | None) -> Policy:
+        """Adds a policy. Raises POLICY_INVALID, ALREADY_EXISTS, REQUEST_ID_REUSED, and what `attach` does."""
+        account = f"accounts/{account_of(new.name)}"
+        self._editor.permitted(call, "access:CreatePolicy", kinds.ACCOUNT, account, about=new.name, field="parent")
+        for target in new.attached_to:
+            require_target(new, target, "policy.attached_to")
+            self._permit_target(call, ATTACH, target, "policy.attached_to")
+        policy_text.require_valid(new.cedar, new.kind, account_of(new.name), "policy.cedar")
+
+        def check(connection: Connection, added: Policy) -> None:
+            _hold(connection, added.attached_to, "policy.attached_to")
+
+        def then(connection: Connection, added: Policy) -> None:
+            _tell(connection, added.attached_to)
+            if added.attached_to and lockout.forbids(added.cedar):
+                self._require_way_back(connection, call, added)
+
+        return self._editor.create(call, kinds.POLICY, new, "policy_id", repeatable, check=check, then=then)
+
+    def get(self, call: Call, name: str) -> Policy:
+        """A policy."""
+        return self._editor.permitted(call, "access:GetPolicy", kinds.POLICY, name)
+
+    def page(self, call: Call, account: str, after: str, limit: int, conditions: Sequence[Condition]) -> list[Policy]:
+        """An account's policies that meet the conditions, by name, from the first behind the name `after`."""
+        self._editor.permitted(call, "access:ListPolicies", kinds.ACCOUNT, f"accounts/{account}", field="parent")
+        with self._editor.reading() as connection:
+            return policy_store.policies_page(connection, account, after, limit, conditions)
+
+    def update(self, call: Call, name: str, cedar: str | None, description: str | None, etag: str) -> Policy:
+        """Changes what is not None. Another text needs `access:AttachPolicy` on all that the policy is attached to,
+        because it gives them what attaching a new policy would. Raises POLICY_INVALID."""
+        seen = self._editor.permitted(call, "access:UpdatePolicy", kinds.POLICY, name)
+        rewritten = cedar is not None and cedar != seen.cedar
+        if cedar is not None and rewritten:
+            for target in seen.attached_to:
+                self._permit_target(call, ATTACH, target, "policy.name")
+            policy_text.require_valid(cedar, seen.kind, account_of(name), "policy.cedar")
+
+        def change(connection: Connection, present: Policy) -> Policy:
+            if rewritten:
+                _hold(connection, present.attached_to, "policy.name")
+            return replace(
+                present,
+                cedar=present.cedar if cedar is None else cedar,
+                description=present.description if description is None else description,
+            )
+
+        def then(connection: Connection, changed: Policy) -> None:
+            if rewritten:
+                _tell(connection, changed.attached_to)
+                self._require_way_back(connection, call, changed)
+
+        # Permission was asked for what it was attached to then.
+        unchanged = seen if rewritten else None
+        return self._editor.edit(call, kinds.POLICY, name, change, etag=etag, seen=unchanged, then=then)
+
+    def delete(self, call: Call, name: str, etag: str) -> None:
+        """Deletes a policy, and detaches it."""
+        self._editor.permitted(call, "access:DeletePolicy", kinds.POLICY, name)
+
+        def remove(connection: Connection, present: Policy) -> None:
+            _hold(connection, present.attached_to, "name")
+            policy_store.delete_policy(connection, name)
+            _tell(connection, present.attached_to)
+            if lockout.permits(present.cedar):
+                self._require_way_back(connection, call, present)
+
+        self._editor.delete(call, kinds.POLICY, name, etag, remove)
+
+    def attach(self, call: Call, name: str, target: str) -> Policy:
+        """Attaches a policy; one that is attached stays so. Raises PRINCIPAL_NOT_FOUND, KEY_NOT_FOUND, LIMIT_EXCEEDED,
+        and FIELD_INVALID for a target of the wrong kind or another account."""
+        seen = self._editor.permitted(call, ATTACH, kinds.POLICY, name)
+        self._permit_target(call, ATTACH, target, "target")
+        require_target(seen, target, "target")
+
+        def change(connection: Connection, present: Policy) -> Policy:
+            if target in present.attached_to:
+                return present
+            if len(present.attached_to) >= MAX_TARGETS:
+                raise StrongroomError(
+                    Reason.LIMIT_EXCEEDED,
+                    f"{name} is attached to {MAX_TARGETS} targets already",
+                    limit=str(MAX_TARGETS),
+                )
+            _hold(connection, [target], "target")
+            return replace(present, attached_to=tuple(sorted((*present.attached_to, target))))
+
+        def then(connection: Connection, changed: Policy) -> None:
+            _tell(connection, [target])
+            if lockout.forbids(changed.cedar):
+                self._require_way_back(connection, call, changed)
+
+        return self._editor.edit(call, kinds.POLICY, name, change, then=then)
+
+    def detach(self, call: Call, name: str, target: str) -> Policy:
+        """Detaches a policy; one that is not attached stays so. Raises as `attach` does."""
+        seen = self._editor.permitted(call, DETACH, kinds.POLICY, name)
+        self._permit_target(call, DETACH, target, "target")
+        require_target(seen, target, "target")
+
+        def change(connection: Connection, present: Policy) -> Policy:
+            if target not in present.attached_to:
+                return present
+            _hold(connection, [target], "target")
+            return replace(present, attached_to=tuple(one for one in present.attached_to if one != target))
+
+        def then(connection: Connection, changed: Policy) -> None:
+            _tell(connection, [target])
+            if lockout.permits(changed.cedar):
+                self._require_way_back(connection, call, changed)
+
+        return self._editor.edit(call, kinds.POLICY, name, change, then=then)
+
+    def problems(self, call: Call, account: str, cedar: str, kind: PolicyKind.ValueType) -> list[Problem]:
+        """What is wrong with a policy's text."""
+        self._editor.permitted(call, "access:ValidatePolicy", kinds.ACCOUNT, f"accounts/{account}", field="parent")
+        return policy_text.check(cedar, kind, account)
+
+    def _permit_target(self, call: Call, action: str, target: str, field: str) -> None:
+        """Raises PERMISSION_DENIED, and KEY_NOT_FOUND, PRINCIPAL_NOT_FOUND or ACCOUNT_NOT_FOUND."""
+        collection = collection_of(target)
+        if collection == "secrets":
+            # Its service is another: whether it exists, and its tags, are not known here.
+            self._editor.authorize(call, action, resource(target))
+        elif collection == "keys":
+            name = parse(target, field, "keys")
+            with self._editor.reading() as connection:
+                key = keystore.key(connection, name)
+            self._editor.authorize(call, action, key.resource if key else resource(target))
+            if key is None:
+                raise not_found(name, field)
+        elif collection:
+            self._editor.permitted(call, action, kinds.PRINCIPAL, target, field=field)
+        else:
+            self._editor.permitted(call, action, kinds.ACCOUNT, target, field=field)
+
+    def _require_way_back(self, connection: Connection, call: Call, changed: Policy) -> None:
+        # What is on keys and secrets says nothing of policies.
+        if changed.kind == POLICY_KIND_IDENTITY:
+            self._editor.require_way_back(connection, call, account_of(changed.name), changed.name)
+
+
+def require_target(policy: Policy, target: str, field: str) -> None:
+    """Raises FIELD_INVALID for what a policy of this kind, in this account, is not attached to."""
+    if account_of(target) != account_of(policy.name):
+        raise invalid(field, "is not of the policy's account")
+    if collection_of(target) not in _TARGETS[policy.kind]:
+        what = "principals, or the account" if policy.kind == POLICY_KIND_IDENTITY else "keys and secrets"
+        raise invalid(field, f"is not what such a policy is attached to: {what}")
+
+
+def _hold(connection: Connection, targets: Collection[str], field: str) -> None:
+    """Raises PRINCIPAL_NOT_FOUND unless the principals among the targets are there, and locks the keys: before the
+    change gets its number, as whoever changes a key does."""
+    for target in targets:
+        if collection_of(target) in PRINCIPALS:
+            kinds.PRINCIPAL.require(connection, target, field)
+    _locked_keys(connection, targets)
+
+
+def _tell(connection: Connection, targets: Collection[str]) -> None:
+    """Notes that the policies of these keys and secrets are others."""
+    for name, uid in _locked_keys(connection, targets):
+        revision = changes.note(connection, CHANGE_KIND_KEY, name, account_of(name), uid)
+        policy_store.touch_key(connection, uid, revision)
+    for target in targets:
+        if collection_of(target) == "secrets":
+            changes.note(connection, CHANGE_KIND_POLICY, target, account_of(target))
+
+
+def _locked_keys(connection: Connection, targets: Collection[str]) -> list[tuple[str, bytes]]:
+    keys = [target for target in targets if collection_of(target) == "keys"]
+    return policy_store.lock_keys(connection, keys) if keys else []

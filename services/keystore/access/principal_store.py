@@ -1,0 +1,167 @@
+"""Principals in the database, with what they are known by: SQL and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from services.keystore.access.resources import OidcBinding, Principal, RoleSettings, account_of
+from services.keystore.access.tables import identities, oidc_bindings, principals
+from services.keystore.filters import Condition
+from services.keystore.store import tags_text
+
+
+def principal(connection: Connection, name: str) -> Principal | None:
+    """The principal of this name, unless it was deleted."""
+    living = (principals.c.name == name, principals.c.deleted_us.is_(None))
+    rows = connection.execute(select(principals).where(*living)).all()
+    return next(iter(_principals(connection, rows)), None)
+
+
+def principals_page(
+    connection: Connection, account: str, after: str, limit: int, conditions: Sequence[Condition]
+) -> list[Principal]:
+    """An account's principals that meet the conditions, in the order of their names, from the first behind `after`."""
+    met = [condition(connection.dialect.name) for condition in conditions]
+    living = (principals.c.account == account, principals.c.name > after, principals.c.deleted_us.is_(None))
+    ordered = select(principals).where(*living, *met).order_by(principals.c.name)
+    return _principals(connection, connection.execute(ordered.limit(limit)).all())
+
+
+def holders(connection: Connection, role: str) -> list[Principal]:
+    """The principals that hold a role all the time."""
+    living = (principals.c.account == account_of(role), principals.c.deleted_us.is_(None))
+    # Names are plain in JSON.
+    holding = select(principals).where(*living, principals.c.roles.contains(f'"{role}"', autoescape=True))
+    return _principals(connection, connection.execute(holding.order_by(principals.c.name)).all())
+
+
+def insert_principal(connection: Connection, added: Principal) -> None:
+    """Adds a principal with its bindings. Raises IntegrityError when the name was ever taken."""
+    values = {
+        **_values(added),
+        "name": added.name,
+        "account": account_of(added.name),
+        "kind": added.kind,
+        "created_us": added.created_us,
+    }
+    connection.execute(insert(principals).values(values))
+    _insert_bindings(connection, added)
+
+
+def update_principal(connection: Connection, changed: Principal) -> None:
+    """Puts a principal and its bindings in the place of what they were."""
+    connection.execute(update(principals).where(principals.c.name == changed.name).values(_values(changed)))
+    _delete_bindings(connection, changed.name)
+    _insert_bindings(connection, changed)
+
+
+def delete_principal(connection: Connection, name: str, now_us: int) -> None:
+    """Ends a principal. Its name stays taken; what it is known by is free again."""
+    connection.execute(update(principals).where(principals.c.name == name).values(deleted_us=now_us))
+    _delete_bindings(connection, name)
+
+
+def identity_owner(connection: Connection, spiffe_id: str) -> str | None:
+    """The principal that a SPIFFE id is bound to."""
+    bound = select(identities.c.principal).where(identities.c.spiffe_id == spiffe_id)
+    return connection.execute(bound).scalar_one_or_none()
+
+
+def subject_owner(connection: Connection, provider: str, subject: str) -> str | None:
+    """The principal that a provider's subject is bound to."""
+    bound = select(oidc_bindings.c.principal).where(
+        oidc_bindings.c.provider == provider, oidc_bindings.c.subject == subject
+    )
+    return connection.execute(bound).scalar_one_or_none()
+
+
+def provider_in_use(connection: Connection, provider: str) -> bool:
+    """Whether principals are bound to subjects of a provider."""
+    bound = select(oidc_bindings.c.subject).where(oidc_bindings.c.provider == provider).limit(1)
+    return connection.execute(bound).one_or_none() is not None
+
+
+def release_identity(connection: Connection, spiffe_id: str) -> None:
+    """Makes a SPIFFE id stand for nobody."""
+    connection.execute(delete(identities).where(identities.c.spiffe_id == spiffe_id))
+
+
+def _insert_bindings(connection: Connection, of: Principal) -> None:
+    if of.spiffe_ids:
+        rows = [{"spiffe_id": spiffe_id, "principal": of.name} for spiffe_id in of.spiffe_ids]
+        connection.execute(insert(identities), rows)
+    if of.oidc_bindings:
+        bound = [
+            {
+                "provider": binding.provider,
+                "subject": binding.subject,
+                "principal": of.name,
+                "required_claims": tags_text(binding.required_claims),
+            }
+            for binding in of.oidc_bindings
+        ]
+        connection.execute(insert(oidc_bindings), bound)
+
+
+def _delete_bindings(connection: Connection, name: str) -> None:
+    connection.execute(delete(identities).where(identities.c.principal == name))
+    connection.execute(delete(oidc_bindings).where(oidc_bindings.c.principal == name))
+
+
+def _values(of: Principal) -> dict[str, Any]:
+    return {
+        "description": of.description,
+        "tags": tags_text(of.tags),
+        "roles": json.dumps(list(of.roles)),
+        "trust_policy": of.role_settings.trust_policy if of.role_settings else None,
+        "max_session_s": of.role_settings.max_session_s if of.role_settings else None,
+        "disabled": of.disabled,
+        "sessions_valid_after_us": of.sessions_valid_after_us,
+        "revision": of.revision,
+        "updated_us": of.updated_us,
+    }
+
+
+def _principals(connection: Connection, rows: Sequence[Row[Any]]) -> list[Principal]:
+    names = [row.name for row in rows]
+    spiffe_ids = _spiffe_ids(connection, names)
+    bindings = _oidc_bindings(connection, names)
+    return [
+        Principal(
+            row.name,
+            row.description,
+            json.loads(row.tags),
+            tuple(json.loads(row.roles)),
+            tuple(spiffe_ids[row.name]),
+            tuple(bindings[row.name]),
+            RoleSettings(row.trust_policy, row.max_session_s) if row.trust_policy is not None else None,
+            row.disabled,
+            row.sessions_valid_after_us,
+            row.revision,
+            row.created_us,
+            row.updated_us,
+        )
+        for row in rows
+    ]
+
+
+def _spiffe_ids(connection: Connection, names: Iterable[str]) -> dict[str, list[str]]:
+    bound = select(identities).where(identities.c.principal.in_(names)).order_by(identities.c.spiffe_id)
+    found: dict[str, list[str]] = defaultdict(list)
+    for row in connection.execute(bound):
+        found[row.principal].append(row.spiffe_id)
+    return found
+
+
+def _oidc_bindings(connection: Connection, names: Iterable[str]) -> dict[str, list[OidcBinding]]:
+    ordered = (oidc_bindings.c.provider, oidc_bindings.c.subject)
+    bound = select(oidc_bindings).where(oidc_bindings.c.principal.in_(names)).order_by(*ordered)
+    found: dict[str, list[OidcBinding]] = defaultdict(list)
+    for row in connection.execute(bound):
+        found[row.principal].append(OidcBinding(row.provider, row.subject, json.loads(row.required_claims)))
+    return found

@@ -1,0 +1,173 @@
+"""Users, workloads and roles."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from services.keystore import changes
+from services.keystore.access import (
+    client_key_store,
+    grants,
+    kinds,
+    policy_store,
+    policy_text,
+    principal_store,
+    quota_store,
+)
+from services.keystore.access.editing import AccessEditor, Change, Consequence, already_exists, update
+from services.keystore.access.identities import require_free_spiffe_ids, require_free_subjects
+from services.keystore.access.resources import ROLES, Principal, account_of, collection_of
+from services.keystore.filters import Condition
+from services.runtime.call import Call
+from services.runtime.errors import invalid
+from services.runtime.repeats import Repeatable
+from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_QUOTA
+
+SET_ROLES = "access:SetPrincipalRoles"
+
+
+class Principals:
+    """The principals of all accounts. Methods raise PERMISSION_DENIED, PRINCIPAL_NOT_FOUND, ETAG_MISMATCH; those that
+    may take somebody's permissions away POLICY_LOCKOUT."""
+
+    def __init__(self, editor: AccessEditor) -> None:
+        self._editor = editor
+
+    def create(self, call: Call, new: Principal, repeatable: Repeatable | None) -> Principal:
+        """Adds a principal. Raises ALREADY_EXISTS, POLICY_INVALID, OIDC_PROVIDER_NOT_FOUND, REQUEST_ID_REUSED."""
+        account = f"accounts/{account_of(new.name)}"
+        actions = ("access:CreatePrincipal", "access:SetPrincipalTags") if new.tags else ("access:CreatePrincipal",)
+        for action in actions:
+            self._editor.permitted(call, action, kinds.ACCOUNT, account, about=new.name, field="parent")
+        for role in new.roles:
+            self._editor.permitted(call, SET_ROLES, kinds.PRINCIPAL, role, field="principal.roles")
+        _require_valid(new)
+
+        def check(connection: Connection, added: Principal) -> None:
+            for role in added.roles:
+                kinds.PRINCIPAL.require(connection, role, "principal.roles")
+            _require_free(connection, added)
+
+        return self._editor.create(call, kinds.PRINCIPAL, new, "principal_id", repeatable, check=check)
+
+    def get(self, call: Call, name: str) -> Principal:
+        """A principal."""
+        return self._editor.permitted(call, "access:GetPrincipal", kinds.PRINCIPAL, name)
+
+    def page(
+        self, call: Call, account: str, after: str, limit: int, conditions: Sequence[Condition]
+    ) -> list[Principal]:
+        """An account's principals that meet the conditions, by name, from the first behind the name `after`."""
+        self._editor.permitted(call, "access:ListPrincipals", kinds.ACCOUNT, f"accounts/{account}", field="parent")
+        with self._editor.reading() as connection:
+            return principal_store.principals_page(connection, account, after, limit, conditions)
+
+    def update(self, call: Call, wanted: Principal, paths: Collection[str], etag: str) -> Principal:
+        """Changes the fields of `paths` to those of `wanted`. Raises ALREADY_EXISTS, POLICY_INVALID,
+        OIDC_PROVIDER_NOT_FOUND."""
+        self._editor.permitted(call, "access:UpdatePrincipal", kinds.PRINCIPAL, wanted.name)
+        if "role_settings" in paths:
+            _require_valid(wanted)
+
+        def change(connection: Connection, present: Principal) -> Principal:
+            changed = replace(present, **{path: getattr(wanted, path) for path in paths})
+            _require_free(connection, changed)
+            return changed
+
+        try:
+            return self._editor.edit(call, kinds.PRINCIPAL, wanted.name, change, etag=etag)
+        except IntegrityError:
+            # Another account's call was quicker.
+            raise already_exists("a principal that one of the identities stands for", "principal") from None
+
+    def set_tags(self, call: Call, name: str, tags: Mapping[str, str], etag: str) -> Principal:
+        """Replaces a principal's tags."""
+        return self._edit(call, "access:SetPrincipalTags", name, lambda _, present: replace(present, tags=tags), etag)
+
+    def set_roles(self, call: Call, name: str, roles: tuple[str, ...], etag: str) -> Principal:
+        """Replaces the roles that a principal holds all the time. Raises FIELD_INVALID for a role as the principal."""
+        seen = self._editor.permitted(call, SET_ROLES, kinds.PRINCIPAL, name)
+        if collection_of(name) == ROLES:
+            raise invalid("name", "is a role, which holds no roles")
+        for role in sorted(set(roles) - set(seen.roles)):
+            self._editor.permitted(call, SET_ROLES, kinds.PRINCIPAL, role, field="roles")
+
+        def change(connection: Connection, present: Principal) -> Principal:
+            for role in roles:
+                kinds.PRINCIPAL.require(connection, role, "roles")
+            return replace(present, roles=roles)
+
+        then = self._require_way_back(call)
+        return self._editor.edit(call, kinds.PRINCIPAL, name, change, etag=etag, seen=seen, then=then)
+
+    def disable(self, call: Call, name: str) -> Principal:
+        """Refuses a principal everywhere."""
+        return self._edit(call, "access:DisablePrincipal", name, _to_disabled(disabled=True))
+
+    def enable(self, call: Call, name: str) -> Principal:
+        """Ends what `disable` began."""
+        return self._edit(call, "access:EnablePrincipal", name, _to_disabled(disabled=False))
+
+    def revoke_sessions(self, call: Call, name: str) -> Principal:
+        """Refuses every session of a principal that began before now."""
+        self._editor.permitted(call, "access:RevokeSessions", kinds.PRINCIPAL, name)
+
+        def change(_connection: Connection, present: Principal) -> Principal:
+            return replace(present, sessions_valid_after_us=self._editor.now_us())
+
+        return self._editor.edit(call, kinds.PRINCIPAL, name, change)
+
+    def delete(self, call: Call, name: str, etag: str) -> None:
+        """Deletes a principal with its client keys, attachments, quota, and the grants to it."""
+        self._editor.permitted(call, "access:DeletePrincipal", kinds.PRINCIPAL, name)
+
+        def remove(connection: Connection, present: Principal) -> None:
+            now_us = self._editor.now_us()
+            principal_store.delete_principal(connection, name, now_us)
+            client_key_store.delete_client_keys_of(connection, name, now_us)
+            for policy in policy_store.attached_to(connection, name):
+                attached_to = tuple(target for target in policy.attached_to if target != name)
+                update(connection, kinds.POLICY, replace(policy, attached_to=attached_to), now_us)
+            for holder in principal_store.holders(connection, name):
+                roles = tuple(role for role in holder.roles if role != name)
+                update(connection, kinds.PRINCIPAL, replace(holder, roles=roles), now_us)
+            grants.revoke_of(connection, name)
+            if quota_store.delete_quota(connection, name):
+                changes.note(connection, CHANGE_KIND_QUOTA, f"{name}/quota", account_of(name))
+            self._require_way_back(call)(connection, present)
+
+        self._editor.delete(call, kinds.PRINCIPAL, name, etag, remove)
+
+    def _edit(self, call: Call, action: str, name: str, change: Change[Principal], etag: str = "") -> Principal:
+        self._editor.permitted(call, action, kinds.PRINCIPAL, name)
+        then = self._require_way_back(call)
+        return self._editor.edit(call, kinds.PRINCIPAL, name, change, etag=etag, then=then)
+
+    def _require_way_back(self, call: Call) -> Consequence[Principal]:
+        return lambda connection, changed: self._editor.require_way_back(connection, call, account_of(changed.name))
+
+
+def _to_disabled(*, disabled: bool) -> Change[Principal]:
+    def change(_connection: Connection, present: Principal) -> Principal:
+        return present if present.disabled == disabled else replace(present, disabled=disabled)
+
+    return change
+
+
+def _require_valid(principal: Principal) -> None:
+    if principal.role_settings is not None:
+        policy_text.require_valid_trust(
+            principal.role_settings.trust_policy, account_of(principal.name), "principal.role_settings.trust_policy"
+        )
+
+
+def _require_free(connection: Connection, principal: Principal) -> None:
+    """Raises unless what a principal is to be known by exists and stands for no other."""
+    require_free_spiffe_ids(connection, principal.name, principal.spiffe_ids, "principal.spiffe_ids")
+    for binding in principal.oidc_bindings:
+        kinds.OIDC_PROVIDER.require(connection, binding.provider, "principal.oidc_bindings.provider")
+    require_free_subjects(connection, principal.name, principal.oidc_bindings, "principal.oidc_bindings")

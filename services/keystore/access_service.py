@@ -1,0 +1,34 @@
+"""`AccessService`: reads requests, calls the domain, writes responses."""
+
+from __future__ import annotations
+
+from services.keystore.access.accounts import Accounts
+from services.keystore.access.client_keys import ClientKeys
+from services.keystore.access.identities import SpiffeIds
+from services.keystore.access.policies import Policies
+from services.keystore.access.principals import Principals
+from services.keystore.account_service import AccountHandlers
+from services.keystore.client_key_service import ClientKeyHandlers
+from services.keystore.policy_service import PolicyHandlers
+from services.keystore.principal_service import PrincipalHandlers
+from services.runtime.clock import Clock
+
+
+class AccessService(AccountHandlers, PrincipalHandlers, PolicyHandlers, ClientKeyHandlers):
+    """Handlers of the public service, by subject in the classes that it is made of."""
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        principals: Principals,
+        policies: Policies,
+        client_keys: ClientKeys,
+        spiffe_ids: SpiffeIds,
+        clock: Clock,
+    ) -> None:
+        self._accounts = accounts
+        self._principals = principals
+        self._policies = policies
+        self._client_keys = client_keys
+        self._spiffe_ids = spiffe_ids
+        self._clock = clock
