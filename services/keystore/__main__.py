@@ -5,11 +5,13 @@ from __future__ import annotations
 from services.keystore.access.accounts import Accounts
 from services.keystore.access.client_keys import ClientKeys
 from services.keystore.access.editing import AccessEditor
+from services.keystore.access.grants import Grants
 from services.keystore.access.identities import SpiffeIds
 from services.keystore.access.policies import Policies
 from services.keystore.access.principals import Principals
 from services.keystore.access.records import LocalAccessRecords
 from services.keystore.access.sessions import Sessions
+from services.keystore.access.simulation import Simulation
 from services.keystore.access_record_service import AccessRecordService
 from services.keystore.access_service import AccessService
 from services.keystore.aliases import Aliases
@@ -74,11 +76,14 @@ def serve(settings: KeystoreSettings) -> None:
     )
     hosted.public(session_service_pb2.DESCRIPTOR.services_by_name["SessionService"], SessionService(engine, sessions))
     access_editor = AccessEditor(engine, hosted.authorizer, outbox, clock.system_clock)
+    grants = Grants(engine, hosted.authorizer, outbox, clock.system_clock)
     access = AccessService(
         Accounts(access_editor, operator),
         Principals(access_editor),
         Policies(access_editor),
+        grants,
         ClientKeys(access_editor),
+        Simulation(engine, hosted.authorizer, operator, clock.system_clock),
         SpiffeIds(tls.trust_domain),
         clock.system_clock,
     )

@@ -14,6 +14,7 @@ from strongroom.calls.access import AccessCalls
 from strongroom.calls.audit import AuditCalls
 from strongroom.calls.client_keys import ClientKeyCalls
 from strongroom.calls.data_keys import DataKeyCalls
+from strongroom.calls.grants import GrantCalls
 from strongroom.calls.imports import ImportCalls
 from strongroom.calls.policies import PolicyCalls
 from strongroom.calls.principals import PrincipalCalls
@@ -21,6 +22,7 @@ from strongroom.calls.public_keys import PublicKeyCalls
 from strongroom.calls.root_key import RootKeyCalls
 from strongroom.calls.secrets import SecretCalls
 from strongroom.calls.signatures import SignatureCalls
+from strongroom.calls.simulation import SimulationCalls
 from strongroom.calls.status import StatusCalls
 from strongroom.credentials import (
     CertificateSession,
@@ -50,6 +52,8 @@ class Client(
     AuditCalls,
     PrincipalCalls,
     PolicyCalls,
+    GrantCalls,
+    SimulationCalls,
     ClientKeyCalls,
     AccessCalls,
     StatusCalls,

@@ -7,6 +7,7 @@ from strongroom.errors import StrongroomError
 ACCOUNTS = "accounts/"
 ALIAS = "alias/"
 PRINCIPALS = ("users", "workloads", "roles")
+_RESOURCES = (*PRINCIPALS, "keys", "aliases", "secrets", "policies", "grants", "clientKeys", "oidcProviders")
 
 
 class Names:
@@ -72,6 +73,14 @@ class Names:
     def policy(self, name: str, field: str = "policy") -> str:
         """The full name of a policy: from an id or a full name."""
         return self._complete("policies", name, field, f"an id, or {ACCOUNTS}…")
+
+    def grant(self, name: str, field: str = "grant") -> str:
+        """The full name of a grant: from an id or a full name."""
+        return self._complete("grants", name.removeprefix("grants/"), field, f"an id, or {ACCOUNTS}…")
+
+    def resource(self, name: str, field: str = "resource") -> str:
+        """The full name of what an action is on: from `keys/{id}`, `secrets/{id}` and the like, or in full."""
+        return self._within_account(_RESOURCES, name, field)
 
     def target(self, name: str, field: str = "target") -> str:
         """The full name of what a policy is attached to: from `users/{id}`, `keys/{id}` and the like, or in full."""

@@ -23,6 +23,8 @@ from strongroom.access.v1.policy_pb2 import (
 )
 
 SCHEMA_FILE = Path(__file__).with_name("strongroom.cedarschema")
+JSON_SCHEMA_FILE = Path(__file__).with_name("strongroom.cedarschema.json")
+"""Made from the other by `tools/cedar_schema`."""
 
 MAX_BYTES = 32_768
 MAX_SESSION_POLICY_BYTES = 2_048
@@ -65,13 +67,18 @@ class Schema:
     parsed: cedarpy.Schema
     digest: bytes
     """SHA-256 of `cedar`."""
+    json: str
+    """The same schema as JSON."""
+    actions: frozenset[str]
+    """Every action, groups of them left out."""
 
 
 @cache
 def schema() -> Schema:
     """The published schema, read once."""
-    text = SCHEMA_FILE.read_text()
-    return Schema(text, cedarpy.Schema.from_str(text), sha256(text.encode()).digest())
+    text, as_json = SCHEMA_FILE.read_text(), JSON_SCHEMA_FILE.read_text()
+    actions = (action for action in json.loads(as_json)["Strongroom"]["actions"] if ":" in action)
+    return Schema(text, cedarpy.Schema.from_str(text), sha256(text.encode()).digest(), as_json, frozenset(actions))
 
 
 def check(cedar: str, kind: PolicyKind.ValueType, account: str) -> list[Problem]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 
+import cedarpy
 import pytest
 
 from services.keystore.access import policy_text
@@ -44,6 +46,20 @@ def test_the_schema_has_an_action_for_every_public_method() -> None:
                 cedar = f'permit (principal, action == Strongroom::Action::"{action}", resource);'
                 assert action in WITHOUT_ACTION or not problems(cedar), action
     assert "AssumeRole" in session_service_pb2.DESCRIPTOR.services_by_name["SessionService"].methods_by_name
+
+
+def test_the_schema_says_the_same_as_json() -> None:
+    schema = policy_text.schema()
+    as_json = cedarpy.Schema.from_json_str(schema.json)
+    kinds = json.loads(schema.json)["Strongroom"]["entityTypes"]
+    scopes = [f'action == Strongroom::Action::"{action}", resource' for action in sorted(schema.actions)]
+    on_kinds = [f'{scope} is Strongroom::{kind}) when {{ resource.hasTag("t") }}' for scope in scopes for kind in kinds]
+    read = [f'{scope}) when {{ context.{name} == "x" }}' for scope in scopes for name in ("spec", "external_id")]
+    everything = "".join(f"permit (principal is Strongroom::User, {one};" for one in (*on_kinds, *read))
+    found, wanted = (cedarpy.validate_policies(everything, one) for one in (as_json, schema.parsed))
+    told = [{(error.policy_id, error.error) for error in result.errors} for result in (found, wanted)]
+    assert told[0] == told[1]
+    assert told[0]
 
 
 def test_a_good_policy_has_no_problems() -> None:

@@ -7,9 +7,11 @@ from typing import Annotated
 import typer
 
 from strongroom.cli import (
+    access,
     audit,
     cryptography,
     files,
+    grants,
     imports,
     keys,
     lifecycle,
@@ -55,7 +57,7 @@ cryptography.add_to(app)
 signatures.add_to(app)
 keys.keys.add_typer(lifecycle.versions)
 keys.keys.add_typer(imports.material)
-for group in (keys.keys, keys.aliases, files.app, secrets.app, audit.app, root_key.root):
+for group in (keys.keys, keys.aliases, files.app, secrets.app, audit.app, root_key.root, grants.app, access.app):
     app.add_typer(group)
 trace.add_to(app)
 app.add_typer(profile.app)

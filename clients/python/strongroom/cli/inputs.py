@@ -90,6 +90,14 @@ def moment_of(text: str, option: str) -> datetime:
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
+def later_of(text: str, option: str) -> datetime:
+    """A time to come: RFC 3339, or how long from now, such as `15m`, `8h`, `30d`."""
+    age = _AGE.fullmatch(text)
+    if age:
+        return datetime.now(UTC) + timedelta(**{_UNITS[age[2]]: int(age[1])})
+    return moment_of(text, option)
+
+
 def write_bytes(path: Path, content: bytes, *, force: bool) -> None:
     """Writes a whole new file, mode 0600. Raises FILE_EXISTS unless `force`."""
     from strongroom.atomic import replacing

@@ -1,0 +1,108 @@
+"""`strongroom grant`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from strongroom.cli.command import Report, Session, command, facts_report
+from strongroom.cli.inputs import later_of, pairs_of
+from strongroom.cli.keys import KeyName, Limit
+from strongroom.cli.plain import plain
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from strongroom.calls.grants import Grant
+
+app = typer.Typer(name="grant", help="Operations on a key, delegated to a principal.", no_args_is_help=True)
+
+GrantName = Annotated[str, typer.Argument(metavar="GRANT", help="An id or a full name.", show_default=False)]
+_PRINCIPAL = "users/ID, workloads/ID, roles/ID, or a full name, of any account."
+_Pairs = list[str] | None
+
+
+@command(app, "create")
+def create_grant(
+    session: Session,
+    key: KeyName,
+    grantee: Annotated[str, typer.Option(metavar="PRINCIPAL", help=_PRINCIPAL)],
+    operation: Annotated[list[str], typer.Option(metavar="ACTION", help="Such as crypto:Decrypt; may be repeated.")],
+    context_equals: Annotated[_Pairs, typer.Option(metavar="NAME=VALUE", help="The whole encryption context.")] = None,
+    context_contains: Annotated[_Pairs, typer.Option(metavar="NAME=VALUE", help="Pairs that it has to have.")] = None,
+    retiring_principal: Annotated[str, typer.Option(metavar="PRINCIPAL", help="Who else may retire it.")] = "",
+    expires: Annotated[str, typer.Option(metavar="TIME", help="A time, or how long from now: 8h, 30d.")] = "",
+    description: Annotated[str, typer.Option(help="For people.")] = "",
+) -> Report:
+    """Let a principal do some operations with a key."""
+    grant = session.client.create_grant(
+        key,
+        grantee,
+        operation,
+        context_equals=pairs_of(context_equals, "--context-equals") if context_equals else None,
+        context_contains=pairs_of(context_contains, "--context-contains") if context_contains else None,
+        retiring_principal=retiring_principal,
+        expire_time=later_of(expires, "--expires") if expires else None,
+        description=description,
+    )
+    return facts_report(plain(grant))
+
+
+@command(app, "list")
+def list_grants(
+    session: Session,
+    key: Annotated[str, typer.Option(metavar="KEY", help="On this key alone.")] = "",
+    grantee: Annotated[str, typer.Option(metavar="PRINCIPAL", help="To this principal alone.")] = "",
+    retiring_principal: Annotated[str, typer.Option(metavar="PRINCIPAL", help="Those that it may retire.")] = "",
+    any_account: Annotated[bool, typer.Option("--any-account", help="On keys of other accounts too.")] = False,
+    limit: Limit = None,
+) -> Report:
+    """List grants by key, by grantee, or both."""
+    found = list(
+        session.client.list_grants(
+            key=key, grantee=grantee, retiring_principal=retiring_principal, any_account=any_account, limit=limit
+        )
+    )
+    return Report({"grants": [plain(grant) for grant in found]}, lambda: _table(session, found))
+
+
+@command(app, "describe")
+def describe_grant(session: Session, grant: GrantName) -> Report:
+    """Show a grant."""
+    return facts_report(plain(session.client.get_grant(grant)))
+
+
+@command(app, "revoke")
+def revoke_grant(session: Session, grant: GrantName) -> Report:
+    """End a grant on one of the account's keys, within one second."""
+    return _ended(session, grant, session.client.revoke_grant(grant), "revoked")
+
+
+@command(app, "retire")
+def retire_grant(session: Session, grant: GrantName) -> Report:
+    """End a grant that serves you."""
+    return _ended(session, grant, session.client.retire_grant(grant), "retired")
+
+
+def _ended(session: Session, grant: str, event_id: str, how: str) -> Report:
+    name = session.client.names.grant(grant)
+    return Report({"name": name, "event_id": event_id}, lambda: f"{how} {session.client.names.relative(name)}")
+
+
+def _table(session: Session, found: list[Grant]) -> RenderableType:
+    from strongroom.cli.show import table
+
+    relative = session.client.names.relative
+    rows = [
+        (
+            relative(grant.name),
+            relative(grant.key),
+            relative(grant.grantee),
+            ", ".join(grant.operations),
+            grant.context_equals or grant.context_contains or "",
+            grant.expire_time,
+        )
+        for grant in found
+    ]
+    return table(("grant", "key", "grantee", "operations", "context", "expires"), rows)
