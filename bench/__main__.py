@@ -10,7 +10,7 @@ from typing import Protocol
 import grpc
 from rich.console import Console
 
-from bench import algorithms, echo, keystore
+from bench import access, algorithms, echo, keystore
 from bench.report import BenchmarkError, Report
 from deploy.dev.errors import MeshError
 
@@ -25,6 +25,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     echo.NAME: echo.run,
     algorithms.NAME: algorithms.run,
     keystore.NAME: keystore.run,
+    access.NAME: access.run,
 }
 
 

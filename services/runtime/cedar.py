@@ -69,22 +69,21 @@ def uid(kind: str, name: str) -> Json:
 
 
 class Parsed:
-    """Statements by the text of their policy, parsed once: an account's policies come again with each change in it."""
+    """Statements of policies, parsed once: an account's policies come again with each change in it."""
 
     def __init__(self, capacity: int = 65_536) -> None:
-        self._bodies: dict[str, tuple[Json, ...]] = {}
+        self._statements: dict[tuple[str, str], list[Statement]] = {}
         self._capacity = capacity
 
     def statements(self, record: PolicyRecord) -> list[Statement]:
         """The statements of a policy."""
-        bodies = self._bodies.get(record.cedar)
-        if bodies is None:
-            if len(self._bodies) >= self._capacity:
-                self._bodies.clear()
-            parsed = json.loads(cedarpy.policies_to_json_str(record.cedar))["staticPolicies"]
-            bodies = self._bodies[record.cedar] = tuple(parsed.values())
-        names = (f"{record.name}#{number}" for number in range(len(bodies))) if len(bodies) > 1 else (record.name,)
-        return [_statement(name, body) for name, body in zip(names, bodies, strict=True)]
+        key = (record.name, record.cedar)
+        statements = self._statements.get(key)
+        if statements is None:
+            if len(self._statements) >= self._capacity:
+                self._statements.clear()
+            statements = self._statements[key] = _parsed(record)
+        return statements
 
 
 class StatementIndex:
@@ -177,6 +176,12 @@ class _PolicySet:
     def _explained(self, error: str) -> tuple[str, str]:
         identifier, message = _ERROR.fullmatch(error).groups()  # type: ignore[union-attr]  # Cedar's own form
         return self._names[identifier], message
+
+
+def _parsed(record: PolicyRecord) -> list[Statement]:
+    bodies = list(json.loads(cedarpy.policies_to_json_str(record.cedar))["staticPolicies"].values())
+    names = (f"{record.name}#{number}" for number in range(len(bodies))) if len(bodies) > 1 else (record.name,)
+    return [_statement(name, body) for name, body in zip(names, bodies, strict=True)]
 
 
 def _statement(name: str, body: Json) -> Statement:

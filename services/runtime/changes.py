@@ -113,13 +113,15 @@ class FreshCache(Generic[K, V]):
     """Records of keystore, at most as old as the freshness promise allows.
 
     A record enters only when it was read at a revision that the feed has already applied to this cache, so a change
-    that overtakes its own read cannot leave the old record behind. Beyond `capacity` the oldest entry leaves.
+    that overtakes its own read cannot leave the old record behind. Beyond `capacity` the oldest entry leaves. Threads
+    that miss the same record at once wait for one of them to read it.
     """
 
     def __init__(self, feed: ChangeFeed, capacity: int) -> None:
         self._feed = feed
         self._capacity = capacity
         self._entries: dict[K, V] = {}
+        self._reading: dict[K, threading.Lock] = {}
         self.hits = 0
         self.misses = 0
 
@@ -134,6 +136,14 @@ class FreshCache(Generic[K, V]):
             self.hits += 1
             return entry
         self.misses += 1
+        with self._reading.setdefault(key, threading.Lock()):
+            entry = self._entries.get(key)
+            try:
+                return entry if entry is not None else self._read(key, read)
+            finally:
+                self._reading.pop(key, None)
+
+    def _read(self, key: K, read: Callable[[], tuple[V, int]]) -> V:
         entry, as_of_revision = read()
         with self._feed.lock:
             if as_of_revision >= self._feed.revision:

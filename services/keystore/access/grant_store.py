@@ -185,6 +185,11 @@ def record(found: Grant) -> GrantRecord:
     )
 
 
+def lookup_of_contained(key: str, value: str) -> bytes:
+    """What a grant is found by whose constraint contains this pair, and which is found by no rarer one."""
+    return _digest(_CONTAINS, {key: value})
+
+
 def _lasting(now_us: int) -> ColumnElement[bool]:
     return or_(grants.c.expires_us.is_(None), grants.c.expires_us > now_us)
 
@@ -213,7 +218,7 @@ def _lookup_of(connection: Connection, added: Grant, kind: int, pairs: Mapping[s
         return _digest(_EQUALS, pairs)
     # The pair that fewest of the grantee's other grants on the key are found by: the disk's, not the region's.
     return min(
-        (_digest(_CONTAINS, {key: value}) for key, value in sorted(pairs.items())),
+        (lookup_of_contained(key, value) for key, value in sorted(pairs.items())),
         key=lambda lookup: _others(connection, added, lookup),
     )
 
@@ -234,7 +239,7 @@ def _others(connection: Connection, added: Grant, lookup: bytes) -> int:
 
 def _lookups(pairs: Mapping[str, str]) -> list[bytes]:
     """Every lookup that a context brings."""
-    single = (_digest(_CONTAINS, {key: value}) for key, value in pairs.items())
+    single = (lookup_of_contained(key, value) for key, value in pairs.items())
     return [_digest(_ANYTHING, {}), _digest(_EQUALS, pairs), *single]
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from services.runtime.changes import STALE_SECONDS, ChangeFeed, FreshCache
@@ -118,3 +121,36 @@ def test_the_oldest_record_leaves_a_full_cache(feed: ChangeFeed, cache: FreshCac
         cache.get(key, lambda key=key: (key, 0))  # type: ignore[misc]
     assert len(cache) == 3
     assert cache.get("a", lambda: ("again", 0)) == "again"
+
+
+def test_threads_that_miss_the_same_record_read_it_once(keystore: Keystore, feed: ChangeFeed) -> None:
+    feed.poll()
+    cache: FreshCache[str, str] = FreshCache(feed, 10)
+    reads: list[str] = []
+    reading, go_on = threading.Event(), threading.Event()
+
+    def read() -> tuple[str, int]:
+        reads.append("read")
+        reading.set()
+        go_on.wait(5)
+        return "record", keystore.revision
+
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(cache.get, "a", read)
+        assert reading.wait(5)
+        others = [pool.submit(cache.get, "a", read) for _ in range(7)]
+        go_on.set()
+        assert {future.result(5) for future in (first, *others)} == {"record"}
+    assert reads == ["read"]
+
+
+def test_a_read_that_fails_lets_the_next_one_try(feed: ChangeFeed) -> None:
+    feed.poll()
+    cache: FreshCache[str, str] = FreshCache(feed, 10)
+
+    def fail() -> tuple[str, int]:
+        raise StrongroomError(Reason.KEYSTORE_UNREACHABLE, "away")
+
+    with pytest.raises(StrongroomError):
+        cache.get("a", fail)
+    assert cache.get("a", lambda: ("record", 0)) == "record"
