@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from services.keystore.access.accounts import Accounts
+from services.keystore.access.accounts import Accounts, mesh_resource
 from services.keystore.access.client_keys import ClientKeys
 from services.keystore.access.editing import AccessEditor
 from services.keystore.access.grants import Grants
 from services.keystore.access.identities import SpiffeIds
+from services.keystore.access.oidc_providers import OidcProviders
 from services.keystore.access.policies import Policies
 from services.keystore.access.principals import Principals
+from services.keystore.access.quotas import Quotas
 from services.keystore.access.records import LocalAccessRecords
 from services.keystore.access.sessions import Sessions
 from services.keystore.access.simulation import Simulation
@@ -83,6 +85,8 @@ def serve(settings: KeystoreSettings) -> None:
         Policies(access_editor),
         grants,
         ClientKeys(access_editor),
+        OidcProviders(access_editor),
+        Quotas(access_editor, mesh_resource(operator), settings.quota),
         Simulation(engine, hosted.authorizer, operator, clock.system_clock),
         SpiffeIds(tls.trust_domain),
         clock.system_clock,

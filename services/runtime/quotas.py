@@ -108,7 +108,7 @@ class Quotas:
         of_account = account.quotas.get(f"accounts/{principal.account}")
         if of_account is not None and of_account.HasField("default_principal_requests_per_second"):
             rate = of_account.default_principal_requests_per_second
-            return Limit(rate, _burst(rate))
+            return Limit(rate, default_burst(rate))
         return self._principal_default
 
     def _taken(self, target: str, limit: Limit | None, call: Call) -> Bucket | None:
@@ -137,9 +137,9 @@ class Quotas:
 def _limit(quota: QuotaRecord | None, default: Limit | None) -> Limit | None:
     if quota is None or not quota.HasField("requests_per_second"):
         return default
-    return Limit(quota.requests_per_second, quota.burst or _burst(quota.requests_per_second))
+    return Limit(quota.requests_per_second, quota.burst or default_burst(quota.requests_per_second))
 
 
-def _burst(rate: float) -> float:
+def default_burst(rate: float) -> float:
     """Where none was set: two seconds' worth, at least 1."""
     return max(_SECONDS_OF_BURST * rate, 1.0)

@@ -16,9 +16,11 @@ from strongroom.calls.client_keys import ClientKeyCalls
 from strongroom.calls.data_keys import DataKeyCalls
 from strongroom.calls.grants import GrantCalls
 from strongroom.calls.imports import ImportCalls
+from strongroom.calls.oidc_providers import OidcProviderCalls
 from strongroom.calls.policies import PolicyCalls
 from strongroom.calls.principals import PrincipalCalls
 from strongroom.calls.public_keys import PublicKeyCalls
+from strongroom.calls.quotas import QuotaCalls
 from strongroom.calls.root_key import RootKeyCalls
 from strongroom.calls.secrets import SecretCalls
 from strongroom.calls.signatures import SignatureCalls
@@ -55,6 +57,8 @@ class Client(
     GrantCalls,
     SimulationCalls,
     ClientKeyCalls,
+    OidcProviderCalls,
+    QuotaCalls,
     AccessCalls,
     StatusCalls,
 ):

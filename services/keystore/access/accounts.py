@@ -46,13 +46,18 @@ class MadeAccount:
     """Of the client key; not there again when the request is repeated."""
 
 
+def mesh_resource(operator: str) -> Resource:
+    """The mesh as a whole, as policies of its operator's account see it."""
+    return Resource("Service", MESH, operator)
+
+
 class Accounts:
     """The accounts of the mesh. `operator` is the id of the one that its administrators belong to."""
 
     def __init__(self, editor: AccessEditor, operator: str) -> None:
         self._editor = editor
         self._operator = operator
-        self._mesh = Resource("Service", MESH, operator)
+        self._mesh = mesh_resource(operator)
 
     def create(self, call: Call, new: NewAccount, repeatable: Repeatable | None) -> MadeAccount:
         """Adds an account with its administrator and default policies. Raises ALREADY_EXISTS, REQUEST_ID_REUSED."""

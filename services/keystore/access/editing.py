@@ -210,11 +210,16 @@ class AccessEditor:
 
     def _current(self, connection: Connection, kind: Kind[R], name: str, etag: str, seen: R | None) -> R:
         present = kind.require(connection, name)
-        if etag and etag != str(present.revision):
-            raise StrongroomError(Reason.ETAG_MISMATCH, f"{name} has changed since it was read", field="etag")
+        require_current(name, present.revision, etag)
         if seen is not None and seen.revision != present.revision:
             raise StrongroomError(Reason.OVERLOADED, f"{name} was changed by another call just now: try again")
         return present
+
+
+def require_current(name: str, revision: int, etag: str) -> None:
+    """Raises ETAG_MISMATCH for the etag of another revision."""
+    if etag and etag != str(revision):
+        raise StrongroomError(Reason.ETAG_MISMATCH, f"{name} has changed since it was read", field="etag")
 
 
 def update(connection: Connection, kind: Kind[R], wanted: R, now_us: int) -> R:

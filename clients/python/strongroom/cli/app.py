@@ -8,14 +8,20 @@ import typer
 
 from strongroom.cli import (
     access,
+    accounts,
     audit,
+    client_keys,
     cryptography,
     files,
     grants,
     imports,
     keys,
     lifecycle,
+    oidc_providers,
+    policies,
+    principals,
     profile,
+    quotas,
     root_key,
     secrets,
     signatures,
@@ -58,6 +64,16 @@ signatures.add_to(app)
 keys.keys.add_typer(lifecycle.versions)
 keys.keys.add_typer(imports.material)
 for group in (keys.keys, keys.aliases, files.app, secrets.app, audit.app, root_key.root, grants.app, access.app):
+    app.add_typer(group)
+for group in (
+    accounts.accounts,
+    principals.principals,
+    principals.roles,
+    policies.policies,
+    client_keys.client_keys,
+    oidc_providers.oidc_providers,
+    quotas.quotas,
+):
     app.add_typer(group)
 trace.add_to(app)
 app.add_typer(profile.app)

@@ -49,7 +49,7 @@ class Report:
     exit_code: int = 0
 
 
-def facts_report(document: Mapping[str, Any], *, exit_code: int = 0) -> Report:
+def facts_report(document: Mapping[str, Any], *, note: str = "", exit_code: int = 0) -> Report:
     """One thing's fields: for people a line each, without those that are empty."""
 
     def show() -> RenderableType:
@@ -57,7 +57,7 @@ def facts_report(document: Mapping[str, Any], *, exit_code: int = 0) -> Report:
 
         return facts({name.replace("_", " "): value for name, value in document.items()})
 
-    return Report(document, show, exit_code=exit_code)
+    return Report(document, show, note=note, exit_code=exit_code)
 
 
 class Session:

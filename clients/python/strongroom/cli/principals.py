@@ -1,0 +1,222 @@
+"""`strongroom principal` and `strongroom role`."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from strongroom.cli.accounts import Tags
+from strongroom.cli.command import Report, Session, command, facts_report
+from strongroom.cli.inputs import pairs_of
+from strongroom.cli.keys import Limit
+from strongroom.cli.plain import plain
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from strongroom.calls.principals import OidcBinding, Principal
+
+principals = typer.Typer(name="principal", help="Users, workloads and roles.", no_args_is_help=True)
+roles = typer.Typer(name="role", help="Roles: what others hold, or assume for a while.", no_args_is_help=True)
+
+PrincipalName = Annotated[
+    str,
+    typer.Argument(metavar="PRINCIPAL", help="users/ID, workloads/ID, roles/ID, or a full name.", show_default=False),
+]
+RoleName = Annotated[str, typer.Argument(metavar="ROLE", help="An id or a full name.", show_default=False)]
+Description = Annotated[str, typer.Option(help="For people.")]
+TrustPolicy = Annotated[Path, typer.Option(metavar="FILE", help="Cedar: who may assume it.")]
+MaxSession = Annotated[int, typer.Option(metavar="MINUTES", help="The longest session: 15 to 720 minutes.")]
+SpiffeIds = Annotated[list[str] | None, typer.Option("--spiffe-id", help="What it is known by; may be repeated.")]
+Bindings = Annotated[
+    list[str] | None, typer.Option("--oidc", metavar="PROVIDER=SUBJECT", help="What it is known by; may be repeated.")
+]
+
+
+@command(principals, "create")
+def create_principal(
+    session: Session,
+    principal: Annotated[
+        str, typer.Argument(metavar="PRINCIPAL", help="users/ID or workloads/ID.", show_default=False)
+    ],
+    description: Description = "",
+    tag: Tags = None,
+    role: Annotated[list[str] | None, typer.Option(help="A role that it holds; may be repeated.")] = None,
+    spiffe_id: SpiffeIds = None,
+    oidc: Bindings = None,
+) -> Report:
+    """Make a user or workload. Roles are made with `strongroom role create`."""
+    made = session.client.create_principal(
+        principal,
+        description=description,
+        tags=pairs_of(tag, "--tag"),
+        roles=role or (),
+        spiffe_ids=spiffe_id or (),
+        oidc_bindings=_bindings(oidc),
+    )
+    return facts_report(plain(made))
+
+
+@command(principals, "list")
+def list_principals(
+    session: Session,
+    filter: Annotated[str, typer.Option(help='Such as: kind = USER AND tags.team = "a"')] = "",  # noqa: A002
+    limit: Limit = None,
+) -> Report:
+    """List the account's principals."""
+    return _listed(session, filter, limit)
+
+
+@command(principals, "describe")
+def describe_principal(session: Session, principal: PrincipalName) -> Report:
+    """Show all of a principal."""
+    return facts_report(plain(session.client.get_principal(principal)))
+
+
+@command(principals, "update")
+def update_principal(
+    session: Session,
+    principal: PrincipalName,
+    description: Annotated[str | None, typer.Option(help="For people.")] = None,
+    spiffe_id: SpiffeIds = None,
+    oidc: Bindings = None,
+    no_identities: Annotated[
+        bool, typer.Option("--no-identities", help="Forget every SPIFFE id and OIDC subject of it.")
+    ] = False,
+) -> Report:
+    """Change a description, or all SPIFFE ids, or all OIDC subjects."""
+    if no_identities and (spiffe_id or oidc):
+        raise typer.BadParameter("give either identities or none", param_hint="--no-identities")
+    changed = session.client.update_principal(
+        principal,
+        description=description,
+        spiffe_ids=() if no_identities else spiffe_id,
+        oidc_bindings=() if no_identities else _bindings(oidc) if oidc is not None else None,
+    )
+    return facts_report(plain(changed))
+
+
+@command(principals, "set-tags")
+def set_tags(
+    session: Session,
+    principal: PrincipalName,
+    tag: Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]...")] = None,
+) -> Report:
+    """Replace a principal's tags."""
+    return facts_report(plain(session.client.set_principal_tags(principal, pairs_of(tag, "NAME=VALUE"))))
+
+
+@command(principals, "set-roles")
+def set_roles(
+    session: Session,
+    principal: PrincipalName,
+    role: Annotated[list[str] | None, typer.Argument(metavar="[ROLE]...")] = None,
+) -> Report:
+    """Replace the roles that a user or workload holds all the time."""
+    return facts_report(plain(session.client.set_principal_roles(principal, role or ())))
+
+
+@command(principals, "disable")
+def disable_principal(session: Session, principal: PrincipalName) -> Report:
+    """Refuse a principal and its sessions everywhere, within one second."""
+    return facts_report(plain(session.client.disable_principal(principal)))
+
+
+@command(principals, "enable")
+def enable_principal(session: Session, principal: PrincipalName) -> Report:
+    """End what disable began."""
+    return facts_report(plain(session.client.enable_principal(principal)))
+
+
+@command(principals, "revoke-sessions")
+def revoke_sessions(session: Session, principal: PrincipalName) -> Report:
+    """Refuse every session that began before now, within one second."""
+    return facts_report(plain(session.client.revoke_sessions(principal)))
+
+
+@command(principals, "delete")
+def delete_principal(session: Session, principal: PrincipalName) -> Report:
+    """Delete a principal with its client keys, for good: its name is never used again."""
+    name = session.client.names.principal(principal)
+    event_id = session.client.delete_principal(principal)
+    return Report({"name": name, "event_id": event_id}, lambda: f"deleted {session.client.names.relative(name)}")
+
+
+@command(roles, "create")
+def create_role(
+    session: Session,
+    role: RoleName,
+    trust_policy: TrustPolicy,
+    max_session: MaxSession = 60,
+    description: Description = "",
+    tag: Tags = None,
+) -> Report:
+    """Make a role. What it may do, policies say that are attached to roles/ID."""
+    made = session.client.create_principal(
+        session.client.names.role(role),
+        description=description,
+        tags=pairs_of(tag, "--tag"),
+        trust_policy=trust_policy.read_text(),
+        max_session_duration=timedelta(minutes=max_session),
+    )
+    return facts_report(plain(made))
+
+
+@command(roles, "list")
+def list_roles(session: Session, limit: Limit = None) -> Report:
+    """List the account's roles."""
+    return _listed(session, "kind = ROLE", limit)
+
+
+@command(roles, "describe")
+def describe_role(session: Session, role: RoleName) -> Report:
+    """Show all of a role."""
+    return facts_report(plain(session.client.get_principal(session.client.names.role(role))))
+
+
+@command(roles, "trust")
+def trust(session: Session, role: RoleName, trust_policy: TrustPolicy, max_session: MaxSession = 60) -> Report:
+    """Say anew who may assume a role, and for how long."""
+    changed = session.client.update_principal(
+        session.client.names.role(role),
+        trust_policy=trust_policy.read_text(),
+        max_session_duration=timedelta(minutes=max_session),
+    )
+    return facts_report(plain(changed))
+
+
+def _listed(session: Session, condition: str, limit: int | None) -> Report:
+    found = list(session.client.list_principals(condition, limit=limit))
+
+    def show() -> RenderableType:
+        from strongroom.cli.show import table
+
+        return table(("principal", "state", "roles", "created", "description"), [_row(session, one) for one in found])
+
+    return Report({"principals": found}, show)
+
+
+def _row(session: Session, principal: Principal) -> tuple[object, ...]:
+    held = ", ".join(role.rpartition("/")[2] for role in principal.roles)
+    return (
+        session.client.names.relative(principal.name),
+        "DISABLED" if principal.disabled else "",
+        held,
+        principal.create_time,
+        principal.description,
+    )
+
+
+def _bindings(pairs: list[str] | None) -> list[OidcBinding]:
+    from strongroom.calls.principals import OidcBinding
+
+    bindings = []
+    for pair in pairs or []:
+        provider, equals, subject = pair.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"{pair!r} is not PROVIDER=SUBJECT", param_hint="--oidc")
+        bindings.append(OidcBinding(provider, subject))
+    return bindings
