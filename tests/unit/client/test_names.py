@@ -56,3 +56,28 @@ def test_short_names_stand_for_what_they_came_from() -> None:
     assert NAMES.shorten("accounts/main/keys/k/versions/1") == "keys/k/versions/1"
     assert Names("").shorten("accounts/main/keys/k") == "accounts/main/keys/k"
     assert last_part("accounts/main/keys/k") == "k"
+
+
+def test_principals_roles_and_targets_are_completed() -> None:
+    assert NAMES.principal("users/ann") == "accounts/main/users/ann"
+    assert NAMES.role("operator") == NAMES.role("roles/operator") == "accounts/main/roles/operator"
+    assert NAMES.target("keys/payments") == "accounts/main/keys/payments"
+    assert NAMES.target("accounts/main") == "accounts/main"
+    for complete, name in ((NAMES.principal, "ann"), (NAMES.principal, "keys/k"), (NAMES.target, "policies/p")):
+        with pytest.raises(StrongroomError) as refusal:
+            complete(name)
+        assert refusal.value.reason == "NAME_MALFORMED"
+
+
+def test_an_account_is_an_id_a_full_name_or_the_own_one() -> None:
+    assert NAMES.other_account("") == "accounts/main"
+    assert NAMES.other_account("shop") == NAMES.other_account("accounts/shop") == "accounts/shop"
+    with pytest.raises(StrongroomError):
+        NAMES.other_account("accounts/shop/users/ann")
+
+
+def test_a_full_name_comes_apart() -> None:
+    assert NAMES.parts("accounts/shop/users/ann", "principal") == ("accounts/shop", "users", "ann")
+    with pytest.raises(StrongroomError) as refusal:
+        NAMES.parts("accounts/shop", "principal")
+    assert (refusal.value.reason, refusal.value.field) == ("NAME_MALFORMED", "principal")

@@ -1,4 +1,4 @@
-"""Lists that come in pages."""
+"""Lists that come in pages, and masks of updates."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from strongroom.calls.base import pages
+from strongroom.calls.base import mask_of, pages
+from strongroom.errors import StrongroomError
 
 
 class Pages:
@@ -43,3 +44,10 @@ def test_pages_are_fetched_as_they_are_needed_and_all_of_one_size() -> None:
     assert len(source.sizes) == 1
     assert list(items) == [3, 4]
     assert set(source.sizes) == {5}
+
+
+def test_an_update_names_what_is_given_and_never_everything() -> None:
+    assert mask_of({"description": "", "tags": None, "disabled": False}).paths == ["description", "disabled"]
+    with pytest.raises(StrongroomError) as refusal:
+        mask_of({"description": None, "tags": None})
+    assert refusal.value.reason == "FIELD_REQUIRED"

@@ -39,7 +39,7 @@ def list_quotas(session: Session, limit: Limit = None) -> Report:
 
         rows = [
             (
-                quota.name,
+                session.client.names.relative(quota.name.removesuffix("/quota")),
                 quota.requests_per_second,
                 quota.burst or None,
                 quota.default_principal_requests_per_second,
@@ -47,7 +47,7 @@ def list_quotas(session: Session, limit: Limit = None) -> Report:
             )
             for quota in found
         ]
-        return table(("quota", "requests/s", "burst", "each principal", "updated"), rows)
+        return table(("of", "requests/s", "burst", "each principal", "updated"), rows)
 
     return Report({"quotas": found}, show)
 
