@@ -27,9 +27,8 @@ _HEADER = Struct(">BB16sI")
 HEADER_BYTES = _HEADER.size
 _TAG_BYTES = 16
 _NONCE_BYTES = {XAES_256_GCM: 24, AES_128_GCM: 24, HSM_AES_256_GCM: 12, HSM_AES_128_GCM: 12, SM4_GCM: 12}
-_SHORTEST_BODY = {algorithm: size + _TAG_BYTES for algorithm, size in _NONCE_BYTES.items()}
+_OVERHEAD_BYTES = {algorithm: HEADER_BYTES + size + _TAG_BYTES for algorithm, size in _NONCE_BYTES.items()}
 MAX_PLAINTEXT_BYTES = 65_536
-MAX_BYTES = HEADER_BYTES + 24 + MAX_PLAINTEXT_BYTES + 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +49,11 @@ def header(algorithm: int, key_uid: bytes, key_version: int) -> bytes:
 
 def parse(data: bytes) -> Ciphertext:
     """Takes a ciphertext apart; raises CIPHERTEXT_INVALID, and does not say why."""
-    if not HEADER_BYTES < len(data) <= MAX_BYTES:
+    if len(data) < HEADER_BYTES:
         raise invalid()
     fmt, algorithm, key_uid, key_version = _HEADER.unpack_from(data)
-    if fmt != FORMAT or len(data) - HEADER_BYTES < _SHORTEST_BODY.get(algorithm, MAX_BYTES):
+    plaintext_bytes = len(data) - _OVERHEAD_BYTES.get(algorithm, len(data))
+    if fmt != FORMAT or not 0 < plaintext_bytes <= MAX_PLAINTEXT_BYTES:
         raise invalid()
     return Ciphertext(data[:HEADER_BYTES], algorithm, key_uid, key_version, data[HEADER_BYTES:])
 

@@ -19,7 +19,7 @@ from pkcs11 import exceptions as errors
 from pkcs11.constants import DEFAULT
 from pkcs11.util.ec import encode_ec_public_key, encode_named_curve_parameters
 
-from services.crypto import private_keys, public_keys
+from services.crypto import blobs, private_keys, public_keys
 from services.crypto.algorithms import HASHES, PSS, RSA_SPECS
 from services.crypto.providers import pkcs11_gcm
 from services.crypto.providers.pkcs11_sessions import PooledSession, SessionPool, TokenKey
@@ -65,6 +65,9 @@ _LACKS = (
     errors.TemplateIncomplete,
     errors.TemplateInconsistent,
 )
+
+# What becomes of unwrapping what is no wrapped key.
+_NOT_WRAPPED = (SealBrokenError, errors.WrappedKeyInvalid, errors.WrappedKeyLenRange)
 
 _KEK_BYTES = 32
 
@@ -248,7 +251,10 @@ class Pkcs11Key(HsmKey):
             key = pooled.keys.get(self._name)
             if key is None:
                 root = pooled.root(self._root_label)
-                unwrapped = _unwrapped(root, self._kind, self._wrapped, self._capabilities, GUARDED)
+                try:
+                    unwrapped = _unwrapped(root, self._kind, self._wrapped, self._capabilities, GUARDED)
+                except _NOT_WRAPPED as error:
+                    raise blobs.refused() from error
                 key = pooled.remember(self._name, unwrapped)
             else:
                 pooled.keys.move_to_end(self._name)

@@ -112,7 +112,7 @@ class Provider(Protocol):
 
     @abstractmethod
     def hsm_key(self, spec: KeySpec.ValueType, usage: KeyUsage.ValueType, root_version: int, wrapped: bytes) -> HsmKey:
-        """The key that was wrapped, for use inside the token. Using it raises SealBrokenError when it was not."""
+        """The key that was wrapped, for use inside the token. Using it raises KEY_MATERIAL_REFUSED when it was not."""
 
     @abstractmethod
     def rewrap_hsm_key(self, spec: KeySpec.ValueType, root_version: int, wrapped: bytes) -> MadeHsmKey:

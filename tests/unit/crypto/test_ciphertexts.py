@@ -23,8 +23,9 @@ def test_header_has_the_documented_bytes() -> None:
     assert ciphertexts.header(1, UID, 7).hex() == "0101" + UID.hex() + "00000007"
 
 
-def test_a_ciphertext_comes_apart_as_it_was_put_together() -> None:
-    body = bytes(24 + 1 + 16)
+@pytest.mark.parametrize("plaintext_bytes", [1, 65_536])
+def test_a_ciphertext_comes_apart_as_it_was_put_together(plaintext_bytes: int) -> None:
+    body = bytes(24 + plaintext_bytes + 16)
     parsed = ciphertexts.parse(ciphertexts.header(1, UID, 7) + body)
     assert (parsed.algorithm, parsed.key_uid, parsed.key_version, parsed.body) == (1, UID, 7, body)
 
@@ -34,13 +35,14 @@ def test_a_ciphertext_comes_apart_as_it_was_put_together() -> None:
     [
         b"",
         ciphertexts.header(1, UID, 1),
-        ciphertexts.header(1, UID, 1) + bytes(39),
-        ciphertexts.header(2, UID, 1) + bytes(27),
+        ciphertexts.header(1, UID, 1) + bytes(24 + 16),
+        ciphertexts.header(2, UID, 1) + bytes(12 + 16),
         ciphertexts.header(9, UID, 1) + bytes(60),
         b"\x02" + ciphertexts.header(1, UID, 1)[1:] + bytes(60),
-        ciphertexts.header(1, UID, 1) + bytes(ciphertexts.MAX_BYTES),
+        ciphertexts.header(1, UID, 1) + bytes(24 + 65_537 + 16),
+        ciphertexts.header(2, UID, 1) + bytes(12 + 65_537 + 16),
     ],
-    ids=["empty", "no-body", "short", "short-hsm", "unknown-algorithm", "unknown-format", "too-long"],
+    ids=["empty", "no-body", "short", "short-hsm", "unknown-algorithm", "unknown-format", "too-long", "too-long-hsm"],
 )
 def test_what_is_no_ciphertext_is_refused_without_saying_why(data: bytes) -> None:
     assert refusal(data) is Reason.CIPHERTEXT_INVALID
