@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from pkcs11 import Attribute, Mechanism
 from pkcs11.exceptions import PKCS11Error
 
-from deploy.dev import softhsm
 from services.crypto.providers import pkcs11
 from services.crypto.providers.pkcs11 import Pkcs11Provider
 from services.crypto.providers.pkcs11_sessions import SessionPool
 from services.crypto.providers.provider import HsmKey
-from services.runtime.config import Telemetry as TelemetrySettings
-from services.runtime.telemetry import Telemetry
 from strongroom.crypto.v1 import algorithm_pb2 as a
 from strongroom.keystore.v1 import key_pb2 as k
+from tests.tokens import provider_in, softhsm_pool
 
-MODULE = softhsm.find_module()
 WRAPPING_ROOT = "strongroom-root-1"
 # What PKCS#11 calls the secret parts of each kind of key.
 SECRET_PARTS = (Attribute.VALUE, Attribute.PRIVATE_EXPONENT, Attribute.PRIME_1, Attribute.PRIME_2)
@@ -43,21 +39,14 @@ KEYS: dict[str, tuple[k.KeySpec.ValueType, k.KeyUsage.ValueType, Use]] = {
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SessionPool]:
-    if MODULE is None:
-        pytest.skip("SoftHSM2 (libsofthsm2.so, softhsm2-util) is not installed")
-    token = softhsm.open_token(tmp_path_factory.mktemp("token"), MODULE)
-    with pytest.MonkeyPatch.context() as environment:
-        for name, value in token.environment.items():
-            environment.setenv(name, value)
-        pool = SessionPool(token.module, token.label, Path(token.pin_file).read_text(), 1)
+    with softhsm_pool(tmp_path_factory.mktemp("token")) as pool:
         assert pkcs11.initialize(pool)
         yield pool
-        pool.close()
 
 
 @pytest.fixture
 def provider(pool: SessionPool) -> Pkcs11Provider:
-    return Pkcs11Provider(pool, Telemetry("crypto", TelemetrySettings()))
+    return provider_in(pool)
 
 
 @pytest.mark.parametrize("kind", KEYS)
