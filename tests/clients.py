@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from deploy.dev.configs import ACCOUNT
-from deploy.dev.mesh import Mesh
+from deploy.dev.mesh import Listener, Mesh
 from deploy.dev.topology import ADMINISTRATOR, SERVICES
-from strongroom import Client, ClientCertificate, StrongroomError
+from strongroom import AssumedRole, CertificateSession, Client, ClientCertificate, StrongroomError
+from strongroom.credentials import Credentials
 
 
 def client_of(
@@ -33,6 +34,20 @@ def client_of(
         timeout=timeout,
         sample_ratio=1.0 if trace_directory else 0.0,
         trace_directory=trace_directory,
+    )
+
+
+def client_by(mesh: Mesh, credentials: Credentials, *, account: str = ACCOUNT) -> Client:
+    """Whoever `credentials` prove: over the public listeners, or those for client certificates where they are one."""
+    source = credentials
+    while isinstance(source, AssumedRole):
+        source = source.source
+    listener: Listener = "certificate" if isinstance(source, ClientCertificate | CertificateSession) else "public"
+    return Client(
+        {service: mesh.address(service, listener) for service in SERVICES},
+        credentials,
+        trust=mesh.authority.trust,
+        account=account,
     )
 
 

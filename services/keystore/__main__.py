@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from services.keystore import session_service
+from services.keystore.access import https_documents
 from services.keystore.access.accounts import Accounts, mesh_resource
 from services.keystore.access.client_keys import ClientKeys
+from services.keystore.access.credentials import Credentials
 from services.keystore.access.editing import AccessEditor
 from services.keystore.access.grants import Grants
 from services.keystore.access.identities import SpiffeIds
+from services.keystore.access.issuer_keys import IssuerKeys
+from services.keystore.access.new_sessions import NewSessions
+from services.keystore.access.oidc import OidcTokens
 from services.keystore.access.oidc_providers import OidcProviders
 from services.keystore.access.policies import Policies
 from services.keystore.access.principals import Principals
@@ -71,12 +77,19 @@ def serve(settings: KeystoreSettings) -> None:
         clock.system_clock,
     )
     aliases = Aliases(engine, hosted.authorizer, outbox, clock.system_clock)
+    oidc_tokens = OidcTokens(engine, IssuerKeys(engine, https_documents.get, clock.system_clock), clock.system_clock)
+    credentials = Credentials(engine, hosted.identities, oidc_tokens, clock.system_clock)
     sessions = Sessions(engine, tls.trust_domain, clock.system_clock)
+    new_sessions = NewSessions(engine, sessions, hosted.authorizer, clock.system_clock)
     hosted.public(
         key_service_pb2.DESCRIPTOR.services_by_name["KeyService"],
         KeyService(keys, lifecycle, versions, imports, root_key, aliases, clock.system_clock),
     )
-    hosted.public(session_service_pb2.DESCRIPTOR.services_by_name["SessionService"], SessionService(engine, sessions))
+    hosted.public(
+        session_service_pb2.DESCRIPTOR.services_by_name["SessionService"],
+        SessionService(engine, credentials, new_sessions, hosted.authorizer),
+        session_service.EXCHANGES,
+    )
     access_editor = AccessEditor(engine, hosted.authorizer, outbox, clock.system_clock)
     grants = Grants(engine, hosted.authorizer, outbox, clock.system_clock)
     access = AccessService(

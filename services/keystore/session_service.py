@@ -2,90 +2,113 @@
 
 from __future__ import annotations
 
-import re
-
+from google.protobuf.duration_pb2 import Duration
 from sqlalchemy import Engine
 
 from services.keystore.access import store
-from services.keystore.access.sessions import LONGEST_SECONDS, Sessions
-from services.runtime import clock
-from services.runtime.call import Call, Principal
+from services.keystore.access.credentials import Credentials, Proof
+from services.keystore.access.new_sessions import NewSessions, RoleWish, Wish
+from services.keystore.access.oidc import MAX_TOKEN_BYTES
+from services.keystore.access.sessions import Session
+from services.runtime import clock, names
+from services.runtime.authorization import Authorizer
+from services.runtime.call import Call
 from services.runtime.database import reading
-from services.runtime.errors import Reason, StrongroomError, invalid, required
+from services.runtime.errors import invalid, required, too_large
 from strongroom.access.v1 import session_service_pb2 as pb
-from strongroom.access.v1.access_record_service_pb2 import PrincipalRecord
 
-_SESSION_NAME = re.compile(r"[A-Za-z0-9_.@=+-]{1,64}")
-_DEFAULT_SECONDS = 3600
+EXCHANGES = ("CreateSession",)
+"""Methods whose request authenticates."""
 
 
 class SessionService:
     """Handlers of the public service."""
 
-    def __init__(self, engine: Engine, sessions: Sessions) -> None:
+    def __init__(
+        self, engine: Engine, credentials: Credentials, new_sessions: NewSessions, authorizer: Authorizer
+    ) -> None:
         self._engine = engine
-        self._sessions = sessions
+        self._credentials = credentials
+        self._new_sessions = new_sessions
+        self._authorizer = authorizer
 
     def CreateSession(self, request: pb.CreateSessionRequest, call: Call) -> pb.Session:
-        """Exchanges the connection's certificate for a session token."""
-        principal = call.principal
-        call.record(call.action, principal.name, principal.account)
-        credential = request.WhichOneof("credential")
-        if credential is None:
-            raise required("credential")
-        _refuse_yet(credential, given=credential != "certificate")
-        _refuse_yet("session_policy", given=bool(request.session_policy))
-        if principal.expires:
-            raise StrongroomError(Reason.UNAUTHENTICATED, "a session cannot begin another; use the certificate alone")
-        session_name = request.session_name or principal.name.rpartition("/")[2]
-        if not _SESSION_NAME.fullmatch(session_name):
-            raise invalid("session_name", f"must match {_SESSION_NAME.pattern}")
-        seconds = _seconds(request)
-        self._enabled(principal)
-        issued = self._sessions.issue(principal, session_name, seconds)
-        return pb.Session(
-            token=issued.token.reveal().decode(),
-            expire_time=clock.from_microseconds(issued.expires_us),
-            principal=principal.name,
-            account=f"accounts/{principal.account}",
-            session_name=session_name,
+        """Exchanges a credential for a session."""
+        wish = Wish(request.session_name, _seconds(request), request.session_policy)
+        return _session_message(self._new_sessions.begin(self._proof(request, call), wish))
+
+    def AssumeRole(self, request: pb.AssumeRoleRequest, call: Call) -> pb.Session:
+        """Begins a session as a role."""
+        name = names.parse(request.role, "role", "roles")
+        if not request.session_name:
+            raise required("session_name")
+        wish = RoleWish(
+            request.session_name,
+            _seconds(request),
+            request.session_policy,
+            request.external_id,
+            dict(request.session_tags),
         )
+        return _session_message(self._new_sessions.assume(call, name, wish))
 
     def GetCallerIdentity(self, request: pb.GetCallerIdentityRequest, call: Call) -> pb.CallerIdentity:
         """Who the caller is."""
         del request
-        principal = call.principal
-        call.record(call.action, principal.name, principal.account)
-        record = self._enabled(principal)
+        caller = call.principal
+        call.record(call.action, caller.name, caller.account)
+        self._authorizer.require_standing(caller)
+        with reading(self._engine) as connection:
+            record = store.principal(connection, caller.name)
         return pb.CallerIdentity(
-            principal=principal.name,
-            account=f"accounts/{principal.account}",
-            session_name=principal.session_name,
-            credential_kind=pb.CREDENTIAL_KIND_CERTIFICATE,
-            credential=principal.credential,
-            roles=record.roles,
-            tags=record.tags,
-            expire_time=clock.from_microseconds(int(principal.expires * 1e6)) if principal.expires else None,
+            principal=caller.name,
+            account=f"accounts/{caller.account}" if caller.account else "",
+            session_name=caller.session_name,
+            credential_kind=caller.credential_kind,
+            credential=caller.credential,
+            assumed_by=caller.scope.assumed_by,
+            roles=record.roles if record is not None else (),
+            tags=record.tags if record is not None else {},
+            session_tags=dict(caller.scope.tags),
+            session_policies=caller.scope.policies,
+            expire_time=clock.from_microseconds(int(caller.expires * 1e6)) if caller.expires else None,
         )
 
-    def _enabled(self, principal: Principal) -> PrincipalRecord:
-        with reading(self._engine) as connection:
-            record = store.principal(connection, principal.name)
-        if record is None:
-            raise StrongroomError(Reason.IDENTITY_UNKNOWN, f"there is no {principal.name}")
-        if record.disabled:
-            raise StrongroomError(Reason.PRINCIPAL_DISABLED, f"{principal.name} is disabled")
-        return record
+    def _proof(self, request: pb.CreateSessionRequest, call: Call) -> Proof:
+        kind = request.WhichOneof("credential")
+        if kind == "certificate":
+            return self._credentials.certificate(call)
+        if kind == "client_key":
+            client_key = request.client_key
+            name = names.parse(client_key.client_key, "client_key.client_key", "clientKeys")
+            if not client_key.secret:
+                raise required("client_key.secret")
+            return self._credentials.client_key(call, name, client_key.secret)
+        if kind == "oidc_token":
+            oidc_token = request.oidc_token
+            account = names.parse_account(oidc_token.account, "oidc_token.account")
+            if not oidc_token.token:
+                raise required("oidc_token.token")
+            if len(oidc_token.token.encode()) > MAX_TOKEN_BYTES:
+                raise too_large("oidc_token.token", MAX_TOKEN_BYTES)
+            return self._credentials.oidc_token(call, account, oidc_token.token)
+        raise required("credential")
 
 
-def _seconds(request: pb.CreateSessionRequest) -> int:
+def _session_message(session: Session) -> pb.Session:
+    principal = session.principal
+    return pb.Session(
+        token=session.token.reveal().decode(),
+        expire_time=clock.from_microseconds(int(principal.expires) * 1_000_000),
+        principal=principal.name,
+        account=f"accounts/{principal.account}",
+        session_name=principal.session_name,
+    )
+
+
+def _seconds(request: pb.CreateSessionRequest | pb.AssumeRoleRequest) -> int | None:
     if not request.HasField("duration"):
-        return _DEFAULT_SECONDS
-    if not 1 <= request.duration.seconds <= LONGEST_SECONDS or request.duration.nanos:
-        raise invalid("duration", f"is not 1 to {LONGEST_SECONDS} whole seconds")
-    return request.duration.seconds
-
-
-def _refuse_yet(field: str, *, given: bool) -> None:
-    if given:
-        raise StrongroomError(Reason.NOT_YET, f"{field} is not implemented yet", field=field)
+        return None
+    duration: Duration = request.duration
+    if duration.nanos:
+        raise invalid("duration", "is not in whole seconds")
+    return duration.seconds

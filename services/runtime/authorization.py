@@ -27,7 +27,7 @@ from services.runtime.decisions import (
 from services.runtime.encryption_context import EncryptionContext
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.grants import Grants
-from services.runtime.identity import account_of
+from services.runtime.session_tokens import account_of
 from strongroom.access.v1.access_record_service_pb2 import AccountAccess, PolicyRecord
 from strongroom.audit.v1.event_pb2 import Event, Outcome
 from strongroom.keystore.v1.key_record_service_pb2 import Change, ChangeKind
@@ -38,6 +38,9 @@ _CACHED_ACCOUNTS = 10_000
 _CACHED_RESOURCES = 100_000
 _CACHED_DECIDERS = 100_000
 _CACHED_SESSION_POLICIES = 10_000
+_CACHED_UNKNOWN = 10_000
+# Between two looks for one principal that is not in the records.
+_LOOK_AGAIN_SECONDS = 0.5
 _ACCESS_CHANGES = (
     ChangeKind.CHANGE_KIND_POLICY,
     ChangeKind.CHANGE_KIND_PRINCIPAL,
@@ -71,6 +74,7 @@ class Authorizer:
         self._policies: FreshCache[str, ResourcePolicies] = FreshCache(feed, _CACHED_RESOURCES)
         self._absent = Account(AccountAccess(), self._parsed)
         self._session_policies: dict[str, ResourcePolicies] = {}
+        self._unknown: dict[str, float] = {}
         self._deciders: dict[_DeciderKey, Decider] = {}
         feed.listen(self._changed, self._forget_all)
         self._grants = Grants(records.find_grants, feed, wall_clock)
@@ -99,7 +103,7 @@ class Authorizer:
             encryption_context=context.pairs,
             item_count=item_count,
         )
-        account = self.account(principal.account)
+        account = self._account_of(principal)
         event.decided_by = self._standing(principal, account)
         if event.decided_by:
             raise self._refused(event, *_STANDING_REASONS.get(event.decided_by, (Reason.PERMISSION_DENIED, "")))
@@ -123,7 +127,7 @@ class Authorizer:
     def require_standing(self, principal: Principal) -> None:
         """Raises PRINCIPAL_DISABLED, TOKEN_INVALID or IDENTITY_UNKNOWN when a principal, or its session, may do nothing
         at all: for what everybody else may do."""
-        standing = self._standing(principal, self.account(principal.account))
+        standing = self._standing(principal, self._account_of(principal))
         if standing:
             reason, message = _STANDING_REASONS.get(standing, (Reason.IDENTITY_UNKNOWN, "there is no such principal"))
             raise StrongroomError(reason, message)
@@ -195,6 +199,24 @@ class Authorizer:
         for name in principal.scope.assumed_by:
             standing = standing or self.account(account_of(name)).standing(name, principal)
         return standing
+
+    def _account_of(self, principal: Principal) -> Account:
+        """The principal's account, read again where it does not know the principal."""
+        account = self.account(principal.account)
+        if principal.account and account.principal(principal.name) is None and self._may_be_new(principal.name):
+            self._accounts.drop(principal.account)
+            account = self.account(principal.account)
+        return account
+
+    def _may_be_new(self, name: str) -> bool:
+        """Whether a principal may have been created since its account was read, and nobody has looked lately."""
+        now = self._wall_clock()
+        if now < self._unknown.get(name, 0.0):
+            return False
+        if len(self._unknown) >= _CACHED_UNKNOWN:
+            self._unknown.clear()
+        self._unknown[name] = now + _LOOK_AGAIN_SECONDS
+        return True
 
     def _read(self, name: str) -> tuple[Account, int]:
         access, as_of_revision = self._records.account_access(name)

@@ -66,6 +66,10 @@ class Call:
     traceparent: str = ""
     """Set when the call's trace is sampled."""
     principal: Principal = ANONYMOUS
+    certificate_id: str = ""
+    """The SPIFFE id of the connection's certificate, for methods whose request authenticates. TLS has verified it."""
+    session_token: str = field(default="", repr=False)
+    """The token that the caller came with, to be handed on where a service calls another for it (`forwarding`)."""
     via_service: str = ""
     """The service of the mesh that acts for the principal, when it does."""
     events: list[Event] = field(default_factory=list)
@@ -93,6 +97,9 @@ class Call:
             account=account,
             principal=principal.name,
             session_name=principal.session_name,
+            # A provider's subject is not part of its name.
+            credential=principal.credential.partition("#")[0],
+            assumed_by=principal.scope.assumed_by[-1] if principal.scope.assumed_by else "",
             via_service=self.via_service,
             source_address=self.source_address,
             service=self.service,

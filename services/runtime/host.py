@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from google.protobuf.descriptor import ServiceDescriptor
@@ -37,13 +37,14 @@ class Host:
     status: Status
     audit: AuditClient
     feed: ChangeFeed
+    identities: Identities
     authorizer: Authorizer
     server: Server
     _closing: list[Callable[[], None]] = field(default_factory=list)
 
-    def public(self, service: ServiceDescriptor, servicer: object) -> None:
-        """Offers a public service."""
-        self.server.public(service, servicer)
+    def public(self, service: ServiceDescriptor, servicer: object, exchanges: Collection[str] = ()) -> None:
+        """Offers a public service; the requests of the methods `exchanges` authenticate."""
+        self.server.public(service, servicer, exchanges)
 
     def internal(self, service: ServiceDescriptor, servicer: object) -> None:
         """Offers a service to the mesh alone."""
@@ -105,7 +106,7 @@ def build(
     quotas = Quotas(authorizer.account, _limit(settings.quota.account), _limit(settings.quota.principal))
     pipeline = Pipeline(telemetry, identities, Callers(settings.listeners.internal), quotas, audit)
     server = Server(settings.listeners, tls, pipeline, status, shared_port=worker is not None)
-    return Host(settings, tls, telemetry, status, audit, feed, authorizer, server)
+    return Host(settings, tls, telemetry, status, audit, feed, identities, authorizer, server)
 
 
 def _limit(settings: RequestLimit | None) -> Limit | None:

@@ -3,39 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 
 import grpc
-import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from services.runtime import clock, session_tokens
 from services.runtime.access_records import AccessRecords
 from services.runtime.call import Principal
 from services.runtime.changes import ChangeFeed, FreshCache
 from services.runtime.config import InternalListener
 from services.runtime.errors import Reason, StrongroomError
+from services.runtime.forwarding import ON_BEHALF_OF, Metadata
+from services.runtime.session_tokens import account_of
 from strongroom.access.v1.access_record_service_pb2 import TokenKey
+from strongroom.access.v1.session_service_pb2 import CREDENTIAL_KIND_CERTIFICATE
 from strongroom.keystore.v1.key_record_service_pb2 import Change, ChangeKind
-
-TOKEN_ALGORITHM = "EdDSA"  # noqa: S105
-TOKEN_AUDIENCE = "strongroom"  # noqa: S105
-SESSION_CLAIM = "session"
-CREDENTIAL_CLAIM = "credential"
-ON_BEHALF_OF = "strongroom-on-behalf-of"
-SESSION_NAME = "strongroom-session-name"
-SOURCE_ADDRESS = "strongroom-source-address"
 
 _CACHED_TOKENS = 65_536
 _CACHED_IDENTITIES = 65_536
-_LEEWAY_SECONDS = 0
+# So that tokens that name keys of nobody cannot make a worker ask keystore all the time.
+_REREAD_SECONDS = 0.05
 
-Metadata = Sequence[tuple[str, str | bytes]]
 
-
-def token_issuer(trust_domain: str) -> str:
-    """The `iss` claim of this mesh's session tokens."""
-    return f"spiffe://{trust_domain}/service/keystore"
+@dataclass(frozen=True, slots=True)
+class _TokenKey:
+    public: Ed25519PublicKey
+    not_before: float
+    not_after: float
 
 
 class Identities:
@@ -51,29 +48,31 @@ class Identities:
         feed: ChangeFeed,
         trust_domain: str,
         wall_clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._records = records
-        self._issuer = token_issuer(trust_domain)
+        self._issuer = session_tokens.issuer(trust_domain)
         self._trust_prefix = f"spiffe://{trust_domain}/"
         self._wall_clock = wall_clock
-        self._tokens: dict[bytes, tuple[Principal, float]] = {}
-        self._token_keys: FreshCache[str, dict[str, Ed25519PublicKey]] = FreshCache(feed, 1)
+        self._monotonic = monotonic
+        self._reread_at = 0.0
+        self._tokens: dict[bytes, Principal] = {}
+        self._token_keys: FreshCache[str, dict[str, _TokenKey]] = FreshCache(feed, 1)
         self._bound: FreshCache[str, Principal] = FreshCache(feed, _CACHED_IDENTITIES)
         feed.listen(self._changed, self._forget_all)
 
     def from_token(self, token: str) -> Principal:
         """The principal of a session token. Raises TOKEN_INVALID or TOKEN_EXPIRED."""
         digest = sha256(token.encode()).digest()
-        remembered = self._tokens.get(digest)
-        if remembered is None:
-            remembered = self._verify(token)
+        principal = self._tokens.get(digest)
+        if principal is None:
+            principal = self._verify(token)
             if len(self._tokens) >= _CACHED_TOKENS:
                 self._tokens.clear()
-            self._tokens[digest] = remembered
-        principal, expires = remembered
-        if self._wall_clock() >= expires:
+            self._tokens[digest] = principal
+        if self._wall_clock() >= principal.expires:
             self._tokens.pop(digest, None)
-            raise StrongroomError(Reason.TOKEN_EXPIRED, "the session token has expired")
+            raise session_tokens.expired()
         return principal
 
     def from_certificate(self, spiffe_id: str) -> Principal:
@@ -90,43 +89,30 @@ class Identities:
                 "the certificate's SPIFFE id is bound to no principal",
                 spiffe_id=spiffe_id,
             )
-        return Principal(name, account_of(name), credential=spiffe_id), as_of_revision
+        principal = Principal(name, account_of(name), credential=spiffe_id, credential_kind=CREDENTIAL_KIND_CERTIFICATE)
+        return principal, as_of_revision
 
-    def _verify(self, token: str) -> tuple[Principal, float]:
-        try:
-            header = jwt.get_unverified_header(token)
-            key = self._token_key(str(header.get("kid", "")))
-            claims = jwt.decode(
-                token,
-                key,
-                algorithms=[TOKEN_ALGORITHM],
-                audience=TOKEN_AUDIENCE,
-                issuer=self._issuer,
-                leeway=_LEEWAY_SECONDS,
-                options={"require": ["exp", "iat", "nbf", "sub", "aud", "iss", "jti"]},
-            )
-        except jwt.ExpiredSignatureError as error:
-            raise StrongroomError(Reason.TOKEN_EXPIRED, "the session token has expired") from error
-        except jwt.InvalidTokenError as error:
-            raise StrongroomError(Reason.TOKEN_INVALID, "the session token is not valid") from error
-        name = str(claims["sub"])
-        session_name, credential = str(claims.get(SESSION_CLAIM, "")), str(claims.get(CREDENTIAL_CLAIM, ""))
-        expires = float(claims["exp"])
-        return Principal(name, account_of(name), session_name, credential, expires), expires
+    def _verify(self, token: str) -> Principal:
+        key = self._token_key(session_tokens.key_id_of(token))
+        principal = session_tokens.read(token, self._issuer, key.public)
+        if not key.not_before <= principal.issued or not self._wall_clock() < key.not_after:
+            raise session_tokens.invalid()
+        return principal
 
-    def _token_key(self, key_id: str) -> Ed25519PublicKey:
+    def _token_key(self, key_id: str) -> _TokenKey:
         key = self._token_keys.get("all", self._read_token_keys).get(key_id)
-        if key is None:
+        if key is None and self._monotonic() >= self._reread_at:
             # Signed by a keystore process that began after these keys were read.
+            self._reread_at = self._monotonic() + _REREAD_SECONDS
             self._token_keys.drop("all")
             key = self._token_keys.get("all", self._read_token_keys).get(key_id)
         if key is None:
             raise StrongroomError(Reason.TOKEN_INVALID, "the session token is signed by no key of this mesh")
         return key
 
-    def _read_token_keys(self) -> tuple[dict[str, Ed25519PublicKey], int]:
+    def _read_token_keys(self) -> tuple[dict[str, _TokenKey], int]:
         keys, as_of_revision = self._records.token_keys()
-        return {key.key_id: _public_key(key) for key in keys}, as_of_revision
+        return {key.key_id: _token_key(key) for key in keys}, as_of_revision
 
     def _changed(self, change: Change) -> None:
         if change.kind == ChangeKind.CHANGE_KIND_TOKEN_KEY:
@@ -153,14 +139,18 @@ class Callers:
         if spiffe_id not in self._allow.get(service, ()):
             raise StrongroomError(Reason.CALLER_NOT_ALLOWED, f"this identity may not call {service}")
 
-    def forwarded(self, spiffe_id: str, metadata: Metadata) -> Principal:
-        """The principal that a service of the mesh acts for. Raises CALLER_NOT_ALLOWED for services that may not."""
+    def require_may_forward(self, spiffe_id: str) -> None:
+        """Raises CALLER_NOT_ALLOWED unless the configuration lets this service act for its own callers."""
         if spiffe_id not in self._may_forward:
             raise StrongroomError(Reason.CALLER_NOT_ALLOWED, "this identity may not act for another principal")
-        name = header(metadata, ON_BEHALF_OF)
-        if not name:
-            raise StrongroomError(Reason.UNAUTHENTICATED, f"{ON_BEHALF_OF} is missing")
-        return Principal(name, account_of(name), header(metadata, SESSION_NAME))
+
+
+def named_principal(metadata: Metadata) -> Principal:
+    """The principal without a session that a service which may forward acts for."""
+    name = header(metadata, ON_BEHALF_OF)
+    if not name:
+        raise StrongroomError(Reason.UNAUTHENTICATED, f"{ON_BEHALF_OF} is missing")
+    return Principal(name, account_of(name), credential_kind=CREDENTIAL_KIND_CERTIFICATE)
 
 
 def header(metadata: Metadata, key: str) -> str:
@@ -182,11 +172,9 @@ def service_name_of(spiffe_id: str) -> str:
     return "services/" + spiffe_id.rsplit("/", 1)[-1]
 
 
-def account_of(principal: str) -> str:
-    """The account of a principal's name; empty for services."""
-    parts = principal.split("/")
-    return parts[1] if parts[0] == "accounts" and len(parts) > 2 else ""
-
-
-def _public_key(key: TokenKey) -> Ed25519PublicKey:
-    return Ed25519PublicKey.from_public_bytes(key.public_key)
+def _token_key(key: TokenKey) -> _TokenKey:
+    return _TokenKey(
+        Ed25519PublicKey.from_public_bytes(key.public_key),
+        clock.microseconds(key.not_before) / 1e6,
+        clock.microseconds(key.not_after) / 1e6,
+    )

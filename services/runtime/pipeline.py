@@ -12,9 +12,10 @@ from google.protobuf.descriptor import MethodDescriptor
 
 from services.runtime import identity
 from services.runtime.audit import AuditClient
-from services.runtime.call import Call, Principal
+from services.runtime.call import ANONYMOUS, Call, Principal
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.identity import Callers, Identities, Metadata
+from services.runtime.forwarding import AUTHORIZATION, BEARER, SOURCE_ADDRESS, Metadata
+from services.runtime.identity import Callers, Identities
 from services.runtime.quotas import Quotas
 from services.runtime.telemetry import TRACEPARENT, Telemetry
 from strongroom.audit.v1.event_pb2 import Outcome
@@ -28,8 +29,8 @@ _NO_RETRY = ("grpc-retry-pushback-ms", "-1")
 
 Behaviour = Callable[[Any, Call], Any]
 Handler = Callable[[Any, grpc.ServicerContext], Any]
+Authenticate = Callable[[Call, grpc.ServicerContext, Metadata], Principal]
 
-_BEARER = "Bearer "
 _REFUSALS = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
 
 
@@ -45,13 +46,20 @@ class Pipeline:
         self._quotas = quotas
         self._audit = audit
 
-    def public(self, method: MethodDescriptor, behaviour: Behaviour, *, forwarded: bool = False) -> Handler:
-        """A method for callers from outside: authenticated, and audited before it answers.
+    def public(self, method: MethodDescriptor, behaviour: Behaviour) -> Handler:
+        """A method for callers from outside: authenticated, and audited before it answers."""
+        return self._audited(method, behaviour, self._authenticated)
 
-        With `forwarded` it is offered to services of the mesh that act for their own callers.
-        """
+    def credential_exchange(self, method: MethodDescriptor, behaviour: Behaviour) -> Handler:
+        """The same for a method whose request authenticates: `behaviour` sets the call's principal itself."""
+        return self._audited(method, behaviour, self._not_yet_known)
+
+    def forwarded(self, method: MethodDescriptor, behaviour: Behaviour) -> Handler:
+        """The same for services of the mesh that act for their own callers."""
+        return self._audited(method, behaviour, self._forwarded)
+
+    def _audited(self, method: MethodDescriptor, behaviour: Behaviour, authenticate: Authenticate) -> Handler:
         telemetry, audit, quotas = self._telemetry, self._audit, self._quotas
-        authenticate = self._forwarded if forwarded else self._authenticated
         service, name, action = method.containing_service.full_name, method.name, action_of(method)
 
         def handle(request: Any, context: grpc.ServicerContext) -> Any:
@@ -108,21 +116,33 @@ class Pipeline:
         return handle
 
     def _authenticated(self, call: Call, context: grpc.ServicerContext, metadata: Metadata) -> Principal:
-        credential = identity.header(metadata, "authorization")
-        if credential:
-            if not credential.startswith(_BEARER):
-                raise StrongroomError(Reason.UNAUTHENTICATED, "the authorization metadata is not a bearer token")
-            return self._identities.from_token(credential[len(_BEARER) :])
+        if identity.header(metadata, AUTHORIZATION):
+            return self._by_token(call, metadata)
         spiffe_id = identity.spiffe_id_of(context)
         if not spiffe_id:
             raise StrongroomError(Reason.UNAUTHENTICATED, "a session token or a client certificate is required")
         return self._identities.from_certificate(spiffe_id)
 
+    def _not_yet_known(self, call: Call, context: grpc.ServicerContext, _metadata: Metadata) -> Principal:
+        call.certificate_id = identity.spiffe_id_of(context)
+        return ANONYMOUS
+
     def _forwarded(self, call: Call, context: grpc.ServicerContext, metadata: Metadata) -> Principal:
         spiffe_id = identity.spiffe_id_of(context)
-        principal = self._callers.forwarded(spiffe_id, metadata)
+        self._callers.require_may_forward(spiffe_id)
         call.via_service = identity.service_name_of(spiffe_id)
-        call.source_address = identity.header(metadata, identity.SOURCE_ADDRESS)
+        call.source_address = identity.header(metadata, SOURCE_ADDRESS)
+        if identity.header(metadata, AUTHORIZATION):
+            return self._by_token(call, metadata)
+        return identity.named_principal(metadata)
+
+    def _by_token(self, call: Call, metadata: Metadata) -> Principal:
+        authorization = identity.header(metadata, AUTHORIZATION)
+        token = authorization.removeprefix(BEARER)
+        if token == authorization:
+            raise StrongroomError(Reason.UNAUTHENTICATED, "the authorization metadata is not a bearer token")
+        principal = self._identities.from_token(token)
+        call.session_token = token
         return principal
 
     def _recorded(

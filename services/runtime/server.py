@@ -7,7 +7,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -56,13 +56,22 @@ class Listener:
         self._add(_HEALTH, {"Check": self._always(status.health.Check), "Watch": status.health.Watch})
         self._add(_STATUS, {"GetStatus": self._always(lambda _request, _context: status.get())})
 
-    def public(self, service: ServiceDescriptor, servicer: object, *, forwarded: bool = False) -> None:
-        """Adds a public service."""
+    def public(self, service: ServiceDescriptor, servicer: object, exchanges: Collection[str]) -> None:
+        """Adds a public service; the requests of the methods `exchanges` authenticate."""
+        handlers = {}
+        for method in service.methods:
+            offer = self._pipeline.credential_exchange if method.name in exchanges else self._pipeline.public
+            handlers[method.name] = offer(method, _behaviour(servicer, method))
+        self._add(service, handlers)
+
+    def forwarded(self, service: ServiceDescriptor, servicer: object, without: Collection[str]) -> None:
+        """Adds a public service for services of the mesh that act for their own callers, but for some methods."""
         self._add(
             service,
             {
-                method.name: self._pipeline.public(method, _behaviour(servicer, method), forwarded=forwarded)
+                method.name: self._pipeline.forwarded(method, _behaviour(servicer, method))
                 for method in service.methods
+                if method.name not in without
             },
         )
 
@@ -123,10 +132,13 @@ class Server:
         health = settings.health
         self._health = _health_server(health.address, status, shared_port) if health else None
 
-    def public(self, service: ServiceDescriptor, servicer: object) -> None:
-        """Offers a service to callers from outside, and on the internal listener to services that act for theirs."""
-        self._public.public(service, servicer)
-        self._internal.public(service, servicer, forwarded=True)
+    def public(self, service: ServiceDescriptor, servicer: object, exchanges: Collection[str] = ()) -> None:
+        """Offers a service to callers from outside, and on the internal listener to services that act for theirs.
+
+        The requests of the methods `exchanges` authenticate; nobody can make those for another.
+        """
+        self._public.public(service, servicer, exchanges)
+        self._internal.forwarded(service, servicer, exchanges)
         self._status.serves(service.full_name)
 
     def internal(self, service: ServiceDescriptor, servicer: object) -> None:

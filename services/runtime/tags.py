@@ -11,12 +11,12 @@ _MAX_KEY = 128
 _MAX_VALUE = 256
 
 
-def check_tags(asked: Mapping[str, str], field: str) -> dict[str, str]:
-    """The tags of a request: up to 50, keys of 1 to 128 and values of up to 256 characters. Raises FIELD_TOO_LARGE and
-    FIELD_INVALID."""
+def check_tags(asked: Mapping[str, str], field: str, most: int = MAX_TAGS) -> dict[str, str]:
+    """The tags of a request: up to `most`, keys of 1 to 128 and values of up to 256 characters. Raises FIELD_TOO_LARGE
+    and FIELD_INVALID."""
     tags = dict(asked)
-    if len(tags) > MAX_TAGS:
-        raise too_large(field, MAX_TAGS, "tags")
+    if len(tags) > most:
+        raise too_large(field, most, "tags")
     if any(not key for key in tags):
         raise invalid(field, "has an empty key")
     if any(len(key) > _MAX_KEY for key in tags):

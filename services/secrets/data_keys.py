@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import grpc
 
-from services.runtime import checksums, identity
+from services.runtime import checksums, forwarding
 from services.runtime.call import Call
 from services.runtime.channels import MeshChannel
 from services.runtime.errors import Reason, from_rpc_error
@@ -73,13 +73,7 @@ class CryptoDataKeys:
 
 
 def _on_behalf_of(call: Call, method: Callable[..., Any], request: Any) -> Any:
-    principal = call.principal
-    metadata = (
-        (identity.ON_BEHALF_OF, principal.name),
-        (identity.SESSION_NAME, principal.session_name),
-        (identity.SOURCE_ADDRESS, call.source_address),
-    )
     try:
-        return method(request, timeout=_TIMEOUT_SECONDS, metadata=metadata)
+        return method(request, timeout=_TIMEOUT_SECONDS, metadata=forwarding.on_behalf_of(call))
     except grpc.RpcError as error:
         raise from_rpc_error(error, Reason.CRYPTO_UNREACHABLE, "crypto") from error

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
 from deploy.dev.mesh import Mesh
 from deploy.dev.topology import spiffe_id
 from strongroom import Client
+from tests.access import Rows
 from tests.clients import client_of
 
 
@@ -18,6 +20,13 @@ def client(mesh: Mesh) -> Iterator[Client]:
     """The administrator, by certificate."""
     with client_of(mesh) as client:
         yield client
+
+
+@pytest.fixture
+def rows(mesh: Mesh) -> Iterator[Rows]:
+    """Rows of the shared mesh's keystore that no call makes."""
+    with closing(Rows(mesh)) as rows:
+        yield rows
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
-"""The same client and key as tests/mesh."""
+"""The same clients, key and rows as tests/mesh."""
 
 from __future__ import annotations
 
-from tests.mesh.conftest import client, key, name, tenant
+from tests.mesh.conftest import client, key, name, rows, tenant
 
-__all__ = ["client", "key", "name", "tenant"]
+__all__ = ["client", "key", "name", "rows", "tenant"]

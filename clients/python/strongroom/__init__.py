@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from strongroom.client import Client
-    from strongroom.credentials import CertificateSession, ClientCertificate, SessionToken
+    from strongroom.credentials import (
+        AssumedRole,
+        CertificateSession,
+        ClientCertificate,
+        ClientKeySession,
+        OidcTokenSession,
+        SessionToken,
+    )
     from strongroom.errors import StrongroomError
     from strongroom.files import decrypt_file, encrypt_file
     from strongroom.profiles import Profile
@@ -26,6 +33,9 @@ _HOMES = {
     "ClientCertificate": "strongroom.credentials",
     "Profile": "strongroom.profiles",
     "CertificateSession": "strongroom.credentials",
+    "ClientKeySession": "strongroom.credentials",
+    "OidcTokenSession": "strongroom.credentials",
+    "AssumedRole": "strongroom.credentials",
     "SessionToken": "strongroom.credentials",
     "StrongroomError": "strongroom.errors",
     "decrypt_file": "strongroom.files",
@@ -37,6 +47,9 @@ __all__ = [
     "ClientCertificate",
     "Profile",
     "CertificateSession",
+    "ClientKeySession",
+    "OidcTokenSession",
+    "AssumedRole",
     "SessionToken",
     "StrongroomError",
     "decrypt_file",

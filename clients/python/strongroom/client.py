@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from strongroom import profiles
+from strongroom import logins, profiles
 from strongroom.calls.access import AccessCalls
 from strongroom.calls.audit import AuditCalls
 from strongroom.calls.client_keys import ClientKeyCalls
@@ -27,15 +27,15 @@ from strongroom.calls.signatures import SignatureCalls
 from strongroom.calls.simulation import SimulationCalls
 from strongroom.calls.status import StatusCalls
 from strongroom.credentials import (
-    CertificateSession,
+    AssumedRole,
     ClientCertificate,
     Credentials,
     ExchangedTokens,
     FixedToken,
     SessionToken,
     TokenSource,
+    TokenStore,
 )
-from strongroom.errors import StrongroomError
 from strongroom.names import Names
 from strongroom.profiles import Profile
 from strongroom.tracing import SpanFile, Trace, Tracing
@@ -70,6 +70,8 @@ class Client(
 
     - `endpoints`: `host:port` of `keystore`, `crypto`, `secrets` and `audit`, as far as they are called.
     - `credentials`: who calls; a client certificate needs the services' listeners for client certificates.
+    - `certificate`: what to connect with to such listeners where the credentials are something else.
+    - `token_store`: keeps the session token that credentials are exchanged for beyond the client's own life.
     - `trust`: PEM file of the authorities that the services' certificates chain to; default: the system's.
     - `account`: the account's id; short names are completed with it.
     - `sample_ratio`: which part of the traces that begin here is recorded, 0 to 1.
@@ -81,6 +83,8 @@ class Client(
         endpoints: Mapping[str, str],
         credentials: Credentials | None = None,
         *,
+        certificate: ClientCertificate | None = None,
+        token_store: TokenStore | None = None,
         trust: Path | None = None,
         account: str = "",
         timeout: float = DEFAULT_TIMEOUT,
@@ -89,29 +93,33 @@ class Client(
         application: str = "strongroom-client",
     ) -> None:
         spans = SpanFile(trace_directory, application) if trace_directory else None
-        pem = Pem.of(trust, credentials)
+        pem = Pem.of(trust, certificate or credentials)
         super().__init__(Transport(endpoints, pem, Tracing(sample_ratio, spans), timeout), Names(account))
-        self._transport.tokens = self._token_source(credentials)
+        self._transport.tokens = self._token_source(credentials, token_store)
 
     @classmethod
     def from_profile(
         cls,
         profile: Profile | str = "",
         *,
+        role: str = "",
         timeout: float = DEFAULT_TIMEOUT,
         application: str = "strongroom-client",
     ) -> Self:
-        """The client of a profile: by name, or `$STRONGROOM_PROFILE`, or the current one.
+        """The client of a profile: by name, or `$STRONGROOM_PROFILE`, or the current one; with `role`, as that.
 
         With a `trace_directory` in the profile, every trace is recorded. `$STRONGROOM_TOKEN`, if set, is a
-        session token to use in place of the profile's credentials. Raises PROFILE_NOT_FOUND or
-        PROFILE_INVALID.
+        session token to use in place of the profile's credentials. Tokens that those are exchanged for are kept
+        in the profile's directory. Raises PROFILE_NOT_FOUND, PROFILE_INVALID or LOGIN_EXPIRED.
         """
         if isinstance(profile, str):
             profile = profiles.find(profile)
+        credentials = logins.credentials_of(profile, os.environ, role)
         return cls(
             profile.endpoints,
-            _credentials_of(profile, os.environ),
+            credentials,
+            certificate=logins.certificate_of(profile),
+            token_store=logins.token_file(profile, credentials) if credentials is not None else None,
             trust=profile.trust,
             account=profile.account,
             timeout=timeout,
@@ -149,29 +157,12 @@ class Client(
         """
         return self._transport.tracing.span(name, trace_id=trace_id, sampled=sampled, attributes={})
 
-    def _token_source(self, credentials: Credentials | None) -> TokenSource | None:
+    def _token_source(self, credentials: Credentials | None, store: TokenStore | None = None) -> TokenSource | None:
+        if credentials is None or isinstance(credentials, ClientCertificate):
+            return None
         if isinstance(credentials, SessionToken):
             return FixedToken(credentials)
-        if isinstance(credentials, CertificateSession):
-            return ExchangedTokens(lambda: self._exchange(credentials))
-        return None
-
-    def _exchange(self, credentials: CertificateSession) -> tuple[str, float]:
-        session = self.create_session(
-            session_name=credentials.session_name, duration_seconds=credentials.duration_seconds
-        )
-        return session.token, session.expire_time.timestamp() if session.expire_time else 0.0
-
-
-def _credentials_of(profile: Profile, environment: Mapping[str, str]) -> Credentials | None:
-    token = environment.get("STRONGROOM_TOKEN")
-    if token:
-        return SessionToken(token)
-    if profile.certificate is None and profile.key is None:
-        return None
-    if profile.certificate is None or profile.key is None:
-        raise StrongroomError(
-            "PROFILE_INVALID", f"profile {profile.name} needs both certificate and key", field="profile"
-        )
-    kind = CertificateSession if profile.session else ClientCertificate
-    return kind(profile.certificate, profile.key)
+        if isinstance(credentials, AssumedRole):
+            source = self._token_source(credentials.source)
+            return ExchangedTokens(lambda: self._assume(credentials, source), store=store)
+        return ExchangedTokens(lambda: self._exchange(credentials), store=store)

@@ -1,12 +1,12 @@
-"""How a caller proves who it is: by a client certificate, by a session token, or by tokens got with a
-certificate.
+"""How a caller proves who it is: by a client certificate, by a session token, or by tokens that something is
+exchanged for.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -44,7 +44,51 @@ class CertificateSession:
     duration_seconds: int = 3600
 
 
-Credentials = ClientCertificate | SessionToken | CertificateSession
+@dataclass(frozen=True, slots=True)
+class ClientKeySession:
+    """Session tokens that a client key and its secret are exchanged for, likewise.
+
+    `name` is `accounts/{account}/clientKeys/{id}`. `secret` is the secret itself, or the file that holds it,
+    which is read again for each session.
+    """
+
+    name: str
+    secret: str | Path = field(repr=False)
+    session_name: str = ""
+    duration_seconds: int = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class OidcTokenSession:
+    """Session tokens that an issuer's token is exchanged for, likewise. The file is read again for each session,
+    as Kubernetes replaces it; `account` is the id of the account that accepts the issuer.
+    """
+
+    path: Path
+    account: str
+    session_name: str = ""
+    duration_seconds: int = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class AssumedRole:
+    """Sessions as a role, begun by whom `source` proves, and again before they expire.
+
+    `role` is `accounts/{account}/roles/{id}`. `duration_seconds` is from 900 to what the role allows; None
+    stands for an hour, or less where the role allows less.
+    """
+
+    source: ClientCertificate | SessionToken | CertificateSession | ClientKeySession | OidcTokenSession | AssumedRole
+    role: str
+    session_name: str
+    external_id: str = ""
+    duration_seconds: int | None = None
+    session_policy: str = ""
+    session_tags: Mapping[str, str] = field(default_factory=dict)
+
+
+Exchangeable = CertificateSession | ClientKeySession | OidcTokenSession
+Credentials = ClientCertificate | SessionToken | Exchangeable | AssumedRole
 
 # A token, and the time (seconds of the epoch) when it expires.
 Exchange = Callable[[], tuple[str, float]]
@@ -76,28 +120,58 @@ class FixedToken:
         return False
 
 
-class ExchangedTokens:
-    """Tokens that are exchanged for when first asked for, and again when little of their time is left."""
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A session token, and when it was got and expires, in seconds of the epoch."""
 
-    def __init__(self, exchange: Exchange, wall_clock: Callable[[], float] = time.time) -> None:
+    text: str = field(repr=False)
+    begun: float
+    expires: float
+
+    @property
+    def renew_at(self) -> float:
+        """When a fifth of its time is left."""
+        return self.begun + 0.8 * (self.expires - self.begun)
+
+
+class TokenStore(Protocol):
+    """Where a token outlives the process."""
+
+    def read(self) -> Token | None:
+        """The token that was kept, or None."""
+
+    def write(self, token: Token) -> None:
+        """Keeps a token in place of the one before."""
+
+
+class ExchangedTokens:
+    """Tokens that are exchanged for when first asked for, and again when little of their time is left. With a
+    store, a token that an earlier process kept is used first.
+    """
+
+    def __init__(
+        self, exchange: Exchange, wall_clock: Callable[[], float] = time.time, store: TokenStore | None = None
+    ) -> None:
         self._exchange = exchange
         self._wall_clock = wall_clock
+        self._store = store
         self._lock = threading.Lock()
-        self._token = ""
-        self._renew_at = 0.0
+        self._token: Token | None = store.read() if store else None
+        self._refused = ""
 
     def current(self) -> str:
         """A token with at least a fifth of its time left. Raises whatever the exchange raises."""
         with self._lock:
             now = self._wall_clock()
-            if now >= self._renew_at:
-                self._token, expires = self._exchange()
-                self._renew_at = now + 0.8 * (expires - now)
-            return self._token
+            if self._token is None or self._token.text == self._refused or now >= self._token.renew_at:
+                text, expires = self._exchange()
+                self._token = Token(text, now, expires)
+                if self._store:
+                    self._store.write(self._token)
+            return self._token.text
 
     def renew(self, refused: str) -> bool:
         """Makes `current` exchange again, unless somebody has since."""
         with self._lock:
-            if refused == self._token:
-                self._renew_at = 0.0
+            self._refused = refused
         return True

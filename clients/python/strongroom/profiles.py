@@ -8,6 +8,12 @@ trust = "/…/authority.pem"            # PEM: certificate authorities of the me
 certificate = "/…/certificate.pem"    # PEM: the caller's certificate …
 key = "/…/key.pem"                    # … and private key
 session = false                       # true: exchange the certificate for session tokens and call with those
+client_key = "accounts/main/clientKeys/…"     # or a client key, exchanged for session tokens …
+client_key_secret_file = "/…/secret"          # … whose secret is in a file of its own
+oidc_token_file = "/var/run/…/token"          # or an issuer's token, such as a Kubernetes service account's
+session_name = "nightly"              # what events call the sessions; default: the principal's id
+role = "accounts/other/roles/…"       # optional: a role to assume with the above …
+external_id = "…"                     # … and what its trust policy may ask for
 trace_directory = "/…/traces"         # optional: where `strongroom trace` finds spans; calls are traced then
 
 [profiles.dev.endpoints]
@@ -32,7 +38,8 @@ from strongroom.errors import StrongroomError
 
 SERVICES = ("keystore", "crypto", "secrets", "audit")
 
-_TEXTS = ("account", "trust", "certificate", "key", "trace_directory")
+_TEXTS = ("account", "client_key", "session_name", "role", "external_id")
+_PATHS = ("trust", "certificate", "key", "client_key_secret_file", "oidc_token_file", "trace_directory")
 _CURRENT_LINE = re.compile(r"^[ \t]*current[ \t]*=[^\n]*\n?", re.MULTILINE)
 _FIRST_TABLE = re.compile(r"^[ \t]*\[", re.MULTILINE)
 _BARE = re.compile(r"[A-Za-z0-9._-]+")
@@ -42,7 +49,8 @@ _BARE = re.compile(r"[A-Za-z0-9._-]+")
 class Profile:
     """One mesh and one caller. `endpoints` maps each service's name to its `host:port`; paths may be None.
 
-    With `session`, the certificate is exchanged for session tokens, and calls are made with those.
+    With `session`, the certificate is exchanged for session tokens, and calls are made with those. `directory`
+    holds the profile file, and beside it session tokens between one process and the next.
     """
 
     name: str
@@ -52,7 +60,14 @@ class Profile:
     certificate: Path | None = None
     key: Path | None = None
     session: bool = False
+    client_key: str = ""
+    client_key_secret_file: Path | None = None
+    oidc_token_file: Path | None = None
+    session_name: str = ""
+    role: str = ""
+    external_id: str = ""
     trace_directory: Path | None = None
+    directory: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +144,7 @@ def use(name: str, path: Path | None = None) -> Profiles:
 def _profile(path: Path, name: str, table: object) -> Profile:
     if not isinstance(table, dict):
         raise _invalid(path, f"profiles.{name} is not a table")
-    for field in _TEXTS:
+    for field in (*_TEXTS, *_PATHS):
         if not isinstance(table.get(field, ""), str):
             raise _invalid(path, f"profiles.{name}.{field} is not a string")
     session = table.get("session", False)
@@ -138,12 +153,19 @@ def _profile(path: Path, name: str, table: object) -> Profile:
     return Profile(
         name=name,
         endpoints=_endpoints(path, name, table.get("endpoints", {})),
+        session=session,
         account=table.get("account", ""),
         trust=_path(path, table, "trust"),
         certificate=_path(path, table, "certificate"),
         key=_path(path, table, "key"),
-        session=session,
+        client_key=table.get("client_key", ""),
+        client_key_secret_file=_path(path, table, "client_key_secret_file"),
+        oidc_token_file=_path(path, table, "oidc_token_file"),
+        session_name=table.get("session_name", ""),
+        role=table.get("role", ""),
+        external_id=table.get("external_id", ""),
         trace_directory=_path(path, table, "trace_directory"),
+        directory=path.parent,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from strongroom.credentials import CertificateSession, ClientCertificate, Credentials, TokenSource
+from strongroom.credentials import AssumedRole, CertificateSession, ClientCertificate, Credentials, TokenSource
 from strongroom.errors import StrongroomError, event_id_in, from_rpc_error
 from strongroom.tracing import TRACEPARENT, Tracing
 
@@ -78,6 +78,8 @@ class Pem:
     @classmethod
     def of(cls, trust: Path | None, credentials: Credentials | None) -> Pem:
         """The files that go with `credentials`."""
+        while isinstance(credentials, AssumedRole):
+            credentials = credentials.source
         if isinstance(credentials, ClientCertificate | CertificateSession):
             return cls(trust, credentials.certificate, credentials.key)
         return cls(trust, None, None)
@@ -221,11 +223,14 @@ class Transport:
         self.tracing = tracing
         self.tokens: TokenSource | None = None
 
-    def endpoint(
-        self, service: str, make_stub: Callable[[grpc.Channel], Stub], *, with_token: bool = True
-    ) -> Endpoint[Stub]:
+    def endpoint(self, service: str, make_stub: Callable[[grpc.Channel], Stub]) -> Endpoint[Stub]:
         """One gRPC service of `keystore`, `crypto`, `secrets` or `audit`. Raises ENDPOINT_UNKNOWN."""
-        tokens = self.tokens if with_token else None
+        return self.endpoint_as(service, make_stub, self.tokens)
+
+    def endpoint_as(
+        self, service: str, make_stub: Callable[[grpc.Channel], Stub], tokens: TokenSource | None
+    ) -> Endpoint[Stub]:
+        """The same, called with the tokens of `tokens` in place of the client's own."""
         return Endpoint(self._channel(service), service, make_stub, self.tracing, self._timeout, tokens)
 
     def close(self) -> None:

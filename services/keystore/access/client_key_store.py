@@ -61,6 +61,11 @@ def update_client_key(connection: Connection, changed: ClientKey) -> None:
     connection.execute(update(client_keys).where(_is(changed.name)).values(values))
 
 
+def note_use(connection: Connection, name: str, now_us: int) -> None:
+    """Remembers when a client key was last used."""
+    connection.execute(update(client_keys).where(_is(name)).values(used_us=now_us))
+
+
 def delete_client_key(connection: Connection, name: str, now_us: int) -> None:
     """Ends a client key, and forgets those that ended so long ago that no session of theirs can be left."""
     connection.execute(update(client_keys).where(_is(name)).values(deleted_us=now_us))

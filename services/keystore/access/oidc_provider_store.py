@@ -53,6 +53,12 @@ def update_oidc_provider(connection: Connection, changed: OidcProvider) -> None:
     connection.execute(update(oidc_providers).where(_is(changed.name)).values(_values(changed)))
 
 
+def note_fetch(connection: Connection, name: str, now_us: int, error: str) -> None:
+    """Remembers how the last fetch of a provider's signing keys went: `error` is empty where it went well."""
+    said = {"fetch_error": error} if error else {"fetch_error": "", "fetched_us": now_us}
+    connection.execute(update(oidc_providers).where(_is(name)).values(said))
+
+
 def delete_oidc_provider(connection: Connection, name: str) -> None:
     """Removes a provider."""
     connection.execute(delete(oidc_providers).where(_is(name)))

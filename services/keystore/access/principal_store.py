@@ -80,6 +80,13 @@ def subject_owner(connection: Connection, provider: str, subject: str) -> str | 
     return connection.execute(bound).scalar_one_or_none()
 
 
+def bound_to_subject(connection: Connection, provider: str, subject: str) -> tuple[str, OidcBinding] | None:
+    """The principal that a provider's subject stands for, and how it is bound."""
+    bound = select(oidc_bindings).where(oidc_bindings.c.provider == provider, oidc_bindings.c.subject == subject)
+    row = connection.execute(bound).one_or_none()
+    return (row.principal, _binding(row)) if row is not None else None
+
+
 def provider_in_use(connection: Connection, provider: str) -> bool:
     """Whether principals are bound to subjects of a provider."""
     bound = select(oidc_bindings.c.subject).where(oidc_bindings.c.provider == provider).limit(1)
@@ -163,5 +170,9 @@ def _oidc_bindings(connection: Connection, names: Iterable[str]) -> dict[str, li
     bound = select(oidc_bindings).where(oidc_bindings.c.principal.in_(names)).order_by(*ordered)
     found: dict[str, list[OidcBinding]] = defaultdict(list)
     for row in connection.execute(bound):
-        found[row.principal].append(OidcBinding(row.provider, row.subject, json.loads(row.required_claims)))
+        found[row.principal].append(_binding(row))
     return found
+
+
+def _binding(row: Row[Any]) -> OidcBinding:
+    return OidcBinding(row.provider, row.subject, json.loads(row.required_claims))

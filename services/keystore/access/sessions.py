@@ -1,17 +1,16 @@
-"""Session tokens: JWTs under Ed25519 (RFC 7519, RFC 8037), signed by a key that lives in this process alone."""
+"""Session tokens, signed by a key that lives in this process alone."""
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
 
 from services.keystore import changes
 from services.keystore.access import store
-from services.runtime import clock, identifiers, identity
+from services.runtime import clock, identifiers, session_tokens
 from services.runtime.call import Principal
 from services.runtime.clock import Clock
 from services.runtime.database import transaction
@@ -28,15 +27,16 @@ _SECOND_US = 1_000_000
 class _SigningKey:
     key_id: str
     private: Ed25519PrivateKey
+    not_before_us: int
     rotate_us: int
 
 
 @dataclass(frozen=True, slots=True)
-class IssuedToken:
-    """A token, and when it ends in microseconds since the Unix epoch."""
+class Session:
+    """A session that has begun: its principal, and the token that stands for it."""
 
+    principal: Principal
     token: SensitiveBytes
-    expires_us: int
 
 
 class Sessions:
@@ -45,28 +45,20 @@ class Sessions:
 
     def __init__(self, engine: Engine, trust_domain: str, clock: Clock) -> None:
         self._engine = engine
-        self._issuer = identity.token_issuer(trust_domain)
+        self._issuer = session_tokens.issuer(trust_domain)
         self._clock = clock
         self._lock = threading.Lock()
         self._key: _SigningKey | None = None
 
-    def issue(self, principal: Principal, session_name: str, seconds: int) -> IssuedToken:
-        """A token for `principal` that is valid for `seconds` from now."""
-        now = self._clock() // 1_000_000_000
+    def begin(self, principal: Principal, seconds: int) -> Session:
+        """A session of `principal` that lasts `seconds` from now. Raises FIELD_TOO_LARGE where its policies and tags
+        do not fit into a token."""
         key = self._signing_key()
-        claims = {
-            "iss": self._issuer,
-            "aud": identity.TOKEN_AUDIENCE,
-            "sub": principal.name,
-            "iat": now,
-            "nbf": now,
-            "exp": now + seconds,
-            "jti": identifiers.event_id(),
-            identity.SESSION_CLAIM: session_name,
-            identity.CREDENTIAL_CLAIM: principal.credential,
-        }
-        token = jwt.encode(claims, key.private, algorithm=identity.TOKEN_ALGORITHM, headers={"kid": key.key_id})
-        return IssuedToken(SensitiveBytes(token.encode()), (now + seconds) * _SECOND_US)
+        # The clock may have been set back a little since the key was made.
+        now_us = max(self._clock() // 1000, key.not_before_us)
+        # Exact to the microsecond, as the moment before which RevokeSessions refuses sessions.
+        started = replace(principal, issued=now_us / _SECOND_US, expires=float(now_us // _SECOND_US + seconds))
+        return Session(started, session_tokens.sign(started, self._issuer, key.key_id, key.private))
 
     def _signing_key(self) -> _SigningKey:
         """The key of today; its public half is durable before anything is signed with it."""
@@ -77,7 +69,9 @@ class Sessions:
             return self._key
 
     def _new_key(self, now_us: int) -> _SigningKey:
-        made = _SigningKey(identifiers.resource_id("token-key"), Ed25519PrivateKey.generate(), now_us + _ROTATION_US)
+        made = _SigningKey(
+            identifiers.resource_id("token-key"), Ed25519PrivateKey.generate(), now_us, now_us + _ROTATION_US
+        )
         public = TokenKey(
             key_id=made.key_id,
             public_key=made.private.public_key().public_bytes_raw(),

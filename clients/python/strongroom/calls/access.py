@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from pathlib import Path
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -13,7 +14,17 @@ from strongroom.access.v1 import session_service_pb2 as pb
 from strongroom.access.v1.session_service_pb2_grpc import SessionServiceStub
 from strongroom.calls.base import Calls
 from strongroom.convert import enum_text, moment
-from strongroom.transport import Endpoint
+from strongroom.credentials import (
+    AssumedRole,
+    CertificateSession,
+    ClientKeySession,
+    Exchangeable,
+    OidcTokenSession,
+    TokenSource,
+)
+from strongroom.errors import StrongroomError
+from strongroom.names import ACCOUNTS
+from strongroom.transport import Answer, Endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +44,8 @@ class Identity:
     assumed_by: tuple[str, ...]
     roles: tuple[str, ...]
     tags: Mapping[str, str]
+    session_tags: Mapping[str, str]
+    session_policies: tuple[str, ...]
     expire_time: datetime | None
     event_id: str
 
@@ -70,32 +83,132 @@ class AccessCalls(Calls):
             assumed_by=tuple(caller.assumed_by),
             roles=tuple(caller.roles),
             tags=dict(caller.tags),
+            session_tags=dict(caller.session_tags),
+            session_policies=tuple(caller.session_policies),
             expire_time=moment(caller.expire_time),
             event_id=answer.event_id,
         )
 
     def create_session(
-        self, *, session_name: str = "", duration_seconds: int = 3600, timeout: float | None = None
+        self,
+        credential: ClientKeySession | OidcTokenSession | None = None,
+        *,
+        session_name: str = "",
+        duration_seconds: int = 3600,
+        session_policy: str = "",
+        timeout: float | None = None,
     ) -> Session:
-        """Exchanges the client certificate for a session token of 1 second to 12 hours.
+        """Exchanges a credential, by default the client certificate, for a session token of 1 second to 12 hours.
 
-        Raises UNAUTHENTICATED where the connection to keystore carries no certificate, IDENTITY_UNKNOWN,
-        PRINCIPAL_DISABLED, FIELD_INVALID.
+        The session lasts no longer than the credential, and stays within `session_policy` (Cedar). Raises
+        CREDENTIAL_INVALID for a client key, TOKEN_INVALID or TOKEN_EXPIRED for an OIDC token, UNAUTHENTICATED
+        where the connection to keystore carries no certificate; IDENTITY_UNKNOWN, PRINCIPAL_DISABLED,
+        POLICY_INVALID, FIELD_INVALID, OIDC_PROVIDER_UNREACHABLE, CREDENTIALS_UNREADABLE.
         """
         request = pb.CreateSessionRequest(
-            certificate=pb.CertificateCredential(),
             session_name=session_name,
             duration=Duration(seconds=duration_seconds),
+            session_policy=session_policy,
         )
+        if isinstance(credential, ClientKeySession):
+            request.client_key.client_key = credential.name
+            request.client_key.secret = _text(credential.secret)
+        elif isinstance(credential, OidcTokenSession):
+            request.oidc_token.account = ACCOUNTS + credential.account
+            request.oidc_token.token = _text(credential.path)
+        else:
+            request.certificate.SetInParent()
         # The request itself authenticates; with a token it would wait for itself.
-        exchange = self._transport.endpoint("keystore", SessionServiceStub, with_token=False)
-        answer = exchange.call(exchange.stub.CreateSession, request, timeout)
-        session = answer.response
-        return Session(
-            token=session.token,
-            expire_time=moment(session.expire_time),
-            principal=session.principal,
-            account=session.account,
-            session_name=session.session_name,
-            event_id=answer.event_id,
+        exchange = self._transport.endpoint_as("keystore", SessionServiceStub, None)
+        return _session(exchange.call(exchange.stub.CreateSession, request, timeout))
+
+    def assume_role(
+        self,
+        role: str,
+        session_name: str,
+        *,
+        external_id: str = "",
+        duration_seconds: int | None = None,
+        session_policy: str = "",
+        session_tags: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> Session:
+        """Begins a session as a role, by its id or full name, of this or another account.
+
+        It lasts `duration_seconds` (15 minutes to what the role allows, by default at most an hour) and stays
+        within `session_policy` and those of this client's own session. Raises PERMISSION_DENIED unless both this
+        client's policies and the role's trust policy permit it, also for a role that does not exist;
+        POLICY_INVALID, FIELD_INVALID, PRINCIPAL_DISABLED.
+        """
+        request = _assume_role_request(
+            self.names.role(role), session_name, external_id, duration_seconds, session_policy, session_tags or {}
         )
+        return _session(self._sessions.call(self._sessions.stub.AssumeRole, request, timeout))
+
+    def _exchange(self, credentials: Exchangeable) -> tuple[str, float]:
+        """A token, and when it expires."""
+        return _token(
+            self.create_session(
+                None if isinstance(credentials, CertificateSession) else credentials,
+                session_name=credentials.session_name,
+                duration_seconds=credentials.duration_seconds,
+            )
+        )
+
+    def _assume(self, credentials: AssumedRole, source: TokenSource | None) -> tuple[str, float]:
+        """The same for a role, by the tokens of `source` or else the connection's certificate."""
+        request = _assume_role_request(
+            credentials.role,
+            credentials.session_name,
+            credentials.external_id,
+            credentials.duration_seconds,
+            credentials.session_policy,
+            credentials.session_tags,
+        )
+        endpoint = self._transport.endpoint_as("keystore", SessionServiceStub, source)
+        return _token(_session(endpoint.call(endpoint.stub.AssumeRole, request)))
+
+
+def _assume_role_request(
+    role: str,
+    session_name: str,
+    external_id: str,
+    duration_seconds: int | None,
+    session_policy: str,
+    session_tags: Mapping[str, str],
+) -> pb.AssumeRoleRequest:
+    return pb.AssumeRoleRequest(
+        role=role,
+        session_name=session_name,
+        external_id=external_id,
+        duration=None if duration_seconds is None else Duration(seconds=duration_seconds),
+        session_policy=session_policy,
+        session_tags=session_tags,
+    )
+
+
+def _session(answer: Answer[pb.Session]) -> Session:
+    session = answer.response
+    return Session(
+        token=session.token,
+        expire_time=moment(session.expire_time),
+        principal=session.principal,
+        account=session.account,
+        session_name=session.session_name,
+        event_id=answer.event_id,
+    )
+
+
+def _token(session: Session) -> tuple[str, float]:
+    return session.token, session.expire_time.timestamp() if session.expire_time else 0.0
+
+
+def _text(secret: str | Path) -> str:
+    """A secret, or what its file holds now."""
+    if isinstance(secret, str):
+        return secret
+    try:
+        return secret.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "is no text"
+        raise StrongroomError("CREDENTIALS_UNREADABLE", f"{secret}: {why}", code="FAILED_PRECONDITION") from error

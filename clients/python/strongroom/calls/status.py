@@ -67,7 +67,7 @@ class StatusCalls(Calls):
     def service_status(self, service: str, *, timeout: float = 2.0) -> ServiceStatus:
         """The view of one service, as `status` has it."""
         try:
-            endpoint = self._transport.endpoint(service, StatusServiceStub, with_token=False)
+            endpoint = self._transport.endpoint_as(service, StatusServiceStub, None)
             answer = endpoint.call(endpoint.stub.GetStatus, pb.GetStatusRequest(), timeout).response
         except StrongroomError as error:
             return ServiceStatus(service, DOWN, reason=error.reason, detail=error.message)

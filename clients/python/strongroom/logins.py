@@ -1,0 +1,180 @@
+"""Whom a profile's client calls as: a token given for the moment, a login, or what the profile says; and the tokens
+that one process leaves to the next.
+
+In the profile's directory, below `sessions/`, which only its owner may read: `PROFILE.login.json` is what
+`strongroom login` chose; every other file there is a session's token, which may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+from strongroom.atomic import replacing
+from strongroom.credentials import (
+    AssumedRole,
+    CertificateSession,
+    ClientCertificate,
+    ClientKeySession,
+    Credentials,
+    OidcTokenSession,
+    SessionToken,
+    Token,
+)
+from strongroom.errors import StrongroomError
+from strongroom.names import Names
+from strongroom.profiles import Profile
+
+DEFAULT_ROLE_SESSION = "strongroom"
+
+_DIRECTORY = "sessions"
+_LOGIN_FIELDS = ("client_key", "client_key_secret_file", "oidc_token_file", "session_name", "session")
+
+
+class TokenFile:
+    """One session's token in a file of mode 0600. What cannot be read or written is as if it were not there."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> Token | None:
+        """The token that was kept, or None."""
+        try:
+            kept = json.loads(self._path.read_text())
+            return Token(str(kept["token"]), float(kept["begun"]), float(kept["expires"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, token: Token) -> None:
+        """Keeps a token in place of the one before."""
+        with suppress(OSError):
+            _write(self._path, {"token": token.text, "begun": token.begun, "expires": token.expires})
+
+
+def credentials_of(profile: Profile, environment: Mapping[str, str], role: str = "") -> Credentials | None:
+    """Whom a client of the profile calls as: `$STRONGROOM_TOKEN`, or the profile's login, or its own credentials; and
+    from there as a role, if the profile or the caller names one. Raises PROFILE_INVALID, LOGIN_EXPIRED.
+    """
+    token = environment.get("STRONGROOM_TOKEN")
+    source = SessionToken(token) if token else _login(profile) or _own(profile)
+    assumed = role or profile.role
+    if not assumed:
+        return source
+    if source is None:
+        raise _invalid(profile, "needs credentials of its own to assume a role with")
+    session_name = profile.session_name or DEFAULT_ROLE_SESSION
+    return AssumedRole(source, Names(profile.account).role(assumed), session_name, profile.external_id)
+
+
+def token_file(profile: Profile, credentials: Credentials) -> TokenFile | None:
+    """Where tokens of these credentials are kept between processes."""
+    if profile.directory is None:
+        return None
+    # Other endpoints or credentials are another session. Secrets are in no repr.
+    said = repr((credentials, sorted(profile.endpoints.items())))
+    name = f"{profile.name}-{sha256(said.encode()).hexdigest()[:16]}.json"
+    return TokenFile(_sessions(profile.directory) / name)
+
+
+def login(profile: Profile, chosen: Profile) -> None:
+    """Makes the credentials of `chosen` those of the profile until `logout`."""
+    said = {name: getattr(chosen, name) for name in _LOGIN_FIELDS}
+    document = {name: str(value.absolute()) if isinstance(value, Path) else value for name, value in said.items()}
+    logout(profile)
+    _write(_login_path(profile), document)
+
+
+def login_with_token(profile: Profile, token: str, expires: float) -> None:
+    """Makes a session's token the profile's credentials until it expires; then the profile needs another login."""
+    logout(profile)
+    _write(_login_path(profile), {"token": token, "expires": expires})
+
+
+def logout(profile: Profile) -> bool:
+    """Ends the profile's login and forgets its tokens; answers whether there was a login."""
+    path = _login_path(profile)
+    there = path.exists()
+    path.unlink(missing_ok=True)
+    for kept in path.parent.glob(f"{profile.name}-*.json"):
+        kept.unlink(missing_ok=True)
+    return there
+
+
+def _login(profile: Profile) -> Credentials | None:
+    if profile.directory is None:
+        return None
+    path = _login_path(profile)
+    try:
+        document = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise _invalid(profile, f"has a login that cannot be read ({path})") from error
+    if "token" in document:
+        if time.time() >= document["expires"]:
+            raise StrongroomError(
+                "LOGIN_EXPIRED",
+                f"the login of profile {profile.name} has expired: `strongroom login` again, or `strongroom logout`",
+                code="UNAUTHENTICATED",
+            )
+        return SessionToken(document["token"])
+    secret_file, token_file = document["client_key_secret_file"], document["oidc_token_file"]
+    return _own(
+        replace(
+            profile,
+            client_key=document["client_key"],
+            client_key_secret_file=Path(secret_file) if secret_file else None,
+            oidc_token_file=Path(token_file) if token_file else None,
+            session_name=document["session_name"],
+            session=document["session"],
+        )
+    )
+
+
+def _own(profile: Profile) -> Credentials | None:
+    if profile.client_key and profile.oidc_token_file is not None:
+        raise _invalid(profile, "has both client_key and oidc_token_file")
+    if profile.client_key:
+        if profile.client_key_secret_file is None:
+            raise _invalid(profile, "needs client_key_secret_file beside client_key")
+        return ClientKeySession(profile.client_key, profile.client_key_secret_file, profile.session_name)
+    if profile.oidc_token_file is not None:
+        return OidcTokenSession(profile.oidc_token_file, profile.account, profile.session_name)
+    certificate = certificate_of(profile)
+    if certificate is not None and profile.session:
+        return CertificateSession(certificate.certificate, certificate.key, profile.session_name)
+    return certificate
+
+
+def certificate_of(profile: Profile) -> ClientCertificate | None:
+    """The certificate that the profile's listeners may want of a connection, whoever calls. Raises PROFILE_INVALID."""
+    if profile.certificate is None and profile.key is None:
+        return None
+    if profile.certificate is None or profile.key is None:
+        raise _invalid(profile, "needs both certificate and key")
+    return ClientCertificate(profile.certificate, profile.key)
+
+
+def _login_path(profile: Profile) -> Path:
+    if profile.directory is None:
+        raise _invalid(profile, "is in no file")
+    return _sessions(profile.directory) / f"{profile.name}.login.json"
+
+
+def _sessions(directory: Path) -> Path:
+    return directory / _DIRECTORY
+
+
+def _write(path: Path, document: Mapping[str, object]) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with replacing(path, overwrite=True) as file:
+        file.write(json.dumps(document).encode())
+
+
+def _invalid(profile: Profile, why: str) -> StrongroomError:
+    return StrongroomError("PROFILE_INVALID", f"profile {profile.name} {why}", field="profile")

@@ -1,0 +1,76 @@
+"""Tokens of OIDC issuers (OpenID Connect Core 1.0, section 3.1.3.7), such as Kubernetes service accounts'."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jwt
+from sqlalchemy import Engine
+
+from services.keystore.access import key_sets, oidc_provider_store
+from services.keystore.access.issuer_keys import IssuerKeys
+from services.keystore.access.resources import OidcProvider
+from services.runtime.clock import Clock
+from services.runtime.database import reading
+from services.runtime.errors import Reason, StrongroomError
+
+MAX_TOKEN_BYTES = 16 * 1024
+
+# Issuers' clocks differ a little from ours. A token is not used beyond its end for that.
+_LEEWAY_SECONDS = 60
+_NOT_ACCEPTED = "the token is not one that this account accepts"
+
+
+class OidcTokens:
+    """Verifies tokens against the issuers that accounts accept."""
+
+    def __init__(self, engine: Engine, keys: IssuerKeys, clock: Clock) -> None:
+        self._engine = engine
+        self._keys = keys
+        self._clock = clock
+
+    def provider_of(self, account: str, token: str) -> OidcProvider:
+        """The provider whose issuer a token names, before anything of it is verified. Raises TOKEN_INVALID."""
+        try:
+            unverified = jwt.decode(token, options={"verify_signature": False})
+        except (jwt.PyJWTError, ValueError) as error:
+            raise _invalid() from error
+        with reading(self._engine) as connection:
+            provider = oidc_provider_store.oidc_provider_of_issuer(connection, account, str(unverified.get("iss", "")))
+        if provider is None or provider.disabled:
+            raise _invalid()
+        return provider
+
+    def verify(self, provider: OidcProvider, token: str) -> Mapping[str, Any]:
+        """The claims of a token of this provider. Raises TOKEN_INVALID, TOKEN_EXPIRED or OIDC_PROVIDER_UNREACHABLE."""
+        try:
+            header = jwt.get_unverified_header(token)
+            key = self._keys.find(provider, header) if header.get("alg") in key_sets.ALGORITHMS else None
+            if key is None:
+                raise _invalid("it is signed by no key of its issuer")
+            claims = jwt.decode(
+                token,
+                key.public,
+                algorithms=key.algorithms,
+                audience=provider.audiences,
+                issuer=provider.issuer,
+                leeway=_LEEWAY_SECONDS,
+                options={"require": ["iss", "aud", "sub", "exp"], "enforce_minimum_key_length": True},
+            )
+            ended = int(claims["exp"]) <= self._clock() // 1_000_000_000
+        except jwt.ExpiredSignatureError as error:
+            raise _expired() from error
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
+            raise _invalid() from error
+        if ended:
+            raise _expired()
+        return claims
+
+
+def _invalid(why: str = "") -> StrongroomError:
+    return StrongroomError(Reason.TOKEN_INVALID, f"{_NOT_ACCEPTED}: {why}" if why else _NOT_ACCEPTED)
+
+
+def _expired() -> StrongroomError:
+    return StrongroomError(Reason.TOKEN_EXPIRED, "the token has expired")
