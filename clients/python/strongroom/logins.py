@@ -27,10 +27,8 @@ from strongroom.credentials import (
     Token,
 )
 from strongroom.errors import StrongroomError
-from strongroom.names import Names
+from strongroom.names import DEFAULT_ROLE_SESSION, Names
 from strongroom.profiles import Profile
-
-DEFAULT_ROLE_SESSION = "strongroom"
 
 _DIRECTORY = "sessions"
 _LOGIN_FIELDS = ("client_key", "client_key_secret_file", "oidc_token_file", "session_name", "session")
@@ -61,7 +59,7 @@ def credentials_of(profile: Profile, environment: Mapping[str, str], role: str =
     from there as a role, if the profile or the caller names one. Raises PROFILE_INVALID, LOGIN_EXPIRED.
     """
     token = environment.get("STRONGROOM_TOKEN")
-    source = SessionToken(token) if token else _login(profile) or _own(profile)
+    source = SessionToken(token) if token else _login(profile) or own_credentials(profile)
     assumed = role or profile.role
     if not assumed:
         return source
@@ -105,38 +103,8 @@ def logout(profile: Profile) -> bool:
     return there
 
 
-def _login(profile: Profile) -> Credentials | None:
-    if profile.directory is None:
-        return None
-    path = _login_path(profile)
-    try:
-        document = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise _invalid(profile, f"has a login that cannot be read ({path})") from error
-    if "token" in document:
-        if time.time() >= document["expires"]:
-            raise StrongroomError(
-                "LOGIN_EXPIRED",
-                f"the login of profile {profile.name} has expired: `strongroom login` again, or `strongroom logout`",
-                code="UNAUTHENTICATED",
-            )
-        return SessionToken(document["token"])
-    secret_file, token_file = document["client_key_secret_file"], document["oidc_token_file"]
-    return _own(
-        replace(
-            profile,
-            client_key=document["client_key"],
-            client_key_secret_file=Path(secret_file) if secret_file else None,
-            oidc_token_file=Path(token_file) if token_file else None,
-            session_name=document["session_name"],
-            session=document["session"],
-        )
-    )
-
-
-def _own(profile: Profile) -> Credentials | None:
+def own_credentials(profile: Profile) -> Credentials | None:
+    """The credentials that the profile itself names. Raises PROFILE_INVALID."""
     if profile.client_key and profile.oidc_token_file is not None:
         raise _invalid(profile, "has both client_key and oidc_token_file")
     if profile.client_key:
@@ -158,6 +126,37 @@ def certificate_of(profile: Profile) -> ClientCertificate | None:
     if profile.certificate is None or profile.key is None:
         raise _invalid(profile, "needs both certificate and key")
     return ClientCertificate(profile.certificate, profile.key)
+
+
+def _login(profile: Profile) -> Credentials | None:
+    if profile.directory is None:
+        return None
+    path = _login_path(profile)
+    try:
+        document = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise _invalid(profile, f"has a login that cannot be read ({path})") from error
+    if "token" in document:
+        if time.time() >= document["expires"]:
+            raise StrongroomError(
+                "LOGIN_EXPIRED",
+                f"the login of profile {profile.name} has expired: `strongroom login` again, or `strongroom logout`",
+                code="UNAUTHENTICATED",
+            )
+        return SessionToken(document["token"])
+    secret_file, token_file = document["client_key_secret_file"], document["oidc_token_file"]
+    return own_credentials(
+        replace(
+            profile,
+            client_key=document["client_key"],
+            client_key_secret_file=Path(secret_file) if secret_file else None,
+            oidc_token_file=Path(token_file) if token_file else None,
+            session_name=document["session_name"],
+            session=document["session"],
+        )
+    )
 
 
 def _login_path(profile: Profile) -> Path:

@@ -6,6 +6,8 @@ from strongroom.errors import StrongroomError
 
 ACCOUNTS = "accounts/"
 ALIAS = "alias/"
+DEFAULT_ROLE_SESSION = "strongroom"
+"""What events call a session as a role that nobody has named."""
 PRINCIPALS = ("users", "workloads", "roles")
 _RESOURCES = (*PRINCIPALS, "keys", "aliases", "secrets", "policies", "grants", "clientKeys", "oidcProviders")
 

@@ -50,6 +50,9 @@ def run(*arguments: str, stdin: str | bytes | None = None) -> Any:
 COMMANDS = [
     "status",
     "whoami",
+    "login",
+    "logout",
+    "assume-role",
     "encrypt",
     "decrypt",
     "data-key",
@@ -84,7 +87,7 @@ COMMANDS = [
 def test_every_command_has_help_json_profile_and_trace(command: str) -> None:
     result = run(*command.split(), "--help")
     assert result.exit_code == 0
-    for option in ("--json", "--profile", "--trace"):
+    for option in ("--json", "--profile", "--as-role", "--trace"):
         assert option in result.stdout
 
 

@@ -24,6 +24,7 @@ from strongroom.cli import (
     quotas,
     root_key,
     secrets,
+    sessions,
     signatures,
     status,
     trace,
@@ -59,6 +60,7 @@ app = typer.Typer(
 )
 app.callback()(_root)
 status.add_to(app)
+sessions.add_to(app)
 cryptography.add_to(app)
 signatures.add_to(app)
 keys.keys.add_typer(lifecycle.versions)

@@ -29,9 +29,10 @@ _APPLICATION = "strongroom-cli"
 _COMMON: Mapping[str, Any] = {
     "as_json": Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")],
     "profile": Annotated[str, typer.Option(metavar="NAME", help="The profile to use, in place of the current one.")],
+    "as_role": Annotated[str, typer.Option(metavar="ROLE", help="Assume a role for this command.")],
     "trace": Annotated[bool, typer.Option("--trace", help="Print the trace id on standard error.")],
 }
-_COMMON_DEFAULTS: Mapping[str, Any] = {"as_json": False, "profile": "", "trace": False}
+_COMMON_DEFAULTS: Mapping[str, Any] = {"as_json": False, "profile": "", "as_role": "", "trace": False}
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,11 @@ def facts_report(document: Mapping[str, Any], *, note: str = "", exit_code: int 
 class Session:
     """One run of one command."""
 
-    def __init__(self, command: str, profile: str, *, as_json: bool) -> None:
+    def __init__(self, command: str, profile: str, *, role: str = "", as_json: bool) -> None:
         self.as_json = as_json
         self._command = command
         self._profile = profile
+        self._role = role
         self._open = ExitStack()
         self.trace_id = ""
 
@@ -91,14 +93,14 @@ class Session:
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from strongroom.client import Client
 
-        client = self._open.enter_context(Client.from_profile(profile, application=_APPLICATION))
+        client = self._open.enter_context(Client.from_profile(profile, role=self._role, application=_APPLICATION))
         self.trace_id = self._open.enter_context(client.trace(self._command)).trace_id
         return client
 
 
 def command(app: typer.Typer, name: str) -> Callable[[Callable[..., Report]], Callable[..., Report]]:
     """Adds a function as a command of `app`: its parameters after the session are the options, and `--json`,
-    `--profile` and `--trace` join them."""
+    `--profile`, `--as-role` and `--trace` join them."""
 
     def register(function: Callable[..., Report]) -> Callable[..., Report]:
         parameters = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
@@ -110,8 +112,8 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., Report]], Ca
         ]
         title = " ".join(part for part in ("strongroom", app.info.name, name) if isinstance(part, str))
 
-        def run(as_json: bool, profile: str, trace: bool, **options: Any) -> None:
-            exit_code = _run(Session(title, profile, as_json=as_json), function, options, trace)
+        def run(as_json: bool, profile: str, as_role: str, trace: bool, **options: Any) -> None:
+            exit_code = _run(Session(title, profile, role=as_role, as_json=as_json), function, options, trace)
             if exit_code:
                 raise typer.Exit(exit_code)
 

@@ -1,0 +1,147 @@
+"""`strongroom login`, `strongroom logout` and `strongroom assume-role`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from strongroom.cli.command import Report, Session, command, facts_report
+from strongroom.cli.inputs import pairs_of, read_bytes
+from strongroom.cli.plain import plain
+from strongroom.names import DEFAULT_ROLE_SESSION, Names
+
+if TYPE_CHECKING:
+    from strongroom.client import Client
+    from strongroom.credentials import Credentials
+    from strongroom.profiles import Profile
+
+_MAX_SECRET_BYTES = 1024
+
+SessionName = Annotated[str, typer.Option(metavar="NAME", help="What audit events call the session.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds the commands."""
+    command(app, "login")(login)
+    command(app, "logout")(logout)
+    command(app, "assume-role")(assume_role)
+
+
+def login(
+    session: Session,
+    client_key: Annotated[
+        str, typer.Option(metavar="NAME", help="A client key, by id or full name; its secret is asked for or piped in.")
+    ] = "",
+    secret_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The client key's secret; read again for each session.")
+    ] = None,
+    oidc_token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="An issuer's token; read again for each session.")
+    ] = None,
+    certificate: Annotated[bool, typer.Option("--certificate", help="The profile's client certificate.")] = False,
+    session_name: SessionName = "",
+) -> Report:
+    """Begin a session and use it for every command of this profile until `logout`.
+
+    A session by a certificate or from a file is begun again by itself. One by a secret that was typed lasts an hour.
+    """
+    if (bool(client_key), oidc_token_file is not None, certificate).count(True) != 1:
+        raise typer.BadParameter("give one of --client-key, --oidc-token-file and --certificate")
+    if secret_file is not None and not client_key:
+        raise typer.BadParameter("--secret-file goes with --client-key")
+    profile = session.profile
+    key_name = Names(profile.account).client_key(client_key) if client_key else ""
+    if client_key and secret_file is None:
+        return _login_typed(profile, key_name, session_name)
+    return _login_kept(
+        profile,
+        replace(
+            profile,
+            client_key=key_name,
+            client_key_secret_file=secret_file,
+            oidc_token_file=oidc_token_file,
+            session=certificate,
+            session_name=session_name,
+        ),
+    )
+
+
+def logout(session: Session) -> Report:
+    """End this profile's login: its own credentials are used again, and its session tokens are deleted."""
+    from strongroom import logins
+
+    ended = logins.logout(session.profile)
+    return Report({"logged_out": ended}, note="" if ended else f"profile {session.profile.name} had no login")
+
+
+def assume_role(
+    session: Session,
+    role: Annotated[str, typer.Argument(metavar="ROLE", help="An id or a full name, of any account.")],
+    session_name: SessionName = DEFAULT_ROLE_SESSION,
+    external_id: Annotated[str, typer.Option(metavar="ID", help="What the role's trust policy may ask for.")] = "",
+    duration_seconds: Annotated[
+        int | None, typer.Option("--duration", metavar="SECONDS", help="900 or more; default: an hour or less.")
+    ] = None,
+    policy_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Cedar policies that the session stays within.")
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A session tag; may be repeated.")] = None,
+) -> Report:
+    """Begin a session as a role and print its token, to be used as STRONGROOM_TOKEN.
+
+    `--as-role ROLE` runs any one command as a role instead.
+    """
+    begun = session.client.assume_role(
+        role,
+        session_name,
+        external_id=external_id,
+        duration_seconds=duration_seconds,
+        session_policy=policy_file.read_text() if policy_file is not None else "",
+        session_tags=pairs_of(tag, "--tag"),
+    )
+    expires = f"{begun.expire_time:%Y-%m-%d %H:%M:%SZ}" if begun.expire_time else ""
+    return Report(plain(begun), raw=begun.token.encode() + b"\n", note=f"{begun.principal} until {expires}")
+
+
+def _login_typed(profile: Profile, client_key: str, session_name: str) -> Report:
+    from strongroom import logins
+    from strongroom.credentials import ClientKeySession
+
+    # Nobody yet: the request itself authenticates.
+    with _client(profile, None) as client:
+        begun = client.create_session(ClientKeySession(client_key, _secret()), session_name=session_name)
+    logins.login_with_token(profile, begun.token, begun.expire_time.timestamp() if begun.expire_time else 0.0)
+    return facts_report({name: value for name, value in plain(begun).items() if name != "token"})
+
+
+def _login_kept(profile: Profile, chosen: Profile) -> Report:
+    from strongroom import logins
+
+    with _client(profile, logins.own_credentials(chosen)) as client:
+        who = client.whoami()
+    logins.login(profile, chosen)
+    return facts_report(plain(who))
+
+
+def _client(profile: Profile, credentials: Credentials | None) -> Client:
+    from strongroom import logins
+    from strongroom.client import Client
+
+    return Client(
+        profile.endpoints,
+        credentials,
+        certificate=logins.certificate_of(profile),
+        trust=profile.trust,
+        account=profile.account,
+    )
+
+
+def _secret() -> str:
+    if sys.stdin.isatty():
+        typed: str = typer.prompt("secret", hide_input=True, err=True)
+        return typed
+    return read_bytes(None, None, _MAX_SECRET_BYTES, "secret").decode().strip()
