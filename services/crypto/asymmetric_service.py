@@ -56,16 +56,16 @@ class AsymmetricHandlers:
     def GetPublicKey(self, request: pb.GetPublicKeyRequest, call: Call) -> pb.PublicKey:
         """The public half of a key version."""
         use = self._uses.named(call, "crypto:GetPublicKey", request.name, Asymmetric, field="name")
-        record = use.key.record
-        encoded = use.key.version(use.version).public_key
+        key = use.key
+        encoded = key.version(use.version).public_key
         return pb.PublicKey(
             key_version=use.version_name,
-            spec=record.spec,
-            usage=record.usage,
-            pem=public_keys.pem(record.spec, encoded),
+            spec=key.spec,
+            usage=key.usage,
+            pem=public_keys.pem(key.spec, encoded),
             der=encoded,
             fingerprint=public_keys.fingerprint(encoded),
-            algorithms=use.key.algorithms,
+            algorithms=key.algorithms,
         )
 
     def AsymmetricEncrypt(self, request: pb.AsymmetricEncryptRequest, call: Call) -> pb.AsymmetricEncryptResponse:

@@ -22,7 +22,7 @@ class Encryptor:
     def __init__(self, use: KeyUse[Cipher], context: EncryptionContext) -> None:
         self.use = use
         self.algorithm = use.material.algorithm
-        self._header = ciphertexts.header(self.algorithm, use.key.record.uid, use.version)
+        self._header = ciphertexts.header(self.algorithm, use.key.uid, use.version)
         self._associated_data = self._header + context.canonical
 
     def encrypt(self, plaintext: bytes) -> bytes:
@@ -91,13 +91,13 @@ class Encryption:
         try:
             event = self._uses.authorized(call, action, key, context)
         except StrongroomError as error:
-            if key.record.account == call.principal.account:
+            if key.account == call.principal.account:
                 raise
             # A key of another account that the caller may not use looks like one that does not exist.
             raise ciphertexts.invalid() from error
         if key_name and self._uses.uid_of(key_name, field) != ciphertext.key_uid:
             raise StrongroomError(Reason.KEY_MISMATCH, "the ciphertext is under another key", field=field)
-        if ciphertext.key_version not in key.version_names:
+        if not key.has_version(ciphertext.key_version):
             raise ciphertexts.invalid()
         return Decryptor(KeyUse(key, ciphertext.key_version, Cipher, event), context)
 

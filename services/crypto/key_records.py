@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import grpc
 
@@ -38,86 +40,125 @@ from strongroom.keystore.v1.key_record_service_pb2 import (
 from strongroom.keystore.v1.key_record_service_pb2_grpc import KeyRecordServiceStub
 
 _TIMEOUT_SECONDS = 1.0
-_NEVER = 1 << 63
+_NO_TAGS: Mapping[str, str] = MappingProxyType({})
+_ATTRIBUTES = {
+    number: {"protection_level": name.removeprefix("PROTECTION_LEVEL_")} for name, number in ProtectionLevel.items()
+}
+
+
+class Version:
+    """One version of a key, and its material once it was used."""
+
+    __slots__ = ("expires_ns", "opened", "public_key", "state", "wrapped")
+
+    def __init__(self, record: VersionRecord) -> None:
+        self.state = record.state
+        self.wrapped = record.wrapped_material
+        self.public_key = record.public_key
+        """SubjectPublicKeyInfo in DER; for X-Wing the raw key, empty for symmetric keys."""
+        self.expires_ns = record.expire_time.ToNanoseconds() if record.HasField("expire_time") else None
+        self.opened: Opened | None = None
 
 
 class Key:
-    """A key as of one revision: its record, what authorization needs of it, and its versions' material."""
+    """A key as of one revision: what authorization needs of it, and its versions with their material.
 
-    __slots__ = ("_expiries_ns", "_limit", "_opened", "_provider", "record", "resource", "version_names")
+    A worker keeps a hundred thousand of these (`bench keystore`), hence no protobuf message: one is larger than all
+    that is taken from it.
+    """
+
+    __slots__ = (
+        "_limit",
+        "_provider",
+        "_versions",
+        "level",
+        "primary_version",
+        "resource",
+        "spec",
+        "state",
+        "uid",
+        "usage",
+    )
 
     def __init__(self, record: KeyRecord, policies: ResourcePolicies, provider: Provider, limit: MessageLimit) -> None:
-        self.record = record
+        self.uid = record.uid
+        self.spec = record.spec
+        self.usage = record.usage
+        self.level = record.protection_level
+        self.state = record.state
+        self.primary_version = record.primary_version
         self.resource = Resource(
             "Key",
             record.name,
-            record.account,
+            sys.intern(record.account),
             record.revision,
-            dict(record.tags),
-            {"protection_level": ProtectionLevel.Name(record.protection_level).removeprefix("PROTECTION_LEVEL_")},
-            record.uid,
+            dict(record.tags) if record.tags else _NO_TAGS,
+            _ATTRIBUTES[record.protection_level],
+            self.uid,
             policies,
         )
-        self.version_names = {
-            version.version: f"{record.name}/versions/{version.version}" for version in record.versions
-        }
+        # Numbered from 1 without gaps.
+        self._versions = tuple(map(Version, record.versions))
         self._provider = provider
         self._limit = limit
-        self._opened: dict[int, Opened] = {}
-        self._expiries_ns = {
-            version.version: version.expire_time.ToNanoseconds()
-            for version in record.versions
-            if version.HasField("expire_time")
-        }
+
+    @property
+    def name(self) -> str:
+        """`accounts/{account}/keys/{key}`."""
+        return self.resource.name
+
+    @property
+    def account(self) -> str:
+        """The id of the account that it belongs to."""
+        return self.resource.account
 
     @property
     def algorithms(self) -> tuple[Algorithm.ValueType, ...]:
         """What it can be used with."""
-        return ALGORITHMS[self.record.spec, self.record.usage]
+        return ALGORITHMS[self.spec, self.usage]
 
     def require_enabled(self) -> None:
         """Raises KEY_DISABLED or KEY_STATE_INVALID unless the key may be used."""
-        if self.record.state != KEY_STATE_ENABLED:
-            state = KeyState.Name(self.record.state).removeprefix("KEY_STATE_")
-            raise _unusable(state, f"key {self.record.name} is {state}")
+        if self.state != KEY_STATE_ENABLED:
+            state = KeyState.Name(self.state).removeprefix("KEY_STATE_")
+            raise _unusable(state, f"key {self.name} is {state}")
 
-    def material(self, version: int) -> Opened:
+    def material(self, number: int) -> Opened:
         """The material of one version. Raises KEY_DISABLED, KEY_STATE_INVALID, KEY_VERSION_NOT_FOUND, or
         KEY_MATERIAL_REFUSED when the stored blob is not this version's."""
-        if self._expiries_ns and self._expiries_ns.get(version, _NEVER) <= clock.system_clock():
-            raise _unusable("PENDING_IMPORT", f"the material of {self.version_names[version]} has expired")
-        opened = self._opened.get(version)
+        version = self.version(number)
+        if version.expires_ns is not None and version.expires_ns <= clock.system_clock():
+            raise _unusable("PENDING_IMPORT", f"the material of {self.version_name(number)} has expired")
+        opened = version.opened
         if opened is None:
-            opened = self._opened[version] = self._open(version)
+            opened = version.opened = self._open(number, version)
         return opened
 
     def spend_messages(self, version: int, count: int) -> None:
         """Counts messages before they are encrypted. Raises KEY_STATE_INVALID when the version has none left,
         KEYSTORE_UNREACHABLE."""
-        self._limit.spend(self.record.uid, version, count)
+        self._limit.spend(self.uid, version, count)
 
-    def version(self, number: int) -> VersionRecord:
-        """The record of one version. Raises KEY_VERSION_NOT_FOUND."""
-        for version in self.record.versions:
-            if version.version == number:
-                return version
-        raise StrongroomError(Reason.KEY_VERSION_NOT_FOUND, f"key {self.record.name} has no version {number}")
+    def has_version(self, number: int) -> bool:
+        """Whether there is a version of this number, in whatever state."""
+        return 0 < number <= len(self._versions)
 
-    def _open(self, number: int) -> Opened:
-        record, version = self.record, self.version(number)
+    def version(self, number: int) -> Version:
+        """One version. Raises KEY_VERSION_NOT_FOUND."""
+        if not self.has_version(number):
+            raise StrongroomError(Reason.KEY_VERSION_NOT_FOUND, f"key {self.name} has no version {number}")
+        return self._versions[number - 1]
+
+    def version_name(self, number: int) -> str:
+        """The full name of one version."""
+        return f"{self.resource.name}/versions/{number}"
+
+    def _open(self, number: int, version: Version) -> Opened:
         if version.state != KEY_VERSION_STATE_ENABLED:
             state = KeyVersionState.Name(version.state).removeprefix("KEY_VERSION_STATE_")
-            raise _unusable(state, f"version {number} of key {record.name} is {state}")
-        binding = Binding(
-            record.account,
-            record.name,
-            record.uid,
-            number,
-            record.spec,
-            record.usage,
-            record.protection_level,
-        )
-        return material.open_blob(self._provider, binding, version.wrapped_material, version.public_key)
+            raise _unusable(state, f"version {number} of key {self.name} is {state}")
+        binding = Binding(self.account, self.name, self.uid, number, self.spec, self.usage, self.level)
+        return material.open_blob(self._provider, binding, version.wrapped, version.public_key)
 
 
 class KeyRecords:
@@ -146,7 +187,7 @@ class KeyRecords:
         def read_uid() -> tuple[bytes, int]:
             key, as_of_revision = self._read(GetKeyRecordRequest(name=name))
             fetched.append((key, as_of_revision))
-            return key.record.uid, as_of_revision
+            return key.uid, as_of_revision
 
         uid = self._uids.get(name, read_uid)
         return self._keys.get(uid, lambda: fetched[0] if fetched else self._read(GetKeyRecordRequest(uid=uid)))

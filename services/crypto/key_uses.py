@@ -32,9 +32,9 @@ class KeyUse(Generic[M]):
     def __init__(self, key: Key, version: int, kind: type[M], event: Event) -> None:
         self.event = event
         self.key = key
-        self.key_name = key.record.name
-        self.version = version or key.record.primary_version
-        self.version_name = event.key_version = key.version_names.get(self.version, "")
+        self.key_name = key.name
+        self.version = version or key.primary_version
+        self.version_name = event.key_version = key.version_name(self.version) if key.has_version(self.version) else ""
         key.require_enabled()
         material = key.material(self.version)
         if not isinstance(material, kind):
@@ -92,7 +92,7 @@ class KeyUses:
     def uid_of(self, name: str, field: str = "key") -> bytes:
         """The uid of a key or alias by name."""
         names.parse(name, field, "keys", "aliases")
-        return self._records.by_name(name).record.uid
+        return self._records.by_name(name).uid
 
     def authorized(
         self, call: Call, action: str, key: Key, context: EncryptionContext = encryption_context.NONE
@@ -105,7 +105,7 @@ class KeyUses:
 
 
 def _unfit(key: Key, action: str) -> StrongroomError:
-    spec, usage = spec_name(key.record.spec), usage_name(key.record.usage)
+    spec, usage = spec_name(key.spec), usage_name(key.usage)
     return StrongroomError(
-        Reason.KEY_USAGE_INVALID, f"{action} cannot use {key.record.name}, which is {spec} for {usage}", field="key"
+        Reason.KEY_USAGE_INVALID, f"{action} cannot use {key.name}, which is {spec} for {usage}", field="key"
     )
