@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from services.keystore.tables import changes, revision
 from strongroom.keystore.v1.key_record_service_pb2 import Change, ChangeKind, ListChangesResponse
 
 LATEST = -1
+KEPT = 100_000
+"""How many changes can be asked for. Services poll several times a second: who is further behind was away for long, or
+is new, and has little to remember."""
+
+_PRUNE_EVERY = 1_000
 
 
 def note(
@@ -20,6 +25,8 @@ def note(
     connection.execute(
         insert(changes).values(revision=number, kind=kind, resource=resource, account=account, key_uid=key_uid)
     )
+    if number % _PRUNE_EVERY == 0:
+        connection.execute(delete(changes).where(changes.c.revision <= number - KEPT))
     return number
 
 
@@ -29,7 +36,8 @@ def current(connection: Connection) -> int:
 
 
 def since(connection: Connection, seen: int, limit: int) -> ListChangesResponse:
-    """What changed after the revision `seen`, oldest first; LATEST asks for the current revision alone."""
+    """What changed after the revision `seen`, oldest first, or that the caller has to start over because some of that
+    is not kept any more; LATEST asks for the current revision alone."""
     now = current(connection)
     if seen == LATEST or seen >= now:
         return ListChangesResponse(revision=now)
@@ -38,5 +46,8 @@ def since(connection: Connection, seen: int, limit: int) -> ListChangesResponse:
         Change(revision=row.revision, kind=row.kind, resource=row.resource, key_uid=row.key_uid, account=row.account)
         for row in connection.execute(ordered.limit(limit))
     ]
-    last = found[-1].revision if found else now
+    # Numbers have no gaps: the first change after `seen` is the next one, unless it was pruned.
+    if not found or found[0].revision != seen + 1:
+        return ListChangesResponse(revision=now, start_over=True)
+    last = found[-1].revision
     return ListChangesResponse(changes=found, revision=last, more=last < now)

@@ -82,8 +82,9 @@ class ChangeFeed:
             asked = self._monotonic()
             response = self._list_changes(ListChangesRequest(since=self.revision), timeout=_POLL_TIMEOUT_SECONDS)
             with self.lock:
-                if response.revision < self.revision:  # an older database was put in place
-                    log.warning("keystore's revision went back; every cached record is dropped")
+                # An older database was put in place, or this worker was away for longer than changes are kept.
+                if response.start_over or response.revision < self.revision:
+                    log.warning("keystore cannot tell every change; every cached record is dropped")
                     for reset in self._resets:
                         reset()
                 for change in response.changes:

@@ -20,6 +20,7 @@ class Keystore:
         self.revision = 0
         self.now = 100.0
         self.away = False
+        self.kept = 1000
 
     def change(self, resource: str) -> None:
         self.revision += 1
@@ -29,6 +30,8 @@ class Keystore:
         if self.away:
             raise StrongroomError(Reason.DATABASE_UNAVAILABLE, "away")
         since = request.since
+        if 0 <= since < self.revision - self.kept:
+            return ListChangesResponse(revision=self.revision, start_over=True)
         seen = [change for change in self.changes if since >= 0 and change.revision > since][:2]
         last = seen[-1].revision if seen else self.revision
         return ListChangesResponse(changes=seen, revision=last, more=last < self.revision)
@@ -154,3 +157,21 @@ def test_a_read_that_fails_lets_the_next_one_try(feed: ChangeFeed) -> None:
     with pytest.raises(StrongroomError):
         cache.get("a", fail)
     assert cache.get("a", lambda: ("record", 0)) == "record"
+
+
+def test_a_worker_that_was_away_too_long_starts_over(
+    keystore: Keystore, feed: ChangeFeed, cache: FreshCache[str, str]
+) -> None:
+    feed.poll()
+    cache.get("a", lambda: ("old", keystore.revision))
+    keystore.kept = 2
+    for _ in range(3):
+        keystore.change("b")
+
+    feed.poll()
+
+    assert cache.get("a", lambda: ("new", keystore.revision)) == "new"
+    assert feed.revision == keystore.revision
+    # What was read before the changes that nobody can tell of is answered, and not kept.
+    assert cache.get("c", lambda: ("early", keystore.revision - 1)) == "early"
+    assert cache.get("c", lambda: ("late", keystore.revision)) == "late"

@@ -27,7 +27,7 @@ from strongroom.access.v1 import access_record_service_pb2 as strongroom_dot_acc
 from strongroom.keystore.v1 import key_pb2 as strongroom_dot_keystore_dot_v1_dot_key__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/strongroom/keystore/v1/key_record_service.proto\x12\x16strongroom.keystore.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x30strongroom/access/v1/access_record_service.proto\x1a strongroom/keystore/v1/key.proto\">\n\x13GetKeyRecordRequest\x12\x0e\n\x04name\x18\x01 \x01(\tH\x00\x12\r\n\x03uid\x18\x02 \x01(\x0cH\x00\x42\x08\n\x06lookup\"^\n\x11KeyRecordResponse\x12\x31\n\x06record\x18\x01 \x01(\x0b\x32!.strongroom.keystore.v1.KeyRecord\x12\x16\n\x0e\x61s_of_revision\x18\x02 \x01(\x03\"\x96\x04\n\tKeyRecord\x12\x0b\n\x03uid\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x03 \x01(\t\x12-\n\x04spec\x18\x04 \x01(\x0e\x32\x1f.strongroom.keystore.v1.KeySpec\x12/\n\x05usage\x18\x05 \x01(\x0e\x32 .strongroom.keystore.v1.KeyUsage\x12\x41\n\x10protection_level\x18\x06 \x01(\x0e\x32\'.strongroom.keystore.v1.ProtectionLevel\x12/\n\x05state\x18\x07 \x01(\x0e\x32 .strongroom.keystore.v1.KeyState\x12\x17\n\x0fprimary_version\x18\x08 \x01(\r\x12\x37\n\x08versions\x18\t \x03(\x0b\x32%.strongroom.keystore.v1.VersionRecord\x12\x39\n\x04tags\x18\n \x03(\x0b\x32+.strongroom.keystore.v1.KeyRecord.TagsEntry\x12=\n\x11resource_policies\x18\x0b \x03(\x0b\x32\".strongroom.access.v1.PolicyRecord\x12\x10\n\x08revision\x18\x0c \x01(\x03\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xed\x01\n\rVersionRecord\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x36\n\x05state\x18\x02 \x01(\x0e\x32\'.strongroom.keystore.v1.KeyVersionState\x12\x1d\n\x10wrapped_material\x18\x03 \x01(\x0c\x42\x03\x80\x01\x01\x12\x12\n\npublic_key\x18\x04 \x01(\x0c\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bretire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"2\n\x12ListChangesRequest\x12\r\n\x05since\x18\x01 \x01(\x03\x12\r\n\x05limit\x18\x02 \x01(\x05\"f\n\x13ListChangesResponse\x12/\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1e.strongroom.keystore.v1.Change\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x0c\n\x04more\x18\x03 \x01(\x08\"\x80\x01\n\x06\x43hange\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x30\n\x04kind\x18\x02 \x01(\x0e\x32\".strongroom.keystore.v1.ChangeKind\x12\x10\n\x08resource\x18\x03 \x01(\t\x12\x0f\n\x07key_uid\x18\x04 \x01(\x0c\x12\x0f\n\x07\x61\x63\x63ount\x18\x05 \x01(\t\"J\n\x12ReportUsageRequest\x12\x34\n\x06usages\x18\x01 \x03(\x0b\x32$.strongroom.keystore.v1.VersionUsage\"G\n\x0cVersionUsage\x12\x0f\n\x07key_uid\x18\x01 \x01(\x0c\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x15\n\rmessage_count\x18\x03 \x01(\x03\"S\n\x13ReportUsageResponse\x12<\n\nallowances\x18\x01 \x03(\x0b\x32(.strongroom.keystore.v1.VersionAllowance\"K\n\x10VersionAllowance\x12\x0f\n\x07key_uid\x18\x01 \x01(\x0c\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x15\n\rgranted_count\x18\x03 \x01(\x03*\xea\x01\n\nChangeKind\x12\x1b\n\x17\x43HANGE_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43HANGE_KIND_KEY\x10\x01\x12\x15\n\x11\x43HANGE_KIND_ALIAS\x10\x02\x12\x16\n\x12\x43HANGE_KIND_POLICY\x10\x03\x12\x19\n\x15\x43HANGE_KIND_PRINCIPAL\x10\x04\x12\x15\n\x11\x43HANGE_KIND_GRANT\x10\x05\x12\x19\n\x15\x43HANGE_KIND_TOKEN_KEY\x10\x06\x12\x15\n\x11\x43HANGE_KIND_QUOTA\x10\x07\x12\x17\n\x13\x43HANGE_KIND_ACCOUNT\x10\x08\x32\xca\x02\n\x10KeyRecordService\x12\x66\n\x0cGetKeyRecord\x12+.strongroom.keystore.v1.GetKeyRecordRequest\x1a).strongroom.keystore.v1.KeyRecordResponse\x12\x66\n\x0bListChanges\x12*.strongroom.keystore.v1.ListChangesRequest\x1a+.strongroom.keystore.v1.ListChangesResponse\x12\x66\n\x0bReportUsage\x12*.strongroom.keystore.v1.ReportUsageRequest\x1a+.strongroom.keystore.v1.ReportUsageResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/strongroom/keystore/v1/key_record_service.proto\x12\x16strongroom.keystore.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x30strongroom/access/v1/access_record_service.proto\x1a strongroom/keystore/v1/key.proto\">\n\x13GetKeyRecordRequest\x12\x0e\n\x04name\x18\x01 \x01(\tH\x00\x12\r\n\x03uid\x18\x02 \x01(\x0cH\x00\x42\x08\n\x06lookup\"^\n\x11KeyRecordResponse\x12\x31\n\x06record\x18\x01 \x01(\x0b\x32!.strongroom.keystore.v1.KeyRecord\x12\x16\n\x0e\x61s_of_revision\x18\x02 \x01(\x03\"\x96\x04\n\tKeyRecord\x12\x0b\n\x03uid\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x03 \x01(\t\x12-\n\x04spec\x18\x04 \x01(\x0e\x32\x1f.strongroom.keystore.v1.KeySpec\x12/\n\x05usage\x18\x05 \x01(\x0e\x32 .strongroom.keystore.v1.KeyUsage\x12\x41\n\x10protection_level\x18\x06 \x01(\x0e\x32\'.strongroom.keystore.v1.ProtectionLevel\x12/\n\x05state\x18\x07 \x01(\x0e\x32 .strongroom.keystore.v1.KeyState\x12\x17\n\x0fprimary_version\x18\x08 \x01(\r\x12\x37\n\x08versions\x18\t \x03(\x0b\x32%.strongroom.keystore.v1.VersionRecord\x12\x39\n\x04tags\x18\n \x03(\x0b\x32+.strongroom.keystore.v1.KeyRecord.TagsEntry\x12=\n\x11resource_policies\x18\x0b \x03(\x0b\x32\".strongroom.access.v1.PolicyRecord\x12\x10\n\x08revision\x18\x0c \x01(\x03\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xed\x01\n\rVersionRecord\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x36\n\x05state\x18\x02 \x01(\x0e\x32\'.strongroom.keystore.v1.KeyVersionState\x12\x1d\n\x10wrapped_material\x18\x03 \x01(\x0c\x42\x03\x80\x01\x01\x12\x12\n\npublic_key\x18\x04 \x01(\x0c\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bretire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"2\n\x12ListChangesRequest\x12\r\n\x05since\x18\x01 \x01(\x03\x12\r\n\x05limit\x18\x02 \x01(\x05\"z\n\x13ListChangesResponse\x12/\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1e.strongroom.keystore.v1.Change\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x0c\n\x04more\x18\x03 \x01(\x08\x12\x12\n\nstart_over\x18\x04 \x01(\x08\"\x80\x01\n\x06\x43hange\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x30\n\x04kind\x18\x02 \x01(\x0e\x32\".strongroom.keystore.v1.ChangeKind\x12\x10\n\x08resource\x18\x03 \x01(\t\x12\x0f\n\x07key_uid\x18\x04 \x01(\x0c\x12\x0f\n\x07\x61\x63\x63ount\x18\x05 \x01(\t\"J\n\x12ReportUsageRequest\x12\x34\n\x06usages\x18\x01 \x03(\x0b\x32$.strongroom.keystore.v1.VersionUsage\"G\n\x0cVersionUsage\x12\x0f\n\x07key_uid\x18\x01 \x01(\x0c\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x15\n\rmessage_count\x18\x03 \x01(\x03\"S\n\x13ReportUsageResponse\x12<\n\nallowances\x18\x01 \x03(\x0b\x32(.strongroom.keystore.v1.VersionAllowance\"K\n\x10VersionAllowance\x12\x0f\n\x07key_uid\x18\x01 \x01(\x0c\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x15\n\rgranted_count\x18\x03 \x01(\x03*\xea\x01\n\nChangeKind\x12\x1b\n\x17\x43HANGE_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43HANGE_KIND_KEY\x10\x01\x12\x15\n\x11\x43HANGE_KIND_ALIAS\x10\x02\x12\x16\n\x12\x43HANGE_KIND_POLICY\x10\x03\x12\x19\n\x15\x43HANGE_KIND_PRINCIPAL\x10\x04\x12\x15\n\x11\x43HANGE_KIND_GRANT\x10\x05\x12\x19\n\x15\x43HANGE_KIND_TOKEN_KEY\x10\x06\x12\x15\n\x11\x43HANGE_KIND_QUOTA\x10\x07\x12\x17\n\x13\x43HANGE_KIND_ACCOUNT\x10\x08\x32\xca\x02\n\x10KeyRecordService\x12\x66\n\x0cGetKeyRecord\x12+.strongroom.keystore.v1.GetKeyRecordRequest\x1a).strongroom.keystore.v1.KeyRecordResponse\x12\x66\n\x0bListChanges\x12*.strongroom.keystore.v1.ListChangesRequest\x1a+.strongroom.keystore.v1.ListChangesResponse\x12\x66\n\x0bReportUsage\x12*.strongroom.keystore.v1.ReportUsageRequest\x1a+.strongroom.keystore.v1.ReportUsageResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,8 +38,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_KEYRECORD_TAGSENTRY']._serialized_options = b'8\001'
   _globals['_VERSIONRECORD'].fields_by_name['wrapped_material']._loaded_options = None
   _globals['_VERSIONRECORD'].fields_by_name['wrapped_material']._serialized_options = b'\200\001\001'
-  _globals['_CHANGEKIND']._serialized_start=1728
-  _globals['_CHANGEKIND']._serialized_end=1962
+  _globals['_CHANGEKIND']._serialized_start=1748
+  _globals['_CHANGEKIND']._serialized_end=1982
   _globals['_GETKEYRECORDREQUEST']._serialized_start=192
   _globals['_GETKEYRECORDREQUEST']._serialized_end=254
   _globals['_KEYRECORDRESPONSE']._serialized_start=256
@@ -53,17 +53,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCHANGESREQUEST']._serialized_start=1129
   _globals['_LISTCHANGESREQUEST']._serialized_end=1179
   _globals['_LISTCHANGESRESPONSE']._serialized_start=1181
-  _globals['_LISTCHANGESRESPONSE']._serialized_end=1283
-  _globals['_CHANGE']._serialized_start=1286
-  _globals['_CHANGE']._serialized_end=1414
-  _globals['_REPORTUSAGEREQUEST']._serialized_start=1416
-  _globals['_REPORTUSAGEREQUEST']._serialized_end=1490
-  _globals['_VERSIONUSAGE']._serialized_start=1492
-  _globals['_VERSIONUSAGE']._serialized_end=1563
-  _globals['_REPORTUSAGERESPONSE']._serialized_start=1565
-  _globals['_REPORTUSAGERESPONSE']._serialized_end=1648
-  _globals['_VERSIONALLOWANCE']._serialized_start=1650
-  _globals['_VERSIONALLOWANCE']._serialized_end=1725
-  _globals['_KEYRECORDSERVICE']._serialized_start=1965
-  _globals['_KEYRECORDSERVICE']._serialized_end=2295
+  _globals['_LISTCHANGESRESPONSE']._serialized_end=1303
+  _globals['_CHANGE']._serialized_start=1306
+  _globals['_CHANGE']._serialized_end=1434
+  _globals['_REPORTUSAGEREQUEST']._serialized_start=1436
+  _globals['_REPORTUSAGEREQUEST']._serialized_end=1510
+  _globals['_VERSIONUSAGE']._serialized_start=1512
+  _globals['_VERSIONUSAGE']._serialized_end=1583
+  _globals['_REPORTUSAGERESPONSE']._serialized_start=1585
+  _globals['_REPORTUSAGERESPONSE']._serialized_end=1668
+  _globals['_VERSIONALLOWANCE']._serialized_start=1670
+  _globals['_VERSIONALLOWANCE']._serialized_end=1745
+  _globals['_KEYRECORDSERVICE']._serialized_start=1985
+  _globals['_KEYRECORDSERVICE']._serialized_end=2315
 # @@protoc_insertion_point(module_scope)

@@ -299,12 +299,17 @@ class ListChangesResponse(_message.Message):
     CHANGES_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
+    START_OVER_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """The last revision that `changes` covers whole. Less than `since`: an older database was put in place, and the
     caller forgets whatever it remembers.
     """
     more: _builtins.bool
     """Whether there are more changes after `revision`."""
+    start_over: _builtins.bool
+    """Some of the changes after `since` are not kept any more: there are none in the answer, `revision` is the current
+    one, and the caller forgets whatever it remembers.
+    """
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Change]:
         """The changes after `since`, by revision. One change may touch several records; each has its entry."""
@@ -315,10 +320,11 @@ class ListChangesResponse(_message.Message):
         changes: _abc.Iterable[Global___Change] | None = ...,
         revision: _builtins.int = ...,
         more: _builtins.bool = ...,
+        start_over: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "more", b"more", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "more", b"more", "revision", b"revision", "start_over", b"start_over"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

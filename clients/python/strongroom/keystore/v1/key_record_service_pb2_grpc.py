@@ -67,7 +67,8 @@ class KeyRecordServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListChanges(self, request, context):
-        """Answers what changed in keystore since a revision, oldest first. Fails with FIELD_INVALID for `since` < -1.
+        """Answers what changed in keystore since a revision, oldest first. The last 100,000 changes are kept; who asks for
+        older ones is told to start over. Fails with FIELD_INVALID for `since` < -1.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

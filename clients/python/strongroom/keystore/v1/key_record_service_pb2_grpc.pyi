@@ -23,7 +23,9 @@ class KeyRecordServiceStub:
     it, FIELD_REQUIRED without a lookup, NAME_MALFORMED, FIELD_INVALID for a uid that is not 16 bytes.
     """
     ListChanges: _grpc.UnaryUnaryMultiCallable[_key_record_service_pb2.ListChangesRequest, _key_record_service_pb2.ListChangesResponse]
-    """Answers what changed in keystore since a revision, oldest first. Fails with FIELD_INVALID for `since` < -1."""
+    """Answers what changed in keystore since a revision, oldest first. The last 100,000 changes are kept; who asks for
+    older ones is told to start over. Fails with FIELD_INVALID for `since` < -1.
+    """
     ReportUsage: _grpc.UnaryUnaryMultiCallable[_key_record_service_pb2.ReportUsageRequest, _key_record_service_pb2.ReportUsageResponse]
     """Reserves messages that a worker is about to encrypt with random nonces of 96 bits. The count is durable before the
     answer, so no crash lets a version exceed 2^32 messages. Some time before, a new version is made; at the limit the
@@ -51,7 +53,9 @@ class KeyRecordServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _key_record_service_pb2.ListChangesRequest,
         context: _grpc.ServicerContext,
     ) -> _key_record_service_pb2.ListChangesResponse:
-        """Answers what changed in keystore since a revision, oldest first. Fails with FIELD_INVALID for `since` < -1."""
+        """Answers what changed in keystore since a revision, oldest first. The last 100,000 changes are kept; who asks for
+        older ones is told to start over. Fails with FIELD_INVALID for `since` < -1.
+        """
 
     @_abc_1.abstractmethod
     def ReportUsage(

@@ -1,0 +1,22 @@
+"""A keystore database of each test's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from services.runtime import migrations
+from services.runtime.config import Database
+from services.runtime.database import open_database
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    """SQLite, at this release's schema."""
+    engine = open_database(Database(url=f"sqlite:///{tmp_path / 'keystore.db'}"))
+    migrations.migrate(engine, "keystore")
+    yield engine
+    engine.dispose()
