@@ -60,6 +60,8 @@ class KeyEditor:
             revision = changes.note(connection, CHANGE_KIND_KEY, str(key.name), key.name.account, key.uid)
             changed = replace(wanted, revision=revision, updated_us=now_us)
             store.update_key(connection, changed)
+            if changed.tags != present.tags:
+                store.replace_tags(connection, changed)
             self._outbox.put(connection, call)
         return changed
 

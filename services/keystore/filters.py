@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,9 +21,21 @@ Fields = Mapping[str, Callable[[str], ColumnElement[bool]]]
 """What each field of a filter asks of a row, given its value."""
 
 
-def of_keys(text: str) -> list[Condition]:
-    """The conditions of a list of keys. Raises FIELD_INVALID."""
-    return conditions(text, _KEY_FIELDS, keys.c.tags)
+@dataclass(frozen=True, slots=True)
+class KeyFilter:
+    """Which keys are listed: those that meet the conditions and have the tags."""
+
+    conditions: Sequence[Condition] = ()
+    tags: Sequence[tuple[str, str]] = ()
+
+
+def of_keys(text: str) -> KeyFilter:
+    """The filter of a list of keys. Raises FIELD_INVALID."""
+    terms = filters.parse(text, _KEY_FIELDS, ("tags",))
+    return KeyFilter(
+        [_condition(term, _KEY_FIELDS, None) for term in terms if term.field != "tags"],
+        [(term.key, term.value) for term in terms if term.field == "tags"],
+    )
 
 
 def of_versions(text: str) -> list[Condition]:

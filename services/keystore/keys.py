@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Engine
@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from services.keystore import changes, store
 from services.keystore.editing import KeyEditor
-from services.keystore.filters import Condition
+from services.keystore.filters import KeyFilter
 from services.keystore.key_versions import new_version
 from services.keystore.material import Material
 from services.keystore.records import Key, Request, Version
@@ -106,11 +106,11 @@ class Keys:
         """A key by name or alias. Raises KEY_NOT_FOUND or ALIAS_NOT_FOUND."""
         return self._editor.permitted(call, "keystore:GetKey", name)
 
-    def page(self, call: Call, account: str, after: str, limit: int, conditions: Sequence[Condition]) -> list[Key]:
-        """An account's keys that meet the conditions, in the order of their ids, from the first behind `after`."""
+    def page(self, call: Call, account: str, after: str, limit: int, wanted: KeyFilter) -> list[Key]:
+        """An account's keys that the filter lets through, in the order of their ids, from the first behind `after`."""
         self._authorizer.authorize(call, "keystore:ListKeys", account_resource(account))
         with reading(self._engine) as connection:
-            return store.keys_page(connection, account, after, limit, conditions)
+            return store.keys_page(connection, account, after, limit, wanted)
 
     def _made_before(self, account: str, repeatable: Repeatable | None) -> Key | None:
         """What the same request made already. Raises REQUEST_ID_REUSED when another one had its id."""

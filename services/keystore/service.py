@@ -59,9 +59,9 @@ class KeyService:
     def ListKeys(self, request: pb.ListKeysRequest, call: Call) -> pb.ListKeysResponse:
         """A page of an account's keys, by id."""
         account = names.parse_account(request.parent, "parent")
-        conditions = filters.of_keys(request.filter)
+        wanted = filters.of_keys(request.filter)
         page = Page.of(request, f"{request.parent}/keys?{request.filter}")
-        found = self._keys.page(call, account, page.after, page.limit, conditions)
+        found = self._keys.page(call, account, page.after, page.limit, wanted)
         keys, token = page.cut(found, lambda key: key.name.id)
         return pb.ListKeysResponse(keys=map(messages.key_message, keys), next_page_token=token)
 

@@ -8,13 +8,14 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Row, Table, and_, delete, func, insert, select, tuple_, update
 
-from services.keystore.filters import Condition
+from services.keystore.filters import Condition, KeyFilter
 from services.keystore.records import Alias, Key, Request, Version
-from services.keystore.tables import aliases, key_versions, keys, requests, root_versions
+from services.keystore.tables import aliases, key_tags, key_versions, keys, requests, root_versions
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.names import ResourceName
 from strongroom.keystore.v1.key_pb2 import KEY_ORIGIN_STRONGROOM, KEY_STATE_ENABLED
 
+_EVERY_KEY = KeyFilter()
 _aliases_with_keys = select(aliases, keys.c.key_id).join_from(aliases, keys, aliases.c.key_uid == keys.c.uid)
 
 
@@ -41,12 +42,20 @@ def keys_by_uid(connection: Connection, uids: Collection[bytes]) -> dict[bytes, 
 
 
 def keys_page(
-    connection: Connection, account: str, after: str, limit: int, conditions: Sequence[Condition] = ()
+    connection: Connection, account: str, after: str, limit: int, wanted: KeyFilter = _EVERY_KEY
 ) -> list[Key]:
-    """An account's keys that meet the conditions, in the order of their ids, from the first behind `after`."""
-    met = [condition(connection.dialect.name) for condition in conditions]
-    ordered = select(keys).where(keys.c.account == account, keys.c.key_id > after, *met).order_by(keys.c.key_id)
-    return [_key(row) for row in connection.execute(ordered.limit(limit))]
+    """An account's keys that the filter lets through, in the order of their ids, from the first behind `after`."""
+    met = [condition(connection.dialect.name) for condition in wanted.conditions]
+    listed = select(keys).where(keys.c.account == account, *met)
+    place = keys.c.key_id
+    for tag_key, tag_value in wanted.tags:
+        tagged = key_tags.alias()
+        of_value = and_(tagged.c.account == account, tagged.c.tag_key == tag_key, tagged.c.tag_value == tag_value)
+        listed = listed.join(tagged, and_(of_value, tagged.c.key_id == keys.c.key_id))
+        # Keys with the tag are walked, not all keys.
+        place = tagged.c.key_id
+    ordered = listed.where(place > after).order_by(place).limit(limit)
+    return [_key(row) for row in connection.execute(ordered)]
 
 
 def insert_key(connection: Connection, added: Key) -> None:
@@ -73,6 +82,7 @@ def insert_key(connection: Connection, added: Key) -> None:
             next_rotate_us=added.next_rotate_us,
         )
     )
+    _insert_tags(connection, added)
 
 
 def update_key(connection: Connection, changed: Key) -> None:
@@ -96,6 +106,13 @@ def update_key(connection: Connection, changed: Key) -> None:
             expires_us=changed.expires_us,
         )
     )
+
+
+def replace_tags(connection: Connection, changed: Key) -> None:
+    """Puts a key's tags in the place of those by which it was found."""
+    of_key = (key_tags.c.account == changed.name.account, key_tags.c.key_id == changed.name.id)
+    connection.execute(delete(key_tags).where(*of_key))
+    _insert_tags(connection, changed)
 
 
 def deletions_due(connection: Connection, until_us: int, limit: int) -> list[tuple[bytes, int]]:
@@ -297,6 +314,13 @@ def tags_text(tags: Mapping[str, str]) -> str:
 def _due(connection: Connection, column: Column[int], until_us: int, limit: int) -> list[tuple[bytes, int]]:
     wanted = select(keys.c.uid, column).where(column <= until_us).order_by(column).limit(limit)
     return [(row[0], row[1]) for row in connection.execute(wanted)]
+
+
+def _insert_tags(connection: Connection, tagged: Key) -> None:
+    of_key = {"account": tagged.name.account, "key_id": tagged.name.id}
+    rows = [{**of_key, "tag_key": tag_key, "tag_value": value} for tag_key, value in tagged.tags.items()]
+    if rows:
+        connection.execute(insert(key_tags), rows)
 
 
 def _key_is(name: ResourceName) -> ColumnElement[bool]:

@@ -69,6 +69,19 @@ keys = Table(
     Index("keys_by_next_rotate_us", "next_rotate_us"),
 )
 
+# The keys' tags once more, to find keys by them: a filtered list walks along the primary key, in the order of key ids.
+key_tags = Table(
+    "key_tags",
+    metadata,
+    Column("account", String(63)),
+    Column("tag_key", String(128)),
+    Column("tag_value", String(256)),
+    Column("key_id", String(63)),
+    PrimaryKeyConstraint("account", "tag_key", "tag_value", "key_id"),
+    ForeignKeyConstraint(["account", "key_id"], ["keys.account", "keys.key_id"]),
+    Index("key_tags_by_key", "account", "key_id"),
+)
+
 key_versions = Table(
     "key_versions",
     metadata,
