@@ -14,6 +14,7 @@ EVENT_ID = "strongroom-event-id"
 
 UNREACHABLE = "UNREACHABLE"
 DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+ANSWER_CORRUPTED = "ANSWER_CORRUPTED"
 
 
 class StrongroomError(Exception):

@@ -15,8 +15,9 @@ from typing import Any, Generic, TypeVar
 import grpc
 from google.protobuf.message import Message
 
+from strongroom import checksums
 from strongroom.credentials import AssumedRole, CertificateSession, ClientCertificate, Credentials, TokenSource
-from strongroom.errors import StrongroomError, event_id_in, from_rpc_error
+from strongroom.errors import ANSWER_CORRUPTED, StrongroomError, event_id_in, from_rpc_error
 from strongroom.tracing import TRACEPARENT, Tracing
 
 Stub = TypeVar("Stub")
@@ -177,9 +178,10 @@ class Endpoint(Generic[Stub]):
         request: Request,
         timeout: float | None = None,
     ) -> Answer[Response]:
-        """Calls `method`, one of `stub`'s, within `timeout` seconds, retries included. Raises
-        StrongroomError.
+        """Calls `method`, one of `stub`'s, within `timeout` seconds, retries included, with checksums both ways. Raises
+        StrongroomError, with reason ANSWER_CORRUPTED for an answer that is not what the service sent.
         """
+        checksums.add(request)
         timeout = self._timeout if timeout is None else timeout
         if self._tokens is None:
             return self._traced(method, request, timeout, ())
@@ -208,7 +210,18 @@ class Endpoint(Generic[Stub]):
             except grpc.RpcError as error:
                 peer = f"{self._service} at {self._channel.address}"
                 raise from_rpc_error(error, peer, trace.trace_id) from None
-        return Answer(response, event_id_in(rpc.trailing_metadata()))
+            event_id = event_id_in(rpc.trailing_metadata())
+            field = checksums.corrupted(response)
+            if field:
+                raise StrongroomError(
+                    ANSWER_CORRUPTED,
+                    f"{self._service} at {self._channel.address}: {field} was altered on the way, by its checksum",
+                    code="DATA_LOSS",
+                    field=field,
+                    event_id=event_id,
+                    trace_id=trace.trace_id,
+                )
+        return Answer(response, event_id)
 
 
 class Transport:
