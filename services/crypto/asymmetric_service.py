@@ -48,7 +48,7 @@ class AsymmetricHandlers:
 
     def BatchSign(self, request: pb.BatchSignRequest, call: Call) -> pb.BatchSignResponse:
         """An outcome for each message or digest."""
-        items = batches.checked(request.items)
+        items = batches.checked(request.items, lambda item: item.digest or item.message)
         use = self._uses.named(call, "crypto:Sign", request.key, Signer)
         algorithm = use.algorithm(request.algorithm)
         return batches.sign(use, algorithm, items)
@@ -105,7 +105,7 @@ class AsymmetricHandlers:
     def GenerateMac(self, request: pb.GenerateMacRequest, call: Call) -> pb.GenerateMacResponse:
         """The MAC of a message."""
         message = inputs.mac_message(request)
-        use = self._uses.named(call, "crypto:GenerateMac", request.key, MacKey)
+        use = self._uses.named(call, "crypto:GenerateMac", request.key, MacKey, versioned=False)
         mac = use.material.compute(message)
         return pb.GenerateMacResponse(
             mac=mac,

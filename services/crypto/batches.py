@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from services.crypto import ciphertexts, inputs
@@ -25,6 +26,7 @@ from strongroom.crypto.v1 import crypto_pb2 as pb
 from strongroom.crypto.v1.algorithm_pb2 import Algorithm
 
 _MAX_ITEMS = 1000
+_MAX_BYTES = 4 << 20
 _DECRYPT = "crypto:Decrypt"
 
 U = TypeVar("U", Encryptor, Decryptor)
@@ -88,7 +90,7 @@ def encrypt(encryption: Encryption, call: Call, request: pb.BatchEncryptRequest)
     """Encrypts each item under the key's primary version. Whole lists at a time: a batch is there to be quick."""
     action = "crypto:Encrypt"
     uses: _Uses[Encryptor] = _Uses(call, action)
-    items = list(checked(request.items))
+    items = list(checked(request.items, attrgetter("plaintext")))
     plaintexts = [item.plaintext for item in items]
     summed = [item.HasField("plaintext_crc32c") for item in items]
     faults = _faults(items, plaintexts, summed)
@@ -125,10 +127,12 @@ def decrypt(encryption: Encryption, call: Call, request: pb.BatchDecryptRequest)
     """Decrypts each item under the key version that it names."""
     uses: _Uses[Decryptor] = _Uses(call, _DECRYPT)
     response = pb.BatchDecryptResponse()
-    for item in checked(request.items):
+    for item in checked(request.items, attrgetter("ciphertext")):
         context = item.encryption_context
         group: Hashable = None
         try:
+            if not item.ciphertext:
+                raise required("ciphertext")
             given = item.HasField("ciphertext_crc32c")
             if given:
                 checksums.verify(item.ciphertext, item.ciphertext_crc32c, "ciphertext_crc32c")
@@ -179,12 +183,14 @@ def _decryptor(
     return encryption.decryptor(call, _DECRYPT, ciphertext, encryption_context.of(context), key_name)
 
 
-def checked(items: Sequence[Item]) -> Sequence[Item]:
-    """The items; raises FIELD_REQUIRED without any, FIELD_TOO_LARGE beyond 1,000."""
+def checked(items: Sequence[Item], content: Callable[[Item], bytes]) -> Sequence[Item]:
+    """The items; raises FIELD_REQUIRED without any, FIELD_TOO_LARGE beyond 1,000, or 4 MiB of content in all."""
     if not items:
         raise required("items")
     if len(items) > _MAX_ITEMS:
         raise too_large("items", _MAX_ITEMS, "items")
+    if sum(len(content(item)) for item in items) > _MAX_BYTES:
+        raise too_large("items", _MAX_BYTES, "bytes in all")
     return items
 
 

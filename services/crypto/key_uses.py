@@ -19,9 +19,11 @@ from strongroom.crypto.v1.algorithm_pb2 import Algorithm
 
 M = TypeVar("M", bound=Opened | Asymmetric)
 
+_NOT_FOUND = (Reason.KEY_NOT_FOUND, Reason.ALIAS_NOT_FOUND)
+
 
 class KeyUse(Generic[M]):
-    """One permitted use of a key version, with the event that records it.
+    """One permitted use of a key version, with the event that records it. `field` named the key.
 
     Making it raises KEY_DISABLED, KEY_STATE_INVALID, KEY_VERSION_NOT_FOUND, KEY_MATERIAL_REFUSED, or KEY_USAGE_INVALID
     when the key's material is not of `kind`.
@@ -29,7 +31,7 @@ class KeyUse(Generic[M]):
 
     __slots__ = ("event", "key", "key_name", "material", "version", "version_name")
 
-    def __init__(self, key: Key, version: int, kind: type[M], event: Event) -> None:
+    def __init__(self, key: Key, version: int, kind: type[M], event: Event, field: str = "key") -> None:
         self.event = event
         self.key = key
         self.key_name = key.name
@@ -38,12 +40,12 @@ class KeyUse(Generic[M]):
         key.require_enabled()
         material = key.material(self.version)
         if not isinstance(material, kind):
-            raise _unfit(key, event.action)
+            raise _unfit(key, event.action, field)
         self.material: M = material
 
-    def algorithm(self, requested: Algorithm.ValueType) -> Algorithm.ValueType:
+    def algorithm(self, requested: Algorithm.ValueType, field: str = "algorithm") -> Algorithm.ValueType:
         """The algorithm asked for, or the key's default. Raises ALGORITHM_INVALID for one that does not fit the key."""
-        return algorithms.choose(self.key.algorithms, requested)
+        return algorithms.choose(self.key.algorithms, requested, field)
 
 
 class KeyUses:
@@ -71,14 +73,13 @@ class KeyUses:
         parsed = names.parse(name, field, "keys", "aliases", versioned=versioned)
         whole = str(parsed.without_version) if parsed.version else name
         try:
-            key = self._records.by_name(whole)
+            key = self._found(whole, field)
         except StrongroomError as error:
-            if error.reason not in (Reason.KEY_NOT_FOUND, Reason.ALIAS_NOT_FOUND):
-                raise
-            # Whoever may not use it must not learn that it does not exist: permission comes first.
-            self._authorize(call, action, Resource("Key", whole, parsed.account), context)
+            if error.reason in _NOT_FOUND:
+                # Whoever may not use it must not learn that it does not exist: permission comes first.
+                self._authorize(call, action, Resource("Key", whole, parsed.account), context)
             raise
-        return KeyUse(key, parsed.version, kind, self.authorized(call, action, key, context))
+        return KeyUse(key, parsed.version, kind, self.authorized(call, action, key, context), field)
 
     def carried(self, uid: bytes) -> Key | None:
         """The key of the uid that a ciphertext carries. Nothing is permitted yet."""
@@ -92,7 +93,7 @@ class KeyUses:
     def uid_of(self, name: str, field: str = "key") -> bytes:
         """The uid of a key or alias by name."""
         names.parse(name, field, "keys", "aliases")
-        return self._records.by_name(name).uid
+        return self._found(name, field).uid
 
     def authorized(
         self, call: Call, action: str, key: Key, context: EncryptionContext = encryption_context.NONE
@@ -100,12 +101,21 @@ class KeyUses:
         """The event that records a use. Raises PERMISSION_DENIED."""
         return self._authorize(call, action, key.resource, context)
 
+    def _found(self, name: str, field: str) -> Key:
+        try:
+            return self._records.by_name(name)
+        except StrongroomError as error:
+            if error.reason in _NOT_FOUND:
+                # Keystore named the field of its own request.
+                raise StrongroomError(error.reason, error.message, field=field) from error
+            raise
+
     def _authorize(self, call: Call, action: str, resource: Resource, context: EncryptionContext) -> Event:
         return self._authorizer.authorize(call, action, resource, context)
 
 
-def _unfit(key: Key, action: str) -> StrongroomError:
+def _unfit(key: Key, action: str, field: str) -> StrongroomError:
     spec, usage = spec_name(key.spec), usage_name(key.usage)
     return StrongroomError(
-        Reason.KEY_USAGE_INVALID, f"{action} cannot use {key.name}, which is {spec} for {usage}", field="key"
+        Reason.KEY_USAGE_INVALID, f"{action} cannot use {key.name}, which is {spec} for {usage}", field=field
     )

@@ -34,6 +34,6 @@ def source(uses: KeyUses, encryption: Encryption, call: Call, request: pb.ReEncr
         decryptor = encryption.decryptor(call, _ACTION, ciphertext, context, request.source_key, "source_key")
         return Source(decryptor.use.version_name, lambda: decryptor.decrypt(ciphertext))
     use = uses.named(call, _ACTION, request.source_key, Decrypter, context, field="source_key")
-    algorithm = use.algorithm(request.source_algorithm)
+    algorithm = use.algorithm(request.source_algorithm, "source_algorithm")
     info = public_key_encryption.info(use.material.public_key, context, "source_encryption_context")
     return Source(use.version_name, lambda: use.material.decrypt(algorithm, request.ciphertext, info))
