@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
 from services.keystore import changes, store
@@ -20,7 +20,10 @@ from services.runtime.errors import Reason, StrongroomError, invalid
 from services.runtime.names import ResourceName
 from services.runtime.outbox import Outbox
 from services.runtime.repeats import REPEATABLE_US, Repeatable, reused
+from strongroom.keystore.v1.key_pb2 import KEY_STATE_DESTROYED
 from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_ALIAS
+
+_MAX_ALIASES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,8 @@ class Aliases:
         self._clock = clock
 
     def create(self, call: Call, new: AliasContent, repeatable: Repeatable | None = None) -> Alias:
-        """A new alias. Raises ALREADY_EXISTS, REQUEST_ID_REUSED, KEY_NOT_FOUND."""
+        """A new alias. Raises ALREADY_EXISTS, REQUEST_ID_REUSED, KEY_NOT_FOUND, KEY_STATE_INVALID for a destroyed key,
+        LIMIT_EXCEEDED."""
         action = "keystore:CreateAlias"
         self._authorizer.authorize(call, action, account_resource(new.name.account)).resource = str(new.name)
         self._permitted_key(call, action, new.key)
@@ -58,6 +62,7 @@ class Aliases:
                     return known
                 key = _require_key(store.key(connection, new.key), new.key)
                 revision = changes.note(connection, CHANGE_KIND_ALIAS, str(new.name), new.name.account, key.uid)
+                _require_room(connection, key)
                 alias = Alias(new.name, new.key, key.uid, new.description, revision, now_us, now_us)
                 store.insert_alias(connection, alias)
                 if repeatable is not None:
@@ -83,7 +88,7 @@ class Aliases:
 
     def update(self, call: Call, wanted: AliasContent, paths: Collection[str], etag: str) -> Alias:
         """Changes what `paths` names of `key` and `description`. Raises ALIAS_NOT_FOUND, KEY_NOT_FOUND, ETAG_MISMATCH,
-        and FIELD_INVALID for a key of another spec or usage."""
+        FIELD_INVALID for a key of another spec or usage, KEY_STATE_INVALID for a destroyed one, and LIMIT_EXCEEDED."""
         action = "keystore:UpdateAlias"
         present = self._permitted(call, action, wanted.name)
         if "key" in paths and wanted.key != present.key:
@@ -92,14 +97,16 @@ class Aliases:
         with transaction(self._engine) as connection:
             present = _require_current(store.alias(connection, wanted.name, lock=True), wanted.name, etag)
             key = _require_key(store.key_by_uid(connection, present.key_uid), present.key)
-            if "key" in paths:
+            revision = changes.note(connection, CHANGE_KIND_ALIAS, str(present.name), present.name.account, key.uid)
+            if "key" in paths and wanted.key != present.key:
                 key = _require_alike(_require_key(store.key(connection, wanted.key), wanted.key), key)
+                _require_room(connection, key)
             changed = replace(
                 present,
                 key=key.name,
                 key_uid=key.uid,
                 description=wanted.description if "description" in paths else present.description,
-                revision=changes.note(connection, CHANGE_KIND_ALIAS, str(present.name), present.name.account, key.uid),
+                revision=revision,
                 updated_us=self._clock() // 1000,
             )
             store.update_alias(connection, changed)
@@ -155,6 +162,18 @@ def _require_current(alias: Alias | None, name: ResourceName, etag: str) -> Alia
     if etag and etag != str(alias.revision):
         raise StrongroomError(Reason.ETAG_MISMATCH, f"{name} has changed since it was read", field="etag")
     return alias
+
+
+def _require_room(connection: Connection, key: Key) -> None:
+    """Refuses one alias more. Whoever asks has numbered the change: nobody adds another before the transaction ends."""
+    if key.state == KEY_STATE_DESTROYED:
+        raise StrongroomError(
+            Reason.KEY_STATE_INVALID, f"{key.name} is DESTROYED", field="alias.key", state="DESTROYED"
+        )
+    if store.count_aliases(connection, key.uid) >= _MAX_ALIASES:
+        raise StrongroomError(
+            Reason.LIMIT_EXCEEDED, f"{key.name} has {_MAX_ALIASES} aliases already", field="alias.key"
+        )
 
 
 def _require_alike(key: Key, present: Key) -> Key:

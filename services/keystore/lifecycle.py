@@ -50,11 +50,13 @@ class Lifecycle:
         """Stops every use of a key."""
         return self._moved(call, "keystore:DisableKey", name, KeyEvent.DISABLE)
 
-    def protect(self, call: Call, name: ResourceName, *, protected: bool) -> Key:
-        """Turns deletion protection on or off."""
+    def protect(self, call: Call, name: ResourceName, *, protected: bool, comment: str = "") -> Key:
+        """Turns deletion protection on or off; the event has the comment."""
 
         def change(_connection: Connection, key: Key, _now_us: int) -> Key:
             next_state(key.state, KeyEvent.PROTECT)
+            for event in call.events if comment else ():
+                event.attributes["comment"] = comment
             return key if key.deletion_protection == protected else replace(key, deletion_protection=protected)
 
         return self._editor.permitted_edit(call, "keystore:SetDeletionProtection", name, change)

@@ -28,11 +28,13 @@ from strongroom.keystore.v1.key_service_pb2 import (
     GetParametersForImportResponse,
     ImportKeyMaterialRequest,
     ScheduleKeyDeletionRequest,
+    SetDeletionProtectionRequest,
     UpdateAliasRequest,
     UpdateKeyRequest,
     UpdateRotationPolicyRequest,
 )
 
+_MAX_COMMENT = 256
 _DAY_SECONDS = 86_400
 _ROTATION_DAYS = range(7, 731)
 _WINDOW_DAYS = range(7, 367)
@@ -81,6 +83,11 @@ def deletion_window(request: ScheduleKeyDeletionRequest) -> int:
     if not request.HasField("pending_window"):
         return _DEFAULT_WINDOW_DAYS * _DAY_SECONDS
     return _whole_seconds(request.pending_window, _WINDOW_DAYS, "pending_window")
+
+
+def comment(request: SetDeletionProtectionRequest) -> str:
+    """Why, in the caller's words. Raises FIELD_TOO_LARGE."""
+    return check_text(request.comment, "comment", _MAX_COMMENT)
 
 
 def description_change(request: UpdateKeyRequest) -> str:

@@ -82,7 +82,10 @@ class KeyService:
     def SetDeletionProtection(self, request: pb.SetDeletionProtectionRequest, call: Call) -> Key:
         """Turns deletion protection on or off."""
         name = names.parse(request.name, "name", *_KEY_OR_ALIAS)
-        return messages.key_message(self._lifecycle.protect(call, name, protected=request.deletion_protection))
+        comment = messages.comment(request)
+        return messages.key_message(
+            self._lifecycle.protect(call, name, protected=request.deletion_protection, comment=comment)
+        )
 
     def ScheduleKeyDeletion(self, request: pb.ScheduleKeyDeletionRequest, call: Call) -> Key:
         """Stops every use of a key, and plans the destruction of its material."""

@@ -249,6 +249,11 @@ def aliases_page(
     return [_alias(row) for row in connection.execute(ordered.order_by(aliases.c.alias_id).limit(limit))]
 
 
+def count_aliases(connection: Connection, key_uid: bytes) -> int:
+    """How many aliases a key has."""
+    return int(connection.execute(select(func.count()).where(aliases.c.key_uid == key_uid)).scalar_one())
+
+
 def insert_alias(connection: Connection, added: Alias) -> None:
     """Adds an alias. Raises IntegrityError when the name is taken."""
     connection.execute(

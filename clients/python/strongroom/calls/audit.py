@@ -21,7 +21,8 @@ class Event:
 
     `principal`, `resource` and `key_version` are full names; `source_address` has no port; `trace_id` is 32
     hex digits; `item_count` is that of a batch, 1 otherwise, and `failed_item_count` says how many of a batch's
-    items have no result; `decided_by` names the policy or grant that decided.
+    items have no result; `decided_by` names the policy or grant that decided; `attributes` are further facts, such
+    as `comment`.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Event:
     trace_id: str
     item_count: int
     failed_item_count: int
+    attributes: Mapping[str, str]
 
 
 class AuditCalls(Calls):
@@ -127,4 +129,5 @@ def _event(event: event_pb2.Event) -> Event:
         trace_id=event.trace_id,
         item_count=event.item_count,
         failed_item_count=event.failed_item_count,
+        attributes=dict(event.attributes),
     )

@@ -61,7 +61,7 @@ class LifecycleCalls(KeyCalls):
     def set_deletion_protection(
         self, key: str, *, protected: bool, comment: str = "", timeout: float | None = None
     ) -> Key:
-        """Turns deletion protection on or off."""
+        """Turns deletion protection on or off. The comment, up to 256 characters, is in the audit event."""
         request = pb.SetDeletionProtectionRequest(
             name=self.names.key(key), deletion_protection=protected, comment=comment
         )

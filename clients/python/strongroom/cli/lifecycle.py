@@ -22,6 +22,7 @@ versions = typer.Typer(name="version", help="Versions of keys.", no_args_is_help
 VersionName = Annotated[
     str, typer.Argument(metavar="VERSION", help="KEY/versions/NUMBER, or a full name.", show_default=False)
 ]
+Comment = Annotated[str, typer.Option(help="Why, for the audit log: up to 256 characters.", show_default=False)]
 
 
 @command(keys, "update")
@@ -45,15 +46,15 @@ def untag_key(session: Session, key: KeyName, name: Annotated[list[str], typer.A
 
 
 @command(keys, "protect")
-def protect_key(session: Session, key: KeyName) -> Report:
+def protect_key(session: Session, key: KeyName, comment: Comment = "") -> Report:
     """Refuse deletion of a key and of its versions from now on."""
-    return key_report(session.client.set_deletion_protection(key, protected=True))
+    return key_report(session.client.set_deletion_protection(key, protected=True, comment=comment))
 
 
 @command(keys, "unprotect")
-def unprotect_key(session: Session, key: KeyName) -> Report:
+def unprotect_key(session: Session, key: KeyName, comment: Comment = "") -> Report:
     """Allow deletion again."""
-    return key_report(session.client.set_deletion_protection(key, protected=False))
+    return key_report(session.client.set_deletion_protection(key, protected=False, comment=comment))
 
 
 @command(keys, "schedule-deletion")

@@ -409,7 +409,7 @@ class KeyServiceServicer:
     def UpdateAlias(self, request, context):
         """Changes the description, or moves the alias to another key in one step: no moment sees it naming none. A move
         needs the action on the alias and on both keys. Fails with ALIAS_NOT_FOUND, ETAG_MISMATCH, FIELD_INVALID for a
-        key of another spec, usage or account, KEY_STATE_INVALID for a DESTROYED key.
+        key of another spec, usage or account, KEY_STATE_INVALID for a DESTROYED key, LIMIT_EXCEEDED as CreateAlias.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -121,7 +121,7 @@ class KeyServiceStub:
     UpdateAlias: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.UpdateAliasRequest, _key_pb2.Alias]
     """Changes the description, or moves the alias to another key in one step: no moment sees it naming none. A move
     needs the action on the alias and on both keys. Fails with ALIAS_NOT_FOUND, ETAG_MISMATCH, FIELD_INVALID for a
-    key of another spec, usage or account, KEY_STATE_INVALID for a DESTROYED key.
+    key of another spec, usage or account, KEY_STATE_INVALID for a DESTROYED key, LIMIT_EXCEEDED as CreateAlias.
     """
     DeleteAlias: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.DeleteAliasRequest, _empty_pb2.Empty]
     """Deletes an alias, and nothing of its key. Unlike a key's, its id may be used again. Fails with ALIAS_NOT_FOUND,
@@ -395,7 +395,7 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _key_pb2.Alias:
         """Changes the description, or moves the alias to another key in one step: no moment sees it naming none. A move
         needs the action on the alias and on both keys. Fails with ALIAS_NOT_FOUND, ETAG_MISMATCH, FIELD_INVALID for a
-        key of another spec, usage or account, KEY_STATE_INVALID for a DESTROYED key.
+        key of another spec, usage or account, KEY_STATE_INVALID for a DESTROYED key, LIMIT_EXCEEDED as CreateAlias.
         """
 
     @_abc_1.abstractmethod
