@@ -111,7 +111,7 @@ def older(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     config.set_main_option("script_location", str(SOURCE / "services" / "keystore" / "migrations"))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "0005")
+        command.upgrade(config, "0006")
         connection.execute(
             insert(tables.keys).values(
                 account="default",
@@ -138,4 +138,4 @@ def test_keys_of_an_older_release_are_found_by_their_tags(older: Engine) -> None
         rows = connection.execute(select(tables.key_tags)).all()
         assert {(row.tag_key, row.tag_value) for row in rows} == set(ODD.items())
         assert {(row.account, row.key_id) for row in rows} == {("default", "old")}
-        assert connection.scalar(text("SELECT version_num FROM alembic_version")) >= "0006"
+        assert connection.scalar(text("SELECT version_num FROM alembic_version")) >= "0007"
