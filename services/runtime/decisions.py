@@ -28,6 +28,7 @@ SESSION_ENDED = "session-ended"
 
 ASSUME_ROLE = "access:AssumeRole"
 
+_NOTHING_READ: frozenset[str] = frozenset()
 _PRINCIPAL_TYPES = {"users": "User", "workloads": "Workload", "roles": "Role"}
 
 
@@ -137,6 +138,7 @@ class Account:
             for target in policy.attached_to or ("",):
                 self._statements.setdefault(target, []).extend(statements)
         self._indexes: dict[str, StatementIndex] = {}
+        self._outcomes: dict[Outcome, tuple[Outcome, Decision]] = {}
 
     def principal(self, name: str) -> PrincipalRecord | None:
         """The record of a principal of this account."""
@@ -163,6 +165,11 @@ class Account:
             return SESSION_ENDED
         return ""
 
+    def shared(self, outcome: Outcome) -> tuple[Outcome, Decision]:
+        """An outcome with what it comes to without a grant, the same object for equal ones."""
+        known = self._outcomes.get(outcome)
+        return self._outcomes.setdefault(outcome, (outcome, outcome.decision())) if known is None else known
+
     def statements(self, record: PrincipalRecord) -> StatementIndex:
         """The identity policies that apply to a principal: its own, its roles' and the account's."""
         index = self._indexes.get(record.name)
@@ -180,7 +187,7 @@ class Decider:
     An outcome is remembered under exactly those attributes of the context that some policy reads.
     """
 
-    __slots__ = ("_both_sides", "_identity", "_outcomes", "_reads", "_resource", "_sessions", "basis")
+    __slots__ = ("_always", "_both_sides", "_identity", "_outcomes", "_reads", "_resource", "_sessions", "basis")
 
     _CAPACITY = 10_000
 
@@ -207,11 +214,20 @@ class Decider:
         self._resource = evaluator(policies.index)
         self._sessions = [evaluator(one.index) for one in session]
         reads = (one.reads for one in (self._identity, self._resource, *self._sessions) if one is not None)
-        self._reads = frozenset[str]().union(*reads)
+        self._reads = frozenset[str]().union(*reads) or _NOTHING_READ
         self._outcomes: dict[tuple[object, ...], tuple[Outcome, Decision]] = {}
+        self._always: tuple[Outcome, Decision] | None = None
+        if not self._reads:
+            # The same in all circumstances, and for most keys the same as for others: it is kept once, without what it
+            # was made from. A worker has one of these for each key in use.
+            self._always = account.shared(self._outcome(question))
+            self._identity = self._resource = None
+            self._sessions = []
 
     def decide(self, question: Question) -> tuple[Outcome, Decision]:
         """What policies make of the question, and what that comes to without a grant."""
+        if self._always is not None:
+            return self._always
         key = self._circumstances(question)
         known = self._outcomes.get(key)
         if known is None:
@@ -223,8 +239,6 @@ class Decider:
 
     def _circumstances(self, question: Question) -> tuple[object, ...]:
         reads = self._reads
-        if not reads:
-            return ()
         everything = EVERYTHING in reads
         return (
             question.context.canonical if everything or "encryption_context" in reads else None,
