@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -117,7 +118,7 @@ def older(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
                 account="default",
                 key_id="old",
                 uid=bytes(16),
-                tags=store._tags_text(ODD),
+                tags=json.dumps(ODD),
                 description="",
                 deletion_protection=False,
                 **dict.fromkeys(
