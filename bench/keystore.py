@@ -1,11 +1,13 @@
 """`keystore`: what a key store of a million keys costs beside one of a thousand, through gRPC.
 
 The same mesh, first with few keys and then with many, which are put into its SQLite database while keystore is down.
-Calls are made one after the other, so a figure is a ratio of times.
+Calls are made one after the other, so a figure is a ratio of times. Of the many, a hundred thousand are then used, to
+see what they cost a crypto worker (`key_cache`).
 """
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import time
@@ -16,11 +18,15 @@ from typing import Any
 
 from sqlalchemy import create_engine, func, insert, select
 
+from bench import key_cache
 from bench.report import Report, Target
 from deploy.dev.configs import ACCOUNT
 from deploy.dev.mesh import Mesh, MeshOptions
 from deploy.dev.topology import SERVICES
-from services.keystore.tables import key_versions, keys
+from services.crypto import material
+from services.crypto.blobs import Binding
+from services.crypto.providers.local import LocalProvider
+from services.keystore.tables import key_tags, key_versions, keys
 from services.runtime import paging
 from strongroom import Client, ClientCertificate
 from strongroom.keystore.v1 import key_pb2 as k
@@ -28,7 +34,11 @@ from strongroom.keystore.v1 import key_service_pb2 as pb
 from strongroom.keystore.v1.key_service_pb2_grpc import KeyServiceStub
 
 NAME = "keystore"
-TARGETS = {name: Target(2.0, at_most=True) for name in ("create_growth", "get_growth", "list_last_page_growth")}
+_GROWTHS = ("create_growth", "get_growth", "list_last_page_growth", "list_by_tag_growth")
+TARGETS = {
+    **{name: Target(2.0, at_most=True) for name in _GROWTHS},
+    "cache_100000_mib": Target(300.0, at_most=True),
+}
 
 _FEW = 1_000
 _MANY = 1_000_000
@@ -36,8 +46,9 @@ _MANY_QUICK = 100_000
 _CALLS = 200
 _PAGE = 100
 _CHUNK = 10_000
-# As large as a wrapped blob of an AES-256 key.
-_BLOB_BYTES = 66
+_TEAM = 50
+# Fewer keys are used in a quick run, and what they cost is multiplied.
+_CACHED_QUICK = 5_000
 _LAST = "key-z"
 
 
@@ -49,7 +60,11 @@ def run(*, quick: bool) -> Report:
         for name, count in (("few", _FEW), ("many", many)):
             _fill(mesh, count)
             figures |= {f"{operation}_{name}_ms": value for operation, value in _measured(mesh, name, count).items()}
-    operations = ("create", "get", "list_first_page", "list_last_page")
+        cached = _CACHED_QUICK if quick else key_cache.KEYS
+        names = (f"accounts/{ACCOUNT}/keys/{_id(number)}" for number in range(many))
+        mebibytes = key_cache.mebibytes(mesh, names, cached)
+        figures["cache_100000_mib"] = mebibytes * key_cache.KEYS / cached
+    operations = ("create", "get", "list_first_page", "list_last_page", "list_by_tag")
     growth = {f"{one}_growth": figures[f"{one}_many_ms"] / figures[f"{one}_few_ms"] for one in operations}
     return Report(NAME, {**growth, **figures, "keys": float(many)}, TARGETS)
 
@@ -70,6 +85,7 @@ def _measured(mesh: Mesh, name: str, count: int) -> dict[str, float]:
         # The page that ends the list, by the token that the one before it gave.
         token = paging.encode(f"{parent}/keys?", f"{_LAST}-")
         last = pb.ListKeysRequest(parent=parent, page_size=_PAGE, page_token=token)
+        tagged = pb.ListKeysRequest(parent=parent, page_size=_PAGE, filter=f"tags.team = {_team(count - 1)}")
         created = (f"{_LAST}-{name}-{number}" for number in range(_CALLS))
         there = (_id(number * step) for number in range(_CALLS))
         return {
@@ -77,6 +93,7 @@ def _measured(mesh: Mesh, name: str, count: int) -> dict[str, float]:
             "get": _milliseconds(lambda: client.get_key(next(there))),
             "list_first_page": _milliseconds(lambda: stub.ListKeys(first)),
             "list_last_page": _milliseconds(lambda: stub.ListKeys(last)),
+            "list_by_tag": _milliseconds(lambda: stub.ListKeys(tagged)),
         }
 
 
@@ -95,23 +112,34 @@ def _fill(mesh: Mesh, count: int) -> None:
     """Puts keys into the database until there are so many."""
     mesh.terminate("keystore")
     engine = create_engine(mesh.database_url("keystore"))
+    provider = LocalProvider(mesh.directory.root_key)
     with engine.begin() as connection:
         present = connection.execute(select(func.count()).where(keys.c.key_id < _LAST)).scalar_one()
         for first in range(present, count, _CHUNK):
-            rows = list(_rows(range(first, min(first + _CHUNK, count))))
-            connection.execute(insert(keys), [key for key, _ in rows])
-            connection.execute(insert(key_versions), [version for _, version in rows])
+            rows = list(_rows(range(first, min(first + _CHUNK, count)), provider))
+            connection.execute(insert(keys), [key for key, _, _ in rows])
+            connection.execute(insert(key_tags), [tag for _, tag, _ in rows])
+            connection.execute(insert(key_versions), [version for _, _, version in rows])
     engine.dispose()
     mesh.launch("keystore")
 
 
-def _rows(numbers: range) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+def _rows(numbers: range, provider: LocalProvider) -> Iterator[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]:
+    """Keys as keystore stores them, each with a tag and a version whose material crypto can open."""
     now_us = time.time_ns() // 1000
     for number in numbers:
-        uid = os.urandom(16)
+        uid, named = os.urandom(16), {"account": ACCOUNT, "key_id": _id(number)}
+        binding = Binding(
+            ACCOUNT,
+            f"accounts/{ACCOUNT}/keys/{_id(number)}",
+            uid,
+            1,
+            k.KEY_SPEC_AES_256,
+            k.KEY_USAGE_ENCRYPT_DECRYPT,
+            k.PROTECTION_LEVEL_SOFTWARE,
+        )
         key = {
-            "account": ACCOUNT,
-            "key_id": _id(number),
+            **named,
             "uid": uid,
             "spec": k.KEY_SPEC_AES_256,
             "usage": k.KEY_USAGE_ENCRYPT_DECRYPT,
@@ -119,7 +147,7 @@ def _rows(numbers: range) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
             "origin": k.KEY_ORIGIN_STRONGROOM,
             "state": k.KEY_STATE_ENABLED,
             "description": "one of many",
-            "tags": '{"team": "payments"}',
+            "tags": json.dumps({"team": _team(number)}),
             "deletion_protection": False,
             "primary_version": 1,
             "revision": 1,
@@ -132,16 +160,20 @@ def _rows(numbers: range) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
             "version": 1,
             "state": k.KEY_VERSION_STATE_ENABLED,
             "origin": k.KEY_VERSION_ORIGIN_CREATION,
-            "wrapped": os.urandom(_BLOB_BYTES),
+            "wrapped": material.make(provider, binding).blob,
             "root_version": 1,
             "message_count": 0,
             "created_us": now_us,
         }
-        yield key, version
+        yield key, {**named, "tag_key": "team", "tag_value": _team(number)}, version
 
 
 def _id(number: int) -> str:
     return f"key-{number:09}"
+
+
+def _team(number: int) -> str:
+    return f"team-{number // _TEAM}"
 
 
 def _mesh(directory: Path) -> Mesh:
