@@ -82,6 +82,8 @@ class Model:
 
     state: str = "ENABLED"
     protected: bool = False
+    description: str = ""
+    period_s: int | None = None
     primary: int = 1
     versions: dict[int, str] = field(default_factory=lambda: {1: "ENABLED"})
     external: bool = False
@@ -163,6 +165,20 @@ class Lives(RuleBasedStateMachine):
         legal = self.model.state in ("ENABLED", "DISABLED", "WAITING")
         if self.step(legal, lambda call: self.lifecycle.protect(call, NAME, protected=protected)):
             self.model.protected = protected
+
+    @rule(text=st.sampled_from(["", "for payments"]))
+    def describe(self, text: str) -> None:
+        legal = self.model.state != "DESTROYED"
+        if self.step(legal, lambda call: self.lifecycle.describe(call, NAME, text, "")):
+            self.model.description = text
+
+    @rule(period_s=st.sampled_from([None, WEEK_S]))
+    def plan_rotation(self, period_s: int | None) -> None:
+        standing = self.model.state in ("ENABLED", "DISABLED", "WAITING")
+        legal = standing and (period_s is None or not self.model.external)
+        reasons = (Reason.KEY_STATE_INVALID, Reason.FIELD_INVALID)
+        if self.step(legal, lambda call: self.lifecycle.plan_rotation(call, NAME, period_s), *reasons):
+            self.model.period_s = period_s
 
     @rule()
     def rotate(self) -> None:
@@ -271,6 +287,8 @@ class Lives(RuleBasedStateMachine):
         assert key is not None
         stored = {version.version: OF_VERSION[version.state] for version in versions}
         assert (OF_KEY[key.state], key.deletion_protection) == (self.model.state, self.model.protected)
+        assert (key.description, key.rotation_period_s) == (self.model.description, self.model.period_s)
+        assert (key.next_rotate_us is not None) == (self.model.period_s is not None and self.model.state == "ENABLED")
         assert (key.primary_version, stored) == (self.model.primary, self.model.versions)
         # Material is there as long as its version is not destroyed or waits for some, and then no longer.
         with_material = {version.version for version in versions if version.wrapped}
