@@ -89,10 +89,10 @@ class Key:
         self.primary_version = record.primary_version
         self.resource = Resource(
             "Key",
-            record.name,
+            sys.intern(record.name),
             sys.intern(record.account),
             record.revision,
-            dict(record.tags) if record.tags else _NO_TAGS,
+            {sys.intern(tag): value for tag, value in record.tags.items()} if record.tags else _NO_TAGS,
             _ATTRIBUTES[record.protection_level],
             self.uid,
             policies,
@@ -182,6 +182,8 @@ class KeyRecords:
 
     def by_name(self, name: str) -> Key:
         """The key of this name or alias. Raises KEY_NOT_FOUND."""
+        # The one string that the key itself has for its name.
+        name = sys.intern(name)
         fetched: list[tuple[Key, int]] = []
 
         def read_uid() -> tuple[bytes, int]:

@@ -212,17 +212,19 @@ class Decider:
 
         self._identity = evaluator(account.statements(record))
         self._resource = evaluator(policies.index)
-        self._sessions = [evaluator(one.index) for one in session]
+        self._sessions: Sequence[Evaluator | None] = [evaluator(one.index) for one in session]
         reads = (one.reads for one in (self._identity, self._resource, *self._sessions) if one is not None)
         self._reads = frozenset[str]().union(*reads) or _NOTHING_READ
-        self._outcomes: dict[tuple[object, ...], tuple[Outcome, Decision]] = {}
+        self._outcomes: dict[tuple[object, ...], tuple[Outcome, Decision]]
         self._always: tuple[Outcome, Decision] | None = None
-        if not self._reads:
+        if self._reads:
+            self._outcomes = {}
+        else:
             # The same in all circumstances, and for most keys the same as for others: it is kept once, without what it
             # was made from. A worker has one of these for each key in use.
             self._always = account.shared(self._outcome(question))
             self._identity = self._resource = None
-            self._sessions = []
+            self._sessions = ()
 
     def decide(self, question: Question) -> tuple[Outcome, Decision]:
         """What policies make of the question, and what that comes to without a grant."""
