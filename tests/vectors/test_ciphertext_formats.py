@@ -88,7 +88,7 @@ class OneKey:
 
     def by_uid(self, uid: bytes) -> Key:
         """See KeyRecords."""
-        if uid != self._key.record.uid:
+        if uid != self._key.uid:
             raise StrongroomError(Reason.KEY_NOT_FOUND, "no such key")
         return self._key
 
