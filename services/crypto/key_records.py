@@ -49,9 +49,10 @@ _ATTRIBUTES = {
 class Version:
     """One version of a key, and its material once it was used."""
 
-    __slots__ = ("expires_ns", "opened", "public_key", "state", "wrapped")
+    __slots__ = ("expires_ns", "number", "opened", "public_key", "state", "wrapped")
 
     def __init__(self, record: VersionRecord) -> None:
+        self.number = record.version
         self.state = record.state
         self.wrapped = record.wrapped_material
         self.public_key = record.public_key
@@ -97,7 +98,6 @@ class Key:
             self.uid,
             policies,
         )
-        # Numbered from 1 without gaps.
         self._versions = tuple(map(Version, record.versions))
         self._provider = provider
         self._limit = limit
@@ -141,17 +141,25 @@ class Key:
 
     def has_version(self, number: int) -> bool:
         """Whether there is a version of this number, in whatever state."""
-        return 0 < number <= len(self._versions)
+        return self._find(number) is not None
 
     def version(self, number: int) -> Version:
         """One version. Raises KEY_VERSION_NOT_FOUND."""
-        if not self.has_version(number):
+        version = self._find(number)
+        if version is None:
             raise StrongroomError(Reason.KEY_VERSION_NOT_FOUND, f"key {self.name} has no version {number}")
-        return self._versions[number - 1]
+        return version
 
     def version_name(self, number: int) -> str:
         """The full name of one version."""
         return f"{self.resource.name}/versions/{number}"
+
+    def _find(self, number: int) -> Version | None:
+        # The newest are used most, and most keys have few.
+        for version in reversed(self._versions):
+            if version.number == number:
+                return version
+        return None
 
     def _open(self, number: int, version: Version) -> Opened:
         if version.state != KEY_VERSION_STATE_ENABLED:
