@@ -49,6 +49,11 @@ def initialize(settings: CryptoSettings) -> None:
     sys.stdout.write("made the root key\n" if made else "the root key is there already\n")
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """The command line."""
     preparation = command.Preparation("initialize", "make the root key where there is none", initialize)
-    raise SystemExit(command.run("crypto", CryptoSettings, serve, preparation))
+    return command.run("crypto", CryptoSettings, serve, preparation)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

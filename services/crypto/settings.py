@@ -22,10 +22,17 @@ class Pkcs11ProviderSettings(Section):
 
     kind: Literal["pkcs11"]
     module: Path
-    token_label: str
+    token_label: str | None = None
+    token_serial: str | None = None
     pin_file: Path | None = None
     pin_variable: str | None = Field(default=None, description="name of the environment variable that holds the PIN")
     sessions: int = Field(default=8, ge=1, le=256)
+
+    @model_validator(mode="after")
+    def _names_its_token(self) -> Pkcs11ProviderSettings:
+        if not self.token_label and not self.token_serial:
+            raise ValueError("token_label or token_serial is required, or both")
+        return self
 
     @model_validator(mode="after")
     def _has_one_pin(self) -> Pkcs11ProviderSettings:

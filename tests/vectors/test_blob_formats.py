@@ -23,7 +23,7 @@ from services.crypto.material import Opened
 from services.crypto.providers import local
 from services.crypto.providers.local import LocalProvider
 from services.crypto.providers.pkcs11 import Pkcs11Provider
-from services.crypto.providers.pkcs11_keys import GUARDED
+from services.crypto.providers.pkcs11_root import GUARDED
 from services.crypto.providers.pkcs11_sessions import SessionPool
 from services.crypto.providers.provider import Provider
 from services.crypto.signatures import Input, Signer

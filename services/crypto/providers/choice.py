@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 
+from opentelemetry.metrics import Meter, NoOpMeter
+
 from services.crypto.providers import local, pkcs11
 from services.crypto.providers.local import LocalProvider
 from services.crypto.providers.pkcs11 import Pkcs11Provider
-from services.crypto.providers.pkcs11_sessions import SessionPool
+from services.crypto.providers.pkcs11_module import Module
+from services.crypto.providers.pkcs11_root import RootProbe
+from services.crypto.providers.pkcs11_sessions import PoolOptions, SessionPool
+from services.crypto.providers.pkcs11_tokens import TokenChoice
 from services.crypto.providers.provider import Provider
 from services.crypto.settings import LocalProviderSettings, Pkcs11ProviderSettings, ProviderSettings
+from services.runtime.errors import StrongroomError
 from services.runtime.telemetry import Telemetry
 
 
@@ -17,22 +23,26 @@ def open_provider(settings: ProviderSettings, telemetry: Telemetry) -> Provider:
     """The provider with its root key; ends the process when there is none yet."""
     if isinstance(settings, LocalProviderSettings):
         return LocalProvider(settings.root_key_file)
-    return Pkcs11Provider(_sessions(settings), telemetry)
+    return Pkcs11Provider(_sessions(settings, telemetry.meter), telemetry)
 
 
 def initialize(settings: ProviderSettings) -> bool:
     """Makes the first root version where there is none; answers whether it did. Run it once, before serving."""
     if isinstance(settings, LocalProviderSettings):
         return local.initialize(settings.root_key_file)
-    pool = _sessions(settings)
+    pool = _sessions(settings, NoOpMeter("initialize"))
     try:
         return pkcs11.initialize(pool)
+    except StrongroomError as error:
+        raise SystemExit(f"provider: {error.message}") from error
     finally:
         pool.close()
 
 
-def _sessions(settings: Pkcs11ProviderSettings) -> SessionPool:
-    return SessionPool(settings.module, settings.token_label, _pin(settings), settings.sessions)
+def _sessions(settings: Pkcs11ProviderSettings, meter: Meter) -> SessionPool:
+    token = TokenChoice(settings.token_label, settings.token_serial)
+    options = PoolOptions(token, _pin(settings), settings.sessions)
+    return SessionPool(Module(settings.module), options, RootProbe(), meter)
 
 
 def _pin(settings: Pkcs11ProviderSettings) -> str:

@@ -22,7 +22,10 @@ from pkcs11.util.ec import encode_ec_public_key, encode_named_curve_parameters
 from services.crypto import blobs, private_keys, public_keys
 from services.crypto.algorithms import HASHES, PSS, RSA_SPECS
 from services.crypto.providers import pkcs11_gcm
-from services.crypto.providers.pkcs11_sessions import PooledSession, SessionPool, TokenKey
+from services.crypto.providers.pkcs11_connection import PooledSession
+from services.crypto.providers.pkcs11_module import TokenKey
+from services.crypto.providers.pkcs11_root import GUARDED
+from services.crypto.providers.pkcs11_sessions import SessionPool
 from services.crypto.providers.provider import HsmKey, MadeHsmKey, SealBrokenError
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.key_specs import spec_name
@@ -32,11 +35,6 @@ from strongroom.crypto.v1.algorithm_pb2 import Algorithm
 from strongroom.keystore.v1 import key_pb2 as k
 from strongroom.keystore.v1.key_pb2 import KeySpec, KeyUsage
 
-# Never leaves the token, not even wrapped.
-GUARDED: Mapping[Attribute, Any] = {
-    Attribute.SENSITIVE: True,
-    Attribute.EXTRACTABLE: False,
-}
 # Extractable only under the root, and only while it is made: the object is gone before its wrapped form is answered.
 _WRAPPABLE: Mapping[Attribute, Any] = {
     Attribute.SENSITIVE: True,
@@ -116,22 +114,25 @@ _HMACS: Mapping[Algorithm.ValueType, Mechanism] = {
 }
 
 
-def make(session: pkcs11.Session, root: TokenKey, root_version: int, spec: KeySpec.ValueType) -> MadeHsmKey:
+def make(pooled: PooledSession, root: TokenKey, root_version: int, spec: KeySpec.ValueType) -> MadeHsmKey:
     """A new key, wrapped under the root of this version. Raises UNSUPPORTED_IN_HSM."""
     kind = _kind(spec)
     with _refusing(spec):
         if kind.secret:
-            return MadeHsmKey(_wrapped_out(root, _generated_secret(session, kind)), root_version)
-        public, private = _generated_pair(session, kind)
+            return MadeHsmKey(_wrapped_out(pooled, root, _generated_secret(pooled.session, kind)), root_version)
+        try:
+            public, private = pooled.judged(lambda: _generated_pair(pooled.session, kind))
+        except SealBrokenError as error:  # Kryoptic's answer for a curve that it lacks
+            raise _unsupported(spec) from error
         try:
             encoded = _public_key(kind, public)
         finally:
             public.destroy()
-        return MadeHsmKey(_wrapped_out(root, private), root_version, encoded)
+        return MadeHsmKey(_wrapped_out(pooled, root, private), root_version, encoded)
 
 
 def put(
-    session: pkcs11.Session, root: TokenKey, root_version: int, spec: KeySpec.ValueType, material: bytes
+    pooled: PooledSession, root: TokenKey, root_version: int, spec: KeySpec.ValueType, material: bytes
 ) -> MadeHsmKey:
     """A key from outside, wrapped under the root of this version. Raises UNSUPPORTED_IN_HSM, and ValueError when the
     token refuses it."""
@@ -139,7 +140,7 @@ def put(
     # Tokens take private keys only by unwrapping: so under a key that both sides know for this once.
     kek = os.urandom(_KEK_BYTES)
     with _refusing(spec):
-        unwrapping: TokenKey = session.create_object(
+        unwrapping: TokenKey = pooled.session.create_object(
             {
                 Attribute.CLASS: ObjectClass.SECRET_KEY,
                 Attribute.KEY_TYPE: KeyType.AES,
@@ -150,21 +151,24 @@ def put(
             }
         )
         try:
-            key = _unwrapped(unwrapping, kind, aes_key_wrap_with_padding(kek, material), MechanismFlag(0), _WRAPPABLE)
-        except (SealBrokenError, errors.FunctionFailed) as error:
+            wrapped = aes_key_wrap_with_padding(kek, material)
+            key = _unwrapped(pooled, unwrapping, kind, wrapped, MechanismFlag(0), _WRAPPABLE)
+        except (errors.FunctionFailed, *_NOT_WRAPPED) as error:
             raise ValueError("the token refuses the material") from error
         finally:
             unwrapping.destroy()
         public_key = b"" if kind.secret else private_keys.public_key(spec, material)
-        return MadeHsmKey(_wrapped_out(root, key), root_version, public_key)
+        return MadeHsmKey(_wrapped_out(pooled, root, key), root_version, public_key)
 
 
-def rewrap(old: TokenKey, new: TokenKey, root_version: int, spec: KeySpec.ValueType, wrapped: bytes) -> MadeHsmKey:
+def rewrap(
+    pooled: PooledSession, old: TokenKey, new: TokenKey, root_version: int, spec: KeySpec.ValueType, wrapped: bytes
+) -> MadeHsmKey:
     """The key that is wrapped under one root, wrapped under another, which is of this version. Raises SealBrokenError,
     UNSUPPORTED_IN_HSM."""
     with _refusing(spec):
-        key = _unwrapped(old, _kind(spec), wrapped, MechanismFlag(0), _WRAPPABLE)
-        return MadeHsmKey(_wrapped_out(new, key), root_version)
+        key = _unwrapped(pooled, old, _kind(spec), wrapped, MechanismFlag(0), _WRAPPABLE)
+        return MadeHsmKey(_wrapped_out(pooled, new, key), root_version)
 
 
 class Pkcs11Key(HsmKey):
@@ -193,12 +197,12 @@ class Pkcs11Key(HsmKey):
     def encrypt(self, plaintext: bytes, associated_data: bytes) -> bytes:
         """See HsmKey."""
         with self._in_token("hsm encrypt") as (pooled, key):
-            return pkcs11_gcm.encrypt(pooled.session, key, plaintext, associated_data)
+            return pkcs11_gcm.encrypt(pooled, key, plaintext, associated_data)
 
     def decrypt(self, sealed: bytes, associated_data: bytes) -> bytes:
         """See HsmKey."""
-        with self._in_token("hsm decrypt") as (_, key):
-            return pkcs11_gcm.decrypt(key, sealed, associated_data)
+        with self._in_token("hsm decrypt") as (pooled, key):
+            return pkcs11_gcm.decrypt(pooled, key, sealed, associated_data)
 
     def sign(self, algorithm: Algorithm.ValueType, data: bytes) -> bytes:
         """See HsmKey."""
@@ -220,11 +224,15 @@ class Pkcs11Key(HsmKey):
 
     def decrypt_oaep(self, ciphertext: bytes) -> bytes:
         """See HsmKey."""
-        with self._in_token("hsm decrypt") as (_, key):
+        with self._in_token("hsm decrypt") as (pooled, key):
             parameters = (Mechanism.SHA256, MGF.SHA256, None)
             try:
-                return bytes(key.decrypt(ciphertext, mechanism=Mechanism.RSA_PKCS_OAEP, mechanism_param=parameters))
-            except (errors.GeneralError, errors.DataInvalid, errors.DataLenRange) as error:
+                return pooled.judged(
+                    lambda: bytes(
+                        key.decrypt(ciphertext, mechanism=Mechanism.RSA_PKCS_OAEP, mechanism_param=parameters)
+                    )
+                )
+            except (errors.DataInvalid, errors.DataLenRange) as error:
                 raise SealBrokenError from error
 
     def agree(self, point: bytes) -> bytes:
@@ -252,7 +260,7 @@ class Pkcs11Key(HsmKey):
             if key is None:
                 root = pooled.root(self._root_label)
                 try:
-                    unwrapped = _unwrapped(root, self._kind, self._wrapped, self._capabilities, GUARDED)
+                    unwrapped = _unwrapped(pooled, root, self._kind, self._wrapped, self._capabilities, GUARDED)
                 except _NOT_WRAPPED as error:
                     raise blobs.refused() from error
                 key = pooled.remember(self._name, unwrapped)
@@ -306,24 +314,28 @@ def _public_key(kind: _Kind, public: TokenKey) -> bytes:
     return public_keys.der(numbers.public_key())
 
 
-def _wrapped_out(root: TokenKey, key: TokenKey) -> bytes:
+def _wrapped_out(pooled: PooledSession, root: TokenKey, key: TokenKey) -> bytes:
     try:
-        return bytes(root.wrap_key(key, mechanism=Mechanism.AES_KEY_WRAP_PAD))
+        return bytes(root.wrap_key(key, mechanism=pooled.wrapping))
     finally:
         key.destroy()
 
 
 def _unwrapped(
-    unwrapping: TokenKey, kind: _Kind, wrapped: bytes, capabilities: MechanismFlag, guard: Mapping[Attribute, Any]
+    pooled: PooledSession,
+    unwrapping: TokenKey,
+    kind: _Kind,
+    wrapped: bytes,
+    capabilities: MechanismFlag,
+    guard: Mapping[Attribute, Any],
 ) -> TokenKey:
-    try:
-        return unwrapping.unwrap_key(
+    return pooled.judged(
+        lambda: unwrapping.unwrap_key(
             ObjectClass.SECRET_KEY if kind.secret else ObjectClass.PRIVATE_KEY,
             kind.key_type,
             wrapped,
-            mechanism=Mechanism.AES_KEY_WRAP_PAD,
+            mechanism=pooled.wrapping,
             capabilities=capabilities,
             template=dict(guard) if kind.secret else {**_NOT_OF_PRIVATE_KEYS, **guard},
         )
-    except errors.GeneralError as error:  # SoftHSM2, where others say CKR_WRAPPED_KEY_INVALID
-        raise SealBrokenError from error
+    )

@@ -1,0 +1,225 @@
+"""One login with a token, and the sessions under it. A session serves one thread at a time."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import pkcs11
+from pkcs11 import Attribute, Mechanism, ObjectClass
+from pkcs11.exceptions import DeviceError, GeneralError, PKCS11Error, UserNotLoggedIn
+
+from services.crypto.providers.pkcs11_module import Module, TokenKey
+from services.crypto.providers.provider import SealBrokenError
+from services.runtime.errors import Reason, StrongroomError
+
+_Result = TypeVar("_Result")
+
+_KEYS_PER_SESSION = 256
+_WAIT_SECONDS = 1.5
+# A session that was idle for longer is looked at before it is lent: HSMs drop those that nobody uses.
+_IDLE_SECONDS = 1.0
+
+# RFC 5649 under each of its names, the clearest first: AES_KEY_WRAP_PAD is another thing in some modules that have
+# both, and in SoftHSM2, which has no other, this one.
+_WRAPPING = (Mechanism.AES_KEY_WRAP_KWP, Mechanism.AES_KEY_WRAP_PAD)
+
+
+# SoftHSM2 answers the first to a wrong tag, Kryoptic the second to a ciphertext that RSA cannot decrypt.
+_UNCLEAR = (GeneralError, DeviceError)
+
+
+@dataclass
+class PooledSession:
+    """A session, the root keys as it knows them, and the keys that were unwrapped into it."""
+
+    session: pkcs11.Session
+    wrapping: Mechanism
+    """How this token wraps keys as RFC 5649 says."""
+    probe: Probe
+    roots: dict[str, TokenKey] = field(default_factory=dict)
+    keys: OrderedDict[bytes, TokenKey] = field(default_factory=OrderedDict)
+    used_at: float = 0.0
+    """A monotonic time."""
+
+    def root(self, label: str) -> TokenKey:
+        """A root key object by its label. Raises SealBrokenError when the token has none of that name, and PKCS11Error
+        when it is not well."""
+        key = self.roots.get(label)
+        if key is None:
+            found = self.token_keys(label)
+            if len(found) != 1:
+                self.probe(self)
+                raise SealBrokenError(f"the token holds {len(found)} keys labelled {label}")
+            key = self.roots[label] = found[0]
+        return key
+
+    def token_keys(self, label: str | None = None) -> list[TokenKey]:
+        """The secret keys that are kept in the token, as it answers just now; those of one label, or all."""
+        named = {} if label is None else {Attribute.LABEL: label}
+        wanted = {Attribute.CLASS: ObjectClass.SECRET_KEY, Attribute.TOKEN: True, **named}
+        return list(self.session.get_objects(wanted))
+
+    def remember(self, name: bytes, key: TokenKey) -> TokenKey:
+        """Keeps an unwrapped key; the one unused for longest is destroyed when there are too many."""
+        self.keys[name] = key
+        if len(self.keys) > _KEYS_PER_SESSION:
+            self.keys.popitem(last=False)[1].destroy()
+        return key
+
+    def judged(self, work: Callable[[], _Result]) -> _Result:
+        """What `work` answers. Raises SealBrokenError when its input is at fault, PKCS11Error when the token is.
+
+        Some modules answer to bad input with the codes that any has for its own failures. So then the token is tried
+        out; what fails twice beside a token that is well is bad input.
+        """
+        try:
+            return work()
+        except _UNCLEAR:
+            self.probe(self)
+        try:
+            return work()
+        except _UNCLEAR as error:
+            self.probe(self)
+            raise SealBrokenError from error
+
+
+# Raises PKCS11Error unless the token is well, as far as one session can tell.
+Probe = Callable[[PooledSession], None]
+
+
+class Connection:
+    """A login, at most `size` sessions that are lent, and one that is kept to hold the login and to try the token out.
+
+    Sessions are opened when first needed. Opening the connection logs in. Raises PKCS11Error.
+    """
+
+    def __init__(self, module: Module, token: pkcs11.Token, pin: str, size: int, probe: Probe) -> None:
+        self._module = module
+        self._token = token
+        self._size = size
+        self._probe = probe
+        offered = token.slot.get_mechanisms()
+        # One that has neither cannot make keys; it says so itself when it is asked.
+        self._wrapping = next((mechanism for mechanism in _WRAPPING if mechanism in offered), _WRAPPING[0])
+        self._changed = threading.Condition()
+        self._idle: list[PooledSession] = []
+        self._lent = 0
+        self._doubted_at = 0.0
+        self._ended = False
+        self._kept = self._pooled(token.open(user_pin=pin))
+
+    @property
+    def in_use(self) -> int:
+        """How many sessions are lent just now."""
+        return self._lent
+
+    @contextmanager
+    def lend(self) -> Iterator[PooledSession]:
+        """Lends a session to this thread; one that comes back with a PKCS11Error is closed. Raises PROVIDER_UNAVAILABLE
+        when none is free within 1.5 seconds, and PKCS11Error when none can be opened."""
+        pooled = self._take()
+        well = False
+        try:
+            if pooled is not None and not self._lives(pooled):
+                _close(pooled.session)
+                pooled = None
+            if pooled is None:
+                pooled = self._pooled(self._token.open())
+            try:
+                yield pooled
+            except PKCS11Error as error:
+                _let_go(error)
+                raise
+            except BaseException:
+                well = True
+                raise
+            well = True
+        finally:
+            if pooled is not None and not well:
+                _close(pooled.session)
+            self._put_back(pooled if well else None)
+
+    @contextmanager
+    def writing(self) -> Iterator[pkcs11.Session]:
+        """A read-write session in the place of a pooled one, for making token objects. Raises as `lend`."""
+        with self.lend():
+            session = self._token.open(rw=True)
+            try:
+                yield session
+            finally:
+                _close(session)
+
+    def try_out(self) -> None:
+        """Raises PKCS11Error unless the token is well and the user is logged in. Not for several threads at once."""
+        if not self._module.logged_in(self._kept.session):
+            raise UserNotLoggedIn
+        self._probe(self._kept)
+
+    def doubt(self) -> None:
+        """Has every idle session looked at before it is lent again."""
+        self._doubted_at = time.monotonic()
+
+    def end(self, seconds: float | None = None) -> bool:
+        """Lends nothing any more, and waits until everything is back; answers whether it is."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+            return self._changed.wait_for(lambda: self._lent == 0, seconds)
+
+    def _take(self) -> PooledSession | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or self._lent < self._size, _WAIT_SECONDS)
+            if self._ended:
+                raise unavailable("the HSM is being reconnected")
+            if self._lent >= self._size:
+                raise unavailable("every HSM session is busy")
+            self._lent += 1
+            return self._idle.pop() if self._idle else None
+
+    def _put_back(self, pooled: PooledSession | None) -> None:
+        with self._changed:
+            if pooled is not None:
+                pooled.used_at = time.monotonic()
+                self._idle.append(pooled)
+            self._lent -= 1
+            if self._ended:
+                self._changed.notify_all()  # also who waits for the end
+            else:
+                self._changed.notify()
+
+    def _lives(self, pooled: PooledSession) -> bool:
+        if time.monotonic() - pooled.used_at < _IDLE_SECONDS and pooled.used_at > self._doubted_at:
+            return True
+        return self._module.logged_in(pooled.session)
+
+    def _pooled(self, session: pkcs11.Session) -> PooledSession:
+        return PooledSession(session, self._wrapping, self._probe, used_at=time.monotonic())
+
+
+def unavailable(message: str) -> StrongroomError:
+    """What callers get when the token cannot be used just now."""
+    return StrongroomError(Reason.PROVIDER_UNAVAILABLE, message, peer="hsm")
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Has python-pkcs11 end the operations that the error's frames hold, now.
+
+    It calls the module when they are collected, and an error lives as long as its caller likes: perhaps until the
+    module is being initialised again, when nobody may be inside.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
+
+
+def _close(session: pkcs11.Session) -> None:
+    # Its objects go with it. One that is dead already has nothing left to close.
+    with suppress(PKCS11Error):
+        session.close()
