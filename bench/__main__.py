@@ -10,7 +10,7 @@ from typing import Protocol
 import grpc
 from rich.console import Console
 
-from bench import access, algorithms, echo, keystore
+from bench import access, algorithms, echo, hsm_soak, keystore
 from bench.report import BenchmarkError, Report
 from deploy.dev.errors import MeshError
 
@@ -26,6 +26,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     algorithms.NAME: algorithms.run,
     keystore.NAME: keystore.run,
     access.NAME: access.run,
+    hsm_soak.NAME: hsm_soak.run,
 }
 
 
