@@ -35,7 +35,7 @@ _MAX_PROBLEMS = 100
 _LEXEME = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*|;|[^";/]+|[/"]')
 _QUOTED = re.compile(r"`([^`]+)`|: (\w+)$")
 _UNFINISHED = "unexpected end of input"
-_ASSUME_ROLE = "access:AssumeRole"
+_OF_TRUST = frozenset(("access:AssumeRole", "access:TagSession"))
 _PRINCIPALS = re.compile(r"accounts/([^/]+)(?:/(?:users|workloads|roles)/[^/]+)?")
 
 
@@ -104,12 +104,13 @@ def require_valid(cedar: str, kind: PolicyKind.ValueType, account: str, field: s
 
 
 def require_valid_trust(cedar: str, account: str, field: str) -> None:
-    """The same for a role's trust policy, which may speak of `access:AssumeRole` alone."""
+    """The same for a role's trust policy, which may speak of `access:AssumeRole` and `access:TagSession` alone."""
     require_valid(cedar, PolicyKind.POLICY_KIND_RESOURCE, account, field)
     for statement in _statements(cedar):
         action = _parsed(statement.text)["action"]
-        if action["op"] != "==" or action["entity"]["id"] != _ASSUME_ROLE:
-            problem = _at(cedar, statement.begin, f"a trust policy is over the action {_ASSUME_ROLE} alone")
+        named = {entity["id"] for entity in action.get("entities", [action.get("entity", {"id": ""})])}
+        if not named <= _OF_TRUST:
+            problem = _at(cedar, statement.begin, f"a trust policy is over {' and '.join(sorted(_OF_TRUST))} alone")
             _raise_first([problem], field)
 
 

@@ -149,6 +149,8 @@ def test_a_trust_policy_is_about_assuming_the_role_alone() -> None:
     trust = """permit (principal, action == Strongroom::Action::"access:AssumeRole", resource)
     when { principal in Strongroom::Account::"accounts/isv" && context.external_id == "e" };"""
     policy_text.require_valid_trust(trust, "acme", "trust_policy")
+    both = '[Strongroom::Action::"access:AssumeRole", Strongroom::Action::"access:TagSession"]'
+    policy_text.require_valid_trust(f"permit (principal, action in {both}, resource);", "acme", "trust_policy")
     with pytest.raises(StrongroomError) as refused:
         policy_text.require_valid_trust(
             'permit (principal, action == Strongroom::Action::"crypto:Encrypt", resource);', "acme", "trust_policy"

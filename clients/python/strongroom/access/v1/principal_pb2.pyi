@@ -298,7 +298,8 @@ class RoleSettings(_message.Message):
     TRUST_POLICY_FIELD_NUMBER: _builtins.int
     MAX_SESSION_DURATION_FIELD_NUMBER: _builtins.int
     trust_policy: _builtins.str
-    """Cedar policies over the action `access:AssumeRole` that say who may assume the role, also from other accounts;
+    """Cedar policies over the action `access:AssumeRole` that say who may assume the role, also from other accounts, and
+    over `access:TagSession` for who of another account may tag its sessions;
     conditions may use `context.external_id` and `context.session_name`. Up to 32 KiB. Required.
     """
     @_builtins.property
