@@ -77,7 +77,8 @@ class KeyUses:
         except StrongroomError as error:
             if error.reason in _NOT_FOUND:
                 # Whoever may not use it must not learn that it does not exist: permission comes first.
-                self._authorize(call, action, Resource("Key", whole, parsed.account), context)
+                unknown = Resource("Alias" if parsed.collection == "aliases" else "Key", whole, parsed.account)
+                self._authorize(call, action, unknown, context)
             raise
         return KeyUse(key, parsed.version, kind, self.authorized(call, action, key, context), field)
 
