@@ -88,8 +88,8 @@ class Imports:
     def __init__(self, provider: Provider, clock: Clock) -> None:
         self._provider = provider
         self._clock = clock
-        # A token that turns out to lack OAEP with SHA-256 is not asked again.
-        self._in_token = provider.has_hsm
+        # Whether wrapping keys can be in the token; found out with the first.
+        self._in_token = None if provider.has_hsm else False
 
     def begin(self, version: Binding, method: ImportMethod.ValueType, expire_us: int) -> Opening:
         """A wrapping key for one import, in the token where that can do RSAES-OAEP with SHA-256.
@@ -141,14 +141,20 @@ class Imports:
         return Imported(made, fingerprint or _fingerprint(os.urandom(_SALT_BYTES), version, given))
 
     def _wrapping_key(self, binding: WrappingKeyBinding) -> Made:
-        if self._in_token:
-            try:
-                return material.make(self._provider, replace(binding, protection_level=k.PROTECTION_LEVEL_HSM))
-            except StrongroomError as error:
-                if error.reason is not Reason.UNSUPPORTED_IN_HSM:
-                    raise
-                self._in_token = False
-        return material.make(self._provider, binding)
+        if self._in_token is None:
+            # A token that lacks OAEP with SHA-256 tells so with a small key as with a large one, seconds sooner.
+            self._in_token = self._made_in_token(replace(binding, spec=k.KEY_SPEC_RSA_2048)) is not None
+        made = self._made_in_token(binding) if self._in_token else None
+        return made if made is not None else material.make(self._provider, binding)
+
+    def _made_in_token(self, binding: WrappingKeyBinding) -> Made | None:
+        """A wrapping key in the token, or None where that cannot use it."""
+        try:
+            return material.make(self._provider, replace(binding, protection_level=k.PROTECTION_LEVEL_HSM))
+        except StrongroomError as error:
+            if error.reason is not Reason.UNSUPPORTED_IN_HSM:
+                raise
+            return None
 
     def _opened(self, version: Binding, opening: Opening) -> Decrypter:
         if opening.method not in _METHODS or opening.protection_level == k.PROTECTION_LEVEL_UNSPECIFIED:

@@ -16,18 +16,21 @@ from services.runtime.errors import Reason, StrongroomError, from_rpc_error
 from strongroom.keystore.v1.key_record_service_pb2 import ReportUsageRequest, ReportUsageResponse, VersionUsage
 from strongroom.keystore.v1.key_record_service_pb2_grpc import KeyRecordServiceStub
 
-_BLOCK = 16_384
+# The first block is small, so that little is lost of a key that is seldom used; each further one is twice as large.
+_FIRST_BLOCK = 256
+_LARGEST_BLOCK = 16_384
 _TIMEOUT_SECONDS = 1.0
 
 
 class _Reserve:
     """What this worker has reserved of one key version, and not used."""
 
-    __slots__ = ("lock", "remaining")
+    __slots__ = ("block", "lock", "remaining")
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.remaining = 0
+        self.block = _FIRST_BLOCK
 
 
 class MessageLimit:
@@ -45,7 +48,9 @@ class MessageLimit:
         reserve = self._reserve(uid, version)
         with reserve.lock:
             if reserve.remaining < count:
-                reserve.remaining += self._reserved(uid, version)
+                block = max(reserve.block, count)
+                reserve.remaining += self._reserved(uid, version, block)
+                reserve.block = min(2 * block, _LARGEST_BLOCK)
             if reserve.remaining < count:
                 raise StrongroomError(
                     Reason.KEY_STATE_INVALID,
@@ -65,8 +70,8 @@ class MessageLimit:
                 self._reserves.move_to_end((uid, version))
             return reserve
 
-    def _reserved(self, uid: bytes, version: int) -> int:
-        usage = VersionUsage(key_uid=uid, version=version, message_count=_BLOCK)
+    def _reserved(self, uid: bytes, version: int, block: int) -> int:
+        usage = VersionUsage(key_uid=uid, version=version, message_count=block)
         try:
             answer: ReportUsageResponse = self._report_usage(
                 ReportUsageRequest(usages=[usage]), timeout=_TIMEOUT_SECONDS

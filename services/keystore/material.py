@@ -20,6 +20,8 @@ from strongroom.keystore.v1.key_pb2 import ImportMethod, ProtectionLevel
 
 # An RSA pair in a token may take its time.
 _TIMEOUT_SECONDS = 10.0
+# An RSA pair of 4,096 bits takes a token, or a busy machine, its time.
+_WRAPPING_KEY_TIMEOUT_SECONDS = 25.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,9 @@ class CryptoMaterial:
         binding, expire_time = _binding(key, version), clock.from_microseconds(expire_us)
         request = pb.CreateImportWrappingKeyRequest(binding=binding, import_method=method, expire_time=expire_time)
         with _crypto_errors():
-            made: pb.CreateImportWrappingKeyResponse = self._create_wrapping_key(request, timeout=_TIMEOUT_SECONDS)
+            made: pb.CreateImportWrappingKeyResponse = self._create_wrapping_key(
+                request, timeout=_WRAPPING_KEY_TIMEOUT_SECONDS
+            )
         token = pb.ImportMaterialRequest(
             binding=binding,
             import_method=method,

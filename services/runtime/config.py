@@ -59,6 +59,9 @@ class Listeners(Section):
     internal: InternalListener
     health: HealthListener | None = None
     threads: int = Field(default=64, ge=1, le=1024, description="calls in work at once, a listener's each")
+    held_refusals: int = Field(
+        default=64, ge=0, le=1024, description="callers over their quota that wait a moment to be told, beside those"
+    )
     max_in_flight: int = Field(default=2048, ge=1, description="calls accepted at once; more get RESOURCE_EXHAUSTED")
     drain_seconds: float = Field(default=10.0, ge=0, description="how long calls in flight may take after SIGTERM")
     lame_duck_seconds: float = Field(default=0.0, ge=0, description="time for load balancers to see NOT_SERVING")

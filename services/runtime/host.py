@@ -103,7 +103,12 @@ def build(
     status = Status(service, f"{socket.gethostname()}/{os.getpid()}")
     status.component("audit", audit.require_writable)
     status.component("keystore", feed.require_fresh)
-    quotas = Quotas(authorizer.account, _limit(settings.quota.account), _limit(settings.quota.principal))
+    quotas = Quotas(
+        authorizer.account,
+        _limit(settings.quota.account),
+        _limit(settings.quota.principal),
+        held_refusals=settings.listeners.held_refusals,
+    )
     pipeline = Pipeline(telemetry, identities, Callers(settings.listeners.internal), quotas, audit)
     server = Server(settings.listeners, tls, pipeline, status, shared_port=worker is not None)
     return Host(settings, tls, telemetry, status, audit, feed, identities, authorizer, server)

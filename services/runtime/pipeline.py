@@ -83,6 +83,8 @@ class Pipeline:
             error = self._recorded(call, context, error)
             telemetry.end_call(trace, service, name, error.reason if error else "OK", started)
             if error is not None:
+                if error.reason is Reason.QUOTA_EXCEEDED:
+                    quotas.hold(error)
                 _abort(context, error, call)
             return response
 

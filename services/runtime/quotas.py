@@ -15,6 +15,7 @@ from strongroom.access.v1.access_record_service_pb2 import QuotaRecord
 _BUCKETS = 100_000
 _SECONDS_OF_BURST = 2.0
 _TELL_SECONDS = 1.0
+_HELD_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +74,17 @@ class Quotas:
         account: Callable[[str], Account],
         account_default: Limit | None = None,
         principal_default: Limit | None = None,
+        *,
+        held_refusals: int = 0,
         monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._account = account
         self._account_default = account_default
         self._principal_default = principal_default
         self._monotonic = monotonic
+        self._sleep = sleep
+        self._places = threading.Semaphore(held_refusals)
         self._buckets: dict[str, Bucket] = {}
 
     def require(self, call: Call) -> None:
@@ -100,6 +106,15 @@ class Quotas:
             if own is not None:
                 own.give_back()
             raise
+
+    def hold(self, refusal: StrongroomError) -> None:
+        """Has a caller wait a moment for its refusal, as long as there is a place: who asks again at once would take
+        from everybody else what refusing costs."""
+        if self._places.acquire(blocking=False):
+            try:
+                self._sleep(min(refusal.retry_after_seconds, _HELD_SECONDS))
+            finally:
+                self._places.release()
 
     def _principal_limit(self, account: Account, principal: Principal) -> Limit | None:
         own = account.quotas.get(principal.name)

@@ -44,7 +44,7 @@ class Listener:
         self._names = [reflection.SERVICE_NAME]
         self._reserved = ThreadPoolExecutor(_RESERVED_THREADS, thread_name_prefix=f"{name}-reserved")
         self.server = grpc.server(
-            ThreadPoolExecutor(settings.threads, thread_name_prefix=name),
+            ThreadPoolExecutor(settings.threads + settings.held_refusals, thread_name_prefix=name),
             maximum_concurrent_rpcs=settings.max_in_flight,
             options=[
                 # Without this a second mesh on the same ports would silently share them.

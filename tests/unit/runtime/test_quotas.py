@@ -19,7 +19,10 @@ class Requests:
     def __init__(self, *quotas: QuotaRecord, account: Limit | None = None, principal: Limit | None = None) -> None:
         self.now = 0.0
         self.access = AccountAccess(account="acme", quotas=quotas)
-        self._quotas = Quotas(self._account, account, principal, lambda: self.now)
+        self.slept: list[float] = []
+        self.quotas = Quotas(
+            self._account, account, principal, held_refusals=1, monotonic=lambda: self.now, sleep=self.slept.append
+        )
         self.told: list[tuple[str, int]] = []
 
     def _account(self, name: str) -> Account:
@@ -29,7 +32,7 @@ class Requests:
         """0 when it is let through, or the seconds to wait."""
         call = call_of(principal)
         try:
-            self._quotas.require(call)
+            self.quotas.require(call)
         except StrongroomError as refused:
             assert refused.reason is Reason.QUOTA_EXCEEDED
             assert refused.retry_after_seconds > 0
@@ -94,6 +97,13 @@ def test_a_quota_that_changes_holds_at_once() -> None:
     assert requests.let_through(5) == 1
     requests.access.quotas[0].burst = 4
     assert requests.let_through(5) == 4
+
+
+def test_a_refused_caller_waits_while_there_is_a_place_and_no_longer_than_a_moment() -> None:
+    requests = Requests()
+    requests.quotas.hold(StrongroomError(Reason.QUOTA_EXCEEDED, "", retry_after_seconds=0.1))
+    requests.quotas.hold(StrongroomError(Reason.QUOTA_EXCEEDED, "", retry_after_seconds=60))
+    assert requests.slept == [0.1, 0.5]
 
 
 def test_a_flood_is_told_of_once_a_second_with_how_many_it_were() -> None:

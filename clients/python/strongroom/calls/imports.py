@@ -11,6 +11,8 @@ from strongroom.keystore.v1 import key_pb2
 from strongroom.keystore.v1 import key_service_pb2 as pb
 from strongroom.wrapping import DEFAULT_METHOD, wrap_for_import
 
+_WRAPPING_KEY_SECONDS = 30.0
+
 
 @dataclass(frozen=True, slots=True)
 class ImportParameters:
@@ -55,7 +57,10 @@ class ImportCalls(LifecycleCalls):
             name=self.names.key_or_version(key),
             import_method=enum_number(key_pb2.ImportMethod, "IMPORT_METHOD_", method, "method"),
         )
-        answer = self._keystore.call(self._keystore.stub.GetParametersForImport, request, timeout)
+        # An RSA pair is made for each import, which takes a token or a busy machine its time.
+        answer = self._keystore.call(
+            self._keystore.stub.GetParametersForImport, request, _WRAPPING_KEY_SECONDS if timeout is None else timeout
+        )
         found = answer.response
         return ImportParameters(
             version=found.name,

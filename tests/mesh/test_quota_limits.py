@@ -1,0 +1,50 @@
+"""Quotas over a real mesh: who is over one is told when to come again, and nobody else feels it."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from strongroom import Client
+from tests.clients import reason_of, refusal, until
+
+
+@pytest.fixture
+def key(tenant: Client) -> str:
+    return tenant.create_key("payments").name
+
+
+def test_an_account_over_its_quota_is_refused_with_a_delay_and_others_are_not(
+    client: Client, tenant: Client, name: str, key: str
+) -> None:
+    other = client.create_key(name).name
+    client.set_quota(f"accounts/{name}", requests_per_second=2, burst=4)
+    until(lambda: reason_of(lambda: tenant.encrypt(key, b"x")) == "QUOTA_EXCEEDED", 5)
+
+    refused = refusal(lambda: [tenant.encrypt(key, b"x") for _ in range(8)])
+    assert (refused.code.name, refused.reason) == ("RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED")
+    assert refused.metadata["target"] == f"accounts/{name}"
+    assert 0 < refused.retry_after_seconds <= 0.5
+    for _ in range(20):
+        client.encrypt(other, b"x")
+    # Its owner lifts it, which itself is within no quota of the tenant's.
+    client.reset_quota(f"accounts/{name}")
+    until(lambda: reason_of(lambda: [tenant.encrypt(key, b"x") for _ in range(10)]) == "", 3)
+
+
+def test_a_flood_is_counted_in_few_events(client: Client, tenant: Client, name: str, key: str) -> None:
+    tenant.set_principal_roles("users/admin", ["administrator", "auditor"])
+    client.set_quota(f"accounts/{name}", requests_per_second=1, burst=1)
+    until(lambda: reason_of(lambda: tenant.encrypt(key, b"x")) == "QUOTA_EXCEEDED", 5)
+    with ThreadPoolExecutor(12) as pool:
+        reasons = list(pool.map(lambda _: reason_of(lambda: tenant.encrypt(key, b"x")), range(48)))
+    refused = reasons.count("QUOTA_EXCEEDED")
+    assert refused > 24
+    client.reset_quota(f"accounts/{name}")
+    until(lambda: reason_of(lambda: tenant.encrypt(key, b"x")) == "", 5)
+    told = [event for event in tenant.lookup_events(limit=200) if event.reason == "QUOTA_EXCEEDED"]
+    assert told
+    assert len(told) < refused / 2
+    assert any(event.item_count > 1 for event in told)
+    assert all(event.resource == f"accounts/{name}" for event in told)
