@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services.keystore import session_service
 from services.keystore.access import https_documents
-from services.keystore.access.accounts import Accounts, mesh_resource
+from services.keystore.access.accounts import Accounts
 from services.keystore.access.client_keys import ClientKeys
 from services.keystore.access.credentials import Credentials
 from services.keystore.access.editing import AccessEditor
@@ -31,6 +31,7 @@ from services.keystore.key_versions import KeyVersions
 from services.keystore.keys import Keys
 from services.keystore.lifecycle import Lifecycle
 from services.keystore.material import CryptoMaterial
+from services.keystore.mesh import mesh_resource
 from services.keystore.record_service import KeyRecordService
 from services.keystore.root_key import RootKey
 from services.keystore.service import KeyService

@@ -14,10 +14,11 @@ from sqlalchemy import Engine
 
 from services.keystore import changes, root_store
 from services.keystore.material import CryptoMaterial
+from services.keystore.mesh import mesh_resource
 from services.keystore.records import Key, Version
 from services.keystore.root_store import Rotation
 from services.keystore.service_keys import ServiceKeys
-from services.runtime.authorization import Authorizer, Resource
+from services.runtime.authorization import Authorizer
 from services.runtime.call import Call
 from services.runtime.clock import Clock
 from services.runtime.database import reading, transaction
@@ -26,8 +27,6 @@ from services.runtime.outbox import Outbox
 from strongroom.crypto.v1.material_pb2 import GetRootStatusResponse
 from strongroom.keystore.v1 import root_key_pb2 as pb
 from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_KEY
-
-RESOURCE = "services/keystore"
 
 _BATCH = 200
 _MAX_DETAIL = 1_024
@@ -67,7 +66,7 @@ class RootKey:
         self._service_keys = service_keys
         self._authorizer = authorizer
         self._outbox = outbox
-        self._resource = Resource("Service", RESOURCE, account)
+        self._resource = mesh_resource(account)
         self._settle_us = int(settle_seconds * 1_000_000)
         self._clock = clock
 

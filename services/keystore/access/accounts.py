@@ -13,14 +13,11 @@ from services.keystore.access.editing import AccessEditor, already_exists, inser
 from services.keystore.access.identities import require_free_spiffe_ids
 from services.keystore.access.resources import Account, ClientKey, Principal
 from services.keystore.filters import Condition
-from services.runtime.authorization import Resource
+from services.keystore.mesh import mesh_resource
 from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.repeats import Repeatable
 from services.runtime.sensitive import SensitiveBytes
-
-MESH = "services/keystore"
-"""What calls for administrators of the mesh are on. It belongs to the account that keystore was set up with."""
 
 _FIRST_CLIENT_KEY_US = 24 * 3600 * 1_000_000
 
@@ -44,11 +41,6 @@ class MadeAccount:
     client_key: ClientKey | None = None
     secret: SensitiveBytes | None = None
     """Of the client key; not there again when the request is repeated."""
-
-
-def mesh_resource(operator: str) -> Resource:
-    """The mesh as a whole, as policies of its operator's account see it."""
-    return Resource("Service", MESH, operator)
 
 
 class Accounts:
