@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from urllib.parse import urlsplit
 
-import jwt
 from cryptography import x509
 from google.protobuf.empty_pb2 import Empty
 
-from services.keystore.access import filters
+from services.keystore.access import filters, key_sets
+from services.keystore.access.https_documents import DocumentError, json_object
 from services.keystore.access.oidc_providers import OidcProviders
 from services.keystore.access.resources import OidcProvider, id_of
 from services.runtime import clock, names
@@ -153,12 +152,14 @@ def _check_jwks(text: str) -> str:
         raise too_large(field, _MAX_DOCUMENT_BYTES)
     if text:
         try:
-            jwt.PyJWKSet.from_json(text)
-            private = any(_PRIVATE_MEMBERS.intersection(key) for key in json.loads(text)["keys"])
-        except (jwt.PyJWTError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise invalid(field, "are not public keys as a JWK set (RFC 7517)") from error
-        if private:
+            document = json_object(text, field)
+            keys = key_sets.read(document)
+        except (DocumentError, ValueError) as error:
+            raise invalid(field, "are not a JWK set (RFC 7517)") from error
+        if any(isinstance(member, dict) and _PRIVATE_MEMBERS & member.keys() for member in document["keys"]):
             raise invalid(field, "hold a private or symmetric key")
+        if not keys:
+            raise invalid(field, "hold no public key that verifies signatures")
     return text
 
 

@@ -72,6 +72,7 @@ def test_an_account_has_an_issuer_once(client: Client, tenant: Client, name: str
         ({"ca_certificates": "no certificate"}, "ca_certificates"),
         ({"static_jwks": "{}"}, "static_jwks"),
         ({"static_jwks": "no json"}, "static_jwks"),
+        ({"static_jwks": '{"keys": [1]}'}, "static_jwks"),
         ({"static_jwks": jwks(private=True)}, "static_jwks"),
     ],
 )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import Engine
 
 from services.keystore.access import client_key_store, principal_store, store
+from services.keystore.access.client_keys import secret_sha256
 from services.keystore.access.oidc import OidcTokens
 from services.keystore.access.resources import ClientKey
 from services.runtime.call import Call, Principal
@@ -62,7 +62,7 @@ class Credentials:
             known = store.account_exists(connection, name.account)
             found = client_key_store.client_key(connection, str(name))
         event = call.record(call.action, str(name), name.account if known else "")
-        right = hmac.compare_digest(sha256(secret.encode()).digest(), found.secret_sha256 if found else _NO_HASH)
+        right = hmac.compare_digest(secret_sha256(secret), found.secret_sha256 if found else _NO_HASH)
         if found is None or not right or found.disabled or found.expires_us <= now_us:
             raise StrongroomError(Reason.CREDENTIAL_INVALID, "the client key or its secret is not valid")
         call.principal = Principal(

@@ -1,0 +1,113 @@
+"""Sessions that end before their time: with their principal, their client key, or because they were revoked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from deploy.dev.mesh import Mesh
+from strongroom import Client, ClientKeySession, SessionToken
+from tests import access
+from tests.clients import client_by, reason_of, refusal, until
+
+
+class Sessions:
+    """Begins sessions, each a client of its own that never renews its token."""
+
+    def __init__(self, mesh: Mesh, client: Client, stack: ExitStack) -> None:
+        self._mesh = mesh
+        self._client = client
+        self._stack = stack
+
+    def by(self, credential: ClientKeySession) -> Client:
+        """A session by a client key."""
+        return self._with(self._client.create_session(credential).token)
+
+    def as_role(self, caller: Client, role: str) -> Client:
+        """A caller's session as a role."""
+        return self._with(caller.assume_role(role, "shift").token)
+
+    def _with(self, token: str) -> Client:
+        return self._stack.enter_context(client_by(self._mesh, SessionToken(token)))
+
+
+@pytest.fixture
+def sessions(mesh: Mesh, client: Client) -> Iterator[Sessions]:
+    with ExitStack() as stack:
+        yield Sessions(mesh, client, stack)
+
+
+@pytest.fixture
+def workload(client: Client) -> str:
+    return access.workload(client)
+
+
+@pytest.fixture
+def credential(client: Client, workload: str) -> ClientKeySession:
+    return access.client_key(client, workload)
+
+
+def why(session: Client) -> str:
+    """What crypto and keystore answer a session: the same, or both."""
+    return "/".join(sorted({reason_of(session.generate_random), reason_of(session.whoami)}))
+
+
+def test_revoked_sessions_stop_and_new_ones_begin(
+    client: Client, sessions: Sessions, workload: str, credential: ClientKeySession
+) -> None:
+    before = sessions.by(credential)
+    until(lambda: why(before) == "", 2.0)
+    client.revoke_sessions(workload)
+    after = sessions.by(credential)
+    until(lambda: why(before) == "TOKEN_INVALID", 1.5)
+    assert why(after) == ""
+    assert why(before) == "TOKEN_INVALID"
+
+
+def test_sessions_stop_with_their_client_key_and_go_on_with_it(
+    client: Client, sessions: Sessions, workload: str, credential: ClientKeySession
+) -> None:
+    ours, others = sessions.by(credential), sessions.by(access.client_key(client, workload))
+    until(lambda: why(ours) == "", 2.0)
+    client.update_client_key(credential.name, disabled=True)
+    until(lambda: why(ours) == "TOKEN_INVALID", 1.5)
+    assert why(others) == ""
+    client.update_client_key(credential.name, disabled=False)
+    until(lambda: why(ours) == "", 1.5)
+    client.delete_client_key(credential.name)
+    until(lambda: why(ours) == "TOKEN_INVALID", 1.5)
+    assert refusal(lambda: client.create_session(credential)).reason == "CREDENTIAL_INVALID"
+    assert why(others) == ""
+
+
+def test_sessions_stop_with_their_principal(
+    client: Client, sessions: Sessions, workload: str, credential: ClientKeySession
+) -> None:
+    session = sessions.by(credential)
+    until(lambda: why(session) == "", 2.0)
+    client.disable_principal(workload)
+    until(lambda: why(session) == "PRINCIPAL_DISABLED", 1.5)
+    client.enable_principal(workload)
+    until(lambda: why(session) == "", 1.5)
+    client.delete_principal(workload)
+    until(lambda: reason_of(session.generate_random) == "PERMISSION_DENIED", 1.5)
+    assert refusal(lambda: client.create_session(credential)).reason == "CREDENTIAL_INVALID"
+
+
+def test_a_roles_sessions_are_revoked_whoever_assumed_it(
+    client: Client, sessions: Sessions, credential: ClientKeySession
+) -> None:
+    role, other = access.role(client), access.role(client)
+    caller = sessions.by(credential)
+    until(lambda: reason_of(lambda: caller.assume_role(role, "first")) == "", 2.0)
+    revoked, spared = sessions.as_role(caller, role), sessions.as_role(caller, other)
+    until(lambda: why(revoked) == why(spared) == "", 2.0)
+    client.revoke_sessions(role)
+    until(lambda: why(revoked) == "TOKEN_INVALID", 1.5)
+    assert why(spared) == why(caller) == ""
+    assert why(sessions.as_role(caller, role)) == ""
+    # Whoever stands behind a role's session stands behind it for all of its time.
+    client.revoke_sessions(client.get_client_key(credential.name).principal)
+    until(lambda: why(spared) == "TOKEN_INVALID", 1.5)
