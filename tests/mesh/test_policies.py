@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
@@ -175,3 +176,21 @@ def test_a_forbid_that_spares_the_administrator_is_accepted(tenant: Client, name
     eternal = f"forbid (principal, action, resource == {itself});"
     error = refusal(lambda: tenant.create_policy("eternal", eternal, attached_to=[f"accounts/{name}"]))
     assert error.reason == "POLICY_LOCKOUT"
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_of_two_administrators_who_remove_each_other_at_once_one_stays(
+    tenant: Client, mesh: Mesh, name: str, attempt: int
+) -> None:
+    identity = f"user/{name}-bob-{attempt}"
+    tenant.create_principal("users/bob", roles=["administrator"], spiffe_ids=[spiffe_id(identity)])
+    with client_of(mesh, identity, name) as bob, ThreadPoolExecutor(2) as pool:
+        until(lambda: reason_of(bob.get_account) == "", 2.0)
+        attempts = (
+            pool.submit(reason_of, partial(tenant.set_principal_roles, "users/bob", [])),
+            pool.submit(reason_of, partial(bob.set_principal_roles, "users/admin", [])),
+        )
+        first, second = sorted(attempt.result() for attempt in attempts)
+    # Whoever came second was refused: by what the first had done, or because nobody would be left.
+    assert first == ""
+    assert second in ("POLICY_LOCKOUT", "PERMISSION_DENIED")

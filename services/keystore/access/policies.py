@@ -77,7 +77,7 @@ class Policies:
 
         def change(connection: Connection, present: Policy) -> Policy:
             if rewritten:
-                _hold(connection, present.attached_to, "policy.name")
+                _locked_keys(connection, present.attached_to)
             return replace(
                 present,
                 cedar=present.cedar if cedar is None else cedar,
@@ -98,7 +98,7 @@ class Policies:
         self._editor.permitted(call, "access:DeletePolicy", kinds.POLICY, name)
 
         def remove(connection: Connection, present: Policy) -> None:
-            _hold(connection, present.attached_to, "name")
+            _locked_keys(connection, present.attached_to)
             policy_store.delete_policy(connection, name)
             _tell(connection, present.attached_to)
             if lockout.permits(present.cedar):
@@ -141,7 +141,7 @@ class Policies:
         def change(connection: Connection, present: Policy) -> Policy:
             if target not in present.attached_to:
                 return present
-            _hold(connection, [target], "target")
+            _locked_keys(connection, [target])
             return replace(present, attached_to=tuple(one for one in present.attached_to if one != target))
 
         def then(connection: Connection, changed: Policy) -> None:
@@ -190,8 +190,7 @@ def require_target(policy: Policy, target: str, field: str) -> None:
 
 
 def _hold(connection: Connection, targets: Collection[str], field: str) -> None:
-    """Raises PRINCIPAL_NOT_FOUND unless the principals among the targets are there, and locks the keys: before the
-    change gets its number, as whoever changes a key does."""
+    """Raises PRINCIPAL_NOT_FOUND unless the principals among new targets are still there, and locks the keys."""
     for target in targets:
         if collection_of(target) in PRINCIPALS:
             kinds.PRINCIPAL.require(connection, target, field)
@@ -209,5 +208,7 @@ def _tell(connection: Connection, targets: Collection[str]) -> None:
 
 
 def _locked_keys(connection: Connection, targets: Collection[str]) -> list[tuple[str, bytes]]:
+    """The keys among the targets, with their uids. They are locked before the change gets its number, as they are by
+    whoever changes a key: the other way about, two could wait for each other."""
     keys = [target for target in targets if collection_of(target) == "keys"]
     return policy_store.lock_keys(connection, keys) if keys else []
