@@ -27,6 +27,9 @@ from services.runtime.outbox import Outbox
 from services.runtime.repeats import REPEATABLE_US, Repeatable, reused
 from strongroom.keystore.v1.key_record_service_pb2 import ChangeKind
 
+MAX_ACCOUNT_CHARACTERS = 4_000_000
+"""Of an account's principals and identity policies in all; as UTF-8 less than the largest message between services."""
+
 
 class Record(Protocol):
     """What every access record has."""
@@ -188,6 +191,17 @@ class AccessEditor:
         access = store.account_access(connection, account, now_us)
         if access is not None:
             lockout.require_way_back(access, call, policy, Account(access, self._parsed), now_us)
+
+    def require_room(self, connection: Connection, account: str) -> None:
+        """Raises LIMIT_EXCEEDED when an account's principals and identity policies are more than every worker of every
+        service is to read and to keep, as a whole, after each change of one of them."""
+        if store.account_characters(connection, account) > MAX_ACCOUNT_CHARACTERS:
+            raise StrongroomError(
+                Reason.LIMIT_EXCEEDED,
+                f"the principals and identity policies of accounts/{account} are more than {MAX_ACCOUNT_CHARACTERS}"
+                " characters",
+                limit=str(MAX_ACCOUNT_CHARACTERS),
+            )
 
     def made_before(self, connection: Connection, account: str, repeatable: Repeatable | None) -> str | None:
         """The name of what the same request made already. Raises REQUEST_ID_REUSED when another one had its id."""

@@ -23,6 +23,8 @@ from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY, POLICY_KIND_RE
 from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_KEY, CHANGE_KIND_POLICY
 
 MAX_TARGETS = 1000
+MAX_ON_RESOURCE = 100
+"""So many policies can be attached to one key or secret: they are read with it, as a whole."""
 ATTACH, DETACH = "access:AttachPolicy", "access:DetachPolicy"
 
 # What a policy of each kind is attached to; an account is in no collection.
@@ -50,6 +52,7 @@ class Policies:
 
         def then(connection: Connection, added: Policy) -> None:
             _tell(connection, added.attached_to)
+            self._require_room(connection, added)
             if added.attached_to and lockout.forbids(added.cedar):
                 self._require_way_back(connection, call, added)
 
@@ -78,15 +81,17 @@ class Policies:
         def change(connection: Connection, present: Policy) -> Policy:
             if rewritten:
                 _locked_keys(connection, present.attached_to)
+            # A text that is as it was stays what it has become meanwhile: for that one nobody was asked.
             return replace(
                 present,
-                cedar=present.cedar if cedar is None else cedar,
+                cedar=cedar if cedar is not None and rewritten else present.cedar,
                 description=present.description if description is None else description,
             )
 
         def then(connection: Connection, changed: Policy) -> None:
             if rewritten:
                 _tell(connection, changed.attached_to)
+                self._require_room(connection, changed)
                 self._require_way_back(connection, call, changed)
 
         # Permission was asked for what it was attached to then.
@@ -127,6 +132,7 @@ class Policies:
 
         def then(connection: Connection, changed: Policy) -> None:
             _tell(connection, [target])
+            self._require_room(connection, changed)
             if lockout.forbids(changed.cedar):
                 self._require_way_back(connection, call, changed)
 
@@ -173,6 +179,16 @@ class Policies:
             self._editor.permitted(call, action, kinds.PRINCIPAL, target, field=field)
         else:
             self._editor.permitted(call, action, kinds.ACCOUNT, target, field=field)
+
+    def _require_room(self, connection: Connection, changed: Policy) -> None:
+        if changed.kind == POLICY_KIND_IDENTITY:
+            self._editor.require_room(connection, account_of(changed.name))
+            return
+        crowded = policy_store.crowded(connection, changed.name, MAX_ON_RESOURCE)
+        if crowded is not None:
+            raise StrongroomError(
+                Reason.LIMIT_EXCEEDED, f"{crowded} has {MAX_ON_RESOURCE} policies already", limit=str(MAX_ON_RESOURCE)
+            )
 
     def _require_way_back(self, connection: Connection, call: Call, changed: Policy) -> None:
         # What is on keys and secrets says nothing of policies.

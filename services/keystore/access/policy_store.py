@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from services.keystore.access.resources import Policy, account_of, id_of
 from services.keystore.access.tables import policies, policy_attachments
@@ -34,6 +34,14 @@ def attached_to(connection: Connection, target: str) -> list[Policy]:
     attached = select(policies).join(policy_attachments, policy_attachments.c.policy == policies.c.name)
     rows = connection.execute(attached.where(policy_attachments.c.target == target).order_by(policies.c.name)).all()
     return _policies(connection, rows)
+
+
+def crowded(connection: Connection, name: str, limit: int) -> str | None:
+    """A target of a policy that more than `limit` policies are attached to, if there is one."""
+    targets = select(policy_attachments.c.target).where(policy_attachments.c.policy == name)
+    counted = select(policy_attachments.c.target).where(policy_attachments.c.target.in_(targets))
+    full = counted.group_by(policy_attachments.c.target).having(func.count() > limit)
+    return connection.execute(full.limit(1)).scalar_one_or_none()
 
 
 def insert_policy(connection: Connection, added: Policy) -> None:

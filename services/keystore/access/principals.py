@@ -52,7 +52,10 @@ class Principals:
                 kinds.PRINCIPAL.require(connection, role, "principal.roles")
             _require_free(connection, added)
 
-        return self._editor.create(call, kinds.PRINCIPAL, new, "principal_id", repeatable, check=check)
+        def then(connection: Connection, added: Principal) -> None:
+            self._editor.require_room(connection, account_of(added.name))
+
+        return self._editor.create(call, kinds.PRINCIPAL, new, "principal_id", repeatable, check=check, then=then)
 
     def get(self, call: Call, name: str) -> Principal:
         """A principal."""
@@ -101,7 +104,7 @@ class Principals:
                 kinds.PRINCIPAL.require(connection, role, "roles")
             return replace(present, roles=roles)
 
-        then = self._require_way_back(call)
+        then = self._settle(call)
         return self._editor.edit(call, kinds.PRINCIPAL, name, change, etag=etag, seen=seen, then=then)
 
     def disable(self, call: Call, name: str) -> Principal:
@@ -138,17 +141,24 @@ class Principals:
             grants.revoke_of(connection, name)
             if quota_store.delete_quota(connection, name):
                 changes.note(connection, CHANGE_KIND_QUOTA, f"{name}/quota", account_of(name))
-            self._require_way_back(call)(connection, present)
+            self._settle(call)(connection, present)
 
         self._editor.delete(call, kinds.PRINCIPAL, name, etag, remove)
 
     def _edit(self, call: Call, action: str, name: str, change: Change[Principal], etag: str = "") -> Principal:
         self._editor.permitted(call, action, kinds.PRINCIPAL, name)
-        then = self._require_way_back(call)
+        then = self._settle(call)
         return self._editor.edit(call, kinds.PRINCIPAL, name, change, etag=etag, then=then)
 
-    def _require_way_back(self, call: Call) -> Consequence[Principal]:
-        return lambda connection, changed: self._editor.require_way_back(connection, call, account_of(changed.name))
+    def _settle(self, call: Call) -> Consequence[Principal]:
+        """What has to hold after a change of what decisions rest on."""
+
+        def settle(connection: Connection, changed: Principal) -> None:
+            account = account_of(changed.name)
+            self._editor.require_room(connection, account)
+            self._editor.require_way_back(connection, call, account)
+
+        return settle
 
 
 def _to_disabled(*, disabled: bool) -> Change[Principal]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, Row, delete, func, insert, literal, or_, select
 
 from services.keystore.access.tables import (
     accounts,
@@ -30,6 +30,9 @@ from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY, POLICY_KIND_RE
 
 SESSION_US = 12 * 3600 * 1_000_000
 """The longest that a session lasts."""
+
+
+_OVERHEAD = 16
 
 
 def account_exists(connection: Connection, account: str) -> bool:
@@ -61,6 +64,19 @@ def account_access(connection: Connection, account: str, now_us: int) -> Account
         disabled=row.disabled,
         ended_client_keys=_ended_client_keys(connection, account, now_us),
     )
+
+
+def account_characters(connection: Connection, account: str) -> int:
+    """About how many characters `account_access` has."""
+    living = (principals.c.account == account, principals.c.deleted_us.is_(None))
+    of_principals = func.sum(_characters(principals.c.name, principals.c.roles, principals.c.tags))
+    identity = (policies.c.account == account, policies.c.kind == POLICY_KIND_IDENTITY)
+    of_policies = func.sum(_characters(policies.c.name, policies.c.cedar))
+    attached = select(func.sum(_characters(policy_attachments.c.target))).join(
+        policies, policy_attachments.c.policy == policies.c.name
+    )
+    parts = (select(of_principals).where(*living), select(of_policies).where(*identity), attached.where(*identity))
+    return sum(int(connection.execute(part).scalar_one() or 0) for part in parts)
 
 
 def resource_policies(connection: Connection, resource: str) -> list[PolicyRecord]:
@@ -138,6 +154,12 @@ def _ended_client_keys(connection: Connection, account: str, now_us: int) -> lis
         client_keys.c.account == account, or_(client_keys.c.disabled, deleted_lately)
     )
     return [f"accounts/{account}/clientKeys/{row}" for row in connection.execute(ended).scalars()]
+
+
+def _characters(*columns: Column[str]) -> ColumnElement[int]:
+    # With something for what else a record has.
+    total: ColumnElement[int] = sum((func.length(column) for column in columns), literal(_OVERHEAD))
+    return total
 
 
 def _quota(row: Row[Any]) -> QuotaRecord:

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, func, select
 from services.keystore import changes, store
 from services.keystore.access import kinds, new_accounts, policy_store, quota_store
 from services.keystore.access.editing import AccessEditor, insert
-from services.keystore.access.policies import MAX_TARGETS, Policies
+from services.keystore.access.policies import MAX_ON_RESOURCE, MAX_TARGETS, Policies
 from services.keystore.access.principals import Principals
 from services.keystore.access.resources import Account, Policy, Principal, Quota
 from services.keystore.records import Key
@@ -180,3 +180,38 @@ def test_a_principal_takes_what_hangs_on_it_along(world: World) -> None:
     world.principals.delete(world.call(), ann, "")
     assert ("QUOTA", f"{ann}/quota", b"") in world.noted()
     assert world.policies.get(world.call(), POLICY).attached_to == ()
+
+
+def test_an_account_is_no_more_than_every_worker_can_keep(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.keystore.access.editing.MAX_ACCOUNT_CHARACTERS", 3_000)
+    long = f"{PERMIT}// {'ä' * 1_500}"
+    world.policies.create(world.call(), Policy(POLICY, POLICY_KIND_IDENTITY, PERMIT, (ADMIN,), ""), None)
+    for number, kind in enumerate((POLICY_KIND_RESOURCE, POLICY_KIND_RESOURCE, POLICY_KIND_RESOURCE)):
+        # What is on keys and secrets is read with them.
+        world.policies.create(world.call(), Policy(f"{POLICY}{number}", kind, long, (), ""), None)
+    with reading(world.engine) as connection:
+        world.made = changes.current(connection)
+    tags = {str(number): "x" * 250 for number in range(9)}
+    for work in (
+        lambda: world.policies.update(world.call(), POLICY, long + long, None, ""),
+        lambda: world.policies.create(
+            world.call(), Policy(f"{POLICY}-x", POLICY_KIND_IDENTITY, long + long, (), ""), None
+        ),
+        lambda: world.principals.set_tags(world.call(), ADMIN, tags, ""),
+        lambda: world.principals.create(world.call(), Principal("accounts/acme/users/ann", "", tags), None),
+    ):
+        with pytest.raises(StrongroomError) as refused:
+            work()
+        assert refused.value.reason is Reason.LIMIT_EXCEEDED
+    assert world.noted() == []
+
+
+def test_a_key_has_at_most_a_hundred_policies(world: World) -> None:
+    with transaction(world.engine) as connection:
+        for number in range(MAX_ON_RESOURCE):
+            of_key = Policy(f"{POLICY}-{number}", POLICY_KIND_RESOURCE, PERMIT, (KEY,), "")
+            policy_store.insert_policy(connection, of_key)
+    one_more = Policy(POLICY, POLICY_KIND_RESOURCE, PERMIT, (KEY,), "")
+    assert world.refused(lambda: world.policies.create(world.call(), one_more, None)) is Reason.LIMIT_EXCEEDED
+    world.policies.detach(world.call(), f"{POLICY}-0", KEY)
+    assert world.policies.create(world.call(), one_more, None).attached_to == (KEY,)
