@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, insert, select, update
+from sqlalchemy import update
 
-from deploy.dev.configs import ACCOUNT
 from deploy.dev.mesh import Mesh
-from services.keystore.access.tables import client_keys, oidc_bindings, oidc_providers
+from services.keystore import changes
+from services.keystore.access import store
+from services.keystore.access.tables import client_keys
+from services.runtime import clock
 from services.runtime.config import Database
 from services.runtime.database import open_database, transaction
 from strongroom import Client, ClientKeySession
+from strongroom.access.v1.access_record_service_pb2 import TokenKey
+from strongroom.calls.principals import OidcBinding
+from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_TOKEN_KEY
+from tests.oidc_issuer import Issuer
 
 EVERYTHING = "permit (principal, action, resource);"
 ASSUME_ROLE = 'permit (principal, action == Strongroom::Action::"access:AssumeRole", resource);'
@@ -57,8 +62,20 @@ def client_key(client: Client, principal: str, expire_time: datetime | None = No
     return ClientKeySession(made.client_key.name, made.secret)
 
 
+def provider(client: Client, issuer: Issuer, *, url: str = "", **given: Any) -> str:
+    """The name of a new provider that accepts an issuer's tokens, as those of `url` where that is given; the rest is as
+    `create_oidc_provider` takes it."""
+    usual = {"issuer": url or issuer.url, "audiences": ["strongroom"], "ca_certificates": issuer.ca_certificates}
+    return client.create_oidc_provider(_fresh(), **{**usual, **given}).name
+
+
+def bind(client: Client, principal: str, provider: str, subject: str, **required_claims: str) -> None:
+    """Makes a provider's subject stand for a principal."""
+    client.update_principal(principal, oidc_bindings=[OidcBinding(provider, subject, required_claims)])
+
+
 class Rows:
-    """Rows of keystore's database that no call makes: times that have passed, and issuers of tokens."""
+    """Rows of keystore's database, to be as they will be in a while."""
 
     def __init__(self, mesh: Mesh) -> None:
         self._engine = open_database(Database(url=mesh.database_url("keystore"), pool_size=1))
@@ -69,60 +86,27 @@ class Rows:
 
     def set_client_key(self, name: str, **values: Any) -> None:
         """Changes columns of a client key."""
+        named = client_keys.c.client_key_id == name.rpartition("/")[2]
         with transaction(self._engine) as connection:
-            connection.execute(update(client_keys).where(_key(name)).values(values))
+            connection.execute(update(client_keys).where(named).values(values))
 
-    def oidc_provider(self, issuer: str, *, account: str = ACCOUNT, **values: Any) -> str:
-        """The name of a new provider; `values` are columns."""
-        provider_id, now_us = _fresh(), time.time_ns() // 1000
-        row = {
-            "account": account,
-            "oidc_provider_id": provider_id,
-            "issuer": issuer,
-            "audiences": json.dumps(["strongroom"]),
-            "jwks_uri": "",
-            "ca_certificates": "",
-            "static_jwks": "",
-            "description": "",
-            "disabled": False,
-            "fetch_error": "",
-            "revision": 1,
-            "created_us": now_us,
-            "updated_us": now_us,
-        }
+    def token_keys(self) -> Sequence[TokenKey]:
+        """The public keys under which session tokens are valid."""
         with transaction(self._engine) as connection:
-            connection.execute(insert(oidc_providers).values({**row, **values}))
-        return f"accounts/{account}/oidcProviders/{provider_id}"
+            return store.valid_token_keys(connection, time.time_ns() // 1000)
 
-    def provider(self, name: str) -> Mapping[str, Any]:
-        """What the database holds of a provider."""
+    def add_token_key(self, key_id: str, public_key: bytes) -> None:
+        """Adds a public key as a process of keystore does, valid for an hour from now."""
+        now_us = time.time_ns() // 1000
+        added = TokenKey(
+            key_id=key_id,
+            public_key=public_key,
+            not_before=clock.from_microseconds(now_us),
+            not_after=clock.from_microseconds(now_us + 3600 * 1_000_000),
+        )
         with transaction(self._engine) as connection:
-            return dict(connection.execute(select(oidc_providers).where(_provider(name))).mappings().one())
-
-    def set_oidc_provider(self, name: str, **values: Any) -> None:
-        """Changes columns of a provider, and so its revision."""
-        changed = {"revision": oidc_providers.c.revision + 1, **values}
-        with transaction(self._engine) as connection:
-            connection.execute(update(oidc_providers).where(_provider(name)).values(changed))
-
-    def oidc_binding(self, provider: str, subject: str, principal: str, **required_claims: str) -> None:
-        """Makes a provider's subject stand for a principal."""
-        row = {
-            "provider": provider,
-            "subject": subject,
-            "principal": principal,
-            "required_claims": json.dumps(required_claims),
-        }
-        with transaction(self._engine) as connection:
-            connection.execute(insert(oidc_bindings).values(row))
-
-
-def _key(name: str) -> ColumnElement[bool]:
-    return client_keys.c.client_key_id == name.rpartition("/")[2]
-
-
-def _provider(name: str) -> ColumnElement[bool]:
-    return oidc_providers.c.oidc_provider_id == name.rpartition("/")[2]
+            changes.note(connection, CHANGE_KIND_TOKEN_KEY, f"tokenKeys/{key_id}")
+            store.insert_token_key(connection, added, now_us)
 
 
 def _fresh() -> str:

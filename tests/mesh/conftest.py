@@ -24,7 +24,7 @@ def client(mesh: Mesh) -> Iterator[Client]:
 
 @pytest.fixture
 def rows(mesh: Mesh) -> Iterator[Rows]:
-    """Rows of the shared mesh's keystore that no call makes."""
+    """Rows of the shared mesh's keystore."""
     with closing(Rows(mesh)) as rows:
         yield rows
 

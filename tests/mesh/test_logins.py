@@ -17,7 +17,6 @@ from deploy.dev.topology import SERVICES
 from strongroom import Client, ClientKeySession
 from strongroom.cli.app import app
 from tests import access
-from tests.access import Rows
 from tests.clients import until
 from tests.oidc_issuer import Issuer
 
@@ -125,10 +124,10 @@ def issuer(mesh: Mesh) -> Iterator[Issuer]:
 
 
 def test_an_issuers_token_is_read_from_its_file(
-    config: Path, rows: Rows, issuer: Issuer, workload: str, tmp_path: Path
+    config: Path, client: Client, issuer: Issuer, workload: str, tmp_path: Path
 ) -> None:
     del config
-    rows.oidc_binding(rows.oidc_provider(issuer.url, ca_certificates=issuer.ca_certificates), "build", workload)
+    access.bind(client, workload, access.provider(client, issuer), "build")
     path = tmp_path / "token"
     path.write_text(issuer.token("build"))
 

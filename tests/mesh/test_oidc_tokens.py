@@ -14,7 +14,6 @@ from deploy.dev.mesh import Mesh
 from strongroom import Client, OidcTokenSession
 from strongroom.calls.access import Session
 from tests import access
-from tests.access import Rows
 from tests.clients import client_by, reason_of, refusal, until
 from tests.oidc_issuer import DISCOVERY, JWKS, Issuer, send
 
@@ -28,14 +27,14 @@ def issuer(mesh: Mesh) -> Iterator[Issuer]:
 
 
 @pytest.fixture
-def provider(rows: Rows, issuer: Issuer) -> str:
-    return rows.oidc_provider(issuer.url, ca_certificates=issuer.ca_certificates)
+def provider(client: Client, issuer: Issuer) -> str:
+    return access.provider(client, issuer)
 
 
 @pytest.fixture
-def workload(client: Client, rows: Rows, provider: str) -> str:
+def workload(client: Client, provider: str) -> str:
     name = access.workload(client)
-    rows.oidc_binding(provider, SUBJECT, name)
+    access.bind(client, name, provider, SUBJECT)
     return name
 
 
@@ -117,40 +116,41 @@ def test_without_a_key_id_the_only_key_is_meant(exchange: Exchange, issuer: Issu
 
 
 def test_an_issuer_that_cannot_be_reached_may_give_its_keys_beforehand(
-    exchange: Exchange, client: Client, rows: Rows, issuer: Issuer
+    exchange: Exchange, client: Client, issuer: Issuer
 ) -> None:
     url = "https://unreachable.example"
-    provider = rows.oidc_provider(url, static_jwks=json.dumps({"keys": issuer.keys}))
+    given = json.dumps({"keys": issuer.keys})
+    provider = access.provider(client, issuer, url=url, ca_certificates="", static_jwks=given)
     workload = access.workload(client)
-    rows.oidc_binding(provider, SUBJECT, workload)
+    access.bind(client, workload, provider, SUBJECT)
 
     assert exchange(issuer.token(SUBJECT, iss=url)).principal == workload
     assert issuer.fetched == []
 
 
 def test_the_keys_may_be_elsewhere_than_discovery_says(
-    exchange: Exchange, rows: Rows, issuer: Issuer, provider: str, workload: str
+    exchange: Exchange, client: Client, issuer: Issuer, provider: str, workload: str
 ) -> None:
-    rows.set_oidc_provider(provider, jwks_uri=issuer.url + JWKS)
+    client.update_oidc_provider(provider, jwks_uri=issuer.url + JWKS)
     assert exchange(issuer.token(SUBJECT)).principal == workload
     assert issuer.fetched == [JWKS]
 
 
 def test_a_changed_provider_has_its_keys_fetched_anew(
-    exchange: Exchange, rows: Rows, issuer: Issuer, provider: str, workload: str
+    exchange: Exchange, client: Client, issuer: Issuer, provider: str, workload: str
 ) -> None:
     del workload
     exchange(issuer.token(SUBJECT))
-    rows.set_oidc_provider(provider, audiences=json.dumps(["else", "strongroom"]))
+    client.update_oidc_provider(provider, audiences=["else", "strongroom"])
     exchange(issuer.token(SUBJECT))
     assert issuer.fetched.count(JWKS) == 2
 
 
 def test_claims_that_a_binding_requires_must_be_there(
-    exchange: Exchange, client: Client, rows: Rows, issuer: Issuer, provider: str
+    exchange: Exchange, client: Client, issuer: Issuer, provider: str
 ) -> None:
     workload = access.workload(client)
-    rows.oidc_binding(provider, "repo:shop/orders", workload, environment="production")
+    access.bind(client, workload, provider, "repo:shop/orders", environment="production")
 
     assert exchange(issuer.token("repo:shop/orders", environment="production")).principal == workload
     for claims in ({}, {"environment": "test"}, {"environment": ["production"]}):
@@ -164,10 +164,10 @@ def test_a_subject_that_is_bound_to_nobody_is_refused(exchange: Exchange, issuer
 
 
 def test_a_disabled_provider_accepts_nothing(
-    exchange: Exchange, rows: Rows, issuer: Issuer, provider: str, workload: str
+    exchange: Exchange, client: Client, issuer: Issuer, provider: str, workload: str
 ) -> None:
     del workload
-    rows.set_oidc_provider(provider, disabled=True)
+    client.update_oidc_provider(provider, disabled=True)
     assert reason_of(lambda: exchange(issuer.token(SUBJECT))) == "TOKEN_INVALID"
 
 
@@ -181,20 +181,20 @@ def test_another_account_does_not_know_the_issuer(
 
 
 def test_an_issuers_certificate_is_checked(
-    exchange: Exchange, client: Client, rows: Rows, issuer: Issuer, provider: str, workload: str
+    exchange: Exchange, client: Client, issuer: Issuer, provider: str, workload: str
 ) -> None:
     del workload
-    rows.set_oidc_provider(provider, ca_certificates="")  # the system's, which know nothing of this issuer
+    client.update_oidc_provider(provider, ca_certificates="")  # the system's, which know nothing of this issuer
     error = refusal(lambda: exchange(issuer.token(SUBJECT)))
 
     assert error.reason == "OIDC_PROVIDER_UNREACHABLE"
-    assert "certificate" in str(rows.provider(provider)["fetch_error"])
+    assert "certificate" in client.get_oidc_provider(provider).fetch_error
     assert client.get_event(error.event_id).resource == provider
 
 
 @pytest.mark.parametrize("trouble", ["redirect", "missing", "huge", "no json", "no set", "other issuer"])
 def test_an_issuer_in_trouble_is_named_in_the_provider_until_it_is_well(
-    exchange: Exchange, rows: Rows, issuer: Issuer, provider: str, workload: str, trouble: str
+    exchange: Exchange, client: Client, issuer: Issuer, provider: str, workload: str, trouble: str
 ) -> None:
     del workload
     path, answer, told = {
@@ -207,16 +207,16 @@ def test_an_issuer_in_trouble_is_named_in_the_provider_until_it_is_well(
     }[trouble]
     issuer.answers = {path: answer}
     assert reason_of(lambda: exchange(issuer.token(SUBJECT))) == "OIDC_PROVIDER_UNREACHABLE"
-    row = rows.provider(provider)
-    assert told in str(row["fetch_error"])
-    assert (row["fetched_us"], "/else" in issuer.fetched) == (None, False)
+    troubled = client.get_oidc_provider(provider)
+    assert told in troubled.fetch_error
+    assert (troubled.fetch_time, "/else" in issuer.fetched) == (None, False)
 
     issuer.answers = {}
-    rows.set_oidc_provider(provider, description="changed, so that nobody waits before trying again")
+    client.update_oidc_provider(provider, description="changed, so that nobody waits before trying again")
     exchange(issuer.token(SUBJECT))
-    row = rows.provider(provider)
-    assert row["fetch_error"] == ""
-    assert row["fetched_us"] is not None
+    well = client.get_oidc_provider(provider)
+    assert well.fetch_error == ""
+    assert well.fetch_time is not None
 
 
 def test_a_token_in_full_is_required(exchange: Exchange) -> None:
