@@ -64,7 +64,7 @@ def whoami(*options: str) -> dict[str, Any]:
 
 
 def kept(config: Path) -> list[Path]:
-    return sorted((config.parent / "sessions").glob("*"))
+    return sorted((config.parent / "sessions").glob("*/*"))
 
 
 def test_a_typed_secret_begins_a_session_that_later_commands_use_until_logout(
@@ -75,8 +75,12 @@ def test_a_typed_secret_begins_a_session_that_later_commands_use_until_logout(
 
     who = whoami()
     assert (who["principal"], who["session_name"], who["credential"]) == (workload, "laptop", credential.name)
-    assert [stat.S_IMODE(path.stat().st_mode) for path in (config.parent / "sessions", *kept(config))] == [0o700, 0o600]
-    assert secret not in kept(config)[0].read_text()
+    (login,) = kept(config)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (login.parent.parent, login.parent, login)] == [
+        *(0o700, 0o700),
+        0o600,
+    ]
+    assert secret not in login.read_text()
 
     strongroom("logout")
     assert kept(config) == []
@@ -106,7 +110,7 @@ def test_one_token_serves_many_commands_and_is_got_again_when_refused(
     path.write_text(str(credential.secret))
     strongroom("login", "--client-key", credential.name, "--secret-file", str(path))
     assert whoami()["principal"] == workload
-    (token_file,) = (path for path in kept(config) if "login" not in path.name)
+    (token_file,) = (path for path in kept(config) if path.name != "login.json")
     token = token_file.read_text()
     assert whoami()["principal"] == workload
     assert token_file.read_text() == token

@@ -1,8 +1,8 @@
 """Whom a profile's client calls as: a token given for the moment, a login, or what the profile says; and the tokens
 that one process leaves to the next.
 
-In the profile's directory, below `sessions/`, which only its owner may read: `PROFILE.login.json` is what
-`strongroom login` chose; every other file there is a session's token, which may be deleted at any time.
+In the profile file's directory, below `sessions/PROFILE/`, which only its owner may read: `login.json` is what
+`strongroom login` chose; every other file is a session's token, and may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from urllib.parse import quote
 
 from strongroom.atomic import replacing
 from strongroom.credentials import (
@@ -31,6 +32,7 @@ from strongroom.names import DEFAULT_ROLE_SESSION, Names
 from strongroom.profiles import Profile
 
 _DIRECTORY = "sessions"
+_LOGIN = "login.json"
 _LOGIN_FIELDS = ("client_key", "client_key_secret_file", "oidc_token_file", "session_name", "session")
 
 
@@ -75,8 +77,7 @@ def token_file(profile: Profile, credentials: Credentials) -> TokenFile | None:
         return None
     # Other endpoints or credentials are another session. Secrets are in no repr.
     said = repr((credentials, sorted(profile.endpoints.items())))
-    name = f"{profile.name}-{sha256(said.encode()).hexdigest()[:16]}.json"
-    return TokenFile(_sessions(profile.directory) / name)
+    return TokenFile(_sessions(profile) / f"{sha256(said.encode()).hexdigest()[:16]}.json")
 
 
 def login(profile: Profile, chosen: Profile) -> None:
@@ -84,21 +85,19 @@ def login(profile: Profile, chosen: Profile) -> None:
     said = {name: getattr(chosen, name) for name in _LOGIN_FIELDS}
     document = {name: str(value.absolute()) if isinstance(value, Path) else value for name, value in said.items()}
     logout(profile)
-    _write(_login_path(profile), document)
+    _write(_sessions(profile) / _LOGIN, document)
 
 
 def login_with_token(profile: Profile, token: str, expires: float) -> None:
     """Makes a session's token the profile's credentials until it expires; then the profile needs another login."""
     logout(profile)
-    _write(_login_path(profile), {"token": token, "expires": expires})
+    _write(_sessions(profile) / _LOGIN, {"token": token, "expires": expires})
 
 
 def logout(profile: Profile) -> bool:
     """Ends the profile's login and forgets its tokens; answers whether there was a login."""
-    path = _login_path(profile)
-    there = path.exists()
-    path.unlink(missing_ok=True)
-    for kept in path.parent.glob(f"{profile.name}-*.json"):
+    there = (_sessions(profile) / _LOGIN).exists()
+    for kept in _sessions(profile).glob("*.json"):
         kept.unlink(missing_ok=True)
     return there
 
@@ -131,7 +130,7 @@ def certificate_of(profile: Profile) -> ClientCertificate | None:
 def _login(profile: Profile) -> Credentials | None:
     if profile.directory is None:
         return None
-    path = _login_path(profile)
+    path = _sessions(profile) / _LOGIN
     try:
         document = json.loads(path.read_text())
     except FileNotFoundError:
@@ -159,18 +158,15 @@ def _login(profile: Profile) -> Credentials | None:
     )
 
 
-def _login_path(profile: Profile) -> Path:
+def _sessions(profile: Profile) -> Path:
     if profile.directory is None:
         raise _invalid(profile, "is in no file")
-    return _sessions(profile.directory) / f"{profile.name}.login.json"
-
-
-def _sessions(directory: Path) -> Path:
-    return directory / _DIRECTORY
+    return profile.directory / _DIRECTORY / quote(profile.name, safe="")
 
 
 def _write(path: Path, document: Mapping[str, object]) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for directory in (path.parent.parent, path.parent):
+        directory.mkdir(mode=0o700, exist_ok=True)
     with replacing(path, overwrite=True) as file:
         file.write(json.dumps(document).encode())
 

@@ -91,6 +91,8 @@ def _hung_up_after(connection: socket.socket, seconds: float) -> Iterator[None]:
         finally:
             watch.cancel()
             watch.join()
+        if ended.is_set():  # what was read until then looked like all there is
+            raise TimeoutError
 
 
 def _why(error: Exception) -> str:
