@@ -83,6 +83,8 @@ class Configuration:
             content["redis"] = {"url": f"redis://{HOST}:{self.topology.redis_port}/0"}
         if service == "crypto":
             content["provider"] = self.provider
+        if service == "audit":
+            content["log"] = {"account": ACCOUNT}
         if service == "keystore":
             content["bootstrap"] = {
                 "account": ACCOUNT,

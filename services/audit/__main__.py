@@ -2,62 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from services.audit.event_log_service import EventLogService
-from services.audit.events import Events
-from services.audit.log import Log
+from services.audit.export_folder import ExportFolder
+from services.audit.http_tiles import HttpTiles
+from services.audit.logs import Logs, OpenLog, open_log
+from services.audit.publishing import Publication
 from services.audit.root_wrapping import CryptoRootWrapping
-from services.audit.sealing import Sealer
 from services.audit.sealing_service import SealingService
 from services.audit.service import AuditService
 from services.audit.settings import AuditServiceSettings
-from services.audit.store import LogStore
+from services.audit.storage import Limits
 from services.runtime import clock, command, database, host, migrations
 from services.runtime.channels import MeshChannel
+from services.runtime.config import Database
+from services.runtime.errors import StrongroomError
 from services.runtime.telemetry import Telemetry
 from services.runtime.tls import TlsFiles
 from strongroom.audit.v1 import audit_service_pb2, event_log_service_pb2, sealing_service_pb2
 from strongroom.audit.v1.event_log_service_pb2 import AppendRequest, AppendResponse
+
+_ONLY_LOG = "main"
+_MIB = 1 << 20
 
 
 def serve(settings: AuditServiceSettings) -> None:
     """Runs the service until SIGTERM."""
     telemetry = Telemetry("audit", settings.telemetry)
     tls = TlsFiles(settings.tls)
-    engine = database.open_database(settings.database)
-    migrations.require_current(engine, "audit")
-    store = LogStore(engine)
-    sealer = Sealer(store, CryptoRootWrapping(MeshChannel(host.upstream(settings, "crypto"), tls)), clock.system_clock)
-    log = Log(store, sealer, clock.system_clock)
-    hosted = host.build("audit", settings, tls, telemetry, open_append=lambda: _append_to(log))
-    hosted.status.component("log", log.check)
+    wrapping = CryptoRootWrapping(MeshChannel(host.upstream(settings, "crypto"), tls))
+    try:
+        logs = Logs([_opened(name, settings, wrapping) for name in _databases(settings)])
+        logs.start()
+    except StrongroomError as error:
+        raise SystemExit(error.message) from error
+    hosted = host.build("audit", settings, tls, telemetry, open_append=lambda: _append_to(logs))
+    hosted.status.component("log", logs.check)
     hosted.public(
         audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"],
-        AuditService(Events(store, sealer), hosted.authorizer),
+        AuditService(logs, hosted.authorizer, settings.log.account),
     )
     hosted.internal(
-        event_log_service_pb2.DESCRIPTOR.services_by_name["EventLogService"], EventLogService(log, telemetry)
+        event_log_service_pb2.DESCRIPTOR.services_by_name["EventLogService"], EventLogService(logs, telemetry)
     )
-    hosted.internal(sealing_service_pb2.DESCRIPTOR.services_by_name["SealingService"], SealingService(sealer, store))
-    hosted.on_close(engine.dispose)
-    hosted.on_close(sealer.stop)
-    sealer.start()
+    hosted.internal(sealing_service_pb2.DESCRIPTOR.services_by_name["SealingService"], SealingService(logs))
+    hosted.on_close(logs.stop)
+    if settings.log.http_address:
+        tiles = HttpTiles(settings.log.http_address, logs)
+        tiles.start()
+        hosted.on_close(tiles.stop)
     hosted.run()
 
 
 def migrate(settings: AuditServiceSettings) -> None:
-    """Brings the database to this release's schema."""
-    migrations.migrate(database.open_database(settings.database), "audit")
+    """Brings the databases to this release's schema."""
+    for of_log in _databases(settings).values():
+        migrations.migrate(database.open_database(of_log), "audit")
 
 
-def _append_to(log: Log) -> Callable[..., AppendResponse]:
+def _databases(settings: AuditServiceSettings) -> Mapping[str, Database]:
+    """The database of each log."""
+    return settings.log.shards or {_ONLY_LOG: settings.database}
+
+
+def _opened(name: str, settings: AuditServiceSettings, wrapping: CryptoRootWrapping) -> OpenLog:
+    engine = database.open_database(_databases(settings)[name])
+    migrations.require_current(engine, "audit")
+    origin = settings.log.origin or f"{settings.tls.trust_domain}/audit"
+    opened = open_log(
+        name,
+        engine,
+        wrapping,
+        Publication(f"{origin}/{name}" if settings.log.shards else origin, settings.log.checkpoint_seconds),
+        Limits(settings.log.warn_free_mib * _MIB, settings.log.refuse_free_mib * _MIB),
+        settings.log.signing_key_days,
+        clock.system_clock,
+    )
+    if settings.log.export_directory:
+        folder = ExportFolder(settings.log.export_directory / name, opened.source)
+        opened.publisher.listen(on_published=[folder.published])
+    return opened
+
+
+def _append_to(logs: Logs) -> Callable[..., AppendResponse]:
     """How the service records its own calls: straight into its own log."""
 
     def append(request: AppendRequest, *, timeout: float) -> AppendResponse:  # noqa: ARG001  # nothing to wait for
         if not request.events:
-            log.check()
-        return AppendResponse(indexes=log.append(request.events, resent=request.resend))
+            logs.check()
+        return AppendResponse(indexes=logs.append(request.events, resent=request.resend))
 
     return append
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from services.audit.log import Log
+from services.audit.logs import Logs
 from services.runtime import identifiers
 from services.runtime.call import Call
 from services.runtime.errors import invalid, too_large
@@ -17,14 +17,14 @@ _MAX_EVENTS = 4096
 class EventLogService:
     """Handlers of the internal service."""
 
-    def __init__(self, log: Log, telemetry: Telemetry) -> None:
-        self._log = log
+    def __init__(self, logs: Logs, telemetry: Telemetry) -> None:
+        self._logs = logs
         self._telemetry = telemetry
 
     def Append(self, request: AppendRequest, call: Call) -> AppendResponse:
         """Answers when every event is durable; an empty request is a probe."""
         if not request.events:
-            self._log.check()
+            self._logs.check()
             return AppendResponse()
         if len(request.events) > _MAX_EVENTS:
             raise too_large("events", _MAX_EVENTS, "events")
@@ -32,7 +32,7 @@ class EventLogService:
             if not identifiers.is_uuid(event.id):
                 raise invalid(f"events[{position}].id", "is not a UUID")
         arrived = time.time_ns()
-        indexes = self._log.append(request.events, resent=request.resend)
+        indexes = self._logs.append(request.events, resent=request.resend)
         if request.traceparents:
             self._telemetry.record_remote(f"{call.service}/Append", request.traceparents, arrived, time.time_ns())
         return AppendResponse(indexes=indexes)

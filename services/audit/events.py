@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush, merge
 from uuid import UUID
 
+from services.audit.index import Index, Tokens
 from services.audit.sealing import Sealer
 from services.audit.store import Leaf, LogStore, Position
+from services.audit.tables import ON_TIME_US
 from services.runtime.errors import Reason, StrongroomError
-from strongroom.audit.v1.event_pb2 import Event
+from strongroom.audit.v1.event_pb2 import Event, Outcome
+from strongroom.tlog.tiles import WIDTH
 
 # A page looks at this many events at most before it answers with what it has found and where to go on.
 _SCANNED_PER_PAGE = 10_000
 _CHUNK = 256
-
-Filter = Callable[[Event], bool]
+_FIRST: Position = (-(1 << 62), 0)
+_BEHIND_LAST: Position = (1 << 62, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,52 +30,167 @@ class Period:
     end_us: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which events of an account; every condition that is set has to hold."""
+
+    account: str
+    principal: str = ""
+    action: str = ""
+    resource: str = ""
+    resource_version: str = ""
+    session_name: str = ""
+    trace_id: str = ""
+    outcome: Outcome.ValueType = Outcome.OUTCOME_UNSPECIFIED
+    text: str = ""
+    """Occurs in a text field, whatever the case."""
+
+    def tokens(self, tokens: Tokens) -> list[bytes]:
+        """What the index finds such events by. Raises AUDIT_SEALING_KEY_UNAVAILABLE."""
+        fields = [
+            ("principal", self.principal),
+            ("action", self.action),
+            ("resource", self.resource),
+            ("version", self.resource_version),
+            ("session", self.session_name),
+            ("trace", self.trace_id),
+            ("outcome", str(self.outcome) if self.outcome else ""),
+        ]
+        found = [tokens.token(self.account, field, value) for field, value in fields if value]
+        return found or [tokens.token(self.account, "account", self.account)]
+
+    def wants(self, event: Event) -> bool:
+        """Whether an event is one of these: what the index finds may be others."""
+        return (
+            event.account == self.account
+            and self.principal in ("", event.principal)
+            and self.session_name in ("", event.session_name)
+            and self.action in ("", event.action)
+            and self.resource in ("", event.resource)
+            and self.resource_version in ("", event.key_version, event.secret_version)
+            and self.trace_id in ("", event.trace_id)
+            and self.outcome in (Outcome.OUTCOME_UNSPECIFIED, event.outcome)
+            and (not self.text or _has_text(event, self.text.casefold()))
+        )
+
+
 class Events:
     """The events of the log, unsealed for those who may read them."""
 
-    def __init__(self, store: LogStore, sealer: Sealer) -> None:
+    def __init__(self, store: LogStore, sealer: Sealer, tokens: Tokens, index: Index) -> None:
         self._store = store
         self._sealer = sealer
+        self._tokens = tokens
+        self._index = index
 
     def get(self, account: str, event_id: str) -> Event:
-        """One event. Raises EVENT_NOT_FOUND."""
-        leaf = self._store.by_event(account, UUID(event_id).bytes)
-        event = self._opened(leaf) if leaf else None
+        """One event. Raises EVENT_NOT_FOUND, EVENT_SHREDDED."""
+        event = self.opened(self.leaf(account, event_id).leaf)
         if event is None:
-            raise StrongroomError(Reason.EVENT_NOT_FOUND, f"account {account} has no event {event_id}")
+            raise StrongroomError(Reason.EVENT_SHREDDED, f"event {event_id} was made unreadable")
         return event
 
+    def leaf(self, account: str, event_id: str) -> Leaf:
+        """The leaf of one event of an account. Raises EVENT_NOT_FOUND."""
+        leaf = self._store.by_event(UUID(event_id).bytes)
+        if leaf is None or self._sealer.account_of(leaf.leaf) != account:
+            raise StrongroomError(Reason.EVENT_NOT_FOUND, f"account {account} has no event {event_id}")
+        return leaf
+
     def page(
-        self,
-        account: str,
-        period: Period,
-        wanted: Filter,
-        after: Position | None,
-        size: int,
-        *,
-        newest_first: bool,
+        self, query: Query, period: Period, after: Position | None, size: int, *, newest_first: bool
     ) -> tuple[list[Event], Position | None]:
-        """Up to `size` events that pass the filter, and where the next page begins; None when there is none."""
+        """Up to `size` events, and where the next page begins; None when there is none."""
         found: list[Event] = []
-        for scanned, leaf in enumerate(self._leaves(account, period, after, newest_first=newest_first)):
+        for scanned, leaf in enumerate(self.leaves(query, period, after, newest_first=newest_first)):
             if len(found) == size or scanned == _SCANNED_PER_PAGE:
                 return found, after
-            after = (leaf.time_us, leaf.leaf_index)
-            event = self._opened(leaf)
-            if event is not None and wanted(event):
+            after = leaf.position
+            event = self.opened(leaf.leaf)
+            if event is not None and query.wants(event):
                 found.append(event)
         return found, None
 
-    def _leaves(self, account: str, period: Period, after: Position | None, *, newest_first: bool) -> Iterator[Leaf]:
+    def leaves(
+        self, query: Query, period: Period, after: Position | None = None, *, newest_first: bool
+    ) -> Iterator[Leaf]:
+        """The leaves in order of time that hold such events, and some that do not: see `Query.wants`."""
+        lower = _FIRST if period.start_us is None else (period.start_us, 0)
+        upper = _BEHIND_LAST if period.end_us is None else (period.end_us, 0)
+        if after is not None and newest_first:
+            upper = min(upper, after)
+        elif after is not None:
+            lower = max(lower, (after[0], after[1] + 1))
+        tokens = query.tokens(self._tokens)
+        return merge(
+            self._on_time(tokens, lower, upper, newest_first),
+            self._late(tokens, lower, upper, newest_first),
+            key=lambda leaf: leaf.position,
+            reverse=newest_first,
+        )
+
+    def opened(self, leaf: bytes) -> Event | None:
+        """The event in a leaf; None when it was made unreadable."""
+        event = self._sealer.open(leaf)
+        return Event.FromString(event) if event is not None else None
+
+    def _on_time(self, tokens: Sequence[bytes], lower: Position, upper: Position, newest_first: bool) -> Iterator[Leaf]:
+        """Those that are not late, in order of time.
+
+        The log is in that order but for a second, so leaves wait in a heap until no other can come before them.
+        """
+        size = self._store.head().size
+        start = self._first(size, lambda high_us: high_us >= lower[0])
+        end = self._first(size, lambda high_us: high_us > upper[0] + ON_TIME_US)
+        waiting: list[tuple[Position, Leaf]] = []
+        for bundle in self._index.bundles(tokens, start, end, newest_first=newest_first):
+            within = max(start, bundle * WIDTH), min(end, (bundle + 1) * WIDTH)
+            for leaf in self._store.matching(*within, tokens, newest_first=newest_first):
+                time_us, index = leaf.position
+                if lower <= leaf.position < upper and not leaf.is_late:
+                    heappush(waiting, ((-time_us, -index) if newest_first else (time_us, index), leaf))
+                while waiting and _is_settled(waiting[0][1], leaf, newest_first):
+                    yield heappop(waiting)[1]
+        while waiting:
+            yield heappop(waiting)[1]
+
+    def _late(self, tokens: Sequence[bytes], lower: Position, upper: Position, newest_first: bool) -> Iterator[Leaf]:
         while True:
-            leaves = self._store.by_time(
-                account, period.start_us, period.end_us, after, _CHUNK, newest_first=newest_first
-            )
+            leaves = self._store.late(lower, upper, tokens, _CHUNK, newest_first=newest_first)
             yield from leaves
             if len(leaves) < _CHUNK:
                 return
-            after = (leaves[-1].time_us, leaves[-1].leaf_index)
+            if newest_first:
+                upper = leaves[-1].position
+            else:
+                lower = leaves[-1].time_us, leaves[-1].leaf_index + 1
 
-    def _opened(self, leaf: Leaf) -> Event | None:
-        event = self._sealer.open(leaf.leaf)
-        return Event.FromString(event) if event is not None else None
+    def _first(self, size: int, reached: Callable[[int], bool]) -> int:
+        """The first leaf of which the latest time so far is `reached`; `size` when that of none is."""
+        low, high = 0, size
+        # Most often it is an end.
+        if size == 0 or not reached(self._store.high_us(size - 1)):
+            return size
+        if reached(self._store.high_us(0)):
+            return 0
+        while low < high:
+            middle = (low + high) // 2
+            if reached(self._store.high_us(middle)):
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+
+def _is_settled(waiting: Leaf, read: Leaf, newest_first: bool) -> bool:
+    """Whether no leaf behind `read`, in the order of reading, comes before `waiting` in order of time."""
+    if newest_first:
+        return waiting.time_us >= read.high_us
+    return waiting.time_us <= read.high_us - ON_TIME_US
+
+
+def _has_text(event: Event, folded: str) -> bool:
+    """Whether one of an event's text fields has this in it."""
+    texts = [getattr(event, field.name) for field in event.DESCRIPTOR.fields if field.type == field.TYPE_STRING]
+    pairs = (*event.encryption_context.items(), *event.attributes.items())
+    return any(folded in text.casefold() for text in (*texts, *(f"{key}={value}" for key, value in pairs)))

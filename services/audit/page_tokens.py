@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from services.audit.store import Position
 from services.runtime import paging
+from strongroom.audit.v1.audit_service_pb2 import LookupEventsRequest
+
+
+def listed(request: LookupEventsRequest) -> str:
+    """What tells a list from others: everything that is asked for but the page."""
+    conditions = LookupEventsRequest()
+    conditions.CopyFrom(request)
+    conditions.ClearField("page_token")
+    conditions.ClearField("page_size")
+    return conditions.SerializeToString(deterministic=True).hex()
 
 
 def encode(listed: str, position: Position | None) -> str:

@@ -1,4 +1,4 @@
-"""Crypto wraps audit's sealing roots, over its internal service."""
+"""Crypto wraps audit's own keys, over its internal service."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from contextlib import contextmanager
 
 import grpc
 
-from services.audit.sealing import Wrapped
+from services.audit.service_keys import Wrapped
 from services.runtime.channels import MeshChannel
 from services.runtime.errors import Reason, from_rpc_error
 from services.runtime.sensitive import SensitiveBytes
 from strongroom.crypto.v1 import material_pb2 as pb
 from strongroom.crypto.v1.material_pb2_grpc import MaterialServiceStub
 
-_PURPOSE = "audit sealing root"
 _TIMEOUT_SECONDS = 2.0
 
 
@@ -26,22 +25,22 @@ class CryptoRootWrapping:
         self._unwrap = crypto.method(MaterialServiceStub, "UnwrapServiceKey")
         self._rewrap = crypto.method(MaterialServiceStub, "RewrapServiceKey")
 
-    def wrap(self, root: SensitiveBytes) -> Wrapped:
+    def wrap(self, purpose: str, key: SensitiveBytes) -> Wrapped:
         """See RootWrapping."""
-        request = pb.WrapServiceKeyRequest(purpose=_PURPOSE, plaintext=root.reveal())
+        request = pb.WrapServiceKeyRequest(purpose=purpose, plaintext=key.reveal())
         with _crypto_errors():
             answer: pb.WrapServiceKeyResponse = self._wrap(request, timeout=_TIMEOUT_SECONDS)
         return Wrapped(answer.wrapped, answer.root_version)
 
-    def unwrap(self, wrapped: bytes) -> SensitiveBytes:
+    def unwrap(self, purpose: str, wrapped: bytes) -> SensitiveBytes:
         """See RootWrapping."""
-        request = pb.UnwrapServiceKeyRequest(purpose=_PURPOSE, wrapped=wrapped)
+        request = pb.UnwrapServiceKeyRequest(purpose=purpose, wrapped=wrapped)
         with _crypto_errors():
             return SensitiveBytes(self._unwrap(request, timeout=_TIMEOUT_SECONDS).plaintext)
 
-    def rewrap(self, wrapped: bytes) -> Wrapped:
+    def rewrap(self, purpose: str, wrapped: bytes) -> Wrapped:
         """See RootWrapping."""
-        request = pb.RewrapServiceKeyRequest(purpose=_PURPOSE, wrapped=wrapped)
+        request = pb.RewrapServiceKeyRequest(purpose=purpose, wrapped=wrapped)
         with _crypto_errors():
             answer: pb.RewrapServiceKeyResponse = self._rewrap(request, timeout=_TIMEOUT_SECONDS)
         return Wrapped(answer.wrapped, answer.root_version)

@@ -2,68 +2,138 @@
 
 from __future__ import annotations
 
-from services.audit import page_tokens
-from services.audit.events import Events, Filter, Period
-from services.runtime import clock, names, paging
+from services.audit import messages, page_tokens
+from services.audit.events import Events, Period, Query
+from services.audit.logs import Logs
+from services.runtime import clock, filters, names, paging
 from services.runtime.authorization import Authorizer, Resource
 from services.runtime.call import Call
+from services.runtime.errors import invalid, required, too_large
 from strongroom.audit.v1 import audit_service_pb2 as pb
+from strongroom.audit.v1 import log_pb2
 from strongroom.audit.v1.event_pb2 import Event
+
+OWN = "services/audit"
+
+_MAX_TEXT = 256
 
 
 class AuditService:
-    """Handlers of the public service."""
+    """Handlers of the public service. `mesh_account` is the account whose business `services/audit` is."""
 
-    def __init__(self, events: Events, authorizer: Authorizer) -> None:
-        self._events = events
+    def __init__(self, logs: Logs, authorizer: Authorizer, mesh_account: str) -> None:
+        self._logs = logs
         self._authorizer = authorizer
+        self._mesh_account = mesh_account
 
     def LookupEvents(self, request: pb.LookupEventsRequest, call: Call) -> pb.LookupEventsResponse:
         """A page of an account's events in order of time."""
-        account = names.parse_account(request.parent, "parent")
-        self._authorizer.authorize(call, "audit:LookupEvents", _log_of(account))
-        events, next_position = self._events.page(
-            account,
-            _period(request),
-            _filter(request),
-            page_tokens.decode(request.parent, request.page_token),
+        account = self._authorized_parent(call, "audit:LookupEvents", request.parent)
+        if len(request.text) > _MAX_TEXT:
+            raise too_large("text", _MAX_TEXT, "characters")
+        listed = page_tokens.listed(request)
+        events, next_position = self._events(account).page(
+            Query(
+                account=account,
+                principal=request.principal,
+                action=request.action,
+                resource=request.resource,
+                resource_version=request.resource_version,
+                session_name=request.session_name,
+                trace_id=request.trace_id,
+                outcome=request.outcome,
+                text=request.text,
+            ),
+            Period(
+                clock.microseconds(request.start_time) if request.HasField("start_time") else None,
+                clock.microseconds(request.end_time) if request.HasField("end_time") else None,
+            ),
+            page_tokens.decode(listed, request.page_token),
             paging.page_size(request.page_size),
             newest_first=request.order != pb.EVENT_ORDER_OLDEST_FIRST,
         )
-        return pb.LookupEventsResponse(events=events, next_page_token=page_tokens.encode(request.parent, next_position))
+        return pb.LookupEventsResponse(events=events, next_page_token=page_tokens.encode(listed, next_position))
 
     def GetEvent(self, request: pb.GetEventRequest, call: Call) -> Event:
         """One event of an account."""
-        name = names.parse(request.name, "name", "events")
-        self._authorizer.authorize(call, "audit:GetEvent", _log_of(name.account))
-        return self._events.get(name.account, name.id)
+        account, event_id = self._authorized_event(call, "audit:GetEvent", request.name)
+        return self._events(account).get(account, event_id)
+
+    def GetInclusionProof(self, request: pb.GetInclusionProofRequest, call: Call) -> log_pb2.InclusionProof:
+        """That an event is in its log."""
+        account, event_id = self._authorized_event(call, "audit:GetInclusionProof", request.name)
+        log = self._logs.of_account(account)
+        tree_size = _not_negative(request.tree_size, "tree_size")
+        return messages.inclusion(log, log.transparency.inclusion(account, event_id, tree_size))
+
+    def GetConsistencyProof(self, request: pb.GetConsistencyProofRequest, call: Call) -> log_pb2.ConsistencyProof:
+        """That a log only grew."""
+        self._authorize_anyone(call, "audit:GetConsistencyProof")
+        log = self._logs.named(request.log)
+        if not request.from_size:
+            raise required("from_size")
+        from_size = _not_negative(request.from_size, "from_size")
+        to_size = _not_negative(request.to_size, "to_size")
+        return messages.consistency(log, log.transparency.consistency(from_size, to_size))
+
+    def GetCheckpoint(self, request: pb.GetCheckpointRequest, call: Call) -> log_pb2.Checkpoint:
+        """The newest checkpoint of a log."""
+        self._authorize_anyone(call, "audit:GetCheckpoint")
+        log = self._logs.named(request.log)
+        found = log.transparency.checkpoint(include_unpublished=request.include_unpublished)
+        return messages.checkpoint(log, found)
+
+    def GetTile(self, request: pb.GetTileRequest, call: Call) -> pb.GetTileResponse:
+        """A tile or entry bundle of a log."""
+        self._authorize_anyone(call, "audit:GetTile")
+        log = self._logs.named(request.log)
+        if not request.path:
+            raise required("path")
+        return pb.GetTileResponse(data=log.transparency.tile(request.path))
+
+    def GetLog(self, request: pb.GetLogRequest, call: Call) -> log_pb2.Log:
+        """A log as it stands."""
+        self._authorize_anyone(call, "audit:GetLog")
+        if not request.name:
+            raise required("name")
+        return messages.log_message(self._logs.named(request.name, "name"))
+
+    def ListLogs(self, request: pb.ListLogsRequest, call: Call) -> pb.ListLogsResponse:
+        """Every log, all on one page; with a filter that of one account."""
+        self._authorize_anyone(call, "audit:ListLogs")
+        paging.page_size(request.page_size)
+        paging.decode("logs", request.page_token)
+        wanted = {self._logs.of_account(term.value).name for term in filters.parse(request.filter, ("account",))}
+        logs = [log for log in self._logs if not request.filter or {log.name} == wanted]
+        return pb.ListLogsResponse(logs=[messages.log_message(log) for log in logs])
+
+    def _events(self, account: str) -> Events:
+        return self._logs.of_account(account).events
+
+    def _authorize_anyone(self, call: Call, action: str) -> None:
+        """What a log shows of itself tells nothing of events: each account permits its own principals to read it."""
+        self._authorizer.authorize(call, action, Resource("Service", OWN, call.principal.account))
+
+    def _authorized_parent(self, call: Call, action: str, parent: str) -> str:
+        """The account whose events are asked for; empty for those of no account."""
+        if parent == OWN:
+            self._authorizer.authorize(call, action, Resource("Service", OWN, self._mesh_account))
+            return ""
+        account = names.parse_account(parent, "parent")
+        self._authorizer.authorize(call, action, _log_of(account))
+        return account
+
+    def _authorized_event(self, call: Call, action: str, name: str) -> tuple[str, str]:
+        parsed = names.parse(name, "name", "events")
+        self._authorizer.authorize(call, action, _log_of(parsed.account))
+        return parsed.account, parsed.id
 
 
 def _log_of(account: str) -> Resource:
     return Resource("Log", f"accounts/{account}/log", account)
 
 
-def _period(request: pb.LookupEventsRequest) -> Period:
-    return Period(
-        clock.microseconds(request.start_time) if request.HasField("start_time") else None,
-        clock.microseconds(request.end_time) if request.HasField("end_time") else None,
-    )
-
-
-def _filter(request: pb.LookupEventsRequest) -> Filter:
-    """Every condition that is set has to hold."""
-    text = request.text.casefold()
-
-    def wanted(event: Event) -> bool:
-        return (
-            (not request.principal or event.principal == request.principal)
-            and (not request.session_name or event.session_name == request.session_name)
-            and (not request.action or event.action == request.action)
-            and (not request.resource or event.resource == request.resource)
-            and (not request.resource_version or request.resource_version in (event.key_version, event.secret_version))
-            and (not request.trace_id or event.trace_id == request.trace_id)
-            and (not request.outcome or event.outcome == request.outcome)
-            and (not text or text in str(event).casefold())
-        )
-
-    return wanted
+def _not_negative(size: int, field: str) -> int:
+    if size < 0:
+        raise invalid(field, "is negative")
+    return size

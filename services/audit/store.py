@@ -1,4 +1,4 @@
-"""The log's database: SQL and nothing else."""
+"""The log's leaves, tiles and head: SQL and nothing else."""
 
 from __future__ import annotations
 
@@ -7,48 +7,59 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Engine, delete, insert, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
-from services.audit.tables import leaves, probes, sealing_keys, sealing_roots
+from services.audit.tables import ON_TIME_US, heads, leaves, probes, tiles
+from services.audit.tree import Tile
 from services.runtime.database import reading, transaction
 from services.runtime.errors import Reason, StrongroomError
+
+_HEAD = 1
+_LEAF_COLUMNS = "leaf_index, time_us, high_us, leaf"
+_INSERT_SQLITE = "INSERT INTO leaves (leaf_index, event_id, time_us, high_us, tokens, leaf) VALUES (?, ?, ?, ?, ?, ?)"
+# One statement with arrays in place of one a row.
+_INSERT_POSTGRESQL = (
+    "INSERT INTO leaves (leaf_index, event_id, time_us, high_us, tokens, leaf) SELECT * FROM "
+    "unnest(%b::bigint[], %b::bytea[], %b::bigint[], %b::bigint[], %b::bytea[], %b::bytea[])"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where the log ends: how many leaves it has, the latest time of their events, the last one's leaf hash."""
+
+    size: int = 0
+    high_us: int = 0
+    last_hash: bytes = b""
+
+
+# leaf_index, event_id, time_us, high_us, tokens, leaf
+LeafRow = tuple[int, bytes, int, int, bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """One sealed event, and what it is found by."""
+    """One sealed event and its place; `high_us` is the latest time of it and all before it."""
 
     leaf_index: int
-    event_id: bytes
-    account: str
     time_us: int
+    high_us: int
     leaf: bytes
 
+    @property
+    def position(self) -> Position:
+        """Where it stands in order of time."""
+        return self.time_us, self.leaf_index
 
-@dataclass(frozen=True, slots=True)
-class WrappedKey:
-    """A sealing key as the database keeps it."""
-
-    key_id: bytes
-    account: str
-    created_us: int
-    root_id: bytes
-    wrapped: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class WrappedRoot:
-    """A sealing root as the database keeps it: wrapped by crypto."""
-
-    root_id: bytes
-    created_us: int
-    wrapped: bytes
-    root_version: int
-    """Of the root key."""
+    @property
+    def is_late(self) -> bool:
+        """Whether the index of late leaves has it."""
+        return self.time_us < self.high_us - ON_TIME_US
 
 
-# Where a page ended: time and index of its last leaf.
+# Time, and place in the log.
 Position = tuple[int, int]
 
 
@@ -57,6 +68,8 @@ class LogStore:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._sqlite = engine.dialect.name == "sqlite"
+        self._upsert = sqlite.insert if self._sqlite else postgresql.insert
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -65,62 +78,49 @@ class LogStore:
             with transaction(self._engine) as connection:
                 yield connection
         except StrongroomError as error:
+            if error.reason is not Reason.DATABASE_UNAVAILABLE:
+                raise
             raise _storage_failure(error.__cause__) from error
         except DBAPIError as error:
             if _is_full(error):
                 raise _storage_failure(error) from error
             raise
 
-    def size(self) -> int:
-        """How many leaves the log has."""
-        with reading(self._engine) as connection:
-            last = connection.execute(select(func.max(leaves.c.leaf_index))).scalar()
-        return 0 if last is None else int(last) + 1
+    # --- the end of the log
 
-    def insert_leaves(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
+    def head(self) -> Head:
+        """Where the log ends."""
+        with reading(self._engine) as connection:
+            row = connection.execute(select(heads.c.size, heads.c.high_us, heads.c.last_hash)).one()
+        return Head(*row)
+
+    def move_head(self, connection: Connection, before: Head, after: Head) -> bool:
+        """Moves the end of the log from where the caller believes it to be; False when it is elsewhere."""
+        moved = connection.execute(
+            update(heads)
+            .where(heads.c.head_id == _HEAD, heads.c.size == before.size, heads.c.last_hash == before.last_hash)
+            .values(size=after.size, high_us=after.high_us, last_hash=after.last_hash)
+        )
+        return moved.rowcount == 1
+
+    def insert_leaves(self, connection: Connection, rows: Sequence[LeafRow]) -> None:
         """Adds leaves; an event that is in the log already violates a constraint."""
-        connection.execute(insert(leaves), rows)
+        # The driver's own way: SQLAlchemy's costs as much as everything else that is done to a leaf.
+        if self._sqlite:
+            connection.exec_driver_sql(_INSERT_SQLITE, list(rows))
+        else:
+            connection.exec_driver_sql(_INSERT_POSTGRESQL, tuple(list(column) for column in zip(*rows, strict=True)))
 
-    def known(self, event_ids: Sequence[bytes]) -> dict[bytes, int]:
-        """Which of these events are in the log, and where."""
-        with reading(self._engine) as connection:
-            query = select(leaves.c.event_id, leaves.c.leaf_index).where(leaves.c.event_id.in_(event_ids))
-            return {bytes(row.event_id): row.leaf_index for row in connection.execute(query)}
-
-    def by_event(self, account: str, event_id: bytes) -> Leaf | None:
-        """The leaf of one event of an account."""
-        query = select(leaves).where(leaves.c.event_id == event_id, leaves.c.account == account)
-        with reading(self._engine) as connection:
-            row = connection.execute(query).one_or_none()
-        return Leaf(**row._mapping) if row else None
-
-    def by_time(
-        self,
-        account: str,
-        start_us: int | None,
-        end_us: int | None,
-        after: Position | None,
-        limit: int,
-        *,
-        newest_first: bool,
-    ) -> list[Leaf]:
-        """Leaves of an account with start ≤ time < end, in order of time, from behind `after`."""
-        query = select(leaves).where(leaves.c.account == account)
-        if start_us is not None:
-            query = query.where(leaves.c.time_us >= start_us)
-        if end_us is not None:
-            query = query.where(leaves.c.time_us < end_us)
-        if after is not None:
-            time_us, index = after
-            same = leaves.c.time_us == time_us
-            if newest_first:
-                query = query.where(or_(leaves.c.time_us < time_us, and_(same, leaves.c.leaf_index < index)))
-            else:
-                query = query.where(or_(leaves.c.time_us > time_us, and_(same, leaves.c.leaf_index > index)))
-        columns = (leaves.c.time_us, leaves.c.leaf_index)
-        query = query.order_by(*(column.desc() if newest_first else column for column in columns)).limit(limit)
-        with reading(self._engine) as connection:
-            return [Leaf(**row._mapping) for row in connection.execute(query)]
+    def put_tiles(self, connection: Connection, changed: Sequence[Tile]) -> None:
+        """Adds tiles, or puts them in the place of what they were before they grew."""
+        if changed:
+            statement = self._upsert(tiles)
+            connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=[tiles.c.level, tiles.c.number], set_={"hashes": statement.excluded.hashes}
+                ),
+                [{"level": tile.level, "number": tile.number, "hashes": tile.hashes} for tile in changed],
+            )
 
     def probe(self, now_us: int) -> None:
         """Writes durably, to no effect; raises as `writing` does when that is not possible."""
@@ -128,69 +128,81 @@ class LogStore:
             connection.execute(delete(probes))
             connection.execute(insert(probes).values(probe_id=1, probed_us=now_us))
 
-    def newest_root(self) -> WrappedRoot | None:
-        """The sealing root that was made last."""
-        query = select(sealing_roots).order_by(sealing_roots.c.created_us.desc()).limit(1)
+    # --- single leaves and tiles
+
+    def known(self, event_ids: Sequence[bytes]) -> dict[bytes, int]:
+        """Which of these events are in the log, and where."""
         with reading(self._engine) as connection:
-            row = connection.execute(query).one_or_none()
-        return WrappedRoot(**row._mapping) if row else None
+            query = select(leaves.c.event_id, leaves.c.leaf_index).where(leaves.c.event_id.in_(event_ids))
+            return {bytes(row.event_id): row.leaf_index for row in connection.execute(query)}
 
-    def root(self, root_id: bytes) -> WrappedRoot | None:
-        """One sealing root."""
+    def by_event(self, event_id: bytes) -> Leaf | None:
+        """The leaf of one event."""
+        query = select(leaves.c.leaf_index, leaves.c.time_us, leaves.c.high_us, leaves.c.leaf)
         with reading(self._engine) as connection:
-            row = connection.execute(select(sealing_roots).where(sealing_roots.c.root_id == root_id)).one_or_none()
-        return WrappedRoot(**row._mapping) if row else None
+            row = connection.execute(query.where(leaves.c.event_id == event_id)).one_or_none()
+        return Leaf(*row) if row else None
 
-    def insert_root(self, root: WrappedRoot) -> None:
-        """Adds a sealing root."""
-        with self.writing() as connection:
-            connection.execute(
-                insert(sealing_roots).values(
-                    root_id=root.root_id,
-                    created_us=root.created_us,
-                    wrapped=root.wrapped,
-                    root_version=root.root_version,
-                )
-            )
-
-    def roots_below(self, root_version: int, limit: int) -> list[WrappedRoot]:
-        """Sealing roots that are wrapped under versions of the root key below this one."""
-        query = select(sealing_roots).where(sealing_roots.c.root_version < root_version).limit(limit)
+    def entries(self, start: int, end: int) -> list[bytes]:
+        """The leaves themselves of a range, in order of the log."""
+        query = select(leaves.c.leaf).where(leaves.c.leaf_index >= start, leaves.c.leaf_index < end)
         with reading(self._engine) as connection:
-            return [WrappedRoot(**row._mapping) for row in connection.execute(query)]
+            return [bytes(row.leaf) for row in connection.execute(query.order_by(leaves.c.leaf_index))]
 
-    def count_roots_below(self, root_version: int) -> int:
-        """How many there are."""
-        query = select(func.count()).where(sealing_roots.c.root_version < root_version)
+    def tile(self, level: int, number: int) -> bytes | None:
+        """The hashes of a tile as far as the database keeps them."""
+        query = select(tiles.c.hashes).where(tiles.c.level == level, tiles.c.number == number)
         with reading(self._engine) as connection:
-            return int(connection.execute(query).scalar_one())
+            hashes = connection.execute(query).scalar_one_or_none()
+        return None if hashes is None else bytes(hashes)
 
-    def replace_root(self, root: WrappedRoot) -> None:
-        """Puts a sealing root that is wrapped anew in the place of the old one."""
-        with self.writing() as connection:
-            connection.execute(
-                update(sealing_roots)
-                .where(sealing_roots.c.root_id == root.root_id)
-                .values(wrapped=root.wrapped, root_version=root.root_version)
-            )
-
-    def key(self, key_id: bytes) -> WrappedKey | None:
-        """One sealing key."""
+    def high_us(self, index: int) -> int:
+        """The latest time of a leaf and all before it."""
         with reading(self._engine) as connection:
-            row = connection.execute(select(sealing_keys).where(sealing_keys.c.key_id == key_id)).one_or_none()
-        return WrappedKey(**row._mapping) if row else None
+            return int(connection.execute(select(leaves.c.high_us).where(leaves.c.leaf_index == index)).scalar_one())
 
-    def insert_key(self, connection: Connection, key: WrappedKey) -> None:
-        """Adds a sealing key, with the first leaf that it seals."""
-        connection.execute(
-            insert(sealing_keys).values(
-                key_id=key.key_id,
-                account=key.account,
-                created_us=key.created_us,
-                root_id=key.root_id,
-                wrapped=key.wrapped,
-            )
+    def tokens(self, start: int, end: int) -> list[bytes]:
+        """The tokens of the leaves of a range."""
+        query = select(leaves.c.tokens).where(leaves.c.leaf_index >= start, leaves.c.leaf_index < end)
+        with reading(self._engine) as connection:
+            return [bytes(row.tokens) for row in connection.execute(query.order_by(leaves.c.leaf_index))]
+
+    # --- searching
+
+    def matching(self, start: int, end: int, tokens: Sequence[bytes], *, newest_first: bool) -> list[Leaf]:
+        """The leaves of a range that have all of the tokens, or none yet, in order of the log."""
+        direction = "DESC" if newest_first else "ASC"
+        query = (
+            f"SELECT {_LEAF_COLUMNS} FROM leaves WHERE leaf_index >= :start AND leaf_index < :end "  # noqa: S608  # our own words
+            f"AND {self._has(len(tokens))} ORDER BY leaf_index {direction}"
         )
+        return self._leaves(query, {"start": start, "end": end, **_token_values(tokens)})
+
+    def late(
+        self, start: Position, end: Position, tokens: Sequence[bytes], limit: int, *, newest_first: bool
+    ) -> list[Leaf]:
+        """Late leaves with start ≤ position < end that have all of the tokens, in order of time."""
+        direction = "DESC" if newest_first else "ASC"
+        query = (
+            f"SELECT {_LEAF_COLUMNS} FROM leaves WHERE time_us < high_us - {ON_TIME_US} "  # noqa: S608  # our own words
+            "AND (time_us, leaf_index) >= (:start_us, :start) AND (time_us, leaf_index) < (:end_us, :end) "
+            f"AND {self._has(len(tokens))} ORDER BY time_us {direction}, leaf_index {direction} LIMIT :limit"
+        )
+        bounds = {"start_us": start[0], "start": start[1], "end_us": end[0], "end": end[1], "limit": limit}
+        return self._leaves(query, {**bounds, **_token_values(tokens)})
+
+    def _has(self, count: int) -> str:
+        one = "instr(tokens, :token{0}) > 0" if self._sqlite else "position(CAST(:token{0} AS bytea) IN tokens) > 0"
+        conditions = " AND ".join(one.format(number) for number in range(count))
+        return f"({conditions} OR length(tokens) = 0)"
+
+    def _leaves(self, query: str, values: dict[str, Any]) -> list[Leaf]:
+        with reading(self._engine) as connection:
+            return [Leaf(*row) for row in connection.execute(text(query), values)]
+
+
+def _token_values(tokens: Sequence[bytes]) -> dict[str, bytes]:
+    return {f"token{number}": token for number, token in enumerate(tokens)}
 
 
 def _is_full(error: BaseException | None) -> bool:

@@ -1,29 +1,96 @@
-"""The audit service's tables."""
+"""The tables of a log's database."""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, String, Table
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text, text
 
 metadata = MetaData()
+
+_BIG = BigInteger().with_variant(Integer, "sqlite")
+
+ON_TIME_US = 1_000_000
+"""A leaf whose event is older than the newest one before it by more than this is late: an index of its own has it, so
+that leaves in order of the log are in order of time but for this much."""
+
+# One row: where the log ends. Each append moves it from where the sequencer believes it to be, or does not happen.
+heads = Table(
+    "heads",
+    metadata,
+    Column("head_id", Integer, primary_key=True, autoincrement=False),
+    Column("size", BigInteger, nullable=False),
+    Column("high_us", BigInteger, nullable=False),
+    Column("last_hash", LargeBinary, nullable=False),
+)
 
 leaves = Table(
     "leaves",
     metadata,
-    Column("leaf_index", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("leaf_index", _BIG, primary_key=True, autoincrement=False),
     Column("event_id", LargeBinary(16), nullable=False, unique=True),
-    Column("account", String(63), nullable=False),
     Column("time_us", BigInteger, nullable=False),
+    # The latest time of this leaf and all before it.
+    Column("high_us", BigInteger, nullable=False),
+    # What the event is found by (index.py).
+    Column("tokens", LargeBinary, nullable=False),
     Column("leaf", LargeBinary, nullable=False),
-    Index("leaves_by_time", "account", "time_us", "leaf_index"),
+)
+Index(
+    "leaves_late",
+    leaves.c.time_us,
+    leaves.c.leaf_index,
+    sqlite_where=text(f"time_us < high_us - {ON_TIME_US}"),
+    postgresql_where=text(f"time_us < high_us - {ON_TIME_US}"),
 )
 
-sealing_roots = Table(
-    "sealing_roots",
+# Hash tiles (C2SP tlog-tiles): every full one, and from level 1 on the one that is being filled.
+tiles = Table(
+    "tiles",
     metadata,
-    Column("root_id", LargeBinary(16), primary_key=True),
+    Column("level", Integer, primary_key=True, autoincrement=False),
+    Column("number", _BIG, primary_key=True, autoincrement=False),
+    Column("hashes", LargeBinary, nullable=False),
+)
+
+# Which bundles of a node's leaves have which tokens (index.py).
+index_blocks = Table(
+    "index_blocks",
+    metadata,
+    Column("block", Integer, primary_key=True, autoincrement=False),
+    Column("node", _BIG, primary_key=True, autoincrement=False),
+    Column("pairs", LargeBinary, nullable=False),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("tree_size", _BIG, primary_key=True, autoincrement=False),
+    Column("root_hash", LargeBinary(32), nullable=False),
+    Column("signed_us", BigInteger, nullable=False),
+    # The note with the log's own signatures, and cosignature lines beside it.
+    Column("note", LargeBinary, nullable=False),
+    Column("cosignatures", Text, nullable=False, server_default=""),
+    Column("published", Boolean, nullable=False),
+    Index("checkpoints_published", "published", "tree_size"),
+)
+
+signing_keys = Table(
+    "signing_keys",
+    metadata,
+    Column("key_id", LargeBinary(16), primary_key=True),
+    Column("verifier_key", Text, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+)
+
+# Keys that crypto wraps for this service: sealing roots, signing keys, the key of the index.
+service_keys = Table(
+    "service_keys",
+    metadata,
+    Column("key_id", LargeBinary(16), primary_key=True),
+    Column("purpose", String(64), nullable=False),
     Column("created_us", BigInteger, nullable=False),
     Column("wrapped", LargeBinary, nullable=False),
     Column("root_version", Integer, nullable=False),
+    Index("service_keys_by_purpose", "purpose", "created_us"),
 )
 
 sealing_keys = Table(
@@ -33,6 +100,7 @@ sealing_keys = Table(
     Column("account", String(63), nullable=False),
     Column("created_us", BigInteger, nullable=False),
     Column("root_id", LargeBinary(16), nullable=False),
+    # Empty once it was destroyed.
     Column("wrapped", LargeBinary, nullable=False),
     Index("sealing_keys_by_account", "account", "created_us"),
 )

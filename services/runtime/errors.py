@@ -53,6 +53,16 @@ class Reason(_UpperStrEnum):
     GRANT_NOT_FOUND = auto()
     CLIENT_KEY_NOT_FOUND = auto()
     OIDC_PROVIDER_NOT_FOUND = auto()
+    EVENT_SHREDDED = auto()
+    EVENT_UNPUBLISHED = auto()
+    LOG_NOT_FOUND = auto()
+    CHECKPOINT_NOT_FOUND = auto()
+    TILE_NOT_FOUND = auto()
+    TREE_SIZE_INVALID = auto()
+    COSIGNATURE_INVALID = auto()
+    RESUME_TOKEN_INVALID = auto()
+    LEGAL_HOLD = auto()
+    CONFIRMATION_MISMATCH = auto()
     ALREADY_EXISTS = auto()
     RESOURCE_IN_USE = auto()
     POLICY_INVALID = auto()
@@ -118,6 +128,10 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.IMPORT_MATERIAL_INVALID,
         Reason.IMPORT_MATERIAL_MISMATCH,
         Reason.POLICY_INVALID,
+        Reason.TREE_SIZE_INVALID,
+        Reason.COSIGNATURE_INVALID,
+        Reason.RESUME_TOKEN_INVALID,
+        Reason.CONFIRMATION_MISMATCH,
     ),
     grpc.StatusCode.UNAUTHENTICATED: (
         Reason.UNAUTHENTICATED,
@@ -139,6 +153,9 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.SECRET_VERSION_NOT_FOUND,
         Reason.STAGE_NOT_FOUND,
         Reason.EVENT_NOT_FOUND,
+        Reason.LOG_NOT_FOUND,
+        Reason.CHECKPOINT_NOT_FOUND,
+        Reason.TILE_NOT_FOUND,
         Reason.ACCOUNT_NOT_FOUND,
         Reason.PRINCIPAL_NOT_FOUND,
         Reason.POLICY_NOT_FOUND,
@@ -162,6 +179,8 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.IMPORT_TOKEN_EXPIRED,
         Reason.POLICY_LOCKOUT,
         Reason.RESOURCE_IN_USE,
+        Reason.EVENT_SHREDDED,
+        Reason.LEGAL_HOLD,
     ),
     grpc.StatusCode.ABORTED: (Reason.ETAG_MISMATCH, Reason.ROOT_VERSION_CONFLICT),
     grpc.StatusCode.DATA_LOSS: (Reason.KEY_MATERIAL_REFUSED, Reason.SECRET_VALUE_REFUSED),
@@ -172,6 +191,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.AUDIT_STORAGE_FULL,
         Reason.AUDIT_STORAGE_FAILED,
         Reason.AUDIT_SEALING_KEY_UNAVAILABLE,
+        Reason.EVENT_UNPUBLISHED,
         Reason.KEYSTORE_UNREACHABLE,
         Reason.KEYSTORE_STALE,
         Reason.CRYPTO_UNREACHABLE,

@@ -1,0 +1,156 @@
+"""The logs of the mesh: one, or several that accounts are spread over, each with a database of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from sqlalchemy import Engine
+
+from services.audit.events import Events
+from services.audit.index import Index, Tokens
+from services.audit.keys_store import KeysStore
+from services.audit.log import Log
+from services.audit.publication_store import PublicationStore
+from services.audit.publishing import Publication, Publisher
+from services.audit.sealing import Sealer
+from services.audit.service_keys import Renewal, RootWrapping, ServiceKeys
+from services.audit.signing import SigningKeys
+from services.audit.storage import Limits, Storage
+from services.audit.store import LogStore
+from services.audit.tile_source import TileSource
+from services.audit.transparency import Transparency
+from services.runtime.clock import Clock
+from services.runtime.errors import Reason, StrongroomError, required
+from strongroom.audit.v1.event_pb2 import Event
+
+PREFIX = "logs/"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLog:
+    """One log with everything that works on it."""
+
+    name: str
+    """`logs/{log}`."""
+    origin: str
+    log: Log
+    events: Events
+    transparency: Transparency
+    publisher: Publisher
+    signing_keys: SigningKeys
+    service_keys: ServiceKeys
+    source: TileSource
+    storage: Storage
+    _renewal: Renewal
+    _index: Index
+    _engine: Engine
+
+    def start(self) -> None:
+        """Gets keys from crypto as soon as it answers, and begins to publish. Raises AUDIT_STORAGE_FAILED for a log
+        that is not what its newest checkpoint says."""
+        self.publisher.start(self.source)
+        self._renewal.start()
+
+    def stop(self) -> None:
+        """Publishes what is left, and closes everything."""
+        self.publisher.stop()
+        self._renewal.stop()
+        self._index.stop()
+        self._engine.dispose()
+
+
+def open_log(
+    name: str,
+    engine: Engine,
+    wrapping: RootWrapping,
+    publication: Publication,
+    limits: Limits,
+    signing_key_days: int,
+    clock: Clock,
+) -> OpenLog:
+    """Puts together what works on one log. Raises AUDIT_STORAGE_FAILED for a damaged one."""
+    store, keys = LogStore(engine), KeysStore(engine)
+    service_keys = ServiceKeys(keys, wrapping, clock)
+    sealer, tokens, index = Sealer(keys, service_keys, clock), Tokens(service_keys), Index(engine, store)
+    signing_keys = SigningKeys(publication.origin, signing_key_days, keys, service_keys, clock)
+    storage = Storage.of(engine, limits)
+    log = Log(store, keys, sealer, tokens, index, storage, clock)
+    checkpoints, source = PublicationStore(engine, store), TileSource(store)
+    publisher = Publisher(publication, log, checkpoints, signing_keys, clock)
+    events = Events(store, sealer, tokens, index)
+    return OpenLog(
+        name=PREFIX + name,
+        origin=publication.origin,
+        log=log,
+        events=events,
+        transparency=Transparency(publisher, checkpoints, source, events),
+        publisher=publisher,
+        signing_keys=signing_keys,
+        service_keys=service_keys,
+        source=source,
+        storage=storage,
+        _renewal=Renewal([sealer.renew, tokens.renew, signing_keys.renew]),
+        _index=index,
+        _engine=engine,
+    )
+
+
+class Logs:
+    """All of them, by name. Which one an account's events are in depends on its id and their number alone."""
+
+    def __init__(self, logs: Sequence[OpenLog]) -> None:
+        self._logs: Mapping[str, OpenLog] = {log.name: log for log in sorted(logs, key=lambda log: log.name)}
+        self._ordered = list(self._logs.values())
+
+    def __iter__(self) -> Iterator[OpenLog]:
+        return iter(self._ordered)
+
+    def of_account(self, account: str) -> OpenLog:
+        """The log of an account's events; those of no account are under the empty id."""
+        if len(self._ordered) == 1:
+            return self._ordered[0]
+        return self._ordered[int.from_bytes(sha256(account.encode()).digest()[:8]) % len(self._ordered)]
+
+    def named(self, name: str, field: str = "log") -> OpenLog:
+        """A log by name, the only one by none. Raises FIELD_REQUIRED, LOG_NOT_FOUND."""
+        if not name and len(self._ordered) == 1:
+            return self._ordered[0]
+        if not name:
+            raise required(field)
+        log = self._logs.get(name)
+        if log is None:
+            raise StrongroomError(Reason.LOG_NOT_FOUND, f"there is no {name}", field=field)
+        return log
+
+    def append(self, events: Sequence[Event], *, resent: bool = False) -> list[int]:
+        """Returns the events' places, each in its account's log, once they are durable. Raises as `Log.append`; where
+        several logs are concerned some of the events may be in theirs then."""
+        if len(self._ordered) == 1:
+            return self._ordered[0].log.append(events, resent=resent)
+        positions: dict[str, list[int]] = {}
+        for position, event in enumerate(events):
+            positions.setdefault(self.of_account(event.account).name, []).append(position)
+        indexes = [0] * len(events)
+        for name, of_log in positions.items():
+            places = self._logs[name].log.append([events[position] for position in of_log], resent=resent)
+            for position, place in zip(of_log, places, strict=True):
+                indexes[position] = place
+        return indexes
+
+    def check(self) -> None:
+        """Raises as `append` would when one of the logs cannot be written just now."""
+        self._each(lambda log: log.log.check())
+
+    def start(self) -> None:
+        """Starts every one."""
+        self._each(OpenLog.start)
+
+    def stop(self) -> None:
+        """Stops every one."""
+        self._each(OpenLog.stop)
+
+    def _each(self, work: Callable[[OpenLog], None]) -> None:
+        for log in self._ordered:
+            work(log)

@@ -1,0 +1,71 @@
+"""What the domain knows, as the contract's messages."""
+
+from __future__ import annotations
+
+from services.audit.keys_store import PublicSigningKey
+from services.audit.logs import OpenLog
+from services.audit.publication_store import SignedCheckpoint
+from services.audit.transparency import Consistency, Inclusion
+from services.runtime.clock import from_microseconds
+from strongroom.audit.v1 import log_pb2 as pb
+from strongroom.tlog import merkle
+
+
+def checkpoint(log: OpenLog, signed: SignedCheckpoint) -> pb.Checkpoint:
+    """A checkpoint of a log."""
+    return pb.Checkpoint(
+        note=signed.note,
+        log=log.name,
+        tree_size=signed.tree_size,
+        root_hash=signed.root_hash,
+        time=from_microseconds(signed.signed_us),
+        cosignature_count=signed.cosignatures.count("\n"),
+        published=signed.published,
+    )
+
+
+def inclusion(log: OpenLog, found: Inclusion) -> pb.InclusionProof:
+    """The proof for an event."""
+    return pb.InclusionProof(
+        proof=bytes(found.proof),
+        leaf=found.leaf,
+        log=log.name,
+        index=found.proof.index,
+        leaf_hash=merkle.leaf_hash(found.leaf),
+        hashes=found.proof.hashes,
+        checkpoint=checkpoint(log, found.checkpoint),
+    )
+
+
+def consistency(log: OpenLog, found: Consistency) -> pb.ConsistencyProof:
+    """The proof that a log only grew."""
+    return pb.ConsistencyProof(
+        log=log.name,
+        from_size=found.from_size,
+        from_root_hash=found.from_root,
+        hashes=found.hashes,
+        checkpoint=checkpoint(log, found.checkpoint),
+    )
+
+
+def log_message(log: OpenLog) -> pb.Log:
+    """A log as it stands."""
+    published = log.publisher.published
+    keys = log.signing_keys.known()
+    return pb.Log(
+        name=log.name,
+        origin=log.origin,
+        keys=[_key(key, keys[number - 1] if number else None) for number, key in enumerate(keys)],
+        witness_quorum=log.publisher.quorum,
+        size=log.log.size,
+        published_size=published.tree_size if published else 0,
+        publish_time=from_microseconds(published.signed_us) if published else None,
+    )
+
+
+def _key(key: PublicSigningKey, successor: PublicSigningKey | None) -> pb.LogKey:
+    return pb.LogKey(
+        verifier_key=key.verifier_key,
+        start_time=from_microseconds(key.created_us),
+        end_time=from_microseconds(successor.created_us) if successor else None,
+    )

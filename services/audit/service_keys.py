@@ -1,0 +1,126 @@
+"""Keys that audit keeps wrapped under the mesh's root key, by crypto: sealing roots, signing keys, the index's key.
+
+They are asked for at start-up and when a new one is due, never while an event waits, so that audit and crypto cannot
+wait for each other in a circle.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from services.audit.keys_store import KeysStore, ServiceKey
+from services.runtime.clock import Clock
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.sensitive import SensitiveBytes
+
+log = logging.getLogger(__name__)
+
+SEALING_ROOT = "audit sealing root"
+SIGNING_KEY = "audit log signing key"
+INDEX_KEY = "audit index key"
+
+_RETRY_SECONDS = 0.25
+_CHECK_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wrapped:
+    """A blob that only crypto opens, and only for the audit service."""
+
+    blob: bytes
+    root_version: int
+    """The version of the root key that it is under."""
+
+
+class RootWrapping(Protocol):
+    """Crypto's part. A key is wrapped for a purpose, and opened for that alone.
+
+    Methods raise CRYPTO_UNREACHABLE, PROVIDER_UNAVAILABLE.
+    """
+
+    def wrap(self, purpose: str, key: SensitiveBytes) -> Wrapped:
+        """Wraps a key."""
+
+    def unwrap(self, purpose: str, wrapped: bytes) -> SensitiveBytes:
+        """What was wrapped. Raises KEY_MATERIAL_REFUSED."""
+
+    def rewrap(self, purpose: str, wrapped: bytes) -> Wrapped:
+        """Wraps it anew, under the newest version of the root key. Raises KEY_MATERIAL_REFUSED."""
+
+
+class ServiceKeys:
+    """Makes and opens these keys; what was opened stays in memory."""
+
+    def __init__(self, store: KeysStore, wrapping: RootWrapping, clock: Clock) -> None:
+        self._store = store
+        self._wrapping = wrapping
+        self._clock = clock
+        self._opened: dict[bytes, SensitiveBytes] = {}
+
+    def newest(self, purpose: str) -> ServiceKey | None:
+        """The one that was made last for a purpose."""
+        return self._store.newest_service_key(purpose)
+
+    def make(self, purpose: str, material: SensitiveBytes) -> ServiceKey:
+        """A new one, wrapped and stored. Raises as `RootWrapping.wrap`."""
+        wrapped = self._wrapping.wrap(purpose, material)
+        key = ServiceKey(os.urandom(16), purpose, self._clock() // 1000, wrapped.blob, wrapped.root_version)
+        self._store.insert_service_key(key)
+        self._opened[key.key_id] = material
+        return key
+
+    def open(self, key_id: bytes) -> SensitiveBytes:
+        """A key itself. Raises as `RootWrapping.unwrap`, INTERNAL when the database has lost it."""
+        material = self._opened.get(key_id)
+        if material is None:
+            stored = self._store.service_key(key_id)
+            if stored is None:
+                raise StrongroomError(Reason.INTERNAL, "a key is missing from the audit database")
+            material = self._opened[key_id] = self._wrapping.unwrap(stored.purpose, stored.wrapped)
+        return material
+
+    def rewrap(self, below_root_version: int, limit: int) -> int:
+        """Has keys under older versions of the root key wrapped anew; how many it were. Raises what
+        `RootWrapping.rewrap` does."""
+        found = self._store.service_keys_below(below_root_version, limit) if limit else []
+        for key in found:
+            wrapped = self._wrapping.rewrap(key.purpose, key.wrapped)
+            self._store.replace_service_key(replace(key, wrapped=wrapped.blob, root_version=wrapped.root_version))
+        return len(found)
+
+    def count_below(self, root_version: int) -> int:
+        """How many are under versions of the root key below this one."""
+        return self._store.count_service_keys_below(root_version)
+
+
+class Renewal:
+    """Runs what gets keys ready: four times a second until each has succeeded, then once a minute."""
+
+    def __init__(self, renewals: Sequence[Callable[[], None]]) -> None:
+        self._renewals = renewals
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="service-keys", daemon=True)
+
+    def start(self) -> None:
+        """Begins."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends."""
+        self._stopping.set()
+        self._thread.join(timeout=2)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                for renew in self._renewals:
+                    renew()
+                self._stopping.wait(_CHECK_SECONDS)
+            except StrongroomError as error:
+                log.warning("keys are not ready", extra={"fields": {"reason": error.reason}})
+                self._stopping.wait(_RETRY_SECONDS)

@@ -1,0 +1,90 @@
+"""Logs of the audit service without a mesh, and events for them."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from sqlalchemy import Engine
+
+from services.audit.logs import OpenLog, open_log
+from services.audit.publishing import Publication
+from services.audit.service_keys import Wrapped
+from services.audit.storage import Limits
+from services.runtime import clock, identifiers
+from services.runtime.clock import Clock
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.sensitive import SensitiveBytes
+from strongroom.audit.v1.event_pb2 import Event, Outcome
+from tests.clients import until
+
+ORIGIN = "strongroom.test/audit"
+NO_LIMITS = Limits(0, 0)
+
+
+class OwnRoot:
+    """Wraps audit's keys under a key of the test's own, as crypto does under the mesh's."""
+
+    def __init__(self) -> None:
+        self._key = AESGCM(bytes(32))
+        self.away = False
+
+    def wrap(self, purpose: str, key: SensitiveBytes) -> Wrapped:
+        self._require()
+        nonce = os.urandom(12)
+        return Wrapped(nonce + self._key.encrypt(nonce, key.reveal(), purpose.encode()), 1)
+
+    def rewrap(self, purpose: str, wrapped: bytes) -> Wrapped:
+        return self.wrap(purpose, self.unwrap(purpose, wrapped))
+
+    def unwrap(self, purpose: str, wrapped: bytes) -> SensitiveBytes:
+        self._require()
+        return SensitiveBytes(self._key.decrypt(wrapped[:12], wrapped[12:], purpose.encode()))
+
+    def _require(self) -> None:
+        if self.away:
+            raise StrongroomError(Reason.CRYPTO_UNREACHABLE, "crypto is away")
+
+
+def opened(
+    engine: Engine,
+    crypto: OwnRoot,
+    *,
+    wall_clock: Clock = clock.system_clock,
+    interval_seconds: float = 0.01,
+    limits: Limits = NO_LIMITS,
+    quorum: int = 0,
+) -> OpenLog:
+    """A log that runs, and can be written where crypto is not away."""
+    publication = Publication(ORIGIN, interval_seconds, quorum)
+    log = open_log("main", engine, crypto, publication, limits, 365, wall_clock)
+    log.start()
+    if not crypto.away:
+        until(lambda: is_writable(log))
+    return log
+
+
+def is_writable(log: OpenLog) -> bool:
+    """Whether the log has its keys."""
+    try:
+        log.log.check()
+    except StrongroomError:
+        return False
+    return bool(log.signing_keys.signers())
+
+
+def event(account: str = "acme", principal: str = "accounts/acme/users/ann", at: int = 0, **fields: object) -> Event:
+    """An event of now, or of `at` in nanoseconds since the Unix epoch."""
+    made = Event(
+        id=identifiers.event_id(),
+        time=clock.timestamp(at or time.time_ns()),
+        account=account,
+        principal=principal,
+        outcome=Outcome.OUTCOME_ALLOWED,
+        action="crypto:Encrypt",
+        trace_id=os.urandom(16).hex(),
+        item_count=1,
+    )
+    made.MergeFrom(Event(**fields))  # type: ignore[arg-type]  # fields of Event, by name
+    return made
