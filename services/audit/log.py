@@ -15,13 +15,13 @@ from services.audit.keys_store import KeysStore
 from services.audit.sealing import Sealer, SealingKey
 from services.audit.storage import Storage
 from services.audit.store import Head, LeafRow, LogStore
-from services.audit.tree import Tree
 from services.runtime.clock import Clock
 from services.runtime.errors import Reason, StrongroomError, too_large
 from strongroom.audit.v1.event_pb2 import Event
 from strongroom.tlog import merkle
 from strongroom.tlog.text import HASH_BYTES
 from strongroom.tlog.tiles import HEIGHT, MAX_ENTRY_BYTES, WIDTH, count_at
+from strongroom.tlog.tree import Tree
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
 from services.audit.tables import ON_TIME_US, heads, leaves, probes, tiles
-from services.audit.tree import Tile
 from services.runtime.database import reading, transaction
 from services.runtime.errors import Reason, StrongroomError
+from strongroom.tlog.tree import Tile
 
 _HEAD = 1
 _LEAF_COLUMNS = "leaf_index, time_us, high_us, leaf"

@@ -68,7 +68,7 @@ class Transparency:
                 raise StrongroomError(Reason.EVENT_UNPUBLISHED, "no published checkpoint covers the event yet")
             checkpoint = published
         hashes = Proofs(self._source, checkpoint.tree_size).inclusion(leaf.leaf_index)
-        return Inclusion(leaf.leaf, Proof(leaf.leaf_index, hashes, checkpoint.note), checkpoint)
+        return Inclusion(leaf.leaf, Proof(leaf.leaf_index, hashes, checkpoint.note, leaf.leaf), checkpoint)
 
     def consistency(self, from_size: int, to_size: int) -> Consistency:
         """From an earlier size to that of a checkpoint, the newest for 0. Raises TREE_SIZE_INVALID."""

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.audit.tree import Tree
 from strongroom import StrongroomError
 from strongroom.tlog import merkle, tiles
 from strongroom.tlog.tiles import Proofs
+from strongroom.tlog.tree import Tree
 
 
 def defined_root(hashes: Sequence[bytes]) -> bytes:
