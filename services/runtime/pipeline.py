@@ -17,18 +17,17 @@ from services.runtime.errors import Reason, StrongroomError
 from services.runtime.forwarding import AUTHORIZATION, BEARER, SOURCE_ADDRESS, Metadata
 from services.runtime.identity import Callers, Identities
 from services.runtime.quotas import Quotas
+from services.runtime.streams import NO_RETRY, STATUS_DETAILS, Stream
 from services.runtime.telemetry import TRACEPARENT, Telemetry
 from strongroom.audit.v1.event_pb2 import Outcome
 
 log = logging.getLogger(__name__)
 
 EVENT_ID = "strongroom-event-id"
-STATUS_DETAILS = "grpc-status-details-bin"
-# What a service answers is final; channels repeat only what no service answered.
-_NO_RETRY = ("grpc-retry-pushback-ms", "-1")
 
 Behaviour = Callable[[Any, Call], Any]
-Handler = Callable[[Any, grpc.ServicerContext], Any]
+Handler = Callable[..., Any]
+"""Gets the request and gRPC's context, and where the method streams what sends."""
 Authenticate = Callable[[Call, grpc.ServicerContext, Metadata], Principal]
 
 _REFUSALS = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
@@ -46,23 +45,27 @@ class Pipeline:
         self._quotas = quotas
         self._audit = audit
 
-    def public(self, method: MethodDescriptor, behaviour: Behaviour) -> Handler:
-        """A method for callers from outside: authenticated, and audited before it answers."""
-        return self._audited(method, behaviour, self._authenticated)
+    def public(self, method: MethodDescriptor, behaviour: Behaviour, *, streams: bool = False) -> Handler:
+        """A method for callers from outside: authenticated, and audited before it answers.
+
+        One that `streams` has a behaviour that answers a function, which gets the Stream once the call's events are
+        durable, and keeps it: a stream holds no thread.
+        """
+        return _offered(self._audited(method, behaviour, self._authenticated), streams=streams)
 
     def credential_exchange(self, method: MethodDescriptor, behaviour: Behaviour) -> Handler:
         """The same for a method whose request authenticates: `behaviour` sets the call's principal itself."""
         return self._audited(method, behaviour, self._not_yet_known)
 
-    def forwarded(self, method: MethodDescriptor, behaviour: Behaviour) -> Handler:
-        """The same for services of the mesh that act for their own callers."""
-        return self._audited(method, behaviour, self._forwarded)
+    def forwarded(self, method: MethodDescriptor, behaviour: Behaviour, *, streams: bool = False) -> Handler:
+        """The same as `public` for services of the mesh that act for their own callers."""
+        return _offered(self._audited(method, behaviour, self._forwarded), streams=streams)
 
     def _audited(self, method: MethodDescriptor, behaviour: Behaviour, authenticate: Authenticate) -> Handler:
         telemetry, audit, quotas = self._telemetry, self._audit, self._quotas
         service, name, action = method.containing_service.full_name, method.name, action_of(method)
 
-        def handle(request: Any, context: grpc.ServicerContext) -> Any:
+        def serve(request: Any, context: grpc.ServicerContext) -> Any:
             started = time.perf_counter()
             metadata: Metadata = context.invocation_metadata()
             trace = telemetry.start_call(service, name, identity.header(metadata, TRACEPARENT))
@@ -88,7 +91,7 @@ class Pipeline:
                 _abort(context, error, call)
             return response
 
-        return handle
+        return serve
 
     def internal(self, method: MethodDescriptor, behaviour: Behaviour) -> Handler:
         """A method that only the configured services of the mesh may call; not audited by itself."""
@@ -169,6 +172,18 @@ class Pipeline:
         return error
 
 
+def _offered(serve: Handler, *, streams: bool) -> Handler:
+    if not streams:
+        return serve
+
+    def stream(request: Any, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
+        begin: Callable[[Stream], None] = serve(request, context)
+        begin(Stream(context, send))
+
+    stream.experimental_non_blocking = True  # type: ignore[attr-defined]
+    return stream
+
+
 def action_of(method: MethodDescriptor) -> str:
     """What authorization and audit call a method: `crypto:Encrypt`, also for `BatchEncrypt`."""
     domain = method.full_name.split(".")[1]
@@ -182,7 +197,7 @@ def _internal(unexpected: Exception) -> StrongroomError:
 
 
 def _abort(context: grpc.ServicerContext, error: StrongroomError, call: Call) -> NoReturn:
-    metadata: list[tuple[str, str | bytes]] = [(STATUS_DETAILS, error.to_status().SerializeToString()), _NO_RETRY]
+    metadata: list[tuple[str, str | bytes]] = [(STATUS_DETAILS, error.to_status().SerializeToString()), NO_RETRY]
     if call.events:
         metadata.append((EVENT_ID, call.events[0].id))
     context.set_trailing_metadata(tuple(metadata))

@@ -59,18 +59,18 @@ class Listener:
 
     def public(self, service: ServiceDescriptor, servicer: object, exchanges: Collection[str]) -> None:
         """Adds a public service; the requests of the methods `exchanges` authenticate."""
-        handlers = {}
-        for method in service.methods:
-            offer = self._pipeline.credential_exchange if method.name in exchanges else self._pipeline.public
-            handlers[method.name] = offer(method, _behaviour(servicer, method))
-        self._add(service, handlers)
+        self._add(
+            service, {method.name: self._public_handler(servicer, method, exchanges) for method in service.methods}
+        )
 
     def forwarded(self, service: ServiceDescriptor, servicer: object, without: Collection[str]) -> None:
         """Adds a public service for services of the mesh that act for their own callers, but for some methods."""
         self._add(
             service,
             {
-                method.name: self._pipeline.forwarded(method, _behaviour(servicer, method))
+                method.name: self._pipeline.forwarded(
+                    method, _behaviour(servicer, method), streams=_streams(servicer, method)
+                )
                 for method in service.methods
                 if method.name not in without
             },
@@ -87,6 +87,12 @@ class Listener:
         """Begins to serve."""
         reflection.enable_server_reflection(self._names, self.server)
         self.server.start()
+
+    def _public_handler(self, servicer: object, method: MethodDescriptor, exchanges: Collection[str]) -> Handler:
+        behaviour = _behaviour(servicer, method)
+        if method.name in exchanges:
+            return self._pipeline.credential_exchange(method, behaviour)
+        return self._pipeline.public(method, behaviour, streams=_streams(servicer, method))
 
     def _add(self, service: ServiceDescriptor, handlers: dict[str, Handler]) -> None:
         rpc_handlers = {
@@ -121,6 +127,7 @@ class Server:
         self._settings = settings
         self._status = status
         self._stop_requested = threading.Event()
+        self._draining: list[Callable[[], None]] = []
         self._public = Listener("public", settings, pipeline, status, shared_port=shared_port)
         self._internal = Listener("internal", settings, pipeline, status, shared_port=shared_port)
         self._bind(self._public, settings.public.address, tls.server_credentials(require_client_certificate=False))
@@ -147,6 +154,10 @@ class Server:
         self._internal.internal(service, servicer)
         self._status.serves(service.full_name)
 
+    def on_drain(self, begin: Callable[[], None]) -> None:
+        """Runs `begin` when the process is about to end, before calls in flight are waited for: to end streams."""
+        self._draining.append(begin)
+
     def serve_until_signal(self, on_drained: Callable[[], None]) -> None:
         """Serves until SIGTERM or SIGINT: then health turns NOT_SERVING, calls in flight finish, `on_drained` runs."""
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -167,6 +178,8 @@ class Server:
         log.info("draining")
         self._status.drain()
         time.sleep(self._settings.lame_duck_seconds)
+        for begin in self._draining:
+            begin()
         stopped = self._public.server.stop(self._settings.drain_seconds)
         stopped.wait()
         self._internal.server.stop(self._settings.drain_seconds).wait()
@@ -194,6 +207,11 @@ def _health_server(address: str, status: Status, shared_port: bool) -> grpc.Serv
     except RuntimeError as error:
         raise SystemExit(f"cannot listen on {address}: is it in use?") from error
     return server
+
+
+def _streams(servicer: object, method: MethodDescriptor) -> bool:
+    """Whether a method answers with a stream; one that is not implemented refuses like any other."""
+    return method.server_streaming and hasattr(servicer, method.name)
 
 
 def _behaviour(servicer: object, method: MethodDescriptor) -> Behaviour:

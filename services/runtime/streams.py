@@ -1,0 +1,49 @@
+"""Answers that go on: a stream of messages to one caller, kept by whoever sends, without a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+from services.runtime.errors import StrongroomError
+
+STATUS_DETAILS = "grpc-status-details-bin"
+NO_RETRY = ("grpc-retry-pushback-ms", "-1")
+"""What a service answers is final; channels repeat only what no service answered."""
+
+
+class Stream:
+    """The caller's end of one call. `send` and `fail` wait while the caller takes nothing, so they are for threads
+    that may."""
+
+    def __init__(self, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
+        self._context = context
+        self._send = send
+        self._lock = threading.Lock()
+
+    @property
+    def active(self) -> bool:
+        """Whether the caller still listens."""
+        return self._context.is_active()
+
+    def on_end(self, tell: Callable[[], None]) -> bool:
+        """Has `tell` called when the call ends, however that may be; False when it has ended."""
+        return self._context.add_callback(tell)
+
+    def send(self, message: Any) -> None:
+        """Sends one message."""
+        with self._lock:
+            if self._context.is_active():
+                self._send(message)
+
+    def fail(self, error: StrongroomError) -> None:
+        """Ends the call with an error."""
+        with self._lock:
+            if self._context.is_active():
+                self._context.set_trailing_metadata(((STATUS_DETAILS, error.to_status().SerializeToString()), NO_RETRY))
+                self._context.set_code(error.code)
+                self._context.set_details(error.message)
+                self._send(None)
