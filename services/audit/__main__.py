@@ -14,6 +14,7 @@ from services.audit.sealing_service import SealingService
 from services.audit.service import AuditService
 from services.audit.settings import AuditServiceSettings
 from services.audit.storage import Limits
+from services.audit.streaming import Tails
 from services.runtime import clock, command, database, host, migrations
 from services.runtime.channels import MeshChannel
 from services.runtime.config import Database
@@ -38,10 +39,12 @@ def serve(settings: AuditServiceSettings) -> None:
     except StrongroomError as error:
         raise SystemExit(error.message) from error
     hosted = host.build("audit", settings, tls, telemetry, open_append=lambda: _append_to(logs))
+    tails = Tails()
+    hosted.server.on_drain(tails.drain)
     hosted.status.component("log", logs.check)
     hosted.public(
         audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"],
-        AuditService(logs, hosted.authorizer, settings.log.account),
+        AuditService(logs, hosted.authorizer, settings.log.account, tails),
     )
     hosted.internal(
         event_log_service_pb2.DESCRIPTOR.services_by_name["EventLogService"], EventLogService(logs, telemetry)

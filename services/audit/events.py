@@ -129,6 +129,34 @@ class Events:
             reverse=newest_first,
         )
 
+    def following(self, query: Query, start: int, end: int, start_us: int) -> Iterator[tuple[int, Event]]:
+        """The events at places of the log from `start` to, not including, `end`, in that order, which are of `start_us`
+        or later."""
+        for leaf in self._between(query.tokens(self._tokens), start, end):
+            event = self.opened(leaf.leaf) if leaf.time_us >= start_us else None
+            if event is not None and query.wants(event):
+                yield leaf.leaf_index, event
+
+    def in_period(self, query: Query, period: Period) -> Iterator[Event]:
+        """Every such event of a period, in no order."""
+        lower = _FIRST[0] if period.start_us is None else period.start_us
+        upper = _BEHIND_LAST[0] if period.end_us is None else period.end_us
+        # A leaf that is late may stand anywhere behind.
+        start, end = self.first_at(lower), self._store.head().size
+        for leaf in self._between(query.tokens(self._tokens), start, end):
+            event = self.opened(leaf.leaf) if lower <= leaf.time_us < upper else None
+            if event is not None and query.wants(event):
+                yield event
+
+    def first_at(self, time_us: int) -> int:
+        """The first place of the log at which an event of this time or later can be."""
+        return self._first(self._store.head().size, lambda high_us: high_us >= time_us)
+
+    def _between(self, tokens: Sequence[bytes], start: int, end: int) -> Iterator[Leaf]:
+        for bundle in self._index.bundles(tokens, start, end, newest_first=False):
+            within = max(start, bundle * WIDTH), min(end, (bundle + 1) * WIDTH)
+            yield from self._store.matching(*within, tokens, newest_first=False)
+
     def opened(self, leaf: bytes) -> Event | None:
         """The event in a leaf; None when it was made unreadable."""
         event = self._sealer.open(leaf)

@@ -6,8 +6,10 @@ from services.audit.keys_store import PublicSigningKey
 from services.audit.logs import OpenLog
 from services.audit.publication_store import SignedCheckpoint
 from services.audit.transparency import Consistency, Inclusion
+from services.audit.usage import Row
 from services.runtime.clock import from_microseconds
 from strongroom.audit.v1 import log_pb2 as pb
+from strongroom.audit.v1.audit_service_pb2 import UsageRow
 from strongroom.tlog import merkle
 
 
@@ -60,6 +62,17 @@ def log_message(log: OpenLog) -> pb.Log:
         size=log.log.size,
         published_size=published.tree_size if published else 0,
         publish_time=from_microseconds(published.signed_us) if published else None,
+    )
+
+
+def usage_row(row: Row) -> UsageRow:
+    """One row of a report."""
+    return UsageRow(
+        values=row.values,
+        event_count=row.event_count,
+        item_count=row.item_count,
+        first_time=from_microseconds(row.first_us),
+        last_time=from_microseconds(row.last_us),
     )
 
 

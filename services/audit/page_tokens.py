@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from google.protobuf.message import Message
+
 from services.audit.store import Position
 from services.runtime import paging
-from strongroom.audit.v1.audit_service_pb2 import LookupEventsRequest
 
 
-def listed(request: LookupEventsRequest) -> str:
-    """What tells a list from others: everything that is asked for but the page."""
-    conditions = LookupEventsRequest()
+def listed(request: Message, *without: str) -> str:
+    """What tells a list from others: everything that is asked for, but for these fields."""
+    conditions = type(request)()
     conditions.CopyFrom(request)
-    conditions.ClearField("page_token")
-    conditions.ClearField("page_size")
+    for field in without:
+        conditions.ClearField(field)
     return conditions.SerializeToString(deterministic=True).hex()
 
 

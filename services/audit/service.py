@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
+from google.protobuf.message import Message
+
 from services.audit import messages, page_tokens
 from services.audit.events import Events, Period, Query
 from services.audit.logs import Logs
+from services.audit.sealing import DAY_US
+from services.audit.streaming import Place, Tail, Tails, place_of
+from services.audit.usage import DEFAULT_DIMENSIONS, DIMENSIONS, Reports, counted
 from services.runtime import clock, filters, names, paging
 from services.runtime.authorization import Authorizer, Resource
 from services.runtime.call import Call
-from services.runtime.errors import invalid, required, too_large
+from services.runtime.errors import invalid, required
+from services.runtime.fields import check_text
+from services.runtime.streams import Stream
 from strongroom.audit.v1 import audit_service_pb2 as pb
 from strongroom.audit.v1 import log_pb2
 from strongroom.audit.v1.event_pb2 import Event
@@ -16,43 +26,105 @@ from strongroom.audit.v1.event_pb2 import Event
 OWN = "services/audit"
 
 _MAX_TEXT = 256
+_LONGEST_REPORT_US = 400 * DAY_US
 
 
 class AuditService:
     """Handlers of the public service. `mesh_account` is the account whose business `services/audit` is."""
 
-    def __init__(self, logs: Logs, authorizer: Authorizer, mesh_account: str) -> None:
+    def __init__(self, logs: Logs, authorizer: Authorizer, mesh_account: str, tails: Tails) -> None:
         self._logs = logs
         self._authorizer = authorizer
         self._mesh_account = mesh_account
+        self._tails = tails
+        self._reports = Reports()
 
     def LookupEvents(self, request: pb.LookupEventsRequest, call: Call) -> pb.LookupEventsResponse:
         """A page of an account's events in order of time."""
         account = self._authorized_parent(call, "audit:LookupEvents", request.parent)
-        if len(request.text) > _MAX_TEXT:
-            raise too_large("text", _MAX_TEXT, "characters")
-        listed = page_tokens.listed(request)
+        listed = page_tokens.listed(request, "page_token", "page_size")
+        query = Query(
+            account=account,
+            principal=request.principal,
+            action=request.action,
+            resource=request.resource,
+            resource_version=request.resource_version,
+            session_name=request.session_name,
+            trace_id=request.trace_id,
+            outcome=request.outcome,
+            text=check_text(request.text, "text", _MAX_TEXT),
+        )
         events, next_position = self._events(account).page(
-            Query(
-                account=account,
-                principal=request.principal,
-                action=request.action,
-                resource=request.resource,
-                resource_version=request.resource_version,
-                session_name=request.session_name,
-                trace_id=request.trace_id,
-                outcome=request.outcome,
-                text=request.text,
-            ),
-            Period(
-                clock.microseconds(request.start_time) if request.HasField("start_time") else None,
-                clock.microseconds(request.end_time) if request.HasField("end_time") else None,
-            ),
+            query,
+            Period(_time_us(request, "start_time"), _time_us(request, "end_time")),
             page_tokens.decode(listed, request.page_token),
             paging.page_size(request.page_size),
             newest_first=request.order != pb.EVENT_ORDER_OLDEST_FIRST,
         )
         return pb.LookupEventsResponse(events=events, next_page_token=page_tokens.encode(listed, next_position))
+
+    def StreamEvents(self, request: pb.StreamEventsRequest, call: Call) -> Callable[[Stream], None]:
+        """An account's events as they come."""
+        action = "audit:StreamEvents"
+        account = self._authorized_parent(call, action, request.parent)
+        listed = page_tokens.listed(request, "resume_token", "start_time")
+        source = self._logs.of_account(account)
+        start_us = _time_us(request, "start_time")
+        if request.resume_token:
+            place = place_of(listed, request.resume_token)
+        elif start_us is None:
+            place = Place(source.log.size, 0)
+        else:
+            place = Place(source.events.first_at(start_us), start_us)
+        query = Query(
+            account=account,
+            principal=request.principal,
+            action=request.action,
+            resource=request.resource,
+            outcome=request.outcome,
+            text=check_text(request.text, "text", _MAX_TEXT),
+        )
+
+        def still_permitted() -> None:
+            self._authorizer.require_standing(call.principal)
+            # A call of its own: looking again is no further use.
+            self._authorized_parent(replace(call, events=[]), action, request.parent)
+
+        return self._tails.begin(Tail(source, query, listed, place, still_permitted))
+
+    def ReportUsage(self, request: pb.ReportUsageRequest, call: Call) -> pb.ReportUsageResponse:
+        """A page of a report of an account's use."""
+        account = self._authorized_parent(call, "audit:ReportUsage", request.parent)
+        start_us, end_us = _time_us(request, "start_time"), _time_us(request, "end_time")
+        if start_us is None:
+            raise required("start_time")
+        if end_us is None:
+            end_us = call.time_ns // 1000
+        if not 0 <= end_us - start_us <= _LONGEST_REPORT_US:
+            raise invalid("end_time", "is not up to 400 days after start_time")
+        dimensions = request.dimensions or DEFAULT_DIMENSIONS
+        if not DIMENSIONS.issuperset(dimensions) or len(set(dimensions)) < len(dimensions):
+            raise invalid("dimensions", "names one that is not known, or one twice")
+        query = Query(
+            account=account,
+            principal=request.principal,
+            action=request.action,
+            resource=request.resource,
+            resource_version=request.resource_version,
+            outcome=request.outcome,
+        )
+        listed = page_tokens.listed(request, "page_token", "page_size")
+        first = paging.decode_number(listed, request.page_token, 0)
+        rows = self._reports.get(
+            listed,
+            lambda: counted(self._events(account), query, Period(start_us, end_us), dimensions),
+            anew=first == 0,
+        )
+        behind = first + paging.page_size(request.page_size)
+        return pb.ReportUsageResponse(
+            rows=map(messages.usage_row, rows[first:behind]),
+            next_page_token=paging.encode(listed, str(behind)) if behind < len(rows) else "",
+        )
 
     def GetEvent(self, request: pb.GetEventRequest, call: Call) -> Event:
         """One event of an account."""
@@ -131,6 +203,10 @@ class AuditService:
 
 def _log_of(account: str) -> Resource:
     return Resource("Log", f"accounts/{account}/log", account)
+
+
+def _time_us(request: Message, field: str) -> int | None:
+    return clock.microseconds(getattr(request, field)) if request.HasField(field) else None
 
 
 def _not_negative(size: int, field: str) -> int:
