@@ -89,9 +89,9 @@ class NoPipeline(Pipeline):
     def __init__(self) -> None:
         """Takes none of what the real one works with."""
 
-    def public(self, method: MethodDescriptor, behaviour: Behaviour, *, forwarded: bool = False) -> Handler:
+    def public(self, method: MethodDescriptor, behaviour: Behaviour, *, streams: bool = False) -> Handler:
         """The method itself."""
-        del method, forwarded
+        del method, streams
         # What a pipeline would pass as the call, gRPC's own context, the echo does not look at.
         return cast(Handler, behaviour)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -192,6 +192,27 @@ class Endpoint(Generic[Stub]):
             if error.reason not in _TOKEN_REFUSALS or not self._tokens.renew(token):
                 raise
         return self._traced(method, request, timeout, _bearer(self._tokens.current()))
+
+    def stream(
+        self,
+        method: grpc.UnaryStreamMultiCallable[Request, Response],
+        request: Request,
+    ) -> Iterator[Response]:
+        """Calls `method`, one of `stub`'s that answers with a stream, and answers its messages as they come, without
+        a deadline. Ends the call when the iterator is closed. Raises StrongroomError.
+        """
+        metadata = _bearer(self._tokens.current()) if self._tokens is not None else ()
+        package, name = request.DESCRIPTOR.file.package, request.DESCRIPTOR.name.removesuffix("Request")
+        attributes = {"rpc.system": "grpc", "server.address": self._channel.address}
+        with self._tracing.span(f"{package}/{name}", attributes=attributes) as trace:
+            responses = method(request, metadata=((TRACEPARENT, trace.traceparent), *metadata))
+            try:
+                yield from responses
+            except grpc.RpcError as error:
+                peer = f"{self._service} at {self._channel.address}"
+                raise from_rpc_error(error, peer, trace.trace_id) from error
+            finally:
+                responses.cancel()
 
     def _traced(
         self,

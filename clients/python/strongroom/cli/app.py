@@ -10,6 +10,9 @@ from strongroom.cli import (
     access,
     accounts,
     audit,
+    audit_export,
+    audit_logs,
+    audit_report,
     client_keys,
     cryptography,
     files,
@@ -63,6 +66,8 @@ status.add_to(app)
 sessions.add_to(app)
 cryptography.add_to(app)
 signatures.add_to(app)
+for subject in (audit_logs, audit_export, audit_report):
+    subject.add_to(audit.app)
 keys.keys.add_typer(lifecycle.versions)
 keys.keys.add_typer(imports.material)
 for group in (keys.keys, keys.aliases, files.app, secrets.app, audit.app, root_key.root, grants.app, access.app):

@@ -1,35 +1,57 @@
-"""`strongroom audit`."""
+"""`strongroom audit`: events, listed and followed."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from strongroom.cli.audit_filters import (
+    Action,
+    Outcome,
+    Principal,
+    Resource,
+    Since,
+    Text,
+    TraceId,
+    Until,
+    Version,
+)
 from strongroom.cli.command import Report, Session, command
 from strongroom.cli.inputs import moment_of
+from strongroom.cli.plain import plain
+from strongroom.errors import StrongroomError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from strongroom.calls.audit import Event
+    from strongroom.calls.audit import Event, StreamedEvent
 
 app = typer.Typer(name="audit", help="The audit log.", no_args_is_help=True)
 
-_WHEN = "A time (2026-11-24T02:25Z), or an age such as 15m, 2h, 7d."
+# What ends a stream and says nothing against going on.
+_PASSING = frozenset({"SHUTTING_DOWN", "UNREACHABLE", "UNAVAILABLE", "OVERLOADED", "KEYSTORE_STALE", "UNKNOWN"})
+_AGAIN_SECONDS = 1.0
 
 
 @command(app, "events")
 def events(
     session: Session,
     limit: Annotated[int, typer.Option(min=1, help="Most events to list.")] = 50,
-    since: Annotated[str, typer.Option(metavar="TIME", help=_WHEN)] = "",
-    until: Annotated[str, typer.Option(metavar="TIME", help="As --since; events before it.")] = "",
-    action: Annotated[str, typer.Option(help="Such as crypto:Encrypt.")] = "",
-    principal: Annotated[str, typer.Option(help="Who called, by full name.")] = "",
-    resource: Annotated[str, typer.Option(help="By full name.")] = "",
-    outcome: Annotated[str, typer.Option(help="ALLOWED, DENIED or FAILED.")] = "",
-    trace_id: Annotated[str, typer.Option(metavar="ID", help="One trace's events.")] = "",
+    since: Since = "",
+    until: Until = "",
+    action: Action = "",
+    principal: Principal = "",
+    resource: Resource = "",
+    outcome: Outcome = "",
+    trace_id: TraceId = "",
+    version: Version = "",
+    text: Text = "",
     oldest_first: Annotated[bool, typer.Option("--oldest-first", help="In place of the newest.")] = False,
     wide: Annotated[bool, typer.Option("--wide", help="With the year, encryption contexts and event ids.")] = False,
 ) -> Report:
@@ -43,11 +65,80 @@ def events(
             resource=resource,
             outcome=outcome,
             trace_id=trace_id,
+            resource_version=version,
+            text=text,
             oldest_first=oldest_first,
             limit=limit,
         )
     )
     return Report({"events": found}, lambda: _table(session, found, wide=wide))
+
+
+@command(app, "tail")
+def tail(
+    session: Session,
+    since: Since = "",
+    action: Action = "",
+    principal: Principal = "",
+    resource: Resource = "",
+    outcome: Outcome = "",
+    text: Text = "",
+    state: Annotated[
+        Path | None, typer.Option("--state", metavar="FILE", help="Keeps the place here, and goes on from it.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=0, help="End after so many events; 0: never.")] = 0,
+) -> Report:
+    """Follow the account's events as they come, until Ctrl-C. Each is printed once, also when audit restarts meanwhile;
+    with --state also when this command does.
+    """
+    start = moment_of(since, "--since") if since else None
+    token = state.read_text().strip() if state and state.exists() else ""
+    conditions = {"action": action, "principal": principal, "resource": resource, "outcome": outcome, "text": text}
+    left = limit
+    try:
+        for found in _followed(session, token, {"since": start, **conditions}):
+            sys.stdout.write(_line(session, found.event) + "\n")
+            sys.stdout.flush()
+            if state:
+                _keep(state, found.resume_token)
+            left -= 1
+            if left == 0:
+                break
+    except KeyboardInterrupt:
+        pass
+    return Report({}, silent=True)
+
+
+def _followed(session: Session, token: str, conditions: dict[str, Any]) -> Iterator[StreamedEvent]:
+    while True:
+        try:
+            for found in session.client.stream_events(resume_token=token, **conditions):
+                token = found.resume_token
+                yield found
+        except StrongroomError as error:
+            if error.reason not in _PASSING:
+                raise
+        if not token and conditions["since"] is None:
+            # From now on, whatever comes while there is no connection.
+            from datetime import UTC, datetime
+
+            conditions = {**conditions, "since": datetime.now(UTC)}
+        time.sleep(_AGAIN_SECONDS)
+
+
+def _keep(path: Path, token: str) -> None:
+    from strongroom.cli.inputs import write_bytes
+
+    write_bytes(path, token.encode() + b"\n", force=True)
+
+
+def _line(session: Session, event: Event) -> str:
+    if session.as_json:
+        return json.dumps(plain(event))
+    relative = session.client.names.relative
+    when = event.time.strftime("%m-%d %H:%M:%S") if event.time else ""
+    parts = (when, relative(event.principal), event.action, relative(event.resource), event.outcome, event.reason)
+    return "  ".join(part for part in parts if part)
 
 
 def _table(session: Session, found: list[Event], *, wide: bool) -> RenderableType:

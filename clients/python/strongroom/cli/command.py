@@ -48,6 +48,8 @@ class Report:
     raw: bytes | None = field(default=None, repr=False)
     note: str = ""
     exit_code: int = 0
+    silent: bool = False
+    """Everything was printed already, as it came."""
 
 
 def facts_report(document: Mapping[str, Any], *, note: str = "", exit_code: int = 0) -> Report:
@@ -157,6 +159,8 @@ def complain(message: str, *details: str) -> None:
 
 
 def _print(report: Report, session: Session) -> None:
+    if report.silent:
+        return
     if session.as_json:
         document = {**plain(report.data), **({"trace_id": session.trace_id} if session.trace_id else {})}
         sys.stdout.write(json.dumps(document, indent=2) + "\n")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from rich.console import Console
@@ -47,6 +48,19 @@ def facts(pairs: Mapping[str, object]) -> Table:
         if value not in ("", None, {}, (), []):
             result.add_row(name, cell(value))
     return result
+
+
+@contextmanager
+def progress(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error, moved by telling how much is done and of how much; none where it is to be `quiet`."""
+    if quiet:
+        yield lambda *_: None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=console(stderr=True), transient=True) as bars:
+        task = bars.add_task(what)
+        yield lambda done, of: bars.update(task, completed=done, total=of)
 
 
 def cell(value: object) -> Text:

@@ -107,13 +107,21 @@ def bundle(entries: Iterable[bytes]) -> bytes:
 
 def entries_of(data: bytes, width: int) -> list[bytes]:
     """The entries of a bundle. Raises LOG_DATA_MALFORMED unless there are `width` and nothing else."""
+    entries = entries_before_end(data)
+    if len(entries) != width or sum(map(len, entries)) + _LENGTH.size * width != len(data):
+        raise malformed("the entry bundle", f"does not hold {width} whole entries")
+    return entries
+
+
+def entries_before_end(data: bytes) -> list[bytes]:
+    """The whole entries at the beginning of what may be a bundle."""
     entries, position = [], 0
     while position + _LENGTH.size <= len(data):
         start = position + _LENGTH.size
         position = start + _LENGTH.unpack_from(data, position)[0]
+        if position > len(data):
+            break
         entries.append(data[start:position])
-    if position != len(data) or len(entries) != width:
-        raise malformed("the entry bundle", f"does not hold {width} whole entries")
     return entries
 
 

@@ -36,6 +36,14 @@ class Tree:
         self._add(edge, 0, hashes, changed)
         return Tree(self.size + len(hashes), edge), changed
 
+    def filling(self) -> list[Tile]:
+        """The tiles that are being filled, from level 1 on."""
+        return [
+            Tile(level, self.size >> HEIGHT * (level + 1), b"".join(hashes))
+            for level, hashes in enumerate(self._edge)
+            if level and hashes
+        ]
+
     def root(self) -> bytes:
         """The root hash."""
         root: bytes | None = None

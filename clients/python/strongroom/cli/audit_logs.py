@@ -1,0 +1,129 @@
+"""`strongroom audit`: the log itself, proved and verified."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from strongroom.cli.command import Report, Session, command, facts_report
+from strongroom.cli.inputs import Force, OutputFile, write_bytes
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from strongroom.calls.logs import Log
+    from strongroom.tlog.notes import VerifierKey
+    from strongroom.tlog.verification import Trust
+
+LogName = Annotated[str, typer.Option("--log", metavar="LOG", help="logs/{log}, where there are several.")]
+Keys = Annotated[
+    list[str],
+    typer.Option("--key", metavar="KEY", help="A verifier key of the log, or a file of them. May be repeated."),
+]
+Witnesses = Annotated[
+    list[str] | None,
+    typer.Option("--witness", metavar="KEY", help="A verifier key of a witness, or a file of them. May be repeated."),
+]
+Quorum = Annotated[int, typer.Option(min=0, help="How many witnesses must have cosigned.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds the commands."""
+    command(app, "logs")(logs)
+    command(app, "checkpoint")(checkpoint)
+    command(app, "prove")(prove)
+    command(app, "verify")(verify)
+
+
+def logs(session: Session) -> Report:
+    """Show the logs: their sizes, their keys, their witnesses."""
+    found = list(session.client.list_logs())
+    return Report({"logs": found}, lambda: _table(found))
+
+
+def checkpoint(session: Session, log: LogName = "", out: OutputFile = None, force: Force = False) -> Report:
+    """Print the newest checkpoint, a signed note: keep one, and `verify` shows later that nothing before it changed."""
+    found = session.client.get_checkpoint(log)
+    if out is not None:
+        write_bytes(out, found.note, force=force)
+        return Report({"checkpoint": found, "file": out}, note=f"checkpoint of {found.tree_size} in {out}")
+    return Report({"checkpoint": found, "note": found.note.decode()}, raw=found.note)
+
+
+def prove(
+    session: Session,
+    event: Annotated[str, typer.Argument(help="The event's id, as every answer tells it.")],
+    out: OutputFile = None,
+    force: Force = False,
+) -> Report:
+    """Get the proof that an event is in the log: a C2SP tlog-proof, for `verify` and anyone else."""
+    from strongroom.tlog import proofs
+    from strongroom.tlog.notes import parse_verifier_key
+
+    found = session.client.get_inclusion_proof(event)
+    keys = [parse_verifier_key(key.verifier_key) for key in session.client.get_log(found.log).keys]
+    proofs.parse(found.proof).verify(found.leaf, keys)
+    document = {"event": event, "log": found.log, "index": found.index, "tree_size": found.checkpoint.tree_size}
+    if out is None:
+        return Report({**document, "proof": found.proof.decode()}, raw=found.proof)
+    write_bytes(out, found.proof, force=force)
+    return Report({**document, "file": out}, note=f"event {found.index} of {found.checkpoint.tree_size} in {out}")
+
+
+def verify(
+    session: Session,
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder of tiles, or a file that `prove` wrote.")],
+    key: Keys,
+    older: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A checkpoint of before, which must be the log's beginning.")
+    ] = None,
+    witness: Witnesses = None,
+    quorum: Quorum = 0,
+) -> Report:
+    """Verify offline, trusting nothing but the keys: every entry and tile of a log, or the proof of one event.
+
+    Names the first entry that is wrong.
+    """
+    from strongroom.cli.show import progress
+    from strongroom.tlog.verification import TileFolder, Trust, verify_log
+
+    trust = Trust(_keys(key, "--key"), _keys(witness or [], "--witness"), quorum)
+    if path.is_file():
+        return _verified_proof(path, trust)
+    with progress("verifying", quiet=session.as_json) as advance:
+        checkpoint = verify_log(TileFolder(path), trust, older.read_bytes() if older else None, advance)
+    return facts_report(
+        {"verified": True, "origin": checkpoint.origin, "entries": checkpoint.size, "root_hash": checkpoint.root.hex()}
+    )
+
+
+def _verified_proof(path: Path, trust: Trust) -> Report:
+    from strongroom.tlog import proofs
+
+    proof = proofs.parse(path.read_bytes())
+    checkpoint = proof.verify(proof.extra, trust.keys, trust.witnesses, trust.quorum)
+    return facts_report({"verified": True, "origin": checkpoint.origin, "entry": proof.index, "of": checkpoint.size})
+
+
+def _keys(given: list[str], option: str) -> list[VerifierKey]:
+    from strongroom.tlog.notes import parse_verifier_key
+
+    found = []
+    for one in given:
+        lines = Path(one).read_text().split() if Path(one).is_file() else [one]
+        found += [parse_verifier_key(line) for line in lines]
+    if given and not found:
+        raise typer.BadParameter("there is no key in it", param_hint=option)
+    return found
+
+
+def _table(found: list[Log]) -> RenderableType:
+    from strongroom.cli.show import table
+
+    rows = [
+        (log.name, log.origin, log.size, log.published_size, "\n".join(key.verifier_key for key in log.keys))
+        for log in found
+    ]
+    return table(("log", "origin", "size", "published", "keys, newest first"), rows)

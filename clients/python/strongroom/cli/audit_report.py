@@ -1,0 +1,84 @@
+"""`strongroom audit report`: who used what, how often, and how it ended."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from strongroom.cli.audit_filters import Action, Outcome, Principal, Resource, Until
+from strongroom.cli.command import Report, Session, command
+from strongroom.cli.inputs import Force, moment_of, write_bytes
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from strongroom.calls.audit import UsageRow
+
+_DEFAULT = ("resource", "principal", "outcome")
+_HOURLY_UP_TO_DAYS = 3
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds the commands."""
+    command(app, "report")(report)
+
+
+def report(
+    session: Session,
+    since: Annotated[
+        str, typer.Option("--since", metavar="TIME", help="A time (2026-11-24T02:25Z), or an age such as 2h, 7d.")
+    ] = "7d",
+    until: Until = "",
+    by: Annotated[
+        list[str] | None,
+        typer.Option("--by", help="resource, principal, action, outcome, version, hour or day. May be repeated."),
+    ] = None,
+    action: Action = "",
+    principal: Principal = "",
+    resource: Resource = "",
+    outcome: Outcome = "",
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots, which needs nothing else.")
+    ] = None,
+    force: Force = False,
+) -> Report:
+    """Count uses over a period, by resource, principal and outcome, or by what is asked for."""
+    start = moment_of(since, "--since")
+    end = moment_of(until, "--until") if until else datetime.now(UTC)
+    dimensions = by or list(_DEFAULT)
+
+    def counted(*names: str) -> list[UsageRow]:
+        found = session.client.report_usage(
+            start, until=end, by=names, action=action, principal=principal, resource=resource, outcome=outcome
+        )
+        return list(found)
+
+    rows = counted(*dimensions)
+    document = {"since": start, "until": end, "by": dimensions, "rows": rows}
+    if html is None:
+        return Report(document, lambda: _table(session, dimensions, rows))
+    from strongroom.cli.usage_page import Usage, page
+
+    step = "hour" if (end - start).days < _HOURLY_UP_TO_DAYS else "day"
+    usage = Usage(
+        start, end, step, counted(step, "outcome"), counted("resource", "outcome"), counted("principal", "outcome")
+    )
+    write_bytes(html, page(session.client.names, usage, dimensions, rows).encode(), force=force)
+    return Report({**document, "file": html}, note=f"{sum(row.event_count for row in rows)} events in {html}")
+
+
+def _table(session: Session, dimensions: list[str], rows: list[UsageRow]) -> RenderableType:
+    from strongroom.cli.show import table
+
+    relative = session.client.names.relative
+    headings = (*dimensions, "events", "items", "first", "last")
+    return table(
+        headings,
+        [
+            (*map(relative, row.values), f"{row.event_count:,}", f"{row.item_count:,}", row.first_time, row.last_time)
+            for row in rows
+        ],
+    )
