@@ -8,6 +8,7 @@ import time
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import Engine
 
+from services.audit.election import election_for
 from services.audit.logs import OpenLog, open_log
 from services.audit.publishing import Publication
 from services.audit.service_keys import Wrapped
@@ -58,7 +59,8 @@ def opened(
 ) -> OpenLog:
     """A log that runs, and can be written where crypto is not away."""
     publication = Publication(ORIGIN, interval_seconds, quorum)
-    log = open_log("main", engine, crypto, publication, limits, 365, wall_clock)
+    election = election_for(engine, lambda: None)
+    log = open_log("main", engine, crypto, publication, limits, 365, wall_clock, election)
     log.start()
     if not crypto.away:
         until(lambda: is_writable(log))

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+import signal
+from collections.abc import Callable, Iterable, Mapping
 
+from sqlalchemy import Engine
+
+from services.audit import election
+from services.audit.election import Election
 from services.audit.event_log_service import EventLogService
 from services.audit.export_folder import ExportFolder
 from services.audit.http_tiles import HttpTiles
@@ -14,11 +20,14 @@ from services.audit.sealing_service import SealingService
 from services.audit.service import AuditService
 from services.audit.settings import AuditServiceSettings
 from services.audit.storage import Limits
+from services.audit.storage_watch import StorageWatch
 from services.audit.streaming import Tails
 from services.runtime import clock, command, database, host, migrations
 from services.runtime.channels import MeshChannel
 from services.runtime.config import Database
-from services.runtime.errors import StrongroomError
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.server import health_server
+from services.runtime.status import Status
 from services.runtime.telemetry import Telemetry
 from services.runtime.tls import TlsFiles
 from strongroom.audit.v1 import audit_service_pb2, event_log_service_pb2, sealing_service_pb2
@@ -33,8 +42,11 @@ def serve(settings: AuditServiceSettings) -> None:
     telemetry = Telemetry("audit", settings.telemetry)
     tls = TlsFiles(settings.tls)
     wrapping = CryptoRootWrapping(MeshChannel(host.upstream(settings, "crypto"), tls))
+    engines = {name: _database(of_log) for name, of_log in _databases(settings).items()}
+    elections = {name: election.election_for(engine, _end) for name, engine in engines.items()}
+    _stand_by(settings, elections.values())
     try:
-        logs = Logs([_opened(name, settings, wrapping) for name in _databases(settings)])
+        logs = Logs([_opened(name, settings, engines[name], wrapping, elections[name]) for name in engines])
         logs.start()
     except StrongroomError as error:
         raise SystemExit(error.message) from error
@@ -50,7 +62,10 @@ def serve(settings: AuditServiceSettings) -> None:
         event_log_service_pb2.DESCRIPTOR.services_by_name["EventLogService"], EventLogService(logs, telemetry)
     )
     hosted.internal(sealing_service_pb2.DESCRIPTOR.services_by_name["SealingService"], SealingService(logs))
+    watch = StorageWatch(logs, telemetry.meter)
     hosted.on_close(logs.stop)
+    hosted.on_close(watch.stop)
+    watch.start()
     if settings.log.http_address:
         tiles = HttpTiles(settings.log.http_address, logs)
         tiles.start()
@@ -69,9 +84,41 @@ def _databases(settings: AuditServiceSettings) -> Mapping[str, Database]:
     return settings.log.shards or {_ONLY_LOG: settings.database}
 
 
-def _opened(name: str, settings: AuditServiceSettings, wrapping: CryptoRootWrapping) -> OpenLog:
-    engine = database.open_database(_databases(settings)[name])
+def _database(of_log: Database) -> Engine:
+    engine = database.open_database(of_log)
     migrations.require_current(engine, "audit")
+    return engine
+
+
+def _stand_by(settings: AuditServiceSettings, elections: Iterable[Election]) -> None:
+    """Returns once this process writes the logs. Until then it listens for nothing but health, so that callers go to
+    the one that does; its own health is that it runs and does not serve."""
+    status = Status("audit", host.instance())
+    status.component("log", _not_serving)
+    status.serves(audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name)
+    health = settings.listeners.health
+    server = health_server(health.address, status, False) if health else None
+    if server is not None:
+        server.start()
+        status.start()
+    for one in elections:
+        election.win(one)
+    if server is not None:
+        status.drain()
+        server.stop(None).wait()
+
+
+def _not_serving() -> None:
+    raise StrongroomError(Reason.AUDIT_STORAGE_FAILED, "another process writes the log", peer="audit")
+
+
+def _end() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _opened(
+    name: str, settings: AuditServiceSettings, engine: Engine, wrapping: CryptoRootWrapping, won: Election
+) -> OpenLog:
     origin = settings.log.origin or f"{settings.tls.trust_domain}/audit"
     opened = open_log(
         name,
@@ -81,6 +128,7 @@ def _opened(name: str, settings: AuditServiceSettings, wrapping: CryptoRootWrapp
         Limits(settings.log.warn_free_mib * _MIB, settings.log.refuse_free_mib * _MIB),
         settings.log.signing_key_days,
         clock.system_clock,
+        won,
     )
     if settings.log.export_directory:
         folder = ExportFolder(settings.log.export_directory / name, opened.source)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
 from sqlalchemy import Engine
 
+from services.audit.election import Election
 from services.audit.events import Events
 from services.audit.index import Index, Tokens
 from services.audit.keys_store import KeysStore
@@ -43,6 +44,7 @@ class OpenLog:
     service_keys: ServiceKeys
     source: TileSource
     storage: Storage
+    election: Election
     _renewal: Renewal
     _index: Index
     _engine: Engine
@@ -69,8 +71,10 @@ def open_log(
     limits: Limits,
     signing_key_days: int,
     clock: Clock,
+    election: Election,
 ) -> OpenLog:
-    """Puts together what works on one log. Raises AUDIT_STORAGE_FAILED for a damaged one."""
+    """Puts together what works on one log, which only the winner of its election does. Raises AUDIT_STORAGE_FAILED for
+    a damaged one."""
     store, keys = LogStore(engine), KeysStore(engine)
     service_keys = ServiceKeys(keys, wrapping, clock)
     sealer, tokens, index = Sealer(keys, service_keys, clock), Tokens(service_keys), Index(engine, store)
@@ -91,6 +95,7 @@ def open_log(
         service_keys=service_keys,
         source=source,
         storage=storage,
+        election=election,
         _renewal=Renewal([sealer.renew, tokens.renew, signing_keys.renew]),
         _index=index,
         _engine=engine,
@@ -141,16 +146,16 @@ class Logs:
 
     def check(self) -> None:
         """Raises as `append` would when one of the logs cannot be written just now."""
-        self._each(lambda log: log.log.check())
+        for log in self._ordered:
+            log.election.check()
+            log.log.check()
 
     def start(self) -> None:
         """Starts every one."""
-        self._each(OpenLog.start)
+        for log in self._ordered:
+            log.start()
 
     def stop(self) -> None:
         """Stops every one."""
-        self._each(OpenLog.stop)
-
-    def _each(self, work: Callable[[OpenLog], None]) -> None:
         for log in self._ordered:
-            work(log)
+            log.stop()

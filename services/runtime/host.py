@@ -100,7 +100,7 @@ def build(
     identities = Identities(records, feed, tls.trust_domain)
     authorizer = Authorizer(records, feed)
     worker = workers.worker_number()
-    status = Status(service, f"{socket.gethostname()}/{os.getpid()}")
+    status = Status(service, instance())
     status.component("audit", audit.require_writable)
     status.component("keystore", feed.require_fresh)
     quotas = Quotas(
@@ -116,6 +116,11 @@ def build(
 
 def _limit(settings: RequestLimit | None) -> Limit | None:
     return None if settings is None else Limit(settings.requests_per_second, settings.burst)
+
+
+def instance() -> str:
+    """What this process is called in statuses and events: host name and process id."""
+    return f"{socket.gethostname()}/{os.getpid()}"
 
 
 def upstream(settings: ServiceSettings, service: str) -> str:

@@ -138,7 +138,7 @@ class Server:
             self._bind(self._public, certificate_address, tls.server_credentials(require_client_certificate=True))
         self._bind(self._internal, settings.internal.address, tls.server_credentials(require_client_certificate=True))
         health = settings.health
-        self._health = _health_server(health.address, status, shared_port) if health else None
+        self._health = health_server(health.address, status, shared_port) if health else None
 
     def public(self, service: ServiceDescriptor, servicer: object, exchanges: Collection[str] = ()) -> None:
         """Offers a service to callers from outside, and on the internal listener to services that act for theirs.
@@ -195,7 +195,7 @@ class Server:
             raise SystemExit(f"cannot listen on {address}: is it in use?") from error
 
 
-def _health_server(address: str, status: Status, shared_port: bool) -> grpc.Server:
+def health_server(address: str, status: Status, shared_port: bool) -> grpc.Server:
     """Health without TLS, for the kubelet's probes: whether services serve, and nothing else."""
     server = grpc.server(
         ThreadPoolExecutor(_RESERVED_THREADS, thread_name_prefix="health"),

@@ -204,15 +204,16 @@ class Endpoint(Generic[Stub]):
         metadata = _bearer(self._tokens.current()) if self._tokens is not None else ()
         package, name = request.DESCRIPTOR.file.package, request.DESCRIPTOR.name.removesuffix("Request")
         attributes = {"rpc.system": "grpc", "server.address": self._channel.address}
+        # The span is of the beginning: what comes between two messages belongs to whoever takes them.
         with self._tracing.span(f"{package}/{name}", attributes=attributes) as trace:
             responses = method(request, metadata=((TRACEPARENT, trace.traceparent), *metadata))
-            try:
-                yield from responses
-            except grpc.RpcError as error:
-                peer = f"{self._service} at {self._channel.address}"
-                raise from_rpc_error(error, peer, trace.trace_id) from error
-            finally:
-                responses.cancel()
+        try:
+            yield from responses
+        except grpc.RpcError as error:
+            peer = f"{self._service} at {self._channel.address}"
+            raise from_rpc_error(error, peer, trace.trace_id) from error
+        finally:
+            responses.cancel()
 
     def _traced(
         self,

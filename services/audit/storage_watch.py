@@ -1,0 +1,93 @@
+"""Watches the room that is left for the log: metrics all the time, and an event when a level is crossed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
+
+from services.audit.logs import Logs, OpenLog
+from services.audit.storage import Level
+from services.runtime.call import Call, Principal
+from services.runtime.errors import StrongroomError
+from strongroom.audit.v1.event_pb2 import Event, Outcome
+
+log = logging.getLogger(__name__)
+
+_SECONDS = 2.0
+_SELF = Principal("services/audit", "")
+_SERVICE = "strongroom.audit.v1.AuditService"
+# What the event says of a level.
+_OUTCOMES = {
+    Level.OK: (Outcome.OUTCOME_ALLOWED, ""),
+    Level.LOW: (Outcome.OUTCOME_FAILED, "AUDIT_STORAGE_LOW"),
+    Level.FULL: (Outcome.OUTCOME_FAILED, "AUDIT_STORAGE_FULL"),
+}
+
+
+class StorageWatch:
+    """Of all logs."""
+
+    def __init__(self, logs: Logs, meter: Meter) -> None:
+        self._logs = logs
+        self._levels = {one.name: Level.OK for one in logs}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="storage-watch", daemon=True)
+        for name, unit, description, value in (
+            ("audit.storage.free", "By", "room that is left for the log", lambda one: one.storage.free()),
+            ("audit.log.size", "{leaf}", "leaves that are durable", lambda one: one.log.size),
+            ("audit.log.unpublished", "{leaf}", "leaves that no published checkpoint covers", _unpublished),
+        ):
+            meter.create_observable_gauge(name, [self._observer(value)], unit, description)
+
+    def start(self) -> None:
+        """Begins."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends."""
+        self._stopping.set()
+        self._thread.join(timeout=2)
+
+    def look(self) -> None:
+        """Looks once; appends an event for each log whose level is another than before."""
+        for one in self._logs:
+            try:
+                level = one.storage.level()
+                if level is not self._levels[one.name]:
+                    log.warning("room for the log", extra={"fields": {"log": one.name, "level": level}})
+                    self._levels[one.name] = level
+                    self._logs.append([_event(one, level)])
+            except (StrongroomError, OSError) as error:
+                log.warning("the storage was not watched", extra={"fields": {"error": type(error).__name__}})
+
+    def _run(self) -> None:
+        while not self._stopping.wait(_SECONDS):
+            self.look()
+
+    def _observer(self, value: Callable[[OpenLog], int | None]) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        def observe(_: CallbackOptions) -> Iterable[Observation]:
+            for one in self._logs:
+                found = value(one)
+                if found is not None:
+                    yield Observation(found, {"log": one.name})
+
+        return observe
+
+
+def _unpublished(one: OpenLog) -> int:
+    published = one.publisher.published
+    return one.log.size - (published.tree_size if published else 0)
+
+
+def _event(one: OpenLog, level: Level) -> Event:
+    call = Call(_SERVICE, "WatchStorage", "audit:WatchStorage", principal=_SELF)
+    event = call.record(call.action, one.name, "")
+    event.attributes["level"] = level
+    free = one.storage.free()
+    if free is not None:
+        event.attributes["free_bytes"] = str(free)
+    call.conclude(*_OUTCOMES[level])
+    return event
