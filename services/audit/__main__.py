@@ -15,6 +15,7 @@ from services.audit.export_folder import ExportFolder
 from services.audit.http_tiles import HttpTiles
 from services.audit.logs import Logs, OpenLog, open_log
 from services.audit.publishing import Publication
+from services.audit.retention import RetentionWork
 from services.audit.root_wrapping import CryptoRootWrapping
 from services.audit.sealing_service import SealingService
 from services.audit.service import AuditService
@@ -66,6 +67,9 @@ def serve(settings: AuditServiceSettings) -> None:
     hosted.on_close(logs.stop)
     hosted.on_close(watch.stop)
     watch.start()
+    retention = RetentionWork([one.retention for one in logs], logs.append)
+    hosted.on_close(retention.stop)
+    retention.start()
     if settings.log.http_address:
         tiles = HttpTiles(settings.log.http_address, logs)
         tiles.start()

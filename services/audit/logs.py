@@ -15,6 +15,8 @@ from services.audit.keys_store import KeysStore
 from services.audit.log import Log
 from services.audit.publication_store import PublicationStore
 from services.audit.publishing import Publication, Publisher
+from services.audit.retention import Retention
+from services.audit.retention_store import RetentionStore
 from services.audit.sealing import Sealer
 from services.audit.service_keys import Renewal, RootWrapping, ServiceKeys
 from services.audit.signing import SigningKeys
@@ -44,6 +46,7 @@ class OpenLog:
     service_keys: ServiceKeys
     source: TileSource
     storage: Storage
+    retention: Retention
     election: Election
     _renewal: Renewal
     _index: Index
@@ -95,6 +98,7 @@ def open_log(
         service_keys=service_keys,
         source=source,
         storage=storage,
+        retention=Retention(RetentionStore(engine, store), log, sealer, clock),
         election=election,
         _renewal=Renewal([sealer.renew, tokens.renew, signing_keys.renew]),
         _index=index,

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from google.protobuf.duration_pb2 import Duration
+
 from services.audit.keys_store import PublicSigningKey
 from services.audit.logs import OpenLog
 from services.audit.publication_store import SignedCheckpoint
+from services.audit.retention_store import LegalHold, RetentionPolicy
 from services.audit.transparency import Consistency, Inclusion
 from services.audit.usage import Row
 from services.runtime.clock import from_microseconds
 from strongroom.audit.v1 import log_pb2 as pb
+from strongroom.audit.v1 import retention_pb2
 from strongroom.audit.v1.audit_service_pb2 import UsageRow
 from strongroom.tlog import merkle
+
+_DAY_SECONDS = 86_400
 
 
 def checkpoint(log: OpenLog, signed: SignedCheckpoint) -> pb.Checkpoint:
@@ -62,6 +68,29 @@ def log_message(log: OpenLog) -> pb.Log:
         size=log.log.size,
         published_size=published.tree_size if published else 0,
         publish_time=from_microseconds(published.signed_us) if published else None,
+    )
+
+
+def retention_policy(policy: RetentionPolicy) -> retention_pb2.RetentionPolicy:
+    """An account's policy."""
+    return retention_pb2.RetentionPolicy(
+        name=f"accounts/{policy.account}/retentionPolicy",
+        archive_after=Duration(seconds=policy.archive_after_days * _DAY_SECONDS),
+        shred_after=Duration(seconds=policy.shred_after_days * _DAY_SECONDS) if policy.shred_after_days else None,
+        update_time=from_microseconds(policy.updated_us) if policy.updated_us else None,
+        etag=str(policy.revision),
+    )
+
+
+def legal_hold(hold: LegalHold) -> retention_pb2.LegalHold:
+    """An account's legal hold."""
+    return retention_pb2.LegalHold(
+        name=f"accounts/{hold.account}/legalHold",
+        active=hold.active,
+        reason=hold.reason,
+        changed_by=hold.changed_by,
+        update_time=from_microseconds(hold.updated_us) if hold.updated_us else None,
+        etag=str(hold.revision),
     )
 
 

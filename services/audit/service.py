@@ -5,27 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from services.audit import messages, page_tokens
 from services.audit.events import Events, Period, Query
 from services.audit.logs import Logs
+from services.audit.retention import DEFAULT_ARCHIVE_DAYS, HOLD_PATHS, POLICY_PATHS
+from services.audit.retention_store import LegalHold, RetentionPolicy
 from services.audit.sealing import DAY_US
 from services.audit.streaming import Place, Tail, Tails, place_of
 from services.audit.usage import DEFAULT_DIMENSIONS, DIMENSIONS, Reports, counted
 from services.runtime import clock, filters, names, paging
 from services.runtime.authorization import Authorizer, Resource
 from services.runtime.call import Call
-from services.runtime.errors import invalid, required
-from services.runtime.fields import check_text
+from services.runtime.errors import Reason, StrongroomError, invalid, required
+from services.runtime.fields import changed_paths, check_text
 from services.runtime.streams import Stream
 from strongroom.audit.v1 import audit_service_pb2 as pb
-from strongroom.audit.v1 import log_pb2
+from strongroom.audit.v1 import log_pb2, retention_pb2
 from strongroom.audit.v1.event_pb2 import Event
 
 OWN = "services/audit"
 
 _MAX_TEXT = 256
+_DAY_SECONDS = 86_400
+_POLICY = "/retentionPolicy"
+_HOLD = "/legalHold"
 _LONGEST_REPORT_US = 400 * DAY_US
 
 
@@ -179,6 +185,75 @@ class AuditService:
         logs = [log for log in self._logs if not request.filter or {log.name} == wanted]
         return pb.ListLogsResponse(logs=[messages.log_message(log) for log in logs])
 
+    def ShredAccountEvents(self, request: pb.ShredAccountEventsRequest, call: Call) -> pb.ShredAccountEventsResponse:
+        """An account's events, made unreadable."""
+        account = names.parse_account(request.name, "name")
+        event = self._authorizer.authorize(call, "audit:ShredAccountEvents", _log_of(account))
+        if not request.comment:
+            raise required("comment")
+        event.attributes["comment"] = check_text(request.comment, "comment", _MAX_TEXT)
+        if request.confirmation != account:
+            raise StrongroomError(
+                Reason.CONFIRMATION_MISMATCH, "confirmation is not the account's id", field="confirmation"
+            )
+        shredded = self._logs.of_account(account).retention.shred(
+            account, _time_us(request, "before_time"), validate_only=request.validate_only
+        )
+        if request.validate_only:
+            event.attributes["validate_only"] = "true"
+        event.attributes["event_count"] = str(shredded.event_count)
+        return pb.ShredAccountEventsResponse(event_count=shredded.event_count, sealing_key_count=shredded.key_count)
+
+    def GetRetentionPolicy(self, request: pb.GetRetentionPolicyRequest, call: Call) -> retention_pb2.RetentionPolicy:
+        """How long an account's events are kept."""
+        account = self._authorized_single(call, "audit:GetRetentionPolicy", request.name, "name", _POLICY)
+        return messages.retention_policy(self._logs.of_account(account).retention.policy(account))
+
+    def UpdateRetentionPolicy(
+        self, request: pb.UpdateRetentionPolicyRequest, call: Call
+    ) -> retention_pb2.RetentionPolicy:
+        """A change of that."""
+        wanted, action = request.retention_policy, "audit:UpdateRetentionPolicy"
+        account = self._authorized_single(call, action, wanted.name, "retention_policy.name", _POLICY)
+        paths = changed_paths(request.update_mask, POLICY_PATHS)
+        retention = self._logs.of_account(account).retention
+        archive_after = wanted.HasField("archive_after") and "archive_after" in paths
+        shred_after = wanted.HasField("shred_after") and "shred_after" in paths
+        policy = RetentionPolicy(
+            account,
+            _days(wanted.archive_after, "archive_after") if archive_after else DEFAULT_ARCHIVE_DAYS,
+            _days(wanted.shred_after, "shred_after") if shred_after else 0,
+        )
+        return messages.retention_policy(retention.update_policy(policy, paths, wanted.etag))
+
+    def GetLegalHold(self, request: pb.GetLegalHoldRequest, call: Call) -> retention_pb2.LegalHold:
+        """Whether an account's events have to stay readable."""
+        account = self._authorized_single(call, "audit:GetLegalHold", request.name, "name", _HOLD)
+        return messages.legal_hold(self._logs.of_account(account).retention.hold(account))
+
+    def UpdateLegalHold(self, request: pb.UpdateLegalHoldRequest, call: Call) -> retention_pb2.LegalHold:
+        """A change of that."""
+        wanted = request.legal_hold
+        account = self._authorized_single(call, "audit:UpdateLegalHold", wanted.name, "legal_hold.name", _HOLD)
+        paths = changed_paths(request.update_mask, HOLD_PATHS)
+        reason = check_text(wanted.reason, "legal_hold.reason", _MAX_TEXT)
+        hold = LegalHold(account, wanted.active, reason, call.principal.name)
+        changed = self._logs.of_account(account).retention.update_hold(hold, paths, wanted.etag)
+        call.events[0].attributes.update({"active": str(changed.active).lower(), "comment": changed.reason})
+        return messages.legal_hold(changed)
+
+    def _authorized_single(self, call: Call, action: str, name: str, field: str, suffix: str) -> str:
+        """The account that `accounts/{account}/…` of something that each has once names."""
+        if not name:
+            raise required(field)
+        if not name.endswith(suffix):
+            raise StrongroomError(
+                Reason.NAME_MALFORMED, f"{field} is not of the form accounts/{{account}}{suffix}", field=field
+            )
+        account = names.parse_account(name.removesuffix(suffix), field)
+        self._authorizer.authorize(call, action, _log_of(account))
+        return account
+
     def _events(self, account: str) -> Events:
         return self._logs.of_account(account).events
 
@@ -207,6 +282,13 @@ def _log_of(account: str) -> Resource:
 
 def _time_us(request: Message, field: str) -> int | None:
     return clock.microseconds(getattr(request, field)) if request.HasField(field) else None
+
+
+def _days(duration: Duration, field: str) -> int:
+    days, rest = divmod(duration.seconds, _DAY_SECONDS)
+    if rest or duration.nanos or days <= 0:
+        raise invalid(f"retention_policy.{field}", "is not whole days")
+    return days
 
 
 def _not_negative(size: int, field: str) -> int:

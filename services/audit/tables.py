@@ -105,6 +105,28 @@ sealing_keys = Table(
     Index("sealing_keys_by_account", "account", "created_us"),
 )
 
+retention_policies = Table(
+    "retention_policies",
+    metadata,
+    Column("account", String(63), primary_key=True),
+    Column("archive_after_days", Integer, nullable=False),
+    # 0 for never.
+    Column("shred_after_days", Integer, nullable=False),
+    Column("updated_us", BigInteger, nullable=False),
+    Column("revision", Integer, nullable=False),
+)
+
+legal_holds = Table(
+    "legal_holds",
+    metadata,
+    Column("account", String(63), primary_key=True),
+    Column("active", Boolean, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("changed_by", Text, nullable=False),
+    Column("updated_us", BigInteger, nullable=False),
+    Column("revision", Integer, nullable=False),
+)
+
 # One row that a probe rewrites, to learn whether the database takes writes.
 probes = Table(
     "probes",

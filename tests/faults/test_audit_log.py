@@ -8,7 +8,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from sqlalchemy import make_url
 
 from deploy.dev.mesh import SOURCE, Mesh
 from deploy.dev.processes import Process
+from services.audit.storage import free_bytes
 from strongroom import Client, StrongroomError
 from strongroom.calls.logs import Checkpoint
 from tests.clients import client_of, reason_of, until
@@ -53,6 +54,7 @@ class Watched:
         for thread in self._threads:
             thread.join()
         with self._client as client:
+            until(lambda: not reason_of(client.list_logs), HEALING_SECONDS)
             (log,) = client.list_logs()
             (vkey,) = (key.verifier_key for key in log.keys)
             places = [self._place(client, event_id, vkey) for event_id in self.acknowledged]
@@ -164,11 +166,7 @@ def test_a_disk_that_fills_up_and_is_emptied(private_mesh: PrivateMeshes, small_
     mesh = private_mesh(SQLITE_LOCAL, settings=settings, database_urls=urls)
     ballast = small_disk / "ballast"
     with watched(mesh) as load, client_of(mesh, timeout=3.0) as client:
-        system = os.statvfs(small_disk)
-        room = system.f_bavail * system.f_frsize
-        ballast.write_bytes(bytes(max(room - (refuse_mib << 20), 0)))
-        with ballast.open("ab") as file:
-            _fill(file.write, bytes(4096))
+        _fill(ballast, leave=refuse_mib << 19)
         until(lambda: reason_of(lambda: client.encrypt(load.key, b"x")) == "AUDIT_STORAGE_FULL", HEALING_SECONDS)
         ballast.unlink()
         load.went_on()
@@ -176,12 +174,14 @@ def test_a_disk_that_fills_up_and_is_emptied(private_mesh: PrivateMeshes, small_
             until(lambda: any(_low_storage(client)), HEALING_SECONDS)
 
 
-def _fill(write: Callable[[bytes], object], block: bytes) -> None:
-    try:
-        while True:
-            write(block)
-    except OSError:
-        return
+def _fill(ballast: Path, leave: int) -> None:
+    """Takes all but so much of a file system."""
+    with ballast.open("ab", buffering=0) as file:
+        while free_bytes(ballast.parent) > leave:
+            try:
+                file.write(bytes(4096))
+            except OSError:
+                return
 
 
 def _low_storage(client: Client) -> Iterator[bool]:

@@ -1,4 +1,4 @@
-"""The Merkle tree, checkpoints, the index of tokens, and one table of wrapped keys for every purpose.
+"""The Merkle tree, checkpoints, the index of tokens, retention, and one table of wrapped keys for every purpose.
 
 Leaves that are there already get their tiles here; they have no tokens, and are looked at by every lookup.
 """
@@ -69,6 +69,23 @@ def upgrade() -> None:
         sa.Column("created_us", sa.BigInteger, nullable=False),
         sa.Column("wrapped", sa.LargeBinary, nullable=False),
         sa.Column("root_version", sa.Integer, nullable=False),
+    )
+    op.create_table(
+        "retention_policies",
+        sa.Column("account", sa.String(63), primary_key=True),
+        sa.Column("archive_after_days", sa.Integer, nullable=False),
+        sa.Column("shred_after_days", sa.Integer, nullable=False),
+        sa.Column("updated_us", sa.BigInteger, nullable=False),
+        sa.Column("revision", sa.Integer, nullable=False),
+    )
+    op.create_table(
+        "legal_holds",
+        sa.Column("account", sa.String(63), primary_key=True),
+        sa.Column("active", sa.Boolean, nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
+        sa.Column("changed_by", sa.Text, nullable=False),
+        sa.Column("updated_us", sa.BigInteger, nullable=False),
+        sa.Column("revision", sa.Integer, nullable=False),
     )
     op.create_index("service_keys_by_purpose", "service_keys", ["purpose", "created_us"])
     op.execute(

@@ -1,0 +1,187 @@
+"""Making an account's events unreadable, by destroying their sealing keys, and what stands against it.
+
+The leaves stay: the log verifies as before.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+
+from services.audit.log import Log
+from services.audit.retention_store import LegalHold, RetentionPolicy, RetentionStore
+from services.audit.sealing import DAY_US, Sealer
+from services.runtime.call import Call, Principal
+from services.runtime.clock import Clock
+from services.runtime.errors import Reason, StrongroomError, invalid, required
+from strongroom.audit.v1.event_pb2 import Event, Outcome
+
+log = logging.getLogger(__name__)
+
+DEFAULT_ARCHIVE_DAYS = 400
+ARCHIVE_DAYS = range(30, 3_661)
+POLICY_PATHS = ("archive_after", "shred_after")
+HOLD_PATHS = ("active", "reason")
+
+_LOOK_SECONDS = 600.0
+_SELF = Principal("services/audit", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Shredded:
+    """What is unreadable from now on, or would be."""
+
+    event_count: int
+    key_count: int
+
+
+class Retention:
+    """Of the accounts whose events are in one log."""
+
+    def __init__(self, store: RetentionStore, source: Log, sealer: Sealer, clock: Clock) -> None:
+        self._store = store
+        self._log = source
+        self._sealer = sealer
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def policy(self, account: str) -> RetentionPolicy:
+        """An account's policy, or the default."""
+        return self._store.policy(account) or RetentionPolicy(account, DEFAULT_ARCHIVE_DAYS, 0)
+
+    def update_policy(self, wanted: RetentionPolicy, paths: Collection[str], etag: str) -> RetentionPolicy:
+        """The policy as it is from now on. Raises FIELD_INVALID, ETAG_MISMATCH, and LEGAL_HOLD for events that would
+        become unreadable earlier."""
+        with self._lock:
+            present = self.policy(wanted.account)
+            _require_current(present.revision, etag)
+            changed = replace(
+                present,
+                archive_after_days=wanted.archive_after_days
+                if "archive_after" in paths
+                else present.archive_after_days,
+                shred_after_days=wanted.shred_after_days if "shred_after" in paths else present.shred_after_days,
+                updated_us=self._now_us(),
+                revision=present.revision + 1,
+            )
+            if changed.archive_after_days not in ARCHIVE_DAYS:
+                raise invalid("retention_policy.archive_after", "is not 30 to 3,660 whole days")
+            if changed.shred_after_days and changed.shred_after_days <= changed.archive_after_days:
+                raise invalid("retention_policy.shred_after", "is not longer than archive_after")
+            if _is_earlier(changed.shred_after_days, present.shred_after_days):
+                self._require_no_hold(wanted.account)
+            self._store.put_policy(changed)
+            return changed
+
+    def hold(self, account: str) -> LegalHold:
+        """An account's legal hold, also where there is none in force."""
+        return self._store.hold(account) or LegalHold(account)
+
+    def update_hold(self, wanted: LegalHold, paths: Collection[str], etag: str) -> LegalHold:
+        """The legal hold as it is from now on. Raises ETAG_MISMATCH, FIELD_REQUIRED."""
+        with self._lock:
+            present = self.hold(wanted.account)
+            _require_current(present.revision, etag)
+            changed = replace(
+                present,
+                active=wanted.active if "active" in paths else present.active,
+                reason=wanted.reason if "reason" in paths else present.reason,
+                changed_by=wanted.changed_by,
+                updated_us=self._now_us(),
+                revision=present.revision + 1,
+            )
+            if changed.active and not changed.reason:
+                raise required("legal_hold.reason")
+            self._store.put_hold(changed)
+            return changed
+
+    def shred(self, account: str, before_us: int | None, *, validate_only: bool = False) -> Shredded:
+        """Makes the account's events unreadable: all up to now, or those sealed on days (UTC) that ended before a time.
+        Raises LEGAL_HOLD."""
+        self._require_no_hold(account)
+        end_us = self._now_us() + 1 if before_us is None else before_us // DAY_US * DAY_US
+        keys = self._store.keys_before(account, end_us)
+        shredded = Shredded(self._store.count_sealed(keys), len(keys))
+        if keys and not validate_only:
+            # Nothing is appended meanwhile: no leaf may be sealed under a key that is gone.
+            self._log.exclusively(lambda: self._destroy(account, keys))
+        return shredded
+
+    def shred_due(self) -> list[Event]:
+        """Makes unreadable what policies say; the events that tell of it."""
+        events = []
+        for policy in self._store.policies():
+            end_us = self._now_us() - policy.shred_after_days * DAY_US
+            if self.hold(policy.account).active or not self._store.keys_before(
+                policy.account, end_us // DAY_US * DAY_US
+            ):
+                continue
+            shredded = self.shred(policy.account, end_us)
+            call = Call(
+                "strongroom.audit.v1.AuditService",
+                "ShredAccountEvents",
+                "audit:ShredAccountEvents",
+                principal=_SELF,
+            )
+            event = call.record(call.action, f"accounts/{policy.account}/log", policy.account)
+            event.attributes["comment"] = f"retention of {policy.shred_after_days} days"
+            event.attributes["event_count"] = str(shredded.event_count)
+            call.conclude(Outcome.OUTCOME_ALLOWED)
+            events.append(event)
+        return events
+
+    def _destroy(self, account: str, keys: list[bytes]) -> None:
+        if not self._store.destroy(account, keys):
+            raise _held()
+        self._sealer.forget(account)
+
+    def _require_no_hold(self, account: str) -> None:
+        if self.hold(account).active:
+            raise _held()
+
+    def _now_us(self) -> int:
+        return self._clock() // 1000
+
+
+class RetentionWork:
+    """Does what policies say, by and by."""
+
+    def __init__(self, retentions: Collection[Retention], append: Callable[[list[Event]], object]) -> None:
+        self._retentions = retentions
+        self._append = append
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="audit-retention", daemon=True)
+
+    def start(self) -> None:
+        """Begins."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends."""
+        self._stopping.set()
+        self._thread.join(timeout=2)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(_LOOK_SECONDS):
+            for retention in self._retentions:
+                try:
+                    events = retention.shred_due()
+                    if events:
+                        self._append(events)
+                except StrongroomError as error:
+                    log.warning("retention waits", extra={"fields": {"reason": error.reason}})
+
+
+def _is_earlier(changed_days: int, present_days: int) -> bool:
+    return bool(changed_days) and (not present_days or changed_days < present_days)
+
+
+def _require_current(revision: int, etag: str) -> None:
+    if etag and etag != str(revision):
+        raise StrongroomError(Reason.ETAG_MISMATCH, "it was changed meanwhile: read it again")
+
+
+def _held() -> StrongroomError:
+    return StrongroomError(Reason.LEGAL_HOLD, "a legal hold keeps the account's events readable")
