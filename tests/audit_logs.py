@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import Engine
@@ -13,6 +14,7 @@ from services.audit.logs import OpenLog, open_log
 from services.audit.publishing import Publication
 from services.audit.service_keys import Wrapped
 from services.audit.storage import Limits
+from services.audit.witnesses import WitnessSettings
 from services.runtime import clock, identifiers
 from services.runtime.clock import Clock
 from services.runtime.errors import Reason, StrongroomError
@@ -56,11 +58,12 @@ def opened(
     interval_seconds: float = 0.01,
     limits: Limits = NO_LIMITS,
     quorum: int = 0,
+    witnesses: Sequence[WitnessSettings] = (),
 ) -> OpenLog:
     """A log that runs, and can be written where crypto is not away."""
     publication = Publication(ORIGIN, interval_seconds, quorum)
     election = election_for(engine, lambda: None)
-    log = open_log("main", engine, crypto, publication, limits, 365, wall_clock, election)
+    log = open_log("main", engine, crypto, publication, limits, 365, wall_clock, election, witnesses)
     log.start()
     if not crypto.away:
         until(lambda: is_writable(log))

@@ -23,6 +23,7 @@ from services.audit.settings import AuditServiceSettings
 from services.audit.storage import Limits
 from services.audit.storage_watch import StorageWatch
 from services.audit.streaming import Tails
+from services.audit.witnesses import WitnessSettings
 from services.runtime import clock, command, database, host, migrations
 from services.runtime.channels import MeshChannel
 from services.runtime.config import Database
@@ -33,6 +34,7 @@ from services.runtime.telemetry import Telemetry
 from services.runtime.tls import TlsFiles
 from strongroom.audit.v1 import audit_service_pb2, event_log_service_pb2, sealing_service_pb2
 from strongroom.audit.v1.event_log_service_pb2 import AppendRequest, AppendResponse
+from strongroom.tlog.notes import parse_verifier_key
 
 _ONLY_LOG = "main"
 _MIB = 1 << 20
@@ -128,11 +130,16 @@ def _opened(
         name,
         engine,
         wrapping,
-        Publication(f"{origin}/{name}" if settings.log.shards else origin, settings.log.checkpoint_seconds),
+        Publication(
+            f"{origin}/{name}" if settings.log.shards else origin,
+            settings.log.checkpoint_seconds,
+            settings.log.witness_quorum,
+        ),
         Limits(settings.log.warn_free_mib * _MIB, settings.log.refuse_free_mib * _MIB),
         settings.log.signing_key_days,
         clock.system_clock,
         won,
+        [WitnessSettings(parse_verifier_key(one.key), one.url) for one in settings.log.witnesses],
     )
     if settings.log.export_directory:
         folder = ExportFolder(settings.log.export_directory / name, opened.source)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush, merge
+from itertools import islice
 from uuid import UUID
 
 from services.audit.index import Index, Tokens
@@ -18,6 +19,7 @@ from strongroom.tlog.tiles import WIDTH
 # A page looks at this many events at most before it answers with what it has found and where to go on.
 _SCANNED_PER_PAGE = 10_000
 _CHUNK = 256
+_MOST_BUNDLES = 16
 _FIRST: Position = (-(1 << 62), 0)
 _BEHIND_LAST: Position = (1 << 62, 0)
 
@@ -152,10 +154,15 @@ class Events:
         """The first place of the log at which an event of this time or later can be."""
         return self._first(self._store.head().size, lambda high_us: high_us >= time_us)
 
-    def _between(self, tokens: Sequence[bytes], start: int, end: int) -> Iterator[Leaf]:
-        for bundle in self._index.bundles(tokens, start, end, newest_first=False):
-            within = max(start, bundle * WIDTH), min(end, (bundle + 1) * WIDTH)
-            yield from self._store.matching(*within, tokens, newest_first=False)
+    def _between(self, tokens: Sequence[bytes], start: int, end: int, newest_first: bool = False) -> Iterator[Leaf]:
+        """Leaves of a range that have all of the tokens, in order of the log."""
+        bundles = self._index.bundles(tokens, start, end, newest_first=newest_first)
+        count = 1
+        # A few at first, which often suffice; more at once, where they have one leaf each.
+        while some := list(islice(bundles, count)):
+            ranges = [(max(start, bundle * WIDTH), min(end, (bundle + 1) * WIDTH)) for bundle in some]
+            yield from self._store.matching(ranges, tokens, newest_first=newest_first)
+            count = min(2 * count, _MOST_BUNDLES)
 
     def opened(self, leaf: bytes) -> Event | None:
         """The event in a leaf; None when it was made unreadable."""
@@ -171,14 +178,12 @@ class Events:
         start = self._first(size, lambda high_us: high_us >= lower[0])
         end = self._first(size, lambda high_us: high_us > upper[0] + ON_TIME_US)
         waiting: list[tuple[Position, Leaf]] = []
-        for bundle in self._index.bundles(tokens, start, end, newest_first=newest_first):
-            within = max(start, bundle * WIDTH), min(end, (bundle + 1) * WIDTH)
-            for leaf in self._store.matching(*within, tokens, newest_first=newest_first):
-                time_us, index = leaf.position
-                if lower <= leaf.position < upper and not leaf.is_late:
-                    heappush(waiting, ((-time_us, -index) if newest_first else (time_us, index), leaf))
-                while waiting and _is_settled(waiting[0][1], leaf, newest_first):
-                    yield heappop(waiting)[1]
+        for leaf in self._between(tokens, start, end, newest_first):
+            time_us, index = leaf.position
+            if lower <= leaf.position < upper and not leaf.is_late:
+                heappush(waiting, ((-time_us, -index) if newest_first else (time_us, index), leaf))
+            while waiting and _is_settled(waiting[0][1], leaf, newest_first):
+                yield heappop(waiting)[1]
         while waiting:
             yield heappop(waiting)[1]
 

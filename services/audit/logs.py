@@ -24,6 +24,7 @@ from services.audit.storage import Limits, Storage
 from services.audit.store import LogStore
 from services.audit.tile_source import TileSource
 from services.audit.transparency import Transparency
+from services.audit.witnesses import Witnesses, WitnessSettings
 from services.runtime.clock import Clock
 from services.runtime.errors import Reason, StrongroomError, required
 from strongroom.audit.v1.event_pb2 import Event
@@ -47,6 +48,7 @@ class OpenLog:
     source: TileSource
     storage: Storage
     retention: Retention
+    witnesses: Witnesses
     election: Election
     _renewal: Renewal
     _index: Index
@@ -56,11 +58,13 @@ class OpenLog:
         """Gets keys from crypto as soon as it answers, and begins to publish. Raises AUDIT_STORAGE_FAILED for a log
         that is not what its newest checkpoint says."""
         self.publisher.start(self.source)
+        self.witnesses.start()
         self._renewal.start()
 
     def stop(self) -> None:
         """Publishes what is left, and closes everything."""
         self.publisher.stop()
+        self.witnesses.stop()
         self._renewal.stop()
         self._index.stop()
         self._engine.dispose()
@@ -75,6 +79,7 @@ def open_log(
     signing_key_days: int,
     clock: Clock,
     election: Election,
+    witnesses: Sequence[WitnessSettings] = (),
 ) -> OpenLog:
     """Puts together what works on one log, which only the winner of its election does. Raises AUDIT_STORAGE_FAILED for
     a damaged one."""
@@ -98,6 +103,7 @@ def open_log(
         service_keys=service_keys,
         source=source,
         storage=storage,
+        witnesses=Witnesses(witnesses, publisher, checkpoints, source, clock),
         retention=Retention(RetentionStore(engine, store), log, sealer, clock),
         election=election,
         _renewal=Renewal([sealer.renew, tokens.renew, signing_keys.renew]),

@@ -64,6 +64,17 @@ def log_message(log: OpenLog) -> pb.Log:
         name=log.name,
         origin=log.origin,
         keys=[_key(key, keys[number - 1] if number else None) for number, key in enumerate(keys)],
+        witnesses=[
+            pb.Witness(
+                verifier_key=str(state.settings.key),
+                url=state.settings.url,
+                cosigned_size=state.cosigned_size,
+                cosign_time=from_microseconds(state.cosigned_us) if state.cosigned_us else None,
+                error_reason=state.error_reason,
+                error_detail=state.error_detail,
+            )
+            for state in log.witnesses.states
+        ],
         witness_quorum=log.publisher.quorum,
         size=log.log.size,
         published_size=published.tree_size if published else 0,

@@ -29,6 +29,7 @@ from strongroom.audit.v1.event_pb2 import Event
 OWN = "services/audit"
 
 _MAX_TEXT = 256
+_MAX_COSIGNATURES = 16
 _DAY_SECONDS = 86_400
 _POLICY = "/retentionPolicy"
 _HOLD = "/legalHold"
@@ -184,6 +185,16 @@ class AuditService:
         wanted = {self._logs.of_account(term.value).name for term in filters.parse(request.filter, ("account",))}
         logs = [log for log in self._logs if not request.filter or {log.name} == wanted]
         return pb.ListLogsResponse(logs=[messages.log_message(log) for log in logs])
+
+    def AddCosignatures(self, request: pb.AddCosignaturesRequest, call: Call) -> log_pb2.Checkpoint:
+        """A witness's cosignatures, brought by itself."""
+        self._authorizer.authorize(call, "audit:AddCosignatures", Resource("Service", OWN, self._mesh_account))
+        log = self._logs.named(request.log)
+        if not request.tree_size:
+            raise required("tree_size")
+        if not 1 <= len(request.cosignatures) <= _MAX_COSIGNATURES:
+            raise invalid("cosignatures", f"has not 1 to {_MAX_COSIGNATURES} lines")
+        return messages.checkpoint(log, log.witnesses.add(request.tree_size, request.cosignatures))
 
     def ShredAccountEvents(self, request: pb.ShredAccountEventsRequest, call: Call) -> pb.ShredAccountEventsResponse:
         """An account's events, made unreadable."""

@@ -3,14 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from services.runtime.config import Address, Database, Section, ServiceSettings
+from strongroom.errors import StrongroomError
+from strongroom.tlog import notes
 
 Origin = Annotated[str, StringConstraints(pattern=r"^[^\s+]{1,200}$")]
 LogId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+
+
+WitnessUrl = Annotated[str, StringConstraints(pattern=r"^$|^https?://[^\s]+$")]
+
+
+class WitnessSection(Section):
+    """A witness that cosigns the log's checkpoints."""
+
+    key: str = Field(description="its verifier key for cosignatures: name, hash and base64, joined by +")
+    url: WitnessUrl = Field(default="", description="where add-checkpoint is; empty for one that brings cosignatures")
+
+    @field_validator("key")
+    @classmethod
+    def _is_cosigner(cls, value: str) -> str:
+        try:
+            key = notes.parse_verifier_key(value)
+        except StrongroomError as error:
+            raise ValueError(error.message) from error
+        if key.kind != notes.COSIGNATURE:
+            raise ValueError("is not a key for cosignatures")
+        return value
 
 
 class LogSettings(Section):
@@ -26,11 +49,19 @@ class LogSettings(Section):
     export_directory: Path | None = Field(default=None, description="tiles and checkpoints as files")
     warn_free_mib: int = Field(default=1024, ge=0, description="below which there is a warning")
     refuse_free_mib: int = Field(default=64, ge=0, description="below which nothing is written")
+    witnesses: list[WitnessSection] = Field(default_factory=list, max_length=16)
+    witness_quorum: int = Field(default=0, ge=0, description="cosignatures before a checkpoint counts as published")
     shards: dict[LogId, Database] = Field(
         default_factory=dict,
         description="several logs that accounts are spread over, never to be changed; by default one, `main`, "
         "in `database`",
     )
+
+    @model_validator(mode="after")
+    def _quorum_can_be_reached(self) -> Self:
+        if self.witness_quorum > len(self.witnesses):
+            raise ValueError("witness_quorum is larger than the number of witnesses")
+        return self
 
 
 class AuditServiceSettings(ServiceSettings):

@@ -169,14 +169,18 @@ class LogStore:
 
     # --- searching
 
-    def matching(self, start: int, end: int, tokens: Sequence[bytes], *, newest_first: bool) -> list[Leaf]:
-        """The leaves of a range that have all of the tokens, or none yet, in order of the log."""
+    def matching(self, ranges: Sequence[tuple[int, int]], tokens: Sequence[bytes], *, newest_first: bool) -> list[Leaf]:
+        """The leaves of some ranges that have all of the tokens, or none yet, in order of the log."""
         direction = "DESC" if newest_first else "ASC"
-        query = (
-            f"SELECT {_LEAF_COLUMNS} FROM leaves WHERE leaf_index >= :start AND leaf_index < :end "  # noqa: S608  # our own words
-            f"AND {self._has(len(tokens))} ORDER BY leaf_index {direction}"
+        of_range = (
+            f"SELECT {_LEAF_COLUMNS} FROM leaves WHERE leaf_index >= :start{{0}} AND leaf_index < :end{{0}} "  # noqa: S608  # our own words
+            f"AND {self._has(len(tokens))}"
         )
-        return self._leaves(query, {"start": start, "end": end, **_token_values(tokens)})
+        query = " UNION ALL ".join(of_range.format(number) for number in range(len(ranges)))
+        values: dict[str, Any] = _token_values(tokens)
+        for number, (start, end) in enumerate(ranges):
+            values |= {f"start{number}": start, f"end{number}": end}
+        return self._leaves(f"{query} ORDER BY leaf_index {direction}", values)
 
     def late(
         self, start: Position, end: Position, tokens: Sequence[bytes], limit: int, *, newest_first: bool
@@ -201,7 +205,7 @@ class LogStore:
             return [Leaf(*row) for row in connection.execute(text(query), values)]
 
 
-def _token_values(tokens: Sequence[bytes]) -> dict[str, bytes]:
+def _token_values(tokens: Sequence[bytes]) -> dict[str, Any]:
     return {f"token{number}": token for number, token in enumerate(tokens)}
 
 

@@ -89,7 +89,7 @@ def verify(
     from strongroom.cli.show import progress
     from strongroom.tlog.verification import TileFolder, Trust, verify_log
 
-    trust = Trust(_keys(key, "--key"), _keys(witness or [], "--witness"), quorum)
+    trust = Trust(keys_of(key, "--key"), keys_of(witness or [], "--witness"), quorum)
     if path.is_file():
         return _verified_proof(path, trust)
     with progress("verifying", quiet=session.as_json) as advance:
@@ -107,7 +107,8 @@ def _verified_proof(path: Path, trust: Trust) -> Report:
     return facts_report({"verified": True, "origin": checkpoint.origin, "entry": proof.index, "of": checkpoint.size})
 
 
-def _keys(given: list[str], option: str) -> list[VerifierKey]:
+def keys_of(given: list[str], option: str) -> list[VerifierKey]:
+    """Verifier keys, each given as it is or in a file."""
     from strongroom.tlog.notes import parse_verifier_key
 
     found = []
