@@ -8,18 +8,17 @@ from heapq import heappop, heappush, merge
 from itertools import islice
 from uuid import UUID
 
-from services.audit.index import Index, Tokens
+from services.audit.index import SPAN, Index, Tokens
 from services.audit.sealing import Sealer
 from services.audit.store import Leaf, LogStore, Position
 from services.audit.tables import ON_TIME_US
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.audit.v1.event_pb2 import Event, Outcome
-from strongroom.tlog.tiles import WIDTH
 
 # A page looks at this many events at most before it answers with what it has found and where to go on.
 _SCANNED_PER_PAGE = 10_000
 _CHUNK = 256
-_MOST_BUNDLES = 16
+_MOST_SPANS = 32
 _FIRST: Position = (-(1 << 62), 0)
 _BEHIND_LAST: Position = (1 << 62, 0)
 
@@ -156,13 +155,13 @@ class Events:
 
     def _between(self, tokens: Sequence[bytes], start: int, end: int, newest_first: bool = False) -> Iterator[Leaf]:
         """Leaves of a range that have all of the tokens, in order of the log."""
-        bundles = self._index.bundles(tokens, start, end, newest_first=newest_first)
+        spans = self._index.spans(tokens, start, end, newest_first=newest_first)
         count = 1
         # A few at first, which often suffice; more at once, where they have one leaf each.
-        while some := list(islice(bundles, count)):
-            ranges = [(max(start, bundle * WIDTH), min(end, (bundle + 1) * WIDTH)) for bundle in some]
+        while some := list(islice(spans, count)):
+            ranges = [(max(start, span * SPAN), min(end, (span + 1) * SPAN)) for span in some]
             yield from self._store.matching(ranges, tokens, newest_first=newest_first)
-            count = min(2 * count, _MOST_BUNDLES)
+            count = min(2 * count, _MOST_SPANS)
 
     def opened(self, leaf: bytes) -> Event | None:
         """The event in a leaf; None when it was made unreadable."""

@@ -1,9 +1,9 @@
-"""What events are found by, though they are sealed: tokens, and which bundles of leaves have them.
+"""What events are found by, though they are sealed: tokens, and which spans of leaves have them.
 
 A token stands for one value of one field in one account: a keyed hash, so that who has the database alone cannot tell
-what it stands for. Each leaf has its event's tokens beside it. Over every 65,536 leaves, a node, there is a sorted
-list of (token, bundle) pairs, in blocks by the tokens' first bits; a lookup reads one block of each node, and then only
-bundles of 256 leaves that have all the tokens asked for. The node that is being filled is in memory, and read again
+what it stands for. Each leaf has its event's tokens beside it. Over every 16,384 leaves, a node, there is a sorted
+list of (token, span) pairs, in blocks by the tokens' first bits; a lookup reads one block of each node, and then only
+the spans of 64 leaves that have all the tokens asked for. The node that is being filled is in memory, and read again
 from the leaves at start-up. Writing the index costs an append nothing but the tokens.
 """
 
@@ -25,13 +25,15 @@ from services.runtime.database import reading, transaction
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.sensitive import SensitiveBytes
 from strongroom.audit.v1.event_pb2 import Event
-from strongroom.tlog.tiles import WIDTH
 
 log = logging.getLogger(__name__)
 
 TOKEN_BYTES = 6
-BUNDLES = 256
-NODE_LEAVES = BUNDLES * WIDTH
+SPAN = 64
+"""Leaves of a span."""
+SPANS = 256
+"""Spans of a node."""
+NODE_LEAVES = SPANS * SPAN
 KEY_BYTES = 32
 
 _BLOCKS = 64
@@ -41,7 +43,7 @@ _UNTOKENED = bytes(TOKEN_BYTES)
 _CACHED_KINDS = 50_000
 _RETRY_SECONDS = 1.0
 
-# Token to a bit for each bundle of a node that has it.
+# Token to a bit for each span of a node that has it.
 Masks = dict[bytes, int]
 
 
@@ -121,7 +123,7 @@ class Tokens:
 
 
 class Index:
-    """Which bundles have which tokens. `note` is called by the sequencer alone, anyone may search."""
+    """Which spans have which tokens. `note` is called by the sequencer alone, anyone may search."""
 
     def __init__(self, engine: Engine, store: LogStore) -> None:
         self._engine = engine
@@ -153,17 +155,17 @@ class Index:
     def note(self, first_index: int, tokens: Sequence[bytes]) -> None:
         """Takes up leaves that were added to the log, with their tokens."""
         end = first_index + len(tokens)
-        for start in range(first_index // WIDTH * WIDTH, end, WIDTH):
-            of_bundle = tokens[max(start - first_index, 0) : start + WIDTH - first_index]
+        for start in range(first_index // SPAN * SPAN, end, SPAN):
+            of_span = tokens[max(start - first_index, 0) : start + SPAN - first_index]
             node, inside = divmod(start, NODE_LEAVES)
-            self._note_bundle(self._nodes.setdefault(node, {}), 1 << inside // WIDTH, of_bundle)
-            if inside + WIDTH == NODE_LEAVES and start + WIDTH <= end:
+            self._note_span(self._nodes.setdefault(node, {}), 1 << inside // SPAN, of_span)
+            if inside + SPAN == NODE_LEAVES and start + SPAN <= end:
                 with self._work:
                     self._full.append(node)
                     self._work.notify()
 
-    def bundles(self, tokens: Sequence[bytes], start: int, end: int, *, newest_first: bool) -> Iterator[int]:
-        """The bundles between two leaves whose leaves have all of the tokens between them, in order of the log."""
+    def spans(self, tokens: Sequence[bytes], start: int, end: int, *, newest_first: bool) -> Iterator[int]:
+        """The spans between two leaves whose leaves have all of the tokens between them, in order of the log."""
         if start >= end:
             return
         first, last = start // NODE_LEAVES, (end - 1) // NODE_LEAVES
@@ -174,12 +176,12 @@ class Index:
         for node in reversed(nodes) if newest_first else nodes:
             masks = in_memory.get(node)
             mask = _mask(masks, tokens) if masks is not None else stored.get(node, 0)
-            for bundle in _bits(mask, newest_first):
-                number = node * BUNDLES + bundle
-                if start < (number + 1) * WIDTH and number * WIDTH < end:
+            for span in _bits(mask, newest_first):
+                number = node * SPANS + span
+                if start < (number + 1) * SPAN and number * SPAN < end:
                     yield number
 
-    def _note_bundle(self, masks: Masks, bit: int, tokens: Sequence[bytes]) -> None:
+    def _note_span(self, masks: Masks, bit: int, tokens: Sequence[bytes]) -> None:
         kinds = set()
         for joined in tokens:
             # The last token is the trace's, and all before it are those of a kind.
@@ -229,9 +231,9 @@ class Index:
         blocks: list[list[bytes]] = [[] for _ in range(_BLOCKS)]
         for token in sorted(masks):
             block = blocks[token[0] >> _BLOCK_SHIFT]
-            block.extend(_PAIR.pack(token, bundle) for bundle in _bits(masks[token], False))
+            block.extend(_PAIR.pack(token, span) for span in _bits(masks[token], False))
         # Leaves without tokens may have any: every block has to say so.
-        anything = [_PAIR.pack(_UNTOKENED, bundle) for bundle in _bits(untokened, False)]
+        anything = [_PAIR.pack(_UNTOKENED, span) for span in _bits(untokened, False)]
         rows = [
             {"block": number, "node": node, "pairs": b"".join(anything + pairs)} for number, pairs in enumerate(blocks)
         ]
@@ -247,7 +249,7 @@ def _mask(masks: Masks, tokens: Sequence[bytes]) -> int:
 
 
 def _mask_in(pairs: bytes, token: bytes) -> int:
-    """The bundles that have a token, by a block's sorted pairs."""
+    """The spans that have a token, by a block's sorted pairs."""
     return _run(pairs, token) | _run(pairs, _UNTOKENED)
 
 

@@ -51,7 +51,7 @@ tiles = Table(
     Column("hashes", LargeBinary, nullable=False),
 )
 
-# Which bundles of a node's leaves have which tokens (index.py).
+# Which spans of a node's leaves have which tokens (index.py).
 index_blocks = Table(
     "index_blocks",
     metadata,

@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -74,10 +74,8 @@ class Watched:
 
     def _use(self) -> None:
         while not self._stopping.is_set():
-            try:
+            with suppress(StrongroomError):
                 self.acknowledged.append(self._client.encrypt(self.key, b"x", timeout=2).event_id)
-            except StrongroomError:
-                pass
             time.sleep(0.05)
 
     def _keep_checkpoints(self) -> None:

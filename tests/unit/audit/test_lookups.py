@@ -132,8 +132,8 @@ def test_text_is_found_within_one_field_alone(filled: tuple[OpenLog, list[Event]
 
 
 def test_the_index_in_the_database_answers_as_that_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Nodes of two bundles, so that a few events fill several.
-    monkeypatch.setattr(index_module, "BUNDLES", 2)
+    # Nodes of eight spans, so that a few events fill several.
+    monkeypatch.setattr(index_module, "SPANS", 8)
     monkeypatch.setattr(index_module, "NODE_LEAVES", 512)
     engine, crypto = engine_in(tmp_path), OwnRoot()
     log = opened(engine, crypto)
