@@ -24,7 +24,7 @@ from services.keystore.access_record_service import AccessRecordService
 from services.keystore.access_service import AccessService
 from services.keystore.aliases import Aliases
 from services.keystore.bootstrap import SecretsKey, make_account
-from services.keystore.due import DueWork
+from services.keystore.due import DueKeys
 from services.keystore.editing import KeyEditor
 from services.keystore.imports import Imports
 from services.keystore.key_versions import KeyVersions
@@ -40,6 +40,7 @@ from services.keystore.session_service import SessionService
 from services.keystore.settings import KeystoreSettings
 from services.runtime import clock, command, components, database, host, migrations
 from services.runtime.channels import MeshChannel
+from services.runtime.due_work import DueWork
 from services.runtime.outbox import Outbox
 from services.runtime.schedule import Schedule
 from services.runtime.telemetry import Telemetry
@@ -119,9 +120,9 @@ def serve(settings: KeystoreSettings) -> None:
         # Without it rotations and deletions are late, and everything else goes on.
         hosted.status.component("redis", components.redis(client), vital=False)
         hosted.on_close(client.close)
-        due_work = DueWork(
-            engine, Schedule(client, "keystore"), lifecycle, versions, imports, root_key, clock.system_clock
-        )
+        keys_due = DueKeys(engine, lifecycle, versions, imports, root_key, clock.system_clock)
+        schedule = Schedule(client, "keystore")
+        due_work = DueWork(schedule, keys_due.due, keys_due.handle, clock.system_clock, due_now=keys_due.due_now)
     hosted.on_close(engine.dispose)
     hosted.on_close(outbox.stop)
     outbox.start()

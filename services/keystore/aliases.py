@@ -10,7 +10,6 @@ from sqlalchemy.exc import IntegrityError
 
 from services.keystore import changes, store
 from services.keystore.editing import not_found
-from services.keystore.filters import Condition
 from services.keystore.records import Alias, Key, Request
 from services.runtime.authorization import Authorizer, Resource, account_resource
 from services.runtime.call import Call
@@ -20,6 +19,7 @@ from services.runtime.errors import Reason, StrongroomError, invalid
 from services.runtime.names import ResourceName
 from services.runtime.outbox import Outbox
 from services.runtime.repeats import REPEATABLE_US, Repeatable, reused
+from services.runtime.sql_filters import Condition
 from strongroom.keystore.v1.key_pb2 import KEY_STATE_DESTROYED
 from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_ALIAS
 

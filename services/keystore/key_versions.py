@@ -9,7 +9,6 @@ from sqlalchemy import Connection, Engine
 
 from services.keystore import store
 from services.keystore.editing import KeyEditor
-from services.keystore.filters import Condition
 from services.keystore.lifecycle import require_unprotected
 from services.keystore.material import Material
 from services.keystore.records import Key, Request, Version
@@ -19,6 +18,7 @@ from services.runtime.database import reading
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.names import ResourceName
 from services.runtime.repeats import REPEATABLE_US, Repeatable, reused
+from services.runtime.sql_filters import Condition
 from strongroom.keystore.v1 import key_pb2 as k
 
 _ATTEMPTS = 5

@@ -8,11 +8,12 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Row, Table, and_, delete, func, insert, select, tuple_, update
 
-from services.keystore.filters import Condition, KeyFilter
+from services.keystore.filters import KeyFilter
 from services.keystore.records import Alias, Key, Request, Version
 from services.keystore.tables import aliases, key_tags, key_versions, keys, requests, root_versions
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.names import ResourceName
+from services.runtime.sql_filters import Condition
 from strongroom.keystore.v1.key_pb2 import KEY_ORIGIN_STRONGROOM, KEY_STATE_ENABLED
 
 _EVERY_KEY = KeyFilter()

@@ -11,7 +11,7 @@ Each operation is one script, and time is Redis's own: replicas whose clocks dif
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,20 @@ redis.call('HDEL', KEYS[2], ARGV[1])
 redis.call('ZADD', KEYS[1], time[1] + time[2] / 1000000 + ARGV[3], ARGV[1])
 return 1
 """
+_RENEW = """
+local time = redis.call('TIME')
+local ends = time[1] + time[2] / 1000000 + ARGV[1]
+for n = 2, #ARGV, 2 do
+    if redis.call('HGET', KEYS[2], ARGV[n]) == ARGV[n + 1] then
+        redis.call('ZADD', KEYS[1], 'XX', ends, ARGV[n])
+    end
+end
+"""
+_SOONER = """
+if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 1 then return end
+local present = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if not present or tonumber(present) > tonumber(ARGV[2]) then redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1]) end
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +84,26 @@ class Schedule:
         self._claim = client.register_script(_CLAIM)
         self._done = client.register_script(_DONE)
         self._later = client.register_script(_LATER)
+        self._renew = client.register_script(_RENEW)
+        self._sooner = client.register_script(_SOONER)
 
     def fill(self, due_us: Mapping[str, int]) -> None:
         """Puts items in by their due time, in microseconds since the Unix epoch. Those that are in stay as they are."""
         if due_us:
             scores = {item: at / _MICROSECONDS for item, at in due_us.items()}
             self._client.zadd(self._keys[0], scores, nx=True)
+
+    def sooner(self, item: str, due_us: int) -> None:
+        """Puts an item in, or brings it forward to a due time. One that is leased stays as it is."""
+        self._sooner(keys=self._keys, args=[item, due_us / _MICROSECONDS])
+
+    def renew(self, claims: Iterable[Claim], lease_seconds: float) -> None:
+        """Leases items again, for so long from now on; those that others have claimed since stay theirs."""
+        args: list[str | int | float] = [lease_seconds]
+        for claim in claims:
+            args += [claim.item, claim.token]
+        if len(args) > 1:
+            self._renew(keys=self._keys, args=args)
 
     def claim(self, limit: int, lease_seconds: float) -> list[Claim]:
         """Up to `limit` items that are due, leased for so long."""

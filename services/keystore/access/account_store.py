@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from services.keystore.access.resources import Account, account_of
 from services.keystore.access.tables import accounts
-from services.keystore.filters import Condition
 from services.keystore.store import tags_text
+from services.runtime.sql_filters import Condition
 
 
 def account(connection: Connection, name: str) -> Account | None:

@@ -12,12 +12,12 @@ from services.keystore.access import account_store, client_keys, kinds, new_acco
 from services.keystore.access.editing import AccessEditor, already_exists, insert
 from services.keystore.access.identities import require_free_spiffe_ids
 from services.keystore.access.resources import Account, ClientKey, Principal
-from services.keystore.filters import Condition
 from services.keystore.mesh import mesh_resource
 from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.repeats import Repeatable
 from services.runtime.sensitive import SensitiveBytes
+from services.runtime.sql_filters import Condition
 
 _FIRST_CLIENT_KEY_US = 24 * 3600 * 1_000_000
 

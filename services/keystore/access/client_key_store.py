@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, and_, delete, false, func, insert, selec
 from services.keystore.access.resources import ClientKey, account_of, id_of
 from services.keystore.access.store import SESSION_US
 from services.keystore.access.tables import client_keys
-from services.keystore.filters import Condition
+from services.runtime.sql_filters import Condition
 
 _LIVING = client_keys.c.deleted_us.is_(None)
 

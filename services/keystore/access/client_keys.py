@@ -13,12 +13,12 @@ from sqlalchemy import Connection
 from services.keystore.access import client_key_store, kinds
 from services.keystore.access.editing import AccessEditor
 from services.keystore.access.resources import ROLES, ClientKey, account_of, collection_of
-from services.keystore.filters import Condition
 from services.runtime import identifiers
 from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError, invalid
 from services.runtime.repeats import Repeatable
 from services.runtime.sensitive import SensitiveBytes
+from services.runtime.sql_filters import Condition
 
 SECRET_PREFIX = "strongroom_ck_"  # noqa: S105  # what scanners for leaked credentials look for
 MAX_ACTIVE = 2

@@ -15,9 +15,9 @@ from services.keystore.access.tables import (
     policy_attachments,
     principals,
 )
-from services.keystore.filters import Condition, Fields, begins_with, conditions, is_enum
 from services.runtime import names
 from services.runtime.errors import invalid
+from services.runtime.sql_filters import Condition, Fields, begins_with, conditions, enum
 from strongroom.access.v1.policy_pb2 import PolicyKind
 from strongroom.access.v1.principal_pb2 import PrincipalKind
 
@@ -41,7 +41,7 @@ def of_principals(text: str, account: str) -> list[Condition]:
         return held
 
     fields: Fields = {
-        "kind": is_enum(principals.c.kind, PrincipalKind, "PRINCIPAL_KIND_", "kind"),
+        "kind": enum(principals.c.kind, PrincipalKind, "PRINCIPAL_KIND_", "kind"),
         "disabled": _is_flag(principals.c.disabled, "disabled"),
         "id_prefix": id_prefix,
         "role": role,
@@ -60,7 +60,7 @@ def of_policies(text: str, account: str) -> list[Condition]:
         return begins_with(policies.c.name)(f"accounts/{account}/policies/{value}")
 
     fields: Fields = {
-        "kind": is_enum(policies.c.kind, PolicyKind, "POLICY_KIND_", "kind"),
+        "kind": enum(policies.c.kind, PolicyKind, "POLICY_KIND_", "kind"),
         "attached_to": attached_to,
         "id_prefix": id_prefix,
     }

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, sel
 
 from services.keystore.access.resources import OidcProvider, account_of, id_of
 from services.keystore.access.tables import oidc_providers
-from services.keystore.filters import Condition
+from services.runtime.sql_filters import Condition
 
 
 def oidc_provider(connection: Connection, name: str) -> OidcProvider | None:

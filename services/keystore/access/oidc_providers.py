@@ -10,10 +10,10 @@ from sqlalchemy import Connection
 from services.keystore.access import kinds, oidc_provider_store, principal_store
 from services.keystore.access.editing import AccessEditor, already_exists
 from services.keystore.access.resources import OidcProvider, account_of
-from services.keystore.filters import Condition
 from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.repeats import Repeatable
+from services.runtime.sql_filters import Condition
 
 
 class OidcProviders:

@@ -14,11 +14,11 @@ from services.keystore.access.editing import AccessEditor
 from services.keystore.access.policy_text import Problem
 from services.keystore.access.resources import PRINCIPALS, Policy, account_of, collection_of, resource
 from services.keystore.editing import not_found
-from services.keystore.filters import Condition
 from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError, invalid
 from services.runtime.names import parse
 from services.runtime.repeats import Repeatable
+from services.runtime.sql_filters import Condition
 from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY, POLICY_KIND_RESOURCE, PolicyKind
 from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_KEY, CHANGE_KIND_POLICY
 

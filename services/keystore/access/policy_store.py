@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from services.keystore.access.resources import Policy, account_of, id_of
 from services.keystore.access.tables import policies, policy_attachments
-from services.keystore.filters import Condition
 from services.keystore.tables import keys
+from services.runtime.sql_filters import Condition
 
 
 def policy(connection: Connection, name: str) -> Policy | None:

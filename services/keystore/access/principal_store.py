@@ -11,8 +11,8 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from services.keystore.access.resources import OidcBinding, Principal, RoleSettings, account_of
 from services.keystore.access.tables import identities, oidc_bindings, principals
-from services.keystore.filters import Condition
 from services.keystore.store import tags_text
+from services.runtime.sql_filters import Condition
 
 
 def principal(connection: Connection, name: str) -> Principal | None:

@@ -21,10 +21,10 @@ from services.keystore.access import (
 from services.keystore.access.editing import AccessEditor, Change, Consequence, already_exists, update
 from services.keystore.access.identities import require_free_spiffe_ids, require_free_subjects
 from services.keystore.access.resources import ROLES, Principal, account_of, collection_of
-from services.keystore.filters import Condition
 from services.runtime.call import Call
 from services.runtime.errors import invalid
 from services.runtime.repeats import Repeatable
+from services.runtime.sql_filters import Condition
 from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_QUOTA
 
 SET_ROLES = "access:SetPrincipalRoles"

@@ -1,0 +1,156 @@
+"""Work that falls due: threads that claim it from the schedule and do it, and one that keeps the schedule filled.
+
+A claim is leased for a short time and renewed while its work goes on, so that the work of a process that dies is soon
+taken up by another. A process that merely stalled may then find itself the second: what it does must be refused by the
+database, which knows the greater fencing token.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from redis.exceptions import RedisError
+
+from services.runtime.clock import Clock
+from services.runtime.errors import StrongroomError
+from services.runtime.schedule import Claim, Schedule
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 1.0
+"""How often is looked for what is due when nothing was."""
+
+_FILL_SECONDS = 30.0
+# Looked ahead further than a fill takes to come round, so that nothing is late for want of one.
+_HORIZON_US = 120_000_000
+_RETRY_SECONDS = 15.0
+_STOP_SECONDS = 15.0
+
+Due = Callable[[int], Mapping[str, int]]
+"""What the database says will be due until a time in microseconds: items by their due time."""
+Handle = Callable[[Claim], float | None]
+"""Does what an item stands for: None when it is done, or in how many seconds to come back to it. Raises
+StrongroomError where a later try may fare better."""
+
+
+class DueWork:
+    """Does what is due, `threads` items at a time."""
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        due: Due,
+        handle: Handle,
+        clock: Clock,
+        *,
+        threads: int = 1,
+        lease_seconds: float = 15.0,
+        due_now: Callable[[], Mapping[str, int]] = dict,
+    ) -> None:
+        """`due_now` is asked at each look for what cannot wait for the next fill."""
+        self._schedule = schedule
+        self._due = due
+        self._due_now = due_now
+        self._handle = handle
+        self._clock = clock
+        self._lease_seconds = lease_seconds
+        self._in_work: set[Claim] = set()
+        self._idle = threading.Condition()
+        self._stopping = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._keep, name="due-keeper", daemon=True),
+            *(threading.Thread(target=self._work, name=f"due-{n}", daemon=True) for n in range(threads)),
+        ]
+
+    def start(self) -> None:
+        """Begins."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Ends after the items in work, as far as they end soon; another process takes up the others."""
+        self._stopping.set()
+        with self._idle:
+            self._idle.notify_all()
+        deadline = time.monotonic() + _STOP_SECONDS
+        for thread in self._threads:
+            thread.join(timeout=max(deadline - time.monotonic(), 0))
+
+    @property
+    def stopping(self) -> bool:
+        """Whether no more work should begin."""
+        return self._stopping.is_set()
+
+    def hasten(self, item: str) -> None:
+        """Has an item done now. Where Redis is away it is done once that is back, as the database says."""
+        try:
+            self._schedule.sooner(item, self._clock() // 1000)
+        except RedisError as error:
+            log.warning("work waits for Redis", extra={"fields": {"item": item, "error": type(error).__name__}})
+        with self._idle:
+            self._idle.notify()
+
+    def fill(self) -> None:
+        """Puts what the database says into the schedule."""
+        self._schedule.fill(self._due(self._clock() // 1000 + _HORIZON_US))
+
+    def work_once(self) -> bool:
+        """Claims and does one item; whether there was one."""
+        now_due = self._due_now()
+        if now_due:
+            self._schedule.fill(now_due)
+        claims = self._schedule.claim(1, self._lease_seconds)
+        for claim in claims:
+            self._in_work.add(claim)
+            try:
+                self._do(claim)
+            finally:
+                self._in_work.discard(claim)
+        return bool(claims)
+
+    def _work(self) -> None:
+        while not self._stopping.is_set():
+            if not self._survive(self.work_once, "looked for what is due"):
+                with self._idle:
+                    if not self._stopping.is_set():
+                        self._idle.wait(POLL_SECONDS)
+
+    def _keep(self) -> None:
+        filled = -_FILL_SECONDS
+        while not self._stopping.is_set():
+            if time.monotonic() - filled >= _FILL_SECONDS and self._survive(self._filled, "filled the schedule"):
+                filled = time.monotonic()
+            self._survive(self._renewed, "renewed leases")
+            self._stopping.wait(min(self._lease_seconds / 3, POLL_SECONDS))
+
+    def _filled(self) -> bool:
+        self.fill()
+        return True
+
+    def _renewed(self) -> bool:
+        self._schedule.renew(tuple(self._in_work), self._lease_seconds)
+        return True
+
+    def _survive(self, work: Callable[[], bool], what: str) -> bool:
+        try:
+            return work()
+        except (RedisError, StrongroomError) as error:
+            log.warning("not done: %s", what, extra={"fields": {"error": type(error).__name__}})
+        except Exception:
+            # The next round may fare better; without a thread nothing would be done at all.
+            log.exception("failed: %s", what)
+        return False
+
+    def _do(self, claim: Claim) -> None:
+        try:
+            again_seconds = self._handle(claim)
+        except StrongroomError as error:
+            log.warning("due work failed", extra={"fields": {"item": claim.item, "reason": error.reason}})
+            again_seconds = _RETRY_SECONDS
+        if again_seconds is None:
+            self._schedule.done(claim)
+        else:
+            self._schedule.later(claim, again_seconds)
