@@ -103,7 +103,8 @@ class Authorizer:
             encryption_context=context.pairs,
             item_count=item_count,
         )
-        account = self._account_of(principal)
+        # A service of the mesh has no account: what it does by itself, the resource's account permits.
+        account = self._account_of(principal) if principal.account else self.account(resource.account)
         event.decided_by = self._standing(principal, account)
         if event.decided_by:
             raise self._refused(event, *_STANDING_REASONS.get(event.decided_by, (Reason.PERMISSION_DENIED, "")))
@@ -142,7 +143,7 @@ class Authorizer:
 
     def _decide(self, question: Question, account: Account) -> Decision:
         owner = question.resource.account
-        if owner != account.name and self.account(owner).disabled:
+        if owner != question.principal.account and self.account(owner).disabled:
             return Decision(False, ACCOUNT_DISABLED)
         outcome, decision = self._decider(question, account).decide(question)
         if decision.allowed or not outcome.grant_may_help:

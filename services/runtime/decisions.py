@@ -197,7 +197,9 @@ class Decider:
         principal, action, resource = question.principal, question.action, question.resource
         self.basis = (account, policies)
         """The records that it rests on."""
-        self._both_sides = resource.account != principal.account or action == ASSUME_ROLE
+        # A service of the mesh has no side of its own.
+        across = bool(principal.account) and resource.account != principal.account
+        self._both_sides = across or action == ASSUME_ROLE
         record = account.principal(principal.name) or PrincipalRecord(name=principal.name)
         request = {
             "principal": principal_uid(principal.name),

@@ -24,6 +24,14 @@ unless {{ action in Strongroom::Action::"audit" }};
 when {{ resource in Strongroom::Account::"accounts/{account}" }};
 """,
 }
+# Attached to the whole account: a service has none. Rotation uses keys by itself, for no caller.
+_ROTATION = """permit (
+  principal == Strongroom::Service::"services/secrets",
+  action in [Strongroom::Action::"crypto:GenerateDataKey", Strongroom::Action::"crypto:Decrypt"],
+  resource
+)
+when {{ resource in Strongroom::Account::"accounts/{account}" }};
+"""
 # These roles are held all the time or not at all.
 _ASSUMED_BY_NOBODY = """forbid (principal, action == Strongroom::Action::"access:AssumeRole", resource);
 """
@@ -42,9 +50,9 @@ def add(
         f"{account.name}/users/{administrator_id}", "", {}, tuple(roles), tuple(sorted(spiffe_ids))
     )
     administrator = insert(connection, kinds.PRINCIPAL, administrator, now_us)
-    for role, text in _POLICIES.items():
+    policies = [(role, text, f"{account.name}/roles/{role}") for role, text in _POLICIES.items()]
+    for policy_id, text, target in (*policies, ("rotation", _ROTATION, account.name)):
         cedar = text.format(account=id_of(account.name))
-        attached_to = (f"{account.name}/roles/{role}",)
-        policy = Policy(f"{account.name}/policies/{role}", POLICY_KIND_IDENTITY, cedar, attached_to, "")
+        policy = Policy(f"{account.name}/policies/{policy_id}", POLICY_KIND_IDENTITY, cedar, (target,), "")
         insert(connection, kinds.POLICY, policy, now_us)
     return account, administrator

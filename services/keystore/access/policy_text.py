@@ -179,7 +179,7 @@ def _mistaken(cedar: str, statements: list[_Statement], kind: PolicyKind.ValueTy
             problems.append(_at(cedar, statement.begin + offset, message))
         if kind == POLICY_KIND_IDENTITY:
             for name in _named_principals(parsed):
-                if _account_of(name) != account:
+                if name.startswith("accounts/") and _account_of(name) != account:
                     offset = max(statement.text.find(name), 0)
                     message = f"names {name}, which is not of this account: only a resource policy can"
                     problems.append(_at(cedar, statement.begin + offset, message))

@@ -109,7 +109,8 @@ class Simulation:
             if draft.account not in seen:
                 self._authorizer.authorize(call, ACTION, account_resource(draft.account))
         with reading(self._engine) as connection:
-            account = self._account(connection, principal_account, drafts)
+            # What a service of the mesh does by itself, the resource's account permits.
+            account = self._account(connection, principal_account or resource_account, drafts)
             owner = (
                 account if resource_account == principal_account else self._account(connection, resource_account, [])
             )

@@ -82,8 +82,9 @@ class World:
     ) -> tuple[Sequence[GrantRecord], int]:
         """See AccessRecords."""
         self.reads.append(action)
-        record = next(one for one in self._access(principal.split("/")[1]).principals if one.name == principal)
-        held = [grant for grant in self.grants.get(key, []) if grant.grantee in (principal, *record.roles)]
+        everybody = (one for access in self.accounts.values() for one in access.principals)
+        roles = next((one.roles for one in everybody if one.name == principal), ())
+        held = [grant for grant in self.grants.get(key, []) if grant.grantee in (principal, *roles)]
         if action:
             held = [grant for grant in held if action in grant.operations and admits(grant.constraint, pairs)]
         lasting = [grant for grant in held if not grant.HasField("expire_time") or grant.expire_time.seconds > self.now]

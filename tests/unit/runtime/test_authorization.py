@@ -191,6 +191,19 @@ def test_within_one_account_a_resource_policy_suffices(world: World) -> None:
     assert denied(world, resource=replace(KEY, name="accounts/acme/keys/other")) == DEFAULT_DENY
 
 
+def test_what_a_service_does_by_itself_the_resources_account_permits(world: World) -> None:
+    service = 'principal == Strongroom::Service::"services/secrets"'
+    assert denied(world, "services/secrets") == DEFAULT_DENY
+    world.policy("accounts/isv/policies/services", f"permit ({service}, action, resource);")
+    assert denied(world, "services/secrets") == DEFAULT_DENY
+    world.policy(POLICY, f"permit ({service}, action, resource);")
+    assert allowed(world, "services/secrets") == POLICY
+    assert denied(world, "services/audit") == DEFAULT_DENY
+    world.edited("acme").disabled = True
+    world.told("acme")
+    assert denied(world, "services/secrets") == "account-disabled"
+
+
 class TestSessions:
     """A session narrows, and ends when what it rests on does."""
 
