@@ -29,6 +29,11 @@ def from_microseconds(value: int) -> Timestamp:
     return timestamp(value * 1_000)
 
 
+def optional_moment(value: int | None) -> Timestamp | None:
+    """The same where there is one."""
+    return from_microseconds(value) if value is not None else None
+
+
 def as_datetime(nanoseconds: int) -> datetime:
     """The same as an aware `datetime` in UTC."""
     return datetime.fromtimestamp(nanoseconds / 1e9, UTC)

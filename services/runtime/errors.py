@@ -77,6 +77,15 @@ class Reason(_UpperStrEnum):
     PUBLIC_KEY_INVALID = auto()
     SECRET_VERSION_DISABLED = auto()
     SECRET_VERSION_DESTROYED = auto()
+    SECRET_PENDING_DELETION = auto()
+    SECRET_STATE_INVALID = auto()
+    SECRET_FIELD_NOT_FOUND = auto()
+    STAGE_CONFLICT = auto()
+    PASSWORD_RULE_INVALID = auto()
+    ROTATION_ACTIVE = auto()
+    ROTATION_STATE_INVALID = auto()
+    ROTATION_UNSUPPORTED = auto()
+    REPAIR_IMPOSSIBLE = auto()
     ETAG_MISMATCH = auto()
     LIMIT_EXCEEDED = auto()
     QUOTA_EXCEEDED = auto()
@@ -91,6 +100,12 @@ class Reason(_UpperStrEnum):
     UNSUPPORTED_IN_HSM = auto()
     SPEC_UNSUPPORTED = auto()
     NOT_YET = auto()
+    # What the target of a rotation says.
+    TARGET_UNREACHABLE = auto()
+    TARGET_LOGIN_REFUSED = auto()
+    TARGET_CHANGE_REFUSED = auto()
+    MASTER_LOGIN_REFUSED = auto()
+    ROTATOR_FAILED = auto()
     # What the service itself lacks just now.
     AUDIT_UNREACHABLE = auto()
     AUDIT_TIMEOUT = auto()
@@ -132,6 +147,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.COSIGNATURE_INVALID,
         Reason.RESUME_TOKEN_INVALID,
         Reason.CONFIRMATION_MISMATCH,
+        Reason.PASSWORD_RULE_INVALID,
     ),
     grpc.StatusCode.UNAUTHENTICATED: (
         Reason.UNAUTHENTICATED,
@@ -152,6 +168,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.SECRET_NOT_FOUND,
         Reason.SECRET_VERSION_NOT_FOUND,
         Reason.STAGE_NOT_FOUND,
+        Reason.SECRET_FIELD_NOT_FOUND,
         Reason.EVENT_NOT_FOUND,
         Reason.LOG_NOT_FOUND,
         Reason.CHECKPOINT_NOT_FOUND,
@@ -175,6 +192,16 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.DELETION_PROTECTED,
         Reason.SECRET_VERSION_DISABLED,
         Reason.SECRET_VERSION_DESTROYED,
+        Reason.SECRET_PENDING_DELETION,
+        Reason.SECRET_STATE_INVALID,
+        Reason.ROTATION_ACTIVE,
+        Reason.ROTATION_STATE_INVALID,
+        Reason.ROTATION_UNSUPPORTED,
+        Reason.REPAIR_IMPOSSIBLE,
+        Reason.TARGET_LOGIN_REFUSED,
+        Reason.TARGET_CHANGE_REFUSED,
+        Reason.MASTER_LOGIN_REFUSED,
+        Reason.ROTATOR_FAILED,
         Reason.UNSUPPORTED_IN_HSM,
         Reason.IMPORT_TOKEN_EXPIRED,
         Reason.POLICY_LOCKOUT,
@@ -182,7 +209,11 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.EVENT_SHREDDED,
         Reason.LEGAL_HOLD,
     ),
-    grpc.StatusCode.ABORTED: (Reason.ETAG_MISMATCH, Reason.ROOT_VERSION_CONFLICT),
+    grpc.StatusCode.ABORTED: (
+        Reason.ETAG_MISMATCH,
+        Reason.STAGE_CONFLICT,
+        Reason.ROOT_VERSION_CONFLICT,
+    ),
     grpc.StatusCode.DATA_LOSS: (Reason.KEY_MATERIAL_REFUSED, Reason.SECRET_VALUE_REFUSED),
     grpc.StatusCode.UNIMPLEMENTED: (Reason.NOT_YET,),
     grpc.StatusCode.UNAVAILABLE: (
@@ -200,6 +231,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.PROVIDER_UNAVAILABLE,
         Reason.OIDC_PROVIDER_UNREACHABLE,
         Reason.DATABASE_UNAVAILABLE,
+        Reason.TARGET_UNREACHABLE,
         Reason.SHUTTING_DOWN,
     ),
     grpc.StatusCode.RESOURCE_EXHAUSTED: (Reason.OVERLOADED, Reason.LIMIT_EXCEEDED, Reason.QUOTA_EXCEEDED),
@@ -236,6 +268,17 @@ class StrongroomError(Exception):
     def code(self) -> grpc.StatusCode:
         """The gRPC status code of the reason."""
         return CODE_OF[self.reason]
+
+    @property
+    def is_unavailable(self) -> bool:
+        """Whether the service itself, or what it needs, lacks something just now, whatever was asked for."""
+        return self.code is grpc.StatusCode.UNAVAILABLE
+
+    def saying(self, message: str) -> StrongroomError:
+        """The same error with another message."""
+        same = StrongroomError(self.reason, message, field=self.field, retry_after_seconds=self.retry_after_seconds)
+        same.metadata = self.metadata
+        return same
 
     def to_status(self) -> status_pb2.Status:
         """The `google.rpc.Status` a caller receives."""

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import os
+import socket
+
 from services.runtime import clock, command, components, database, host, migrations
 from services.runtime.channels import MeshChannel
+from services.runtime.due_work import DueWork
+from services.runtime.names import ResourceName
 from services.runtime.outbox import Outbox
+from services.runtime.schedule import Schedule
 from services.runtime.telemetry import Telemetry
 from services.runtime.tls import TlsFiles
+from services.secrets.catalog import Catalog
+from services.secrets.creating import Creation
 from services.secrets.data_keys import CryptoDataKeys
+from services.secrets.due import DueSecrets, rotation_item
+from services.secrets.editing import SecretEditor
+from services.secrets.lifecycle import Lifecycle
+from services.secrets.repairs import Repairs
+from services.secrets.rotation_metrics import RotationMetrics
+from services.secrets.rotation_work import RotationWork
+from services.secrets.rotations import Rotations
+from services.secrets.rotators import choice
+from services.secrets.sealing import Sealer
 from services.secrets.service import SecretService
 from services.secrets.settings import SecretsSettings
+from services.secrets.target_access import TargetAccess
+from services.secrets.targets import TargetRules
 from services.secrets.vault import Vault
+from services.secrets.watching import Watches
 from strongroom.secrets.v1 import secret_service_pb2
 
 
@@ -23,18 +43,67 @@ def serve(settings: SecretsSettings) -> None:
     crypto = MeshChannel(host.upstream(settings, "crypto"), tls)
     hosted = host.build("secrets", settings, tls, telemetry)
     outbox = Outbox(engine, hosted.audit)
-    vault = Vault(engine, CryptoDataKeys(crypto), hosted.authorizer, outbox, clock.system_clock)
-    hosted.public(secret_service_pb2.DESCRIPTOR.services_by_name["SecretService"], SecretService(vault))
-    hosted.status.component("database", components.database(engine))
-    hosted.status.component("crypto", components.crypto(crypto))
+    now = clock.system_clock
+    rules = TargetRules(settings.rotation.plaintext_targets)
+    sealer = Sealer(CryptoDataKeys(crypto), now)
+    editor = SecretEditor(engine, hosted.authorizer, outbox, now)
+    access = TargetAccess(engine, sealer, choice.rotators(tls))
+    vault = Vault(engine, sealer, editor, outbox, now)
+    lifecycle = Lifecycle(editor, access, rules)
+    work = RotationWork(
+        engine,
+        sealer,
+        access,
+        outbox,
+        RotationMetrics(telemetry.meter),
+        now,
+        f"{socket.gethostname()}/{os.getpid()}",
+        first_retry_seconds=settings.rotation.first_retry_seconds,
+    )
+    due_work = None
     if settings.redis is not None:
         client = components.redis_client(settings.redis)
         # Without it rotations are late, and everything else goes on.
         hosted.status.component("redis", components.redis(client), vital=False)
         hosted.on_close(client.close)
+        due = DueSecrets(engine, work, lifecycle, telemetry, now)
+        due_work = DueWork(
+            Schedule(client, "secrets"),
+            due.due,
+            due.handle,
+            now,
+            threads=settings.rotation.threads,
+            lease_seconds=settings.rotation.lease_seconds,
+        )
+
+    def hasten(secret: ResourceName) -> None:
+        if due_work is not None:
+            due_work.hasten(rotation_item(secret))
+
+    rotations = Rotations(engine, editor, access, outbox, now, hasten)
+    watches = Watches(engine, editor, hosted.authorizer, hosted.audit, now)
+    service = SecretService(
+        vault,
+        Catalog(engine, editor, hosted.authorizer),
+        Creation(engine, sealer, vault, editor, access, hosted.authorizer, outbox, now, hasten),
+        lifecycle,
+        rotations,
+        Repairs(engine, editor, access, rotations, outbox, now),
+        watches,
+        hosted.authorizer,
+        rules,
+    )
+    hosted.public(secret_service_pb2.DESCRIPTOR.services_by_name["SecretService"], service)
+    hosted.status.component("database", components.database(engine))
+    hosted.status.component("crypto", components.crypto(crypto))
     hosted.on_close(engine.dispose)
     hosted.on_close(outbox.stop)
+    hosted.server.on_drain(watches.stop)
     outbox.start()
+    watches.start()
+    if due_work is not None:
+        hosted.on_close(due_work.stop)
+        due_work.start()
     hosted.run()
 
 

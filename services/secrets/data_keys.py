@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ import grpc
 from services.runtime import checksums, forwarding
 from services.runtime.call import Call
 from services.runtime.channels import MeshChannel
-from services.runtime.errors import Reason, from_rpc_error
+from services.runtime.errors import Reason, StrongroomError, from_rpc_error
 from services.runtime.names import ResourceName
 from services.runtime.sensitive import SensitiveBytes
 from strongroom.crypto.v1 import crypto_pb2 as pb
@@ -41,6 +41,12 @@ class DataKeys(Protocol):
     def open(self, call: Call, ciphertext: bytes, version: ResourceName) -> SensitiveBytes:
         """The data key of `version`. Raises CIPHERTEXT_INVALID for another version's, and as `generate`."""
 
+    def open_many(
+        self, call: Call, wanted: Sequence[tuple[bytes, ResourceName]]
+    ) -> list[SensitiveBytes | StrongroomError]:
+        """The data keys of many versions, in their order; in the place of each that cannot be had what `open` would
+        raise. Raises what concerns the whole call."""
+
 
 def encryption_context(version: ResourceName) -> dict[str, str]:
     """What binds a data key to its secret version."""
@@ -53,6 +59,7 @@ class CryptoDataKeys:
     def __init__(self, crypto: MeshChannel) -> None:
         self._generate = crypto.method(CryptoServiceStub, "GenerateDataKey")
         self._decrypt = crypto.method(CryptoServiceStub, "Decrypt")
+        self._batch_decrypt = crypto.method(CryptoServiceStub, "BatchDecrypt")
 
     def generate(self, call: Call, key: str, version: ResourceName) -> DataKey:
         """See DataKeys."""
@@ -70,6 +77,31 @@ class CryptoDataKeys:
         request = pb.DecryptRequest(ciphertext=ciphertext, encryption_context=encryption_context(version))
         response: pb.DecryptResponse = _on_behalf_of(call, self._decrypt, request)
         return SensitiveBytes(response.plaintext)
+
+    def open_many(
+        self, call: Call, wanted: Sequence[tuple[bytes, ResourceName]]
+    ) -> list[SensitiveBytes | StrongroomError]:
+        """See DataKeys."""
+        items = [
+            pb.DecryptItem(ciphertext=ciphertext, encryption_context=encryption_context(version))
+            for ciphertext, version in wanted
+        ]
+        try:
+            response: pb.BatchDecryptResponse = _on_behalf_of(
+                call, self._batch_decrypt, pb.BatchDecryptRequest(items=items)
+            )
+        except StrongroomError as error:
+            if error.is_unavailable:
+                raise
+            # No item has a key that the caller may use.
+            return [error] * len(items)
+        return [_outcome(outcome) for outcome in response.outcomes]
+
+
+def _outcome(outcome: pb.DecryptOutcome) -> SensitiveBytes | StrongroomError:
+    if outcome.WhichOneof("outcome") == "decrypted":
+        return SensitiveBytes(outcome.decrypted.plaintext)
+    return StrongroomError(Reason(outcome.error.reason), outcome.error.message)
 
 
 def _on_behalf_of(call: Call, method: Callable[..., Any], request: Any) -> Any:

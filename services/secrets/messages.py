@@ -1,20 +1,41 @@
-"""Secrets as the contract writes them, and requests as the domain reads them."""
+"""Secrets as the contract writes them, and requests as the domain reads them. Rotations are in
+`rotation_messages`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from services.runtime import checksums, clock, names
-from services.runtime.errors import Reason, StrongroomError, invalid, required, too_large
+from services.runtime.errors import StrongroomError, invalid, required, too_large
 from services.runtime.sensitive import SensitiveBytes
 from services.runtime.tags import check_tags
-from services.secrets.records import Secret, Version
+from services.secrets.creating import NewSecret
+from services.secrets.json_fields import check_field
+from services.secrets.lifecycle import SecretUpdate, StageMove
+from services.secrets.passwords import check_rule
+from services.secrets.records import CURRENT, DEFAULT_GRACE_SECONDS, Secret, Version
+from services.secrets.rotation_policy import check_policy, whole_seconds
+from services.secrets.sealing import NewValue
+from services.secrets.stages import check_stage
+from services.secrets.targets import TargetRules
 from services.secrets.values import check_value
-from services.secrets.vault import NewSecret, NewValue, OpenedVersion
+from services.secrets.vault import OpenedVersion, Reading
+from strongroom.crypto.v1.crypto_pb2 import ItemError
 from strongroom.secrets.v1 import secret_pb2 as pb
-from strongroom.secrets.v1.secret_service_pb2 import CreateSecretRequest, PutSecretValueRequest
+from strongroom.secrets.v1.password_rule_pb2 import PasswordRule
+from strongroom.secrets.v1.secret_service_pb2 import (
+    CreateSecretRequest,
+    DeleteSecretRequest,
+    GetSecretValueOutcome,
+    GetSecretValueRequest,
+    PutSecretValueRequest,
+    UpdateSecretRequest,
+    UpdateSecretVersionStageRequest,
+)
 
 DEFAULT_KEY_ALIAS = "strongroom-secrets"
 """The alias of an account whose key is taken where a secret names none."""
@@ -23,30 +44,107 @@ _MAX_DESCRIPTION = 1024
 _DEFAULT_RETAINED = 10
 _LEAST_RETAINED = 2
 _MOST_RETAINED = 100
-_NOT_YET = ("target", "password_rule", "rotation_policy", "grace_period")
+_MAX_GRACE_SECONDS = 7 * 86_400
+_DEFAULT_WINDOW_SECONDS = 30 * 86_400
+_MIN_WINDOW_SECONDS = 7 * 86_400
+_MAX_COMMENT = 256
+_UPDATABLE = ("key", "description", "tags", "retained_versions", "target", "password_rule", "grace_period")
 
 
-def new_secret(request: CreateSecretRequest) -> NewSecret:
+def new_secret(request: CreateSecretRequest, rules: TargetRules) -> NewSecret:
     """What a request asks a new secret to be. Raises FIELD_REQUIRED, FIELD_INVALID, FIELD_TOO_LARGE, NAME_MALFORMED,
-    and NOT_YET for what rotation needs."""
+    PASSWORD_RULE_INVALID."""
     account = names.parse_account(request.parent, "parent")
     if not request.secret_id:
         raise required("secret_id")
     secret_id = names.check_id(request.secret_id, "secrets", "secret_id")
     asked = request.secret
-    for field in _NOT_YET:
-        if _is_set(asked, field):
-            raise _not_yet(f"secret.{field}")
-    if len(asked.description) > _MAX_DESCRIPTION:
-        raise too_large("secret.description", _MAX_DESCRIPTION, "characters")
+    kind = _type(asked.type)
     return NewSecret(
         names.ResourceName(account, "secrets", secret_id),
-        _type(asked.type),
+        kind,
         _key(asked.key, account),
-        asked.description,
+        _description(asked.description),
         check_tags(asked.tags, "secret.tags"),
         _retained(asked.retained_versions),
+        rules.check(kind, asked.target if asked.HasField("target") else None, account),
+        _rule(asked),
+        check_policy(asked.rotation_policy, "secret.rotation_policy") if asked.HasField("rotation_policy") else None,
+        _grace(asked),
     )
+
+
+def secret_update(request: UpdateSecretRequest) -> SecretUpdate:
+    """What a request asks to change of a secret; whether a target fits its type is left to see. Raises as
+    `new_secret`."""
+    asked = request.secret
+    name = names.parse(asked.name, "secret.name", "secrets")
+    paths = set(request.update_mask.paths) or {path for path in _UPDATABLE if is_set(asked, path)}
+    for path in paths:
+        if path not in _UPDATABLE:
+            raise invalid("update_mask", f"names {path}, which is none of {', '.join(_UPDATABLE)}")
+    if not paths:
+        raise required("update_mask")
+    fields: dict[str, Any] = {}
+    if "key" in paths:
+        fields["key"] = _key(asked.key, name.account)
+    if "description" in paths:
+        fields["description"] = _description(asked.description)
+    if "tags" in paths:
+        fields["tags"] = check_tags(asked.tags, "secret.tags")
+    if "retained_versions" in paths:
+        fields["retained_versions"] = _retained(asked.retained_versions)
+    if "target" in paths:
+        fields["target"] = asked.target if asked.HasField("target") else None
+    if "password_rule" in paths:
+        fields["password_rule"] = _rule(asked)
+    if "grace_period" in paths:
+        fields["grace_period_s"] = _grace(asked)
+    return SecretUpdate(name, fields, asked.etag)
+
+
+def deletion_window(request: DeleteSecretRequest) -> int:
+    """From now to the destruction, in seconds. Raises FIELD_INVALID."""
+    if not request.HasField("recovery_window"):
+        return _DEFAULT_WINDOW_SECONDS
+    if request.force:
+        raise invalid("recovery_window", "cannot be given with force")
+    seconds = whole_seconds(request.recovery_window, "recovery_window")
+    if not _MIN_WINDOW_SECONDS <= seconds <= _DEFAULT_WINDOW_SECONDS:
+        raise invalid("recovery_window", "must be from 7 to 30 days")
+    return seconds
+
+
+def reading(request: GetSecretValueRequest) -> Reading:
+    """What a request wants to read. Raises FIELD_REQUIRED, FIELD_INVALID, NAME_MALFORMED."""
+    name = names.parse(request.name, "name", "secrets", versioned=None)
+    if request.stage:
+        check_stage(request.stage)
+    return Reading(name, request.stage, check_field(request.field))
+
+
+def stage_move(request: UpdateSecretVersionStageRequest) -> StageMove:
+    """Which stage a request moves where. Raises FIELD_REQUIRED, FIELD_INVALID."""
+    stage = check_stage(request.stage)
+    if not request.move_to_version and not request.remove_from_version:
+        raise required("move_to_version")
+    if stage == CURRENT and not request.move_to_version:
+        raise invalid("move_to_version", "cannot be absent for Current, which is always at a version")
+    return StageMove(stage, request.move_to_version, request.remove_from_version)
+
+
+def comment(text: str) -> str:
+    """Why, for the audit log. Raises FIELD_TOO_LARGE."""
+    if len(text) > _MAX_COMMENT:
+        raise too_large("comment", _MAX_COMMENT, "characters")
+    return text
+
+
+def outcome_message(outcome: OpenedVersion | StrongroomError) -> GetSecretValueOutcome:
+    """One item's outcome in a batch."""
+    if isinstance(outcome, StrongroomError):
+        return GetSecretValueOutcome(error=ItemError(reason=outcome.reason, message=outcome.message))
+    return GetSecretValueOutcome(value=value_message(outcome))
 
 
 def new_value(request: CreateSecretRequest | PutSecretValueRequest) -> NewValue:
@@ -67,6 +165,15 @@ def secret_message(secret: Secret) -> pb.Secret:
         tags=secret.tags,
         stages=secret.stages,
         retained_versions=secret.retained_versions,
+        target=secret.target,
+        password_rule=secret.password_rule,
+        rotation_policy=secret.rotation_policy,
+        grace_period=Duration(seconds=secret.grace_period_s),
+        active_rotation=f"{secret.name}/rotations/{secret.active_rotation}" if secret.active_rotation else "",
+        active_rotation_state=secret.active_rotation_state,
+        next_rotate_time=clock.optional_moment(secret.next_rotate_us),
+        last_rotate_time=clock.optional_moment(secret.last_rotate_us),
+        delete_time=clock.optional_moment(secret.delete_us),
         create_time=clock.from_microseconds(secret.created_us),
         update_time=clock.from_microseconds(secret.updated_us),
         etag=str(secret.revision),
@@ -75,7 +182,6 @@ def secret_message(secret: Secret) -> pb.Secret:
 
 def version_message(version: Version, stages: Sequence[str]) -> pb.SecretVersion:
     """A version as callers see it, without its value."""
-    disabled, destroyed = version.disabled_us, version.destroyed_us
     return pb.SecretVersion(
         name=str(version.name),
         state=version.state,
@@ -85,8 +191,8 @@ def version_message(version: Version, stages: Sequence[str]) -> pb.SecretVersion
         format=version.format,
         value_size=version.value_size,
         create_time=clock.from_microseconds(version.created_us),
-        disable_time=clock.from_microseconds(disabled) if disabled is not None else None,
-        destroy_time=clock.from_microseconds(destroyed) if destroyed is not None else None,
+        disable_time=clock.optional_moment(version.disabled_us),
+        destroy_time=clock.optional_moment(version.destroyed_us),
     )
 
 
@@ -96,25 +202,44 @@ def value_message(opened: OpenedVersion) -> pb.SecretValue:
     return pb.SecretValue(
         name=str(opened.version.name),
         value=value,
-        format=opened.version.format,
+        format=opened.format,
         stages=opened.stages,
         create_time=clock.from_microseconds(opened.version.created_us),
         value_crc32c=checksums.crc32c(value),
     )
 
 
-def refuse_yet(field: str, *, given: bool) -> None:
-    """Raises NOT_YET when a field is given whose work is still to come."""
-    if given:
-        raise _not_yet(field)
+def is_set(message: Message, field: str) -> bool:
+    """Whether a field has a value that is not its default."""
+    return any(descriptor.name == field for descriptor, _ in message.ListFields())
 
 
 def _type(asked: pb.SecretType.ValueType) -> pb.SecretType.ValueType:
-    if asked in (pb.SECRET_TYPE_UNSPECIFIED, pb.SECRET_TYPE_GENERIC):
-        return pb.SECRET_TYPE_GENERIC
     if asked not in pb.SecretType.values():
         raise invalid("secret.type", "is not a type of secret")
-    raise _not_yet("secret.type")
+    return asked or pb.SECRET_TYPE_GENERIC
+
+
+def _description(asked: str) -> str:
+    if len(asked) > _MAX_DESCRIPTION:
+        raise too_large("secret.description", _MAX_DESCRIPTION, "characters")
+    return asked
+
+
+def _rule(asked: pb.Secret) -> PasswordRule | None:
+    if not asked.HasField("password_rule"):
+        return None
+    check_rule(asked.password_rule, "secret.password_rule")
+    return asked.password_rule
+
+
+def _grace(asked: pb.Secret) -> int:
+    if not asked.HasField("grace_period"):
+        return DEFAULT_GRACE_SECONDS
+    seconds = whole_seconds(asked.grace_period, "secret.grace_period")
+    if not 0 <= seconds <= _MAX_GRACE_SECONDS:
+        raise invalid("secret.grace_period", "must be from 0 to 7 days")
+    return seconds
 
 
 def _key(asked: str, account: str) -> str:
@@ -150,11 +275,3 @@ def _is_utf8(value: SensitiveBytes) -> bool:
         # Not handed on: the exception holds the value.
         return False
     return True
-
-
-def _not_yet(field: str) -> StrongroomError:
-    return StrongroomError(Reason.NOT_YET, f"{field} is not implemented yet", field=field)
-
-
-def _is_set(message: Message, field: str) -> bool:
-    return any(descriptor.name == field for descriptor, _ in message.ListFields())

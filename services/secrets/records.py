@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from services.runtime import names
 from services.runtime.authorization import Resource
 from services.runtime.names import ResourceName
+from strongroom.secrets.v1.password_rule_pb2 import PasswordRule
+from strongroom.secrets.v1.rotation_pb2 import (
+    ROTATION_STATE_UNSPECIFIED,
+    RotationPolicy,
+    RotationState,
+    RotationStep,
+    RotationTrigger,
+)
 from strongroom.secrets.v1.secret_pb2 import (
     SecretState,
     SecretType,
@@ -14,10 +23,14 @@ from strongroom.secrets.v1.secret_pb2 import (
     SecretVersionState,
     ValueFormat,
 )
+from strongroom.secrets.v1.target_pb2 import RotationTarget
 
 CURRENT = "Current"
 PREVIOUS = "Previous"
 PENDING = "Pending"
+
+DEFAULT_GRACE_SECONDS = 3600
+DEFAULT_MAX_ATTEMPTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +53,26 @@ class Secret:
     updated_us: int
     stages: Mapping[str, int]
     """The version at each stage."""
+    delete_us: int | None = None
+    """When its values will be destroyed; set while it waits for that alone."""
+    target: RotationTarget | None = None
+    password_rule: PasswordRule | None = None
+    rotation_policy: RotationPolicy | None = None
+    grace_period_s: int = DEFAULT_GRACE_SECONDS
+    rotation_count: int = 0
+    """The highest rotation number given so far."""
+    active_rotation: int = 0
+    """The number of the rotation that is not ended; 0 without one."""
+    active_rotation_state: RotationState.ValueType = ROTATION_STATE_UNSPECIFIED
+    next_rotate_us: int | None = None
+    last_rotate_us: int | None = None
+
+    @property
+    def master(self) -> ResourceName | None:
+        """The target's master secret, if it has one."""
+        kind = self.target.WhichOneof("kind") if self.target is not None else None
+        given: str = getattr(getattr(self.target, kind), "master_secret", "") if kind else ""
+        return names.parse(given, "master_secret", "secrets") if given else None
 
     @property
     def resource(self) -> Resource:
@@ -94,3 +127,56 @@ class Request:
     version: int
     """The version that it made; 0 for none."""
     created_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """One rotation of a secret. Times are in microseconds since the Unix epoch; versions 0 where there is none."""
+
+    secret: ResourceName
+    number: int
+    state: RotationState.ValueType
+    step: RotationStep.ValueType
+    trigger: RotationTrigger.ValueType
+    requester: str
+    version: int
+    """The version that it makes."""
+    previous_version: int
+    """The version that was Current when it began."""
+    max_attempts: int
+    attempt_count: int
+    failures: int
+    """Tries of the step that failed and count, since it began or was resumed."""
+    incurable_failures: int
+    """Those among them that no later try would cure."""
+    fencing_token: int
+    due_us: int
+    started_us: int
+    next_attempt_us: int | None
+    """When it is worked on next; None when it waits for a person or is ended."""
+    promoted_us: int | None = None
+    """When Current moved to `version`."""
+    ended_us: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Its full name."""
+        return f"{self.secret}/rotations/{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of one step of a rotation."""
+
+    ordinal: int
+    """Counted from 1 through the whole rotation."""
+    step: RotationStep.ValueType
+    number: int
+    """Counted from 1 in the step."""
+    started_us: int
+    ended_us: int | None
+    error_reason: str
+    error_detail: str
+    instance: str
+    fencing_token: int
+    trace_id: str

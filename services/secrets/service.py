@@ -1,77 +1,235 @@
-"""`SecretService`: reads requests, calls the vault, writes responses."""
+"""`SecretService`: reads requests, calls the domain, writes responses."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from services.runtime import names, paging
+from services.runtime.authorization import Authorizer, account_resource
 from services.runtime.call import Call
+from services.runtime.errors import invalid, required, too_large
+from services.runtime.names import ResourceName
 from services.runtime.repeats import repeatable
-from services.secrets import messages
+from services.runtime.streams import Stream
+from services.secrets import filters, messages, passwords
+from services.secrets.catalog import Catalog
+from services.secrets.creating import Creation
+from services.secrets.lifecycle import Lifecycle
+from services.secrets.repairs import Repairs
+from services.secrets.rotation_messages import repair_message, rotation_message
+from services.secrets.rotation_policy import check_policy
+from services.secrets.rotations import Rotations
 from services.secrets.stages import check_stages
+from services.secrets.targets import TargetRules
 from services.secrets.vault import Vault
+from services.secrets.watching import Watches
 from strongroom.secrets.v1 import secret_service_pb2 as pb
+from strongroom.secrets.v1.rotation_pb2 import Rotation
 from strongroom.secrets.v1.secret_pb2 import Secret, SecretValue, SecretVersion
 
-# More than any version number.
-_NEWEST = 1 << 31
+# More than any number of a version or rotation.
+_NEWEST = 1 << 30
+_MAX_ITEMS = 100
+_MAX_WATCHED = 1000
+_ROTATIONS_PAGE = 20
+_ROTATIONS_LARGEST_PAGE = 100
 
 
 class SecretService:
     """Handlers of the public service."""
 
-    def __init__(self, vault: Vault) -> None:
+    def __init__(
+        self,
+        vault: Vault,
+        catalog: Catalog,
+        creation: Creation,
+        lifecycle: Lifecycle,
+        rotations: Rotations,
+        repairs: Repairs,
+        watches: Watches,
+        authorizer: Authorizer,
+        rules: TargetRules,
+    ) -> None:
         self._vault = vault
+        self._catalog = catalog
+        self._creation = creation
+        self._lifecycle = lifecycle
+        self._rotations = rotations
+        self._repairs = repairs
+        self._watches = watches
+        self._authorizer = authorizer
+        self._rules = rules
 
     def CreateSecret(self, request: pb.CreateSecretRequest, call: Call) -> Secret:
         """A new secret, with its first value where the request brings one."""
-        new = messages.new_secret(request)
+        new = messages.new_secret(request, self._rules)
         value = messages.new_value(request) if request.value else None
-        created = self._vault.create(
-            call, new, value, repeatable(request, redacted="value"), dry_run=request.validate_only
+        created = self._creation.create(
+            call,
+            new,
+            value,
+            repeatable(request, redacted="value"),
+            dry_run=request.validate_only,
+            check_target=not request.skip_target_check,
         )
         return messages.secret_message(created)
 
     def GetSecret(self, request: pb.GetSecretRequest, call: Call) -> Secret:
         """A secret without its value."""
-        name = names.parse(request.name, "name", "secrets")
-        return messages.secret_message(self._vault.get(call, name))
+        return messages.secret_message(self._catalog.get(call, _secret_name(request.name)))
 
     def ListSecrets(self, request: pb.ListSecretsRequest, call: Call) -> pb.ListSecretsResponse:
         """A page of an account's secrets, by name."""
         account = names.parse_account(request.parent, "parent")
-        messages.refuse_yet("filter", given=bool(request.filter))
+        conditions = filters.of_secrets(request.filter)
         size = paging.page_size(request.page_size)
-        after = paging.decode(request.parent, request.page_token)
-        found = self._vault.secrets_page(call, account, after, size + 1)
+        listed = f"{request.parent}/secrets?{request.filter}"
+        after = paging.decode(listed, request.page_token)
+        found = self._catalog.secrets_page(call, account, after, size + 1, conditions)
         more = len(found) > size
         return pb.ListSecretsResponse(
             secrets=map(messages.secret_message, found[:size]),
-            next_page_token=paging.encode(request.parent, found[size - 1].name.id) if more else "",
+            next_page_token=paging.encode(listed, found[size - 1].name.id) if more else "",
         )
+
+    def UpdateSecret(self, request: pb.UpdateSecretRequest, call: Call) -> Secret:
+        """Changes fields of a secret."""
+        update = messages.secret_update(request)
+        changed = self._lifecycle.update(
+            call, update, dry_run=request.validate_only, check_target=not request.skip_target_check
+        )
+        return messages.secret_message(changed)
+
+    def DeleteSecret(self, request: pb.DeleteSecretRequest, call: Call) -> Secret:
+        """Plans the destruction of a secret's values, or does it."""
+        name = _secret_name(request.name)
+        window_s = messages.deletion_window(request)
+        if request.force:
+            return messages.secret_message(self._lifecycle.force_delete(call, name, request.etag))
+        return messages.secret_message(self._lifecycle.delete(call, name, window_s, request.etag))
+
+    def RestoreSecret(self, request: pb.RestoreSecretRequest, call: Call) -> Secret:
+        """Takes a planned deletion back."""
+        return messages.secret_message(self._lifecycle.restore(call, _secret_name(request.name)))
+
+    def GetSecretValue(self, request: pb.GetSecretValueRequest, call: Call) -> SecretValue:
+        """The value at a stage, or of a version."""
+        return messages.value_message(self._vault.open(call, messages.reading(request)))
+
+    def BatchGetSecretValue(self, request: pb.BatchGetSecretValueRequest, call: Call) -> pb.BatchGetSecretValueResponse:
+        """Many values, each with an outcome of its own."""
+        account = names.parse_account(request.parent, "parent")
+        if not request.items:
+            raise required("items")
+        if len(request.items) > _MAX_ITEMS:
+            raise too_large("items", _MAX_ITEMS, "items")
+        wanted = [messages.reading(item) for item in request.items]
+        if any(reading.name.account != account for reading in wanted):
+            raise invalid("items", "name a secret of another account")
+        outcomes = self._vault.open_many(call, wanted)
+        return pb.BatchGetSecretValueResponse(outcomes=map(messages.outcome_message, outcomes))
 
     def PutSecretValue(self, request: pb.PutSecretValueRequest, call: Call) -> SecretVersion:
         """A new version of a secret."""
-        name = names.parse(request.name, "name", "secrets")
+        name = _secret_name(request.name)
         value = messages.new_value(request)
         added = self._vault.put(call, name, value, check_stages(request.stages), repeatable(request, redacted="value"))
         return messages.version_message(added.version, added.stages)
 
-    def GetSecretValue(self, request: pb.GetSecretValueRequest, call: Call) -> SecretValue:
-        """The value at a stage, or of a version."""
-        name = names.parse(request.name, "name", "secrets", versioned="/versions/" in request.name)
-        messages.refuse_yet("field", given=bool(request.field))
-        return messages.value_message(self._vault.open(call, name, request.stage))
-
     def ListSecretVersions(self, request: pb.ListSecretVersionsRequest, call: Call) -> pb.ListSecretVersionsResponse:
         """A page of a secret's versions, newest first."""
-        name = names.parse(request.parent, "parent", "secrets")
-        messages.refuse_yet("filter", given=bool(request.filter))
+        name = _secret_name(request.parent, "parent")
+        conditions = filters.of_versions(request.filter)
         size = paging.page_size(request.page_size)
-        before = paging.decode_number(request.parent, request.page_token, _NEWEST)
-        secret, found = self._vault.versions_page(call, name, before, size + 1)
+        listed = f"{request.parent}?{request.filter}"
+        before = paging.decode_number(listed, request.page_token, _NEWEST)
+        secret, found = self._catalog.versions_page(call, name, before, size + 1, conditions)
         more = len(found) > size
         return pb.ListSecretVersionsResponse(
             secret_versions=[
                 messages.version_message(version, secret.stages_of(version.name.version)) for version in found[:size]
             ],
-            next_page_token=paging.encode(request.parent, str(found[size - 1].name.version)) if more else "",
+            next_page_token=paging.encode(listed, str(found[size - 1].name.version)) if more else "",
         )
+
+    def UpdateSecretVersionStage(self, request: pb.UpdateSecretVersionStageRequest, call: Call) -> Secret:
+        """Moves, adds or removes a stage."""
+        name = _secret_name(request.name)
+        return messages.secret_message(self._lifecycle.move_stage(call, name, messages.stage_move(request)))
+
+    def DisableSecretVersion(self, request: pb.DisableSecretVersionRequest, call: Call) -> SecretVersion:
+        """Stops serving a version's value."""
+        name = _version_name(request.name)
+        staged = self._lifecycle.disable_version(call, name, messages.comment(request.comment))
+        return messages.version_message(staged.version, staged.stages)
+
+    def EnableSecretVersion(self, request: pb.EnableSecretVersionRequest, call: Call) -> SecretVersion:
+        """Serves a version's value again."""
+        staged = self._lifecycle.enable_version(call, _version_name(request.name))
+        return messages.version_message(staged.version, staged.stages)
+
+    def WatchSecret(self, request: pb.WatchSecretRequest, call: Call) -> Callable[[Stream], None]:
+        """Tells the changes of secrets as they come."""
+        if not request.names:
+            raise required("names")
+        if len(request.names) > _MAX_WATCHED:
+            raise too_large("names", _MAX_WATCHED, "secrets")
+        wanted = list(dict.fromkeys(_secret_name(name, "names") for name in request.names))
+        if len({name.account for name in wanted}) > 1:
+            raise invalid("names", "are of several accounts")
+        return self._watches.watch(call, wanted, request.resume_token)
+
+    def RotateSecret(self, request: pb.RotateSecretRequest, call: Call) -> Rotation:
+        """Begins a rotation now."""
+        return rotation_message(self._rotations.rotate(call, _secret_name(request.name), repeatable(request)))
+
+    def ResumeRotation(self, request: pb.ResumeRotationRequest, call: Call) -> Rotation:
+        """Lets a rotation go on."""
+        resumed = self._rotations.resume(call, _secret_name(request.name))
+        return rotation_message(*self._rotations.with_attempts(resumed))
+
+    def CancelRotation(self, request: pb.CancelRotationRequest, call: Call) -> Rotation:
+        """Gives a rotation up."""
+        cancelled = self._rotations.cancel(call, _secret_name(request.name))
+        return rotation_message(*self._rotations.with_attempts(cancelled))
+
+    def RepairSecret(self, request: pb.RepairSecretRequest, call: Call) -> pb.RepairSecretResponse:
+        """Puts secret and target back in step."""
+        name = _secret_name(request.name)
+        return repair_message(self._repairs.repair(call, name, dry_run=request.validate_only))
+
+    def UpdateRotationPolicy(self, request: pb.UpdateRotationPolicyRequest, call: Call) -> Secret:
+        """Sets or removes the rotation policy."""
+        name = _secret_name(request.name)
+        policy = check_policy(request.rotation_policy) if request.HasField("rotation_policy") else None
+        return messages.secret_message(self._rotations.plan(call, name, policy))
+
+    def ListRotations(self, request: pb.ListRotationsRequest, call: Call) -> pb.ListRotationsResponse:
+        """A page of a secret's rotations, newest first."""
+        name = _secret_name(request.parent, "parent")
+        conditions = filters.of_rotations(request.filter)
+        size = min(paging.page_size(request.page_size or _ROTATIONS_PAGE), _ROTATIONS_LARGEST_PAGE)
+        listed = f"{request.parent}/rotations?{request.filter}"
+        before = paging.decode_number(listed, request.page_token, _NEWEST)
+        found = self._rotations.page(call, name, before, size + 1, conditions)
+        more = len(found) > size
+        return pb.ListRotationsResponse(
+            rotations=[rotation_message(rotation, attempts) for rotation, attempts in found[:size]],
+            next_page_token=paging.encode(listed, str(found[size - 1][0].number)) if more else "",
+        )
+
+    def GenerateRandomPassword(
+        self, request: pb.GenerateRandomPasswordRequest, call: Call
+    ) -> pb.GenerateRandomPasswordResponse:
+        """A random password, stored nowhere."""
+        passwords.check_rule(request.password_rule)
+        self._authorizer.authorize(call, "secrets:GenerateRandomPassword", account_resource(call.principal.account))
+        return pb.GenerateRandomPasswordResponse(password=passwords.generate(request.password_rule))
+
+
+def _secret_name(name: str, field: str = "name") -> ResourceName:
+    return names.parse(name, field, "secrets")
+
+
+def _version_name(name: str) -> ResourceName:
+    return names.parse(name, "name", "secrets", versioned=True)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from services.runtime.errors import Reason, StrongroomError, invalid
+from services.runtime.errors import Reason, StrongroomError, invalid, required
 from services.secrets.records import CURRENT, PENDING, PREVIOUS, Secret
 
 MAX_CUSTOM_STAGES = 20
 
-_OWN = frozenset((CURRENT, PREVIOUS, PENDING))
+OWN_STAGES = frozenset((CURRENT, PREVIOUS, PENDING))
+"""Those that the service itself gives a meaning."""
+
 _STAGE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 
 
 def check_stages(asked: Sequence[str], field: str = "stages") -> Sequence[str]:
     """The stages of a version that is put; Current when none is named. Raises FIELD_INVALID."""
     for stage in asked:
-        if not _STAGE.fullmatch(stage):
-            raise invalid(field, f"must match {_STAGE.pattern}")
+        check_stage(stage, field)
         if stage in (PREVIOUS, PENDING):
             raise invalid(field, f"cannot name {stage}, which follows by itself")
     if len(asked) > MAX_CUSTOM_STAGES:
@@ -31,13 +32,27 @@ def moves(secret: Secret, version: int, stages: Sequence[str]) -> Mapping[str, i
     moved = dict.fromkeys(stages, version)
     if CURRENT in moved and CURRENT in secret.stages:
         moved[PREVIOUS] = secret.stages[CURRENT]
-    if len((secret.stages.keys() | moved.keys()) - _OWN) > MAX_CUSTOM_STAGES:
+    check_stage_count(secret.stages.keys() | moved.keys())
+    return moved
+
+
+def check_stage(stage: str, field: str = "stage") -> str:
+    """A stage of any kind. Raises FIELD_REQUIRED, FIELD_INVALID."""
+    if not stage:
+        raise required(field)
+    if not _STAGE.fullmatch(stage):
+        raise invalid(field, f"must match {_STAGE.pattern}")
+    return stage
+
+
+def check_stage_count(stages: Collection[str]) -> None:
+    """Raises LIMIT_EXCEEDED when a secret would have more custom stages than it may."""
+    if len(set(stages) - OWN_STAGES) > MAX_CUSTOM_STAGES:
         raise StrongroomError(
             Reason.LIMIT_EXCEEDED,
             f"a secret has at most {MAX_CUSTOM_STAGES} stages of its own",
             limit=str(MAX_CUSTOM_STAGES),
         )
-    return moved
 
 
 def outlived(kept: Sequence[int], staged: Mapping[str, int], retained: int) -> list[int]:

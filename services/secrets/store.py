@@ -3,36 +3,78 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, insert, select, update
+from google.protobuf.message import Message
+from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, delete, func, insert, select, update
 
 from services.runtime.names import ResourceName
+from services.runtime.sql_filters import Condition
 from services.secrets.records import Request, SealedVersion, Secret, Version
-from services.secrets.tables import requests, secrets, stages, versions
+from services.secrets.tables import requests, rotations, secrets, stages, versions
+from strongroom.secrets.v1.password_rule_pb2 import PasswordRule
+from strongroom.secrets.v1.rotation_pb2 import ROTATION_STATE_UNSPECIFIED, RotationPolicy
+from strongroom.secrets.v1.secret_pb2 import SECRET_STATE_PENDING_DELETION, SECRET_VERSION_STATE_DESTROYED
+from strongroom.secrets.v1.target_pb2 import RotationTarget
 
+# Names in one statement.
+_MANY = 500
 _VERSION_COLUMNS = [column for column in versions.c if column.name not in ("data_key", "sealed")]
 
 
-def secret(connection: Connection, name: ResourceName) -> Secret | None:
-    """A secret, if there is one of this name."""
-    row = connection.execute(select(secrets).where(_of(secrets, name))).one_or_none()
+def secret(connection: Connection, name: ResourceName, *, lock: bool = False) -> Secret | None:
+    """A secret, if there is one of this name; with `lock` nobody else changes it until the transaction ends."""
+    if lock:
+        # Locked by itself: PostgreSQL locks no outer join.
+        connection.execute(select(secrets.c.revision).where(_of(secrets, name)).with_for_update())
+    row = connection.execute(_secrets().where(_of(secrets, name))).one_or_none()
     if row is None:
         return None
     at = connection.execute(select(stages.c.stage, stages.c.version).where(_of(stages, name)))
     return _secret(row, dict(at.tuples().all()))
 
 
-def secrets_page(connection: Connection, account: str, after: str, limit: int) -> list[Secret]:
-    """An account's secrets in the order of their ids, from the first behind `after`."""
-    ordered = select(secrets).where(secrets.c.account == account, secrets.c.secret_id > after)
+def secrets_page(
+    connection: Connection, account: str, after: str, limit: int, conditions: Sequence[Condition]
+) -> list[Secret]:
+    """An account's secrets that meet the conditions, in the order of their ids, from the first behind `after`."""
+    met = [condition(connection.dialect.name) for condition in conditions]
+    ordered = _secrets().where(secrets.c.account == account, secrets.c.secret_id > after, *met)
     rows = connection.execute(ordered.order_by(secrets.c.secret_id).limit(limit)).all()
-    wanted = and_(stages.c.account == account, stages.c.secret_id.in_([row.secret_id for row in rows]))
-    at: dict[str, dict[str, int]] = {}
-    for stage in connection.execute(select(stages).where(wanted)):
-        at.setdefault(stage.secret_id, {})[stage.stage] = stage.version
-    return [_secret(row, at.get(row.secret_id, {})) for row in rows]
+    return _with_stages(connection, account, rows)
+
+
+def secrets_of(connection: Connection, names: Iterable[ResourceName]) -> dict[ResourceName, Secret]:
+    """The secrets of one account that there are of these names."""
+    wanted = list(names)
+    rows: list[Row[Any]] = []
+    for first in range(0, len(wanted), _MANY):
+        ids = [name.id for name in wanted[first : first + _MANY]]
+        of_these = and_(secrets.c.account == wanted[0].account, secrets.c.secret_id.in_(ids))
+        rows += connection.execute(_secrets().where(of_these)).all()
+    found = _with_stages(connection, wanted[0].account, rows) if rows else []
+    return {secret.name: secret for secret in found}
+
+
+def users_of_master(connection: Connection, name: ResourceName) -> list[str]:
+    """The ids of secrets whose master secret this is, without those whose values are destroyed."""
+    using = and_(
+        secrets.c.account == name.account,
+        secrets.c.master_id == name.id,
+        secrets.c.state <= SECRET_STATE_PENDING_DELETION,
+    )
+    return list(connection.execute(select(secrets.c.secret_id).where(using).limit(3)).scalars())
+
+
+def deletions_due(connection: Connection, until_us: int, limit: int) -> list[tuple[ResourceName, int]]:
+    """Secrets whose values are to be destroyed until then, with the time of it, soonest first."""
+    return _due(connection, secrets.c.delete_us, until_us, limit)
+
+
+def rotations_due(connection: Connection, until_us: int, limit: int) -> list[tuple[ResourceName, int]]:
+    """Secrets that their policy rotates until then, with the time of it, soonest first."""
+    return _due(connection, secrets.c.next_rotate_us, until_us, limit, secrets.c.active_rotation == 0)
 
 
 def sealed_version(connection: Connection, name: ResourceName) -> SealedVersion | None:
@@ -41,41 +83,30 @@ def sealed_version(connection: Connection, name: ResourceName) -> SealedVersion 
     return SealedVersion(_version(row), row.data_key or b"", row.sealed or b"") if row is not None else None
 
 
-def versions_page(connection: Connection, name: ResourceName, before: int, limit: int) -> list[Version]:
-    """A secret's versions, newest first, from the first below `before`."""
-    ordered = select(*_VERSION_COLUMNS).where(_of(versions, name), versions.c.version < before)
+def version(connection: Connection, name: ResourceName) -> Version | None:
+    """A version without its value, if there is one of this name."""
+    row = connection.execute(select(*_VERSION_COLUMNS).where(_of_version(name))).one_or_none()
+    return _version(row) if row is not None else None
+
+
+def versions_page(
+    connection: Connection, name: ResourceName, before: int, limit: int, conditions: Sequence[Condition]
+) -> list[Version]:
+    """A secret's versions that meet the conditions, newest first, from the first below `before`."""
+    met = [condition(connection.dialect.name) for condition in conditions]
+    ordered = select(*_VERSION_COLUMNS).where(_of(versions, name), versions.c.version < before, *met)
     rows = connection.execute(ordered.order_by(versions.c.version.desc()).limit(limit))
     return [_version(row) for row in rows]
 
 
 def insert_secret(connection: Connection, added: Secret) -> None:
     """Adds a secret without versions. Raises IntegrityError when the name is taken."""
-    connection.execute(
-        insert(secrets).values(
-            account=added.name.account,
-            secret_id=added.name.id,
-            type=added.type,
-            state=added.state,
-            key_name=added.key,
-            description=added.description,
-            tags=json.dumps(dict(added.tags), sort_keys=True),
-            retained_versions=added.retained_versions,
-            latest_version=added.latest_version,
-            revision=added.revision,
-            created_us=added.created_us,
-            updated_us=added.updated_us,
-        )
-    )
+    connection.execute(insert(secrets).values(account=added.name.account, secret_id=added.name.id, **_columns(added)))
 
 
-def advance(connection: Connection, name: ResourceName, revision: int, latest_version: int, now_us: int) -> bool:
-    """Moves a secret from `revision` to the next; answers False when it is not at `revision` any more."""
-    changed = connection.execute(
-        update(secrets)
-        .where(_of(secrets, name), secrets.c.revision == revision)
-        .values(revision=revision + 1, latest_version=latest_version, updated_us=now_us)
-    )
-    return changed.rowcount == 1
+def update_secret(connection: Connection, changed: Secret) -> None:
+    """Writes a secret's record; stages are set by themselves."""
+    connection.execute(update(secrets).where(_of(secrets, changed.name)).values(**_columns(changed)))
 
 
 def insert_version(connection: Connection, added: SealedVersion) -> None:
@@ -98,14 +129,26 @@ def insert_version(connection: Connection, added: SealedVersion) -> None:
     )
 
 
-def set_stages(connection: Connection, name: ResourceName, moved: Mapping[str, int]) -> None:
-    """Puts each stage of `moved` at its version, wherever it was."""
-    connection.execute(delete(stages).where(_of(stages, name), stages.c.stage.in_(list(moved))))
+def set_stages(connection: Connection, name: ResourceName, at: Mapping[str, int], before: Mapping[str, int]) -> None:
+    """Puts the stages at the versions of `at`, where those of `before` were."""
+    changed = [stage for stage in before.keys() | at.keys() if before.get(stage) != at.get(stage)]
+    if not changed:
+        return
+    connection.execute(delete(stages).where(_of(stages, name), stages.c.stage.in_(changed)))
     rows = [
-        {"account": name.account, "secret_id": name.id, "stage": stage, "version": version}
-        for stage, version in moved.items()
+        {"account": name.account, "secret_id": name.id, "stage": stage, "version": at[stage]}
+        for stage in changed
+        if stage in at
     ]
-    connection.execute(insert(stages), rows)
+    if rows:
+        connection.execute(insert(stages), rows)
+
+
+def update_version(connection: Connection, changed: Version) -> None:
+    """Writes whether a version's value is served."""
+    connection.execute(
+        update(versions).where(_of_version(changed.name)).values(state=changed.state, disabled_us=changed.disabled_us)
+    )
 
 
 def versions_with_value(connection: Connection, name: ResourceName) -> list[int]:
@@ -114,12 +157,12 @@ def versions_with_value(connection: Connection, name: ResourceName) -> list[int]
     return list(connection.execute(present.order_by(versions.c.version)).scalars())
 
 
-def destroy_values(connection: Connection, name: ResourceName, numbers: Iterable[int], state: int, now_us: int) -> None:
+def destroy_values(connection: Connection, name: ResourceName, numbers: Iterable[int], now_us: int) -> None:
     """Forgets the values of versions for good."""
     connection.execute(
         update(versions)
         .where(_of(versions, name), versions.c.version.in_(list(numbers)))
-        .values(state=state, data_key=None, sealed=None, destroyed_us=now_us)
+        .values(state=SECRET_VERSION_STATE_DESTROYED, data_key=None, sealed=None, destroyed_us=now_us)
     )
 
 
@@ -154,6 +197,62 @@ def _of_version(name: ResourceName) -> ColumnElement[bool]:
     return and_(_of(versions, name), versions.c.version == name.version)
 
 
+def _secrets() -> Select[Any]:
+    active = and_(
+        rotations.c.account == secrets.c.account,
+        rotations.c.secret_id == secrets.c.secret_id,
+        rotations.c.number == secrets.c.active_rotation,
+    )
+    state = func.coalesce(rotations.c.state, ROTATION_STATE_UNSPECIFIED).label("rotation_state")
+    return select(*secrets.c, state).select_from(secrets.outerjoin(rotations, active))
+
+
+def _with_stages(connection: Connection, account: str, rows: Sequence[Row[Any]]) -> list[Secret]:
+    wanted = and_(stages.c.account == account, stages.c.secret_id.in_([row.secret_id for row in rows]))
+    at: dict[str, dict[str, int]] = {}
+    for stage in connection.execute(select(stages).where(wanted)):
+        at.setdefault(stage.secret_id, {})[stage.stage] = stage.version
+    return [_secret(row, at.get(row.secret_id, {})) for row in rows]
+
+
+def _due(
+    connection: Connection, column: ColumnElement[int], until_us: int, limit: int, *conditions: ColumnElement[bool]
+) -> list[tuple[ResourceName, int]]:
+    found = select(secrets.c.account, secrets.c.secret_id, column.label("due_us")).where(column <= until_us)
+    rows = connection.execute(found.where(*conditions).order_by(column).limit(limit))
+    return [(ResourceName(row.account, "secrets", row.secret_id), row.due_us) for row in rows]
+
+
+def _columns(record: Secret) -> dict[str, Any]:
+    master = record.master
+    return {
+        "type": record.type,
+        "state": record.state,
+        "key_name": record.key,
+        "description": record.description,
+        "tags": json.dumps(dict(record.tags), sort_keys=True),
+        "retained_versions": record.retained_versions,
+        "latest_version": record.latest_version,
+        "revision": record.revision,
+        "created_us": record.created_us,
+        "updated_us": record.updated_us,
+        "delete_us": record.delete_us,
+        "target": _serialized(record.target),
+        "password_rule": _serialized(record.password_rule),
+        "rotation_policy": _serialized(record.rotation_policy),
+        "master_id": master.id if master is not None else "",
+        "grace_period_s": record.grace_period_s,
+        "rotation_count": record.rotation_count,
+        "active_rotation": record.active_rotation,
+        "next_rotate_us": record.next_rotate_us,
+        "last_rotate_us": record.last_rotate_us,
+    }
+
+
+def _serialized(message: Message | None) -> bytes:
+    return message.SerializeToString() if message is not None else b""
+
+
 def _secret(row: Row[Any], at: Mapping[str, int]) -> Secret:
     return Secret(
         ResourceName(row.account, "secrets", row.secret_id),
@@ -168,6 +267,16 @@ def _secret(row: Row[Any], at: Mapping[str, int]) -> Secret:
         row.created_us,
         row.updated_us,
         at,
+        row.delete_us,
+        RotationTarget.FromString(row.target) if row.target else None,
+        PasswordRule.FromString(row.password_rule) if row.password_rule else None,
+        RotationPolicy.FromString(row.rotation_policy) if row.rotation_policy else None,
+        row.grace_period_s,
+        row.rotation_count,
+        row.active_rotation,
+        row.rotation_state,
+        row.next_rotate_us,
+        row.last_rotate_us,
     )
 
 

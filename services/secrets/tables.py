@@ -6,6 +6,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     ForeignKeyConstraint,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -34,6 +35,20 @@ secrets = Table(
     Column("revision", BigInteger, nullable=False),
     Column("created_us", BigInteger, nullable=False),
     Column("updated_us", BigInteger, nullable=False),
+    Column("delete_us", BigInteger, index=True),
+    # Serialised messages of the contract; empty without one.
+    Column("target", LargeBinary, nullable=False, default=b""),
+    Column("password_rule", LargeBinary, nullable=False, default=b""),
+    Column("rotation_policy", LargeBinary, nullable=False, default=b""),
+    # The id of the target's master secret; empty without one.
+    Column("master_id", String(63), nullable=False, default=""),
+    Column("grace_period_s", Integer, nullable=False, default=3600),
+    Column("rotation_count", Integer, nullable=False, default=0),
+    # The number of the rotation that is not ended; 0 without one. One column, so at most one.
+    Column("active_rotation", Integer, nullable=False, default=0),
+    Column("next_rotate_us", BigInteger, index=True),
+    Column("last_rotate_us", BigInteger),
+    Index("secrets_by_master", "account", "master_id"),
 )
 
 versions = Table(
@@ -80,6 +95,81 @@ requests = Table(
     Column("secret_id", String(63), nullable=False),
     Column("version", Integer, nullable=False),
     Column("created_us", BigInteger, nullable=False, index=True),
+)
+
+rotations = Table(
+    "rotations",
+    metadata,
+    Column("account", String(63)),
+    Column("secret_id", String(63)),
+    Column("number", Integer, autoincrement=False),
+    Column("state", Integer, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("trigger", Integer, nullable=False),
+    Column("requester", String(255), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("previous_version", Integer, nullable=False),
+    Column("max_attempts", Integer, nullable=False),
+    Column("attempt_count", Integer, nullable=False),
+    # Tries of the step that count towards FAILED, and those among them that no later try would cure.
+    Column("failures", Integer, nullable=False),
+    Column("incurable_failures", Integer, nullable=False),
+    # The token of the lease of whoever works on it: a write under a lesser one is refused.
+    Column("fencing_token", BigInteger, nullable=False),
+    Column("due_us", BigInteger, nullable=False),
+    Column("started_us", BigInteger, nullable=False),
+    # When it is worked on next; null when it waits for a person or is ended.
+    Column("next_attempt_us", BigInteger, index=True),
+    # When Current moved; null before.
+    Column("promoted_us", BigInteger),
+    Column("ended_us", BigInteger, index=True),
+    PrimaryKeyConstraint("account", "secret_id", "number"),
+    ForeignKeyConstraint(["account", "secret_id"], ["secrets.account", "secrets.secret_id"]),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("account", String(63)),
+    Column("secret_id", String(63)),
+    Column("rotation", Integer, autoincrement=False),
+    # Counted through the whole rotation.
+    Column("ordinal", Integer, autoincrement=False),
+    Column("step", Integer, nullable=False),
+    # Counted in the step.
+    Column("number", Integer, nullable=False),
+    Column("started_us", BigInteger, nullable=False),
+    Column("ended_us", BigInteger),
+    Column("error_reason", String(63), nullable=False),
+    Column("error_detail", Text, nullable=False),
+    Column("instance", String(255), nullable=False),
+    Column("fencing_token", BigInteger, nullable=False),
+    Column("trace_id", String(32), nullable=False),
+    PrimaryKeyConstraint("account", "secret_id", "rotation", "ordinal"),
+    ForeignKeyConstraint(
+        ["account", "secret_id", "rotation"], ["rotations.account", "rotations.secret_id", "rotations.number"]
+    ),
+)
+
+# What watchers of secrets are told, in the order of one counter.
+revision = Table(
+    "revision",
+    metadata,
+    Column("row_id", Integer, primary_key=True, autoincrement=False),
+    Column("revision", BigInteger, nullable=False),
+)
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    Column("account", String(63), nullable=False),
+    Column("secret_id", String(63), nullable=False),
+    Column("kind", Integer, nullable=False),
+    Column("version", Integer, nullable=False),
+    # The version at each stage after the change, as JSON.
+    Column("stages", Text, nullable=False),
+    Column("changed_us", BigInteger, nullable=False, index=True),
 )
 
 outbox = outbox_table(metadata)

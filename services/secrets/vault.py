@@ -1,15 +1,14 @@
-"""What callers do with secrets: create them, put values, get them back."""
+"""The values of secrets: put, and read."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hmac import compare_digest
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
-from services.runtime.authorization import Authorizer, Resource, account_resource
 from services.runtime.call import Call
 from services.runtime.clock import Clock
 from services.runtime.database import reading, transaction
@@ -18,43 +17,31 @@ from services.runtime.names import ResourceName
 from services.runtime.outbox import Outbox
 from services.runtime.repeats import REPEATABLE_US, Repeatable, reused
 from services.runtime.sensitive import SensitiveBytes
-from services.secrets import store, values
-from services.secrets.data_keys import DataKeys, encryption_context
-from services.secrets.records import CURRENT, Request, SealedVersion, Secret, Version
-from services.secrets.stages import moves, outlived
-from strongroom.audit.v1.event_pb2 import Event
-from strongroom.secrets.v1.secret_pb2 import (
-    SECRET_STATE_ENABLED,
-    SECRET_VERSION_ORIGIN_PUT,
-    SECRET_VERSION_STATE_DESTROYED,
-    SECRET_VERSION_STATE_DISABLED,
-    SECRET_VERSION_STATE_ENABLED,
-    SecretType,
-    ValueFormat,
-)
+from services.secrets import json_fields, store
+from services.secrets.data_keys import encryption_context
+from services.secrets.editing import SecretEditor, add_version, require_no_rotation, write
+from services.secrets.records import CURRENT, PENDING, Request, SealedVersion, Secret, Version
+from services.secrets.sealing import NewValue, Sealer
+from services.secrets.stages import moves
+from services.secrets.states import SecretEvent, VersionEvent, next_state, next_version_state, no_version
+from services.secrets.value_shapes import check_shape
+from strongroom.audit.v1.event_pb2 import OUTCOME_DENIED, OUTCOME_FAILED, OUTCOME_UNSPECIFIED, Event
+from strongroom.secrets.v1.secret_pb2 import SECRET_VERSION_ORIGIN_PUT, VALUE_FORMAT_TEXT, ValueFormat
 
-# How often a value is sealed again because another call took the version number first.
-_ATTEMPTS = 16
+ATTEMPTS = 16
+"""How often work is done again because another call was quicker."""
 
 
 @dataclass(frozen=True, slots=True)
-class NewSecret:
-    """What a caller asks a new secret to be."""
+class Reading:
+    """What a caller wants to read."""
 
     name: ResourceName
-    type: SecretType.ValueType
-    key: str
-    description: str
-    tags: Mapping[str, str]
-    retained_versions: int
-
-
-@dataclass(frozen=True, slots=True)
-class NewValue:
-    """A value to be stored, and how its bytes are meant."""
-
-    value: SensitiveBytes
-    format: ValueFormat.ValueType
+    """A secret or one of its versions."""
+    stage: str
+    """Empty for Current, or for a version wherever it is."""
+    field: str
+    """Empty for the whole value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,52 +54,38 @@ class StagedVersion:
 
 @dataclass(frozen=True, slots=True)
 class OpenedVersion(StagedVersion):
-    """The same with its value in the clear."""
+    """The same with its value in the clear, or with the field of it that was asked for."""
 
     value: SensitiveBytes
+    format: ValueFormat.ValueType
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a caller may read, still sealed."""
+
+    reading: Reading
+    secret: Secret
+    sealed: SealedVersion
+
+    def opened(self, value: SensitiveBytes) -> OpenedVersion:
+        version = self.sealed.version
+        field, text = self.reading.field, version.format
+        if field:
+            value, text = json_fields.field_of(value, field), VALUE_FORMAT_TEXT
+        return OpenedVersion(version, self.secret.stages_of(version.name.version), value, text)
 
 
 class Vault:
-    """An account's secrets. Every method first asks whether the caller may, and records that in the call's events.
+    """The values of an account's secrets. Every method first asks whether the caller may, and records that in the
+    call's events. No database transaction is open while crypto is asked for anything."""
 
-    No database transaction is open while crypto is asked for anything.
-    """
-
-    def __init__(
-        self, engine: Engine, data_keys: DataKeys, authorizer: Authorizer, outbox: Outbox, clock: Clock
-    ) -> None:
+    def __init__(self, engine: Engine, sealer: Sealer, editor: SecretEditor, outbox: Outbox, clock: Clock) -> None:
         self._engine = engine
-        self._data_keys = data_keys
-        self._authorizer = authorizer
+        self._sealer = sealer
+        self._editor = editor
         self._outbox = outbox
         self._clock = clock
-
-    def create(
-        self,
-        call: Call,
-        new: NewSecret,
-        value: NewValue | None,
-        repeatable: Repeatable | None = None,
-        *,
-        dry_run: bool = False,
-    ) -> Secret:
-        """A new secret, with `value` as its version 1 at Current. Raises ALREADY_EXISTS, REQUEST_ID_REUSED, and what
-        crypto raises. A dry run finds out the same and stores nothing."""
-        self._permit_creation(call, new)
-        for _ in range(_ATTEMPTS):
-            known, present = self._before(new.name, repeatable)
-            if repeatable is not None and known is not None:
-                self._require_same(call, known, repeatable, value)
-                return self._present(ResourceName(known.account, "secrets", known.secret_id))
-            if present is not None:
-                raise StrongroomError(Reason.ALREADY_EXISTS, f"{new.name} exists already", field="secret_id")
-            created = _created(new, has_value=value is not None, now_us=self._now_us())
-            first = self._seal(call, created.version_name(1), created.key, value) if value is not None else None
-            if dry_run:
-                return created
-            if self._stored(call, created, first, repeatable):
-                return created
-        raise _too_many(new.name)
 
     def put(
         self,
@@ -122,218 +95,160 @@ class Vault:
         stages: Sequence[str],
         repeatable: Repeatable | None = None,
     ) -> StagedVersion:
-        """A new version at `stages`. Raises SECRET_NOT_FOUND, REQUEST_ID_REUSED, LIMIT_EXCEEDED, and what crypto
-        raises."""
-        known, present = self._before(name, repeatable)
-        event, secret = self._permitted(call, "secrets:PutSecretValue", name, present)
-        for _ in range(_ATTEMPTS):
+        """A new version at `stages`. Raises SECRET_NOT_FOUND, FIELD_INVALID for a value that is not of the secret's
+        type, ROTATION_ACTIVE, REQUEST_ID_REUSED, LIMIT_EXCEEDED, and what crypto raises."""
+        known, present = before(self._engine, name, repeatable, self._now_us())
+        event, secret = self._editor.permit(call, "secrets:PutSecretValue", name, present)
+        for _ in range(ATTEMPTS):
             if repeatable is not None and known is not None:
-                made = self._require_same(call, known, repeatable, value)
+                made = self.require_same(call, known, repeatable, value)
                 if made is None:
                     raise reused()
                 return StagedVersion(made.version, secret.stages_of(known.version))
+            _require_puttable(secret)
+            check_shape(secret.type, value.value)
             added = secret.version_name(secret.latest_version + 1)
-            moved = moves(secret, added.version, stages)
-            sealed = self._seal(call, added, secret.key, value)
+            sealed = self._sealer.seal(call, added, secret.key, value, SECRET_VERSION_ORIGIN_PUT)
             event.encryption_context.update(encryption_context(added))
-            if self._added(call, secret, sealed, moved, repeatable):
+            event.secret_version = str(added)
+            if self._added(call, sealed, stages, repeatable):
                 return StagedVersion(sealed.version, stages)
-            known, present = self._before(name, repeatable)
+            known, present = before(self._engine, name, repeatable, self._now_us())
             secret = present or secret
-        raise _too_many(name)
+        raise too_many(name)
 
-    def open(self, call: Call, name: ResourceName, stage: str) -> OpenedVersion:
-        """The value of a version, or of the one at `stage` where `name` is a secret's; the default is Current.
+    def open(self, call: Call, wanted: Reading) -> OpenedVersion:
+        """The value of a version, or of the one at a stage. Raises SECRET_NOT_FOUND, SECRET_PENDING_DELETION,
+        SECRET_VERSION_NOT_FOUND, STAGE_NOT_FOUND, SECRET_VERSION_DISABLED, SECRET_VERSION_DESTROYED,
+        SECRET_VALUE_REFUSED, SECRET_FIELD_NOT_FOUND, and what crypto raises."""
+        found = self._found(call, wanted)
+        return found.opened(self._sealer.open(call, found.sealed))
 
-        Raises SECRET_NOT_FOUND, SECRET_VERSION_NOT_FOUND, STAGE_NOT_FOUND, SECRET_VERSION_DISABLED,
-        SECRET_VERSION_DESTROYED, SECRET_VALUE_REFUSED, and what crypto raises.
-        """
-        wanted = stage or CURRENT
-        with reading(self._engine) as connection:
-            present = store.secret(connection, name.without_version)
-            number = name.version or (present.stages.get(wanted, 0) if present else 0)
-            found = store.sealed_version(connection, present.version_name(number)) if present and number else None
-        event, secret = self._permitted(call, "secrets:GetSecretValue", name.without_version, present)
-        if number == 0 or (stage and secret.stages.get(stage) != number):
-            raise StrongroomError(
-                Reason.STAGE_NOT_FOUND, f"{name} has nothing at {wanted}", field="stage", stage=wanted
-            )
-        if found is None:
-            raise StrongroomError(Reason.SECRET_VERSION_NOT_FOUND, f"there is no {name}", field="name")
-        event.encryption_context.update(encryption_context(found.version.name))
-        return OpenedVersion(found.version, secret.stages_of(number), self._unseal(call, found))
+    def open_many(self, call: Call, wanted: Sequence[Reading]) -> list[OpenedVersion | StrongroomError]:
+        """The same for many, with an error in the place of a value that cannot be had. Raises only what concerns the
+        whole call."""
+        found: list[_Found | StrongroomError] = []
+        events: list[Sequence[Event]] = []
+        for each in wanted:
+            already = len(call.events)
+            try:
+                found.append(self._found(call, each))
+            except StrongroomError as error:
+                found.append(_of_one(error))
+            events.append(call.events[already:])
+        there = [item for item in found if isinstance(item, _Found)]
+        opened = iter(self._sealer.open_many(call, [item.sealed for item in there]) if there else [])
+        outcomes = [item if isinstance(item, StrongroomError) else _opened(item, next(opened)) for item in found]
+        for outcome, of_item in zip(outcomes, events, strict=True):
+            if isinstance(outcome, StrongroomError):
+                _conclude(of_item, outcome)
+        return outcomes
 
-    def get(self, call: Call, name: ResourceName) -> Secret:
-        """A secret without its value. Raises SECRET_NOT_FOUND."""
-        with reading(self._engine) as connection:
-            secret = store.secret(connection, name)
-        return self._permitted(call, "secrets:GetSecret", name, secret)[1]
-
-    def secrets_page(self, call: Call, account: str, after: str, limit: int) -> list[Secret]:
-        """An account's secrets in the order of their ids, from the first behind `after`."""
-        self._authorizer.authorize(call, "secrets:ListSecrets", account_resource(account))
-        with reading(self._engine) as connection:
-            return store.secrets_page(connection, account, after, limit)
-
-    def versions_page(self, call: Call, name: ResourceName, before: int, limit: int) -> tuple[Secret, list[Version]]:
-        """A secret and its versions, newest first, from the first below `before`. Raises SECRET_NOT_FOUND."""
-        with reading(self._engine) as connection:
-            secret = store.secret(connection, name)
-            found = store.versions_page(connection, name, before, limit)
-        return self._permitted(call, "secrets:ListSecretVersions", name, secret)[1], found
-
-    def _before(self, name: ResourceName, repeatable: Repeatable | None) -> tuple[Request | None, Secret | None]:
-        """What the same call did before, and the secret as it is."""
-        with reading(self._engine) as connection:
-            secret = store.secret(connection, name)
-            if repeatable is None:
-                return None, secret
-            since_us = self._now_us() - REPEATABLE_US
-            return store.request(connection, name.account, repeatable.request_id, since_us), secret
-
-    def _present(self, name: ResourceName) -> Secret:
-        with reading(self._engine) as connection:
-            secret = store.secret(connection, name)
-        if secret is None:
-            raise _no_secret(name)
-        return secret
-
-    def _permit_creation(self, call: Call, new: NewSecret) -> None:
-        account = account_resource(new.name.account)
-        actions = ("secrets:CreateSecret", "secrets:TagSecret") if new.tags else ("secrets:CreateSecret",)
-        for action in actions:
-            # Permitted on the account; the event says which secret it was for.
-            self._authorizer.authorize(call, action, account).resource = str(new.name)
-
-    def _permitted(self, call: Call, action: str, name: ResourceName, secret: Secret | None) -> tuple[Event, Secret]:
-        # Whoever may not use it must not learn that it does not exist: permission comes first.
-        resource = secret.resource if secret else Resource("Secret", str(name), name.account)
-        event = self._authorizer.authorize(call, action, resource)
-        if secret is None:
-            raise _no_secret(name)
-        return event, secret
-
-    def _seal(self, call: Call, name: ResourceName, key: str, new: NewValue) -> SealedVersion:
-        data_key = self._data_keys.generate(call, key, name)
-        version = Version(
-            name,
-            SECRET_VERSION_STATE_ENABLED,
-            SECRET_VERSION_ORIGIN_PUT,
-            data_key.key_version,
-            new.format,
-            len(new.value),
-            self._now_us(),
-        )
-        return SealedVersion(version, data_key.ciphertext, values.seal(new.value, data_key.plaintext, name))
-
-    def _unseal(self, call: Call, found: SealedVersion) -> SensitiveBytes:
-        version = found.version
-        if version.state == SECRET_VERSION_STATE_DISABLED:
-            raise StrongroomError(Reason.SECRET_VERSION_DISABLED, f"{version.name} is disabled")
-        if version.state == SECRET_VERSION_STATE_DESTROYED:
-            raise StrongroomError(Reason.SECRET_VERSION_DESTROYED, f"the value of {version.name} is destroyed")
-        try:
-            data_key = self._data_keys.open(call, found.data_key, version.name)
-        except StrongroomError as error:
-            if error.reason is not Reason.CIPHERTEXT_INVALID:
-                raise
-            # The caller sent no ciphertext: it is the database that holds something else.
-            raise values.refused(version.name) from error
-        return values.unseal(found.sealed, data_key, version.name)
-
-    def _require_same(
+    def require_same(
         self, call: Call, known: Request, repeatable: Repeatable, value: NewValue | None
     ) -> SealedVersion | None:
-        """The version that the first call made, if it made one. Raises REQUEST_ID_REUSED unless both asked for the
-        same, which for the value is found out by opening what is stored."""
+        """The version that an earlier call with the same request id made, if it made one. Raises REQUEST_ID_REUSED
+        unless both asked for the same, which for the value is found out by opening what is stored."""
         if known.digest != repeatable.digest:
             raise reused()
         if known.version == 0:
             return None
-        made = self._version(ResourceName(known.account, "secrets", known.secret_id, known.version))
-        if value is None or not compare_digest(self._unseal(call, made).reveal(), value.value.reveal()):
+        name = ResourceName(known.account, "secrets", known.secret_id, known.version)
+        with reading(self._engine) as connection:
+            made = store.sealed_version(connection, name)
+        if made is None:
+            raise no_version(name)
+        if value is None or not compare_digest(self._sealer.open(call, made).reveal(), value.value.reveal()):
             raise reused()
         return made
 
-    def _version(self, name: ResourceName) -> SealedVersion:
+    def _found(self, call: Call, wanted: Reading) -> _Found:
+        name, stage = wanted.name, wanted.stage or CURRENT
         with reading(self._engine) as connection:
-            found = store.sealed_version(connection, name)
-        if found is None:
-            raise StrongroomError(Reason.SECRET_VERSION_NOT_FOUND, f"there is no {name}", field="name")
-        return found
+            present = store.secret(connection, name.without_version)
+            number = name.version or (present.stages.get(stage, 0) if present else 0)
+            sealed = store.sealed_version(connection, present.version_name(number)) if present and number else None
+        event, secret = self._editor.permit(call, "secrets:GetSecretValue", name.without_version, present)
+        if number and secret.stages.get(PENDING) == number:
+            self._editor.permit(call, "secrets:GetPendingSecretValue", secret.name, secret)
+        next_state(secret, SecretEvent.READ)
+        if number == 0 or (wanted.stage and secret.stages.get(wanted.stage) != number):
+            raise StrongroomError(Reason.STAGE_NOT_FOUND, f"{name} has nothing at {stage}", field="stage", stage=stage)
+        if sealed is None:
+            raise no_version(name)
+        next_version_state(sealed.version, VersionEvent.READ)
+        event.encryption_context.update(encryption_context(sealed.version.name))
+        event.secret_version = str(sealed.version.name)
+        return _Found(wanted, secret, sealed)
 
-    def _stored(self, call: Call, created: Secret, first: SealedVersion | None, repeatable: Repeatable | None) -> bool:
-        """Commits a new secret with its event; False when another call took the name or the request id."""
+    def _added(self, call: Call, added: SealedVersion, stages: Sequence[str], repeatable: Repeatable | None) -> bool:
+        """Commits a new version with its event; False when another call took its number or the request id."""
+        version, now_us = added.version.name, self._now_us()
         try:
             with transaction(self._engine) as connection:
-                store.insert_secret(connection, created)
-                if first is not None:
-                    store.insert_version(connection, first)
-                    store.set_stages(connection, created.name, created.stages)
-                self._remember(connection, created.version_name(created.latest_version), repeatable)
-                self._outbox.put(connection, call)
-        except IntegrityError:
-            return False
-        return True
-
-    def _added(
-        self,
-        call: Call,
-        secret: Secret,
-        added: SealedVersion,
-        moved: Mapping[str, int],
-        repeatable: Repeatable | None,
-    ) -> bool:
-        """Commits a new version with its event; False when the secret is not as it was read any more, or another call
-        took the request id."""
-        name, version, now_us = secret.name, added.version.name, self._now_us()
-        try:
-            with transaction(self._engine) as connection:
-                if not store.advance(connection, name, secret.revision, version.version, now_us):
+                present = store.secret(connection, version.without_version, lock=True)
+                if present is None or present.latest_version + 1 != version.version:
                     return False
-                store.insert_version(connection, added)
-                store.set_stages(connection, name, moved)
-                kept = store.versions_with_value(connection, name)
-                destroyed = outlived(kept, {**secret.stages, **moved}, secret.retained_versions)
-                store.destroy_values(connection, name, destroyed, SECRET_VERSION_STATE_DESTROYED, now_us)
-                self._remember(connection, version, repeatable)
+                _require_puttable(present)
+                moved = moves(present, version.version, stages)
+                remember(connection, version, repeatable, now_us)
                 self._outbox.put(connection, call)
+                write(connection, present, add_version(connection, present, added, moved, now_us), now_us)
         except IntegrityError:
             return False
         return True
-
-    def _remember(self, connection: Connection, version: ResourceName, repeatable: Repeatable | None) -> None:
-        if repeatable is not None:
-            now_us = self._now_us()
-            done = Request(
-                version.account, repeatable.request_id, repeatable.digest, version.id, version.version, now_us
-            )
-            store.insert_request(connection, done, now_us - REPEATABLE_US)
 
     def _now_us(self) -> int:
         return self._clock() // 1000
 
 
-def _created(new: NewSecret, *, has_value: bool, now_us: int) -> Secret:
-    return Secret(
-        new.name,
-        new.type,
-        SECRET_STATE_ENABLED,
-        new.key,
-        new.description,
-        new.tags,
-        new.retained_versions,
-        latest_version=1 if has_value else 0,
-        revision=1,
-        created_us=now_us,
-        updated_us=now_us,
-        stages={CURRENT: 1} if has_value else {},
-    )
+def before(
+    engine: Engine, name: ResourceName, repeatable: Repeatable | None, now_us: int
+) -> tuple[Request | None, Secret | None]:
+    """What the same call did before, and the secret as it is."""
+    with reading(engine) as connection:
+        secret = store.secret(connection, name)
+        if repeatable is None:
+            return None, secret
+        return store.request(connection, name.account, repeatable.request_id, now_us - REPEATABLE_US), secret
 
 
-def _no_secret(name: ResourceName) -> StrongroomError:
-    return StrongroomError(Reason.SECRET_NOT_FOUND, f"there is no {name}", field="name")
+def remember(connection: Connection, done: ResourceName, repeatable: Repeatable | None, now_us: int) -> None:
+    """Keeps what a call did to a secret or to a version of it. Raises IntegrityError when another was quicker."""
+    if repeatable is not None:
+        request = Request(done.account, repeatable.request_id, repeatable.digest, done.id, done.version, now_us)
+        store.insert_request(connection, request, now_us - REPEATABLE_US)
 
 
-def _too_many(name: ResourceName) -> StrongroomError:
+def too_many(name: ResourceName) -> StrongroomError:
+    """Others were quicker each time."""
     return StrongroomError(Reason.OVERLOADED, f"too many calls change {name} at once", retry_after_seconds=0.2)
+
+
+def _require_puttable(secret: Secret) -> None:
+    next_state(secret, SecretEvent.CHANGE)
+    require_no_rotation(secret)
+
+
+def _opened(found: _Found, value: SensitiveBytes | StrongroomError) -> OpenedVersion | StrongroomError:
+    if isinstance(value, StrongroomError):
+        return value
+    try:
+        return found.opened(value)
+    except StrongroomError as error:
+        return error
+
+
+def _of_one(error: StrongroomError) -> StrongroomError:
+    """An error of one item; raises one that concerns the whole call."""
+    if error.is_unavailable:
+        raise error
+    return error
+
+
+def _conclude(events: Sequence[Event], error: StrongroomError) -> None:
+    outcome = OUTCOME_DENIED if error.reason is Reason.PERMISSION_DENIED else OUTCOME_FAILED
+    for event in events:
+        if event.outcome == OUTCOME_UNSPECIFIED:
+            event.outcome = outcome
+            event.reason = error.reason

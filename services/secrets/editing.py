@@ -1,0 +1,116 @@
+"""Changes of secrets: permitted, made under the secret's lock, told to watchers, and recorded in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from sqlalchemy import Connection, Engine
+
+from services.runtime.authorization import Authorizer, Resource
+from services.runtime.call import Call
+from services.runtime.clock import Clock
+from services.runtime.database import reading, transaction
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.names import ResourceName
+from services.runtime.outbox import Outbox
+from services.secrets import changes, store
+from services.secrets.records import CURRENT, SealedVersion, Secret
+from services.secrets.stages import outlived
+from services.secrets.states import no_secret
+from strongroom.audit.v1.event_pb2 import Event
+from strongroom.secrets.v1.secret_pb2 import SECRET_STATE_ENABLED
+from strongroom.secrets.v1.secret_service_pb2 import (
+    SECRET_CHANGE_DELETED,
+    SECRET_CHANGE_RESTORED,
+    SECRET_CHANGE_STAGE,
+)
+
+Change = Callable[[Connection, Secret, int], Secret]
+"""Gets the secret as it is and the time in microseconds; answers it as it is to be, the same one when nothing is to
+change. It may write to versions and rotations."""
+
+
+class SecretEditor:
+    """Finds secrets for callers, and changes them."""
+
+    def __init__(self, engine: Engine, authorizer: Authorizer, outbox: Outbox, clock: Clock) -> None:
+        self._engine = engine
+        self._authorizer = authorizer
+        self._outbox = outbox
+        self._clock = clock
+
+    def permitted(self, call: Call, action: str, name: ResourceName) -> tuple[Event, Secret]:
+        """The secret of this name and the event of its use, once the caller may. Raises PERMISSION_DENIED,
+        SECRET_NOT_FOUND."""
+        with reading(self._engine) as connection:
+            secret = store.secret(connection, name)
+        return self.permit(call, action, name, secret)
+
+    def permit(self, call: Call, action: str, name: ResourceName, secret: Secret | None) -> tuple[Event, Secret]:
+        """The same for a secret that was looked for before."""
+        # Whoever may not use it must not learn that it does not exist: permission comes first.
+        resource = secret.resource if secret else Resource("Secret", str(name), name.account)
+        event = self._authorizer.authorize(call, action, resource)
+        if secret is None:
+            raise no_secret(name)
+        return event, secret
+
+    def permitted_edit(self, call: Call, action: str, name: ResourceName, change: Change) -> Secret:
+        """Changes a secret once the caller may. Raises as `permitted`, and what `change` does."""
+        self.permitted(call, action, name)
+        return self.edit(call, name, change)
+
+    def edit(self, call: Call, name: ResourceName, change: Change) -> Secret:
+        """The same for a call that was permitted before. Raises SECRET_NOT_FOUND, and what `change` does."""
+        with transaction(self._engine) as connection:
+            present = store.secret(connection, name, lock=True)
+            if present is None:
+                raise no_secret(name)
+            now_us = self._clock() // 1000
+            wanted = change(connection, present, now_us)
+            if wanted is present:
+                return present
+            self._outbox.put(connection, call)
+            return write(connection, present, wanted, now_us)
+
+
+def add_version(
+    connection: Connection, secret: Secret, added: SealedVersion, moved: Mapping[str, int], now_us: int
+) -> Secret:
+    """Adds a version and moves stages, to be followed by `write`. The oldest versions beyond what is retained lose
+    their values; LIMIT_EXCEEDED when all of those are at a stage."""
+    store.insert_version(connection, added)
+    at = {**secret.stages, **moved}
+    kept = store.versions_with_value(connection, secret.name)
+    store.destroy_values(connection, secret.name, outlived(kept, at, secret.retained_versions), now_us)
+    return replace(secret, latest_version=added.version.name.version, stages=at)
+
+
+def require_no_rotation(secret: Secret) -> None:
+    """Raises ROTATION_ACTIVE while a rotation of the secret is not ended."""
+    if secret.active_rotation:
+        raise StrongroomError(
+            Reason.ROTATION_ACTIVE,
+            f"{secret.name}/rotations/{secret.active_rotation} is not ended",
+            rotation=str(secret.active_rotation),
+        )
+
+
+def write(connection: Connection, before: Secret, wanted: Secret, now_us: int) -> Secret:
+    """Writes what changed of a secret, and tells watchers; the secret as it then is."""
+    changed = replace(wanted, revision=before.revision + 1, updated_us=now_us)
+    store.update_secret(connection, changed)
+    store.set_stages(connection, changed.name, changed.stages, before.stages)
+    if changed.state != before.state:
+        kind = SECRET_CHANGE_RESTORED if changed.state == SECRET_STATE_ENABLED else SECRET_CHANGE_DELETED
+        changes.note(connection, changed.name, kind, 0, changed.stages, now_us)
+    elif changed.stages != before.stages:
+        changes.note(connection, changed.name, SECRET_CHANGE_STAGE, _moved(before, changed), changed.stages, now_us)
+    return changed
+
+
+def _moved(before: Secret, after: Secret) -> int:
+    """The version that a stage moved to, Current's before any other's; 0 where stages were only removed."""
+    moved = {stage: at for stage, at in after.stages.items() if before.stages.get(stage) != at}
+    return moved.get(CURRENT, max(moved.values(), default=0))

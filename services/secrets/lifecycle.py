@@ -1,0 +1,244 @@
+"""What callers change of secrets and versions: descriptions, stages, whether a value is served, and deletion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Connection
+
+from services.runtime.call import Call
+from services.runtime.errors import Reason, StrongroomError, invalid
+from services.runtime.names import ResourceName
+from services.secrets import changes, rotating, store
+from services.secrets.editing import SecretEditor, require_no_rotation
+from services.secrets.records import CURRENT, PREVIOUS, Secret, Version
+from services.secrets.rotation_policy import next_due_us
+from services.secrets.stages import OWN_STAGES, check_stage_count, outlived
+from services.secrets.states import (
+    SecretEvent,
+    VersionEvent,
+    next_state,
+    next_version_state,
+    no_version,
+)
+from services.secrets.target_access import Step, TargetAccess, without_credentials
+from services.secrets.targets import TargetRules
+from services.secrets.vault import StagedVersion
+from strongroom.secrets.v1.secret_pb2 import SECRET_VERSION_STATE_DISABLED
+from strongroom.secrets.v1.secret_service_pb2 import SECRET_CHANGE_VERSION_DISABLED, SECRET_CHANGE_VERSION_ENABLED
+
+SECOND_US = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class SecretUpdate:
+    """What a caller wants changed: fields of `Secret` by their names."""
+
+    name: ResourceName
+    fields: Mapping[str, Any]
+    etag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StageMove:
+    """Which stage goes where. Versions are numbers; 0 stands for none."""
+
+    stage: str
+    to_version: int
+    from_version: int
+
+
+class Lifecycle:
+    """Changes of secrets. Every method raises PERMISSION_DENIED, SECRET_NOT_FOUND, and SECRET_PENDING_DELETION where
+    the secret's state does not allow it (`states`)."""
+
+    def __init__(self, editor: SecretEditor, access: TargetAccess, rules: TargetRules) -> None:
+        self._editor = editor
+        self._access = access
+        self._rules = rules
+
+    def update(self, call: Call, wanted: SecretUpdate, *, dry_run: bool = False, check_target: bool = True) -> Secret:
+        """Changes fields of a secret. Raises ETAG_MISMATCH, FIELD_INVALID for a target of another kind,
+        ROTATION_ACTIVE, LIMIT_EXCEEDED, and what the target says."""
+        _, before = [self._editor.permitted(call, action, wanted.name) for action in _actions(wanted.fields)][-1]
+        if "target" in wanted.fields:
+            self._rules.check(before.type, wanted.fields["target"], wanted.name.account)
+        changed = _updated(before, wanted)
+        if changed.master is not None and changed.master != before.master:
+            self._editor.permitted(call, "secrets:GetSecretValue", changed.master)
+        if "target" in wanted.fields and check_target:
+            self._check_target(call, changed)
+        if dry_run:
+            return changed
+
+        def change(connection: Connection, secret: Secret, now_us: int) -> Secret:
+            updated = _updated(secret, wanted)
+            kept = store.versions_with_value(connection, secret.name)
+            oldest = outlived(kept, updated.stages, updated.retained_versions)
+            store.destroy_values(connection, secret.name, oldest, now_us)
+            return updated
+
+        return self._editor.edit(call, wanted.name, change)
+
+    def move_stage(self, call: Call, name: ResourceName, move: StageMove) -> Secret:
+        """Moves, adds or removes a stage. Raises STAGE_CONFLICT, ROTATION_ACTIVE, SECRET_VERSION_NOT_FOUND,
+        SECRET_VERSION_DISABLED, SECRET_VERSION_DESTROYED, LIMIT_EXCEEDED."""
+
+        def change(connection: Connection, secret: Secret, _now_us: int) -> Secret:
+            next_state(secret, SecretEvent.CHANGE)
+            if move.stage in OWN_STAGES:
+                require_no_rotation(secret)
+            present = secret.stages.get(move.stage, 0)
+            if present != move.from_version:
+                where = f"is at version {present}" if present else "is at no version"
+                raise StrongroomError(Reason.STAGE_CONFLICT, f"{move.stage} {where}", stage=move.stage)
+            if move.to_version == present:
+                return secret
+            at = dict(secret.stages)
+            if not move.to_version:
+                del at[move.stage]
+                return replace(secret, stages=at)
+            next_version_state(_version(connection, secret.version_name(move.to_version)), VersionEvent.STAGE)
+            if move.stage == CURRENT and present:
+                at[PREVIOUS] = present
+            at[move.stage] = move.to_version
+            check_stage_count(at)
+            return replace(secret, stages=at)
+
+        return self._editor.permitted_edit(call, "secrets:UpdateSecretVersionStage", name, change)
+
+    def enable_version(self, call: Call, name: ResourceName) -> StagedVersion:
+        """Serves a version's value again. Raises SECRET_VERSION_NOT_FOUND, SECRET_VERSION_DESTROYED."""
+        return self._serve(call, "secrets:EnableSecretVersion", name, VersionEvent.ENABLE)
+
+    def disable_version(self, call: Call, name: ResourceName, comment: str) -> StagedVersion:
+        """Stops serving a version's value. Raises as `enable_version`."""
+        return self._serve(call, "secrets:DisableSecretVersion", name, VersionEvent.DISABLE, comment)
+
+    def delete(self, call: Call, name: ResourceName, window_s: int, etag: str) -> Secret:
+        """Stops every reading, ends a rotation, and plans the destruction. Raises ETAG_MISMATCH, RESOURCE_IN_USE."""
+
+        def change(connection: Connection, secret: Secret, now_us: int) -> Secret:
+            _require_etag(secret, etag)
+            state = next_state(secret, SecretEvent.DELETE)
+            _require_unused(connection, secret)
+            left = rotating.abandon(connection, secret, now_us)
+            return replace(left, state=state, delete_us=now_us + window_s * SECOND_US, next_rotate_us=None)
+
+        return self._editor.permitted_edit(call, "secrets:DeleteSecret", name, change)
+
+    def force_delete(self, call: Call, name: ResourceName, etag: str) -> Secret:
+        """Destroys every value at once. Raises as `delete`."""
+
+        def change(connection: Connection, secret: Secret, now_us: int) -> Secret:
+            _require_etag(secret, etag)
+            _require_unused(connection, secret)
+            return _destroyed(connection, secret, now_us)
+
+        return self._editor.permitted_edit(call, "secrets:ForceDeleteSecret", name, change)
+
+    def restore(self, call: Call, name: ResourceName) -> Secret:
+        """Takes a planned deletion back. Raises SECRET_STATE_INVALID."""
+
+        def change(_connection: Connection, secret: Secret, _now_us: int) -> Secret:
+            state = next_state(secret, SecretEvent.RESTORE)
+            last_us = secret.last_rotate_us or secret.created_us
+            next_us = next_due_us(secret.rotation_policy, last_us)
+            return replace(secret, state=state, delete_us=None, next_rotate_us=next_us)
+
+        return self._editor.permitted_edit(call, "secrets:RestoreSecret", name, change)
+
+    def destroy_due(self, call: Call, name: ResourceName) -> None:
+        """Destroys every value when the secret's time has come; leaves it alone otherwise."""
+
+        def change(connection: Connection, secret: Secret, now_us: int) -> Secret:
+            if secret.delete_us is None or secret.delete_us > now_us:
+                return secret
+            return _destroyed(connection, secret, now_us)
+
+        self._editor.edit(call, name, change)
+
+    def _serve(
+        self, call: Call, action: str, name: ResourceName, event: VersionEvent, comment: str = ""
+    ) -> StagedVersion:
+        recorded, _ = self._editor.permitted(call, action, name.without_version)
+        recorded.secret_version = str(name)
+        if comment:
+            recorded.attributes["comment"] = comment
+        versions: list[Version] = []
+
+        def change(connection: Connection, secret: Secret, now_us: int) -> Secret:
+            next_state(secret, SecretEvent.CHANGE)
+            version = _version(connection, name)
+            state = next_version_state(version, event)
+            disabled = state == SECRET_VERSION_STATE_DISABLED
+            changed = replace(version, state=state, disabled_us=now_us if disabled else None)
+            if state == version.state:
+                versions.append(version)
+                return secret
+            versions.append(changed)
+            store.update_version(connection, changed)
+            kind = SECRET_CHANGE_VERSION_DISABLED if disabled else SECRET_CHANGE_VERSION_ENABLED
+            changes.note(connection, secret.name, kind, name.version, secret.stages, now_us)
+            return replace(secret)
+
+        secret = self._editor.edit(call, name.without_version, change)
+        return StagedVersion(versions[-1], secret.stages_of(name.version))
+
+    def _check_target(self, call: Call, secret: Secret) -> None:
+        access = self._access
+        if not access.rotator(secret.type).has_target:
+            return
+        credentials = access.credentials(call, secret, Step(), current=secret.stages.get(CURRENT, 0))
+        with without_credentials(credentials):
+            access.rotator(secret.type).check(credentials.context, credentials.current)
+
+
+def _actions(fields: Mapping[str, Any]) -> list[str]:
+    actions = ["secrets:TagSecret"] if "tags" in fields else []
+    if fields.keys() - {"tags"} or not actions:
+        actions.append("secrets:UpdateSecret")
+    return actions
+
+
+def _updated(secret: Secret, wanted: SecretUpdate) -> Secret:
+    _require_etag(secret, wanted.etag)
+    next_state(secret, SecretEvent.CHANGE)
+    if wanted.fields.keys() & {"target", "password_rule"}:
+        require_no_rotation(secret)
+    target = wanted.fields.get("target")
+    if target is not None and secret.target is not None:
+        if target.WhichOneof("kind") != secret.target.WhichOneof("kind"):
+            raise invalid("secret.target", "cannot become of another kind")
+        if target.database.strategy != secret.target.database.strategy:
+            raise invalid("secret.target.database.strategy", "cannot be changed")
+    return replace(secret, **wanted.fields)
+
+
+def _require_etag(secret: Secret, etag: str) -> None:
+    if etag and etag != str(secret.revision):
+        raise StrongroomError(Reason.ETAG_MISMATCH, f"{secret.name} has changed since it was read", field="etag")
+
+
+def _require_unused(connection: Connection, secret: Secret) -> None:
+    users = [other for other in store.users_of_master(connection, secret.name) if other != secret.name.id]
+    if users:
+        raise StrongroomError(
+            Reason.RESOURCE_IN_USE, f"{secret.name} is the master secret of {', '.join(users)}", field="name"
+        )
+
+
+def _destroyed(connection: Connection, secret: Secret, now_us: int) -> Secret:
+    state = next_state(secret, SecretEvent.FORCE_DELETE)
+    left = rotating.abandon(connection, secret, now_us)
+    store.destroy_values(connection, left.name, store.versions_with_value(connection, left.name), now_us)
+    return replace(left, state=state, delete_us=None, next_rotate_us=None, stages={})
+
+
+def _version(connection: Connection, name: ResourceName) -> Version:
+    found = store.version(connection, name)
+    if found is None:
+        raise no_version(name)
+    return found

@@ -1,0 +1,152 @@
+"""What rotators of database logins share: who changes whose password, with one user or with two.
+
+With one user its password is changed, by a master login or by itself. With two, whoever is not in Current gets a new
+password from the master and becomes Current, so that there is no moment without a valid login: Previous works until the
+rotation after.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from services.runtime.errors import Reason, StrongroomError
+from services.secrets.rotators.rotator import (
+    CleansNothingUp,
+    Credential,
+    RotationContext,
+    login_value,
+    new_password,
+    require_credential,
+)
+from services.secrets.sealing import NewValue
+from strongroom.secrets.v1.target_pb2 import DATABASE_STRATEGY_DUAL_USER, DatabaseTarget
+
+CLONE_SUFFIX = "_clone"
+
+
+class Driver(Protocol):
+    """One kind of database."""
+
+    engine: str
+    """What values call it."""
+    port: int
+    """The usual one."""
+
+    def login(self, target: DatabaseTarget, username: str, password: str) -> AbstractContextManager[Any]:
+        """A connection. Raises TARGET_LOGIN_REFUSED, TARGET_UNREACHABLE."""
+
+    def change_own_password(self, connection: Any, target: DatabaseTarget, username: str, password: str) -> None:
+        """Changes the password of whom the connection is of. Raises TARGET_CHANGE_REFUSED, TARGET_UNREACHABLE."""
+
+    def change_password(self, connection: Any, target: DatabaseTarget, username: str, password: str) -> None:
+        """Changes a user's password. Raises as above."""
+
+    def clone_user(self, connection: Any, target: DatabaseTarget, username: str, password: str) -> None:
+        """The same for a user that has the rights of the target's first user, and is made where it is absent."""
+
+
+class DatabaseRotator(CleansNothingUp):
+    """See Rotator."""
+
+    needs_value = True
+    has_target = True
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    def check(self, context: RotationContext, current: Credential | None) -> None:
+        """See Rotator."""
+        if context.master is not None:
+            with self._as_master(context, context.master):
+                pass
+        if current is not None:
+            self.test(context, current)
+
+    def create(self, context: RotationContext, current: Credential | None) -> NewValue:
+        """See Rotator."""
+        target = context.target.database
+        return login_value(
+            current,
+            engine=self._driver.engine,
+            host=target.address.host,
+            port=target.address.port or self._driver.port,
+            database=target.database or None,
+            username=_next_username(target, current),
+            password=new_password(context),
+        )
+
+    def set(
+        self,
+        context: RotationContext,
+        pending: Credential,
+        current: Credential | None,
+        previous: Credential | None,
+    ) -> None:
+        """See Rotator."""
+        if self._accepts(context, pending):
+            return
+        target, login = context.target.database, pending.fields
+        username, password = login["username"], login["password"]
+        if context.master is None:
+            change, as_whom = (
+                self._driver.change_own_password,
+                self._as(context, require_credential(current, context.secret)),
+            )
+        else:
+            cloned = username == alternate_username(target)
+            change = self._driver.clone_user if cloned else self._driver.change_password
+            as_whom = self._as_master(context, context.master)
+        with as_whom as connection:
+            change(connection, target, username, password)
+
+    def test(self, context: RotationContext, credential: Credential) -> None:
+        """See Rotator."""
+        with self._as(context, credential):
+            pass
+
+    def _accepts(self, context: RotationContext, credential: Credential) -> bool:
+        try:
+            self.test(context, credential)
+        except StrongroomError as error:
+            if error.reason is not Reason.TARGET_LOGIN_REFUSED:
+                raise
+            return False
+        return True
+
+    def _as(self, context: RotationContext, credential: Credential) -> AbstractContextManager[Any]:
+        login = credential.fields
+        return self._driver.login(context.target.database, login["username"], login["password"])
+
+    def _as_master(self, context: RotationContext, master: Credential) -> AbstractContextManager[Any]:
+        return as_master(self._as(context, master))
+
+
+class as_master:  # noqa: N801  # used as a function, like contextlib's own
+    """A login of the master's: that it is refused has a reason of its own."""
+
+    def __init__(self, login: AbstractContextManager[Any]) -> None:
+        self._login = login
+
+    def __enter__(self) -> Any:
+        try:
+            return self._login.__enter__()
+        except StrongroomError as error:
+            if error.reason is not Reason.TARGET_LOGIN_REFUSED:
+                raise
+            raise StrongroomError(Reason.MASTER_LOGIN_REFUSED, error.message) from None
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._login.__exit__(*error)
+
+
+def alternate_username(target: DatabaseTarget) -> str:
+    """The second user of two; empty where one rotates alone."""
+    if target.strategy != DATABASE_STRATEGY_DUAL_USER:
+        return ""
+    return target.alternate_username or target.username + CLONE_SUFFIX
+
+
+def _next_username(target: DatabaseTarget, current: Credential | None) -> str:
+    alternate = alternate_username(target)
+    return alternate if alternate and current and current.fields["username"] == target.username else target.username

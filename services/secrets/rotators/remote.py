@@ -1,0 +1,135 @@
+"""GRPC: a team's own RotatorService, in any language (`rotator_service.proto`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from services.runtime.errors import Reason, StrongroomError, rpc_code
+from services.runtime.sensitive import SensitiveBytes
+from services.runtime.tls import Identity, TlsFiles, channel_credentials
+from services.secrets.rotators.rotator import Credential, RotationContext, new_password
+from services.secrets.sealing import NewValue
+from services.secrets.values import MAX_VALUE_BYTES
+from strongroom.secrets.v1 import rotator_service_pb2 as pb
+from strongroom.secrets.v1.rotator_service_pb2_grpc import RotatorServiceStub
+from strongroom.secrets.v1.secret_pb2 import VALUE_FORMAT_BINARY, VALUE_FORMAT_TEXT
+
+_DEFAULT_SECONDS = 30.0
+# What a later try may cure.
+_CURABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED)
+
+
+class RemoteRotator:
+    """See Rotator. Every call is made over a connection of its own, with this service's certificate."""
+
+    needs_value = False
+    has_target = True
+    cleans_up = True
+    has_grace_period = True
+
+    def __init__(self, tls: TlsFiles) -> None:
+        self._tls = tls
+
+    def check(self, context: RotationContext, current: Credential | None) -> None:
+        """See Rotator."""
+        request = pb.CheckTargetRequest(context=_context(context), current=_credential(current))
+        self._call(context, "CheckTarget", request)
+
+    def create(self, context: RotationContext, current: Credential | None) -> NewValue:
+        """See Rotator."""
+        request = pb.CreateCredentialRequest(
+            context=_context(context),
+            current=_credential(current),
+            password_rule=context.rule,
+            suggested_password=new_password(context),
+        )
+        answer: pb.CreateCredentialResponse = self._call(context, "CreateCredential", request)
+        if not 1 <= len(answer.value) <= MAX_VALUE_BYTES:
+            raise _failed(f"the rotator answered a value of {len(answer.value)} bytes")
+        return NewValue(SensitiveBytes(answer.value), _format(answer))
+
+    def set(
+        self,
+        context: RotationContext,
+        pending: Credential,
+        current: Credential | None,
+        previous: Credential | None,
+    ) -> None:
+        """See Rotator."""
+        request = pb.SetCredentialRequest(
+            context=_context(context),
+            pending=_credential(pending),
+            current=_credential(current),
+            previous=_credential(previous),
+        )
+        self._call(context, "SetCredential", request)
+
+    def test(self, context: RotationContext, credential: Credential) -> None:
+        """See Rotator."""
+        request = pb.TestCredentialRequest(context=_context(context), credential=_credential(credential))
+        answer: pb.TestCredentialResponse = self._call(context, "TestCredential", request)
+        if not answer.accepted:
+            raise StrongroomError(Reason.TARGET_LOGIN_REFUSED, f"the rotator says: {answer.detail}")
+
+    def finish(self, context: RotationContext, current: Credential, previous: Credential | None) -> None:
+        """See Rotator."""
+        request = pb.FinishRotationRequest(
+            context=_context(context), current=_credential(current), previous=_credential(previous)
+        )
+        self._call(context, "FinishRotation", request)
+
+    def _call(self, context: RotationContext, method: str, request: Message) -> Any:
+        target = context.target.grpc
+        own = self._tls.current()
+        trust = target.ca_pem.encode() if target.ca_pem else own.trust
+        credentials = channel_credentials(Identity(own.certificate, own.key, trust))
+        seconds = target.timeout.ToTimedelta().total_seconds() or _DEFAULT_SECONDS
+        with grpc.secure_channel(target.address, credentials) as channel:
+            try:
+                return getattr(RotatorServiceStub(channel), method)(request, timeout=seconds)
+            except grpc.RpcError as error:
+                raise _of_rpc(error, method) from None
+
+
+def _of_rpc(error: grpc.RpcError, method: str) -> StrongroomError:
+    code = rpc_code(error)
+    said = f"{method} of the rotator: {code.name} {error.details()}"
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        return StrongroomError(Reason.TARGET_UNREACHABLE, said)
+    return StrongroomError(Reason.ROTATOR_FAILED, said) if code in _CURABLE else _failed(said)
+
+
+def _failed(said: str) -> StrongroomError:
+    """What no later try will cure."""
+    return StrongroomError(Reason.ROTATOR_FAILED, said, incurable="true")
+
+
+def _context(context: RotationContext) -> pb.RotationContext:
+    return pb.RotationContext(
+        secret=str(context.secret.name),
+        rotation=context.rotation,
+        attempt=context.attempt,
+        fencing_token=context.fencing_token,
+        parameters=context.target.grpc.parameters,
+        tags=context.secret.tags,
+        master=_credential(context.master),
+    )
+
+
+def _credential(credential: Credential | None) -> pb.Credential | None:
+    if credential is None:
+        return None
+    return pb.Credential(version=credential.version, value=credential.value.reveal(), format=credential.format)
+
+
+def _format(answer: pb.CreateCredentialResponse) -> Any:
+    if answer.format in (VALUE_FORMAT_BINARY, VALUE_FORMAT_TEXT):
+        return answer.format
+    try:
+        answer.value.decode()
+    except UnicodeDecodeError:
+        return VALUE_FORMAT_BINARY
+    return VALUE_FORMAT_TEXT

@@ -1,0 +1,203 @@
+"""SSH key pairs: the new public key is installed with the old key, and the old one removed after the grace period.
+
+Lines of the authorized_keys file that Strongroom installs end in a comment that names the version. The new line begins
+with the options (`from=`, `command=`, …) of the line that it takes the place of. The file is replaced as a whole, over
+SFTP, so that a reader sees the old one or the new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncssh
+
+from services.runtime.errors import Reason, StrongroomError
+from services.secrets.rotators.rotator import (
+    Credential,
+    RotationContext,
+    failure,
+    login_value,
+    require_credential,
+)
+from services.secrets.sealing import NewValue
+
+KEY_TYPES: dict[str, dict[str, Any]] = {
+    "ed25519": {"alg_name": "ssh-ed25519"},
+    "rsa-3072": {"alg_name": "ssh-rsa", "key_size": 3072},
+    "rsa-4096": {"alg_name": "ssh-rsa", "key_size": 4096},
+    "ecdsa-p256": {"alg_name": "ecdsa-sha2-nistp256"},
+}
+"""What key pairs can be made, by the names of the contract."""
+
+DEFAULT_KEY_TYPE = "ed25519"
+
+_PORT = 22
+_DEFAULT_SECONDS = 10.0
+_DEFAULT_PATH = ".ssh/authorized_keys"
+_MODE = 0o600
+
+Edit = Callable[[list[str]], list[str]]
+
+
+class SshRotator:
+    """See Rotator."""
+
+    needs_value = True
+    has_target = True
+    cleans_up = True
+    has_grace_period = True
+
+    def check(self, context: RotationContext, current: Credential | None) -> None:
+        """See Rotator."""
+        if current is not None:
+            self.test(context, current)
+
+    def create(self, context: RotationContext, current: Credential | None) -> NewValue:
+        """See Rotator."""
+        target = context.target.ssh
+        key = asyncssh.generate_private_key(**KEY_TYPES[target.key_type or DEFAULT_KEY_TYPE])
+        return login_value(
+            current,
+            host=target.host,
+            port=target.port or _PORT,
+            username=target.username,
+            private_key=key.export_private_key("openssh").decode(),
+            public_key=key.export_public_key("openssh").decode().strip(),
+        )
+
+    def set(
+        self,
+        context: RotationContext,
+        pending: Credential,
+        current: Credential | None,
+        previous: Credential | None,
+    ) -> None:
+        """See Rotator."""
+        old = require_credential(current, context.secret)
+
+        def install(lines: list[str]) -> list[str]:
+            if any(_blob(pending) in line for line in lines):
+                return lines
+            options = next((_options(line) for line in lines if _blob(old) in line), "")
+            return [*lines, f"{options}{_key_text(pending)} {_comment(pending.version)}"]
+
+        _run(_edited(context, old, install))
+
+    def test(self, context: RotationContext, credential: Credential) -> None:
+        """See Rotator."""
+        _run(_logged_in(context, credential))
+
+    def finish(self, context: RotationContext, current: Credential, previous: Credential | None) -> None:
+        """See Rotator."""
+        ours = _comment(f"{context.secret.name}/versions/")
+        replaced = _blob(previous) if previous is not None else ""
+
+        def remove(lines: list[str]) -> list[str]:
+            return [
+                line
+                for line in lines
+                if _blob(current) in line or not (ours in line or (replaced and replaced in line))
+            ]
+
+        _run(_edited(context, current, remove))
+
+
+async def _logged_in(context: RotationContext, credential: Credential) -> None:
+    async with _login(context, credential):
+        pass
+
+
+async def _edited(context: RotationContext, as_whom: Credential, edit: Edit) -> None:
+    path = context.target.ssh.authorized_keys_path or _DEFAULT_PATH
+    async with _login(context, as_whom) as connection:
+        try:
+            async with connection.start_sftp_client() as sftp:
+                await _replace_lines(sftp, path, edit)
+        except (asyncssh.SFTPError, asyncssh.ChannelOpenError) as error:
+            raise failure(Reason.TARGET_CHANGE_REFUSED, f"{path} was not changed", error) from None
+
+
+async def _replace_lines(sftp: asyncssh.SFTPClient, path: str, edit: Edit) -> None:
+    lines, mode = [], _MODE
+    try:
+        mode = (await sftp.stat(path)).permissions or _MODE
+        async with sftp.open(path, encoding="utf-8", errors="surrogateescape") as file:
+            lines = (await file.read()).splitlines()
+    except asyncssh.SFTPNoSuchFile:
+        pass
+    wanted = edit(lines)
+    if wanted == lines:
+        return
+    temporary = f"{path}.strongroom-{secrets.token_hex(6)}"
+    attributes = asyncssh.SFTPAttrs(permissions=mode & 0o777)
+    try:
+        async with sftp.open(temporary, "x", attributes, encoding="utf-8", errors="surrogateescape") as file:
+            await file.write("".join(line + "\n" for line in wanted))
+            await file.fsync()
+        await sftp.posix_rename(temporary, path)
+    except BaseException:
+        await sftp.unlink(temporary)
+        raise
+
+
+@asynccontextmanager
+async def _login(context: RotationContext, credential: Credential) -> AsyncIterator[asyncssh.SSHClientConnection]:
+    target = context.target.ssh
+    seconds = target.timeout.ToTimedelta().total_seconds() or _DEFAULT_SECONDS
+    try:
+        private_key = asyncssh.import_private_key(credential.fields["private_key"])
+    except asyncssh.KeyImportError:
+        # Not handed on: what cannot be read may still be a key.
+        raise StrongroomError(Reason.TARGET_LOGIN_REFUSED, f"{credential.version} holds no private key") from None
+    try:
+        async with asyncio.timeout(seconds):
+            connection = await asyncssh.connect(
+                target.host,
+                target.port or _PORT,
+                username=target.username,
+                client_keys=[private_key],
+                known_hosts=(host_keys(target.host_keys), [], []),
+                config=None,
+                agent_path=None,
+                preferred_auth="publickey",
+            )
+    except asyncssh.PermissionDenied as error:
+        raise failure(Reason.TARGET_LOGIN_REFUSED, f"login of {target.username}", error) from None
+    except (OSError, TimeoutError, asyncssh.Error) as error:
+        raise failure(Reason.TARGET_UNREACHABLE, f"login of {target.username}", error) from None
+    async with connection:
+        yield connection
+
+
+def host_keys(lines: Sequence[str]) -> list[asyncssh.SSHKey]:
+    """Public keys from lines of a known_hosts file without the host. Raises asyncssh.KeyImportError."""
+    return [asyncssh.import_public_key(line) for line in lines]
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(work)
+
+
+def _blob(credential: Credential) -> str:
+    """The key itself, in base64, as it stands in a line."""
+    return _key_text(credential).split()[1]
+
+
+def _key_text(credential: Credential) -> str:
+    """Algorithm and key, without a comment."""
+    key = asyncssh.import_public_key(credential.fields["public_key"])
+    return " ".join(key.export_public_key("openssh").decode().split()[:2])
+
+
+def _options(line: str) -> str:
+    """What stands before the algorithm."""
+    begins = min((at for at in map(line.find, ("ssh-", "ecdsa-", "sk-")) if at >= 0), default=0)
+    return line[:begins]
+
+
+def _comment(version: str) -> str:
+    return f"strongroom:{version}"

@@ -1,0 +1,130 @@
+"""Rotators at work: with the credentials that they need, and with errors that hold none of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sqlalchemy import Engine
+
+from services.runtime.call import Call
+from services.runtime.database import reading
+from services.runtime.errors import Reason, StrongroomError
+from services.secrets import store
+from services.secrets.records import CURRENT, Secret
+from services.secrets.redaction import redacted
+from services.secrets.rotators.rotator import Credential, RotationContext, Rotator
+from services.secrets.sealing import NewValue, Sealer
+from services.secrets.states import SecretEvent, VersionEvent, next_state, no_secret, no_version
+from strongroom.secrets.v1.secret_pb2 import SecretType
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Which try of which rotation asks; none of one for a check or a repair."""
+
+    rotation: str = ""
+    attempt: int = 0
+    fencing_token: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The values of a secret that a step may need, as far as there are such, and the target's master."""
+
+    context: RotationContext
+    pending: Credential | None
+    current: Credential | None
+    previous: Credential | None
+
+    def all(self) -> Iterator[Credential]:
+        """Those that there are."""
+        for credential in (self.pending, self.current, self.previous, self.context.master):
+            if credential is not None:
+                yield credential
+
+
+class TargetAccess:
+    """Opens credentials and hands them to rotators. Values are read on the call's principal's behalf."""
+
+    def __init__(self, engine: Engine, sealer: Sealer, rotators: Mapping[SecretType.ValueType, Rotator]) -> None:
+        self._engine = engine
+        self._sealer = sealer
+        self._rotators = rotators
+
+    def rotator(self, kind: SecretType.ValueType) -> Rotator:
+        """The rotator of a type of secret. Raises NOT_YET for one that has none yet."""
+        found = self._rotators.get(kind)
+        if found is None:
+            name = SecretType.Name(kind).removeprefix("SECRET_TYPE_")
+            raise StrongroomError(Reason.NOT_YET, f"type {name} is not implemented yet", field="secret.type")
+        return found
+
+    def credentials(
+        self, call: Call, secret: Secret, step: Step, *, pending: int = 0, current: int = 0, previous: int = 0
+    ) -> Credentials:
+        """The values of these versions (0 for none), and the master's. Raises what crypto raises; a value that is
+        destroyed counts as absent, a disabled one is still what the target accepts."""
+        return Credentials(
+            self.context(call, secret, step),
+            self.of_version(call, secret, pending),
+            self.of_version(call, secret, current),
+            self.of_version(call, secret, previous),
+        )
+
+    def context(self, call: Call, secret: Secret, step: Step) -> RotationContext:
+        """What every step is told. Raises SECRET_NOT_FOUND and the like for the master secret, what crypto raises."""
+        return RotationContext(secret, step.rotation, step.attempt, step.fencing_token, self._master(call, secret))
+
+    def of_version(self, call: Call, secret: Secret, number: int) -> Credential | None:
+        """The value of a version; None for 0 and where it is destroyed."""
+        if not number:
+            return None
+        with reading(self._engine) as connection:
+            found = store.sealed_version(connection, secret.version_name(number))
+        if found is None or not found.sealed:
+            return None
+        value = self._sealer.open(call, found, VersionEvent.ROTATE)
+        return Credential(str(found.version.name), value, found.version.format)
+
+    def check(self, call: Call, secret: Secret, value: NewValue | None) -> None:
+        """Finds out whether a rotation of the secret could work, with `value` as its current one."""
+        context = self.context(call, secret, Step())
+        current = (
+            Credential(str(secret.version_name(secret.latest_version)), value.value, value.format) if value else None
+        )
+        with without_credentials(Credentials(context, None, current, None)):
+            self.rotator(secret.type).check(context, current)
+
+    def _master(self, call: Call, secret: Secret) -> Credential | None:
+        name = secret.master
+        if name is None:
+            return None
+        with reading(self._engine) as connection:
+            master = store.secret(connection, name)
+        if master is None:
+            raise no_secret(name)
+        next_state(master, SecretEvent.READ)
+        found = self.of_version(call, master, master.stages.get(CURRENT, 0))
+        if found is None:
+            raise no_version(name)
+        if not found.fields.get("username") or not found.fields.get("password"):
+            raise StrongroomError(Reason.MASTER_LOGIN_REFUSED, f"{name} has no username and password")
+        return found
+
+
+@contextmanager
+def without_credentials(known: Credentials) -> Iterator[None]:
+    """Takes every known credential out of the errors of the block; what is unexpected becomes ROTATOR_FAILED."""
+    try:
+        yield
+    except StrongroomError as error:
+        raise error.saying(redacted(error.message, [credential.value for credential in known.all()])) from None
+    except Exception as error:  # noqa: BLE001  # a library's, or a fault of a rotator's
+        # Neither its message nor its traceback goes any further: both may hold anything.
+        log.error("a rotator failed", extra={"fields": {"error": type(error).__name__}})  # noqa: TRY400
+        raise StrongroomError(Reason.ROTATOR_FAILED, f"the rotator failed with {type(error).__name__}") from None
