@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup run test lint format protos lock bench clean
+.PHONY: help setup run test faults lint format protos lock bench clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,9 @@ run: setup ## start the whole mesh here, with a development CA; Ctrl-C stops it
 
 test: setup ## run every test
 	$(BIN)/python -m pytest
+
+faults: setup ## kill rotations 2,000 times, at every step of every rotator
+	STRONGROOM_FAULT_RUNS=200 $(BIN)/python -m pytest tests/faults/test_rotation_killed.py
 
 lint: setup ## formatting, lints, types, contracts, stubs and lock
 	$(BIN)/ruff format --check .

@@ -112,7 +112,7 @@ def attempts_of(connection: Connection, found: Sequence[Rotation]) -> dict[int, 
 def forget_rotations(connection: Connection, ended_before_us: int, limit: int) -> None:
     """Removes rotations that ended earlier, with their attempts."""
     old = select(rotations.c.account, rotations.c.secret_id, rotations.c.number)
-    found = connection.execute(old.where(rotations.c.ended_us < ended_before_us).limit(limit)).tuples().all()
+    found = connection.execute(old.where(rotations.c.ended_us < ended_before_us).limit(limit)).all()
     if found:
         of_old = tuple_(attempts.c.account, attempts.c.secret_id, attempts.c.rotation).in_(found)
         connection.execute(delete(attempts).where(of_old))

@@ -283,6 +283,9 @@ class RotationWork:
             rotation_store.end_attempt(connection, rotation, ended)
             if error.is_unavailable and error.reason is not Reason.TARGET_UNREACHABLE:
                 return self._wait(connection, rotation, _OWN_RETRY_SECONDS, now_us)
+            if rotation.step == ROTATION_STEP_TEST and error.reason is Reason.TARGET_LOGIN_REFUSED:
+                # The target has forgotten it, or never took it in: somebody else changed it, or it was restored.
+                rotation = replace(rotation, step=ROTATION_STEP_SET)
             incurable = rotation.incurable_failures + bool(error.metadata.get("incurable"))
             rotation = replace(rotation, failures=rotation.failures + 1, incurable_failures=incurable)
             if rotation.failures >= rotation.max_attempts or incurable >= MAX_INCURABLE:

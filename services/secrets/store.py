@@ -32,7 +32,7 @@ def secret(connection: Connection, name: ResourceName, *, lock: bool = False) ->
     if row is None:
         return None
     at = connection.execute(select(stages.c.stage, stages.c.version).where(_of(stages, name)))
-    return _secret(row, dict(at.tuples().all()))
+    return _secret(row, {stage: version for stage, version in at})  # noqa: C416  # rows, not pairs, to the type checker
 
 
 def secrets_page(

@@ -13,6 +13,21 @@ from deploy.dev.topology import spiffe_id
 from strongroom import Client
 from tests.access import Rows
 from tests.clients import client_of
+from tests.rotation.fixtures import (  # noqa: F401
+    acl_server,
+    certificate,
+    lab,
+    make_lab,
+    mysql_server,
+    place,
+    postgresql_server,
+    schedule_port,
+    secret_id,
+    sshd,
+    subject_of,
+    team_rotator,
+    tls,
+)
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from strongroom.errors import StrongroomError
     from strongroom.files import decrypt_file, encrypt_file
     from strongroom.profiles import Profile
+    from strongroom.secret_cache import SecretCache
 
 _HOMES = {
     "Client": "strongroom.client",
@@ -37,6 +38,7 @@ _HOMES = {
     "OidcTokenSession": "strongroom.credentials",
     "AssumedRole": "strongroom.credentials",
     "SessionToken": "strongroom.credentials",
+    "SecretCache": "strongroom.secret_cache",
     "StrongroomError": "strongroom.errors",
     "decrypt_file": "strongroom.files",
     "encrypt_file": "strongroom.files",
@@ -51,6 +53,7 @@ __all__ = [
     "OidcTokenSession",
     "AssumedRole",
     "SessionToken",
+    "SecretCache",
     "StrongroomError",
     "decrypt_file",
     "encrypt_file",

@@ -22,7 +22,7 @@ from strongroom.calls.principals import PrincipalCalls
 from strongroom.calls.public_keys import PublicKeyCalls
 from strongroom.calls.quotas import QuotaCalls
 from strongroom.calls.root_key import RootKeyCalls
-from strongroom.calls.secrets import SecretCalls
+from strongroom.calls.rotations import RotationCalls
 from strongroom.calls.signatures import SignatureCalls
 from strongroom.calls.simulation import SimulationCalls
 from strongroom.calls.status import StatusCalls
@@ -50,7 +50,7 @@ class Client(
     SignatureCalls,
     PublicKeyCalls,
     DataKeyCalls,
-    SecretCalls,
+    RotationCalls,
     AuditCalls,
     PrincipalCalls,
     PolicyCalls,

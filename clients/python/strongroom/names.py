@@ -50,6 +50,13 @@ class Names:
         """The full name of a secret: from an id or a full name."""
         return self._complete("secrets", name, field, f"an id, or {ACCOUNTS}…")
 
+    def secret_version(self, name: str, field: str = "version") -> str:
+        """The full name of a version: from `db.password/versions/2` or a full name."""
+        secret, separator, version = name.partition("/versions/")
+        if not version:
+            raise StrongroomError("NAME_MALFORMED", f"{field} is not SECRET/versions/NUMBER: {name}", field=field)
+        return self.secret(secret, field) + separator + version
+
     def event(self, name: str, field: str = "event") -> str:
         """The full name of an audit event: from its id (a UUID, `result.event_id`) or a full name."""
         return self._complete("events", name, field, f"an id, or {ACCOUNTS}…")

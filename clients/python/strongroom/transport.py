@@ -143,6 +143,30 @@ class Channel:
         return self._channel
 
 
+class ResponseStream(Generic[Response]):
+    """Messages as they come; an iterator that another thread may close."""
+
+    def __init__(self, call: Any, peer: str, trace_id: str) -> None:
+        self._call = call
+        self._peer = peer
+        self._trace_id = trace_id
+        self._closed = False
+
+    def __iter__(self) -> Iterator[Response]:
+        try:
+            yield from self._call
+        except grpc.RpcError as error:
+            if not self._closed:
+                raise from_rpc_error(error, self._peer, self._trace_id) from None
+        finally:
+            self._call.cancel()
+
+    def close(self) -> None:
+        """Ends the stream; whoever reads it finds its end."""
+        self._closed = True
+        self._call.cancel()
+
+
 class Endpoint(Generic[Stub]):
     """One gRPC service at one address."""
 
@@ -194,26 +218,18 @@ class Endpoint(Generic[Stub]):
         return self._traced(method, request, timeout, _bearer(self._tokens.current()))
 
     def stream(
-        self,
-        method: grpc.UnaryStreamMultiCallable[Request, Response],
-        request: Request,
-    ) -> Iterator[Response]:
-        """Calls `method`, one of `stub`'s that answers with a stream, and answers its messages as they come, without
-        a deadline. Ends the call when the iterator is closed. Raises StrongroomError.
+        self, method: grpc.UnaryStreamMultiCallable[Request, Response], request: Request
+    ) -> ResponseStream[Response]:
+        """What `method`, one of `stub`'s, answers, as it comes, until the stream is closed or the service ends it: then
+        reading raises StrongroomError. Without a deadline: a service sends signs of life.
         """
         metadata = _bearer(self._tokens.current()) if self._tokens is not None else ()
         package, name = request.DESCRIPTOR.file.package, request.DESCRIPTOR.name.removesuffix("Request")
         attributes = {"rpc.system": "grpc", "server.address": self._channel.address}
         # The span is of the beginning: what comes between two messages belongs to whoever takes them.
         with self._tracing.span(f"{package}/{name}", attributes=attributes) as trace:
-            responses = method(request, metadata=((TRACEPARENT, trace.traceparent), *metadata))
-        try:
-            yield from responses
-        except grpc.RpcError as error:
-            peer = f"{self._service} at {self._channel.address}"
-            raise from_rpc_error(error, peer, trace.trace_id) from error
-        finally:
-            responses.cancel()
+            call = method(request, metadata=((TRACEPARENT, trace.traceparent), *metadata))
+        return ResponseStream(call, f"{self._service} at {self._channel.address}", trace.trace_id)
 
     def _traced(
         self,

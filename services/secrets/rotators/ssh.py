@@ -39,6 +39,8 @@ _PORT = 22
 _DEFAULT_SECONDS = 10.0
 _DEFAULT_PATH = ".ssh/authorized_keys"
 _MODE = 0o600
+# How often a file is read again that somebody else has changed meanwhile.
+_TRIES = 5
 
 Edit = Callable[[list[str]], list[str]]
 
@@ -122,26 +124,42 @@ async def _edited(context: RotationContext, as_whom: Credential, edit: Edit) -> 
 
 
 async def _replace_lines(sftp: asyncssh.SFTPClient, path: str, edit: Edit) -> None:
-    lines, mode = [], _MODE
+    for _ in range(_TRIES):
+        before, lines = await _read_lines(sftp, path)
+        wanted = edit(lines)
+        if wanted == lines:
+            return
+        temporary = f"{path}.strongroom-{secrets.token_hex(6)}"
+        mode = before.permissions or _MODE
+        try:
+            await _write_lines(sftp, temporary, wanted, mode & 0o777)
+            if _stamp((await _read_lines(sftp, path))[0]) == _stamp(before):
+                await sftp.posix_rename(temporary, path)
+                return
+        finally:
+            if await sftp.exists(temporary):
+                await sftp.remove(temporary)
+    raise asyncssh.SFTPFailure("others keep changing it")
+
+
+async def _read_lines(sftp: asyncssh.SFTPClient, path: str) -> tuple[asyncssh.SFTPAttrs, list[str]]:
     try:
-        mode = (await sftp.stat(path)).permissions or _MODE
+        found = await sftp.stat(path)
         async with sftp.open(path, encoding="utf-8", errors="surrogateescape") as file:
-            lines = (await file.read()).splitlines()
+            return found, (await file.read()).splitlines()
     except asyncssh.SFTPNoSuchFile:
-        pass
-    wanted = edit(lines)
-    if wanted == lines:
-        return
-    temporary = f"{path}.strongroom-{secrets.token_hex(6)}"
-    attributes = asyncssh.SFTPAttrs(permissions=mode & 0o777)
-    try:
-        async with sftp.open(temporary, "x", attributes, encoding="utf-8", errors="surrogateescape") as file:
-            await file.write("".join(line + "\n" for line in wanted))
-            await file.fsync()
-        await sftp.posix_rename(temporary, path)
-    except BaseException:
-        await sftp.unlink(temporary)
-        raise
+        return asyncssh.SFTPAttrs(), []
+
+
+async def _write_lines(sftp: asyncssh.SFTPClient, path: str, lines: Sequence[str], mode: int) -> None:
+    attributes = asyncssh.SFTPAttrs(permissions=mode)
+    async with sftp.open(path, "x", attributes, encoding="utf-8", errors="surrogateescape") as file:
+        await file.write("".join(line + "\n" for line in lines))
+        await file.fsync()
+
+
+def _stamp(found: asyncssh.SFTPAttrs) -> tuple[object, ...]:
+    return found.size, found.mtime, found.mtime_ns
 
 
 @asynccontextmanager

@@ -27,7 +27,8 @@ from strongroom.cli import (
     profile,
     quotas,
     root_key,
-    secrets,
+    rotations,
+    run,
     sessions,
     signatures,
     status,
@@ -71,7 +72,7 @@ for subject in (audit_logs, audit_export, audit_report, audit_witness):
     subject.add_to(audit.app)
 keys.keys.add_typer(lifecycle.versions)
 keys.keys.add_typer(imports.material)
-for group in (keys.keys, keys.aliases, files.app, secrets.app, audit.app, root_key.root, grants.app, access.app):
+for group in (keys.keys, keys.aliases, files.app, rotations.app, audit.app, root_key.root, grants.app, access.app):
     app.add_typer(group)
 for group in (
     accounts.accounts,
@@ -84,4 +85,5 @@ for group in (
 ):
     app.add_typer(group)
 trace.add_to(app)
+run.add_to(app)
 app.add_typer(profile.app)

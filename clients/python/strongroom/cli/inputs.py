@@ -98,6 +98,14 @@ def later_of(text: str, option: str) -> datetime:
     return moment_of(text, option)
 
 
+def span_of(text: str, option: str) -> timedelta:
+    """A span of time such as `90s`, `15m`, `6h`, `30d`."""
+    span = _AGE.fullmatch(text)
+    if not span:
+        raise typer.BadParameter(f"{text!r} is no span such as 6h or 30d", param_hint=option)
+    return timedelta(**{_UNITS[span[2]]: int(span[1])})
+
+
 def write_bytes(path: Path, content: bytes, *, force: bool) -> None:
     """Writes a whole new file, mode 0600. Raises FILE_EXISTS unless `force`."""
     from strongroom.atomic import replacing

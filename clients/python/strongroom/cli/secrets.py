@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import sys
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from strongroom.cli.command import Report, Session, command, facts_report
-from strongroom.cli.inputs import Force, OutputFile, pairs_of, read_bytes, write_bytes
+from strongroom.cli.inputs import Force, OutputFile, moment_of, pairs_of, read_bytes, span_of, write_bytes
+from strongroom.cli.keys import Limit
 from strongroom.cli.plain import plain
+from strongroom.names import last_part
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from strongroom.calls.audit import Event
+    from strongroom.calls.secrets import Secret, SecretChange
+    from strongroom.secrets.v1.target_pb2 import RotationTarget
 
 MAX_VALUE_BYTES = 65_536
 
 app = typer.Typer(name="secret", help="Secrets and their values.", no_args_is_help=True)
 
 SecretName = Annotated[str, typer.Argument(metavar="SECRET", help="An id or a full name.")]
+VersionName = Annotated[str, typer.Argument(metavar="VERSION", help="SECRET/versions/NUMBER, or a full name.")]
 Text = Annotated[
     str | None, typer.Option(metavar="TEXT", help="The value; others can see it in the process list and history.")
 ]
@@ -35,11 +48,220 @@ def create(
     no_value: Annotated[bool, typer.Option("--no-value", help="Create it without a value.")] = False,
     description: Annotated[str, typer.Option(help="For people.")] = "",
     tag: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="May be repeated.")] = None,
+    secret_type: Annotated[str, typer.Option("--type", help="GENERIC, POSTGRESQL, MYSQL, REDIS_ACL, …")] = "",
+    target: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where the value is valid: a RotationTarget in JSON.")
+    ] = None,
+    rotate_every: Annotated[str, typer.Option(metavar="SPAN", help="Such as 30d; 6h to 365d.")] = "",
+    grace: Annotated[str, typer.Option(metavar="SPAN", help="How long what was replaced works on.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, log in, and store nothing.")] = False,
+    skip_target_check: Annotated[
+        bool, typer.Option("--skip-target-check", help="Do not ask the target whether the credentials log in.")
+    ] = False,
 ) -> Report:
     """Make a secret. Its value is read from standard input, and asked for without echo on a terminal."""
-    value = b"" if no_value else _value(text, value_file)
-    created = session.client.create_secret(secret, value, key=key, description=description, tags=pairs_of(tag, "--tag"))
-    return facts_report(plain(created))
+    from strongroom.calls.secrets import RotationPolicy
+
+    created = session.client.create_secret(
+        secret,
+        b"" if no_value else _value(text, value_file),
+        type=secret_type,
+        key=key,
+        description=description,
+        tags=pairs_of(tag, "--tag"),
+        target=_target(target) if target else None,
+        rotation_policy=RotationPolicy(span_of(rotate_every, "--rotate-every")) if rotate_every else None,
+        grace_period=span_of(grace, "--grace") if grace else None,
+        dry_run=dry_run,
+        check_target=not skip_target_check,
+    )
+    return secret_report(created)
+
+
+@command(app, "list")
+def list_secrets(
+    session: Session,
+    filter: Annotated[str, typer.Option(help='Such as: type = MYSQL AND tags.team = "a"')] = "",  # noqa: A002
+    limit: Limit = None,
+) -> Report:
+    """List secrets by name."""
+    found = list(session.client.list_secrets(filter, limit=limit))
+
+    def show() -> RenderableType:
+        from strongroom.cli.show import table
+
+        rows = [
+            (
+                session.client.names.shorten(secret.name),
+                secret.type,
+                secret.active_rotation_state or secret.state,
+                secret.stages.get("Current"),
+                secret.next_rotate_time,
+                secret.tags,
+            )
+            for secret in found
+        ]
+        return table(("secret", "type", "state", "current", "rotates", "tags"), rows)
+
+    return Report({"secrets": [secret_document(secret) for secret in found]}, show)
+
+
+@command(app, "describe")
+def describe(session: Session, secret: SecretName) -> Report:
+    """Show a secret without its value."""
+    return secret_report(session.client.get_secret(secret))
+
+
+@command(app, "versions")
+def versions(session: Session, secret: SecretName, limit: Limit = None) -> Report:
+    """List a secret's versions, newest first."""
+    found = list(session.client.list_secret_versions(secret, limit=limit))
+
+    def show() -> RenderableType:
+        from strongroom.cli.show import table
+
+        rows = [
+            (
+                last_part(version.name),
+                version.state,
+                ", ".join(version.stages),
+                version.origin,
+                version.value_size,
+                version.create_time,
+            )
+            for version in found
+        ]
+        return table(("version", "state", "stages", "origin", "bytes", "made"), rows)
+
+    return Report({"versions": plain(found)}, show)
+
+
+@command(app, "update")
+def update(
+    session: Session,
+    secret: SecretName,
+    description: Annotated[str | None, typer.Option(help="For people.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="All tags; may be repeated.")] = None,
+    key: Annotated[str | None, typer.Option(metavar="KEY", help="For new versions.")] = None,
+    retained_versions: Annotated[int | None, typer.Option(help="How many keep their value: 2 to 100.")] = None,
+    target: Annotated[Path | None, typer.Option(metavar="FILE", help="A RotationTarget in JSON.")] = None,
+    grace: Annotated[str, typer.Option(metavar="SPAN", help="How long what was replaced works on.")] = "",
+) -> Report:
+    """Change what is given of a secret."""
+    changed = session.client.update_secret(
+        secret,
+        description=description,
+        tags=pairs_of(tag, "--tag") if tag else None,
+        key=key,
+        retained_versions=retained_versions,
+        target=_target(target) if target else None,
+        grace_period=span_of(grace, "--grace") if grace else None,
+    )
+    return secret_report(changed)
+
+
+@command(app, "stage")
+def stage_secret(
+    session: Session,
+    secret: SecretName,
+    stage: Annotated[str, typer.Argument(metavar="STAGE")],
+    to_version: Annotated[int, typer.Option("--to", help="The version it moves to; 0 removes it.")] = 0,
+    from_version: Annotated[int, typer.Option("--from", help="The version it is at now; 0 for none.")] = 0,
+) -> Report:
+    """Move, add or remove a stage."""
+    moved = session.client.move_secret_stage(secret, stage, to_version=to_version, from_version=from_version)
+    return secret_report(moved)
+
+
+@command(app, "disable-version")
+def disable_version(
+    session: Session,
+    version: VersionName,
+    comment: Annotated[str, typer.Option(help="Why, for the audit log.")] = "",
+) -> Report:
+    """Stop serving a version's value at once: for one that leaked. Rotate the secret, too."""
+    return facts_report(plain(session.client.disable_secret_version(version, comment=comment)))
+
+
+@command(app, "enable-version")
+def enable_version(session: Session, version: VersionName) -> Report:
+    """Serve a disabled version's value again."""
+    return facts_report(plain(session.client.enable_secret_version(version)))
+
+
+@command(app, "delete")
+def delete(
+    session: Session,
+    secret: SecretName,
+    days: Annotated[int, typer.Option(help="From now to the destruction: 7 to 30.")] = 30,
+    force: Annotated[bool, typer.Option("--force", help="Destroy the values at once and for good.")] = False,
+) -> Report:
+    """Stop every reading of a secret now, and destroy its values later."""
+    window = None if force else timedelta(days=days)
+    return secret_report(session.client.delete_secret(secret, recovery_window=window, force=force))
+
+
+@command(app, "restore")
+def restore(session: Session, secret: SecretName) -> Report:
+    """Take a planned deletion back."""
+    return secret_report(session.client.restore_secret(secret))
+
+
+@command(app, "random-password")
+def random_password(
+    session: Session,
+    length: Annotated[int, typer.Option(help="In characters: 8 to 4,096.")] = 32,
+    no_punctuation: Annotated[bool, typer.Option("--no-punctuation", help="Letters and digits alone.")] = False,
+    exclude: Annotated[str, typer.Option(help="Characters to leave out.")] = "",
+) -> Report:
+    """Print a random password, and store it nowhere."""
+    from strongroom.secrets.v1.password_rule_pb2 import PasswordRule
+
+    rule = PasswordRule(length=length, exclude_punctuation=no_punctuation, exclude_characters=exclude)
+    password = session.client.generate_random_password(rule)
+    return Report({"password": password}, raw=password.encode() + b"\n")
+
+
+@command(app, "watch")
+def watch(session: Session, secret: Annotated[list[str], typer.Argument(metavar="SECRET...")]) -> Report:
+    """Print the changes of secrets as they come, a line each, until Ctrl-C."""
+    try:
+        with session.client.watch_secrets(secret) as changes:
+            for change in changes:
+                if change.change:
+                    _print_change(session, change)
+    except KeyboardInterrupt:
+        pass
+    return Report({})
+
+
+@command(app, "readers")
+def readers(
+    session: Session,
+    secret: Annotated[str, typer.Argument(metavar="SECRET", help="A secret, or SECRET/versions/NUMBER.")],
+    since: Annotated[str, typer.Option(metavar="TIME", help="A time, or an age such as 15m, 2h, 7d.")] = "7d",
+) -> Report:
+    """Report who read a secret, or one version of it, since a time: from the audit log."""
+    name, _, version = session.client.names.secret(secret).partition("/versions/")
+    read: dict[tuple[str, str], list[Event]] = {}
+    for event in session.client.lookup_events(
+        resource=name, action="secrets:GetSecretValue", outcome="ALLOWED", since=moment_of(since, "--since")
+    ):
+        number = event.encryption_context.get("strongroom:version", "")
+        if not version or version == number:
+            read.setdefault((event.principal, number), []).append(event)
+    rows = [
+        (session.client.names.relative(who), number, len(events), events[-1].time, events[0].time)
+        for (who, number), events in read.items()
+    ]
+    fields = ("principal", "version", "count", "first_time", "last_time")
+
+    def show() -> RenderableType:
+        from strongroom.cli.show import table
+
+        return table(("principal", "version", "reads", "first", "last"), rows)
+
+    return Report({"readers": [plain(dict(zip(fields, row, strict=True))) for row in rows]}, show)
 
 
 @command(app, "get")
@@ -75,6 +297,43 @@ def put(
     """Store a new value. It is read from standard input, and asked for without echo on a terminal."""
     version = session.client.put_secret_value(secret, _value(text, value_file), stages=stage or ())
     return facts_report(plain(version))
+
+
+def secret_document(secret: Secret) -> dict[str, object]:
+    """A secret as JSON has it."""
+    from google.protobuf.json_format import MessageToDict
+
+    target = MessageToDict(secret.target, preserving_proto_field_name=True) if secret.target is not None else None
+    fields = {field.name: getattr(secret, field.name) for field in dataclasses.fields(secret)}
+    document: dict[str, object] = plain({**fields, "target": target})
+    return document
+
+
+def secret_report(secret: Secret) -> Report:
+    """A secret's fields."""
+    return facts_report(secret_document(secret))
+
+
+def _target(path: Path) -> RotationTarget:
+    from google.protobuf.json_format import Parse, ParseError
+
+    from strongroom.secrets.v1.target_pb2 import RotationTarget
+
+    try:
+        return Parse(path.read_text(), RotationTarget())
+    except ParseError as error:
+        raise typer.BadParameter(f"{path} is no RotationTarget in JSON: {error}", param_hint="--target") from None
+
+
+def _print_change(session: Session, change: SecretChange) -> None:
+    if session.as_json:
+        line = json.dumps(plain(change))
+    else:
+        stages = ", ".join(f"{stage}={version}" for stage, version in sorted(change.stages.items()))
+        time = change.time.strftime("%H:%M:%S") if change.time else ""
+        line = f"{time} {session.client.names.shorten(change.name)} {change.change} {stages}"
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def _value(text: str | None, path: Path | None) -> bytes:

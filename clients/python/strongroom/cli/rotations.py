@@ -1,0 +1,231 @@
+"""`strongroom secret rotate`, `rotation`, `repair` and what else rotates secrets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from strongroom.cli.command import Report, Session, command, facts_report
+from strongroom.cli.inputs import pairs_of, span_of
+from strongroom.cli.plain import plain
+from strongroom.cli.secrets import SecretName, app, secret_report
+from strongroom.errors import StrongroomError
+from strongroom.names import last_part
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from strongroom.calls.rotations import Rotation
+
+__all__ = ["app"]
+
+_POLL_SECONDS = 0.5
+# A rotation that rests for its grace period has done what matters.
+_DONE = ("SUCCEEDED", "FAILED", "CANCELLED")
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What became of one secret's rotation."""
+
+    secret: str
+    outcome: str
+    reason: str
+    detail: str
+
+
+@command(app, "rotate")
+def rotate(
+    session: Session,
+    secret: Annotated[list[str] | None, typer.Argument(metavar="SECRET...")] = None,
+    tag: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Every secret with these tags.")] = None,
+    now: Annotated[bool, typer.Option("--now", help="Needed with --tag: whatever their window.")] = False,
+    concurrency: Annotated[int, typer.Option(min=1, max=200, help="How many at once.")] = 10,
+    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Wait until they have ended.")] = True,
+    timeout: Annotated[float, typer.Option(help="How long to wait for each, in seconds.")] = 300.0,
+) -> Report:
+    """Rotate secrets now: those named, or all with the tags. Exits 1 unless each has a new value."""
+    chosen = _chosen(session, secret or [], pairs_of(tag, "--tag"), now=now)
+    work: Callable[[str], _Outcome] = lambda name: _rotated(session, name, timeout if follow else 0)  # noqa: E731
+    outcomes = _each(session, chosen, work, concurrency)
+
+    def show() -> RenderableType:
+        from strongroom.cli.show import table
+
+        rows = [(item.secret, item.outcome, item.reason, item.detail) for item in outcomes]
+        return table(("secret", "outcome", "reason", "detail"), rows)
+
+    well = ("SUCCEEDED", "RESTING") if follow else ("RUNNING",)
+    return Report({"rotations": plain(outcomes)}, show, exit_code=any(item.outcome not in well for item in outcomes))
+
+
+@command(app, "rotation")
+def rotation(
+    session: Session,
+    secret: SecretName,
+    limit: Annotated[int, typer.Option(min=1, help="Most rotations to show.")] = 5,
+) -> Report:
+    """Show a secret's rotations, newest first, with every step that was tried."""
+    found = list(session.client.list_rotations(secret, limit=limit))
+
+    def show() -> RenderableType:
+        from rich.console import Group
+
+        from strongroom.cli.show import table
+
+        headings = ("rotation", "state", "step", "try", "began", "took", "error", "detail")
+        rows = [row for each in found for row in _rows(each)]
+        return Group(table(headings, rows))
+
+    return Report({"rotations": plain(found)}, show)
+
+
+@command(app, "resume-rotation")
+def resume(session: Session, secret: SecretName) -> Report:
+    """Let a rotation that failed go on, or one that waits go on now."""
+    return _rotation_report(session.client.resume_rotation(secret))
+
+
+@command(app, "cancel-rotation")
+def cancel(session: Session, secret: SecretName) -> Report:
+    """Give up a rotation that failed or waits, once the target accepts Current."""
+    return _rotation_report(session.client.cancel_rotation(secret))
+
+
+@command(app, "repair")
+def repair(
+    session: Session,
+    secret: SecretName,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which credential logs in.")] = False,
+) -> Report:
+    """Say which credential logs in to the target, and put secret and target back in step."""
+    done = session.client.repair_secret(secret, dry_run=dry_run)
+
+    def show() -> RenderableType:
+        from rich.console import Group
+
+        from strongroom.cli.show import facts, table
+
+        rows = [
+            (check.credential, last_part(check.version), "logs in" if check.accepted else check.reason, check.detail)
+            for check in done.checks
+        ]
+        stages = {stage: str(number) for stage, number in done.secret.stages.items()}
+        action = {"would do" if dry_run else "did": done.action, "stages": stages}
+        return Group(table(("credential", "version", "outcome", "detail"), rows), facts(action))
+
+    document = {"action": done.action, "checks": plain(done.checks), "stages": dict(done.secret.stages)}
+    return Report(document, show, exit_code=1 if done.action == "IMPOSSIBLE" else 0)
+
+
+@command(app, "rotation-policy")
+def rotation_policy(
+    session: Session,
+    secret: SecretName,
+    every: Annotated[str, typer.Option(metavar="SPAN", help="6h to 365d; 0 for never.")],
+    jitter: Annotated[str, typer.Option(metavar="SPAN", help="Earlier by up to so much.")] = "",
+    window: Annotated[str, typer.Option(metavar="HH:MM", help="When rotations may begin.")] = "",
+    window_length: Annotated[str, typer.Option(metavar="SPAN", help="How long the window is open.")] = "1h",
+    day: Annotated[list[str] | None, typer.Option(help="MONDAY, …; may be repeated.")] = None,
+    time_zone: Annotated[str, typer.Option(help="Of the window, such as Europe/Berlin.")] = "",
+    max_attempts: Annotated[int, typer.Option(help="How often a step is tried.")] = 0,
+) -> Report:
+    """Have a secret rotated by itself."""
+    from strongroom.calls.secrets import RotationPolicy
+
+    policy = None
+    if every != "0":
+        policy = RotationPolicy(
+            period=span_of(every, "--every"),
+            jitter=span_of(jitter, "--jitter") if jitter else timedelta(),
+            window_start=window,
+            window_duration=span_of(window_length, "--window-length"),
+            window_days=day or (),
+            time_zone=time_zone,
+            max_attempts=max_attempts,
+        )
+    return secret_report(session.client.update_secret_rotation_policy(secret, policy))
+
+
+def _chosen(session: Session, named: Sequence[str], tags: Mapping[str, str], *, now: bool) -> list[str]:
+    if bool(named) == bool(tags):
+        raise typer.BadParameter("name secrets, or give --tag")
+    if not tags:
+        return list(named)
+    if not now:
+        raise typer.BadParameter("rotating every secret with a tag needs --now", param_hint="--tag")
+    terms = [f"tags.{_quoted(name)} = {_quoted(value)}" for name, value in tags.items()]
+    found = session.client.list_secrets(" AND ".join(["state = ENABLED", *terms]))
+    return [session.client.names.shorten(secret.name) for secret in found]
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _each(
+    session: Session, secrets: Sequence[str], work: Callable[[str], _Outcome], concurrency: int
+) -> list[_Outcome]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from strongroom.cli.show import console
+
+    columns = (TextColumn("rotating"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    done: dict[str, _Outcome] = {}
+    with (
+        Progress(*columns, console=console(stderr=True), transient=True, disable=session.as_json) as progress,
+        ThreadPoolExecutor(concurrency) as pool,
+    ):
+        task = progress.add_task("rotating", total=len(secrets))
+        for future in as_completed([pool.submit(work, secret) for secret in secrets]):
+            done[future.result().secret] = future.result()
+            progress.advance(task)
+    return [done[secret] for secret in secrets]
+
+
+def _rotated(session: Session, secret: str, seconds: float) -> _Outcome:
+    client = session.client
+    try:
+        begun = client.rotate_secret(secret)
+        deadline = time.monotonic() + seconds
+        while begun.state not in _DONE and not _rests(begun) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+            begun = next(iter(client.list_rotations(secret, limit=1)))
+    except StrongroomError as error:
+        return _Outcome(secret, "REFUSED", error.reason, error.message)
+    if _rests(begun):
+        return _Outcome(secret, "RESTING", "", "Current is new; Previous works until the grace period ends")
+    last = begun.attempts[-1] if begun.attempts and begun.state != "SUCCEEDED" else None
+    return _Outcome(secret, begun.state, last.error_reason if last else "", last.error_detail if last else "")
+
+
+def _rests(rotation: Rotation) -> bool:
+    """Whether it has moved Current, and waits to clean up."""
+    return rotation.state == "WAITING" and rotation.step == "FINISH" and not rotation.attempts[-1].error_reason
+
+
+def _rows(rotation: Rotation) -> list[tuple[object, ...]]:
+    number, state = last_part(rotation.name), f"{rotation.state} ({rotation.trigger.lower()})"
+    if not rotation.attempts:
+        return [(number, state, "", "", rotation.start_time, "", "", "")]
+    rows: list[tuple[object, ...]] = []
+    for attempt in rotation.attempts:
+        took = ""
+        if attempt.start_time and attempt.end_time:
+            took = f"{(attempt.end_time - attempt.start_time).total_seconds():.2f}s"
+        head = ("", "") if rows else (number, state)
+        tried = (attempt.step, attempt.number, attempt.start_time, took, attempt.error_reason, attempt.error_detail)
+        rows.append((*head, *tried))
+    return rows
+
+
+def _rotation_report(rotation: Rotation) -> Report:
+    document = plain(rotation)
+    return facts_report({name: value for name, value in document.items() if name != "attempts"})

@@ -1,0 +1,117 @@
+"""SIGKILL at any moment of a rotation: afterwards it ends, once, and with a value that logs in.
+
+`make faults` runs many more of the same; a run's seed is in what fails.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from deploy.dev.certificates import CertificateFiles
+from services.secrets.records import PREVIOUS
+from services.secrets.rotation_work import ATTEMPT_ABANDONED
+from strongroom.secrets.v1.rotation_pb2 import ROTATION_STATE_SUCCEEDED
+from tests.rotation.fixtures import SUBJECTS
+from tests.rotation.lab import Lab, Place
+from tests.rotation.subjects import Subject, tls_files
+from tests.rotation.victim import STEPS, Kill, processes, work
+
+RUNS = int(os.environ.get("STRONGROOM_FAULT_RUNS", "21"))
+"""Of each subject."""
+SIGKILL = -9
+
+# Few steps of these have anything outside the database to be killed in.
+_CALLED = {
+    "generic": ("create",),
+    "redis": STEPS,
+    "redis-master": STEPS,
+    "ssh": STEPS,
+    "grpc": STEPS,
+}
+_WHEN = ("before", "inside", "after")
+_COMMITS = 5
+# One file of keys is no place for several rotations in the same moment.
+_AT_ONCE = {"ssh": 1}
+
+
+def kills(name: str) -> Iterator[tuple[int, Kill]]:
+    """Every step before, inside and after it, and every commit, again and again; with a seed each."""
+    steps = _CALLED.get(name, STEPS[:3])
+    places = [(step, when) for step in steps for when in _WHEN]
+    places += [("commit", str(number)) for number in range(1, (2 if name == "generic" else _COMMITS - 1) + 1)]
+    for seed in range(RUNS):
+        step, when = places[seed % len(places)]
+        yield seed, Kill(step, when, random.Random(f"{name} {seed}").uniform(0, 0.03))
+
+
+@pytest.mark.timeout(30 * RUNS)
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_a_rotation_survives_being_killed_anywhere(
+    tmp_path: Path, certificate: CertificateFiles, place: Place, subject_of: Callable[[str], Subject], name: str
+) -> None:
+    subject = subject_of(name)
+    Lab.new(place).close()
+    template = Path(place.database_url.removeprefix("sqlite:///"))
+
+    def run(seed: int, kill: Kill) -> int | None:
+        database = tmp_path / f"{seed}.db"
+        shutil.copyfile(template, database)
+        own = replace(place, database_url=f"sqlite:///{database}", schedule=f"{place.schedule}-{seed}")
+        return survived(
+            own, certificate, subject, f"{name.replace('-', '')}{place.schedule.replace('-', '')}x{seed}", kill
+        )
+
+    with ThreadPoolExecutor(_AT_ONCE.get(name, 3)) as pool:
+        started = [(kill, pool.submit(run, seed, kill)) for seed, kill in kills(name)]
+        died = Counter(code.result() for _, code in started)
+
+    assert died[SIGKILL] == RUNS
+
+
+def survived(place: Place, certificate: CertificateFiles, subject: Subject, secret_id: str, kill: Kill) -> int | None:
+    """One rotation with one kill; how the process that was to be killed ended."""
+    lab = Lab(place, tls=tls_files(certificate))
+    try:
+        subject.create(lab, secret_id)
+        first = lab.value(secret_id)
+        lab.rotate(secret_id)
+        exit_code = ended(place, secret_id, certificate, kill)
+        assert ended(place, secret_id, certificate, None) == 0, (
+            f"{kill}: {lab.rotation(secret_id)} {lab.attempts(secret_id)}"
+        )
+        require_whole(lab, subject, secret_id, first, str(kill))
+    finally:
+        lab.close()
+    return exit_code
+
+
+def ended(place: Place, secret_id: str, certificate: CertificateFiles, kill: Kill | None) -> int | None:
+    process = processes().Process(target=work, args=(place, secret_id, certificate, kill))
+    process.start()
+    process.join(90)
+    assert process.exitcode is not None, f"{kill}: still at work"
+    return process.exitcode
+
+
+def require_whole(lab: Lab, subject: Subject, secret_id: str, first: bytes, kill: str) -> None:
+    secret, rotation, attempts = lab.secret(secret_id), lab.rotation(secret_id), lab.attempts(secret_id)
+    assert rotation.state == ROTATION_STATE_SUCCEEDED, kill
+    assert (secret.rotation_count, secret.active_rotation, secret.latest_version) == (1, 0, 2), kill
+    assert secret.stages == {"Current": 2, "Previous": 1}, kill
+    assert lab.value(secret_id) != first, kill
+    assert subject.accepts(lab.value(secret_id)), kill
+    assert lab.value(secret_id, PREVIOUS) == first, kill
+    assert subject.accepts(first) == subject.previous_works, kill
+    tokens = [attempt.fencing_token for attempt in attempts]
+    assert tokens == sorted(tokens), kill
+    failed = [attempt.error_reason for attempt in attempts if attempt.error_reason]
+    assert failed in ([], [ATTEMPT_ABANDONED]), kill

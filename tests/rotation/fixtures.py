@@ -1,0 +1,167 @@
+"""Real targets, each started once, and labs to rotate secrets in them."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from deploy.dev.certificates import CertificateFiles, DevelopmentAuthority
+from deploy.dev.postgres import PostgresCluster
+from deploy.dev.redis_server import find_redis, redis_command, wait_for_redis
+from deploy.dev.topology import free_port
+from services.runtime.tls import TlsFiles
+from tests.rotation import servers
+from tests.rotation.lab import Lab, Place
+from tests.rotation.servers import Server, SshServer
+from tests.rotation.subjects import (
+    Generic,
+    Mysql,
+    Postgresql,
+    RedisAcl,
+    Remote,
+    Ssh,
+    Subject,
+    TeamRotator,
+    serve_rotator,
+    tls_files,
+)
+
+SUBJECTS = (
+    "generic",
+    "postgresql",
+    "postgresql-master",
+    "postgresql-dual",
+    "mysql",
+    "mysql-dual",
+    "redis",
+    "redis-master",
+    "ssh",
+    "grpc",
+)
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def schedule_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The Redis that schedules are in."""
+    executable = find_redis()
+    if executable is None:
+        pytest.skip("redis-server is not installed")
+    port = free_port()
+    command = redis_command(executable, port, tmp_path_factory.mktemp("schedule"))
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        assert wait_for_redis(port, 30)
+        yield port
+        process.terminate()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> CertificateFiles:
+    """The secrets service's own certificate."""
+    return DevelopmentAuthority(tmp_path_factory.mktemp("authority")).issue("service/secrets")
+
+
+@pytest.fixture(scope="session")
+def tls(certificate: CertificateFiles) -> TlsFiles:
+    """The same, as the service reads it."""
+    return tls_files(certificate)
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(postgres_cluster: PostgresCluster) -> Server:
+    url = urlsplit(postgres_cluster.create_database("targets"))
+    assert url.username
+    assert url.password
+    return Server(postgres_cluster.port, url.username, url.password)
+
+
+@pytest.fixture(scope="session")
+def mysql_server() -> Iterator[Server]:
+    if not Path(servers.MARIADB).exists():
+        pytest.skip("mariadb-server is not installed")
+    with servers.mariadb() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def acl_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with servers.redis_server(tmp_path_factory.mktemp("acl")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
+    if not Path(servers.SSHD).exists():
+        pytest.skip("openssh-server is not installed")
+    with servers.ssh_server(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def team_rotator(tls: TlsFiles) -> Iterator[Remote]:
+    rotator, port = TeamRotator(), free_port()
+    server = serve_rotator(rotator, tls, port)
+    yield Remote(rotator, port)
+    server.stop(None)
+
+
+@pytest.fixture(scope="session")
+def subject_of(request: pytest.FixtureRequest) -> Callable[[str], Subject]:
+    """A subject by its name; its server is started when it is first asked for."""
+
+    def subject(name: str) -> Subject:
+        kind, _, variant = name.partition("-")
+        if kind == "generic":
+            return Generic()
+        if kind == "postgresql":
+            server = request.getfixturevalue("postgresql_server")
+            return Postgresql(server, dual=variant == "dual", with_master=variant == "master")
+        if kind == "mysql":
+            return Mysql(request.getfixturevalue("mysql_server"), dual=variant == "dual")
+        if kind == "redis":
+            return RedisAcl(request.getfixturevalue("acl_server"), with_master=variant == "master")
+        if kind == "ssh":
+            return Ssh(request.getfixturevalue("sshd"))
+        remote: Remote = request.getfixturevalue("team_rotator")
+        return remote
+
+    return subject
+
+
+@pytest.fixture
+def place(tmp_path: Path, schedule_port: int) -> Place:
+    return Place(f"sqlite:///{tmp_path / 'secrets.db'}", schedule_port, f"test-{next(_numbers)}")
+
+
+@pytest.fixture
+def make_lab(place: Place, tls: TlsFiles) -> Iterator[Callable[..., Lab]]:
+    """Labs over one database and schedule, like replicas; the first makes the database."""
+    made: list[Lab] = []
+
+    def make(**options: Any) -> Lab:
+        lab = (Lab if made else Lab.new)(place, tls=tls, **options)
+        made.append(lab)
+        return lab
+
+    yield make
+    with ExitStack() as stack:
+        for lab in made:
+            stack.callback(lab.close)
+
+
+@pytest.fixture
+def lab(make_lab: Callable[..., Lab]) -> Lab:
+    return make_lab()
+
+
+@pytest.fixture
+def secret_id() -> str:
+    """An id that no other test uses."""
+    return f"s{next(_numbers)}"
