@@ -10,7 +10,7 @@ from typing import Protocol
 import grpc
 from rich.console import Console
 
-from bench import access, algorithms, audit, echo, hsm_soak, keystore
+from bench import access, algorithms, audit, echo, hsm_soak, keystore, rotation
 from bench.report import BenchmarkError, Report
 from deploy.dev.errors import MeshError
 
@@ -28,6 +28,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     access.NAME: access.run,
     hsm_soak.NAME: hsm_soak.run,
     audit.NAME: audit.run,
+    rotation.NAME: rotation.run,
 }
 
 

@@ -19,6 +19,7 @@ from services.secrets.data_keys import CryptoDataKeys
 from services.secrets.due import DueSecrets, rotation_item
 from services.secrets.editing import SecretEditor
 from services.secrets.lifecycle import Lifecycle
+from services.secrets.recent_data_keys import RecentDataKeys
 from services.secrets.repairs import Repairs
 from services.secrets.rotation_metrics import RotationMetrics
 from services.secrets.rotation_work import RotationWork
@@ -45,10 +46,13 @@ def serve(settings: SecretsSettings) -> None:
     outbox = Outbox(engine, hosted.audit)
     now = clock.system_clock
     rules = TargetRules(settings.rotation.plaintext_targets)
-    sealer = Sealer(CryptoDataKeys(crypto), now)
+    data_keys = CryptoDataKeys(crypto)
+    sealer = Sealer(data_keys, now)
     editor = SecretEditor(engine, hosted.authorizer, outbox, now)
     access = TargetAccess(engine, sealer, choice.rotators(tls))
-    vault = Vault(engine, sealer, editor, outbox, now)
+    # Rotation opens its values on the service's own behalf, seldom, and never from memory.
+    recent = Sealer(RecentDataKeys(data_keys), now)
+    vault = Vault(engine, recent, editor, outbox, now)
     lifecycle = Lifecycle(editor, access, rules)
     work = RotationWork(
         engine,

@@ -97,5 +97,5 @@ def _check_window(window: MaintenanceWindow, field: str) -> None:
         raise invalid(f"{field}.duration", "must be from 15 minutes to 24 hours")
     try:
         ZoneInfo(window.time_zone or "UTC")
-    except (OSError, ValueError) as error:  # absent, or no name of a zone at all
+    except (KeyError, OSError, ValueError) as error:  # absent, or no name of a zone at all
         raise invalid(f"{field}.time_zone", "is not the IANA name of a time zone") from error
