@@ -11,8 +11,10 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from queue import Queue
 
 import pytest
 
@@ -23,7 +25,7 @@ from strongroom.secrets.v1.rotation_pb2 import ROTATION_STATE_SUCCEEDED
 from tests.rotation.fixtures import SUBJECTS
 from tests.rotation.lab import Lab, Place
 from tests.rotation.subjects import Subject, tls_files
-from tests.rotation.victim import STEPS, Kill, processes, work
+from tests.rotation.victim import STEPS, Kill, Workers
 
 RUNS = int(os.environ.get("STRONGROOM_FAULT_RUNS", "21"))
 """Of each subject."""
@@ -62,44 +64,44 @@ def test_a_rotation_survives_being_killed_anywhere(
     Lab.new(place).close()
     template = Path(place.database_url.removeprefix("sqlite:///"))
 
-    def run(seed: int, kill: Kill) -> int | None:
+    at_once = _AT_ONCE.get(name, 3)
+    workers: Queue[Workers] = Queue()
+
+    def run(seed: int, kill: Kill) -> int:
         database = tmp_path / f"{seed}.db"
         shutil.copyfile(template, database)
         own = replace(place, database_url=f"sqlite:///{database}", schedule=f"{place.schedule}-{seed}")
-        return survived(
-            own, certificate, subject, f"{name.replace('-', '')}{place.schedule.replace('-', '')}x{seed}", kill
-        )
+        secret_id = f"{name}.{place.schedule}.{seed}".replace("-", "")
+        mine = workers.get()
+        try:
+            return survived(own, certificate, mine, subject, secret_id, kill)
+        finally:
+            workers.put(mine)
 
-    with ThreadPoolExecutor(_AT_ONCE.get(name, 3)) as pool:
-        started = [(kill, pool.submit(run, seed, kill)) for seed, kill in kills(name)]
-        died = Counter(code.result() for _, code in started)
+    with ExitStack() as stack, ThreadPoolExecutor(at_once) as pool:
+        for _ in range(at_once):
+            workers.put(stack.enter_context(Workers()))
+        died = Counter(code.result() for code in [pool.submit(run, seed, kill) for seed, kill in kills(name)])
 
     assert died[SIGKILL] == RUNS
 
 
-def survived(place: Place, certificate: CertificateFiles, subject: Subject, secret_id: str, kill: Kill) -> int | None:
+def survived(
+    place: Place, certificate: CertificateFiles, workers: Workers, subject: Subject, secret_id: str, kill: Kill
+) -> int:
     """One rotation with one kill; how the process that was to be killed ended."""
     lab = Lab(place, tls=tls_files(certificate))
     try:
         subject.create(lab, secret_id)
         first = lab.value(secret_id)
         lab.rotate(secret_id)
-        exit_code = ended(place, secret_id, certificate, kill)
-        assert ended(place, secret_id, certificate, None) == 0, (
-            f"{kill}: {lab.rotation(secret_id)} {lab.attempts(secret_id)}"
-        )
+        exit_code = workers.run(place, secret_id, certificate, kill)
+        again = workers.run(place, secret_id, certificate, None)
+        assert again == 0, f"{kill}: {lab.rotation(secret_id)} {lab.attempts(secret_id)}"
         require_whole(lab, subject, secret_id, first, str(kill))
     finally:
         lab.close()
     return exit_code
-
-
-def ended(place: Place, secret_id: str, certificate: CertificateFiles, kill: Kill | None) -> int | None:
-    process = processes().Process(target=work, args=(place, secret_id, certificate, kill))
-    process.start()
-    process.join(90)
-    assert process.exitcode is not None, f"{kill}: still at work"
-    return process.exitcode
 
 
 def require_whole(lab: Lab, subject: Subject, secret_id: str, first: bytes, kill: str) -> None:

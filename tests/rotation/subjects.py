@@ -284,7 +284,13 @@ class Remote:
 
     def create(self, lab: Lab, secret_id: str) -> None:
         target = t.GrpcTarget(address=f"{HOST}:{self.port}", parameters={"queue": "orders"})
-        lab.create(secret_id, s.SECRET_TYPE_GRPC, b"first value", t.RotationTarget(grpc=target), grace_period_s=0)
+        lab.create(
+            secret_id,
+            s.SECRET_TYPE_GRPC,
+            f"first value of {secret_id}".encode(),
+            t.RotationTarget(grpc=target),
+            grace_period_s=0,
+        )
 
     def accepts(self, value: bytes) -> bool:
         return any(value in accepted for accepted in self.rotator.accepted.values())

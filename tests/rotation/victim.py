@@ -1,23 +1,27 @@
 """A process that works on a rotation, and one that is killed at it.
 
 Where it is killed is decided here, around the rotator and the database's commits: the service's own code knows nothing
-of it. Processes are forked from one that has imported everything, so that one costs milliseconds.
+of it. Processes are forked from one that has imported everything and has no thread, so that one costs milliseconds.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import pickle
 import signal
+import subprocess
+import sys
 import threading
 import time
+from base64 import b64decode, b64encode
 from dataclasses import dataclass
-from multiprocessing.context import ForkServerContext
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from sqlalchemy import event
 
 from deploy.dev.certificates import CertificateFiles
+from deploy.dev.mesh import SOURCE
 from services.secrets.rotation_states import is_ended
 from services.secrets.rotators.rotator import Rotator
 from tests.rotation.lab import Lab, Place
@@ -64,11 +68,39 @@ class KilledRotator:
         return run
 
 
-def processes() -> ForkServerContext:
-    """What makes processes like these."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.rotation.victim", "asyncssh", "pymysql", "psycopg", "redis"])
-    return context
+class Workers:
+    """Starts processes that work on rotations, one at a time; a context manager."""
+
+    def __enter__(self) -> Self:
+        command = [sys.executable, "-m", "tests.rotation.victim"]
+        self._parent = subprocess.Popen(command, cwd=SOURCE, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._parent.stdin is not None
+        self._parent.stdin.close()
+        self._parent.wait(30)
+
+    def run(self, place: Place, secret_id: str, certificate: CertificateFiles, kill: Kill | None) -> int:
+        """How a process that works on the secret's rotation ended: 0 when the rotation has, or by which signal."""
+        assert self._parent.stdin is not None
+        assert self._parent.stdout is not None
+        self._parent.stdin.write(b64encode(pickle.dumps((place, secret_id, certificate, kill))) + b"\n")
+        self._parent.stdin.flush()
+        return int(self._parent.stdout.readline())
+
+
+def _fork_for_each_line() -> None:
+    for line in sys.stdin.buffer:
+        asked = pickle.loads(b64decode(line))  # noqa: S301  # written by Workers
+        child = os.fork()
+        if child == 0:
+            work(*asked)
+        _, status = os.waitpid(child, 0)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        sys.stdout.flush()
 
 
 def work(place: Place, secret_id: str, certificate: CertificateFiles, kill: Kill | None) -> None:
@@ -101,3 +133,7 @@ def _die_at_commit(lab: Lab, number: int) -> None:
                 die()
 
     event.listen(lab.engine, "commit", count)
+
+
+if __name__ == "__main__":
+    _fork_for_each_line()
