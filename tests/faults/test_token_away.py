@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,15 @@ def test_one_thread_logs_in_again_whatever_many_callers_do(running: Running) -> 
     assert set(outcomes) == {"OK", "PROVIDER_UNAVAILABLE"}
     assert len(longest) == CALLERS
     assert max(longest) < BOUND_SECONDS
+
+
+def test_callers_who_are_more_than_the_sessions_take_turns(running: Running) -> None:
+    def call() -> int:
+        return sum(len(running.key.encrypt(b"x", b"")) for _ in range(100))
+
+    with ThreadPoolExecutor(CALLERS) as callers:
+        # None of them is refused because others are faster.
+        assert [one.result() for one in [callers.submit(call) for _ in range(CALLERS)]] == [2900] * CALLERS
 
 
 def test_sessions_that_the_token_dropped_are_replaced(running: Running) -> None:

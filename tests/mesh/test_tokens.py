@@ -33,7 +33,7 @@ def test_keys_are_made_used_imported_and_wrapped_anew(private_mesh: PrivateMeshe
         },
         environment={"crypto": token.environment},
     )
-    with client_of(mesh) as client:
+    with client_of(mesh, timeout=40) as client:
         for name, spec, usage in (
             ("aes", "AES_256", ""),
             ("rsa", "RSA_2048", "SIGN_VERIFY"),

@@ -52,8 +52,9 @@ class Token:
         if self._root != root:
             with self._pool.writing() as session:
                 for label, key, purposes in (
-                    ("root", "wrapping_key", (Attribute.WRAP, Attribute.UNWRAP)),
+                    # In the order in which crypto makes them: a root key without the other is a broken token.
                     ("seal", "sealing_key", (Attribute.ENCRYPT, Attribute.DECRYPT)),
+                    ("root", "wrapping_key", (Attribute.WRAP, Attribute.UNWRAP)),
                 ):
                     session.create_object(
                         {

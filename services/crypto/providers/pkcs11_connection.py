@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -94,6 +94,14 @@ class PooledSession:
 Probe = Callable[[PooledSession], None]
 
 
+@dataclass(eq=False)
+class _Waiter:
+    """A thread that waits for a session, and whether it was given one."""
+
+    woken: threading.Event = field(default_factory=threading.Event)
+    granted: bool = False
+
+
 class Connection:
     """A login, at most `size` sessions that are lent, and one that is kept to hold the login and to try the token out.
 
@@ -111,6 +119,7 @@ class Connection:
         self._changed = threading.Condition()
         self._idle: list[PooledSession] = []
         self._lent = 0
+        self._waiting: deque[_Waiter] = deque()
         self._doubted_at = 0.0
         self._ended = False
         self._kept = self._pooled(token.open(user_pin=pin))
@@ -170,29 +179,41 @@ class Connection:
         """Lends nothing any more, and waits until everything is back; answers whether it is."""
         with self._changed:
             self._ended = True
-            self._changed.notify_all()
+            for waiter in self._waiting:
+                waiter.woken.set()
             return self._changed.wait_for(lambda: self._lent == 0, seconds)
 
     def _take(self) -> PooledSession | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._ended or self._lent < self._size, _WAIT_SECONDS)
             if self._ended:
                 raise unavailable("the HSM is being reconnected")
-            if self._lent >= self._size:
-                raise unavailable("every HSM session is busy")
-            self._lent += 1
-            return self._idle.pop() if self._idle else None
+            if self._lent < self._size:
+                self._lent += 1
+                return self._idle.pop() if self._idle else None
+            waiter = _Waiter()
+            self._waiting.append(waiter)
+        waiter.woken.wait(_WAIT_SECONDS)
+        with self._changed:
+            if waiter.granted:
+                return self._idle.pop() if self._idle else None
+            if self._ended:
+                raise unavailable("the HSM is being reconnected")
+            self._waiting.remove(waiter)
+            raise unavailable("every HSM session is busy")
 
     def _put_back(self, pooled: PooledSession | None) -> None:
         with self._changed:
             if pooled is not None:
                 pooled.used_at = time.monotonic()
                 self._idle.append(pooled)
-            self._lent -= 1
-            if self._ended:
-                self._changed.notify_all()  # also who waits for the end
+            if self._waiting and not self._ended:
+                # To who waits for longest: threads that come later would else take it away, and some never get any.
+                waiter = self._waiting.popleft()
+                waiter.granted = True
+                waiter.woken.set()
             else:
-                self._changed.notify()
+                self._lent -= 1
+                self._changed.notify_all()
 
     def _lives(self, pooled: PooledSession) -> bool:
         if time.monotonic() - pooled.used_at < _IDLE_SECONDS and pooled.used_at > self._doubted_at:

@@ -33,7 +33,8 @@ _BREATH_SECONDS = 0.05
 _FIRST_PAUSE_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 2.0
 # Longer without an answer, and no more threads are sent into the module: those that are inside may never return.
-_SILENT_SECONDS = 5.0
+# Some modules do one thing at a time, and making a large RSA key takes seconds.
+_SILENT_SECONDS = 15.0
 _CLOSE_SECONDS = 2.0
 
 # The input is at fault, the token and the session are well.
