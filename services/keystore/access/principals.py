@@ -89,7 +89,12 @@ class Principals:
 
     def set_tags(self, call: Call, name: str, tags: Mapping[str, str], etag: str) -> Principal:
         """Replaces a principal's tags."""
-        return self._edit(call, "access:SetPrincipalTags", name, lambda _, present: replace(present, tags=tags), etag)
+        self._editor.permitted(call, "access:SetPrincipalTags", kinds.PRINCIPAL, name)
+
+        def change(_connection: Connection, present: Principal) -> Principal:
+            return replace(present, tags=tags)
+
+        return self._editor.edit(call, kinds.PRINCIPAL, name, change, etag=etag, then=self._settle(call))
 
     def set_roles(self, call: Call, name: str, roles: tuple[str, ...], etag: str) -> Principal:
         """Replaces the roles that a principal holds all the time. Raises FIELD_INVALID for a role as the principal."""
@@ -109,11 +114,15 @@ class Principals:
 
     def disable(self, call: Call, name: str) -> Principal:
         """Refuses a principal everywhere."""
-        return self._edit(call, "access:DisablePrincipal", name, _to_disabled(disabled=True))
+        self._editor.permitted(call, "access:DisablePrincipal", kinds.PRINCIPAL, name)
+        then = self._require_way_back(call)
+        return self._editor.edit(call, kinds.PRINCIPAL, name, _to_disabled(disabled=True), then=then)
 
     def enable(self, call: Call, name: str) -> Principal:
         """Ends what `disable` began."""
-        return self._edit(call, "access:EnablePrincipal", name, _to_disabled(disabled=False))
+        self._editor.permitted(call, "access:EnablePrincipal", kinds.PRINCIPAL, name)
+        # It takes nothing from anybody, and may be what brings an administrator back.
+        return self._editor.edit(call, kinds.PRINCIPAL, name, _to_disabled(disabled=False))
 
     def revoke_sessions(self, call: Call, name: str) -> Principal:
         """Refuses every session of a principal that began before now."""
@@ -141,24 +150,22 @@ class Principals:
             grants.revoke_of(connection, name)
             if quota_store.delete_quota(connection, name):
                 changes.note(connection, CHANGE_KIND_QUOTA, f"{name}/quota", account_of(name))
-            self._settle(call)(connection, present)
+            self._require_way_back(call)(connection, present)
 
         self._editor.delete(call, kinds.PRINCIPAL, name, etag, remove)
 
-    def _edit(self, call: Call, action: str, name: str, change: Change[Principal], etag: str = "") -> Principal:
-        self._editor.permitted(call, action, kinds.PRINCIPAL, name)
-        then = self._settle(call)
-        return self._editor.edit(call, kinds.PRINCIPAL, name, change, etag=etag, then=then)
-
     def _settle(self, call: Call) -> Consequence[Principal]:
-        """What has to hold after a change of what decisions rest on."""
+        """After a change that may make what decisions rest on larger, and may take permissions away."""
+        require_way_back = self._require_way_back(call)
 
         def settle(connection: Connection, changed: Principal) -> None:
-            account = account_of(changed.name)
-            self._editor.require_room(connection, account)
-            self._editor.require_way_back(connection, call, account)
+            self._editor.require_room(connection, account_of(changed.name))
+            require_way_back(connection, changed)
 
         return settle
+
+    def _require_way_back(self, call: Call) -> Consequence[Principal]:
+        return lambda connection, changed: self._editor.require_way_back(connection, call, account_of(changed.name))
 
 
 def _to_disabled(*, disabled: bool) -> Change[Principal]:

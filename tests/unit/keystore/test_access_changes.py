@@ -215,3 +215,12 @@ def test_a_key_has_at_most_a_hundred_policies(world: World) -> None:
     assert world.refused(lambda: world.policies.create(world.call(), one_more, None)) is Reason.LIMIT_EXCEEDED
     world.policies.detach(world.call(), f"{POLICY}-0", KEY)
     assert world.policies.create(world.call(), one_more, None).attached_to == (KEY,)
+
+
+def test_the_last_administrator_can_be_enabled_again_by_whoever_may(world: World) -> None:
+    with transaction(world.engine) as connection:
+        admin = kinds.PRINCIPAL.require(connection, ADMIN)
+        kinds.PRINCIPAL.update(connection, replace(admin, disabled=True))
+    assert world.refused(lambda: world.principals.set_tags(world.call(), ADMIN, {}, "")) is Reason.POLICY_LOCKOUT
+    assert not world.principals.enable(world.call(), ADMIN).disabled
+    assert world.principals.set_tags(world.call(), ADMIN, {"a": "b"}, "").tags == {"a": "b"}
