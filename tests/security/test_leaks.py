@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
-from strongroom import Client, StrongroomError
+from strongroom import Client, ClientKeySession, StrongroomError
 from tests.clients import client_of, reason_of, until
 from tests.conftest import PrivateMeshes
 
@@ -58,13 +58,17 @@ def test_a_marked_value_is_nowhere_in_the_clear(private_mesh: PrivateMeshes) -> 
         result = repr(client.decrypt(client.encrypt(client.create_key("repr").name, MARK).ciphertext))
         data_key = client.generate_data_key("repr")
         token = client.create_session().token
+        client_key = client.create_client_key("users/admin")
+        by_client_key = client.create_session(ClientKeySession(client_key.client_key.name, client_key.secret)).token
+        account_secret = client.create_account("other").client_key_secret
     mesh.stop()
 
     searched = files_below(mesh.directory.root)
     names = {path.name for path in searched}
     assert {"keystore.db", "secrets.db", "audit.db", "crypto.err"} <= names
     assert any(path.parent == mesh.directory.traces for path in searched)
-    for secret in (MARK, data_key.plaintext, token.encode()):
+    texts = (token, by_client_key, client_key.secret, account_secret)
+    for secret in (MARK, data_key.plaintext, *(text.encode() for text in texts)):
         for form in forms(secret):
             assert form not in errors.encode()
             assert form not in result.encode()

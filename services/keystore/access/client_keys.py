@@ -31,10 +31,14 @@ def secret_sha256(secret: str) -> bytes:
     return sha256(secret.encode()).digest()
 
 
+def secret_of(random: bytes) -> str:
+    """A secret as it is shown: 32 random bytes behind the prefix (docs/formats.md)."""
+    return SECRET_PREFIX + base64.b32encode(random).decode().rstrip("=").lower()
+
+
 def made(principal: str, description: str, expires_us: int) -> tuple[ClientKey, SensitiveBytes]:
     """A new client key of a principal, and its secret."""
-    random = base64.b32encode(os.urandom(_SECRET_BYTES)).decode().rstrip("=").lower()
-    secret = SECRET_PREFIX + random
+    secret = secret_of(os.urandom(_SECRET_BYTES))
     name = f"accounts/{account_of(principal)}/clientKeys/{identifiers.resource_id('ck')}"
     return ClientKey(name, principal, secret_sha256(secret), description, expires_us), SensitiveBytes(secret.encode())
 
