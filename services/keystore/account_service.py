@@ -42,8 +42,8 @@ class AccountHandlers:
         conditions = filters.of_accounts(request.filter)
         page = Page.of(request, f"accounts?{request.filter}")
         found = self._accounts.page(call, page.after, page.limit, conditions)
-        accounts, token = page.cut(found, lambda account: id_of(account.name))
-        return pb.ListAccountsResponse(accounts=map(account_message, accounts), next_page_token=token)
+        accounts, token = page.fill(found, account_message, lambda account: id_of(account.name))
+        return pb.ListAccountsResponse(accounts=accounts, next_page_token=token)
 
     def UpdateAccount(self, request: pb.UpdateAccountRequest, call: Call) -> principal_pb2.Account:
         """Another display name, other tags."""

@@ -48,8 +48,8 @@ class ClientKeyHandlers:
         conditions = filters.of_client_keys(request.filter)
         page = Page.of(request, f"{request.parent}/clientKeys?{request.filter}")
         found = self._client_keys.page(call, account, page.after, page.limit, conditions)
-        keys, token = page.cut(found, lambda key: id_of(key.name))
-        return pb.ListClientKeysResponse(client_keys=map(client_key_message, keys), next_page_token=token)
+        keys, token = page.fill(found, client_key_message, lambda key: id_of(key.name))
+        return pb.ListClientKeysResponse(client_keys=keys, next_page_token=token)
 
     def UpdateClientKey(self, request: pb.UpdateClientKeyRequest, call: Call) -> principal_pb2.ClientKey:
         """Another description; disabled, or enabled again."""

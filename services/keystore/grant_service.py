@@ -60,11 +60,9 @@ class GrantHandlers:
         wanted = _wanted(request)
         page = Page.of(request, f"grants?{request.parent}?{request.key}?{request.grantee}?{request.retiring_principal}")
         account, _, grant_id = page.after.partition("/")
-        grants, token = page.cut(
-            self._grants.page(call, wanted, (account, grant_id), page.limit),
-            lambda grant: f"{grant.name.account}/{grant.name.id}",
-        )
-        return pb.ListGrantsResponse(grants=map(grant_message, grants), next_page_token=token)
+        found = self._grants.page(call, wanted, (account, grant_id), page.limit)
+        grants, token = page.fill(found, grant_message, lambda grant: f"{grant.name.account}/{grant.name.id}")
+        return pb.ListGrantsResponse(grants=grants, next_page_token=token)
 
     def RevokeGrant(self, request: pb.RevokeGrantRequest, call: Call) -> Empty:
         """The end of a grant, on the part of the key's owner."""

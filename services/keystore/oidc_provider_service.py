@@ -57,8 +57,8 @@ class OidcProviderHandlers:
         conditions = filters.of_oidc_providers(request.filter)
         page = Page.of(request, f"{request.parent}/oidcProviders?{request.filter}")
         found = self._oidc_providers.page(call, account, page.after, page.limit, conditions)
-        providers, token = page.cut(found, lambda provider: id_of(provider.name))
-        return pb.ListOidcProvidersResponse(oidc_providers=map(provider_message, providers), next_page_token=token)
+        providers, token = page.fill(found, provider_message, lambda provider: id_of(provider.name))
+        return pb.ListOidcProvidersResponse(oidc_providers=providers, next_page_token=token)
 
     def UpdateOidcProvider(self, request: pb.UpdateOidcProviderRequest, call: Call) -> principal_pb2.OidcProvider:
         """Other audiences, other signing keys; disabled, or enabled again."""

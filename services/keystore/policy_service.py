@@ -40,8 +40,8 @@ class PolicyHandlers:
         conditions = filters.of_policies(request.filter, account)
         page = Page.of(request, f"{request.parent}/policies?{request.filter}")
         found = self._policies.page(call, account, page.after, page.limit, conditions)
-        listed, token = page.cut(found, lambda policy: policy.name)
-        return pb.ListPoliciesResponse(policies=map(policy_message, listed), next_page_token=token)
+        listed, token = page.fill(found, policy_message, lambda policy: policy.name)
+        return pb.ListPoliciesResponse(policies=listed, next_page_token=token)
 
     def UpdatePolicy(self, request: pb.UpdatePolicyRequest, call: Call) -> policy_pb2.Policy:
         """Another text, another description."""

@@ -67,8 +67,8 @@ class PrincipalHandlers:
         conditions = filters.of_principals(request.filter, account)
         page = Page.of(request, f"{request.parent}/principals?{request.filter}")
         found = self._principals.page(call, account, page.after, page.limit, conditions)
-        principals, token = page.cut(found, lambda principal: principal.name)
-        return pb.ListPrincipalsResponse(principals=map(principal_message, principals), next_page_token=token)
+        principals, token = page.fill(found, principal_message, lambda principal: principal.name)
+        return pb.ListPrincipalsResponse(principals=principals, next_page_token=token)
 
     def UpdatePrincipal(self, request: pb.UpdatePrincipalRequest, call: Call) -> principal_pb2.Principal:
         """Another description, other identities, other settings of a role."""

@@ -33,8 +33,8 @@ class QuotaHandlers:
         account = names.parse_account(request.parent, "parent")
         page = Page.of(request, f"{request.parent}/quotas")
         found = self._quotas.page(call, account, page.after, page.limit)
-        quotas, token = page.cut(found, lambda quota: quota.target)
-        return pb.ListQuotasResponse(quotas=map(quota_message, quotas), next_page_token=token)
+        quotas, token = page.fill(found, quota_message, lambda quota: quota.target)
+        return pb.ListQuotasResponse(quotas=quotas, next_page_token=token)
 
     def UpdateQuota(self, request: pb.UpdateQuotaRequest, call: Call) -> principal_pb2.Quota:
         """Another quota."""

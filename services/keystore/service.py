@@ -62,8 +62,8 @@ class KeyService:
         wanted = filters.of_keys(request.filter)
         page = Page.of(request, f"{request.parent}/keys?{request.filter}")
         found = self._keys.page(call, account, page.after, page.limit, wanted)
-        keys, token = page.cut(found, lambda key: key.name.id)
-        return pb.ListKeysResponse(keys=map(messages.key_message, keys), next_page_token=token)
+        keys, token = page.fill(found, messages.key_message, lambda key: key.name.id)
+        return pb.ListKeysResponse(keys=keys, next_page_token=token)
 
     def UpdateKey(self, request: pb.UpdateKeyRequest, call: Call) -> Key:
         """Gives a key another description."""
@@ -202,8 +202,8 @@ class KeyService:
         conditions = filters.of_aliases(request.filter)
         page = Page.of(request, f"{request.parent}/aliases?{request.filter}")
         found = self._aliases.page(call, account, page.after, page.limit, conditions)
-        aliases, token = page.cut(found, lambda alias: alias.name.id)
-        return pb.ListAliasesResponse(aliases=map(messages.alias_message, aliases), next_page_token=token)
+        aliases, token = page.fill(found, messages.alias_message, lambda alias: alias.name.id)
+        return pb.ListAliasesResponse(aliases=aliases, next_page_token=token)
 
     def UpdateAlias(self, request: pb.UpdateAliasRequest, call: Call) -> Alias:
         """Moves an alias to another key, or describes it anew."""

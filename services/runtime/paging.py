@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Protocol, TypeVar
 
+from google.protobuf.message import Message
+
 from services.runtime.errors import Reason, StrongroomError, invalid
 
 _FORMAT = b"\x01"
@@ -16,9 +18,12 @@ _DIGEST_BYTES = 8
 _DIGITS = 9
 _DEFAULT_PAGE = 50
 _LARGEST_PAGE = 1000
+# Half of what gRPC's clients take by default.
+_LARGEST_BYTES = 2 << 20
 
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Message)
 
 
 class PageRequest(Protocol):
@@ -50,10 +55,19 @@ class Page:
         """How many items to read: one more than fit, which tells whether there are more."""
         return self.size + 1
 
-    def cut(self, found: Sequence[T], place: Callable[[T], str]) -> tuple[Sequence[T], str]:
-        """The items of the page, and the token for the next one; `place` is what its `after` is to be."""
-        items = found[: self.size]
-        return items, encode(self.listed, place(items[-1])) if len(found) > self.size else ""
+    def fill(self, found: Sequence[T], message: Callable[[T], M], place: Callable[[T], str]) -> tuple[list[M], str]:
+        """The page's messages, and the token for the next page; `place` is what its `after` is to be. There are fewer
+        than were asked for where more would be too large for one answer."""
+        messages: list[M] = []
+        size = 0
+        for item in found[: self.size]:
+            added = message(item)
+            size += added.ByteSize()
+            if messages and size > _LARGEST_BYTES:
+                break
+            messages.append(added)
+        more = len(messages) < len(found)
+        return messages, encode(self.listed, place(found[len(messages) - 1])) if more else ""
 
 
 def page_size(asked: int) -> int:
