@@ -125,6 +125,7 @@ def test_a_session_ends_with_the_client_key_behind_it(mesh: Mesh, client: Client
 def test_a_session_from_a_roles_session_lasts_an_hour_at_most(assuming: Callable[..., Client], client: Client) -> None:
     first = access.role(client, longest_s=43_200)
     second = access.role(client, longest_s=43_200)
+    access.settle()
     with assuming(first, duration_seconds=43_200) as caller:
         assert refusal(lambda: caller.assume_role(second, "s", duration_seconds=3601)).field == "duration"
         session = caller.assume_role(second, "s")
@@ -147,6 +148,7 @@ def test_tags_of_a_session_decide_and_stay_through_a_chain(
     of_tenant = 'context.session_tags.contains({key: "tenant", value: "a"})'
     first, second = access.role(client), access.role(client)
     third = access.role(client, permits=f"permit (principal, action, resource) when {{ {of_tenant} }};")
+    access.settle()
     with assuming(first, session_tags={"tenant": "a"}) as caller:
         replacing = refusal(lambda: caller.assume_role(second, "s", session_tags={"tenant": "b"}))
         assert (replacing.reason, replacing.field) == ("FIELD_INVALID", "session_tags")

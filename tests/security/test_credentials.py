@@ -16,6 +16,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt.warnings import InsecureKeyLengthWarning
 
 from deploy.dev.certificates import DevelopmentAuthority
 from deploy.dev.mesh import Mesh
@@ -119,6 +120,17 @@ def test_revoked_sessions_end_and_new_ones_begin(mesh: Mesh, client: Client, wor
         assert accepted(mesh, caller.assume_role(role, "s").token)
 
 
+def test_a_revoked_session_begets_no_other_not_even_at_once(mesh: Mesh, client: Client, workload: str) -> None:
+    first, second = access.role(client), access.role(client)
+    with client_by(mesh, access.client_key(client, workload)) as caller:
+        until(lambda: reason_of(lambda: caller.assume_role(first, "s")) == "")
+        token = caller.assume_role(first, "s").token
+    with client_by(mesh, SessionToken(token)) as chained:
+        until(lambda: reason_of(lambda: chained.assume_role(second, "s")) == "")
+        client.revoke_sessions(workload)
+        assert reason_of(lambda: chained.assume_role(second, "s")) == "TOKEN_INVALID"
+
+
 def test_a_deleted_principals_session_ends(
     mesh: Mesh, client: Client, workload: str, credential: ClientKeySession
 ) -> None:
@@ -168,6 +180,7 @@ def test_a_certificate_cannot_be_exchanged_where_none_came(mesh: Mesh, client: C
 def test_a_chain_of_roles_stays_within_every_session_policy_before(mesh: Mesh, client: Client, key: str) -> None:
     ciphertext = client.encrypt(key, b"rows").ciphertext
     first, second = access.role(client), access.role(client)
+    access.settle()
     narrow = client.assume_role(first, "s", session_policy=DECRYPT + ASSUME_ROLE)
     with client_by(mesh, SessionToken(narrow.token)) as caller:
         wider = caller.assume_role(second, "s", session_policy=EVERYTHING)
@@ -288,7 +301,8 @@ def weak(issuer: Issuer) -> str:
     key = rsa.generate_private_key(65537, 1024)  # noqa: S505  # what is to be refused
     issuer.keys = [{**public_jwk(key), "kid": "weak"}]
     claims = jwt.decode(issuer.token(SUBJECT), options={"verify_signature": False})
-    return jwt.encode(claims, key, algorithm="RS256", headers={"kid": "weak"})
+    with pytest.warns(InsecureKeyLengthWarning):
+        return jwt.encode(claims, key, algorithm="RS256", headers={"kid": "weak"})
 
 
 def for_encryption(issuer: Issuer) -> str:

@@ -8,18 +8,20 @@ from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Engine
 
-from services.keystore.access import client_key_store, policy_text, principal_store
+from services.keystore.access import client_key_store, policy_text, principal_store, store
 from services.keystore.access.credentials import Proof
 from services.keystore.access.resources import Principal as Record
-from services.keystore.access.resources import RoleSettings, resource
+from services.keystore.access.resources import RoleSettings, collection_of, resource
 from services.keystore.access.sessions import LONGEST_SECONDS, Session, Sessions
+from services.runtime import clock, session_tokens
 from services.runtime.authorization import Authorizer
 from services.runtime.call import Call, Principal, SessionScope
 from services.runtime.clock import Clock
-from services.runtime.database import reading
+from services.runtime.database import reading, transaction
 from services.runtime.decisions import ASSUME_ROLE
 from services.runtime.errors import Reason, StrongroomError, invalid, too_large
 from services.runtime.names import ResourceName
+from services.runtime.session_tokens import account_of
 from services.runtime.tags import check_tags
 from strongroom.access.v1.access_record_service_pb2 import PolicyRecord
 from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY
@@ -69,12 +71,14 @@ class NewSessions:
         seconds = _checked_seconds(wish.seconds, _DEFAULT_SECONDS, 1, LONGEST_SECONDS)
         scope = SessionScope(policies=_checked_policies(wish.policy, principal.account))
         self._authorizer.require_standing(principal)
-        return self._begin(replace(principal, session_name=session_name, scope=scope), seconds, proof.expires_us)
+        begun_us = self._clock() // 1000
+        named = replace(principal, session_name=session_name, scope=scope)
+        return self._begin(named, seconds, begun_us, proof.expires_us)
 
     def assume(self, call: Call, name: ResourceName, wish: RoleWish) -> Session:
         """The session of a caller as a role, within the caller's own. Raises PERMISSION_DENIED unless both sides permit
         it, FIELD_INVALID, FIELD_TOO_LARGE, POLICY_INVALID, PRINCIPAL_DISABLED."""
-        caller = call.principal
+        caller, begun_us = call.principal, self._clock() // 1000
         session_name = _checked_name(wish.session_name)
         if len(wish.external_id) > _MAX_EXTERNAL_ID:
             raise too_large("external_id", _MAX_EXTERNAL_ID, "characters")
@@ -98,7 +102,9 @@ class NewSessions:
                 assumed_by=(*caller.scope.assumed_by, caller.name),
             ),
         )
-        return self._begin(assumed, seconds, self._end_of(caller))
+        if caller.expires:
+            self._require_not_revoked(caller)
+        return self._begin(assumed, seconds, begun_us, self._end_of(caller))
 
     def _authorize(self, call: Call, name: ResourceName, role: Record | None, wish: RoleWish) -> RoleSettings:
         """How the role may be assumed, once both sides permit it."""
@@ -117,22 +123,39 @@ class NewSessions:
             raise StrongroomError(Reason.PRINCIPAL_DISABLED, f"{name} is disabled")
         return settings
 
+    def _require_not_revoked(self, caller: Principal) -> None:
+        """Raises TOKEN_INVALID for a session that was revoked, and be it this moment: the new session is younger than
+        what revoked the old one, so that nothing would end it later.
+
+        Whoever revokes holds the account's lock. Either that is over, and seen here; or it begins after this, with a
+        time that is later than the new session's beginning.
+        """
+        behind = (caller.name, *caller.scope.assumed_by)
+        with transaction(self._engine) as connection:
+            for account in sorted({account_of(name) for name in behind}):
+                store.lock_account(connection, account)
+            records = [store.principal(connection, name) for name in behind]
+        issued_us = round(caller.issued * _SECOND_US)
+        for record in records:
+            if record is None or issued_us < clock.microseconds(record.sessions_valid_after):
+                raise session_tokens.invalid()
+
     def _end_of(self, caller: Principal) -> int | None:
         """When the client key ends that the caller's session began with, if it did."""
-        if "/clientKeys/" not in caller.credential:
+        if collection_of(caller.credential) != "clientKeys":
             return None
         with reading(self._engine) as connection:
             client_key = client_key_store.client_key(connection, caller.credential)
         return client_key.expires_us if client_key is not None else 0
 
-    def _begin(self, principal: Principal, seconds: int, expires_us: int | None) -> Session:
+    def _begin(self, principal: Principal, seconds: int, begun_us: int, expires_us: int | None) -> Session:
         """Begins a session that lasts no longer than its credential. Raises TOKEN_EXPIRED where that has less than a
         second left."""
         if expires_us is not None:
-            seconds = min(seconds, expires_us // _SECOND_US - self._clock() // 1_000_000_000)
+            seconds = min(seconds, expires_us // _SECOND_US - begun_us // _SECOND_US)
         if seconds < 1:
             raise StrongroomError(Reason.TOKEN_EXPIRED, "the credential ends within a second")
-        return self._sessions.begin(principal, seconds)
+        return self._sessions.begin(principal, seconds, begun_us)
 
 
 def _checked_name(name: str) -> str:

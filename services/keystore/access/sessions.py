@@ -21,13 +21,14 @@ from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_TOKEN_KEY
 LONGEST_SECONDS = 12 * 3600
 _ROTATION_US = 24 * 3600 * 1_000_000
 _SECOND_US = 1_000_000
+# A session begins before the key that signs it, where it is the first.
+_BACKDATED_US = 60 * _SECOND_US
 
 
 @dataclass(frozen=True, slots=True)
 class _SigningKey:
     key_id: str
     private: Ed25519PrivateKey
-    not_before_us: int
     rotate_us: int
 
 
@@ -50,14 +51,12 @@ class Sessions:
         self._lock = threading.Lock()
         self._key: _SigningKey | None = None
 
-    def begin(self, principal: Principal, seconds: int) -> Session:
-        """A session of `principal` that lasts `seconds` from now. Raises FIELD_TOO_LARGE where its policies and tags
-        do not fit into a token."""
-        key = self._signing_key()
-        # The clock may have been set back a little since the key was made.
-        now_us = max(self._clock() // 1000, key.not_before_us)
+    def begin(self, principal: Principal, seconds: int, begun_us: int) -> Session:
+        """A session of `principal` that lasts `seconds` from `begun_us`, a moment ago. Raises FIELD_TOO_LARGE where its
+        policies and tags do not fit into a token."""
         # Exact to the microsecond, as the moment before which RevokeSessions refuses sessions.
-        started = replace(principal, issued=now_us / _SECOND_US, expires=float(now_us // _SECOND_US + seconds))
+        started = replace(principal, issued=begun_us / _SECOND_US, expires=float(begun_us // _SECOND_US + seconds))
+        key = self._signing_key()
         return Session(started, session_tokens.sign(started, self._issuer, key.key_id, key.private))
 
     def _signing_key(self) -> _SigningKey:
@@ -69,13 +68,11 @@ class Sessions:
             return self._key
 
     def _new_key(self, now_us: int) -> _SigningKey:
-        made = _SigningKey(
-            identifiers.resource_id("token-key"), Ed25519PrivateKey.generate(), now_us, now_us + _ROTATION_US
-        )
+        made = _SigningKey(identifiers.resource_id("token-key"), Ed25519PrivateKey.generate(), now_us + _ROTATION_US)
         public = TokenKey(
             key_id=made.key_id,
             public_key=made.private.public_key().public_bytes_raw(),
-            not_before=clock.from_microseconds(now_us),
+            not_before=clock.from_microseconds(now_us - _BACKDATED_US),
             not_after=clock.from_microseconds(made.rotate_us + LONGEST_SECONDS * _SECOND_US),
         )
         with transaction(self._engine) as connection:

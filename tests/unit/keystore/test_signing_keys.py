@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine
 
 from services.keystore.access.records import LocalAccessRecords
-from services.keystore.access.sessions import Sessions
+from services.keystore.access.sessions import Session, Sessions
 from services.keystore.record_service import KeyRecordService
 from services.runtime import migrations
 from services.runtime.call import Principal, SessionScope
@@ -67,8 +67,12 @@ def identities(engine: Engine, clock: Clock) -> Identities:
     return identities
 
 
-def token(sessions: Sessions, seconds: int = HOUR) -> str:
-    return sessions.begin(ROLE, seconds).token.reveal().decode()
+def begun(sessions: Sessions, clock: Clock, principal: Principal = ROLE, seconds: int = HOUR) -> Session:
+    return sessions.begin(principal, seconds, clock() // 1000)
+
+
+def token(sessions: Sessions, clock: Clock, seconds: int = HOUR) -> str:
+    return begun(sessions, clock, ROLE, seconds).token.reveal().decode()
 
 
 def key_id(token: str) -> str:
@@ -76,7 +80,7 @@ def key_id(token: str) -> str:
 
 
 def test_a_token_says_all_that_its_session_is(engine: Engine, identities: Identities, clock: Clock) -> None:
-    began = Sessions(engine, DOMAIN, clock).begin(ROLE, HOUR)
+    began = begun(Sessions(engine, DOMAIN, clock), clock)
 
     read = identities.from_token(began.token.reveal().decode())
 
@@ -91,11 +95,11 @@ def test_keys_rotate_and_tokens_of_the_one_before_stay_valid(
 ) -> None:
     sessions = Sessions(engine, DOMAIN, clock)
     clock.hours = -25
-    assert key_id(token(sessions)) == key_id(token(sessions))
+    assert key_id(token(sessions, clock)) == key_id(token(sessions, clock))
     clock.hours = -2
-    before = token(sessions, 12 * HOUR)
+    before = token(sessions, clock, 12 * HOUR)
     clock.hours = 0
-    after = token(sessions)
+    after = token(sessions, clock)
 
     assert key_id(before) != key_id(after)
     for one in (before, after):
@@ -106,11 +110,11 @@ def test_every_process_has_a_key_of_its_own_and_each_is_valid(
     engine: Engine, identities: Identities, clock: Clock
 ) -> None:
     processes = [Sessions(engine, DOMAIN, clock) for _ in range(3)]
-    identities.from_token(token(processes[0]))
+    identities.from_token(token(processes[0], clock))
     # The others began to sign after the keys were read.
     tokens = []
     for process in processes:
-        tokens.append(token(process))
+        tokens.append(token(process, clock))
         assert identities.from_token(tokens[-1]).name == ROLE.name
         time.sleep(0.06)
     assert len({key_id(one) for one in tokens}) == 3
@@ -118,7 +122,7 @@ def test_every_process_has_a_key_of_its_own_and_each_is_valid(
 
 def test_a_token_of_another_mesh_is_not_valid(engine: Engine, identities: Identities, clock: Clock) -> None:
     with pytest.raises(StrongroomError) as refusal:
-        identities.from_token(token(Sessions(engine, "other.test", clock)))
+        identities.from_token(token(Sessions(engine, "other.test", clock), clock))
     assert refusal.value.reason is Reason.TOKEN_INVALID
 
 
@@ -147,7 +151,7 @@ def test_a_key_that_has_ended_signs_for_nobody(engine: Engine, clock: Clock) -> 
     later = Identities(LocalAccessRecords(engine, clock), feed, DOMAIN, wall_clock=lambda: now + 37 * HOUR)
     feed.poll()
     with pytest.raises(StrongroomError) as refusal:
-        later.from_token(token(sessions))
+        later.from_token(token(sessions, clock))
     assert refusal.value.reason is Reason.TOKEN_INVALID
 
 
@@ -155,10 +159,10 @@ def test_what_does_not_fit_into_a_token_is_refused(engine: Engine, clock: Clock)
     policies = ("permit (principal, action, resource);" * 55,) * 3
     large = Principal(ROLE.name, "acme", credential_kind=ROLE.credential_kind, scope=SessionScope(policies))
     with pytest.raises(StrongroomError) as refusal:
-        Sessions(engine, DOMAIN, clock).begin(large, HOUR)
+        begun(Sessions(engine, DOMAIN, clock), clock, large)
     assert (refusal.value.reason, refusal.value.field) == (Reason.FIELD_TOO_LARGE, "session_policy")
 
 
 def test_a_session_prints_without_its_token(engine: Engine, clock: Clock) -> None:
-    began = Sessions(engine, DOMAIN, clock).begin(ROLE, HOUR)
+    began = begun(Sessions(engine, DOMAIN, clock), clock)
     assert began.token.reveal().decode() not in repr(began)
