@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
@@ -51,9 +51,13 @@ class TokenFile:
             return None
 
     def write(self, token: Token) -> None:
-        """Keeps a token in place of the one before."""
+        """Keeps a token in place of the one before, and forgets others that have expired."""
         with suppress(OSError):
             _write(self._path, {"token": token.text, "begun": token.begun, "expires": token.expires})
+            for path in self._path.parent.glob("*.json"):
+                other = TokenFile(path).read()
+                if other is not None and other.expires < token.begun:
+                    path.unlink(missing_ok=True)
 
 
 def credentials_of(profile: Profile, environment: Mapping[str, str], role: str = "") -> Credentials | None:
@@ -72,12 +76,25 @@ def credentials_of(profile: Profile, environment: Mapping[str, str], role: str =
 
 
 def token_file(profile: Profile, credentials: Credentials) -> TokenFile | None:
-    """Where tokens of these credentials are kept between processes."""
-    if profile.directory is None:
+    """Where tokens of these credentials are kept between processes; None where that cannot be said.
+
+    It depends on what the credentials' files hold now: another's under the same paths are another's session.
+    """
+    source = credentials
+    while isinstance(source, AssumedRole):
+        source = source.source
+    if profile.directory is None or isinstance(source, SessionToken):
         return None
-    # Other endpoints or credentials are another session. Secrets are in no repr.
-    said = repr((credentials, sorted(profile.endpoints.items())))
-    return TokenFile(_sessions(profile) / f"{sha256(said.encode()).hexdigest()[:16]}.json")
+    # Secrets are in no repr.
+    digest = sha256(repr((credentials, sorted(profile.endpoints.items()))).encode())
+    try:
+        for field in fields(source):
+            value = getattr(source, field.name)
+            if isinstance(value, Path):
+                digest.update(sha256(value.read_bytes()).digest())
+    except OSError:
+        return None
+    return TokenFile(_sessions(profile) / f"{digest.hexdigest()[:16]}.json")
 
 
 def login(profile: Profile, chosen: Profile) -> None:

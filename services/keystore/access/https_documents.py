@@ -27,10 +27,10 @@ class DocumentError(Exception):
 def get(url: str, ca_certificates: str = "", seconds: float = SECONDS) -> dict[str, Any]:
     """The JSON object at an https URL, whose server's certificate chains to `ca_certificates` (PEM) or else to the
     system's. Nothing is followed and no proxy is asked. Raises DocumentError."""
-    place = urlsplit(url)
-    if place.scheme != "https" or not place.hostname or place.username is not None:
-        raise DocumentError(f"{url} is no https URL")
     try:
+        place = urlsplit(url)
+        if place.scheme != "https" or not place.hostname or place.username is not None:
+            raise DocumentError(f"{url} is no https URL")
         content = _fetch(place, ca_certificates, seconds)
     except (OSError, HTTPException, ValueError) as error:
         raise DocumentError(f"{url} cannot be fetched: {_why(error)}") from error

@@ -9,8 +9,7 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,7 +86,7 @@ class IssuerKeys:
             self._fetch_if_due(provider, issuer, seeking=True)
             key = key_sets.choose(issuer.keys, header)
         if key is None and issuer.error:
-            raise _unreachable(issuer.error, RETRY_SECONDS)
+            raise _unreachable()
         return key
 
     def _issuer(self, provider: OidcProvider) -> _Issuer:
@@ -109,10 +108,17 @@ class IssuerKeys:
 
     def _fetch_if_due(self, provider: OidcProvider, issuer: _Issuer, *, seeking: bool) -> bool:
         """Fetches the keys, unless another thread has while this one waited for its turn; answers whether it did. Who
-        has keys that are merely old goes on with them while another fetches."""
+        has keys that are merely old goes on with them while another fetches. Raises OIDC_PROVIDER_UNREACHABLE where too
+        many wait already."""
         due = self._may_seek if seeking else self._stale
-        with self._place(account_of(provider.name)):
-            if not issuer.fetching.acquire(blocking=seeking or not issuer.keys):
+        must_wait = seeking or not issuer.keys
+        account = account_of(provider.name)
+        if not self._take_place(account):
+            if must_wait:
+                raise _unreachable()
+            return False
+        try:
+            if not issuer.fetching.acquire(blocking=must_wait):
                 return False
             try:
                 if not due(issuer):
@@ -123,20 +129,21 @@ class IssuerKeys:
                 return True
             finally:
                 issuer.fetching.release()
+        finally:
+            self._give_place_back(account)
 
-    @contextmanager
-    def _place(self, account: str) -> Iterator[None]:
-        """One of the places of those who wait for issuers. Raises OIDC_PROVIDER_UNREACHABLE where all are taken."""
+    def _take_place(self, account: str) -> bool:
+        """Takes one of the places of those who wait for issuers; answers whether there was one."""
         with self._lock:
             if self._waiting[account] >= _WAITING_OF_ACCOUNT or self._waiting.total() >= _WAITING:
-                raise _unreachable("too many callers wait for issuers just now", RETRY_SECONDS)
+                return False
             self._waiting[account] += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._waiting[account] -= 1
-                self._waiting += Counter()  # without those at zero
+            return True
+
+    def _give_place_back(self, account: str) -> None:
+        with self._lock:
+            self._waiting[account] -= 1
+            self._waiting += Counter()  # without those at zero
 
     def _fetch(self, provider: OidcProvider, issuer: _Issuer) -> None:
         try:
@@ -173,12 +180,13 @@ def _static(provider: OidcProvider) -> tuple[VerificationKey, ...]:
     try:
         return key_sets.read(json_object(provider.static_jwks, "static_jwks"))
     except (DocumentError, ValueError) as error:
-        raise _unreachable(f"static_jwks: {error}") from error
+        raise _unreachable() from error
 
 
-def _unreachable(why: str, retry_after_seconds: float = 0.0) -> StrongroomError:
+def _unreachable() -> StrongroomError:
+    # Whoever sends a token is not known yet; why it is so is in the provider's `fetch_error`.
     return StrongroomError(
         Reason.OIDC_PROVIDER_UNREACHABLE,
-        f"the issuer's signing keys cannot be fetched: {why}",
-        retry_after_seconds=retry_after_seconds,
+        "the signing keys of the token's issuer cannot be fetched just now",
+        retry_after_seconds=RETRY_SECONDS,
     )

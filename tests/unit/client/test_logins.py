@@ -14,6 +14,7 @@ from strongroom.credentials import (
     CertificateSession,
     ClientCertificate,
     ClientKeySession,
+    Credentials,
     OidcTokenSession,
     SessionToken,
     Token,
@@ -78,30 +79,64 @@ def test_a_login_comes_before_the_profile_and_a_given_token_before_both(profile:
     assert not logins.logout(whole)
 
 
-def test_a_tokens_file_is_its_owners_alone_and_of_these_credentials(profile: Profile, tmp_path: Path) -> None:
-    kept = logins.token_file(profile, ClientCertificate(CERTIFICATE, KEY))
-    other = logins.token_file(profile, ClientCertificate(CERTIFICATE, Path("/other")))
-    elsewhere = logins.token_file(replace(profile, endpoints={"keystore": "b:1"}), ClientCertificate(CERTIFICATE, KEY))
+@pytest.fixture
+def certificate(tmp_path: Path) -> ClientCertificate:
+    files = (tmp_path / "certificate.pem", tmp_path / "key.pem")
+    for path in files:
+        path.write_text(path.name)
+    return ClientCertificate(*files)
+
+
+def test_a_tokens_file_is_its_owners_alone(profile: Profile, certificate: ClientCertificate, tmp_path: Path) -> None:
+    kept = logins.token_file(profile, certificate)
     assert kept is not None
-    assert other is not None
-    assert elsewhere is not None
     assert kept.read() is None
     kept.write(Token("t", 1.0, 2.0))
     assert kept.read() == Token("t", 1.0, 2.0)
-    assert other.read() is None
-    assert elsewhere.read() is None
     (file,) = (tmp_path / "sessions").glob("*/*")
     modes = [stat.S_IMODE(path.stat().st_mode) for path in (file, file.parent, file.parent.parent)]
     assert modes == [0o600, 0o700, 0o700]
-
-
-def test_a_file_that_is_no_token_is_as_if_it_were_not_there(profile: Profile, tmp_path: Path) -> None:
-    kept = logins.token_file(profile, SessionToken("x"))
-    assert kept is not None
-    kept.write(Token("t", 1.0, 2.0))
-    (file,) = (tmp_path / "sessions").glob("*/*")
     file.write_text("{")
     assert kept.read() is None
+
+
+def test_other_credentials_are_another_session(profile: Profile, certificate: ClientCertificate) -> None:
+    def is_kept(profile: Profile, credentials: Credentials) -> bool:
+        file = logins.token_file(profile, credentials)
+        return file is not None and file.read() is not None
+
+    role = AssumedRole(certificate, "accounts/main/roles/a", "s")
+    for credentials in (certificate, role):
+        file = logins.token_file(profile, credentials)
+        assert file is not None
+        file.write(Token("t", 1.0, 2.0))
+        assert is_kept(profile, credentials)
+    assert not is_kept(profile, replace(role, external_id="x"))
+    assert not is_kept(replace(profile, endpoints={"keystore": "b:1"}), certificate)
+    assert not is_kept(profile, CertificateSession(certificate.certificate, certificate.key))
+
+    # Somebody else's in the same place.
+    certificate.certificate.write_text("another")
+    assert not is_kept(profile, certificate)
+    assert not is_kept(profile, role)
+
+
+def test_nothing_is_kept_of_tokens_that_were_given(profile: Profile) -> None:
+    # Two of them look the same from outside.
+    assert logins.token_file(profile, AssumedRole(SessionToken("x"), "accounts/main/roles/a", "s")) is None
+    assert logins.token_file(profile, ClientCertificate(CERTIFICATE, KEY)) is None
+
+
+def test_expired_tokens_are_forgotten(profile: Profile, certificate: ClientCertificate, tmp_path: Path) -> None:
+    logins.login_with_token(profile, "given", 4e9)
+    old = logins.token_file(profile, certificate)
+    new = logins.token_file(profile, AssumedRole(certificate, "accounts/main/roles/a", "s"))
+    assert old is not None
+    assert new is not None
+    old.write(Token("old", 1.0, 2.0))
+    new.write(Token("new", 3.0, 4.0))
+    assert (old.read(), new.read()) == (None, Token("new", 3.0, 4.0))
+    assert (tmp_path / "sessions" / "dev" / "login.json").exists()
 
 
 def test_a_logout_leaves_profiles_of_similar_names_alone(profile: Profile) -> None:

@@ -29,9 +29,10 @@ class SlowServer:
 
     def serve(self, behave: Callable[[socket.socket], None]) -> None:
         def answer() -> None:
-            connection, _ = self._socket.accept()
-            with suppress(OSError), connection:
-                behave(connection)
+            with suppress(OSError):
+                connection, _ = self._socket.accept()
+                with connection:
+                    behave(connection)
 
         threading.Thread(target=answer, daemon=True).start()
 
@@ -85,6 +86,12 @@ def test_a_server_that_hangs_up_is_not_said_to_be_slow(server: SlowServer) -> No
 )
 def test_nothing_but_https_is_fetched(url: str) -> None:
     with pytest.raises(DocumentError, match="no https URL"):
+        https_documents.get(url)
+
+
+@pytest.mark.parametrize("url", ["https://[::1", "https://issuer:port/", "https://issuer:99999/"])
+def test_a_url_that_is_none_is_told(url: str) -> None:
+    with pytest.raises(DocumentError, match="cannot be fetched"):
         https_documents.get(url)
 
 
