@@ -174,7 +174,7 @@ def test_tags_need_a_permission_of_their_own(mesh: Mesh, client: Client) -> None
 
 
 def test_an_assumption_is_an_event_of_the_role_and_its_uses_name_who_is_behind(
-    assuming: Callable[..., Client], client: Client, workload: str
+    assuming: Callable[..., Client], client: Client, workload: str, credential: ClientKeySession
 ) -> None:
     role = access.role(client)
     with assuming(role) as assumed:
@@ -184,6 +184,7 @@ def test_an_assumption_is_an_event_of_the_role_and_its_uses_name_who_is_behind(
     began = list(client.lookup_events(action="access:AssumeRole", resource=role))
 
     assert (event.principal, event.session_name) == (role, "nightly")
+    assert (event.assumed_by, event.credential) == (workload, credential.name)
     assert [(one.principal, one.outcome) for one in began] == [(workload, "ALLOWED")]
 
 

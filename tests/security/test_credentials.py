@@ -154,7 +154,7 @@ def accepted(mesh: Mesh, token: str) -> bool:
 # --- certificates
 
 
-def test_a_spiffe_id_of_another_trust_domain_is_nobody(mesh: Mesh) -> None:
+def test_a_spiffe_id_of_another_trust_domain_is_nobody(mesh: Mesh, client: Client) -> None:
     # The same authority has signed it: only the name is foreign.
     foreign = DevelopmentAuthority(mesh.authority.trust.parent, trust_domain="other.domain").issue("user/foreign")
     code, reason = refused(lambda: random_bytes(mesh, foreign))
@@ -164,8 +164,8 @@ def test_a_spiffe_id_of_another_trust_domain_is_nobody(mesh: Mesh) -> None:
         for use in (stranger.whoami, stranger.create_session):
             error = refusal(use)
             assert error.reason == "IDENTITY_UNKNOWN"
-            # Of no account; its id is given out only once it is durable.
-            assert error.event_id
+            (event,) = client.lookup_events(parent="services/audit", trace_id=error.trace_id)
+            assert (event.outcome, event.principal) == ("DENIED", "")
 
 
 def test_a_certificate_cannot_be_exchanged_where_none_came(mesh: Mesh, client: Client) -> None:

@@ -184,8 +184,9 @@ def test_a_forged_token_is_refused_and_an_event(
         error = refusal(forger.whoami)
 
     assert error.reason == "TOKEN_INVALID"
-    # Of no account; its id is given out only once it is durable.
-    assert error.event_id
+    (event,) = client.lookup_events(parent="services/audit", trace_id=error.trace_id)
+    assert (event.id, event.outcome, event.reason) == (error.event_id, "DENIED", "TOKEN_INVALID")
+    assert event.principal == ""
 
 
 def test_a_service_that_forwards_cannot_vouch_for_a_token(mesh: Mesh, client: Client) -> None:
