@@ -58,12 +58,13 @@ def opened(
     interval_seconds: float = 0.01,
     limits: Limits = NO_LIMITS,
     quorum: int = 0,
+    name: str = "main",
     witnesses: Sequence[WitnessSettings] = (),
 ) -> OpenLog:
     """A log that runs, and can be written where crypto is not away."""
     publication = Publication(ORIGIN, interval_seconds, quorum)
     election = election_for(engine, lambda: None)
-    log = open_log("main", engine, crypto, publication, limits, 365, wall_clock, election, witnesses)
+    log = open_log(name, engine, crypto, publication, limits, 365, wall_clock, election, witnesses)
     log.start()
     if not crypto.away:
         until(lambda: is_writable(log))

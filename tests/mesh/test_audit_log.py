@@ -193,3 +193,29 @@ def _tried(client: Client, key: str, ids: list[str]) -> bool:
     except StrongroomError:
         return True
     return False
+
+
+def test_an_account_s_events_are_held_and_made_unreadable(tenant: Client, name: str) -> None:
+    sealed = tenant.encrypt(tenant.create_key("payments").name, b"x")
+    assert tenant.get_retention_policy().archive_after == timedelta(days=400)
+    changed = tenant.update_retention_policy(shred_after=timedelta(days=500))
+    assert (changed.archive_after, changed.shred_after) == (timedelta(days=400), timedelta(days=500))
+    assert refusal(lambda: tenant.update_retention_policy(shred_after=timedelta(hours=36))).reason == "FIELD_INVALID"
+    assert tenant.update_retention_policy(never_shred=True, etag=changed.etag).shred_after is None
+
+    held = tenant.update_legal_hold(True, "case 7")
+    assert (held.active, held.reason, held.changed_by) == (True, "case 7", f"accounts/{name}/users/admin")
+    assert refusal(lambda: tenant.shred_account_events(name, "left us")).reason == "LEGAL_HOLD"
+    assert not tenant.update_legal_hold(False, etag=held.etag).active
+    assert tenant.get_legal_hold().reason == "case 7"
+
+    assert refusal(lambda: tenant.shred_account_events("other", "left us")).reason == "CONFIRMATION_MISMATCH"
+    assert tenant.shred_account_events(name, "left us", validate_only=True).event_count > 3
+    assert tenant.get_event(sealed.event_id).action == "crypto:Encrypt"
+    assert tenant.shred_account_events(name, "left us").sealing_key_count == 1
+    assert refusal(lambda: tenant.get_event(sealed.event_id)).reason == "EVENT_SHREDDED"
+    assert tenant.get_inclusion_proof(sealed.event_id).leaf
+    # What came after tells of it.
+    told = [event for event in tenant.lookup_events() if event.action == "audit:ShredAccountEvents"]
+    assert told[0].attributes["comment"] == "left us"
+    assert all(event.action.startswith("audit:") for event in tenant.lookup_events())

@@ -9,7 +9,7 @@ from datetime import datetime
 from strongroom.audit.v1 import audit_service_pb2 as pb
 from strongroom.audit.v1 import event_pb2
 from strongroom.calls.base import pages
-from strongroom.calls.logs import LogCalls
+from strongroom.calls.retention import RetentionCalls
 from strongroom.convert import enum_number, enum_text, moment, timestamp
 
 
@@ -70,7 +70,7 @@ class UsageRow:
     last_time: datetime | None
 
 
-class AuditCalls(LogCalls):
+class AuditCalls(RetentionCalls):
     """Methods that read the audit log. Each takes `timeout` in seconds and raises StrongroomError; the
     contract names the reasons (`protos/strongroom/audit/v1/audit_service.proto`).
     """

@@ -13,6 +13,7 @@ from strongroom.cli import (
     audit_export,
     audit_logs,
     audit_report,
+    audit_retention,
     audit_witness,
     client_keys,
     cryptography,
@@ -68,7 +69,7 @@ status.add_to(app)
 sessions.add_to(app)
 cryptography.add_to(app)
 signatures.add_to(app)
-for subject in (audit_logs, audit_export, audit_report, audit_witness):
+for subject in (audit_logs, audit_export, audit_report, audit_retention, audit_witness):
     subject.add_to(audit.app)
 keys.keys.add_typer(lifecycle.versions)
 keys.keys.add_typer(imports.material)
