@@ -41,6 +41,7 @@ TARGETS = {
     "grants_500000_vs_1": Target(0.9),
     "policies_5000_fresh_context_vs_1": Target(0.8),
     "revocation_max_s": Target(1.0, at_most=True),
+    "neighbour_p99_vs_quiet": Target(2.0, at_most=True),
 }
 
 _POLICIES = 5_000
@@ -57,6 +58,9 @@ _ONE, _MANY = "one", "many"
 _WORKERS = 4
 _CALLERS = 8
 _FELT_SECONDS = 5.0
+_QUOTA = 50.0
+_NEIGHBOUR_RATE = 300.0
+_QUANTILE = 0.99
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ def run(*, quick: bool) -> Report:
             figures = _Comparison(world.methods("policies"), plan, cores).measured("policies_5000")
             figures |= _Comparison(world.methods("grants"), plan, cores).measured("grants_500000")
             figures |= _fresh(world, plan)
+            figures |= _neighbour(world, plan, cores)
         with _mesh(Path(directory) / "revocation", cores, workers=_WORKERS) as mesh, ExitStack() as stack:
             figures |= _revocation(_client(mesh, stack), mesh, stack, plan.revocations)
     return Report(NAME, {**figures, "grants": float(plan.grants)}, TARGETS)
@@ -92,7 +97,7 @@ class _World:
 
     def __init__(self, mesh: Mesh, stack: ExitStack, plan: _Plan) -> None:
         self._mesh = mesh
-        admin = _client(mesh, stack)
+        self._admin = admin = _client(mesh, stack)
         self.callers: dict[str, Client] = {}
         self._keys: dict[str, str] = {}
         for name in (_ONE, _MANY):
@@ -139,6 +144,11 @@ class _World:
             except StrongroomError:
                 continue
             raise BenchmarkError("a call that no policy permits was done")
+
+    def limit(self, name: str, requests_per_second: float) -> None:
+        """Sets the quota of an account."""
+        self._admin.set_quota(f"accounts/policies-{name}", requests_per_second=requests_per_second)
+        time.sleep(TARGETS["revocation_max_s"].value)
 
     def crypto_seconds(self) -> float:
         """Processor time that crypto has used."""
@@ -195,6 +205,28 @@ def _fresh(world: _World, plan: _Plan) -> dict[str, float]:
         "policies_5000_fresh_context_vs_1": median(one / many for one, many in zip(*sides.values(), strict=True)),
         "fresh_context_cpu_ms": median(sides[_MANY]),
         "fresh_context_beside_1_cpu_ms": median(sides[_ONE]),
+    }
+
+
+def _neighbour(world: _World, plan: _Plan, cores: Cores) -> dict[str, float]:
+    """The latency that 99 of 100 of one account's calls stay within while another's, which is over its quota, asks as
+    fast as it is answered, beside the same without it."""
+    world.limit(_MANY, _QUOTA)
+    methods, load = world.methods("policies"), Load(cores.others)
+    calls = int(_NEIGHBOUR_RATE * plan.seconds)
+
+    def p99() -> float:
+        return load.steady(methods[_ONE], calls, _NEIGHBOUR_RATE).latency_ms(_QUANTILE)
+
+    quiet, beside = [], []
+    for _ in range(plan.rounds):
+        quiet.append(p99())
+        with load.flood(methods[_MANY], _FULL):
+            beside.append(p99())
+    return {
+        "neighbour_p99_vs_quiet": median(flooded / alone for flooded, alone in zip(beside, quiet, strict=True)),
+        "neighbour_p99_ms": median(beside),
+        "quiet_p99_ms": median(quiet),
     }
 
 

@@ -11,7 +11,8 @@ import re
 import struct
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,6 +111,22 @@ class Load:
                 f"--rate-period={_CLIENT_START_SPACING}",
             ],
         )
+
+    @contextmanager
+    def flood(self, method: Method, shape: Shape) -> Iterator[None]:
+        """Meanwhile sends calls as fast as they are answered, whatever the answers are."""
+        how = [f"--clients={shape.connections}", f"--max-concurrent-streams={shape.streams}"]
+        with tempfile.TemporaryDirectory(prefix="strongroom-bench-") as directory:
+            message = Path(directory) / "message"
+            message.write_bytes(framed(method.message))
+            command = ["h2load", f"--duration={_TIMEOUT_SECONDS:g}", *how, *method.arguments(message)]
+            with confined(self._cores):
+                process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+            try:
+                yield
+            finally:
+                process.terminate()
+                process.wait()
 
     def _run(self, method: Method, calls: int, how: list[str]) -> Outcome:
         with tempfile.TemporaryDirectory(prefix="strongroom-bench-") as directory:
