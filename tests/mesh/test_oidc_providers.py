@@ -10,8 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import OKPAlgorithm
 
 from deploy.dev.mesh import Mesh
-from strongroom import Client
-from strongroom.calls.principals import OidcBinding
+from strongroom import Client, OidcBinding
 from tests.clients import refusal
 
 ISSUER = "https://cluster.example"

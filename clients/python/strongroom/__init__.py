@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from strongroom.calls.principals import OidcBinding
     from strongroom.client import Client
     from strongroom.credentials import (
         AssumedRole,
@@ -37,6 +38,7 @@ _HOMES = {
     "ClientKeySession": "strongroom.credentials",
     "OidcTokenSession": "strongroom.credentials",
     "AssumedRole": "strongroom.credentials",
+    "OidcBinding": "strongroom.calls.principals",
     "SessionToken": "strongroom.credentials",
     "SecretCache": "strongroom.secret_cache",
     "StrongroomError": "strongroom.errors",
@@ -52,6 +54,7 @@ __all__ = [
     "ClientKeySession",
     "OidcTokenSession",
     "AssumedRole",
+    "OidcBinding",
     "SessionToken",
     "SecretCache",
     "StrongroomError",

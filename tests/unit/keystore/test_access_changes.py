@@ -20,7 +20,7 @@ from services.keystore.records import Key
 from services.keystore.tables import outbox
 from services.runtime import migrations
 from services.runtime.audit import AuditClient
-from services.runtime.authorization import Authorizer, Resource
+from services.runtime.authorization import Authorizer
 from services.runtime.call import Call
 from services.runtime.call import Principal as Caller
 from services.runtime.config import Database
@@ -29,22 +29,15 @@ from services.runtime.errors import Reason, StrongroomError
 from services.runtime.names import ResourceName
 from services.runtime.outbox import Outbox
 from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY, POLICY_KIND_RESOURCE
-from strongroom.audit.v1.event_pb2 import Event
 from strongroom.keystore.v1 import key_pb2 as k
 from strongroom.keystore.v1.key_record_service_pb2 import ChangeKind
+from tests.unit.keystore.everybody import Everybody
 
 ADMIN, KEY, SECRET = "accounts/acme/users/admin", "accounts/acme/keys/payments", "accounts/acme/secrets/password"
 ROLE, POLICY = "accounts/acme/roles/administrator", "accounts/acme/policies/p"
 UID = bytes(range(16))
 PERMIT = "permit (principal, action, resource);"
 NO_ACCESS = 'forbid (principal, action in Strongroom::Action::"access", resource);'
-
-
-class Everybody:
-    """Permits everything, and records it."""
-
-    def authorize(self, call: Call, action: str, resource: Resource) -> Event:
-        return call.record(action, resource.name, resource.account)
 
 
 @dataclass

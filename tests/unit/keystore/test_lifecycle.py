@@ -23,16 +23,16 @@ from services.keystore.material import ImportedMaterial, ImportParameters, Impor
 from services.keystore.records import Key
 from services.runtime import migrations
 from services.runtime.audit import AuditClient
-from services.runtime.authorization import Authorizer, Resource
+from services.runtime.authorization import Authorizer
 from services.runtime.call import Call, Principal
 from services.runtime.config import Database
 from services.runtime.database import open_database, reading
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.names import ResourceName
 from services.runtime.outbox import Outbox
-from strongroom.audit.v1.event_pb2 import Event
 from strongroom.crypto.v1 import material_pb2 as pb
 from strongroom.keystore.v1 import key_pb2 as k
+from tests.unit.keystore.everybody import Everybody
 
 NAME = ResourceName("default", "keys", "payments")
 WEEK_S = int(timedelta(days=7).total_seconds())
@@ -49,13 +49,6 @@ OF_VERSION = {
     k.KEY_VERSION_STATE_PENDING_IMPORT: "WAITING",
     k.KEY_VERSION_STATE_DESTROYED: "DESTROYED",
 }
-
-
-class Everybody:
-    """Permits everything, and records it."""
-
-    def authorize(self, call: Call, action: str, resource: Resource) -> Event:
-        return call.record(action, resource.name, resource.account)
 
 
 class Wrapper:
