@@ -24,10 +24,8 @@ def test_a_new_account_has_an_administrator_who_can_use_it(client: Client, mesh:
     with client_of(mesh, identity, name) as administrator:
         assert administrator.whoami().principal == made.administrator
         assert administrator.get_account().name == f"accounts/{name}"
-        assert {policy.name.rpartition("/")[2] for policy in administrator.list_policies()} == {
-            "administrator",
-            "auditor",
-        }
+        listed = {policy.name.rpartition("/")[2] for policy in administrator.list_policies()}
+        assert {"administrator", "auditor"} <= listed
         key = administrator.create_key("payments").name
         assert administrator.decrypt(administrator.encrypt(key, b"x").ciphertext).plaintext == b"x"
 
