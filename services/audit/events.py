@@ -8,12 +8,14 @@ from heapq import heappop, heappush, merge
 from itertools import islice
 from uuid import UUID
 
+from services.audit.archive import Archive
 from services.audit.index import SPAN, Index, Tokens
 from services.audit.sealing import Sealer
 from services.audit.store import Leaf, LogStore, Position
 from services.audit.tables import ON_TIME_US
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.audit.v1.event_pb2 import Event, Outcome
+from strongroom.tlog.tiles import WIDTH
 
 # A page looks at this many events at most before it answers with what it has found and where to go on.
 _SCANNED_PER_PAGE = 10_000
@@ -78,11 +80,12 @@ class Query:
 class Events:
     """The events of the log, unsealed for those who may read them."""
 
-    def __init__(self, store: LogStore, sealer: Sealer, tokens: Tokens, index: Index) -> None:
+    def __init__(self, store: LogStore, sealer: Sealer, tokens: Tokens, index: Index, archive: Archive) -> None:
         self._store = store
         self._sealer = sealer
         self._tokens = tokens
         self._index = index
+        self._archive = archive
 
     def get(self, account: str, event_id: str) -> Event:
         """One event. Raises EVENT_NOT_FOUND, EVENT_SHREDDED."""
@@ -93,17 +96,27 @@ class Events:
 
     def leaf(self, account: str, event_id: str) -> Leaf:
         """The leaf of one event of an account. Raises EVENT_NOT_FOUND."""
-        leaf = self._store.by_event(UUID(event_id).bytes)
+        key = UUID(event_id).bytes
+        leaf = self._store.by_event(key) or self._archive.by_event(key)
         if leaf is None or self._sealer.account_of(leaf.leaf) != account:
             raise StrongroomError(Reason.EVENT_NOT_FOUND, f"account {account} has no event {event_id}")
         return leaf
 
     def page(
-        self, query: Query, period: Period, after: Position | None, size: int, *, newest_first: bool
+        self,
+        query: Query,
+        period: Period,
+        after: Position | None,
+        size: int,
+        *,
+        newest_first: bool,
+        archive: bool = False,
     ) -> tuple[list[Event], Position | None]:
-        """Up to `size` events, and where the next page begins; None when there is none."""
+        """Up to `size` events, of the `archive` too if that is asked for, and where the next page begins; None when
+        there is none."""
         found: list[Event] = []
-        for scanned, leaf in enumerate(self.leaves(query, period, after, newest_first=newest_first)):
+        leaves = self.leaves(query, period, after, newest_first=newest_first, archive=archive)
+        for scanned, leaf in enumerate(leaves):
             if len(found) == size or scanned == _SCANNED_PER_PAGE:
                 return found, after
             after = leaf.position
@@ -113,7 +126,7 @@ class Events:
         return found, None
 
     def leaves(
-        self, query: Query, period: Period, after: Position | None = None, *, newest_first: bool
+        self, query: Query, period: Period, after: Position | None, *, newest_first: bool, archive: bool
     ) -> Iterator[Leaf]:
         """The leaves in order of time that hold such events, and some that do not: see `Query.wants`."""
         lower = _FIRST if period.start_us is None else (period.start_us, 0)
@@ -124,7 +137,7 @@ class Events:
             lower = max(lower, (after[0], after[1] + 1))
         tokens = query.tokens(self._tokens)
         return merge(
-            self._on_time(tokens, lower, upper, newest_first),
+            self._on_time(tokens, lower, upper, newest_first, archive),
             self._late(tokens, lower, upper, newest_first),
             key=lambda leaf: leaf.position,
             reverse=newest_first,
@@ -153,14 +166,20 @@ class Events:
         """The first place of the log at which an event of this time or later can be."""
         return self._first(self._store.head().size, lambda high_us: high_us >= time_us)
 
-    def _between(self, tokens: Sequence[bytes], start: int, end: int, newest_first: bool = False) -> Iterator[Leaf]:
+    def _between(
+        self, tokens: Sequence[bytes], start: int, end: int, *, newest_first: bool = False, archive: bool = True
+    ) -> Iterator[Leaf]:
         """Leaves of a range that have all of the tokens, in order of the log."""
         spans = self._index.spans(tokens, start, end, newest_first=newest_first)
         count = 1
         # A few at first, which often suffice; more at once, where they have one leaf each.
         while some := list(islice(spans, count)):
             ranges = [(max(start, span * SPAN), min(end, (span + 1) * SPAN)) for span in some]
-            yield from self._store.matching(ranges, tokens, newest_first=newest_first)
+            found = self._store.matching(ranges, tokens, newest_first=newest_first)
+            if archive:
+                found += self._archive.matching(ranges, tokens)
+                found.sort(key=lambda leaf: leaf.leaf_index, reverse=newest_first)
+            yield from found
             count = min(2 * count, _MOST_SPANS)
 
     def opened(self, leaf: bytes) -> Event | None:
@@ -168,16 +187,19 @@ class Events:
         event = self._sealer.open(leaf)
         return Event.FromString(event) if event is not None else None
 
-    def _on_time(self, tokens: Sequence[bytes], lower: Position, upper: Position, newest_first: bool) -> Iterator[Leaf]:
+    def _on_time(
+        self, tokens: Sequence[bytes], lower: Position, upper: Position, newest_first: bool, archive: bool
+    ) -> Iterator[Leaf]:
         """Those that are not late, in order of time.
 
         The log is in that order but for a second, so leaves wait in a heap until no other can come before them.
         """
         size = self._store.head().size
         start = self._first(size, lambda high_us: high_us >= lower[0])
-        end = self._first(size, lambda high_us: high_us > upper[0] + ON_TIME_US)
+        # Of archived leaves only the latest time of their bundle is known here.
+        end = min(self._first(size, lambda high_us: high_us > upper[0] + ON_TIME_US) + WIDTH, size)
         waiting: list[tuple[Position, Leaf]] = []
-        for leaf in self._between(tokens, start, end, newest_first):
+        for leaf in self._between(tokens, start, end, newest_first=newest_first, archive=archive):
             time_us, index = leaf.position
             if lower <= leaf.position < upper and not leaf.is_late:
                 heappush(waiting, ((-time_us, -index) if newest_first else (time_us, index), leaf))

@@ -8,6 +8,7 @@ from hashlib import sha256
 
 from sqlalchemy import Engine
 
+from services.audit.archive import Archive
 from services.audit.election import Election
 from services.audit.events import Events
 from services.audit.index import Index, Tokens
@@ -89,9 +90,10 @@ def open_log(
     signing_keys = SigningKeys(publication.origin, signing_key_days, keys, service_keys, clock)
     storage = Storage.of(engine, limits)
     log = Log(store, keys, sealer, tokens, index, storage, clock)
-    checkpoints, source = PublicationStore(engine, store), TileSource(store)
+    archive = Archive(engine, store)
+    checkpoints, source = PublicationStore(engine, store), TileSource(store, archive)
     publisher = Publisher(publication, log, checkpoints, signing_keys, clock)
-    events = Events(store, sealer, tokens, index)
+    events = Events(store, sealer, tokens, index, archive)
     return OpenLog(
         name=PREFIX + name,
         origin=publication.origin,
@@ -104,7 +106,7 @@ def open_log(
         source=source,
         storage=storage,
         witnesses=Witnesses(witnesses, publisher, checkpoints, source, clock),
-        retention=Retention(RetentionStore(engine, store), log, sealer, clock),
+        retention=Retention(RetentionStore(engine, store), archive, keys, log, sealer, clock),
         election=election,
         _renewal=Renewal([sealer.renew, tokens.renew, signing_keys.renew]),
         _index=index,

@@ -1,4 +1,5 @@
-"""Making an account's events unreadable, by destroying their sealing keys, and what stands against it.
+"""How long events are at hand, and readable: into the archive, made unreadable by destroying their sealing keys, and
+what stands against it.
 
 The leaves stay: the log verifies as before.
 """
@@ -9,7 +10,10 @@ import logging
 import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from functools import partial
 
+from services.audit.archive import Archive
+from services.audit.keys_store import KeysStore
 from services.audit.log import Log
 from services.audit.retention_store import LegalHold, RetentionPolicy, RetentionStore
 from services.audit.sealing import DAY_US, Sealer
@@ -40,8 +44,12 @@ class Shredded:
 class Retention:
     """Of the accounts whose events are in one log."""
 
-    def __init__(self, store: RetentionStore, source: Log, sealer: Sealer, clock: Clock) -> None:
+    def __init__(
+        self, store: RetentionStore, archive: Archive, keys: KeysStore, source: Log, sealer: Sealer, clock: Clock
+    ) -> None:
         self._store = store
+        self._archive = archive
+        self._keys = keys
         self._log = source
         self._sealer = sealer
         self._clock = clock
@@ -103,7 +111,7 @@ class Retention:
         self._require_no_hold(account)
         end_us = self._now_us() + 1 if before_us is None else before_us // DAY_US * DAY_US
         keys = self._store.keys_before(account, end_us)
-        shredded = Shredded(self._store.count_sealed(keys), len(keys))
+        shredded = Shredded(self._store.count_sealed(keys) + self._archive.count_sealed(keys), len(keys))
         if keys and not validate_only:
             # Nothing is appended meanwhile: no leaf may be sealed under a key that is gone.
             self._log.exclusively(lambda: self._destroy(account, keys))
@@ -131,6 +139,24 @@ class Retention:
             call.conclude(Outcome.OUTCOME_ALLOWED)
             events.append(event)
         return events
+
+    def archive_due(self) -> int:
+        """Moves bundles to the archive whose accounts' periods have all passed; how many."""
+        now_us, moved, start = self._now_us(), 0, 0
+        while True:
+            found = self._archive.candidates(start, now_us - ARCHIVE_DAYS.start * DAY_US)
+            if found is None:
+                return moved
+            number, latest = found
+            if all(time_us < now_us - self._archive_days(key) * DAY_US for key, time_us in latest.items()):
+                # Nothing is appended meanwhile: two writers would wait for each other.
+                self._log.exclusively(partial(self._archive.move, number))
+                moved += 1
+            start = number + 1
+
+    def _archive_days(self, key_id: bytes) -> int:
+        key = self._keys.sealing_key(key_id)
+        return self.policy(key.account).archive_after_days if key else DEFAULT_ARCHIVE_DAYS
 
     def _destroy(self, account: str, keys: list[bytes]) -> None:
         if not self._store.destroy(account, keys):
@@ -167,6 +193,7 @@ class RetentionWork:
         while not self._stopping.wait(_LOOK_SECONDS):
             for retention in self._retentions:
                 try:
+                    retention.archive_due()
                     events = retention.shred_due()
                     if events:
                         self._append(events)

@@ -67,6 +67,7 @@ class AuditService:
             page_tokens.decode(listed, request.page_token),
             paging.page_size(request.page_size),
             newest_first=request.order != pb.EVENT_ORDER_OLDEST_FIRST,
+            archive=request.include_archive,
         )
         return pb.LookupEventsResponse(events=events, next_page_token=page_tokens.encode(listed, next_position))
 

@@ -11,9 +11,10 @@ from sqlalchemy import Connection, Engine, delete, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
-from services.audit.tables import ON_TIME_US, heads, leaves, probes, tiles
+from services.audit.tables import ON_TIME_US, archives, heads, leaves, probes, tiles
 from services.runtime.database import reading, transaction
 from services.runtime.errors import Reason, StrongroomError
+from strongroom.tlog.tiles import WIDTH
 from strongroom.tlog.tree import Tile
 
 _HEAD = 1
@@ -157,9 +158,12 @@ class LogStore:
         return None if hashes is None else bytes(hashes)
 
     def high_us(self, index: int) -> int:
-        """The latest time of a leaf and all before it."""
+        """The latest time of a leaf and all before it; of an archived one that of its bundle's end."""
+        of_leaf = select(leaves.c.high_us).where(leaves.c.leaf_index == index)
+        of_bundle = select(archives.c.high_us).where(archives.c.number == index // WIDTH)
         with reading(self._engine) as connection:
-            return int(connection.execute(select(leaves.c.high_us).where(leaves.c.leaf_index == index)).scalar_one())
+            found = connection.execute(of_bundle).scalar() or connection.execute(of_leaf).scalar_one()
+        return int(found)
 
     def tokens(self, start: int, end: int) -> list[bytes]:
         """The tokens of the leaves of a range."""

@@ -60,6 +60,20 @@ index_blocks = Table(
     Column("pairs", LargeBinary, nullable=False),
 )
 
+# Bundles of leaves that are out of the way (archive.py).
+archives = Table(
+    "archives",
+    metadata,
+    Column("number", _BIG, primary_key=True, autoincrement=False),
+    # Of its events, the earliest and the latest time; and the latest of them and all before.
+    Column("first_us", BigInteger, nullable=False),
+    Column("last_us", BigInteger, nullable=False),
+    Column("high_us", BigInteger, nullable=False),
+    # How many leaves are sealed under which key.
+    Column("key_counts", LargeBinary, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+)
+
 checkpoints = Table(
     "checkpoints",
     metadata,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from services.audit.archive import Archive
 from services.audit.store import LogStore
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.tlog import merkle, tiles
@@ -12,8 +13,9 @@ from strongroom.tlog.tiles import WIDTH, TilePath
 class TileSource:
     """Reads tiles of any width that the log has had. Methods raise TILE_NOT_FOUND for one that it has not."""
 
-    def __init__(self, store: LogStore) -> None:
+    def __init__(self, store: LogStore, archive: Archive) -> None:
         self._store = store
+        self._archive = archive
 
     def tile(self, level: int, number: int, width: int) -> bytes:
         """The first hashes of a tile."""
@@ -29,6 +31,8 @@ class TileSource:
         """The first leaves of a bundle."""
         start = number * WIDTH
         entries = self._store.entries(start, start + width)
+        if len(entries) < width:
+            entries = self._archive.entries(number)[:width]
         if len(entries) < width:
             raise not_found(TilePath(None, number, width))
         return entries

@@ -95,6 +95,7 @@ class AuditCalls(RetentionCalls):
         resource_version: str = "",
         session_name: str = "",
         text: str = "",
+        archive: bool = False,
         oldest_first: bool = False,
         parent: str = "",
         limit: int | None = None,
@@ -104,8 +105,8 @@ class AuditCalls(RetentionCalls):
 
         `since` is included, `until` is not; both with a time zone. `principal`, `resource` and
         `resource_version`, which is a key's or a secret's, are full names, `action` is such as `crypto:Encrypt`.
-        `parent` is by default the client's account; `services/audit` has the events of no account. `timeout` is
-        for each page.
+        With `archive` it looks into the archive too. `parent` is by default the client's account;
+        `services/audit` has the events of no account. `timeout` is for each page.
         """
         request = pb.LookupEventsRequest(
             parent=parent or self.names.account,
@@ -117,6 +118,7 @@ class AuditCalls(RetentionCalls):
             resource_version=resource_version,
             session_name=session_name,
             text=text,
+            include_archive=archive,
             order=pb.EVENT_ORDER_OLDEST_FIRST if oldest_first else pb.EVENT_ORDER_NEWEST_FIRST,
         )
         if since is not None:

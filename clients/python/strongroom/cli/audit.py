@@ -52,6 +52,7 @@ def events(
     trace_id: TraceId = "",
     version: Version = "",
     text: Text = "",
+    archive: Annotated[bool, typer.Option("--archive", help="Look into the archive too; slower.")] = False,
     oldest_first: Annotated[bool, typer.Option("--oldest-first", help="In place of the newest.")] = False,
     wide: Annotated[bool, typer.Option("--wide", help="With the year, encryption contexts and event ids.")] = False,
 ) -> Report:
@@ -67,6 +68,7 @@ def events(
             trace_id=trace_id,
             resource_version=version,
             text=text,
+            archive=archive,
             oldest_first=oldest_first,
             limit=limit,
         )

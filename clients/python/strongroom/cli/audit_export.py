@@ -61,6 +61,7 @@ def export(
         principal=principal,
         resource=resource,
         outcome=outcome,
+        archive=True,
         oldest_first=True,
     )
     lines = _lines(found, form)
