@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from services.audit.index import Index, Tokens
 from services.audit.keys_store import KeysStore
-from services.audit.sealing import Sealer, SealingKey
+from services.audit.sealing import SEALING_BYTES, Sealer, SealingKey
 from services.audit.storage import Storage
 from services.audit.store import Head, LeafRow, LogStore
 from services.runtime.clock import Clock
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 _PROBE_IS_NEEDLESS_NS = 1_000_000_000
 _LEVELS = 8
+_MAX_EVENT_BYTES = MAX_ENTRY_BYTES - SEALING_BYTES
+_DECIDED_BY_SHORTENED = 1_000
 
 
 class _Batch:
@@ -198,9 +200,7 @@ class Log:
                     key = keys.get(event.account)
                     if key is None:
                         key = keys[event.account] = self._sealer.key_for(event.account)
-                    leaf = key.seal(event.SerializeToString())
-                    if len(leaf) > MAX_ENTRY_BYTES:
-                        raise too_large("events", MAX_ENTRY_BYTES)
+                    leaf = key.seal(_serialized(event))
                     time = event.time
                     time_us = time.seconds * 1_000_000 + time.nanos // 1000
                     if time_us > high_us:
@@ -222,6 +222,18 @@ class Log:
             peer="audit",
         )
         raise self._refusal
+
+
+def _serialized(event: Event) -> bytes:
+    """An event's bytes, which fit into a leaf. One that names very many policies names the first of them: it must not
+    keep the events that came with it out of the log. Raises FIELD_TOO_LARGE."""
+    data = event.SerializeToString()
+    if len(data) > _MAX_EVENT_BYTES:
+        event.decided_by = f"{event.decided_by[:_DECIDED_BY_SHORTENED]}…"
+        data = event.SerializeToString()
+        if len(data) > _MAX_EVENT_BYTES:
+            raise too_large("events", _MAX_EVENT_BYTES)
+    return data
 
 
 def event_key(event: Event) -> bytes:

@@ -26,6 +26,9 @@ DAY_US = 86_400_000_000
 # format, sealing key id
 _HEADER = Struct(">B16s")
 _NONCE_BYTES = 12
+_TAG_BYTES = 16
+SEALING_BYTES = _HEADER.size + _NONCE_BYTES + _TAG_BYTES
+"""By how much a leaf is longer than its event."""
 _KEY_BYTES = 32
 _CACHED_KEYS = 10_000
 

@@ -142,3 +142,15 @@ def test_a_full_disk_refuses_whole_groups_and_loses_nothing(engine: Engine, open
     allowed[0] = 1 << 30
     engine.dispose()
     assert log.log.append([event()]) == [appended]
+
+
+def test_an_event_that_no_leaf_can_hold_is_shortened_or_refused_alone(log: OpenLog) -> None:
+    policies = ", ".join(f"accounts/acme/policies/policy-{number}" for number in range(3_000))
+    large = event(decided_by=policies)
+    assert log.log.append([large]) == [0]
+    kept = log.events.get("acme", large.id)
+    assert kept.decided_by == policies[:1_000] + "…"
+    with pytest.raises(StrongroomError) as refused:
+        log.log.append([event(encryption_context={"a": "x" * 70_000})])
+    assert refused.value.reason is Reason.FIELD_TOO_LARGE
+    assert log.log.append([event()]) == [1]
