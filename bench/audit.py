@@ -19,6 +19,7 @@ from statistics import median
 from typing import Any
 
 import grpc
+import psutil
 
 from bench.cores import Cores, confined
 from bench.report import BenchmarkError, Report, Target
@@ -89,7 +90,9 @@ def _grown(mesh: Mesh, many: int) -> dict[str, float]:
         figures = {f"{name}_few": value for name, value in _readings(mesh, client).items()}
         while _size(client) < many:
             _append(senders, _PREPARED_GROUPS)
+        before = _processor_seconds(mesh)
         rate = _append(senders, _ROUND_GROUPS)
+        used = _processor_seconds(mesh) - before
         readings = _readings(mesh, client)
         size = _size(client)
         return {
@@ -98,6 +101,8 @@ def _grown(mesh: Mesh, many: int) -> dict[str, float]:
             "appends_few_per_s": few,
             "appends_one_sender_few_per_s": few_alone,
             "append_growth": few / rate,
+            # What a core does when nothing else wants it; the rate above is of this machine as busy as it is.
+            "append_processor_us": used * 1e6 / (_ROUND_GROUPS * _GROUP),
             "bytes_per_event": _stored(mesh) / size,
             **figures,
             **readings,
@@ -242,6 +247,11 @@ def _milliseconds(call: Callable[[], Any]) -> float:
 
 def _size(client: Client) -> int:
     return client.list_logs()[0].size
+
+
+def _processor_seconds(mesh: Mesh) -> float:
+    times = psutil.Process(mesh.process("audit").pid).cpu_times()
+    return float(times.user + times.system)
 
 
 def _stored(mesh: Mesh) -> int:
