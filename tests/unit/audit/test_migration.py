@@ -1,0 +1,76 @@
+"""A log from before there was a tree: everything in it is found, proved and gone on from."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.keywrap import aes_key_wrap
+from sqlalchemy import Engine, text
+
+import services.audit
+from services.audit.events import Period, Query
+from services.audit.keys_store import WrappedKey
+from services.audit.log import event_key
+from services.audit.sealing import SealingKey
+from services.runtime import clock, database, migrations
+from services.runtime.config import Database
+from services.runtime.sensitive import SensitiveBytes
+from strongroom.audit.v1.event_pb2 import Event
+from strongroom.tlog import merkle
+from strongroom.tlog.tiles import Proofs
+from tests.audit_logs import OwnRoot, event, opened
+
+START_NS = 1_700_000_000_000_000_000
+COUNT = 700
+
+
+def test_leaves_of_before_are_in_the_tree_and_found(tmp_path: Path) -> None:
+    engine = database.open_database(Database(url=f"sqlite:///{tmp_path}/audit.db"))
+    crypto = OwnRoot()
+    events = [event(at=START_NS + number * 1_000_000_000, resource=f"key-{number % 3}") for number in range(COUNT)]
+    leaves = before(engine, crypto, events)
+
+    migrations.migrate(engine, "audit")
+    log = opened(engine, crypto)
+    assert log.log.tree.root() == merkle.root_of(merkle.leaf_hashes(leaves))
+    assert log.log.append([event(resource="key-1")]) == [COUNT]
+    assert Proofs(log.source, COUNT).root() == merkle.root_of(merkle.leaf_hashes(leaves))
+    found, _ = log.events.page(Query("acme", resource="key-1"), Period(), None, 1000, newest_first=False)
+    assert found[:-1] == [one for one in events if one.resource == "key-1"]
+    proof = log.transparency.inclusion("acme", events[300].id, 0)
+    assert proof.proof.verify(leaves[300], [log.signing_keys.signers()[0].verifier_key]).size > COUNT
+    log.stop()
+    engine.dispose()
+
+
+def before(engine: Engine, crypto: OwnRoot, events: list[Event]) -> list[bytes]:
+    """Fills a database as the release before left it; the leaves."""
+    root, root_id, key_id, material = SensitiveBytes(os.urandom(32)), os.urandom(16), os.urandom(16), os.urandom(32)
+    wrapped = WrappedKey(key_id, "acme", 1, root_id, aes_key_wrap(root.reveal(), material))
+    key = SealingKey(b"\x01" + key_id, AESGCM(material), wrapped)
+    leaves = [key.seal(one.SerializeToString()) for one in events]
+    config = Config()
+    config.set_main_option("script_location", str(Path(str(services.audit.__file__)).parent / "migrations"))
+    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        connection.execute(
+            text("INSERT INTO sealing_roots VALUES (:id, 1, :wrapped, 1)"),
+            {"id": root_id, "wrapped": crypto.wrap("audit sealing root", root).blob},
+        )
+        connection.execute(
+            text("INSERT INTO sealing_keys VALUES (:id, 'acme', 1, :root, :wrapped)"),
+            {"id": key_id, "root": root_id, "wrapped": wrapped.wrapped},
+        )
+        connection.execute(
+            text("INSERT INTO leaves VALUES (:place, :id, 'acme', :time, :leaf)"),
+            [
+                {"place": place, "id": event_key(one), "time": clock.microseconds(one.time), "leaf": leaf}
+                for place, (one, leaf) in enumerate(zip(events, leaves, strict=True))
+            ],
+        )
+    return leaves
