@@ -17,6 +17,7 @@ from hashlib import blake2b
 from struct import Struct
 
 from sqlalchemy import Engine, func, insert, select
+from sqlalchemy.exc import DBAPIError
 
 from services.audit.service_keys import INDEX_KEY, ServiceKeys
 from services.audit.store import LogStore
@@ -217,8 +218,8 @@ class Index:
                 node = self._full[0]
             try:
                 self._write(node)
-            except StrongroomError as error:
-                log.warning("a node of the index was not written", extra={"fields": {"reason": error.reason}})
+            except (StrongroomError, DBAPIError):
+                log.exception("a node of the index was not written")
                 with self._work:
                     self._work.wait(_RETRY_SECONDS)
             else:
@@ -227,13 +228,12 @@ class Index:
 
     def _write(self, node: int) -> None:
         masks = self._nodes[node]
-        untokened = masks.pop(_UNTOKENED, 0)
         blocks: list[list[bytes]] = [[] for _ in range(_BLOCKS)]
-        for token in sorted(masks):
+        for token in sorted(masks.keys() - {_UNTOKENED}):
             block = blocks[token[0] >> _BLOCK_SHIFT]
             block.extend(_PAIR.pack(token, span) for span in _bits(masks[token], False))
         # Leaves without tokens may have any: every block has to say so.
-        anything = [_PAIR.pack(_UNTOKENED, span) for span in _bits(untokened, False)]
+        anything = [_PAIR.pack(_UNTOKENED, span) for span in _bits(masks.get(_UNTOKENED, 0), False)]
         rows = [
             {"block": number, "node": node, "pairs": b"".join(anything + pairs)} for number, pairs in enumerate(blocks)
         ]
