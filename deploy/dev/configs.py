@@ -81,6 +81,9 @@ class Configuration:
             content["database"] = {"url": self.database_urls[service]}
         if service in WITH_REDIS:
             content["redis"] = {"url": f"redis://{HOST}:{self.topology.redis_port}/0"}
+        if service == "secrets":
+            # Databases and the like that somebody runs on this machine to try rotation out.
+            content["rotation"] = {"plaintext_targets": [HOST, "localhost"]}
         if service == "crypto":
             content["provider"] = self.provider
         if service == "audit":

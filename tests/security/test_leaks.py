@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
 
 from strongroom import Client, ClientKeySession, StrongroomError
+from strongroom.secrets.v1.target_pb2 import TARGET_TLS_DISABLED, DatabaseTarget, RotationTarget, TargetAddress
 from tests.clients import client_of, reason_of, until
 from tests.conftest import PrivateMeshes
 
@@ -27,7 +29,7 @@ def provoke(client: Client, secret: bytes) -> str:
     client.create_secret("marked", secret)
     client.put_secret_value("marked", secret + b"-2")
     assert client.get_secret_value("marked").value == secret + b"-2"
-    errors = []
+    errors = [fail_a_rotation(client, secret)]
     client.disable_key(key)
     until(lambda: reason_of(lambda: client.encrypt(key, secret)) == "KEY_DISABLED")
     for misuse in (
@@ -43,8 +45,21 @@ def provoke(client: Client, secret: bytes) -> str:
             misuse()
         except StrongroomError as error:
             errors.append(f"{error} {error!r} {error.__dict__}")
-    assert len(errors) == 7
+    assert len(errors) == 8
     return "\n".join(errors)
+
+
+def fail_a_rotation(client: Client, secret: bytes) -> str:
+    """A rotation whose target is not there; what its history says."""
+    address = TargetAddress(host="127.0.0.1", port=1, tls=TARGET_TLS_DISABLED)
+    target = RotationTarget(database=DatabaseTarget(address=address, username="app"))
+    value = json.dumps({"username": "app", "password": secret.decode()}).encode()
+    client.create_secret("login", value, type="POSTGRESQL", target=target, check_target=False)
+    client.rotate_secret("login")
+    until(lambda: next(client.list_rotations("login")).state == "WAITING", 30)
+    rotation = next(client.list_rotations("login"))
+    assert {attempt.error_reason for attempt in rotation.attempts} == {"", "TARGET_UNREACHABLE"}
+    return repr(rotation)
 
 
 def files_below(directory: Path) -> list[Path]:

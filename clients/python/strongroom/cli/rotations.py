@@ -75,13 +75,11 @@ def rotation(
     found = list(session.client.list_rotations(secret, limit=limit))
 
     def show() -> RenderableType:
-        from rich.console import Group
-
         from strongroom.cli.show import table
 
-        headings = ("rotation", "state", "step", "try", "began", "took", "error", "detail")
+        headings = ("rotation", "state", "trigger", "step", "try", "began", "took", "error", "detail")
         rows = [row for each in found for row in _rows(each)]
-        return Group(table(headings, rows))
+        return table(headings, rows)
 
     return Report({"rotations": plain(found)}, show)
 
@@ -212,15 +210,15 @@ def _rests(rotation: Rotation) -> bool:
 
 
 def _rows(rotation: Rotation) -> list[tuple[object, ...]]:
-    number, state = last_part(rotation.name), f"{rotation.state} ({rotation.trigger.lower()})"
+    of_rotation = (last_part(rotation.name), rotation.state, rotation.trigger)
     if not rotation.attempts:
-        return [(number, state, "", "", rotation.start_time, "", "", "")]
+        return [(*of_rotation, "", "", rotation.start_time, "", "", "")]
     rows: list[tuple[object, ...]] = []
     for attempt in rotation.attempts:
         took = ""
         if attempt.start_time and attempt.end_time:
             took = f"{(attempt.end_time - attempt.start_time).total_seconds():.2f}s"
-        head = ("", "") if rows else (number, state)
+        head = ("", "", "") if rows else of_rotation
         tried = (attempt.step, attempt.number, attempt.start_time, took, attempt.error_reason, attempt.error_detail)
         rows.append((*head, *tried))
     return rows

@@ -242,7 +242,8 @@ def readers(
     since: Annotated[str, typer.Option(metavar="TIME", help="A time, or an age such as 15m, 2h, 7d.")] = "7d",
 ) -> Report:
     """Report who read a secret, or one version of it, since a time: from the audit log."""
-    name, _, version = session.client.names.secret(secret).partition("/versions/")
+    asked, _, version = secret.partition("/versions/")
+    name = session.client.names.secret(asked)
     read: dict[tuple[str, str], list[Event]] = {}
     for event in session.client.lookup_events(
         resource=name, action="secrets:GetSecretValue", outcome="ALLOWED", since=moment_of(since, "--since")
