@@ -86,8 +86,8 @@ class Creation:
         """A new secret, with `value` as its version 1 at Current; a type with a target makes its own without one.
 
         Raises ALREADY_EXISTS, REQUEST_ID_REUSED, FIELD_REQUIRED where the rotator needs a value, FIELD_INVALID for one
-        that is not of the type, what crypto raises, and what the target says. A dry run finds out the same and stores
-        nothing.
+        that is not of the type, ROTATION_UNSUPPORTED, what crypto raises, and what the target says. A dry run finds out
+        the same and stores nothing.
         """
         self._permit(call, new)
         rotator = self._access.rotator(new.type)
@@ -103,7 +103,7 @@ class Creation:
             if present is not None:
                 raise StrongroomError(Reason.ALREADY_EXISTS, f"{new.name} exists already", field="secret_id")
             created = _created(new, has_value=value is not None, now_us=self._now_us())
-            if rotator.has_target and check_target:
+            if check_target if rotator.has_target else new.rotation_policy is not None:
                 self._access.check(call, created, value)
             stored = self._stored(call, created, value, repeatable, dry_run=dry_run)
             if stored is not None:

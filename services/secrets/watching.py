@@ -47,7 +47,8 @@ _SIGN_OF_LIFE_SECONDS = 15.0
 _BATCH = 1_000
 _MAX_RESUMED = 10_000
 _MAX_QUEUED = 10_000
-_MAX_WATCHES = 4_096
+# Well below the calls that a process takes on at once, of which each watch is one.
+_MAX_WATCHES = 1_024
 _SENDERS = 4
 _NO_REVISION = 0
 

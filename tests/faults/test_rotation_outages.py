@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from redis import Redis
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, update
 
 from deploy.dev.redis_server import find_redis, redis_command, wait_for_redis
 from deploy.dev.topology import free_port
@@ -20,6 +20,7 @@ from services.runtime.authorization import Authorizer
 from services.runtime.names import ResourceName
 from services.runtime.streams import Stream
 from services.secrets.editing import SecretEditor
+from services.secrets.tables import rotations
 from services.secrets.watching import Watches
 from strongroom.secrets.v1 import rotation_pb2 as r
 from strongroom.secrets.v1.secret_service_pb2 import SECRET_CHANGE_STAGE, WatchSecretResponse
@@ -130,3 +131,16 @@ def test_the_schedule_is_emptied_of_what_is_done(lab: Lab, place: Place) -> None
     with Redis(port=place.redis_port) as redis:
         assert redis.zcard(f"strongroom:{{{place.schedule}}}:due") == 0
         assert redis.hlen(f"strongroom:{{{place.schedule}}}:tokens") == 0
+
+
+def test_what_rotated_long_ago_is_forgotten(lab: Lab) -> None:
+    Generic().create(lab, "s")
+    for _ in range(2):
+        lab.rotate("s")
+        lab.work_until_idle()
+    long_ago_us = time.time_ns() // 1000 - 401 * 86_400_000_000
+    with lab.engine.execution_options(writes=True).begin() as connection:
+        connection.execute(update(rotations).where(rotations.c.number == 1).values(ended_us=long_ago_us))
+    lab.due_work.fill()
+    found = lab.rotations.page(person("ListRotations"), NAME, 1 << 30, 10, [])
+    assert [(rotation.number, len(attempts)) for rotation, attempts in found] == [(2, 4)]

@@ -183,6 +183,8 @@ def test_a_value_that_no_password_can_replace_is_not_rotated(client: Client, nam
     assert refusal(lambda: client.rotate_secret(name)).reason == "ROTATION_UNSUPPORTED"
     policy = RotationPolicy(timedelta(days=30))
     assert refusal(lambda: client.update_secret_rotation_policy(name, policy)).reason == "ROTATION_UNSUPPORTED"
+    other = refusal(lambda: client.create_secret(f"{name}-2", b"[1]", rotation_policy=policy))
+    assert other.reason == "ROTATION_UNSUPPORTED"
 
 
 @pytest.mark.parametrize(

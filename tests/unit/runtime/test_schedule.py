@@ -78,6 +78,38 @@ def test_an_item_that_is_put_off_comes_up_then(redis: Redis) -> None:
     until(lambda: items(schedule) == ["a"], 2)
 
 
+def test_a_lease_that_is_renewed_goes_on(redis: Redis) -> None:
+    schedule = Schedule(redis, "test")
+    schedule.fill({"a": PAST, "b": PAST})
+    renewed, other = schedule.claim(2, 0.1)
+    schedule.renew([renewed], 60)
+    time.sleep(0.15)
+    assert items(schedule) == [other.item]
+    assert schedule.done(renewed)
+
+
+def test_a_lease_that_was_lost_is_not_renewed(redis: Redis) -> None:
+    schedule = Schedule(redis, "test")
+    schedule.fill({"a": PAST})
+    (lost,) = schedule.claim(1, 0.05)
+    time.sleep(0.1)
+    (mine,) = schedule.claim(1, 0.05)
+    schedule.renew([lost], 60)
+    until(lambda: items(schedule) == ["a"], 2)
+    assert not schedule.done(mine)
+
+
+def test_an_item_is_brought_forward_but_never_out_of_a_lease(redis: Redis) -> None:
+    schedule = Schedule(redis, "test")
+    schedule.fill({"later": (time.time_ns() // 1000) + 60_000_000})
+    schedule.sooner("later", PAST)
+    schedule.sooner("new", 2 * PAST)
+    schedule.sooner("new", (time.time_ns() // 1000) + 60_000_000)
+    assert items(schedule) == ["later", "new"]
+    schedule.sooner("later", PAST)
+    assert items(schedule) == []
+
+
 def test_filling_again_disturbs_no_lease(redis: Redis) -> None:
     schedule = Schedule(redis, "test")
     schedule.fill({"a": PAST})
