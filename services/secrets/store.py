@@ -7,7 +7,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.message import Message
-from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from services.runtime.names import ResourceName
 from services.runtime.sql_filters import Condition
@@ -28,10 +41,11 @@ def secret(connection: Connection, name: ResourceName, *, lock: bool = False) ->
     if lock:
         # Locked by itself: PostgreSQL locks no outer join.
         connection.execute(select(secrets.c.revision).where(_of(secrets, name)).with_for_update())
-    row = connection.execute(_secrets().where(_of(secrets, name))).one_or_none()
+    named = {"account": name.account, "secret_id": name.id}
+    row = connection.execute(_SECRET, named).one_or_none()
     if row is None:
         return None
-    at = connection.execute(select(stages.c.stage, stages.c.version).where(_of(stages, name)))
+    at = connection.execute(_STAGES, named)
     return _secret(row, {stage: version for stage, version in at})  # noqa: C416  # rows, not pairs, to the type checker
 
 
@@ -79,7 +93,8 @@ def rotations_due(connection: Connection, until_us: int, limit: int) -> list[tup
 
 def sealed_version(connection: Connection, name: ResourceName) -> SealedVersion | None:
     """A version with its sealed value, if there is one of this name."""
-    row = connection.execute(select(versions).where(_of_version(name))).one_or_none()
+    named = {"account": name.account, "secret_id": name.id, "version": name.version}
+    row = connection.execute(_SEALED, named).one_or_none()
     return SealedVersion(_version(row), row.data_key or b"", row.sealed or b"") if row is not None else None
 
 
@@ -292,3 +307,13 @@ def _version(row: Row[Any]) -> Version:
         row.disabled_us,
         row.destroyed_us,
     )
+
+
+def _named(table: Table) -> ColumnElement[bool]:
+    return and_(table.c.account == bindparam("account"), table.c.secret_id == bindparam("secret_id"))
+
+
+# Made once: every reading of a value runs them.
+_SECRET = _secrets().where(_named(secrets))
+_STAGES = select(stages.c.stage, stages.c.version).where(_named(stages))
+_SEALED = select(versions).where(_named(versions), versions.c.version == bindparam("version"))
