@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from strongroom.calls.rotations import Rotation
+    from strongroom.client import Client
 
 __all__ = ["app"]
 
@@ -52,8 +53,11 @@ def rotate(
 ) -> Report:
     """Rotate secrets now: those named, or all with the tags. Exits 1 unless each has a new value."""
     chosen = _chosen(session, secret or [], pairs_of(tag, "--tag"), now=now)
-    work: Callable[[str], _Outcome] = lambda name: _rotated(session, name, timeout if follow else 0)  # noqa: E731
-    outcomes = _each(session, chosen, work, concurrency)
+    # One for all threads, made before they begin.
+    client = session.client
+    outcomes = _each(
+        chosen, lambda name: _rotated(client, name, timeout if follow else 0), concurrency, quiet=session.as_json
+    )
 
     def show() -> RenderableType:
         from strongroom.cli.show import table
@@ -168,9 +172,7 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-def _each(
-    session: Session, secrets: Sequence[str], work: Callable[[str], _Outcome], concurrency: int
-) -> list[_Outcome]:
+def _each(secrets: Sequence[str], work: Callable[[str], _Outcome], concurrency: int, *, quiet: bool) -> list[_Outcome]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from strongroom.cli.show import console
@@ -178,7 +180,7 @@ def _each(
     columns = (TextColumn("rotating"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     done: dict[str, _Outcome] = {}
     with (
-        Progress(*columns, console=console(stderr=True), transient=True, disable=session.as_json) as progress,
+        Progress(*columns, console=console(stderr=True), transient=True, disable=quiet) as progress,
         ThreadPoolExecutor(concurrency) as pool,
     ):
         task = progress.add_task("rotating", total=len(secrets))
@@ -188,8 +190,7 @@ def _each(
     return [done[secret] for secret in secrets]
 
 
-def _rotated(session: Session, secret: str, seconds: float) -> _Outcome:
-    client = session.client
+def _rotated(client: Client, secret: str, seconds: float) -> _Outcome:
     try:
         begun = client.rotate_secret(secret)
         deadline = time.monotonic() + seconds
