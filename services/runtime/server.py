@@ -51,7 +51,7 @@ class Listener:
                 ("grpc.so_reuseport", int(shared_port)),
                 ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES[name]),
                 ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+                ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
             ],
         )
         self._add(_HEALTH, {"Check": self._always(status.health.Check), "Watch": status.health.Watch})
