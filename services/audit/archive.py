@@ -116,7 +116,9 @@ class Archive:
     def move(self, number: int) -> None:
         """Archives a bundle. Raises as `LogStore.writing`."""
         rows = self._rows(number)
-        counts = Counter(sealing_key_of(row[5]) for row in rows)
+        # Late ones stay in the table beside, where their own index finds them.
+        leaving = [row for row in rows if row[2] >= row[3] - ON_TIME_US]
+        counts = Counter(sealing_key_of(row[5]) for row in leaving)
         content = b"".join(
             _RECORD.pack(event_id, time_us, high_us, len(tokens), len(leaf)) + tokens + leaf
             for _, event_id, time_us, high_us, tokens, leaf in rows
@@ -132,7 +134,7 @@ class Archive:
                     content=zlib.compress(content, _LEVEL),
                 )
             )
-            self._delete(connection, [row[0] for row in rows if row[2] >= row[3] - ON_TIME_US])
+            self._delete(connection, [row[0] for row in leaving])
 
     def _rows(self, number: int) -> list[tuple[int, bytes, int, int, bytes, bytes]]:
         columns = leaves.c

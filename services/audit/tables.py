@@ -69,7 +69,7 @@ archives = Table(
     Column("first_us", BigInteger, nullable=False),
     Column("last_us", BigInteger, nullable=False),
     Column("high_us", BigInteger, nullable=False),
-    # How many leaves are sealed under which key.
+    # How many of the leaves that have no row any more are sealed under which key.
     Column("key_counts", LargeBinary, nullable=False),
     Column("content", LargeBinary, nullable=False),
 )

@@ -23,8 +23,8 @@ from strongroom.tlog.tiles import Proofs, TilePath, entries_of
 from tests.audit_logs import OwnRoot, event, opened
 from tests.clients import until
 
-COUNT = 2500
-LATE = 700
+COUNT = 1300
+LATE = 701
 
 
 @dataclass
@@ -79,18 +79,18 @@ def test_what_is_archived_is_found_when_asked_for_and_verifies(aged: Aged, engin
     before = {order: of(aged, query, archive=False, newest_first=order) for order in (True, False)}
     report = counted(aged.log.events, Query("acme"), Period(), DEFAULT_DIMENSIONS)
     moved = aged.log.retention.archive_due()
-    # Four full nodes of two bundles; the last bundles stay.
-    assert moved == 8
+    # Two full nodes of two bundles; the last bundles stay.
+    assert moved == 4
     with engine.connect() as connection:
         rows = connection.execute(text("SELECT count(*) FROM leaves")).scalar_one()
-    assert rows == COUNT - 8 * 256 + 1
+    assert rows == COUNT - 4 * 256 + 1
     assert aged.log.retention.archive_due() == 0
 
     assert len(of(aged, query, archive=False)) < len(before[False])
     for order in (True, False):
         assert of(aged, query, archive=True, newest_first=order) == before[order]
     assert counted(aged.log.events, Query("acme"), Period(), DEFAULT_DIMENSIONS) == report
-    for number in (0, LATE, 2047, 2048):
+    for number in (0, LATE, 1023, 1024):
         one = aged.events[number]
         assert aged.log.events.get(one.account, one.id) == one
 
@@ -115,7 +115,7 @@ def test_a_longer_period_of_one_account_keeps_the_bundles_that_it_is_in(aged: Ag
     aged.log.retention.update_policy(RetentionPolicy("other", 600, 0), POLICY_PATHS, "")
     assert aged.log.retention.archive_due() == 0
     aged.log.retention.update_policy(RetentionPolicy("other", 30, 0), POLICY_PATHS, "")
-    assert aged.log.retention.archive_due() == 8
+    assert aged.log.retention.archive_due() == 4
 
 
 def test_archived_events_are_made_unreadable_with_the_others(aged: Aged) -> None:
