@@ -95,6 +95,10 @@ class NoPipeline(Pipeline):
         # What a pipeline would pass as the call, gRPC's own context, the echo does not look at.
         return cast(Handler, behaviour)
 
+    def forwarded(self, method: MethodDescriptor, behaviour: Behaviour, *, streams: bool = False) -> Handler:
+        """The method itself, on the internal listener too."""
+        return self.public(method, behaviour, streams=streams)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serves until SIGTERM."""
