@@ -13,7 +13,7 @@ from strongroom.cli.inputs import Force, OutputFile, write_bytes
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from strongroom.calls.logs import Log
+    from strongroom.calls.logs import Log, Witness
     from strongroom.tlog.notes import VerifierKey
     from strongroom.tlog.verification import Trust
 
@@ -124,7 +124,20 @@ def _table(found: list[Log]) -> RenderableType:
     from strongroom.cli.show import table
 
     rows = [
-        (log.name, log.origin, log.size, log.published_size, "\n".join(key.verifier_key for key in log.keys))
+        (
+            log.name,
+            log.origin,
+            log.size,
+            log.published_size,
+            "\n".join(key.verifier_key for key in log.keys),
+            "\n".join(map(_witness, log.witnesses)),
+        )
         for log in found
     ]
-    return table(("log", "origin", "size", "published", "keys, newest first"), rows)
+    headings = ("log", "origin", "size", "published", "keys, newest first", "witnesses")
+    return table(headings, rows)
+
+
+def _witness(witness: Witness) -> str:
+    name = witness.verifier_key.partition("+")[0]
+    return f"{name}: {witness.error_reason or f'cosigned {witness.cosigned_size}'}"
