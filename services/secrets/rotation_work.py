@@ -183,12 +183,12 @@ class RotationWork:
     def _tried(self, work: _Work) -> _Work | float | None:
         call = unrecorded_call("RotateSecret")
         try:
-            added = self._step(call, work)
+            advanced = self._advanced(work, self._step(call, work))
         except StrongroomError as error:
             self._metrics.tried(work.secret.type, work.attempt.step, error.reason)
             return self._failed(work, error)
         self._metrics.tried(work.secret.type, work.attempt.step, "")
-        return self._advanced(work, added)
+        return advanced
 
     def _step(self, call: Call, work: _Work) -> SealedVersion | None:
         """Does what the attempt is to do outside the database; in CREATE it answers the new version."""

@@ -15,15 +15,18 @@ from sqlalchemy import update
 
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.names import ResourceName
+from services.runtime.sensitive import SensitiveBytes
 from services.secrets.due import rotation_item
+from services.secrets.lifecycle import SecretUpdate, StageMove
 from services.secrets.records import PREVIOUS, Secret
 from services.secrets.rotation_work import ATTEMPT_ABANDONED
 from services.secrets.rotators.rotator import Credential, RotationContext, Rotator
+from services.secrets.sealing import NewValue
 from services.secrets.tables import secrets
 from strongroom.audit.v1.event_pb2 import OUTCOME_FAILED
 from strongroom.secrets.v1 import rotation_pb2 as r
 from strongroom.secrets.v1 import secret_service_pb2 as pb
-from strongroom.secrets.v1.secret_pb2 import SECRET_TYPE_GENERIC
+from strongroom.secrets.v1.secret_pb2 import SECRET_TYPE_GENERIC, VALUE_FORMAT_TEXT
 from tests.clients import until
 from tests.rotation.lab import ACCOUNT, Lab, person
 from tests.rotation.subjects import Generic, Postgresql, RedisAcl, Remote, Subject
@@ -145,6 +148,19 @@ def test_what_no_later_try_will_cure_is_tried_three_times(make_lab: Callable[...
     faults.fail(StrongroomError(Reason.ROTATOR_FAILED, "never", incurable="true"))
     work_for(lab, 20, lambda: lab.rotation("s").state == r.ROTATION_STATE_FAILED)
     assert len(lab.attempts("s")) == 3
+
+
+def test_a_secret_without_room_for_a_version_says_so(lab: Lab) -> None:
+    Generic().create(lab, "s")
+    lab.lifecycle.update(person("UpdateSecret"), SecretUpdate(NAME, {"retained_versions": 2}))
+    lab.lifecycle.move_stage(person("UpdateSecretVersionStage"), NAME, StageMove("blue", 1, 0))
+    value = NewValue(SensitiveBytes(b"second value"), VALUE_FORMAT_TEXT)
+    lab.vault.put(person("PutSecretValue"), NAME, value, ["Current"])
+    lab.rotate("s")
+    lab.due_work.work_once()
+    assert [attempt.error_reason for attempt in lab.attempts("s")] == ["LIMIT_EXCEEDED"]
+    assert lab.rotation("s").state == r.ROTATION_STATE_WAITING
+    assert lab.value("s") == b"second value"
 
 
 def test_an_outage_of_crypto_does_not_use_up_the_tries(lab: Lab) -> None:
