@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from services.runtime.call import Call
+from services.runtime.call import Call, Principal
 from services.runtime.errors import StrongroomError
 from services.runtime.names import ResourceName
 from services.runtime.sensitive import SensitiveBytes
@@ -22,7 +22,7 @@ KEPT_SECONDS = 0.8
 
 _CAPACITY = 10_000
 
-_Opening = tuple[str, str, str, ResourceName, bytes]
+_Opening = tuple[Principal, str, str, ResourceName, bytes]
 
 
 class RecentDataKeys:
@@ -40,8 +40,9 @@ class RecentDataKeys:
 
     def open(self, call: Call, ciphertext: bytes, version: ResourceName) -> SensitiveBytes:
         """See DataKeys."""
-        # With the ciphertext itself: what else the database holds by now is not taken for what it was.
-        opening = (call.principal.name, call.principal.session_name, call.via_service, version, ciphertext)
+        # With all that crypto would have decided by, what narrows the session included; and with the ciphertext itself:
+        # what else the database holds by now is not taken for what it was.
+        opening = (call.principal, call.source_address, call.via_service, version, ciphertext)
         now = self._monotonic()
         known = self._opened.get(opening)
         if known is not None and now < known[1]:

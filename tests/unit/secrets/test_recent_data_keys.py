@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from services.runtime.call import Call, Principal
+from dataclasses import replace
+
+from services.runtime.call import Call, Principal, SessionScope
 from services.runtime.names import ResourceName
 from services.runtime.sensitive import SensitiveBytes
 from services.secrets.recent_data_keys import RecentDataKeys
@@ -42,6 +44,12 @@ def test_every_caller_and_session_asks_for_itself() -> None:
     crypto = Counted()
     recent = RecentDataKeys(crypto, lambda: 0.0)
     made = recent.generate(caller("a"), "", VERSION)
-    for call in (caller("a"), caller("b"), caller("a", "session")):
+    narrow = caller("a", "session")
+    narrow.principal = replace(
+        narrow.principal, scope=SessionScope(policies=("forbid (principal, action, resource);",))
+    )
+    elsewhere = caller("a")
+    elsewhere.source_address = "192.0.2.1"
+    for call in (caller("a"), caller("b"), caller("a", "session"), narrow, elsewhere):
         recent.open(call, made.ciphertext, VERSION)
-    assert crypto.opened == 3
+    assert crypto.opened == 5
