@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -76,7 +77,8 @@ def tls(certificate: CertificateFiles) -> TlsFiles:
 
 @pytest.fixture(scope="session")
 def postgresql_server(postgres_cluster: PostgresCluster) -> Server:
-    url = urlsplit(postgres_cluster.create_database("targets"))
+    # A name of its own: the tests of several directories share the cluster, and each has this fixture once.
+    url = urlsplit(postgres_cluster.create_database(f"targets_{token_hex(4)}"))
     assert url.username
     assert url.password
     return Server(postgres_cluster.port, url.username, url.password)
