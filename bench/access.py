@@ -112,6 +112,7 @@ class _World:
         with _keystore_away(mesh) as connection:
             _put_policies(connection, f"policies-{_MANY}")
             _put_grants(connection, f"policies-{_MANY}", plan.grants)
+        self._await_crypto()
         self._check()
         self.tokens = {name: caller.create_session().token for name, caller in self.callers.items()}
 
@@ -133,6 +134,19 @@ class _World:
     def encrypt(self, name: str, context: Mapping[str, str]) -> None:
         """One call by a real client. Raises StrongroomError when it is refused."""
         self.callers[name].encrypt(self._keys[f"policies-{name}"], _PLAINTEXT, context)
+
+    def _await_crypto(self) -> None:
+        """Until crypto has found keystore again."""
+        deadline = time.monotonic() + _FELT_SECONDS
+        while True:
+            try:
+                self.encrypt(_ONE, _TENANT)
+            except StrongroomError as error:
+                if error.reason != "KEYSTORE_STALE" or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+            else:
+                return
 
     def _check(self) -> None:
         """That calls do their work, and that the policies decide. Raises BenchmarkError."""

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from random import uniform
 
 from services.runtime.call import Call, Principal
 from services.runtime.decisions import Account
@@ -15,7 +16,8 @@ from strongroom.access.v1.access_record_service_pb2 import QuotaRecord
 _BUCKETS = 100_000
 _SECONDS_OF_BURST = 2.0
 _TELL_SECONDS = 1.0
-_HELD_SECONDS = 0.5
+_LONGEST_SECONDS = 5.0
+_HELD_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +33,20 @@ class Limit:
 class Bucket:
     """Tokens that come back at a rate."""
 
-    __slots__ = ("_lock", "_refused", "_tokens", "_told", "_updated", "limit")
+    __slots__ = ("_lock", "_promised", "_refused", "_tokens", "_told", "_updated", "limit")
 
     def __init__(self, limit: Limit, now: float) -> None:
         self.limit = limit
         self._lock = threading.Lock()
         self._tokens = limit.burst
         self._updated = now
+        self._promised = now
         self._refused = 0
         self._told = float("-inf")
 
     def take(self, now: float) -> float:
-        """Takes a token and answers 0; or answers in how many seconds there will be one."""
+        """Takes a token and answers 0; or answers in how many seconds there will be one, behind those that earlier callers
+        were told of."""
         with self._lock:
             refilled = self._tokens + (now - self._updated) * self.limit.rate
             self._tokens, self._updated = min(self.limit.burst, refilled), now
@@ -50,7 +54,10 @@ class Bucket:
                 self._tokens -= 1.0
                 return 0.0
             self._refused += 1
-            return (1.0 - self._tokens) / self.limit.rate
+            soonest = now + (1.0 - self._tokens) / self.limit.rate
+            turn = min(max(soonest, self._promised), now + _LONGEST_SECONDS)
+            self._promised = turn + 1.0 / self.limit.rate
+            return turn - now
 
     def give_back(self) -> None:
         """Returns a token that was not used after all."""
@@ -112,7 +119,9 @@ class Quotas:
         from everybody else what refusing costs."""
         if self._places.acquire(blocking=False):
             try:
-                self._sleep(min(refusal.retry_after_seconds, _HELD_SECONDS))
+                # Not all for the same time, or they would come back together.
+                spread = uniform(0.5, 1.5)  # noqa: S311  # nothing secret hangs on it
+                self._sleep(min(refusal.retry_after_seconds, _HELD_SECONDS * spread))
             finally:
                 self._places.release()
 

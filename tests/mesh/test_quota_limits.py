@@ -25,7 +25,7 @@ def test_an_account_over_its_quota_is_refused_with_a_delay_and_others_are_not(
     refused = refusal(lambda: [tenant.encrypt(key, b"x") for _ in range(8)])
     assert (refused.code.name, refused.reason) == ("RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED")
     assert refused.metadata["target"] == f"accounts/{name}"
-    assert 0 < refused.retry_after_seconds <= 0.5
+    assert 0 < refused.retry_after_seconds <= 5
     for _ in range(20):
         client.encrypt(other, b"x")
     # Its owner lifts it, which itself is within no quota of the tenant's.

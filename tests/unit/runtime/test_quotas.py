@@ -53,7 +53,7 @@ def test_without_a_quota_everything_is_let_through() -> None:
 
 def test_a_burst_and_then_the_rate() -> None:
     requests = Requests(QuotaRecord(target=ACCOUNT, requests_per_second=10, burst=5))
-    assert requests.let_through(20) == 5
+    assert requests.let_through(5) == 5
     assert requests.send() == pytest.approx(0.1)
     requests.now = 0.1
     assert requests.let_through(5) == 1
@@ -103,7 +103,17 @@ def test_a_refused_caller_waits_while_there_is_a_place_and_no_longer_than_a_mome
     requests = Requests()
     requests.quotas.hold(StrongroomError(Reason.QUOTA_EXCEEDED, "", retry_after_seconds=0.1))
     requests.quotas.hold(StrongroomError(Reason.QUOTA_EXCEEDED, "", retry_after_seconds=60))
-    assert requests.slept == [0.1, 0.5]
+    assert requests.slept[0] == 0.1
+    assert 0.5 <= requests.slept[1] <= 1.5
+
+
+def test_callers_over_a_quota_are_told_to_come_one_after_another_and_within_five_seconds() -> None:
+    requests = Requests(QuotaRecord(target=ACCOUNT, requests_per_second=10, burst=1))
+    requests.send()
+    delays = [requests.send() for _ in range(100)]
+    assert delays[:3] == pytest.approx([0.1, 0.2, 0.3])
+    assert delays == sorted(delays)
+    assert delays[-1] == pytest.approx(5.0)
 
 
 def test_a_flood_is_told_of_once_a_second_with_how_many_it_were() -> None:
