@@ -45,8 +45,8 @@ class Bucket:
         self._told = float("-inf")
 
     def take(self, now: float) -> float:
-        """Takes a token and answers 0; or answers in how many seconds there will be one, behind those that earlier callers
-        were told of."""
+        """Takes a token and answers 0; or answers in how many seconds there will be one that no earlier caller was told
+        of."""
         with self._lock:
             refilled = self._tokens + (now - self._updated) * self.limit.rate
             self._tokens, self._updated = min(self.limit.burst, refilled), now
