@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Row, and_, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import Column, ColumnElement, Connection, Row, delete, func, insert, or_, select, tuple_, update
 
 from services.keystore.access.tables import grant_counts, grant_operations, grants
 from services.runtime import clock, encryption_context
@@ -147,19 +147,22 @@ def permitting(
 ) -> list[Grant]:
     """Grants on a key to any of these principals that permit an operation under an encryption context. Among however
     many grants, only those are read whose constraint shares a pair with the context."""
-    of_grant = and_(grants.c.key_uid == grant_operations.c.key_uid, grants.c.grant_id == grant_operations.c.grant_id)
-    candidates = (
-        select(grants)
-        .join_from(grant_operations, grants, of_grant)
+    # In two steps: joined, a planner may well begin with every grant of the key.
+    ids = (
+        select(grant_operations.c.grant_id)
         .where(
             grant_operations.c.key_uid == key_uid,
             grant_operations.c.grantee.in_(grantees),
             grant_operations.c.operation == operation,
             grant_operations.c.lookup.in_(_lookups(pairs)),
-            _lasting(now_us),
         )
+        .limit(_CANDIDATES)
     )
-    found = (_grant(row) for row in connection.execute(candidates.limit(_CANDIDATES)))
+    candidates = list(connection.execute(ids).scalars())
+    if not candidates:
+        return []
+    lasting = (grants.c.key_uid == key_uid, grants.c.grant_id.in_(candidates), _lasting(now_us))
+    found = (_grant(row) for row in connection.execute(select(grants).where(*lasting)))
     return [grant for grant in found if admits(grant.constraint, pairs)][:limit]
 
 
