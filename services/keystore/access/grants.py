@@ -10,6 +10,7 @@ from services.keystore import changes, store
 from services.keystore.access import grant_store
 from services.keystore.access import store as access_store
 from services.keystore.access.grant_store import Grant
+from services.keystore.access.resources import PRINCIPALS, resource
 from services.keystore.editing import not_found
 from services.keystore.records import Key, Request
 from services.runtime import identifiers
@@ -186,8 +187,7 @@ class Grants:
 
     def _covering(self, connection: Connection, call: Call, key: Key, new: NewGrant) -> str:
         """A grant by which the caller may give away what the new grant gives; empty without one."""
-        record = access_store.principal(connection, call.principal.name)
-        grantees = [call.principal.name, *(record.roles if record is not None else ())]
+        grantees = access_store.grantees(connection, call.principal.name)
         held = grant_store.permitting(
             connection,
             key.uid,
@@ -266,6 +266,4 @@ def _require_principal(connection: Connection, name: str, field: str) -> None:
 
 
 def _principal_resource(name: str) -> Resource:
-    parsed = parse(name, "grantee", "users", "workloads", "roles")
-    kinds = {"users": "User", "workloads": "Workload", "roles": "Role"}
-    return Resource(kinds[parsed.collection], name, parsed.account)
+    return resource(str(parse(name, "grantee", *PRINCIPALS)))

@@ -46,8 +46,7 @@ class LocalAccessRecords:
         name = names.parse(key, "key", "keys")
         with reading(self._engine) as connection:
             found = key_store.key(connection, name)
-            record = store.principal(connection, principal)
-            grantees = [principal, *(record.roles if record is not None else ())]
+            grantees = store.grantees(connection, principal)
             now_us = self._clock() // 1000
             if found is None:
                 grants = []

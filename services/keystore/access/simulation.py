@@ -181,8 +181,7 @@ class Simulation:
         resource, principal = question.resource, question.principal
         if not resource.uid or not is_grantable(question.action):
             return ""
-        record = store.principal(connection, principal.name)
-        grantees = [principal.name, *(record.roles if record is not None else ())]
+        grantees = store.grantees(connection, principal.name)
         now_us = int(question.time * 1e6)
         pairs = question.context.pairs
         found = grant_store.permitting(connection, resource.uid, grantees, question.action, pairs, 1, now_us)

@@ -95,6 +95,12 @@ def principal(connection: Connection, name: str) -> PrincipalRecord | None:
     return _principal(row) if row is not None else None
 
 
+def grantees(connection: Connection, name: str) -> list[str]:
+    """Whose grants serve a principal: its own name, and the roles that it holds."""
+    record = principal(connection, name)
+    return [name, *(record.roles if record is not None else ())]
+
+
 def principal_of_identity(connection: Connection, spiffe_id: str) -> PrincipalRecord | None:
     """The principal that a SPIFFE id is bound to."""
     bound = select(principals).join(identities, identities.c.principal == principals.c.name)
