@@ -42,6 +42,8 @@ class ChangeFeed:
         self._resets: list[Callable[[], None]] = []
         self._reached = monotonic() - 2 * STALE_SECONDS
         self._stopping = threading.Event()
+        # One poll at a time: an answer that came late would look like an older database.
+        self._polling = threading.Lock()
         self._thread = threading.Thread(target=self._follow, name="change-feed", daemon=True)
         self.lock = threading.Lock()
         self.revision = _LATEST
@@ -76,24 +78,28 @@ class ChangeFeed:
             )
 
     def poll(self) -> None:
-        """Asks once, and applies everything that changed."""
-        more = True
-        while more:
-            asked = self._monotonic()
-            response = self._list_changes(ListChangesRequest(since=self.revision), timeout=_POLL_TIMEOUT_SECONDS)
-            with self.lock:
-                # An older database was put in place, or this worker was away for longer than changes are kept.
-                if response.start_over or response.revision < self.revision:
-                    log.warning("keystore cannot tell every change; every cached record is dropped")
-                    for reset in self._resets:
-                        reset()
-                for change in response.changes:
-                    for listener in self._listeners:
-                        listener(change)
-                self.revision = response.revision
-            # Only as fresh as the moment we asked.
-            self._reached = asked
-            more = response.more
+        """Asks, and applies everything that changed until then."""
+        with self._polling:
+            while self._poll_once():
+                pass
+
+    def _poll_once(self) -> bool:
+        """Applies the next changes; whether there are more."""
+        asked = self._monotonic()
+        response = self._list_changes(ListChangesRequest(since=self.revision), timeout=_POLL_TIMEOUT_SECONDS)
+        with self.lock:
+            # An older database was put in place, or this worker was away for longer than changes are kept.
+            if response.start_over or response.revision < self.revision:
+                log.warning("keystore cannot tell every change; every cached record is dropped")
+                for reset in self._resets:
+                    reset()
+            for change in response.changes:
+                for listener in self._listeners:
+                    listener(change)
+            self.revision = response.revision
+        # Only as fresh as the moment we asked.
+        self._reached = asked
+        return response.more
 
     def _follow(self) -> None:
         while not self._stopping.is_set():

@@ -78,7 +78,8 @@ def build(
     open_append: Callable[[], Append] | None = None,
 ) -> Host:
     """Puts the runtime together. Keystore hands in its own records and changes, audit its own append; the others
-    reach them over the mesh."""
+    reach them over the mesh. Keystore decides on what holds when it is asked, the others on what held a moment ago."""
+    own_records = records is not None
     if records is None or list_changes is None:
         keystore = upstream(settings, "keystore")
         records = RemoteAccessRecords(MeshChannel(keystore, tls))
@@ -109,7 +110,8 @@ def build(
         _limit(settings.quota.principal),
         held_refusals=settings.listeners.held_refusals,
     )
-    pipeline = Pipeline(telemetry, identities, Callers(settings.listeners.internal), quotas, audit)
+    callers = Callers(settings.listeners.internal)
+    pipeline = Pipeline(telemetry, identities, callers, quotas, audit, feed.poll if own_records else None)
     server = Server(settings.listeners, tls, pipeline, status, shared_port=worker is not None)
     return Host(settings, tls, telemetry, status, audit, feed, identities, authorizer, server)
 

@@ -37,13 +37,22 @@ class Pipeline:
     """Turns a servicer's methods, `(request, call) -> response`, into gRPC handlers."""
 
     def __init__(
-        self, telemetry: Telemetry, identities: Identities, callers: Callers, quotas: Quotas, audit: AuditClient
+        self,
+        telemetry: Telemetry,
+        identities: Identities,
+        callers: Callers,
+        quotas: Quotas,
+        audit: AuditClient,
+        catch_up: Callable[[], None] | None = None,
     ) -> None:
+        """`catch_up` applies what changed before the call to what the process remembers, where that can be asked for
+        every call."""
         self._telemetry = telemetry
         self._identities = identities
         self._callers = callers
         self._quotas = quotas
         self._audit = audit
+        self._catch_up = catch_up
 
     def public(self, method: MethodDescriptor, behaviour: Behaviour, *, streams: bool = False) -> Handler:
         """A method for callers from outside: authenticated, and audited before it answers.
@@ -62,7 +71,7 @@ class Pipeline:
         return _offered(self._audited(method, behaviour, self._forwarded), streams=streams)
 
     def _audited(self, method: MethodDescriptor, behaviour: Behaviour, authenticate: Authenticate) -> Handler:
-        telemetry, audit, quotas = self._telemetry, self._audit, self._quotas
+        telemetry, audit, quotas, catch_up = self._telemetry, self._audit, self._quotas, self._catch_up
         service, name, action = method.containing_service.full_name, method.name, action_of(method)
 
         def serve(request: Any, context: grpc.ServicerContext) -> Any:
@@ -76,6 +85,8 @@ class Pipeline:
             try:
                 audit.require_writable()
                 call.source_address = _address(context.peer())
+                if catch_up is not None:
+                    catch_up()
                 call.principal = authenticate(call, context, metadata)
                 quotas.require(call)
                 response = behaviour(request, call)

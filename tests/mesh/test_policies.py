@@ -40,6 +40,16 @@ def test_an_attached_policy_permits_within_a_second_and_detached_no_more(tenant:
     until(lambda: reason_of(lambda: ann.encrypt(key, b"x")) == "PERMISSION_DENIED", 1.5)
 
 
+def test_keystore_itself_decides_on_what_was_changed_a_moment_ago(tenant: Client, ann: Client) -> None:
+    tenant.create_key("payments")
+    tenant.create_policy("read", 'permit (principal, action == Strongroom::Action::"keystore:GetKey", resource);')
+    for _ in range(10):
+        tenant.attach_policy("read", "users/ann")
+        assert reason_of(lambda: ann.get_key("payments")) == ""
+        tenant.detach_policy("read", "users/ann")
+        assert reason_of(lambda: ann.get_key("payments")) == "PERMISSION_DENIED"
+
+
 def test_a_policy_on_the_account_is_everybodys(tenant: Client, ann: Client, name: str) -> None:
     key = tenant.create_key("payments").name
     tenant.create_policy("use", USE, attached_to=[f"accounts/{name}", "users/ann"])

@@ -20,7 +20,7 @@ from strongroom import Client, SessionToken
 from strongroom.crypto.v1 import crypto_pb2
 from strongroom.crypto.v1.crypto_pb2_grpc import CryptoServiceStub
 from tests.access import Rows
-from tests.clients import client_by, reason_of, refusal
+from tests.clients import client_by, reason_of, refusal, until
 from tests.security.test_callers import SECONDS, refused
 
 DECRYPT = 'permit (principal, action == Strongroom::Action::"crypto:Decrypt", resource);'
@@ -57,20 +57,27 @@ class Signer:
 
 
 @pytest.fixture
-def signer(rows: Rows) -> Signer:
-    return Signer(rows)
+def signer(mesh: Mesh, rows: Rows) -> Signer:
+    """One whose key every service knows."""
+    signer = Signer(rows)
+    with client_by(mesh, SessionToken(signer.token())) as client:
+        until(lambda: "TOKEN_INVALID" not in _reasons(client))
+    return signer
 
 
 def as_token(mesh: Mesh, token: str) -> str:
     """Why a token is refused by each service alike; nothing where it is not."""
     with client_by(mesh, SessionToken(token)) as client:
-        reasons = {
-            reason_of(client.whoami),
-            reason_of(lambda: client.generate_random(16)),
-            reason_of(lambda: client.get_secret_value("none")).replace("SECRET_NOT_FOUND", ""),
-        }
-    (reason,) = reasons
+        (reason,) = _reasons(client)
     return reason
+
+
+def _reasons(client: Client) -> set[str]:
+    return {
+        reason_of(client.whoami),
+        reason_of(lambda: client.generate_random(16)),
+        reason_of(lambda: client.get_secret_value("none")).replace("SECRET_NOT_FOUND", ""),
+    }
 
 
 def test_a_token_of_the_mesh_is_accepted(mesh: Mesh, signer: Signer) -> None:

@@ -76,6 +76,26 @@ def test_a_record_is_read_once_until_it_changes(
     assert cache.get("a", lambda: ("new", 3)) == "new"
 
 
+def test_polls_at_once_lose_no_change_and_take_none_back(keystore: Keystore, feed: ChangeFeed) -> None:
+    resets: list[None] = []
+    heard: list[int] = []
+    feed.listen(lambda change: heard.append(change.revision), lambda: resets.append(None))
+    feed.poll()
+    resets.clear()
+
+    def change_and_poll(_: int) -> None:
+        with changing:
+            keystore.change("a")
+            mine = keystore.revision
+        feed.poll()
+        assert feed.revision >= mine
+
+    changing = threading.Lock()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(change_and_poll, range(200)))
+    assert (heard, resets) == (list(range(1, 201)), [])
+
+
 def test_a_record_that_a_change_overtook_is_not_kept(
     keystore: Keystore, feed: ChangeFeed, cache: FreshCache[str, str]
 ) -> None:
