@@ -22,6 +22,7 @@ from bench.echo_process import EchoProcess
 from bench.load import Load, Method, Outcome, Shape
 from bench.report import Report, Target
 from bench.subject import BATCH_ITEMS, PLAINTEXT_BYTES, Subject
+from bench.workers import crypto_workers
 from deploy.dev.mesh import Mesh, MeshOptions
 from deploy.dev.topology import SERVICES
 
@@ -170,7 +171,7 @@ class _Rounds:
 
 def _two_workers(plan: Plan, cores: Cores, mesh: Mesh, subject: Subject) -> tuple[float, float]:
     """Echo's and Encrypt's requests a second. On fewer than four cores, two workers share them with all the rest."""
-    with subject.workers(2, cores.two_servers), _echo(mesh, cores.two_servers, 2) as echo:
+    with crypto_workers(mesh, 2, cores.two_servers), _echo(mesh, cores.two_servers, 2) as echo:
         return _Rounds(plan, Load(cores.beside_two), subject).two_workers(echo)
 
 

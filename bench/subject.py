@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import grpc
 from google.protobuf.message import Message
@@ -13,9 +12,7 @@ from google.protobuf.message import Message
 from bench.load import Method
 from bench.report import BenchmarkError
 from deploy.dev.configs import ACCOUNT
-from deploy.dev.mesh import SOURCE, Mesh
-from deploy.dev.processes import Process
-from deploy.dev.readiness import Readiness
+from deploy.dev.mesh import Mesh
 from strongroom.access.v1.session_service_pb2 import CertificateCredential, CreateSessionRequest
 from strongroom.access.v1.session_service_pb2_grpc import SessionServiceStub
 from strongroom.audit.v1 import audit_service_pb2
@@ -131,33 +128,6 @@ class Subject:
         wanted[_BATCHED_ITEMS] = self._sent["BatchEncrypt"] * BATCH_ITEMS
         if recorded != wanted:
             raise BenchmarkError(f"calls were not done: audit has {dict(recorded)}, sent were {wanted}")
-
-    @contextmanager
-    def workers(self, count: int, cores: frozenset[int]) -> Iterator[None]:
-        """Puts `count` crypto processes on `cores` in the place of the one, and ends them; crypto is away then."""
-        self._mesh.terminate("crypto")
-        process = Process(
-            f"crypto-{count}",
-            [*self._mesh.process("crypto").command, "--workers", str(count)],
-            logs=self._mesh.directory.logs,
-            directory=SOURCE,
-            cpus=cores,
-        )
-        process.start()
-        try:
-            readiness = Readiness(
-                "crypto",
-                self._mesh.address("crypto", "public"),
-                self._mesh.trust,
-                seconds=self._mesh.options.start_seconds,
-                still_hopeful=lambda: process.running,
-            )
-            missing = readiness.missing(count, process.pid)
-            if missing is not None:
-                raise BenchmarkError(f"crypto with {count} workers {missing}\n{process.tail()}")
-            yield
-        finally:
-            process.terminate()
 
     def _events(self) -> Iterator[Event]:
         with self._mesh.channel("audit") as channel:

@@ -47,11 +47,24 @@ class Process:
         self.name = name
         self.command = tuple(command)
         self.output_files = (logs / f"{name}.out", logs / f"{name}.err")
+        self._logs = logs
         self._directory = directory
         self._environment = environment
         self._cpus = cpus
         self._owner = owner
         self._process: subprocess.Popen[bytes] | None = None
+
+    def like(self, name: str, *arguments: str, cpus: frozenset[int]) -> Process:
+        """Another of the same command with these arguments added, on other cores."""
+        return Process(
+            name,
+            [*self.command, *arguments],
+            logs=self._logs,
+            directory=self._directory,
+            environment=self._environment,
+            cpus=cpus,
+            owner=self._owner,
+        )
 
     @property
     def pid(self) -> int | None:
