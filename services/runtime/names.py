@@ -9,8 +9,11 @@ from functools import lru_cache
 from services.runtime.errors import Reason, StrongroomError, required
 
 _ID = re.compile(r"[a-z][a-z0-9-]{0,62}")
-_SECRET_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-_VERSION = re.compile(r"[1-9][0-9]{0,8}")
+# A secret's id may have parts, as paths do; none of them is the name of a collection below it.
+_SECRET_ID = re.compile(
+    r"(?=.{1,63}\Z)(?!(.*/)?(versions|rotations)(/|\Z))[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*"
+)
+_NAME = re.compile(r"accounts/([^/]+)/([^/]+)/(.+?)(?:/versions/([1-9][0-9]{0,8}))?", re.DOTALL)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _PATTERNS: dict[str, re.Pattern[str]] = {
@@ -27,6 +30,8 @@ _PATTERNS: dict[str, re.Pattern[str]] = {
     "oidcProviders": _ID,
     "events": _UUID,
 }
+
+_FORMS = {_SECRET_ID: "[a-z0-9][a-z0-9._-]*, or several such with / between, 63 characters in all"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +91,18 @@ def check_id(value: str, collection: str, field: str) -> str:
     """Checks an id that a caller chose for a new resource of `collection`; raises FIELD_INVALID."""
     pattern = _PATTERNS[collection]
     if not pattern.fullmatch(value):
-        raise StrongroomError(Reason.FIELD_INVALID, f"{field} must match {pattern.pattern}", field=field)
+        form = _FORMS.get(pattern, pattern.pattern)
+        raise StrongroomError(Reason.FIELD_INVALID, f"{field} must match {form}", field=field)
     return value
 
 
 @lru_cache(maxsize=65_536)
 def _parsed(name: str) -> ResourceName | None:
-    parts = name.split("/")
-    if len(parts) not in (4, 6) or parts[0] != "accounts" or not _ID.fullmatch(parts[1]):
+    found = _NAME.fullmatch(name)
+    if found is None:
         return None
-    pattern = _PATTERNS.get(parts[2])
-    if pattern is None or not pattern.fullmatch(parts[3]):
+    account, collection, own_id, version = found.groups()
+    pattern = _PATTERNS.get(collection)
+    if not _ID.fullmatch(account) or pattern is None or not pattern.fullmatch(own_id):
         return None
-    if len(parts) == 4:
-        return ResourceName(parts[1], parts[2], parts[3])
-    if parts[4] != "versions" or not _VERSION.fullmatch(parts[5]):
-        return None
-    return ResourceName(parts[1], parts[2], parts[3], int(parts[5]))
+    return ResourceName(account, collection, own_id, int(version or 0))

@@ -61,7 +61,7 @@ def test_a_database_login_is_made_rotated_repaired_and_handed_to_a_command(
     typed: Typed, name: str, tmp_path: Path, postgresql_server: Server
 ) -> None:
     subject = Postgresql(postgresql_server)
-    username = name.replace("-", "_")
+    username, team, name = name.replace("-", "_"), name, f"{name}/db"
     subject.execute("CREATE ROLE {} LOGIN PASSWORD 'first'", username)
     target = RotationTarget(
         database=DatabaseTarget(address=address(postgresql_server.port), database="postgres", username=username)
@@ -72,9 +72,9 @@ def test_a_database_login_is_made_rotated_repaired_and_handed_to_a_command(
     wrong = typed(*create, given=json.dumps({"username": username, "password": "wrong"}).encode(), status=1)
     assert b"TARGET_LOGIN_REFUSED" in wrong.stderr
     assert b"wrong" not in wrong.stderr
-    typed(*create, "--tag", f"team={name}", given=json.dumps({"username": username, "password": "first"}).encode())
+    typed(*create, "--tag", f"team={team}", given=json.dumps({"username": username, "password": "first"}).encode())
 
-    rotated = answered(typed("secret", "rotate", "--tag", f"team={name}", "--now", "--concurrency", "20", "--json"))
+    rotated = answered(typed("secret", "rotate", "--tag", f"team={team}", "--now", "--concurrency", "20", "--json"))
     assert [(item["secret"], item["outcome"]) for item in rotated["rotations"]] == [(name, "SUCCEEDED")]
     (shown,) = answered(typed("secret", "rotation", name, "--json"))["rotations"]
     assert (shown["state"], shown["trigger"]) == ("SUCCEEDED", "MANUAL")

@@ -24,6 +24,22 @@ def test_a_secret_is_made_and_read(client: Client, name: str) -> None:
     assert read.stages == ("Current",)
 
 
+def test_a_secrets_id_may_have_parts(client: Client, name: str) -> None:
+    secret = client.create_secret(f"{name}/db", b"one").name
+    assert secret.endswith(f"/secrets/{name}/db")
+    client.create_secret(f"{name}/db/replica", b"another")
+    assert client.put_secret_value(f"{name}/db", b"two").name == f"{secret}/versions/2"
+    assert client.get_secret_value(f"{name}/db", version=1).value == b"one"
+    client.disable_secret_version(f"{name}/db/versions/1")
+    assert refusal(lambda: client.get_secret_value(f"{name}/db", version=1)).reason == "SECRET_VERSION_DISABLED"
+    assert {one.name for one in client.list_secrets(filter=f'id_prefix = "{name}/"')} == {secret, f"{secret}/replica"}
+    never = "forbid (principal, action, resource) when { false };"
+    client.create_policy(name, never, kind="RESOURCE", attached_to=[f"secrets/{name}/db"])
+    assert client.get_policy(name).attached_to == (secret,)
+    assert next(client.lookup_events(resource=secret, limit=1)).resource == secret
+    assert refusal(lambda: client.create_secret(f"{name}//db", b"x")).reason == "FIELD_INVALID"
+
+
 def test_a_new_value_becomes_current_and_the_old_one_previous(client: Client, name: str) -> None:
     client.create_secret(name, b"one")
     put = client.put_secret_value(name, b"two")

@@ -47,11 +47,11 @@ class Names:
         return self._complete("aliases", name.removeprefix(ALIAS), field, f"an id, {ALIAS}{{alias}}, or {ACCOUNTS}…")
 
     def secret(self, name: str, field: str = "secret") -> str:
-        """The full name of a secret: from an id or a full name."""
-        return self._complete("secrets", name, field, f"an id, or {ACCOUNTS}…")
+        """The full name of a secret: from an id (`payments/db`) or a full name."""
+        return self._complete("secrets", name, field, f"an id, or {ACCOUNTS}…", in_parts=True)
 
     def secret_version(self, name: str, field: str = "version") -> str:
-        """The full name of a version: from `db.password/versions/2` or a full name."""
+        """The full name of a version: from `payments/db/versions/2` or a full name."""
         secret, separator, version = name.partition("/versions/")
         if not version:
             raise StrongroomError("NAME_MALFORMED", f"{field} is not SECRET/versions/NUMBER: {name}", field=field)
@@ -105,7 +105,7 @@ class Names:
 
     def parts(self, name: str, field: str) -> tuple[str, str, str]:
         """A full name's account, `accounts/{account}`, its collection and its id. Raises NAME_MALFORMED."""
-        parts = name.split("/")
+        parts = name.split("/", 3)
         if len(parts) != 4:
             raise StrongroomError("NAME_MALFORMED", f"{field} names no resource of an account: {name}", field=field)
         return f"{parts[0]}/{parts[1]}", parts[2], parts[3]
@@ -116,7 +116,9 @@ class Names:
         collection, _, rest = relative.partition("/")
         if collection == "aliases":
             return ALIAS + rest
-        return rest if collection in ("keys", "secrets") and "/" not in rest else relative
+        if collection == "secrets" and "/versions/" not in rest and "/rotations/" not in rest:
+            return rest
+        return rest if collection == "keys" and "/" not in rest else relative
 
     def relative(self, name: str) -> str:
         """A full name without its account where that is this one: `keys/payments/versions/1`."""
@@ -132,12 +134,12 @@ class Names:
             raise StrongroomError("NAME_MALFORMED", f"{field} is none of {forms}, {ACCOUNTS}…: {name}", field=field)
         return f"{self.account}/{name}"
 
-    def _complete(self, collection: str, name: str, field: str, forms: str) -> str:
+    def _complete(self, collection: str, name: str, field: str, forms: str, *, in_parts: bool = False) -> str:
         if not name:
             raise StrongroomError("FIELD_REQUIRED", f"{field} is required", field=field)
         if name.startswith(ACCOUNTS):
             return name
-        if "/" in name:
+        if "/" in name and not in_parts:
             raise StrongroomError("NAME_MALFORMED", f"{field} is not {forms}: {name}", field=field)
         return f"{self.account}/{collection}/{name}"
 

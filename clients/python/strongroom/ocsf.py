@@ -87,11 +87,12 @@ def api_activity(event: Event) -> Mapping[str, Any]:
 
 
 def _resource(event: Event) -> Mapping[str, Any]:
-    parts = event.resource.split("/")
+    # `accounts/{account}`, or `accounts/{account}/{collection}/{id}`, where a secret's id may have slashes.
+    parts = event.resource.split("/", 3)
     return {
         "uid": event.resource,
         "name": parts[-1],
-        "type": parts[-2] if len(parts) > 1 else "",
+        "type": parts[-2] if len(parts) in (2, 4) else parts[-1],
         "version": (event.key_version or event.secret_version).rpartition("/")[2],
     }
 

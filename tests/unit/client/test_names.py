@@ -26,6 +26,8 @@ def test_a_key_is_an_id_an_alias_or_a_full_name(given: str, full: str) -> None:
 def test_aliases_secrets_and_events_are_completed() -> None:
     assert NAMES.alias("payments") == NAMES.alias("alias/payments") == "accounts/main/aliases/payments"
     assert NAMES.secret("db.password") == "accounts/main/secrets/db.password"
+    assert NAMES.secret("payments/db") == "accounts/main/secrets/payments/db"
+    assert NAMES.secret_version("payments/db/versions/2") == "accounts/main/secrets/payments/db/versions/2"
     assert NAMES.event("0193-1") == "accounts/main/events/0193-1"
 
 
@@ -54,6 +56,8 @@ def test_short_names_stand_for_what_they_came_from() -> None:
     for name in ("accounts/main/keys/payments", "accounts/main/aliases/payments", "accounts/other/keys/k"):
         assert NAMES.key(NAMES.shorten(name)) == name
     assert NAMES.shorten("accounts/main/keys/k/versions/1") == "keys/k/versions/1"
+    assert NAMES.shorten("accounts/main/secrets/payments/db") == "payments/db"
+    assert NAMES.shorten("accounts/main/secrets/payments/db/versions/1") == "secrets/payments/db/versions/1"
     assert Names("").shorten("accounts/main/keys/k") == "accounts/main/keys/k"
     assert last_part("accounts/main/keys/k") == "k"
 

@@ -118,8 +118,8 @@ class SecretChange:
 
 
 class SecretCalls(Calls):
-    """Methods that keep secrets. `secret` is an id (`db.password`) or a full name; `version` is
-    `db.password/versions/2`, or a full name.
+    """Methods that keep secrets. `secret` is an id (`payments/db`) or a full name; `version` is
+    `payments/db/versions/2`, or a full name.
 
     Each takes `timeout` in seconds and raises StrongroomError; the contract names the reasons
     (`protos/strongroom/secrets/v1/secret_service.proto`).
@@ -151,9 +151,9 @@ class SecretCalls(Calls):
         `strongroom-secrets`, with a first value of up to 65,536 bytes, or none.
 
         `type` is GENERIC by default; the others have a `target`, which is asked whether value and master credential log
-        in unless `check_target` is false. `secret_id` matches `[a-z0-9][a-z0-9._-]{0,62}`. Raises ALREADY_EXISTS, also
-        for an id used before; FIELD_TOO_LARGE, KEY_NOT_FOUND, TARGET_UNREACHABLE, TARGET_LOGIN_REFUSED,
-        MASTER_LOGIN_REFUSED.
+        in unless `check_target` is false. `secret_id` is up to 63 characters of `[a-z0-9._-]`, in parts that slashes
+        divide (`payments/db`). Raises ALREADY_EXISTS, also for an id used before; FIELD_TOO_LARGE, KEY_NOT_FOUND,
+        TARGET_UNREACHABLE, TARGET_LOGIN_REFUSED, MASTER_LOGIN_REFUSED.
         """
         request = pb.CreateSecretRequest(
             parent=self.names.account,

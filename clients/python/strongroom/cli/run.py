@@ -56,7 +56,7 @@ def run(
 ) -> Report:
     """Run a command with secrets in its environment, or in files. Exits as the command does.
 
-    SECRET is an id or a full name, such as payments.db; FIELD one member of a JSON value: password.
+    SECRET is an id or a full name, such as payments/db; FIELD one member of a JSON value: password.
     """
     in_environment, in_files = _wanted(env, "--env"), _wanted(file, "--file")
     environment = {**os.environ, **{w.variable: _text(session.client, w) for w in in_environment}}

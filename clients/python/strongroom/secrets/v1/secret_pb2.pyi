@@ -243,7 +243,7 @@ class Secret(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """`accounts/{account}/secrets/{secret}`; the id matches `[a-z0-9][a-z0-9._-]{0,62}`. Immutable."""
+    """`accounts/{account}/secrets/{secret}`; the id is as CreateSecretRequest.secret_id says. Immutable."""
     type: Global___SecretType.ValueType
     """What the value is for. Immutable; default GENERIC."""
     state: Global___SecretState.ValueType

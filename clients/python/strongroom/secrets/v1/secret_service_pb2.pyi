@@ -120,7 +120,9 @@ class CreateSecretRequest(_message.Message):
     parent: _builtins.str
     """`accounts/{account}`. Required."""
     secret_id: _builtins.str
-    """The id of the new secret, `[a-z0-9][a-z0-9._-]{0,62}`. Required."""
+    """The id of the new secret: one part, or several with a slash between (`payments/db`), each `[a-z0-9][a-z0-9._-]*` and
+    neither `versions` nor `rotations`; 63 characters in all. Required.
+    """
     value: _builtins.bytes
     """The first value: up to 65,536 bytes. Empty: GENERIC has none yet, a type with a target begins a rotation that makes
     it.
