@@ -89,7 +89,7 @@ def serve(settings: KeystoreSettings) -> None:
     )
     hosted.public(
         session_service_pb2.DESCRIPTOR.services_by_name["SessionService"],
-        SessionService(engine, credentials, new_sessions, hosted.authorizer),
+        SessionService(engine, credentials, new_sessions, hosted.authorizer, hosted.quotas),
         session_service.EXCHANGES,
     )
     access_editor = AccessEditor(engine, hosted.authorizer, outbox, clock.system_clock)

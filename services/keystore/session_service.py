@@ -15,6 +15,7 @@ from services.runtime.authorization import Authorizer
 from services.runtime.call import Call
 from services.runtime.database import reading
 from services.runtime.errors import invalid, required, too_large
+from services.runtime.quotas import Quotas
 from strongroom.access.v1 import session_service_pb2 as pb
 
 EXCHANGES = ("CreateSession",)
@@ -25,17 +26,26 @@ class SessionService:
     """Handlers of the public service."""
 
     def __init__(
-        self, engine: Engine, credentials: Credentials, new_sessions: NewSessions, authorizer: Authorizer
+        self,
+        engine: Engine,
+        credentials: Credentials,
+        new_sessions: NewSessions,
+        authorizer: Authorizer,
+        quotas: Quotas,
     ) -> None:
         self._engine = engine
         self._credentials = credentials
         self._new_sessions = new_sessions
         self._authorizer = authorizer
+        self._quotas = quotas
 
     def CreateSession(self, request: pb.CreateSessionRequest, call: Call) -> pb.Session:
         """Exchanges a credential for a session."""
         wish = Wish(request.session_name, _seconds(request), request.session_policy)
-        return _session_message(self._new_sessions.begin(self._proof(request, call), wish))
+        proof = self._proof(request, call)
+        # Whose request it is, nobody knew before.
+        self._quotas.require(call)
+        return _session_message(self._new_sessions.begin(proof, wish))
 
     def AssumeRole(self, request: pb.AssumeRoleRequest, call: Call) -> pb.Session:
         """Begins a session as a role."""

@@ -39,6 +39,7 @@ class Host:
     feed: ChangeFeed
     identities: Identities
     authorizer: Authorizer
+    quotas: Quotas
     server: Server
     _closing: list[Callable[[], None]] = field(default_factory=list)
 
@@ -113,7 +114,7 @@ def build(
     callers = Callers(settings.listeners.internal)
     pipeline = Pipeline(telemetry, identities, callers, quotas, audit, feed.poll if own_records else None)
     server = Server(settings.listeners, tls, pipeline, status, shared_port=worker is not None)
-    return Host(settings, tls, telemetry, status, audit, feed, identities, authorizer, server)
+    return Host(settings, tls, telemetry, status, audit, feed, identities, authorizer, quotas, server)
 
 
 def _limit(settings: RequestLimit | None) -> Limit | None:

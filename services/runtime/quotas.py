@@ -147,6 +147,8 @@ class Quotas:
         delay = bucket.take(now)
         if not delay:
             return bucket
+        # An exchange of a credential has begun one, which would be one for each refusal.
+        call.events.clear()
         refused = bucket.refusals_to_tell(now)
         if refused:
             call.record(call.action, target, call.principal.account, item_count=refused)

@@ -6,8 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from deploy.dev.mesh import Mesh
 from strongroom import Client
-from tests.clients import reason_of, refusal, until
+from tests.access import client_key, workload
+from tests.clients import client_by, reason_of, refusal, until
 
 
 @pytest.fixture
@@ -31,6 +33,22 @@ def test_an_account_over_its_quota_is_refused_with_a_delay_and_others_are_not(
     # Its owner lifts it, which itself is within no quota of the tenant's.
     client.reset_quota(f"accounts/{name}")
     until(lambda: reason_of(lambda: [tenant.encrypt(key, b"x") for _ in range(10)]) == "", 3)
+
+
+def test_exchanging_a_credential_is_a_request_like_others(
+    client: Client, tenant: Client, mesh: Mesh, name: str
+) -> None:
+    credential = client_key(tenant, workload(tenant))
+    with client_by(mesh, credential) as session:
+        assert session.whoami().account == f"accounts/{name}"
+    client.set_quota(f"accounts/{name}", requests_per_second=1, burst=1)
+
+    def exchanged() -> str:
+        with client_by(mesh, credential) as session:
+            return reason_of(session.whoami)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert "QUOTA_EXCEEDED" in set(pool.map(lambda _: exchanged(), range(16)))
 
 
 def test_a_flood_is_counted_in_few_events(client: Client, tenant: Client, name: str, key: str) -> None:
