@@ -123,6 +123,14 @@ def reading(request: GetSecretValueRequest) -> Reading:
     return Reading(name, request.stage, check_field(request.field))
 
 
+def item_reading(request: GetSecretValueRequest) -> Reading | StrongroomError:
+    """The same for an item of a batch, where what is wrong with it concerns no other."""
+    try:
+        return reading(request)
+    except StrongroomError as error:
+        return error
+
+
 def stage_move(request: UpdateSecretVersionStageRequest) -> StageMove:
     """Which stage a request moves where. Raises FIELD_REQUIRED, FIELD_INVALID."""
     stage = check_stage(request.stage)

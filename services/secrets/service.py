@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 from services.runtime import names, paging
 from services.runtime.authorization import Authorizer, account_resource
 from services.runtime.call import Call
-from services.runtime.errors import invalid, required, too_large
+from services.runtime.errors import StrongroomError, invalid, required, too_large
 from services.runtime.names import ResourceName
 from services.runtime.repeats import repeatable
 from services.runtime.streams import Stream
@@ -21,8 +22,9 @@ from services.secrets.rotation_policy import check_policy
 from services.secrets.rotations import Rotations
 from services.secrets.stages import check_stages
 from services.secrets.targets import TargetRules
-from services.secrets.vault import Vault
+from services.secrets.vault import Reading, Vault
 from services.secrets.watching import Watches
+from strongroom.audit.v1.event_pb2 import OUTCOME_FAILED
 from strongroom.secrets.v1 import secret_service_pb2 as pb
 from strongroom.secrets.v1.rotation_pb2 import Rotation
 from strongroom.secrets.v1.secret_pb2 import Secret, SecretValue, SecretVersion
@@ -123,10 +125,13 @@ class SecretService:
             raise required("items")
         if len(request.items) > _MAX_ITEMS:
             raise too_large("items", _MAX_ITEMS, "items")
-        wanted = [messages.reading(item) for item in request.items]
-        if any(reading.name.account != account for reading in wanted):
+        wanted = [messages.item_reading(item) for item in request.items]
+        sound = [item for item in wanted if isinstance(item, Reading)]
+        if any(reading.name.account != account for reading in sound):
             raise invalid("items", "name a secret of another account")
-        outcomes = self._vault.open_many(call, wanted)
+        opened = iter(self._vault.open_many(call, sound))
+        outcomes = [next(opened) if isinstance(item, Reading) else item for item in wanted]
+        _record_unsound(call, [item for item in wanted if isinstance(item, StrongroomError)])
         return pb.BatchGetSecretValueResponse(outcomes=map(messages.outcome_message, outcomes))
 
     def PutSecretValue(self, request: pb.PutSecretValueRequest, call: Call) -> SecretVersion:
@@ -225,6 +230,13 @@ class SecretService:
         passwords.check_rule(request.password_rule)
         self._authorizer.authorize(call, "secrets:GenerateRandomPassword", account_resource(call.principal.account))
         return pb.GenerateRandomPasswordResponse(password=passwords.generate(request.password_rule))
+
+
+def _record_unsound(call: Call, errors: Sequence[StrongroomError]) -> None:
+    """An event for each reason why items of a batch name nothing that could be asked about."""
+    for reason, count in Counter(error.reason for error in errors).items():
+        event = call.record(call.action, "", call.principal.account, item_count=count)
+        event.outcome, event.reason, event.failed_item_count = OUTCOME_FAILED, reason, count
 
 
 def _secret_name(name: str, field: str = "name") -> ResourceName:

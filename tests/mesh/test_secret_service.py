@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
+import grpc
 import pytest
 
 from deploy.dev.mesh import Mesh
 from strongroom import Client, SecretCache, StrongroomError
 from strongroom.calls.rotations import Rotation
 from strongroom.calls.secrets import RotationPolicy, SecretChange, SecretValue
+from strongroom.errors import event_id_in, from_rpc_error
 from strongroom.secrets.v1 import secret_service_pb2 as pb
 from strongroom.secrets.v1.password_rule_pb2 import PasswordRule
 from strongroom.secrets.v1.secret_service_pb2_grpc import SecretServiceStub
@@ -143,6 +145,29 @@ def test_a_batch_has_an_outcome_for_each(client: Client, name: str) -> None:
     assert isinstance(second, StrongroomError)
     assert isinstance(third, StrongroomError)
     assert (second.reason, third.reason) == ("SECRET_VERSION_DISABLED", "SECRET_NOT_FOUND")
+
+
+def test_an_item_that_is_malformed_leaves_the_rest_of_its_batch_alone(client: Client, mesh: Mesh, name: str) -> None:
+    made = client.create_secret(name, b"a")
+    malformed = ("", "accounts/default/secrets/Not A Name", f"{made.name}/versions/x", "accounts/default/keys/k")
+    items = [pb.GetSecretValueRequest(name=item) for item in (*malformed, made.name)]
+    items += [pb.GetSecretValueRequest(name=made.name, stage="no stage"), items[-1]]
+    with mesh.channel("secrets") as channel:
+        request = pb.BatchGetSecretValueRequest(parent="accounts/default", items=items)
+        response, rpc = SecretServiceStub(channel).BatchGetSecretValue.with_call(request, timeout=5)
+
+    outcomes = [outcome.error.reason or outcome.value.value for outcome in response.outcomes]
+    assert outcomes == ["FIELD_REQUIRED", *3 * ["NAME_MALFORMED"], b"a", "FIELD_INVALID", b"a"]
+    trace_id = client.get_event(event_id_in(rpc.trailing_metadata())).trace_id
+    events = {(e.resource, e.outcome, e.reason): e.item_count for e in client.lookup_events(trace_id=trace_id)}
+    read = events.pop((made.name, "ALLOWED", ""))
+    assert read == 1
+    assert {("", "FAILED", "FIELD_REQUIRED"): 1, ("", "FAILED", "NAME_MALFORMED"): 3}.items() <= events.items()
+    for other in ("accounts/other/secrets/s", "accounts/other/secrets/s/versions/1"):
+        request = pb.BatchGetSecretValueRequest(parent="accounts/default", items=[pb.GetSecretValueRequest(name=other)])
+        with mesh.channel("secrets") as channel, pytest.raises(grpc.RpcError) as caught:
+            SecretServiceStub(channel).BatchGetSecretValue(request, timeout=5)
+        assert from_rpc_error(caught.value, "secrets").field == "items"
 
 
 def test_what_is_given_of_a_secret_is_changed(client: Client, name: str) -> None:
