@@ -18,6 +18,9 @@ CALLERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "keystore": {
         "strongroom.keystore.v1.KeyRecordService": ("crypto", "secrets", "audit"),
         "strongroom.access.v1.AccessRecordService": ("crypto", "secrets", "audit"),
+        # Rotation puts one client key in another's place, and logs in with it.
+        "strongroom.access.v1.ClientKeyRotationService": ("secrets",),
+        "strongroom.access.v1.SessionService": ("secrets",),
     },
     "crypto": {"strongroom.crypto.v1.MaterialService": ("keystore", "audit")},
     "secrets": {},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from services.keystore import session_service
 from services.keystore.access import https_documents
 from services.keystore.access.accounts import Accounts
+from services.keystore.access.client_key_rotations import ClientKeyRotations
 from services.keystore.access.client_keys import ClientKeys
 from services.keystore.access.credentials import Credentials
 from services.keystore.access.editing import AccessEditor
@@ -24,6 +25,7 @@ from services.keystore.access_record_service import AccessRecordService
 from services.keystore.access_service import AccessService
 from services.keystore.aliases import Aliases
 from services.keystore.bootstrap import SecretsKey, make_account
+from services.keystore.client_key_rotation_service import ClientKeyRotationService
 from services.keystore.due import DueKeys
 from services.keystore.editing import KeyEditor
 from services.keystore.imports import Imports
@@ -45,7 +47,12 @@ from services.runtime.outbox import Outbox
 from services.runtime.schedule import Schedule
 from services.runtime.telemetry import Telemetry
 from services.runtime.tls import TlsFiles
-from strongroom.access.v1 import access_record_service_pb2, access_service_pb2, session_service_pb2
+from strongroom.access.v1 import (
+    access_record_service_pb2,
+    access_service_pb2,
+    client_key_rotation_service_pb2,
+    session_service_pb2,
+)
 from strongroom.keystore.v1 import key_record_service_pb2, key_service_pb2
 
 
@@ -110,6 +117,11 @@ def serve(settings: KeystoreSettings) -> None:
     hosted.internal(key_record_service_pb2.DESCRIPTOR.services_by_name["KeyRecordService"], key_records)
     hosted.internal(
         access_record_service_pb2.DESCRIPTOR.services_by_name["AccessRecordService"], AccessRecordService(records)
+    )
+    hosted.internal(
+        client_key_rotation_service_pb2.DESCRIPTOR.services_by_name["ClientKeyRotationService"],
+        ClientKeyRotationService(ClientKeyRotations(access_editor), clock.system_clock),
+        audited=True,
     )
     hosted.status.component("database", components.database(engine))
     # Keys that exist can be read and disabled without it.

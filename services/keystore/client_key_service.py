@@ -18,7 +18,8 @@ from strongroom.access.v1 import principal_pb2
 
 _DAY_US = 24 * 3600 * 1_000_000
 _DEFAULT_LIFETIME_US = 90 * _DAY_US
-_LONGEST_LIFETIME_US = 366 * _DAY_US
+LONGEST_LIFETIME_US = 366 * _DAY_US
+"""Of a client key, from its creation."""
 _PATHS = ("description", "disabled")
 
 
@@ -76,7 +77,7 @@ class ClientKeyHandlers:
         if not asked.HasField("expire_time"):
             return now_us + _DEFAULT_LIFETIME_US
         expires_us = clock.microseconds(asked.expire_time)
-        if not now_us < expires_us <= now_us + _LONGEST_LIFETIME_US:
+        if not now_us < expires_us <= now_us + LONGEST_LIFETIME_US:
             raise invalid("client_key.expire_time", "is not within the next 366 days")
         return expires_us
 
@@ -92,6 +93,7 @@ def client_key_message(key: ClientKey) -> principal_pb2.ClientKey:
         last_use_time=clock.from_microseconds(key.used_us) if key.used_us is not None else None,
         create_time=clock.from_microseconds(key.created_us),
         etag=str(key.revision),
+        rotated_by=key.rotated_by,
     )
 
 

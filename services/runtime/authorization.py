@@ -133,6 +133,13 @@ class Authorizer:
             reason, message = _STANDING_REASONS.get(standing, (Reason.IDENTITY_UNKNOWN, "there is no such principal"))
             raise StrongroomError(reason, message)
 
+    def principal_resource(self, name: str) -> Resource:
+        """What policies see of a user, workload or role as what an action is on, also of one that does not exist."""
+        account = account_of(name)
+        record = self._account_of(Principal(name, account)).principal(name)
+        tags = record.tags if record is not None else {}
+        return Resource(decisions.principal_type(name), name, account, tags=dict(tags))
+
     def parsed_policies(self, records: Sequence[PolicyRecord]) -> ResourcePolicies:
         """Policies of a resource that came with its record, for `Resource.policies`."""
         return decisions.resource_policies(records, self._parsed) if records else NO_POLICIES

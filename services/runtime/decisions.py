@@ -270,8 +270,13 @@ class Decider:
 
 def principal_uid(name: str) -> Json:
     """A principal as an entity of the schema."""
+    return uid(principal_type(name), name)
+
+
+def principal_type(name: str) -> str:
+    """What kind of entity a principal is."""
     parts = name.split("/")
-    return uid(_PRINCIPAL_TYPES.get(parts[2], "Service") if len(parts) > 2 else "Service", name)
+    return _PRINCIPAL_TYPES.get(parts[2], "Service") if len(parts) > 2 else "Service"
 
 
 def resource_policies(records: Iterable[PolicyRecord], parsed: Parsed) -> ResourcePolicies:

@@ -47,9 +47,9 @@ class Host:
         """Offers a public service; the requests of the methods `exchanges` authenticate."""
         self.server.public(service, servicer, exchanges)
 
-    def internal(self, service: ServiceDescriptor, servicer: object) -> None:
-        """Offers a service to the mesh alone."""
-        self.server.internal(service, servicer)
+    def internal(self, service: ServiceDescriptor, servicer: object, *, audited: bool = False) -> None:
+        """Offers a service to the mesh alone; `audited` where it changes something by the caller's own permission."""
+        self.server.internal(service, servicer, audited=audited)
 
     def on_close(self, close: Callable[[], None]) -> None:
         """Runs `close` once calls have drained, before the audit client ends; the last added runs first."""

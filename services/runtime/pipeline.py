@@ -70,6 +70,14 @@ class Pipeline:
         """The same as `public` for services of the mesh that act for their own callers."""
         return _offered(self._audited(method, behaviour, self._forwarded), streams=streams)
 
+    def by_service(self, method: MethodDescriptor, behaviour: Behaviour) -> Handler:
+        """The same for the configured services of the mesh, each of which acts for itself."""
+        return self._audited(method, behaviour, self._service)
+
+    def exchange_by_service(self, method: MethodDescriptor, behaviour: Behaviour) -> Handler:
+        """A `credential_exchange` by the configured services of the mesh, of credentials that they keep."""
+        return self._audited(method, behaviour, self._by_service_not_yet_known)
+
     def _audited(self, method: MethodDescriptor, behaviour: Behaviour, authenticate: Authenticate) -> Handler:
         telemetry, audit, quotas, catch_up = self._telemetry, self._audit, self._quotas, self._catch_up
         service, name, action = method.containing_service.full_name, method.name, action_of(method)
@@ -141,6 +149,16 @@ class Pipeline:
 
     def _not_yet_known(self, call: Call, context: grpc.ServicerContext, _metadata: Metadata) -> Principal:
         call.certificate_id = identity.spiffe_id_of(context)
+        return ANONYMOUS
+
+    def _service(self, call: Call, context: grpc.ServicerContext, _metadata: Metadata) -> Principal:
+        spiffe_id = identity.spiffe_id_of(context)
+        self._callers.require_allowed(spiffe_id, call.service)
+        return Principal(identity.service_name_of(spiffe_id), "", credential=spiffe_id)
+
+    def _by_service_not_yet_known(self, call: Call, context: grpc.ServicerContext, metadata: Metadata) -> Principal:
+        # The certificate is the service's, and no credential of whoever it begins a session for.
+        call.via_service = self._service(call, context, metadata).name
         return ANONYMOUS
 
     def _forwarded(self, call: Call, context: grpc.ServicerContext, metadata: Metadata) -> Principal:

@@ -63,25 +63,17 @@ class Listener:
             service, {method.name: self._public_handler(servicer, method, exchanges) for method in service.methods}
         )
 
-    def forwarded(self, service: ServiceDescriptor, servicer: object, without: Collection[str]) -> None:
-        """Adds a public service for services of the mesh that act for their own callers, but for some methods."""
+    def forwarded(self, service: ServiceDescriptor, servicer: object, exchanges: Collection[str]) -> None:
+        """Adds a public service for services of the mesh that act for their own callers. The requests of the methods
+        `exchanges` authenticate, so that nobody can make those for another."""
         self._add(
-            service,
-            {
-                method.name: self._pipeline.forwarded(
-                    method, _behaviour(servicer, method), streams=_streams(servicer, method)
-                )
-                for method in service.methods
-                if method.name not in without
-            },
+            service, {method.name: self._forwarded_handler(servicer, method, exchanges) for method in service.methods}
         )
 
-    def internal(self, service: ServiceDescriptor, servicer: object) -> None:
+    def internal(self, service: ServiceDescriptor, servicer: object, *, audited: bool) -> None:
         """Adds a service that only the mesh may call."""
-        self._add(
-            service,
-            {method.name: self._pipeline.internal(method, _behaviour(servicer, method)) for method in service.methods},
-        )
+        handler = self._pipeline.by_service if audited else self._pipeline.internal
+        self._add(service, {method.name: handler(method, _behaviour(servicer, method)) for method in service.methods})
 
     def start(self) -> None:
         """Begins to serve."""
@@ -93,6 +85,12 @@ class Listener:
         if method.name in exchanges:
             return self._pipeline.credential_exchange(method, behaviour)
         return self._pipeline.public(method, behaviour, streams=_streams(servicer, method))
+
+    def _forwarded_handler(self, servicer: object, method: MethodDescriptor, exchanges: Collection[str]) -> Handler:
+        behaviour = _behaviour(servicer, method)
+        if method.name in exchanges:
+            return self._pipeline.exchange_by_service(method, behaviour)
+        return self._pipeline.forwarded(method, behaviour, streams=_streams(servicer, method))
 
     def _add(self, service: ServiceDescriptor, handlers: dict[str, Handler]) -> None:
         rpc_handlers = {
@@ -143,15 +141,16 @@ class Server:
     def public(self, service: ServiceDescriptor, servicer: object, exchanges: Collection[str] = ()) -> None:
         """Offers a service to callers from outside, and on the internal listener to services that act for theirs.
 
-        The requests of the methods `exchanges` authenticate; nobody can make those for another.
+        The requests of the methods `exchanges` authenticate; on the internal listener those are for services that the
+        configuration lets call this one.
         """
         self._public.public(service, servicer, exchanges)
         self._internal.forwarded(service, servicer, exchanges)
         self._status.serves(service.full_name)
 
-    def internal(self, service: ServiceDescriptor, servicer: object) -> None:
+    def internal(self, service: ServiceDescriptor, servicer: object, *, audited: bool = False) -> None:
         """Offers a service to the mesh alone; on the public listener it does not exist."""
-        self._internal.internal(service, servicer)
+        self._internal.internal(service, servicer, audited=audited)
         self._status.serves(service.full_name)
 
     def on_drain(self, begin: Callable[[], None]) -> None:

@@ -42,6 +42,7 @@ def serve(settings: SecretsSettings) -> None:
     engine = database.open_database(settings.database)
     migrations.require_current(engine, "secrets")
     crypto = MeshChannel(host.upstream(settings, "crypto"), tls)
+    keystore = MeshChannel(host.upstream(settings, "keystore"), tls)
     hosted = host.build("secrets", settings, tls, telemetry)
     outbox = Outbox(engine, hosted.audit)
     now = clock.system_clock
@@ -49,7 +50,7 @@ def serve(settings: SecretsSettings) -> None:
     data_keys = CryptoDataKeys(crypto)
     sealer = Sealer(data_keys, now)
     editor = SecretEditor(engine, hosted.authorizer, outbox, now)
-    access = TargetAccess(engine, sealer, choice.rotators(tls))
+    access = TargetAccess(engine, sealer, choice.rotators(tls, keystore))
     # Rotation opens its values on the service's own behalf, seldom, and never from memory.
     recent = Sealer(RecentDataKeys(data_keys), now)
     vault = Vault(engine, recent, editor, outbox, now)

@@ -18,8 +18,9 @@ from services.runtime.outbox import Outbox
 from services.runtime.repeats import Repeatable
 from services.secrets import rotating, store
 from services.secrets.editing import SecretEditor
+from services.secrets.json_fields import json_object
 from services.secrets.records import CURRENT, Secret
-from services.secrets.rotation_policy import next_due_us
+from services.secrets.rotation_policy import next_due_us, require_outlives
 from services.secrets.rotations import Hasten
 from services.secrets.sealing import NewValue, Sealer
 from services.secrets.states import no_secret
@@ -89,12 +90,16 @@ class Creation:
         that is not of the type, ROTATION_UNSUPPORTED, what crypto raises, and what the target says. A dry run finds out
         the same and stores nothing.
         """
-        self._permit(call, new)
+        wished = _created(new, has_value=False, now_us=0)
+        self._permit(call, wished)
         rotator = self._access.rotator(new.type)
         if value is not None:
             check_shape(new.type, value.value)
-        elif rotator.needs_value and _without_master(new):
+            if wished.principal:
+                self._editor.permit_replacement(call, (json_object(value.value) or {})["client_key"])
+        elif rotator.needs_value and wished.master is None:
             raise required("value")
+        require_outlives(wished)
         for _ in range(ATTEMPTS):
             known, present = before(self._engine, new.name, repeatable, self._now_us())
             if repeatable is not None and known is not None:
@@ -110,15 +115,13 @@ class Creation:
                 return stored
         raise too_many(new.name)
 
-    def _permit(self, call: Call, new: NewSecret) -> None:
+    def _permit(self, call: Call, new: Secret) -> None:
         account = account_resource(new.name.account)
         actions = ("secrets:CreateSecret", "secrets:TagSecret") if new.tags else ("secrets:CreateSecret",)
         for action in actions:
             # Permitted on the account; the event says which secret it was for.
             self._authorizer.authorize(call, action, account).resource = str(new.name)
-        master = _created(new, has_value=False, now_us=0).master
-        if master is not None:
-            self._editor.permitted(call, "secrets:GetSecretValue", master)
+        self._editor.permit_target(call, new)
 
     def _stored(
         self, call: Call, created: Secret, value: NewValue | None, repeatable: Repeatable | None, *, dry_run: bool
@@ -159,10 +162,6 @@ class Creation:
 
     def _now_us(self) -> int:
         return self._clock() // 1000
-
-
-def _without_master(new: NewSecret) -> bool:
-    return _created(new, has_value=False, now_us=0).master is None
 
 
 def _created(new: NewSecret, *, has_value: bool, now_us: int) -> Secret:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection, Engine
 
+from services.runtime import names
 from services.runtime.authorization import Authorizer, Resource
 from services.runtime.call import Call
 from services.runtime.clock import Clock
@@ -55,6 +56,20 @@ class SecretEditor:
         if secret is None:
             raise no_secret(name)
         return event, secret
+
+    def permit_target(self, call: Call, wanted: Secret, before: Secret | None = None) -> None:
+        """Raises PERMISSION_DENIED unless the caller may itself what naming the target has rotations do: read the
+        master's value, make client keys of the principal. What the secret `before` named already is not asked again."""
+        if wanted.master is not None and (before is None or wanted.master != before.master):
+            self.permitted(call, "secrets:GetSecretValue", wanted.master)
+        if wanted.principal and (before is None or wanted.principal != before.principal):
+            resource = self._authorizer.principal_resource(wanted.principal)
+            self._authorizer.authorize(call, "access:CreateClientKey", resource)
+
+    def permit_replacement(self, call: Call, client_key: str) -> None:
+        """Raises PERMISSION_DENIED unless the caller may delete the client key that the first rotation will."""
+        name = names.parse(client_key, "value.client_key", "clientKeys")
+        self._authorizer.authorize(call, "access:DeleteClientKey", Resource("ClientKey", str(name), name.account))
 
     def permitted_edit(self, call: Call, action: str, name: ResourceName, change: Change) -> Secret:
         """Changes a secret once the caller may. Raises as `permitted`, and what `change` does."""

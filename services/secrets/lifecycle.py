@@ -14,7 +14,7 @@ from services.runtime.names import ResourceName
 from services.secrets import changes, rotating, store
 from services.secrets.editing import SecretEditor, require_no_rotation
 from services.secrets.records import CURRENT, PREVIOUS, Secret, Version
-from services.secrets.rotation_policy import next_due_us
+from services.secrets.rotation_policy import next_due_us, require_outlives
 from services.secrets.stages import OWN_STAGES, check_stage_count, outlived
 from services.secrets.states import (
     SecretEvent,
@@ -66,8 +66,7 @@ class Lifecycle:
         if "target" in wanted.fields:
             self._rules.check(before.type, wanted.fields["target"], wanted.name.account)
         changed = _updated(before, wanted)
-        if changed.master is not None and changed.master != before.master:
-            self._editor.permitted(call, "secrets:GetSecretValue", changed.master)
+        self._editor.permit_target(call, changed, before)
         if "target" in wanted.fields and check_target:
             self._check_target(call, changed)
         if dry_run:
@@ -214,7 +213,10 @@ def _updated(secret: Secret, wanted: SecretUpdate) -> Secret:
             raise invalid("secret.target", "cannot become of another kind")
         if target.database.strategy != secret.target.database.strategy:
             raise invalid("secret.target.database.strategy", "cannot be changed")
-    return replace(secret, **wanted.fields)
+    updated = replace(secret, **wanted.fields)
+    if wanted.fields.keys() & {"target", "grace_period_s"}:
+        require_outlives(updated)
+    return updated
 
 
 def _require_etag(secret: Secret, etag: str) -> None:

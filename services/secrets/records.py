@@ -31,6 +31,7 @@ PENDING = "Pending"
 
 DEFAULT_GRACE_SECONDS = 3600
 DEFAULT_MAX_ATTEMPTS = 10
+DEFAULT_CLIENT_KEY_SECONDS = 90 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,17 @@ class Secret:
         kind = self.target.WhichOneof("kind") if self.target is not None else None
         given: str = getattr(getattr(self.target, kind), "master_secret", "") if kind else ""
         return names.parse(given, "master_secret", "secrets") if given else None
+
+    @property
+    def principal(self) -> str:
+        """Whose client key rotates, by name; empty for other targets."""
+        return self.target.client_key.principal if self.target is not None else ""
+
+    @property
+    def client_key_lifetime_s(self) -> int:
+        """How long each client key is valid, in seconds."""
+        given = self.target.client_key.client_key_lifetime.seconds if self.target is not None else 0
+        return given or DEFAULT_CLIENT_KEY_SECONDS
 
     @property
     def resource(self) -> Resource:

@@ -153,6 +153,9 @@ def _check(rotator: Rotator, known: Credentials, name: str, credential: Credenti
             else:
                 rotator.test(known.context, credential)
     except StrongroomError as error:
+        if error.is_unavailable and error.reason is not Reason.TARGET_UNREACHABLE:
+            # A part of the mesh that is away says nothing of the credential.
+            raise
         return Check(name, credential.version, accepted=False, reason=error.reason, detail=error.message)
     return Check(name, credential.version, accepted=True)
 

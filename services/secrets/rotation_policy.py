@@ -40,6 +40,16 @@ def check_policy(policy: RotationPolicy, field: str = "rotation_policy") -> Rota
     return policy
 
 
+def require_outlives(secret: Secret) -> None:
+    """Raises FIELD_INVALID where a client key would end before the rotation that replaces it has."""
+    if not secret.principal or secret.rotation_policy is None:
+        return
+    if secret.client_key_lifetime_s <= secret.rotation_policy.period.seconds + secret.grace_period_s:
+        raise invalid(
+            "secret.target.client_key.client_key_lifetime", "is not longer than rotation period and grace period"
+        )
+
+
 def max_attempts(secret: Secret) -> int:
     """How often each step of a rotation of the secret is tried."""
     given = secret.rotation_policy.max_attempts if secret.rotation_policy is not None else 0

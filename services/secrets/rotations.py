@@ -19,7 +19,7 @@ from services.secrets import rotating, rotation_store, store
 from services.secrets.editing import SecretEditor, require_no_rotation, write
 from services.secrets.own_calls import unrecorded_call
 from services.secrets.records import CURRENT, PREVIOUS, Attempt, Rotation, Secret
-from services.secrets.rotation_policy import next_due_us
+from services.secrets.rotation_policy import next_due_us, require_outlives
 from services.secrets.rotation_states import RotationEvent, next_rotation_state
 from services.secrets.states import SecretEvent, next_state, no_secret
 from services.secrets.target_access import Step, TargetAccess, without_credentials
@@ -111,7 +111,8 @@ class Rotations:
         return self._rotation(name, rotation.number)
 
     def plan(self, call: Call, name: ResourceName, policy: RotationPolicy | None) -> Secret:
-        """Sets the rotation policy, or removes it. Raises ROTATION_UNSUPPORTED."""
+        """Sets the rotation policy, or removes it. Raises ROTATION_UNSUPPORTED, FIELD_INVALID for a period that client
+        keys do not outlive."""
         _, secret = self._editor.permitted(call, "secrets:UpdateRotationPolicy", name)
         if policy is not None:
             self._require_rotatable(secret)
@@ -119,7 +120,9 @@ class Rotations:
         def change(_connection: Connection, secret: Secret, now_us: int) -> Secret:
             next_state(secret, SecretEvent.CHANGE)
             next_us = next_due_us(policy, secret.last_rotate_us or now_us)
-            return replace(secret, rotation_policy=policy, next_rotate_us=next_us)
+            planned = replace(secret, rotation_policy=policy, next_rotate_us=next_us)
+            require_outlives(planned)
+            return planned
 
         changed = self._editor.edit(call, name, change)
         self._hasten(name)

@@ -12,6 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from services.runtime import names
 from services.runtime.errors import invalid, required, too_large
+from services.secrets.rotation_policy import whole_seconds
 from services.secrets.rotators.ssh import KEY_TYPES, host_keys
 from strongroom.secrets.v1 import target_pb2 as pb
 from strongroom.secrets.v1.secret_pb2 import (
@@ -49,6 +50,7 @@ _MAX_PARAMETER_KEY = 128
 _MAX_PARAMETER_VALUE = 1024
 _STEP_SECONDS = (1, 60)
 _REMOTE_STEP_SECONDS = (1, 300)
+_CLIENT_KEY_SECONDS = (3600, 366 * 86_400)
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,253}[A-Za-z0-9])?|\[?[0-9a-fA-F:]{2,45}\]?")
 _ADDRESS = re.compile(r"(?P<host>[^\s/]+):(?P<port>[0-9]{1,5})")
 
@@ -124,6 +126,9 @@ class TargetRules:
         principal = names.parse(target.principal, f"{field}.principal", "users", "workloads")
         if principal.account != account:
             raise invalid(f"{field}.principal", "is not of the secret's account")
+        if target.HasField("client_key_lifetime"):
+            whole_seconds(target.client_key_lifetime, f"{field}.client_key_lifetime")
+            _check_seconds(target.client_key_lifetime, _CLIENT_KEY_SECONDS, f"{field}.client_key_lifetime")
 
     def _check_grpc(self, target: pb.GrpcTarget, _kind: SecretType.ValueType, account: str, field: str) -> None:
         if not target.address:

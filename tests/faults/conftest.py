@@ -3,8 +3,10 @@
 from tests.rotation.fixtures import (  # noqa: F401
     acl_server,
     certificate,
+    client_keys,
     lab,
     make_lab,
+    mesh_directory,
     mysql_server,
     place,
     postgresql_server,

@@ -37,6 +37,7 @@ _CALLED = {
     "redis": STEPS,
     "redis-master": STEPS,
     "ssh": STEPS,
+    "client-key": STEPS,
     "grpc": STEPS,
 }
 _WHEN = ("before", "inside", "after")
@@ -61,7 +62,7 @@ def test_a_rotation_survives_being_killed_anywhere(
     tmp_path: Path, certificate: CertificateFiles, place: Place, subject_of: Callable[[str], Subject], name: str
 ) -> None:
     subject = subject_of(name)
-    Lab.new(place).close()
+    Lab.new(place, tls=tls_files(certificate)).close()
     template = Path(place.database_url.removeprefix("sqlite:///"))
 
     at_once = _AT_ONCE.get(name, 3)

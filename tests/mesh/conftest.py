@@ -16,8 +16,10 @@ from tests.clients import client_of
 from tests.rotation.fixtures import (  # noqa: F401
     acl_server,
     certificate,
+    client_keys,
     lab,
     make_lab,
+    mesh_directory,
     mysql_server,
     place,
     postgresql_server,

@@ -18,9 +18,9 @@ from deploy.dev.configs import ACCOUNT
 from deploy.dev.mesh import Mesh
 from deploy.dev.profile import write_profile
 from deploy.dev.topology import SERVICES
-from strongroom import Client
+from strongroom import Client, ClientKeySession
 from strongroom.secrets.v1.target_pb2 import DatabaseTarget, RotationTarget
-from tests.clients import until
+from tests.clients import client_by, until
 from tests.rotation.servers import Server
 from tests.rotation.subjects import Postgresql, address
 
@@ -98,6 +98,31 @@ def test_a_database_login_is_made_rotated_repaired_and_handed_to_a_command(
     }
     read = typed("secret", "get", name, "--field", "password").stdout
     assert read == b"first"
+
+
+def test_a_client_key_is_made_kept_and_rotated_and_nobody_has_seen_it(
+    typed: Typed, mesh: Mesh, client: Client, name: str
+) -> None:
+    principal = client.create_principal(f"workloads/{name}").name
+    create = ("secret", "create", name, "--principal", f"workloads/{name}", "--grace", "0s")
+    short = typed(*create, "--rotate-every", "30d", "--lifetime", "30d", status=1)
+    assert b"client_key_lifetime" in short.stderr
+    assert list(client.list_client_keys(principal)) == []
+    made = typed(*create, "--rotate-every", "30d")
+    (first,) = client.list_client_keys(principal)
+    assert b"strongroom_ck_" not in made.stdout + made.stderr
+    assert b"ALREADY_EXISTS" in typed(*create, status=1).stderr
+    assert [key.name for key in client.list_client_keys(principal)] == [first.name]
+    typed(*create, "--type", "MYSQL", status=2)
+    typed(*create, "--text", "a", status=2)
+
+    rotated = answered(typed("secret", "rotate", name, "--now", "--json"))
+    assert [item["outcome"] for item in rotated["rotations"]] == ["SUCCEEDED"]
+    (second,) = client.list_client_keys(principal)
+    assert (second.rotated_by, second.name != first.name) == (f"accounts/{ACCOUNT}/secrets/{name}", True)
+    value = json.loads(typed("secret", "get", name).stdout)
+    with client_by(mesh, ClientKeySession(value["client_key"], value["secret"])) as worker:
+        assert worker.whoami().principal == principal
 
 
 def test_a_command_finds_a_secret_in_a_file_that_is_gone_afterwards(typed: Typed, name: str) -> None:

@@ -6,6 +6,7 @@ import itertools
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -14,6 +15,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from deploy.dev.certificates import CertificateFiles, DevelopmentAuthority
+from deploy.dev.directory import MeshDirectory
+from deploy.dev.mesh import Mesh, MeshOptions
 from deploy.dev.postgres import PostgresCluster
 from deploy.dev.redis_server import find_redis, redis_command, wait_for_redis
 from deploy.dev.topology import free_port
@@ -22,6 +25,7 @@ from tests.rotation import servers
 from tests.rotation.lab import Lab, Place
 from tests.rotation.servers import Server, SshServer
 from tests.rotation.subjects import (
+    ClientKeys,
     Generic,
     Mysql,
     Postgresql,
@@ -44,6 +48,7 @@ SUBJECTS = (
     "redis",
     "redis-master",
     "ssh",
+    "client-key",
     "grpc",
 )
 _numbers = itertools.count()
@@ -64,9 +69,22 @@ def schedule_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 @pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> CertificateFiles:
+def mesh_directory(tmp_path_factory: pytest.TempPathFactory) -> MeshDirectory:
+    """Of the mesh that labs belong to, which runs where a lab needs its keystore."""
+    return MeshDirectory(tmp_path_factory.mktemp("lab-mesh"))
+
+
+@pytest.fixture(scope="session")
+def certificate(mesh_directory: MeshDirectory) -> CertificateFiles:
     """The secrets service's own certificate."""
-    return DevelopmentAuthority(tmp_path_factory.mktemp("authority")).issue("service/secrets")
+    return DevelopmentAuthority(mesh_directory.certificates).issue("service/secrets")
+
+
+@pytest.fixture(scope="session")
+def client_keys(mesh_directory: MeshDirectory) -> Iterator[ClientKeys]:
+    """The lab's account in a mesh of its own."""
+    with Mesh(mesh_directory.root, MeshOptions(provider="local")) as mesh:
+        yield ClientKeys.of(mesh)
 
 
 @pytest.fixture(scope="session")
@@ -131,6 +149,9 @@ def subject_of(request: pytest.FixtureRequest) -> Callable[[str], Subject]:
             return RedisAcl(request.getfixturevalue("acl_server"), with_master=variant == "master")
         if kind == "ssh":
             return Ssh(request.getfixturevalue("sshd"))
+        if kind == "client":
+            made: ClientKeys = request.getfixturevalue("client_keys")
+            return replace(made, grace_period_s=0)
         remote: Remote = request.getfixturevalue("team_rotator")
         return remote
 
@@ -138,8 +159,13 @@ def subject_of(request: pytest.FixtureRequest) -> Callable[[str], Subject]:
 
 
 @pytest.fixture
-def place(tmp_path: Path, schedule_port: int) -> Place:
-    return Place(f"sqlite:///{tmp_path / 'secrets.db'}", schedule_port, f"test-{next(_numbers)}")
+def place(request: pytest.FixtureRequest, tmp_path: Path, schedule_port: int) -> Place:
+    made = Place(f"sqlite:///{tmp_path / 'secrets.db'}", schedule_port, f"test-{next(_numbers)}")
+    asked = getattr(request.node, "callspec", None)
+    if asked is None or asked.params.get("name") != "client-key":
+        return made
+    mesh = request.getfixturevalue("client_keys").mesh
+    return replace(made, keystore=mesh.address("keystore", "internal"))
 
 
 @pytest.fixture

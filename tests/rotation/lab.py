@@ -18,6 +18,7 @@ from services.runtime import clock, database, migrations
 from services.runtime.audit import AuditClient
 from services.runtime.authorization import Authorizer, Resource
 from services.runtime.call import Call, Principal
+from services.runtime.channels import MeshChannel
 from services.runtime.config import Database
 from services.runtime.config import Telemetry as TelemetrySettings
 from services.runtime.due_work import DueWork
@@ -95,6 +96,19 @@ class Permits:
     def authorize(self, call: Call, action: str, resource: Resource, *_: Any, **__: Any) -> Event:
         return call.record(action, resource.name, resource.account)
 
+    def principal_resource(self, name: str) -> Resource:
+        return Resource("Workload", name, ACCOUNT)
+
+
+class NoKeystore:
+    """Where a lab has no keystore."""
+
+    def method(self, *_: Any) -> Callable[..., Any]:
+        def refuse(*_: Any, **__: Any) -> Any:
+            raise StrongroomError(Reason.KEYSTORE_UNREACHABLE, "not in the lab")
+
+        return refuse
+
 
 class NoAudit:
     """The outbox is never emptied, so that tests can read it."""
@@ -111,6 +125,8 @@ class Place:
     redis_port: int
     schedule: str
     """Which of Redis's schedules."""
+    keystore: str = ""
+    """The internal address of a real keystore; only client keys need one."""
 
 
 class Lab:
@@ -134,7 +150,8 @@ class Lab:
         permits = cast(Authorizer, Permits())
         outbox = Outbox(self.engine, cast(AuditClient, NoAudit()))
         editor = SecretEditor(self.engine, permits, outbox, clock)
-        found = rotators(cast(TlsFiles, tls))
+        keystore = MeshChannel(place.keystore, cast(TlsFiles, tls)) if place.keystore else NoKeystore()
+        found = rotators(cast(TlsFiles, tls), cast(MeshChannel, keystore))
         if wrap is not None:
             found = {kind: wrap(rotator) for kind, rotator in found.items()}
         self.access = TargetAccess(self.engine, self.sealer, found)

@@ -18,13 +18,16 @@ import redis
 from psycopg import sql
 
 from deploy.dev.certificates import CertificateFiles
-from deploy.dev.topology import HOST, TRUST_DOMAIN
+from deploy.dev.mesh import Mesh
+from deploy.dev.topology import HOST, TRUST_DOMAIN, spiffe_id
 from services.runtime.config import Tls
 from services.runtime.tls import TlsFiles
+from strongroom import Client, ClientKeySession, StrongroomError
 from strongroom.secrets.v1 import rotator_service_pb2 as pb
 from strongroom.secrets.v1 import rotator_service_pb2_grpc as rpc
 from strongroom.secrets.v1 import secret_pb2 as s
 from strongroom.secrets.v1 import target_pb2 as t
+from tests.clients import client_by, client_of
 from tests.rotation.lab import ACCOUNT, Lab
 from tests.rotation.servers import Server, SshServer, redis_accepts
 
@@ -225,6 +228,55 @@ class Ssh:
                 return True
         except asyncssh.PermissionDenied:
             return False
+
+
+@dataclass(frozen=True)
+class ClientKeys:
+    """Client keys of workloads in the lab's account of a real keystore."""
+
+    mesh: Mesh
+    administrator: Client
+    grace_period_s: int = 0
+
+    @classmethod
+    def of(cls, mesh: Mesh) -> ClientKeys:
+        identity = "user/lab"
+        with client_of(mesh) as operator:
+            operator.create_account(ACCOUNT, administrator_spiffe_ids=[spiffe_id(identity)])
+        return cls(mesh, client_of(mesh, identity, ACCOUNT))
+
+    @property
+    def previous_works(self) -> bool:
+        return self.grace_period_s > 0
+
+    def principal(self, secret_id: str) -> str:
+        return f"accounts/{ACCOUNT}/workloads/{secret_id.replace('.', '-')}"
+
+    def create(self, lab: Lab, secret_id: str) -> None:
+        principal = self.administrator.create_principal(self.principal(secret_id)).name
+        made = self.administrator.create_client_key(principal)
+        lab.create(
+            secret_id,
+            s.SECRET_TYPE_CLIENT_KEY,
+            {"client_key": made.client_key.name, "secret": made.secret, "note": "kept"},
+            t.RotationTarget(client_key=t.ClientKeyTarget(principal=principal)),
+            grace_period_s=self.grace_period_s,
+        )
+
+    def accepts(self, value: bytes) -> bool:
+        found = json.loads(value)
+        credentials = ClientKeySession(found["client_key"], found["secret"])
+        with client_by(self.mesh, credentials, account=ACCOUNT) as client:
+            try:
+                client.whoami()
+            except StrongroomError as error:
+                assert error.reason == "CREDENTIAL_INVALID"
+                return False
+        return bool(found["note"] == "kept")
+
+    def names(self, secret_id: str) -> set[str]:
+        """The principal's client keys."""
+        return {key.name for key in self.administrator.list_client_keys(self.principal(secret_id))}
 
 
 class TeamRotator(rpc.RotatorServiceServicer):

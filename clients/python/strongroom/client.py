@@ -12,7 +12,7 @@ from typing import Self
 from strongroom import logins, profiles
 from strongroom.calls.access import AccessCalls
 from strongroom.calls.audit import AuditCalls
-from strongroom.calls.client_keys import ClientKeyCalls
+from strongroom.calls.client_key_secrets import ClientKeySecretCalls
 from strongroom.calls.data_keys import DataKeyCalls
 from strongroom.calls.grants import GrantCalls
 from strongroom.calls.imports import ImportCalls
@@ -22,7 +22,6 @@ from strongroom.calls.principals import PrincipalCalls
 from strongroom.calls.public_keys import PublicKeyCalls
 from strongroom.calls.quotas import QuotaCalls
 from strongroom.calls.root_key import RootKeyCalls
-from strongroom.calls.rotations import RotationCalls
 from strongroom.calls.signatures import SignatureCalls
 from strongroom.calls.simulation import SimulationCalls
 from strongroom.calls.status import StatusCalls
@@ -50,13 +49,12 @@ class Client(
     SignatureCalls,
     PublicKeyCalls,
     DataKeyCalls,
-    RotationCalls,
+    ClientKeySecretCalls,
     AuditCalls,
     PrincipalCalls,
     PolicyCalls,
     GrantCalls,
     SimulationCalls,
-    ClientKeyCalls,
     OidcProviderCalls,
     QuotaCalls,
     AccessCalls,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, delete, false, func, insert, select, update
@@ -31,10 +31,17 @@ def client_keys_page(
     return [_client_key(row) for row in connection.execute(ordered.limit(limit))]
 
 
-def count_active(connection: Connection, principal: str, now_us: int) -> int:
-    """How many client keys of a principal are neither disabled nor expired."""
+def client_keys_rotated_by(connection: Connection, principal: str, secret: str) -> list[ClientKey]:
+    """The client keys of a principal that rotations of a secret made."""
+    made = select(client_keys).where(client_keys.c.principal == principal, client_keys.c.rotated_by == secret, _LIVING)
+    return [_client_key(row) for row in connection.execute(made.order_by(client_keys.c.client_key_id))]
+
+
+def count_active(connection: Connection, principal: str, now_us: int, besides: Collection[str] = ()) -> int:
+    """How many client keys of a principal are neither disabled nor expired, besides some by name."""
     active = (client_keys.c.disabled == false(), client_keys.c.expires_us > now_us, _LIVING)
-    counted = select(func.count()).where(client_keys.c.principal == principal, *active)
+    others = client_keys.c.client_key_id.not_in([id_of(name) for name in besides])
+    counted = select(func.count()).where(client_keys.c.principal == principal, others, *active)
     return int(connection.execute(counted).scalar_one())
 
 
@@ -51,6 +58,7 @@ def insert_client_key(connection: Connection, added: ClientKey) -> None:
             revision=added.revision,
             created_us=added.created_us,
             expires_us=added.expires_us,
+            rotated_by=added.rotated_by,
         )
     )
 
@@ -96,6 +104,7 @@ def _client_key(row: Row[Any]) -> ClientKey:
         row.expires_us,
         row.disabled,
         row.used_us,
+        row.rotated_by,
         row.revision,
         row.created_us,
     )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import os
-from collections.abc import Sequence
+import hmac
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from hashlib import sha256
 
 from sqlalchemy import Connection
 
@@ -15,32 +13,46 @@ from services.keystore.access.editing import AccessEditor
 from services.keystore.access.resources import ROLES, ClientKey, account_of, collection_of
 from services.runtime import identifiers
 from services.runtime.call import Call
+from services.runtime.client_key_secrets import SHA256_BYTES, new_secret, secret_sha256
 from services.runtime.errors import Reason, StrongroomError, invalid
 from services.runtime.repeats import Repeatable
 from services.runtime.sensitive import SensitiveBytes
 from services.runtime.sql_filters import Condition
 
-SECRET_PREFIX = "strongroom_ck_"  # noqa: S105  # what scanners for leaked credentials look for
 MAX_ACTIVE = 2
 """So many client keys of a principal are neither disabled nor expired: the old one and the next."""
-_SECRET_BYTES = 32
-
-
-def secret_sha256(secret: str) -> bytes:
-    """What is kept of a secret. It is 256 random bits: nothing slower is needed."""
-    return sha256(secret.encode()).digest()
-
-
-def secret_of(random: bytes) -> str:
-    """A secret as it is shown: 32 random bytes behind the prefix (docs/formats.md)."""
-    return SECRET_PREFIX + base64.b32encode(random).decode().rstrip("=").lower()
+# In place of the hash of a client key that is not there, so that it takes as long.
+_NO_HASH = bytes(SHA256_BYTES)
 
 
 def made(principal: str, description: str, expires_us: int) -> tuple[ClientKey, SensitiveBytes]:
     """A new client key of a principal, and its secret."""
-    secret = secret_of(os.urandom(_SECRET_BYTES))
+    secret = new_secret()
     name = f"accounts/{account_of(principal)}/clientKeys/{identifiers.resource_id('ck')}"
-    return ClientKey(name, principal, secret_sha256(secret), description, expires_us), SensitiveBytes(secret.encode())
+    return ClientKey(name, principal, secret_sha256(secret.reveal().decode()), description, expires_us), secret
+
+
+def is_secret_of(secret: str, found: ClientKey | None) -> bool:
+    """Whether a secret is that of a client key; that there is none takes as long."""
+    return hmac.compare_digest(secret_sha256(secret), found.secret_sha256 if found else _NO_HASH) and found is not None
+
+
+def require_valid(found: ClientKey | None, secret: str, now_us: int) -> ClientKey:
+    """The client key, once it is there, has this secret, and is neither disabled nor expired. Raises
+    CREDENTIAL_INVALID, and does not tell why."""
+    if not is_secret_of(secret, found) or found is None or found.disabled or found.expires_us <= now_us:
+        raise StrongroomError(Reason.CREDENTIAL_INVALID, "the client key or its secret is not valid")
+    return found
+
+
+def require_room(connection: Connection, principal: str, now_us: int, besides: Collection[str] = ()) -> None:
+    """Raises LIMIT_EXCEEDED where a principal has as many client keys as it may, besides some that do not count."""
+    if client_key_store.count_active(connection, principal, now_us, besides) >= MAX_ACTIVE:
+        raise StrongroomError(
+            Reason.LIMIT_EXCEEDED,
+            f"{principal} has {MAX_ACTIVE} client keys that are neither disabled nor expired",
+            limit=str(MAX_ACTIVE),
+        )
 
 
 class ClientKeys:
@@ -63,7 +75,7 @@ class ClientKeys:
 
         def check(connection: Connection, _new: ClientKey) -> None:
             kinds.PRINCIPAL.require(connection, key.principal, field)
-            self._require_room(connection, key.principal)
+            require_room(connection, key.principal, self._editor.now_us())
 
         created = self._editor.create(call, kinds.CLIENT_KEY, key, "client_key", repeatable, check=check)
         if created.name != key.name:
@@ -98,8 +110,9 @@ class ClientKeys:
                 description=present.description if description is None else description,
                 disabled=present.disabled if disabled is None else disabled,
             )
-            if present.disabled and not wanted.disabled and present.expires_us > self._editor.now_us():
-                self._require_room(connection, present.principal)
+            now_us = self._editor.now_us()
+            if present.disabled and not wanted.disabled and present.expires_us > now_us:
+                require_room(connection, present.principal, now_us)
             return wanted
 
         return self._editor.edit(call, kinds.CLIENT_KEY, name, change, etag=etag)
@@ -112,11 +125,3 @@ class ClientKeys:
             client_key_store.delete_client_key(connection, present.name, self._editor.now_us())
 
         self._editor.delete(call, kinds.CLIENT_KEY, name, etag, remove)
-
-    def _require_room(self, connection: Connection, principal: str) -> None:
-        if client_key_store.count_active(connection, principal, self._editor.now_us()) >= MAX_ACTIVE:
-            raise StrongroomError(
-                Reason.LIMIT_EXCEEDED,
-                f"{principal} has {MAX_ACTIVE} client keys that are neither disabled nor expired",
-                limit=str(MAX_ACTIVE),
-            )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from services.keystore.access import client_key_store, principal_store, store
-from services.keystore.access.client_keys import secret_sha256
+from services.keystore.access.client_keys import require_valid
 from services.keystore.access.oidc import OidcTokens
 from services.keystore.access.resources import ClientKey
 from services.runtime.call import Call, Principal
@@ -26,8 +25,6 @@ from strongroom.access.v1.session_service_pb2 import (
 )
 
 _MINUTE_US = 60 * 1_000_000
-# In place of the hash of a client key that is not there, so that it takes as long.
-_NO_HASH = bytes(32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +59,7 @@ class Credentials:
             known = store.account_exists(connection, name.account)
             found = client_key_store.client_key(connection, str(name))
         event = call.record(call.action, str(name), name.account if known else "")
-        right = hmac.compare_digest(secret_sha256(secret), found.secret_sha256 if found else _NO_HASH)
-        if found is None or not right or found.disabled or found.expires_us <= now_us:
-            raise StrongroomError(Reason.CREDENTIAL_INVALID, "the client key or its secret is not valid")
+        found = require_valid(found, secret, now_us)
         call.principal = Principal(
             found.principal,
             name.account,

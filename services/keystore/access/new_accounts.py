@@ -24,10 +24,14 @@ unless {{ action in Strongroom::Action::"audit" }};
 when {{ resource in Strongroom::Account::"accounts/{account}" }};
 """,
 }
-# Attached to the whole account: a service has none. Rotation uses keys by itself, for no caller.
+# Attached to the whole account: a service has none. Rotation uses keys, and replaces client keys that it holds, by
+# itself and for no caller.
 _ROTATION = """permit (
   principal == Strongroom::Service::"services/secrets",
-  action in [Strongroom::Action::"crypto:GenerateDataKey", Strongroom::Action::"crypto:Decrypt"],
+  action in [
+    Strongroom::Action::"crypto:GenerateDataKey", Strongroom::Action::"crypto:Decrypt",
+    Strongroom::Action::"access:CreateClientKey", Strongroom::Action::"access:DeleteClientKey"
+  ],
   resource
 )
 when {{ resource in Strongroom::Account::"accounts/{account}" }};

@@ -148,6 +148,8 @@ class ClientKey:
     expires_us: int
     disabled: bool = False
     used_us: int | None = None
+    rotated_by: str = ""
+    """The secret whose rotation made it; empty for one that a caller made."""
     revision: int = 0
     created_us: int = 0
     updated_us: int = 0

@@ -160,6 +160,7 @@ client_keys = Table(
     Column("expires_us", BigInteger, nullable=False),
     Column("used_us", BigInteger),
     Column("deleted_us", BigInteger, index=True),
+    Column("rotated_by", String(255), nullable=False, server_default=""),
     PrimaryKeyConstraint("account", "client_key_id"),
 )
 

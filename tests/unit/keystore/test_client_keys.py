@@ -6,14 +6,15 @@ import re
 from pathlib import Path
 
 from services.keystore.access import client_keys
+from services.runtime import client_key_secrets
 
 FORMATS = Path(__file__).parents[3] / "docs" / "formats.md"
 
 
 def test_a_secret_is_as_the_formats_say() -> None:
-    secret = client_keys.secret_of(bytes(range(32)))
+    secret = client_key_secrets.secret_of(bytes(range(32)))
     assert secret == "strongroom_ck_aaaqeayeaudaocajbifqydiob4ibceqtcqkrmfyydenbwha5dypq"
-    kept = client_keys.secret_sha256(secret).hex()
+    kept = client_key_secrets.secret_sha256(secret).hex()
     assert f"`{secret}`, kept as\n`{kept}`" in FORMATS.read_text()
 
 
@@ -24,7 +25,7 @@ def test_a_new_secret_is_random_and_cannot_print_itself() -> None:
     assert secret.reveal() != other.reveal()
     text = secret.reveal().decode()
     assert re.fullmatch(r"strongroom_ck_[a-z2-7]{52}", text)
-    assert first.secret_sha256 == client_keys.secret_sha256(text)
+    assert first.secret_sha256 == client_key_secrets.secret_sha256(text)
     for shown in (repr(made), str(secret), f"{secret}"):
         assert text not in shown
         assert first.secret_sha256.hex() not in shown

@@ -16,8 +16,9 @@ from strongroom.transport import Answer
 
 @dataclass(frozen=True, slots=True)
 class ClientKey:
-    """A key that a client without a certificate authenticates with. `last_use_time` is exact to the minute. `event_id`
-    is the audit event of the call that answered it; empty in lists."""
+    """A key that a client without a certificate authenticates with. `last_use_time` is exact to the minute.
+    `rotated_by` is the full name of the secret whose rotation made it; empty for others. `event_id` is the audit event
+    of the call that answered it; empty in lists."""
 
     name: str
     principal: str
@@ -27,6 +28,7 @@ class ClientKey:
     last_use_time: datetime | None
     create_time: datetime | None
     etag: str
+    rotated_by: str = ""
     event_id: str = ""
 
 
@@ -120,5 +122,6 @@ def _client_key(key: principal_pb2.ClientKey, event_id: str = "") -> ClientKey:
         last_use_time=moment(key.last_use_time),
         create_time=moment(key.create_time),
         etag=key.etag,
+        rotated_by=key.rotated_by,
         event_id=event_id,
     )

@@ -52,6 +52,12 @@ def create(
     target: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where the value is valid: a RotationTarget in JSON.")
     ] = None,
+    principal: Annotated[
+        str, typer.Option(help="Make and keep a client key of this user or workload; with neither value nor target.")
+    ] = "",
+    lifetime: Annotated[
+        str, typer.Option(metavar="SPAN", help="How long each client key is valid, with --principal: 1h to 366d.")
+    ] = "90d",
     rotate_every: Annotated[str, typer.Option(metavar="SPAN", help="Such as 30d; 6h to 365d.")] = "",
     grace: Annotated[str, typer.Option(metavar="SPAN", help="How long what was replaced works on.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, log in, and store nothing.")] = False,
@@ -62,6 +68,23 @@ def create(
     """Make a secret. Its value is read from standard input, and asked for without echo on a terminal."""
     from strongroom.calls.secrets import RotationPolicy
 
+    policy = RotationPolicy(span_of(rotate_every, "--rotate-every")) if rotate_every else None
+    if principal:
+        if target or text is not None or value_file or no_value or dry_run or skip_target_check:
+            raise typer.BadParameter("goes with neither a value nor a target nor a dry run", param_hint="--principal")
+        if secret_type.upper().replace("-", "_") not in ("", "CLIENT_KEY"):
+            raise typer.BadParameter("is for the type CLIENT_KEY", param_hint="--principal")
+        held = session.client.create_client_key_secret(
+            secret,
+            principal,
+            lifetime=span_of(lifetime, "--lifetime"),
+            key=key,
+            description=description,
+            tags=pairs_of(tag, "--tag"),
+            rotation_policy=policy,
+            grace_period=span_of(grace, "--grace") if grace else None,
+        )
+        return secret_report(held)
     created = session.client.create_secret(
         secret,
         b"" if no_value else _value(text, value_file),
@@ -70,7 +93,7 @@ def create(
         description=description,
         tags=pairs_of(tag, "--tag"),
         target=_target(target) if target else None,
-        rotation_policy=RotationPolicy(span_of(rotate_every, "--rotate-every")) if rotate_every else None,
+        rotation_policy=policy,
         grace_period=span_of(grace, "--grace") if grace else None,
         dry_run=dry_run,
         check_target=not skip_target_check,

@@ -334,6 +334,7 @@ class ClientKey(_message.Message):
     LAST_USE_TIME_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    ROTATED_BY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`accounts/{account}/clientKeys/{id}`. The id is generated. Output only."""
     principal: _builtins.str
@@ -344,6 +345,10 @@ class ClientKey(_message.Message):
     """Whether it is refused just now. Set by UpdateClientKey."""
     etag: _builtins.str
     """Changes with every change. A request that carries an older one fails with ETAG_MISMATCH."""
+    rotated_by: _builtins.str
+    """The secret whose rotation made it, `accounts/{account}/secrets/{secret}`; empty for one that a caller made. Output
+    only.
+    """
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When it ends: at most 366 days after creation. Default 90 days. Immutable."""
@@ -367,10 +372,11 @@ class ClientKey(_message.Message):
         last_use_time: _timestamp_pb2.Timestamp | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        rotated_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "last_use_time", b"last_use_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "description", b"description", "disabled", b"disabled", "etag", b"etag", "expire_time", b"expire_time", "last_use_time", b"last_use_time", "name", b"name", "principal", b"principal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "description", b"description", "disabled", b"disabled", "etag", b"etag", "expire_time", b"expire_time", "last_use_time", b"last_use_time", "name", b"name", "principal", b"principal", "rotated_by", b"rotated_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

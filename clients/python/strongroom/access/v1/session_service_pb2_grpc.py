@@ -67,7 +67,8 @@ class SessionServiceServicer:
     """
 
     def CreateSession(self, request, context):
-        """Exchanges a credential for a session. Takes no session token: the request itself authenticates. Fails with
+        """Exchanges a credential for a session. Takes no session token: the request itself authenticates. On the internal
+        listener it is for services that the configuration lists, to test client keys that they rotate. Fails with
         CREDENTIAL_INVALID for a client key that is unknown, deleted, disabled, expired or has another secret (it does not
         tell which); TOKEN_INVALID or TOKEN_EXPIRED for an OIDC token; IDENTITY_UNKNOWN for a subject or SPIFFE id that is
         bound to none; UNAUTHENTICATED where a certificate is to be exchanged and none came; PRINCIPAL_DISABLED;

@@ -23,7 +23,8 @@ class SessionServiceStub:
 
     def __init__(self, channel: _grpc.Channel) -> None: ...
     CreateSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.CreateSessionRequest, _session_service_pb2.Session]
-    """Exchanges a credential for a session. Takes no session token: the request itself authenticates. Fails with
+    """Exchanges a credential for a session. Takes no session token: the request itself authenticates. On the internal
+    listener it is for services that the configuration lists, to test client keys that they rotate. Fails with
     CREDENTIAL_INVALID for a client key that is unknown, deleted, disabled, expired or has another secret (it does not
     tell which); TOKEN_INVALID or TOKEN_EXPIRED for an OIDC token; IDENTITY_UNKNOWN for a subject or SPIFFE id that is
     bound to none; UNAUTHENTICATED where a certificate is to be exchanged and none came; PRINCIPAL_DISABLED;
@@ -55,7 +56,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.CreateSessionRequest,
         context: _grpc.ServicerContext,
     ) -> _session_service_pb2.Session:
-        """Exchanges a credential for a session. Takes no session token: the request itself authenticates. Fails with
+        """Exchanges a credential for a session. Takes no session token: the request itself authenticates. On the internal
+        listener it is for services that the configuration lists, to test client keys that they rotate. Fails with
         CREDENTIAL_INVALID for a client key that is unknown, deleted, disabled, expired or has another secret (it does not
         tell which); TOKEN_INVALID or TOKEN_EXPIRED for an OIDC token; IDENTITY_UNKNOWN for a subject or SPIFFE id that is
         bound to none; UNAUTHENTICATED where a certificate is to be exchanged and none came; PRINCIPAL_DISABLED;

@@ -35,7 +35,8 @@ class SecretServiceStub:
     and is an event in the audit log, also when refused. BatchGetSecretValue is authorized as `secrets:GetSecretValue`.
     Crypto is asked on the caller's behalf: reading a value also needs `crypto:Decrypt`, storing one
     `crypto:GenerateDataKey` on the secret's key, with the context `strongroom:secret`, `strongroom:version`; policies
-    can permit that through secrets alone. Rotation asks as `services/secrets`, which the key's owner permits.
+    can permit that through secrets alone. Rotation asks as `services/secrets`, which the key's owner permits; so it does
+    keystore for client keys, which the principal's account permits.
 
     Any method can fail with: UNAUTHENTICATED, TOKEN_INVALID, TOKEN_EXPIRED, IDENTITY_UNKNOWN; PERMISSION_DENIED,
     PRINCIPAL_DISABLED; FIELD_REQUIRED, FIELD_INVALID, FIELD_TOO_LARGE, NAME_MALFORMED, CHECKSUM_MISMATCH;
@@ -169,7 +170,8 @@ class SecretServiceServicer:
     and is an event in the audit log, also when refused. BatchGetSecretValue is authorized as `secrets:GetSecretValue`.
     Crypto is asked on the caller's behalf: reading a value also needs `crypto:Decrypt`, storing one
     `crypto:GenerateDataKey` on the secret's key, with the context `strongroom:secret`, `strongroom:version`; policies
-    can permit that through secrets alone. Rotation asks as `services/secrets`, which the key's owner permits.
+    can permit that through secrets alone. Rotation asks as `services/secrets`, which the key's owner permits; so it does
+    keystore for client keys, which the principal's account permits.
 
     Any method can fail with: UNAUTHENTICATED, TOKEN_INVALID, TOKEN_EXPIRED, IDENTITY_UNKNOWN; PERMISSION_DENIED,
     PRINCIPAL_DISABLED; FIELD_REQUIRED, FIELD_INVALID, FIELD_TOO_LARGE, NAME_MALFORMED, CHECKSUM_MISMATCH;
@@ -481,7 +483,8 @@ class SecretService:
     and is an event in the audit log, also when refused. BatchGetSecretValue is authorized as `secrets:GetSecretValue`.
     Crypto is asked on the caller's behalf: reading a value also needs `crypto:Decrypt`, storing one
     `crypto:GenerateDataKey` on the secret's key, with the context `strongroom:secret`, `strongroom:version`; policies
-    can permit that through secrets alone. Rotation asks as `services/secrets`, which the key's owner permits.
+    can permit that through secrets alone. Rotation asks as `services/secrets`, which the key's owner permits; so it does
+    keystore for client keys, which the principal's account permits.
 
     Any method can fail with: UNAUTHENTICATED, TOKEN_INVALID, TOKEN_EXPIRED, IDENTITY_UNKNOWN; PERMISSION_DENIED,
     PRINCIPAL_DISABLED; FIELD_REQUIRED, FIELD_INVALID, FIELD_TOO_LARGE, NAME_MALFORMED, CHECKSUM_MISMATCH;

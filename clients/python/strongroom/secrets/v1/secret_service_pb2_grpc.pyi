@@ -22,7 +22,8 @@ class SecretServiceStub:
     and is an event in the audit log, also when refused. BatchGetSecretValue is authorized as `secrets:GetSecretValue`.
     Crypto is asked on the caller's behalf: reading a value also needs `crypto:Decrypt`, storing one
     `crypto:GenerateDataKey` on the secret's key, with the context `strongroom:secret`, `strongroom:version`; policies
-    can permit that through secrets alone. Rotation asks as `services/secrets`, which the key's owner permits.
+    can permit that through secrets alone. Rotation asks as `services/secrets`, which the key's owner permits; so it does
+    keystore for client keys, which the principal's account permits.
 
     Any method can fail with: UNAUTHENTICATED, TOKEN_INVALID, TOKEN_EXPIRED, IDENTITY_UNKNOWN; PERMISSION_DENIED,
     PRINCIPAL_DISABLED; FIELD_REQUIRED, FIELD_INVALID, FIELD_TOO_LARGE, NAME_MALFORMED, CHECKSUM_MISMATCH;
@@ -131,7 +132,8 @@ class SecretServiceServicer(metaclass=_abc_1.ABCMeta):
     and is an event in the audit log, also when refused. BatchGetSecretValue is authorized as `secrets:GetSecretValue`.
     Crypto is asked on the caller's behalf: reading a value also needs `crypto:Decrypt`, storing one
     `crypto:GenerateDataKey` on the secret's key, with the context `strongroom:secret`, `strongroom:version`; policies
-    can permit that through secrets alone. Rotation asks as `services/secrets`, which the key's owner permits.
+    can permit that through secrets alone. Rotation asks as `services/secrets`, which the key's owner permits; so it does
+    keystore for client keys, which the principal's account permits.
 
     Any method can fail with: UNAUTHENTICATED, TOKEN_INVALID, TOKEN_EXPIRED, IDENTITY_UNKNOWN; PERMISSION_DENIED,
     PRINCIPAL_DISABLED; FIELD_REQUIRED, FIELD_INVALID, FIELD_TOO_LARGE, NAME_MALFORMED, CHECKSUM_MISMATCH;

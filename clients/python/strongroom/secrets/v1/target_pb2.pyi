@@ -307,10 +307,14 @@ class ClientKeyTarget(_message.Message):
     PRINCIPAL_FIELD_NUMBER: _builtins.int
     CLIENT_KEY_LIFETIME_FIELD_NUMBER: _builtins.int
     principal: _builtins.str
-    """The user or workload, `accounts/{account}/{users|workloads}/{id}`, of the same account. Required."""
+    """The user or workload, `accounts/{account}/{users|workloads}/{id}`, of the same account. Who names it needs
+    `access:CreateClientKey` on it, and at creation `access:DeleteClientKey` on the client key in the value. Required.
+    """
     @_builtins.property
     def client_key_lifetime(self) -> _duration_pb2.Duration:
-        """How long each client key is valid; more than the rotation period. Default 90 days."""
+        """How long each client key is valid: 1 hour to 366 days, and longer than rotation period and grace period together:
+        FIELD_INVALID. Default 90 days.
+        """
 
     def __init__(
         self,
