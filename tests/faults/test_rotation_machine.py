@@ -322,6 +322,31 @@ def test_a_pending_value_that_the_target_has_taken_in_is_kept_by_a_repair(
     assert lab.rotation(secret_id).state == r.ROTATION_STATE_SUCCEEDED
 
 
+@pytest.mark.parametrize("reason", [Reason.TARGET_UNREACHABLE, Reason.KEYSTORE_UNREACHABLE])
+def test_a_repair_decides_nothing_while_one_credential_could_not_be_tried(
+    make_lab: Callable[..., Lab], subject_of: Callable[[str], Subject], secret_id: str, reason: Reason
+) -> None:
+    faults = Faults("test")
+    lab = make_lab(wrap=faults)
+    subject_of("grpc").create(lab, secret_id)
+    lab.rotate(secret_id)
+    lab.work_until_idle()
+    stages = lab.secret(secret_id).stages
+    asked: list[int] = []
+
+    def fail_once() -> None:
+        asked.append(1)
+        if len(asked) == 1:
+            raise StrongroomError(reason, "not now")
+
+    faults.do_before(fail_once)
+    name = ResourceName(ACCOUNT, "secrets", secret_id)
+    with pytest.raises(StrongroomError, match=reason):
+        lab.repairs.repair(person("RepairSecret"), name, dry_run=False)
+    assert lab.secret(secret_id).stages == stages
+    assert lab.repairs.repair(person("RepairSecret"), name, dry_run=False).action == pb.REPAIR_ACTION_NONE
+
+
 def test_no_credential_that_logs_in_cannot_be_repaired(
     lab: Lab, subject_of: Callable[[str], Subject], secret_id: str
 ) -> None:

@@ -34,6 +34,8 @@ _SHORTEST = Duration(seconds=1)
 _REFUSALS = frozenset(
     (Reason.CREDENTIAL_INVALID, Reason.IDENTITY_UNKNOWN, Reason.PRINCIPAL_DISABLED, Reason.TOKEN_EXPIRED)
 )
+# Says nothing of the client key.
+_BUSY = frozenset((Reason.QUOTA_EXCEEDED, Reason.OVERLOADED))
 _INCURABLE = frozenset((Reason.PRINCIPAL_NOT_FOUND, Reason.ALREADY_EXISTS))
 
 
@@ -131,6 +133,8 @@ def _of_keystore(error: StrongroomError) -> StrongroomError:
     said = f"keystore says {error.reason}: {error.message}"
     if error.reason in _REFUSALS:
         return StrongroomError(Reason.TARGET_LOGIN_REFUSED, said)
+    if error.reason in _BUSY:
+        return StrongroomError(Reason.TARGET_UNREACHABLE, said)
     if error.reason in _INCURABLE:
         return StrongroomError(Reason.TARGET_CHANGE_REFUSED, said, incurable="true")
     return StrongroomError(Reason.TARGET_CHANGE_REFUSED, said)
