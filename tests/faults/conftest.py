@@ -1,19 +1,21 @@
 """Real targets and labs for rotations."""
 
 from tests.rotation.fixtures import (  # noqa: F401
-    acl_server,
+    acl_tls_server,
     certificate,
     client_keys,
     lab,
     make_lab,
     mesh_directory,
-    mysql_server,
+    mysql_tls_server,
     place,
     postgresql_server,
+    postgresql_tls_server,
     schedule_port,
     secret_id,
     sshd,
     subject_of,
+    target_certificate,
     team_rotator,
     tls,
 )

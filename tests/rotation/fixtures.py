@@ -23,7 +23,7 @@ from deploy.dev.topology import free_port
 from services.runtime.tls import TlsFiles
 from tests.rotation import servers
 from tests.rotation.lab import Lab, Place
-from tests.rotation.servers import Server, SshServer
+from tests.rotation.servers import Server, SshServer, TlsServer
 from tests.rotation.subjects import (
     ClientKeys,
     Generic,
@@ -103,17 +103,30 @@ def postgresql_server(postgres_cluster: PostgresCluster) -> Server:
 
 
 @pytest.fixture(scope="session")
-def mysql_server() -> Iterator[Server]:
+def target_certificate(tmp_path_factory: pytest.TempPathFactory) -> CertificateFiles:
+    """What targets prove with who they are."""
+    return servers.server_certificate(tmp_path_factory.mktemp("target-certificate"))
+
+
+@pytest.fixture(scope="session")
+def mysql_tls_server(target_certificate: CertificateFiles) -> Iterator[TlsServer]:
     if not Path(servers.MARIADB).exists():
         pytest.skip("mariadb-server is not installed")
-    with servers.mariadb() as server:
+    with servers.mariadb(target_certificate) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def acl_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with servers.redis_server(tmp_path_factory.mktemp("acl")) as server:
+def acl_tls_server(
+    tmp_path_factory: pytest.TempPathFactory, target_certificate: CertificateFiles
+) -> Iterator[TlsServer]:
+    with servers.redis_server(tmp_path_factory.mktemp("acl"), target_certificate) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgresql_tls_server(postgresql_server: Server, target_certificate: CertificateFiles) -> TlsServer:
+    return servers.turn_tls_on(postgresql_server, target_certificate)
 
 
 @pytest.fixture(scope="session")
@@ -144,9 +157,9 @@ def subject_of(request: pytest.FixtureRequest) -> Callable[[str], Subject]:
             server = request.getfixturevalue("postgresql_server")
             return Postgresql(server, dual=variant == "dual", with_master=variant == "master")
         if kind == "mysql":
-            return Mysql(request.getfixturevalue("mysql_server"), dual=variant == "dual")
+            return Mysql(request.getfixturevalue("mysql_tls_server").server, dual=variant == "dual")
         if kind == "redis":
-            return RedisAcl(request.getfixturevalue("acl_server"), with_master=variant == "master")
+            return RedisAcl(request.getfixturevalue("acl_tls_server").server, with_master=variant == "master")
         if kind == "ssh":
             return Ssh(request.getfixturevalue("sshd"))
         if kind == "client":

@@ -12,12 +12,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
+from secrets import token_hex
 
 import asyncssh
+import psycopg
 import pymysql
 import redis
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
+from deploy.dev.certificates import CertificateFiles
 from deploy.dev.redis_server import find_redis, wait_for_redis
 from deploy.dev.topology import HOST, free_port
 
@@ -59,8 +69,58 @@ def wait_for(answers: Callable[[], object], *errors: type[Exception], log: Path)
             return
 
 
+@dataclass(frozen=True, slots=True)
+class TlsServer:
+    """A server that takes TLS too: where, and which authority its certificate is of."""
+
+    server: Server
+    port: int
+    """For TLS."""
+    trust: str
+    """The authority, in PEM. The certificate is for the address 127.0.0.1, and for no name."""
+
+
+def server_certificate(directory: Path) -> CertificateFiles:
+    """A certificate for the address 127.0.0.1 alone, and the authority that issued it."""
+    files = CertificateFiles(directory / "certificate.pem", directory / "key.pem", directory / "authority.pem")
+    now, issuer = datetime.now(UTC), f"targets {token_hex(4)}"
+
+    def name(text: str) -> x509.Name:
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+    def begun(subject: str, public_key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+        builder = x509.CertificateBuilder(name(issuer), name(subject), public_key, x509.random_serial_number())
+        return builder.not_valid_before(now - timedelta(minutes=5)).not_valid_after(now + timedelta(days=1))
+
+    authority, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    trusted = begun(issuer, authority.public_key()).add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
+    alternatives = x509.SubjectAlternativeName([x509.IPAddress(ip_address(HOST))])
+    issued = begun("target", key.public_key()).add_extension(alternatives, critical=False)
+    files.trust.write_bytes(trusted.sign(authority, hashes.SHA256()).public_bytes(Encoding.PEM))
+    files.certificate.write_bytes(issued.sign(authority, hashes.SHA256()).public_bytes(Encoding.PEM))
+    files.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    files.key.chmod(0o600)
+    return files
+
+
+def turn_tls_on(server: Server, files: CertificateFiles) -> TlsServer:
+    """A PostgreSQL server that takes TLS from now on, beside what it took before."""
+    login = {"host": HOST, "port": server.port, "user": server.username, "password": server.password}
+    with psycopg.connect(**login, dbname="postgres", autocommit=True) as connection:  # type: ignore[arg-type]
+        ((data,),) = connection.execute("SHOW data_directory").fetchall()
+        owner = Path(data).stat()
+        for source, its_own in ((files.certificate, "server.crt"), (files.key, "server.key")):
+            target = Path(data) / its_own
+            target.touch(0o600)
+            target.write_bytes(source.read_bytes())
+            os.chown(target, owner.st_uid, owner.st_gid)
+        connection.execute("ALTER SYSTEM SET ssl = on")
+        connection.execute("SELECT pg_reload_conf()")
+    return TlsServer(server, server.port, files.trust.read_text())
+
+
 @contextmanager
-def mariadb() -> Iterator[Server]:
+def mariadb(files: CertificateFiles) -> Iterator[TlsServer]:
     """MariaDB with an administrator who may make and change users."""
     directory = Path(tempfile.mkdtemp(prefix="strongroom-mariadb-"))
     port, log = free_port(), directory / "log"
@@ -69,6 +129,13 @@ def mariadb() -> Iterator[Server]:
         entry = pwd.getpwnam("mysql")
         os.chown(directory, entry.pw_uid, entry.pw_gid)
         owner = ["--user=mysql"]
+    protected = []
+    for option, file in (("cert", files.certificate), ("key", files.key), ("ca", files.trust)):
+        own = directory / file.name
+        shutil.copyfile(file, own)
+        if os.geteuid() == 0:
+            os.chown(own, entry.pw_uid, entry.pw_gid)
+        protected.append(f"--ssl-{option}={own}")
     data = f"--datadir={directory / 'data'}"
     small = ["--no-defaults", "--innodb-buffer-pool-size=16M", "--innodb-log-file-size=4M"]
     subprocess.run(
@@ -79,7 +146,7 @@ def mariadb() -> Iterator[Server]:
     command = [MARIADB, *small, data, *owner, f"--port={port}", f"--socket={directory / 'socket'}"]
     quick = ["--bind-address=127.0.0.1", "--innodb-flush-log-at-trx-commit=0", "--skip-name-resolve"]
     try:
-        with running([*command, *quick], log):
+        with running([*command, *quick, *protected], log):
 
             def administrate() -> None:
                 root = pymysql.connect(unix_socket=str(directory / "socket"), user="root")
@@ -89,22 +156,24 @@ def mariadb() -> Iterator[Server]:
                     cursor.execute("CREATE DATABASE IF NOT EXISTS shop", ())
 
             wait_for(administrate, pymysql.Error, log=log)
-            yield Server(port, "admin", "master password")
+            yield TlsServer(Server(port, "admin", "master password"), port, files.trust.read_text())
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
 
 @contextmanager
-def redis_server(directory: Path) -> Iterator[Server]:
+def redis_server(directory: Path, files: CertificateFiles) -> Iterator[TlsServer]:
     """Redis with an administrator of its access control lists, which are kept in a file."""
     executable = find_redis()
     assert executable is not None
-    port, acl = free_port(), directory / "users.acl"
+    port, tls_port, acl = free_port(), free_port(), directory / "users.acl"
     acl.write_text("user default on nopass ~* +@all\nuser admin on >master-password ~* +@all\n")
     command = [str(executable), "--port", str(port), "--bind", HOST, "--save", "", "--aclfile", str(acl)]
-    with running([*command, "--dir", str(directory)], directory / "redis.log"):
+    protected = ["--tls-port", str(tls_port), "--tls-auth-clients", "no", "--tls-ca-cert-file", str(files.trust)]
+    protected += ["--tls-cert-file", str(files.certificate), "--tls-key-file", str(files.key)]
+    with running([*command, "--dir", str(directory), *protected], directory / "redis.log"):
         assert wait_for_redis(port, _START_SECONDS)
-        yield Server(port, "admin", "master-password")
+        yield TlsServer(Server(port, "admin", "master-password"), tls_port, files.trust.read_text())
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,8 @@ class Postgresql:
     server: Server
     dual: bool = False
     with_master: bool = False
+    at: t.TargetAddress | None = None
+    """Where targets say that it is; without TLS on its own port by default."""
 
     @property
     def previous_works(self) -> bool:
@@ -84,7 +86,7 @@ class Postgresql:
     def create(self, lab: Lab, secret_id: str) -> None:
         username, password = f"u_{secret_id}", secrets.token_hex(8)
         self.execute("CREATE ROLE {} LOGIN PASSWORD " + f"'{password}'", username)
-        target = t.DatabaseTarget(address=address(self.server.port), database="postgres", username=username)
+        target = t.DatabaseTarget(address=self.at or address(self.server.port), database="postgres", username=username)
         if self.dual:
             target.strategy = t.DATABASE_STRATEGY_DUAL_USER
         if self.dual or self.with_master:
@@ -115,6 +117,7 @@ class Postgresql:
 class Mysql:
     server: Server
     dual: bool = False
+    at: t.TargetAddress | None = None
 
     @property
     def previous_works(self) -> bool:
@@ -124,7 +127,7 @@ class Mysql:
         username, password = f"u_{secret_id}", secrets.token_hex(8)
         self.execute("CREATE USER %s@'%%' IDENTIFIED BY %s", username, password)
         self.execute("GRANT SELECT ON shop.* TO %s@'%%'", username)
-        target = t.DatabaseTarget(address=address(self.server.port), database="shop", username=username)
+        target = t.DatabaseTarget(address=self.at or address(self.server.port), database="shop", username=username)
         if self.dual:
             target.strategy = t.DATABASE_STRATEGY_DUAL_USER
             target.master_secret = master_of(lab, secret_id, self.server)
@@ -155,12 +158,13 @@ class Mysql:
 class RedisAcl:
     server: Server
     with_master: bool = False
+    at: t.TargetAddress | None = None
     previous_works = False
 
     def create(self, lab: Lab, secret_id: str) -> None:
         username, password = f"u-{secret_id}", secrets.token_hex(8)
         self.execute("ACL SETUSER", username, "on", f">{password}", "~*", "+@all")
-        target = t.RedisTarget(address=address(self.server.port), username=username, save_acl_file=True)
+        target = t.RedisTarget(address=self.at or address(self.server.port), username=username, save_acl_file=True)
         if self.with_master:
             target.master_secret = master_of(lab, secret_id, self.server)
         value = login(username, password)
