@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from google.protobuf.duration_pb2 import Duration
 from redis import Redis
 from sqlalchemy import create_engine, update
 
@@ -20,11 +24,15 @@ from services.runtime.authorization import Authorizer
 from services.runtime.names import ResourceName
 from services.runtime.streams import Stream
 from services.secrets.editing import SecretEditor
-from services.secrets.tables import rotations
+from services.secrets.tables import rotations, secrets
 from services.secrets.watching import Watches
+from strongroom import ClientKeySession
+from strongroom.calls.rotations import Rotation
 from strongroom.secrets.v1 import rotation_pb2 as r
+from strongroom.secrets.v1.secret_pb2 import SECRET_TYPE_GENERIC
 from strongroom.secrets.v1.secret_service_pb2 import SECRET_CHANGE_STAGE, WatchSecretResponse
-from tests.clients import until
+from tests.clients import client_by, client_of, reason_of, until
+from tests.conftest import PrivateMeshes
 from tests.rotation.lab import ACCOUNT, Lab, NoAudit, Permits, Place, person
 from tests.rotation.subjects import Generic
 
@@ -79,6 +87,77 @@ def test_a_database_that_refuses_for_a_while_makes_a_rotation_late_and_no_more(l
     lab.work_until_idle()
     assert succeeded(lab)
     assert lab.secret("s").rotation_count == 1
+
+
+def test_keystore_away_in_the_middle_makes_a_rotation_of_its_own_client_key_late_and_no_more(
+    private_mesh: PrivateMeshes,
+) -> None:
+    mesh = private_mesh()
+    with client_of(mesh) as client:
+        principal = client.create_principal("workloads/batch").name
+        until(lambda: not reason_of(lambda: client.get_alias("strongroom-secrets")), 20)
+        client.create_client_key_secret("batch.key", principal, grace_period=timedelta())
+        first = client.get_secret_value("batch.key")
+
+        mesh.kill("keystore")
+        # Services go on for some seconds on what they know.
+        client.rotate_secret("batch.key")
+        time.sleep(4)
+        mesh.launch("keystore")
+
+        def rotation() -> Rotation:
+            return next(client.list_rotations("batch.key"))
+
+        until(lambda: reason_of(rotation) == "" and rotation().state == "SUCCEEDED", 60)
+        reasons = {attempt.error_reason for attempt in rotation().attempts} - {""}
+        assert reasons
+        assert reasons <= {"KEYSTORE_UNREACHABLE", "KEYSTORE_STALE", "CRYPTO_UNREACHABLE"}
+        current = client.get_secret_value("batch.key")
+        assert (current.name, current.value != first.value) == (first.name.replace("versions/1", "versions/2"), True)
+        held = json.loads(current.value)
+        assert [key.name for key in client.list_client_keys(principal)] == [held["client_key"]]
+        with client_by(mesh, ClientKeySession(held["client_key"], held["secret"])) as worker:
+            assert worker.whoami().principal == principal
+
+
+def test_replicas_whose_clocks_are_a_minute_apart_rotate_each_secret_once_and_none_too_early(
+    make_lab: Callable[..., Lab],
+) -> None:
+    skews_s = (30, -30)
+    labs = [make_lab(clock=partial(_skewed, skew_s), threads=2) for skew_s in skews_s]
+    names = [f"s{number}" for number in range(20)]
+    policy = r.RotationPolicy(period=Duration(seconds=86_400))
+    for name in names:
+        labs[0].create(name, SECRET_TYPE_GENERIC, b"first value", policy=policy)
+    due_us = time.time_ns() // 1000 + 3_000_000
+    with labs[0].engine.execution_options(writes=True).begin() as connection:
+        connection.execute(update(secrets).values(next_rotate_us=due_us))
+
+    def counts() -> set[int]:
+        return {labs[0].secret(name).rotation_count for name in names}
+
+    for lab in labs:
+        lab.due_work.start()
+    try:
+        while time.time_ns() // 1000 < due_us - 500_000:
+            assert counts() == {0}
+            time.sleep(0.1)
+        # Whoever's clock is behind puts off what it gets hold of, until it is due by that clock too.
+        until(lambda: counts() == {1} and not any(labs[0].secret(name).active_rotation for name in names), 60)
+        time.sleep(2)
+    finally:
+        for lab in labs:
+            lab.due_work.stop()
+
+    for name in names:
+        secret = labs[0].secret(name)
+        assert (secret.rotation_count, secret.latest_version) == (1, 2)
+        assert labs[0].rotation(name).state == r.ROTATION_STATE_SUCCEEDED
+        assert {attempt.error_reason for attempt in labs[0].attempts(name)} == {""}
+
+
+def _skewed(skew_s: int) -> int:
+    return time.time_ns() + skew_s * 1_000_000_000
 
 
 class Told:
