@@ -127,7 +127,7 @@ def test_what_the_service_does_by_itself_is_in_the_accounts_log(tenant: Client, 
     new = rotated.credential(name).name
 
     def event(action: str, resource: str) -> tuple[str, str, str, str]:
-        (found,) = tenant.lookup_events(action=action, resource=resource, principal="services/secrets")
+        found = next(tenant.lookup_events(action=action, resource=resource, principal="services/secrets"))
         assert found.attributes["secret"] == f"accounts/{name}/secrets/{name}"
         return found.principal, found.via_service, found.outcome, found.decided_by
 

@@ -6,8 +6,16 @@ import base64
 import json
 from pathlib import Path
 
+import pytest
+
 from strongroom import Client, ClientKeySession, StrongroomError
-from strongroom.secrets.v1.target_pb2 import TARGET_TLS_DISABLED, DatabaseTarget, RotationTarget, TargetAddress
+from strongroom.secrets.v1.target_pb2 import (
+    TARGET_TLS_DISABLED,
+    ClientKeyTarget,
+    DatabaseTarget,
+    RotationTarget,
+    TargetAddress,
+)
 from tests.clients import client_of, reason_of, until
 from tests.conftest import PrivateMeshes
 
@@ -62,6 +70,21 @@ def fail_a_rotation(client: Client, secret: bytes) -> str:
     return repr(rotation)
 
 
+def rotate_a_client_key(client: Client, secret: bytes) -> tuple[list[str], str]:
+    """The secrets of client keys that were made and rotated; and what is said of one that is wrong."""
+    principal = client.create_principal("workloads/batch").name
+    client.create_client_key_secret("batch.key", principal)
+    made = [json.loads(client.get_secret_value("batch.key").value)]
+    client.rotate_secret("batch.key")
+    until(lambda: client.get_secret("batch.key").stages["Current"] == 2, 30)
+    made.append(json.loads(client.get_secret_value("batch.key").value))
+    wrong = json.dumps({**made[1], "secret": secret.decode()}).encode()
+    target = RotationTarget(client_key=ClientKeyTarget(principal=principal))
+    with pytest.raises(StrongroomError, match="TARGET_LOGIN_REFUSED") as caught:
+        client.create_secret("wrong.key", wrong, type="CLIENT_KEY", target=target)
+    return [value["secret"] for value in made], f"{caught.value!r} {caught.value.__dict__}"
+
+
 def files_below(directory: Path) -> list[Path]:
     return [path for path in directory.rglob("*") if path.is_file() and not path.is_symlink()]
 
@@ -76,13 +99,16 @@ def test_a_marked_value_is_nowhere_in_the_clear(private_mesh: PrivateMeshes) -> 
         client_key = client.create_client_key("users/admin")
         by_client_key = client.create_session(ClientKeySession(client_key.client_key.name, client_key.secret)).token
         account_secret = client.create_account("other").client_key_secret
+        rotated, refusal = rotate_a_client_key(client, MARK)
+        errors += refusal
     mesh.stop()
 
     searched = files_below(mesh.directory.root)
     names = {path.name for path in searched}
     assert {"keystore.db", "secrets.db", "audit.db", "crypto.err"} <= names
     assert any(path.parent == mesh.directory.traces for path in searched)
-    texts = (token, by_client_key, client_key.secret, account_secret)
+    assert len({*rotated, client_key.secret}) == 3
+    texts = (token, by_client_key, client_key.secret, account_secret, *rotated)
     for secret in (MARK, data_key.plaintext, *(text.encode() for text in texts)):
         for form in forms(secret):
             assert form not in errors.encode()

@@ -21,7 +21,9 @@ from services.keystore.access.resources import ClientKey, account_of
 from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError
 
-_SECRET = "secret"  # noqa: S105  # the attribute of an event that names the secret
+# Attributes of events.
+_SECRET = "secret"  # noqa: S105  # its name
+_DRY_RUN = "validate_only"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ class ClientKeyRotations:
             field="client_key.principal",
         )
         call.events[-1].attributes[_SECRET] = wanted.rotated_by
+        if dry_run:
+            call.events[-1].attributes[_DRY_RUN] = "true"
         with self._editor.reading() as connection:
             self._require_current(connection, wanted)
             present = client_key_store.client_key(connection, new.name)
