@@ -84,7 +84,9 @@ def certificate(mesh_directory: MeshDirectory) -> CertificateFiles:
 def client_keys(mesh_directory: MeshDirectory) -> Iterator[ClientKeys]:
     """The lab's account in a mesh of its own."""
     with Mesh(mesh_directory.root, MeshOptions(provider="local")) as mesh:
-        yield ClientKeys.of(mesh)
+        made = ClientKeys.of(mesh)
+        with made.administrator:
+            yield made
 
 
 @pytest.fixture(scope="session")

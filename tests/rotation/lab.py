@@ -109,6 +109,9 @@ class NoKeystore:
 
         return refuse
 
+    def close(self) -> None:
+        pass
+
 
 class NoAudit:
     """The outbox is never emptied, so that tests can read it."""
@@ -150,8 +153,8 @@ class Lab:
         permits = cast(Authorizer, Permits())
         outbox = Outbox(self.engine, cast(AuditClient, NoAudit()))
         editor = SecretEditor(self.engine, permits, outbox, clock)
-        keystore = MeshChannel(place.keystore, cast(TlsFiles, tls)) if place.keystore else NoKeystore()
-        found = rotators(cast(TlsFiles, tls), cast(MeshChannel, keystore))
+        self.keystore = MeshChannel(place.keystore, cast(TlsFiles, tls)) if place.keystore else NoKeystore()
+        found = rotators(cast(TlsFiles, tls), cast(MeshChannel, self.keystore))
         if wrap is not None:
             found = {kind: wrap(rotator) for kind, rotator in found.items()}
         self.access = TargetAccess(self.engine, self.sealer, found)
@@ -189,6 +192,7 @@ class Lab:
         return cls(place, **options)
 
     def close(self) -> None:
+        self.keystore.close()
         self.redis.close()
         self.engine.dispose()
 

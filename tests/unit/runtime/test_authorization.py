@@ -314,3 +314,22 @@ class TestGrants:
         assert world.reads == ["", "crypto:Encrypt", "crypto:Encrypt"]
         world.revoke(KEY.name, UID, "accounts/acme/grants/g-149")
         denied(world, pairs={"disk": "149"})
+
+
+def test_a_principal_is_a_resource_with_the_tags_that_it_has_now(world: World) -> None:
+    make = "access:CreateClientKey"
+    tagged = 'resource.hasTag("team") && resource.getTag("team") == "batch"'
+    world.policy(POLICY, f"permit (principal, action, resource) when {{ {tagged} }};", ANN)
+    workload = "accounts/acme/workloads/batch"
+
+    def resource() -> Resource:
+        return world.authorizer.principal_resource(workload)
+
+    assert (resource().kind, resource().tags) == ("Workload", {})
+    assert denied(world, ANN, make, resource()) == DEFAULT_DENY
+    world.now += 1
+    world.principal(workload, tags={"team": "batch"})
+    assert resource().tags == {"team": "batch"}
+    assert allowed(world, ANN, make, resource()) == POLICY
+    assert world.authorizer.principal_resource(ANN).kind == "User"
+    assert denied(world, VENDOR, make, resource()) == DEFAULT_DENY
