@@ -5,9 +5,9 @@ from __future__ import annotations
 from sqlalchemy import Connection, delete, insert, select, update
 
 from services.keystore.tables import changes, revision
+from services.runtime.changes import answer
 from strongroom.keystore.v1.key_record_service_pb2 import Change, ChangeKind, ListChangesResponse
 
-LATEST = -1
 KEPT = 100_000
 """How many changes can be asked for. Services poll several times a second: who is further behind was away for long, or
 is new, and has little to remember."""
@@ -38,16 +38,14 @@ def current(connection: Connection) -> int:
 def since(connection: Connection, seen: int, limit: int) -> ListChangesResponse:
     """What changed after the revision `seen`, oldest first, or that the caller has to start over because some of that
     is not kept any more; LATEST asks for the current revision alone."""
-    now = current(connection)
-    if seen == LATEST or seen >= now:
-        return ListChangesResponse(revision=now)
-    ordered = select(changes).where(changes.c.revision > seen).order_by(changes.c.revision)
-    found = [
-        Change(revision=row.revision, kind=row.kind, resource=row.resource, key_uid=row.key_uid, account=row.account)
-        for row in connection.execute(ordered.limit(limit))
-    ]
-    # Numbers have no gaps: the first change after `seen` is the next one, unless it was pruned.
-    if not found or found[0].revision != seen + 1:
-        return ListChangesResponse(revision=now, start_over=True)
-    last = found[-1].revision
-    return ListChangesResponse(changes=found, revision=last, more=last < now)
+
+    def read() -> list[Change]:
+        ordered = select(changes).where(changes.c.revision > seen).order_by(changes.c.revision).limit(limit)
+        return [
+            Change(
+                revision=row.revision, kind=row.kind, resource=row.resource, key_uid=row.key_uid, account=row.account
+            )
+            for row in connection.execute(ordered)
+        ]
+
+    return answer(seen, current(connection), read)

@@ -14,6 +14,7 @@ from services.keystore.key_versions import found_version
 from services.keystore.records import Key, Version
 from services.runtime import names
 from services.runtime.call import Call
+from services.runtime.changes import LATEST
 from services.runtime.clock import Clock, from_microseconds
 from services.runtime.database import reading, transaction
 from services.runtime.errors import Reason, StrongroomError, invalid, required, too_large
@@ -70,7 +71,7 @@ class KeyRecordService:
     def changes(self, request: pb.ListChangesRequest, /, *, timeout: float) -> pb.ListChangesResponse:
         """The same for this process's own change feed; reading the database has a time limit of its own."""
         del timeout
-        if request.since < changes.LATEST:
+        if request.since < LATEST:
             raise invalid("since", "is less than -1")
         if not 0 <= request.limit <= _LARGEST_LIMIT:
             raise invalid("limit", f"is not between 0 and {_LARGEST_LIMIT}")

@@ -1,8 +1,9 @@
-"""Freshness: what a worker caches of keystore's records, and how it learns that they changed.
+"""Freshness: what a worker caches of records, and how it learns that they changed.
 
 Every change in keystore has the next number of one revision counter. A worker asks for the changes since the last
 revision it has seen, five times a second, and drops what they touch. One that has not reached keystore for five
-seconds refuses rather than answer from records that may be stale.
+seconds refuses rather than answer from records that may be stale. A service follows the counter of its own database in
+the same way; it can always ask that itself, and does once it has not followed for a moment.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 import grpc
@@ -22,8 +23,10 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
 STALE_SECONDS = 5.0
+LATEST = -1
+"""Of somebody who has seen nothing, and wants to know where the counter is."""
+
 _POLL_TIMEOUT_SECONDS = 0.6
-_LATEST = -1
 
 
 class ListChanges(Protocol):
@@ -32,22 +35,46 @@ class ListChanges(Protocol):
     def __call__(self, request: ListChangesRequest, /, *, timeout: float) -> ListChangesResponse: ...
 
 
-class ChangeFeed:
-    """Follows keystore's revision counter and tells its listeners what changed."""
+def answer(seen: int, now: int, read: Callable[[], Sequence[Change]]) -> ListChangesResponse:
+    """What ListChanges answers of a counter that is at `now` to whoever has seen `seen`. `read` finds what changed
+    after that, oldest first, as much as fits; what is not kept cannot be told, and the caller has to start over."""
+    if seen == LATEST or seen >= now:
+        return ListChangesResponse(revision=now)
+    found = read()
+    # Numbers have no gaps: the first change after `seen` is the next one, unless it was pruned.
+    if not found or found[0].revision != seen + 1:
+        return ListChangesResponse(revision=now, start_over=True)
+    last = found[-1].revision
+    return ListChangesResponse(changes=found, revision=last, more=last < now)
 
-    def __init__(self, list_changes: ListChanges, monotonic: Callable[[], float] = time.monotonic) -> None:
+
+class ChangeFeed:
+    """Follows a revision counter, keystore's or the own database's, and tells its listeners what changed."""
+
+    def __init__(
+        self,
+        list_changes: ListChanges,
+        monotonic: Callable[[], float] = time.monotonic,
+        *,
+        peer: str = "keystore",
+        stale_seconds: float = STALE_SECONDS,
+    ) -> None:
         self._list_changes = list_changes
         self._monotonic = monotonic
+        self._peer = peer
+        self._stale_seconds = stale_seconds
         self._listeners: list[Callable[[Change], None]] = []
         self._resets: list[Callable[[], None]] = []
-        self._reached = monotonic() - 2 * STALE_SECONDS
+        self._reached = monotonic() - 2 * stale_seconds
         self._stopping = threading.Event()
         # One poll at a time: an answer that came late would look like an older database.
         self._polling = threading.Lock()
-        self._thread = threading.Thread(target=self._follow, name="change-feed", daemon=True)
+        self._thread = threading.Thread(target=self._follow, name=f"{peer}-changes", daemon=True)
         self.lock = threading.Lock()
-        self.revision = _LATEST
+        self.revision = LATEST
         """The last revision whose changes every listener has seen. Guarded by `lock`."""
+        self.told = LATEST
+        """The last revision that `tell` told of, which the feed itself may still have to come to. Guarded by `lock`."""
 
     def listen(self, on_change: Callable[[Change], None], on_reset: Callable[[], None]) -> None:
         """Calls `on_change` for each change, and `on_reset` when changes may have been missed; under `lock`."""
@@ -65,17 +92,29 @@ class ChangeFeed:
 
     @property
     def age_seconds(self) -> float:
-        """How long ago keystore was last reached."""
+        """How long ago the counter was last reached."""
         return self._monotonic() - self._reached
+
+    @property
+    def fresh(self) -> bool:
+        """Whether that was within the time that records may be old."""
+        return self._monotonic() - self._reached <= self._stale_seconds
 
     def require_fresh(self) -> None:
         """Raises KEYSTORE_STALE when keystore was not reached for five seconds."""
-        if self._monotonic() - self._reached > STALE_SECONDS:
+        if not self.fresh:
             raise StrongroomError(
                 Reason.KEYSTORE_STALE,
-                f"keystore has not been reached for {STALE_SECONDS:g} s; records may be stale",
-                peer="keystore",
+                f"keystore has not been reached for {self._stale_seconds:g} s; records may be stale",
+                peer=self._peer,
             )
+
+    def tell(self, change: Change) -> None:
+        """Tells listeners at once of a change that this process has committed itself."""
+        with self.lock:
+            self.told = max(self.told, change.revision)
+            for listener in self._listeners:
+                listener(change)
 
     def poll(self) -> None:
         """Asks, and applies everything that changed until then."""
@@ -90,7 +129,8 @@ class ChangeFeed:
         with self.lock:
             # An older database was put in place, or this worker was away for longer than changes are kept.
             if response.start_over or response.revision < self.revision:
-                log.warning("keystore cannot tell every change; every cached record is dropped")
+                log.warning("%s cannot tell every change; every cached record is dropped", self._peer)
+                self.told = LATEST
                 for reset in self._resets:
                     reset()
             for change in response.changes:
@@ -106,9 +146,12 @@ class ChangeFeed:
             try:
                 self.poll()
             except grpc.RpcError as error:
-                log.debug("keystore not reached", extra={"fields": {"status": rpc_code(error).name}})
+                log.debug("%s not reached", self._peer, extra={"fields": {"status": rpc_code(error).name}})
             except StrongroomError as error:
-                log.debug("keystore not read", extra={"fields": {"reason": error.reason}})
+                log.debug("%s not read", self._peer, extra={"fields": {"reason": error.reason}})
+            except Exception:
+                # The next round may fare better; without a thread no record would be fresh again.
+                log.exception("%s not followed", self._peer)
             self._stopping.wait(POLL_SECONDS)
 
 
@@ -117,16 +160,19 @@ V = TypeVar("V")
 
 
 class FreshCache(Generic[K, V]):
-    """Records of keystore, at most as old as the freshness promise allows.
+    """Records, at most as old as the freshness promise allows.
 
     A record enters only when it was read at a revision that the feed has already applied to this cache, so a change
     that overtakes its own read cannot leave the old record behind. Beyond `capacity` the oldest entry leaves. Threads
-    that miss the same record at once wait for one of them to read it.
+    that miss the same record at once wait for one of them to read it. That there is none (None) is never kept.
+
+    While the feed is not fresh a cache refuses with KEYSTORE_STALE; one that `reads_when_stale` reads each time.
     """
 
-    def __init__(self, feed: ChangeFeed, capacity: int) -> None:
+    def __init__(self, feed: ChangeFeed, capacity: int, *, reads_when_stale: bool = False) -> None:
         self._feed = feed
         self._capacity = capacity
+        self._reads_when_stale = reads_when_stale
         self._entries: dict[K, V] = {}
         self._reading: dict[K, threading.Lock] = {}
         self.hits = 0
@@ -137,7 +183,10 @@ class FreshCache(Generic[K, V]):
 
     def get(self, key: K, read: Callable[[], tuple[V, int]]) -> V:
         """The record under `key`; on a miss `read` answers it with the revision as of which it was read."""
-        self._feed.require_fresh()
+        if not self._reads_when_stale:
+            self._feed.require_fresh()
+        elif not self._feed.fresh:
+            return read()[0]
         entry = self._entries.get(key)
         if entry is not None:
             self.hits += 1
@@ -153,7 +202,7 @@ class FreshCache(Generic[K, V]):
     def _read(self, key: K, read: Callable[[], tuple[V, int]]) -> V:
         entry, as_of_revision = read()
         with self._feed.lock:
-            if as_of_revision >= self._feed.revision:
+            if entry is not None and as_of_revision >= max(self._feed.revision, self._feed.told):
                 self._entries[key] = entry
                 while len(self._entries) > self._capacity:
                     self._entries.pop(next(iter(self._entries)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
+
+_AFTERWARDS = "after_commit"
 
 
 def open_database(settings: Database) -> Engine:
@@ -40,8 +42,17 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     Raises DATABASE_UNAVAILABLE when the database cannot be reached or written; a violated constraint passes through
     as SQLAlchemy's IntegrityError.
     """
-    with _translated(), engine.connect().execution_options(writes=True) as connection, connection.begin():
+    afterwards: list[Callable[[], None]] = []
+    options = {"writes": True, _AFTERWARDS: afterwards}
+    with _translated(), engine.connect().execution_options(**options) as connection, connection.begin():
         yield connection
+    for action in afterwards:
+        action()
+
+
+def after_commit(connection: Connection, action: Callable[[], None]) -> None:
+    """Does something once the `transaction` that this connection is in has committed, and never if it does not."""
+    connection.get_execution_options()[_AFTERWARDS].append(action)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import os
 import socket
 
 from services.runtime import clock, command, components, database, host, migrations
+from services.runtime.changes import ChangeFeed
 from services.runtime.channels import MeshChannel
 from services.runtime.due_work import DueWork
 from services.runtime.names import ResourceName
@@ -13,12 +14,14 @@ from services.runtime.outbox import Outbox
 from services.runtime.schedule import Schedule
 from services.runtime.telemetry import Telemetry
 from services.runtime.tls import TlsFiles
+from services.secrets import changes
 from services.secrets.catalog import Catalog
 from services.secrets.creating import Creation
 from services.secrets.data_keys import CryptoDataKeys
 from services.secrets.due import DueSecrets, rotation_item
 from services.secrets.editing import SecretEditor
 from services.secrets.lifecycle import Lifecycle
+from services.secrets.readable import FRESH_SECONDS, Readable
 from services.secrets.recent_data_keys import RecentDataKeys
 from services.secrets.repairs import Repairs
 from services.secrets.rotation_metrics import RotationMetrics
@@ -39,8 +42,10 @@ def serve(settings: SecretsSettings) -> None:
     """Runs the service until SIGTERM."""
     telemetry = Telemetry("secrets", settings.telemetry)
     tls = TlsFiles(settings.tls)
-    engine = database.open_database(settings.database)
-    migrations.require_current(engine, "secrets")
+    opened = database.open_database(settings.database)
+    migrations.require_current(opened, "secrets")
+    feed = ChangeFeed(changes.followed(opened), peer="database", stale_seconds=FRESH_SECONDS)
+    engine = changes.heard(opened, feed.tell)
     crypto = MeshChannel(host.upstream(settings, "crypto"), tls)
     keystore = MeshChannel(host.upstream(settings, "keystore"), tls)
     hosted = host.build("secrets", settings, tls, telemetry)
@@ -53,7 +58,7 @@ def serve(settings: SecretsSettings) -> None:
     access = TargetAccess(engine, sealer, choice.rotators(tls, keystore))
     # Rotation opens its values on the service's own behalf, seldom, and never from memory.
     recent = Sealer(RecentDataKeys(data_keys), now)
-    vault = Vault(engine, recent, editor, outbox, now)
+    vault = Vault(engine, Readable(engine, feed), recent, editor, outbox, now)
     lifecycle = Lifecycle(editor, access, rules)
     work = RotationWork(
         engine,
@@ -101,10 +106,12 @@ def serve(settings: SecretsSettings) -> None:
     hosted.public(secret_service_pb2.DESCRIPTOR.services_by_name["SecretService"], service)
     hosted.status.component("database", components.database(engine))
     hosted.status.component("crypto", components.crypto(crypto))
-    hosted.on_close(engine.dispose)
+    hosted.on_close(opened.dispose)
+    hosted.on_close(feed.stop)
     hosted.on_close(outbox.stop)
     hosted.server.on_drain(watches.stop)
     outbox.start()
+    feed.start()
     watches.start()
     if due_work is not None:
         hosted.on_close(due_work.stop)

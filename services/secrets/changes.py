@@ -1,16 +1,30 @@
-"""What watchers of secrets are told: every change has the next number, in the transaction that makes it."""
+"""Changes of secrets: each has the next number of one counter, in the transaction that makes it.
+
+Watchers are told of those that have a kind. Whoever caches secrets follows all of them (`followed`), and hears of those
+that its own process makes as soon as they are committed (`heard`).
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Engine, and_, delete, insert, select, update
 
+from services.runtime.changes import ListChanges, answer
+from services.runtime.database import after_commit, reading
 from services.runtime.names import ResourceName
 from services.secrets.tables import changes, revision
-from strongroom.secrets.v1.secret_service_pb2 import SecretChange
+from strongroom.keystore.v1 import key_record_service_pb2 as pb
+from strongroom.secrets.v1.secret_service_pb2 import SECRET_CHANGE_UNSPECIFIED, SecretChange
+
+UNTOLD = SECRET_CHANGE_UNSPECIFIED
+"""The kind of a change that matters to who reads values, such as one of tags, and that watchers are not told of."""
+
+_FOLLOWED_AT_ONCE = 1_000
+_HEARS = "hears_changes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +41,23 @@ class Change:
     changed_us: int
 
 
+def heard(engine: Engine, hear: Callable[[pb.Change], None]) -> Engine:
+    """The same database; `hear` gets every change that is committed through it."""
+    return engine.execution_options(**{_HEARS: hear})
+
+
+def followed(engine: Engine) -> ListChanges:
+    """What a ChangeFeed of the database asks: the names of the secrets that changed."""
+
+    def list_changes(request: pb.ListChangesRequest, /, *, timeout: float) -> pb.ListChangesResponse:
+        # The database has time limits of its own.
+        del timeout
+        with reading(engine) as connection:
+            return answer(request.since, current(connection), partial(_named_since, connection, request.since))
+
+    return list_changes
+
+
 def note(
     connection: Connection,
     secret: ResourceName,
@@ -35,7 +66,7 @@ def note(
     stages: Mapping[str, int],
     now_us: int,
 ) -> None:
-    """Gives a change its number. From here to the commit no other change can be made, so watchers see them in order."""
+    """Gives a change its number. From here to the commit no other change can be made, so all see them in order."""
     number: int = connection.execute(
         update(revision).values(revision=revision.c.revision + 1).returning(revision.c.revision)
     ).scalar_one()
@@ -50,6 +81,9 @@ def note(
             changed_us=now_us,
         )
     )
+    hear = connection.get_execution_options().get(_HEARS)
+    if hear is not None:
+        after_commit(connection, partial(hear, pb.Change(revision=number, resource=str(secret))))
 
 
 def current(connection: Connection) -> int:
@@ -58,8 +92,9 @@ def current(connection: Connection) -> int:
 
 
 def since(connection: Connection, seen: int, limit: int) -> list[Change]:
-    """What changed after `seen`, oldest first."""
-    ordered = select(changes).where(changes.c.revision > seen).order_by(changes.c.revision).limit(limit)
+    """What changed after `seen` that watchers are told of, oldest first."""
+    told = and_(changes.c.revision > seen, changes.c.kind != UNTOLD)
+    ordered = select(changes).where(told).order_by(changes.c.revision).limit(limit)
     return [
         Change(
             row.revision,
@@ -82,3 +117,11 @@ def oldest(connection: Connection) -> int:
 def forget(connection: Connection, before_us: int) -> None:
     """Removes what changed earlier."""
     connection.execute(delete(changes).where(changes.c.changed_us < before_us))
+
+
+def _named_since(connection: Connection, seen: int) -> list[pb.Change]:
+    later = select(changes.c.revision, changes.c.account, changes.c.secret_id).where(changes.c.revision > seen)
+    return [
+        pb.Change(revision=row.revision, resource=str(ResourceName(row.account, "secrets", row.secret_id)))
+        for row in connection.execute(later.order_by(changes.c.revision).limit(_FOLLOWED_AT_ONCE))
+    ]

@@ -113,7 +113,7 @@ def require_no_rotation(secret: Secret) -> None:
 
 
 def write(connection: Connection, before: Secret, wanted: Secret, now_us: int) -> Secret:
-    """Writes what changed of a secret, and tells watchers; the secret as it then is."""
+    """Writes what changed of a secret, and notes what matters to who watches or reads it; the secret as it then is."""
     changed = replace(wanted, revision=before.revision + 1, updated_us=now_us)
     store.update_secret(connection, changed)
     store.set_stages(connection, changed.name, changed.stages, before.stages)
@@ -122,6 +122,9 @@ def write(connection: Connection, before: Secret, wanted: Secret, now_us: int) -
         changes.note(connection, changed.name, kind, 0, changed.stages, now_us)
     elif changed.stages != before.stages:
         changes.note(connection, changed.name, SECRET_CHANGE_STAGE, _moved(before, changed), changed.stages, now_us)
+    elif (changed.tags, changed.retained_versions) != (before.tags, before.retained_versions):
+        # Access may depend on tags, and with fewer versions retained values are destroyed.
+        changes.note(connection, changed.name, changes.UNTOLD, 0, changed.stages, now_us)
     return changed
 
 

@@ -20,6 +20,7 @@ from services.runtime.sensitive import SensitiveBytes
 from services.secrets import json_fields, store
 from services.secrets.data_keys import encryption_context
 from services.secrets.editing import SecretEditor, add_version, require_no_rotation, write
+from services.secrets.readable import Readable
 from services.secrets.records import CURRENT, PENDING, Request, SealedVersion, Secret, Version
 from services.secrets.sealing import NewValue, Sealer
 from services.secrets.stages import moves
@@ -80,8 +81,11 @@ class Vault:
     """The values of an account's secrets. Every method first asks whether the caller may, and records that in the
     call's events. No database transaction is open while crypto is asked for anything."""
 
-    def __init__(self, engine: Engine, sealer: Sealer, editor: SecretEditor, outbox: Outbox, clock: Clock) -> None:
+    def __init__(
+        self, engine: Engine, readable: Readable, sealer: Sealer, editor: SecretEditor, outbox: Outbox, clock: Clock
+    ) -> None:
         self._engine = engine
+        self._readable = readable
         self._sealer = sealer
         self._editor = editor
         self._outbox = outbox
@@ -164,16 +168,19 @@ class Vault:
 
     def _found(self, call: Call, wanted: Reading) -> _Found:
         name, stage = wanted.name, wanted.stage or CURRENT
-        with reading(self._engine) as connection:
-            present = store.secret(connection, name.without_version)
-            number = name.version or (present.stages.get(stage, 0) if present else 0)
-            sealed = store.sealed_version(connection, present.version_name(number)) if present and number else None
+
+        def number_in(secret: Secret) -> int:
+            return name.version or secret.stages.get(stage, 0)
+
+        present = self._readable.secret(name.without_version, number_in)
         event, secret = self._editor.permit(call, "secrets:GetSecretValue", name.without_version, present)
+        number = number_in(secret)
         if number and secret.stages.get(PENDING) == number:
             self._editor.permit(call, "secrets:GetPendingSecretValue", secret.name, secret)
         next_state(secret, SecretEvent.READ)
         if number == 0 or (wanted.stage and secret.stages.get(wanted.stage) != number):
             raise StrongroomError(Reason.STAGE_NOT_FOUND, f"{name} has nothing at {stage}", field="stage", stage=stage)
+        sealed = self._readable.sealed(secret, number)
         if sealed is None:
             raise no_version(name)
         next_version_state(sealed.version, VersionEvent.READ)

@@ -19,6 +19,7 @@ from services.runtime.audit import AuditClient
 from services.runtime.authorization import Authorizer, Resource
 from services.runtime.call import Call, Principal
 from services.runtime.channels import MeshChannel
+from services.runtime.changes import ChangeFeed
 from services.runtime.config import Database
 from services.runtime.config import Telemetry as TelemetrySettings
 from services.runtime.due_work import DueWork
@@ -29,13 +30,14 @@ from services.runtime.schedule import Schedule
 from services.runtime.sensitive import SensitiveBytes
 from services.runtime.telemetry import Telemetry
 from services.runtime.tls import TlsFiles
-from services.secrets import rotation_store, store
+from services.secrets import changes, rotation_store, store
 from services.secrets.catalog import Catalog
 from services.secrets.creating import Creation, NewSecret
 from services.secrets.data_keys import DATA_KEY_BYTES, DataKey, encryption_context
 from services.secrets.due import DueSecrets, rotation_item
 from services.secrets.editing import SecretEditor
 from services.secrets.lifecycle import Lifecycle
+from services.secrets.readable import Readable
 from services.secrets.records import CURRENT, DEFAULT_GRACE_SECONDS, Attempt, Rotation, Secret
 from services.secrets.repairs import Repairs
 from services.secrets.rotation_metrics import RotationMetrics
@@ -159,7 +161,9 @@ class Lab:
             found = {kind: wrap(rotator) for kind, rotator in found.items()}
         self.access = TargetAccess(self.engine, self.sealer, found)
         self.rules = TargetRules(["127.0.0.1"])
-        self.vault = Vault(self.engine, self.sealer, editor, outbox, clock)
+        # Nobody follows the changes, so what is read is read from the database.
+        readable = Readable(self.engine, ChangeFeed(changes.followed(self.engine)))
+        self.vault = Vault(self.engine, readable, self.sealer, editor, outbox, clock)
         self.catalog = Catalog(self.engine, editor, permits)
         self.lifecycle = Lifecycle(editor, self.access, self.rules)
         self.work = RotationWork(

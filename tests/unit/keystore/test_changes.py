@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import Engine, func, select
 
 from services.keystore import changes, tables
+from services.runtime.changes import LATEST
 from services.runtime.database import reading, transaction
 from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_KEY, ListChangesResponse
 
@@ -47,6 +48,6 @@ def test_who_is_further_behind_starts_over(log: Engine, seen: int) -> None:
     assert since(log, seen) == ListChangesResponse(revision=47, start_over=True)
 
 
-@pytest.mark.parametrize("seen", [changes.LATEST, 47, 99])
+@pytest.mark.parametrize("seen", [LATEST, 47, 99])
 def test_the_current_revision_is_told_without_changes(log: Engine, seen: int) -> None:
     assert since(log, seen) == ListChangesResponse(revision=47)
