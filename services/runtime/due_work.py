@@ -87,7 +87,7 @@ class DueWork:
     def hasten(self, item: str) -> None:
         """Has an item done now. Where Redis is away it is done once that is back, as the database says."""
         try:
-            self._schedule.sooner(item, self._clock() // 1000)
+            self._schedule.fill({item: self._clock() // 1000})
         except RedisError as error:
             log.warning("work waits for Redis", extra={"fields": {"item": item, "error": type(error).__name__}})
         with self._idle:
@@ -101,7 +101,8 @@ class DueWork:
         """Claims and does one item; whether there was one."""
         now_due = self._due_now()
         if now_due:
-            self._schedule.fill(now_due)
+            # What failed and was put off is not brought forward by every look.
+            self._schedule.add(now_due)
         claims = self._schedule.claim(1, self._lease_seconds)
         for claim in claims:
             self._in_work.add(claim)

@@ -57,11 +57,18 @@ for n = 2, #ARGV, 2 do
     end
 end
 """
-_SOONER = """
-if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 1 then return end
-local present = redis.call('ZSCORE', KEYS[1], ARGV[1])
-if not present or tonumber(present) > tonumber(ARGV[2]) then redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1]) end
+_FILL = """
+for n = 1, #ARGV, 2 do
+    if redis.call('HEXISTS', KEYS[2], ARGV[n]) == 0 then
+        local present = redis.call('ZSCORE', KEYS[1], ARGV[n])
+        if not present or tonumber(present) > tonumber(ARGV[n + 1]) then
+            redis.call('ZADD', KEYS[1], ARGV[n + 1], ARGV[n])
+        end
+    end
+end
 """
+# Items of one script: Redis does nothing else meanwhile.
+_FILLED_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +92,23 @@ class Schedule:
         self._done = client.register_script(_DONE)
         self._later = client.register_script(_LATER)
         self._renew = client.register_script(_RENEW)
-        self._sooner = client.register_script(_SOONER)
+        self._fill = client.register_script(_FILL)
 
     def fill(self, due_us: Mapping[str, int]) -> None:
-        """Puts items in by their due time, in microseconds since the Unix epoch. Those that are in stay as they are."""
+        """Puts items in by their due time, in microseconds since the Unix epoch, or brings them forward to it. Those
+        that are leased stay as they are."""
+        due = list(due_us.items())
+        for first in range(0, len(due), _FILLED_AT_ONCE):
+            args: list[str | float] = []
+            for item, at in due[first : first + _FILLED_AT_ONCE]:
+                args += [item, at / _MICROSECONDS]
+            self._fill(keys=self._keys, args=args)
+
+    def add(self, due_us: Mapping[str, int]) -> None:
+        """Puts in items that are not in yet. The others stay as they are, those too that were put off."""
         if due_us:
             scores = {item: at / _MICROSECONDS for item, at in due_us.items()}
             self._client.zadd(self._keys[0], scores, nx=True)
-
-    def sooner(self, item: str, due_us: int) -> None:
-        """Puts an item in, or brings it forward to a due time. One that is leased stays as it is."""
-        self._sooner(keys=self._keys, args=[item, due_us / _MICROSECONDS])
 
     def renew(self, claims: Iterable[Claim], lease_seconds: float) -> None:
         """Leases items again, for so long from now on; those that others have claimed since stay theirs."""

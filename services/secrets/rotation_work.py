@@ -149,7 +149,7 @@ class RotationWork:
         self, connection: Connection, secret: Secret, rotation: Rotation, token: int, trace_id: str, now_us: int
     ) -> _Work | float | None:
         mine = replace(rotation, state=next_rotation_state(rotation, RotationEvent.TRY), fencing_token=token)
-        last = rotation_store.last_attempt(connection, rotation)
+        last = rotation_store.last_attempt(connection, rotation) if rotation.attempt_count else None
         if last is not None and last.ended_us is None and not last.error_reason:
             rotation_store.end_attempt(connection, rotation, replace(last, error_reason=ATTEMPT_ABANDONED))
             mine = replace(mine, failures=mine.failures + 1)
@@ -160,15 +160,17 @@ class RotationWork:
         rotation_store.update_rotation(connection, replace(mine, attempt_count=attempt.ordinal))
         return _Work(secret, replace(mine, attempt_count=attempt.ordinal), attempt)
 
-    def _attempt(self, connection: Connection, rotation: Rotation, trace_id: str, now_us: int) -> Attempt:
-        """A new attempt of the rotation's step."""
-        number = rotation_store.attempts_in_step(connection, rotation, rotation.step) + 1
+    def _attempt(
+        self, connection: Connection, rotation: Rotation, trace_id: str, now_us: int, *, ended: bool = False
+    ) -> Attempt:
+        """A new attempt of the rotation's step; with `ended`, of one that has nothing to do."""
+        tried = rotation_store.attempts_in_step(connection, rotation, rotation.step) if rotation.attempt_count else 0
         attempt = Attempt(
             rotation.attempt_count + 1,
             rotation.step,
-            number,
+            tried + 1,
             now_us,
-            None,
+            now_us if ended else None,
             "",
             "",
             self._instance,
@@ -243,6 +245,7 @@ class RotationWork:
     ) -> _Work | float | None:
         """The step after, and those after it that have nothing to do outside the database."""
         rotator = self._access.rotator(secret.type)
+        grace_s = secret.grace_period_s if rotator.has_grace_period else 0
         while True:
             rotation = replace(
                 rotation,
@@ -251,21 +254,20 @@ class RotationWork:
                 failures=0,
                 incurable_failures=0,
             )
-            attempt = self._attempt(connection, rotation, trace_id, now_us)
+            finishes = rotation.step == ROTATION_STEP_FINISH
+            works = rotator.cleans_up and not grace_s if finishes else rotator.has_target
+            attempt = self._attempt(connection, rotation, trace_id, now_us, ended=not works)
             rotation = replace(rotation, attempt_count=attempt.ordinal)
-            if rotation.step == ROTATION_STEP_FINISH:
+            if finishes:
                 break
-            if rotator.has_target:
+            if works:
                 rotation_store.update_rotation(connection, rotation)
                 return _Work(write(connection, before, secret, now_us), rotation, attempt)
-            rotation_store.end_attempt(connection, rotation, replace(attempt, ended_us=now_us))
         secret = rotating.promote(secret, rotation.version)
         rotation = replace(rotation, promoted_us=now_us)
-        grace_s = secret.grace_period_s if rotator.has_grace_period else 0
-        if rotator.cleans_up and not grace_s:
+        if works:
             rotation_store.update_rotation(connection, rotation)
             return _Work(write(connection, before, secret, now_us), rotation, attempt)
-        rotation_store.end_attempt(connection, rotation, replace(attempt, ended_us=now_us))
         if rotator.cleans_up:
             state = next_rotation_state(rotation, RotationEvent.WAIT)
             later_us = now_us + grace_s * _SECOND_US

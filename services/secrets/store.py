@@ -174,9 +174,12 @@ def versions_with_value(connection: Connection, name: ResourceName) -> list[int]
 
 def destroy_values(connection: Connection, name: ResourceName, numbers: Iterable[int], now_us: int) -> None:
     """Forgets the values of versions for good."""
+    forgotten = list(numbers)
+    if not forgotten:
+        return
     connection.execute(
         update(versions)
-        .where(_of(versions, name), versions.c.version.in_(list(numbers)))
+        .where(_of(versions, name), versions.c.version.in_(forgotten))
         .values(state=SECRET_VERSION_STATE_DESTROYED, data_key=None, sealed=None, destroyed_us=now_us)
     )
 

@@ -99,15 +99,39 @@ def test_a_lease_that_was_lost_is_not_renewed(redis: Redis) -> None:
     assert not schedule.done(mine)
 
 
-def test_an_item_is_brought_forward_but_never_out_of_a_lease(redis: Redis) -> None:
+def test_an_item_is_brought_forward_but_never_put_off_or_out_of_a_lease(redis: Redis) -> None:
     schedule = Schedule(redis, "test")
-    schedule.fill({"later": (time.time_ns() // 1000) + 60_000_000})
-    schedule.sooner("later", PAST)
-    schedule.sooner("new", 2 * PAST)
-    schedule.sooner("new", (time.time_ns() // 1000) + 60_000_000)
+    future = (time.time_ns() // 1000) + 60_000_000
+    schedule.fill({"later": future, "new": 2 * PAST})
+    schedule.fill({"later": PAST, "new": future})
     assert items(schedule) == ["later", "new"]
-    schedule.sooner("later", PAST)
+    schedule.fill({"later": PAST})
     assert items(schedule) == []
+
+
+def test_an_item_that_was_put_off_comes_back_when_the_database_says_so(redis: Redis) -> None:
+    """As one does that was filled in again while its rotation ended, and so waits for the rotation after."""
+    schedule = Schedule(redis, "test")
+    schedule.fill({"a": PAST})
+    (claim,) = schedule.claim(1, 60)
+    schedule.later(claim, 30 * 86_400)
+    schedule.fill({"a": PAST})
+    assert items(schedule) == ["a"]
+
+
+def test_adding_leaves_what_was_put_off(redis: Redis) -> None:
+    schedule = Schedule(redis, "test")
+    schedule.add({"a": PAST})
+    (claim,) = schedule.claim(1, 60)
+    schedule.later(claim, 60)
+    schedule.add({"a": PAST, "b": PAST})
+    assert items(schedule) == ["b"]
+
+
+def test_more_is_filled_in_than_one_script_takes(redis: Redis) -> None:
+    schedule = Schedule(redis, "test")
+    schedule.fill({f"item-{number}": PAST for number in range(2_500)})
+    assert len(items(schedule, limit=5_000)) == 2_500
 
 
 def test_filling_again_disturbs_no_lease(redis: Redis) -> None:
