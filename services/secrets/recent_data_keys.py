@@ -2,7 +2,8 @@
 
 A secret that is read many times a second would otherwise have crypto open its data key, and record that, as often.
 Nothing is kept for longer than the second within which a disabled key or a changed policy takes effect anyway, and
-nothing is shared between principals or sessions: each asks crypto for itself.
+nothing is shared between principals or sessions: each asks crypto for itself. Calls of the same caller that want the
+same data key at once make one request.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 
 from services.runtime.call import Call, Principal
 from services.runtime.errors import StrongroomError
@@ -33,6 +35,7 @@ class RecentDataKeys:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._opened: dict[_Opening, tuple[SensitiveBytes, float]] = {}
+        self._under_way: dict[_Opening, Future[None]] = {}
 
     def generate(self, call: Call, key: str, version: ResourceName) -> DataKey:
         """See DataKeys."""
@@ -43,20 +46,45 @@ class RecentDataKeys:
         # With all that crypto would have decided by, what narrows the session included; and with the ciphertext itself:
         # what else the database holds by now is not taken for what it was.
         opening = (call.principal, call.source_address, call.via_service, version, ciphertext)
-        now = self._monotonic()
-        known = self._opened.get(opening)
-        if known is not None and now < known[1]:
-            return known[0]
-        opened = self._data_keys.open(call, ciphertext, version)
-        with self._lock:
-            if len(self._opened) >= _CAPACITY:
-                self._opened = {key: entry for key, entry in self._opened.items() if now < entry[1]}
-            # From when it was asked for, not from when it was answered.
-            self._opened[opening] = (opened, now + KEPT_SECONDS)
-        return opened
+        while True:
+            known = self._opened.get(opening)
+            if known is not None and self._monotonic() < known[1]:
+                return known[0]
+            with self._lock:
+                others = self._under_way.get(opening)
+                if others is None:
+                    mine = self._under_way[opening] = Future[None]()
+            if others is None:
+                return self._open(call, opening, mine)
+            # What it comes to may be too old by then for who waited; why it failed is not.
+            others.result()
 
     def open_many(
         self, call: Call, wanted: Sequence[tuple[bytes, ResourceName]]
     ) -> list[SensitiveBytes | StrongroomError]:
         """See DataKeys."""
         return self._data_keys.open_many(call, wanted)
+
+    def _open(self, call: Call, opening: _Opening, mine: Future[None]) -> SensitiveBytes:
+        *_, version, ciphertext = opening
+        # From when it was asked for, not from when it was answered.
+        until = self._monotonic() + KEPT_SECONDS
+        try:
+            opened = self._data_keys.open(call, ciphertext, version)
+        except BaseException as error:
+            self._end(opening)
+            mine.set_exception(error)
+            raise
+        self._end(opening, (opened, until))
+        mine.set_result(None)
+        return opened
+
+    def _end(self, opening: _Opening, opened: tuple[SensitiveBytes, float] | None = None) -> None:
+        with self._lock:
+            del self._under_way[opening]
+            if opened is None:
+                return
+            if len(self._opened) >= _CAPACITY:
+                now = self._monotonic()
+                self._opened = {key: entry for key, entry in self._opened.items() if now < entry[1]}
+            self._opened[opening] = opened

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import pytest
+
 from services.runtime.call import Call, Principal, SessionScope
+from services.runtime.errors import Reason, StrongroomError
 from services.runtime.names import ResourceName
 from services.runtime.sensitive import SensitiveBytes
 from services.secrets.recent_data_keys import RecentDataKeys
@@ -53,3 +58,55 @@ def test_every_caller_and_session_asks_for_itself() -> None:
     for call in (caller("a"), caller("b"), caller("a", "session"), narrow, elsewhere):
         recent.open(call, made.ciphertext, VERSION)
     assert crypto.opened == 5
+
+
+class Slow(Counted):
+    """Opens when it is told to, and may fail then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.go_on = threading.Event(), threading.Event()
+
+    def open(self, call: Call, ciphertext: bytes, version: ResourceName) -> SensitiveBytes:
+        self.asked.set()
+        assert self.go_on.wait(10)
+        return super().open(call, ciphertext, version)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_calls_at_once_make_one_request_and_share_what_comes_of_it(fails: bool) -> None:
+    crypto = Slow()
+    recent = RecentDataKeys(crypto, lambda: 0.0)
+    made = recent.generate(caller("a"), "", VERSION)
+    if fails:
+        crypto.failing = StrongroomError(Reason.CRYPTO_UNREACHABLE, "away")
+
+    def outcome() -> bytes | Reason:
+        try:
+            return recent.open(caller("a"), made.ciphertext, VERSION).reveal()
+        except StrongroomError as error:
+            return error.reason
+
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(outcome)
+        assert crypto.asked.wait(10)
+        others = [pool.submit(outcome) for _ in range(7)]
+        crypto.go_on.set()
+        found = {future.result(10) for future in (first, *others)}
+    assert found == {Reason.CRYPTO_UNREACHABLE if fails else made.plaintext.reveal()}
+    assert fails or crypto.opened == 1
+
+
+def test_who_waited_too_long_for_another_call_asks_itself() -> None:
+    crypto, now = Slow(), [0.0]
+    recent = RecentDataKeys(crypto, lambda: now[0])
+    made = recent.generate(caller("a"), "", VERSION)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(recent.open, caller("a"), made.ciphertext, VERSION)
+        assert crypto.asked.wait(10)
+        second = pool.submit(recent.open, caller("a"), made.ciphertext, VERSION)
+        now[0] = 1.0
+        crypto.go_on.set()
+        for call in (first, second):
+            assert call.result(10).reveal() == made.plaintext.reveal()
+    assert crypto.opened == 2
