@@ -18,7 +18,7 @@ from statistics import median
 
 import psutil
 from redis import Redis
-from sqlalchemy import Engine, create_engine, func, insert, select, update
+from sqlalchemy import Engine, bindparam, create_engine, func, insert, select, update
 
 from bench.cores import Cores, confined
 from bench.echo_process import EchoProcess
@@ -28,13 +28,17 @@ from deploy.dev.configs import ACCOUNT
 from deploy.dev.mesh import SOURCE, Mesh, MeshOptions
 from deploy.dev.postgres import PostgresCluster, find_postgres
 from deploy.dev.processes import Process
-from deploy.dev.topology import SERVICES, free_port
+from deploy.dev.readiness import Readiness
+from deploy.dev.topology import HOST, SERVICES, free_port
+from services.runtime.names import ResourceName
+from services.runtime.schedule import Schedule
+from services.secrets.due import rotation_item
 from services.secrets.tables import attempts, rotations, secrets
 from strongroom import Client, ClientCertificate, SecretCache
 from strongroom.access.v1.session_service_pb2 import CertificateCredential, CreateSessionRequest
 from strongroom.access.v1.session_service_pb2_grpc import SessionServiceStub
 from strongroom.secrets.v1 import secret_pb2 as s
-from strongroom.secrets.v1.rotation_pb2 import ROTATION_STATE_SUCCEEDED, RotationPolicy
+from strongroom.secrets.v1.rotation_pb2 import RotationPolicy, RotationState
 from strongroom.secrets.v1.secret_service_pb2 import GetSecretValueRequest
 
 NAME = "rotation"
@@ -50,7 +54,7 @@ _SECOND_US = 1_000_000
 _CHUNK = 5_000
 _VALUE_BYTES = 32
 _SHAPE = Shape(connections=4, streams=16)
-_PATIENCE_SECONDS = 600.0
+_SCHEDULE = "strongroom:{secrets}:due"
 
 
 @dataclass(frozen=True)
@@ -59,15 +63,37 @@ class Plan:
 
     scheduled: int
     due: int
+    lead_seconds: float
+    """From when they are given their times to the first of these: the service has to be up and its schedule filled."""
     minute_seconds: float
     """In which they fall due."""
+    patience_seconds: float
+    """For everything that fell due to be done; there are no figures then."""
     rounds: int
     reads: int
     cached_seconds: float
 
 
-FULL = Plan(scheduled=100_000, due=5_000, minute_seconds=60.0, rounds=3, reads=6_000, cached_seconds=3.0)
-QUICK = Plan(scheduled=10_000, due=100, minute_seconds=5.0, rounds=1, reads=500, cached_seconds=0.5)
+FULL = Plan(
+    scheduled=100_000,
+    due=5_000,
+    lead_seconds=45.0,
+    minute_seconds=60.0,
+    patience_seconds=600.0,
+    rounds=3,
+    reads=6_000,
+    cached_seconds=3.0,
+)
+QUICK = Plan(
+    scheduled=10_000,
+    due=100,
+    lead_seconds=12.0,
+    minute_seconds=3.0,
+    patience_seconds=60.0,
+    rounds=1,
+    reads=500,
+    cached_seconds=0.5,
+)
 
 
 def run(*, quick: bool) -> Report:
@@ -147,22 +173,22 @@ class _Rotations:
         self._schedule_others()
         figures = {"secrets": float(self._plan.scheduled), "due": float(self._plan.due)}
         figures |= self._spread_over_a_minute()
-        with _replicas(self._mesh, 0):
-            one, _ = self._all_at_once()
         with _replicas(self._mesh, 1):
-            two, split = self._all_at_once()
+            one, _ = self._all_at_once()
+        with _replicas(self._mesh, 2):
+            two, shares = self._all_at_once()
         self._engine.dispose()
         self._redis.close()
         return figures | {
             "rotations_per_s": one,
             "rotations_2_replicas_per_s": two,
             "2_replicas_vs_1": two / one,
-            "2_replicas_smaller_share": split,
+            "2_replicas_smaller_share": min(shares) if len(shares) > 1 else 0.0,
         }
 
     def _make_due_ones(self) -> None:
         with _client(self._mesh) as client, ThreadPoolExecutor(8) as pool:
-            made = pool.map(lambda number: client.create_secret(f"due-{number}", b"first"), range(self._plan.due))
+            made = pool.map(lambda number: client.create_secret(_due_id(number), b"first"), range(self._plan.due))
             list(made)
 
     def _schedule_others(self) -> None:
@@ -192,22 +218,24 @@ class _Rotations:
             with self._engine.begin() as connection:
                 connection.execute(insert(secrets), rows)
         with self._engine.begin() as connection:
-            due = update(secrets).where(secrets.c.secret_id.like("due-%"))
+            due = update(secrets).where(secrets.c.secret_id.like(_due_id("%")))
             connection.execute(due.values(rotation_policy=policy.SerializeToString()))
 
     def _spread_over_a_minute(self) -> dict[str, float]:
-        """They fall due evenly in a minute; how late each began, and what the service took meanwhile."""
-        begins_us = time.time_ns() // 1000 + 30 * _SECOND_US
+        """They fall due evenly in a minute; how long the service took from its start until its schedule had them all,
+        how late each began, and the memory that was taken meanwhile."""
+        begins_us = time.time_ns() // 1000 + int(self._plan.lead_seconds * _SECOND_US)
         step_us = int(self._plan.minute_seconds * _SECOND_US / self._plan.due)
         self._fall_due([begins_us + number * step_us for number in range(self._plan.due)])
         self._redis.flushall()
-        self._mesh.launch("secrets")
-        # From the moment that it serves, which is when it fills the schedule.
         started = time.monotonic()
-        while self._redis.zcard("strongroom:{secrets}:due") < self._plan.due:
-            self._require_patience(started)
+        self._mesh.launch("secrets", wait=False)
+        while self._redis.zcard(_SCHEDULE) < self._plan.due:
+            if time.time_ns() // 1000 >= begins_us:
+                raise BenchmarkError(f"the schedule was not filled within {self._plan.lead_seconds:g} s")
             time.sleep(0.01)
         rebuilt = time.monotonic() - started
+        self._mesh.wait_until_serving("secrets")
         process = psutil.Process(self._mesh.process("secrets").pid)
         took_us, lateness, _ = self._finished(begins_us)
         rss = process.memory_info().rss / (1 << 20)
@@ -220,31 +248,36 @@ class _Rotations:
             "secrets_rss_mib": rss,
         }
 
-    def _all_at_once(self) -> tuple[float, float]:
-        """They are all due: rotations a second, and the smaller of two replicas' shares."""
-        now_us = time.time_ns() // 1000
-        self._fall_due([now_us - _SECOND_US] * self._plan.due)
-        took_us, _, shares = self._finished(now_us)
-        smaller = min(shares.values()) / sum(shares.values()) if len(shares) > 1 else 0.0
-        return self._plan.due / (took_us / _SECOND_US), smaller
+    def _all_at_once(self) -> tuple[float, list[float]]:
+        """They are all due, and replicas are told so as RotateSecret does it: rotations a second, and each replica's
+        share."""
+        due_us = time.time_ns() // 1000
+        self._fall_due([due_us] * self._plan.due)
+        items = [rotation_item(ResourceName(ACCOUNT, "secrets", _due_id(number))) for number in range(self._plan.due)]
+        Schedule(self._redis, "secrets").fill(dict.fromkeys(items, due_us))
+        took_us, _, done = self._finished(due_us)
+        return self._plan.due / (took_us / _SECOND_US), [each / done.total() for each in done.values()]
 
     def _fall_due(self, times_us: list[int]) -> None:
+        one = update(secrets).where(secrets.c.account == ACCOUNT, secrets.c.secret_id == bindparam("id"))
+        rows = [{"id": _due_id(number), "at_us": at_us} for number, at_us in enumerate(times_us)]
         with self._engine.begin() as connection:
-            for number, at_us in enumerate(times_us):
-                one = update(secrets).where(secrets.c.account == ACCOUNT, secrets.c.secret_id == f"due-{number}")
-                connection.execute(one.values(next_rotate_us=at_us))
+            connection.execute(one.values(next_rotate_us=bindparam("at_us")), rows)
 
     def _finished(self, since_us: int) -> tuple[int, list[float], Counter[str]]:
         """Waits until every one was rotated since then; how long it took in all, how late each began, in seconds, and
         how many each process did."""
-        began = rotations.c.due_us >= since_us - _SECOND_US
-        started = time.monotonic()
+        began = rotations.c.due_us >= since_us
+        deadline = time.monotonic() + self._plan.patience_seconds
         while True:
+            states = select(rotations.c.state, func.count()).where(began).group_by(rotations.c.state)
             with self._engine.connect() as connection:
-                done = select(func.count()).where(began, rotations.c.state == ROTATION_STATE_SUCCEEDED)
-                if connection.execute(done).scalar_one() >= self._plan.due:
-                    break
-            self._require_patience(started)
+                counts = {RotationState.Name(state): count for state, count in connection.execute(states)}
+            if counts.get("ROTATION_STATE_SUCCEEDED", 0) >= self._plan.due:
+                break
+            if time.monotonic() > deadline:
+                tail = self._mesh.process("secrets").tail()
+                raise BenchmarkError(f"of {self._plan.due} rotations not all were done in time: {counts}\n{tail}")
             time.sleep(0.2)
         with self._engine.connect() as connection:
             found = connection.execute(
@@ -264,36 +297,48 @@ class _Rotations:
         took_us = max(row.ended_us for row in found) - min(row.started_us for row in found)
         return took_us, lateness, Counter(row.instance for row in found)
 
-    def _require_patience(self, started: float) -> None:
-        if time.monotonic() - started > _PATIENCE_SECONDS:
-            raise BenchmarkError(f"not done within {_PATIENCE_SECONDS:g} s\n{self._mesh.process('secrets').tail()}")
-
 
 @contextmanager
-def _replicas(mesh: Mesh, others: int) -> Iterator[None]:
-    """The secrets service, and so many others with listeners of their own."""
+def _replicas(mesh: Mesh, count: int) -> Iterator[None]:
+    """So many replicas of the secrets service that serve: the mesh's own, and others with listeners of their own."""
     mesh.launch("secrets")
-    command = mesh.process("secrets").command
-    processes = []
-    for number in range(others):
-        ports = {
-            f"STRONGROOM_SECRETS__LISTENERS__{name}": f"127.0.0.1:{free_port()}"
-            for name in ("PUBLIC__ADDRESS", "PUBLIC__CERTIFICATE_ADDRESS", "INTERNAL__ADDRESS")
-        }
-        process = Process(
-            f"secrets-{number + 2}", command, logs=mesh.directory.logs, directory=SOURCE, environment=ports
-        )
-        process.start()
-        processes.append(process)
+    others = [_another(mesh, number) for number in range(2, count + 1)]
     try:
-        if others:
-            # Until they have found the mesh.
-            time.sleep(10)
+        for process, address in others:
+            process.start()
+            readiness = Readiness(
+                "secrets",
+                address,
+                mesh.trust,
+                seconds=mesh.options.start_seconds,
+                still_hopeful=lambda process=process: process.running,  # type: ignore[misc]
+            )
+            missing = readiness.missing(1, process.pid)
+            if missing is not None:
+                raise BenchmarkError(f"{process.name} {missing}\n{process.tail()}")
         yield
     finally:
-        for process in processes:
+        for process, _ in others:
             process.terminate()
         mesh.terminate("secrets")
+
+
+def _another(mesh: Mesh, number: int) -> tuple[Process, str]:
+    """Another replica, not yet started, and its public address."""
+    addresses = {name: f"{HOST}:{free_port()}" for name in ("PUBLIC__ADDRESS", "PUBLIC__CERTIFICATE_ADDRESS")}
+    addresses["INTERNAL__ADDRESS"] = f"{HOST}:{free_port()}"
+    process = Process(
+        f"secrets-{number}",
+        mesh.process("secrets").command,
+        logs=mesh.directory.logs,
+        directory=SOURCE,
+        environment={f"STRONGROOM_SECRETS__LISTENERS__{name}": address for name, address in addresses.items()},
+    )
+    return process, addresses["PUBLIC__ADDRESS"]
+
+
+def _due_id(number: int | str) -> str:
+    return f"due-{number}"
 
 
 def _quantile(values: list[float], quantile: float) -> float:
