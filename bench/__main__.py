@@ -16,7 +16,7 @@ from deploy.dev.errors import MeshError
 
 
 class Benchmark(Protocol):
-    """One benchmark. `quick` ends within 45 seconds, at the price of noise."""
+    """One benchmark. `quick` ends within a minute, at the price of noise."""
 
     def __call__(self, *, quick: bool) -> Report: ...
 
@@ -61,7 +61,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measures Strongroom on this machine.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run; all without one")
     parser.add_argument("--json", action="store_true", help="one JSON line a benchmark in place of a table")
-    parser.add_argument("--quick", action="store_true", help="end within 45 seconds a benchmark")
+    parser.add_argument("--quick", action="store_true", help="end within a minute a benchmark")
     parser.add_argument("--list", action="store_true", help="name the benchmarks and end")
     options = parser.parse_args(argv)
     for name in options.names:

@@ -1,12 +1,13 @@
-"""A disabled key is refused by every crypto worker within a second."""
+"""A disabled key, and a disabled version of a secret, are refused by every worker within a second."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 
-from strongroom import StrongroomError
-from tests.clients import client_of
+from strongroom import Client, StrongroomError
+from tests.clients import client_of, reason_of
 from tests.conftest import PrivateMeshes
 
 PROMISE_SECONDS = 1.0
@@ -18,21 +19,48 @@ def test_a_disabled_key_is_refused_by_two_workers_within_a_second(private_mesh: 
     with ExitStack() as stack:
         clients = [stack.enter_context(client_of(mesh)) for _ in range(CLIENTS)]
         clients[0].create_key("payments")
-        workers = set()
         for client in clients:
             client.encrypt("payments", b"warm")
-            workers.add(client.service_status("crypto").instance)
-        assert len(workers) == 2
+        assert len({client.service_status("crypto").instance for client in clients}) == 2
 
         clients[0].disable_key("payments")
-        disabled = time.monotonic()
-        last_use = disabled
-        while time.monotonic() < disabled + 2 * PROMISE_SECONDS:
-            for client in clients:
-                try:
-                    client.encrypt("payments", b"late")
-                    last_use = time.monotonic()
-                except StrongroomError as error:
-                    assert error.reason == "KEY_DISABLED"
 
-        assert last_use - disabled < PROMISE_SECONDS
+        assert last_use(clients, lambda client: client.encrypt("payments", b"late"), "KEY_DISABLED") < PROMISE_SECONDS
+
+
+def test_a_disabled_version_is_refused_at_once_where_it_was_disabled_and_by_another_worker_within_a_second(
+    private_mesh: PrivateMeshes,
+) -> None:
+    mesh = private_mesh(workers={"secrets": 2})
+    with ExitStack() as stack:
+        clients = [stack.enter_context(client_of(mesh)) for _ in range(CLIENTS)]
+        here = clients[0]
+        here.create_secret("payments", b"first")
+        for client in clients:
+            assert client.get_secret_value("payments").value == b"first"
+        assert len({client.service_status("secrets").instance for client in clients}) == 2
+
+        here.put_secret_value("payments", b"leaked")
+        assert here.get_secret_value("payments").value == b"leaked"
+        time.sleep(PROMISE_SECONDS)
+        for client in clients:
+            assert client.get_secret_value("payments").value == b"leaked"
+
+        here.disable_secret_version("payments/versions/2")
+        assert reason_of(lambda: here.get_secret_value("payments")) == "SECRET_VERSION_DISABLED"
+
+        late = last_use(clients, lambda client: client.get_secret_value("payments"), "SECRET_VERSION_DISABLED")
+        assert late < PROMISE_SECONDS
+
+
+def last_use(clients: list[Client], use: Callable[[Client], object], reason: str) -> float:
+    """How many seconds from now on some client could still do it, after which all are refused for `reason`."""
+    began = last = time.monotonic()
+    while time.monotonic() < began + 2 * PROMISE_SECONDS:
+        for client in clients:
+            try:
+                use(client)
+                last = time.monotonic()
+            except StrongroomError as error:
+                assert error.reason == reason
+    return last - began
