@@ -114,12 +114,13 @@ class RotationWork:
             now_us = self._now_us()
             if secret is None or secret.state != SECRET_STATE_ENABLED:
                 return None
-            if not secret.active_rotation:
+            if secret.active_rotation:
+                rotation = rotating.active(connection, secret)
+            else:
                 begun = self._begin_by_policy(connection, secret, now_us)
-                if begun is None or isinstance(begun, float):
+                if not isinstance(begun, tuple):
                     return begun
-                secret = begun
-            rotation = rotating.active(connection, secret)
+                secret, rotation = begun
             if rotation.next_attempt_us is None:
                 return None
             if rotation.next_attempt_us > now_us:
@@ -129,7 +130,9 @@ class RotationWork:
                 return (rotation.fencing_token - token) / _SECOND_US + 1.0
             return self._taken(connection, secret, rotation, token, trace_id, now_us)
 
-    def _begin_by_policy(self, connection: Connection, secret: Secret, now_us: int) -> Secret | float | None:
+    def _begin_by_policy(
+        self, connection: Connection, secret: Secret, now_us: int
+    ) -> tuple[Secret, Rotation] | float | None:
         policy, due_us = secret.rotation_policy, secret.next_rotate_us
         if policy is None or due_us is None:
             return None
@@ -140,10 +143,10 @@ class RotationWork:
                 store.update_secret(connection, replace(secret, next_rotate_us=opens_us))
             return (opens_us - now_us) / _SECOND_US
         call = own_call("RotateSecret", secret.name)
-        secret_begun, _ = rotating.begin(connection, secret, ROTATION_TRIGGER_SCHEDULE, "", due_us, now_us)
+        secret_begun, rotation = rotating.begin(connection, secret, ROTATION_TRIGGER_SCHEDULE, "", due_us, now_us)
         self._outbox.put(connection, call)
         self._metrics.late((now_us - due_us) / _SECOND_US)
-        return write(connection, secret, secret_begun, now_us)
+        return write(connection, secret, secret_begun, now_us), rotation
 
     def _taken(
         self, connection: Connection, secret: Secret, rotation: Rotation, token: int, trace_id: str, now_us: int
@@ -156,15 +159,15 @@ class RotationWork:
             if mine.failures >= mine.max_attempts:
                 self._fail(connection, secret, mine, ATTEMPT_ABANDONED, now_us)
                 return None
-        attempt = self._attempt(connection, mine, trace_id, now_us)
+        tried = rotation_store.attempts_in_step(connection, mine, mine.step) if last is not None else 0
+        attempt = self._attempt(connection, mine, tried, trace_id, now_us)
         rotation_store.update_rotation(connection, replace(mine, attempt_count=attempt.ordinal))
         return _Work(secret, replace(mine, attempt_count=attempt.ordinal), attempt)
 
     def _attempt(
-        self, connection: Connection, rotation: Rotation, trace_id: str, now_us: int, *, ended: bool = False
+        self, connection: Connection, rotation: Rotation, tried: int, trace_id: str, now_us: int, *, ended: bool = False
     ) -> Attempt:
-        """A new attempt of the rotation's step; with `ended`, of one that has nothing to do."""
-        tried = rotation_store.attempts_in_step(connection, rotation, rotation.step) if rotation.attempt_count else 0
+        """A new attempt of the rotation's step, after so many of it; with `ended`, of one that has nothing to do."""
         attempt = Attempt(
             rotation.attempt_count + 1,
             rotation.step,
@@ -246,6 +249,8 @@ class RotationWork:
         """The step after, and those after it that have nothing to do outside the database."""
         rotator = self._access.rotator(secret.type)
         grace_s = secret.grace_period_s if rotator.has_grace_period else 0
+        # Before CREATE is done no later step can have been tried.
+        is_first = rotation.step == ROTATION_STEP_CREATE
         while True:
             rotation = replace(
                 rotation,
@@ -256,7 +261,8 @@ class RotationWork:
             )
             finishes = rotation.step == ROTATION_STEP_FINISH
             works = rotator.cleans_up and not grace_s if finishes else rotator.has_target
-            attempt = self._attempt(connection, rotation, trace_id, now_us, ended=not works)
+            tried = 0 if is_first else rotation_store.attempts_in_step(connection, rotation, rotation.step)
+            attempt = self._attempt(connection, rotation, tried, trace_id, now_us, ended=not works)
             rotation = replace(rotation, attempt_count=attempt.ordinal)
             if finishes:
                 break
