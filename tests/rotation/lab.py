@@ -18,8 +18,8 @@ from services.runtime import clock, database, migrations
 from services.runtime.audit import AuditClient
 from services.runtime.authorization import Authorizer, Resource
 from services.runtime.call import Call, Principal
-from services.runtime.channels import MeshChannel
 from services.runtime.changes import ChangeFeed
+from services.runtime.channels import MeshChannel
 from services.runtime.config import Database
 from services.runtime.config import Telemetry as TelemetrySettings
 from services.runtime.due_work import DueWork
