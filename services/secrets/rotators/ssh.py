@@ -192,7 +192,7 @@ async def _login(context: RotationContext, credential: Credential) -> AsyncItera
 
 
 def host_keys(lines: Sequence[str]) -> list[asyncssh.SSHKey]:
-    """Public keys from lines of a known_hosts file without the host. Raises asyncssh.KeyImportError."""
+    """Public keys from lines of a known_hosts file without the host. Raises ValueError."""
     return [asyncssh.import_public_key(line) for line in lines]
 
 
