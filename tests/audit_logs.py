@@ -6,9 +6,11 @@ import os
 import time
 from collections.abc import Sequence
 
+import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import Engine
 
+from services.audit import postings
 from services.audit.election import election_for
 from services.audit.logs import OpenLog, open_log
 from services.audit.publishing import Publication
@@ -69,6 +71,19 @@ def opened(
     if not crypto.away:
         until(lambda: is_writable(log))
     return log
+
+
+def use_small_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on an index has nodes of 512 leaves, and four of them are one of the next level."""
+    for name, value in {"SPANS": 8, "NODE_LEAVES": 512, "FANOUT": 4, "BLOCK_BITS": 2}.items():
+        monkeypatch.setattr(postings, name, value)
+
+
+def append_indexed(log: OpenLog, events: Sequence[Event], group: int) -> None:
+    """Appends groups of events, each after the index has taken up those before."""
+    for start in range(0, len(events), group):
+        log.log.append(events[start : start + group])
+        until(lambda: not log._index._full)
 
 
 def is_writable(log: OpenLog) -> bool:

@@ -16,10 +16,11 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, bindparam, delete, func, insert, select
 
-from services.audit.index import NODE_LEAVES
+from services.audit import postings
+from services.audit.index_store import IndexStore
 from services.audit.sealing import sealing_key_of
 from services.audit.store import Leaf, LogStore
-from services.audit.tables import ON_TIME_US, archives, index_blocks, leaves
+from services.audit.tables import ON_TIME_US, archives, leaves
 from services.runtime.database import reading
 from strongroom.tlog.tiles import WIDTH
 
@@ -40,9 +41,10 @@ Archived = tuple[bytes, bytes, Leaf]
 class Archive:
     """The archive of one log."""
 
-    def __init__(self, engine: Engine, store: LogStore) -> None:
+    def __init__(self, engine: Engine, store: LogStore, index: IndexStore) -> None:
         self._engine = engine
         self._store = store
+        self._index = index
 
     # --- reading
 
@@ -94,15 +96,14 @@ class Archive:
         What is not in the stored index yet, and the end of the log, stay.
         """
         with reading(self._engine) as connection:
-            nodes = connection.execute(select(func.max(index_blocks.c.node))).scalar()
             behind = leaves.c.leaf_index >= start * WIDTH
             # Late leaves of archived bundles have rows still.
             on_time = leaves.c.time_us >= leaves.c.high_us - ON_TIME_US
             first = connection.execute(select(func.min(leaves.c.leaf_index)).where(behind, on_time)).scalar()
-        if nodes is None or first is None:
+        if first is None:
             return None
         number = first // WIDTH
-        if (number + 1) * WIDTH > min((nodes + 1) * NODE_LEAVES, self._store.head().size - WIDTH):
+        if (number + 1) * WIDTH > min(self._index.complete(0) * postings.NODE_LEAVES, self._store.head().size - WIDTH):
             return None
         rows = self._rows(number)
         if max(high_us for _, _, _, high_us, _, _ in rows) >= newest_us:

@@ -9,10 +9,12 @@ from itertools import islice
 from uuid import UUID
 
 from services.audit.archive import Archive
-from services.audit.index import SPAN, Index, Tokens
+from services.audit.index import Index
+from services.audit.postings import SPAN
 from services.audit.sealing import Sealer
 from services.audit.store import Leaf, LogStore, Position
 from services.audit.tables import ON_TIME_US
+from services.audit.tokens import Tokens
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.audit.v1.event_pb2 import Event, Outcome
 from strongroom.tlog.tiles import WIDTH

@@ -1,152 +1,98 @@
-"""What events are found by, though they are sealed: tokens, and which spans of leaves have them.
+"""Which leaves have which tokens: a tree of nodes (postings.py), so that a lookup reads a few blocks of it however long
+the log is, and then only the spans of 64 leaves that may have all the tokens asked for.
 
-A token stands for one value of one field in one account: a keyed hash, so that who has the database alone cannot tell
-what it stands for. Each leaf has its event's tokens beside it. Over every 16,384 leaves, a node, there is a sorted
-list of (token, span) pairs, in blocks by the tokens' first bits; a lookup reads one block of each node, and then only
-the spans of 64 leaves that have all the tokens asked for. The node that is being filled is in memory, and read again
-from the leaves at start-up. Writing the index costs an append nothing but the tokens.
+The node that is being filled is in memory, and read again from the leaves at start-up. Full ones are made into blocks,
+and 64 complete ones of a level merged into one of the level above, in the background and in small pieces: a piece that
+took long would hold up every append, which needs the interpreter too. The blocks are written with the appends that
+come after, a few with each, so that the index needs no transaction of its own that appends would wait for.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import threading
+import time
+from collections import deque
 from collections.abc import Iterator, Sequence
-from hashlib import blake2b
-from struct import Struct
+from dataclasses import dataclass, field
+from itertools import islice
 
-from sqlalchemy import Engine, func, insert, select
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from services.audit.service_keys import INDEX_KEY, ServiceKeys
+from services.audit import postings
+from services.audit.index_store import IndexStore
+from services.audit.postings import SPAN, UNTOKENED, Block, Blocks
 from services.audit.store import LogStore
-from services.audit.tables import index_blocks
-from services.runtime.database import reading, transaction
-from services.runtime.errors import Reason, StrongroomError
-from services.runtime.sensitive import SensitiveBytes
-from strongroom.audit.v1.event_pb2 import Event
+from services.runtime.errors import StrongroomError
 
 log = logging.getLogger(__name__)
 
-TOKEN_BYTES = 6
-SPAN = 64
-"""Leaves of a span."""
-SPANS = 256
-"""Spans of a node."""
-NODE_LEAVES = SPANS * SPAN
-KEY_BYTES = 32
-
-_BLOCKS = 64
-_BLOCK_SHIFT = 2
-_PAIR = Struct(f">{TOKEN_BYTES}sB")
-_UNTOKENED = bytes(TOKEN_BYTES)
-_CACHED_KINDS = 50_000
 _RETRY_SECONDS = 1.0
+# Between two pieces of work, so that whoever waits for the interpreter gets it.
+_BREATH_SECONDS = 0.0005
+# With the leaves of one node this many blocks can be written. Each level makes as many as level 0 has.
+_LEVELS_AT_ONCE = 4
+_WAITING_BLOCKS = 256
+_FEW_NODES = 4
+_MOST_NODES = 64
 
-# Token to a bit for each span of a node that has it.
-Masks = dict[bytes, int]
 
+@dataclass(slots=True)
+class _Filling:
+    """A node in memory: the tokens of each span's leaves, end to end; a bit for each span where some have none."""
 
-class Tokens:
-    """Makes tokens. `key` is None until crypto has provided it."""
+    spans: list[bytearray] = field(default_factory=lambda: [bytearray() for _ in range(postings.SPANS)])
+    untokened: int = 0
 
-    def __init__(self, service_keys: ServiceKeys) -> None:
-        self._service_keys = service_keys
-        self._key: bytes | None = None
-        self._kinds: dict[tuple[str | int, ...], bytes] = {}
+    def add(self, span: int, tokens: Sequence[bytes]) -> None:
+        self.spans[span] += b"".join(tokens)
+        if b"" in tokens:
+            self.untokened |= 1 << span
 
-    def renew(self) -> None:
-        """Gets the key, or makes it when there is none yet. Raises what `RootWrapping` does."""
-        if self._key is None:
-            newest = self._service_keys.newest(INDEX_KEY)
-            if newest is None:
-                newest = self._service_keys.make(INDEX_KEY, SensitiveBytes(os.urandom(KEY_BYTES)))
-            self._key = self._service_keys.open(newest.key_id).reveal()
+    def tokens_of(self, span: int) -> set[bytes]:
+        found = postings.tokens_in(self.spans[span])
+        return found | {UNTOKENED} if self.untokened >> span & 1 else found
 
-    def check(self) -> None:
-        """Raises AUDIT_SEALING_KEY_UNAVAILABLE until there is a key."""
-        if self._key is None:
-            raise StrongroomError(
-                Reason.AUDIT_SEALING_KEY_UNAVAILABLE,
-                "the audit log cannot be used: crypto has not provided the index's key",
-                peer="audit",
-            )
-
-    def of(self, event: Event) -> bytes:
-        """Everything that an event is found by."""
-        values = (
-            event.account,
-            event.principal,
-            event.action,
-            event.resource,
-            event.outcome,
-            event.key_version,
-            event.secret_version,
-            event.session_name,
-        )
-        # Events come in kinds: all but the trace is the same in many.
-        kind = self._kinds.get(values)
-        if kind is None:
-            if len(self._kinds) >= _CACHED_KINDS:
-                self._kinds.clear()
-            kind = self._kinds[values] = self._kind(*values)
-        return kind + self.token(event.account, "trace", event.trace_id)
-
-    def token(self, account: str, field: str, value: str) -> bytes:
-        """The token of one value. Raises AUDIT_SEALING_KEY_UNAVAILABLE."""
-        self.check()
-        named = f"{field}\0{account}\0{value}".encode()
-        return blake2b(named, digest_size=TOKEN_BYTES, key=self._key or b"").digest()
-
-    def _kind(
-        self,
-        account: str,
-        principal: str,
-        action: str,
-        resource: str,
-        outcome: int,
-        key_version: str,
-        secret_version: str,
-        session_name: str,
-    ) -> bytes:
-        fields = [
-            ("account", account),
-            ("principal", principal),
-            ("action", action),
-            ("resource", resource),
-            ("outcome", str(outcome)),
-            ("version", key_version),
-            ("version", secret_version),
-            ("session", session_name),
-        ]
-        return b"".join(self.token(account, field, value) for field, value in fields if value or field == "account")
+    def having(self, tokens: Sequence[bytes]) -> int:
+        mask = self.untokened
+        for number, joined in enumerate(self.spans):
+            if joined and all(token in joined for token in tokens):
+                mask |= 1 << number
+        return mask
 
 
 class Index:
-    """Which spans have which tokens. `note` is called by the sequencer alone, anyone may search."""
+    """Of one log. `note`, `write` and `written` are called by the sequencer alone, anyone may search."""
 
-    def __init__(self, engine: Engine, store: LogStore) -> None:
-        self._engine = engine
+    def __init__(self, store: IndexStore, leaves: LogStore) -> None:
         self._store = store
+        self._leaves = leaves
         # Nodes that are not in the database yet: the one being filled, and full ones on their way there.
-        self._nodes: dict[int, Masks] = {}
-        self._full: list[int] = []
+        self._nodes: dict[int, _Filling] = {}
+        self._full: deque[int] = deque()
+        self._blocks: deque[Block] = deque()
+        # Of each level, how many nodes have all their blocks in the database.
+        self._complete = [0]
+        # Of each level, how many have been made into blocks; some of those may wait still.
+        self._made = [0]
+        self._merge: _Merge | None = None
         self._work = threading.Condition()
         self._stopping = False
-        self._thread = threading.Thread(target=self._keep_writing, name="audit-index", daemon=True)
+        self._thread = threading.Thread(target=self._keep_working, name="audit-index", daemon=True)
 
     def load(self, size: int) -> None:
-        """Reads what is not in the database of a log of `size` leaves, and begins to write nodes as they fill up."""
-        with reading(self._engine) as connection:
-            last = connection.execute(select(func.max(index_blocks.c.node))).scalar()
-        first = 0 if last is None else (int(last) + 1) * NODE_LEAVES
-        for start in range(first, size, NODE_LEAVES):
-            self.note(start, self._store.tokens(start, min(start + NODE_LEAVES, size)))
+        """Reads what is not in the database of a log of `size` leaves, and begins to work."""
+        self._complete = [self._store.complete(0)]
+        while above := self._store.complete(len(self._complete)):
+            self._complete.append(above)
+        self._made = list(self._complete)
+        for start in range(self._complete[0] * postings.NODE_LEAVES, size, postings.NODE_LEAVES):
+            self.note(start, self._leaves.tokens(start, min(start + postings.NODE_LEAVES, size)))
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends writing."""
+        """Ends the work."""
         with self._work:
             self._stopping = True
             self._work.notify()
@@ -157,112 +103,181 @@ class Index:
         """Takes up leaves that were added to the log, with their tokens."""
         end = first_index + len(tokens)
         for start in range(first_index // SPAN * SPAN, end, SPAN):
-            of_span = tokens[max(start - first_index, 0) : start + SPAN - first_index]
-            node, inside = divmod(start, NODE_LEAVES)
-            self._note_span(self._nodes.setdefault(node, {}), 1 << inside // SPAN, of_span)
-            if inside + SPAN == NODE_LEAVES and start + SPAN <= end:
+            number, inside = divmod(start, postings.NODE_LEAVES)
+            node = self._nodes.get(number)
+            if node is None:
+                node = self._nodes[number] = _Filling()
+            node.add(inside // SPAN, tokens[max(start - first_index, 0) : start + SPAN - first_index])
+            if inside + SPAN == postings.NODE_LEAVES and start + SPAN <= end:
                 with self._work:
-                    self._full.append(node)
+                    self._full.append(number)
                     self._work.notify()
+
+    def write(self, connection: Connection, leaves: int) -> int:
+        """Writes a few of the blocks that wait, as many as `leaves` added with them are worth; how many."""
+        share = -(-leaves * postings.blocks_at(0) * _LEVELS_AT_ONCE // postings.NODE_LEAVES)
+        # Only this thread takes any away.
+        blocks = [self._blocks[number] for number in range(min(share, len(self._blocks)))]
+        self._store.put(connection, blocks)
+        return len(blocks)
+
+    def written(self, count: int) -> None:
+        """Notes that the first blocks that waited are durable."""
+        for _ in range(count):
+            block = self._blocks.popleft()
+            if block.is_last:
+                # In this order: whoever does not find a node in memory has to find it in the database.
+                self._complete[block.level : block.level + 1] = [block.node + 1]
+                if block.level == 0:
+                    del self._nodes[block.node]
+        if count:
+            with self._work:
+                self._work.notify()
 
     def spans(self, tokens: Sequence[bytes], start: int, end: int, *, newest_first: bool) -> Iterator[int]:
         """The spans between two leaves whose leaves have all of the tokens between them, in order of the log."""
         if start >= end:
             return
-        first, last = start // NODE_LEAVES, (end - 1) // NODE_LEAVES
+        first, last = start // postings.NODE_LEAVES, (end - 1) // postings.NODE_LEAVES
         # Before the database: a node that moves there meanwhile is found here.
         in_memory = dict(self._nodes)
-        stored = self._stored(tokens, first, last)
-        nodes = range(first, last + 1)
-        for node in reversed(nodes) if newest_first else nodes:
-            masks = in_memory.get(node)
-            mask = _mask(masks, tokens) if masks is not None else stored.get(node, 0)
-            for span in _bits(mask, newest_first):
-                number = node * SPANS + span
-                if start < (number + 1) * SPAN and number * SPAN < end:
-                    yield number
+        complete = tuple(self._complete)
+        behind = min(in_memory, default=complete[0])
+        stored = _Search(self._store, complete, tokens, first, min(last + 1, behind), newest_first).masks(0)
+        nodes = range(max(first, behind), last + 1)
+        filling = (
+            (node, in_memory[node].having(tokens))
+            for node in (reversed(nodes) if newest_first else nodes)
+            if node in in_memory
+        )
+        for part in (filling, stored) if newest_first else (stored, filling):
+            for node, mask in part:
+                for span in postings.bits(mask, descending=newest_first):
+                    number = node * postings.SPANS + span
+                    if start < (number + 1) * SPAN and number * SPAN < end:
+                        yield number
 
-    def _note_span(self, masks: Masks, bit: int, tokens: Sequence[bytes]) -> None:
-        kinds = set()
-        for joined in tokens:
-            # The last token is the trace's, and all before it are those of a kind.
-            kinds.add(joined[:-TOKEN_BYTES])
-            last = joined[-TOKEN_BYTES:] or _UNTOKENED
-            masks[last] = masks.get(last, 0) | bit
-        for kind in kinds:
-            for at in range(0, len(kind), TOKEN_BYTES):
-                token = kind[at : at + TOKEN_BYTES]
-                masks[token] = masks.get(token, 0) | bit
+    # --- in the background
 
-    def _stored(self, tokens: Sequence[bytes], first: int, last: int) -> dict[int, int]:
-        masks: dict[int, int] = {}
-        with reading(self._engine) as connection:
-            for token in tokens:
-                query = select(index_blocks.c.node, index_blocks.c.pairs).where(
-                    index_blocks.c.block == token[0] >> _BLOCK_SHIFT,
-                    index_blocks.c.node >= first,
-                    index_blocks.c.node <= last,
-                )
-                for node, pairs in connection.execute(query):
-                    found = _mask_in(pairs, token)
-                    masks[node] = masks[node] & found if node in masks else found
-        return masks
-
-    def _keep_writing(self) -> None:
+    def _keep_working(self) -> None:
         while True:
             with self._work:
-                while not self._full and not self._stopping:
+                while not self._stopping and not self._has_work():
                     self._work.wait()
                 if self._stopping:
                     return
-                node = self._full[0]
             try:
-                self._write(node)
+                self._make_blocks()
             except (StrongroomError, DBAPIError):
-                log.exception("a node of the index was not written")
+                log.exception("the index was not worked on")
                 with self._work:
                     self._work.wait(_RETRY_SECONDS)
-            else:
-                del self._full[0]
-                del self._nodes[node]
 
-    def _write(self, node: int) -> None:
-        masks = self._nodes[node]
-        blocks: list[list[bytes]] = [[] for _ in range(_BLOCKS)]
-        for token in sorted(masks.keys() - {_UNTOKENED}):
-            block = blocks[token[0] >> _BLOCK_SHIFT]
-            block.extend(_PAIR.pack(token, span) for span in _bits(masks[token], False))
-        # Leaves without tokens may have any: every block has to say so.
-        anything = [_PAIR.pack(_UNTOKENED, span) for span in _bits(masks.get(_UNTOKENED, 0), False)]
-        rows = [
-            {"block": number, "node": node, "pairs": b"".join(anything + pairs)} for number, pairs in enumerate(blocks)
-        ]
-        with transaction(self._engine) as connection:
-            connection.execute(insert(index_blocks), rows)
+    def _has_work(self) -> bool:
+        if self._full:
+            return True
+        # Merging can wait while appends have not written what there is.
+        if self._merge is None and len(self._blocks) < _WAITING_BLOCKS:
+            self._merge = next(self._due_merges(), None)
+        return self._merge is not None and len(self._blocks) < _WAITING_BLOCKS
 
+    def _due_merges(self) -> Iterator[_Merge]:
+        for level, complete in enumerate(self._complete, 1):
+            made = self._made[level] if level < len(self._made) else 0
+            if (made + 1) * postings.FANOUT <= complete:
+                yield _Merge(level, made)
 
-def _mask(masks: Masks, tokens: Sequence[bytes]) -> int:
-    mask = -1
-    for token in tokens:
-        mask &= masks.get(token, 0)
-    return mask | masks.get(_UNTOKENED, 0)
+    def _make_blocks(self) -> None:
+        if self._full:
+            self._queue(self._blocks_of(self._full[0]))
+            self._full.popleft()
+        elif self._merge is not None:
+            self._queue(self._merge.step(self._store))
+            if self._merge.is_done:
+                self._made[self._merge.level : self._merge.level + 1] = [self._merge.node + 1]
+                self._merge = None
 
+    def _blocks_of(self, number: int) -> Blocks:
+        node, blocks = self._nodes[number], Blocks(0, number)
+        for span in range(postings.SPANS):
+            blocks.add(span, node.tokens_of(span))
+            time.sleep(_BREATH_SECONDS)
+        return blocks
 
-def _mask_in(pairs: bytes, token: bytes) -> int:
-    """The spans that have a token, by a block's sorted pairs."""
-    return _run(pairs, token) | _run(pairs, _UNTOKENED)
-
-
-def _run(pairs: bytes, token: bytes) -> int:
-    mask, position = 0, pairs.find(token)
-    while position >= 0 and position % _PAIR.size:
-        position = pairs.find(token, position + 1)
-    while position >= 0 and pairs.startswith(token, position):
-        mask |= 1 << pairs[position + TOKEN_BYTES]
-        position += _PAIR.size
-    return mask
+    def _queue(self, blocks: Blocks) -> None:
+        for block in blocks.made():
+            self._blocks.append(block)
+            time.sleep(_BREATH_SECONDS)
 
 
-def _bits(mask: int, descending: bool) -> Iterator[int]:
-    numbers = range(mask.bit_length())
-    return (number for number in (reversed(numbers) if descending else numbers) if mask >> number & 1)
+class _Merge:
+    """The complete nodes of one level becoming one of the level above, a block of theirs after the other."""
+
+    def __init__(self, level: int, node: int) -> None:
+        self.level = level
+        self.node = node
+        self._next = 0
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every block was divided."""
+        return self._next == postings.blocks_at(self.level - 1)
+
+    def step(self, store: IndexStore) -> Blocks:
+        """What the next block of the nodes below is divided into."""
+        blocks = Blocks(self.level, self.node, self._next)
+        first = self.node * postings.FANOUT
+        (found,) = store.pairs(self.level - 1, [self._next], range(first, first + postings.FANOUT))
+        for part in range(postings.FANOUT):
+            blocks.add(part, postings.tokens_of(found[first + part]))
+            time.sleep(_BREATH_SECONDS)
+        self._next += 1
+        return blocks
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """One look into the database: for nodes from `first` up to, not including, `end` that have all of the tokens.
+
+    `complete` says of each level how many nodes can be read.
+    """
+
+    store: IndexStore
+    complete: Sequence[int]
+    tokens: Sequence[bytes]
+    first: int
+    end: int
+    newest_first: bool
+
+    def masks(self, level: int) -> Iterator[tuple[int, int]]:
+        """Nodes of a level, in order, each with a bit for every part that may have all of the tokens."""
+        numbers, count = self._numbers(level), _FEW_NODES
+        places = [postings.block_of(level, token) for token in self.tokens]
+        # A few at first, which often suffice.
+        while some := list(islice(numbers, count)):
+            found = self.store.pairs(level, places, some)
+            for number in some:
+                mask = -1
+                for token, pairs in zip(self.tokens, found, strict=True):
+                    mask &= postings.parts_with(pairs[number], token)
+                if mask:
+                    yield number, mask
+            count = min(2 * count, _MOST_NODES)
+
+    def _numbers(self, level: int) -> Iterator[int]:
+        """Nodes of a level that may have all of the tokens, in order: parts of those above that do, and those that are
+        not part of one yet."""
+        width = postings.FANOUT**level
+        first, end = self.first // width, min(-(-self.end // width), self.complete[level])
+        covered = self.complete[level + 1] * postings.FANOUT if level + 1 < len(self.complete) else 0
+        rest = range(max(first, covered), end)
+        if self.newest_first:
+            yield from reversed(rest)
+        if covered > first and self.first < self.end:
+            for above, mask in self.masks(level + 1):
+                for part in postings.bits(mask, descending=self.newest_first):
+                    number = above * postings.FANOUT + part
+                    if first <= number < end:
+                        yield number
+        if not self.newest_first:
+            yield from rest

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from services.audit.index import Index, Tokens
+from services.audit.index import Index
 from services.audit.keys_store import KeysStore
-from services.audit.sealing import SEALING_BYTES, Sealer, SealingKey
+from services.audit.sealing import SEALING_BYTES, Sealer, SealingKey, nonces
 from services.audit.storage import Storage
 from services.audit.store import Head, LeafRow, LogStore
+from services.audit.tokens import Tokens
 from services.runtime.clock import Clock
 from services.runtime.errors import Reason, StrongroomError, too_large
 from strongroom.audit.v1.event_pb2 import Event
@@ -178,10 +179,12 @@ class Log:
                 self._keys.insert_sealing_key(connection, key.wrapped)
             self._store.insert_leaves(connection, group.rows)
             self._store.put_tiles(connection, tiles)
+            indexed = self._index.write(connection, len(group.rows))
         for key in unsaved:
             self._sealer.stored(key)
         first, self._head, self._tree = self._head.size, head, tree
         self._written_ns = self._clock()
+        self._index.written(indexed)
         self._index.note(first, [row[4] for row in group.rows])
         with self._grown:
             self._grown.notify_all()
@@ -190,7 +193,7 @@ class Log:
         """The leaves that are new, each event's place noted in its batch."""
         group = _Group(self._head)
         index, high_us, keys = self._head.size, self._head.high_us, group.keys
-        tokens_of = self._tokens.of
+        tokens_of, nonce = self._tokens.of, nonces(sum(len(batch.events) for batch in batches))
         for batch in batches:
             batch.indexes = []
             for event in batch.events:
@@ -200,7 +203,7 @@ class Log:
                     key = keys.get(event.account)
                     if key is None:
                         key = keys[event.account] = self._sealer.key_for(event.account)
-                    leaf = key.seal(_serialized(event))
+                    leaf = key.seal(_serialized(event), next(nonce))
                     time = event.time
                     time_us = time.seconds * 1_000_000 + time.nanos // 1000
                     if time_us > high_us:

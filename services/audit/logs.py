@@ -11,7 +11,8 @@ from sqlalchemy import Engine
 from services.audit.archive import Archive
 from services.audit.election import Election
 from services.audit.events import Events
-from services.audit.index import Index, Tokens
+from services.audit.index import Index
+from services.audit.index_store import IndexStore
 from services.audit.keys_store import KeysStore
 from services.audit.log import Log
 from services.audit.publication_store import PublicationStore
@@ -24,6 +25,7 @@ from services.audit.signing import SigningKeys
 from services.audit.storage import Limits, Storage
 from services.audit.store import LogStore
 from services.audit.tile_source import TileSource
+from services.audit.tokens import Tokens
 from services.audit.transparency import Transparency
 from services.audit.witnesses import Witnesses, WitnessSettings
 from services.runtime.clock import Clock
@@ -86,11 +88,12 @@ def open_log(
     a damaged one."""
     store, keys = LogStore(engine), KeysStore(engine)
     service_keys = ServiceKeys(keys, wrapping, clock)
-    sealer, tokens, index = Sealer(keys, service_keys, clock), Tokens(service_keys), Index(engine, store)
+    sealer, tokens, postings = Sealer(keys, service_keys, clock), Tokens(service_keys), IndexStore(engine)
+    index = Index(postings, store)
     signing_keys = SigningKeys(publication.origin, signing_key_days, keys, service_keys, clock)
     storage = Storage.of(engine, limits)
     log = Log(store, keys, sealer, tokens, index, storage, clock)
-    archive = Archive(engine, store)
+    archive = Archive(engine, store, postings)
     checkpoints, source = PublicationStore(engine, store), TileSource(store, archive)
     publisher = Publisher(publication, log, checkpoints, signing_keys, clock)
     events = Events(store, sealer, tokens, index, archive)

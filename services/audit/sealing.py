@@ -8,6 +8,7 @@ day (UTC). Destroying an account's sealing keys makes its events unreadable and 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from struct import Struct
 
@@ -41,10 +42,16 @@ class SealingKey:
     aead: AESGCM
     wrapped: WrappedKey
 
-    def seal(self, event: bytes) -> bytes:
-        """A leaf: the header, a random nonce, the sealed event."""
-        nonce = os.urandom(_NONCE_BYTES)
+    def seal(self, event: bytes, nonce: bytes) -> bytes:
+        """A leaf: the header, the nonce, the sealed event. `nonce` is one of `nonces`, and used for no other."""
         return self.header + nonce + self.aead.encrypt(nonce, event, self.header)
+
+
+def nonces(count: int) -> Iterator[bytes]:
+    """Random nonces, so many."""
+    # Drawn at once: each draw lets other threads run first, and an append has hundreds of leaves.
+    drawn = os.urandom(count * _NONCE_BYTES)
+    return (drawn[at : at + _NONCE_BYTES] for at in range(0, len(drawn), _NONCE_BYTES))
 
 
 def sealing_key_of(leaf: bytes) -> bytes:

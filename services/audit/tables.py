@@ -51,10 +51,11 @@ tiles = Table(
     Column("hashes", LargeBinary, nullable=False),
 )
 
-# Which spans of a node's leaves have which tokens (index.py).
+# Which parts of a node have which tokens (postings.py).
 index_blocks = Table(
     "index_blocks",
     metadata,
+    Column("level", Integer, primary_key=True, autoincrement=False),
     Column("block", Integer, primary_key=True, autoincrement=False),
     Column("node", _BIG, primary_key=True, autoincrement=False),
     Column("pairs", LargeBinary, nullable=False),

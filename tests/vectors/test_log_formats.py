@@ -9,8 +9,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from services.audit.index import Tokens
 from services.audit.service_keys import ServiceKeys
+from services.audit.tokens import Tokens
 from services.runtime.sensitive import SensitiveBytes
 from strongroom.tlog import checkpoints, merkle, proofs, tiles
 from strongroom.tlog.checkpoints import Checkpoint, open_checkpoint

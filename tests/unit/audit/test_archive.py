@@ -9,8 +9,6 @@ from dataclasses import dataclass
 import pytest
 from sqlalchemy import Engine, text
 
-from services.audit import archive as archive_module
-from services.audit import index as index_module
 from services.audit.events import Period, Query
 from services.audit.logs import OpenLog
 from services.audit.retention import POLICY_PATHS
@@ -20,8 +18,7 @@ from services.audit.usage import DEFAULT_DIMENSIONS, counted
 from strongroom.audit.v1.event_pb2 import Event
 from strongroom.tlog import merkle
 from strongroom.tlog.tiles import Proofs, TilePath, entries_of
-from tests.audit_logs import OwnRoot, event, opened
-from tests.clients import until
+from tests.audit_logs import OwnRoot, append_indexed, event, opened, use_small_nodes
 
 COUNT = 1300
 LATE = 701
@@ -39,10 +36,8 @@ class Aged:
 
 @pytest.fixture
 def aged(engine: Engine, crypto: OwnRoot, monkeypatch: pytest.MonkeyPatch) -> Iterator[Aged]:
-    # Nodes of eight spans: what is archived has to be in a stored node.
-    monkeypatch.setattr(index_module, "SPANS", 8)
-    for module in (index_module, archive_module):
-        monkeypatch.setattr(module, "NODE_LEAVES", 512)
+    # What is archived has to be in a stored node.
+    use_small_nodes(monkeypatch)
     now_ns = time.time_ns()
     old_ns = now_ns - 500 * DAY_US * 1000
     monkeypatch.setattr("services.runtime.identifiers.time.time_ns", lambda: old_ns)
@@ -55,9 +50,7 @@ def aged(engine: Engine, crypto: OwnRoot, monkeypatch: pytest.MonkeyPatch) -> It
         )
         for number in range(COUNT)
     ]
-    for start in range(0, COUNT, 500):
-        log.log.append(events[start : start + 500])
-    until(lambda: not log._index._full)
+    append_indexed(log, events, 100)
     yield Aged(log, events, log.log.tree.root(), now_ns)
     log.stop()
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
-from services.audit import index as index_module
 from services.audit.events import Period, Query
+from services.audit.index_store import IndexStore
 from services.audit.logs import OpenLog
 from services.runtime import database, migrations
 from services.runtime.config import Database
 from strongroom.audit.v1.event_pb2 import Event, Outcome
-from tests.audit_logs import OwnRoot, event, opened
+from tests.audit_logs import OwnRoot, append_indexed, event, opened, use_small_nodes
 from tests.clients import until
 
 SECOND_NS = 1_000_000_000
@@ -132,34 +132,55 @@ def test_text_is_found_within_one_field_alone(filled: tuple[OpenLog, list[Event]
 
 
 def test_the_index_in_the_database_answers_as_that_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Nodes of eight spans, so that a few events fill several.
-    monkeypatch.setattr(index_module, "SPANS", 8)
-    monkeypatch.setattr(index_module, "NODE_LEAVES", 512)
+    use_small_nodes(monkeypatch)
     engine, crypto = engine_in(tmp_path), OwnRoot()
     log = opened(engine, crypto)
-    events = [made(number) for number in range(1700)]
-    for start in range(0, len(events), 90):
-        log.log.append(events[start : start + 90])
-
-    def stored_nodes() -> int:
-        with engine.connect() as connection:
-            return int(connection.execute(text("SELECT count(DISTINCT node) FROM index_blocks")).scalar_one())
-
-    until(lambda: stored_nodes() == 3)
+    # 21 nodes of level 0, five of level 1, one of level 2.
+    events = [made(number) for number in range(11_000)]
+    append_indexed(log, events, 90)
+    store = IndexStore(engine)
+    while (store.complete(0), store.complete(1), store.complete(2)) != (21, 5, 1):
+        events.append(made(len(events)))
+        append_indexed(log, events[-1:], 1)
     again = opened(engine, crypto)
+    rare = [events[600], events[4_095], events[8_192], events[10_999]]
     for asked in (log, again):
-        for query in (
-            Query("acme", principal="bob", resource="key-2"),
-            Query("other"),
-            Query("", session_name="night"),
+        for query, period in (
+            (Query("acme", principal="bob", resource="key-2", session_name="night"), Period()),
+            (Query("", session_name="night"), Period(START_NS // 1000 + 700_000_000, START_NS // 1000 + 900_000_000)),
         ):
             for newest_first in (True, False):
-                found = all_pages(asked, query, Period(), 64, newest_first=newest_first)
-                assert found == expected(events, query, Period(), newest_first=newest_first)
-        for one in (events[0], events[600], events[1699]):
+                found = all_pages(asked, query, period, 64, newest_first=newest_first)
+                assert found == expected(events, query, period, newest_first=newest_first)
+        for one in rare:
             assert all_pages(asked, Query(one.account, trace_id=one.trace_id), Period(), 5, newest_first=True) == [one]
+        assert all_pages(asked, Query("acme", principal="nobody"), Period(), 5, newest_first=True) == []
     log.stop()
     again.stop()
+
+
+def test_looking_up_what_is_rare_reads_few_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_small_nodes(monkeypatch)
+    engine = engine_in(tmp_path)
+    log = opened(engine, OwnRoot())
+    events = [made(number) for number in range(11_000)]
+    append_indexed(log, events, 90)
+    until(lambda: log._index._complete[:2] == [21, 5] or not log.log.append([made(0)]))
+    read: list[int] = []
+    pairs = IndexStore.pairs
+
+    def counted(store: IndexStore, level: int, places: list[int], nodes: list[int]) -> list[dict[int, bytes]]:
+        read.append(len(places) * len(nodes))
+        return pairs(store, level, places, nodes)
+
+    monkeypatch.setattr(IndexStore, "pairs", counted)
+    one = events[300]
+    assert list(
+        log.events.leaves(Query(one.account, trace_id=one.trace_id), Period(), None, newest_first=True, archive=False)
+    )
+    # One of the four below one of level 1, the five of level 1, and the last of level 0.
+    assert sum(read) <= 12
+    log.stop()
 
 
 def test_tokens_tell_nothing_of_what_they_stand_for(filled: tuple[OpenLog, list[Event]]) -> None:

@@ -52,7 +52,7 @@ def before(engine: Engine, crypto: OwnRoot, events: list[Event]) -> list[bytes]:
     root, root_id, key_id, material = SensitiveBytes(os.urandom(32)), os.urandom(16), os.urandom(16), os.urandom(32)
     wrapped = WrappedKey(key_id, "acme", 1, root_id, aes_key_wrap(root.reveal(), material))
     key = SealingKey(b"\x01" + key_id, AESGCM(material), wrapped)
-    leaves = [key.seal(one.SerializeToString()) for one in events]
+    leaves = [key.seal(one.SerializeToString(), os.urandom(12)) for one in events]
     config = Config()
     config.set_main_option("script_location", str(Path(str(services.audit.__file__)).parent / "migrations"))
     with engine.connect().execution_options(writes=True) as connection, connection.begin():

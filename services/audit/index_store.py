@@ -1,0 +1,53 @@
+"""The index's blocks in the log's database: SQL and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from services.audit.postings import Block, blocks_at
+from services.audit.tables import index_blocks
+from services.runtime.database import reading
+
+
+class IndexStore:
+    """Reads and writes blocks."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._upsert = sqlite.insert if engine.dialect.name == "sqlite" else postgresql.insert
+
+    def put(self, connection: Connection, blocks: Sequence[Block]) -> None:
+        """Adds blocks; one that a process which ended before its node was complete has left is replaced."""
+        if blocks:
+            statement = self._upsert(index_blocks)
+            columns = index_blocks.c
+            connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=[columns.level, columns.block, columns.node],
+                    set_={"pairs": statement.excluded.pairs},
+                ),
+                [{"level": one.level, "block": one.number, "node": one.node, "pairs": one.pairs} for one in blocks],
+            )
+
+    def complete(self, level: int) -> int:
+        """How many nodes of a level have all their blocks: those numbered below."""
+        query = select(func.max(index_blocks.c.node)).where(
+            index_blocks.c.level == level, index_blocks.c.block == blocks_at(level) - 1
+        )
+        with reading(self._engine) as connection:
+            last = connection.execute(query).scalar()
+        return 0 if last is None else int(last) + 1
+
+    def pairs(self, level: int, places: Sequence[int], nodes: Sequence[int]) -> list[dict[int, bytes]]:
+        """For each number of a block its pairs in these nodes."""
+        found = []
+        with reading(self._engine) as connection:
+            for number in places:
+                query = select(index_blocks.c.node, index_blocks.c.pairs).where(
+                    index_blocks.c.level == level, index_blocks.c.block == number, index_blocks.c.node.in_(nodes)
+                )
+                found.append({row.node: bytes(row.pairs) for row in connection.execute(query)})
+        return found
