@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sqlalchemy import Connection, Engine, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from services.audit.postings import Block, blocks_at
+from services.audit.store import driver_sql
 from services.audit.tables import index_blocks
 from services.runtime.database import reading
+
+_PUT = (
+    "INSERT INTO index_blocks (level, block, node, pairs) VALUES (?, ?, ?, ?) "
+    "ON CONFLICT (level, block, node) DO UPDATE SET pairs = excluded.pairs"
+)
 
 
 class IndexStore:
@@ -17,20 +22,13 @@ class IndexStore:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._upsert = sqlite.insert if engine.dialect.name == "sqlite" else postgresql.insert
+        self._put = driver_sql(engine, _PUT)
 
     def put(self, connection: Connection, blocks: Sequence[Block]) -> None:
         """Adds blocks; one that a process which ended before its node was complete has left is replaced."""
         if blocks:
-            statement = self._upsert(index_blocks)
-            columns = index_blocks.c
-            connection.execute(
-                statement.on_conflict_do_update(
-                    index_elements=[columns.level, columns.block, columns.node],
-                    set_={"pairs": statement.excluded.pairs},
-                ),
-                [{"level": one.level, "block": one.number, "node": one.node, "pairs": one.pairs} for one in blocks],
-            )
+            rows = [(block.level, block.number, block.node, block.pairs) for block in blocks]
+            connection.exec_driver_sql(self._put, rows)
 
     def complete(self, level: int) -> int:
         """How many nodes of a level have all their blocks: those numbered below."""

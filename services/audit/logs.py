@@ -28,6 +28,7 @@ from services.audit.tile_source import TileSource
 from services.audit.tokens import Tokens
 from services.audit.transparency import Transparency
 from services.audit.witnesses import Witnesses, WitnessSettings
+from services.audit.write_ahead import WriteAheadLog
 from services.runtime.clock import Clock
 from services.runtime.errors import Reason, StrongroomError, required
 from strongroom.audit.v1.event_pb2 import Event
@@ -55,11 +56,13 @@ class OpenLog:
     election: Election
     _renewal: Renewal
     _index: Index
+    _write_ahead: WriteAheadLog
     _engine: Engine
 
     def start(self) -> None:
         """Gets keys from crypto as soon as it answers, and begins to publish. Raises AUDIT_STORAGE_FAILED for a log
         that is not what its newest checkpoint says."""
+        self._write_ahead.start()
         self.publisher.start(self.source)
         self.witnesses.start()
         self._renewal.start()
@@ -70,6 +73,7 @@ class OpenLog:
         self.witnesses.stop()
         self._renewal.stop()
         self._index.stop()
+        self._write_ahead.stop()
         self._engine.dispose()
 
 
@@ -113,6 +117,7 @@ def open_log(
         election=election,
         _renewal=Renewal([sealer.renew, tokens.renew, signing_keys.renew]),
         _index=index,
+        _write_ahead=WriteAheadLog(engine, log),
         _engine=engine,
     )
 
