@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush, merge
 from itertools import islice
@@ -22,6 +22,7 @@ from strongroom.tlog.tiles import WIDTH
 # A page looks at this many events at most before it answers with what it has found and where to go on.
 _SCANNED_PER_PAGE = 10_000
 _CHUNK = 256
+_FEW_SPANS = 4
 _MOST_SPANS = 32
 _FIRST: Position = (-(1 << 62), 0)
 _BEHIND_LAST: Position = (1 << 62, 0)
@@ -166,14 +167,14 @@ class Events:
 
     def first_at(self, time_us: int) -> int:
         """The first place of the log at which an event of this time or later can be."""
-        return self._first(self._store.head().size, lambda high_us: high_us >= time_us)
+        return self._first(self._store.head().size, time_us)
 
     def _between(
         self, tokens: Sequence[bytes], start: int, end: int, *, newest_first: bool = False, archive: bool = True
     ) -> Iterator[Leaf]:
         """Leaves of a range that have all of the tokens, in order of the log."""
         spans = self._index.spans(tokens, start, end, newest_first=newest_first)
-        count = 1
+        count = _FEW_SPANS
         # A few at first, which often suffice; more at once, where they have one leaf each.
         while some := list(islice(spans, count)):
             ranges = [(max(start, span * SPAN), min(end, (span + 1) * SPAN)) for span in some]
@@ -197,9 +198,9 @@ class Events:
         The log is in that order but for a second, so leaves wait in a heap until no other can come before them.
         """
         size = self._store.head().size
-        start = self._first(size, lambda high_us: high_us >= lower[0])
+        start = self._first(size, lower[0])
         # Of archived leaves only the latest time of their bundle is known here.
-        end = min(self._first(size, lambda high_us: high_us > upper[0] + ON_TIME_US) + WIDTH, size)
+        end = min(self._first(size, upper[0] + ON_TIME_US + 1) + WIDTH, size)
         waiting: list[tuple[Position, Leaf]] = []
         for leaf in self._between(tokens, start, end, newest_first=newest_first, archive=archive):
             time_us, index = leaf.position
@@ -221,17 +222,17 @@ class Events:
             else:
                 lower = leaves[-1].time_us, leaves[-1].leaf_index + 1
 
-    def _first(self, size: int, reached: Callable[[int], bool]) -> int:
-        """The first leaf of which the latest time so far is `reached`; `size` when that of none is."""
+    def _first(self, size: int, time_us: int) -> int:
+        """The first leaf of which the latest time so far is this or later; `size` when that of none is."""
         low, high = 0, size
         # Most often it is an end.
-        if size == 0 or not reached(self._store.high_us(size - 1)):
-            return size
-        if reached(self._store.high_us(0)):
+        if time_us <= _FIRST[0]:
             return 0
+        if size == 0 or time_us > _BEHIND_LAST[0] or self._store.high_us(size - 1) < time_us:
+            return size
         while low < high:
             middle = (low + high) // 2
-            if reached(self._store.high_us(middle)):
+            if self._store.high_us(middle) >= time_us:
                 high = middle
             else:
                 low = middle + 1

@@ -41,11 +41,13 @@ class IndexStore:
 
     def pairs(self, level: int, places: Sequence[int], nodes: Sequence[int]) -> list[dict[int, bytes]]:
         """For each number of a block its pairs in these nodes."""
-        found = []
+        marks = ", ".join("?" * len(nodes))
+        query = driver_sql(
+            self._engine,
+            f"SELECT node, pairs FROM index_blocks WHERE level = ? AND block = ? AND node IN ({marks})",  # noqa: S608  # marks
+        )
         with reading(self._engine) as connection:
-            for number in places:
-                query = select(index_blocks.c.node, index_blocks.c.pairs).where(
-                    index_blocks.c.level == level, index_blocks.c.block == number, index_blocks.c.node.in_(nodes)
-                )
-                found.append({row.node: bytes(row.pairs) for row in connection.execute(query)})
-        return found
+            return [
+                {node: bytes(pairs) for node, pairs in connection.exec_driver_sql(query, (level, number, *nodes))}
+                for number in places
+            ]

@@ -70,6 +70,8 @@ class Sealer:
         self._root: tuple[bytes, int, SensitiveBytes] | None = None
         self._by_account: dict[str, SealingKey] = {}
         self._by_id: dict[bytes, AESGCM] = {}
+        # Whose a key is stays so, also when the key was destroyed.
+        self._accounts: dict[bytes, str] = {}
 
     def renew(self) -> None:
         """Gets the sealing root from crypto when there is none in use or a new one is due. Raises what
@@ -129,8 +131,13 @@ class Sealer:
 
     def account_of(self, leaf: bytes) -> str | None:
         """Whose event a leaf holds, also when it was made unreadable."""
-        key = self._store.sealing_key(sealing_key_of(leaf))
-        return key.account if key else None
+        key_id = sealing_key_of(leaf)
+        account = self._accounts.get(key_id)
+        if account is None and (key := self._store.sealing_key(key_id)):
+            if len(self._accounts) >= _CACHED_KEYS:
+                self._accounts.clear()
+            account = self._accounts[key_id] = key.account
+        return account
 
     def _make_key(self, account: str, now_us: int) -> SealingKey:
         self.check()

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, insert, select, text
+from sqlalchemy import Connection, Engine, Row, delete, insert, select
 from sqlalchemy.exc import DBAPIError
 
-from services.audit.tables import ON_TIME_US, archives, heads, leaves, probes, tiles
+from services.audit.tables import ON_TIME_US, heads, leaves, probes
 from services.runtime.database import reading, transaction
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.tlog.tiles import WIDTH
@@ -36,7 +36,7 @@ _PUT_TILES = (
 def driver_sql(engine: Engine, statement: str) -> str:
     """A statement with `?` for its values, as the engine's driver takes it.
 
-    For what every append does: there, what SQLAlchemy does with a statement costs more than all the rest.
+    For what every append and lookup does: there, what SQLAlchemy does to a statement costs more than all the rest.
     """
     return statement if engine.dialect.name == "sqlite" else statement.replace("?", "%s")
 
@@ -145,78 +145,72 @@ class LogStore:
 
     def by_event(self, event_id: bytes) -> Leaf | None:
         """The leaf of one event."""
-        query = select(leaves.c.leaf_index, leaves.c.time_us, leaves.c.high_us, leaves.c.leaf)
-        with reading(self._engine) as connection:
-            row = connection.execute(query.where(leaves.c.event_id == event_id)).one_or_none()
-        return Leaf(*row) if row else None
+        rows = self._read(f"SELECT {_LEAF_COLUMNS} FROM leaves WHERE event_id = ?", (event_id,))  # noqa: S608  # our own words
+        return Leaf(*rows[0]) if rows else None
 
     def entries(self, start: int, end: int) -> list[bytes]:
         """The leaves themselves of a range, in order of the log."""
-        query = select(leaves.c.leaf).where(leaves.c.leaf_index >= start, leaves.c.leaf_index < end)
-        with reading(self._engine) as connection:
-            return [bytes(row.leaf) for row in connection.execute(query.order_by(leaves.c.leaf_index))]
+        rows = self._read(
+            "SELECT leaf FROM leaves WHERE leaf_index >= ? AND leaf_index < ? ORDER BY leaf_index", (start, end)
+        )
+        return [bytes(leaf) for (leaf,) in rows]
 
     def tile(self, level: int, number: int) -> bytes | None:
         """The hashes of a tile as far as the database keeps them."""
-        query = select(tiles.c.hashes).where(tiles.c.level == level, tiles.c.number == number)
-        with reading(self._engine) as connection:
-            hashes = connection.execute(query).scalar_one_or_none()
-        return None if hashes is None else bytes(hashes)
+        rows = self._read("SELECT hashes FROM tiles WHERE level = ? AND number = ?", (level, number))
+        return bytes(rows[0][0]) if rows else None
 
     def high_us(self, index: int) -> int:
         """The latest time of a leaf and all before it; of an archived one that of its bundle's end."""
-        of_leaf = select(leaves.c.high_us).where(leaves.c.leaf_index == index)
-        of_bundle = select(archives.c.high_us).where(archives.c.number == index // WIDTH)
-        with reading(self._engine) as connection:
-            found = connection.execute(of_bundle).scalar() or connection.execute(of_leaf).scalar_one()
-        return int(found)
+        archived = self._read("SELECT high_us FROM archives WHERE number = ?", (index // WIDTH,))
+        found = archived or self._read("SELECT high_us FROM leaves WHERE leaf_index = ?", (index,))
+        return int(found[0][0])
 
     def tokens(self, start: int, end: int) -> list[bytes]:
         """The tokens of the leaves of a range."""
-        query = select(leaves.c.tokens).where(leaves.c.leaf_index >= start, leaves.c.leaf_index < end)
-        with reading(self._engine) as connection:
-            return [bytes(row.tokens) for row in connection.execute(query.order_by(leaves.c.leaf_index))]
+        rows = self._read(
+            "SELECT tokens FROM leaves WHERE leaf_index >= ? AND leaf_index < ? ORDER BY leaf_index", (start, end)
+        )
+        return [bytes(tokens) for (tokens,) in rows]
 
     # --- searching
 
     def matching(self, ranges: Sequence[tuple[int, int]], tokens: Sequence[bytes], *, newest_first: bool) -> list[Leaf]:
         """The leaves of some ranges that have all of the tokens, or none yet, in order of the log."""
-        direction = "DESC" if newest_first else "ASC"
-        of_range = (
-            f"SELECT {_LEAF_COLUMNS} FROM leaves WHERE leaf_index >= :start{{0}} AND leaf_index < :end{{0}} "  # noqa: S608  # our own words
-            f"AND {self._has(len(tokens))}"
+        # Not one SELECT for each range: planning them would take longer than reading.
+        query = (
+            f"WITH spans (first_index, end_index) AS (VALUES {', '.join(['(?, ?)'] * len(ranges))}) "  # noqa: S608  # our own words
+            f"SELECT {_LEAF_COLUMNS} FROM spans CROSS JOIN leaves "
+            f"WHERE leaf_index >= first_index AND leaf_index < end_index AND {self._has(len(tokens))} "
+            f"ORDER BY leaf_index {_direction(newest_first)}"
         )
-        query = " UNION ALL ".join(of_range.format(number) for number in range(len(ranges)))
-        values: dict[str, Any] = _token_values(tokens)
-        for number, (start, end) in enumerate(ranges):
-            values |= {f"start{number}": start, f"end{number}": end}
-        return self._leaves(f"{query} ORDER BY leaf_index {direction}", values)
+        bounds = [bound for of_one in ranges for bound in of_one]
+        rows = self._read(query, (*bounds, *tokens))
+        return [Leaf(*row) for row in rows]
 
     def late(
         self, start: Position, end: Position, tokens: Sequence[bytes], limit: int, *, newest_first: bool
     ) -> list[Leaf]:
         """Late leaves with start ≤ position < end that have all of the tokens, in order of time."""
-        direction = "DESC" if newest_first else "ASC"
+        direction = _direction(newest_first)
         query = (
             f"SELECT {_LEAF_COLUMNS} FROM leaves WHERE time_us < high_us - {ON_TIME_US} "  # noqa: S608  # our own words
-            "AND (time_us, leaf_index) >= (:start_us, :start) AND (time_us, leaf_index) < (:end_us, :end) "
-            f"AND {self._has(len(tokens))} ORDER BY time_us {direction}, leaf_index {direction} LIMIT :limit"
+            f"AND (time_us, leaf_index) >= (?, ?) AND (time_us, leaf_index) < (?, ?) AND {self._has(len(tokens))} "
+            f"ORDER BY time_us {direction}, leaf_index {direction} LIMIT ?"
         )
-        bounds = {"start_us": start[0], "start": start[1], "end_us": end[0], "end": end[1], "limit": limit}
-        return self._leaves(query, {**bounds, **_token_values(tokens)})
+        return [Leaf(*row) for row in self._read(query, (*start, *end, *tokens, limit))]
 
     def _has(self, count: int) -> str:
-        one = "instr(tokens, :token{0}) > 0" if self._sqlite else "position(CAST(:token{0} AS bytea) IN tokens) > 0"
-        conditions = " AND ".join(one.format(number) for number in range(count))
-        return f"({conditions} OR length(tokens) = 0)"
+        one = "instr(tokens, ?) > 0" if self._sqlite else "position(CAST(? AS bytea) IN tokens) > 0"
+        return f"({' AND '.join([one] * count)} OR length(tokens) = 0)"
 
-    def _leaves(self, query: str, values: dict[str, Any]) -> list[Leaf]:
+    def _read(self, query: str, values: Sequence[Any]) -> Sequence[Row[Any]]:
         with reading(self._engine) as connection:
-            return [Leaf(*row) for row in connection.execute(text(query), values)]
+            return connection.exec_driver_sql(driver_sql(self._engine, query), tuple(values)).all()
 
 
-def _token_values(tokens: Sequence[bytes]) -> dict[str, Any]:
-    return {f"token{number}": token for number, token in enumerate(tokens)}
+def _direction(newest_first: bool) -> str:
+    return "DESC" if newest_first else "ASC"
 
 
 def _is_full(error: BaseException | None) -> bool:
