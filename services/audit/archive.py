@@ -11,15 +11,16 @@ import logging
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from struct import Struct
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, bindparam, delete, func, insert, select
+from sqlalchemy import Engine, delete, func, insert, select
 
 from services.audit import postings
 from services.audit.index_store import IndexStore
 from services.audit.sealing import sealing_key_of
-from services.audit.store import Leaf, LogStore
+from services.audit.store import Leaf, LeafRow, LogStore
 from services.audit.tables import ON_TIME_US, archives, leaves
 from services.runtime.database import reading
 from strongroom.tlog.tiles import WIDTH
@@ -36,6 +37,18 @@ _ID_SLACK_US = 5_000_000
 
 # event id, tokens, leaf
 Archived = tuple[bytes, bytes, Leaf]
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A bundle of the archive, as its table has it."""
+
+    number: int
+    first_us: int
+    last_us: int
+    high_us: int
+    key_counts: bytes
+    content: bytes
 
 
 class Archive:
@@ -114,30 +127,33 @@ class Archive:
             latest[key] = max(latest.get(key, 0), time_us)
         return number, latest
 
-    def move(self, number: int) -> None:
-        """Archives a bundle. Raises as `LogStore.writing`."""
+    def packed(self, number: int) -> Packed:
+        """A bundle as it will be kept."""
         rows = self._rows(number)
-        # Late ones stay in the table beside, where their own index finds them.
-        leaving = [row for row in rows if row[2] >= row[3] - ON_TIME_US]
-        counts = Counter(sealing_key_of(row[5]) for row in leaving)
+        counts = Counter(sealing_key_of(row[5]) for row in rows if _is_leaving(row))
         content = b"".join(
             _RECORD.pack(event_id, time_us, high_us, len(tokens), len(leaf)) + tokens + leaf
             for _, event_id, time_us, high_us, tokens, leaf in rows
         )
-        with self._store.writing() as connection:
-            connection.execute(
-                insert(archives).values(
-                    number=number,
-                    first_us=min(row[2] for row in rows),
-                    last_us=max(row[2] for row in rows),
-                    high_us=rows[-1][3],
-                    key_counts=b"".join(_KEY_COUNT.pack(key, count) for key, count in counts.items()),
-                    content=zlib.compress(content, _LEVEL),
-                )
-            )
-            self._delete(connection, [row[0] for row in leaving])
+        return Packed(
+            number=number,
+            first_us=min(row[2] for row in rows),
+            last_us=max(row[2] for row in rows),
+            high_us=rows[-1][3],
+            key_counts=b"".join(_KEY_COUNT.pack(key, count) for key, count in counts.items()),
+            content=zlib.compress(content, _LEVEL),
+        )
 
-    def _rows(self, number: int) -> list[tuple[int, bytes, int, int, bytes, bytes]]:
+    def move(self, bundle: Packed) -> None:
+        """Puts a bundle in the place of its leaves' rows. Raises as `LogStore.writing`."""
+        start = bundle.number * WIDTH
+        of_bundle = (leaves.c.leaf_index >= start) & (leaves.c.leaf_index < start + WIDTH)
+        with self._store.writing() as connection:
+            connection.execute(insert(archives).values(asdict(bundle)))
+            # Late ones stay in the table beside, where their own index finds them.
+            connection.execute(delete(leaves).where(of_bundle, leaves.c.time_us >= leaves.c.high_us - ON_TIME_US))
+
+    def _rows(self, number: int) -> list[LeafRow]:
         columns = leaves.c
         query = select(
             columns.leaf_index, columns.event_id, columns.time_us, columns.high_us, columns.tokens, columns.leaf
@@ -145,9 +161,10 @@ class Archive:
         with reading(self._engine) as connection:
             return [tuple(row) for row in connection.execute(query.order_by(columns.leaf_index))]
 
-    def _delete(self, connection: Connection, indexes: Sequence[int]) -> None:
-        statement = delete(leaves).where(leaves.c.leaf_index == bindparam("gone"))
-        connection.execute(statement, [{"gone": index} for index in indexes])
+
+def _is_leaving(row: LeafRow) -> bool:
+    """Whether a leaf has no row once its bundle is archived."""
+    return row[2] >= row[3] - ON_TIME_US
 
 
 def _unpacked(content: bytes, first: int) -> list[Archived]:

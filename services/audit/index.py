@@ -34,7 +34,7 @@ _BREATH_SECONDS = 0.0005
 # With the leaves of one node this many blocks can be written. Each level makes as many as level 0 has.
 _LEVELS_AT_ONCE = 4
 _WAITING_BLOCKS = 256
-_FEW_NODES = 4
+_FEW_NODES = 8
 _MOST_NODES = 64
 
 

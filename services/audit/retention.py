@@ -113,6 +113,7 @@ class Retention:
         keys = self._store.keys_before(account, end_us)
         shredded = Shredded(self._store.count_sealed(keys) + self._archive.count_sealed(keys), len(keys))
         if keys and not validate_only:
+            self._store.prepare_to_destroy()
             # Nothing is appended meanwhile: no leaf may be sealed under a key that is gone.
             self._log.exclusively(lambda: self._destroy(account, keys))
         return shredded
@@ -149,8 +150,9 @@ class Retention:
                 return moved
             number, latest = found
             if all(time_us < now_us - self._archive_days(key) * DAY_US for key, time_us in latest.items()):
+                bundle = self._archive.packed(number)
                 # Nothing is appended meanwhile: two writers would wait for each other.
-                self._log.exclusively(partial(self._archive.move, number))
+                self._log.exclusively(partial(self._archive.move, bundle))
                 moved += 1
             start = number + 1
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from services.audit import postings
 from services.audit.service_keys import ServiceKeys
 from services.audit.tokens import Tokens
 from services.runtime.sensitive import SensitiveBytes
@@ -75,6 +76,17 @@ def test_a_token_of_the_index() -> None:
     tokens.renew()
     token = tokens.token("acme", "action", "crypto:Encrypt").hex()
     assert f"`{token}`" in FORMATS.read_text()
+
+
+def test_a_pair_of_the_index_and_its_blocks() -> None:
+    token = bytes.fromhex("6cdd7aff1b63")
+    for level, number in ((0, 27), (1, 1741)):
+        first = number >> postings.BLOCK_BITS if level else 0
+        blocks = postings.Blocks(level, 0, first)
+        blocks.add(2, [token])
+        (block,) = [one for one in blocks.made() if one.pairs]
+        assert (block.number, block.pairs.hex()) == (number, "6cdd7aff1b6302")
+        assert f"block {number} of" in FORMATS.read_text()
 
 
 class _OneKey(ServiceKeys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
 from alembic import command
 from alembic.config import Config
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -13,6 +14,7 @@ from sqlalchemy import Engine, text
 
 import services.audit
 from services.audit.events import Period, Query
+from services.audit.index_store import IndexStore
 from services.audit.keys_store import WrappedKey
 from services.audit.log import event_key
 from services.audit.sealing import SealingKey
@@ -22,7 +24,8 @@ from services.runtime.sensitive import SensitiveBytes
 from strongroom.audit.v1.event_pb2 import Event
 from strongroom.tlog import merkle
 from strongroom.tlog.tiles import Proofs
-from tests.audit_logs import OwnRoot, event, opened
+from tests.audit_logs import OwnRoot, append_indexed, event, opened, use_small_nodes
+from tests.clients import until
 
 START_NS = 1_700_000_000_000_000_000
 COUNT = 700
@@ -43,6 +46,38 @@ def test_leaves_of_before_are_in_the_tree_and_found(tmp_path: Path) -> None:
     assert found[:-1] == [one for one in events if one.resource == "key-1"]
     proof = log.transparency.inclusion("acme", events[300].id, 0)
     assert proof.proof.verify(leaves[300], [log.signing_keys.signers()[0].verifier_key]).size > COUNT
+    log.stop()
+    engine.dispose()
+
+
+def test_an_index_of_one_level_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_small_nodes(monkeypatch)
+    engine, crypto = database.open_database(Database(url=f"sqlite:///{tmp_path}/audit.db")), OwnRoot()
+    migrations.migrate(engine, "audit")
+    log, store = opened(engine, crypto), IndexStore(engine)
+    events = [event(at=START_NS + number * 1_000_000_000, resource=f"key-{number % 900}") for number in range(5_000)]
+    append_indexed(log, events, 100)
+    until(lambda: store.complete(0) == 9)
+    log.stop()
+    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+        for statement in (
+            "ALTER TABLE index_blocks RENAME TO later",
+            "CREATE TABLE index_blocks (block INTEGER, node INTEGER, pairs BLOB NOT NULL, PRIMARY KEY (block, node))",
+            "INSERT INTO index_blocks SELECT block, node, pairs FROM later WHERE level = 0",
+            "DROP TABLE later",
+            "UPDATE alembic_version SET version_num = '0004'",
+        ):
+            connection.execute(text(statement))
+
+    migrations.migrate(engine, "audit")
+    log = opened(engine, crypto)
+    assert (store.complete(0), store.complete(1)) == (9, 0)
+    query = Query("acme", resource="key-7")
+    wanted = [one for one in events if one.resource == "key-7"]
+    assert log.events.page(query, Period(), None, 100, newest_first=False)[0] == wanted
+    while store.complete(1) < 2:
+        log.log.append([event()])
+    assert log.events.page(query, Period(), None, 100, newest_first=False)[0] == wanted
     log.stop()
     engine.dispose()
 
