@@ -125,7 +125,7 @@ class Log:
             self._grown.wait_for(lambda: self._head.size > size, seconds)
         return self._head.size
 
-    def exclusively(self, work: Callable[[], None]) -> None:
+    def exclusively(self, work: Callable[[], object]) -> None:
         """Runs `work` while nothing is appended."""
         with self._lock:
             work()

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, delete, insert, select
+from sqlalchemy import Connection, Engine, delete, insert, select
 from sqlalchemy.exc import DBAPIError
 
 from services.audit.tables import ON_TIME_US, heads, leaves, probes
@@ -204,7 +204,7 @@ class LogStore:
         one = "instr(tokens, ?) > 0" if self._sqlite else "position(CAST(? AS bytea) IN tokens) > 0"
         return f"({' AND '.join([one] * count)} OR length(tokens) = 0)"
 
-    def _read(self, query: str, values: Sequence[Any]) -> Sequence[Row[Any]]:
+    def _read(self, query: str, values: Sequence[Any]) -> Sequence[Any]:
         with reading(self._engine) as connection:
             return connection.exec_driver_sql(driver_sql(self._engine, query), tuple(values)).all()
 
