@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -47,73 +48,88 @@ TARGETS = {
 }
 
 _FEW = 10_000
-_MANY = 5_000_000
-_MANY_QUICK = 150_000
 _GROUP = 512
 _SENDERS = 4
-_ROUND_GROUPS = 120
 _PREPARED_GROUPS = 200
-_CALLS = 100
 _PAGE = 50
 _PRINCIPALS = 1_000
 _KEYS = 5_000
-_VERIFIED = 100_000
 _TIMEOUT_SECONDS = 30.0
 
 Send = Callable[[AppendRequest], Any]
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured."""
+
+    many: int
+    """Events of the log at its largest."""
+    round_groups: int
+    """Groups whose appending is one measurement."""
+    calls: int
+    """Calls whose median is a figure."""
+    verified: int
+
+
+FULL = Plan(many=5_000_000, round_groups=120, calls=100, verified=100_000)
+QUICK = Plan(many=60_000, round_groups=40, calls=25, verified=30_000)
+
+
 def run(*, quick: bool) -> Report:
     """Measures few events, then many. Raises BenchmarkError where the log does not hold what was sent."""
-    many = _MANY_QUICK if quick else _MANY
+    plan = QUICK if quick else FULL
     cores = Cores.of_this_machine()
-    figures: dict[str, float] = {"events": float(many)}
+    figures: dict[str, float] = {"events": float(plan.many)}
     with confined(cores.others), tempfile.TemporaryDirectory(prefix="strongroom-bench-") as directory:
         with _mesh(Path(directory) / "sqlite", cores, {}) as mesh:
-            figures |= _grown(mesh, many)
+            figures |= _grown(mesh, plan)
         binaries = find_postgres()
         if binaries is not None:
             with PostgresCluster(binaries, durable=True) as cluster:
                 urls = {"audit": cluster.create_database("audit")}
                 with _mesh(Path(directory) / "postgres", cores, urls) as mesh, _senders(mesh) as senders:
                     _append(senders, 20)
-                    figures["postgres_appends_per_s"] = _append(senders, _ROUND_GROUPS)
-                    figures["postgres_appends_one_sender_per_s"] = _append(senders[:1], _ROUND_GROUPS // 2)
+                    figures["postgres_appends_per_s"] = _append(senders, plan.round_groups)
+                    figures["postgres_appends_one_sender_per_s"] = _append(senders[:1], plan.round_groups // 2)
     return Report(NAME, figures, TARGETS)
 
 
-def _grown(mesh: Mesh, many: int) -> dict[str, float]:
+def _grown(mesh: Mesh, plan: Plan) -> dict[str, float]:
     with _senders(mesh) as senders, _client(mesh) as client:
         _append(senders, _FEW // _GROUP)
-        few = _append(senders, _ROUND_GROUPS)
-        few_alone = _append(senders[:1], _ROUND_GROUPS // 2)
-        figures = {f"{name}_few": value for name, value in _readings(mesh, client).items()}
-        while _size(client) < many:
-            _append(senders, _PREPARED_GROUPS)
-        before = _processor_seconds(mesh)
-        rate = _append(senders, _ROUND_GROUPS)
-        used = _processor_seconds(mesh) - before
-        readings = _readings(mesh, client)
-        size = _size(client)
+        few = _appending(mesh, senders, plan)
+        figures = {f"{name}_few": value for name, value in (few | _readings(mesh, client, plan)).items()}
+        while (missing := plan.many - _size(client)) > 0:
+            _append(senders, min(-(-missing // _GROUP), _PREPARED_GROUPS))
+        many = _appending(mesh, senders, plan)
         return {
-            "appends_per_s": rate,
-            "appends_one_sender_per_s": _append(senders[:1], _ROUND_GROUPS // 2),
-            "appends_few_per_s": few,
-            "appends_one_sender_few_per_s": few_alone,
-            "append_growth": few / rate,
-            # What a core does when nothing else wants it; the rate above is of this machine as busy as it is.
-            "append_processor_us": used * 1e6 / (_ROUND_GROUPS * _GROUP),
-            "bytes_per_event": _stored(mesh) / size,
             **figures,
-            **readings,
-            **_verification(client),
+            **many,
+            "append_growth": few["appends_per_s"] / many["appends_per_s"],
+            **_readings(mesh, client, plan),
+            "bytes_per_event": _stored(mesh) / _size(client),
+            **_verification(client, plan),
         }
 
 
-def _readings(mesh: Mesh, client: Client) -> dict[str, float]:
+def _appending(mesh: Mesh, senders: list[Send], plan: Plan) -> dict[str, float]:
+    """How fast events are appended, and what one costs a core."""
+    before = _processor_seconds(mesh)
+    rate = _append(senders, plan.round_groups)
+    used = _processor_seconds(mesh) - before
+    return {
+        "appends_per_s": rate,
+        # What a core does when nothing else wants it; the rate is of this machine as busy as it is.
+        "append_processor_us": used * 1e6 / (plan.round_groups * _GROUP),
+        "appends_one_sender_per_s": _append(senders[:1], plan.round_groups // 2),
+    }
+
+
+def _readings(mesh: Mesh, client: Client, plan: Plan) -> dict[str, float]:
     """Proofs of events from all over the log, and pages of a principal's and a key's events."""
     ids = [event.id for event in _sampled(client)]
-    figures = {"proof_ms": _milliseconds(lambda: client.get_inclusion_proof(random.choice(ids)))}  # noqa: S311
+    figures = {"proof_ms": _milliseconds(lambda: client.get_inclusion_proof(random.choice(ids)), plan)}  # noqa: S311
     with mesh.channel("audit") as channel:
         stub = AuditServiceStub(channel)
 
@@ -135,7 +151,7 @@ def _readings(mesh: Mesh, client: Client) -> dict[str, float]:
             "lookup_trace_ms": page(trace_id=traced),
             "lookup_absent_ms": page(principal=_principal(_PRINCIPALS)),
         }
-        figures |= {name: _milliseconds(lookup) for name, lookup in lookups.items()}
+        figures |= {name: _milliseconds(lookup, plan) for name, lookup in lookups.items()}
     figures["lookup_page_ms"] = max(figures["lookup_principal_ms"], figures["lookup_key_ms"])
     return figures
 
@@ -146,11 +162,11 @@ def _sampled(client: Client) -> list[Any]:
     return oldest + list(client.lookup_events(action="crypto:Encrypt", limit=20))
 
 
-def _verification(client: Client) -> dict[str, float]:
+def _verification(client: Client, plan: Plan) -> dict[str, float]:
     """How fast an exported log is verified, from files."""
     with tempfile.TemporaryDirectory(prefix="strongroom-bench-") as directory:
         checkpoint = client.get_checkpoint()
-        size = min(checkpoint.tree_size, _VERIFIED)
+        size = min(checkpoint.tree_size, plan.verified)
         folder = Path(directory)
         for path in tiles_between(0, checkpoint.tree_size if size == checkpoint.tree_size else size):
             file = folder / str(path)
@@ -234,11 +250,11 @@ def _key(number: int) -> str:
     return f"accounts/{ACCOUNT}/keys/k{number}"
 
 
-def _milliseconds(call: Callable[[], Any]) -> float:
+def _milliseconds(call: Callable[[], Any], plan: Plan) -> float:
     """The median time of a call."""
     call()
     times = []
-    for _ in range(_CALLS):
+    for _ in range(plan.calls):
         started = time.perf_counter()
         call()
         times.append(time.perf_counter() - started)
