@@ -159,6 +159,27 @@ def test_the_index_in_the_database_answers_as_that_in_memory(tmp_path: Path, mon
     again.stop()
 
 
+def test_a_node_that_a_process_left_half_written_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_small_nodes(monkeypatch)
+    engine, crypto = engine_in(tmp_path), OwnRoot()
+    log, store = opened(engine, crypto), IndexStore(engine)
+    events = [made(number) for number in range(1_200)]
+    append_indexed(log, events[:512], 512)
+    append_indexed(log, events[512:513], 1)
+    log.stop()
+    assert store.pairs(0, [0], [0]) != [{}]
+    assert store.complete(0) == 0
+    again = opened(engine, crypto)
+    append_indexed(again, events[513:], 50)
+    assert store.complete(0) == 2
+    for query in (Query("acme", principal="bob", resource="key-2"), Query("other")):
+        found = all_pages(again, query, Period(), 64, newest_first=True)
+        assert found == expected(events, query, Period(), newest_first=True)
+    again.stop()
+
+
 def test_looking_up_what_is_rare_reads_few_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_small_nodes(monkeypatch)
     engine = engine_in(tmp_path)
