@@ -18,13 +18,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
 from services.audit import postings
 from services.audit.index_store import IndexStore
 from services.audit.postings import SPAN, UNTOKENED, Block, Blocks
 from services.audit.store import LogStore
-from services.runtime.errors import StrongroomError
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +166,7 @@ class Index:
                     return
             try:
                 self._make_blocks()
-            except (StrongroomError, DBAPIError):
+            except Exception:  # whatever it was, it is tried again; until then the nodes stay in memory
                 log.exception("the index was not worked on")
                 with self._work:
                     self._work.wait(_RETRY_SECONDS)
