@@ -195,3 +195,36 @@ def test_a_worker_that_was_away_too_long_starts_over(
     # What was read before the changes that nobody can tell of is answered, and not kept.
     assert cache.get("c", lambda: ("early", keystore.revision - 1)) == "early"
     assert cache.get("c", lambda: ("late", keystore.revision)) == "late"
+
+
+def test_a_change_of_ones_own_is_seen_before_the_feed_comes_to_it(
+    keystore: Keystore, feed: ChangeFeed, cache: FreshCache[str, str]
+) -> None:
+    feed.poll()
+    cache.get("a", lambda: ("old", 0))
+
+    def overtaken() -> tuple[str, int]:
+        keystore.change("b")
+        keystore.change("a")
+        feed.tell(keystore.changes[-1])
+        return "old", 1
+
+    assert cache.get("c", overtaken) == "old"
+    assert cache.get("a", lambda: ("new", 2)) == "new"
+    # What was read before the change is not kept, whatever it is of.
+    assert cache.get("c", lambda: ("new", 2)) == "new"
+    feed.poll()
+    assert feed.revision == 2
+
+
+def test_a_cache_that_may_reads_while_the_feed_is_not_fresh(keystore: Keystore, feed: ChangeFeed) -> None:
+    cache: FreshCache[str, str | None] = FreshCache(feed, 3, reads_when_stale=True)
+    assert cache.get("a", lambda: ("first", 0)) == "first"
+    feed.poll()
+    assert cache.get("a", lambda: (None, 0)) is None
+    assert cache.get("a", lambda: ("second", 0)) == "second"
+    assert cache.get("a", lambda: pytest.fail("read twice")) == "second"
+    keystore.now += STALE_SECONDS + 0.1
+    assert cache.get("a", lambda: ("third", 0)) == "third"
+    feed.poll()
+    assert cache.get("a", lambda: pytest.fail("dropped")) == "second"

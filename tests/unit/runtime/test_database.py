@@ -1,0 +1,50 @@
+"""Transactions: what is to follow a commit follows it, and nothing follows what was taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from services.runtime.config import Database
+from services.runtime.database import after_commit, open_database, reading, transaction
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = open_database(Database(url=f"sqlite:///{tmp_path}/some.db"))
+    with transaction(engine) as connection:
+        connection.execute(text("CREATE TABLE t (n INTEGER)"))
+    yield engine
+    engine.dispose()
+
+
+def count(engine: Engine) -> int:
+    with reading(engine) as connection:
+        return int(connection.execute(text("SELECT count(*) FROM t")).scalar_one())
+
+
+def test_what_follows_a_commit_sees_what_was_committed(engine: Engine) -> None:
+    seen: list[int] = []
+    with transaction(engine) as connection:
+        connection.execute(text("INSERT INTO t VALUES (1)"))
+        after_commit(connection, lambda: seen.append(count(engine)))
+        assert seen == []
+    assert seen == [1]
+
+
+def test_nothing_follows_what_was_taken_back(engine: Engine) -> None:
+    seen: list[int] = []
+
+    def fail() -> None:
+        with transaction(engine) as connection:
+            connection.execute(text("INSERT INTO t VALUES (1)"))
+            after_commit(connection, lambda: seen.append(count(engine)))
+            raise ValueError
+
+    with pytest.raises(ValueError):
+        fail()
+    assert seen == []
+    assert count(engine) == 0
