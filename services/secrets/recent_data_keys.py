@@ -3,7 +3,7 @@
 A secret that is read many times a second would otherwise have crypto open its data key, and record that, as often.
 Nothing is kept for longer than the second within which a disabled key or a changed policy takes effect anyway, and
 nothing is shared between principals or sessions: each asks crypto for itself. Calls of the same caller that want the
-same data key at once make one request.
+same data key at once make one request, and where the data key is in use that is made ahead, while others go on.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from services.secrets.data_keys import DataKey, DataKeys
 KEPT_SECONDS = 0.8
 """Less than a second, with room for the time that crypto itself may be behind."""
 
+_AHEAD_SECONDS = 0.3
 _CAPACITY = 10_000
 
 _Opening = tuple[Principal, str, str, ResourceName, bytes]
@@ -48,7 +49,8 @@ class RecentDataKeys:
         opening = (call.principal, call.source_address, call.via_service, version, ciphertext)
         while True:
             known = self._opened.get(opening)
-            if known is not None and self._monotonic() < known[1]:
+            left = known[1] - self._monotonic() if known is not None else 0.0
+            if known is not None and left > (0.0 if opening in self._under_way else _AHEAD_SECONDS):
                 return known[0]
             with self._lock:
                 others = self._under_way.get(opening)

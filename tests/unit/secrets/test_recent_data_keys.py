@@ -36,11 +36,32 @@ def test_a_data_key_is_opened_once_in_a_moment_and_again_after_it() -> None:
     crypto, now = Counted(), [0.0]
     recent = RecentDataKeys(crypto, lambda: now[0])
     made = recent.generate(caller("a"), "", VERSION)
-    for at in (0.0, 0.5, 0.79):
+    for at in (0.0, 0.3, 0.49):
         now[0] = at
         assert recent.open(caller("a"), made.ciphertext, VERSION).reveal() == made.plaintext.reveal()
     assert crypto.opened == 1
     now[0] = 0.81
+    recent.open(caller("a"), made.ciphertext, VERSION)
+    assert crypto.opened == 2
+
+
+def test_a_data_key_in_use_is_opened_ahead_while_others_go_on_with_what_is_known() -> None:
+    crypto, now = Slow(), [0.0]
+    recent = RecentDataKeys(crypto, lambda: now[0])
+    made = recent.generate(caller("a"), "", VERSION)
+    crypto.go_on.set()
+    recent.open(caller("a"), made.ciphertext, VERSION)
+    crypto.asked.clear()
+    crypto.go_on.clear()
+    now[0] = 0.6
+    with ThreadPoolExecutor(1) as pool:
+        ahead = pool.submit(recent.open, caller("a"), made.ciphertext, VERSION)
+        assert crypto.asked.wait(10)
+        assert recent.open(caller("a"), made.ciphertext, VERSION).reveal() == made.plaintext.reveal()
+        assert not ahead.done()
+        crypto.go_on.set()
+        ahead.result(10)
+    now[0] = 1.0
     recent.open(caller("a"), made.ciphertext, VERSION)
     assert crypto.opened == 2
 
