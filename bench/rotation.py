@@ -25,7 +25,7 @@ from bench.echo_process import EchoProcess
 from bench.load import Load, Method, Shape
 from bench.report import BenchmarkError, Report, Target
 from deploy.dev.configs import ACCOUNT
-from deploy.dev.mesh import SOURCE, Mesh, MeshOptions
+from deploy.dev.mesh import Mesh, MeshOptions
 from deploy.dev.postgres import PostgresCluster, find_postgres
 from deploy.dev.processes import Process
 from deploy.dev.readiness import Readiness
@@ -327,11 +327,8 @@ def _another(mesh: Mesh, number: int) -> tuple[Process, str]:
     """Another replica, not yet started, and its public address."""
     addresses = {name: f"{HOST}:{free_port()}" for name in ("PUBLIC__ADDRESS", "PUBLIC__CERTIFICATE_ADDRESS")}
     addresses["INTERNAL__ADDRESS"] = f"{HOST}:{free_port()}"
-    process = Process(
+    process = mesh.process("secrets").like(
         f"secrets-{number}",
-        mesh.process("secrets").command,
-        logs=mesh.directory.logs,
-        directory=SOURCE,
         environment={f"STRONGROOM_SECRETS__LISTENERS__{name}": address for name, address in addresses.items()},
     )
     return process, addresses["PUBLIC__ADDRESS"]

@@ -54,14 +54,20 @@ class Process:
         self._owner = owner
         self._process: subprocess.Popen[bytes] | None = None
 
-    def like(self, name: str, *arguments: str, cpus: frozenset[int]) -> Process:
-        """Another of the same command with these arguments added, on other cores."""
+    def like(
+        self,
+        name: str,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        cpus: frozenset[int] = frozenset(),
+    ) -> Process:
+        """Another of the same command, with these arguments and variables added, on cores of its own."""
         return Process(
             name,
             [*self.command, *arguments],
             logs=self._logs,
             directory=self._directory,
-            environment=self._environment,
+            environment={**(os.environ if self._environment is None else self._environment), **(environment or {})},
             cpus=cpus,
             owner=self._owner,
         )

@@ -91,13 +91,8 @@ class ChangeFeed:
         self._thread.join(timeout=2 * _POLL_TIMEOUT_SECONDS)
 
     @property
-    def age_seconds(self) -> float:
-        """How long ago the counter was last reached."""
-        return self._monotonic() - self._reached
-
-    @property
     def fresh(self) -> bool:
-        """Whether that was within the time that records may be old."""
+        """Whether the counter was last reached within the time that records may be old."""
         return self._monotonic() - self._reached <= self._stale_seconds
 
     def require_fresh(self) -> None:
