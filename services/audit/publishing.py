@@ -15,7 +15,6 @@ from services.runtime.clock import Clock
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.tlog.checkpoints import Checkpoint
 from strongroom.tlog.notes import Note
-from strongroom.tlog.tiles import Proofs
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +81,7 @@ class Publisher:
         """Begins to publish. Raises AUDIT_STORAGE_FAILED when the log does not go on from its newest checkpoint."""
         newest = self._signed
         if newest is not None and (
-            newest.tree_size > self._log.size
-            or Proofs(tiles, self._log.size).root(newest.tree_size) != newest.root_hash
+            newest.tree_size > self._log.size or tiles.proofs(self._log.size).root(newest.tree_size) != newest.root_hash
         ):
             raise StrongroomError(
                 Reason.AUDIT_STORAGE_FAILED,

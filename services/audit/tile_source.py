@@ -7,7 +7,10 @@ from services.audit.store import LogStore
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.tlog import merkle, tiles
 from strongroom.tlog.text import HASH_BYTES
-from strongroom.tlog.tiles import WIDTH, TilePath
+from strongroom.tlog.tiles import WIDTH, Proofs, Subtrees, TilePath
+
+# Beside those of single events, all of level 1 of a log of some ten million; 4 MiB.
+_KEPT_TILES = 256
 
 
 class TileSource:
@@ -16,6 +19,11 @@ class TileSource:
     def __init__(self, store: LogStore, archive: Archive) -> None:
         self._store = store
         self._archive = archive
+        self._subtrees = Subtrees(self, _KEPT_TILES)
+
+    def proofs(self, size: int) -> Proofs:
+        """Proofs about the log when it had `size` leaves."""
+        return Proofs(self, size, self._subtrees)
 
     def tile(self, level: int, number: int, width: int) -> bytes:
         """The first hashes of a tile."""

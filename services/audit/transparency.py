@@ -12,7 +12,7 @@ from services.runtime.errors import Reason, StrongroomError
 from strongroom.errors import StrongroomError as MalformedError
 from strongroom.tlog import tiles
 from strongroom.tlog.proofs import Proof
-from strongroom.tlog.tiles import Proofs, TilePath
+from strongroom.tlog.tiles import TilePath
 
 _LONGEST_WAIT_SECONDS = 5.0
 
@@ -67,7 +67,7 @@ class Transparency:
             if published is None:
                 raise StrongroomError(Reason.EVENT_UNPUBLISHED, "no published checkpoint covers the event yet")
             checkpoint = published
-        hashes = Proofs(self._source, checkpoint.tree_size).inclusion(leaf.leaf_index)
+        hashes = self._source.proofs(checkpoint.tree_size).inclusion(leaf.leaf_index)
         return Inclusion(leaf.leaf, Proof(leaf.leaf_index, hashes, checkpoint.note, leaf.leaf), checkpoint)
 
     def consistency(self, from_size: int, to_size: int) -> Consistency:
@@ -75,7 +75,7 @@ class Transparency:
         checkpoint = self._signed_at(to_size) if to_size else self.checkpoint()
         if not 1 <= from_size <= checkpoint.tree_size:
             raise _size_invalid("from_size", f"is not 1 to {checkpoint.tree_size}")
-        proofs = Proofs(self._source, checkpoint.tree_size)
+        proofs = self._source.proofs(checkpoint.tree_size)
         return Consistency(from_size, proofs.root(from_size), proofs.consistency(from_size), checkpoint)
 
     def tile(self, path: str) -> bytes:

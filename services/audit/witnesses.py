@@ -22,7 +22,6 @@ from services.runtime.errors import Reason, StrongroomError
 from strongroom.errors import StrongroomError as MalformedError
 from strongroom.tlog import checkpoints, notes
 from strongroom.tlog.notes import Signature, VerifierKey
-from strongroom.tlog.tiles import Proofs
 from strongroom.tlog.witness import Submission
 
 log = logging.getLogger(__name__)
@@ -196,7 +195,7 @@ class Witnesses:
         raise _FailedError(reason, f"{status}: {body.decode(errors='replace').strip()}")
 
     def _post(self, state: WitnessState, checkpoint: SignedCheckpoint, old_size: int) -> tuple[int, bytes]:
-        proof = Proofs(self._source, checkpoint.tree_size).consistency(old_size)
+        proof = self._source.proofs(checkpoint.tree_size).consistency(old_size)
         request = urllib.request.Request(  # noqa: S310  # the URL's scheme is checked in the settings
             f"{state.settings.url.rstrip('/')}/add-checkpoint",
             bytes(Submission(old_size, proof, checkpoint.signed)),

@@ -17,7 +17,7 @@ from services.audit.sealing import DAY_US
 from services.audit.usage import DEFAULT_DIMENSIONS, counted
 from strongroom.audit.v1.event_pb2 import Event
 from strongroom.tlog import merkle
-from strongroom.tlog.tiles import Proofs, TilePath, entries_of
+from strongroom.tlog.tiles import TilePath, entries_of
 from tests.audit_logs import OwnRoot, append_indexed, event, opened, use_small_nodes
 
 COUNT = 1300
@@ -87,7 +87,7 @@ def test_what_is_archived_is_found_when_asked_for_and_verifies(aged: Aged, engin
         one = aged.events[number]
         assert aged.log.events.get(one.account, one.id) == one
 
-    assert Proofs(aged.log.source, COUNT).root() == aged.root
+    assert aged.log.source.proofs(COUNT).root() == aged.root
     bundle = aged.log.source.read(TilePath(None, 2))
     assert merkle.leaf_hashes(entries_of(bundle, 256)) == [
         aged.log.source.tile(0, 2, 256)[start : start + 32] for start in range(0, 8192, 32)

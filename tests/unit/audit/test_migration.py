@@ -23,7 +23,6 @@ from services.runtime.config import Database
 from services.runtime.sensitive import SensitiveBytes
 from strongroom.audit.v1.event_pb2 import Event
 from strongroom.tlog import merkle
-from strongroom.tlog.tiles import Proofs
 from tests.audit_logs import OwnRoot, append_indexed, event, opened, use_small_nodes
 from tests.clients import until
 
@@ -41,7 +40,7 @@ def test_leaves_of_before_are_in_the_tree_and_found(tmp_path: Path) -> None:
     log = opened(engine, crypto)
     assert log.log.tree.root() == merkle.root_of(merkle.leaf_hashes(leaves))
     assert log.log.append([event(resource="key-1")]) == [COUNT]
-    assert Proofs(log.source, COUNT).root() == merkle.root_of(merkle.leaf_hashes(leaves))
+    assert log.source.proofs(COUNT).root() == merkle.root_of(merkle.leaf_hashes(leaves))
     found, _ = log.events.page(Query("acme", resource="key-1"), Period(), None, 1000, newest_first=False)
     assert found[:-1] == [one for one in events if one.resource == "key-1"]
     proof = log.transparency.inclusion("acme", events[300].id, 0)

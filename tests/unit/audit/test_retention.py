@@ -17,7 +17,6 @@ from services.audit.retention_store import LegalHold, RetentionPolicy
 from services.audit.sealing import DAY_US
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.tlog import merkle
-from strongroom.tlog.tiles import Proofs
 from tests.audit_logs import OwnRoot, event, opened
 
 HOLD = LegalHold("acme", True, "case 7", "accounts/acme/users/ann")
@@ -54,10 +53,10 @@ def test_an_account_s_events_become_unreadable_and_the_log_still_verifies(
         assert readable(log, "other") == 50
         assert reason_of(partial(log.events.get, "acme", theirs[0].id)) is Reason.EVENT_SHREDDED
         assert reason_of(partial(log.events.get, "other", theirs[0].id)) is Reason.EVENT_NOT_FOUND
-        assert Proofs(log.source, 350).root() == root
+        assert log.source.proofs(350).root() == root
     proof = open_log.transparency.inclusion("acme", theirs[0].id, 0)
     assert proof.proof.verify(proof.leaf, [open_log.signing_keys.signers()[0].verifier_key]).size >= 350
-    assert merkle.leaf_hash(proof.leaf) == Proofs(open_log.source, 350).leaf_hash(0)
+    assert merkle.leaf_hash(proof.leaf) == open_log.source.proofs(350).leaf_hash(0)
     # What opened them is in no file any more.
     assert not any(wrapped in path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
     # New events are sealed under a new key.

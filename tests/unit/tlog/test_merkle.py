@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from strongroom import StrongroomError
 from strongroom.tlog import merkle, tiles
-from strongroom.tlog.tiles import Proofs
+from strongroom.tlog.tiles import Proofs, Subtrees
 from strongroom.tlog.tree import Tree
 
 
@@ -105,3 +105,34 @@ def test_proofs_from_tiles_hold_at_any_size(size: int, data: st.DataObject) -> N
     old_root = merkle.root_of(kept.hashes[:old_size])
     assert proofs.root(old_size) == old_root
     merkle.check_consistency(old_size, size, proofs.consistency(old_size), old_root, proofs.root())
+
+
+@given(st.lists(st.integers(1, 3000), min_size=2, max_size=6), st.integers(1, 4), st.data())
+def test_shared_subtrees_serve_every_size_of_a_growing_log(sizes: list[int], keep: int, data: st.DataObject) -> None:
+    kept = Kept([max(sizes)])
+    shared = Subtrees(kept, keep)
+    for size in sizes:
+        proofs, index = Proofs(kept, size, shared), data.draw(st.integers(0, size - 1))
+        root = merkle.root_of(kept.hashes[:size])
+        assert proofs.root() == root
+        merkle.check_inclusion(kept.hashes[index], index, size, proofs.inclusion(index), root)
+
+
+def test_a_tile_is_read_once_while_it_is_kept_and_refused_when_it_is_short() -> None:
+    reads = []
+
+    class Counted(Kept):
+        def tile(self, level: int, number: int, width: int) -> bytes:
+            reads.append((level, number, width))
+            return super().tile(level, number, width)
+
+    counted = Counted([700])
+    shared = Subtrees(counted, 8)
+    for index in range(700):
+        Proofs(counted, 700, shared).inclusion(index)
+    assert sorted(reads) == [(0, 0, 256), (0, 1, 256), (0, 2, 188), (1, 0, 2)]
+
+    counted.hashes = counted.hashes[:600]
+    with pytest.raises(StrongroomError, match="2816 bytes, not 5984") as caught:
+        Proofs(counted, 699, shared).inclusion(0)
+    assert caught.value.reason == "LOG_DATA_MALFORMED"

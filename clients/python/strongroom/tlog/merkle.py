@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 
 from strongroom.tlog.errors import untrue
+from strongroom.tlog.text import HASH_BYTES
 
 EMPTY_ROOT = sha256(b"").digest()
 """The root of the tree without entries."""
@@ -43,6 +44,16 @@ def root_of(hashes: Sequence[bytes]) -> bytes:
             paired.append(level[-1])
         level = paired
     return level[0]
+
+
+def subtree_hashes(hashes: bytes) -> list[bytes]:
+    """The hashes of the whole subtrees over these hashes, end to end, by height: first they themselves."""
+    levels, width = [hashes], 2 * HASH_BYTES
+    while len(hashes) >= width:
+        ends = range(width, len(hashes) + 1, width)
+        hashes = b"".join([sha256(b"\x01" + hashes[end - width : end]).digest() for end in ends])
+        levels.append(hashes)
+    return levels
 
 
 def whole_subtrees(entries: Range) -> list[tuple[int, int]]:

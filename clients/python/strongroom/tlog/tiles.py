@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from struct import Struct
 from typing import Protocol
 
@@ -127,9 +128,13 @@ def entries_before_end(data: bytes) -> list[bytes]:
 
 def hashes_of(data: bytes, width: int) -> list[bytes]:
     """The hashes of a tile. Raises LOG_DATA_MALFORMED unless there are `width`."""
+    _require_width(data, width)
+    return [data[start : start + HASH_BYTES] for start in range(0, len(data), HASH_BYTES)]
+
+
+def _require_width(data: bytes, width: int) -> None:
     if len(data) != width * HASH_BYTES:
         raise malformed("the tile", f"has {len(data)} bytes, not {width * HASH_BYTES}")
-    return [data[start : start + HASH_BYTES] for start in range(0, len(data), HASH_BYTES)]
 
 
 class TileReader(Protocol):
@@ -139,13 +144,33 @@ class TileReader(Protocol):
         """The first `width` hashes of a tile."""
 
 
-class Proofs:
-    """Proofs about a log of `size` entries, from its tiles. Each tile is read once."""
+class Subtrees:
+    """The hashes of whole subtrees, computed from the tiles they are in; those of the tiles used last, `keep` of them,
+    are kept, 16 KiB each."""
 
-    def __init__(self, reader: TileReader, size: int) -> None:
+    def __init__(self, reader: TileReader, keep: int = 16) -> None:
         self._reader = reader
+        self._of_tile = lru_cache(keep)(self._computed)
+
+    def hash(self, height: int, number: int, size: int) -> bytes:
+        """The hash of one, in a log of `size` entries."""
+        level, inside = divmod(height, HEIGHT)
+        tile, first = divmod(number << inside, WIDTH)
+        start = (first >> inside) * HASH_BYTES
+        return self._of_tile(level, tile, width_of(level, tile, size))[inside][start : start + HASH_BYTES]
+
+    def _computed(self, level: int, number: int, width: int) -> list[bytes]:
+        data = self._reader.tile(level, number, width)
+        _require_width(data, width)
+        return merkle.subtree_hashes(data)
+
+
+class Proofs:
+    """Proofs about a log of `size` entries, from its tiles; from `subtrees` of them if those are shared."""
+
+    def __init__(self, reader: TileReader, size: int, subtrees: Subtrees | None = None) -> None:
         self._size = size
-        self._read: dict[tuple[int, int], bytes] = {}
+        self._subtrees = subtrees or Subtrees(reader)
 
     def root(self, size: int | None = None) -> bytes:
         """The root hash, also at an earlier size."""
@@ -167,15 +192,4 @@ class Proofs:
         return [merkle.range_hash(entries, self._subtree) for entries in ranges]
 
     def _subtree(self, height: int, number: int) -> bytes:
-        level, inside = divmod(height, HEIGHT)
-        first = (number << inside) * HASH_BYTES
-        tile, offset = divmod(first, WIDTH * HASH_BYTES)
-        data = self._tile(level, tile)[offset : offset + (HASH_BYTES << inside)]
-        return merkle.root_of(hashes_of(data, 1 << inside))
-
-    def _tile(self, level: int, number: int) -> bytes:
-        data = self._read.get((level, number))
-        if data is None:
-            data = self._reader.tile(level, number, width_of(level, number, self._size))
-            self._read[level, number] = data
-        return data
+        return self._subtrees.hash(height, number, self._size)
