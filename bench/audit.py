@@ -51,6 +51,7 @@ TARGETS = {
 _FEW = 10_000
 _GROUP = 512
 _ROUNDS = 3
+_REST_SECONDS = 0.5
 _SENDERS = 4
 _PREPARED_GROUPS = 200
 _PAGE = 50
@@ -103,10 +104,15 @@ def run(*, quick: bool) -> Report:
 
 
 def _fill(mesh: Mesh, events: int) -> None:
-    """Appends until the log has so many."""
+    """Appends until the log has so many, and waits until the process is at rest."""
     with _senders(mesh) as senders, _client(mesh) as client:
         while (missing := events - _size(client)) > 0:
             _append(senders, min(-(-missing // _GROUP), _PREPARED_GROUPS))
+    # What the index has left to do would be done at the other log's cost.
+    before = -1.0
+    while (used := _processor_seconds(mesh)) - before > _REST_SECONDS / 10:
+        before = used
+        time.sleep(_REST_SECONDS)
 
 
 @dataclass
