@@ -15,6 +15,7 @@ from services.audit.retention import DEFAULT_ARCHIVE_DAYS, HOLD_PATHS, POLICY_PA
 from services.audit.retention_store import LegalHold, RetentionPolicy
 from services.audit.sealing import DAY_US
 from services.audit.streaming import Place, Tail, Tails, place_of
+from services.audit.transparency import LONGEST_WAIT_SECONDS
 from services.audit.usage import DEFAULT_DIMENSIONS, DIMENSIONS, Reports, counted
 from services.runtime import clock, filters, names, paging
 from services.runtime.authorization import Authorizer, Resource
@@ -31,6 +32,8 @@ OWN = "services/audit"
 _MAX_TEXT = 256
 _MAX_COSIGNATURES = 16
 _DAY_SECONDS = 86_400
+# Of the time a caller gives, what making the proof and recording the call takes at most.
+_ANSWER_SECONDS = 0.25
 _POLICY = "/retentionPolicy"
 _HOLD = "/legalHold"
 _LONGEST_REPORT_US = 400 * DAY_US
@@ -144,7 +147,8 @@ class AuditService:
         account, event_id = self._authorized_event(call, "audit:GetInclusionProof", request.name)
         log = self._logs.of_account(account)
         tree_size = _not_negative(request.tree_size, "tree_size")
-        return messages.inclusion(log, log.transparency.inclusion(account, event_id, tree_size))
+        found = log.transparency.inclusion(account, event_id, tree_size, _patience_seconds(call))
+        return messages.inclusion(log, found)
 
     def GetConsistencyProof(self, request: pb.GetConsistencyProofRequest, call: Call) -> log_pb2.ConsistencyProof:
         """That a log only grew."""
@@ -294,6 +298,12 @@ def _log_of(account: str) -> Resource:
 
 def _time_us(request: Message, field: str) -> int | None:
     return clock.microseconds(getattr(request, field)) if request.HasField(field) else None
+
+
+def _patience_seconds(call: Call) -> float:
+    """How long a call may wait and still answer before its caller is gone."""
+    left = call.seconds_left()
+    return LONGEST_WAIT_SECONDS if left is None else min(max(left - _ANSWER_SECONDS, 0.0), LONGEST_WAIT_SECONDS)
 
 
 def _days(duration: Duration, field: str) -> int:

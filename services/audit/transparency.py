@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
 from services.audit.events import Events
@@ -14,7 +15,9 @@ from strongroom.tlog import tiles
 from strongroom.tlog.proofs import Proof
 from strongroom.tlog.tiles import TilePath
 
-_LONGEST_WAIT_SECONDS = 5.0
+LONGEST_WAIT_SECONDS = 5.0
+# Each holds a thread; those beyond are answered at once.
+_MOST_WAITING = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class Transparency:
         self._store = store
         self._source = source
         self._events = events
+        self._places = threading.BoundedSemaphore(_MOST_WAITING)
 
     def checkpoint(self, *, include_unpublished: bool = False) -> SignedCheckpoint:
         """The newest. Raises CHECKPOINT_NOT_FOUND while there is none."""
@@ -52,8 +56,10 @@ class Transparency:
             raise StrongroomError(Reason.CHECKPOINT_NOT_FOUND, "the log has no checkpoint yet")
         return newest
 
-    def inclusion(self, account: str, event_id: str, tree_size: int) -> Inclusion:
-        """The proof for an event, to the newest checkpoint or that of `tree_size`; waits until one covers the event.
+    def inclusion(
+        self, account: str, event_id: str, tree_size: int, patience_seconds: float = LONGEST_WAIT_SECONDS
+    ) -> Inclusion:
+        """The proof for an event, to the checkpoint of `tree_size`, or to the newest once it covers the event.
 
         Raises EVENT_NOT_FOUND, EVENT_UNPUBLISHED, TREE_SIZE_INVALID.
         """
@@ -63,7 +69,7 @@ class Transparency:
             if tree_size <= leaf.leaf_index:
                 raise _size_invalid("tree_size", f"does not cover the event, which is at {leaf.leaf_index}")
         else:
-            published = self._publisher.wait_until_published(leaf.leaf_index + 1, _LONGEST_WAIT_SECONDS)
+            published = self._published(leaf.leaf_index + 1, patience_seconds)
             if published is None:
                 raise StrongroomError(Reason.EVENT_UNPUBLISHED, "no published checkpoint covers the event yet")
             checkpoint = published
@@ -92,6 +98,14 @@ class Transparency:
         if path.end > tiles.count_at(path.level or 0, size):
             raise not_found(path)
         return path
+
+    def _published(self, size: int, seconds: float) -> SignedCheckpoint | None:
+        if not self._places.acquire(blocking=False):
+            return self._publisher.wait_until_published(size, 0)
+        try:
+            return self._publisher.wait_until_published(size, seconds)
+        finally:
+            self._places.release()
 
     def _signed_at(self, tree_size: int) -> SignedCheckpoint:
         checkpoint = self._store.at(tree_size)

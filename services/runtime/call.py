@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -76,6 +76,8 @@ class Call:
     outbox: Delivery | None = None
     """Set when the events also stand in a database, which wants to know that they were delivered."""
     time_ns: int = field(default_factory=clock.system_clock)
+    seconds_left: Callable[[], float | None] = field(default=lambda: None, repr=False)
+    """How long the caller still waits for the answer; None where it would for ever."""
 
     def record(
         self,

@@ -86,7 +86,7 @@ class Pipeline:
             started = time.perf_counter()
             metadata: Metadata = context.invocation_metadata()
             trace = telemetry.start_call(service, name, identity.header(metadata, TRACEPARENT))
-            call = Call(service, name, action, trace_id=trace.trace_id)
+            call = Call(service, name, action, trace_id=trace.trace_id, seconds_left=context.time_remaining)
             if trace.sampled:
                 call.traceparent = trace.traceparent
             response, error = None, None

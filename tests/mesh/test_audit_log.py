@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import urllib.request
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from deploy.dev.mesh import Mesh
 from deploy.dev.topology import free_port
@@ -17,7 +19,7 @@ from strongroom.calls.audit import StreamedEvent
 from strongroom.ocsf import api_activity
 from strongroom.tlog import merkle, proofs
 from strongroom.tlog.checkpoints import open_checkpoint
-from strongroom.tlog.notes import VerifierKey, parse_verifier_key
+from strongroom.tlog.notes import COSIGNATURE, VerifierKey, parse_verifier_key
 from strongroom.tlog.tiles import tiles_between
 from tests.clients import client_of, refusal, until
 from tests.conftest import PrivateMeshes
@@ -193,6 +195,19 @@ def _tried(client: Client, key: str, ids: list[str]) -> bool:
     except StrongroomError:
         return True
     return False
+
+
+def test_a_proof_of_what_no_quorum_has_cosigned_is_refused_while_its_caller_still_waits(
+    private_mesh: PrivateMeshes,
+) -> None:
+    away = VerifierKey("witness.example/w", COSIGNATURE, Ed25519PrivateKey.generate().public_key().public_bytes_raw())
+    mesh = private_mesh(settings={"audit": {"log": {"witnesses": [{"key": str(away)}], "witness_quorum": 1}}})
+    with client_of(mesh) as client:
+        made = client.create_key("payments")
+        started = time.monotonic()
+        found = refusal(lambda: client.get_inclusion_proof(client.encrypt(made.name, b"x").event_id, timeout=2))
+        assert found.reason == "EVENT_UNPUBLISHED"
+        assert 1 < time.monotonic() - started < 3
 
 
 def test_an_account_s_events_are_held_and_made_unreadable(tenant: Client, name: str) -> None:

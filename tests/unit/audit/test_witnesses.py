@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -160,6 +161,30 @@ def test_with_a_quorum_a_checkpoint_is_published_once_it_is_cosigned(
     until(lambda: state.error_reason == "WITNESS_UNREACHABLE")
     assert log.transparency.checkpoint().tree_size == 300
     assert log.transparency.checkpoint(include_unpublished=True).tree_size == 301
+    log.stop()
+
+
+def test_proofs_wait_for_a_quorum_as_long_as_their_callers_and_only_so_many_of_them(
+    engine: Engine, crypto: OwnRoot
+) -> None:
+    private_key = Ed25519PrivateKey.generate()
+    key = VerifierKey(NAME, notes.COSIGNATURE, private_key.public_key().public_bytes_raw())
+    log = opened(engine, crypto, quorum=1, witnesses=[WitnessSettings(key, "")])
+    recorded = event()
+    log.log.append([recorded])
+
+    def waited(seconds: float) -> float:
+        started = time.monotonic()
+        refusal = reason_of(lambda: log.transparency.inclusion("acme", recorded.id, 0, seconds))
+        assert refusal is Reason.EVENT_UNPUBLISHED
+        return time.monotonic() - started
+
+    assert waited(0) < 1.2 <= waited(1.2)
+    with ThreadPoolExecutor(20) as pool:
+        patient = [pool.submit(waited, 2) for _ in range(20)]
+        until(lambda: sum(one.done() for one in patient) == 4)
+        assert max(one.result() for one in patient if one.done()) < 1
+        assert sorted(one.result() >= 2 for one in patient) == 4 * [False] + 16 * [True]
     log.stop()
 
 
