@@ -33,7 +33,7 @@ def private_directory(path: Path) -> Path:
 
 
 def toml_text(document: Mapping[str, Any]) -> str:
-    """`document` as TOML: strings, numbers, booleans, lists of these, and tables."""
+    """`document` as TOML: strings, numbers, booleans, tables, and lists of these."""
     return "\n".join(_table((), document)).lstrip("\n") + "\n"
 
 
@@ -61,6 +61,8 @@ def _value(value: object) -> str:
         return repr(value)
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{_key(key)} = {_value(inner)}' for key, inner in value.items())}}}"
     if isinstance(value, str | Path):
         # JSON's escapes are TOML's too, but for DEL, which TOML wants escaped and JSON leaves alone.
         return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

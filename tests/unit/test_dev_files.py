@@ -22,7 +22,8 @@ from deploy.dev.profile import ProfileError, write_profile
 # TOML has no surrogates and at most 64-bit integers.
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 scalars = texts | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False)
-values = st.recursive(scalars | st.lists(scalars, max_size=3), lambda inner: st.dictionaries(texts, inner, max_size=3))
+listed = scalars | st.dictionaries(texts, scalars | st.lists(scalars, max_size=2), max_size=3)
+values = st.recursive(scalars | st.lists(listed, max_size=3), lambda inner: st.dictionaries(texts, inner, max_size=3))
 
 
 @given(st.dictionaries(texts, values, max_size=4))
