@@ -140,15 +140,10 @@ class _Appending:
         }
 
 
-@contextmanager
-def _appending(mesh: Mesh) -> Iterator[_Appending]:
-    with _senders(mesh) as senders:
-        yield _Appending(mesh, senders)
-
-
 def _compared(few: Mesh, many: Mesh, plan: Plan) -> dict[str, float]:
     """How fast both logs are appended to, in turn, and what an event costs a core; then how fast both are read."""
-    with _appending(few) as to_few, _appending(many) as to_many:
+    with _senders(few) as few_senders, _senders(many) as many_senders:
+        to_few, to_many = _Appending(few, few_senders), _Appending(many, many_senders)
         for _ in range(_ROUNDS):
             for log in (to_few, to_many):
                 log.measure(plan.round_groups)

@@ -23,7 +23,7 @@ class TileSource:
 
     def proofs(self, size: int) -> Proofs:
         """Proofs about the log when it had `size` leaves."""
-        return Proofs(self, size, self._subtrees)
+        return Proofs(self._subtrees, size)
 
     def tile(self, level: int, number: int, width: int) -> bytes:
         """The first hashes of a tile."""

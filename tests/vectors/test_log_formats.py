@@ -16,7 +16,7 @@ from services.runtime.sensitive import SensitiveBytes
 from strongroom.tlog import checkpoints, merkle, proofs, tiles
 from strongroom.tlog.checkpoints import Checkpoint, open_checkpoint
 from strongroom.tlog.notes import COSIGNATURE, Note, Signer, VerifierKey, parse_verifier_key
-from strongroom.tlog.tiles import Proofs
+from strongroom.tlog.tiles import Proofs, Subtrees
 from tests.independent_log import mth, open_proof, sha256, verify_consistency
 
 FORMATS = Path(__file__).parents[2] / "docs/formats.md"
@@ -52,10 +52,10 @@ def test_the_bundle() -> None:
 
 
 def test_the_proof_and_its_checkpoint() -> None:
-    text = Checkpoint(SIGNER.name, 5, Proofs(Hashes(), 5).root()).text
+    text = Checkpoint(SIGNER.name, 5, Proofs(Subtrees(Hashes()), 5).root()).text
     cosignature = checkpoints.cosign(WITNESS_KEY.name, WITNESS, text, 1_700_000_000)
     note = bytes(Note(text, [SIGNER.sign(text), cosignature]))
-    made = proofs.Proof(3, Proofs(Hashes(), 5).inclusion(3), note, ENTRIES[3])
+    made = proofs.Proof(3, Proofs(Subtrees(Hashes()), 5).inclusion(3), note, ENTRIES[3])
     assert bytes(made) == block("log-proof").encode()
     assert made.verify(ENTRIES[3], [SIGNER.verifier_key], [WITNESS_KEY], 1).size == 5
     assert open_proof(block("log-proof").encode(), ENTRIES[3], str(SIGNER.verifier_key)) == (3, 5)
@@ -64,7 +64,7 @@ def test_the_proof_and_its_checkpoint() -> None:
 
 def test_the_consistency_proof() -> None:
     proof = [bytes.fromhex(line) for line in block("log-consistency").split()]
-    assert Proofs(Hashes(), 5).consistency(3) == proof
+    assert Proofs(Subtrees(Hashes()), 5).consistency(3) == proof
     hashes = [sha256(b"\0", entry) for entry in ENTRIES]
     verify_consistency(3, 5, mth(hashes[:3]), mth(hashes), proof)
     root = block("log-proof").split("\n\n")[1].split("\n")[2]

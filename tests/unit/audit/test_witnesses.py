@@ -19,7 +19,7 @@ from strongroom.cli.audit_witness import _server
 from strongroom.tlog import checkpoints, merkle, notes
 from strongroom.tlog.checkpoints import Checkpoint, open_checkpoint
 from strongroom.tlog.notes import Note, Signer, VerifierKey
-from strongroom.tlog.tiles import Proofs
+from strongroom.tlog.tiles import Proofs, Subtrees
 from strongroom.tlog.witness import SIZE_TYPE, Submission, Witness, WitnessState, origin_hash
 from tests.audit_logs import ORIGIN, OwnRoot, event, opened
 from tests.clients import until
@@ -39,7 +39,7 @@ class KeptTree:
 
     def submission(self, old_size: int, size: int, signer: Signer) -> Submission:
         text = Checkpoint(signer.name, size, merkle.root_of(self.hashes[:size])).text
-        proof = Proofs(self, size).consistency(old_size) if 0 < old_size <= size else []
+        proof = Proofs(Subtrees(self), size).consistency(old_size) if 0 < old_size <= size else []
         return Submission(old_size, proof, bytes(Note(text, [signer.sign(text)])))
 
 

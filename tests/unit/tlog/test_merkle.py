@@ -62,20 +62,20 @@ SIZES = [*range(1, 20), 255, 256, 257, 511, 513, 700, 65_535, 65_536, 65_793]
 def test_the_edge_has_the_root_that_the_definition_says(size: int) -> None:
     kept = Kept([size])
     assert kept.tree.root() == defined_root(kept.hashes) == merkle.root_of(kept.hashes)
-    assert Proofs(kept, size).root() == kept.tree.root()
+    assert Proofs(Subtrees(kept), size).root() == kept.tree.root()
 
 
 @given(st.lists(st.integers(1, 700), min_size=1, max_size=12))
 def test_however_leaves_are_grouped_the_tree_and_its_tiles_are_the_same(groups: list[int]) -> None:
     kept = Kept(groups)
     assert kept.tree.root() == merkle.root_of(kept.hashes)
-    assert Proofs(kept, kept.tree.size).root() == kept.tree.root()
+    assert Proofs(Subtrees(kept), kept.tree.size).root() == kept.tree.root()
 
 
 @pytest.mark.parametrize("size", range(1, 20))
 def test_every_proof_of_a_small_tree_holds_and_no_other(size: int) -> None:
     kept = Kept([size])
-    proofs = Proofs(kept, size)
+    proofs = Proofs(Subtrees(kept), size)
     root = proofs.root()
     for index in range(size):
         proof = proofs.inclusion(index)
@@ -98,7 +98,7 @@ def test_every_proof_of_a_small_tree_holds_and_no_other(size: int) -> None:
 @given(st.integers(1, 3000), st.data())
 def test_proofs_from_tiles_hold_at_any_size(size: int, data: st.DataObject) -> None:
     kept = Kept([size])
-    proofs = Proofs(kept, size)
+    proofs = Proofs(Subtrees(kept), size)
     index = data.draw(st.integers(0, size - 1))
     merkle.check_inclusion(kept.hashes[index], index, size, proofs.inclusion(index), proofs.root())
     old_size = data.draw(st.integers(1, size))
@@ -112,7 +112,7 @@ def test_shared_subtrees_serve_every_size_of_a_growing_log(sizes: list[int], kee
     kept = Kept([max(sizes)])
     shared = Subtrees(kept, keep)
     for size in sizes:
-        proofs, index = Proofs(kept, size, shared), data.draw(st.integers(0, size - 1))
+        proofs, index = Proofs(shared, size), data.draw(st.integers(0, size - 1))
         root = merkle.root_of(kept.hashes[:size])
         assert proofs.root() == root
         merkle.check_inclusion(kept.hashes[index], index, size, proofs.inclusion(index), root)
@@ -129,10 +129,10 @@ def test_a_tile_is_read_once_while_it_is_kept_and_refused_when_it_is_short() -> 
     counted = Counted([700])
     shared = Subtrees(counted, 8)
     for index in range(700):
-        Proofs(counted, 700, shared).inclusion(index)
+        Proofs(shared, 700).inclusion(index)
     assert sorted(reads) == [(0, 0, 256), (0, 1, 256), (0, 2, 188), (1, 0, 2)]
 
     counted.hashes = counted.hashes[:600]
     with pytest.raises(StrongroomError, match="2816 bytes, not 5984") as caught:
-        Proofs(counted, 699, shared).inclusion(0)
+        Proofs(shared, 699).inclusion(0)
     assert caught.value.reason == "LOG_DATA_MALFORMED"

@@ -166,11 +166,11 @@ class Subtrees:
 
 
 class Proofs:
-    """Proofs about a log of `size` entries, from its tiles; from `subtrees` of them if those are shared."""
+    """Proofs about a log of `size` entries, from subtrees that may be shared with others, of other sizes too."""
 
-    def __init__(self, reader: TileReader, size: int, subtrees: Subtrees | None = None) -> None:
+    def __init__(self, subtrees: Subtrees, size: int) -> None:
         self._size = size
-        self._subtrees = subtrees or Subtrees(reader)
+        self._subtrees = subtrees
 
     def root(self, size: int | None = None) -> bytes:
         """The root hash, also at an earlier size."""
