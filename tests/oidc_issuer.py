@@ -8,6 +8,7 @@ import json
 import ssl
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -26,7 +27,7 @@ PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519Pri
 
 
 class Issuer:
-    """Signs tokens, and publishes the keys that verify them; `fetched` lists what was asked for."""
+    """Signs tokens, and publishes the keys that verify them; `fetched` lists what was asked for, below its own path."""
 
     def __init__(self, files: CertificateFiles) -> None:
         self.ca_certificates = files.trust.read_text()
@@ -41,8 +42,9 @@ class Issuer:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                issuer.fetched.append(self.path)
-                issuer.answers.get(self.path, issuer.answer)(self)
+                path = self.path.removeprefix(issuer.path)
+                issuer.fetched.append(path)
+                issuer.answers.get(path, issuer.answer)(self)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 pass
@@ -53,7 +55,9 @@ class Issuer:
         context.load_cert_chain(files.certificate, files.key)
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
-        self.url = f"https://localhost:{self._server.server_port}"
+        # A port may be given out again, and a mesh takes an issuer in but once.
+        self.path = f"/{uuid.uuid4()}"
+        self.url = f"https://localhost:{self._server.server_port}{self.path}"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -94,8 +98,8 @@ class Issuer:
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         """What an issuer that is well answers."""
         documents = {
-            DISCOVERY: {"issuer": self.url, "jwks_uri": self.url + JWKS},
-            JWKS: {"keys": self.keys},
+            self.path + DISCOVERY: {"issuer": self.url, "jwks_uri": self.url + JWKS},
+            self.path + JWKS: {"keys": self.keys},
         }
         if request.path not in documents:
             send(request, 404, b"")

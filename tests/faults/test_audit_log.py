@@ -44,9 +44,9 @@ class Watched:
             thread.start()
 
     def went_on(self) -> None:
-        """Returns once further uses were acknowledged."""
-        before = len(self.acknowledged)
-        until(lambda: len(self.acknowledged) > before + 5, HEALING_SECONDS)
+        """Returns once further uses were acknowledged, and a further checkpoint was kept."""
+        before = len(self.acknowledged), len(self.checkpoints)
+        until(lambda: len(self.acknowledged) > before[0] + 5 and len(self.checkpoints) > before[1], HEALING_SECONDS)
 
     def verify(self) -> None:
         """Ends the load, and checks all of it."""

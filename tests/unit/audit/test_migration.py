@@ -44,7 +44,7 @@ def test_leaves_of_before_are_in_the_tree_and_found(tmp_path: Path) -> None:
     found, _ = log.events.page(Query("acme", resource="key-1"), Period(), None, 1000, newest_first=False)
     assert found[:-1] == [one for one in events if one.resource == "key-1"]
     proof = log.transparency.inclusion("acme", events[300].id, 0)
-    assert proof.proof.verify(leaves[300], [log.signing_keys.signers()[0].verifier_key]).size > COUNT
+    assert proof.proof.verify(leaves[300], [log.signing_keys.signers()[0].verifier_key]).size >= COUNT
     log.stop()
     engine.dispose()
 
