@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 import hypothesis
 import pytest
 
+from deploy.dev import topology
 from deploy.dev.certificates import DevelopmentAuthority
 from deploy.dev.mesh import Mesh, MeshOptions
 from deploy.dev.postgres import PostgresCluster, find_postgres
@@ -27,6 +29,12 @@ _LOG_LINES = 15
 # A machine that runs many things is slow at times; that is not what these tests are about.
 hypothesis.settings.register_profile("strongroom", deadline=None)
 hypothesis.settings.load_profile("strongroom")
+
+# Each of several processes that run tests side by side takes its ports from a range of its own.
+_PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_PROCESS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_PORTS = len(topology.FREE_PORTS) // _PROCESSES
+topology.FREE_PORTS = topology.FREE_PORTS[_PROCESS * _PORTS :][:_PORTS]
 
 
 class Meshes:
@@ -118,6 +126,17 @@ def private_mesh(meshes: Meshes) -> Iterator[PrivateMeshes]:
 def foreign_authority(tmp_path: Path) -> DevelopmentAuthority:
     """An authority that no mesh trusts, though it bears the same name and issues for the same domain."""
     return DevelopmentAuthority(tmp_path / "foreign-authority")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Says which tests stay in one process when several share the work: those of a module on the same mesh. Those that
+    have a mesh to themselves go where there is room.
+    """
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        if "private_mesh" not in item.fixturenames and item.path.parent.name != "faults":
+            variant = item.callspec.params.get("mesh", "") if hasattr(item, "callspec") else ""
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{variant}"))
 
 
 @pytest.hookimpl(wrapper=True)

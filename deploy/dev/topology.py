@@ -17,7 +17,7 @@ ADMINISTRATOR = "user/admin"
 
 # Below the ports that the kernel gives to outgoing connections: a killed service finds its port again, and a
 # client that keeps trying the port meanwhile cannot be given that very port and connect to itself.
-_FREE_PORTS = range(20_000, 30_000)
+FREE_PORTS = range(20_000, 30_000)
 _REDIS_OFFSET = 50
 
 
@@ -62,7 +62,7 @@ def fixed_ports(base: int) -> Topology:
 
 def free_ports() -> Topology:
     """Ports that nobody listens on now."""
-    candidates = iter(random.sample(_FREE_PORTS, len(_FREE_PORTS)))  # a different start for each mesh
+    candidates = iter(random.sample(FREE_PORTS, len(FREE_PORTS)))  # a different start for each mesh
     free = (port for port in candidates if _is_free(port))
     services = {service: _listeners(next(free), next(free), next(free)) for service in SERVICES}
     return Topology(services, next(free))
@@ -70,7 +70,7 @@ def free_ports() -> Topology:
 
 def free_port() -> int:
     """One port that nobody listens on now, for a server beside the mesh."""
-    return next(port for port in random.sample(_FREE_PORTS, len(_FREE_PORTS)) if _is_free(port))
+    return next(port for port in random.sample(FREE_PORTS, len(FREE_PORTS)) if _is_free(port))
 
 
 def _listeners(public: int, certificate: int, internal: int) -> Listeners:
