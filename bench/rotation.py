@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -27,9 +27,8 @@ from bench.report import BenchmarkError, Report, Target
 from deploy.dev.configs import ACCOUNT
 from deploy.dev.mesh import Mesh, MeshOptions
 from deploy.dev.postgres import PostgresCluster, find_postgres
-from deploy.dev.processes import Process
-from deploy.dev.readiness import Readiness
-from deploy.dev.topology import HOST, SERVICES, free_port
+from deploy.dev.replicas import replica
+from deploy.dev.topology import SERVICES
 from services.runtime.names import ResourceName
 from services.runtime.schedule import Schedule
 from services.secrets.due import rotation_item
@@ -300,38 +299,15 @@ class _Rotations:
 
 @contextmanager
 def _replicas(mesh: Mesh, count: int) -> Iterator[None]:
-    """So many replicas of the secrets service that serve: the mesh's own, and others with listeners of their own."""
+    """So many replicas of the secrets service that serve, the mesh's own among them."""
     mesh.launch("secrets")
-    others = [_another(mesh, number) for number in range(2, count + 1)]
     try:
-        for process, address in others:
-            process.start()
-            readiness = Readiness(
-                "secrets",
-                address,
-                mesh.trust,
-                seconds=mesh.options.start_seconds,
-                still_hopeful=lambda process=process: process.running,  # type: ignore[misc]
-            )
-            missing = readiness.missing(1, process.pid)
-            if missing is not None:
-                raise BenchmarkError(f"{process.name} {missing}\n{process.tail()}")
-        yield
+        with ExitStack() as others:
+            for number in range(2, count + 1):
+                others.enter_context(replica(mesh, "secrets", number))
+            yield
     finally:
-        for process, _ in others:
-            process.terminate()
         mesh.terminate("secrets")
-
-
-def _another(mesh: Mesh, number: int) -> tuple[Process, str]:
-    """Another replica, not yet started, and its public address."""
-    addresses = {name: f"{HOST}:{free_port()}" for name in ("PUBLIC__ADDRESS", "PUBLIC__CERTIFICATE_ADDRESS")}
-    addresses["INTERNAL__ADDRESS"] = f"{HOST}:{free_port()}"
-    process = mesh.process("secrets").like(
-        f"secrets-{number}",
-        environment={f"STRONGROOM_SECRETS__LISTENERS__{name}": address for name, address in addresses.items()},
-    )
-    return process, addresses["PUBLIC__ADDRESS"]
 
 
 def _due_id(number: int | str) -> str:

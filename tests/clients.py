@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -22,12 +22,13 @@ def client_of(
     *,
     trace_directory: Path | None = None,
     timeout: float = 10.0,
+    addresses: Mapping[str, str] | None = None,
 ) -> Client:
     """Whoever `identity` (`user/admin`) is bound to, the account's administrator by default, by certificate; with a
-    trace directory every trace is recorded."""
+    trace directory every trace is recorded; `addresses` are of services to reach at another replica."""
     files = mesh.authority.issue(identity)
     return Client(
-        {service: mesh.address(service) for service in SERVICES},
+        {service: mesh.address(service) for service in SERVICES} | dict(addresses or {}),
         ClientCertificate(files.certificate, files.key),
         trust=files.trust,
         account=account,

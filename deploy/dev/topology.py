@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from deploy.dev.errors import MeshError
@@ -62,15 +62,25 @@ def fixed_ports(base: int) -> Topology:
 
 def free_ports() -> Topology:
     """Ports that nobody listens on now."""
-    candidates = iter(random.sample(FREE_PORTS, len(FREE_PORTS)))  # a different start for each mesh
-    free = (port for port in candidates if _is_free(port))
+    free = _free_ports()
     services = {service: _listeners(next(free), next(free), next(free)) for service in SERVICES}
     return Topology(services, next(free))
 
 
+def free_listeners() -> Listeners:
+    """Those of one service, on ports that nobody listens on now."""
+    free = _free_ports()
+    return _listeners(next(free), next(free), next(free))
+
+
 def free_port() -> int:
     """One port that nobody listens on now, for a server beside the mesh."""
-    return next(port for port in random.sample(FREE_PORTS, len(FREE_PORTS)) if _is_free(port))
+    return next(_free_ports())
+
+
+def _free_ports() -> Iterator[int]:
+    candidates = random.sample(FREE_PORTS, len(FREE_PORTS))  # a different start for each mesh
+    return (port for port in candidates if _is_free(port))
 
 
 def _listeners(public: int, certificate: int, internal: int) -> Listeners:

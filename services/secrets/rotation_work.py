@@ -34,6 +34,7 @@ from strongroom.audit.v1.event_pb2 import OUTCOME_FAILED
 from strongroom.secrets.v1.rotation_pb2 import (
     ROTATION_STATE_FAILED,
     ROTATION_STATE_SUCCEEDED,
+    ROTATION_STATE_WAITING,
     ROTATION_STEP_CREATE,
     ROTATION_STEP_FINISH,
     ROTATION_STEP_SET,
@@ -123,7 +124,8 @@ class RotationWork:
                 secret, rotation = begun
             if rotation.next_attempt_us is None:
                 return None
-            if rotation.next_attempt_us > now_us:
+            # What was begun or resumed is due, whatever the clock says of the replica that did so.
+            if rotation.state == ROTATION_STATE_WAITING and rotation.next_attempt_us > now_us:
                 return (rotation.next_attempt_us - now_us) / _SECOND_US
             if token <= rotation.fencing_token:
                 # From a Redis whose clock is behind, or that was not emptied when another one was: it catches up.

@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from redis import Redis
 from sqlalchemy import create_engine, update
 
 from deploy.dev.redis_server import find_redis, redis_command, wait_for_redis
+from deploy.dev.replicas import replica
 from deploy.dev.topology import free_port
 from services.runtime.audit import AuditClient
 from services.runtime.authorization import Authorizer
@@ -26,8 +27,9 @@ from services.runtime.streams import Stream
 from services.secrets.editing import SecretEditor
 from services.secrets.tables import rotations, secrets
 from services.secrets.watching import Watches
-from strongroom import ClientKeySession
+from strongroom import Client, ClientKeySession
 from strongroom.calls.rotations import Rotation
+from strongroom.calls.secrets import RotationPolicy
 from strongroom.secrets.v1 import rotation_pb2 as r
 from strongroom.secrets.v1.secret_pb2 import SECRET_TYPE_GENERIC
 from strongroom.secrets.v1.secret_service_pb2 import SECRET_CHANGE_STAGE, WatchSecretResponse
@@ -36,6 +38,7 @@ from tests.conftest import PrivateMeshes
 from tests.rotation.lab import ACCOUNT, Lab, NoAudit, Permits, Place, person
 from tests.rotation.subjects import Generic
 
+MOVED_CLOCK = Path(__file__).parent.parent / "rotation" / "moved_clock"
 NAME = ResourceName(ACCOUNT, "secrets", "s")
 
 
@@ -156,8 +159,62 @@ def test_replicas_whose_clocks_are_a_minute_apart_rotate_each_secret_once_and_no
         assert {attempt.error_reason for attempt in labs[0].attempts(name)} == {""}
 
 
+def test_a_rotation_begun_where_the_clock_is_ahead_is_at_once_worked_on_where_it_is_behind(
+    make_lab: Callable[..., Lab],
+) -> None:
+    ahead, behind = (make_lab(clock=partial(_skewed, skew_s)) for skew_s in (30, -30))
+    ahead.create("s", SECRET_TYPE_GENERIC, b"first value")
+    ahead.rotate("s")
+    behind.work_until_idle()
+    assert succeeded(behind)
+
+
 def _skewed(skew_s: int) -> int:
     return time.time_ns() + skew_s * 1_000_000_000
+
+
+def test_replicas_of_a_mesh_whose_clocks_are_a_minute_apart_rotate_once_and_at_once(
+    private_mesh: PrivateMeshes,
+) -> None:
+    mesh = private_mesh(environment={"secrets": _clock_moved(-30)})
+    with client_of(mesh) as behind, ExitStack() as stack:
+        names = [f"s{number}" for number in range(10)]
+        for name in names:
+            behind.create_secret(name, b"first", rotation_policy=RotationPolicy(period=timedelta(days=1)))
+        due = time.time() + 15
+        engine = create_engine(mesh.database_url("secrets"))
+        with engine.begin() as connection:
+            connection.execute(update(secrets).values(next_rotate_us=int(due * 1e6)))
+        engine.dispose()
+        # It fills the schedule as it starts.
+        listeners = stack.enter_context(replica(mesh, "secrets", environment=_clock_moved(30)))
+        ahead = stack.enter_context(client_of(mesh, addresses={"secrets": listeners.certificate}))
+        clients = (behind, ahead)
+
+        for client, name in zip(clients, ("by-behind", "by-ahead"), strict=True):
+            client.create_secret(name, b"first")
+            # Whoever's clock is the other one hears of it, and answers for it, as soon.
+            for number, client_too in enumerate(clients, start=1):
+                client_too.rotate_secret(name)
+                until(partial(_succeeded, client_too, name, number), 5)
+
+        while time.time() < due - 0.5:
+            assert not any(True for name in names for _ in ahead.list_rotations(name))
+            time.sleep(0.2)
+        until(lambda: all(_succeeded(ahead, name, 1) for name in names), 60)
+        for name in names:
+            (rotation,) = ahead.list_rotations(name)
+            assert {attempt.error_reason for attempt in rotation.attempts} == {""}
+            assert behind.get_secret_value(name).value == ahead.get_secret_value(name).value != b"first"
+
+
+def _clock_moved(skew_s: int) -> dict[str, str]:
+    return {"PYTHONPATH": str(MOVED_CLOCK), "STRONGROOM_CLOCK_SKEW_S": str(skew_s)}
+
+
+def _succeeded(client: Client, name: str, count: int) -> bool:
+    found = list(client.list_rotations(name))
+    return len(found) == count and found[0].state == "SUCCEEDED"
 
 
 class Told:
