@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
 
 _AFTERWARDS = "after_commit"
+# How long a caller waits for a connection of the pool.
+_POOL_SECONDS = 5.0
 
 
 def open_database(settings: Database) -> Engine:
@@ -22,7 +25,7 @@ def open_database(settings: Database) -> Engine:
     options: dict[str, Any] = {
         "pool_size": settings.pool_size,
         "max_overflow": 0,
-        "pool_timeout": 5,
+        "pool_timeout": _POOL_SECONDS,
         "hide_parameters": True,
     }
     if settings.url.startswith("sqlite"):
@@ -39,8 +42,8 @@ def open_database(settings: Database) -> Engine:
 def transaction(engine: Engine) -> Iterator[Connection]:
     """A transaction that writes: committed durably on leaving, rolled back on an exception.
 
-    Raises DATABASE_UNAVAILABLE when the database cannot be reached or written; a violated constraint passes through
-    as SQLAlchemy's IntegrityError.
+    Raises DATABASE_UNAVAILABLE when the database cannot be reached or written, or has no connection left; a violated
+    constraint passes through as SQLAlchemy's IntegrityError.
     """
     afterwards: list[Callable[[], None]] = []
     options = {"writes": True, _AFTERWARDS: afterwards}
@@ -67,10 +70,14 @@ def reading(engine: Engine) -> Iterator[Connection]:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except OperationalError as error:
-        raise StrongroomError(
-            Reason.DATABASE_UNAVAILABLE, f"the database cannot be used ({_cause(error)})", peer="database"
-        ) from error
+    except (OperationalError, InterfaceError) as error:
+        raise _unavailable(_cause(error)) from error
+    except PoolTimeoutError as error:
+        raise _unavailable(f"each of its connections was in use for {_POOL_SECONDS:g} s") from error
+
+
+def _unavailable(why: str) -> StrongroomError:
+    return StrongroomError(Reason.DATABASE_UNAVAILABLE, f"the database cannot be used ({why})", peer="database")
 
 
 def _cause(error: DBAPIError) -> str:

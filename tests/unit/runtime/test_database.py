@@ -1,4 +1,6 @@
-"""Transactions: what is to follow a commit follows it, and nothing follows what was taken back."""
+"""Transactions: what is to follow a commit follows it, nothing follows what was taken back, and who gets no connection
+is told so.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
+from services.runtime import database
 from services.runtime.config import Database
 from services.runtime.database import after_commit, open_database, reading, transaction
+from services.runtime.errors import StrongroomError
 
 
 @pytest.fixture
@@ -48,3 +52,12 @@ def test_nothing_follows_what_was_taken_back(engine: Engine) -> None:
         fail()
     assert seen == []
     assert count(engine) == 0
+
+
+def test_who_gets_no_connection_in_time_may_try_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "_POOL_SECONDS", 0.1)
+    engine = open_database(Database(url=f"sqlite:///{tmp_path}/some.db", pool_size=1))
+    with reading(engine), pytest.raises(StrongroomError, match=r"in use for 0\.1 s") as refused:
+        count(engine)
+    assert (refused.value.reason, refused.value.is_unavailable) == ("DATABASE_UNAVAILABLE", True)
+    engine.dispose()
