@@ -130,6 +130,11 @@ class Log:
         with self._lock:
             work()
 
+    def close(self) -> None:
+        """Gives the database back what the writer keeps."""
+        with self._lock:
+            self._store.close()
+
     def _taken(self) -> list[_Batch]:
         return [self._waiting.popleft() for _ in range(len(self._waiting))]
 
@@ -171,7 +176,7 @@ class Log:
         tree, tiles = self._tree.grown(hashes)
         head = Head(tree.size, group.head.high_us, hashes[-1])
         unsaved = [key for key in group.keys.values() if not self._sealer.is_stored(key)]
-        with self._store.writing() as connection:
+        with self._store.appending() as connection:
             # First, so that it fails before anything else when the log is not what it was.
             if not self._store.move_head(connection, self._head, head):
                 self._refuse()

@@ -74,6 +74,7 @@ class OpenLog:
         self._renewal.stop()
         self._index.stop()
         self._write_ahead.stop()
+        self.log.close()
         self._engine.dispose()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, delete, insert, select
 from sqlalchemy.exc import DBAPIError
 
 from services.audit.tables import ON_TIME_US, heads, leaves, probes
-from services.runtime.database import reading, transaction
+from services.runtime.database import KeptConnection, reading, transaction
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.tlog.tiles import WIDTH
 from strongroom.tlog.tree import Tile
@@ -83,24 +83,22 @@ class LogStore:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._kept = KeptConnection(engine)
         self._sqlite = engine.dialect.name == "sqlite"
         self._move_head = driver_sql(engine, _MOVE_HEAD)
         self._put_tiles = driver_sql(engine, _PUT_TILES)
 
-    @contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def writing(self) -> AbstractContextManager[Connection]:
         """A durable transaction. Raises AUDIT_STORAGE_FULL or AUDIT_STORAGE_FAILED; IntegrityError passes through."""
-        try:
-            with transaction(self._engine) as connection:
-                yield connection
-        except StrongroomError as error:
-            if error.reason is not Reason.DATABASE_UNAVAILABLE:
-                raise
-            raise _storage_failure(error.__cause__) from error
-        except DBAPIError as error:
-            if _is_full(error):
-                raise _storage_failure(error) from error
-            raise
+        return _translated(transaction(self._engine))
+
+    def appending(self) -> AbstractContextManager[Connection]:
+        """The same for the log's one writer, who comes back at once."""
+        return _translated(self._kept.transaction())
+
+    def close(self) -> None:
+        """Gives back what the writer kept."""
+        self._kept.close()
 
     # --- the end of the log
 
@@ -211,6 +209,21 @@ class LogStore:
 
 def _direction(newest_first: bool) -> str:
     return "DESC" if newest_first else "ASC"
+
+
+@contextmanager
+def _translated(transaction: AbstractContextManager[Connection]) -> Iterator[Connection]:
+    try:
+        with transaction as connection:
+            yield connection
+    except StrongroomError as error:
+        if error.reason is not Reason.DATABASE_UNAVAILABLE:
+            raise
+        raise _storage_failure(error.__cause__) from error
+    except DBAPIError as error:
+        if _is_full(error):
+            raise _storage_failure(error) from error
+        raise
 
 
 def _is_full(error: BaseException | None) -> bool:

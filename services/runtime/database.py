@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from services.runtime.errors import Reason, StrongroomError
 _AFTERWARDS = "after_commit"
 # How long a caller waits for a connection of the pool.
 _POOL_SECONDS = 5.0
+_KEPT_SECONDS = 1.0
 
 
 def open_database(settings: Database) -> Engine:
@@ -56,6 +58,44 @@ def transaction(engine: Engine) -> Iterator[Connection]:
 def after_commit(connection: Connection, action: Callable[[], None]) -> None:
     """Does something once the `transaction` that this connection is in has committed, and never if it does not."""
     connection.get_execution_options()[_AFTERWARDS].append(action)
+
+
+class KeptConnection:
+    """Transactions that write and follow each other closely, by one thread at a time: each on the connection of the one
+    before it, at a third of the price of `transaction`. Nothing can be done `after_commit` of one.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._connection: Connection | None = None
+        self._used = 0.0
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """As the function of this name, and raises the same."""
+        with _translated():
+            connection = self._open()
+            try:
+                with connection.begin():
+                    yield connection
+            except BaseException:
+                self.close()
+                raise
+            self._used = time.monotonic()
+
+    def close(self) -> None:
+        """Gives the connection back; the next transaction gets another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _open(self) -> Connection:
+        # The pool finds out whether one that was idle for long is still good.
+        if self._connection is not None and time.monotonic() - self._used > _KEPT_SECONDS:
+            self.close()
+        if self._connection is None:
+            self._connection = self._engine.connect().execution_options(writes=True)
+        return self._connection
 
 
 @contextmanager

@@ -132,6 +132,7 @@ def test_a_full_disk_refuses_whole_groups_and_loses_nothing(engine: Engine, open
     log.log.append([event()])
     with engine.connect() as connection:
         allowed[0] = connection.execute(text("PRAGMA page_count")).scalar_one() + 2
+    log.log.close()
     engine.dispose()
     appended = log.log.size
     with pytest.raises(StrongroomError) as refused:
@@ -140,6 +141,7 @@ def test_a_full_disk_refuses_whole_groups_and_loses_nothing(engine: Engine, open
     assert refused.value.reason is Reason.AUDIT_STORAGE_FULL
     assert LogStore(engine).head().size == appended == log.log.size
     allowed[0] = 1 << 30
+    log.log.close()
     engine.dispose()
     assert log.log.append([event()]) == [appended]
 

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, event, text
 
 from services.runtime import database
 from services.runtime.config import Database
-from services.runtime.database import after_commit, open_database, reading, transaction
+from services.runtime.database import KeptConnection, after_commit, open_database, reading, transaction
 from services.runtime.errors import StrongroomError
 
 
@@ -61,3 +62,48 @@ def test_who_gets_no_connection_in_time_may_try_again(tmp_path: Path, monkeypatc
         count(engine)
     assert (refused.value.reason, refused.value.is_unavailable) == ("DATABASE_UNAVAILABLE", True)
     engine.dispose()
+
+
+def add(kept: KeptConnection, number: int) -> Any:
+    with kept.transaction() as connection:
+        connection.execute(text("INSERT INTO t VALUES (:n)"), {"n": number})
+        return connection.connection.driver_connection
+
+
+def test_transactions_that_follow_closely_share_a_connection_and_are_durable_each(engine: Engine) -> None:
+    kept = KeptConnection(engine)
+    first, second = add(kept, 1), add(kept, 2)
+    assert first is second
+    assert count(engine) == 2
+    kept.close()
+    kept.close()
+
+
+def test_a_kept_connection_is_given_back_after_an_error_and_what_it_did_is_taken_back(engine: Engine) -> None:
+    kept = KeptConnection(engine)
+    add(kept, 1)
+
+    def fail() -> None:
+        with kept.transaction() as connection:
+            connection.execute(text("INSERT INTO t VALUES (2)"))
+            raise ValueError
+
+    with pytest.raises(ValueError):
+        fail()
+    assert count(engine) == 1
+    add(kept, 3)
+    assert count(engine) == 2
+    kept.close()
+
+
+def test_a_kept_connection_that_was_idle_is_asked_for_anew(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = KeptConnection(engine)
+    taken: list[object] = []
+    event.listen(engine, "checkout", lambda driver, *_: taken.append(driver))
+    add(kept, 1)
+    add(kept, 2)
+    assert len(taken) == 1
+    monkeypatch.setattr(database, "_KEPT_SECONDS", 0.0)
+    add(kept, 3)
+    assert len(taken) == 2
+    kept.close()
