@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from services.runtime.config import Database
@@ -62,7 +62,7 @@ def after_commit(connection: Connection, action: Callable[[], None]) -> None:
 
 class KeptConnection:
     """Transactions that write and follow each other closely, by one thread at a time: each on the connection of the one
-    before it, at a third of the price of `transaction`. Nothing can be done `after_commit` of one.
+    before it, at less than half the price of `transaction`. Nothing can be done `after_commit` of one.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -110,7 +110,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (OperationalError, InterfaceError) as error:
+    except OperationalError as error:
         raise _unavailable(_cause(error)) from error
     except PoolTimeoutError as error:
         raise _unavailable(f"each of its connections was in use for {_POOL_SECONDS:g} s") from error
