@@ -196,7 +196,7 @@ def test_replicas_of_a_mesh_whose_clocks_are_a_minute_apart_rotate_once_and_at_o
             # Whoever's clock is the other one hears of it, and answers for it, as soon.
             for number, client_too in enumerate(clients, start=1):
                 client_too.rotate_secret(name)
-                until(partial(_succeeded, client_too, name, number), 5)
+                until(partial(_succeeded, client_too, name, number), 10)
 
         while time.time() < due - 0.5:
             assert not any(True for name in names for _ in ahead.list_rotations(name))
