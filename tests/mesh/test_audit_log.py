@@ -207,7 +207,7 @@ def test_a_proof_of_what_no_quorum_has_cosigned_is_refused_while_its_caller_stil
         started = time.monotonic()
         found = refusal(lambda: client.get_inclusion_proof(client.encrypt(made.name, b"x").event_id, timeout=2))
         assert found.reason == "EVENT_UNPUBLISHED"
-        assert 1 < time.monotonic() - started < 3
+        assert 1 < time.monotonic() - started < 4  # sooner than the five seconds that the service has patience for
 
 
 def test_an_account_s_events_are_held_and_made_unreadable(tenant: Client, name: str) -> None:

@@ -104,7 +104,7 @@ def test_a_hanging_log_fails_calls_within_the_deadline_and_names_the_cause(
     audit_log.free.clear()
     began = time.monotonic()
     assert reason_of(client) is Reason.AUDIT_TIMEOUT
-    assert time.monotonic() - began < DEADLINE + 0.3
+    assert time.monotonic() - began < DEADLINE + 1
 
 
 def test_after_a_failure_calls_fail_at_once_until_the_log_can_be_written(
@@ -114,7 +114,7 @@ def test_after_a_failure_calls_fail_at_once_until_the_log_can_be_written(
     assert reason_of(client) is Reason.AUDIT_STORAGE_FULL
     began = time.monotonic()
     assert reason_of(client) is Reason.AUDIT_STORAGE_FULL
-    assert time.monotonic() - began < 0.05
+    assert time.monotonic() - began < DEADLINE / 2
     audit_log.failure = None
     deadline = time.monotonic() + 3
     while client.failure is not None:
