@@ -49,15 +49,16 @@ def spiffe_id(path: str) -> str:
 
 def fixed_ports(base: int) -> Topology:
     """Ports from `base` on, ten apart, always the same. Raises PortTakenError naming those in use."""
-    services = {
-        service: _listeners(*(base + 10 * number + offset for offset in (1, 2, 3)))
-        for number, service in enumerate(SERVICES)
-    }
-    topology = Topology(services, base + _REDIS_OFFSET)
+    topology = _ports_from(base)
     taken = [str(port) for port in _ports(topology) if not _is_free(port)]
     if taken:
         raise PortTakenError(f"in use by another program: port {', '.join(taken)} on {HOST}")
     return topology
+
+
+def free_base() -> int:
+    """Where `fixed_ports` finds all of its ports free now."""
+    return next(base for base in _free_ports() if all(map(_is_free, _ports(_ports_from(base)))))
 
 
 def free_ports() -> Topology:
@@ -81,6 +82,14 @@ def free_port() -> int:
 def _free_ports() -> Iterator[int]:
     candidates = random.sample(FREE_PORTS, len(FREE_PORTS))  # a different start for each mesh
     return (port for port in candidates if _is_free(port))
+
+
+def _ports_from(base: int) -> Topology:
+    services = {
+        service: _listeners(*(base + 10 * number + offset for offset in (1, 2, 3)))
+        for number, service in enumerate(SERVICES)
+    }
+    return Topology(services, base + _REDIS_OFFSET)
 
 
 def _listeners(public: int, certificate: int, internal: int) -> Listeners:

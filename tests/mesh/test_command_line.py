@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from deploy.dev.mesh import SOURCE
-from deploy.dev.topology import free_ports
+from deploy.dev.topology import free_base
 
 START_SECONDS = 60.0
 STRONGROOM = str(Path(sys.executable).parent / "strongroom")
@@ -35,7 +35,7 @@ class Terminal:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.environment = {**os.environ, "HOME": str(home), "STRONGROOM_CONFIG": str(home / "profiles.toml")}
-        self._port = free_ports().services["keystore"].public.rpartition(":")[2]
+        self._port = str(free_base())
 
     @contextmanager
     def make_run(self) -> Iterator[str]:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from deploy.dev.processes import Process, set_aside
-from deploy.dev.topology import SERVICES, PortTakenError, fixed_ports, free_port, free_ports
+from deploy.dev.topology import SERVICES, PortTakenError, fixed_ports, free_base, free_ports
 
 SLEEP = "import time; print('asleep', flush=True); time.sleep(60)"
 DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + SLEEP
@@ -124,7 +124,7 @@ def test_free_ports_differ_and_are_not_those_of_outgoing_connections() -> None:
 
 
 def test_taken_port_is_named() -> None:
-    base = free_port()
+    base = free_base()
     with socket.socket() as other:
         other.bind(("127.0.0.1", base + 12))
         other.listen()
