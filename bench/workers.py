@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bench.report import BenchmarkError
 from deploy.dev.mesh import Mesh
-from deploy.dev.readiness import Readiness
+from deploy.dev.replicas import serving
 
 
 @contextmanager
@@ -15,18 +14,5 @@ def crypto_workers(mesh: Mesh, count: int, cores: frozenset[int]) -> Iterator[No
     """Puts `count` crypto processes on `cores` in the place of the one, and ends them; crypto is away then."""
     mesh.terminate("crypto")
     process = mesh.process("crypto").like(f"crypto-{count}", "--workers", str(count), cpus=cores)
-    process.start()
-    try:
-        readiness = Readiness(
-            "crypto",
-            mesh.address("crypto", "public"),
-            mesh.trust,
-            seconds=mesh.options.start_seconds,
-            still_hopeful=lambda: process.running,
-        )
-        missing = readiness.missing(count, process.pid)
-        if missing is not None:
-            raise BenchmarkError(f"crypto with {count} workers {missing}\n{process.tail()}")
+    with serving(mesh, "crypto", process, mesh.address("crypto", "public"), count):
         yield
-    finally:
-        process.terminate()

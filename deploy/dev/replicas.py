@@ -1,4 +1,4 @@
-"""Further replicas of a mesh's services, with its configuration and database and listeners of their own."""
+"""Processes that serve beside a mesh's own or in the place of one, with its configuration and database."""
 
 from __future__ import annotations
 
@@ -7,15 +7,37 @@ from contextlib import contextmanager
 
 from deploy.dev.errors import MeshError
 from deploy.dev.mesh import Mesh
+from deploy.dev.processes import Process
 from deploy.dev.readiness import Readiness
 from deploy.dev.topology import Listeners, free_listeners
+
+
+@contextmanager
+def serving(mesh: Mesh, service: str, process: Process, address: str, workers: int = 1) -> Iterator[None]:
+    """Runs a process of a service, with so many workers at a public address, while it is wanted. Raises MeshError when
+    it does not serve."""
+    process.start()
+    try:
+        readiness = Readiness(
+            service,
+            address,
+            mesh.trust,
+            seconds=mesh.options.start_seconds,
+            still_hopeful=lambda: process.running,
+        )
+        missing = readiness.missing(workers, process.pid)
+        if missing is not None:
+            raise MeshError(f"{process.name} {missing}\n{process.tail()}")
+        yield
+    finally:
+        process.terminate()
 
 
 @contextmanager
 def replica(
     mesh: Mesh, service: str, number: int = 2, environment: Mapping[str, str] | None = None
 ) -> Iterator[Listeners]:
-    """Another replica of a service, and where it listens, while it is wanted. Raises MeshError when it serves not."""
+    """Another replica of a service, on listeners of its own, and where those are. Raises as `serving`."""
     listeners = free_listeners()
     prefix = f"STRONGROOM_{service.upper()}__LISTENERS__"
     process = mesh.process(service).like(
@@ -27,18 +49,5 @@ def replica(
             **(environment or {}),
         },
     )
-    process.start()
-    try:
-        readiness = Readiness(
-            service,
-            listeners.public,
-            mesh.trust,
-            seconds=mesh.options.start_seconds,
-            still_hopeful=lambda: process.running,
-        )
-        missing = readiness.missing(1, process.pid)
-        if missing is not None:
-            raise MeshError(f"{process.name} {missing}\n{process.tail()}")
+    with serving(mesh, service, process, listeners.public):
         yield listeners
-    finally:
-        process.terminate()

@@ -6,6 +6,7 @@ import random
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from deploy.dev.errors import MeshError
 
@@ -64,14 +65,13 @@ def free_base() -> int:
 def free_ports() -> Topology:
     """Ports that nobody listens on now."""
     free = _free_ports()
-    services = {service: _listeners(next(free), next(free), next(free)) for service in SERVICES}
+    services = {service: _listeners(*islice(free, 3)) for service in SERVICES}
     return Topology(services, next(free))
 
 
 def free_listeners() -> Listeners:
     """Those of one service, on ports that nobody listens on now."""
-    free = _free_ports()
-    return _listeners(next(free), next(free), next(free))
+    return _listeners(*islice(_free_ports(), 3))
 
 
 def free_port() -> int:
