@@ -10,7 +10,7 @@ from typing import Protocol
 import grpc
 from rich.console import Console
 
-from bench import access, algorithms, audit, echo, hsm_soak, keystore, rotation
+from bench import abuse, access, algorithms, audit, echo, hsm_soak, keystore, rotation
 from bench.report import BenchmarkError, Report
 from deploy.dev.errors import MeshError
 
@@ -29,6 +29,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     hsm_soak.NAME: hsm_soak.run,
     audit.NAME: audit.run,
     rotation.NAME: rotation.run,
+    abuse.NAME: abuse.run,
 }
 
 
