@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 
@@ -19,6 +16,7 @@ from services.audit.publishing import Publisher
 from services.audit.tile_source import TileSource
 from services.runtime.clock import Clock
 from services.runtime.errors import Reason, StrongroomError
+from services.runtime.outgoing_http import ExchangeError, Request, exchange
 from strongroom.errors import StrongroomError as MalformedError
 from strongroom.tlog import checkpoints, notes
 from strongroom.tlog.notes import Signature, VerifierKey
@@ -30,6 +28,8 @@ _TIMEOUT_SECONDS = 5.0
 _AGAIN_SECONDS = 2.0
 _MAX_ANSWER_BYTES = 1 << 16
 _MAX_DETAIL = 256
+_MAX_SIZE_DIGITS = 19
+"""Of a tree's size, which is below 2^63."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,8 @@ class WitnessSettings:
 
 @dataclass(slots=True)
 class WitnessState:
-    """How it did last. `error_reason` is WITNESS_UNREACHABLE, WITNESS_CONFLICT, COSIGNATURE_INVALID, or empty."""
+    """How it did last. `error_reason` is WITNESS_UNREACHABLE, WITNESS_CONFLICT, COSIGNATURE_INVALID, INTERNAL, or
+    empty; `error_detail` is printable."""
 
     settings: WitnessSettings
     cosigned_size: int = 0
@@ -61,7 +62,8 @@ class _FailedError(Exception):
 
 
 class Witnesses:
-    """Those of one log."""
+    """Those of one log. Each that is asked has a thread and a time limit of its own: one that is slow, or answers
+    nonsense, delays nobody's cosignature but its own."""
 
     def __init__(
         self,
@@ -78,23 +80,30 @@ class Witnesses:
         self._clock = clock
         self._lock = threading.Lock()
         self._signed = threading.Condition()
-        self._asked = 0
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="audit-witnesses", daemon=True)
+        self._threads = [
+            threading.Thread(
+                target=self._run, args=(state,), name=f"audit-witness-{state.settings.key.name}", daemon=True
+            )
+            for state in self.states
+            if state.settings.url
+        ]
 
     def start(self) -> None:
         """Begins to ask, where there is one to ask."""
-        if any(state.settings.url for state in self.states):
+        if self._threads:
             self._publisher.listen(on_signed=[self._wake])
-            self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """Ends."""
         with self._signed:
             self._stopping = True
-            self._signed.notify()
-        if self._thread.is_alive():
-            self._thread.join(timeout=_TIMEOUT_SECONDS)
+            self._signed.notify_all()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(timeout=_TIMEOUT_SECONDS)
 
     def add(self, tree_size: int, lines: Sequence[str]) -> SignedCheckpoint:
         """Keeps cosignatures on the checkpoint of a size. Raises COSIGNATURE_INVALID."""
@@ -139,20 +148,22 @@ class Witnesses:
 
     def _wake(self, _: SignedCheckpoint) -> None:
         with self._signed:
-            self._signed.notify()
+            self._signed.notify_all()
 
-    def _run(self) -> None:
-        asked = [state for state in self.states if state.settings.url]
-        with ThreadPoolExecutor(len(asked), thread_name_prefix="audit-witness") as pool:
-            while not self._stopping:
-                newest = self._publisher.signed
-                done = newest is None or all(pool.map(self._ask, asked, [newest] * len(asked)))
-                self._wait(newest.tree_size if newest else 0, None if done else _AGAIN_SECONDS)
+    def _run(self, state: WitnessState) -> None:
+        while not self._stopping:
+            newest = self._publisher.signed
+            done = newest is None or self._ask(state, newest)
+            self._wait(newest.tree_size if newest else 0, None if done else _AGAIN_SECONDS)
 
     def _wait(self, asked_size: int, seconds: float | None) -> None:
         """Until there is a newer checkpoint to ask about, or that long."""
         with self._signed:
-            self._signed.wait_for(lambda: self._stopping or self._newer_than(asked_size), seconds)
+            if seconds is None:
+                self._signed.wait_for(lambda: self._stopping or self._newer_than(asked_size))
+            else:
+                # A witness that just failed is not asked again at once, whatever is signed meanwhile.
+                self._signed.wait_for(lambda: self._stopping, seconds)
 
     def _newer_than(self, size: int) -> bool:
         newest = self._publisher.signed
@@ -165,9 +176,15 @@ class Witnesses:
         try:
             self._keep(checkpoint.tree_size, self._cosignatures(state, checkpoint))
         except _FailedError as failure:
-            state.error_reason, state.error_detail = failure.reason, failure.detail[:_MAX_DETAIL]
-        except (StrongroomError, MalformedError) as error:
-            state.error_reason, state.error_detail = Reason.COSIGNATURE_INVALID, error.message[:_MAX_DETAIL]
+            _note(state, failure.reason, failure.detail)
+        except StrongroomError as error:
+            _note(state, error.reason, error.message)
+        except MalformedError as error:
+            _note(state, Reason.COSIGNATURE_INVALID, error.message)
+        except Exception as unexpected:
+            # Whatever a witness can say, it is asked again.
+            log.exception("asking a witness failed")
+            _note(state, Reason.INTERNAL, type(unexpected).__name__)
         else:
             return True
         fields = {"witness": state.settings.key.name, "reason": state.error_reason, "detail": state.error_detail}
@@ -186,29 +203,36 @@ class Witnesses:
                     for one in notes.parse_signatures(body.decode(errors="replace"))
                     if (one.name, one.key_id) == (own.name, own.key_id)
                 ]
-            if status != HTTPStatus.CONFLICT or not body.strip().isdigit():
+            if status != HTTPStatus.CONFLICT or not _is_size(body.strip()):
                 break
             old_size = int(body)
             if old_size > checkpoint.tree_size:
                 raise _FailedError("WITNESS_CONFLICT", f"it has cosigned {old_size} leaves, and the log has fewer")
         reason = "WITNESS_CONFLICT" if status == HTTPStatus.UNPROCESSABLE_ENTITY else "WITNESS_UNREACHABLE"
-        raise _FailedError(reason, f"{status}: {body.decode(errors='replace').strip()}")
+        raise _FailedError(reason, f"{status}: {body[:_MAX_DETAIL].decode(errors='replace').strip()}")
 
     def _post(self, state: WitnessState, checkpoint: SignedCheckpoint, old_size: int) -> tuple[int, bytes]:
         proof = self._source.proofs(checkpoint.tree_size).consistency(old_size)
-        request = urllib.request.Request(  # noqa: S310  # the URL's scheme is checked in the settings
+        request = Request(
             f"{state.settings.url.rstrip('/')}/add-checkpoint",
+            "POST",
             bytes(Submission(old_size, proof, checkpoint.signed)),
             {"Content-Type": "text/plain; charset=utf-8"},
-            method="POST",
         )
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310  # as above
-                return answer.status, answer.read(_MAX_ANSWER_BYTES)
-        except urllib.error.HTTPError as error:
-            return error.code, error.read(_MAX_ANSWER_BYTES)
-        except (OSError, ValueError) as error:
+            return exchange(request, seconds=_TIMEOUT_SECONDS, max_bytes=_MAX_ANSWER_BYTES, plaintext=True)
+        except ExchangeError as error:
             raise _FailedError("WITNESS_UNREACHABLE", str(error)) from error
+
+
+def _is_size(text: bytes) -> bool:
+    return text.isdigit() and len(text) <= _MAX_SIZE_DIGITS
+
+
+def _note(state: WitnessState, reason: str, detail: str) -> None:
+    # A witness's words reach the log, and whoever asks for the status.
+    printable = "".join(character if character.isprintable() else "?" for character in detail[:_MAX_DETAIL])
+    state.error_reason, state.error_detail = reason, printable
 
 
 def _invalid(message: str) -> StrongroomError:

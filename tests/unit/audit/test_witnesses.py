@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
 
+from services.audit import witnesses
 from services.audit.witnesses import WitnessSettings
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.cli.audit_witness import _server
@@ -204,6 +208,78 @@ def test_a_log_that_was_rolled_back_is_not_cosigned(
     until(lambda: "422" in state.error_detail)
     assert log.publisher.published is None
     log.stop()
+
+
+class HostileWitness:
+    """Answers every connection with the same bytes; then it may go on with a byte at a time, for ever."""
+
+    def __init__(self, answer: bytes, drip: bytes) -> None:
+        self.asked = 0
+        self._answer, self._drip = answer, drip
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        key = VerifierKey(
+            "hostile.example/w", notes.COSIGNATURE, Ed25519PrivateKey.generate().public_key().public_bytes_raw()
+        )
+        self.settings = WitnessSettings(key, f"http://127.0.0.1:{self._socket.getsockname()[1]}")
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def stop(self) -> None:
+        self._socket.close()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._socket.accept()
+                self.asked += 1
+                threading.Thread(target=self._speak, args=(connection,), daemon=True).start()
+
+    def _speak(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.recv(1 << 16)
+            connection.sendall(self._answer)
+            for _ in itertools.repeat(None) if self._drip else ():
+                connection.sendall(self._drip)
+                time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("answer", "drip"),
+    [
+        pytest.param(b"HTTP/1.1 409 Conflict\r\n\r\n" + b"9" * 5_000, b"", id="a size of 5,000 digits"),
+        pytest.param(b"HTTP/1.1 409 Conflict\r\n\r\n\xd9\xa3", b"", id="a size in other digits"),
+        pytest.param(b"\x1b[2Jwhatever\r\n\r\n", b"", id="no status line"),
+        pytest.param(b"", b"", id="nothing"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n\r\n\xff\xfe\x1b[31m", b"", id="no signature"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", b"", id="a length below 0"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b"", id="a bad chunk"),
+        pytest.param(b"HTTP/1.1 " + b"1" * 70_000, b"", id="a long status line"),
+        pytest.param(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n", b"", id="elsewhere"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nX-", b"a", id="a byte at a time"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n\r\n", b"a" * 100_000, id="an answer without end"),
+    ],
+)
+def test_one_hostile_witness_delays_nobody_and_is_asked_again(
+    engine: Engine,
+    crypto: OwnRoot,
+    running: Running,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: bytes,
+    drip: bytes,
+) -> None:
+    monkeypatch.setattr(witnesses, "_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(witnesses, "_AGAIN_SECONDS", 0.1)
+    hostile = HostileWitness(answer, drip)
+    log = opened(engine, crypto, quorum=1, witnesses=[hostile.settings, running.settings])
+    state, _ = log.witnesses.states
+    for size in range(1, 4):
+        log.log.append([event()])
+        assert log.publisher.wait_until_published(size, 5) is not None
+    until(lambda: hostile.asked >= 3)
+    assert state.error_reason in ("WITNESS_UNREACHABLE", "COSIGNATURE_INVALID")
+    assert state.error_detail.isprintable()
+    assert len(state.error_detail) <= 256
+    log.stop()
+    hostile.stop()
 
 
 def test_cosignatures_can_be_brought(engine: Engine, crypto: OwnRoot) -> None:
