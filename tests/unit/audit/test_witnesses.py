@@ -147,6 +147,44 @@ def running(tmp_path: Path, log_key: VerifierKey) -> Iterator[Running]:
     running.stop()
 
 
+def test_what_a_stranger_sends_cannot_move_the_terminal_of_who_runs_a_witness(
+    running: Running, capfd: pytest.CaptureFixture[str]
+) -> None:
+    address = ("127.0.0.1", int(running.settings.url.rpartition(":")[2]))
+    for sent in (b"GET /\x1b]0;owned\x07 HTTP/1.1\r\n\r\n", b"\x1b[2J\r\n\r\n", b"POST / HTTP/1.1\r\n\x9b2J\r\n\r\n"):
+        with socket.create_connection(address) as connection:
+            connection.sendall(sent)
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(4096):
+                pass
+    printed = capfd.readouterr().err
+    assert printed
+    assert all(line.isprintable() for line in printed.splitlines())
+
+
+def test_a_witness_serves_on_beside_connections_that_say_nothing(running: Running) -> None:
+    address = ("127.0.0.1", int(running.settings.url.rpartition(":")[2]))
+    mute = [socket.create_connection(address) for _ in range(200)]
+    for connection in mute:
+        connection.close()
+    until(lambda: answered(address), 10)
+
+
+@pytest.mark.parametrize("length", ["-1", "1" * 5_000, "9" * 9, "\xb2", "1, 2", ""])
+def test_a_length_that_is_none_is_refused(running: Running, length: str) -> None:
+    address = ("127.0.0.1", int(running.settings.url.rpartition(":")[2]))
+    with socket.create_connection(address) as connection:
+        connection.sendall(f"POST /add-checkpoint HTTP/1.1\r\nContent-Length: {length}\r\n\r\n".encode("latin-1"))
+        assert b" 400 " in connection.recv(4096)
+
+
+def answered(address: tuple[str, int]) -> bool:
+    with suppress(OSError), socket.create_connection(address, timeout=2) as connection:
+        connection.sendall(b"GET /nothing HTTP/1.1\r\n\r\n")
+        return b" 404 " in connection.recv(4096)
+    return False
+
+
 def test_with_a_quorum_a_checkpoint_is_published_once_it_is_cosigned(
     engine: Engine, crypto: OwnRoot, running: Running, log_key: VerifierKey
 ) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from strongroom.bounded import read_text
 from strongroom.cli.command import Report, Session, command
 from strongroom.cli.inputs import Context, moment_of, pairs_of
 from strongroom.cli.plain import plain
@@ -53,7 +54,7 @@ def simulate(
         action,
         resource,
         pairs_of(context),
-        session_policy=session_policy.read_text() if session_policy else "",
+        session_policy=read_text(session_policy) if session_policy else "",
         session_tags=pairs_of(session_tag, "--session-tag"),
         resource_tags=pairs_of(resource_tag, "--resource-tag") or None,
         source_address=source_address,

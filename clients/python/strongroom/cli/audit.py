@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from strongroom.bounded import read_text
 from strongroom.cli.audit_filters import (
     Action,
     Outcome,
@@ -94,7 +95,7 @@ def tail(
     with --state also when this command does.
     """
     start = moment_of(since, "--since") if since else None
-    token = state.read_text().strip() if state and state.exists() else ""
+    token = read_text(state).strip() if state and state.exists() else ""
     conditions = {"action": action, "principal": principal, "resource": resource, "outcome": outcome, "text": text}
     left = limit
     try:

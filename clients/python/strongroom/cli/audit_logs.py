@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from strongroom.bounded import read_text
 from strongroom.cli.command import Report, Session, command, facts_report
 from strongroom.cli.inputs import Force, OutputFile, write_bytes
 
@@ -86,23 +87,27 @@ def verify(
 
     Names the first entry that is wrong.
     """
+    from strongroom.bounded import read_file
     from strongroom.cli.show import progress
+    from strongroom.tlog.notes import MAX_NOTE_BYTES
     from strongroom.tlog.verification import TileFolder, Trust, verify_log
 
     trust = Trust(keys_of(key, "--key"), keys_of(witness or [], "--witness"), quorum)
-    if path.is_file():
+    if not path.is_dir():
         return _verified_proof(path, trust)
+    before = read_file(older, MAX_NOTE_BYTES) if older else None
     with progress("verifying", quiet=session.as_json) as advance:
-        checkpoint = verify_log(TileFolder(path), trust, older.read_bytes() if older else None, advance)
+        checkpoint = verify_log(TileFolder(path), trust, before, advance)
     return facts_report(
         {"verified": True, "origin": checkpoint.origin, "entries": checkpoint.size, "root_hash": checkpoint.root.hex()}
     )
 
 
 def _verified_proof(path: Path, trust: Trust) -> Report:
+    from strongroom.bounded import read_file
     from strongroom.tlog import proofs
 
-    proof = proofs.parse(path.read_bytes())
+    proof = proofs.parse(read_file(path, proofs.MAX_PROOF_BYTES))
     checkpoint = proof.verify(proof.extra, trust.keys, trust.witnesses, trust.quorum)
     return facts_report({"verified": True, "origin": checkpoint.origin, "entry": proof.index, "of": checkpoint.size})
 
@@ -113,7 +118,7 @@ def keys_of(given: list[str], option: str) -> list[VerifierKey]:
 
     found = []
     for one in given:
-        lines = Path(one).read_text().split() if Path(one).is_file() else [one]
+        lines = read_text(Path(one)).split() if Path(one).is_file() else [one]
         found += [parse_verifier_key(line) for line in lines]
     if given and not found:
         raise typer.BadParameter("there is no key in it", param_hint=option)

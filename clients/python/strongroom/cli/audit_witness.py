@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from strongroom.tlog.witness import Answer, Witness
 
 _IDLE_SECONDS = 30.0
+_CONNECTION_SECONDS = 60.0
+_MAX_CONNECTIONS = 64
+_MAX_DIGITS = 9
+_LINE = 200
 
 
 def add_to(app: typer.Typer) -> None:
@@ -58,6 +62,10 @@ def witness(
 
 
 def _server(own: Witness, host: str, port: int) -> ThreadingHTTPServer:
+    """Serves so many connections at once, each for so long: nobody holds it by being slow, or by coming often."""
+    import socket
+    import threading
+    from contextlib import suppress
     from http import HTTPStatus
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -67,13 +75,28 @@ def _server(own: Witness, host: str, port: int) -> ThreadingHTTPServer:
         protocol_version = "HTTP/1.1"
         timeout = _IDLE_SECONDS
 
+        def handle(self) -> None:
+            def hang_up() -> None:
+                with suppress(OSError):
+                    self.connection.shutdown(socket.SHUT_RDWR)
+
+            # The timeout of a socket begins anew with every byte.
+            watch = threading.Timer(_CONNECTION_SECONDS, hang_up)
+            watch.daemon = True
+            watch.start()
+            try:
+                with suppress(OSError):
+                    super().handle()
+            finally:
+                watch.cancel()
+
         def do_GET(self) -> None:
             hashed, _, rest = self.path.removeprefix("/").partition("/")
             self._answer(own.checkpoint(hashed) if rest == "checkpoint" else Answer(HTTPStatus.NOT_FOUND))
 
         def do_POST(self) -> None:
             length = self.headers.get("Content-Length", "")
-            if not length.isdecimal() or int(length) > MAX_REQUEST_BYTES:
+            if not length.isascii() or not length.isdecimal() or not 0 <= _size(length) <= MAX_REQUEST_BYTES:
                 self.close_connection = True
                 self._answer(Answer(HTTPStatus.BAD_REQUEST))
                 return
@@ -81,7 +104,9 @@ def _server(own: Witness, host: str, port: int) -> ThreadingHTTPServer:
             self._answer(own.add_checkpoint(body) if self.path == "/add-checkpoint" else Answer(HTTPStatus.NOT_FOUND))
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class's name
-            sys.stderr.write(f"{self.address_string()} {format % args}\n")
+            # What was sent is a stranger's: nothing of it may move the cursor of who runs this.
+            line = format % args
+            sys.stderr.write(f"{self.address_string()} {ascii(line[:_LINE])[1:-1]}\n")
 
         def _answer(self, answer: Answer) -> None:
             self.send_response(answer.status)
@@ -90,4 +115,24 @@ def _server(own: Witness, host: str, port: int) -> ThreadingHTTPServer:
             self.end_headers()
             self.wfile.write(answer.body)
 
-    return ThreadingHTTPServer((host, port), Handler)
+    class Server(ThreadingHTTPServer):
+        _places = threading.BoundedSemaphore(_MAX_CONNECTIONS)
+
+        def process_request(self, request: Any, client_address: Any) -> None:
+            if self._places.acquire(blocking=False):
+                super().process_request(request, client_address)
+            else:
+                self.shutdown_request(request)
+
+        def process_request_thread(self, request: Any, client_address: Any) -> None:
+            try:
+                super().process_request_thread(request, client_address)
+            finally:
+                self._places.release()
+
+    return Server((host, port), Handler)
+
+
+def _size(digits: str) -> int:
+    """A length that a stranger wrote; -1 for one of more digits than any has that is taken."""
+    return int(digits) if len(digits) <= _MAX_DIGITS else -1

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from strongroom.bounded import read_text
 from strongroom.cli.command import Report, Session, command, facts_report
 from strongroom.cli.keys import Limit
 from strongroom.cli.plain import plain
@@ -125,4 +126,4 @@ def delete_oidc_provider(session: Session, provider: ProviderName) -> Report:
 
 
 def _text(path: Path | None) -> str | None:
-    return path.read_text() if path is not None else None
+    return read_text(path) if path is not None else None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from strongroom.bounded import read_text
 from strongroom.cli.command import Report, Session, command, facts_report
 from strongroom.cli.keys import Limit
 from strongroom.cli.plain import plain
@@ -40,7 +41,7 @@ def create_policy(
 ) -> Report:
     """Make a policy of a file, attached to as many targets as are given."""
     made = session.client.create_policy(
-        policy, file.read_text(), kind=kind, attached_to=attach or (), description=description
+        policy, read_text(file), kind=kind, attached_to=attach or (), description=description
     )
     return facts_report(plain(made))
 
@@ -89,7 +90,7 @@ def update_policy(
     description: Annotated[str | None, typer.Option(help="For people.")] = None,
 ) -> Report:
     """Change a policy's text, or its description."""
-    cedar = file.read_text() if file is not None else None
+    cedar = read_text(file) if file is not None else None
     return facts_report(plain(session.client.update_policy(policy, cedar=cedar, description=description)))
 
 
@@ -116,7 +117,7 @@ def detach_policy(session: Session, policy: PolicyName, target: Target) -> Repor
 @command(policies, "validate")
 def validate_policy(session: Session, file: Cedar, kind: Kind = "IDENTITY") -> Report:
     """Check a policy's text, and store nothing. Exits 1 where it would not be accepted."""
-    problems = session.client.validate_policy(file.read_text(), kind=kind)
+    problems = session.client.validate_policy(read_text(file), kind=kind)
     valid = all(problem.severity != "ERROR" for problem in problems)
 
     def show() -> RenderableType:

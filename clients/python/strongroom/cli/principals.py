@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from strongroom.bounded import read_text
 from strongroom.cli.accounts import Tags
 from strongroom.cli.command import Report, Session, command, facts_report
 from strongroom.cli.inputs import pairs_of
@@ -159,7 +160,7 @@ def create_role(
         session.client.names.role(role),
         description=description,
         tags=pairs_of(tag, "--tag"),
-        trust_policy=trust_policy.read_text(),
+        trust_policy=read_text(trust_policy),
         max_session_duration=timedelta(minutes=max_session),
     )
     return facts_report(plain(made))
@@ -182,7 +183,7 @@ def trust(session: Session, role: RoleName, trust_policy: TrustPolicy, max_sessi
     """Say anew who may assume a role, and for how long."""
     changed = session.client.update_principal(
         session.client.names.role(role),
-        trust_policy=trust_policy.read_text(),
+        trust_policy=read_text(trust_policy),
         max_session_duration=timedelta(minutes=max_session),
     )
     return facts_report(plain(changed))

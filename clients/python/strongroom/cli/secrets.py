@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from strongroom.bounded import read_text
 from strongroom.cli.command import Report, Session, command, facts_report
 from strongroom.cli.inputs import Force, OutputFile, moment_of, pairs_of, read_bytes, span_of, write_bytes
 from strongroom.cli.keys import Limit
@@ -344,7 +345,7 @@ def _target(path: Path) -> RotationTarget:
     from strongroom.secrets.v1.target_pb2 import RotationTarget
 
     try:
-        return Parse(path.read_text(), RotationTarget())
+        return Parse(read_text(path), RotationTarget())
     except ParseError as error:
         raise typer.BadParameter(f"{path} is no RotationTarget in JSON: {error}", param_hint="--target") from None
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from strongroom.bounded import read_text
 from strongroom.cli.command import Report, Session, command, facts_report
 from strongroom.cli.inputs import pairs_of, read_bytes
 from strongroom.cli.plain import plain
@@ -100,7 +101,7 @@ def assume_role(
         session_name,
         external_id=external_id,
         duration_seconds=duration_seconds,
-        session_policy=policy_file.read_text() if policy_file is not None else "",
+        session_policy=read_text(policy_file) if policy_file is not None else "",
         session_tags=pairs_of(tag, "--tag"),
     )
     expires = f"{begun.expire_time:%Y-%m-%d %H:%M:%SZ}" if begun.expire_time else ""

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from strongroom.bounded import read_file
 from strongroom.cli.command import Report, Session, command, facts_report
 from strongroom.cli.inputs import (
     Context,
@@ -170,7 +171,7 @@ def _given_bytes(encoded: str, path: Path | None, option: str) -> bytes:
     if bool(encoded) == (path is not None):
         raise typer.BadParameter("give either base64 or a file", param_hint=option)
     if path is not None:
-        return path.read_bytes()
+        return read_file(path, _MAX_BYTES)
     try:
         return b64decode(encoded, validate=True)
     except Error:

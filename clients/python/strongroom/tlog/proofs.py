@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from strongroom.tlog import merkle
 from strongroom.tlog.checkpoints import Checkpoint, open_checkpoint
 from strongroom.tlog.errors import malformed
-from strongroom.tlog.notes import VerifierKey
+from strongroom.tlog.notes import MAX_NOTE_BYTES, VerifierKey
 from strongroom.tlog.text import base64_bytes, encoded, hash_bytes, number
 
 _HEADER = "c2sp.org/tlog-proof@v1"
+MAX_PROOF_BYTES = 2 * MAX_NOTE_BYTES
+"""What a proof may have: the largest checkpoint, the largest entry in base64, and every hash fit into it."""
+
 _MAX_HASHES = 63
 
 

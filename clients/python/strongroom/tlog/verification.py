@@ -10,15 +10,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from strongroom.bounded import read_file
 from strongroom.errors import StrongroomError
 from strongroom.tlog import merkle, tiles
 from strongroom.tlog.checkpoints import Checkpoint, open_checkpoint
-from strongroom.tlog.notes import VerifierKey
+from strongroom.tlog.notes import MAX_NOTE_BYTES, VerifierKey
 from strongroom.tlog.text import HASH_BYTES
-from strongroom.tlog.tiles import HEIGHT, WIDTH, TilePath
+from strongroom.tlog.tiles import HEIGHT, MAX_ENTRY_BYTES, WIDTH, TilePath
 from strongroom.tlog.tree import Tile, Tree
 
 CHECKPOINT = "checkpoint"
+
+_TILE_BYTES = WIDTH * HASH_BYTES
+_BUNDLE_BYTES = WIDTH * (2 + MAX_ENTRY_BYTES)  # each entry behind its length
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +47,17 @@ class TileFolder:
     @property
     def checkpoint(self) -> bytes:
         """The signed note of its checkpoint."""
-        return (self._directory / CHECKPOINT).read_bytes()
+        return read_file(self._directory / CHECKPOINT, MAX_NOTE_BYTES, regular=True)
 
     def read(self, path: TilePath) -> tuple[str, bytes]:
         """A tile or bundle and the file that it is in: the full one, where the partial one was removed. Raises
-        LOG_ALTERED where it is missing.
+        LOG_ALTERED where it is missing, FILE_TOO_LARGE, FILE_NOT_REGULAR.
         """
+        limit = _TILE_BYTES if path.level is not None else _BUNDLE_BYTES
         for candidate in (path, TilePath(path.level, path.number)):
             file = self._directory / str(candidate)
-            if file.is_file():
-                return str(candidate), file.read_bytes()
+            if file.exists():
+                return str(candidate), read_file(file, limit, regular=True)
         raise altered(path.number * WIDTH ** ((path.level or 0) + 1), str(path), "is missing")
 
 
