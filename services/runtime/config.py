@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, Self, TypeVar
+from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -15,6 +17,7 @@ from pydantic_settings import (
 )
 
 Address = Annotated[str, StringConstraints(pattern=r"^[^\s:]+:\d{1,5}$|^\[[0-9a-fA-F:]+\]:\d{1,5}$")]
+_MAX_URL_BYTES = 4096
 SpiffeId = Annotated[str, StringConstraints(pattern=r"^spiffe://[a-z0-9._-]+(/[A-Za-z0-9._-]+)+$")]
 
 
@@ -76,17 +79,57 @@ class Tls(Section):
     trust_domain: Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]+$")]
 
 
-class Database(Section):
+class Store(Section):
+    """A server that keeps something for a service, by a URL that may hold a password: so it may stand in a file."""
+
+    url: str
+    url_file: Path | None = Field(default=None, description="a file with the URL, in place of `url`; read at start")
+    plaintext: bool = Field(default=False, description="lets the connection to another machine be without TLS")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_file(cls, given: Any) -> Any:
+        """Takes the URL from its file. What is wrong with it is told without what is in it."""
+        if not isinstance(given, dict) or not given.get("url_file"):
+            return given
+        if given.get("url"):
+            raise ValueError("give either url or url_file")
+        path = Path(given["url_file"])
+        try:
+            with path.open("rb") as file:
+                text = file.read(_MAX_URL_BYTES).decode().strip()
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is no text"
+            raise ValueError(f"url_file {path} cannot be read: {why}") from None
+        return {**given, "url": text}
+
+
+class Database(Store):
     """The service's own database."""
 
     url: Annotated[str, StringConstraints(pattern=r"^(sqlite:///|postgresql\+psycopg://)")]
     pool_size: int = Field(default=8, ge=1, le=256)
 
+    @model_validator(mode="after")
+    def _is_private(self) -> Self:
+        verified = _query(self.url).get("sslmode") == "verify-full"
+        if not self.plaintext and not verified and _leaves_the_machine(self.url):
+            raise ValueError(
+                "a PostgreSQL server on another machine needs sslmode=verify-full in its URL, or plaintext = true"
+            )
+        return self
 
-class Redis(Section):
+
+class Redis(Store):
     """Where the rotation schedule lives."""
 
     url: Annotated[str, StringConstraints(pattern=r"^(redis|rediss|unix)://")]
+
+    @model_validator(mode="after")
+    def _is_private(self) -> Self:
+        if not self.plaintext and self.url.startswith("redis://") and _leaves_the_machine(self.url):
+            raise ValueError("a Redis on another machine needs a rediss:// URL, or plaintext = true")
+        return self
 
 
 class Upstream(Section):
@@ -125,7 +168,20 @@ class Telemetry(Section):
     log_level: Annotated[str, StringConstraints(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
     sample_ratio: float = Field(default=0.01, ge=0, le=1, description="share of calls traced whose caller did not say")
     span_directory: Path | None = Field(default=None, description="write finished spans here, JSON lines")
-    otlp_endpoint: str = Field(default="", description="OTLP/gRPC endpoint for spans and metrics")
+    otlp_endpoint: Annotated[str, StringConstraints(pattern=r"^$|^https?://[^\s]+$")] = Field(
+        default="", description="OTLP/gRPC endpoint for spans and metrics"
+    )
+    otlp_trust: Path | None = Field(
+        default=None, description="whom the endpoint's certificate chains to (PEM); by default the system's"
+    )
+    otlp_plaintext: bool = Field(default=False, description="lets an http endpoint be on another machine")
+
+    @model_validator(mode="after")
+    def _is_private(self) -> Self:
+        endpoint = self.otlp_endpoint
+        if endpoint.startswith("http://") and _leaves_the_machine(endpoint) and not self.otlp_plaintext:
+            raise ValueError("otlp_endpoint on another machine needs https, or otlp_plaintext = true")
+        return self
 
 
 class ServiceSettings(BaseSettings):
@@ -176,6 +232,24 @@ def load(settings: type[S], service: str, path: Path) -> S:
     except ValueError as error:  # not TOML at all
         _refuse(f"{path}: {error}")
     return loaded
+
+
+def _leaves_the_machine(url: str) -> bool:
+    """Whether the server of a URL is reached over a network: neither a socket file nor a loopback address."""
+    try:
+        host = _query(url).get("host") or urlsplit(url).hostname or ""
+    except ValueError:
+        return True
+    if not host or host.startswith("/") or host == "localhost":
+        return False
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:
+        return True
+
+
+def _query(url: str) -> dict[str, str]:
+    return dict(parse_qsl(urlsplit(url).query))
 
 
 def _refuse(message: str) -> NoReturn:

@@ -18,6 +18,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from grpc import ssl_channel_credentials
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.metrics import Meter, NoOpMeterProvider
@@ -72,7 +73,7 @@ class Telemetry:
                     ConsoleSpanExporter(out=path.open("a"), formatter=_span_line), schedule_delay_millis=200
                 )
             )
-        self._meters = self._export_to(settings.otlp_endpoint, resource) if settings.otlp_endpoint else None
+        self._meters = self._export_to(settings, resource) if settings.otlp_endpoint else None
         self._tracer = self._provider.get_tracer("strongroom")
         self.meter: Meter = (self._meters or NoOpMeterProvider()).get_meter("strongroom")
         duration = self.meter.create_histogram("rpc.server.duration", unit="s", description="duration of calls")
@@ -143,14 +144,18 @@ class Telemetry:
         ids = span.get_span_context()
         return TraceContext(f"{ids.trace_id:032x}", f"{ids.span_id:016x}", True, span)
 
-    def _export_to(self, endpoint: str, resource: Resource) -> MeterProvider:
+    def _export_to(self, settings: TelemetrySettings, resource: Resource) -> MeterProvider:
         from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
+        endpoint = settings.otlp_endpoint
         insecure = not endpoint.startswith("https://")
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint, insecure=insecure)))
-        reader = PeriodicExportingMetricReader(OTLPMetricExporter(endpoint=endpoint, insecure=insecure))
-        return MeterProvider([reader], resource, shutdown_on_exit=False)
+        trust = settings.otlp_trust.read_bytes() if settings.otlp_trust else None
+        credentials = None if insecure else ssl_channel_credentials(trust)
+        spans = OTLPSpanExporter(endpoint=endpoint, insecure=insecure, credentials=credentials)
+        self._provider.add_span_processor(BatchSpanProcessor(spans))
+        metrics = OTLPMetricExporter(endpoint=endpoint, insecure=insecure, credentials=credentials)
+        return MeterProvider([PeriodicExportingMetricReader(metrics)], resource, shutdown_on_exit=False)
 
 
 class JsonLines(logging.Formatter):

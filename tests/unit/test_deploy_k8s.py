@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import ipaddress
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,8 @@ BASE = K8S / "base"
 OVERLAYS = (K8S / "overlays" / "dev", K8S / "overlays" / "production")
 SERVICES = ("keystore", "crypto", "secrets", "audit")
 TRUST_DOMAIN = "spiffe://strongroom.local"
-PLACEHOLDERS = {"DATABASE__URL": "postgresql+psycopg://strongroom@db/strongroom", "REDIS__URL": "rediss://redis"}
+# What the files of a pod's Secrets hold, by section of the configuration.
+URLS = {"database": "postgresql+psycopg://strongroom@db/strongroom?sslmode=verify-full", "redis": "rediss://redis"}
 
 Document = dict[str, Any]
 
@@ -135,17 +137,18 @@ def rule_pods(rules: list[Document], side: str, port: str | int) -> set[str]:
 
 @pytest.mark.parametrize(("service", "path"), configurations(), ids=str)
 def test_every_configuration_loads_with_the_environment_of_its_pod(
-    service: str, path: Path, monkeypatch: pytest.MonkeyPatch
+    service: str, path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    for section in tomllib.loads(path.read_text()).keys() & URLS:
+        (tmp_path / section).write_text(f"{URLS[section]}\n")
+        monkeypatch.setenv(f"STRONGROOM_{service.upper()}__{section.upper()}__URL_FILE", str(tmp_path / section))
     pods = [workload(service), *(d for overlay in OVERLAYS for d in patches(overlay))]
     for document in pods:
         if document["metadata"]["name"] != service:
             continue
         for container in containers(document["spec"]["template"]["spec"]):
             for variable in container.get("env", []):
-                name: str = variable["name"]
-                _, _, key = name.partition(f"STRONGROOM_{service.upper()}__")
-                monkeypatch.setenv(name, variable.get("value") or PLACEHOLDERS[key])
+                monkeypatch.setenv(variable["name"], variable["value"])
     settings = load(settings_of(service), service, path)
     assert settings.listeners.lame_duck_seconds > 0
     assert settings.telemetry.sample_ratio < 1
@@ -265,9 +268,70 @@ def test_images_are_those_that_the_overlays_give_a_version() -> None:
         if ":" not in container["image"]
     }
     for overlay in (*OVERLAYS, OVERLAYS[1] / "initialize-root-key"):
-        tags = {image["name"]: image["newTag"] for image in kustomization(overlay)["images"]}
-        assert tags["strongroom"] == version
-    assert used <= set(tags)
+        images = {image["name"]: image for image in kustomization(overlay)["images"]}
+        assert used <= set(images) | {"hsm-client"}
+        if overlay is OVERLAYS[0]:
+            assert images["strongroom"]["newTag"] == version
+        else:
+            # A tag can be moved.
+            assert all(re.fullmatch("sha256:[0-9a-f]{64}", image["digest"]) for image in images.values())
+            assert not any("newTag" in image for image in images.values())
+
+
+def test_no_pod_gets_a_secret_by_its_environment() -> None:
+    pods = [pod for _, pod in pod_specs()]
+    pods += [patch["spec"]["template"]["spec"] for overlay in OVERLAYS for patch in patches(overlay)]
+    for pod in pods:
+        for container in containers(pod):
+            assert "envFrom" not in container
+            assert not any("valueFrom" in variable for variable in container.get("env", ()))
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_urls_with_passwords_are_read_from_files_of_secrets(service: str) -> None:
+    pod = workload(service)["spec"]["template"]["spec"]
+    secrets = {volume["name"] for volume in pod["volumes"] if "secret" in volume}
+    for section in configuration(service).keys() & URLS:
+        assert "url" not in configuration(service)[section]
+        path = Path(configuration(service)[section]["url_file"])
+        for container in containers(pod):
+            mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+            assert mounted[str(path.parent)] in secrets
+
+
+def blocks(service: str) -> Iterator[tuple[str, Document]]:
+    """What a service's pods may connect to in production, by address: the policy's name and the rule's."""
+    for document in read(OVERLAYS[1] / "network-policies.yaml"):
+        selector = document["spec"]["podSelector"]
+        names = {value for one in selector.get("matchExpressions", ()) for value in one["values"]}
+        names |= set(selector.get("matchLabels", {}).values())
+        if not names or service in names:
+            for rule in document["spec"]["egress"]:
+                yield from ((document["metadata"]["name"], peer["ipBlock"]) for peer in rule["to"] if "ipBlock" in peer)
+
+
+def test_targets_of_tenants_are_not_where_the_meshs_own_stores_are() -> None:
+    stores = [
+        ipaddress.ip_network(block["cidr"])
+        for service in SERVICES
+        for name, block in blocks(service)
+        if name != "secrets-to-targets"
+    ]
+    assert all(store.num_addresses == 1 for store in stores)
+    (targets,) = [block for name, block in blocks("secrets") if name == "secrets-to-targets"]
+    assert not any(store.overlaps(ipaddress.ip_network(targets["cidr"])) for store in stores)
+    # Each service reaches its own database and nobody else's.
+    databases = {s: {block["cidr"] for name, block in blocks(s) if name.endswith("-database")} for s in SERVICES}
+    assert databases.pop("crypto") == set()
+    assert sum(map(len, databases.values())) == len(set().union(*databases.values())) == 3
+
+
+def test_the_collector_is_reached_over_tls() -> None:
+    for patch in patches(OVERLAYS[1]):
+        for container in containers(patch["spec"]["template"]["spec"]):
+            for variable in container.get("env", ()):
+                if variable["name"].endswith("OTLP_ENDPOINT"):
+                    assert variable["value"].startswith("https://")
 
 
 def test_the_image_listens_where_the_pods_do_and_runs_as_nobody() -> None:
@@ -322,6 +386,4 @@ def test_every_secret_of_a_pod_comes_from_somewhere(overlay: Path) -> None:
     }
     for _, pod in ((d, d["spec"]["template"]["spec"]) for d in map(workload, SERVICES)):
         wanted = {v["secret"]["secretName"] for v in pod["volumes"] if "secret" in v and v["name"] not in removed}
-        for container in containers(pod):
-            wanted |= {variable["valueFrom"]["secretKeyRef"]["name"] for variable in container.get("env", ())}
         assert all(secret in made or secret in promised for secret in wanted), wanted
