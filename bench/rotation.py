@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from statistics import median
 
@@ -36,6 +37,7 @@ from services.secrets.tables import attempts, rotations, secrets
 from strongroom import Client, ClientCertificate, SecretCache
 from strongroom.access.v1.session_service_pb2 import CertificateCredential, CreateSessionRequest
 from strongroom.access.v1.session_service_pb2_grpc import SessionServiceStub
+from strongroom.calls import secrets as secret_calls
 from strongroom.secrets.v1 import secret_pb2 as s
 from strongroom.secrets.v1.rotation_pb2 import RotationPolicy, RotationState
 from strongroom.secrets.v1.secret_service_pb2 import GetSecretValueRequest
@@ -187,7 +189,11 @@ class _Rotations:
 
     def _make_due_ones(self) -> None:
         with _client(self._mesh) as client, ThreadPoolExecutor(8) as pool:
-            made = pool.map(lambda number: client.create_secret(_due_id(number), b"first"), range(self._plan.due))
+            policy = secret_calls.RotationPolicy(period=timedelta(days=30))
+            made = pool.map(
+                lambda number: client.create_secret(_due_id(number), b"first", rotation_policy=policy),
+                range(self._plan.due),
+            )
             list(made)
 
     def _schedule_others(self) -> None:
@@ -208,6 +214,7 @@ class _Rotations:
             "updated_us": now_us,
             "rotation_policy": policy.SerializeToString(),
         }
+        # The service would refuse what it did not seal itself; these are only to be counted among what falls due.
         others = self._plan.scheduled - self._plan.due
         for first in range(0, others, _CHUNK):
             rows = [
@@ -216,9 +223,6 @@ class _Rotations:
             ]
             with self._engine.begin() as connection:
                 connection.execute(insert(secrets), rows)
-        with self._engine.begin() as connection:
-            due = update(secrets).where(secrets.c.secret_id.like(_due_id("%")))
-            connection.execute(due.values(rotation_policy=policy.SerializeToString()))
 
     def _spread_over_a_minute(self) -> dict[str, float]:
         """They fall due evenly in a minute; how long the service took from its start until its schedule had them all,

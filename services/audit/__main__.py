@@ -16,6 +16,7 @@ from services.audit.export_folder import ExportFolder
 from services.audit.http_tiles import HttpTiles
 from services.audit.logs import Logs, OpenLog, open_log
 from services.audit.publishing import Publication
+from services.audit.record_key_service import RecordKeyService
 from services.audit.retention import RetentionWork
 from services.audit.root_wrapping import CryptoRootWrapping
 from services.audit.sealing_service import SealingService
@@ -33,7 +34,12 @@ from services.runtime.server import health_server
 from services.runtime.status import Status
 from services.runtime.telemetry import Telemetry
 from services.runtime.tls import TlsFiles
-from strongroom.audit.v1 import audit_service_pb2, event_log_service_pb2, sealing_service_pb2
+from strongroom.audit.v1 import (
+    audit_service_pb2,
+    event_log_service_pb2,
+    record_key_service_pb2,
+    sealing_service_pb2,
+)
 from strongroom.audit.v1.event_log_service_pb2 import AppendRequest, AppendResponse
 from strongroom.tlog.notes import parse_verifier_key
 
@@ -70,6 +76,7 @@ def serve(settings: AuditServiceSettings) -> None:
         event_log_service_pb2.DESCRIPTOR.services_by_name["EventLogService"], EventLogService(logs, telemetry)
     )
     hosted.internal(sealing_service_pb2.DESCRIPTOR.services_by_name["SealingService"], SealingService(logs))
+    hosted.internal(record_key_service_pb2.DESCRIPTOR.services_by_name["RecordKeyService"], RecordKeyService(logs))
     watch = StorageWatch(logs, telemetry.meter)
     hosted.on_close(logs.stop)
     hosted.on_close(watch.stop)

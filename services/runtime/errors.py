@@ -97,6 +97,7 @@ class Reason(_UpperStrEnum):
     KEY_MATERIAL_REFUSED = auto()
     ROOT_VERSION_CONFLICT = auto()
     SECRET_VALUE_REFUSED = auto()
+    SECRET_RECORD_REFUSED = auto()
     UNSUPPORTED_IN_HSM = auto()
     SPEC_UNSUPPORTED = auto()
     NOT_YET = auto()
@@ -112,6 +113,7 @@ class Reason(_UpperStrEnum):
     AUDIT_STORAGE_FULL = auto()
     AUDIT_STORAGE_FAILED = auto()
     AUDIT_SEALING_KEY_UNAVAILABLE = auto()
+    RECORD_KEY_UNAVAILABLE = auto()
     KEYSTORE_UNREACHABLE = auto()
     KEYSTORE_STALE = auto()
     CRYPTO_UNREACHABLE = auto()
@@ -214,7 +216,11 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.STAGE_CONFLICT,
         Reason.ROOT_VERSION_CONFLICT,
     ),
-    grpc.StatusCode.DATA_LOSS: (Reason.KEY_MATERIAL_REFUSED, Reason.SECRET_VALUE_REFUSED),
+    grpc.StatusCode.DATA_LOSS: (
+        Reason.KEY_MATERIAL_REFUSED,
+        Reason.SECRET_VALUE_REFUSED,
+        Reason.SECRET_RECORD_REFUSED,
+    ),
     grpc.StatusCode.UNIMPLEMENTED: (Reason.NOT_YET,),
     grpc.StatusCode.UNAVAILABLE: (
         Reason.AUDIT_UNREACHABLE,
@@ -222,6 +228,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.AUDIT_STORAGE_FULL,
         Reason.AUDIT_STORAGE_FAILED,
         Reason.AUDIT_SEALING_KEY_UNAVAILABLE,
+        Reason.RECORD_KEY_UNAVAILABLE,
         Reason.EVENT_UNPUBLISHED,
         Reason.KEYSTORE_UNREACHABLE,
         Reason.KEYSTORE_STALE,

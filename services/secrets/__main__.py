@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import socket
 
-from services.runtime import clock, command, components, database, host, migrations
+from services.runtime import clock, command, components, database, host, migrations, row_seals
 from services.runtime.changes import ChangeFeed
 from services.runtime.channels import MeshChannel
 from services.runtime.due_work import DueWork
+from services.runtime.errors import Reason
 from services.runtime.names import ResourceName
 from services.runtime.outbox import Outbox
+from services.runtime.record_keys import AuditRecordKey, RecordSealing
+from services.runtime.row_seals import RowSeals
 from services.runtime.schedule import Schedule
 from services.runtime.telemetry import Telemetry
 from services.runtime.tls import TlsFiles
@@ -20,6 +23,7 @@ from services.secrets.creating import Creation
 from services.secrets.data_keys import CryptoDataKeys
 from services.secrets.due import DueSecrets, rotation_item
 from services.secrets.editing import SecretEditor
+from services.secrets.first_seals import seal_all
 from services.secrets.lifecycle import Lifecycle
 from services.secrets.readable import FRESH_SECONDS, Readable
 from services.secrets.recent_data_keys import RecentDataKeys
@@ -45,9 +49,12 @@ def serve(settings: SecretsSettings) -> None:
     opened = database.open_database(settings.database)
     migrations.require_current(opened, "secrets")
     feed = ChangeFeed(changes.followed(opened), peer="database", stale_seconds=FRESH_SECONDS)
-    engine = changes.heard(opened, feed.tell)
+    seals = RowSeals(Reason.SECRET_RECORD_REFUSED)
+    engine = row_seals.sealed(changes.heard(opened, feed.tell), seals)
     crypto = MeshChannel(host.upstream(settings, "crypto"), tls)
     keystore = MeshChannel(host.upstream(settings, "keystore"), tls)
+    record_key = AuditRecordKey(MeshChannel(host.upstream(settings, "audit"), tls))
+    sealing = RecordSealing(engine, record_key, seals, [seal_all])
     hosted = host.build("secrets", settings, tls, telemetry)
     outbox = Outbox(engine, hosted.audit)
     now = clock.system_clock
@@ -76,7 +83,7 @@ def serve(settings: SecretsSettings) -> None:
         # Without it rotations are late, and everything else goes on.
         hosted.status.component("redis", components.redis(client), vital=False)
         hosted.on_close(client.close)
-        due = DueSecrets(engine, work, lifecycle, telemetry, now)
+        due = DueSecrets(engine, work, lifecycle, outbox, telemetry, now)
         due_work = DueWork(
             Schedule(client, "secrets"),
             due.due,
@@ -106,10 +113,13 @@ def serve(settings: SecretsSettings) -> None:
     hosted.public(secret_service_pb2.DESCRIPTOR.services_by_name["SecretService"], service)
     hosted.status.component("database", components.database(engine))
     hosted.status.component("crypto", components.crypto(crypto))
+    hosted.status.component("record key", seals.check)
     hosted.on_close(opened.dispose)
     hosted.on_close(feed.stop)
     hosted.on_close(outbox.stop)
+    hosted.on_close(sealing.stop)
     hosted.server.on_drain(watches.stop)
+    sealing.start()
     outbox.start()
     feed.start()
     watches.start()

@@ -43,4 +43,4 @@ class Catalog:
         SECRET_NOT_FOUND."""
         _, secret = self._editor.permitted(call, "secrets:ListSecretVersions", name)
         with reading(self._engine) as connection:
-            return secret, store.versions_page(connection, name, before, limit, conditions)
+            return secret, store.versions_page(connection, secret, before, limit, conditions)

@@ -10,12 +10,15 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
-from sqlalchemy import Connection, Engine, and_, delete, insert, select, update
+from sqlalchemy import Connection, Engine, Row, and_, case, delete, func, insert, select, update
 
+from services.runtime import row_seals
 from services.runtime.changes import ListChanges, answer
 from services.runtime.database import after_commit, reading
 from services.runtime.names import ResourceName
+from services.runtime.row_seals import SEAL
 from services.secrets.tables import changes, revision
 from strongroom.keystore.v1 import key_record_service_pb2 as pb
 from strongroom.secrets.v1.secret_service_pb2 import SECRET_CHANGE_UNSPECIFIED, SecretChange
@@ -67,20 +70,22 @@ def note(
     now_us: int,
 ) -> None:
     """Gives a change its number. From here to the commit no other change can be made, so all see them in order."""
+    # A counter that was put back gives no number twice.
+    newest = select(func.coalesce(func.max(changes.c.revision), 0)).scalar_subquery()
+    last = case((revision.c.revision >= newest, revision.c.revision), else_=newest)
     number: int = connection.execute(
-        update(revision).values(revision=revision.c.revision + 1).returning(revision.c.revision)
+        update(revision).values(revision=last + 1).returning(revision.c.revision)
     ).scalar_one()
-    connection.execute(
-        insert(changes).values(
-            revision=number,
-            account=secret.account,
-            secret_id=secret.id,
-            kind=kind,
-            version=version,
-            stages=json.dumps(dict(stages), sort_keys=True),
-            changed_us=now_us,
-        )
-    )
+    row = {
+        "revision": number,
+        "account": secret.account,
+        "secret_id": secret.id,
+        "kind": kind,
+        "version": version,
+        "stages": json.dumps(dict(stages), sort_keys=True),
+        "changed_us": now_us,
+    }
+    connection.execute(insert(changes).values(row | {SEAL: row_seals.of(connection).seal(changes, row)}))
     hear = connection.get_execution_options().get(_HEARS)
     if hear is not None:
         after_commit(connection, partial(hear, pb.Change(revision=number, resource=str(secret))))
@@ -95,17 +100,7 @@ def since(connection: Connection, seen: int, limit: int) -> list[Change]:
     """What changed after `seen` that watchers are told of, oldest first."""
     told = and_(changes.c.revision > seen, changes.c.kind != UNTOLD)
     ordered = select(changes).where(told).order_by(changes.c.revision).limit(limit)
-    return [
-        Change(
-            row.revision,
-            ResourceName(row.account, "secrets", row.secret_id),
-            row.kind,
-            row.version,
-            json.loads(row.stages),
-            row.changed_us,
-        )
-        for row in connection.execute(ordered)
-    ]
+    return [_change(connection, row) for row in connection.execute(ordered).all()]
 
 
 def oldest(connection: Connection) -> int:
@@ -117,6 +112,12 @@ def oldest(connection: Connection) -> int:
 def forget(connection: Connection, before_us: int) -> None:
     """Removes what changed earlier."""
     connection.execute(delete(changes).where(changes.c.changed_us < before_us))
+
+
+def _change(connection: Connection, row: Row[Any]) -> Change:
+    name = ResourceName(row.account, "secrets", row.secret_id)
+    row_seals.of(connection).verify(changes, row._mapping, f"change {row.revision} of {name}")
+    return Change(row.revision, name, row.kind, row.version, json.loads(row.stages), row.changed_us)
 
 
 def _named_since(connection: Connection, seen: int) -> list[pb.Change]:

@@ -178,6 +178,7 @@ def _created(new: NewSecret, *, has_value: bool, now_us: int) -> Secret:
         created_us=now_us,
         updated_us=now_us,
         stages={CURRENT: 1} if has_value else {},
+        standing={1: 1} if has_value else {},
         target=new.target,
         password_rule=new.password_rule,
         rotation_policy=new.rotation_policy,

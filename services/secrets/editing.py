@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
 
@@ -32,6 +33,9 @@ Change = Callable[[Connection, Secret, int], Secret]
 change. It may write to versions and rotations."""
 
 
+T = TypeVar("T")
+
+
 class SecretEditor:
     """Finds secrets for callers, and changes them."""
 
@@ -44,9 +48,22 @@ class SecretEditor:
     def permitted(self, call: Call, action: str, name: ResourceName) -> tuple[Event, Secret]:
         """The secret of this name and the event of its use, once the caller may. Raises PERMISSION_DENIED,
         SECRET_NOT_FOUND."""
-        with reading(self._engine) as connection:
-            secret = store.secret(connection, name)
-        return self.permit(call, action, name, secret)
+
+        def read() -> Secret | None:
+            with reading(self._engine) as connection:
+                return store.secret(connection, name)
+
+        return self.permit(call, action, name, self.found(call, action, name, read))
+
+    def found(self, call: Call, action: str, name: ResourceName, read: Callable[[], T]) -> T:
+        """What `read` finds of the secret of this name. Of a record that is refused hears who would be permitted
+        without it, nobody else."""
+        try:
+            return read()
+        except StrongroomError as error:
+            if error.reason is Reason.SECRET_RECORD_REFUSED:
+                self._authorizer.authorize(call, action, Resource("Secret", str(name), name.account))
+            raise
 
     def permit(self, call: Call, action: str, name: ResourceName, secret: Secret | None) -> tuple[Event, Secret]:
         """The same for a secret that was looked for before."""
@@ -96,10 +113,13 @@ def add_version(
     """Adds a version and moves stages, to be followed by `write`. The oldest versions beyond what is retained lose
     their values; LIMIT_EXCEEDED when all of those are at a stage."""
     store.insert_version(connection, added)
-    at = {**secret.stages, **moved}
-    kept = store.versions_with_value(connection, secret.name)
-    store.destroy_values(connection, secret.name, outlived(kept, at, secret.retained_versions), now_us)
-    return replace(secret, latest_version=added.version.name.version, stages=at)
+    at, number = {**secret.stages, **moved}, added.version.name.version
+    grown = replace(
+        secret, latest_version=number, stages=at, standing={**secret.standing, number: added.version.revision}
+    )
+    return store.destroy_values(
+        connection, grown, outlived(sorted(grown.standing), at, secret.retained_versions), now_us
+    )
 
 
 def require_no_rotation(secret: Secret) -> None:

@@ -74,10 +74,8 @@ class Lifecycle:
 
         def change(connection: Connection, secret: Secret, now_us: int) -> Secret:
             updated = _updated(secret, wanted)
-            kept = store.versions_with_value(connection, secret.name)
-            oldest = outlived(kept, updated.stages, updated.retained_versions)
-            store.destroy_values(connection, secret.name, oldest, now_us)
-            return updated
+            oldest = outlived(sorted(updated.standing), updated.stages, updated.retained_versions)
+            return store.destroy_values(connection, updated, oldest, now_us)
 
         return self._editor.edit(call, wanted.name, change)
 
@@ -99,7 +97,7 @@ class Lifecycle:
             if not move.to_version:
                 del at[move.stage]
                 return replace(secret, stages=at)
-            next_version_state(_version(connection, secret.version_name(move.to_version)), VersionEvent.STAGE)
+            next_version_state(_version(connection, secret, move.to_version), VersionEvent.STAGE)
             if move.stage == CURRENT and present:
                 at[PREVIOUS] = present
             at[move.stage] = move.to_version
@@ -170,7 +168,7 @@ class Lifecycle:
 
         def change(connection: Connection, secret: Secret, now_us: int) -> Secret:
             next_state(secret, SecretEvent.CHANGE)
-            version = _version(connection, name)
+            version = _version(connection, secret, name.version)
             state = next_version_state(version, event)
             disabled = state == SECRET_VERSION_STATE_DISABLED
             changed = replace(version, state=state, disabled_us=now_us if disabled else None)
@@ -178,10 +176,10 @@ class Lifecycle:
                 versions.append(version)
                 return secret
             versions.append(changed)
-            store.update_version(connection, changed)
+            served = store.update_version(connection, secret, changed)
             kind = SECRET_CHANGE_VERSION_DISABLED if disabled else SECRET_CHANGE_VERSION_ENABLED
             changes.note(connection, secret.name, kind, name.version, secret.stages, now_us)
-            return replace(secret)
+            return served
 
         secret = self._editor.edit(call, name.without_version, change)
         return StagedVersion(versions[-1], secret.stages_of(name.version))
@@ -235,12 +233,12 @@ def _require_unused(connection: Connection, secret: Secret) -> None:
 def _destroyed(connection: Connection, secret: Secret, now_us: int) -> Secret:
     state = next_state(secret, SecretEvent.FORCE_DELETE)
     left = rotating.abandon(connection, secret, now_us)
-    store.destroy_values(connection, left.name, store.versions_with_value(connection, left.name), now_us)
+    left = store.destroy_values(connection, left, left.standing, now_us)
     return replace(left, state=state, delete_us=None, next_rotate_us=None, stages={})
 
 
-def _version(connection: Connection, name: ResourceName) -> Version:
-    found = store.version(connection, name)
+def _version(connection: Connection, secret: Secret, number: int) -> Version:
+    found = store.version(connection, secret, number)
     if found is None:
-        raise no_version(name)
+        raise no_version(secret.version_name(number))
     return found

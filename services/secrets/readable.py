@@ -63,7 +63,7 @@ class Readable:
             return self._read_sealed(connection, secret, number)
 
     def _read_sealed(self, connection: Connection, secret: Secret, number: int) -> SealedVersion | None:
-        found = store.sealed_version(connection, secret.version_name(number))
+        found = store.sealed_version(connection, secret, number)
         if found is not None:
             self._sealed.keep(secret, found)
         return found

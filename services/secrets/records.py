@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from services.runtime import names
 from services.runtime.authorization import Resource
@@ -67,6 +67,8 @@ class Secret:
     active_rotation_state: RotationState.ValueType = ROTATION_STATE_UNSPECIFIED
     next_rotate_us: int | None = None
     last_rotate_us: int | None = None
+    standing: Mapping[int, int] = field(default_factory=dict)
+    """The versions that have a value, and the revision that each one is at."""
 
     @property
     def master(self) -> ResourceName | None:
@@ -114,6 +116,8 @@ class Version:
     created_us: int
     disabled_us: int | None = None
     destroyed_us: int | None = None
+    revision: int = 1
+    """Grows by one with every change."""
 
 
 @dataclass(frozen=True, slots=True)

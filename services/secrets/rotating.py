@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
+from services.runtime import row_seals
 from services.runtime.errors import Reason, StrongroomError
 from services.secrets import rotation_store, store
 from services.secrets.records import CURRENT, PENDING, PREVIOUS, Rotation, Secret
@@ -83,8 +84,8 @@ def drop_pending(connection: Connection, secret: Secret, rotation: Rotation, now
     """Destroys the value that a rotation made and nobody will use."""
     if not rotation.version:
         return secret
-    store.destroy_values(connection, secret.name, [rotation.version], now_us)
-    return replace(secret, stages={stage: at for stage, at in secret.stages.items() if at != rotation.version})
+    left = store.destroy_values(connection, secret, [rotation.version], now_us)
+    return replace(left, stages={stage: at for stage, at in secret.stages.items() if at != rotation.version})
 
 
 def abandon(connection: Connection, secret: Secret, now_us: int) -> Secret:
@@ -103,5 +104,7 @@ def active(connection: Connection, secret: Secret) -> Rotation:
     number = secret.active_rotation
     rotation = rotation_store.rotation(connection, secret.name, number) if number else None
     if rotation is None:
+        if number:
+            raise row_seals.of(connection).refused(f"{secret.name}/rotations/{number}")
         raise StrongroomError(Reason.ROTATION_STATE_INVALID, f"{secret.name} has no rotation that is not ended")
     return rotation

@@ -11,7 +11,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, select, tuple_, update
 
+from services.runtime import row_seals
 from services.runtime.names import ResourceName
+from services.runtime.row_seals import SEAL
 from services.runtime.sql_filters import Condition
 from services.secrets.records import Attempt, Rotation
 from services.secrets.tables import attempts, rotations
@@ -25,19 +27,19 @@ _KEYS = ("account", "secret_id", "number")
 
 def insert_rotation(connection: Connection, added: Rotation) -> None:
     """Adds a rotation."""
-    connection.execute(insert(rotations).values(_columns(added)))
+    connection.execute(insert(rotations).values(_columns(connection, added)))
 
 
 def update_rotation(connection: Connection, changed: Rotation) -> None:
     """Writes a rotation as it now is."""
-    values = {column: value for column, value in _columns(changed).items() if column not in _KEYS}
+    values = {column: value for column, value in _columns(connection, changed).items() if column not in _KEYS}
     connection.execute(update(rotations).where(_of(changed.secret, changed.number)).values(values))
 
 
 def rotation(connection: Connection, secret: ResourceName, number: int) -> Rotation | None:
     """A rotation of a secret by its number."""
     row = connection.execute(select(rotations).where(_of(secret, number))).one_or_none()
-    return _rotation(row) if row is not None else None
+    return _rotation(connection, row) if row is not None else None
 
 
 def rotations_page(
@@ -47,7 +49,8 @@ def rotations_page(
     met = [condition(connection.dialect.name) for condition in conditions]
     of_secret = and_(rotations.c.account == secret.account, rotations.c.secret_id == secret.id)
     ordered = select(rotations).where(of_secret, rotations.c.number < before, *met)
-    return [_rotation(row) for row in connection.execute(ordered.order_by(rotations.c.number.desc()).limit(limit))]
+    rows = connection.execute(ordered.order_by(rotations.c.number.desc()).limit(limit)).all()
+    return [_rotation(connection, row) for row in rows]
 
 
 def attempts_due(connection: Connection, until_us: int, limit: int) -> list[tuple[ResourceName, int]]:
@@ -61,10 +64,7 @@ def attempts_due(connection: Connection, until_us: int, limit: int) -> list[tupl
 
 def insert_attempt(connection: Connection, of: Rotation, added: Attempt) -> None:
     """Adds an attempt, and forgets one between the first and the latest of its step."""
-    account, secret_id = of.secret.account, of.secret.id
-    connection.execute(
-        insert(attempts).values(account=account, secret_id=secret_id, rotation=of.number, **asdict(added))
-    )
+    connection.execute(insert(attempts).values(_attempt_columns(connection, of, added)))
     outdated = added.number - KEPT_ATTEMPTS
     if outdated > 1:
         in_step = and_(attempts.c.step == added.step, attempts.c.number > 1, attempts.c.number <= outdated)
@@ -76,7 +76,7 @@ def end_attempt(connection: Connection, of: Rotation, ended: Attempt) -> None:
     connection.execute(
         update(attempts)
         .where(_attempts_of(of), attempts.c.ordinal == ended.ordinal)
-        .values(ended_us=ended.ended_us, error_reason=ended.error_reason, error_detail=ended.error_detail)
+        .values(_attempt_columns(connection, of, ended))
     )
 
 
@@ -84,7 +84,7 @@ def last_attempt(connection: Connection, of: Rotation) -> Attempt | None:
     """The latest attempt of a rotation."""
     ordered = select(attempts).where(_attempts_of(of)).order_by(attempts.c.ordinal.desc()).limit(1)
     row = connection.execute(ordered).one_or_none()
-    return _attempt(row) if row is not None else None
+    return _attempt(connection, row) if row is not None else None
 
 
 def attempts_in_step(connection: Connection, of: Rotation, step: RotationStep.ValueType) -> int:
@@ -105,7 +105,7 @@ def attempts_of(connection: Connection, found: Sequence[Rotation]) -> dict[int, 
     )
     result: dict[int, list[Attempt]] = {}
     for row in connection.execute(select(attempts).where(wanted).order_by(attempts.c.ordinal)):
-        result.setdefault(row.rotation, []).append(_attempt(row))
+        result.setdefault(row.rotation, []).append(_attempt(connection, row))
     return result
 
 
@@ -132,24 +132,38 @@ def _attempts_of(of: Rotation) -> ColumnElement[bool]:
     )
 
 
-def _columns(record: Rotation) -> dict[str, Any]:
-    columns = {column.name: getattr(record, column.name) for column in rotations.c if column.name not in _KEYS}
-    return {
+def _columns(connection: Connection, record: Rotation) -> dict[str, Any]:
+    own = (column.name for column in rotations.c if column.name not in (*_KEYS, SEAL))
+    columns = {
         "account": record.secret.account,
         "secret_id": record.secret.id,
         "number": record.number,
-        **columns,
+        **{name: getattr(record, name) for name in own},
     }
+    return columns | {SEAL: row_seals.of(connection).seal(rotations, columns)}
 
 
-def _rotation(row: Row[Any]) -> Rotation:
+def _attempt_columns(connection: Connection, of: Rotation, record: Attempt) -> dict[str, Any]:
+    columns = {
+        "account": of.secret.account,
+        "secret_id": of.secret.id,
+        "rotation": of.number,
+        **asdict(record),
+    }
+    return columns | {SEAL: row_seals.of(connection).seal(attempts, columns)}
+
+
+def _rotation(connection: Connection, row: Row[Any]) -> Rotation:
     fields = dict(row._mapping)  # SQLAlchemy's public name for it
     secret = ResourceName(fields.pop("account"), "secrets", fields.pop("secret_id"))
+    row_seals.of(connection).verify(rotations, row._mapping, f"{secret}/rotations/{row.number}")
+    del fields[SEAL]
     return Rotation(secret=secret, **fields)
 
 
-def _attempt(row: Row[Any]) -> Attempt:
+def _attempt(connection: Connection, row: Row[Any]) -> Attempt:
     fields = dict(row._mapping)
-    for column in ("account", "secret_id", "rotation"):
-        del fields[column]
+    of = f"{fields.pop('account')}/secrets/{fields.pop('secret_id')}/rotations/{fields.pop('rotation')}"
+    row_seals.of(connection).verify(attempts, row._mapping, f"accounts/{of}")
+    del fields[SEAL]
     return Attempt(**fields)

@@ -52,8 +52,9 @@ class Rotations:
 
     def rotate(self, call: Call, name: ResourceName, repeatable: Repeatable | None) -> Rotation:
         """Begins a rotation now. Raises ROTATION_ACTIVE, ROTATION_UNSUPPORTED, REQUEST_ID_REUSED."""
-        known, present = before(self._engine, name, repeatable, self._clock() // 1000)
-        _, secret = self._editor.permit(call, "secrets:RotateSecret", name, present)
+        action, now_us = "secrets:RotateSecret", self._clock() // 1000
+        known, present = self._editor.found(call, action, name, lambda: before(self._engine, name, repeatable, now_us))
+        _, secret = self._editor.permit(call, action, name, present)
         if repeatable is not None and known is not None:
             if known.digest != repeatable.digest:
                 raise reused()

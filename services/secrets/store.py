@@ -1,9 +1,14 @@
-"""The secrets' database: SQL and nothing else. Every function works inside its caller's transaction."""
+"""The secrets' database: SQL and nothing else. Every function works inside its caller's transaction.
+
+What is read was verified (services/runtime/row_seals.py): every function that reads raises SECRET_RECORD_REFUSED for a
+row that this service did not write as it is, and RECORD_KEY_UNAVAILABLE while that cannot be told.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from google.protobuf.message import Message
@@ -22,7 +27,9 @@ from sqlalchemy import (
     update,
 )
 
+from services.runtime import row_seals
 from services.runtime.names import ResourceName
+from services.runtime.row_seals import SEAL
 from services.runtime.sql_filters import Condition
 from services.secrets.records import Request, SealedVersion, Secret, Version
 from services.secrets.tables import requests, rotations, secrets, stages, versions
@@ -33,7 +40,7 @@ from strongroom.secrets.v1.target_pb2 import RotationTarget
 
 # Names in one statement.
 _MANY = 500
-_VERSION_COLUMNS = [column for column in versions.c if column.name not in ("data_key", "sealed")]
+_VERSION_COLUMNS = [column for column in versions.c if column.name != "sealed"]
 
 
 def secret(connection: Connection, name: ResourceName, *, lock: bool = False) -> Secret | None:
@@ -46,7 +53,8 @@ def secret(connection: Connection, name: ResourceName, *, lock: bool = False) ->
     if row is None:
         return None
     at = connection.execute(_STAGES, named)
-    return _secret(row, {stage: version for stage, version in at})  # noqa: C416  # rows, not pairs, to the type checker
+    # Rows, not pairs, to the type checker.
+    return _secret(connection, row, {stage: version for stage, version in at})  # noqa: C416
 
 
 def secrets_page(
@@ -91,57 +99,62 @@ def rotations_due(connection: Connection, until_us: int, limit: int) -> list[tup
     return _due(connection, secrets.c.next_rotate_us, until_us, limit, secrets.c.active_rotation == 0)
 
 
-def sealed_version(connection: Connection, name: ResourceName) -> SealedVersion | None:
-    """A version with its sealed value, if there is one of this name."""
-    named = {"account": name.account, "secret_id": name.id, "version": name.version}
+def sealed_version(connection: Connection, secret: Secret, number: int) -> SealedVersion | None:
+    """A version of a secret with its sealed value, if there is one of this number."""
+    named = {"account": secret.name.account, "secret_id": secret.name.id, "version": number}
     row = connection.execute(_SEALED, named).one_or_none()
-    return SealedVersion(_version(row), row.data_key or b"", row.sealed or b"") if row is not None else None
+    found = _standing(connection, secret, number, row)
+    return SealedVersion(found, row.data_key or b"", row.sealed or b"") if found is not None and row else None
 
 
-def version(connection: Connection, name: ResourceName) -> Version | None:
-    """A version without its value, if there is one of this name."""
-    row = connection.execute(select(*_VERSION_COLUMNS).where(_of_version(name))).one_or_none()
-    return _version(row) if row is not None else None
+def version(connection: Connection, secret: Secret, number: int) -> Version | None:
+    """A version of a secret without its value, if there is one of this number."""
+    row = connection.execute(select(*_VERSION_COLUMNS).where(_of_version(secret.version_name(number)))).one_or_none()
+    return _standing(connection, secret, number, row)
 
 
 def versions_page(
-    connection: Connection, name: ResourceName, before: int, limit: int, conditions: Sequence[Condition]
+    connection: Connection, secret: Secret, before: int, limit: int, conditions: Sequence[Condition]
 ) -> list[Version]:
     """A secret's versions that meet the conditions, newest first, from the first below `before`."""
     met = [condition(connection.dialect.name) for condition in conditions]
-    ordered = select(*_VERSION_COLUMNS).where(_of(versions, name), versions.c.version < before, *met)
+    ordered = select(*_VERSION_COLUMNS).where(_of(versions, secret.name), versions.c.version < before, *met)
     rows = connection.execute(ordered.order_by(versions.c.version.desc()).limit(limit))
-    return [_version(row) for row in rows]
+    found = [_standing(connection, secret, row.version, row) for row in rows]
+    return [version for version in found if version is not None]
 
 
 def insert_secret(connection: Connection, added: Secret) -> None:
     """Adds a secret without versions. Raises IntegrityError when the name is taken."""
-    connection.execute(insert(secrets).values(account=added.name.account, secret_id=added.name.id, **_columns(added)))
+    connection.execute(insert(secrets).values(**_sealed_columns(connection, added)))
 
 
 def update_secret(connection: Connection, changed: Secret) -> None:
     """Writes a secret's record; stages are set by themselves."""
-    connection.execute(update(secrets).where(_of(secrets, changed.name)).values(**_columns(changed)))
+    connection.execute(update(secrets).where(_of(secrets, changed.name)).values(**_sealed_columns(connection, changed)))
 
 
 def insert_version(connection: Connection, added: SealedVersion) -> None:
     """Adds a version. Raises IntegrityError when the number is taken."""
     version = added.version
-    connection.execute(
-        insert(versions).values(
-            account=version.name.account,
-            secret_id=version.name.id,
-            version=version.name.version,
-            state=version.state,
-            origin=version.origin,
-            key_version=version.key_version,
-            format=version.format,
-            value_size=version.value_size,
-            data_key=added.data_key,
-            sealed=added.sealed,
-            created_us=version.created_us,
-        )
-    )
+    row = {
+        "account": version.name.account,
+        "secret_id": version.name.id,
+        "version": version.name.version,
+        "state": version.state,
+        "origin": version.origin,
+        "key_version": version.key_version,
+        "format": version.format,
+        "value_size": version.value_size,
+        "data_key": added.data_key,
+        "sealed": added.sealed,
+        "created_us": version.created_us,
+        "disabled_us": None,
+        "destroyed_us": None,
+        "revision": version.revision,
+    }
+    row[SEAL] = row_seals.of(connection).seal(versions, row)
+    connection.execute(insert(versions).values(row))
 
 
 def set_stages(connection: Connection, name: ResourceName, at: Mapping[str, int], before: Mapping[str, int]) -> None:
@@ -159,52 +172,39 @@ def set_stages(connection: Connection, name: ResourceName, at: Mapping[str, int]
         connection.execute(insert(stages), rows)
 
 
-def update_version(connection: Connection, changed: Version) -> None:
-    """Writes whether a version's value is served."""
-    connection.execute(
-        update(versions).where(_of_version(changed.name)).values(state=changed.state, disabled_us=changed.disabled_us)
-    )
+def update_version(connection: Connection, secret: Secret, changed: Version) -> Secret:
+    """Writes whether a version's value is served; the secret as it is to be written."""
+    values = {"state": changed.state, "disabled_us": changed.disabled_us}
+    _rewrite_versions(connection, secret.name, [changed.name.version], values)
+    number = changed.name.version
+    return replace(secret, standing={**secret.standing, number: secret.standing[number] + 1})
 
 
-def versions_with_value(connection: Connection, name: ResourceName) -> list[int]:
-    """The numbers of the versions whose value is not destroyed, oldest first."""
-    present = select(versions.c.version).where(_of(versions, name), versions.c.sealed.is_not(None))
-    return list(connection.execute(present.order_by(versions.c.version)).scalars())
-
-
-def destroy_values(connection: Connection, name: ResourceName, numbers: Iterable[int], now_us: int) -> None:
-    """Forgets the values of versions for good."""
-    forgotten = list(numbers)
-    if not forgotten:
-        return
-    connection.execute(
-        update(versions)
-        .where(_of(versions, name), versions.c.version.in_(forgotten))
-        .values(state=SECRET_VERSION_STATE_DESTROYED, data_key=None, sealed=None, destroyed_us=now_us)
-    )
+def destroy_values(connection: Connection, secret: Secret, numbers: Iterable[int], now_us: int) -> Secret:
+    """Forgets the values of versions for good; the secret as it is to be written."""
+    forgotten = set(numbers)
+    values = {"state": SECRET_VERSION_STATE_DESTROYED, "data_key": None, "sealed": None, "destroyed_us": now_us}
+    _rewrite_versions(connection, secret.name, sorted(forgotten), values)
+    left = {number: at for number, at in secret.standing.items() if number not in forgotten}
+    return replace(secret, standing=left) if left != secret.standing else secret
 
 
 def request(connection: Connection, account: str, request_id: str, since_us: int) -> Request | None:
     """What a call with this request id did, if it was not before `since_us`."""
     found = and_(requests.c.account == account, requests.c.request_id == request_id, requests.c.created_us >= since_us)
     row = connection.execute(select(requests).where(found)).one_or_none()
-    return Request(*row) if row is not None else None
+    if row is None:
+        return None
+    row_seals.of(connection).verify(requests, row._mapping, f"request {request_id}")
+    return Request(row.account, row.request_id, row.digest, row.secret_id, row.version, row.created_us)
 
 
 def insert_request(connection: Connection, added: Request, since_us: int) -> None:
     """Remembers what a call did, and forgets what was before `since_us`. Raises IntegrityError when another call with
     its id was quicker."""
     connection.execute(delete(requests).where(requests.c.created_us < since_us))
-    connection.execute(
-        insert(requests).values(
-            account=added.account,
-            request_id=added.request_id,
-            digest=added.digest,
-            secret_id=added.secret_id,
-            version=added.version,
-            created_us=added.created_us,
-        )
-    )
+    row = asdict(added)
+    connection.execute(insert(requests).values(row | {SEAL: row_seals.of(connection).seal(requests, row)}))
 
 
 def _of(table: Table, name: ResourceName) -> ColumnElement[bool]:
@@ -230,7 +230,7 @@ def _with_stages(connection: Connection, account: str, rows: Sequence[Row[Any]])
     at: dict[str, dict[str, int]] = {}
     for stage in connection.execute(select(stages).where(wanted)):
         at.setdefault(stage.secret_id, {})[stage.stage] = stage.version
-    return [_secret(row, at.get(row.secret_id, {})) for row in rows]
+    return [_secret(connection, row, at.get(row.secret_id, {})) for row in rows]
 
 
 def _due(
@@ -241,9 +241,41 @@ def _due(
     return [(ResourceName(row.account, "secrets", row.secret_id), row.due_us) for row in rows]
 
 
+def seal_of_secret(connection: Connection, row: Mapping[str, Any], at: Mapping[str, int]) -> bytes:
+    """The seal of a secret's row, whose stages are at these versions."""
+    return row_seals.of(connection).seal(secrets, row, _stages_text(at))
+
+
+def _sealed_columns(connection: Connection, record: Secret) -> dict[str, Any]:
+    columns = _columns(record)
+    return columns | {SEAL: seal_of_secret(connection, columns, record.stages)}
+
+
+def _rewrite_versions(
+    connection: Connection, name: ResourceName, numbers: Sequence[int], values: Mapping[str, Any]
+) -> None:
+    if not numbers:
+        return
+    seals = row_seals.of(connection)
+    wanted = select(*_VERSION_COLUMNS).where(_of(versions, name), versions.c.version.in_(numbers))
+    for found in connection.execute(wanted).mappings().all():
+        changed = {**values, "revision": found["revision"] + 1}
+        seals.verify(versions, found, f"{name}/versions/{found['version']}")
+        changed[SEAL] = seals.seal(versions, {**found, **changed})
+        connection.execute(
+            update(versions).where(_of(versions, name), versions.c.version == found["version"]).values(changed)
+        )
+
+
+def _stages_text(at: Mapping[str, int]) -> str:
+    return json.dumps(dict(at), sort_keys=True)
+
+
 def _columns(record: Secret) -> dict[str, Any]:
     master = record.master
     return {
+        "account": record.name.account,
+        "secret_id": record.name.id,
         "type": record.type,
         "state": record.state,
         "key_name": record.key,
@@ -264,6 +296,7 @@ def _columns(record: Secret) -> dict[str, Any]:
         "active_rotation": record.active_rotation,
         "next_rotate_us": record.next_rotate_us,
         "last_rotate_us": record.last_rotate_us,
+        "standing": json.dumps(dict(record.standing), sort_keys=True),
     }
 
 
@@ -271,9 +304,12 @@ def _serialized(message: Message | None) -> bytes:
     return message.SerializeToString() if message is not None else b""
 
 
-def _secret(row: Row[Any], at: Mapping[str, int]) -> Secret:
+def _secret(connection: Connection, row: Row[Any], at: Mapping[str, int]) -> Secret:
+    name, seals = ResourceName(row.account, "secrets", row.secret_id), row_seals.of(connection)
+    seals.verify(secrets, row._mapping, name, _stages_text(at))
+    seals.require_newest(name, row.revision)
     return Secret(
-        ResourceName(row.account, "secrets", row.secret_id),
+        name,
         row.type,
         row.state,
         row.key_name,
@@ -295,7 +331,23 @@ def _secret(row: Row[Any], at: Mapping[str, int]) -> Secret:
         row.rotation_state,
         row.next_rotate_us,
         row.last_rotate_us,
+        {int(number): revision for number, revision in json.loads(row.standing).items()},
     )
+
+
+def _standing(connection: Connection, secret: Secret, number: int, row: Row[Any] | None) -> Version | None:
+    """A row of a version, once it is what the secret knows of it: neither missing, nor one of before."""
+    seals, name = row_seals.of(connection), secret.version_name(number)
+    if row is None:
+        if 0 < number <= secret.latest_version:
+            raise seals.refused(name)
+        return None
+    seals.verify(versions, row._mapping, name)
+    version = _version(row)
+    has_value = version.state != SECRET_VERSION_STATE_DESTROYED
+    if secret.standing.get(number) != (version.revision if has_value else None):
+        raise seals.refused(name)
+    return version
 
 
 def _version(row: Row[Any]) -> Version:
@@ -309,6 +361,7 @@ def _version(row: Row[Any]) -> Version:
         row.created_us,
         row.disabled_us,
         row.destroyed_us,
+        row.revision,
     )
 
 

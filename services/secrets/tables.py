@@ -1,4 +1,8 @@
-"""The secrets service's tables. No column holds a value, or a digest that a value could be guessed from."""
+"""The secrets service's tables. No column holds a value, or a digest that a value could be guessed from.
+
+Rows that decide over anything are sealed (services/runtime/row_seals.py): a column that is added later says so in its
+`info`.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from sqlalchemy import (
 )
 
 from services.runtime.outbox import outbox_table
+from services.runtime.row_seals import UNSEALED, seal_column
 
 metadata = MetaData()
 
@@ -46,8 +51,13 @@ secrets = Table(
     Column("rotation_count", Integer, nullable=False, default=0),
     # The number of the rotation that is not ended; 0 without one. One column, so at most one.
     Column("active_rotation", Integer, nullable=False, default=0),
-    Column("next_rotate_us", BigInteger, index=True),
+    # Says when, and nothing else: whoever writes here could as well take the row away.
+    Column("next_rotate_us", BigInteger, index=True, info={UNSEALED: True}),
     Column("last_rotate_us", BigInteger),
+    # The versions that have a value, and the revision that each one's row is at, as JSON: an older row is refused. The
+    # secret's seal covers its stages as well.
+    Column("standing", Text, nullable=False, default="{}"),
+    seal_column(),
     Index("secrets_by_master", "account", "master_id"),
 )
 
@@ -63,10 +73,13 @@ versions = Table(
     Column("format", Integer, nullable=False),
     Column("value_size", Integer, nullable=False),
     Column("data_key", LargeBinary),
-    Column("sealed", LargeBinary),
+    # Opens under no other data key and for no other version.
+    Column("sealed", LargeBinary, info={UNSEALED: True}),
     Column("created_us", BigInteger, nullable=False),
     Column("disabled_us", BigInteger),
     Column("destroyed_us", BigInteger),
+    Column("revision", Integer, nullable=False, default=1),
+    seal_column(),
     PrimaryKeyConstraint("account", "secret_id", "version"),
     ForeignKeyConstraint(["account", "secret_id"], ["secrets.account", "secrets.secret_id"]),
 )
@@ -95,6 +108,7 @@ requests = Table(
     Column("secret_id", String(63), nullable=False),
     Column("version", Integer, nullable=False),
     Column("created_us", BigInteger, nullable=False, index=True),
+    seal_column(),
 )
 
 rotations = Table(
@@ -122,7 +136,9 @@ rotations = Table(
     Column("next_attempt_us", BigInteger, index=True),
     # When Current moved; null before.
     Column("promoted_us", BigInteger),
-    Column("ended_us", BigInteger, index=True),
+    # Says from when it may be forgotten; whether it is ended is the state's to say.
+    Column("ended_us", BigInteger, index=True, info={UNSEALED: True}),
+    seal_column(),
     PrimaryKeyConstraint("account", "secret_id", "number"),
     ForeignKeyConstraint(["account", "secret_id"], ["secrets.account", "secrets.secret_id"]),
 )
@@ -145,6 +161,7 @@ attempts = Table(
     Column("instance", String(255), nullable=False),
     Column("fencing_token", BigInteger, nullable=False),
     Column("trace_id", String(32), nullable=False),
+    seal_column(),
     PrimaryKeyConstraint("account", "secret_id", "rotation", "ordinal"),
     ForeignKeyConstraint(
         ["account", "secret_id", "rotation"], ["rotations.account", "rotations.secret_id", "rotations.number"]
@@ -170,6 +187,7 @@ changes = Table(
     # The version at each stage after the change, as JSON.
     Column("stages", Text, nullable=False),
     Column("changed_us", BigInteger, nullable=False, index=True),
+    seal_column(),
 )
 
 outbox = outbox_table(metadata)

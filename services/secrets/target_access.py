@@ -81,7 +81,7 @@ class TargetAccess:
         if not number:
             return None
         with reading(self._engine) as connection:
-            found = store.sealed_version(connection, secret.version_name(number))
+            found = store.sealed_version(connection, secret, number)
         if found is None or not found.sealed:
             return None
         value = self._sealer.open(call, found, VersionEvent.ROTATE)

@@ -101,8 +101,11 @@ class Vault:
     ) -> StagedVersion:
         """A new version at `stages`. Raises SECRET_NOT_FOUND, FIELD_INVALID for a value that is not of the secret's
         type, ROTATION_ACTIVE, REQUEST_ID_REUSED, LIMIT_EXCEEDED, and what crypto raises."""
-        known, present = before(self._engine, name, repeatable, self._now_us())
-        event, secret = self._editor.permit(call, "secrets:PutSecretValue", name, present)
+        action = "secrets:PutSecretValue"
+        known, present = self._editor.found(
+            call, action, name, lambda: before(self._engine, name, repeatable, self._now_us())
+        )
+        event, secret = self._editor.permit(call, action, name, present)
         for _ in range(ATTEMPTS):
             if repeatable is not None and known is not None:
                 made = self.require_same(call, known, repeatable, value)
@@ -159,7 +162,8 @@ class Vault:
             return None
         name = ResourceName(known.account, "secrets", known.secret_id, known.version)
         with reading(self._engine) as connection:
-            made = store.sealed_version(connection, name)
+            secret = store.secret(connection, name.without_version)
+            made = store.sealed_version(connection, secret, name.version) if secret is not None else None
         if made is None:
             raise no_version(name)
         if value is None or not compare_digest(self._sealer.open(call, made).reveal(), value.value.reveal()):
@@ -172,8 +176,9 @@ class Vault:
         def number_in(secret: Secret) -> int:
             return name.version or secret.stages.get(stage, 0)
 
-        present = self._readable.secret(name.without_version, number_in)
-        event, secret = self._editor.permit(call, "secrets:GetSecretValue", name.without_version, present)
+        action, named = "secrets:GetSecretValue", name.without_version
+        present = self._editor.found(call, action, named, lambda: self._readable.secret(named, number_in))
+        event, secret = self._editor.permit(call, action, named, present)
         number = number_in(secret)
         if number and secret.stages.get(PENDING) == number:
             self._editor.permit(call, "secrets:GetPendingSecretValue", secret.name, secret)

@@ -14,7 +14,7 @@ from opentelemetry.metrics import NoOpMeterProvider
 from redis import Redis
 from sqlalchemy import Engine, select
 
-from services.runtime import clock, database, migrations
+from services.runtime import clock, database, migrations, row_seals
 from services.runtime.audit import AuditClient
 from services.runtime.authorization import Authorizer, Resource
 from services.runtime.call import Call, Principal
@@ -26,6 +26,7 @@ from services.runtime.due_work import DueWork
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.names import ResourceName
 from services.runtime.outbox import Outbox
+from services.runtime.row_seals import RowSeals
 from services.runtime.schedule import Schedule
 from services.runtime.sensitive import SensitiveBytes
 from services.runtime.telemetry import Telemetry
@@ -61,6 +62,13 @@ PERSON = Principal("accounts/lab/users/someone", ACCOUNT)
 _KEY = bytes(range(32))
 
 Wrap = Callable[[Rotator], Rotator]
+
+
+def lab_seals() -> RowSeals:
+    """Seals of rows under a key of the lab's own."""
+    seals = RowSeals(Reason.SECRET_RECORD_REFUSED)
+    seals.open(SensitiveBytes(_KEY))
+    return seals
 
 
 class LocalDataKeys:
@@ -149,7 +157,7 @@ class Lab:
         threads: int = 1,
     ) -> None:
         self.clock = clock
-        self.engine: Engine = database.open_database(Database(url=place.database_url))
+        self.engine: Engine = row_seals.sealed(database.open_database(Database(url=place.database_url)), lab_seals())
         self.data_keys = LocalDataKeys()
         self.sealer = Sealer(self.data_keys, clock)
         permits = cast(Authorizer, Permits())
@@ -179,7 +187,7 @@ class Lab:
         telemetry = Telemetry("lab", TelemetrySettings(sample_ratio=0))
         self.redis = Redis(port=place.redis_port, socket_timeout=2, socket_connect_timeout=2)
         self.schedule = Schedule(self.redis, place.schedule)
-        due = DueSecrets(self.engine, self.work, self.lifecycle, telemetry, clock)
+        due = self.due = DueSecrets(self.engine, self.work, self.lifecycle, outbox, telemetry, clock)
         self.due_work = DueWork(self.schedule, due.due, due.handle, clock, threads=threads, lease_seconds=lease_seconds)
         self.rotations = Rotations(self.engine, editor, self.access, outbox, clock, self.hasten)
         self.repairs = Repairs(self.engine, editor, self.access, self.rotations, outbox, clock)

@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 from sqlalchemy import event
 
-from services.runtime import clock, database, migrations
+from services.runtime import clock, database, migrations, row_seals
 from services.runtime.audit import AuditClient
 from services.runtime.authorization import Authorizer
 from services.runtime.changes import ChangeFeed
@@ -28,7 +28,7 @@ from services.secrets.target_access import TargetAccess
 from services.secrets.targets import TargetRules
 from services.secrets.vault import Reading, Vault
 from strongroom.secrets.v1.secret_pb2 import SECRET_STATE_ENABLED, SECRET_TYPE_GENERIC, VALUE_FORMAT_TEXT
-from tests.rotation.lab import ACCOUNT, LocalDataKeys, NoAudit, Permits, person
+from tests.rotation.lab import ACCOUNT, LocalDataKeys, NoAudit, Permits, lab_seals, person
 
 NAME = ResourceName(ACCOUNT, "secrets", "payments")
 
@@ -42,7 +42,7 @@ class Replica:
         opened = database.open_database(Database(url=url))
         event.listen(opened, "begin", self._count)
         self.feed = ChangeFeed(changes.followed(opened), lambda: self.now, peer="database", stale_seconds=FRESH_SECONDS)
-        self.engine = changes.heard(opened, self.feed.tell)
+        self.engine = row_seals.sealed(changes.heard(opened, self.feed.tell), lab_seals())
         permits = cast(Authorizer, Permits())
         outbox = Outbox(self.engine, cast(AuditClient, NoAudit()))
         editor = SecretEditor(self.engine, permits, outbox, clock.system_clock)

@@ -1,0 +1,131 @@
+"""Rows that their service alone can have written: each carries a MAC over its table's name and every other column.
+
+The key is the service's own (`record_keys`), so a row that was changed, moved to another name or made by somebody else
+who writes to the database is refused before anything is done by it. Formats: docs/formats.md, "Sealed row".
+"""
+
+from __future__ import annotations
+
+import hmac
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Column, Connection, Engine, LargeBinary, RowMapping, Table
+
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.sensitive import SensitiveBytes
+
+SEAL = "seal"
+"""The column that holds it."""
+UNSEALED = "unsealed"
+"""In a column's `info`: what it holds is authenticated otherwise, or decides over nothing."""
+ADDED = "added"
+"""In a column's `info`: it came when rows had seals already. Empty, it is left out, so that those stay valid."""
+
+_FORMAT = b"\x01"
+_LABEL = b"strongroom sealed row"
+_OPTION = "row_seals"
+_EMPTY = (None, "", b"", 0)
+# A view of the database as of a moment ago may be older than what another thread has seen since.
+_SETTLED_SECONDS = 10.0
+_REMEMBERED = 100_000
+
+
+def seal_column() -> Column[bytes]:
+    """The column as every sealed table defines it; null in rows from before there were seals, which are refused."""
+    return Column(SEAL, LargeBinary)
+
+
+class RowSeals:
+    """Seals and verifies rows once `open` has given it the key; until then raises RECORD_KEY_UNAVAILABLE."""
+
+    def __init__(self, reason: Reason, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """`reason`: what a refused row is called."""
+        self._reason = reason
+        self._monotonic = monotonic
+        self._key: bytes | None = None
+        self._lock = threading.Lock()
+        self._newest: dict[str, tuple[int, float]] = {}
+
+    def open(self, key: SensitiveBytes) -> None:
+        """Takes the key."""
+        self._key = key.reveal()
+
+    def check(self) -> None:
+        """Raises RECORD_KEY_UNAVAILABLE until there is a key."""
+        if self._key is None:
+            raise StrongroomError(
+                Reason.RECORD_KEY_UNAVAILABLE,
+                "no record can be read or written: audit has not provided the key that they are sealed with",
+                peer="audit",
+            )
+
+    def seal(self, table: Table, row: Mapping[str, Any] | RowMapping, *more: str) -> bytes:
+        """The seal of a row that has these columns; `more` is what is kept elsewhere and belongs to it."""
+        if self._key is None:
+            self.check()
+        parts = [_LABEL, table.name.encode()]
+        for name, left_out_empty in _sealed_columns(table):
+            value = row[name]
+            if left_out_empty and value in _EMPTY:
+                continue
+            parts += (name.encode(), _encoded(value))
+        parts += (part.encode() for part in more)
+        message = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+        return _FORMAT + hmac.digest(self._key or b"", message, "sha256")
+
+    def verify(self, table: Table, row: Mapping[str, Any] | RowMapping, name: object, *more: str) -> None:
+        """Raises the reason for a row that `seal` did not make as it is; `name` is what the row is of."""
+        found = row[SEAL]
+        if not hmac.compare_digest(bytes(found or b""), self.seal(table, row, *more)):
+            raise self.refused(name)
+
+    def require_newest(self, name: object, revision: int) -> None:
+        """Raises the reason for a row older than one that this process saw some time ago: it was put back."""
+        known, now = str(name), self._monotonic()
+        newest, seen = self._newest.get(known, (0, now))
+        if revision < newest and now - seen > _SETTLED_SECONDS:
+            raise self.refused(name)
+        if revision > newest:
+            with self._lock:
+                if len(self._newest) >= _REMEMBERED:
+                    del self._newest[next(iter(self._newest))]
+                self._newest[known] = revision, now
+
+    def refused(self, name: object) -> StrongroomError:
+        """What is stored is not what the service stored."""
+        return StrongroomError(self._reason, f"what is stored of {name} is not what the service stored", name=str(name))
+
+
+def sealed(engine: Engine, seals: RowSeals) -> Engine:
+    """The same database; what is read and written through it is sealed."""
+    return engine.execution_options(**{_OPTION: seals})
+
+
+def of(connection: Connection) -> RowSeals:
+    """The seals of the database that a connection is to."""
+    seals: RowSeals = connection.get_execution_options()[_OPTION]
+    return seals
+
+
+@cache
+def _sealed_columns(table: Table) -> Sequence[tuple[str, bool]]:
+    """Columns in the order of their names, and whether each is left out while it is empty."""
+    kept = [column for column in table.c if column.name != SEAL and UNSEALED not in column.info]
+    return sorted((column.name, ADDED in column.info) for column in kept)
+
+
+def _encoded(value: Any) -> bytes:
+    if value is None:
+        return b"0"
+    if isinstance(value, str):
+        return b"s" + value.encode()
+    if isinstance(value, bytes | memoryview):
+        return b"b" + bytes(value)
+    if isinstance(value, int):
+        return b"i%d" % value
+    # SQLite keeps what it is given, whatever the column's type: no number of ours is one of these.
+    return b"?" + repr(value).encode()
