@@ -102,6 +102,7 @@ class Reason(_UpperStrEnum):
     SPEC_UNSUPPORTED = auto()
     NOT_YET = auto()
     # What the target of a rotation says.
+    DESTINATION_NOT_ALLOWED = auto()
     TARGET_UNREACHABLE = auto()
     TARGET_LOGIN_REFUSED = auto()
     TARGET_CHANGE_REFUSED = auto()
@@ -200,6 +201,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.ROTATION_STATE_INVALID,
         Reason.ROTATION_UNSUPPORTED,
         Reason.REPAIR_IMPOSSIBLE,
+        Reason.DESTINATION_NOT_ALLOWED,
         Reason.TARGET_LOGIN_REFUSED,
         Reason.TARGET_CHANGE_REFUSED,
         Reason.MASTER_LOGIN_REFUSED,

@@ -17,8 +17,10 @@ from services.runtime.names import ResourceName
 from services.runtime.outbox import Outbox
 from services.runtime.repeats import Repeatable
 from services.secrets import rotating, store
+from services.secrets.binding import Bound, PairPermissions
 from services.secrets.editing import SecretEditor
 from services.secrets.json_fields import json_object
+from services.secrets.pairs import own_pair, require_permitted
 from services.secrets.records import CURRENT, Secret
 from services.secrets.rotation_policy import next_due_us, require_outlives
 from services.secrets.rotations import Hasten
@@ -47,6 +49,7 @@ class NewSecret:
     password_rule: PasswordRule | None
     rotation_policy: RotationPolicy | None
     grace_period_s: int
+    allowed_destinations: tuple[str, ...] = ()
 
 
 class Creation:
@@ -69,6 +72,7 @@ class Creation:
         self._vault = vault
         self._editor = editor
         self._access = access
+        self._pairs = PairPermissions(editor, access)
         self._authorizer = authorizer
         self._outbox = outbox
         self._clock = clock
@@ -91,7 +95,7 @@ class Creation:
         the same and stores nothing.
         """
         wished = _created(new, has_value=False, now_us=0)
-        self._permit(call, wished)
+        bound = self._permit(call, wished)
         rotator = self._access.rotator(new.type)
         if value is not None:
             check_shape(new.type, value.value)
@@ -107,24 +111,31 @@ class Creation:
                 return self._present(ResourceName(known.account, "secrets", known.secret_id))
             if present is not None:
                 raise StrongroomError(Reason.ALREADY_EXISTS, f"{new.name} exists already", field="secret_id")
-            created = _created(new, has_value=value is not None, now_us=self._now_us())
+            created = _created(new, has_value=value is not None, now_us=self._now_us(), bound=bound)
             if check_target if rotator.has_target else new.rotation_policy is not None:
                 self._access.check(call, created, value)
-            stored = self._stored(call, created, value, repeatable, dry_run=dry_run)
+            stored = self._stored(call, created, value, repeatable, bound, dry_run=dry_run)
             if stored is not None:
                 return stored
         raise too_many(new.name)
 
-    def _permit(self, call: Call, new: Secret) -> None:
+    def _permit(self, call: Call, new: Secret) -> Bound:
         account = account_resource(new.name.account)
         actions = ("secrets:CreateSecret", "secrets:TagSecret") if new.tags else ("secrets:CreateSecret",)
         for action in actions:
             # Permitted on the account; the event says which secret it was for.
             self._authorizer.authorize(call, action, account).resource = str(new.name)
-        self._editor.permit_target(call, new)
+        return self._pairs.permit(call, new)
 
     def _stored(
-        self, call: Call, created: Secret, value: NewValue | None, repeatable: Repeatable | None, *, dry_run: bool
+        self,
+        call: Call,
+        created: Secret,
+        value: NewValue | None,
+        repeatable: Repeatable | None,
+        bound: Bound,
+        *,
+        dry_run: bool,
     ) -> Secret | None:
         """Commits a new secret with its event; None when another call took the name or the request id."""
         first = None
@@ -136,6 +147,7 @@ class Creation:
         now_us = created.created_us
         try:
             with transaction(self._engine) as connection:
+                require_permitted(connection, None, created, {**bound.permitted, **own_pair(created, 1)})
                 store.insert_secret(connection, created)
                 if first is not None:
                     store.insert_version(connection, first)
@@ -164,7 +176,7 @@ class Creation:
         return self._clock() // 1000
 
 
-def _created(new: NewSecret, *, has_value: bool, now_us: int) -> Secret:
+def _created(new: NewSecret, *, has_value: bool, now_us: int, bound: Bound | None = None) -> Secret:
     return Secret(
         new.name,
         new.type,
@@ -184,4 +196,6 @@ def _created(new: NewSecret, *, has_value: bool, now_us: int) -> Secret:
         rotation_policy=new.rotation_policy,
         grace_period_s=new.grace_period_s,
         next_rotate_us=next_due_us(new.rotation_policy, now_us),
+        allowed_destinations=new.allowed_destinations,
+        target_binding=bound.record if bound is not None else None,
     )

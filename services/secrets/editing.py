@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TypeVar
 
@@ -17,9 +18,10 @@ from services.runtime.errors import Reason, StrongroomError
 from services.runtime.names import ResourceName
 from services.runtime.outbox import Outbox
 from services.secrets import changes, store
-from services.secrets.records import CURRENT, SealedVersion, Secret
+from services.secrets.pairs import NONE, Permitted, require_permitted
+from services.secrets.records import CURRENT, PENDING, SealedVersion, Secret
 from services.secrets.stages import outlived
-from services.secrets.states import no_secret
+from services.secrets.states import SecretEvent, next_state, no_secret
 from strongroom.audit.v1.event_pb2 import Event
 from strongroom.secrets.v1.secret_pb2 import SECRET_STATE_ENABLED
 from strongroom.secrets.v1.secret_service_pb2 import (
@@ -74,27 +76,41 @@ class SecretEditor:
             raise no_secret(name)
         return event, secret
 
-    def permit_target(self, call: Call, wanted: Secret, before: Secret | None = None) -> None:
-        """Raises PERMISSION_DENIED unless the caller may itself what naming the target has rotations do: read the
-        master's value, make client keys of the principal. What the secret `before` named already is not asked again."""
-        if wanted.master is not None and (before is None or wanted.master != before.master):
-            self.permitted(call, "secrets:GetSecretValue", wanted.master)
-        if wanted.principal and (before is None or wanted.principal != before.principal):
-            resource = self._authorizer.principal_resource(wanted.principal)
-            self._authorizer.authorize(call, "access:CreateClientKey", resource)
+    def permit_reading(self, call: Call, secret: Secret, number: int, permitted: Event | None = None) -> Event:
+        """The event of reading a version's value, once the caller may, as far as access goes; `permitted` is that event
+        where it was asked for before. Raises PERMISSION_DENIED, SECRET_PENDING_DELETION."""
+        event = permitted or self.permit(call, "secrets:GetSecretValue", secret.name, secret)[0]
+        if number and secret.stages.get(PENDING) == number:
+            self.permit(call, "secrets:GetPendingSecretValue", secret.name, secret)
+        next_state(secret, SecretEvent.READ)
+        return event
+
+    def permit_client_keys(self, call: Call, principal: str) -> None:
+        """Raises PERMISSION_DENIED unless the caller may make client keys of the principal, as rotations will."""
+        self._authorizer.authorize(call, "access:CreateClientKey", self._authorizer.principal_resource(principal))
 
     def permit_replacement(self, call: Call, client_key: str) -> None:
         """Raises PERMISSION_DENIED unless the caller may delete the client key that the first rotation will."""
         name = names.parse(client_key, "value.client_key", "clientKeys")
         self._authorizer.authorize(call, "access:DeleteClientKey", Resource("ClientKey", str(name), name.account))
 
+    def reading(self) -> AbstractContextManager[Connection]:
+        """The database, to be read."""
+        return reading(self._engine)
+
+    def is_master(self, name: ResourceName) -> bool:
+        """Whether the secret is the master of another."""
+        with reading(self._engine) as connection:
+            return bool(store.users_of_master(connection, name))
+
     def permitted_edit(self, call: Call, action: str, name: ResourceName, change: Change) -> Secret:
         """Changes a secret once the caller may. Raises as `permitted`, and what `change` does."""
         self.permitted(call, action, name)
         return self.edit(call, name, change)
 
-    def edit(self, call: Call, name: ResourceName, change: Change) -> Secret:
-        """The same for a call that was permitted before. Raises SECRET_NOT_FOUND, and what `change` does."""
+    def edit(self, call: Call, name: ResourceName, change: Change, permitted: Permitted = NONE) -> Secret:
+        """The same for a call that was permitted before, with the new pairs of value and destination that it may make.
+        Raises SECRET_NOT_FOUND, what `change` does, and STAGE_CONFLICT for any other pair."""
         with transaction(self._engine) as connection:
             present = store.secret(connection, name, lock=True)
             if present is None:
@@ -104,7 +120,7 @@ class SecretEditor:
             if wanted is present:
                 return present
             self._outbox.put(connection, call)
-            return write(connection, present, wanted, now_us)
+            return write(connection, present, wanted, now_us, permitted)
 
 
 def add_version(
@@ -132,8 +148,11 @@ def require_no_rotation(secret: Secret) -> None:
         )
 
 
-def write(connection: Connection, before: Secret, wanted: Secret, now_us: int) -> Secret:
-    """Writes what changed of a secret, and notes what matters to who watches or reads it; the secret as it then is."""
+def write(connection: Connection, before: Secret, wanted: Secret, now_us: int, permitted: Permitted = NONE) -> Secret:
+    """Writes what changed of a secret, and notes what matters to who watches or reads it; the secret as it then is.
+    Every change of a record goes through here. Raises STAGE_CONFLICT for one that would have a value sent where nobody
+    was asked whether it may."""
+    require_permitted(connection, before, wanted, permitted)
     changed = replace(wanted, revision=before.revision + 1, updated_us=now_us)
     store.update_secret(connection, changed)
     store.set_stages(connection, changed.name, changed.stages, before.stages)

@@ -12,6 +12,7 @@ from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError, invalid
 from services.runtime.names import ResourceName
 from services.secrets import changes, rotating, store
+from services.secrets.binding import PairPermissions
 from services.secrets.editing import SecretEditor, require_no_rotation
 from services.secrets.records import CURRENT, PREVIOUS, Secret, Version
 from services.secrets.rotation_policy import next_due_us, require_outlives
@@ -30,6 +31,8 @@ from strongroom.secrets.v1.secret_pb2 import SECRET_VERSION_STATE_DISABLED
 from strongroom.secrets.v1.secret_service_pb2 import SECRET_CHANGE_VERSION_DISABLED, SECRET_CHANGE_VERSION_ENABLED
 
 SECOND_US = 1_000_000
+# Fields whose change is permitted by itself; UpdateSecret permits the others.
+_OWN_ACTIONS = {"tags": "secrets:TagSecret", "allowed_destinations": "secrets:UpdateAllowedDestinations"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class Lifecycle:
         self._editor = editor
         self._access = access
         self._rules = rules
+        self._pairs = PairPermissions(editor, access)
 
     def update(self, call: Call, wanted: SecretUpdate, *, dry_run: bool = False, check_target: bool = True) -> Secret:
         """Changes fields of a secret. Raises ETAG_MISMATCH, FIELD_INVALID for a target of another kind,
@@ -66,7 +70,7 @@ class Lifecycle:
         if "target" in wanted.fields:
             self._rules.check(before.type, wanted.fields["target"], wanted.name.account)
         changed = _updated(before, wanted)
-        self._editor.permit_target(call, changed, before)
+        bound = self._pairs.permit(call, changed, before)
         if "target" in wanted.fields and check_target:
             self._check_target(call, changed)
         if dry_run:
@@ -75,36 +79,24 @@ class Lifecycle:
         def change(connection: Connection, secret: Secret, now_us: int) -> Secret:
             updated = _updated(secret, wanted)
             oldest = outlived(sorted(updated.standing), updated.stages, updated.retained_versions)
-            return store.destroy_values(connection, updated, oldest, now_us)
+            left = store.destroy_values(connection, updated, oldest, now_us)
+            return replace(left, target_binding=bound.record) if bound.record is not None else left
 
-        return self._editor.edit(call, wanted.name, change)
+        return self._editor.edit(call, wanted.name, change, bound.permitted)
 
     def move_stage(self, call: Call, name: ResourceName, move: StageMove) -> Secret:
         """Moves, adds or removes a stage. Raises STAGE_CONFLICT, ROTATION_ACTIVE, SECRET_VERSION_NOT_FOUND,
         SECRET_VERSION_DISABLED, SECRET_VERSION_DESTROYED, LIMIT_EXCEEDED."""
 
         def change(connection: Connection, secret: Secret, _now_us: int) -> Secret:
-            next_state(secret, SecretEvent.CHANGE)
-            if move.stage in OWN_STAGES:
-                require_no_rotation(secret)
-            present = secret.stages.get(move.stage, 0)
-            if present != move.from_version:
-                where = f"is at version {present}" if present else "is at no version"
-                raise StrongroomError(Reason.STAGE_CONFLICT, f"{move.stage} {where}", stage=move.stage)
-            if move.to_version == present:
-                return secret
-            at = dict(secret.stages)
-            if not move.to_version:
-                del at[move.stage]
-                return replace(secret, stages=at)
-            next_version_state(_version(connection, secret, move.to_version), VersionEvent.STAGE)
-            if move.stage == CURRENT and present:
-                at[PREVIOUS] = present
-            at[move.stage] = move.to_version
-            check_stage_count(at)
-            return replace(secret, stages=at)
+            return _moved(connection, secret, move)
 
-        return self._editor.permitted_edit(call, "secrets:UpdateSecretVersionStage", name, change)
+        _, before = self._editor.permitted(call, "secrets:UpdateSecretVersionStage", name)
+        with self._editor.reading() as connection:
+            wanted = _moved(connection, before, move)
+        # A version that comes to be sent to the target, or lent to other secrets, is for who can read it.
+        bound = self._pairs.permit(call, wanted, before)
+        return self._editor.edit(call, name, change, bound.permitted)
 
     def enable_version(self, call: Call, name: ResourceName) -> StagedVersion:
         """Serves a version's value again. Raises SECRET_VERSION_NOT_FOUND, SECRET_VERSION_DESTROYED."""
@@ -193,9 +185,31 @@ class Lifecycle:
             access.rotator(secret.type).check(credentials.context, credentials.current)
 
 
+def _moved(connection: Connection, secret: Secret, move: StageMove) -> Secret:
+    next_state(secret, SecretEvent.CHANGE)
+    if move.stage in OWN_STAGES:
+        require_no_rotation(secret)
+    present = secret.stages.get(move.stage, 0)
+    if present != move.from_version:
+        where = f"is at version {present}" if present else "is at no version"
+        raise StrongroomError(Reason.STAGE_CONFLICT, f"{move.stage} {where}", stage=move.stage)
+    if move.to_version == present:
+        return secret
+    at = dict(secret.stages)
+    if not move.to_version:
+        del at[move.stage]
+        return replace(secret, stages=at)
+    next_version_state(_version(connection, secret, move.to_version), VersionEvent.STAGE)
+    if move.stage == CURRENT and present:
+        at[PREVIOUS] = present
+    at[move.stage] = move.to_version
+    check_stage_count(at)
+    return replace(secret, stages=at)
+
+
 def _actions(fields: Mapping[str, Any]) -> list[str]:
-    actions = ["secrets:TagSecret"] if "tags" in fields else []
-    if fields.keys() - {"tags"} or not actions:
+    actions = [action for field, action in _OWN_ACTIONS.items() if field in fields]
+    if fields.keys() - _OWN_ACTIONS.keys() or not actions:
         actions.append("secrets:UpdateSecret")
     return actions
 

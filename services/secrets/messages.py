@@ -14,6 +14,7 @@ from services.runtime.errors import StrongroomError, invalid, required, too_larg
 from services.runtime.sensitive import SensitiveBytes
 from services.runtime.tags import check_tags
 from services.secrets.creating import NewSecret
+from services.secrets.destinations import check_destinations
 from services.secrets.json_fields import check_field
 from services.secrets.lifecycle import SecretUpdate, StageMove
 from services.secrets.passwords import check_rule
@@ -48,7 +49,16 @@ _MAX_GRACE_SECONDS = 7 * 86_400
 _DEFAULT_WINDOW_SECONDS = 30 * 86_400
 _MIN_WINDOW_SECONDS = 7 * 86_400
 _MAX_COMMENT = 256
-_UPDATABLE = ("key", "description", "tags", "retained_versions", "target", "password_rule", "grace_period")
+_UPDATABLE = (
+    "key",
+    "description",
+    "tags",
+    "retained_versions",
+    "target",
+    "password_rule",
+    "grace_period",
+    "allowed_destinations",
+)
 
 
 def new_secret(request: CreateSecretRequest, rules: TargetRules) -> NewSecret:
@@ -71,6 +81,7 @@ def new_secret(request: CreateSecretRequest, rules: TargetRules) -> NewSecret:
         _rule(asked),
         check_policy(asked.rotation_policy, "secret.rotation_policy") if asked.HasField("rotation_policy") else None,
         _grace(asked),
+        check_destinations(asked.allowed_destinations, "secret.allowed_destinations"),
     )
 
 
@@ -100,6 +111,8 @@ def secret_update(request: UpdateSecretRequest) -> SecretUpdate:
         fields["password_rule"] = _rule(asked)
     if "grace_period" in paths:
         fields["grace_period_s"] = _grace(asked)
+    if "allowed_destinations" in paths:
+        fields["allowed_destinations"] = check_destinations(asked.allowed_destinations, "secret.allowed_destinations")
     return SecretUpdate(name, fields, asked.etag)
 
 
@@ -185,6 +198,8 @@ def secret_message(secret: Secret) -> pb.Secret:
         create_time=clock.from_microseconds(secret.created_us),
         update_time=clock.from_microseconds(secret.updated_us),
         etag=str(secret.revision),
+        allowed_destinations=secret.allowed_destinations,
+        target_binding=secret.target_binding,
     )
 
 

@@ -21,6 +21,7 @@ from strongroom.secrets.v1.secret_pb2 import (
     SecretType,
     SecretVersionOrigin,
     SecretVersionState,
+    TargetBinding,
     ValueFormat,
 )
 from strongroom.secrets.v1.target_pb2 import RotationTarget
@@ -69,6 +70,10 @@ class Secret:
     last_rotate_us: int | None = None
     standing: Mapping[int, int] = field(default_factory=dict)
     """The versions that have a value, and the revision that each one is at."""
+    allowed_destinations: tuple[str, ...] = ()
+    """Where its values may be sent; empty for anywhere (services/secrets/destinations.py)."""
+    target_binding: TargetBinding | None = None
+    """Who named the target."""
 
     @property
     def master(self) -> ResourceName | None:

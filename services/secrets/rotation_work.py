@@ -23,6 +23,7 @@ from services.runtime.outbox import Outbox
 from services.secrets import rotating, rotation_store, store
 from services.secrets.editing import add_version, write
 from services.secrets.own_calls import own_call, unrecorded_call
+from services.secrets.pairs import own_pair
 from services.secrets.records import CURRENT, PENDING, PREVIOUS, Attempt, Rotation, SealedVersion, Secret
 from services.secrets.rotation_metrics import RotationMetrics
 from services.secrets.rotation_policy import next_opening_us
@@ -241,7 +242,7 @@ class RotationWork:
                 rotation = replace(rotation, version=number)
             if rotation.step == ROTATION_STEP_FINISH:
                 secret = self._succeed(connection, secret, rotation, now_us)
-                write(connection, before, secret, now_us)
+                write(connection, before, secret, now_us, own_pair(secret, rotation.version))
                 return None
             return self._next(connection, before, secret, rotation, work.attempt.trace_id, now_us)
 
@@ -270,19 +271,24 @@ class RotationWork:
                 break
             if works:
                 rotation_store.update_rotation(connection, rotation)
-                return _Work(write(connection, before, secret, now_us), rotation, attempt)
+                return _Work(
+                    write(connection, before, secret, now_us, own_pair(secret, rotation.version)), rotation, attempt
+                )
         secret = rotating.promote(secret, rotation.version)
         rotation = replace(rotation, promoted_us=now_us)
         if works:
             rotation_store.update_rotation(connection, rotation)
-            return _Work(write(connection, before, secret, now_us), rotation, attempt)
+            return _Work(
+                write(connection, before, secret, now_us, own_pair(secret, rotation.version)), rotation, attempt
+            )
         if rotator.cleans_up:
             state = next_rotation_state(rotation, RotationEvent.WAIT)
             later_us = now_us + grace_s * _SECOND_US
             rotation_store.update_rotation(connection, replace(rotation, state=state, next_attempt_us=later_us))
-            write(connection, before, secret, now_us)
+            write(connection, before, secret, now_us, own_pair(secret, rotation.version))
             return float(grace_s)
-        write(connection, before, self._succeed(connection, secret, rotation, now_us), now_us)
+        succeeded = self._succeed(connection, secret, rotation, now_us)
+        write(connection, before, succeeded, now_us, own_pair(secret, rotation.version))
         return None
 
     def _failed(self, work: _Work, error: StrongroomError) -> float | None:

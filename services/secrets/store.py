@@ -35,7 +35,11 @@ from services.secrets.records import Request, SealedVersion, Secret, Version
 from services.secrets.tables import requests, rotations, secrets, stages, versions
 from strongroom.secrets.v1.password_rule_pb2 import PasswordRule
 from strongroom.secrets.v1.rotation_pb2 import ROTATION_STATE_UNSPECIFIED, RotationPolicy
-from strongroom.secrets.v1.secret_pb2 import SECRET_STATE_PENDING_DELETION, SECRET_VERSION_STATE_DESTROYED
+from strongroom.secrets.v1.secret_pb2 import (
+    SECRET_STATE_PENDING_DELETION,
+    SECRET_VERSION_STATE_DESTROYED,
+    TargetBinding,
+)
 from strongroom.secrets.v1.target_pb2 import RotationTarget
 
 # Names in one statement.
@@ -297,6 +301,8 @@ def _columns(record: Secret) -> dict[str, Any]:
         "next_rotate_us": record.next_rotate_us,
         "last_rotate_us": record.last_rotate_us,
         "standing": json.dumps(dict(record.standing), sort_keys=True),
+        "allowed_destinations": json.dumps(record.allowed_destinations) if record.allowed_destinations else "",
+        "target_binding": _serialized(record.target_binding),
     }
 
 
@@ -332,6 +338,8 @@ def _secret(connection: Connection, row: Row[Any], at: Mapping[str, int]) -> Sec
         row.next_rotate_us,
         row.last_rotate_us,
         {int(number): revision for number, revision in json.loads(row.standing).items()},
+        tuple(json.loads(row.allowed_destinations)) if row.allowed_destinations else (),
+        TargetBinding.FromString(row.target_binding) if row.target_binding else None,
     )
 
 

@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 
 from services.runtime.outbox import outbox_table
-from services.runtime.row_seals import UNSEALED, seal_column
+from services.runtime.row_seals import ADDED, UNSEALED, seal_column
 
 metadata = MetaData()
 
@@ -57,6 +57,9 @@ secrets = Table(
     # The versions that have a value, and the revision that each one's row is at, as JSON: an older row is refused. The
     # secret's seal covers its stages as well.
     Column("standing", Text, nullable=False, default="{}"),
+    # Where its values may be sent, as JSON, empty for anywhere; and who named its target, a serialised message.
+    Column("allowed_destinations", Text, nullable=False, default="", info={ADDED: True}),
+    Column("target_binding", LargeBinary, nullable=False, default=b"", info={ADDED: True}),
     seal_column(),
     Index("secrets_by_master", "account", "master_id"),
 )

@@ -12,8 +12,10 @@ from sqlalchemy import Engine
 from services.runtime.call import Call
 from services.runtime.database import reading
 from services.runtime.errors import Reason, StrongroomError
+from services.runtime.sensitive import SensitiveBytes
 from services.secrets import store
-from services.secrets.records import CURRENT, Secret
+from services.secrets.destinations import place_of, require_may_go
+from services.secrets.records import CURRENT, SealedVersion, Secret
 from services.secrets.redaction import redacted
 from services.secrets.rotators.rotator import Credential, RotationContext, Rotator
 from services.secrets.sealing import NewValue, Sealer
@@ -72,8 +74,14 @@ class TargetAccess:
             self.of_version(call, secret, previous),
         )
 
+    def read(self, call: Call, found: SealedVersion) -> SensitiveBytes:
+        """A version's value for the call's principal, as GetSecretValue reads it."""
+        return self._sealer.open(call, found)
+
     def context(self, call: Call, secret: Secret, step: Step) -> RotationContext:
-        """What every step is told. Raises SECRET_NOT_FOUND and the like for the master secret, what crypto raises."""
+        """What every step is told. Raises SECRET_NOT_FOUND and the like for the master secret, what crypto raises,
+        DESTINATION_NOT_ALLOWED."""
+        require_may_go(secret, place_of(secret))
         return RotationContext(secret, step.rotation, step.attempt, step.fencing_token, self._master(call, secret))
 
     def of_version(self, call: Call, secret: Secret, number: int) -> Credential | None:
@@ -105,6 +113,7 @@ class TargetAccess:
         if master is None:
             raise no_secret(name)
         next_state(master, SecretEvent.READ)
+        require_may_go(master, place_of(secret))
         found = self.of_version(call, master, master.stages.get(CURRENT, 0))
         if found is None:
             raise no_version(name)

@@ -20,8 +20,9 @@ from services.runtime.sensitive import SensitiveBytes
 from services.secrets import json_fields, store
 from services.secrets.data_keys import encryption_context
 from services.secrets.editing import SecretEditor, add_version, require_no_rotation, write
+from services.secrets.pairs import own_pair
 from services.secrets.readable import Readable
-from services.secrets.records import CURRENT, PENDING, Request, SealedVersion, Secret, Version
+from services.secrets.records import CURRENT, Request, SealedVersion, Secret, Version
 from services.secrets.sealing import NewValue, Sealer
 from services.secrets.stages import moves
 from services.secrets.states import SecretEvent, VersionEvent, next_state, next_version_state, no_version
@@ -180,9 +181,7 @@ class Vault:
         present = self._editor.found(call, action, named, lambda: self._readable.secret(named, number_in))
         event, secret = self._editor.permit(call, action, named, present)
         number = number_in(secret)
-        if number and secret.stages.get(PENDING) == number:
-            self._editor.permit(call, "secrets:GetPendingSecretValue", secret.name, secret)
-        next_state(secret, SecretEvent.READ)
+        self._editor.permit_reading(call, secret, number, event)
         if number == 0 or (wanted.stage and secret.stages.get(wanted.stage) != number):
             raise StrongroomError(Reason.STAGE_NOT_FOUND, f"{name} has nothing at {stage}", field="stage", stage=stage)
         sealed = self._readable.sealed(secret, number)
@@ -205,7 +204,9 @@ class Vault:
                 moved = moves(present, version.version, stages)
                 remember(connection, version, repeatable, now_us)
                 self._outbox.put(connection, call)
-                write(connection, present, add_version(connection, present, added, moved, now_us), now_us)
+                wanted = add_version(connection, present, added, moved, now_us)
+                # Whoever puts a value knows it.
+                write(connection, present, wanted, now_us, own_pair(wanted, version.version))
         except IntegrityError:
             return False
         return True

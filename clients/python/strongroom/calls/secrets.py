@@ -67,6 +67,9 @@ class Secret:
     update_time: datetime | None
     etag: str
     event_id: str = ""
+    allowed_destinations: Sequence[str] = ()
+    bound_by: str = ""
+    """Who named the target as it is; empty where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,7 @@ class SecretCalls(Calls):
         password_rule: password_rule_pb2.PasswordRule | None = None,
         rotation_policy: RotationPolicy | None = None,
         grace_period: timedelta | None = None,
+        allowed_destinations: Sequence[str] = (),
         dry_run: bool = False,
         check_target: bool = True,
         timeout: float | None = None,
@@ -152,7 +156,8 @@ class SecretCalls(Calls):
 
         `type` is GENERIC by default; the others have a `target`, which is asked whether value and master credential log
         in unless `check_target` is false. `secret_id` is up to 63 characters of `[a-z0-9._-]`, in parts that slashes
-        divide (`payments/db`). Raises ALREADY_EXISTS, also for an id used before; FIELD_TOO_LARGE, KEY_NOT_FOUND,
+        divide (`payments/db`). `allowed_destinations` are the `host[:port]` and `CIDR[:port]` that the values may be
+        sent to, by default any. Raises ALREADY_EXISTS, also for an id used before; FIELD_TOO_LARGE, KEY_NOT_FOUND,
         TARGET_UNREACHABLE, TARGET_LOGIN_REFUSED, MASTER_LOGIN_REFUSED.
         """
         request = pb.CreateSecretRequest(
@@ -168,6 +173,7 @@ class SecretCalls(Calls):
                 password_rule=password_rule,
                 rotation_policy=policy_message(rotation_policy) if rotation_policy else None,
                 grace_period=span(grace_period),
+                allowed_destinations=allowed_destinations,
             ),
             value=value,
             request_id=new_request_id(),
@@ -291,6 +297,7 @@ class SecretCalls(Calls):
         retained_versions: int | None = None,
         target: target_pb2.RotationTarget | None = None,
         grace_period: timedelta | None = None,
+        allowed_destinations: Sequence[str] | None = None,
         etag: str = "",
         check_target: bool = True,
         timeout: float | None = None,
@@ -303,6 +310,7 @@ class SecretCalls(Calls):
             "retained_versions": retained_versions,
             "target": target,
             "grace_period": span(grace_period),
+            "allowed_destinations": allowed_destinations,
         }
         changed = {field: value for field, value in given.items() if value is not None}
         request = pb.UpdateSecretRequest(
@@ -400,6 +408,8 @@ def secret_of(secret: secret_pb2.Secret, event_id: str = "") -> Secret:
         update_time=moment(secret.update_time),
         etag=secret.etag,
         event_id=event_id,
+        allowed_destinations=tuple(secret.allowed_destinations),
+        bound_by=secret.target_binding.principal,
     )
 
 

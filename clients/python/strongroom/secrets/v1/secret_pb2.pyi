@@ -242,6 +242,8 @@ class Secret(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    ALLOWED_DESTINATIONS_FIELD_NUMBER: _builtins.int
+    TARGET_BINDING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`accounts/{account}/secrets/{secret}`; the id is as CreateSecretRequest.secret_id says. Immutable."""
     type: Global___SecretType.ValueType
@@ -310,6 +312,18 @@ class Secret(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When anything of it last changed. Output only."""
 
+    @_builtins.property
+    def allowed_destinations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where the service may send the secret's values, by its own target or as another secret's master: `host`,
+        `host:port`, or addresses in CIDR notation with or without `:port` (`10.1.0.0/16`, `[fd00::/8]:5432`); up to 32.
+        Checked when a target is named and again before every use: DESTINATION_NOT_ALLOWED. Changed only with the
+        permission `secrets:UpdateAllowedDestinations`. Empty: wherever a target was named by who could read the values.
+        """
+
+    @_builtins.property
+    def target_binding(self) -> Global___TargetBinding:
+        """Who named the target as it is, and could therefore have sent the values there. Output only."""
+
     def __init__(
         self,
         *,
@@ -333,14 +347,50 @@ class Secret(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        allowed_destinations: _abc.Iterable[_builtins.str] | None = ...,
+        target_binding: Global___TargetBinding | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "grace_period", b"grace_period", "last_rotate_time", b"last_rotate_time", "next_rotate_time", b"next_rotate_time", "password_rule", b"password_rule", "rotation_policy", b"rotation_policy", "target", b"target", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "grace_period", b"grace_period", "last_rotate_time", b"last_rotate_time", "next_rotate_time", b"next_rotate_time", "password_rule", b"password_rule", "rotation_policy", b"rotation_policy", "target", b"target", "target_binding", b"target_binding", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_rotation", b"active_rotation", "active_rotation_state", b"active_rotation_state", "create_time", b"create_time", "delete_time", b"delete_time", "description", b"description", "etag", b"etag", "grace_period", b"grace_period", "key", b"key", "last_rotate_time", b"last_rotate_time", "name", b"name", "next_rotate_time", b"next_rotate_time", "password_rule", b"password_rule", "retained_versions", b"retained_versions", "rotation_policy", b"rotation_policy", "stages", b"stages", "state", b"state", "tags", b"tags", "target", b"target", "type", b"type", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_rotation", b"active_rotation", "active_rotation_state", b"active_rotation_state", "allowed_destinations", b"allowed_destinations", "create_time", b"create_time", "delete_time", b"delete_time", "description", b"description", "etag", b"etag", "grace_period", b"grace_period", "key", b"key", "last_rotate_time", b"last_rotate_time", "name", b"name", "next_rotate_time", b"next_rotate_time", "password_rule", b"password_rule", "retained_versions", b"retained_versions", "rotation_policy", b"rotation_policy", "stages", b"stages", "state", b"state", "tags", b"tags", "target", b"target", "target_binding", b"target_binding", "type", b"type", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Secret: _TypeAlias = Secret  # noqa: Y015
+
+@_typing.final
+class TargetBinding(_message.Message):
+    """Who permitted the pair of a secret's values and its target. It stands until the target changes, also when that
+    principal can do nothing any more.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    AUTHORITY_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    principal: _builtins.str
+    """The principal, by its full name."""
+    authority: _builtins.str
+    """What permitted it to read the values concerned: names of policies and grants; up to 1,024 characters."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        principal: _builtins.str = ...,
+        authority: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "principal", b"principal", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TargetBinding: _TypeAlias = TargetBinding  # noqa: Y015
 
 @_typing.final
 class SecretVersion(_message.Message):

@@ -275,8 +275,8 @@ class UpdateSecretRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """What to change: `key`, `description`, `tags`, `retained_versions`, `target`, `password_rule`, `grace_period`.
-        Another path fails with FIELD_INVALID. Absent: those of them that are set.
+        """What to change: `key`, `description`, `tags`, `retained_versions`, `target`, `password_rule`, `grace_period`,
+        `allowed_destinations`. Another path fails with FIELD_INVALID. Absent: those of them that are set.
         """
 
     def __init__(

@@ -188,7 +188,9 @@ class SecretServiceServicer:
         """Creates a secret, with a first value or one that its rotator makes. Fails with ALREADY_EXISTS also for an id used
         before, FIELD_INVALID for an unknown type or a target that does not fit it, PASSWORD_RULE_INVALID; for a type with
         a target that is not skipped with TARGET_UNREACHABLE, TARGET_LOGIN_REFUSED, MASTER_LOGIN_REFUSED, ROTATOR_FAILED.
-        With tags it also needs `secrets:TagSecret`, with a master secret `secrets:GetSecretValue` on that.
+        With tags it also needs `secrets:TagSecret`; with a master secret everything that reading its value takes:
+        `secrets:GetSecretValue` on it and `crypto:Decrypt` on its key. Fails with DESTINATION_NOT_ALLOWED for a target that
+        the mesh's administrator or a master secret does not permit.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -212,7 +214,9 @@ class SecretServiceServicer:
     def UpdateSecret(self, request, context):
         """Changes a secret's key, description, tags, retention, target, password rule or grace period. Tags need
         `secrets:TagSecret` instead; a target is checked as in CreateSecret. Fails with ROTATION_ACTIVE for a target or
-        password rule while a rotation is not ended.
+        password rule while a rotation is not ended. Any change of a target, and of the key or (type GRPC) tags of a secret
+        with one, needs everything that reading its values takes, the master's too: where they are sent is for those who
+        can read them. `allowed_destinations` need `secrets:UpdateAllowedDestinations` instead.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -270,7 +274,9 @@ class SecretServiceServicer:
     def UpdateSecretVersionStage(self, request, context):
         """Moves a stage to another version, adds one, or removes it; moving Current moves Previous to what was Current. Fails
         with STAGE_CONFLICT when the stage is not where the caller says, ROTATION_ACTIVE for Current, Previous and Pending
-        while a rotation is not ended, SECRET_VERSION_DISABLED, SECRET_VERSION_DESTROYED, LIMIT_EXCEEDED.
+        while a rotation is not ended, SECRET_VERSION_DISABLED, SECRET_VERSION_DESTROYED, LIMIT_EXCEEDED. A version that
+        was at none of those three goes to one of them, where the secret has a target or is another's master, only for who
+        can read it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,7 +41,9 @@ class SecretServiceStub:
     """Creates a secret, with a first value or one that its rotator makes. Fails with ALREADY_EXISTS also for an id used
     before, FIELD_INVALID for an unknown type or a target that does not fit it, PASSWORD_RULE_INVALID; for a type with
     a target that is not skipped with TARGET_UNREACHABLE, TARGET_LOGIN_REFUSED, MASTER_LOGIN_REFUSED, ROTATOR_FAILED.
-    With tags it also needs `secrets:TagSecret`, with a master secret `secrets:GetSecretValue` on that.
+    With tags it also needs `secrets:TagSecret`; with a master secret everything that reading its value takes:
+    `secrets:GetSecretValue` on it and `crypto:Decrypt` on its key. Fails with DESTINATION_NOT_ALLOWED for a target that
+    the mesh's administrator or a master secret does not permit.
     """
     GetSecret: _grpc.UnaryUnaryMultiCallable[_secret_service_pb2.GetSecretRequest, _secret_pb2.Secret]
     """Answers a secret without its value, in whatever state."""
@@ -52,7 +54,9 @@ class SecretServiceStub:
     UpdateSecret: _grpc.UnaryUnaryMultiCallable[_secret_service_pb2.UpdateSecretRequest, _secret_pb2.Secret]
     """Changes a secret's key, description, tags, retention, target, password rule or grace period. Tags need
     `secrets:TagSecret` instead; a target is checked as in CreateSecret. Fails with ROTATION_ACTIVE for a target or
-    password rule while a rotation is not ended.
+    password rule while a rotation is not ended. Any change of a target, and of the key or (type GRPC) tags of a secret
+    with one, needs everything that reading its values takes, the master's too: where they are sent is for those who
+    can read them. `allowed_destinations` need `secrets:UpdateAllowedDestinations` instead.
     """
     DeleteSecret: _grpc.UnaryUnaryMultiCallable[_secret_service_pb2.DeleteSecretRequest, _secret_pb2.Secret]
     """Stops every reading of a secret and plans the destruction of its values; a rotation is cancelled as by
@@ -80,7 +84,9 @@ class SecretServiceStub:
     UpdateSecretVersionStage: _grpc.UnaryUnaryMultiCallable[_secret_service_pb2.UpdateSecretVersionStageRequest, _secret_pb2.Secret]
     """Moves a stage to another version, adds one, or removes it; moving Current moves Previous to what was Current. Fails
     with STAGE_CONFLICT when the stage is not where the caller says, ROTATION_ACTIVE for Current, Previous and Pending
-    while a rotation is not ended, SECRET_VERSION_DISABLED, SECRET_VERSION_DESTROYED, LIMIT_EXCEEDED.
+    while a rotation is not ended, SECRET_VERSION_DISABLED, SECRET_VERSION_DESTROYED, LIMIT_EXCEEDED. A version that
+    was at none of those three goes to one of them, where the secret has a target or is another's master, only for who
+    can read it.
     """
     DisableSecretVersion: _grpc.UnaryUnaryMultiCallable[_secret_service_pb2.DisableSecretVersionRequest, _secret_pb2.SecretVersion]
     """Stops serving a version's value at once, also where clients watch: for a value that leaked. The target goes on to
@@ -155,7 +161,9 @@ class SecretServiceServicer(metaclass=_abc_1.ABCMeta):
         """Creates a secret, with a first value or one that its rotator makes. Fails with ALREADY_EXISTS also for an id used
         before, FIELD_INVALID for an unknown type or a target that does not fit it, PASSWORD_RULE_INVALID; for a type with
         a target that is not skipped with TARGET_UNREACHABLE, TARGET_LOGIN_REFUSED, MASTER_LOGIN_REFUSED, ROTATOR_FAILED.
-        With tags it also needs `secrets:TagSecret`, with a master secret `secrets:GetSecretValue` on that.
+        With tags it also needs `secrets:TagSecret`; with a master secret everything that reading its value takes:
+        `secrets:GetSecretValue` on it and `crypto:Decrypt` on its key. Fails with DESTINATION_NOT_ALLOWED for a target that
+        the mesh's administrator or a master secret does not permit.
         """
 
     @_abc_1.abstractmethod
@@ -184,7 +192,9 @@ class SecretServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _secret_pb2.Secret:
         """Changes a secret's key, description, tags, retention, target, password rule or grace period. Tags need
         `secrets:TagSecret` instead; a target is checked as in CreateSecret. Fails with ROTATION_ACTIVE for a target or
-        password rule while a rotation is not ended.
+        password rule while a rotation is not ended. Any change of a target, and of the key or (type GRPC) tags of a secret
+        with one, needs everything that reading its values takes, the master's too: where they are sent is for those who
+        can read them. `allowed_destinations` need `secrets:UpdateAllowedDestinations` instead.
         """
 
     @_abc_1.abstractmethod
@@ -254,7 +264,9 @@ class SecretServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _secret_pb2.Secret:
         """Moves a stage to another version, adds one, or removes it; moving Current moves Previous to what was Current. Fails
         with STAGE_CONFLICT when the stage is not where the caller says, ROTATION_ACTIVE for Current, Previous and Pending
-        while a rotation is not ended, SECRET_VERSION_DISABLED, SECRET_VERSION_DESTROYED, LIMIT_EXCEEDED.
+        while a rotation is not ended, SECRET_VERSION_DISABLED, SECRET_VERSION_DESTROYED, LIMIT_EXCEEDED. A version that
+        was at none of those three goes to one of them, where the secret has a target or is another's master, only for who
+        can read it.
         """
 
     @_abc_1.abstractmethod
