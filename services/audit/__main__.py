@@ -68,6 +68,8 @@ def serve(settings: AuditServiceSettings) -> None:
     tails = Tails()
     hosted.server.on_drain(tails.drain)
     hosted.status.component("log", logs.check)
+    # The log itself goes on, and verifies.
+    hosted.status.component("sealing keys", logs.check_keys, vital=False)
     hosted.public(
         audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"],
         AuditService(logs, hosted.authorizer, settings.log.account, tails),

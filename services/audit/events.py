@@ -89,12 +89,19 @@ class Events:
         self._tokens = tokens
         self._index = index
         self._archive = archive
+        self.refused_count = 0
+        """Leaves that could not be read though nobody made them unreadable, since the process began."""
 
     def get(self, account: str, event_id: str) -> Event:
-        """One event. Raises EVENT_NOT_FOUND, EVENT_SHREDDED."""
-        event = self.opened(self.leaf(account, event_id).leaf)
-        if event is None:
+        """One event. Raises EVENT_NOT_FOUND, EVENT_SHREDDED, AUDIT_RECORD_REFUSED for one that is not readable though
+        nobody made it so."""
+        sealed = self._sealer.open(self.leaf(account, event_id).leaf)
+        if sealed is None:
             raise StrongroomError(Reason.EVENT_SHREDDED, f"event {event_id} was made unreadable")
+        event = Event.FromString(sealed)
+        if (event.account, event.id) != (account, event_id):
+            # Whose it is says the event itself, whatever stands beside it.
+            raise _no_event(account, event_id)
         return event
 
     def leaf(self, account: str, event_id: str) -> Leaf:
@@ -102,7 +109,7 @@ class Events:
         key = UUID(event_id).bytes
         leaf = self._store.by_event(key) or self._archive.by_event(key)
         if leaf is None or self._sealer.account_of(leaf.leaf) != account:
-            raise StrongroomError(Reason.EVENT_NOT_FOUND, f"account {account} has no event {event_id}")
+            raise _no_event(account, event_id)
         return leaf
 
     def page(
@@ -186,8 +193,15 @@ class Events:
             count = min(2 * count, _MOST_SPANS)
 
     def opened(self, leaf: bytes) -> Event | None:
-        """The event in a leaf; None when it was made unreadable."""
-        event = self._sealer.open(leaf)
+        """The event in a leaf; None when it was made unreadable, or is it without having been made so, which
+        `KeyInspection` tells."""
+        try:
+            event = self._sealer.open(leaf)
+        except StrongroomError as error:
+            if error.reason is not Reason.AUDIT_RECORD_REFUSED:
+                raise
+            self.refused_count += 1
+            return None
         return Event.FromString(event) if event is not None else None
 
     def _on_time(
@@ -237,6 +251,10 @@ class Events:
             else:
                 low = middle + 1
         return low
+
+
+def _no_event(account: str, event_id: str) -> StrongroomError:
+    return StrongroomError(Reason.EVENT_NOT_FOUND, f"account {account} has no event {event_id}")
 
 
 def _is_settled(waiting: Leaf, read: Leaf, newest_first: bool) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
-from sqlalchemy import Connection, Engine, func, insert, select, update
+from sqlalchemy import Connection, Engine, and_, func, insert, select, update
 
-from services.audit.tables import sealing_keys, service_keys, signing_keys
+from services.audit.tables import leaves, sealing_keys, service_keys, signing_keys
 from services.runtime.database import reading, transaction
 
 
@@ -25,7 +25,8 @@ class ServiceKey:
 
 @dataclass(frozen=True, slots=True)
 class WrappedKey:
-    """A sealing key, wrapped under a sealing root; `wrapped` is empty once it was destroyed."""
+    """A sealing key, wrapped under a sealing root (sealing_wraps.py); `wrapped` is empty where a release before
+    destroyed it."""
 
     key_id: bytes
     account: str
@@ -93,6 +94,26 @@ class KeysStore:
         with reading(self._engine) as connection:
             row = connection.execute(select(sealing_keys).where(sealing_keys.c.key_id == key_id)).one_or_none()
         return WrappedKey(**row._mapping) if row else None
+
+    def sealing_keys_after(self, key_id: bytes, limit: int) -> list[WrappedKey]:
+        """Sealing keys by their ids, from the first behind `key_id`."""
+        query = select(sealing_keys).where(sealing_keys.c.key_id > key_id).order_by(sealing_keys.c.key_id)
+        with reading(self._engine) as connection:
+            return [WrappedKey(**row._mapping) for row in connection.execute(query.limit(limit))]
+
+    def replace_sealing_key(self, key: WrappedKey, before: bytes) -> None:
+        """Puts a key that is wrapped anew in the place of the old one, unless that is another by now."""
+        this = and_(sealing_keys.c.key_id == key.key_id, sealing_keys.c.wrapped == before)
+        with transaction(self._engine) as connection:
+            connection.execute(update(sealing_keys).where(this).values(wrapped=key.wrapped))
+
+    def without_sealing_key(self, start: int, end: int) -> int:
+        """How many leaves from `start` to, not including, `end` are sealed under keys that have no row."""
+        key_of_leaf = func.substr(leaves.c.leaf, 2, 16)
+        known = select(sealing_keys.c.key_id).where(sealing_keys.c.key_id == key_of_leaf).exists()
+        query = select(func.count()).where(leaves.c.leaf_index >= start, leaves.c.leaf_index < end, ~known)
+        with reading(self._engine) as connection:
+            return int(connection.execute(query).scalar_one())
 
     def insert_sealing_key(self, connection: Connection, key: WrappedKey) -> None:
         """Adds a sealing key, with the first leaf that it seals."""

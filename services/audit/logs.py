@@ -13,6 +13,7 @@ from services.audit.election import Election
 from services.audit.events import Events
 from services.audit.index import Index
 from services.audit.index_store import IndexStore
+from services.audit.key_inspection import KeyInspection
 from services.audit.keys_store import KeysStore
 from services.audit.log import Log
 from services.audit.publication_store import PublicationStore
@@ -52,6 +53,7 @@ class OpenLog:
     source: TileSource
     storage: Storage
     retention: Retention
+    key_inspection: KeyInspection
     witnesses: Witnesses
     election: Election
     _renewal: Renewal
@@ -99,6 +101,7 @@ def open_log(
     storage = Storage.of(engine, limits)
     log = Log(store, keys, sealer, tokens, index, storage, clock)
     archive = Archive(engine, store, postings)
+    inspection = KeyInspection(keys, service_keys, sealer, lambda: log.size)
     checkpoints, source = PublicationStore(engine, store), TileSource(store, archive)
     publisher = Publisher(publication, log, checkpoints, signing_keys, clock)
     events = Events(store, sealer, tokens, index, archive)
@@ -115,8 +118,9 @@ def open_log(
         storage=storage,
         witnesses=Witnesses(witnesses, publisher, checkpoints, source, clock),
         retention=Retention(RetentionStore(engine, store), archive, keys, log, sealer, clock),
+        key_inspection=inspection,
         election=election,
-        _renewal=Renewal([sealer.renew, tokens.renew, signing_keys.renew]),
+        _renewal=Renewal([sealer.renew, tokens.renew, signing_keys.renew, inspection.look]),
         _index=index,
         _write_ahead=WriteAheadLog(engine, log),
         _engine=engine,
@@ -170,6 +174,11 @@ class Logs:
         for log in self._ordered:
             log.election.check()
             log.log.check()
+
+    def check_keys(self) -> None:
+        """Raises AUDIT_RECORD_REFUSED while events of one of the logs cannot be read though nobody made them so."""
+        for log in self._ordered:
+            log.key_inspection.check()
 
     def start(self) -> None:
         """Starts every one."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -115,7 +115,8 @@ class Retention:
         if keys and not validate_only:
             self._store.prepare_to_destroy()
             # Nothing is appended meanwhile: no leaf may be sealed under a key that is gone.
-            self._log.exclusively(lambda: self._destroy(account, keys))
+            tombstones = self._sealer.tombstones(keys)
+            self._log.exclusively(lambda: self._destroy(account, tombstones))
         return shredded
 
     def shred_due(self) -> list[Event]:
@@ -160,7 +161,7 @@ class Retention:
         key = self._keys.sealing_key(key_id)
         return self.policy(key.account).archive_after_days if key else DEFAULT_ARCHIVE_DAYS
 
-    def _destroy(self, account: str, keys: list[bytes]) -> None:
+    def _destroy(self, account: str, keys: Mapping[bytes, bytes]) -> None:
         if not self._store.destroy(account, keys):
             raise _held()
         self._sealer.forget(account)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, delete, func, insert, select, update
 
+from services.audit.sealing_wraps import DESTROYED_BYTES
 from services.audit.store import LogStore
 from services.audit.tables import leaves, legal_holds, retention_policies, sealing_keys
 from services.runtime.database import reading
@@ -77,7 +79,7 @@ class RetentionStore:
             query = select(sealing_keys.c.key_id).where(
                 sealing_keys.c.account == account,
                 sealing_keys.c.created_us < before_us,
-                func.length(sealing_keys.c.wrapped) > 0,
+                func.length(sealing_keys.c.wrapped) > DESTROYED_BYTES,
             )
             return [bytes(row.key_id) for row in connection.execute(query)]
 
@@ -91,8 +93,9 @@ class RetentionStore:
         """Does beforehand what would make `destroy` take long."""
         self._empty_write_ahead_log("PASSIVE")
 
-    def destroy(self, account: str, keys: list[bytes]) -> bool:
-        """Destroys sealing keys, for good; False, and nothing is done, while there is a legal hold."""
+    def destroy(self, account: str, keys: Mapping[bytes, bytes]) -> bool:
+        """Destroys sealing keys, for good, and puts what is given in their place; False, and nothing is done, while
+        there is a legal hold."""
         with self._store.writing() as connection:
             hold = _hold(connection, account)
             if hold is not None and hold.active:
@@ -100,7 +103,11 @@ class RetentionStore:
             if self._engine.dialect.name == "sqlite":
                 # What is overwritten is overwritten in the file.
                 connection.exec_driver_sql("PRAGMA secure_delete=ON")
-            connection.execute(update(sealing_keys).where(sealing_keys.c.key_id.in_(keys)).values(wrapped=b""))
+            this = sealing_keys.c.key_id == bindparam("destroyed")
+            connection.execute(
+                update(sealing_keys).where(this).values(wrapped=bindparam("tombstone")),
+                [{"destroyed": key_id, "tombstone": tombstone} for key_id, tombstone in keys.items()],
+            )
         # What was overwritten is there still; in PostgreSQL too, until its vacuum.
         self._empty_write_ahead_log("TRUNCATE")
         return True

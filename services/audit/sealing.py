@@ -8,14 +8,14 @@ day (UTC). Destroying an account's sealing keys makes its events unreadable and 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from struct import Struct
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.keywrap import aes_key_unwrap, aes_key_wrap
 
+from services.audit import sealing_wraps
 from services.audit.keys_store import KeysStore, WrappedKey
 from services.audit.service_keys import SEALING_ROOT, ServiceKeys
 from services.runtime.clock import Clock
@@ -72,6 +72,8 @@ class Sealer:
         self._by_id: dict[bytes, AESGCM] = {}
         # Whose a key is stays so, also when the key was destroyed.
         self._accounts: dict[bytes, str] = {}
+        self.blank_is_destroyed = True
+        """Until keys that releases before destroyed, and blanked, have tombstones like others."""
 
     def renew(self) -> None:
         """Gets the sealing root from crypto when there is none in use or a new one is due. Raises what
@@ -118,7 +120,8 @@ class Sealer:
         self._by_id.clear()
 
     def open(self, leaf: bytes) -> bytes | None:
-        """The event in a leaf, or None when its account's events were made unreadable."""
+        """The event in a leaf, or None when its account's events were made unreadable. Raises AUDIT_RECORD_REFUSED for
+        one whose key is missing or was changed, or that was changed itself."""
         fmt, key_id = _HEADER.unpack_from(leaf)
         aead = self._by_id.get(key_id) or self._load(key_id)
         if aead is None or fmt != FORMAT:
@@ -127,7 +130,7 @@ class Sealer:
         try:
             return aead.decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], header)
         except InvalidTag as error:
-            raise StrongroomError(Reason.INTERNAL, "a leaf of the audit log was altered") from error
+            raise StrongroomError(Reason.AUDIT_RECORD_REFUSED, "a leaf of the audit log was altered") from error
 
     def account_of(self, leaf: bytes) -> str | None:
         """Whose event a leaf holds, also when it was made unreadable."""
@@ -139,19 +142,47 @@ class Sealer:
             account = self._accounts[key_id] = key.account
         return account
 
+    def tombstones(self, key_ids: Sequence[bytes]) -> dict[bytes, bytes]:
+        """What takes the place of keys that are destroyed. Raises as `open`."""
+        found = {key_id: self._store.sealing_key(key_id) for key_id in key_ids}
+        return {
+            key_id: sealing_wraps.destroyed(self._service_keys.open(key.root_id), key_id, key.account)
+            for key_id, key in found.items()
+            if key is not None
+        }
+
+    def bind(self, key: WrappedKey) -> None:
+        """Puts a key into the form that binds it to its account, unless it is in that. Raises as `open` for one that
+        was changed."""
+        material = self._material(key)
+        if not key.wrapped:
+            self._store.replace_sealing_key(replace(key, wrapped=self.tombstones([key.key_id])[key.key_id]), b"")
+        elif material is not None and not sealing_wraps.is_bound(key):
+            root = self._service_keys.open(key.root_id)
+            wrapped = sealing_wraps.wrap(root, material, key.key_id, key.account)
+            self._store.replace_sealing_key(replace(key, wrapped=wrapped), key.wrapped)
+
+    def _material(self, key: WrappedKey) -> bytes | None:
+        if not key.wrapped and self.blank_is_destroyed:
+            return None
+        return sealing_wraps.unwrap(self._service_keys.open(key.root_id), key)
+
     def _make_key(self, account: str, now_us: int) -> SealingKey:
         self.check()
         assert self._root is not None  # noqa: S101  # check() has just seen it
         root_id, _, root = self._root
         key_id, material = os.urandom(16), os.urandom(_KEY_BYTES)
-        wrapped = WrappedKey(key_id, account, now_us, root_id, aes_key_wrap(root.reveal(), material))
+        wrapped = WrappedKey(key_id, account, now_us, root_id, sealing_wraps.wrap(root, material, key_id, account))
         return SealingKey(_HEADER.pack(FORMAT, key_id), AESGCM(material), wrapped)
 
     def _load(self, key_id: bytes) -> AESGCM | None:
         key = self._store.sealing_key(key_id)
-        if key is None or not key.wrapped:
+        if key is None:
+            raise sealing_wraps.refused()
+        material = self._material(key)
+        if material is None:
             return None
-        aead = AESGCM(aes_key_unwrap(self._service_keys.open(key.root_id).reveal(), key.wrapped))
+        aead = AESGCM(material)
         if len(self._by_id) >= _CACHED_KEYS:
             self._by_id.clear()
         self._by_id[key_id] = aead

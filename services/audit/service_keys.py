@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 SEALING_ROOT = "audit sealing root"
 SIGNING_KEY = "audit log signing key"
 INDEX_KEY = "audit index key"
+TOMBSTONES = "audit tombstones"
+"""Says that no sealing key is blank any more; protects nothing."""
 
 _RETRY_SECONDS = 0.25
 _CHECK_SECONDS = 60.0
@@ -75,12 +77,12 @@ class ServiceKeys:
         return key
 
     def open(self, key_id: bytes) -> SensitiveBytes:
-        """A key itself. Raises as `RootWrapping.unwrap`, INTERNAL when the database has lost it."""
+        """A key itself. Raises as `RootWrapping.unwrap`, AUDIT_RECORD_REFUSED when the database has lost it."""
         material = self._opened.get(key_id)
         if material is None:
             stored = self._store.service_key(key_id)
             if stored is None:
-                raise StrongroomError(Reason.INTERNAL, "a key is missing from the audit database")
+                raise StrongroomError(Reason.AUDIT_RECORD_REFUSED, "a key is missing from the audit database")
             material = self._opened[key_id] = self._wrapping.unwrap(stored.purpose, stored.wrapped)
         return material
 

@@ -38,6 +38,12 @@ class StorageWatch:
         for name, unit, description, value in (
             ("audit.storage.free", "By", "room that is left for the log", lambda one: one.storage.free()),
             ("audit.log.size", "{leaf}", "leaves that are durable", lambda one: one.log.size),
+            (
+                "audit.log.unreadable",
+                "{leaf}",
+                "leaves whose sealing key is gone without having been destroyed",
+                lambda one: one.key_inspection.unreadable_leaves,
+            ),
             ("audit.log.unpublished", "{leaf}", "leaves that no published checkpoint covers", _unpublished),
         ):
             meter.create_observable_gauge(name, [self._observer(value)], unit, description)
