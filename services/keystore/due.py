@@ -3,7 +3,9 @@ of imported material."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import time
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, Engine
 
@@ -15,8 +17,12 @@ from services.keystore.own_calls import own_call
 from services.keystore.records import Key
 from services.keystore.root_key import RootKey
 from services.runtime.clock import Clock
-from services.runtime.database import reading
+from services.runtime.database import reading, transaction
+from services.runtime.errors import Reason
+from services.runtime.outbox import Outbox
 from services.runtime.schedule import Claim
+from services.runtime.telemetry import Telemetry
+from strongroom.audit.v1.event_pb2 import OUTCOME_FAILED
 from strongroom.keystore.v1.key_pb2 import KEY_VERSION_ORIGIN_AUTOMATIC, KEY_VERSION_ORIGIN_MESSAGE_LIMIT
 
 _ROTATE = "rotate"
@@ -28,6 +34,19 @@ _ROOT = "root"
 _FILL_LIMIT = 10_000
 # Long enough to be worth a claim, short enough to stop soon.
 _ROOT_SECONDS = 5.0
+# A rotation of the root key waits so long after its last blob.
+_SETTLES_US = 60_000_000
+_OVERDUE_LIMIT = 64
+# Anything may stand in Redis.
+_ITEM = re.compile(f"(?:{_ROTATE}|{_DELETE}|{_EXPIRE}|{_LIMIT}):[0-9a-f]{{32}}")
+
+_TELL_SECONDS = 3600.0
+_METHODS = {
+    _ROTATE: "CreateKeyVersion",
+    _DELETE: "DestroyKey",
+    _EXPIRE: "DeleteImportedKeyMaterial",
+    _LIMIT: "CreateKeyVersion",
+}
 
 
 class DueKeys:
@@ -41,6 +60,8 @@ class DueKeys:
         imports: Imports,
         root_key: RootKey,
         clock: Clock,
+        outbox: Outbox,
+        telemetry: Telemetry,
     ) -> None:
         self._engine = engine
         self._lifecycle = lifecycle
@@ -48,6 +69,12 @@ class DueKeys:
         self._imports = imports
         self._root_key = root_key
         self._clock = clock
+        self._used_up: set[str] = set()
+        self._outbox = outbox
+        self._told: dict[str, float] = {}
+        self._overdue = telemetry.meter.create_counter(
+            "keystore.schedule.overdue", description="rotations, deletions and expiries that Redis kept back"
+        )
 
     def due(self, until_us: int) -> Mapping[str, int]:
         """Items by their due time, as the database says."""
@@ -67,13 +94,44 @@ class DueKeys:
         """The rotation of the root key, while there is one."""
         return {_ROOT: self._clock() // 1000} if self._root_key.is_rotating() else {}
 
+    def overdue(self, before_us: int) -> list[Claim]:
+        """What was due before then, as the database says: claims of its own, told in the metric and in events. Whatever
+        it is, who comes second finds it done."""
+        due = self.due(before_us)
+        used_up = {item for item in due if item.startswith(f"{_LIMIT}:")}
+        # Since when they are is not known, but for how many looks.
+        items = [item for item in due if item not in used_up or item in self._used_up]
+        self._used_up = used_up
+        if self._root_key.is_overdue(before_us - _SETTLES_US):
+            items.append(_ROOT)
+        if items:
+            self._overdue.add(len(items))
+            self._record(items[:_OVERDUE_LIMIT])
+        return [Claim(item, self._clock() // 1000) for item in items[:_OVERDUE_LIMIT]]
+
     def handle(self, claim: Claim) -> float | None:
-        """Does what an item stands for."""
+        """Does what an item stands for; what stands for nothing is done with."""
         if claim.item == _ROOT:
             self._root_key.work(_ROOT_SECONDS)
-        else:
+        elif _ITEM.fullmatch(claim.item):
             self._handle_key(claim.item)
         return None
+
+    def _record(self, items: Sequence[str]) -> None:
+        """An event for each that was kept back; now and then, for it stays so until Redis is put right."""
+        now = time.monotonic()
+        self._told = {item: at for item, at in self._told.items() if now - at < _TELL_SECONDS}
+        for item in items:
+            kind, _, uid = item.partition(":")
+            if item in self._told or kind == _ROOT:
+                continue
+            self._told[item] = now
+            with transaction(self._engine) as connection:
+                key = store.key_by_uid(connection, bytes.fromhex(uid))
+                if key is not None:
+                    call = own_call(_METHODS[kind], key.name)
+                    call.conclude(OUTCOME_FAILED, Reason.SCHEDULE_OVERDUE)
+                    self._outbox.put(connection, call)
 
     def _handle_key(self, item: str) -> None:
         kind, _, uid = item.partition(":")
@@ -87,7 +145,7 @@ class DueKeys:
         elif key is not None and kind == _LIMIT:
             call = own_call("CreateKeyVersion", key.name)
             self._versions.rotate(call, key, KEY_VERSION_ORIGIN_MESSAGE_LIMIT, still_due=_is_used_up)
-        elif key is not None and key.rotation_is_due(now_us):
+        elif key is not None and kind == _ROTATE and key.rotation_is_due(now_us):
             call = own_call("CreateKeyVersion", key.name)
             self._versions.rotate(
                 call, key, KEY_VERSION_ORIGIN_AUTOMATIC, still_due=lambda _, present: present.rotation_is_due(now_us)

@@ -98,6 +98,13 @@ class RootKey:
             rotation = root_store.rotation(connection)
         return rotation is not None and rotation.state == pb.ROOT_KEY_ROTATION_STATE_RUNNING
 
+    def is_overdue(self, before_us: int) -> bool:
+        """Whether it runs and nothing came of it since then."""
+        with reading(self._engine) as connection:
+            rotation = root_store.rotation(connection)
+        running = rotation is not None and rotation.state == pb.ROOT_KEY_ROTATION_STATE_RUNNING
+        return rotation is not None and running and rotation.progressed_us < before_us
+
     def work(self, seconds: float) -> None:
         """Goes on with a rotation for about so long. Raises what is worth trying again, after noting it."""
         until = time.monotonic() + seconds

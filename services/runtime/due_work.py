@@ -3,14 +3,20 @@
 A claim is leased for a short time and renewed while its work goes on, so that the work of a process that dies is soon
 taken up by another. A process that merely stalled may then find itself the second: what it does must be refused by the
 database, which knows the greater fencing token.
+
+Redis is only how replicas share the work without asking the database all the time. What the database says was due for
+a while and nobody works on is brought forward without it: whatever stands in Redis delays work by seconds.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from random import SystemRandom
 
 from redis.exceptions import RedisError
 
@@ -29,6 +35,10 @@ _HORIZON_US = 120_000_000
 # By Redis's clock, whatever this replica's says.
 _DUE_ALREADY_US = 0
 _RETRY_SECONDS = 15.0
+OVERDUE_SECONDS = 30.0
+"""After which the database does not wait for Redis."""
+_LOOK_SECONDS = 5.0
+_SHOWN = 200
 _STOP_SECONDS = 15.0
 
 Due = Callable[[int], Mapping[str, int]]
@@ -36,6 +46,13 @@ Due = Callable[[int], Mapping[str, int]]
 Handle = Callable[[Claim], float | None]
 """Does what an item stands for: None when it is done, or in how many seconds to come back to it. Raises
 StrongroomError where a later try may fare better."""
+
+Overdue = Callable[[int], Sequence[Claim]]
+"""What the database says was due before a time in microseconds and nobody works on, as claims of its own."""
+
+
+def _nothing(_before_us: int) -> Sequence[Claim]:
+    return ()
 
 
 class DueWork:
@@ -51,19 +68,27 @@ class DueWork:
         threads: int = 1,
         lease_seconds: float = 15.0,
         due_now: Callable[[], Mapping[str, int]] = dict,
+        overdue: Overdue = _nothing,
+        overdue_seconds: float = OVERDUE_SECONDS,
     ) -> None:
-        """`due_now` is asked at each look for what cannot wait for the next fill."""
+        """`due_now` is asked at each look for what cannot wait for the next fill, `overdue` every few seconds for what
+        fell due so many seconds ago."""
         self._schedule = schedule
         self._due = due
         self._due_now = due_now
         self._handle = handle
         self._clock = clock
         self._lease_seconds = lease_seconds
+        self._overdue = overdue
+        self._overdue_seconds = overdue_seconds
+        self._forward: deque[Claim] = deque()
+        self._forwarded: dict[str, float] = {}
         self._in_work: set[Claim] = set()
         self._idle = threading.Condition()
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._keep, name="due-keeper", daemon=True),
+            threading.Thread(target=self._watch, name="due-watch", daemon=True),
             *(threading.Thread(target=self._work, name=f"due-{n}", daemon=True) for n in range(threads)),
         ]
 
@@ -101,11 +126,7 @@ class DueWork:
 
     def work_once(self) -> bool:
         """Claims and does one item; whether there was one."""
-        now_due = self._due_now()
-        if now_due:
-            # What failed and was put off is not brought forward by every look.
-            self._schedule.add(now_due)
-        claims = self._schedule.claim(1, self._lease_seconds)
+        claims = self._brought_forward() or self._claimed()
         for claim in claims:
             self._in_work.add(claim)
             try:
@@ -113,6 +134,42 @@ class DueWork:
             finally:
                 self._in_work.discard(claim)
         return bool(claims)
+
+    def bring_forward(self) -> None:
+        """Takes up what the database says is overdue, in an order of its own: other replicas do the same."""
+        now = time.monotonic()
+        found = list(self._overdue(self._clock() // 1000 - int(self._overdue_seconds * 1_000_000)))
+        busy = {claim.item for claim in tuple(self._in_work)}
+        left = {item: at for item, at in self._forwarded.items() if now - at < _RETRY_SECONDS}
+        fresh = [claim for claim in found if claim.item not in busy and claim.item not in left]
+        self._forwarded = left | dict.fromkeys((claim.item for claim in fresh), now)
+        SystemRandom().shuffle(fresh)
+        self._forward = deque(fresh)
+        if fresh:
+            log.warning("brought forward what is overdue", extra={"fields": {"count": len(fresh)}})
+            with self._idle:
+                self._idle.notify_all()
+
+    def _brought_forward(self) -> list[Claim]:
+        try:
+            return [self._forward.popleft()]
+        except IndexError:
+            return []
+
+    def _claimed(self) -> list[Claim]:
+        now_due = self._due_now()
+        if now_due:
+            # What failed and was put off is not brought forward by every look.
+            self._schedule.add(now_due)
+        return self._schedule.claim(1, self._lease_seconds)
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(_LOOK_SECONDS):
+            self._survive(self._looked, "looked for what is overdue")
+
+    def _looked(self) -> bool:
+        self.bring_forward()
+        return True
 
     def _work(self) -> None:
         while not self._stopping.is_set():
@@ -142,6 +199,11 @@ class DueWork:
             return work()
         except (RedisError, StrongroomError) as error:
             log.warning("not done: %s", what, extra={"fields": {"error": type(error).__name__}})
+            if "WRONGTYPE" in str(error):
+                # Somebody put something else there, and no operation would work until it is away.
+                with contextlib.suppress(RedisError, StrongroomError):
+                    self._schedule.reset()
+                    self.fill()
         except Exception:
             # The next round may fare better; without a thread nothing would be done at all.
             log.exception("failed: %s", what)
@@ -151,7 +213,12 @@ class DueWork:
         try:
             again_seconds = self._handle(claim)
         except StrongroomError as error:
-            log.warning("due work failed", extra={"fields": {"item": claim.item, "reason": error.reason}})
+            fields = {"item": ascii(claim.item[:_SHOWN]), "reason": error.reason}
+            log.warning("due work failed", extra={"fields": fields})
+            again_seconds = _RETRY_SECONDS
+        except Exception:
+            # One item is no reason to keep others waiting.
+            log.exception("due work failed", extra={"fields": {"item": ascii(claim.item[:_SHOWN])}})
             again_seconds = _RETRY_SECONDS
         if again_seconds is None:
             self._schedule.done(claim)

@@ -98,6 +98,7 @@ class Reason(_UpperStrEnum):
     ROOT_VERSION_CONFLICT = auto()
     SECRET_VALUE_REFUSED = auto()
     SECRET_RECORD_REFUSED = auto()
+    AUDIT_RECORD_REFUSED = auto()
     UNSUPPORTED_IN_HSM = auto()
     SPEC_UNSUPPORTED = auto()
     NOT_YET = auto()
@@ -120,6 +121,7 @@ class Reason(_UpperStrEnum):
     CRYPTO_UNREACHABLE = auto()
     CRYPTO_NOT_SERVING = auto()
     REDIS_UNREACHABLE = auto()
+    SCHEDULE_OVERDUE = auto()
     PROVIDER_UNAVAILABLE = auto()
     DATABASE_UNAVAILABLE = auto()
     OIDC_PROVIDER_UNREACHABLE = auto()
@@ -222,6 +224,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.KEY_MATERIAL_REFUSED,
         Reason.SECRET_VALUE_REFUSED,
         Reason.SECRET_RECORD_REFUSED,
+        Reason.AUDIT_RECORD_REFUSED,
     ),
     grpc.StatusCode.UNIMPLEMENTED: (Reason.NOT_YET,),
     grpc.StatusCode.UNAVAILABLE: (
@@ -237,6 +240,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.CRYPTO_UNREACHABLE,
         Reason.CRYPTO_NOT_SERVING,
         Reason.REDIS_UNREACHABLE,
+        Reason.SCHEDULE_OVERDUE,
         Reason.PROVIDER_UNAVAILABLE,
         Reason.OIDC_PROVIDER_UNREACHABLE,
         Reason.DATABASE_UNAVAILABLE,

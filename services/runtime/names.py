@@ -58,6 +58,11 @@ class ResourceName:
         return ResourceName(self.account, self.collection, self.id) if self.version else self
 
 
+def is_name(name: ResourceName) -> bool:
+    """Whether its parts are what such a name may have."""
+    return bool(_ID.fullmatch(name.account) and _PATTERNS[name.collection].fullmatch(name.id))
+
+
 def parse(name: str, field: str, *collections: str, versioned: bool | None = False) -> ResourceName:
     """Reads a resource name of one of `collections`; with `versioned`, one of its versions, and with None either.
 

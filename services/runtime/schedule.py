@@ -7,6 +7,10 @@ delays work and loses none, and whoever works on an item asks the database once 
 still due.
 
 Each operation is one script, and time is Redis's own: replicas whose clocks differ agree on leases.
+
+Nothing that stands in Redis is believed, for whoever reaches it may write there: a token far from now is given up, a
+lease longer than any is none, and what is of another type than it should be is forgotten (`reset`). What Redis keeps
+back nevertheless, the database alone brings forward (`DueWork`).
 """
 
 from __future__ import annotations
@@ -26,7 +30,8 @@ local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 local claimed = {}
 for _, item in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])) do
-    local last = tonumber(redis.call('GET', KEYS[3]) or 0)
+    local last = tonumber(redis.call('GET', KEYS[3]) or 0) or 0
+    if not (last < now * 1000000 + ARGV[3]) then last = 0 end
     local token = string.format('%.0f', math.max(last + 1, now * 1000000))
     redis.call('SET', KEYS[3], token)
     redis.call('ZADD', KEYS[1], now + ARGV[2], item)
@@ -58,15 +63,23 @@ for n = 2, #ARGV, 2 do
 end
 """
 _FILL = """
-for n = 1, #ARGV, 2 do
-    if redis.call('HEXISTS', KEYS[2], ARGV[n]) == 0 then
-        local present = redis.call('ZSCORE', KEYS[1], ARGV[n])
+local time = redis.call('TIME')
+local longest = time[1] + time[2] / 1000000 + ARGV[1]
+for n = 2, #ARGV, 2 do
+    local present = redis.call('ZSCORE', KEYS[1], ARGV[n])
+    local leased = redis.call('HEXISTS', KEYS[2], ARGV[n]) == 1
+    if not leased or not present or tonumber(present) > longest then
         if not present or tonumber(present) > tonumber(ARGV[n + 1]) then
             redis.call('ZADD', KEYS[1], ARGV[n + 1], ARGV[n])
         end
     end
 end
 """
+LONGEST_LEASE_SECONDS = 300
+"""What is leased for longer was not leased by a service."""
+TOKEN_AHEAD_US = 60_000_000
+"""By how much a token may be off the clock, which is as much as clocks may differ."""
+
 # Items of one script: Redis does nothing else meanwhile.
 _FILLED_AT_ONCE = 1_000
 
@@ -77,7 +90,10 @@ class Claim:
 
     item: str
     token: int
-    """Grows with every claim of this schedule: of two claims of one item, the higher is the later."""
+    """Grows with every claim of this schedule: of two claims of one item, the higher is the later. Redis says so: the
+    database judges."""
+    seen: int | None = None
+    """For an item that the database brought forward: what `Overdue` saw, so that who comes second leaves it alone."""
 
 
 class Schedule:
@@ -99,34 +115,51 @@ class Schedule:
         that are leased stay as they are."""
         due = list(due_us.items())
         for first in range(0, len(due), _FILLED_AT_ONCE):
-            args: list[str | float] = []
+            args: list[bytes | float] = [LONGEST_LEASE_SECONDS]
             for item, at in due[first : first + _FILLED_AT_ONCE]:
-                args += [item, at / _MICROSECONDS]
+                args += [_bytes(item), at / _MICROSECONDS]
             self._fill(keys=self._keys, args=args)
 
     def add(self, due_us: Mapping[str, int]) -> None:
         """Puts in items that are not in yet. The others stay as they are, those too that were put off."""
         if due_us:
-            scores = {item: at / _MICROSECONDS for item, at in due_us.items()}
+            scores = {_bytes(item): at / _MICROSECONDS for item, at in due_us.items()}
             self._client.zadd(self._keys[0], scores, nx=True)
 
     def renew(self, claims: Iterable[Claim], lease_seconds: float) -> None:
         """Leases items again, for so long from now on; those that others have claimed since stay theirs."""
-        args: list[str | int | float] = [lease_seconds]
+        args: list[bytes | int | float] = [lease_seconds]
         for claim in claims:
-            args += [claim.item, claim.token]
+            args += [_bytes(claim.item), claim.token]
         if len(args) > 1:
             self._renew(keys=self._keys, args=args)
 
     def claim(self, limit: int, lease_seconds: float) -> list[Claim]:
         """Up to `limit` items that are due, leased for so long."""
-        claimed = self._claim(keys=self._keys, args=[limit, lease_seconds])
-        return [Claim(item.decode() if isinstance(item, bytes) else item, int(token)) for item, token in claimed]
+        claimed = self._claim(keys=self._keys, args=[limit, lease_seconds, TOKEN_AHEAD_US])
+        return [Claim(item.decode(errors="surrogateescape"), int(token)) for item, token in claimed]
 
     def done(self, claim: Claim) -> bool:
         """Takes an item out. False when its lease had ended and another replica has claimed it since."""
-        return bool(self._done(keys=self._keys, args=[claim.item, claim.token]))
+        return bool(self._done(keys=self._keys, args=[_bytes(claim.item), claim.token]))
 
     def later(self, claim: Claim, seconds: float) -> bool:
         """Puts an item off, from now on. False as for `done`."""
-        return bool(self._later(keys=self._keys, args=[claim.item, claim.token, seconds]))
+        return bool(self._later(keys=self._keys, args=[_bytes(claim.item), claim.token, seconds]))
+
+    def reset(self) -> None:
+        """Forgets everything: the database knows it all."""
+        self._client.delete(*self._keys)
+
+
+def judged(token: int, known: int, now_us: int) -> int | None:
+    """The token that an item is worked on under, where the database knows `known`; None for one that is a little behind
+    that, and whose time will come. One that is far from now orders nothing: the next after `known` is taken."""
+    if abs(token - now_us) > TOKEN_AHEAD_US or token <= known - TOKEN_AHEAD_US:
+        return known + 1
+    return token if token > known else None
+
+
+def _bytes(item: str) -> bytes:
+    # Anything may stand in Redis, and has to be taken out again by its name.
+    return item.encode(errors="surrogateescape")

@@ -91,6 +91,7 @@ def serve(settings: SecretsSettings) -> None:
             now,
             threads=settings.rotation.threads,
             lease_seconds=settings.rotation.lease_seconds,
+            overdue=due.overdue,
         )
 
     def hasten(secret: ResourceName) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from sqlalchemy import Engine
 
+from services.runtime import names
 from services.runtime.clock import Clock
 from services.runtime.database import reading, transaction
 from services.runtime.errors import Reason, StrongroomError
@@ -28,12 +29,19 @@ _ROTATIONS_KEPT_US = 400 * _DAY_US
 _CHANGES_KEPT_US = _DAY_US
 _FORGET_LIMIT = 1_000
 _TELL_SECONDS = 3600.0
+_OVERDUE_LIMIT = 64
+# A rotation that was taken up so lately may still be in work elsewhere.
+_IN_WORK_US = 180_000_000
 _SERVICE, _METHOD = "strongroom.secrets.v1.SecretService", "Rotation"
 
 
 def rotation_item(secret: ResourceName) -> str:
     """What the schedule calls the rotation of a secret."""
     return f"{_ROTATE}:{secret.account}/{secret.id}"
+
+
+def _deletion_item(secret: ResourceName) -> str:
+    return f"{_DELETE}:{secret.account}/{secret.id}"
 
 
 class DueSecrets:
@@ -54,7 +62,10 @@ class DueSecrets:
         self._outbox = outbox
         self._telemetry = telemetry
         self._clock = clock
-        self._refused: dict[ResourceName, float] = {}
+        self._told: dict[tuple[ResourceName, Reason], float] = {}
+        self._overdue = telemetry.meter.create_counter(
+            "secrets.schedule.overdue", description="rotations and deletions that Redis kept back"
+        )
 
     def due(self, until_us: int) -> Mapping[str, int]:
         """Items by their due time, as the database says. Forgets what is kept no longer."""
@@ -66,45 +77,65 @@ class DueSecrets:
             deletions = store.deletions_due(connection, until_us, _FILL_LIMIT)
             begun = rotation_store.attempts_due(connection, until_us, _FILL_LIMIT)
             due = store.rotations_due(connection, until_us, _FILL_LIMIT)
-        items = {f"{_DELETE}:{name.account}/{name.id}": at for name, at in deletions}
+        items = {_deletion_item(name): at for name, at in deletions}
         return items | {rotation_item(name): at for name, at in (*begun, *due)}
 
+    def overdue(self, before_us: int) -> list[Claim]:
+        """What was due before then and nobody works on, as the database says: claims of its own, told in the metric and
+        in events."""
+        with reading(self._engine) as connection:
+            deletions = store.deletions_due(connection, before_us, _OVERDUE_LIMIT)
+            due = store.rotations_due(connection, before_us, _OVERDUE_LIMIT)
+            begun = rotation_store.attempts_overdue(connection, before_us, before_us - _IN_WORK_US, _OVERDUE_LIMIT)
+        now_us = self._clock() // 1000
+        found = {_deletion_item(name): Claim(_deletion_item(name), now_us) for name, _ in deletions}
+        for name, seen in (*((name, 0) for name, _ in due), *begun):
+            found[rotation_item(name)] = Claim(rotation_item(name), now_us, seen)
+        if found:
+            self._overdue.add(len(found))
+        for name in {name for name, _ in (*deletions, *due, *begun)}:
+            self._record(name, Reason.SCHEDULE_OVERDUE)
+        return list(found.values())
+
     def handle(self, claim: Claim) -> float | None:
-        """Does what an item stands for."""
+        """Does what an item stands for; what stands for nothing is done with."""
         kind, _, rest = claim.item.partition(":")
         account, _, secret_id = rest.partition("/")
         name = ResourceName(account, "secrets", secret_id)
+        if kind not in (_ROTATE, _DELETE) or not names.is_name(name):
+            return None
         try:
             if kind == _DELETE:
                 self._lifecycle.destroy_due(own_call("DestroySecret", name), name)
                 return None
-            return self._rotated(name, claim.token)
+            return self._rotated(name, claim)
         except StrongroomError as error:
             if error.reason is Reason.SECRET_RECORD_REFUSED:
-                self._record_refusal(name)
+                self._record(name, error.reason)
             raise
 
-    def _rotated(self, name: ResourceName, token: int) -> float | None:
+    def _rotated(self, name: ResourceName, claim: Claim) -> float | None:
         started = time.perf_counter()
         trace = self._telemetry.start_call(_SERVICE, _METHOD, "")
         outcome = "OK"
         try:
-            return self._rotation.work(name, token, trace.trace_id if trace.sampled else "")
+            return self._rotation.work(name, claim.token, trace.trace_id if trace.sampled else "", claim.seen)
         except StrongroomError as error:
             outcome = error.reason
             raise
         finally:
             self._telemetry.end_call(trace, _SERVICE, _METHOD, outcome, started)
 
-    def _record_refusal(self, name: ResourceName) -> None:
-        """An event for what somebody else wrote, now and then: it falls due until it is put right."""
+    def _record(self, name: ResourceName, reason: Reason) -> None:
+        """An event for what somebody else wrote, in the database or in Redis; now and then, for it stays so until it is
+        put right."""
         now = time.monotonic()
-        if now - self._refused.get(name, -_TELL_SECONDS) < _TELL_SECONDS:
+        if now - self._told.get((name, reason), -_TELL_SECONDS) < _TELL_SECONDS:
             return
-        if len(self._refused) >= _FILL_LIMIT:
-            self._refused.clear()
-        self._refused[name] = now
+        if len(self._told) >= _FILL_LIMIT:
+            self._told.clear()
+        self._told[name, reason] = now
         call = own_call("RotateSecret", name)
-        call.conclude(OUTCOME_FAILED, Reason.SECRET_RECORD_REFUSED)
+        call.conclude(OUTCOME_FAILED, reason)
         with transaction(self._engine) as connection:
             self._outbox.put(connection, call)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, or_, select, tuple_, update
 
 from services.runtime import row_seals
 from services.runtime.names import ResourceName
@@ -17,11 +17,12 @@ from services.runtime.row_seals import SEAL
 from services.runtime.sql_filters import Condition
 from services.secrets.records import Attempt, Rotation
 from services.secrets.tables import attempts, rotations
-from strongroom.secrets.v1.rotation_pb2 import RotationStep
+from strongroom.secrets.v1.rotation_pb2 import ROTATION_STATE_WAITING, RotationStep
 
 KEPT_ATTEMPTS = 50
 """Of each step of a rotation the first attempt is kept, and so many of the latest."""
 
+_FAR_US = 3_600_000_000
 _KEYS = ("account", "secret_id", "number")
 
 
@@ -60,6 +61,23 @@ def attempts_due(connection: Connection, until_us: int, limit: int) -> list[tupl
         due.where(rotations.c.next_attempt_us <= until_us).order_by(rotations.c.next_attempt_us).limit(limit)
     )
     return [(ResourceName(row.account, "secrets", row.secret_id), row.next_attempt_us) for row in rows]
+
+
+def attempts_overdue(
+    connection: Connection, before_us: int, taken_us: int, limit: int
+) -> list[tuple[ResourceName, int]]:
+    """Secrets whose rotation was to be worked on before then, with its fencing token, and that nobody has taken up
+    since `taken_us`: a token is the time when it was."""
+    left = or_(
+        rotations.c.state == ROTATION_STATE_WAITING,
+        rotations.c.fencing_token <= taken_us,
+        # By nobody's clock.
+        rotations.c.fencing_token > before_us + _FAR_US,
+    )
+    due = select(rotations.c.account, rotations.c.secret_id, rotations.c.fencing_token)
+    found = due.where(rotations.c.next_attempt_us <= before_us, left).order_by(rotations.c.next_attempt_us)
+    rows = connection.execute(found.limit(limit))
+    return [(ResourceName(row.account, "secrets", row.secret_id), row.fencing_token) for row in rows]
 
 
 def insert_attempt(connection: Connection, of: Rotation, added: Attempt) -> None:

@@ -20,6 +20,7 @@ from services.runtime.database import transaction
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.names import ResourceName
 from services.runtime.outbox import Outbox
+from services.runtime.schedule import judged
 from services.secrets import rotating, rotation_store, store
 from services.secrets.editing import add_version, write
 from services.secrets.own_calls import own_call, unrecorded_call
@@ -96,11 +97,12 @@ class RotationWork:
         self._instance = instance
         self._first_retry_seconds = first_retry_seconds
 
-    def work(self, name: ResourceName, token: int, trace_id: str = "") -> float | None:
+    def work(self, name: ResourceName, token: int, trace_id: str = "", seen: int | None = None) -> float | None:
         """Works on the secret's rotation under the lease of `token`, and begins one where the policy says so; None when
-        there is nothing left to do, or in how many seconds there is."""
+        there is nothing left to do, or in how many seconds there is. With `seen`, only while that is the token that the
+        rotation was last taken up under."""
         try:
-            begun = self._begin(name, token, trace_id)
+            begun = self._begin(name, token, trace_id, seen)
             while isinstance(begun, _Work):
                 begun = self._tried(begun)
         except _LostError:
@@ -110,7 +112,7 @@ class RotationWork:
 
     # --- taking a rotation up
 
-    def _begin(self, name: ResourceName, token: int, trace_id: str) -> _Work | float | None:
+    def _begin(self, name: ResourceName, token: int, trace_id: str, seen: int | None) -> _Work | float | None:
         with transaction(self._engine) as connection:
             secret = store.secret(connection, name, lock=True)
             now_us = self._now_us()
@@ -128,10 +130,13 @@ class RotationWork:
             # What was begun or resumed is due, whatever the clock says of the replica that did so.
             if rotation.state == ROTATION_STATE_WAITING and rotation.next_attempt_us > now_us:
                 return (rotation.next_attempt_us - now_us) / _SECOND_US
-            if token <= rotation.fencing_token:
+            if seen is not None and seen != rotation.fencing_token:
+                return None
+            mine = judged(token, rotation.fencing_token, now_us)
+            if mine is None:
                 # From a Redis whose clock is behind, or that was not emptied when another one was: it catches up.
                 return (rotation.fencing_token - token) / _SECOND_US + 1.0
-            return self._taken(connection, secret, rotation, token, trace_id, now_us)
+            return self._taken(connection, secret, rotation, mine, trace_id, now_us)
 
     def _begin_by_policy(
         self, connection: Connection, secret: Secret, now_us: int

@@ -188,7 +188,15 @@ class Lab:
         self.redis = Redis(port=place.redis_port, socket_timeout=2, socket_connect_timeout=2)
         self.schedule = Schedule(self.redis, place.schedule)
         due = self.due = DueSecrets(self.engine, self.work, self.lifecycle, outbox, telemetry, clock)
-        self.due_work = DueWork(self.schedule, due.due, due.handle, clock, threads=threads, lease_seconds=lease_seconds)
+        self.due_work = DueWork(
+            self.schedule,
+            due.due,
+            due.handle,
+            clock,
+            threads=threads,
+            lease_seconds=lease_seconds,
+            overdue=due.overdue,
+        )
         self.rotations = Rotations(self.engine, editor, self.access, outbox, clock, self.hasten)
         self.repairs = Repairs(self.engine, editor, self.access, self.rotations, outbox, clock)
         self.creation = Creation(
