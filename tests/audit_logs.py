@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 
 from services.audit import postings
 from services.audit.election import election_for
+from services.audit.log import Endings
 from services.audit.logs import OpenLog, open_log
 from services.audit.publishing import Publication
 from services.audit.service_keys import Wrapped
@@ -62,11 +63,12 @@ def opened(
     quorum: int = 0,
     name: str = "main",
     witnesses: Sequence[WitnessSettings] = (),
+    endings: Endings | None = None,
 ) -> OpenLog:
     """A log that runs, and can be written where crypto is not away."""
     publication = Publication(ORIGIN, interval_seconds, quorum)
     election = election_for(engine, lambda: None)
-    log = open_log(name, engine, crypto, publication, limits, 365, wall_clock, election, witnesses)
+    log = open_log(name, engine, crypto, publication, limits, 365, wall_clock, election, witnesses, endings)
     log.start()
     if not crypto.away:
         until(lambda: is_writable(log))

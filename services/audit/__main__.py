@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import logging
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from sqlalchemy import Engine
 
@@ -14,6 +16,7 @@ from services.audit.election import Election
 from services.audit.event_log_service import EventLogService
 from services.audit.export_folder import ExportFolder
 from services.audit.http_tiles import HttpTiles
+from services.audit.log import Endings
 from services.audit.logs import Logs, OpenLog, open_log
 from services.audit.publishing import Publication
 from services.audit.record_key_service import RecordKeyService
@@ -30,6 +33,7 @@ from services.runtime import clock, command, database, host, migrations
 from services.runtime.channels import MeshChannel
 from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
+from services.runtime.host import Host
 from services.runtime.server import health_server
 from services.runtime.status import Status
 from services.runtime.telemetry import Telemetry
@@ -43,6 +47,8 @@ from strongroom.audit.v1 import (
 from strongroom.audit.v1.event_log_service_pb2 import AppendRequest, AppendResponse
 from strongroom.tlog.notes import parse_verifier_key
 
+log = logging.getLogger(__name__)
+
 _ONLY_LOG = "main"
 _MIB = 1 << 20
 # A fifth of Python's own: an append gives up the interpreter whenever it waits for the disk, and waits this long to get
@@ -51,16 +57,29 @@ _SWITCH_SECONDS = 0.001
 
 
 def serve(settings: AuditServiceSettings) -> None:
-    """Runs the service until SIGTERM."""
+    """Runs the service until SIGTERM. A process that another one has overtaken stands by again."""
     sys.setswitchinterval(_SWITCH_SECONDS)
+    while not _serve_as_writer(settings):
+        log.info("standing by again")
+
+
+def _serve_as_writer(settings: AuditServiceSettings) -> bool:
+    """Writes the logs once no other process does, until SIGTERM or until another does. Whether it was SIGTERM."""
     telemetry = Telemetry("audit", settings.telemetry)
     tls = TlsFiles(settings.tls)
     wrapping = CryptoRootWrapping(MeshChannel(host.upstream(settings, "crypto"), tls))
     engines = {name: _database(of_log) for name, of_log in _databases(settings).items()}
-    elections = {name: election.election_for(engine, _end) for name, engine in engines.items()}
+    overtaken = threading.Event()
+    elections = {name: election.election_for(engine, overtaken.set) for name, engine in engines.items()}
+
+    def give_up() -> None:
+        for one in elections.values():
+            one.give_up()
+
     _stand_by(settings, elections.values())
+    endings = Endings(overtaken.set, give_up)
     try:
-        logs = Logs([_opened(name, settings, engines[name], wrapping, elections[name]) for name in engines])
+        logs = Logs([_opened(name, settings, engines[name], wrapping, elections[name], endings) for name in engines])
         logs.start()
     except StrongroomError as error:
         raise SystemExit(error.message) from error
@@ -90,7 +109,25 @@ def serve(settings: AuditServiceSettings) -> None:
         tiles = HttpTiles(settings.log.http_address, logs)
         tiles.start()
         hosted.on_close(tiles.stop)
-    hosted.run()
+    hosted.server.hand_over_by(partial(_hand_over, logs, give_up))
+    watching = threading.Thread(target=_stop_when, args=(overtaken, hosted), name="audit-overtaken", daemon=True)
+    watching.start()
+    try:
+        return hosted.run()
+    finally:
+        overtaken.set()
+
+
+def _hand_over(logs: Logs, give_up: Callable[[], None]) -> None:
+    """What is acknowledged is durable by then; whoever stands by wins within a tenth of a second."""
+    for one in logs:
+        one.log.hand_over()
+    give_up()
+
+
+def _stop_when(overtaken: threading.Event, hosted: Host) -> None:
+    overtaken.wait()
+    hosted.server.stop()
 
 
 def migrate(settings: AuditServiceSettings) -> None:
@@ -113,6 +150,9 @@ def _database(of_log: Database) -> Engine:
 def _stand_by(settings: AuditServiceSettings, elections: Iterable[Election]) -> None:
     """Returns once this process writes the logs. Until then it listens for nothing but health, so that callers go to
     the one that does; its own health is that it runs and does not serve."""
+    # Those of a server that drained would only note them.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     status = Status("audit", host.instance())
     status.component("log", _not_serving)
     status.serves(audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name)
@@ -132,12 +172,13 @@ def _not_serving() -> None:
     raise StrongroomError(Reason.AUDIT_STORAGE_FAILED, "another process writes the log", peer="audit")
 
 
-def _end() -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
 def _opened(
-    name: str, settings: AuditServiceSettings, engine: Engine, wrapping: CryptoRootWrapping, won: Election
+    name: str,
+    settings: AuditServiceSettings,
+    engine: Engine,
+    wrapping: CryptoRootWrapping,
+    won: Election,
+    endings: Endings,
 ) -> OpenLog:
     origin = settings.log.origin or f"{settings.tls.trust_domain}/audit"
     opened = open_log(
@@ -154,6 +195,7 @@ def _opened(
         clock.system_clock,
         won,
         [WitnessSettings(parse_verifier_key(one.key), one.url) for one in settings.log.witnesses],
+        endings,
     )
     if settings.log.export_directory:
         folder = ExportFolder(settings.log.export_directory / name, opened.source)

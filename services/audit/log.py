@@ -1,4 +1,9 @@
-"""The sequencer: gives every event its place in the log, in durable groups."""
+"""The sequencer: gives every event its place in the log, in durable groups.
+
+A log has one writer at a time, which the database itself sees to: whoever takes over counts the writers up, and an
+append moves the log's end only as the newest of them, from where it believes it to be. An append whose COMMIT was not
+answered is in doubt: where the log ends tells whether it happened, and it is acknowledged once, or written once.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +19,7 @@ from services.audit.index import Index
 from services.audit.keys_store import KeysStore
 from services.audit.sealing import SEALING_BYTES, Sealer, SealingKey, nonces
 from services.audit.storage import Storage
-from services.audit.store import Head, LeafRow, LogStore
+from services.audit.store import Head, LeafRow, LogStore, Standing
 from services.audit.tokens import Tokens
 from services.runtime.clock import Clock
 from services.runtime.errors import Reason, StrongroomError, too_large
@@ -27,6 +32,7 @@ from strongroom.tlog.tree import Tree
 log = logging.getLogger(__name__)
 
 _PROBE_IS_NEEDLESS_NS = 1_000_000_000
+_BEAT_SECONDS = 0.5
 _LEVELS = 8
 _MAX_EVENT_BYTES = MAX_ENTRY_BYTES - SEALING_BYTES
 _DECIDED_BY_SHORTENED = 1_000
@@ -54,6 +60,28 @@ class _Group:
     keys: dict[str, SealingKey] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class _Addition:
+    """What one transaction adds, to be taken up once it is known to have happened."""
+
+    first: int
+    head: Head
+    tree: Tree
+    tokens: Sequence[bytes]
+    new_keys: Sequence[SealingKey]
+    indexed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Endings:
+    """Who is told, once, that this process writes the log no more."""
+
+    overtaken: Callable[[], None] = lambda: None
+    """Another process does."""
+    contradicted: Callable[[], None] = lambda: None
+    """The database is not what this process made of it: only a person can say what happened."""
+
+
 class Log:
     """The log's one writer. Threads that append together commit together: whoever gets the lock first writes what
     all of them brought, the others find their work done."""
@@ -67,7 +95,9 @@ class Log:
         index: Index,
         storage: Storage,
         wall_clock: Clock,
+        endings: Endings | None = None,
     ) -> None:
+        """Takes the log over from whoever wrote it before."""
         self._store = store
         self._keys = keys
         self._sealer = sealer
@@ -77,10 +107,17 @@ class Log:
         self._clock = wall_clock
         self._waiting: deque[_Batch] = deque()
         self._lock = threading.Lock()
+        self._endings = endings or Endings()
         self._written_ns = 0
-        self._refusal: StrongroomError | None = None
+        self._refusal: tuple[Reason, str] | None = None
+        self._doubtful: _Addition | None = None
+        self._closing = threading.Event()
+        self._epoch = store.take_over()
         self._head, self._tree = _recovered(store)
         self._grown = threading.Condition()
+        self._beating = threading.Thread(target=self._keep_beating, name="audit-writer", daemon=True)
+        # From now on: a standby takes over from one that is silent for long, and loading can take long.
+        self._beating.start()
         index.load(self._head.size)
 
     @property
@@ -112,12 +149,12 @@ class Log:
         """Raises as `append` would when the log cannot be written just now; writes only if nothing did of late."""
         self._sealer.check()
         self._tokens.check()
+        self._beat()
+
+    def hand_over(self) -> None:
+        """Appends no more, so that another process may: what was acknowledged is durable, callers try again there."""
         with self._lock:
-            self._require_writable()
-            now = self._clock()
-            if now - self._written_ns > _PROBE_IS_NEEDLESS_NS:
-                self._store.probe(now // 1000)
-                self._written_ns = now
+            self._refusal = (Reason.AUDIT_UNREACHABLE, "the audit log was handed over to another process")
 
     def wait_for_growth(self, size: int, seconds: float) -> int:
         """Returns once the log has more than `size` leaves, or after that long; how many it has."""
@@ -132,6 +169,8 @@ class Log:
 
     def close(self) -> None:
         """Gives the database back what the writer keeps."""
+        self._closing.set()
+        self._beating.join(timeout=_BEAT_SECONDS)
         with self._lock:
             self._store.close()
 
@@ -140,8 +179,32 @@ class Log:
 
     def _require_writable(self) -> None:
         if self._refusal is not None:
-            raise self._refusal
+            raise self._refused()
         self._storage.check()
+
+    def _refused(self) -> StrongroomError:
+        assert self._refusal is not None  # noqa: S101  # its callers know
+        reason, message = self._refusal
+        return StrongroomError(reason, message, peer="audit")
+
+    def _keep_beating(self) -> None:
+        while not self._closing.wait(_BEAT_SECONDS):
+            try:
+                self._beat()
+            except StrongroomError as error:
+                log.debug("the log cannot be written just now", extra={"fields": {"reason": error.reason}})
+            except Exception:  # whatever it was, the next beat is tried: who is silent loses the log
+                log.exception("the writer of the log did not beat")
+
+    def _beat(self) -> None:
+        with self._lock:
+            self._require_writable()
+            self._settle()
+            now = self._clock()
+            if now - self._written_ns > _PROBE_IS_NEEDLESS_NS:
+                if not self._store.beat(self._epoch):
+                    raise self._moved()
+                self._written_ns = now
 
     def _write(self, batches: list[_Batch]) -> None:
         # Until the commit has returned, every batch stands as failed, whatever happens on the way there.
@@ -150,15 +213,24 @@ class Log:
             batch.done, batch.error = True, error
         try:
             self._require_writable()
+            self._settle()
             try:
                 self._commit(batches, self._known(batches) if any(batch.resent for batch in batches) else {})
             except IntegrityError:
                 # A repeat that was not marked as one.
                 self._commit(batches, self._known(batches))
+            except (StrongroomError, DBAPIError):
+                if self._doubtful is None:
+                    raise
+                # COMMIT was not answered. What happened is known as soon as the database answers again.
+                self._settle()
+                self._commit(batches, self._known(batches))
         except (StrongroomError, DBAPIError) as failure:
             if isinstance(failure, StrongroomError):
                 error = failure
-            log.exception("append failed")
+                log.warning("append failed", extra={"fields": {"reason": error.reason}})
+            else:
+                log.exception("append failed")
             for batch in batches:
                 batch.error = error
         else:
@@ -176,23 +248,46 @@ class Log:
         tree, tiles = self._tree.grown(hashes)
         head = Head(tree.size, group.head.high_us, hashes[-1])
         unsaved = [key for key in group.keys.values() if not self._sealer.is_stored(key)]
+        addition = _Addition(self._head.size, head, tree, [row[4] for row in group.rows], unsaved)
         with self._store.appending() as connection:
-            # First, so that it fails before anything else when the log is not what it was.
-            if not self._store.move_head(connection, self._head, head):
-                self._refuse()
-            for key in unsaved:
-                self._keys.insert_sealing_key(connection, key.wrapped)
-            self._store.insert_leaves(connection, group.rows)
-            self._store.put_tiles(connection, tiles)
-            indexed = self._index.write(connection, len(group.rows))
-        for key in unsaved:
+            # First, so that nothing else is tried when the log is not what it was.
+            moved = self._store.move_head(connection, self._head, head, self._epoch)
+            if moved:
+                for key in unsaved:
+                    self._keys.insert_sealing_key(connection, key.wrapped)
+                self._store.insert_leaves(connection, group.rows)
+                self._store.put_tiles(connection, tiles)
+                addition.indexed = self._index.write(connection, len(group.rows))
+                self._doubtful = addition
+        if not moved:
+            raise self._moved()
+        self._take_up(addition)
+
+    def _take_up(self, addition: _Addition) -> None:
+        """What was added is durable."""
+        self._doubtful = None
+        for key in addition.new_keys:
             self._sealer.stored(key)
-        first, self._head, self._tree = self._head.size, head, tree
+        self._head, self._tree = addition.head, addition.tree
         self._written_ns = self._clock()
-        self._index.written(indexed)
-        self._index.note(first, [row[4] for row in group.rows])
+        self._index.written(addition.indexed)
+        self._index.note(addition.first, addition.tokens)
         with self._grown:
             self._grown.notify_all()
+
+    def _settle(self) -> None:
+        """Finds out whether an addition whose COMMIT was not answered happened. Raises as `append`."""
+        doubtful = self._doubtful
+        if doubtful is None:
+            return
+        standing = self._store.standing()
+        if standing.epoch == self._epoch and standing.head == doubtful.head:
+            self._take_up(doubtful)
+        elif standing.epoch == self._epoch and standing.head == self._head:
+            self._doubtful = None
+        else:
+            raise self._ended(standing)
+        log.info("an append was in doubt", extra={"fields": {"happened": standing.head == doubtful.head}})
 
     def _sealed(self, batches: list[_Batch], known: dict[bytes, int]) -> _Group:
         """The leaves that are new, each event's place noted in its batch."""
@@ -220,16 +315,26 @@ class Log:
         group.head = Head(index, high_us)
         return group
 
-    def _refuse(self) -> None:
-        """The head is elsewhere: another wrote to the log, or the database is an older one. From then on every append
-        is refused; a restart looks at what is there."""
-        self._refusal = StrongroomError(
-            Reason.AUDIT_STORAGE_FAILED,
-            f"the audit log does not end at {self._head.size} any more: its database was rolled back, replaced, or "
-            "written by another",
-            peer="audit",
-        )
-        raise self._refusal
+    def _moved(self) -> StrongroomError:
+        """Why the log cannot be written as this process would: to be raised."""
+        return self._ended(self._store.standing())
+
+    def _ended(self, standing: Standing) -> StrongroomError:
+        """Ends writing for good. Where another process took over, callers find the log there. Where none did, the
+        database was rolled back or replaced: every append is refused, until a person has looked at it."""
+        overtaken = standing.epoch > self._epoch
+        if overtaken:
+            self._refusal = (Reason.AUDIT_UNREACHABLE, "the audit log is written by another process now")
+            log.warning("another process writes the log now", extra={"fields": {"epoch": standing.epoch}})
+        else:
+            message = (
+                f"the audit log does not end at {self._head.size} any more: its database was rolled back, replaced, or "
+                "written by another"
+            )
+            self._refusal = (Reason.AUDIT_STORAGE_FAILED, message)
+            log.error(message, extra={"fields": {"size": standing.head.size, "epoch": standing.epoch}})
+        (self._endings.overtaken if overtaken else self._endings.contradicted)()
+        return self._refused()
 
 
 def _serialized(event: Event) -> bytes:

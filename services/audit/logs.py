@@ -15,7 +15,7 @@ from services.audit.index import Index
 from services.audit.index_store import IndexStore
 from services.audit.key_inspection import KeyInspection
 from services.audit.keys_store import KeysStore
-from services.audit.log import Log
+from services.audit.log import Endings, Log
 from services.audit.publication_store import PublicationStore
 from services.audit.publishing import Publication, Publisher
 from services.audit.retention import Retention
@@ -90,6 +90,7 @@ def open_log(
     clock: Clock,
     election: Election,
     witnesses: Sequence[WitnessSettings] = (),
+    endings: Endings | None = None,
 ) -> OpenLog:
     """Puts together what works on one log, which only the winner of its election does. Raises AUDIT_STORAGE_FAILED for
     a damaged one."""
@@ -99,7 +100,7 @@ def open_log(
     index = Index(postings, store)
     signing_keys = SigningKeys(publication.origin, signing_key_days, keys, service_keys, clock)
     storage = Storage.of(engine, limits)
-    log = Log(store, keys, sealer, tokens, index, storage, clock)
+    log = Log(store, keys, sealer, tokens, index, storage, clock, endings)
     archive = Archive(engine, store, postings)
     inspection = KeyInspection(keys, service_keys, sealer, lambda: log.size)
     checkpoints, source = PublicationStore(engine, store), TileSource(store, archive)

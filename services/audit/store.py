@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, insert, select
+from sqlalchemy import Connection, Engine, select, update
 from sqlalchemy.exc import DBAPIError
 
-from services.audit.tables import ON_TIME_US, heads, leaves, probes
+from services.audit.tables import ON_TIME_US, heads, leaves
 from services.runtime.database import KeptConnection, reading, transaction
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.tlog.tiles import WIDTH
@@ -26,7 +26,14 @@ _INSERT_POSTGRESQL = (
 )
 
 
-_MOVE_HEAD = "UPDATE heads SET size = ?, high_us = ?, last_hash = ? WHERE head_id = ? AND size = ? AND last_hash = ?"
+_MOVE_HEAD = (
+    "UPDATE heads SET size = ?, high_us = ?, last_hash = ?, beat_us = {now} "
+    "WHERE head_id = ? AND size = ? AND last_hash = ? AND epoch = ?"
+)
+_BEAT = "UPDATE heads SET beat_us = {now} WHERE head_id = ? AND epoch = ?"
+# Microseconds by the database's own clock, which is one for all that write to it.
+_NOW_SQLITE = "CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)"
+_NOW_POSTGRESQL = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"
 _PUT_TILES = (
     "INSERT INTO tiles (level, number, hashes) VALUES (?, ?, ?) "
     "ON CONFLICT (level, number) DO UPDATE SET hashes = excluded.hashes"
@@ -36,9 +43,12 @@ _PUT_TILES = (
 def driver_sql(engine: Engine, statement: str) -> str:
     """A statement with `?` for its values, as the engine's driver takes it.
 
-    For what every append and lookup does: there, what SQLAlchemy does to a statement costs more than all the rest.
+    `{now}` stands for the database's time. For what every append and lookup does: there, what SQLAlchemy does to a
+    statement costs more than all the rest.
     """
-    return statement if engine.dialect.name == "sqlite" else statement.replace("?", "%s")
+    sqlite = engine.dialect.name == "sqlite"
+    statement = statement.replace("{now}", _NOW_SQLITE if sqlite else _NOW_POSTGRESQL)
+    return statement if sqlite else statement.replace("?", "%s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +58,15 @@ class Head:
     size: int = 0
     high_us: int = 0
     last_hash: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where the log ends, and who writes it."""
+
+    head: Head
+    epoch: int
+    """Counts the writers."""
 
 
 # leaf_index, event_id, time_us, high_us, tokens, leaf
@@ -87,6 +106,7 @@ class LogStore:
         self._sqlite = engine.dialect.name == "sqlite"
         self._move_head = driver_sql(engine, _MOVE_HEAD)
         self._put_tiles = driver_sql(engine, _PUT_TILES)
+        self._beat = driver_sql(engine, _BEAT)
 
     def writing(self) -> AbstractContextManager[Connection]:
         """A durable transaction. Raises AUDIT_STORAGE_FULL or AUDIT_STORAGE_FAILED; IntegrityError passes through."""
@@ -108,10 +128,32 @@ class LogStore:
             row = connection.execute(select(heads.c.size, heads.c.high_us, heads.c.last_hash)).one()
         return Head(*row)
 
-    def move_head(self, connection: Connection, before: Head, after: Head) -> bool:
-        """Moves the end of the log from where the caller believes it to be; False when it is elsewhere."""
+    def take_over(self) -> int:
+        """Makes the caller the one writer, whoever was it before; its epoch."""
+        with self.writing() as connection:
+            connection.execute(update(heads).values(epoch=heads.c.epoch + 1))
+            epoch: int = connection.execute(select(heads.c.epoch)).scalar_one()
+            connection.exec_driver_sql(self._beat, (_HEAD, epoch))
+        return epoch
+
+    def standing(self) -> Standing:
+        """Where the log ends by now, once no transaction that would move it is under way."""
+        with self.writing() as connection:
+            row = connection.execute(select(heads).with_for_update()).one()
+        return Standing(Head(row.size, row.high_us, bytes(row.last_hash)), row.epoch)
+
+    def beat_of_writer(self) -> tuple[int, int]:
+        """The newest writer's epoch, and when it wrote last; they change as long as one writes."""
+        with _translated(reading(self._engine)) as connection:
+            epoch, beat_us = connection.execute(select(heads.c.epoch, heads.c.beat_us)).one()
+        return epoch, beat_us
+
+    def move_head(self, connection: Connection, before: Head, after: Head, epoch: int) -> bool:
+        """Moves the end of the log from where the writer of an epoch believes it to be; False when it is elsewhere, or
+        there is another writer."""
         moved = connection.exec_driver_sql(
-            self._move_head, (after.size, after.high_us, after.last_hash, _HEAD, before.size, before.last_hash)
+            self._move_head,
+            (after.size, after.high_us, after.last_hash, _HEAD, before.size, before.last_hash, epoch),
         )
         return moved.rowcount == 1
 
@@ -127,11 +169,11 @@ class LogStore:
         if changed:
             connection.exec_driver_sql(self._put_tiles, [(tile.level, tile.number, tile.hashes) for tile in changed])
 
-    def probe(self, now_us: int) -> None:
-        """Writes durably, to no effect; raises as `writing` does when that is not possible."""
-        with self.writing() as connection:
-            connection.execute(delete(probes))
-            connection.execute(insert(probes).values(probe_id=1, probed_us=now_us))
+    def beat(self, epoch: int) -> bool:
+        """Writes durably that the writer of an epoch is there; False when there is another. Raises as `writing` does
+        when that is not possible."""
+        with self.appending() as connection:
+            return connection.exec_driver_sql(self._beat, (_HEAD, epoch)).rowcount == 1
 
     # --- single leaves and tiles
 

@@ -12,7 +12,8 @@ ON_TIME_US = 1_000_000
 """A leaf whose event is older than the newest one before it by more than this is late: an index of its own has it, so
 that leaves in order of the log are in order of time but for this much."""
 
-# One row: where the log ends. Each append moves it from where the sequencer believes it to be, or does not happen.
+# One row: where the log ends, and who writes it. Each append moves the end from where the writer believes it to be, as
+# long as no later writer took over, or does not happen.
 heads = Table(
     "heads",
     metadata,
@@ -20,6 +21,10 @@ heads = Table(
     Column("size", BigInteger, nullable=False),
     Column("high_us", BigInteger, nullable=False),
     Column("last_hash", LargeBinary, nullable=False),
+    # Counts the writers; whoever takes over adds one.
+    Column("epoch", BigInteger, nullable=False, server_default="0"),
+    # When the writer last wrote, by the database's clock.
+    Column("beat_us", BigInteger, nullable=False, server_default="0"),
 )
 
 leaves = Table(
@@ -140,12 +145,4 @@ legal_holds = Table(
     Column("changed_by", Text, nullable=False),
     Column("updated_us", BigInteger, nullable=False),
     Column("revision", Integer, nullable=False),
-)
-
-# One row that a probe rewrites, to learn whether the database takes writes.
-probes = Table(
-    "probes",
-    metadata,
-    Column("probe_id", Integer, primary_key=True, autoincrement=False),
-    Column("probed_us", BigInteger, nullable=False),
 )

@@ -55,10 +55,10 @@ class Host:
         """Runs `close` once calls have drained, before the audit client ends; the last added runs first."""
         self._closing.append(close)
 
-    def run(self) -> None:
-        """Serves until SIGTERM."""
+    def run(self) -> bool:
+        """Serves until SIGTERM, or until the server is stopped. Whether a signal ended it."""
         self.feed.start()
-        self.server.serve_until_signal(self._close)
+        return self.server.serve_until_signal(self._close)
 
     def _close(self) -> None:
         for close in reversed(self._closing):

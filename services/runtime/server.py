@@ -32,6 +32,7 @@ _HEALTH: ServiceDescriptor = health_pb2.DESCRIPTOR.services_by_name["Health"]  #
 # A batch holds 4 MiB besides names, contexts and framing; its service says so where it holds more.
 _MAX_MESSAGE_BYTES = {"public": 8 << 20, "internal": 16 << 20}
 _RESERVED_THREADS = 2
+_HAND_OVER_SECONDS = 0.5
 _GARBAGE_THRESHOLD = 20_000
 
 
@@ -125,6 +126,8 @@ class Server:
         self._settings = settings
         self._status = status
         self._stop_requested = threading.Event()
+        self._told_to_stop = False
+        self._handing_over: Callable[[], None] | None = None
         self._draining: list[Callable[[], None]] = []
         self._public = Listener("public", settings, pipeline, status, shared_port=shared_port)
         self._internal = Listener("internal", settings, pipeline, status, shared_port=shared_port)
@@ -157,10 +160,20 @@ class Server:
         """Runs `begin` when the process is about to end, before calls in flight are waited for: to end streams."""
         self._draining.append(begin)
 
-    def serve_until_signal(self, on_drained: Callable[[], None]) -> None:
-        """Serves until SIGTERM or SIGINT: then health turns NOT_SERVING, calls in flight finish, `on_drained` runs."""
+    def hand_over_by(self, hand_over: Callable[[], None]) -> None:
+        """Runs `hand_over` as soon as the process is to end, and then closes the internal listener: what the mesh sends
+        goes to the process that takes over while this one still drains."""
+        self._handing_over = hand_over
+
+    def stop(self) -> None:
+        """Has the server drain as by a signal."""
+        self._stop_requested.set()
+
+    def serve_until_signal(self, on_drained: Callable[[], None]) -> bool:
+        """Serves until SIGTERM or SIGINT, or `stop`: then health turns NOT_SERVING, calls in flight finish,
+        `on_drained` runs. Whether a signal ended it."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._stop_requested.set())
+            signal.signal(number, self._told)
         # What lives as long as the process is not searched for garbage any more, and one batch's objects alone do not
         # set a search off.
         gc.freeze()
@@ -176,6 +189,9 @@ class Server:
             pass
         log.info("draining")
         self._status.drain()
+        if self._handing_over is not None:
+            self._handing_over()
+            self._internal.server.stop(_HAND_OVER_SECONDS)
         time.sleep(self._settings.lame_duck_seconds)
         for begin in self._draining:
             begin()
@@ -186,6 +202,11 @@ class Server:
         if self._health is not None:
             self._health.stop(None)
         log.info("stopped")
+        return self._told_to_stop
+
+    def _told(self, *_: object) -> None:
+        self._told_to_stop = True
+        self._stop_requested.set()
 
     def _bind(self, listener: Listener, address: str, credentials: grpc.ServerCredentials) -> None:
         try:

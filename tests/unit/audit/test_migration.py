@@ -64,6 +64,9 @@ def test_an_index_of_one_level_is_gone_on_with(tmp_path: Path, monkeypatch: pyte
             "CREATE TABLE index_blocks (block INTEGER, node INTEGER, pairs BLOB NOT NULL, PRIMARY KEY (block, node))",
             "INSERT INTO index_blocks SELECT block, node, pairs FROM later WHERE level = 0",
             "DROP TABLE later",
+            "ALTER TABLE heads DROP COLUMN epoch",
+            "ALTER TABLE heads DROP COLUMN beat_us",
+            "CREATE TABLE probes (probe_id INTEGER PRIMARY KEY, probed_us BIGINT NOT NULL)",
             "UPDATE alembic_version SET version_num = '0004'",
         ):
             connection.execute(text(statement))

@@ -1,0 +1,90 @@
+"""Who writes the log, on a real PostgreSQL: one that hangs is replaced, one that beats is not, and one whose session
+was ended finds out."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import Engine, text
+
+from deploy.dev.postgres import PostgresCluster
+from services.audit import election
+from services.audit.election import AdvisoryElection
+from services.audit.store import LogStore
+from services.runtime import database, migrations
+from services.runtime.config import Database
+from services.runtime.errors import Reason, StrongroomError
+from tests.clients import until
+
+DATABASE = "audit_election"
+
+
+@pytest.fixture
+def engine(postgres_cluster: PostgresCluster) -> Iterator[Engine]:
+    engine = database.open_database(Database(url=postgres_cluster.create_database(DATABASE)))
+    migrations.migrate(engine, "audit")
+    yield engine
+    engine.dispose()
+    postgres_cluster.drop_database(DATABASE)
+
+
+@pytest.fixture(autouse=True)
+def short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(election, "_SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(election, "_CHECK_SECONDS", 0.0)
+
+
+def test_a_writer_that_hangs_is_replaced_and_finds_itself_overtaken(engine: Engine) -> None:
+    lost = threading.Event()
+    hung, standby = AdvisoryElection(engine, lost.set), AdvisoryElection(engine, lambda: None)
+    store = LogStore(engine)
+    assert hung.try_to_win()
+    epoch = store.take_over()
+    assert not standby.try_to_win()
+    # It never beats again.
+    until(standby.try_to_win, 10)
+    store.take_over()
+    assert not store.beat(epoch)
+    with pytest.raises(StrongroomError) as refused:
+        hung.check()
+    assert refused.value.reason is Reason.AUDIT_UNREACHABLE
+    assert lost.is_set()
+
+
+def test_a_writer_that_beats_is_not_replaced(engine: Engine) -> None:
+    writer, standby = AdvisoryElection(engine, lambda: None), AdvisoryElection(engine, lambda: None)
+    store = LogStore(engine)
+    assert writer.try_to_win()
+    epoch, until_then = store.take_over(), time.monotonic() + 1.5
+    while time.monotonic() < until_then:
+        assert store.beat(epoch)
+        assert not standby.try_to_win()
+    writer.check()
+    writer.give_up()
+    assert standby.try_to_win()
+
+
+def test_a_writer_whose_session_was_ended_keeps_writing_unless_another_was_quicker(engine: Engine) -> None:
+    lost: list[str] = []
+    writer, standby = AdvisoryElection(engine, lambda: lost.append("")), AdvisoryElection(engine, lambda: None)
+    assert writer.try_to_win()
+    end_sessions(engine)
+    writer.check()
+    assert lost == []
+    assert not standby.try_to_win()
+    end_sessions(engine)
+    assert standby.try_to_win()
+    with pytest.raises(StrongroomError):
+        writer.check()
+    assert lost == [""]
+
+
+def end_sessions(engine: Engine) -> None:
+    """Every session but this one's; they are gone when this returns."""
+    engine.dispose()
+    with engine.connect() as connection:
+        others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        connection.execute(text(f"SELECT pg_terminate_backend(pid, 5000) {others}"))
