@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, LiteralString, Self
 
 import psycopg
 from psycopg import sql
@@ -42,16 +42,18 @@ def find_postgres() -> Path | None:
 class PostgresCluster:
     """A cluster in a temporary directory; a context manager that starts it and removes it again.
 
-    `durable=False` leaves out fsync: what was committed then survives a killed server, but not a power cut.
+    `durable=False` leaves out fsync: what was committed then survives a killed server, but not a power cut. One with a
+    `primary` is a hot standby of that one, until it is promoted.
     """
 
-    def __init__(self, binaries: Path, *, durable: bool = False) -> None:
+    def __init__(self, binaries: Path, *, durable: bool = False, primary: PostgresCluster | None = None) -> None:
         self._binaries = binaries
         self._durable = durable
         # PostgreSQL refuses to run as root, and its user must be able to reach its files.
         self._owner = _unprivileged_user() if os.geteuid() == 0 else None
         self._directory = Path(tempfile.mkdtemp(prefix="strongroom-postgres-"))
-        self._password = secrets.token_hex(16)
+        self._primary = primary
+        self._password: str = primary._password if primary else secrets.token_hex(16)
         self.port = free_port()
         self._process: Process | None = None
 
@@ -78,6 +80,20 @@ class PostgresCluster:
         """Removes a database and everyone's connections to it."""
         self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
+    def query(self, database: str, statement: LiteralString) -> list[tuple[Any, ...]]:
+        """What a statement answers in a database."""
+        with self._connect(database) as connection:
+            return connection.execute(statement).fetchall()
+
+    def promote(self) -> None:
+        """Makes a standby take writes; it does when this returns."""
+        self._execute(sql.SQL("SELECT pg_promote(true)"))
+
+    def fence(self) -> None:
+        """Leaves sessions as they are and takes no more writes in them, as a primary does that was demoted."""
+        self._execute(sql.SQL("ALTER SYSTEM SET default_transaction_read_only = on"))
+        self._execute(sql.SQL("SELECT pg_reload_conf()"))
+
     def stop(self) -> None:
         """Stops the server and removes its files."""
         if self._process is not None:
@@ -94,26 +110,28 @@ class PostgresCluster:
         if self._owner is not None:
             for path in (self._directory, password_file):
                 os.chown(path, self._owner.uid, self._owner.gid)
-        command = [
-            *(str(self._binaries / "initdb"), f"--pgdata={self._data}", f"--username={_OWNER}"),
-            *(
-                "--auth=scram-sha-256",
-                f"--pwfile={password_file}",
-                "--encoding=UTF8",
-                "--locale=C",
-                "--no-sync",
-            ),
-        ]
         done = subprocess.run(
-            command,
+            self._making(password_file),
             cwd=self._directory,
+            env={**os.environ, "PGPASSWORD": self._password},
             **(self._owner.arguments() if self._owner else {}),
             capture_output=True,
             text=True,
             check=False,
         )
         if done.returncode != 0:
-            raise PostgresError(f"initdb failed: {(done.stderr or done.stdout).strip()}")
+            raise PostgresError(f"the cluster was not made: {(done.stderr or done.stdout).strip()}")
+
+    def _making(self, password_file: Path) -> list[str]:
+        if self._primary is not None:
+            source = f"--host={HOST}", f"--port={self._primary.port}", f"--username={_OWNER}"
+            copying = "--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync"
+            return [str(self._binaries / "pg_basebackup"), f"--pgdata={self._data}", *source, *copying]
+        access = "--auth=scram-sha-256", f"--pwfile={password_file}"
+        return [
+            *(str(self._binaries / "initdb"), f"--pgdata={self._data}", f"--username={_OWNER}"),
+            *(*access, "--encoding=UTF8", "--locale=C", "--no-sync"),
+        ]
 
     def _start(self) -> None:
         settings = {
@@ -146,15 +164,13 @@ class PostgresCluster:
                 return
 
     def _execute(self, statement: sql.SQL | sql.Composed) -> None:
-        with psycopg.connect(
-            host=HOST,
-            port=self.port,
-            user=_OWNER,
-            password=self._password,
-            dbname="postgres",
-            autocommit=True,
-        ) as connection:
+        with self._connect("postgres") as connection:
             connection.execute(statement)
+
+    def _connect(self, database: str) -> psycopg.Connection[tuple[Any, ...]]:
+        return psycopg.connect(
+            host=HOST, port=self.port, user=_OWNER, password=self._password, dbname=database, autocommit=True
+        )
 
 
 def _unprivileged_user() -> Owner:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import grpc
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from redis import Redis
 from redis.exceptions import RedisError
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine
 
 from services.runtime.channels import MeshChannel
 from services.runtime.config import Redis as RedisSettings
-from services.runtime.database import reading
+from services.runtime.database import require_writable
 from services.runtime.errors import Reason, StrongroomError, rpc_code
 from services.runtime.status import Check
 
@@ -21,13 +23,8 @@ _REDIS_SECONDS = 0.5
 
 
 def database(engine: Engine) -> Check:
-    """Raises DATABASE_UNAVAILABLE while the database cannot be read."""
-
-    def check() -> None:
-        with reading(engine) as connection:
-            connection.execute(select(1))
-
-    return check
+    """Raises DATABASE_UNAVAILABLE while the database cannot be reached, or takes no writes."""
+    return partial(require_writable, engine)
 
 
 def crypto(channel: MeshChannel) -> Check:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, Self, TypeVar
@@ -235,17 +236,23 @@ def load(settings: type[S], service: str, path: Path) -> S:
 
 
 def _leaves_the_machine(url: str) -> bool:
-    """Whether the server of a URL is reached over a network: neither a socket file nor a loopback address."""
+    """Whether a server of a URL is reached over a network: neither a socket file nor a loopback address."""
     try:
-        host = _query(url).get("host") or urlsplit(url).hostname or ""
+        parts = urlsplit(url)
+        named = [host for name, value in parse_qsl(parts.query) if name == "host" for host in value.split(",")]
+        hosts = named or [parts.hostname or ""]
     except ValueError:
         return True
+    return not all(map(_is_here, hosts))
+
+
+def _is_here(host: str) -> bool:
     if not host or host.startswith("/") or host == "localhost":
-        return False
-    try:
-        return not ip_address(host).is_loopback
-    except ValueError:
         return True
+    for name in (host, host.rpartition(":")[0].strip("[]")):
+        with suppress(ValueError):
+            return ip_address(name).is_loopback
+    return False
 
 
 def _query(url: str) -> dict[str, str]:

@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
 
+log = logging.getLogger(__name__)
+
 _AFTERWARDS = "after_commit"
 # How long a caller waits for a connection of the pool.
 _POOL_SECONDS = 5.0
 _KEPT_SECONDS = 1.0
+_AGAIN_SECONDS = 0.5
+# SQLSTATE classes and codes of a server that is not there, or not the one that takes writes: connection exception,
+# insufficient resources, operator intervention; read-only transaction, as on a primary that became a standby.
+_AWAY = ("08", "53", "57P", "25006")
+# What libpq is told, so that a server which vanished without a word is noticed within seconds, and one that does not
+# take writes is not connected to.
+_POSTGRESQL: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+    "target_session_attrs": "read-write",
+}
 
 
 def open_database(settings: Database) -> Engine:
@@ -37,7 +55,44 @@ def open_database(settings: Database) -> Engine:
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    return create_engine(settings.url, pool_pre_ping=True, **options)
+    url = make_url(settings.url)
+    # What the URL says itself wins.
+    arguments = {name: value for name, value in _POSTGRESQL.items() if name not in url.query}
+    engine = create_engine(url, pool_pre_ping=True, connect_args=arguments, **options)
+    event.listen(engine, "handle_error", _throw_away)
+    return engine
+
+
+def wait_until_there(engine: Engine) -> None:
+    """Returns once the database's server takes connections, for a service that is started before it."""
+    said = ""
+    while True:
+        try:
+            with engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
+        except OperationalError as error:
+            if engine.dialect.name == "sqlite":
+                raise SystemExit(f"the database cannot be opened: {error.orig}") from None
+            why = next(iter(str(error.orig).splitlines()), "")
+            if why != said:
+                log.warning("waiting for the database", extra={"fields": {"why": why}})
+                said = why
+            time.sleep(_AGAIN_SECONDS)
+        else:
+            return
+
+
+def require_writable(engine: Engine) -> None:
+    """Raises DATABASE_UNAVAILABLE while the database cannot be reached, or takes no writes."""
+    with _translated(), engine.connect() as connection, connection.begin():
+        if engine.dialect.name == "postgresql":
+            read_only = connection.execute(text("SELECT pg_is_in_recovery()")).scalar_one()
+            if read_only:
+                # Those of before a failover stay connected to what is a standby now.
+                connection.invalidate()
+                raise _unavailable("it takes no writes")
+        else:
+            connection.execute(text("SELECT 1"))
 
 
 @contextmanager
@@ -110,10 +165,23 @@ def reading(engine: Engine) -> Iterator[Connection]:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except OperationalError as error:
+    except DBAPIError as error:
+        if not isinstance(error, OperationalError) and not _is_away(error):
+            raise
         raise _unavailable(_cause(error)) from error
     except PoolTimeoutError as error:
         raise _unavailable(f"each of its connections was in use for {_POOL_SECONDS:g} s") from error
+
+
+def _throw_away(context: ExceptionContext) -> None:
+    """A connection to a server that takes no writes is not used again, nor any other of its age."""
+    if _is_away(context):
+        context.is_disconnect = True
+
+
+def _is_away(error: DBAPIError | ExceptionContext) -> bool:
+    cause = error.orig if isinstance(error, DBAPIError) else error.original_exception
+    return str(getattr(cause, "sqlstate", None) or "").startswith(_AWAY)
 
 
 def _unavailable(why: str) -> StrongroomError:

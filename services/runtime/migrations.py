@@ -9,15 +9,18 @@ from pathlib import Path
 
 from sqlalchemy import Engine, inspect, text
 
+from services.runtime import database
+
 _LOCK = 0x5374726F6E67  # "Strong"; PostgreSQL advisory lock under which one process migrates
 _SERVICES = Path(__file__).parents[1]
 
 
 def migrate(engine: Engine, service: str) -> None:
-    """Brings the schema to this release's; does nothing when it is."""
+    """Brings the schema to this release's, once the database is there; does nothing when it is."""
     from alembic import command
     from alembic.config import Config
 
+    database.wait_until_there(engine)
     config = Config()
     config.set_main_option("script_location", str(_directory(service)))
     with engine.connect().execution_options(writes=True) as connection, connection.begin():
@@ -37,7 +40,8 @@ def run() -> None:
 
 
 def require_current(engine: Engine, service: str) -> None:
-    """Ends the process unless the schema is this release's."""
+    """Ends the process unless the schema is this release's, once the database is there."""
+    database.wait_until_there(engine)
     # Revisions are numbered, and a file's name begins with its own.
     newest = max(path.name for path in (_directory(service) / "versions").glob("[0-9]*.py")).partition("_")[0]
     found = None
