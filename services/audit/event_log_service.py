@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from services.audit.logs import Logs
-from services.runtime import identifiers
+from services.runtime import event_bounds, identifiers
 from services.runtime.call import Call
 from services.runtime.errors import invalid, too_large
+from services.runtime.event_bounds import MAX_APPEND_BYTES, MAX_APPEND_EVENTS
 from services.runtime.telemetry import Telemetry
 from strongroom.audit.v1.event_log_service_pb2 import AppendRequest, AppendResponse
 
-_MAX_EVENTS = 4096
+_WELL_FORMED_ACCOUNT = re.compile(r"(?:[a-z][a-z0-9-]{0,62})?")
 
 
 class EventLogService:
@@ -26,11 +28,17 @@ class EventLogService:
         if not request.events:
             self._logs.check()
             return AppendResponse()
-        if len(request.events) > _MAX_EVENTS:
-            raise too_large("events", _MAX_EVENTS, "events")
+        if len(request.events) > MAX_APPEND_EVENTS:
+            raise too_large("events", MAX_APPEND_EVENTS, "events")
+        if request.ByteSize() > MAX_APPEND_BYTES:
+            raise too_large("events", MAX_APPEND_BYTES)
         for position, event in enumerate(request.events):
             if not identifiers.is_uuid(event.id):
                 raise invalid(f"events[{position}].id", "is not a UUID")
+            if not _WELL_FORMED_ACCOUNT.fullmatch(event.account):
+                raise invalid(f"events[{position}].account", "is not the id of an account")
+            # Services bound them where they make them; one of an earlier release may not have.
+            event_bounds.bound(event)
         arrived = time.time_ns()
         indexes = self._logs.append(request.events, resent=request.resend)
         if request.traceparents:

@@ -23,6 +23,7 @@ from services.audit.store import Head, LeafRow, LogStore, Standing
 from services.audit.tokens import Tokens
 from services.runtime.clock import Clock
 from services.runtime.errors import Reason, StrongroomError, too_large
+from services.runtime.event_bounds import MAX_APPEND_EVENTS
 from strongroom.audit.v1.event_pb2 import Event
 from strongroom.tlog import merkle
 from strongroom.tlog.text import HASH_BYTES
@@ -36,18 +37,22 @@ _BEAT_SECONDS = 0.5
 _LEVELS = 8
 _MAX_EVENT_BYTES = MAX_ENTRY_BYTES - SEALING_BYTES
 _DECIDED_BY_SHORTENED = 1_000
+# As many as one append may bring, and some.
+_MOST_EVENTS = 4 * MAX_APPEND_EVENTS
 
 
 class _Batch:
     """The events of one append call, on their way into the log."""
 
-    __slots__ = ("done", "error", "events", "indexes", "resent")
+    __slots__ = ("done", "error", "events", "indexes", "refusal", "resent")
 
     def __init__(self, events: Sequence[Event], *, resent: bool) -> None:
         self.events = events
         self.resent = resent
         self.indexes: list[int] = []
         self.error: StrongroomError | None = None
+        self.refusal: StrongroomError | None = None
+        """Why no leaf can hold one of its events: the others' are written."""
         self.done = False
 
 
@@ -139,10 +144,10 @@ class Log:
         batch = _Batch(events, resent=resent)
         self._waiting.append(batch)
         with self._lock:
-            if not batch.done:
+            while not batch.done:
                 self._write(self._taken())
         if batch.error is not None:
-            raise batch.error
+            raise batch.error.renewed()
         return batch.indexes
 
     def check(self) -> None:
@@ -175,7 +180,13 @@ class Log:
             self._store.close()
 
     def _taken(self) -> list[_Batch]:
-        return [self._waiting.popleft() for _ in range(len(self._waiting))]
+        """What waits, oldest first, as much as one transaction should hold."""
+        taken: list[_Batch] = []
+        events = 0
+        while self._waiting and (not taken or events + len(self._waiting[0].events) <= _MOST_EVENTS):
+            taken.append(self._waiting.popleft())
+            events += len(taken[-1].events)
+        return taken
 
     def _require_writable(self) -> None:
         if self._refusal is not None:
@@ -235,7 +246,7 @@ class Log:
                 batch.error = error
         else:
             for batch in batches:
-                batch.error = None
+                batch.error = batch.refusal
 
     def _known(self, batches: list[_Batch]) -> dict[bytes, int]:
         return self._store.known([event_key(event) for batch in batches for event in batch.events])
@@ -296,14 +307,19 @@ class Log:
         tokens_of, nonce = self._tokens.of, nonces(sum(len(batch.events) for batch in batches))
         for batch in batches:
             batch.indexes = []
-            for event in batch.events:
+            try:
+                texts = [_serialized(event) for event in batch.events]
+            except StrongroomError as error:
+                batch.refusal = error
+                continue
+            for event, text in zip(batch.events, texts, strict=True):
                 key_of_event = event_key(event)
                 place = known.get(key_of_event)
                 if place is None:
                     key = keys.get(event.account)
                     if key is None:
                         key = keys[event.account] = self._sealer.key_for(event.account)
-                    leaf = key.seal(_serialized(event), next(nonce))
+                    leaf = key.seal(text, next(nonce))
                     time = event.time
                     time_us = time.seconds * 1_000_000 + time.nanos // 1000
                     if time_us > high_us:

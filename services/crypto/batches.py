@@ -51,7 +51,7 @@ class _Uses(Generic[U]):
         if group in self._events:
             self._events[group].item_count += items
         if isinstance(opened, StrongroomError):
-            raise opened
+            raise opened.renewed()
         return opened
 
     def failed(self, error: StrongroomError, group: Hashable | None) -> pb.ItemError:
@@ -67,7 +67,7 @@ class _Uses(Generic[U]):
         """Records what belongs to no group. Raises the first group's error when no group could be opened at all."""
         errors = [opened for opened in self._opened.values() if isinstance(opened, StrongroomError)]
         if errors and len(errors) == len(self._opened):
-            raise errors[0]
+            raise errors[0].renewed()
         for reason, count in self._groupless.items():
             event = self._call.record(self._action, "", self._call.principal.account, item_count=count)
             event.outcome, event.reason, event.failed_item_count = Outcome.OUTCOME_FAILED, reason, count

@@ -1,8 +1,9 @@
 """The audit client: events of concurrent calls travel and commit as one group, and a call waits until they have.
 
 Fail closed: when an event cannot be made durable within the deadline, the call it belongs to fails with UNAVAILABLE
-and a reason that names the cause. From then on calls fail at once, so that a hung audit service cannot take every
-thread of this one, until a probe finds the log writable again.
+and a reason that names the cause. While the log cannot be written calls fail at once, so that a hung audit service
+cannot take every thread of this one, until a probe finds it writable again. An event that the log refuses is another
+matter: it costs the call that made it, and nobody else.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import grpc
 
+from services.runtime import event_bounds
+from services.runtime.audit_queue import Queue, Waiting
 from services.runtime.errors import Reason, StrongroomError, from_rpc_error, rpc_code
 from strongroom.audit.v1.event_log_service_pb2 import AppendRequest, AppendResponse
 from strongroom.audit.v1.event_pb2 import Event
@@ -26,27 +28,14 @@ _PROBE_SECONDS = 0.25
 _IDLE_PROBE_SECONDS = 1.0
 _PROBE_TIMEOUT_SECONDS = 1.0
 _RETRY_SECONDS = 0.05
+_REFUSALS = frozenset({Reason.FIELD_INVALID, Reason.FIELD_REQUIRED, Reason.FIELD_TOO_LARGE, Reason.INTERNAL})
+"""What the log says of events that it does not take, whether or not it can be written."""
 
 
 class Append(Protocol):
     """`EventLogService.Append` as a generated stub offers it."""
 
     def __call__(self, request: AppendRequest, /, *, timeout: float) -> AppendResponse: ...
-
-
-class _Waiting:
-    """Events of one call, and the lock that its thread waits on."""
-
-    __slots__ = ("deadline", "done", "error", "events", "traceparent")
-
-    def __init__(self, events: Sequence[Event], traceparent: str, deadline: float) -> None:
-        self.events = events
-        self.traceparent = traceparent
-        self.deadline = deadline
-        self.error: StrongroomError | None = None
-        # A bare lock, taken twice: a third of the price of threading.Event.
-        self.done = threading.Lock()
-        self.done.acquire()
 
 
 class AuditClient:
@@ -63,12 +52,10 @@ class AuditClient:
         group_limit: int = 512,
         deadline_seconds: float = 1.5,
     ) -> None:
-        self._group_limit = group_limit
         self._deadline_seconds = deadline_seconds
-        self._waiting: deque[_Waiting] = deque()
-        self._work = threading.Condition(threading.Lock())
-        self._stopping = threading.Event()
+        self._queue = Queue(group_limit)
         self._failure: StrongroomError | None = None
+        self._stopping = threading.Event()
         self._probe = open_append()
         self._threads = [
             threading.Thread(target=self._send_groups, args=(open_append(),), name=f"audit-sender-{n}", daemon=True)
@@ -85,61 +72,70 @@ class AuditClient:
 
     def require_writable(self) -> None:
         """Raises what `append` would raise, for work that should not begin when its event cannot be kept."""
-        if self._failure is not None:
-            raise self._failure
+        failure = self._failure
+        if failure is not None:
+            raise failure.renewed()
 
-    def append(self, events: Sequence[Event], traceparent: str = "") -> None:
-        """Returns once `events` are durable; raises UNAVAILABLE with an AUDIT_… reason when they are not."""
+    def append(self, events: Sequence[Event], traceparent: str = "", payer: str = "") -> None:
+        """Returns once `events` are durable; raises UNAVAILABLE with an AUDIT_… reason when they are not.
+
+        `payer` is the account, or whoever has none, that they count against: the events of each take turns. Raises
+        AUDIT_BACKLOG where too many of its own wait already, and EVENT_REFUSED where the log does not take one.
+        """
         self.require_writable()
-        waiting = _Waiting(events, traceparent, time.monotonic() + self._deadline_seconds)
-        with self._work:
-            self._waiting.append(waiting)
-            self._work.notify()
-        if not waiting.done.acquire(timeout=self._deadline_seconds + 0.1):
-            raise self._fail(_timed_out(self._deadline_seconds))
-        if waiting.error is not None:
-            raise waiting.error
+        deadline = time.monotonic() + self._deadline_seconds
+        waiting = [Waiting(part, size, traceparent, deadline) for part, size in event_bounds.parts(events)]
+        self._queue.put(payer, waiting)
+        for one in waiting:
+            if not one.done.acquire(timeout=max(deadline - time.monotonic(), 0.0) + 0.1):
+                failure = _timed_out(self._deadline_seconds)
+                # One that was not sent only waited for others: that says nothing of the log.
+                raise (self._fail(failure) if one.sent else failure).renewed()
+            if one.error is not None:
+                raise one.error.renewed()
 
     def stop(self) -> None:
         """Sends what still waits, then ends the sender threads."""
         self._stopping.set()
-        with self._work:
-            self._work.notify_all()
+        self._queue.stop()
         for thread in self._threads:
             thread.join(timeout=self._deadline_seconds)
 
     def _send_groups(self, append: Append) -> None:
-        while True:
-            group = self._next_group()
-            if not group:
-                return
-            error = self._send(append, group)
-            for waiting in group:
-                waiting.error = error
-                waiting.done.release()
+        while group := self._queue.next_group():
+            now = time.monotonic()
+            late = [waiting for waiting in group if waiting.deadline <= now]
+            _settle(late, _timed_out(self._deadline_seconds))
+            self._deliver(append, [waiting for waiting in group if waiting.deadline > now])
 
-    def _next_group(self) -> list[_Waiting]:
-        """Waits for events; answers all that wait by then, or nothing once the client stops."""
-        with self._work:
-            while not self._waiting:
-                if self._stopping.is_set():
-                    return []
-                self._work.wait()
-            return [self._waiting.popleft() for _ in range(min(len(self._waiting), self._group_limit))]
+    def _deliver(self, append: Append, group: Sequence[Waiting]) -> None:
+        """Sends a group; where the log refuses it, in halves, until what it refuses stands alone."""
+        if not group:
+            return
+        error = self._send(append, group)
+        if error is None or error.reason is not Reason.EVENT_REFUSED or len(group) == 1:
+            _settle(group, error)
+            return
+        middle = len(group) // 2
+        self._deliver(append, group[:middle])
+        self._deliver(append, group[middle:])
 
-    def _send(self, append: Append, group: list[_Waiting]) -> StrongroomError | None:
+    def _send(self, append: Append, group: Sequence[Waiting]) -> StrongroomError | None:
         """Sends one group until it is durable or its deadline passes; a repeat is safe, events have ids."""
         request = AppendRequest()
         for waiting in group:
+            waiting.sent = True
             request.events.extend(waiting.events)
             if waiting.traceparent:
                 request.traceparents.append(waiting.traceparent)
-        deadline = min(waiting.deadline for waiting in group)
+        deadline = max(waiting.deadline for waiting in group)
         while True:
             try:
                 append(request, timeout=max(deadline - time.monotonic(), 0.001))
             except (grpc.RpcError, StrongroomError) as error:
                 failure = _failure(error, self._deadline_seconds)
+                if failure.reason in _REFUSALS:
+                    return _refused(failure)
                 if failure.reason is not Reason.AUDIT_UNREACHABLE or time.monotonic() + _RETRY_SECONDS > deadline:
                     return self._fail(failure)
             else:
@@ -166,12 +162,25 @@ class AuditClient:
                 self._failure = None
 
 
+def _settle(group: Iterable[Waiting], error: StrongroomError | None) -> None:
+    for waiting in group:
+        waiting.error = error
+        waiting.done.release()
+
+
 def _failure(error: grpc.RpcError | StrongroomError, deadline_seconds: float) -> StrongroomError:
     if isinstance(error, StrongroomError):
-        return error
+        return error.renewed()
     if rpc_code(error) is grpc.StatusCode.DEADLINE_EXCEEDED:
         return _timed_out(deadline_seconds)
     return from_rpc_error(error, Reason.AUDIT_UNREACHABLE, "the audit service")
+
+
+def _refused(failure: StrongroomError) -> StrongroomError:
+    log.error("the audit log refuses events", extra={"fields": {"reason": failure.reason}})
+    return StrongroomError(
+        Reason.EVENT_REFUSED, "the audit log does not take the event of this call", peer="audit", said=failure.reason
+    )
 
 
 def _timed_out(seconds: float) -> StrongroomError:

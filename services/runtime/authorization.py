@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from services.runtime import decisions, encryption_context, grants
+from services.runtime import decisions, encryption_context, event_bounds, grants
 from services.runtime.access_records import AccessRecords
 from services.runtime.call import Call, Principal, SessionScope
 from services.runtime.cedar import Parsed
@@ -120,7 +120,7 @@ class Authorizer:
             grant,
         )
         decision = self._decide(question, account)
-        event.decided_by = decision.decided_by
+        event.decided_by = event_bounds.decided_by(decision.decided_by)
         if not decision.allowed:
             raise self._refused(event, Reason.PERMISSION_DENIED)
         return event

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from services.runtime import clock, identifiers
+from services.runtime import clock, event_bounds, identifiers
 from strongroom.access.v1.session_service_pb2 import CREDENTIAL_KIND_UNSPECIFIED, CredentialKind
 from strongroom.audit.v1.event_pb2 import Event, Outcome
 
@@ -75,6 +75,10 @@ class Call:
     events: list[Event] = field(default_factory=list)
     outbox: Delivery | None = None
     """Set when the events also stand in a database, which wants to know that they were delivered."""
+    told_elsewhere: bool = False
+    """Whether an event of another call tells of this one, which was refused like it."""
+    kept: bool = False
+    """Whether the events are durable: in the audit log, or in the database with the change that they record."""
     time_ns: int = field(default_factory=clock.system_clock)
     seconds_left: Callable[[], float | None] = field(default=lambda: None, repr=False)
     """How long the caller still waits for the answer; None where it would for ever."""
@@ -115,11 +119,21 @@ class Call:
         self.events.append(event)
         return event
 
+    def tells_of(self, count: int) -> None:
+        """Makes one event tell of so many calls like this one."""
+        if not self.events:
+            self.record(self.action, "", self.principal.account)
+        del self.events[1:]
+        self.events[0].item_count = count
+
     def conclude(self, outcome: Outcome.ValueType, reason: str = "") -> None:
-        """Gives every event that has no outcome yet this one; a call that recorded none gets one now."""
+        """Gives every event that has no outcome yet this one; a call that recorded none gets one now. From then on no
+        event is larger, and they are no more, than the log takes."""
         if not self.events:
             self.record(self.action, "", self.principal.account)
         for event in self.events:
             if event.outcome == Outcome.OUTCOME_UNSPECIFIED:
                 event.outcome = outcome
                 event.reason = reason
+        if self.outbox is None:
+            event_bounds.fit(self.events)

@@ -11,6 +11,13 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 DOMAIN = "strongroom"
 
+# An error travels in the metadata at a call's end, of which 8 KiB are sure to pass: twice there, and escaped, is what
+# these come to at most.
+MAX_MESSAGE_BYTES = 900
+MAX_METADATA_VALUE_BYTES = 300
+MAX_METADATA_BYTES = 1_200
+_MAX_VIOLATION_BYTES = 300
+
 
 class _UpperStrEnum(StrEnum):
     @staticmethod
@@ -116,6 +123,9 @@ class Reason(_UpperStrEnum):
     AUDIT_STORAGE_FAILED = auto()
     AUDIT_SEALING_KEY_UNAVAILABLE = auto()
     RECORD_KEY_UNAVAILABLE = auto()
+    AUDIT_PENDING = auto()
+    AUDIT_BACKLOG = auto()
+    EVENT_REFUSED = auto()
     KEYSTORE_UNREACHABLE = auto()
     KEYSTORE_STALE = auto()
     CRYPTO_UNREACHABLE = auto()
@@ -234,6 +244,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.AUDIT_STORAGE_FAILED,
         Reason.AUDIT_SEALING_KEY_UNAVAILABLE,
         Reason.RECORD_KEY_UNAVAILABLE,
+        Reason.AUDIT_PENDING,
         Reason.EVENT_UNPUBLISHED,
         Reason.KEYSTORE_UNREACHABLE,
         Reason.KEYSTORE_STALE,
@@ -247,9 +258,14 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.TARGET_UNREACHABLE,
         Reason.SHUTTING_DOWN,
     ),
-    grpc.StatusCode.RESOURCE_EXHAUSTED: (Reason.OVERLOADED, Reason.LIMIT_EXCEEDED, Reason.QUOTA_EXCEEDED),
+    grpc.StatusCode.RESOURCE_EXHAUSTED: (
+        Reason.OVERLOADED,
+        Reason.LIMIT_EXCEEDED,
+        Reason.QUOTA_EXCEEDED,
+        Reason.AUDIT_BACKLOG,
+    ),
     grpc.StatusCode.DEADLINE_EXCEEDED: (Reason.DEADLINE_EXCEEDED,),
-    grpc.StatusCode.INTERNAL: (Reason.INTERNAL,),
+    grpc.StatusCode.INTERNAL: (Reason.INTERNAL, Reason.EVENT_REFUSED),
 }
 CODE_OF: dict[Reason, grpc.StatusCode] = {reason: code for code, reasons in _CODES.items() for reason in reasons}
 
@@ -258,7 +274,7 @@ class StrongroomError(Exception):
     """A refusal or failure that a caller is told about.
 
     `message` is a sentence for a person and never holds a secret; `reason` is stable. `field` names the
-    offending request field. Further keywords travel as `ErrorInfo.metadata`.
+    offending request field. Further keywords travel as `ErrorInfo.metadata`. Texts that are too long to travel are cut.
     """
 
     def __init__(
@@ -270,12 +286,13 @@ class StrongroomError(Exception):
         retry_after_seconds: float = 0.0,
         **metadata: str,
     ) -> None:
+        message = _cut(message, MAX_MESSAGE_BYTES)
         super().__init__(f"{reason}: {message}")
         self.reason = reason
         self.message = message
-        self.field = field
+        self.field = _cut(field, MAX_METADATA_VALUE_BYTES)
         self.retry_after_seconds = retry_after_seconds
-        self.metadata = {**metadata, "field": field} if field else metadata
+        self.metadata = _cut_all({"field": field, **metadata} if field else metadata)
 
     @property
     def code(self) -> grpc.StatusCode:
@@ -293,11 +310,17 @@ class StrongroomError(Exception):
         same.metadata = self.metadata
         return same
 
+    def renewed(self) -> StrongroomError:
+        """The same error, to be raised once more: an exception that is raised again and again grows with each."""
+        return self.saying(self.message)
+
     def to_status(self) -> status_pb2.Status:
         """The `google.rpc.Status` a caller receives."""
         details = [_packed(error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=self.metadata))]
         if self.field:
-            violation = error_details_pb2.BadRequest.FieldViolation(field=self.field, description=self.message)
+            violation = error_details_pb2.BadRequest.FieldViolation(
+                field=self.field, description=_cut(self.message, _MAX_VIOLATION_BYTES)
+            )
             details.append(_packed(error_details_pb2.BadRequest(field_violations=[violation])))
         if self.retry_after_seconds:
             delay = duration_pb2.Duration()
@@ -341,6 +364,25 @@ def too_large(field: str, limit: int, unit: str = "bytes") -> StrongroomError:
     return StrongroomError(
         Reason.FIELD_TOO_LARGE, f"{field} is larger than {limit} {unit}", field=field, limit=str(limit)
     )
+
+
+def _cut(text: str, limit: int) -> str:
+    if len(text) <= limit // 4:
+        return text
+    data = text.encode(errors="replace")
+    return text if len(data) <= limit else data[: limit - 3].decode(errors="ignore") + "…"
+
+
+def _cut_all(metadata: dict[str, str]) -> dict[str, str]:
+    total = 0
+    kept: dict[str, str] = {}
+    for key, value in metadata.items():
+        kept[key] = _cut(value, MAX_METADATA_VALUE_BYTES)
+        total += len(key) + len(kept[key].encode(errors="replace"))
+        if total > MAX_METADATA_BYTES:
+            del kept[key]
+            break
+    return kept
 
 
 def _packed(

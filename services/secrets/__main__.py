@@ -56,7 +56,8 @@ def serve(settings: SecretsSettings) -> None:
     record_key = AuditRecordKey(MeshChannel(host.upstream(settings, "audit"), tls))
     sealing = RecordSealing(engine, record_key, seals, [seal_all])
     hosted = host.build("secrets", settings, tls, telemetry)
-    outbox = Outbox(engine, hosted.audit)
+    outbox = Outbox(engine, hosted.audit, "services/secrets", telemetry.meter)
+    hosted.status.component("outbox", outbox.check, vital=False)
     now = clock.system_clock
     rules = TargetRules(settings.rotation.plaintext_targets)
     data_keys = CryptoDataKeys(crypto)

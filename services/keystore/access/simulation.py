@@ -140,7 +140,7 @@ class Simulation:
                     raise
                 refusals.append(refusal)
         if not seen and refusals:
-            raise refusals[0]
+            raise refusals[0].renewed()
         return frozenset(seen)
 
     def _account(self, connection: Connection, name: str, drafts: Sequence[Draft]) -> Account:

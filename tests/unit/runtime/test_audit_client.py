@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import grpc
 import pytest
 
 from services.runtime import identifiers
 from services.runtime.audit import AuditClient
+from services.runtime.audit_queue import MAX_WAITING_BYTES, Queue, Waiting
 from services.runtime.errors import Reason, StrongroomError
+from services.runtime.event_bounds import MAX_APPEND_BYTES, MAX_APPEND_EVENTS
 from strongroom.audit.v1.event_log_service_pb2 import AppendRequest, AppendResponse
 from strongroom.audit.v1.event_pb2 import Event
+from tests.clients import until
 
 DEADLINE = 0.4
 
@@ -41,14 +44,25 @@ class AuditLog:
         self.groups: list[list[str]] = []
         self.resent: list[bool] = []
         self.failure: Exception | None = None
+        self.refused: set[str] = set()
+        self.refusal: Exception = StrongroomError(Reason.FIELD_INVALID, "no")
         self.free = threading.Event()
         self.free.set()
+        self.gate = threading.Event()
+        """Lets events through; a probe passes without."""
+        self.gate.set()
+        self.reached = threading.Event()
 
     def append(self, request: AppendRequest, *, timeout: float) -> AppendResponse:
+        if request.events:
+            self.reached.set()
+            self.gate.wait()
         if not self.free.wait(timeout):
             raise Failure(grpc.StatusCode.DEADLINE_EXCEEDED)
         if self.failure is not None:
             raise self.failure
+        if self.refused.intersection(event.id for event in request.events):
+            raise self.refusal
         if request.events:
             self.groups.append([event.id for event in request.events])
             self.resent.append(request.resend)
@@ -63,6 +77,15 @@ def audit_log() -> AuditLog:
 @pytest.fixture
 def client(audit_log: AuditLog) -> Iterator[AuditClient]:
     client = AuditClient(lambda: audit_log.append, senders=1, deadline_seconds=DEADLINE)
+    yield client
+    audit_log.free.set()
+    client.stop()
+
+
+@pytest.fixture
+def patient(audit_log: AuditLog) -> Iterator[AuditClient]:
+    """One whose calls wait as long as a loaded machine needs."""
+    client = AuditClient(lambda: audit_log.append, senders=1, deadline_seconds=20.0)
     yield client
     audit_log.free.set()
     client.stop()
@@ -142,3 +165,96 @@ def test_a_log_that_fails_while_idle_is_noticed_without_a_call(client: AuditClie
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert audit_log.groups == []
+
+
+def outcomes(client: AuditClient, audit_log: AuditLog, calls: Sequence[tuple[str, Sequence[Event]]]) -> list[str]:
+    """The reason that each call's append fails with, "" where it does not; all wait before the log takes any."""
+    found = [""] * len(calls)
+
+    def append(number: int, payer: str, recorded: Sequence[Event]) -> None:
+        try:
+            client.append(recorded, payer=payer)
+        except StrongroomError as error:
+            found[number] = error.reason
+
+    audit_log.gate.clear()
+    threads = [threading.Thread(target=client.append, args=(events(),))]
+    threads[0].start()
+    assert audit_log.reached.wait(20)
+    threads += [threading.Thread(target=append, args=(n, *call)) for n, call in enumerate(calls)]
+    for thread in threads[1:]:
+        thread.start()
+    waiting = client._queue._backlogs
+    until(lambda: sum(len(one.waiting) for one in list(waiting.values())) == len(calls), 20)
+    audit_log.gate.set()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        StrongroomError(Reason.FIELD_INVALID, "no"),
+        StrongroomError(Reason.FIELD_TOO_LARGE, "no"),
+        StrongroomError(Reason.INTERNAL, "no"),
+    ],
+)
+def test_an_event_that_the_log_refuses_costs_its_own_call_alone(
+    patient: AuditClient, audit_log: AuditLog, refusal: Exception
+) -> None:
+    calls = [("acme", events()) for _ in range(20)]
+    audit_log.refused = {calls[7][1][0].id, calls[8][1][0].id}
+    audit_log.refusal = refusal
+    found = outcomes(patient, audit_log, calls)
+    assert [number for number, reason in enumerate(found) if reason == "EVENT_REFUSED"] == [7, 8]
+    assert found.count("") == 18
+    assert patient.failure is None
+    patient.append(events())
+
+
+def test_no_append_is_larger_than_the_log_takes(audit_log: AuditLog) -> None:
+    large = [Event(id=identifiers.event_id(), encryption_context={"k": "x" * 8_000}) for _ in range(2_000)]
+    sizes: list[tuple[int, int]] = []
+    plain = audit_log.append
+
+    def append(request: AppendRequest, *, timeout: float) -> AppendResponse:
+        sizes.append((len(request.events), request.ByteSize()))
+        return plain(request, timeout=timeout)
+
+    client = AuditClient(lambda: append, senders=1, deadline_seconds=20.0)
+    client.append(large)
+    client.stop()
+    assert sum(count for count, _ in sizes) == 2_000
+    assert all(count <= MAX_APPEND_EVENTS and size <= MAX_APPEND_BYTES for count, size in sizes)
+
+
+def test_one_tenants_backlog_keeps_no_other_waiting(patient: AuditClient, audit_log: AuditLog) -> None:
+    hostile = [("mallory", events(400)) for _ in range(12)]
+    victim = ("acme", events())
+    assert set(outcomes(patient, audit_log, [*hostile, victim])) == {""}
+    groups = [number for number, group in enumerate(audit_log.groups) if victim[1][0].id in group]
+    assert groups[0] <= 2  # not behind the twelve
+
+
+def test_what_one_tenant_may_have_waiting_is_bounded_and_hits_that_tenant_alone() -> None:
+    queue = Queue(512)
+    one = [Waiting([], MAX_WAITING_BYTES, "", 0.0)]
+    queue.put("mallory", one)
+    with pytest.raises(StrongroomError) as refused:
+        queue.put("mallory", one)
+    assert refused.value.reason is Reason.AUDIT_BACKLOG
+    queue.put("acme", one)
+
+
+def test_failing_again_and_again_does_not_grow(client: AuditClient, audit_log: AuditLog) -> None:
+    audit_log.failure = StrongroomError(Reason.AUDIT_STORAGE_FULL, "full")
+    assert reason_of(client) is Reason.AUDIT_STORAGE_FULL
+    raised: list[StrongroomError] = []
+    for _ in range(2):
+        with pytest.raises(StrongroomError) as refused:
+            client.require_writable()
+        raised.append(refused.value)
+    assert raised[0] is not raised[1]
+    assert client.failure is not None
+    assert client.failure.__traceback__ is None or not client.failure.__traceback__.tb_next

@@ -32,7 +32,7 @@ class AppendRequest(_message.Message):
     """Set when an earlier try may have added some of them. Only saves work; unmarked repeats are found too."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]:
-        """Up to 4,096 events."""
+        """Up to 4,096 events, 8 MiB in all."""
 
     @_builtins.property
     def traceparents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

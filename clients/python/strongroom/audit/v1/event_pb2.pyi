@@ -145,7 +145,9 @@ class Event(_message.Message):
     reason: _builtins.str
     """Why it was refused or failed, a stable reason such as `KEY_DISABLED`. Empty when allowed."""
     decided_by: _builtins.str
-    """The policies or the grant that decided, by name, joined by `, `; `default-deny` when none permitted it."""
+    """The policies or the grant that decided, by name, joined by `, `; `default-deny` when none permitted it. Up to 2 KiB:
+    then how many more there are, and the SHA-256 digest of those.
+    """
     trace_id: _builtins.str
     """W3C trace id, 32 lower-case hex digits."""
     item_count: _builtins.int
@@ -166,7 +168,7 @@ class Event(_message.Message):
 
     @_builtins.property
     def encryption_context(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The encryption context given."""
+        """The encryption context given; of a refusal whose context is long only `encryption_context_sha256` in the attributes."""
 
     @_builtins.property
     def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
