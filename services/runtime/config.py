@@ -157,10 +157,21 @@ class RequestLimit(Section):
 
 
 class DefaultQuotas(Section):
-    """What holds where no quota was set, in each worker; without one there is no limit."""
+    """What holds where no quota was set, in each worker. An item of a batch and each 64 KiB count as a request."""
 
     account: RequestLimit | None = None
     principal: RequestLimit | None = None
+    account_ceiling: RequestLimit = Field(
+        default=RequestLimit(requests_per_second=20_000, burst=40_000),
+        description="what an account is held to without any of those: nobody has a worker to itself",
+    )
+    principal_ceiling: RequestLimit = Field(
+        default=RequestLimit(requests_per_second=10_000, burst=20_000), description="likewise a principal"
+    )
+    stranger: RequestLimit = Field(
+        default=RequestLimit(requests_per_second=100, burst=1_000),
+        description="calls that are refused for want of a valid credential, of each address",
+    )
 
 
 class Telemetry(Section):

@@ -21,6 +21,7 @@ from services.runtime.pipeline import Pipeline
 from services.runtime.quotas import Limit, Quotas
 from services.runtime.server import Server
 from services.runtime.status import Status
+from services.runtime.strangers import Strangers
 from services.runtime.telemetry import Telemetry
 from services.runtime.tls import TlsFiles
 from strongroom.audit.v1.event_log_service_pb2_grpc import EventLogServiceStub
@@ -107,18 +108,19 @@ def build(
     status.component("keystore", feed.require_fresh)
     quotas = Quotas(
         authorizer.account,
-        _limit(settings.quota.account),
-        _limit(settings.quota.principal),
+        _limit(settings.quota.account or settings.quota.account_ceiling),
+        _limit(settings.quota.principal or settings.quota.principal_ceiling),
         held_refusals=settings.listeners.held_refusals,
     )
     callers = Callers(settings.listeners.internal)
-    pipeline = Pipeline(telemetry, identities, callers, quotas, audit, feed.poll if own_records else None)
+    strangers = Strangers(_limit(settings.quota.stranger))
+    pipeline = Pipeline(telemetry, identities, callers, quotas, audit, strangers, feed.poll if own_records else None)
     server = Server(settings.listeners, tls, pipeline, status, shared_port=worker is not None)
     return Host(settings, tls, telemetry, status, audit, feed, identities, authorizer, quotas, server)
 
 
-def _limit(settings: RequestLimit | None) -> Limit | None:
-    return None if settings is None else Limit(settings.requests_per_second, settings.burst)
+def _limit(settings: RequestLimit) -> Limit:
+    return Limit(settings.requests_per_second, settings.burst)
 
 
 def instance() -> str:

@@ -16,7 +16,8 @@ from services.runtime.call import ANONYMOUS, Call, Principal
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.forwarding import AUTHORIZATION, BEARER, SOURCE_ADDRESS, Metadata
 from services.runtime.identity import Callers, Identities
-from services.runtime.quotas import Quotas
+from services.runtime.quotas import Quotas, weigher
+from services.runtime.strangers import Strangers
 from services.runtime.streams import NO_RETRY, STATUS_DETAILS, Stream
 from services.runtime.telemetry import TRACEPARENT, Telemetry
 from strongroom.audit.v1.event_pb2 import Outcome
@@ -43,6 +44,7 @@ class Pipeline:
         callers: Callers,
         quotas: Quotas,
         audit: AuditClient,
+        strangers: Strangers,
         catch_up: Callable[[], None] | None = None,
     ) -> None:
         """`catch_up` applies what changed before the call to what the process remembers, where that can be asked for
@@ -52,6 +54,7 @@ class Pipeline:
         self._callers = callers
         self._quotas = quotas
         self._audit = audit
+        self._strangers = strangers
         self._catch_up = catch_up
 
     def public(self, method: MethodDescriptor, behaviour: Behaviour, *, streams: bool = False) -> Handler:
@@ -81,14 +84,13 @@ class Pipeline:
     def _audited(self, method: MethodDescriptor, behaviour: Behaviour, authenticate: Authenticate) -> Handler:
         telemetry, audit, quotas, catch_up = self._telemetry, self._audit, self._quotas, self._catch_up
         service, name, action = method.containing_service.full_name, method.name, action_of(method)
+        weight = weigher(method)
 
         def serve(request: Any, context: grpc.ServicerContext) -> Any:
             started = time.perf_counter()
             metadata: Metadata = context.invocation_metadata()
             trace = telemetry.start_call(service, name, identity.header(metadata, TRACEPARENT))
             call = Call(service, name, action, trace_id=trace.trace_id, seconds_left=context.time_remaining)
-            if trace.sampled:
-                call.traceparent = trace.traceparent
             response, error = None, None
             try:
                 audit.require_writable()
@@ -96,12 +98,18 @@ class Pipeline:
                 if catch_up is not None:
                     catch_up()
                 call.principal = authenticate(call, context, metadata)
-                quotas.require(call)
+                if trace.asked and call.principal.name:
+                    trace = telemetry.caller_known(trace, service, name)
+                quotas.require(call, weight(request))
                 response = behaviour(request, call)
             except StrongroomError as refusal:
                 error = refusal
             except Exception as unexpected:  # noqa: BLE001  # the outermost edge: nothing may escape undescribed
                 error = _internal(unexpected)
+            if trace.sampled:
+                call.traceparent = trace.traceparent
+            if error is not None and _is_stranger(call):
+                error = self._strangers.refused(call, error)
             error = self._recorded(call, context, error)
             telemetry.end_call(trace, service, name, error.reason if error else "OK", started)
             if error is not None:
@@ -127,6 +135,7 @@ class Pipeline:
                 spiffe_id = identity.spiffe_id_of(context)
                 callers.require_allowed(spiffe_id, service)
                 call.principal = Principal(identity.service_name_of(spiffe_id), "")
+                trace = telemetry.caller_known(trace, service, name)
                 response = behaviour(request, call)
             except StrongroomError as refusal:
                 error = refusal
@@ -149,6 +158,7 @@ class Pipeline:
 
     def _not_yet_known(self, call: Call, context: grpc.ServicerContext, _metadata: Metadata) -> Principal:
         call.certificate_id = identity.spiffe_id_of(context)
+        self._strangers.require(call)
         return ANONYMOUS
 
     def _service(self, call: Call, context: grpc.ServicerContext, _metadata: Metadata) -> Principal:
@@ -183,8 +193,7 @@ class Pipeline:
         self, call: Call, context: grpc.ServicerContext, error: StrongroomError | None
     ) -> StrongroomError | None:
         """Makes the call's events durable; when that fails, its error is the answer instead."""
-        if error is not None and error.reason is Reason.QUOTA_EXCEEDED and not call.events:
-            # Another event counts it.
+        if error is not None and call.told_elsewhere:
             return error
         if error is None:
             call.conclude(Outcome.OUTCOME_ALLOWED)
@@ -192,9 +201,13 @@ class Pipeline:
             refused = error.code in _REFUSALS
             call.conclude(Outcome.OUTCOME_DENIED if refused else Outcome.OUTCOME_FAILED, error.reason)
         try:
-            self._audit.append(call.events, call.traceparent)
+            self._audit.append(call.events, call.traceparent, call.principal.account or call.principal.name)
         except StrongroomError as unrecorded:
+            if error is None and call.outbox is not None:
+                call.kept = True
+                return _pending(unrecorded)
             return unrecorded
+        call.kept = True
         if call.outbox is not None:
             call.outbox.delivered(call.events)
         context.set_trailing_metadata(((EVENT_ID, call.events[0].id),))
@@ -225,9 +238,25 @@ def _internal(unexpected: Exception) -> StrongroomError:
     return StrongroomError(Reason.INTERNAL, "internal error; the event id in the trailing metadata identifies it")
 
 
+def _is_stranger(call: Call) -> bool:
+    return not call.principal.name and not call.via_service
+
+
+def _pending(unrecorded: StrongroomError) -> StrongroomError:
+    """What the caller of a change learns that has committed, with its event, which the log does not have yet."""
+    return StrongroomError(
+        Reason.AUDIT_PENDING,
+        "the change was made and its event will reach the audit log; the same request with the same request_id answers "
+        f"what was made ({unrecorded.reason})",
+        retry_after_seconds=1.0,
+        peer="audit",
+        said=unrecorded.reason,
+    )
+
+
 def _abort(context: grpc.ServicerContext, error: StrongroomError, call: Call) -> NoReturn:
     metadata: list[tuple[str, str | bytes]] = [(STATUS_DETAILS, error.to_status().SerializeToString()), NO_RETRY]
-    if call.events:
+    if call.kept:
         metadata.append((EVENT_ID, call.events[0].id))
     context.set_trailing_metadata(tuple(metadata))
     context.abort(error.code, error.message)

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import uniform
 
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
+
 from services.runtime.call import Call, Principal
 from services.runtime.decisions import Account
 from services.runtime.errors import Reason, StrongroomError
@@ -18,11 +21,15 @@ _SECONDS_OF_BURST = 2.0
 _TELL_SECONDS = 1.0
 _LONGEST_SECONDS = 5.0
 _HELD_SECONDS = 1.0
+_BYTES_OF_A_REQUEST = 64 << 10
+_MOST_ITEMS = 1_000
+# What says how many items a request has, by the name of its field.
+_COUNTED = ("items", "names", "count")
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """How many requests are let through."""
+    """How many requests are let through; each item of a batch is one, and each 64 KiB."""
 
     rate: float
     """A second."""
@@ -44,14 +51,14 @@ class Bucket:
         self._refused = 0
         self._told = float("-inf")
 
-    def take(self, now: float) -> float:
-        """Takes a token and answers 0; or answers in how many seconds there will be one that no earlier caller was told
-        of."""
+    def take(self, now: float, weight: float = 1.0) -> float:
+        """Takes `weight` tokens and answers 0, as long as there is one: what is taken beyond those there are has to
+        come back first. Or answers in how many seconds there will be one that no earlier caller was told of."""
         with self._lock:
             refilled = self._tokens + (now - self._updated) * self.limit.rate
             self._tokens, self._updated = min(self.limit.burst, refilled), now
             if self._tokens >= 1.0:
-                self._tokens -= 1.0
+                self._tokens -= weight
                 return 0.0
             self._refused += 1
             soonest = now + (1.0 - self._tokens) / self.limit.rate
@@ -59,10 +66,16 @@ class Bucket:
             self._promised = turn + 1.0 / self.limit.rate
             return turn - now
 
-    def give_back(self) -> None:
-        """Returns a token that was not used after all."""
+    def wait(self, now: float) -> float:
+        """In how many seconds there will be a token; takes none."""
         with self._lock:
-            self._tokens += 1.0
+            tokens = self._tokens + (now - self._updated) * self.limit.rate
+            return max((1.0 - tokens) / self.limit.rate, 0.0) if self.limit.burst >= 1.0 else 0.0
+
+    def give_back(self, weight: float = 1.0) -> None:
+        """Returns tokens that were not used after all."""
+        with self._lock:
+            self._tokens += weight
 
     def refusals_to_tell(self, now: float) -> int:
         """How many requests were refused since this was last above 0, which it is once a second."""
@@ -94,8 +107,9 @@ class Quotas:
         self._places = threading.Semaphore(held_refusals)
         self._buckets: dict[str, Bucket] = {}
 
-    def require(self, call: Call) -> None:
-        """Takes a request of the call's principal. Raises QUOTA_EXCEEDED, with the seconds until one is let through.
+    def require(self, call: Call, weight: float = 1.0) -> None:
+        """Takes a request of the call's principal, which counts as so many. Raises QUOTA_EXCEEDED, with the seconds
+        until one is let through.
 
         A flood must not fill the audit log: one event a second tells of the requests that were refused, by its
         `item_count`; a call without an event was among them.
@@ -105,13 +119,13 @@ class Quotas:
             return
         account = self._account(principal.account)
         name = f"accounts/{principal.account}"
-        own = self._taken(name, _limit(account.quotas.get(name), self._account_default), call)
+        own = self._taken(name, _limit(account.quotas.get(name), self._account_default), call, weight)
         limit = self._principal_limit(account, principal)
         try:
-            self._taken(principal.name, limit, call)
+            self._taken(principal.name, limit, call, weight)
         except StrongroomError:
             if own is not None:
-                own.give_back()
+                own.give_back(weight)
             raise
 
     def hold(self, refusal: StrongroomError) -> None:
@@ -135,7 +149,7 @@ class Quotas:
             return Limit(rate, default_burst(rate))
         return self._principal_default
 
-    def _taken(self, target: str, limit: Limit | None, call: Call) -> Bucket | None:
+    def _taken(self, target: str, limit: Limit | None, call: Call, weight: float) -> Bucket | None:
         if limit is None:
             return None
         now = self._monotonic()
@@ -144,7 +158,7 @@ class Quotas:
             if len(self._buckets) >= _BUCKETS:
                 self._buckets.clear()
             bucket = self._buckets[target] = Bucket(limit, now)
-        delay = bucket.take(now)
+        delay = bucket.take(now, weight)
         if not delay:
             return bucket
         # An exchange of a credential has begun one, which would be one for each refusal.
@@ -152,12 +166,29 @@ class Quotas:
         refused = bucket.refusals_to_tell(now)
         if refused:
             call.record(call.action, target, call.principal.account, item_count=refused)
+        else:
+            call.told_elsewhere = True
         raise StrongroomError(
             Reason.QUOTA_EXCEEDED,
             f"{target} is over its quota of {limit.rate:g} requests a second",
             retry_after_seconds=delay,
             target=target,
         )
+
+
+def weigher(method: MethodDescriptor) -> Callable[[Message], float]:
+    """How many requests one of this method counts as: each item of a batch is one, and each 64 KiB are."""
+    fields = method.input_type.fields_by_name
+    name = next((name for name in _COUNTED if name in fields), "")
+
+    def weight(request: Message) -> float:
+        size = 1 + request.ByteSize() // _BYTES_OF_A_REQUEST
+        if not name:
+            return size
+        counted = getattr(request, name)
+        return max(size, min(counted if isinstance(counted, int) else len(counted), _MOST_ITEMS))
+
+    return weight
 
 
 def _limit(quota: QuotaRecord | None, default: Limit | None) -> Limit | None:

@@ -43,6 +43,8 @@ class TraceContext:
     span_id: str
     sampled: bool
     span: Span | None = None
+    asked: bool = False
+    """Whether the caller wants the trace recorded, which it is once it is known who asks."""
 
     @property
     def traceparent(self) -> str:
@@ -83,7 +85,8 @@ class Telemetry:
         """Begins the server's side of a call and makes its context current.
 
         A call that belongs to no trace yet begins one, sampled by the configured ratio when it `may_begin` one at all:
-        what the mesh does for itself, such as polling, is not worth a trace.
+        what the mesh does for itself, such as polling, is not worth a trace. What the caller says of sampling counts
+        once `caller_known` says so.
         """
         context = _parsed(traceparent)
         if context is None:
@@ -92,8 +95,16 @@ class Telemetry:
             if sampled:
                 context = self._recording(service, method, None)
         elif context.sampled:
-            context = self._recording(service, method, context)
+            context = TraceContext(context.trace_id, context.span_id, sampled=False, asked=True)
         _current.set(context)
+        return context
+
+    def caller_known(self, context: TraceContext, service: str, method: str) -> TraceContext:
+        """Records from here on a call whose caller asked for that, and may: nobody else makes the mesh record."""
+        if context.asked and context.span is None:
+            parent = TraceContext(context.trace_id, context.span_id, sampled=True)
+            context = self._recording(service, method, parent)
+            _current.set(context)
         return context
 
     def end_call(self, context: TraceContext, service: str, method: str, outcome: str, started: float) -> None:

@@ -123,3 +123,13 @@ def test_a_flood_is_told_of_once_a_second_with_how_many_it_were() -> None:
     requests.now = 1.0
     requests.let_through(100)
     assert requests.told == [(ACCOUNT, 1), (ACCOUNT, 99)]
+
+
+def test_a_batch_counts_as_its_items_and_has_to_be_earned_back() -> None:
+    requests = Requests(QuotaRecord(target=ACCOUNT, requests_per_second=10, burst=20))
+    requests.quotas.require(call_of(ANN), 100)
+    assert requests.send() == pytest.approx(5.0)  # what is told at most
+    requests.now = 8.0
+    assert requests.send() > 0
+    requests.now = 8.2
+    assert requests.send() == 0
