@@ -57,6 +57,9 @@ _OPTIONS: list[tuple[str, Any]] = [
 ]
 
 _FILES_CHECKED_EVERY_SECONDS = 5.0
+_PENDING = "AUDIT_PENDING"
+_PENDING_SECONDS = 0.25
+_UNDECIDED = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"})
 _TOKEN_REFUSALS = frozenset({"TOKEN_EXPIRED", "TOKEN_INVALID"})
 
 
@@ -208,14 +211,14 @@ class Endpoint(Generic[Stub]):
         checksums.add(request)
         timeout = self._timeout if timeout is None else timeout
         if self._tokens is None:
-            return self._traced(method, request, timeout, ())
+            return self._recorded(method, request, timeout, ())
         token = self._tokens.current()
         try:
-            return self._traced(method, request, timeout, _bearer(token))
+            return self._recorded(method, request, timeout, _bearer(token))
         except StrongroomError as error:
             if error.reason not in _TOKEN_REFUSALS or not self._tokens.renew(token):
                 raise
-        return self._traced(method, request, timeout, _bearer(self._tokens.current()))
+        return self._recorded(method, request, timeout, _bearer(self._tokens.current()))
 
     def stream(
         self, method: grpc.UnaryStreamMultiCallable[Request, Response], request: Request
@@ -230,6 +233,31 @@ class Endpoint(Generic[Stub]):
         with self._tracing.span(f"{package}/{name}", attributes=attributes) as trace:
             call = method(request, metadata=((TRACEPARENT, trace.traceparent), *metadata))
         return ResponseStream(call, f"{self._service} at {self._channel.address}", trace.trace_id)
+
+    def _recorded(
+        self,
+        method: grpc.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        timeout: float,
+        metadata: tuple[tuple[str, str], ...],
+    ) -> Answer[Response]:
+        """What the call answers; a change that was made while the audit log was away is asked for again, by its request
+        id, until the log is back or the time is over."""
+        deadline = time.monotonic() + timeout
+        try:
+            return self._traced(method, request, timeout, metadata)
+        except StrongroomError as error:
+            if error.reason != _PENDING or not getattr(request, "request_id", ""):
+                raise
+            pending = error
+        while (left := deadline - time.monotonic()) > _PENDING_SECONDS:
+            time.sleep(_PENDING_SECONDS)
+            try:
+                return self._traced(method, request, left - _PENDING_SECONDS, metadata)
+            except StrongroomError as error:
+                if error.code.name not in _UNDECIDED:
+                    raise
+        raise pending
 
     def _traced(
         self,

@@ -1,0 +1,117 @@
+"""The path of audit events: nothing that one caller does keeps another's calls, or their events, out of the log."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import grpc
+import pytest
+
+from deploy.dev.mesh import Mesh
+from deploy.dev.topology import spiffe_id
+from strongroom import Client, StrongroomError
+from strongroom.crypto.v1.crypto_pb2 import EncryptRequest
+from strongroom.crypto.v1.crypto_pb2_grpc import CryptoServiceStub
+from strongroom.errors import from_rpc_error
+from tests.clients import client_of, reason_of, refusal, until
+
+PERMIT_ALL = "permit(principal, action, resource);"
+USERS = 180
+STRANGERS = 300
+
+
+@pytest.fixture
+def mallory(client: Client, mesh: Mesh, name: str) -> Iterator[Client]:
+    """Who administers an account of its own, and may do nothing in another's."""
+    identity, account = f"user/{name}-mallory", f"{name}-m"
+    client.create_account(account, administrator_spiffe_ids=[spiffe_id(identity)])
+    with client_of(mesh, identity, account) as mallory:
+        yield mallory
+
+
+def size(event: object) -> int:
+    """About how many bytes of the log an event takes, as a client sees it."""
+    return len(str(dataclasses.astuple(event)))  # type: ignore[call-overload]
+
+
+def test_one_call_of_many_long_events_is_recorded_and_hurts_nobody(client: Client, tenant: Client, key: str) -> None:
+    users = [f"users/u{number}" for number in range(USERS)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(tenant.create_principal, users))
+    for number in range(14):
+        # As many as an account may have of them.
+        with suppress(StrongroomError):
+            tenant.create_policy(f"long-{number}", PERMIT_ALL * 100, attached_to=["users/admin"])
+    made = tenant.create_policy("poison", PERMIT_ALL, attached_to=users)
+    assert len(made.attached_to) == USERS
+    assert client.encrypt(key, b"x").ciphertext
+    tenant.set_principal_roles("users/admin", ["administrator", "auditor"])
+    events = [event for event in tenant.lookup_events(limit=300) if event.method == "CreatePolicy"]
+    assert len(events) >= USERS
+    assert max(map(size, events)) < 6_000
+    assert tenant.service_status("keystore").state == "OK"
+
+
+def test_a_refused_batch_leaves_little_in_anothers_log_and_keeps_nobody_waiting(
+    tenant: Client, mallory: Client
+) -> None:
+    own = tenant.create_key("payments").name
+    tenant.set_principal_roles("users/admin", ["administrator", "auditor"])
+    items = [(b"x", {"n": str(number), "filling": "x" * 4_000}) for number in range(1_000)]
+    with ThreadPoolExecutor(4) as pool:
+        attacks = [pool.submit(lambda: reason_of(lambda: mallory.batch_encrypt(own, items))) for _ in range(8)]
+        for _ in range(20):
+            assert tenant.encrypt(own, b"x").ciphertext
+        assert {attack.result() for attack in attacks} <= {"PERMISSION_DENIED", "QUOTA_EXCEEDED"}
+    denied = [event for event in tenant.lookup_events(limit=100) if event.outcome == "DENIED"]
+    assert denied
+    assert {event.item_count for event in denied} == {1_000}
+    assert all(event.attributes["encryption_contexts"] == "1000" for event in denied)
+    assert max(map(size, denied)) <= 4_096
+    assert len(denied) <= 8
+
+
+def test_calls_without_a_credential_are_summed_up(client: Client, mesh: Mesh, key: str) -> None:
+    credentials = grpc.ssl_channel_credentials(mesh.authority.trust.read_bytes())
+    with grpc.secure_channel(mesh.address("crypto", "public"), credentials) as channel:
+        encrypt = CryptoServiceStub(channel).Encrypt
+        ids = []
+        for _ in range(STRANGERS):
+            with pytest.raises(grpc.RpcError) as refused:
+                encrypt(EncryptRequest(key=key, plaintext=b"x"), timeout=20)
+            error = from_rpc_error(refused.value, "crypto")
+            assert error.reason in ("UNAUTHENTICATED", "QUOTA_EXCEEDED")
+            ids += [error.event_id] * bool(error.event_id)
+    assert 0 < len(ids) < STRANGERS / 2
+    events = {event.id: event for event in client.lookup_events(parent="services/audit", limit=STRANGERS)}
+    # Only those that are in the log have an id.
+    assert set(ids) <= set(events)
+    assert all(events[event_id].reason == "UNAUTHENTICATED" for event_id in ids)
+
+
+def test_a_strangers_wish_to_be_traced_is_not_heard(mesh: Mesh, key: str) -> None:
+    credentials = grpc.ssl_channel_credentials(mesh.authority.trust.read_bytes())
+    trace_id = "5ea1" * 8
+    with grpc.secure_channel(mesh.address("crypto", "public"), credentials) as channel:
+        wish = (("traceparent", f"00-{trace_id}-{'ab' * 8}-01"),)
+        with pytest.raises(grpc.RpcError):
+            CryptoServiceStub(channel).Encrypt(EncryptRequest(key=key), metadata=wish, timeout=20)
+        with client_of(mesh, trace_directory=mesh.directory.traces) as known:
+            known.encrypt(key, b"x")
+            seen = known.last_trace_id
+
+    def traces() -> str:
+        return "".join(path.read_text() for path in mesh.directory.traces.glob("crypto-*.jsonl"))
+
+    until(lambda: seen in traces(), 10)
+    assert trace_id not in traces()
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "\n"])
+def test_a_long_error_reaches_the_caller(client: Client, letter: str) -> None:
+    long = f"accounts/{letter * 3_000}/policies/p"
+    for work in (lambda: client.get_policy(long), lambda: client.encrypt(f"accounts/a/keys/{letter * 3_000}", b"x")):
+        assert refusal(work).reason in ("NAME_MALFORMED", "FIELD_INVALID")
