@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
+from bench.abuse import batches
 from bench.abuse.town import Town
 from bench.cores import Cores, confined
 from bench.report import Report, Target
 
 NAME = "abuse"
 
-ATTACKS: Sequence[ModuleType] = ()
+ATTACKS: Sequence[ModuleType] = (batches,)
 """Each has `TARGETS` and `measure(town, quick=…)`, which answers figures."""
 
 

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from bench.cores import Cores
-from bench.load import Load, Method
+from bench.load import Load, Method, Shape
 from deploy.dev.configs import ACCOUNT
 from deploy.dev.mesh import Mesh, MeshOptions
 from deploy.dev.topology import SERVICES, spiffe_id
@@ -86,6 +86,10 @@ class Town:
             f"{name}_p99_ms": median(beside),
             f"{name}_quiet_p99_ms": median(quiet),
         }
+
+    def flood(self, attack: Method, shape: Shape) -> AbstractContextManager[None]:
+        """Meanwhile sends calls as fast as they are answered, whatever the answers are."""
+        return self._load.flood(attack, shape)
 
     def p99_ms(self, seconds: float) -> float:
         """The victim's 99th percentile over so many seconds, in milliseconds."""
