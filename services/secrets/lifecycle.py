@@ -67,6 +67,9 @@ class Lifecycle:
         """Changes fields of a secret. Raises ETAG_MISMATCH, FIELD_INVALID for a target of another kind,
         ROTATION_ACTIVE, LIMIT_EXCEEDED, and what the target says."""
         _, before = [self._editor.permitted(call, action, wanted.name) for action in _actions(wanted.fields)][-1]
+        untags = _untags(before, wanted)
+        if untags:
+            self._editor.permitted(call, "secrets:UntagSecret", wanted.name)
         if "target" in wanted.fields:
             self._rules.check(before.type, wanted.fields["target"], wanted.name.account)
         changed = _updated(before, wanted)
@@ -78,6 +81,9 @@ class Lifecycle:
 
         def change(connection: Connection, secret: Secret, now_us: int) -> Secret:
             updated = _updated(secret, wanted)
+            if _untags(secret, wanted) and not untags:
+                # Permission was asked for the tags that it had then.
+                raise StrongroomError(Reason.OVERLOADED, f"{secret.name} was changed by another call: try again")
             oldest = outlived(sorted(updated.standing), updated.stages, updated.retained_versions)
             left = store.destroy_values(connection, updated, oldest, now_us)
             return replace(left, target_binding=bound.record) if bound.record is not None else left
@@ -212,6 +218,11 @@ def _actions(fields: Mapping[str, Any]) -> list[str]:
     if fields.keys() - _OWN_ACTIONS.keys() or not actions:
         actions.append("secrets:UpdateSecret")
     return actions
+
+
+def _untags(secret: Secret, wanted: SecretUpdate) -> bool:
+    """Whether it takes a tag away."""
+    return bool(secret.tags.keys() - wanted.fields.get("tags", secret.tags).keys())
 
 
 def _updated(secret: Secret, wanted: SecretUpdate) -> Secret:
