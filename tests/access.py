@@ -13,14 +13,14 @@ from sqlalchemy import update
 from deploy.dev.mesh import Mesh
 from services.keystore import changes
 from services.keystore.access import store
-from services.keystore.access.tables import client_keys
+from services.keystore.access.tables import client_keys, policies
 from services.runtime import clock
 from services.runtime.config import Database
 from services.runtime.database import open_database, transaction
 from strongroom import Client, ClientKeySession
 from strongroom.access.v1.access_record_service_pb2 import TokenKey
 from strongroom.calls.principals import OidcBinding
-from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_TOKEN_KEY
+from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_POLICY, CHANGE_KIND_TOKEN_KEY
 from tests.oidc_issuer import Issuer
 
 EVERYTHING = "permit (principal, action, resource);"
@@ -79,6 +79,12 @@ class Rows:
 
     def __init__(self, mesh: Mesh) -> None:
         self._engine = open_database(Database(url=mesh.database_url("keystore"), pool_size=1))
+
+    def rewrite_policy(self, name: str, cedar: str) -> None:
+        """Gives a policy a text that is not checked, as an older version may have stored it."""
+        with transaction(self._engine) as connection:
+            connection.execute(update(policies).where(policies.c.name == name).values(cedar=cedar))
+            changes.note(connection, CHANGE_KIND_POLICY, name, name.split("/")[1])
 
     def close(self) -> None:
         """Ends its connection."""

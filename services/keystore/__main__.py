@@ -105,7 +105,7 @@ def serve(settings: KeystoreSettings) -> None:
     access = AccessService(
         Accounts(access_editor, operator),
         Principals(access_editor),
-        Policies(access_editor),
+        Policies(access_editor, operator),
         grants,
         ClientKeys(access_editor),
         OidcProviders(access_editor),

@@ -16,15 +16,18 @@ from services.keystore import store as keystore
 from services.keystore.access import lockout, store
 from services.keystore.access.resources import account_of, resource
 from services.keystore.records import Request
+from services.runtime import decisions
 from services.runtime.authorization import Authorizer, Resource
 from services.runtime.call import Call
 from services.runtime.cedar import Parsed
+from services.runtime.cedar_cost import MAX_DECISION
 from services.runtime.clock import Clock
 from services.runtime.database import reading, transaction
 from services.runtime.decisions import Account
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.outbox import Outbox
 from services.runtime.repeats import REPEATABLE_US, Repeatable, reused
+from strongroom.audit.v1.event_pb2 import Event
 from strongroom.keystore.v1.key_record_service_pb2 import ChangeKind
 
 MAX_ACCOUNT_CHARACTERS = 4_000_000
@@ -97,11 +100,12 @@ class AccessEditor:
         """A view of the database as of one moment."""
         return reading(self._engine)
 
-    def authorize(self, call: Call, action: str, on: Resource, about: str = "") -> None:
-        """Raises PERMISSION_DENIED unless the caller may. The event names `about` where that is not what the action is
-        on."""
+    def authorize(self, call: Call, action: str, on: Resource, about: str = "") -> Event:
+        """The event of an action. Raises PERMISSION_DENIED unless the caller may. The event names `about` where that is
+        not what the action is on."""
         event = self._authorizer.authorize(call, action, on)
         event.resource = about or event.resource
+        return event
 
     def permitted(
         self, call: Call, action: str, kind: Kind[R], name: str, *, about: str = "", field: str = "name"
@@ -202,6 +206,22 @@ class AccessEditor:
                 " characters",
                 limit=str(MAX_ACCOUNT_CHARACTERS),
             )
+        access = store.account_access(connection, account, self.now_us())
+        if access is not None:
+            self._require_cheap(Account(access, self._parsed))
+
+    def _require_cheap(self, account: Account) -> None:
+        """Raises LIMIT_EXCEEDED when what decides on some principal's call costs more than the services spend on it:
+        they would refuse it."""
+        for principal in account.principals:
+            require_cheap(principal.name, account.highest_cost(principal))
+
+    def require_cheap_resource(self, connection: Connection, resource: str) -> None:
+        """The same for the policies of one key or secret."""
+        policies = decisions.resource_policies(
+            store.resource_policies(connection, resource), self._parsed, account_of(resource)
+        )
+        require_cheap(resource, policies.index.highest_cost)
 
     def made_before(self, connection: Connection, account: str, repeatable: Repeatable | None) -> str | None:
         """The name of what the same request made already. Raises REQUEST_ID_REUSED when another one had its id."""
@@ -250,6 +270,17 @@ def insert(connection: Connection, kind: Kind[R], new: R, now_us: int) -> R:
     added = replace(new, revision=revision, created_us=now_us, updated_us=now_us)  # type: ignore[type-var]  # as above
     kind.insert(connection, added)
     return added
+
+
+def require_cheap(on: str, cost: int) -> None:
+    """Raises LIMIT_EXCEEDED when the policies on something cost more than a decision may."""
+    if cost > MAX_DECISION:
+        raise StrongroomError(
+            Reason.LIMIT_EXCEEDED,
+            f"evaluating the policies that apply to {on} would cost {cost} units, more than {MAX_DECISION}: narrow them"
+            " by action, resource or encryption context, or attach fewer",
+            limit=str(MAX_DECISION),
+        )
 
 
 def already_exists(what: str, field: str) -> StrongroomError:

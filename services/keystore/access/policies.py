@@ -14,6 +14,7 @@ from services.keystore.access.editing import AccessEditor
 from services.keystore.access.policy_text import Problem
 from services.keystore.access.resources import PRINCIPALS, Policy, account_of, collection_of, resource
 from services.keystore.editing import not_found
+from services.keystore.mesh import mesh_resource
 from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError, invalid
 from services.runtime.names import parse
@@ -35,8 +36,10 @@ class Policies:
     """The policies of all accounts. Methods raise PERMISSION_DENIED, POLICY_NOT_FOUND, ETAG_MISMATCH; those that may
     take somebody's permissions away POLICY_LOCKOUT."""
 
-    def __init__(self, editor: AccessEditor) -> None:
+    def __init__(self, editor: AccessEditor, operator: str) -> None:
+        """`operator` is the id of the account that administrators of the mesh belong to."""
         self._editor = editor
+        self._operator = operator
 
     def create(self, call: Call, new: Policy, repeatable: Repeatable | None) -> Policy:
         """Adds a policy. Raises POLICY_INVALID, ALREADY_EXISTS, REQUEST_ID_REUSED, and what `attach` does."""
@@ -140,6 +143,8 @@ class Policies:
 
     def detach(self, call: Call, name: str, target: str) -> Policy:
         """Detaches a policy; one that is not attached stays so. Raises as `attach` does."""
+        if call.principal.account == self._operator != account_of(name):
+            return self._detach_for_tenant(call, name, target)
         seen = self._editor.permitted(call, DETACH, kinds.POLICY, name)
         self._permit_target(call, DETACH, target, "target")
         require_target(seen, target, "target")
@@ -154,6 +159,25 @@ class Policies:
             _tell(connection, [target])
             if lockout.permits(changed.cedar):
                 self._require_way_back(connection, call, changed)
+
+        return self._editor.edit(call, kinds.POLICY, name, change, then=then)
+
+    def _detach_for_tenant(self, call: Call, name: str, target: str) -> Policy:
+        """For administrators of the mesh: detaches another account's policy, so that those whom it locks out get in
+        again. It takes no more from anybody than `disable` of the account, and stands in the logs of both."""
+        event = self._editor.authorize(call, DETACH, mesh_resource(self._operator), name)
+        told = call.record(DETACH, name, account_of(name))
+        told.decided_by = event.decided_by
+
+        def change(connection: Connection, present: Policy) -> Policy:
+            require_target(present, target, "target")
+            if target not in present.attached_to:
+                return present
+            _locked_keys(connection, [target])
+            return replace(present, attached_to=tuple(one for one in present.attached_to if one != target))
+
+        def then(connection: Connection, _changed: Policy) -> None:
+            _tell(connection, [target])
 
         return self._editor.edit(call, kinds.POLICY, name, change, then=then)
 
@@ -189,6 +213,8 @@ class Policies:
             raise StrongroomError(
                 Reason.LIMIT_EXCEEDED, f"{crowded} has {MAX_ON_RESOURCE} policies already", limit=str(MAX_ON_RESOURCE)
             )
+        for target in changed.attached_to:
+            self._editor.require_cheap_resource(connection, target)
 
     def _require_way_back(self, connection: Connection, call: Call, changed: Policy) -> None:
         # What is on keys and secrets says nothing of policies.

@@ -87,7 +87,7 @@ def world(tmp_path: Path) -> Iterator[World]:
         new_accounts.add(connection, Account("accounts/acme", "", {}), "admin", [], 1)
         store.insert_key(connection, _key())
         made = changes.current(connection)
-    yield World(engine, Policies(editor), Principals(editor), made)
+    yield World(engine, Policies(editor, "mesh"), Principals(editor), made)
     engine.dispose()
 
 

@@ -87,7 +87,7 @@ class Lives(RuleBasedStateMachine):
         self.engine = open_database(Database(url=f"sqlite:///{path}"))
         outbox = Outbox(self.engine, cast(AuditClient, None))
         editor = AccessEditor(self.engine, cast(Authorizer, Everybody()), outbox, lambda: 1_800_000_000_000_000_000)
-        self.policies, self.principals = Policies(editor), Principals(editor)
+        self.policies, self.principals = Policies(editor, "mesh"), Principals(editor)
         self.model = Model()
         with transaction(self.engine) as connection:
             insert(connection, kinds.ACCOUNT, Account(ACCOUNT, "", {}), 1)

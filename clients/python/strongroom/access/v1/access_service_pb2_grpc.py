@@ -469,7 +469,9 @@ class AccessServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DetachPolicy(self, request, context):
-        """Detaches a policy; one that is not attached stays so. Needs the action on both. Fails with POLICY_LOCKOUT.
+        """Detaches a policy; one that is not attached stays so. Needs the action on both. Fails with POLICY_LOCKOUT. For
+        another account's policy the resource is `services/keystore`: administrators of the mesh let those in again whom a
+        policy locks out. It is an event in the logs of both accounts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -106,7 +106,10 @@ class AccessServiceStub:
     LIMIT_EXCEEDED beyond 1,000 targets, POLICY_LOCKOUT. A secret is not looked up: its service is another.
     """
     DetachPolicy: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.DetachPolicyRequest, _policy_pb2.Policy]
-    """Detaches a policy; one that is not attached stays so. Needs the action on both. Fails with POLICY_LOCKOUT."""
+    """Detaches a policy; one that is not attached stays so. Needs the action on both. Fails with POLICY_LOCKOUT. For
+    another account's policy the resource is `services/keystore`: administrators of the mesh let those in again whom a
+    policy locks out. It is an event in the logs of both accounts.
+    """
     ValidatePolicy: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.ValidatePolicyRequest, _access_service_pb2.ValidatePolicyResponse]
     """Checks a policy's text and stores nothing. A policy that is not valid is no failure."""
     CreateGrant: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.CreateGrantRequest, _grant_pb2.Grant]
@@ -394,7 +397,10 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _access_service_pb2.DetachPolicyRequest,
         context: _grpc.ServicerContext,
     ) -> _policy_pb2.Policy:
-        """Detaches a policy; one that is not attached stays so. Needs the action on both. Fails with POLICY_LOCKOUT."""
+        """Detaches a policy; one that is not attached stays so. Needs the action on both. Fails with POLICY_LOCKOUT. For
+        another account's policy the resource is `services/keystore`: administrators of the mesh let those in again whom a
+        policy locks out. It is an event in the logs of both accounts.
+        """
 
     @_abc_1.abstractmethod
     def ValidatePolicy(
