@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from services.runtime import decisions, encryption_context, event_bounds, grants
 from services.runtime.access_records import AccessRecords
@@ -28,6 +29,7 @@ from services.runtime.encryption_context import EncryptionContext
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.grants import Grants
 from services.runtime.session_tokens import account_of
+from services.runtime.shares import SharedCache
 from strongroom.access.v1.access_record_service_pb2 import AccountAccess, PolicyRecord
 from strongroom.audit.v1.event_pb2 import Event, Outcome
 from strongroom.keystore.v1.key_record_service_pb2 import Change, ChangeKind
@@ -36,8 +38,9 @@ __all__ = ["DEFAULT_DENY", "Authorizer", "Decision", "Resource", "account_resour
 
 _CACHED_ACCOUNTS = 10_000
 _CACHED_RESOURCES = 100_000
-_CACHED_DECIDERS = 100_000
-_CACHED_SESSION_POLICIES = 10_000
+_CACHED_DECIDER_BYTES = 256 * 1024 * 1024
+# Measured: one whose policies do not read the context, and one that has its entities at hand.
+_DECIDER_BYTES, _READING_DECIDER_BYTES = 1_024, 8_192
 _CACHED_UNKNOWN = 10_000
 # Between two looks for one principal that is not in the records.
 _LOOK_AGAIN_SECONDS = 0.5
@@ -49,6 +52,8 @@ _ACCESS_CHANGES = (
 )
 # What policies can be attached to.
 _WITH_POLICIES = ("Key", "Secret")
+# Each account has one of them.
+_WITHOUT_REVISION = ("Account", "Log", "Service")
 _STANDING_REASONS = {
     ACCOUNT_DISABLED: (Reason.PRINCIPAL_DISABLED, "the account is disabled"),
     PRINCIPAL_DISABLED: (Reason.PRINCIPAL_DISABLED, "the principal is disabled"),
@@ -70,12 +75,11 @@ class Authorizer:
         self._records = records
         self._wall_clock = wall_clock
         self._parsed = Parsed()
-        self._accounts: FreshCache[str, Account] = FreshCache(feed, _CACHED_ACCOUNTS)
+        self._accounts: FreshCache[str, Account | None] = FreshCache(feed, _CACHED_ACCOUNTS)
         self._policies: FreshCache[str, ResourcePolicies] = FreshCache(feed, _CACHED_RESOURCES)
         self._absent = Account(AccountAccess(), self._parsed)
-        self._session_policies: dict[str, ResourcePolicies] = {}
         self._unknown: dict[str, float] = {}
-        self._deciders: dict[_DeciderKey, Decider] = {}
+        self._deciders: SharedCache[_DeciderKey, Decider] = SharedCache(_CACHED_DECIDER_BYTES)
         feed.listen(self._changed, self._forget_all)
         self._grants = Grants(records.find_grants, feed, wall_clock)
 
@@ -142,11 +146,27 @@ class Authorizer:
 
     def parsed_policies(self, records: Sequence[PolicyRecord]) -> ResourcePolicies:
         """Policies of a resource that came with its record, for `Resource.policies`."""
-        return decisions.resource_policies(records, self._parsed) if records else NO_POLICIES
+        tenant = account_of(records[0].name) if records else ""
+        return decisions.resource_policies(records, self._parsed, tenant) if records else NO_POLICIES
+
+    @property
+    def unusable_policies(self) -> Mapping[str, str]:
+        """Policies that were met and cannot be evaluated, by name, and why."""
+        return self._parsed.unusable
+
+    def require_usable(self) -> None:
+        """Raises POLICY_UNUSABLE when there are such. It tells how many: whoever asks for the status may see no names,
+        which are in the log and in the accounts' events."""
+        if self._parsed.unusable:
+            count = len(self._parsed.unusable)
+            raise StrongroomError(Reason.POLICY_UNUSABLE, f"{count} policies cannot be evaluated: they deny")
 
     def account(self, name: str) -> Account:
         """An account's principals, policies and quotas; one without any where there is no such account."""
-        return self._accounts.get(name, lambda: self._read(name)) if name else self._absent
+        if not name:
+            return self._absent
+        found: Account | None = self._accounts.get(name, lambda: self._read(name))
+        return found if found is not None else self._absent
 
     def _decide(self, question: Question, account: Account) -> Decision:
         owner = question.resource.account
@@ -169,13 +189,14 @@ class Authorizer:
         principal, resource = question.principal, question.resource
         policies = self._policies_of(resource)
         key = (principal.name, principal.scope, question.action, resource.name, resource.revision)
-        decider = self._deciders.get(key)
+        decider = self._deciders.get(principal.account, key)
         if decider is None or decider.basis[0] is not account or decider.basis[1] is not policies:
-            session = [self._session_policy(text) for text in principal.scope.policies]
+            session = [self._session_policy(principal.account, text) for text in principal.scope.policies]
             decider = Decider(question, account, policies, session)
-            if len(self._deciders) >= _CACHED_DECIDERS:
-                self._deciders.clear()
-            self._deciders[key] = decider
+            if _is_worth_keeping(resource):
+                size = _READING_DECIDER_BYTES if decider.reads else _DECIDER_BYTES
+                self._deciders.put(principal.account, key, decider, size)
+                decider.grown = partial(self._deciders.grow, principal.account, key)
         return decider
 
     def _policies_of(self, resource: Resource) -> ResourcePolicies:
@@ -183,20 +204,17 @@ class Authorizer:
             return resource.policies
         if resource.kind not in _WITH_POLICIES:
             return NO_POLICIES
+        if not _is_worth_keeping(resource):
+            return self._read_policies(resource.name)[0]
         return self._policies.get(resource.name, lambda: self._read_policies(resource.name))
 
     def _read_policies(self, name: str) -> tuple[ResourcePolicies, int]:
         records, as_of_revision = self._records.resource_policies(name)
         return self.parsed_policies(records), as_of_revision
 
-    def _session_policy(self, text: str) -> ResourcePolicies:
-        found = self._session_policies.get(text)
-        if found is None:
-            if len(self._session_policies) >= _CACHED_SESSION_POLICIES:
-                self._session_policies.clear()
-            record = PolicyRecord(name=decisions.SESSION_POLICY, cedar=text)
-            found = self._session_policies[text] = self.parsed_policies([record])
-        return found
+    def _session_policy(self, tenant: str, text: str) -> ResourcePolicies:
+        record = PolicyRecord(name=decisions.SESSION_POLICY, cedar=text)
+        return decisions.resource_policies([record], self._parsed, tenant)
 
     def _standing(self, principal: Principal, account: Account) -> str:
         """Why the principal, or anybody who assumed it as a role, may do nothing at all."""
@@ -226,9 +244,10 @@ class Authorizer:
         self._unknown[name] = now + _LOOK_AGAIN_SECONDS
         return True
 
-    def _read(self, name: str) -> tuple[Account, int]:
+    def _read(self, name: str) -> tuple[Account | None, int]:
+        # That there is none is not kept: there are too many names of what does not exist.
         access, as_of_revision = self._records.account_access(name)
-        return (Account(access, self._parsed) if access is not None else self._absent), as_of_revision
+        return (Account(access, self._parsed) if access is not None else None), as_of_revision
 
     def _refused(self, event: Event, reason: Reason, message: str = "") -> StrongroomError:
         event.outcome = Outcome.OUTCOME_DENIED
@@ -243,6 +262,8 @@ class Authorizer:
     def _changed(self, change: Change) -> None:
         if change.kind in _ACCESS_CHANGES:
             self._accounts.drop(change.account)
+            # Where it still applies it is met again.
+            self._parsed.unusable.pop(change.resource, None)
         if change.kind in (ChangeKind.CHANGE_KIND_POLICY, ChangeKind.CHANGE_KIND_KEY):
             # A policy of a key is a change of the key, one of a secret names the secret.
             self._policies.drop(change.resource)
@@ -250,3 +271,9 @@ class Authorizer:
     def _forget_all(self) -> None:
         self._accounts.clear()
         self._policies.clear()
+
+
+def _is_worth_keeping(resource: Resource) -> bool:
+    """Whether what was decided on a resource may be asked again. There are more names of what does not exist than any
+    cache has room for."""
+    return bool(resource.revision) or resource.kind in _WITHOUT_REVISION

@@ -7,60 +7,39 @@ of the encryption context it cannot do without are known beforehand; the rest is
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 
 import cedarpy
 
+from services.runtime.cedar_cost import CALL, MAX_DECISION
+from services.runtime.cedar_sets import EVERYTHING, NOTHING, Pair, PolicySet, Statement, Verdict, statements_of
+from services.runtime.cedar_text import Json
+from services.runtime.shares import SharedCache
 from strongroom.access.v1.access_record_service_pb2 import PolicyRecord
 
-Json = dict[str, Any]
-Pair = tuple[str, str]
+__all__ = [
+    "EVERYTHING",
+    "NOTHING",
+    "Evaluator",
+    "Json",
+    "Parsed",
+    "Piece",
+    "Statement",
+    "StatementIndex",
+    "Verdict",
+    "uid",
+]
+
+log = logging.getLogger(__name__)
+
+TOO_COSTLY = "policies-too-costly"
 
 _NAMESPACE = "Strongroom"
-_CONTEXT: Json = {"Var": "context"}
-_ENCRYPTION_CONTEXT: Json = {".": {"left": _CONTEXT, "attr": "encryption_context"}}
-
-_ERROR = re.compile(r"error while evaluating policy `(\w+)`: (.*)", re.DOTALL)
-
-EVERYTHING = "*"
-"""In `Statement.reads`: the statement looks at the context as a whole."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Statement:
-    """One `permit` or `forbid` of a policy."""
-
-    name: str
-    """The policy's, with `#` and the number from 0 where it has several."""
-    parsed: Json
-    """In Cedar's JSON format."""
-    actions: tuple[str, ...]
-    """What its scope limits it to: actions or groups of them; empty for any."""
-    resource: str
-    """The one resource that its scope limits it to; empty for any."""
-    reads: frozenset[str]
-    """Attributes of the context whose values its outcome depends on."""
-    required_pair: Pair | None
-    """A pair of the encryption context without which it does not apply."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What statements make of one request: the names of those that permit, and of those that forbid."""
-
-    permits: tuple[str, ...] = ()
-    forbids: tuple[str, ...] = ()
-    errors: tuple[tuple[str, str], ...] = ()
-    """Statements that could not be evaluated, and why; they neither permit nor forbid."""
-
-    def __add__(self, other: Verdict) -> Verdict:
-        return Verdict(self.permits + other.permits, self.forbids + other.forbids, self.errors + other.errors)
-
-
-NOTHING = Verdict()
+_CAPACITY = 256 * 1024 * 1024
+_BYTES_A_STATEMENT = 1_024
+_MAX_UNUSABLE = 1_000
 
 
 def uid(kind: str, name: str) -> Json:
@@ -68,22 +47,84 @@ def uid(kind: str, name: str) -> Json:
     return {"type": f"{_NAMESPACE}::{kind}", "id": name}
 
 
-class Parsed:
-    """Statements of policies, parsed once: an account's policies come again with each change in it."""
+class Evaluator:
+    """Evaluates some statements for one principal, action and resource, again and again with other contexts.
 
-    def __init__(self, capacity: int = 65_536) -> None:
-        self._statements: dict[tuple[str, str], list[Statement]] = {}
-        self._capacity = capacity
+    Those that do not read the context are evaluated once. What would cost more than `MAX_DECISION` is not evaluated:
+    it forbids.
+    """
 
-    def statements(self, record: PolicyRecord) -> list[Statement]:
-        """The statements of a policy."""
-        key = (record.name, record.cedar)
-        statements = self._statements.get(key)
-        if statements is None:
-            if len(self._statements) >= self._capacity:
-                self._statements.clear()
-            statements = self._statements[key] = _parsed(record)
-        return statements
+    __slots__ = ("_entities", "_fixed", "_pieces", "_request", "reads")
+
+    def __init__(
+        self,
+        statements: Sequence[Statement],
+        request: Json,
+        entities: Sequence[Json],
+        pieces: Sequence[Piece] = (),
+    ) -> None:
+        """`pieces` are statements that others evaluate too."""
+        pieces = [*pieces, Piece(statements)] if statements else pieces
+        self._request = request
+        self._entities = cedarpy.Entities.from_json_str(json.dumps(list(entities)))
+        self.reads: frozenset[str] = frozenset().union(*(piece.reads for piece in pieces))
+        """Attributes of the context whose values the verdict depends on."""
+        self._pieces = [piece for piece in pieces if piece.reads]
+        self._fixed = self._evaluated([piece.still for piece in pieces if piece.still], {}, 0)
+
+    def verdict(self, context: Json, pairs: Iterable[Pair]) -> Verdict:
+        """What the statements make of a context. `pairs` is its encryption context."""
+        if TOO_COSTLY in self._fixed.forbids:
+            return self._fixed
+        pairs = list(pairs)
+        policies = [piece.always for piece in self._pieces if piece.always]
+        policies += [found for piece in self._pieces for found in piece.of_pairs(pairs)]
+        told = len(pairs) + len(context.get("session_tags", ()))
+        return self._fixed + self._evaluated(policies, context, told)
+
+    def _evaluated(self, policies: Sequence[PolicySet], context: Json, told: int) -> Verdict:
+        if sum(one.cost(told) for one in policies) > MAX_DECISION:
+            return Verdict((), (TOO_COSTLY,))
+        verdict = NOTHING
+        for one in policies:
+            verdict += one.verdict({**self._request, "context": context}, self._entities)
+        return verdict
+
+
+class Piece:
+    """Statements that bear on the same requests as far as action and resource go."""
+
+    __slots__ = ("_by_pair", "_pair_sets", "always", "cost", "reads", "still")
+
+    def __init__(self, statements: Sequence[Statement]) -> None:
+        reading = [statement for statement in statements if statement.reads]
+        self.reads: frozenset[str] = frozenset().union(*(statement.reads for statement in reading))
+        """Attributes of the context whose values the verdict depends on."""
+        self.still = PolicySet([statement for statement in statements if not statement.reads])
+        """Those that do not read the context."""
+        self.always = PolicySet([statement for statement in reading if statement.required_pair is None])
+        """Those that read it, and require no pair."""
+        self._by_pair: dict[Pair, list[Statement]] = {}
+        for statement in reading:
+            if statement.required_pair is not None:
+                self._by_pair.setdefault(statement.required_pair, []).append(statement)
+        self._pair_sets: dict[Pair, PolicySet] = {}
+        of_pairs = (CALL + sum(one.cost for one in statements) for statements in self._by_pair.values())
+        self.cost = sum(one.cost() for one in (self.still, self.always) if one) + max(of_pairs, default=0)
+        """Of evaluating it where the encryption context is short and has one of the required pairs."""
+
+    def of_pairs(self, pairs: Iterable[Pair]) -> Iterator[PolicySet]:
+        """Those that require one of these pairs."""
+        if self._by_pair:
+            for pair in pairs:
+                if pair in self._by_pair:
+                    yield self._of_pair(pair)
+
+    def _of_pair(self, pair: Pair) -> PolicySet:
+        found = self._pair_sets.get(pair)
+        if found is None:
+            found = self._pair_sets[pair] = PolicySet(self._by_pair[pair])
+        return found
 
 
 class StatementIndex:
@@ -94,160 +135,91 @@ class StatementIndex:
         for statement in statements:
             for action in statement.actions or ("",):
                 self._by_scope.setdefault((action, statement.resource), []).append(statement)
+        self._pieces: dict[tuple[str, str], Piece] = {}
 
     def __bool__(self) -> bool:
         return bool(self._by_scope)
 
     def matching(self, action: str, resource: str) -> list[Statement]:
         """Those whose scope admits the action on the resource, as far as action and resource go."""
-        group = action.partition(":")[0]
-        found = [
-            statement
-            for scope in ((a, r) for a in (action, group, "") for r in (resource, ""))
-            for statement in self._by_scope.get(scope, ())
-        ]
+        found = [one for scope in self._scopes(action, resource) for one in self._by_scope[scope]]
         # One whose scope lists both the action and its group.
         return list(dict.fromkeys(found))
 
+    def pieces(self, action: str, resource: str) -> Iterator[Piece]:
+        """The same, by what their scopes name: each piece is one object for all actions and resources that it fits."""
+        for scope in self._scopes(action, resource):
+            piece = self._pieces.get(scope)
+            yield self._pieces.setdefault(scope, Piece(self._by_scope[scope])) if piece is None else piece
 
-class Evaluator:
-    """Evaluates some statements for one principal, action and resource, again and again with other contexts.
+    @cached_property
+    def highest_cost(self) -> int:
+        """What the statements cost at most for one action on one resource, in the units of `cedar_cost`."""
+        of_any: dict[str, int] = {}
+        of_one: dict[str, int] = {}
+        for (action, resource), statements in self._by_scope.items():
+            cost = Piece(statements).cost
+            if resource:
+                of_one[action] = max(of_one.get(action, 0), cost)
+            else:
+                of_any[action] = cost
 
-    Those that do not read the context are evaluated once.
-    """
+        def of(action: str) -> int:
+            return of_any.get(action, 0) + of_one.get(action, 0)
 
-    __slots__ = ("_always", "_by_pair", "_entities", "_fixed", "_pair_sets", "_request", "reads")
+        actions = {action for action, _ in self._by_scope if ":" in action}
+        groups = {action for action, _ in self._by_scope if ":" not in action} - {""}
+        alone = (of(group) for group in groups)
+        return of("") + max((*(of(one) + of(one.partition(":")[0]) for one in actions), *alone), default=0)
 
-    def __init__(self, statements: Sequence[Statement], request: Json, entities: Sequence[Json]) -> None:
-        self._request = request
-        self._entities = cedarpy.Entities.from_json_str(json.dumps(list(entities)))
-        reading = [statement for statement in statements if statement.reads]
-        self.reads: frozenset[str] = frozenset().union(*(statement.reads for statement in reading))
-        """Attributes of the context whose values the verdict depends on."""
-        still = [statement for statement in statements if not statement.reads]
-        self._fixed = self._evaluated(_PolicySet(still), {}) if still else NOTHING
-        always = [statement for statement in reading if statement.required_pair is None]
-        self._always = _PolicySet(always) if always else None
-        self._by_pair: dict[Pair, list[Statement]] = {}
-        for statement in reading:
-            if statement.required_pair is not None:
-                self._by_pair.setdefault(statement.required_pair, []).append(statement)
-        self._pair_sets: dict[Pair, _PolicySet] = {}
-
-    def verdict(self, context: Json, pairs: Iterable[Pair]) -> Verdict:
-        """What the statements make of a context. `pairs` is its encryption context."""
-        verdict = self._fixed
-        if self._always is not None:
-            verdict += self._evaluated(self._always, context)
-        if self._by_pair:
-            for pair in pairs:
-                if pair in self._by_pair:
-                    verdict += self._evaluated(self._of_pair(pair), context)
-        return verdict
-
-    def _of_pair(self, pair: Pair) -> _PolicySet:
-        found = self._pair_sets.get(pair)
-        if found is None:
-            found = self._pair_sets[pair] = _PolicySet(self._by_pair[pair])
-        return found
-
-    def _evaluated(self, policies: _PolicySet, context: Json) -> Verdict:
-        return policies.verdict({**self._request, "context": context}, self._entities)
+    def _scopes(self, action: str, resource: str) -> Iterator[tuple[str, str]]:
+        group = action.partition(":")[0]
+        scopes = ((a, r) for a in (action, group, "") for r in dict.fromkeys((resource, "")))
+        return (scope for scope in scopes if scope in self._by_scope)
 
 
-class _PolicySet:
-    """Statements as Cedar evaluates them."""
+class Parsed:
+    """Policies, read once: an account's come again with each change in it. One tenant's take no other's place."""
 
-    __slots__ = ("_names", "_policies")
+    def __init__(self, capacity: int = _CAPACITY) -> None:
+        """`capacity` is in bytes."""
+        self._statements: SharedCache[tuple[str, str], list[Statement]] = SharedCache(capacity // 2)
+        self._indexes: SharedCache[tuple[Statement, ...], StatementIndex] = SharedCache(capacity // 2)
+        self.unusable: dict[str, str] = {}
+        """Policies that cannot be evaluated, by name, and why; no more than 1,000."""
 
-    def __init__(self, statements: Sequence[Statement]) -> None:
-        self._names = {f"s{number}": statement.name for number, statement in enumerate(statements)}
-        bodies = {f"s{number}": statement.parsed for number, statement in enumerate(statements)}
-        text = json.dumps({"staticPolicies": bodies, "templates": {}, "templateLinks": []})
-        self._policies = cedarpy.PolicySet.from_json_str(text)
+    def statements(self, record: PolicyRecord) -> list[Statement]:
+        """The statements of a policy."""
+        tenant, key = _tenant_of(record.name), (record.name, record.cedar)
+        statements = self._statements.get(tenant, key)
+        if statements is None:
+            statements = statements_of(record.name, record.cedar)
+            self._statements.put(tenant, key, statements, _size(statements))
+        self._note(record.name, statements)
+        return statements
 
-    def verdict(self, request: Json, entities: cedarpy.Entities) -> Verdict:
-        """Where any forbids, those that permit are not told."""
-        result = cedarpy.is_authorized(request, self._policies, entities)
-        decisive = tuple(sorted(self._names[reason] for reason in result.diagnostics.reasons))
-        errors = tuple(self._explained(error) for error in result.diagnostics.errors)
-        return Verdict(decisive, (), errors) if result.allowed else Verdict((), decisive, errors)
+    def index(self, tenant: str, statements: Sequence[Statement]) -> StatementIndex:
+        """An index of statements, the same object for the same ones."""
+        key = tuple(dict.fromkeys(statements))
+        index = self._indexes.get(tenant, key)
+        if index is None:
+            index = StatementIndex(key)
+            self._indexes.put(tenant, key, index, _size(key))
+        return index
 
-    def _explained(self, error: str) -> tuple[str, str]:
-        identifier, message = _ERROR.fullmatch(error).groups()  # type: ignore[union-attr]  # Cedar's own form
-        return self._names[identifier], message
-
-
-def _parsed(record: PolicyRecord) -> list[Statement]:
-    bodies = list(json.loads(cedarpy.policies_to_json_str(record.cedar))["staticPolicies"].values())
-    names = (f"{record.name}#{number}" for number in range(len(bodies))) if len(bodies) > 1 else (record.name,)
-    return [_statement(name, body) for name, body in zip(names, bodies, strict=True)]
-
-
-def _statement(name: str, body: Json) -> Statement:
-    return Statement(
-        name,
-        body,
-        tuple(_scope_entities(body["action"])),
-        _only_resource(body["resource"]),
-        frozenset(_reads(body["conditions"])),
-        _required_pair(body["conditions"]),
-    )
+    def _note(self, name: str, statements: Sequence[Statement]) -> None:
+        problem = next((statement.problem for statement in statements if statement.problem), "")
+        if problem and name not in self.unusable and len(self.unusable) < _MAX_UNUSABLE:
+            log.warning("policy unusable: it denies", extra={"fields": {"policy": name, "problem": problem}})
+            self.unusable[name] = problem
+        elif not problem:
+            self.unusable.pop(name, None)
 
 
-def _scope_entities(scope: Json) -> Iterator[str]:
-    if "entity" in scope:
-        yield scope["entity"]["id"]
-    for entity in scope.get("entities", ()):
-        yield entity["id"]
+def _tenant_of(name: str) -> str:
+    parts = name.split("/")
+    return parts[1] if len(parts) > 1 else ""
 
 
-def _only_resource(scope: Json) -> str:
-    return str(scope["entity"]["id"]) if scope["op"] == "==" else ""
-
-
-def _reads(node: Any) -> Iterator[str]:
-    """The attributes of the context that an expression reads."""
-    if node == _CONTEXT:
-        yield EVERYTHING
-    elif isinstance(node, list):
-        for part in node:
-            yield from _reads(part)
-    elif isinstance(node, dict):
-        for operator, operands in node.items():
-            if operator in (".", "has") and operands["left"] == _CONTEXT:
-                yield operands["attr"]
-            elif operator == "Record":
-                # Its attributes can have the names of operators.
-                yield from _reads(list(operands.values()))
-            elif operator != "Value":
-                yield from _reads(operands)
-
-
-def _required_pair(conditions: Sequence[Json]) -> Pair | None:
-    """The first pair that `context.encryption_context.contains({key: …, value: …})` asks for among what a `when`
-    joins by `&&`."""
-    for condition in conditions:
-        if condition["kind"] == "when":
-            for term in _conjuncts(condition["body"]):
-                pair = _contained_pair(term)
-                if pair is not None:
-                    return pair
-    return None
-
-
-def _conjuncts(body: Json) -> Iterator[Json]:
-    if "&&" in body:
-        yield from _conjuncts(body["&&"]["left"])
-        yield from _conjuncts(body["&&"]["right"])
-    else:
-        yield body
-
-
-def _contained_pair(term: Json) -> Pair | None:
-    contains = term.get("contains")
-    if contains is None or contains["left"] != _ENCRYPTION_CONTEXT:
-        return None
-    record: Mapping[str, Json] = contains["right"].get("Record", {})
-    key, value = record.get("key", {}).get("Value"), record.get("value", {}).get("Value")
-    return (key, value) if isinstance(key, str) and isinstance(value, str) else None
+def _size(statements: Sequence[Statement]) -> int:
+    return sum(_BYTES_A_STATEMENT + len(statement.body) * 2 for statement in statements)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -28,6 +28,8 @@ SESSION_ENDED = "session-ended"
 
 ASSUME_ROLE = "access:AssumeRole"
 
+# Measured, beside the context.
+_OUTCOME_BYTES = 768
 _NOTHING_READ: frozenset[str] = frozenset()
 _PRINCIPAL_TYPES = {"users": "User", "workloads": "Workload", "roles": "Role"}
 
@@ -41,10 +43,10 @@ class Decision:
 
 
 class ResourcePolicies:
-    """The policies that are attached to one resource."""
+    """The policies that are attached to one resource, or that a session stays within."""
 
-    def __init__(self, statements: Iterable[Statement] = ()) -> None:
-        self.index = StatementIndex(statements)
+    def __init__(self, index: StatementIndex | None = None) -> None:
+        self.index = index or StatementIndex(())
 
 
 NO_POLICIES = ResourcePolicies()
@@ -111,7 +113,7 @@ class Outcome:
         owner = (*self.resource.permits, grant) if grant else self.resource.permits
         sides = (self.identity.permits, owner)
         if not (all(sides) if self.both_sides else any(sides)):
-            return Decision(False, DEFAULT_DENY)
+            return Decision(False, _joined((DEFAULT_DENY, *self.identity.unusable, *self.resource.unusable)))
         if not self.within_session:
             return Decision(False, SESSION_POLICY)
         return Decision(True, _joined(self.identity.permits + owner))
@@ -132,12 +134,11 @@ class Account:
         self.quotas = {quota.target: quota for quota in access.quotas}
         """The account's quota, and its principals' own, by whom they limit."""
         self._ended_client_keys = frozenset(access.ended_client_keys)
-        self._statements: dict[str, list[Statement]] = {}
+        statements: dict[str, list[Statement]] = {}
         for policy in access.policies:
-            statements = parsed.statements(policy)
             for target in policy.attached_to or ("",):
-                self._statements.setdefault(target, []).extend(statements)
-        self._indexes: dict[str, StatementIndex] = {}
+                statements.setdefault(target, []).extend(parsed.statements(policy))
+        self._indexes = {target: parsed.index(self.name, attached) for target, attached in statements.items()}
         self._outcomes: dict[Outcome, tuple[Outcome, Decision]] = {}
 
     def principal(self, name: str) -> PrincipalRecord | None:
@@ -170,15 +171,15 @@ class Account:
         known = self._outcomes.get(outcome)
         return self._outcomes.setdefault(outcome, (outcome, outcome.decision())) if known is None else known
 
-    def statements(self, record: PrincipalRecord) -> StatementIndex:
-        """The identity policies that apply to a principal: its own, its roles' and the account's."""
-        index = self._indexes.get(record.name)
-        if index is None:
-            targets = ("", record.name, *record.roles)
-            # A policy may be attached to several of them.
-            own = dict.fromkeys(statement for target in targets for statement in self._statements.get(target, ()))
-            index = self._indexes[record.name] = StatementIndex(own)
-        return index
+    def indexes(self, record: PrincipalRecord) -> list[StatementIndex]:
+        """The identity policies that apply to a principal: the account's, its own, and its roles'."""
+        targets = dict.fromkeys(("", record.name, *record.roles))
+        return [self._indexes[target] for target in targets if target in self._indexes]
+
+    def highest_cost(self, record: PrincipalRecord) -> int:
+        """What a principal's identity policies cost at most for one action on one resource, in the units of
+        `cedar_cost`."""
+        return sum(index.highest_cost for index in self.indexes(record))
 
 
 class Decider:
@@ -187,7 +188,17 @@ class Decider:
     An outcome is remembered under exactly those attributes of the context that some policy reads.
     """
 
-    __slots__ = ("_always", "_both_sides", "_identity", "_outcomes", "_reads", "_resource", "_sessions", "basis")
+    __slots__ = (
+        "_always",
+        "_both_sides",
+        "_identity",
+        "_outcomes",
+        "_resource",
+        "_sessions",
+        "basis",
+        "grown",
+        "reads",
+    )
 
     _CAPACITY = 10_000
 
@@ -197,6 +208,8 @@ class Decider:
         principal, action, resource = question.principal, question.action, question.resource
         self.basis = (account, policies)
         """The records that it rests on."""
+        self.grown: Callable[[int], None] = _nobody_is_told
+        """Told how many bytes each outcome takes that it remembers."""
         # A service of the mesh has no side of its own.
         across = bool(principal.account) and resource.account != principal.account
         self._both_sides = across or action == ASSUME_ROLE
@@ -208,18 +221,19 @@ class Decider:
         }
         entities = _entities(request, record, principal.account, action, resource)
 
-        def evaluator(index: StatementIndex) -> Evaluator | None:
-            statements = index.matching(action, resource.name)
-            return Evaluator(statements, request, entities) if statements else None
+        def evaluator(indexes: Iterable[StatementIndex]) -> Evaluator | None:
+            pieces = [piece for index in indexes for piece in index.pieces(action, resource.name)]
+            return Evaluator((), request, entities, pieces) if pieces else None
 
-        self._identity = evaluator(account.statements(record))
-        self._resource = evaluator(policies.index)
-        self._sessions: Sequence[Evaluator | None] = [evaluator(one.index) for one in session]
+        self._identity = evaluator(account.indexes(record))
+        self._resource = evaluator([policies.index])
+        self._sessions: Sequence[Evaluator | None] = [evaluator([one.index]) for one in session]
         reads = (one.reads for one in (self._identity, self._resource, *self._sessions) if one is not None)
-        self._reads = frozenset[str]().union(*reads) or _NOTHING_READ
+        self.reads = frozenset[str]().union(*reads) or _NOTHING_READ
+        """Attributes of the context that an outcome depends on."""
         self._outcomes: dict[tuple[object, ...], tuple[Outcome, Decision]]
         self._always: tuple[Outcome, Decision] | None = None
-        if self._reads:
+        if self.reads:
             self._outcomes = {}
         else:
             # The same in all circumstances, and for most keys the same as for others: it is kept once, without what it
@@ -239,10 +253,11 @@ class Decider:
                 self._outcomes.clear()
             outcome = self._outcome(question)
             known = self._outcomes[key] = (outcome, outcome.decision())
+            self.grown(_OUTCOME_BYTES + len(question.context.canonical))
         return known
 
     def _circumstances(self, question: Question) -> tuple[object, ...]:
-        reads = self._reads
+        reads = self.reads
         everything = EVERYTHING in reads
         return (
             question.context.canonical if everything or "encryption_context" in reads else None,
@@ -268,6 +283,10 @@ class Decider:
         )
 
 
+def _nobody_is_told(_size: int) -> None:
+    pass
+
+
 def principal_uid(name: str) -> Json:
     """A principal as an entity of the schema."""
     return uid(principal_type(name), name)
@@ -279,10 +298,10 @@ def principal_type(name: str) -> str:
     return _PRINCIPAL_TYPES.get(parts[2], "Service") if len(parts) > 2 else "Service"
 
 
-def resource_policies(records: Iterable[PolicyRecord], parsed: Parsed) -> ResourcePolicies:
-    """Policies of a resource, ready to decide with."""
+def resource_policies(records: Iterable[PolicyRecord], parsed: Parsed, tenant: str = "") -> ResourcePolicies:
+    """Policies of a resource of a tenant, or of its session, ready to decide with."""
     statements = [statement for record in records for statement in parsed.statements(record)]
-    return ResourcePolicies(statements) if statements else NO_POLICIES
+    return ResourcePolicies(parsed.index(tenant, statements)) if statements else NO_POLICIES
 
 
 def _joined(names: Iterable[str]) -> str:

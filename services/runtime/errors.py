@@ -74,6 +74,7 @@ class Reason(_UpperStrEnum):
     RESOURCE_IN_USE = auto()
     POLICY_INVALID = auto()
     POLICY_LOCKOUT = auto()
+    POLICY_UNUSABLE = auto()
     SECRET_SHOWN = auto()
     KEY_DISABLED = auto()
     KEY_STATE_INVALID = auto()
@@ -221,6 +222,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.UNSUPPORTED_IN_HSM,
         Reason.IMPORT_TOKEN_EXPIRED,
         Reason.POLICY_LOCKOUT,
+        Reason.POLICY_UNUSABLE,
         Reason.RESOURCE_IN_USE,
         Reason.EVENT_SHREDDED,
         Reason.LEGAL_HOLD,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from google.protobuf.descriptor import ServiceDescriptor
+from opentelemetry.metrics import Observation
 
 from services.runtime import workers
 from services.runtime.access_records import AccessRecords, RemoteAccessRecords
@@ -106,6 +107,12 @@ def build(
     status = Status(service, instance())
     status.component("audit", audit.require_writable)
     status.component("keystore", feed.require_fresh)
+    status.component("policies", authorizer.require_usable, vital=False)
+    telemetry.meter.create_observable_gauge(
+        "strongroom.policies.unusable",
+        [lambda _: [Observation(len(authorizer.unusable_policies))]],
+        description="Policies that cannot be evaluated, which deny",
+    )
     quotas = Quotas(
         authorizer.account,
         _limit(settings.quota.account or settings.quota.account_ceiling),

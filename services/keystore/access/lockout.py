@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
-
-import cedarpy
 
 from services.keystore.access.resources import resource
 from services.runtime.call import Call, Principal
+from services.runtime.cedar_sets import statements_of
 from services.runtime.decisions import NO_POLICIES, Account, Decider, Question, Resource
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.access.v1.access_record_service_pb2 import AccountAccess, PrincipalRecord
@@ -48,8 +46,8 @@ def forbids(cedar: str) -> bool:
 
 
 def _effects(cedar: str) -> Iterator[str]:
-    for statement in json.loads(cedarpy.policies_to_json_str(cedar))["staticPolicies"].values():
-        yield statement["effect"]
+    for statement in statements_of("policy", cedar):
+        yield statement.effect
 
 
 def _candidates(access: AccountAccess, caller: str) -> Iterable[PrincipalRecord]:
