@@ -111,14 +111,14 @@ class MeshDirectory:
             recorded = json.loads(self._process_file.read_text())
         except (OSError, ValueError):
             return []
-        ended = {}
+        ended: dict[str, int] = {}
         for name, entry in recorded.items():
             with suppress(psutil.NoSuchProcess, ProcessLookupError):
                 process = psutil.Process(entry["pid"])
                 # Process ids are used again; a start time tells ours from a stranger.
                 if abs(process.create_time() - entry["started"]) < _SAME_START_SECONDS:
                     os.killpg(process.pid, signal.SIGKILL)
-                    ended[name] = process
+                    ended[name] = process.pid
         deadline = time.monotonic() + _END_SECONDS
         while not all(map(_is_gone, ended.values())) and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -136,9 +136,23 @@ class MeshDirectory:
         return self.root / "processes.json"
 
 
-def _is_gone(process: psutil.Process) -> bool:
-    # A zombie holds no port and no file; when it disappears is up to the machine's init.
+def _is_gone(group: int) -> bool:
+    """Whether nothing of a process group runs any more.
+
+    A zombie holds no port and no file once all of its threads have ended; when it disappears is up to the machine's
+    init. Its workers end after it.
+    """
+    return not any(_is_of(process, group) and not _has_ended(process) for process in psutil.process_iter())
+
+
+def _is_of(process: psutil.Process, group: int) -> bool:
+    with suppress(ProcessLookupError):
+        return os.getpgid(process.pid) == group
+    return False
+
+
+def _has_ended(process: psutil.Process) -> bool:
     try:
-        return process.status() == psutil.STATUS_ZOMBIE
+        return process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
     except psutil.NoSuchProcess:
         return True

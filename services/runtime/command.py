@@ -49,5 +49,6 @@ def run(
         return 0
     if getattr(arguments, "workers", 1) > 1 and workers.worker_number() is None:
         return workers.supervise(service, str(arguments.config), arguments.workers)
+    workers.end_with_supervisor()
     serve(loaded)
     return 0

@@ -1,6 +1,7 @@
 """`--workers N`: several processes on one port (SO_REUSEPORT), started fresh, watched, ended together.
 
-Fresh processes and not forks: neither gRPC nor a PKCS#11 module survives a fork.
+Fresh processes and not forks: neither gRPC nor a PKCS#11 module survives a fork. A worker ends with its supervisor,
+however that ends: each holds the reading end of a pipe that only the supervisor can write to.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 log = logging.getLogger(__name__)
 
 WORKER = "STRONGROOM_WORKER"
+_LIFELINE = "STRONGROOM_WORKER_LIFELINE"
 _QUICK_DEATH_SECONDS = 5.0
 _QUICK_DEATHS_ALLOWED = 3
 _STOP_SECONDS = 30.0
@@ -27,11 +29,26 @@ def worker_number() -> int | None:
     return int(value) if value else None
 
 
+def end_with_supervisor() -> None:
+    """Has this worker drain and end when its supervisor is gone; does nothing in a process that serves alone."""
+    lifeline = os.environ.get(_LIFELINE)
+    if lifeline is None:
+        return
+
+    def wait() -> None:
+        os.read(int(lifeline), 1)  # nothing is ever written: it returns when the other end is closed
+        log.warning("the supervisor is gone; this worker ends")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="lifeline", daemon=True).start()
+
+
 class Supervisor:
     """Keeps `count` workers running; ends with status 1 when one keeps dying young."""
 
     def __init__(self, command: list[str], count: int) -> None:
         self._command = command
+        self._lifeline, self._held = os.pipe()
         self._stopping = threading.Event()
         self._workers = [self._start(number) for number in range(count)]
         self._started = [time.monotonic()] * count
@@ -63,7 +80,8 @@ class Supervisor:
         return True
 
     def _start(self, number: int) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(self._command, env={**os.environ, WORKER: str(number)})
+        environment = {**os.environ, WORKER: str(number), _LIFELINE: str(self._lifeline)}
+        return subprocess.Popen(self._command, env=environment, pass_fds=(self._lifeline,))
 
     def _stop(self) -> None:
         for worker in self._workers:

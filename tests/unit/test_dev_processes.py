@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from deploy.dev.directory import MeshDirectory
 from deploy.dev.processes import Process, set_aside
 from deploy.dev.topology import SERVICES, PortTakenError, fixed_ports, free_base, free_ports
 
@@ -130,3 +131,21 @@ def test_taken_port_is_named() -> None:
         other.listen()
         with pytest.raises(PortTakenError, match=str(base + 12)):
             fixed_ports(base)
+
+
+def test_what_a_killed_mesh_left_is_gone_with_its_workers_and_ports(start: Start, tmp_path: Path) -> None:
+    listening = (
+        "import socket, subprocess, sys, time; s = socket.create_server(('127.0.0.1', 0)); s.set_inheritable(True);"
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], close_fds=False);"
+        "print(s.getsockname()[1], flush=True); time.sleep(60)"
+    )
+    process = start(listening)
+    port = int(wait_for_output(process))
+    directory = MeshDirectory(tmp_path / "mesh")
+    directory.lock()
+    assert process.pid is not None
+    directory.record_processes({"test": process.pid})
+    # Its parent does not wait for it: a zombie is left, while its worker still holds the port.
+    assert directory.end_left_over_processes() == ["test"]
+    socket.create_server(("127.0.0.1", port)).close()
+    directory.unlock()
