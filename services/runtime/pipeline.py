@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
 
-from services.runtime import identity
+from services.runtime import identity, requests
 from services.runtime.audit import AuditClient
 from services.runtime.call import ANONYMOUS, Call, Principal
 from services.runtime.errors import Reason, StrongroomError
@@ -85,6 +85,7 @@ class Pipeline:
         telemetry, audit, quotas, catch_up = self._telemetry, self._audit, self._quotas, self._catch_up
         service, name, action = method.containing_service.full_name, method.name, action_of(method)
         weight = weigher(method)
+        check = requests.checker(method.input_type)
 
         def serve(request: Any, context: grpc.ServicerContext) -> Any:
             started = time.perf_counter()
@@ -100,7 +101,8 @@ class Pipeline:
                 call.principal = authenticate(call, context, metadata)
                 if trace.asked and call.principal.name:
                     trace = telemetry.caller_known(trace, service, name)
-                quotas.require(call, weight(request))
+                quotas.require(call, 1.0 if request is requests.UNREADABLE else weight(request))
+                check(request)
                 response = behaviour(request, call)
             except StrongroomError as refusal:
                 error = refusal
@@ -124,6 +126,7 @@ class Pipeline:
         """A method that only the configured services of the mesh may call; not audited by itself."""
         telemetry, callers = self._telemetry, self._callers
         service, name, action = method.containing_service.full_name, method.name, action_of(method)
+        check = requests.checker(method.input_type)
 
         def handle(request: Any, context: grpc.ServicerContext) -> Any:
             started = time.perf_counter()
@@ -136,6 +139,7 @@ class Pipeline:
                 callers.require_allowed(spiffe_id, service)
                 call.principal = Principal(identity.service_name_of(spiffe_id), "")
                 trace = telemetry.caller_known(trace, service, name)
+                check(request)
                 response = behaviour(request, call)
             except StrongroomError as refusal:
                 error = refusal

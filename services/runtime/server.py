@@ -17,6 +17,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from services.runtime import requests
 from services.runtime.call import Call
 from services.runtime.config import Listeners
 from services.runtime.errors import Reason, StrongroomError
@@ -55,7 +56,10 @@ class Listener:
                 ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
             ],
         )
-        self._add(_HEALTH, {"Check": self._always(status.health.Check), "Watch": status.health.Watch})
+        self._add(
+            _HEALTH,
+            {"Check": self._always(status.health.Check), "Watch": requests.refusing_unreadable(status.health.Watch)},
+        )
         self._add(_STATUS, {"GetStatus": self._always(lambda _request, _context: status.get())})
 
     def public(self, service: ServiceDescriptor, servicer: object, exchanges: Collection[str]) -> None:
@@ -105,8 +109,9 @@ class Listener:
 
     def _always(self, handler: Handler) -> Handler:
         def answer(request: Any, context: grpc.ServicerContext) -> Any:
-            return handler(request, context)
+            return readable(request, context)
 
+        readable = requests.refusing_unreadable(handler)
         answer.experimental_thread_pool = self._reserved  # type: ignore[attr-defined]
         return answer
 
@@ -248,7 +253,7 @@ def _not_yet(method: MethodDescriptor) -> Behaviour:
 
 
 def _rpc_handler(method: MethodDescriptor, handler: Handler) -> grpc.RpcMethodHandler[Any, Any]:
-    request = message_factory.GetMessageClass(method.input_type).FromString
+    request = requests.reader(message_factory.GetMessageClass(method.input_type))
     response = message_factory.GetMessageClass(method.output_type).SerializeToString
     if method.server_streaming and method.client_streaming:
         return grpc.stream_stream_rpc_method_handler(handler, request, response)
