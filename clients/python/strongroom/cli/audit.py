@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ from strongroom.cli.audit_filters import (
 from strongroom.cli.command import Report, Session, command
 from strongroom.cli.inputs import moment_of
 from strongroom.cli.plain import plain
+from strongroom.cli.terminal import write_line
 from strongroom.errors import StrongroomError
 
 if TYPE_CHECKING:
@@ -100,8 +100,7 @@ def tail(
     left = limit
     try:
         for found in _followed(session, token, {"since": start, **conditions}):
-            sys.stdout.write(_line(session, found.event) + "\n")
-            sys.stdout.flush()
+            write_line(_line(session, found.event))
             if state:
                 _keep(state, found.resume_token)
             left -= 1

@@ -10,6 +10,7 @@ import typer
 
 from strongroom.cli.audit_logs import Keys, keys_of
 from strongroom.cli.command import Report, Session, command
+from strongroom.cli.terminal import write_line
 
 if TYPE_CHECKING:
     from http.server import ThreadingHTTPServer
@@ -104,9 +105,8 @@ def _server(own: Witness, host: str, port: int) -> ThreadingHTTPServer:
             self._answer(own.add_checkpoint(body) if self.path == "/add-checkpoint" else Answer(HTTPStatus.NOT_FOUND))
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class's name
-            # What was sent is a stranger's: nothing of it may move the cursor of who runs this.
             line = format % args
-            sys.stderr.write(f"{self.address_string()} {ascii(line[:_LINE])[1:-1]}\n")
+            write_line(f"{self.address_string()} {line[:_LINE]}", sys.stderr)
 
         def _answer(self, answer: Answer) -> None:
             self.send_response(answer.status)

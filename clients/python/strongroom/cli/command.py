@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 from strongroom.cli.plain import plain
+from strongroom.cli.terminal import write_line
 from strongroom.errors import StrongroomError
 from strongroom.profiles import Profile, find
 
@@ -155,7 +156,7 @@ def _run(session: Session, function: Callable[..., Report], options: Mapping[str
 def complain(message: str, *details: str) -> None:
     """Writes the one line that an error gets, on standard error."""
     inside = ", ".join(detail for detail in details if detail)
-    sys.stderr.write(f"error: {message} ({inside})\n")
+    write_line(f"error: {message} ({inside})", sys.stderr)
 
 
 def _print(report: Report, session: Session) -> None:
@@ -173,4 +174,4 @@ def _print(report: Report, session: Session) -> None:
 
         console().print(report.show(), soft_wrap=True)
     if report.note:
-        sys.stderr.write(report.note + "\n")
+        write_line(report.note, sys.stderr)

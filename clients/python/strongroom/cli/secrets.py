@@ -16,6 +16,7 @@ from strongroom.cli.command import Report, Session, command, facts_report
 from strongroom.cli.inputs import Force, OutputFile, moment_of, pairs_of, read_bytes, span_of, write_bytes
 from strongroom.cli.keys import Limit
 from strongroom.cli.plain import plain
+from strongroom.cli.terminal import write_line
 from strongroom.names import last_part
 
 if TYPE_CHECKING:
@@ -357,8 +358,7 @@ def _print_change(session: Session, change: SecretChange) -> None:
         stages = ", ".join(f"{stage}={version}" for stage, version in sorted(change.stages.items()))
         time = change.time.strftime("%H:%M:%S") if change.time else ""
         line = f"{time} {session.client.names.shorten(change.name)} {change.change} {stages}"
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    write_line(line)
 
 
 def _value(text: str | None, path: Path | None) -> bytes:

@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+
+from strongroom.cli.terminal import visible
 
 _STYLES = {
     "OK": "green",
@@ -24,9 +27,18 @@ _STYLES = {
 }
 
 
+class _Console(Console):
+    """A console whose own control sequences are the only ones, whatever it is given to print."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """As rich does, with the control characters of texts escaped."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text, lines=True), segment.style)
+
+
 def console(*, stderr: bool = False) -> Console:
-    """A console that prints what it is given: no markup is read from names and values."""
-    return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    """A console that prints what it is given: no markup is read from names and values, and no control sequence."""
+    return _Console(stderr=stderr, markup=False, highlight=False, emoji=False)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
@@ -68,10 +80,11 @@ def cell(value: object) -> Text:
     if isinstance(value, datetime):
         return Text(value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ"))
     if isinstance(value, Mapping):
-        return Text(", ".join(f"{key}={item}" for key, item in sorted(value.items())))
+        return Text(visible(", ".join(f"{key}={item}" for key, item in sorted(value.items()))))
     if value is None:
         return Text("")
-    text = str(value)
+    # Here too, so that columns are as wide as what is shown.
+    text = visible(str(value), lines=True)
     return Text(text, style=_STYLES.get(text, ""))
 
 
