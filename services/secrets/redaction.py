@@ -46,6 +46,7 @@ def _forms(part: str) -> Iterator[str]:
     yield part
     yield repr(part)[1:-1]
     yield json.dumps(part)[1:-1]
-    yield quote(part, safe="")
-    yield b64encode(part.encode()).decode()
-    yield part.encode().hex()
+    yield quote(part, safe="", errors="replace")
+    encoded = part.encode(errors="replace")
+    yield b64encode(encoded).decode()
+    yield encoded.hex()

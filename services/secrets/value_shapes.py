@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from services.runtime.errors import invalid
 from services.runtime.sensitive import SensitiveBytes
-from services.secrets.json_fields import json_object
+from services.secrets.json_fields import ambiguity_of, json_object, with_members
 from strongroom.secrets.v1.secret_pb2 import (
     SECRET_TYPE_CLIENT_KEY,
     SECRET_TYPE_MYSQL,
@@ -37,6 +36,10 @@ def check_shape(kind: SecretType.ValueType, value: SensitiveBytes, field: str = 
     found = json_object(value)
     if found is None:
         raise invalid(field, "is not a JSON object, as the secret's type needs")
+    doubt = ambiguity_of(value)
+    if doubt:
+        # A rotation keeps what it does not change, and readers would take it for different things.
+        raise invalid(field, doubt)
     for name in required:
         if not isinstance(found.get(name), str) or not found[name]:
             raise invalid(field, f"has no text {name}, as the secret's type needs")
@@ -44,4 +47,4 @@ def check_shape(kind: SecretType.ValueType, value: SensitiveBytes, field: str = 
 
 def as_value(content: Mapping[str, Any]) -> SensitiveBytes:
     """A value of JSON fields."""
-    return SensitiveBytes(json.dumps(dict(content), ensure_ascii=False).encode())
+    return with_members(SensitiveBytes(b"{}"), content)

@@ -14,10 +14,9 @@ from typing import Any, Protocol
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.sensitive import SensitiveBytes
 from services.secrets import passwords
-from services.secrets.json_fields import json_object
+from services.secrets.json_fields import json_object, with_members
 from services.secrets.records import Secret
 from services.secrets.sealing import NewValue
-from services.secrets.value_shapes import as_value
 from strongroom.secrets.v1.password_rule_pb2 import PasswordRule
 from strongroom.secrets.v1.secret_pb2 import VALUE_FORMAT_TEXT, ValueFormat
 from strongroom.secrets.v1.target_pb2 import RotationTarget, TargetAddress
@@ -114,9 +113,9 @@ def new_password(context: RotationContext) -> str:
 
 
 def login_value(current: Credential | None, **fields: Any) -> NewValue:
-    """A login in JSON: the members of the value before, with `fields` in their place; None leaves one out."""
-    content = {**(current.fields if current else {}), **fields}
-    return NewValue(as_value({name: field for name, field in content.items() if field is not None}), VALUE_FORMAT_TEXT)
+    """A login in JSON: the value before, byte for byte, with `fields` in their place; None leaves one out."""
+    before = current.value if current else SensitiveBytes(b"{}")
+    return NewValue(with_members(before, fields), VALUE_FORMAT_TEXT)
 
 
 def require_credential(credential: Credential | None, secret: Secret) -> Credential:
