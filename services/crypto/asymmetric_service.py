@@ -129,8 +129,8 @@ class AsymmetricHandlers:
 
     def DeriveSharedSecret(self, request: pb.DeriveSharedSecretRequest, call: Call) -> pb.DeriveSharedSecretResponse:
         """The secret that the key shares with a peer's."""
-        peer = public_keys.read(request.peer_public_key, "peer_public_key")
         use = self._uses.named(call, "crypto:DeriveSharedSecret", request.key, Agreement)
+        peer = public_keys.read(request.peer_public_key, "peer_public_key")
         return pb.DeriveSharedSecretResponse(shared_secret=use.material.derive(peer), key_version=use.version_name)
 
     def Encapsulate(self, request: pb.EncapsulateRequest, call: Call) -> pb.EncapsulateResponse:

@@ -7,6 +7,7 @@ a blob put in another's place does not open.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 from struct import Struct
 
 from services.crypto.providers.provider import Provider, SealBrokenError
@@ -88,6 +89,16 @@ AnyBinding = Binding | WrappingKeyBinding
 def service_binding(service: str, purpose: str) -> bytes:
     """The binding of a key that a service of the mesh keeps for itself."""
     return _length_prefixed(b"strongroom service key", service.encode(), purpose.encode())
+
+
+def import_binding(wrapping_key: WrappingKeyBinding, public_key: bytes, wrapped_private_key: bytes) -> bytes:
+    """The binding of an import token's seal: of everything that the token holds."""
+    return _length_prefixed(
+        b"strongroom import token",
+        wrapping_key.encode(),
+        sha256(public_key).digest(),
+        sha256(wrapped_private_key).digest(),
+    )
 
 
 def seal(provider: Provider, kind: int, payload: bytes, binding: bytes, root_version: int | None = None) -> bytes:

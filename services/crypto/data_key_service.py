@@ -64,10 +64,10 @@ class DataKeyHandlers:
         """A data key, encrypted anew to a public key of the caller's choice."""
         if not request.ciphertext:
             raise required("ciphertext")
-        target = exports.read_target(request.target)
         ciphertext = ciphertexts.parse(request.ciphertext)
         context = encryption_context.of(request.encryption_context)
         decryptor = self._encryption.decryptor(call, "crypto:ExportDataKey", ciphertext, context)
+        target = exports.read_target(request.target)
         return pb.ExportDataKeyResponse(
             exported_key=target.encrypt(decryptor.decrypt(ciphertext), "ciphertext"),
             key_version=decryptor.use.version_name,
@@ -79,10 +79,10 @@ class DataKeyHandlers:
         self, request: pb.GenerateAndExportDataKeyRequest, call: Call
     ) -> pb.GenerateAndExportDataKeyResponse:
         """A data key, encrypted under the key and to a public key."""
-        target = exports.read_target(request.target)
-        size = data_keys.check_size(request.number_of_bytes, target.limit)
         context = encryption_context.of(request.encryption_context)
         encryptor = self._encryption.encryptor(call, "crypto:GenerateAndExportDataKey", request.key, context)
+        target = exports.read_target(request.target)
+        size = data_keys.check_size(request.number_of_bytes, target.limit)
         plaintext, ciphertext = data_keys.generate(encryptor, size)
         return pb.GenerateAndExportDataKeyResponse(
             ciphertext=ciphertext,

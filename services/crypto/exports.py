@@ -10,6 +10,7 @@ from services.runtime.errors import too_large
 from strongroom.crypto.v1.algorithm_pb2 import Algorithm
 from strongroom.crypto.v1.crypto_pb2 import ExportTarget
 
+_FIELD = "target.public_key"
 _INFO = b"strongroom exported data key v1"
 
 
@@ -31,15 +32,18 @@ class Target:
         return public_key_encryption.limit(self.public_key)
 
     def encrypt(self, data_key: bytes, field: str) -> bytes:
-        """The exported data key. Raises FIELD_TOO_LARGE, naming `field`, for one that the target cannot take."""
+        """The exported data key. Raises FIELD_TOO_LARGE, naming `field`, for one that the target cannot take, and
+        PUBLIC_KEY_INVALID."""
         if len(data_key) > self.limit:
             raise too_large(field, self.limit)
-        return public_key_encryption.encrypt(self.public_key, self.algorithm, data_key, _INFO)
+        try:
+            return public_key_encryption.encrypt(self.public_key, self.algorithm, data_key, _INFO)
+        except ValueError as error:  # such as a point of small order
+            raise public_keys.invalid(_FIELD, "is no key that can be encrypted to") from error
 
 
 def read_target(target: ExportTarget) -> Target:
     """The target of a request. Raises FIELD_REQUIRED, FIELD_TOO_LARGE, PUBLIC_KEY_INVALID, ALGORITHM_INVALID."""
-    field = "target.public_key"
-    public_key = public_keys.read(target.public_key, field)
-    fitting = public_key_encryption.algorithm_for(public_key, field)
+    public_key = public_keys.read(target.public_key, _FIELD)
+    fitting = public_key_encryption.algorithm_for(public_key, _FIELD)
     return Target(public_key, algorithms.choose((fitting,), target.algorithm, "target.algorithm"))

@@ -26,6 +26,8 @@ from strongroom.keystore.v1 import key_pb2 as k
 from strongroom.keystore.v1.key_pb2 import ImportMethod, KeySpec, ProtectionLevel
 
 _SALT_BYTES = 16
+# What fits in the 8 bytes of a binding, far beyond any token's end.
+_END_OF_TIME_US = 1 << 62
 _WRAPPED_KEY_BYTES = 32
 _LEVEL_OF_BLOB: Mapping[int, ProtectionLevel.ValueType] = {
     blobs.SOFTWARE: k.PROTECTION_LEVEL_SOFTWARE,
@@ -61,6 +63,8 @@ class Opening:
     """SubjectPublicKeyInfo in DER."""
     wrapped_private_key: bytes
     """The private half's blob."""
+    seal: bytes = b""
+    """A blob without a payload, bound to all of the above and to the key version."""
 
     @property
     def protection_level(self) -> ProtectionLevel.ValueType:
@@ -71,6 +75,10 @@ class Opening:
         """What the private half's blob is bound to."""
         spec = _METHODS[self.method].wrapping_spec
         return WrappingKeyBinding(version, self.method, self.expire_us, spec, self.protection_level)
+
+    def sealed(self, version: Binding) -> bytes:
+        """What the seal is bound to."""
+        return blobs.import_binding(self.binding(version), self.public_key, self.wrapped_private_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +116,8 @@ class Imports:
                 Reason.UNSUPPORTED_IN_HSM, f"the token cannot hold {spec_name(version.spec)}", field="spec"
             )
         made = self._wrapping_key(WrappingKeyBinding(version, method, expire_us, chosen.wrapping_spec))
-        return Opening(method, expire_us, made.public_key, made.blob)
+        opening = Opening(method, expire_us, made.public_key, made.blob)
+        return replace(opening, seal=blobs.seal(self._provider, blobs.SERVICE, b"", opening.sealed(version)))
 
     def finish(self, version: Binding, opening: Opening, encrypted: bytes, fingerprint: bytes) -> Imported:
         """Takes in material that its owner wrapped. `fingerprint` is that of the material which it must be again, or
@@ -159,7 +168,10 @@ class Imports:
     def _opened(self, version: Binding, opening: Opening) -> Decrypter:
         if opening.method not in _METHODS or opening.protection_level == k.PROTECTION_LEVEL_UNSPECIFIED:
             raise _token_invalid()
+        if not 0 < opening.expire_us < _END_OF_TIME_US:
+            raise _token_invalid()
         try:
+            blobs.unseal(self._provider, blobs.SERVICE, opening.seal, opening.sealed(version))
             opened = material.open_blob(
                 self._provider, opening.binding(version), opening.wrapped_private_key, opening.public_key
             )

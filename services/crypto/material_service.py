@@ -47,6 +47,7 @@ class MaterialService:
             wrapped_private_key=opening.wrapped_private_key,
             protection_level=opening.protection_level,
             root_version=blobs.root_version(opening.wrapped_private_key),
+            seal=opening.seal,
         )
 
     def ImportMaterial(self, request: pb.ImportMaterialRequest, call: Call) -> pb.ImportMaterialResponse:
@@ -58,6 +59,7 @@ class MaterialService:
                 microseconds(request.expire_time),
                 request.public_key,
                 request.wrapped_private_key,
+                request.seal,
             ),
             sized(request.encrypted_material, "encrypted_material", _MAX_ENCRYPTED_MATERIAL_BYTES),
             request.material_fingerprint,

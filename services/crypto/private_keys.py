@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from services.crypto import public_keys
+from services.runtime import key_screening
 from strongroom.keystore.v1 import key_pb2 as k
 from strongroom.keystore.v1.key_pb2 import KeySpec
 
@@ -79,13 +80,14 @@ def load(spec: KeySpec.ValueType, stored: bytes) -> PrivateKey:
 
 
 def validated(spec: KeySpec.ValueType, given: bytes) -> bytes:
-    """A private key from outside as it is stored. Raises ValueError unless it is a whole one of this spec."""
+    """A private key from outside as it is stored. Raises ValueError unless it is a whole one of this spec, and no
+    weak one."""
     if spec == k.KEY_SPEC_X_WING:
         if len(given) != _X_WING_SEED_BYTES:
             raise ValueError("an X-Wing seed has 32 bytes")
         return given
     try:
-        key = load_der_private_key(given, None)
+        key = load_der_private_key(key_screening.private_key(given), None)
     except (TypeError, UnsupportedAlgorithm) as error:
         raise ValueError("no unencrypted PKCS#8 private key of a known kind") from error
     if not _is_of(spec, key):

@@ -23,7 +23,6 @@ from strongroom.crypto.v1 import algorithm_pb2 as a
 from strongroom.crypto.v1.algorithm_pb2 import Algorithm
 
 _HASH_BYTES = hashes.SHA256.digest_size
-_MIN_RSA_BITS = 2048
 
 _SUITES: Mapping[Algorithm.ValueType, Suite] = {
     a.ALGORITHM_HPKE_ML_KEM_768: Suite(KEM.MLKEM768, KDF.HKDF_SHA256, AEAD.AES_256_GCM),
@@ -121,8 +120,6 @@ def encrypt(public_key: PublicKey, algorithm: Algorithm.ValueType, plaintext: by
 def algorithm_for(public_key: PublicKey, field: str) -> Algorithm.ValueType:
     """How to encrypt to a caller's public key. Raises PUBLIC_KEY_INVALID for one that cannot be encrypted to."""
     if isinstance(public_key, rsa.RSAPublicKey):
-        if public_key.key_size < _MIN_RSA_BITS:
-            raise invalid(field, f"is an RSA key of less than {_MIN_RSA_BITS} bits")
         return a.ALGORITHM_RSAES_OAEP_SHA_256
     if isinstance(public_key, ec.EllipticCurvePublicKey) and public_key.curve.name in _CURVES:
         return _CURVES[public_key.curve.name]

@@ -11,10 +11,11 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
     load_der_public_key,
-    load_pem_public_key,
 )
 
+from services.runtime import key_screening
 from services.runtime.errors import Reason, StrongroomError, required, too_large
+from services.runtime.key_screening import KeyRefusedError
 from strongroom.keystore.v1 import key_pb2 as k
 from strongroom.keystore.v1.key_pb2 import KeySpec
 
@@ -56,16 +57,19 @@ def load(spec: KeySpec.ValueType, encoded: bytes) -> PublicKey:
 
 def read(encoded: bytes, field: str) -> PublicKey:
     """A caller's public key, SubjectPublicKeyInfo in PEM or DER. Raises FIELD_REQUIRED, FIELD_TOO_LARGE beyond 8 KiB,
-    PUBLIC_KEY_INVALID."""
+    PUBLIC_KEY_INVALID also for keys that are not safe to load. Whoever asks has permission: this is costly."""
     if not encoded:
         raise required(field)
     if len(encoded) > _MAX_BYTES:
         raise too_large(field, _MAX_BYTES)
-    load_public_key = load_pem_public_key if encoded.lstrip().startswith(b"-----") else load_der_public_key
     try:
-        return load_public_key(encoded)  # type: ignore[return-value]  # whoever uses it asks for its kind
+        der = key_screening.public_key(encoded)
+    except KeyRefusedError as refused:
+        raise invalid(field, str(refused)) from refused
+    try:
+        return load_der_public_key(der)  # type: ignore[return-value]  # whoever uses it asks for its kind
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise invalid(field, "is no SubjectPublicKeyInfo in PEM or DER") from error
+        raise invalid(field, "is no public key of its algorithm") from error
 
 
 def der(key: PublicKey) -> bytes:

@@ -11,7 +11,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from services.keystore.records import Key, Version
-from services.runtime import clock
+from services.runtime import clock, requests
 from services.runtime.channels import MeshChannel
 from services.runtime.errors import Reason, StrongroomError, from_rpc_error
 from strongroom.crypto.v1 import material_pb2 as pb
@@ -79,11 +79,17 @@ class ImportToken:
 
 
 def read_token(token: bytes) -> ImportToken:
-    """Reads what `begin_import` gave out. Raises IMPORT_TOKEN_INVALID."""
+    """Reads what `begin_import` gave out. Raises IMPORT_TOKEN_INVALID, also for other bytes of the same meaning: what
+    crypto authenticates is then the token, to its last bit."""
     try:
         request = pb.ImportMaterialRequest.FromString(token)
-    except DecodeError as error:
-        raise _token_invalid() from error
+        requests.checker(request.DESCRIPTOR)(request)
+    except (DecodeError, StrongroomError) as error:
+        raise token_invalid() from error
+    whole_us = clock.from_microseconds(clock.microseconds(request.expire_time)) == request.expire_time
+    request.DiscardUnknownFields()
+    if request.encrypted_material or request.material_fingerprint or not whole_us or _canonical(request) != token:
+        raise token_invalid()
     return ImportToken(request.binding.version, request)
 
 
@@ -131,13 +137,14 @@ class CryptoMaterial:
             expire_time=expire_time,
             wrapped_private_key=made.wrapped_private_key,
             public_key=made.public_key,
+            seal=made.seal,
         )
-        return ImportParameters(made.public_key, made.protection_level, token.SerializeToString())
+        return ImportParameters(made.public_key, made.protection_level, _canonical(token))
 
     def finish_import(self, key: Key, token: ImportToken, encrypted: bytes, fingerprint: bytes) -> ImportedMaterial:
         """See Material."""
         if token.request.binding != _binding(key, token.version):
-            raise _token_invalid()
+            raise token_invalid()
         request = pb.ImportMaterialRequest()
         request.CopyFrom(token.request)
         request.encrypted_material = encrypted
@@ -204,7 +211,12 @@ def _binding(key: Key, version: int) -> pb.MaterialBinding:
     )
 
 
-def _token_invalid() -> StrongroomError:
+def _canonical(token: pb.ImportMaterialRequest) -> bytes:
+    return token.SerializeToString(deterministic=True)
+
+
+def token_invalid() -> StrongroomError:
+    """An import token is not one that `begin_import` gave out for this."""
     return StrongroomError(
         Reason.IMPORT_TOKEN_INVALID, "the import token is damaged or was made for something else", field="import_token"
     )

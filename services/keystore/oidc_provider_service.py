@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from cryptography import x509
 from google.protobuf.empty_pb2 import Empty
 
 from services.keystore.access import filters, key_sets
 from services.keystore.access.https_documents import DocumentError, json_object
 from services.keystore.access.oidc_providers import OidcProviders
 from services.keystore.access.resources import OidcProvider, id_of
-from services.runtime import clock, names
+from services.runtime import clock, key_screening, names
 from services.runtime.call import Call
 from services.runtime.errors import invalid, required, too_large
 from services.runtime.fields import changed_paths, check_text
+from services.runtime.key_screening import KeyRefusedError
 from services.runtime.names import ResourceName
 from services.runtime.paging import Page
 from services.runtime.repeats import repeatable
@@ -26,7 +26,6 @@ _MAX_AUDIENCES = 16
 _MAX_AUDIENCE = 255
 _MAX_DOCUMENT_BYTES = 65_536
 # What a JWK has beside its public half (RFC 7518, section 6): nobody is to hand that in.
-_PRIVATE_MEMBERS = {"d", "k", "p", "q"}
 _PATHS = ("audiences", "jwks_uri", "ca_certificates", "static_jwks", "description", "disabled")
 
 
@@ -140,9 +139,9 @@ def _check_certificates(pem: str) -> str:
         raise too_large(field, _MAX_DOCUMENT_BYTES)
     if pem:
         try:
-            x509.load_pem_x509_certificates(pem.encode())
-        except ValueError as error:
-            raise invalid(field, "are not certificates in PEM") from error
+            key_screening.certificates(pem)
+        except KeyRefusedError as refused:
+            raise invalid(field, f"cannot be used: a certificate {refused}") from refused
     return pem
 
 
@@ -156,7 +155,7 @@ def _check_jwks(text: str) -> str:
             keys = key_sets.read(document)
         except (DocumentError, ValueError) as error:
             raise invalid(field, "are not a JWK set (RFC 7517)") from error
-        if any(isinstance(member, dict) and _PRIVATE_MEMBERS & member.keys() for member in document["keys"]):
+        if any(isinstance(member, dict) and key_sets.PRIVATE_MEMBERS & member.keys() for member in document["keys"]):
             raise invalid(field, "hold a private or symmetric key")
         if not keys:
             raise invalid(field, "hold no public key that verifies signatures")

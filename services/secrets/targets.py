@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from cryptography import x509
 from google.protobuf.duration_pb2 import Duration
 
-from services.runtime import names
+from services.runtime import key_screening, names
 from services.runtime.errors import invalid, required, too_large
+from services.runtime.key_screening import KeyRefusedError
 from services.secrets.rotation_policy import whole_seconds
 from strongroom.secrets.v1 import target_pb2 as pb
 from strongroom.secrets.v1.secret_pb2 import (
@@ -175,9 +175,9 @@ def _check_certificates(pem: str, field: str) -> None:
     if len(pem) > _CA_BYTES:
         raise too_large(field, _CA_BYTES)
     try:
-        x509.load_pem_x509_certificates(pem.encode())
-    except ValueError as error:
-        raise invalid(field, "is not certificates in PEM") from error
+        key_screening.certificates(pem)
+    except KeyRefusedError as refused:
+        raise invalid(field, f"cannot be used: a certificate {refused}") from refused
 
 
 def _check_master(name: str, account: str, field: str) -> None:

@@ -12,6 +12,15 @@ from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from services.runtime import key_screening
+from services.runtime.key_screening import KeyRefusedError
+
+PRIVATE_MEMBERS = frozenset(("d", "p", "q", "dp", "dq", "qi", "oth", "k"))
+"""What a JWK of a public key does not have (RFC 7518, sections 6.2.2, 6.3.2 and 6.4)."""
+
+# 8,192 bits in base64url
+_MAX_NUMBER_CHARACTERS = 1366
+
 PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
 
 # By type and curve: a key of one kind never verifies under another kind's algorithm, and none is symmetric.
@@ -52,7 +61,10 @@ def choose(keys: Sequence[VerificationKey], header: Mapping[str, Any]) -> Verifi
 
 
 def _key(member: Any) -> VerificationKey | None:
-    if not isinstance(member, dict) or not _verifies(member):
+    if not isinstance(member, dict) or not _verifies(member) or not _is_short(member):
+        return None
+    # A set that gives a private key away is not to be believed; to load one would also cost what its numbers make it.
+    if PRIVATE_MEMBERS & member.keys():
         return None
     known = _ALGORITHMS.get((str(member.get("kty")), str(member.get("crv", ""))), ())
     algorithms = tuple(name for name in known if member.get("alg", name) == name)
@@ -62,11 +74,24 @@ def _key(member: Any) -> VerificationKey | None:
         public = jwt.PyJWK(member, algorithms[0]).key
     except (jwt.PyJWTError, ValueError, TypeError):
         return None
-    # A set that gives a private key away is not to be believed.
-    if not isinstance(public, PublicKey):
+    if not isinstance(public, PublicKey) or not _is_bounded(public):
         return None
     key_id = member.get("kid")
     return VerificationKey(str(key_id) if key_id is not None else None, public, algorithms)
+
+
+def _is_short(member: Mapping[str, Any]) -> bool:
+    """Whether a key's numbers are, before anything computes with them."""
+    return all(len(str(member.get(name, ""))) <= _MAX_NUMBER_CHARACTERS for name in ("n", "e", "x", "y"))
+
+
+def _is_bounded(public: PublicKey) -> bool:
+    try:
+        if isinstance(public, RSAPublicKey):
+            key_screening.verifying(public.public_numbers())
+    except KeyRefusedError:
+        return False
+    return True
 
 
 def _verifies(member: Mapping[str, Any]) -> bool:

@@ -14,7 +14,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncssh
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from services.runtime import key_screening
 from services.runtime.errors import Reason, StrongroomError
 from services.secrets.rotators.rotator import (
     Credential,
@@ -34,6 +36,9 @@ KEY_TYPES: dict[str, dict[str, Any]] = {
 """What key pairs can be made, by the names of the contract."""
 
 DEFAULT_KEY_TYPE = "ed25519"
+
+_KEY_ALGORITHMS = ("ssh-ed25519 ", "ssh-rsa ", "ecdsa-sha2-nistp")
+_MAX_PUBLIC_KEY = 8192
 
 _PORT = 22
 _DEFAULT_SECONDS = 10.0
@@ -167,8 +172,9 @@ async def _login(context: RotationContext, credential: Credential) -> AsyncItera
     target = context.target.ssh
     seconds = target.timeout.ToTimedelta().total_seconds() or _DEFAULT_SECONDS
     try:
-        private_key = asyncssh.import_private_key(credential.fields["private_key"])
-    except asyncssh.KeyImportError:
+        # To validate an RSA key costs what its numbers make it cost, and what does not fit together does not log in.
+        private_key = asyncssh.import_private_key(credential.fields["private_key"], unsafe_skip_rsa_key_validation=True)
+    except (ValueError, asyncssh.Error):
         # Not handed on: what cannot be read may still be a key.
         raise StrongroomError(Reason.TARGET_LOGIN_REFUSED, f"{credential.version} holds no private key") from None
     try:
@@ -193,7 +199,17 @@ async def _login(context: RotationContext, credential: Credential) -> AsyncItera
 
 def host_keys(lines: Sequence[str]) -> list[asyncssh.SSHKey]:
     """Public keys from lines of a known_hosts file without the host. Raises ValueError."""
-    return [asyncssh.import_public_key(line) for line in lines]
+    return [_public_key(line) for line in lines]
+
+
+def _public_key(line: str) -> asyncssh.SSHKey:
+    """A public key in OpenSSH's form, with which signatures are verified at a bounded cost. Raises ValueError."""
+    if len(line) > _MAX_PUBLIC_KEY or not line.lstrip().startswith(_KEY_ALGORITHMS):
+        raise ValueError("no public key in OpenSSH's form")
+    key = asyncssh.import_public_key(line)
+    if isinstance(key.pyca_key, RSAPublicKey):
+        key_screening.verifying(key.pyca_key.public_numbers())
+    return key
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
@@ -207,7 +223,7 @@ def _blob(credential: Credential) -> str:
 
 def _key_text(credential: Credential) -> str:
     """Algorithm and key, without a comment."""
-    key = asyncssh.import_public_key(credential.fields["public_key"])
+    key = _public_key(credential.fields["public_key"])
     return " ".join(key.export_public_key("openssh").decode().split()[:2])
 
 

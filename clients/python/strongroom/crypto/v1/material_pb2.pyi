@@ -165,6 +165,7 @@ class CreateImportWrappingKeyResponse(_message.Message):
     WRAPPED_PRIVATE_KEY_FIELD_NUMBER: _builtins.int
     PROTECTION_LEVEL_FIELD_NUMBER: _builtins.int
     ROOT_VERSION_FIELD_NUMBER: _builtins.int
+    SEAL_FIELD_NUMBER: _builtins.int
     public_key: _builtins.bytes
     """The public key to wrap with: SubjectPublicKeyInfo in DER."""
     wrapped_private_key: _builtins.bytes
@@ -173,6 +174,8 @@ class CreateImportWrappingKeyResponse(_message.Message):
     """Where the private key is used: HSM where there is a token."""
     root_version: _builtins.int
     """Version of the root key that it is wrapped under."""
+    seal: _builtins.bytes
+    """Authenticates everything else that ImportMaterial is to be given back: up to 64 bytes."""
     def __init__(
         self,
         *,
@@ -180,10 +183,11 @@ class CreateImportWrappingKeyResponse(_message.Message):
         wrapped_private_key: _builtins.bytes = ...,
         protection_level: _key_pb2.ProtectionLevel.ValueType = ...,
         root_version: _builtins.int = ...,
+        seal: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["protection_level", b"protection_level", "public_key", b"public_key", "root_version", b"root_version", "wrapped_private_key", b"wrapped_private_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["protection_level", b"protection_level", "public_key", b"public_key", "root_version", b"root_version", "seal", b"seal", "wrapped_private_key", b"wrapped_private_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -202,6 +206,7 @@ class ImportMaterialRequest(_message.Message):
     ENCRYPTED_MATERIAL_FIELD_NUMBER: _builtins.int
     MATERIAL_FINGERPRINT_FIELD_NUMBER: _builtins.int
     PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    SEAL_FIELD_NUMBER: _builtins.int
     import_method: _key_pb2.ImportMethod.ValueType
     """The method given there. Required."""
     wrapped_private_key: _builtins.bytes
@@ -212,6 +217,8 @@ class ImportMaterialRequest(_message.Message):
     """The fingerprint of the material that the version had before, which it must be again. Empty for the first import."""
     public_key: _builtins.bytes
     """The public half of the wrapping key, as CreateImportWrappingKey answered it. Required."""
+    seal: _builtins.bytes
+    """As CreateImportWrappingKey answered it. Required."""
     @_builtins.property
     def binding(self) -> Global___MaterialBinding:
         """The key version that the material is for, as given to CreateImportWrappingKey. Required."""
@@ -230,10 +237,11 @@ class ImportMaterialRequest(_message.Message):
         encrypted_material: _builtins.bytes = ...,
         material_fingerprint: _builtins.bytes = ...,
         public_key: _builtins.bytes = ...,
+        seal: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "encrypted_material", b"encrypted_material", "expire_time", b"expire_time", "import_method", b"import_method", "material_fingerprint", b"material_fingerprint", "public_key", b"public_key", "wrapped_private_key", b"wrapped_private_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "encrypted_material", b"encrypted_material", "expire_time", b"expire_time", "import_method", b"import_method", "material_fingerprint", b"material_fingerprint", "public_key", b"public_key", "seal", b"seal", "wrapped_private_key", b"wrapped_private_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
