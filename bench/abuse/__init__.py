@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from bench.abuse import batches, policies
+from bench.abuse import batches, fuzz, policies
 from bench.abuse.town import Town
 from bench.cores import Cores, confined
 from bench.report import Report, Target
 
 NAME = "abuse"
 
-ATTACKS: Sequence[ModuleType] = (batches, policies)
+ATTACKS: Sequence[ModuleType] = (batches, policies, fuzz)
 """Each has `TARGETS` and `measure(town, quick=…)`, which answers figures."""
 
 

@@ -69,10 +69,7 @@ class Imports:
                 Reason.IMPORT_TOKEN_INVALID, f"the import token was not made for {name}", field="import_token"
             )
         with reading(self._engine) as connection:
-            try:
-                known = found_version(connection, key, read.version)
-            except StrongroomError as unknown:
-                raise wrapped.token_invalid() from unknown
+            known = found_version(connection, key, read.version)
         _require_importable(key, known)
         _record(call, key.version_name(known.version))
         # No transaction is open while crypto opens the material.

@@ -85,11 +85,11 @@ def read_token(token: bytes) -> ImportToken:
         request = pb.ImportMaterialRequest.FromString(token)
         requests.checker(request.DESCRIPTOR)(request)
     except (DecodeError, StrongroomError) as error:
-        raise token_invalid() from error
+        raise _token_invalid() from error
     whole_us = clock.from_microseconds(clock.microseconds(request.expire_time)) == request.expire_time
     request.DiscardUnknownFields()
     if request.encrypted_material or request.material_fingerprint or not whole_us or _canonical(request) != token:
-        raise token_invalid()
+        raise _token_invalid()
     return ImportToken(request.binding.version, request)
 
 
@@ -144,7 +144,7 @@ class CryptoMaterial:
     def finish_import(self, key: Key, token: ImportToken, encrypted: bytes, fingerprint: bytes) -> ImportedMaterial:
         """See Material."""
         if token.request.binding != _binding(key, token.version):
-            raise token_invalid()
+            raise _token_invalid()
         request = pb.ImportMaterialRequest()
         request.CopyFrom(token.request)
         request.encrypted_material = encrypted
@@ -215,7 +215,7 @@ def _canonical(token: pb.ImportMaterialRequest) -> bytes:
     return token.SerializeToString(deterministic=True)
 
 
-def token_invalid() -> StrongroomError:
+def _token_invalid() -> StrongroomError:
     """An import token is not one that `begin_import` gave out for this."""
     return StrongroomError(
         Reason.IMPORT_TOKEN_INVALID, "the import token is damaged or was made for something else", field="import_token"

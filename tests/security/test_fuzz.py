@@ -1,0 +1,40 @@
+"""No request, whatever is in it, ends a process or is answered INTERNAL or UNKNOWN."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.abuse.hostile import Found, Target, seeds, send, targets
+from tests.conftest import PrivateMeshes
+
+# What found something once is sent each time.
+CORPUS = Path(__file__).parent / "corpus" / "fuzz.json"
+SECONDS = float(os.environ.get("STRONGROOM_FUZZ_SECONDS", "30"))
+SEED = int(os.environ.get("STRONGROOM_FUZZ_SEED", "1"))
+_SENT_AT_ONCE = 50
+
+
+def kept(known: list[Target]) -> Iterator[tuple[Target, int]]:
+    """The corpus: paths, with the seeds whose requests were answered wrongly."""
+    by_path = {target.path: target for target in known}
+    for path, found in json.loads(CORPUS.read_text()).items():
+        for seed in found:
+            yield by_path[path], seed
+
+
+def test_hostile_requests_are_refused_and_never_internal_errors(private_mesh: PrivateMeshes) -> None:
+    mesh = private_mesh(log_level="ERROR")
+    known, found = targets(), Found()
+    send(mesh, list(kept(known)), found)
+    begun, more = time.monotonic(), seeds(SEED, known)
+    while time.monotonic() - begun < SECONDS:
+        send(mesh, [next(more) for _ in range(_SENT_AT_ONCE)], found)
+    assert not found.faults, f"{len(found.faults)} of {found.calls}: {found.faults[:20]}"
+    assert mesh.failure() is None
+    # Requests get further than the first check.
+    assert found.answers["OK"] > 0
+    assert len(found.answers) > 4
