@@ -13,8 +13,8 @@ from services.runtime import grants
 _ACTION = re.compile(r"(?:access|audit|crypto|keystore|secrets):[A-Z][A-Za-z]+")
 # Which actions a grant may permit, and what each assumes: lists that ask for nothing.
 _LISTS = ("runtime/grants.py", "runtime/decisions.py")
-# The action of a method that everybody may call, as its event has it, or of one that is asked for as two others.
-_OF_EVENTS_ALONE = {"audit:WatchStorage", "crypto:ReEncrypt"}
+# What a service does by itself, as its events have it, and a method that is asked for as two actions.
+_OF_EVENTS_ALONE = {"audit:SetEventAside", "audit:WatchStorage", "crypto:ReEncrypt"}
 # Asked for by the name that `runtime/grants.py` gives them.
 _BY_CONSTANT = {grants.CREATE_GRANT, grants.RETIRE_GRANT}
 
