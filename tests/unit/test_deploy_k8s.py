@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -297,6 +298,16 @@ def test_urls_with_passwords_are_read_from_files_of_secrets(service: str) -> Non
         for container in containers(pod):
             mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
             assert mounted[str(path.parent)] in secrets
+
+
+def test_redis_of_the_development_overlay_wants_the_login_that_the_services_have() -> None:
+    made = {entry["name"]: entry["literals"] for entry in kustomization(OVERLAYS[0])["secretGenerator"]}
+    (url,), (users,) = made["redis"], made["redis-users"]
+    login = urlsplit(url.removeprefix("url="))
+    assert f"user {login.username} on >{login.password} " in users
+    assert "user default off" in users
+    (container,) = named(OVERLAYS[0], "Deployment", "redis")["spec"]["template"]["spec"]["containers"]
+    assert container["args"][-2:] == ["--aclfile", "/etc/redis/users.acl"]
 
 
 def blocks(service: str) -> Iterator[tuple[str, Document]]:
