@@ -138,6 +138,9 @@ class AuditClient:
                     return _refused(failure)
                 if failure.reason is not Reason.AUDIT_UNREACHABLE or time.monotonic() + _RETRY_SECONDS > deadline:
                     return self._fail(failure)
+            except Exception as error:  # a sender that ends would leave its calls waiting for ever
+                log.exception("append failed")
+                return self._fail(_broken(error))
             else:
                 return None
             request.resend = True
@@ -156,6 +159,9 @@ class AuditClient:
                 self._probe(AppendRequest(), timeout=_PROBE_TIMEOUT_SECONDS)
             except (grpc.RpcError, StrongroomError) as error:
                 self._fail(_failure(error, self._deadline_seconds))
+            except Exception as error:  # a probe that ends would leave the log unwritable for good
+                log.exception("probe failed")
+                self._fail(_broken(error))
             else:
                 if self._failure is not None:
                     log.info("audit log can be written again")
@@ -180,6 +186,12 @@ def _refused(failure: StrongroomError) -> StrongroomError:
     log.error("the audit log refuses events", extra={"fields": {"reason": failure.reason}})
     return StrongroomError(
         Reason.EVENT_REFUSED, "the audit log does not take the event of this call", peer="audit", said=failure.reason
+    )
+
+
+def _broken(error: Exception) -> StrongroomError:
+    return StrongroomError(
+        Reason.AUDIT_UNREACHABLE, f"the audit service cannot be asked ({type(error).__name__})", peer="audit"
     )
 
 

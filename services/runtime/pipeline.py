@@ -31,6 +31,9 @@ Handler = Callable[..., Any]
 """Gets the request and gRPC's context, and where the method streams what sends."""
 Authenticate = Callable[[Call, grpc.ServicerContext, Metadata], Principal]
 
+# Each context of a refused batch is decided on, and none of it is of use to anybody: it counts ten times.
+_MANY = 16
+_REFUSED_ITEM = 9
 _REFUSALS = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
 
 
@@ -92,7 +95,7 @@ class Pipeline:
             metadata: Metadata = context.invocation_metadata()
             trace = telemetry.start_call(service, name, identity.header(metadata, TRACEPARENT))
             call = Call(service, name, action, trace_id=trace.trace_id, seconds_left=context.time_remaining)
-            response, error = None, None
+            response, error, cost = None, None, 1.0
             try:
                 audit.require_writable()
                 call.source_address = _address(context.peer())
@@ -101,7 +104,8 @@ class Pipeline:
                 call.principal = authenticate(call, context, metadata)
                 if trace.asked and call.principal.name:
                     trace = telemetry.caller_known(trace, service, name)
-                quotas.require(call, 1.0 if request is requests.UNREADABLE else weight(request))
+                cost = 1.0 if request is requests.UNREADABLE else weight(request)
+                quotas.require(call, cost)
                 check(request)
                 response = behaviour(request, call)
             except StrongroomError as refusal:
@@ -112,6 +116,8 @@ class Pipeline:
                 call.traceparent = trace.traceparent
             if error is not None and _is_stranger(call):
                 error = self._strangers.refused(call, error)
+            if error is not None and error.reason is Reason.PERMISSION_DENIED and cost > _MANY:
+                quotas.charge(call, _REFUSED_ITEM * cost)
             error = self._recorded(call, context, error)
             telemetry.end_call(trace, service, name, error.reason if error else "OK", started)
             if error is not None:

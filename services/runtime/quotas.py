@@ -21,6 +21,7 @@ _SECONDS_OF_BURST = 2.0
 _TELL_SECONDS = 1.0
 _LONGEST_SECONDS = 5.0
 _HELD_SECONDS = 1.0
+_LONGEST_DEBT_SECONDS = 10.0
 _BYTES_OF_A_REQUEST = 64 << 10
 _MOST_ITEMS = 1_000
 # What says how many items a request has, by the name of its field.
@@ -71,6 +72,13 @@ class Bucket:
         with self._lock:
             tokens = self._tokens + (now - self._updated) * self.limit.rate
             return max((1.0 - tokens) / self.limit.rate, 0.0) if self.limit.burst >= 1.0 else 0.0
+
+    def spend(self, now: float, weight: float) -> None:
+        """Takes tokens whether or not there are any, down to what comes back within ten seconds."""
+        with self._lock:
+            refilled = self._tokens + (now - self._updated) * self.limit.rate
+            self._tokens, self._updated = min(self.limit.burst, refilled), now
+            self._tokens = max(self._tokens - weight, min(self._tokens, -_LONGEST_DEBT_SECONDS * self.limit.rate))
 
     def give_back(self, weight: float = 1.0) -> None:
         """Returns tokens that were not used after all."""
@@ -127,6 +135,13 @@ class Quotas:
             if own is not None:
                 own.give_back(weight)
             raise
+
+    def charge(self, call: Call, weight: float) -> None:
+        """Takes as many requests more of the principal, which has to earn them back before its next is let through: for
+        what turns out to cost more than it seemed. Others of its account have no part in that."""
+        bucket = self._buckets.get(call.principal.name)
+        if bucket is not None:
+            bucket.spend(self._monotonic(), weight)
 
     def hold(self, refusal: StrongroomError) -> None:
         """Has a caller wait a moment for its refusal, as long as there is a place: who asks again at once would take

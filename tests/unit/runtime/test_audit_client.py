@@ -258,3 +258,11 @@ def test_failing_again_and_again_does_not_grow(client: AuditClient, audit_log: A
     assert raised[0] is not raised[1]
     assert client.failure is not None
     assert client.failure.__traceback__ is None or not client.failure.__traceback__.tb_next
+
+
+def test_an_unexpected_exception_ends_no_sender_and_no_probe(client: AuditClient, audit_log: AuditLog) -> None:
+    audit_log.failure = ValueError("Cannot invoke RPC on closed channel!")
+    assert reason_of(client) is Reason.AUDIT_UNREACHABLE
+    audit_log.failure = None
+    until(lambda: client.failure is None)
+    client.append(events())

@@ -133,3 +133,15 @@ def test_a_batch_counts_as_its_items_and_has_to_be_earned_back() -> None:
     assert requests.send() > 0
     requests.now = 8.2
     assert requests.send() == 0
+
+
+def test_what_turns_out_to_cost_more_is_earned_back_within_ten_seconds() -> None:
+    requests = Requests(QuotaRecord(target=ANN, requests_per_second=10, burst=20))
+    call = call_of(ANN)
+    requests.quotas.require(call)
+    requests.quotas.charge(call, 1_000_000)
+    requests.now = 9.9
+    assert requests.send() > 0
+    assert requests.send(BOB) == 0
+    requests.now = 10.2
+    assert requests.send() == 0
