@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
 from services.runtime import config, workers
@@ -54,6 +54,12 @@ def _file() -> descriptor_pb2.FileDescriptorProto:
 _CONTRACT = descriptor_pool.Default().AddSerializedFile(_file().SerializeToString())
 _Request = message_factory.GetMessageClass(_CONTRACT.message_types_by_name["EchoRequest"])
 _Response = message_factory.GetMessageClass(_CONTRACT.message_types_by_name["EchoResponse"])
+
+
+def echo_service() -> ServiceDescriptor:
+    """The service."""
+    service: ServiceDescriptor = _CONTRACT.services_by_name["EchoService"]
+    return service
 
 
 def request(payload: bytes, answer_bytes: int = 0) -> Message:
@@ -118,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         Status(NAME, NAME),
         shared_port=workers.worker_number() is not None,
     )
-    server.public(_CONTRACT.services_by_name["EchoService"], EchoServicer())
+    server.public(echo_service(), EchoServicer())
     server.serve_until_signal(lambda: None)
     return 0
 

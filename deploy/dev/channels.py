@@ -17,6 +17,8 @@ _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_reconnect_backoff_ms", 250),
     # Each channel is a connection of its own, so that several of them reach several workers.
     ("grpc.use_local_subchannel_pool", 1),
+    # Nothing of the mesh is behind a proxy of this machine's.
+    ("grpc.enable_http_proxy", 0),
     # A refusal is to be seen, not hidden by a retry.
     ("grpc.enable_retries", 0),
     ("grpc.max_receive_message_length", 16 << 20),

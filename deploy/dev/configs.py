@@ -77,6 +77,7 @@ class Configuration:
                 "trust_domain": TRUST_DOMAIN,
             },
             "upstream": {name: self.topology.services[name].internal for name in UPSTREAM[service]},
+            "status": {"account": ACCOUNT},
             "telemetry": {
                 "span_directory": self.span_directory,
                 "sample_ratio": 1.0,

@@ -34,7 +34,7 @@ from services.runtime.channels import MeshChannel
 from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.host import Host
-from services.runtime.server import health_server
+from services.runtime.server import HealthServer
 from services.runtime.status import Status
 from services.runtime.telemetry import Telemetry
 from services.runtime.tls import TlsFiles
@@ -157,7 +157,7 @@ def _stand_by(settings: AuditServiceSettings, elections: Iterable[Election]) -> 
     status.component("log", _not_serving)
     status.serves(audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name)
     health = settings.listeners.health
-    server = health_server(health.address, status, False) if health else None
+    server = HealthServer(settings.listeners, health.address, status, shared_port=False) if health else None
     if server is not None:
         server.start()
         status.start()
@@ -165,7 +165,7 @@ def _stand_by(settings: AuditServiceSettings, elections: Iterable[Election]) -> 
         election.win(one)
     if server is not None:
         status.drain()
-        server.stop(None).wait()
+        server.stop()
 
 
 def _not_serving() -> None:

@@ -203,6 +203,10 @@ class FreshCache(Generic[K, V]):
                     self._entries.pop(next(iter(self._entries)))
         return entry
 
+    def peek(self, key: K) -> V | None:
+        """The record under `key` if it is here, however old it is: for what nothing is permitted by."""
+        return self._entries.get(key)
+
     def drop(self, key: K) -> V | None:
         """Forgets one record and answers it."""
         return self._entries.pop(key, None)

@@ -39,6 +39,8 @@ _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_reconnect_backoff_ms", 500),
     ("grpc.max_receive_message_length", 16 << 20),
     ("grpc.max_send_message_length", 16 << 20),
+    # The mesh's own connections are no proxy's business, whatever the environment says.
+    ("grpc.enable_http_proxy", 0),
     # A channel is a connection: two channels to one address are meant to be two.
     ("grpc.use_local_subchannel_pool", 1),
 ]

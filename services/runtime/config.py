@@ -66,7 +66,22 @@ class Listeners(Section):
     held_refusals: int = Field(
         default=64, ge=0, le=1024, description="callers over their quota that wait a moment to be told, beside those"
     )
-    max_in_flight: int = Field(default=2048, ge=1, description="calls accepted at once; more get RESOURCE_EXHAUSTED")
+    stranger_threads: int = Field(
+        default=16, ge=2, le=256, description="calls in work at once of callers that this process has not seen before"
+    )
+    max_in_flight: int = Field(
+        default=2048, ge=1, description="whole calls that wait for a thread; more get RESOURCE_EXHAUSTED"
+    )
+    max_waiting_mib: int = Field(default=256, ge=16, description="how much the messages of those may hold")
+    max_unfinished: int = Field(
+        default=512, ge=1, description="calls whose message has not come; beyond, those of whoever has most are ended"
+    )
+    message_seconds: float = Field(default=10.0, gt=0, le=300, description="how long a call's message may take")
+    max_connections: int = Field(default=4096, ge=1, description="of each port")
+    streams_per_connection: int = Field(default=256, ge=1, description="calls at once on one connection from outside")
+    handshake_seconds: float = Field(default=5.0, gt=0, le=120, description="for TLS and the first frames of HTTP/2")
+    idle_seconds: float = Field(default=300.0, ge=1, description="after which a connection without a call is closed")
+    connection_seconds: float = Field(default=1800.0, ge=1, description="after which a connection has to be made anew")
     drain_seconds: float = Field(default=10.0, ge=0, description="how long calls in flight may take after SIGTERM")
     lame_duck_seconds: float = Field(default=0.0, ge=0, description="time for load balancers to see NOT_SERVING")
 
@@ -196,6 +211,12 @@ class Telemetry(Section):
         return self
 
 
+class StatusSettings(Section):
+    """Who is told how the service is."""
+
+    account: str = Field(default="", description="the account whose principals see all of GetStatus; empty: none's")
+
+
 class ServiceSettings(BaseSettings):
     """What every service's configuration has."""
 
@@ -206,6 +227,7 @@ class ServiceSettings(BaseSettings):
     upstream: Upstream
     audit: AuditClientSettings = AuditClientSettings()
     quota: DefaultQuotas = DefaultQuotas()
+    status: StatusSettings = StatusSettings()
     telemetry: Telemetry = Telemetry()
 
 

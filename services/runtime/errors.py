@@ -37,6 +37,8 @@ class Reason(_UpperStrEnum):
     PAGE_TOKEN_INVALID = auto()
     CHECKSUM_MISMATCH = auto()
     REQUEST_ID_REUSED = auto()
+    REQUEST_MALFORMED = auto()
+    REQUEST_INCOMPLETE = auto()
     # Who asks, and whether they may.
     UNAUTHENTICATED = auto()
     TOKEN_INVALID = auto()
@@ -150,6 +152,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.NAME_MALFORMED,
         Reason.PAGE_TOKEN_INVALID,
         Reason.CHECKSUM_MISMATCH,
+        Reason.REQUEST_MALFORMED,
         Reason.CIPHERTEXT_INVALID,
         Reason.KEY_MISMATCH,
         Reason.ALGORITHM_INVALID,
@@ -266,7 +269,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.QUOTA_EXCEEDED,
         Reason.AUDIT_BACKLOG,
     ),
-    grpc.StatusCode.DEADLINE_EXCEEDED: (Reason.DEADLINE_EXCEEDED,),
+    grpc.StatusCode.DEADLINE_EXCEEDED: (Reason.DEADLINE_EXCEEDED, Reason.REQUEST_INCOMPLETE),
     grpc.StatusCode.INTERNAL: (Reason.INTERNAL, Reason.EVENT_REFUSED),
 }
 CODE_OF: dict[Reason, grpc.StatusCode] = {reason: code for code, reasons in _CODES.items() for reason in reasons}

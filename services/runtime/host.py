@@ -12,6 +12,7 @@ from opentelemetry.metrics import Observation
 
 from services.runtime import workers
 from services.runtime.access_records import AccessRecords, RemoteAccessRecords
+from services.runtime.admission import FromOutside, FromTheMesh
 from services.runtime.audit import Append, AuditClient
 from services.runtime.authorization import Authorizer
 from services.runtime.changes import ChangeFeed, ListChanges
@@ -22,6 +23,7 @@ from services.runtime.pipeline import Pipeline
 from services.runtime.quotas import Limit, Quotas
 from services.runtime.server import Server
 from services.runtime.status import Status
+from services.runtime.status_views import StatusViews
 from services.runtime.strangers import Strangers
 from services.runtime.telemetry import Telemetry
 from services.runtime.tls import TlsFiles
@@ -119,10 +121,20 @@ def build(
         _limit(settings.quota.principal or settings.quota.principal_ceiling),
         held_refusals=settings.listeners.held_refusals,
     )
-    callers = Callers(settings.listeners.internal)
+    internal = settings.listeners.internal
+    callers = Callers(internal)
     strangers = Strangers(_limit(settings.quota.stranger))
     pipeline = Pipeline(telemetry, identities, callers, quotas, audit, strangers, feed.poll if own_records else None)
-    server = Server(settings.listeners, tls, pipeline, status, shared_port=worker is not None)
+    server = Server(
+        settings.listeners,
+        tls,
+        pipeline,
+        status,
+        StatusViews.by(identities, authorizer, internal, settings.status.account),
+        outside=FromOutside(identities),
+        mesh=FromTheMesh(internal),
+        shared_port=worker is not None,
+    )
     return Host(settings, tls, telemetry, status, audit, feed, identities, authorizer, quotas, server)
 
 

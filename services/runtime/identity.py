@@ -75,6 +75,24 @@ class Identities:
             raise session_tokens.expired()
         return principal
 
+    def remembered_token(self, token: str) -> Principal | None:
+        """The principal of a token that has been verified and holds; None for any other, whatever it is."""
+        principal = self._tokens.get(sha256(token.encode()).digest())
+        return principal if principal is not None and self._wall_clock() < principal.expires else None
+
+    def last_known(self, token: str) -> Principal | None:
+        """The principal of a token by the signing keys that were read last, however long ago that was."""
+        try:
+            key = (self._token_keys.peek("all") or {}).get(session_tokens.key_id_of(token))
+            principal = session_tokens.read(token, self._issuer, key.public) if key is not None else None
+        except StrongroomError:
+            return None
+        return principal if principal is not None and self._wall_clock() < principal.expires else None
+
+    def remembered_certificate(self, spiffe_id: str) -> Principal | None:
+        """The principal that a SPIFFE id was last seen bound to, however long ago that was; None where it was not."""
+        return self._bound.peek(spiffe_id)
+
     def from_certificate(self, spiffe_id: str) -> Principal:
         """The principal that a certificate's SPIFFE id is bound to. Raises IDENTITY_UNKNOWN."""
         if not spiffe_id.startswith(self._trust_prefix):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import logging
 import threading
 import time
@@ -9,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from grpc_health.v1 import health_pb2
-from grpc_health.v1.health import HealthServicer
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.runtime import clock
 from services.runtime.errors import StrongroomError
+from services.runtime.health import NOT_SERVING, SERVING, Health
 from strongroom.runtime.v1 import status_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,17 @@ _CHECK_SECONDS = 0.25
 Check = Callable[[], None]
 
 
+class View(enum.Enum):
+    """How much `GetStatus` tells."""
+
+    SERVES = enum.auto()
+    """Whether the service serves."""
+    COMPONENTS = enum.auto()
+    """Which components work, and the stable reasons of those that do not, as well."""
+    WHOLE = enum.auto()
+    """Everything: which process it is, its version, what was seen."""
+
+
 @dataclass
 class _Component:
     name: str
@@ -31,7 +43,8 @@ class _Component:
     vital: bool = True
     reason: str = ""
     detail: str = ""
-    since_ns: int = 0
+    since: float = 0.0
+    """On the monotonic clock: how long that is ago does not change when somebody sets the time of day."""
 
     @property
     def state(self) -> pb.ComponentState.ValueType:
@@ -46,18 +59,18 @@ class Status:
     def __init__(self, service: str, instance: str) -> None:
         self._service = service
         self._instance = instance
-        self._started_ns = time.time_ns()
+        self._started = time.monotonic()
         self._components: list[_Component] = []
         self._attributes: dict[str, str] = {}
         self._health_names: list[str] = []
         self._draining = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="status", daemon=True)
-        self.health = HealthServicer(experimental_non_blocking=True)
+        self.health = Health()
 
     def component(self, name: str, check: Check, *, vital: bool = True) -> None:
         """Adds something that the service cannot work without, or where it is not `vital`, not as well."""
-        self._components.append(_Component(name, check, vital, since_ns=time.time_ns()))
+        self._components.append(_Component(name, check, vital, since=time.monotonic()))
 
     def attribute(self, name: str, value: str) -> None:
         """Adds a fact worth showing, such as the key provider in use."""
@@ -67,47 +80,48 @@ class Status:
         """Reports the health of a gRPC service: SERVING while every vital component works. The empty name stands for
         the process, which is SERVING until it drains."""
         self._health_names.append(grpc_service)
-        self.health.set(grpc_service, health_pb2.HealthCheckResponse.NOT_SERVING)
+        self.health.set(grpc_service, NOT_SERVING)
 
     def start(self) -> None:
         """Begins to check."""
-        self.health.set("", health_pb2.HealthCheckResponse.SERVING)
+        self.health.set("", SERVING)
         self._thread.start()
 
     def drain(self) -> None:
         """Turns every health answer to NOT_SERVING for good."""
         self._draining = True
         self._stopping.set()
-        self.health.enter_graceful_shutdown()
+        self.health.end()
 
-    def get(self) -> pb.GetStatusResponse:
+    def get(self, view: View) -> pb.GetStatusResponse:
         """The answer to `GetStatus`."""
         states = [component.state for component in self._components]
-        return pb.GetStatusResponse(
-            service=self._service,
-            instance=self._instance,
-            version=version("strongroom"),
-            start_time=clock.timestamp(self._started_ns),
-            state=pb.COMPONENT_STATE_DOWN if self._draining else max(states, default=pb.COMPONENT_STATE_OK),
-            components=[
-                pb.Component(
-                    name=component.name,
-                    state=component.state,
-                    reason=component.reason,
-                    detail=component.detail,
-                    since=clock.timestamp(component.since_ns),
-                )
-                for component in self._components
-            ],
-            attributes=self._attributes,
-        )
+        state = pb.COMPONENT_STATE_DOWN if self._draining else max(states, default=pb.COMPONENT_STATE_OK)
+        answer = pb.GetStatusResponse(service=self._service, state=state)
+        if view is View.SERVES:
+            return answer
+        for component in self._components:
+            answer.components.add(name=component.name, state=component.state, reason=component.reason)
+        if view is View.WHOLE:
+            self._tell_all(answer)
+        return answer
+
+    def _tell_all(self, answer: pb.GetStatusResponse) -> None:
+        now_ns, now = clock.system_clock(), time.monotonic()
+        answer.instance = self._instance
+        answer.version = version("strongroom")
+        answer.start_time.CopyFrom(_moment(self._started, now_ns, now))
+        answer.attributes.update(self._attributes)
+        for told, component in zip(answer.components, self._components, strict=True):
+            told.detail = component.detail
+            told.since.CopyFrom(_moment(component.since, now_ns, now))
 
     def _watch(self) -> None:
         while not self._stopping.is_set():
             for component in self._components:
                 self._check(component)
             down = any(component.state == pb.COMPONENT_STATE_DOWN for component in self._components)
-            answer = health_pb2.HealthCheckResponse.NOT_SERVING if down else health_pb2.HealthCheckResponse.SERVING
+            answer = NOT_SERVING if down else SERVING
             for name in self._health_names:
                 self.health.set(name, answer)
             self._stopping.wait(_CHECK_SECONDS)
@@ -121,7 +135,12 @@ class Status:
         except Exception as error:  # noqa: BLE001  # a check that breaks is a component that does not work
             reason, detail = "INTERNAL", type(error).__name__
         if reason != component.reason:
-            component.since_ns = time.time_ns()
+            component.since = time.monotonic()
             level = logging.WARNING if reason else logging.INFO
             log.log(level, "component changed", extra={"fields": {"component": component.name, "reason": reason}})
         component.reason, component.detail = reason, detail
+
+
+def _moment(then: float, now_ns: int, now: float) -> Timestamp:
+    """The time of day, by what it is now, of a moment on the monotonic clock."""
+    return clock.timestamp(now_ns - int((now - then) * 1e9))

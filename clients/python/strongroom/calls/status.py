@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime
 
 from strongroom.calls.base import Calls
 from strongroom.convert import enum_text, moment
+from strongroom.credentials import TokenSource
 from strongroom.errors import StrongroomError
 from strongroom.profiles import SERVICES
 from strongroom.runtime.v1 import status_pb2 as pb
@@ -37,8 +40,9 @@ class Component:
 class ServiceStatus:
     """One service: `state` is the worst of its components'.
 
-    A service that does not answer is DOWN, with `reason` and `detail` of the failed call; they are empty
-    otherwise.
+    What is empty was not told: whoever is not of the mesh's own account sees states and reasons, and whoever has no
+    credential sees the service's state alone. A service that does not answer is DOWN, with `reason` and `detail` of the
+    failed call; they are empty otherwise.
     """
 
     service: str
@@ -59,15 +63,36 @@ class StatusCalls(Calls):
         """Every service's own view of how it is, all asked at once. Raises nothing: a service may be what is
         broken.
         """
+        tokens = self._tokens_at_hand(timeout)
         with ThreadPoolExecutor(len(SERVICES)) as pool:
             # In a copy of this thread's context each, so that one trace holds them all.
-            asked = [pool.submit(copy_context().run, self.service_status, name, timeout=timeout) for name in SERVICES]
+            asked = [pool.submit(copy_context().run, self._ask, name, timeout, tokens) for name in SERVICES]
             return tuple(answer.result() for answer in asked)
 
     def service_status(self, service: str, *, timeout: float = 2.0) -> ServiceStatus:
         """The view of one service, as `status` has it."""
+        return self._ask(service, timeout, self._tokens_at_hand(timeout))
+
+    def _tokens_at_hand(self, timeout: float) -> TokenSource | None:
+        """The client's tokens; None where none can be had in time: what gives them may be what is broken."""
+        tokens = self._transport.tokens
+        if tokens is None:
+            return None
+        had = threading.Event()
+
+        def ask() -> None:
+            with suppress(StrongroomError):
+                tokens.current()
+                had.set()
+
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        asking.join(timeout)
+        return tokens if had.is_set() else None
+
+    def _ask(self, service: str, timeout: float, tokens: TokenSource | None) -> ServiceStatus:
         try:
-            endpoint = self._transport.endpoint_as(service, StatusServiceStub, None)
+            endpoint = self._transport.endpoint_as(service, StatusServiceStub, tokens)
             answer = endpoint.call(endpoint.stub.GetStatus, pb.GetStatusRequest(), timeout).response
         except StrongroomError as error:
             return ServiceStatus(service, DOWN, reason=error.reason, detail=error.message)

@@ -39,12 +39,13 @@ def _status_table(found: tuple[ServiceStatus, ...]) -> RenderableType:
 
     rows: list[tuple[object, ...]] = []
     for service in found:
-        up = duration((datetime.now(UTC) - service.start_time).total_seconds()) if service.start_time else ""
+        # By this machine's clock, which may be behind the service's.
+        up = duration(max((datetime.now(UTC) - service.start_time).total_seconds(), 0)) if service.start_time else ""
         facts = ", ".join(f"{name}={value}" for name, value in sorted((service.attributes or {}).items()))
         about = f"{service.detail} ({service.reason})" if service.reason else facts
         rows.append((service.service, service.state, service.version, up, about))
         for component in service.components:
             if component.state != "OK":
-                why = f"{component.detail} ({component.reason})"
+                why = f"{component.detail} ({component.reason})" if component.detail else component.reason
                 rows.append((f"  {component.name}", component.state, "", "", why))
     return table(("service", "state", "version", "up", ""), rows)
