@@ -6,7 +6,7 @@ import resource
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -214,7 +214,7 @@ def test_a_service_goes_on_beside_calls_that_never_come(mesh: Mesh, client: Clie
 
 
 def test_status_tells_strangers_whether_a_service_serves_and_no_more(
-    mesh: Mesh, client: Client, tenant: Callable[..., Client]
+    mesh: Mesh, client: Client, tenant: Client
 ) -> None:
     with mesh.channel("crypto", "public", mesh.trust) as channel:
         status = StatusServiceStub(channel)
@@ -232,7 +232,7 @@ def test_status_tells_strangers_whether_a_service_serves_and_no_more(
     assert known.instance
     assert known.version
     assert known.HasField("start_time")
-    of_tenant = tenant().service_status("crypto")
+    of_tenant = tenant.service_status("crypto")
     assert of_tenant.components
     assert not (of_tenant.instance or of_tenant.version or of_tenant.attributes or of_tenant.start_time)
     assert all(not component.detail for component in of_tenant.components)
