@@ -101,7 +101,7 @@ class AuditService:
             # A call of its own: looking again is no further use.
             self._authorized_parent(replace(call, events=[]), action, request.parent)
 
-        return self._tails.begin(Tail(source, query, listed, place, still_permitted))
+        return self._tails.begin(Tail(source, query, listed, place, still_permitted), call.principal)
 
     def ReportUsage(self, request: pb.ReportUsageRequest, call: Call) -> pb.ReportUsageResponse:
         """A page of a report of an account's use."""

@@ -11,13 +11,17 @@ from dataclasses import dataclass
 from services.audit.events import Query
 from services.audit.logs import OpenLog
 from services.runtime import paging
+from services.runtime.call import Principal
 from services.runtime.errors import Reason, StrongroomError
+from services.runtime.stream_shares import StreamShares
 from services.runtime.streams import Stream
 from strongroom.audit.v1.audit_service_pb2 import StreamEventsResponse
 
 log = logging.getLogger(__name__)
 
 MAX_STREAMS = 64
+ACCOUNT_STREAMS = 24
+PRINCIPAL_STREAMS = 8
 SIGN_OF_LIFE_SECONDS = 15.0
 
 _WAIT_SECONDS = 0.5
@@ -62,18 +66,26 @@ class Tails:
     """All tails of the process, a thread each."""
 
     def __init__(self) -> None:
-        self._running = threading.BoundedSemaphore(MAX_STREAMS)
+        self._shares = StreamShares(
+            "streams of events",
+            total=MAX_STREAMS,
+            account=ACCOUNT_STREAMS,
+            principal=PRINCIPAL_STREAMS,
+            retry_after_seconds=SIGN_OF_LIFE_SECONDS,
+        )
         self._draining = threading.Event()
 
-    def begin(self, tail: Tail) -> Callable[[Stream], None]:
-        """What sends the tail's events to a stream. Raises OVERLOADED when there are too many."""
-        if not self._running.acquire(blocking=False):
-            raise StrongroomError(
-                Reason.OVERLOADED, f"{MAX_STREAMS} streams are open already", retry_after_seconds=SIGN_OF_LIFE_SECONDS
-            )
+    def begin(self, tail: Tail, caller: Principal) -> Callable[[Stream], None]:
+        """What sends the tail's events to a stream, or ends it with OVERLOADED when the caller has too many."""
 
         def start(stream: Stream) -> None:
-            threading.Thread(target=self._run, args=(tail, stream), name="audit-tail", daemon=True).start()
+            # Not before: a call whose event cannot be recorded never begins, and would keep its place.
+            try:
+                give_back = self._shares.take(caller)
+            except StrongroomError as error:
+                stream.fail(error)
+                return
+            threading.Thread(target=self._run, args=(tail, stream, give_back), name="audit-tail", daemon=True).start()
 
         return start
 
@@ -81,7 +93,7 @@ class Tails:
         """Ends every tail with SHUTTING_DOWN."""
         self._draining.set()
 
-    def _run(self, tail: Tail, stream: Stream) -> None:
+    def _run(self, tail: Tail, stream: Stream, give_back: Callable[[], None]) -> None:
         try:
             self._follow(tail, stream)
         except StrongroomError as error:
@@ -90,7 +102,7 @@ class Tails:
             log.exception("a tail broke")
             stream.fail(StrongroomError(Reason.INTERNAL, "internal error"))
         finally:
-            self._running.release()
+            give_back()
 
     def _follow(self, tail: Tail, stream: Stream) -> None:
         place = tail.place

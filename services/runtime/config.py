@@ -67,7 +67,7 @@ class Listeners(Section):
         default=64, ge=0, le=1024, description="callers over their quota that wait a moment to be told, beside those"
     )
     stranger_threads: int = Field(
-        default=16, ge=2, le=256, description="calls in work at once of callers that this process has not seen before"
+        default=32, ge=2, le=256, description="calls in work at once of callers that this process has not seen before"
     )
     max_in_flight: int = Field(
         default=2048, ge=1, description="whole calls that wait for a thread; more get RESOURCE_EXHAUSTED"

@@ -23,6 +23,7 @@ from services.runtime.clock import Clock
 from services.runtime.database import reading
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.names import ResourceName
+from services.runtime.stream_shares import StreamShares
 from services.runtime.streams import Stream
 from services.secrets import changes, resume_tokens, store
 from services.secrets.changes import Change
@@ -49,6 +50,8 @@ _MAX_RESUMED = 10_000
 _MAX_QUEUED = 10_000
 # Well below the calls that a process takes on at once, of which each watch is one.
 _MAX_WATCHES = 1_024
+_ACCOUNT_WATCHES = 384
+_PRINCIPAL_WATCHES = 192
 _SENDERS = 4
 _NO_REVISION = 0
 
@@ -85,6 +88,13 @@ class Watches:
         # Held for moments only: gRPC's own thread takes it when a call ends.
         self._lock = threading.Lock()
         self._watches: set[_Watch] = set()
+        self._shares = StreamShares(
+            "watches",
+            total=_MAX_WATCHES,
+            account=_ACCOUNT_WATCHES,
+            principal=_PRINCIPAL_WATCHES,
+            retry_after_seconds=1.0,
+        )
         self._seen = 0
         self._stopping = threading.Event()
         self._wanted = threading.Event()
@@ -107,7 +117,8 @@ class Watches:
 
     def watch(self, call: Call, names: Sequence[ResourceName], resume_token: str) -> Callable[[Stream], None]:
         """What begins a watch, once the caller may watch every one of the secrets. Raises PERMISSION_DENIED,
-        SECRET_NOT_FOUND, FIELD_INVALID for a resume token that is none, OVERLOADED."""
+        SECRET_NOT_FOUND, FIELD_INVALID for a resume token that is none; the watch ends with OVERLOADED when the caller
+        has too many."""
         with reading(self._engine) as connection:
             found = store.secrets_of(connection, names)
         for name in names:
@@ -115,11 +126,18 @@ class Watches:
         since = resume_tokens.decode(resume_token)
         if self._stopping.is_set():
             raise StrongroomError(Reason.SHUTTING_DOWN, "this process is about to end")
-        if len(self._watches) >= _MAX_WATCHES:
-            raise StrongroomError(Reason.OVERLOADED, "too many watch through this process", retry_after_seconds=1.0)
         return lambda stream: self._begin(call, names, since, stream)
 
     def _begin(self, call: Call, names: Sequence[ResourceName], since: int | None, stream: Stream) -> None:
+        # Not before: a call whose event cannot be recorded never begins, and would keep its place.
+        try:
+            give_back = self._shares.take(call.principal)
+        except StrongroomError as error:
+            stream.fail(error)
+            return
+        if not stream.on_end(give_back):
+            give_back()
+            return
         # In turn with whoever hands out changes, so that none falls between what is told first and later.
         with self._turn:
             with reading(self._engine) as connection:

@@ -26,8 +26,10 @@ if _version_not_supported:
 
 
 class StatusServiceStub:
-    """How a service is. On both listeners of every service; whoever can connect may ask: nobody is authenticated, no policy
-    is consulted and no event appended, so it answers when audit or keystore do not. It tells nothing of any account.
+    """How a service is. On every listener of every service; whoever can connect may ask: no policy is consulted and no event
+    appended, so it answers when audit or keystore do not. It tells nothing of any account. Principals of the account that
+    the service's configuration names, and services of the mesh, see everything; other principals the state, and the name,
+    state and reason of each component; whoever has no credential that holds sees `service` and `state` alone.
     """
 
     def __init__(self, channel):
@@ -44,8 +46,10 @@ class StatusServiceStub:
 
 
 class StatusServiceServicer:
-    """How a service is. On both listeners of every service; whoever can connect may ask: nobody is authenticated, no policy
-    is consulted and no event appended, so it answers when audit or keystore do not. It tells nothing of any account.
+    """How a service is. On every listener of every service; whoever can connect may ask: no policy is consulted and no event
+    appended, so it answers when audit or keystore do not. It tells nothing of any account. Principals of the account that
+    the service's configuration names, and services of the mesh, see everything; other principals the state, and the name,
+    state and reason of each component; whoever has no credential that holds sees `service` and `state` alone.
     """
 
     def GetStatus(self, request, context):
@@ -72,8 +76,10 @@ def add_StatusServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class StatusService:
-    """How a service is. On both listeners of every service; whoever can connect may ask: nobody is authenticated, no policy
-    is consulted and no event appended, so it answers when audit or keystore do not. It tells nothing of any account.
+    """How a service is. On every listener of every service; whoever can connect may ask: no policy is consulted and no event
+    appended, so it answers when audit or keystore do not. It tells nothing of any account. Principals of the account that
+    the service's configuration names, and services of the mesh, see everything; other principals the state, and the name,
+    state and reason of each component; whoever has no credential that holds sees `service` and `state` alone.
     """
 
     @staticmethod

@@ -13,8 +13,10 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class StatusServiceStub:
-    """How a service is. On both listeners of every service; whoever can connect may ask: nobody is authenticated, no policy
-    is consulted and no event appended, so it answers when audit or keystore do not. It tells nothing of any account.
+    """How a service is. On every listener of every service; whoever can connect may ask: no policy is consulted and no event
+    appended, so it answers when audit or keystore do not. It tells nothing of any account. Principals of the account that
+    the service's configuration names, and services of the mesh, see everything; other principals the state, and the name,
+    state and reason of each component; whoever has no credential that holds sees `service` and `state` alone.
     """
 
     def __init__(self, channel: _grpc.Channel) -> None: ...
@@ -22,8 +24,10 @@ class StatusServiceStub:
     """Answers at once from what was last observed, whatever hangs. Never fails."""
 
 class StatusServiceServicer(metaclass=_abc_1.ABCMeta):
-    """How a service is. On both listeners of every service; whoever can connect may ask: nobody is authenticated, no policy
-    is consulted and no event appended, so it answers when audit or keystore do not. It tells nothing of any account.
+    """How a service is. On every listener of every service; whoever can connect may ask: no policy is consulted and no event
+    appended, so it answers when audit or keystore do not. It tells nothing of any account. Principals of the account that
+    the service's configuration names, and services of the mesh, see everything; other principals the state, and the name,
+    state and reason of each component; whoever has no credential that holds sees `service` and `state` alone.
     """
 
     @_abc_1.abstractmethod
