@@ -79,7 +79,7 @@ class Listeners(Section):
     message_seconds: float = Field(default=10.0, gt=0, le=300, description="how long a call's message may take")
     max_connections: int = Field(default=4096, ge=1, description="of each port")
     streams_per_connection: int = Field(default=256, ge=1, description="calls at once on one connection from outside")
-    handshake_seconds: float = Field(default=5.0, gt=0, le=120, description="for TLS and the first frames of HTTP/2")
+    handshake_seconds: float = Field(default=10.0, gt=0, le=120, description="for TLS and the first frames of HTTP/2")
     idle_seconds: float = Field(default=300.0, ge=1, description="after which a connection without a call is closed")
     connection_seconds: float = Field(default=1800.0, ge=1, description="after which a connection has to be made anew")
     drain_seconds: float = Field(default=10.0, ge=0, description="how long calls in flight may take after SIGTERM")
