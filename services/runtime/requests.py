@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
 from operator import attrgetter
 from typing import Any, Final
 
-import grpc
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
@@ -94,18 +92,6 @@ def reader(message: type[Message]) -> Callable[[bytes], Message | Unreadable]:
             return UNREADABLE
 
     return read
-
-
-def refusing_unreadable(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """A handler of gRPC's own kind, outside the pipeline, that gets only requests which could be read."""
-
-    @wraps(handler)  # with the attributes by which grpcio chooses its threads
-    def handle(request: Any, context: grpc.ServicerContext, *rest: Any) -> Any:
-        if request is UNREADABLE:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the request is malformed")
-        return handler(request, context, *rest)
-
-    return handle
 
 
 def checker(request: Descriptor) -> Check:
