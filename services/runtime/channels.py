@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 
 from services.runtime import telemetry
+from services.runtime.errors import rpc_code
 from services.runtime.tls import Identity, TlsFiles, channel_credentials
 
 # Only UNAVAILABLE is retried: nothing was done then. Deadlines are set on every call by the caller.
@@ -46,11 +47,22 @@ _OPTIONS: list[tuple[str, Any]] = [
 ]
 
 
-class MeshChannel:
-    """A channel that follows the service's certificate: when the files change, new calls use a new connection."""
+# After so many calls in a row that nobody answered, the next goes to another replica.
+_UNANSWERED = 2
+_NOBODY_ANSWERED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
-    def __init__(self, address: str, tls: TlsFiles, *, retry: bool = True) -> None:
-        self._address = address
+
+class MeshChannel:
+    """A channel that follows the service's certificate: when the files change, new calls use a new connection.
+
+    It changes over when its peer does not answer: to the next of several addresses, joined by commas, or to a new
+    connection to the only one, behind which there may be another replica. A connection to a process that hangs would
+    last as long as that does.
+    """
+
+    def __init__(self, addresses: str, tls: TlsFiles, *, retry: bool = True) -> None:
+        self._addresses = addresses.split(",")
+        self._unanswered = 0
         self._tls = tls
         self._options = [*_OPTIONS, ("grpc.enable_retries", int(retry))]
         if retry:
@@ -76,7 +88,13 @@ class MeshChannel:
             context = telemetry.current()
             if context is not None:
                 metadata = (*metadata, (telemetry.TRACEPARENT, context.traceparent))
-            return multicallable(request, timeout=timeout, metadata=metadata)
+            try:
+                answer = multicallable(request, timeout=timeout, metadata=metadata)
+            except grpc.RpcError as error:
+                self._note_failure(rpc_code(error), current)
+                raise
+            self._unanswered = 0
+            return answer
 
         return invoke
 
@@ -84,16 +102,32 @@ class MeshChannel:
         """Ends the connection; calls in flight are cancelled."""
         self._channel.close()
 
+    def _note_failure(self, code: grpc.StatusCode, generation: int) -> None:
+        if code not in _NOBODY_ANSWERED:
+            self._unanswered = 0
+            return
+        with self._lock:
+            if generation != self._generation:
+                return  # of a call on a connection that was given up meanwhile
+            self._unanswered += 1
+            if self._unanswered >= _UNANSWERED:
+                self._unanswered = 0
+                self._addresses.append(self._addresses.pop(0))
+                self._replace(self._identity)
+
     def _fresh(self) -> tuple[grpc.Channel, int]:
         identity = self._tls.current()
         if identity is not self._identity:
             with self._lock:
                 if identity is not self._identity:
-                    # The old channel ends by itself when its last call does.
-                    self._channel = self._open(identity)
-                    self._identity = identity
-                    self._generation += 1
+                    self._replace(identity)
         return self._channel, self._generation
 
+    def _replace(self, identity: Identity) -> None:
+        # The old channel ends by itself when its last call does.
+        self._channel = self._open(identity)
+        self._identity = identity
+        self._generation += 1
+
     def _open(self, identity: Identity) -> grpc.Channel:
-        return grpc.secure_channel(self._address, channel_credentials(identity), options=self._options)
+        return grpc.secure_channel(self._addresses[0], channel_credentials(identity), options=self._options)

@@ -17,7 +17,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-Address = Annotated[str, StringConstraints(pattern=r"^[^\s:]+:\d{1,5}$|^\[[0-9a-fA-F:]+\]:\d{1,5}$")]
+_ADDRESS = r"(?:[^\s:,]+|\[[0-9a-fA-F:]+\]):\d{1,5}"
+Address = Annotated[str, StringConstraints(pattern=rf"^{_ADDRESS}$")]
+Addresses = Annotated[str, StringConstraints(pattern=rf"^{_ADDRESS}(?:,{_ADDRESS})*$")]
 _MAX_URL_BYTES = 4096
 SpiffeId = Annotated[str, StringConstraints(pattern=r"^spiffe://[a-z0-9._-]+(/[A-Za-z0-9._-]+)+$")]
 
@@ -149,11 +151,11 @@ class Redis(Store):
 
 
 class Upstream(Section):
-    """Internal addresses of the services that this one calls."""
+    """Internal addresses of the services that this one calls: of one replica or of several, joined by commas."""
 
-    keystore: Address | None = None
-    crypto: Address | None = None
-    audit: Address | None = None
+    keystore: Addresses | None = None
+    crypto: Addresses | None = None
+    audit: Addresses | None = None
 
 
 class AuditClientSettings(Section):
