@@ -20,6 +20,9 @@ def check_destination(destination: Path, *, overwrite: bool) -> None:
     try:
         mode = destination.stat().st_mode
     except FileNotFoundError:
+        # A link that leads nowhere would have the file made wherever somebody else has pointed it.
+        if destination.is_symlink() and not overwrite:
+            raise _exists(destination) from None
         return
     if not stat.S_ISREG(mode):
         raise StrongroomError("FILE_NOT_REGULAR", f"{destination} is not a regular file", code="FAILED_PRECONDITION")
@@ -33,8 +36,8 @@ def replacing(destination: Path, *, overwrite: bool) -> Iterator[FileIO]:
     else.
 
     It is on disk by then. Until then it lies beside the destination under a name that begins with a dot. A
-    symbolic link is followed. Raises FILE_EXISTS, also where the destination appears meanwhile, unless
-    `overwrite`; FILE_NOT_REGULAR; OSError.
+    symbolic link is followed with `overwrite`, and counts as present without. Raises FILE_EXISTS, also where the
+    destination appears meanwhile, unless `overwrite`; FILE_NOT_REGULAR; OSError.
     """
     check_destination(destination, overwrite=overwrite)
     target = destination.resolve()
