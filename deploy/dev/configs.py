@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from deploy.dev.certificates import CertificateFiles
 from deploy.dev.redis_server import USER
@@ -91,7 +92,10 @@ class Configuration:
             content["redis"] = {"url": f"redis://{login}{HOST}:{self.topology.redis_port}/0"}
         if service == "secrets":
             # Databases and the like that somebody runs on this machine to try rotation out.
-            content["rotation"] = {"plaintext_targets": [HOST, "localhost"]}
+            content["rotation"] = {
+                "plaintext_targets": [HOST, "localhost"],
+                "targets": [{"accounts": ["*"], "places": _local_places(self.database_urls[service])}],
+            }
         if service == "crypto":
             content["provider"] = self.provider
         if service == "audit":
@@ -117,6 +121,13 @@ def merged(content: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str
         else:
             result[key] = value
     return result
+
+
+def _local_places(database_url: str) -> list[str]:
+    """This machine; also the server that the mesh's own database is in, where somebody's databases are too."""
+    parts = urlsplit(database_url)
+    own = [f"{parts.hostname}:{parts.port or 5432}"] if parts.hostname else []
+    return ["127.0.0.0/8", "::1", "localhost", *own]
 
 
 def _identities(services: tuple[str, ...]) -> list[str]:

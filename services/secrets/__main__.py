@@ -63,7 +63,7 @@ def serve(settings: SecretsSettings) -> None:
     data_keys = CryptoDataKeys(crypto)
     sealer = Sealer(data_keys, now)
     editor = SecretEditor(engine, hosted.authorizer, outbox, now)
-    access = TargetAccess(engine, sealer, choice.rotators(tls, keystore))
+    access = TargetAccess(engine, sealer, choice.rotators(tls, keystore), network=settings.network)
     # Rotation opens its values on the service's own behalf, seldom, and never from memory.
     recent = Sealer(RecentDataKeys(data_keys), now)
     vault = Vault(engine, Readable(engine, feed), recent, editor, outbox, now)

@@ -73,6 +73,11 @@ class Destination:
     port: int
     """0 for any."""
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether it is one server."""
+        return self.port > 0 and (self.network is None or self.network.num_addresses == 1)
+
     def permits(self, place: Place, address: IpAddress | None) -> bool:
         """Whether the place is meant, which is at this address; None before it is resolved."""
         if self.port and self.port != place.port:

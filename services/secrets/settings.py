@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
 
 from services.runtime.config import Database, Redis, Section, ServiceSettings
+from services.secrets.destinations import Place, destinations
+from services.secrets.rotators.reach import NetworkRules, TargetRule
+
+
+class TargetSettings(Section):
+    """Places that some accounts may name as targets."""
+
+    accounts: list[str] = Field(description="ids of accounts; `*` for every one")
+    places: list[str] = Field(description="`host[:port]` or `CIDR[:port]`")
+
+    @field_validator("places")
+    @classmethod
+    def _readable(cls, places: list[str]) -> list[str]:
+        destinations(places)
+        return places
 
 
 class RotationSettings(Section):
@@ -18,6 +36,16 @@ class RotationSettings(Section):
     plaintext_targets: list[str] = Field(
         default_factory=list, description="`host` or `host:port` of targets that may be talked to without TLS"
     )
+    targets: list[TargetSettings] = Field(
+        default_factory=list,
+        description="which accounts may name which places; addresses that are not public only where they are listed",
+    )
+    public_targets: bool = Field(
+        default=True, description="whether every account may name public addresses that `targets` does not list"
+    )
+    refused_targets: list[str] = Field(
+        default_factory=list, description="`host:port` that no account may name; the mesh's own servers always"
+    )
 
 
 class SecretsSettings(ServiceSettings):
@@ -27,3 +55,24 @@ class SecretsSettings(ServiceSettings):
     database: Database
     redis: Redis | None = None
     rotation: RotationSettings = RotationSettings()
+
+    @property
+    def network(self) -> NetworkRules:
+        """Where targets may be."""
+        rotation = self.rotation
+        rules = tuple(TargetRule(tuple(rule.accounts), tuple(rule.places)) for rule in rotation.targets)
+        return NetworkRules(rules, rotation.public_targets, tuple(self._own()))
+
+    def _own(self) -> Iterator[Place]:
+        upstream = self.upstream
+        listeners = (self.listeners.public.address, self.listeners.public.certificate_address)
+        given = [upstream.keystore, upstream.crypto, upstream.audit, self.listeners.internal.address, *listeners]
+        for address in (*given, *self.rotation.refused_targets):
+            if address:
+                host, _, port = address.rpartition(":")
+                # A listener on every address of the machine is at this one too.
+                yield Place(host.strip("[]").lower().replace("0.0.0.0", "127.0.0.1"), int(port))  # noqa: S104
+        for url, usual in ((self.database.url, 5432), (self.redis.url if self.redis else "", 6379)):
+            parts = urlsplit(url)
+            if parts.hostname:
+                yield Place(parts.hostname, parts.port or usual)

@@ -17,9 +17,11 @@ from services.secrets import store
 from services.secrets.destinations import place_of, require_may_go
 from services.secrets.records import CURRENT, SealedVersion, Secret
 from services.secrets.redaction import redacted
+from services.secrets.rotators.reach import EVERY_ACCOUNT, NetworkRules, Reach, TargetRule
 from services.secrets.rotators.rotator import Credential, RotationContext, Rotator
 from services.secrets.sealing import NewValue, Sealer
 from services.secrets.states import SecretEvent, VersionEvent, next_state, no_secret, no_version
+from services.secrets.value_shapes import check_login, check_texts
 from strongroom.secrets.v1.secret_pb2 import SecretType
 
 log = logging.getLogger(__name__)
@@ -53,10 +55,19 @@ class Credentials:
 class TargetAccess:
     """Opens credentials and hands them to rotators. Values are read on the call's principal's behalf."""
 
-    def __init__(self, engine: Engine, sealer: Sealer, rotators: Mapping[SecretType.ValueType, Rotator]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        sealer: Sealer,
+        rotators: Mapping[SecretType.ValueType, Rotator],
+        *,
+        network: NetworkRules | None = None,
+    ) -> None:
+        """`network`: where targets may be; None for anywhere."""
         self._engine = engine
         self._sealer = sealer
         self._rotators = rotators
+        self._network = network or NetworkRules(rules=(TargetRule((EVERY_ACCOUNT,), ("0.0.0.0/0", "::/0")),))
 
     def rotator(self, kind: SecretType.ValueType) -> Rotator:
         """The rotator of a type of secret."""
@@ -81,8 +92,15 @@ class TargetAccess:
     def context(self, call: Call, secret: Secret, step: Step) -> RotationContext:
         """What every step is told. Raises SECRET_NOT_FOUND and the like for the master secret, what crypto raises,
         DESTINATION_NOT_ALLOWED."""
-        require_may_go(secret, place_of(secret))
-        return RotationContext(secret, step.rotation, step.attempt, step.fencing_token, self._master(call, secret))
+        place = place_of(secret)
+        master = self._master_of(secret)
+        sent = [owner for owner in (secret, master) if owner is not None]
+        for owner in sent:
+            require_may_go(owner, place)
+        listed = tuple(owner.allowed_destinations for owner in sent if owner.allowed_destinations)
+        reach = Reach(secret.name.account, self._network, listed)
+        lent = self._lent(call, master) if master is not None else None
+        return RotationContext(secret, step.rotation, step.attempt, step.fencing_token, lent, reach)
 
     def of_version(self, call: Call, secret: Secret, number: int) -> Credential | None:
         """The value of a version; None for 0 and where it is destroyed."""
@@ -93,6 +111,8 @@ class TargetAccess:
         if found is None or not found.sealed:
             return None
         value = self._sealer.open(call, found, VersionEvent.ROTATE)
+        # Also one from before values were checked, or of a rotator's own making.
+        check_texts(secret.type, value, str(found.version.name))
         return Credential(str(found.version.name), value, found.version.format)
 
     def check(self, call: Call, secret: Secret, value: NewValue | None) -> None:
@@ -104,7 +124,7 @@ class TargetAccess:
         with without_credentials(Credentials(context, None, current, None)):
             self.rotator(secret.type).check(context, current)
 
-    def _master(self, call: Call, secret: Secret) -> Credential | None:
+    def _master_of(self, secret: Secret) -> Secret | None:
         name = secret.master
         if name is None:
             return None
@@ -113,12 +133,16 @@ class TargetAccess:
         if master is None:
             raise no_secret(name)
         next_state(master, SecretEvent.READ)
-        require_may_go(master, place_of(secret))
+        return master
+
+    def _lent(self, call: Call, master: Secret) -> Credential:
         found = self.of_version(call, master, master.stages.get(CURRENT, 0))
         if found is None:
-            raise no_version(name)
-        if not found.fields.get("username") or not found.fields.get("password"):
-            raise StrongroomError(Reason.MASTER_LOGIN_REFUSED, f"{name} has no username and password")
+            raise no_version(master.name)
+        try:
+            check_login(found.value, str(master.name))
+        except StrongroomError as error:
+            raise StrongroomError(Reason.MASTER_LOGIN_REFUSED, error.message, incurable="true") from None
         return found
 
 

@@ -12,6 +12,7 @@ from services.runtime import key_screening, names
 from services.runtime.errors import invalid, required, too_large
 from services.runtime.key_screening import KeyRefusedError
 from services.secrets.rotation_policy import whole_seconds
+from services.secrets.value_shapes import is_plain
 from strongroom.secrets.v1 import target_pb2 as pb
 from strongroom.secrets.v1.secret_pb2 import (
     SECRET_TYPE_CLIENT_KEY,
@@ -42,6 +43,7 @@ _USERNAME = {
 }
 _CA_BYTES = 65_536
 _MAX_HOST_KEYS = 16
+_PATH = 1024
 _MAX_PORT = 65_535
 _MAX_PARAMETERS = 32
 _MAX_PARAMETER_KEY = 128
@@ -112,8 +114,9 @@ class TargetRules:
         _check_seconds(target.timeout, _STEP_SECONDS, f"{field}.timeout")
         if target.key_type and target.key_type not in KEY_TYPES:
             raise invalid(f"{field}.key_type", f"is none of {', '.join(KEY_TYPES)}")
-        if target.authorized_keys_path.startswith("/") or "\n" in target.authorized_keys_path:
-            raise invalid(f"{field}.authorized_keys_path", "is not relative to the user's home")
+        _check_length(target.authorized_keys_path, _PATH, f"{field}.authorized_keys_path")
+        if target.authorized_keys_path.startswith("/") or ".." in target.authorized_keys_path.split("/"):
+            raise invalid(f"{field}.authorized_keys_path", "is not below the user's home")
         if not 1 <= len(target.host_keys) <= _MAX_HOST_KEYS:
             raise invalid(f"{field}.host_keys", f"must be 1 to {_MAX_HOST_KEYS}")
         try:
@@ -194,8 +197,8 @@ def _check_text(text: str, limit: int, field: str) -> None:
 def _check_length(text: str, limit: int, field: str) -> None:
     if len(text.encode()) > limit:
         raise too_large(field, limit)
-    if "\x00" in text or "\n" in text:
-        raise invalid(field, "has a line break or NUL in it")
+    if not is_plain(text):
+        raise invalid(field, "has a control character, such as a line break or NUL, in it")
 
 
 def _check_enum(number: int, enum: Any, field: str) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
 
+from services.runtime.errors import StrongroomError
 from services.secrets.records import CURRENT, PREVIOUS
+from services.secrets.sealing import NewValue
+from services.secrets.value_shapes import as_value
 from strongroom.secrets.v1.rotation_pb2 import ROTATION_STATE_SUCCEEDED
+from strongroom.secrets.v1.secret_pb2 import VALUE_FORMAT_TEXT
 from tests.rotation.fixtures import SUBJECTS
-from tests.rotation.lab import Lab
-from tests.rotation.subjects import Subject
+from tests.rotation.lab import Lab, person
+from tests.rotation.subjects import Mysql, Subject
 
 
 @pytest.mark.parametrize("name", SUBJECTS)
@@ -37,3 +42,42 @@ def test_a_rotation_leaves_a_current_value_that_logs_in(
     if name != "generic":
         assert not subject.accepts(first)
     assert "Pending" not in lab.secret(secret_id).stages
+
+
+@pytest.mark.parametrize("odd", ['x" TO "y', "a` TO `b", "c'@'%' WITH GRANT OPTION -- ", "50%s"])
+def test_a_second_user_of_mysql_has_what_the_first_has_whatever_it_is_called(
+    lab: Lab, subject_of: Callable[[str], Subject], secret_id: str, odd: str
+) -> None:
+    subject = subject_of("mysql-dual")
+    assert isinstance(subject, Mysql)
+    subject.create(lab, secret_id)
+    quoted = "`" + odd.replace("`", "``").replace("%", "%%") + "`"
+    subject.execute(f"CREATE DATABASE IF NOT EXISTS {quoted}")
+    subject.execute(f"GRANT SELECT, INSERT ON {quoted}.* TO %s@'%%' WITH GRANT OPTION", f"u_{secret_id}")
+
+    lab.rotate(secret_id)
+    lab.work_until_idle()
+
+    attempts = lab.attempts(secret_id)
+    assert [attempt.error_reason for attempt in attempts] == ["", "", "", ""], attempts[-1].error_detail
+    assert subject.accepts(lab.value(secret_id))
+    found = json.loads(lab.value(secret_id))
+    assert found["username"] == f"u_{secret_id}_clone"
+    with subject.connect(found["username"], found["password"], odd) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT PRIVILEGE_TYPE, IS_GRANTABLE FROM information_schema.SCHEMA_PRIVILEGES")
+        # Those of `shop` are not to be given on.
+        given = set(cursor.fetchall())
+    assert given == {("SELECT", "NO"), ("SELECT", "YES"), ("INSERT", "YES")}
+
+
+def test_a_master_sets_no_other_users_password(lab: Lab, subject_of: Callable[[str], Subject], secret_id: str) -> None:
+    """Whoever may put a value and repair could name any user of the server in it."""
+    subject = subject_of("postgresql-master")
+    subject.create(lab, secret_id)
+    name = lab.secret(secret_id).name
+    chosen = NewValue(as_value({"username": "another", "password": "mine"}), VALUE_FORMAT_TEXT)
+    lab.vault.put(person("PutSecretValue"), name, chosen, [])
+    lab.vault.put(person("PutSecretValue"), name, chosen, [])
+    with pytest.raises(StrongroomError) as caught:
+        lab.repairs.repair(person("RepairSecret"), name, dry_run=False)
+    assert caught.value.reason == "TARGET_CHANGE_REFUSED"

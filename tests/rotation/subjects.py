@@ -23,6 +23,7 @@ from deploy.dev.topology import HOST, TRUST_DOMAIN, spiffe_id
 from services.runtime.config import Tls
 from services.runtime.tls import TlsFiles
 from strongroom import Client, ClientKeySession, StrongroomError
+from strongroom.rotator import verify
 from strongroom.secrets.v1 import rotator_service_pb2 as pb
 from strongroom.secrets.v1 import rotator_service_pb2_grpc as rpc
 from strongroom.secrets.v1 import secret_pb2 as s
@@ -290,8 +291,11 @@ class TeamRotator(rpc.RotatorServiceServicer):
         self.accepted: dict[str, set[bytes]] = {}
         self.tokens: dict[str, int] = {}
         self.failing: tuple[grpc.StatusCode, str] | None = None
+        self.address = ""
+        """Where targets say that it is."""
 
     def CheckTarget(self, request: pb.CheckTargetRequest, context: grpc.ServicerContext) -> pb.CheckTargetResponse:
+        self._verify(request.context, context, "CheckTarget")
         if request.context.parameters.get("unknown"):
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "there is no such target")
         if request.HasField("current"):
@@ -301,12 +305,14 @@ class TeamRotator(rpc.RotatorServiceServicer):
     def CreateCredential(
         self, request: pb.CreateCredentialRequest, context: grpc.ServicerContext
     ) -> pb.CreateCredentialResponse:
+        self._verify(request.context, context, "CreateCredential")
         self._fence(request.context, context)
         return pb.CreateCredentialResponse(value=request.suggested_password.encode())
 
     def SetCredential(
         self, request: pb.SetCredentialRequest, context: grpc.ServicerContext
     ) -> pb.SetCredentialResponse:
+        self._verify(request.context, context, "SetCredential")
         self._fence(request.context, context)
         self.accepted.setdefault(request.context.secret, set()).add(request.pending.value)
         return pb.SetCredentialResponse()
@@ -314,15 +320,21 @@ class TeamRotator(rpc.RotatorServiceServicer):
     def TestCredential(
         self, request: pb.TestCredentialRequest, context: grpc.ServicerContext
     ) -> pb.TestCredentialResponse:
+        self._verify(request.context, context, "TestCredential")
         accepted = request.credential.value in self.accepted.get(request.context.secret, set())
         return pb.TestCredentialResponse(accepted=accepted, detail="" if accepted else "not accepted")
 
     def FinishRotation(
         self, request: pb.FinishRotationRequest, context: grpc.ServicerContext
     ) -> pb.FinishRotationResponse:
+        self._verify(request.context, context, "FinishRotation")
         self._fence(request.context, context)
         self.accepted[request.context.secret] = {request.current.value}
         return pb.FinishRotationResponse()
+
+    def _verify(self, told: pb.RotationContext, context: grpc.ServicerContext, step: str) -> None:
+        service = spiffe_id("service/secrets")
+        verify(context, told, service_id=service, audience=self.address, accounts=[ACCOUNT], step=step)
 
     def _fence(self, told: pb.RotationContext, context: grpc.ServicerContext) -> None:
         if self.failing is not None:
@@ -360,6 +372,7 @@ def tls_files(files: CertificateFiles) -> TlsFiles:
 
 def serve_rotator(rotator: TeamRotator, files: TlsFiles, port: int) -> grpc.Server:
     """The team's server, which wants the secrets service's certificate."""
+    rotator.address = f"{HOST}:{port}"
     server = grpc.server(ThreadPoolExecutor(8))
     rpc.add_RotatorServiceServicer_to_server(rotator, server)
     server.add_secure_port(f"{HOST}:{port}", files.server_credentials(require_client_certificate=True))

@@ -303,3 +303,21 @@ def test_no_request_gets_past_the_question(person: Person, world: World, trap: T
             error = refusal(partial(eve._secrets.call, stub.UpdateSecret, request, None))
             assert error.reason == "PERMISSION_DENIED", request
     assert trap.visits == 0
+
+
+def test_targets_inside_the_network_and_the_meshs_own_servers_are_refused(
+    tenant: Client, world: World, mesh: Mesh
+) -> None:
+    """The development mesh opens this machine, and no other address inside."""
+    places = [
+        TargetAddress(host="10.0.0.1", port=5432),
+        TargetAddress(host="169.254.169.254", port=80),
+        TargetAddress(host="::ffff:10.0.0.1", port=5432),
+    ]
+    for service in ("keystore", "crypto", "audit", "secrets"):
+        host, _, port = mesh.address(service, "internal").rpartition(":")
+        places.append(TargetAddress(host=host, port=int(port)))
+    for place in places:
+        wanted = RotationTarget(database=DatabaseTarget(address=place, username="app"))
+        error = refusal(partial(tenant.update_secret, world.secret, target=wanted))
+        assert error.reason == "DESTINATION_NOT_ALLOWED", place

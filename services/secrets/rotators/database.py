@@ -33,8 +33,8 @@ class Driver(Protocol):
     port: int
     """The usual one."""
 
-    def login(self, target: DatabaseTarget, username: str, password: str) -> AbstractContextManager[Any]:
-        """A connection. Raises TARGET_LOGIN_REFUSED, TARGET_UNREACHABLE."""
+    def login(self, target: DatabaseTarget, username: str, password: str, address: str) -> AbstractContextManager[Any]:
+        """A connection to the target's host, which is at `address`. Raises TARGET_LOGIN_REFUSED, TARGET_UNREACHABLE."""
 
     def change_own_password(self, connection: Any, target: DatabaseTarget, username: str, password: str) -> None:
         """Changes the password of whom the connection is of. Raises TARGET_CHANGE_REFUSED, TARGET_UNREACHABLE."""
@@ -88,6 +88,7 @@ class DatabaseRotator(CleansNothingUp):
             return
         target, login = context.target.database, pending.fields
         username, password = login["username"], login["password"]
+        _require_own_user(target, username)
         if context.master is None:
             change, as_whom = (
                 self._driver.change_own_password,
@@ -116,7 +117,7 @@ class DatabaseRotator(CleansNothingUp):
 
     def _as(self, context: RotationContext, credential: Credential) -> AbstractContextManager[Any]:
         login = credential.fields
-        return self._driver.login(context.target.database, login["username"], login["password"])
+        return self._driver.login(context.target.database, login["username"], login["password"], context.address())
 
     def _as_master(self, context: RotationContext, master: Credential) -> AbstractContextManager[Any]:
         return as_master(self._as(context, master))
@@ -145,6 +146,14 @@ def alternate_username(target: DatabaseTarget) -> str:
     if target.strategy != DATABASE_STRATEGY_DUAL_USER:
         return ""
     return target.alternate_username or target.username + CLONE_SUFFIX
+
+
+def _require_own_user(target: DatabaseTarget, username: str) -> None:
+    """Whoever may put a value and repair the secret could otherwise have any user's password set by the master."""
+    if username not in (target.username, alternate_username(target)):
+        raise StrongroomError(
+            Reason.TARGET_CHANGE_REFUSED, "the value is of another user than the target names", incurable="true"
+        )
 
 
 def _next_username(target: DatabaseTarget, current: Credential | None) -> str:

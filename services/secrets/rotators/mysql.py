@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import re
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pymysql
 from pymysql.connections import Connection
+from pymysql.constants import ER
 
 from services.runtime.errors import Reason, StrongroomError
-from services.secrets.rotators.rotator import failure, seconds_of
+from services.secrets.rotators.failures import failure
+from services.secrets.rotators.mysql_grants import Account, copy_grants
+from services.secrets.rotators.mysql_login import ProvingConnection
+from services.secrets.rotators.rotator import require_plain, seconds_of
 from services.secrets.rotators.tls import ssl_context
-from strongroom.secrets.v1.target_pb2 import DatabaseTarget
+from strongroom.secrets.v1.target_pb2 import TARGET_TLS_DISABLED, TARGET_TLS_VERIFY_CA, DatabaseTarget
 
 _DEFAULT_HOST = "%"
 # What the server says of a login: wrong user or password, no right to the database, no such database, host not allowed,
 # account locked, access denied by a plugin.
 _REFUSALS = frozenset({1044, 1045, 1049, 1130, 3118, 1698, 4151})
+_SERVER_ERRORS = frozenset(number for number in vars(ER).values() if isinstance(number, int)) | _REFUSALS
 # What the client says of a connection: not made, lost, not answered.
 _FIRST_CLIENT_ERROR = 2000
-_GRANTEE = re.compile(r" TO [`'](?:[^`']|``|'')*[`']@[`'](?:[^`']|``|'')*[`'].*?( WITH GRANT OPTION)?$")
 
 
 class MysqlDriver:
@@ -32,18 +37,21 @@ class MysqlDriver:
     port = 3306
 
     @contextmanager
-    def login(self, target: DatabaseTarget, username: str, password: str) -> Iterator[Connection[Any]]:
+    def login(self, target: DatabaseTarget, username: str, password: str, address: str) -> Iterator[Connection[Any]]:
         """See Driver."""
-        address = target.address
-        seconds = seconds_of(address)
+        where = target.address
+        seconds = seconds_of(where)
+        require_plain(where.host, target.database, username, password)
         try:
-            connection = pymysql.connect(
-                host=address.host,
-                port=address.port or self.port,
+            connection = ProvingConnection(
+                address,
+                host=where.host,
+                port=where.port or self.port,
                 database=target.database or None,
                 user=username,
                 password=password,
-                ssl=ssl_context(address),
+                ssl=ssl_context(where),
+                is_verified=where.tls not in (TARGET_TLS_DISABLED, TARGET_TLS_VERIFY_CA),
                 connect_timeout=seconds,
                 read_timeout=seconds,
                 write_timeout=seconds,
@@ -51,7 +59,7 @@ class MysqlDriver:
                 program_name="strongroom",
             )
         except (pymysql.Error, OSError) as error:
-            raise _login_failure(error, username) from None
+            raise _login_failure(error, f"login of {username} at {where.host}") from None
         try:
             yield connection
         finally:
@@ -73,16 +81,14 @@ class MysqlDriver:
         _execute(connection, username, "ALTER USER %s@%s IDENTIFIED BY %s", username, _host(target), password)
 
     def clone_user(self, connection: Connection[Any], target: DatabaseTarget, username: str, password: str) -> None:
-        """See Driver. The first user's grants are given to the clone each time."""
+        """See Driver. The first user's grants and roles are given to the second each time, before its password is set:
+        who logs in with that has them."""
         host = _host(target)
-        _execute(connection, username, "CREATE USER IF NOT EXISTS %s@%s IDENTIFIED BY %s", username, host, password)
+        unused = secrets.token_urlsafe(32) + "aA1!"
+        _execute(connection, username, "CREATE USER IF NOT EXISTS %s@%s IDENTIFIED BY %s", username, host, unused)
+        execute = partial(_execute, connection, username)
+        copy_grants(execute, Account(target.username, host), Account(username, host))
         self.change_password(connection, target, username, password)
-        for (grant,) in _execute(connection, username, "SHOW GRANTS FOR %s@%s", target.username, host):
-            found = _GRANTEE.search(grant)
-            if found is None:
-                raise StrongroomError(Reason.TARGET_CHANGE_REFUSED, f"a grant of {target.username} cannot be copied")
-            privileges = grant[: found.start()].replace("%", "%%")
-            _execute(connection, username, f"{privileges} TO %s@%s{found[1] or ''}", username, host)
 
 
 def _host(target: DatabaseTarget) -> str:
@@ -96,12 +102,18 @@ def _execute(connection: Connection[Any], username: str, statement: str, *values
             return cursor.fetchall()
     except (pymysql.Error, OSError) as error:
         reason = Reason.TARGET_UNREACHABLE if _number(error) >= _FIRST_CLIENT_ERROR else Reason.TARGET_CHANGE_REFUSED
-        raise failure(reason, f"{username} was not changed", error) from None
+        raise failure(reason, f"{username} was not changed", error, _code(error)) from None
 
 
-def _login_failure(error: Exception, username: str) -> StrongroomError:
+def _login_failure(error: Exception, what: str) -> StrongroomError:
     reason = Reason.TARGET_LOGIN_REFUSED if _number(error) in _REFUSALS else Reason.TARGET_UNREACHABLE
-    return failure(reason, f"login of {username}", error)
+    return failure(reason, what, error, _code(error))
+
+
+def _code(error: Exception) -> str:
+    """The number of a server's error, where it is one that MySQL has."""
+    number = _number(error)
+    return f"error {number}" if number in _SERVER_ERRORS else ""
 
 
 def _number(error: Exception) -> int:

@@ -15,13 +15,28 @@ import psycopg
 from psycopg import sql
 
 from services.runtime.errors import Reason, StrongroomError
-from services.secrets.rotators.rotator import failure, seconds_of
+from services.secrets.destinations import address_of
+from services.secrets.rotators.failures import failure
+from services.secrets.rotators.rotator import require_plain, seconds_of
 from services.secrets.rotators.tls import trust_file
 from strongroom.secrets.v1.target_pb2 import TARGET_TLS_DISABLED, TARGET_TLS_VERIFY_CA, DatabaseTarget
 
 _SSL_MODES = {TARGET_TLS_DISABLED: "disable", TARGET_TLS_VERIFY_CA: "verify-ca"}
 # The server answered, and means neither user nor password: it starts, ends, or is full.
 _FOR_A_WHILE = re.compile(r"starting up|shutting down|recovery|too many|connection slots|not yet accepting")
+
+# What libpq itself says of a connection: a part of its words, and ours.
+_LIBPQ = {
+    "certificate verify failed": "its certificate is not trusted",
+    "does not match host name": "its certificate is for another host",
+    "does not support SSL": "it does not support TLS",
+    "SSL error": "no TLS connection was made",
+    "authentication method requirement": "it asked for the password itself, which is sent to nobody: it must use SCRAM",
+    "channel binding": "it cannot bind the login to its certificate",
+    "Connection refused": "ECONNREFUSED",
+    "timeout expired": "no answer in time",
+    "could not translate host name": "the host name is not known",
+}
 
 
 class PostgresqlDriver:
@@ -31,26 +46,35 @@ class PostgresqlDriver:
     port = 5432
 
     @contextmanager
-    def login(self, target: DatabaseTarget, username: str, password: str) -> Iterator[psycopg.Connection[Any]]:
-        """See Driver."""
-        address = target.address
-        seconds = seconds_of(address)
-        with trust_file(address) as trust:
+    def login(
+        self, target: DatabaseTarget, username: str, password: str, address: str
+    ) -> Iterator[psycopg.Connection[Any]]:
+        """See Driver. A password is proved by SCRAM and by nothing else, so that no server is sent it; where a server's
+        name is not verified, the proof is bound to its certificate."""
+        where = target.address
+        seconds = seconds_of(where)
+        # A NUL would end libpq's connection string, and with it what protects the connection.
+        require_plain(where.host, target.database, username, password)
+        with trust_file(where) as trust:
             try:
                 connection = psycopg.connect(
-                    host=address.host,
-                    port=address.port or self.port,
+                    host=where.host,
+                    hostaddr=address if address_of(address) else None,
+                    port=where.port or self.port,
                     dbname=target.database or "postgres",
                     user=username,
                     password=password,
-                    sslmode=_SSL_MODES.get(address.tls, "verify-full"),
+                    sslmode=_SSL_MODES.get(where.tls, "verify-full"),
                     sslrootcert=trust,
+                    gssencmode="disable",
+                    require_auth="scram-sha-256",
+                    channel_binding="require" if where.tls == TARGET_TLS_VERIFY_CA else "prefer",
                     connect_timeout=max(int(seconds), 2),
                     options=f"-c statement_timeout={int(seconds * 1000)}",
                     application_name="strongroom",
                 )
             except psycopg.OperationalError as error:
-                raise _login_failure(error, username) from None
+                raise _login_failure(error, target, username) from None
         with connection:
             yield connection
 
@@ -98,13 +122,27 @@ def _change_of(username: str) -> Iterator[None]:
     try:
         yield
     except psycopg.OperationalError as error:
-        raise failure(Reason.TARGET_UNREACHABLE, f"the password of {username} was not changed", error) from None
+        what = f"the password of {username} was not changed"
+        raise failure(Reason.TARGET_UNREACHABLE, what, error, _code(error)) from None
     except psycopg.Error as error:
-        raise failure(Reason.TARGET_CHANGE_REFUSED, f"the password of {username} was not changed", error) from None
+        what = f"the password of {username} was not changed"
+        raise failure(Reason.TARGET_CHANGE_REFUSED, what, error, _code(error)) from None
 
 
-def _login_failure(error: psycopg.OperationalError, username: str) -> StrongroomError:
-    # libpq gives no code for what a server says before the login, but begins it with the severity.
-    refused = "FATAL" in str(error) and not _FOR_A_WHILE.search(str(error))
+def _code(error: psycopg.Error) -> str:
+    """The SQLSTATE of an error, where it is one that PostgreSQL has."""
+    try:
+        psycopg.errors.lookup(error.sqlstate or "")
+    except KeyError:
+        return ""
+    return f"SQLSTATE {error.sqlstate}"
+
+
+def _login_failure(error: psycopg.OperationalError, target: DatabaseTarget, username: str) -> StrongroomError:
+    # libpq gives no code for what a server says before the login, but begins it with the severity. Its text decides
+    # which of our own is told, and goes no further.
+    text, host = str(error), target.address.host
+    refused = "FATAL" in text and not _FOR_A_WHILE.search(text)
     reason = Reason.TARGET_LOGIN_REFUSED if refused else Reason.TARGET_UNREACHABLE
-    return failure(reason, f"login of {username}", error)
+    told = next((own for mark, own in _LIBPQ.items() if mark in text), "")
+    return failure(reason, f"login of {username} at {host}", error, told or ("refused" if refused else ""))

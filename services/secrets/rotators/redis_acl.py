@@ -16,19 +16,23 @@ from redis.exceptions import AuthenticationError, ConnectionError, RedisError, T
 
 from services.runtime.errors import Reason
 from services.secrets.rotators.database import as_master
+from services.secrets.rotators.failures import failure
 from services.secrets.rotators.rotator import (
     Credential,
     RotationContext,
-    failure,
     login_value,
     new_password,
     require_credential,
+    require_plain,
     seconds_of,
 )
 from services.secrets.sealing import NewValue
 from strongroom.secrets.v1.target_pb2 import TARGET_TLS_DISABLED, TARGET_TLS_VERIFY_CA
 
 _PORT = 6379
+_CODES = frozenset(
+    {"ERR", "NOPERM", "NOAUTH", "WRONGPASS", "READONLY", "LOADING", "BUSY", "MISCONF", "OOM", "MASTERDOWN"}
+)
 
 
 class RedisAclRotator:
@@ -90,7 +94,8 @@ def _set_user(context: RotationContext, as_whom: Credential, *rules: str) -> Non
         except (ConnectionError, TimeoutError) as error:
             raise failure(Reason.TARGET_UNREACHABLE, f"{target.username} was not changed", error) from None
         except RedisError as error:
-            raise failure(Reason.TARGET_CHANGE_REFUSED, f"{target.username} was not changed", error) from None
+            what = f"{target.username} was not changed"
+            raise failure(Reason.TARGET_CHANGE_REFUSED, what, error, _code(error)) from None
 
 
 @contextmanager
@@ -98,34 +103,38 @@ def _login(context: RotationContext, credential: Credential) -> Iterator[Any]:
     target, login = context.target.redis, credential.fields
     address = target.address
     seconds = seconds_of(address)
-    protected: dict[str, Any] = {}
+    require_plain(login["username"], login["password"])
+    given: dict[str, Any] = {
+        "host": address.host,
+        "port": address.port or _PORT,
+        "username": login["username"],
+        "password": login["password"],
+        "socket_timeout": seconds,
+        "socket_connect_timeout": seconds,
+    }
+    kind: type[Any] = _Plain
     if address.tls != TARGET_TLS_DISABLED:
-        protected = {"ssl": True, "ssl_check_hostname": address.tls != TARGET_TLS_VERIFY_CA}
+        kind = _Tls
+        given["ssl_check_hostname"] = address.tls != TARGET_TLS_VERIFY_CA
         if address.ca_pem:
-            protected["ssl_ca_data"] = address.ca_pem
-    client: Any = redis.Redis(
-        host=address.host,
-        port=address.port or _PORT,
-        username=login["username"],
-        password=login["password"],
-        socket_timeout=seconds,
-        socket_connect_timeout=seconds,
-        **protected,
-    )
+            given["ssl_ca_data"] = address.ca_pem
+    pool = redis.ConnectionPool(connection_class=kind, address=context.address(), **given)
+    client: Any = redis.Redis(connection_pool=pool)
     try:
-        _ping(client, login["username"])
+        _ping(client, f"login of {login['username']} at {address.host}")
         yield client
     finally:
         client.close()
+        pool.disconnect()
 
 
-def _ping(client: Any, username: str) -> None:
+def _ping(client: Any, what: str) -> None:
     try:
         client.ping()
     except AuthenticationError as error:
-        raise failure(Reason.TARGET_LOGIN_REFUSED, f"login of {username}", error) from None
+        raise failure(Reason.TARGET_LOGIN_REFUSED, what, error, "refused") from None
     except (ConnectionError, TimeoutError) as error:
-        raise failure(Reason.TARGET_UNREACHABLE, f"login of {username}", error) from None
+        raise failure(Reason.TARGET_UNREACHABLE, what, error) from None
     except RedisError:
         # It may log in, if not send PING.
         return
@@ -133,3 +142,43 @@ def _ping(client: Any, username: str) -> None:
 
 def _stored(credential: Credential) -> str:
     return "#" + sha256(str(credential.fields["password"]).encode()).hexdigest()
+
+
+def _code(error: RedisError) -> str:
+    """The word that an error begins with, where it is one that Redis has."""
+    word = str(error).partition(" ")[0]
+    return f"reply {word}" if word in _CODES else type(error).__name__
+
+
+class _Plain(redis.Connection):
+    """A connection to an address, whatever its host resolves to by now."""
+
+    def __init__(self, address: str, **given: Any) -> None:
+        self._address = address
+        super().__init__(**given)  # type: ignore[no-untyped-call]
+
+    def _connect(self) -> Any:
+        named, self.host = self.host, self._address
+        try:
+            return super()._connect()  # type: ignore[no-untyped-call]
+        finally:
+            self.host = named
+
+
+class _Tls(redis.SSLConnection):
+    """The same over TLS, which verifies the host's name."""
+
+    def __init__(self, address: str, **given: Any) -> None:
+        self._address = address
+        super().__init__(**given)
+
+    def _connect(self) -> Any:
+        self._named, self.host = self.host, self._address
+        try:
+            return super()._connect()  # type: ignore[no-untyped-call]
+        finally:
+            self.host = self._named
+
+    def _wrap_socket_with_ssl(self, sock: Any) -> Any:
+        self.host = self._named
+        return super()._wrap_socket_with_ssl(sock)  # type: ignore[no-untyped-call]

@@ -10,6 +10,8 @@ from google.protobuf.message import Message
 from services.runtime.errors import Reason, StrongroomError, rpc_code
 from services.runtime.sensitive import SensitiveBytes
 from services.runtime.tls import Identity, TlsFiles, channel_credentials
+from services.secrets.destinations import address_of
+from services.secrets.rotators.rotation_tokens import METADATA, rotation_token
 from services.secrets.rotators.rotator import Credential, RotationContext, new_password
 from services.secrets.sealing import NewValue
 from services.secrets.values import MAX_VALUE_BYTES
@@ -72,7 +74,8 @@ class RemoteRotator:
         request = pb.TestCredentialRequest(context=_context(context), credential=_credential(credential))
         answer: pb.TestCredentialResponse = self._call(context, "TestCredential", request)
         if not answer.accepted:
-            raise StrongroomError(Reason.TARGET_LOGIN_REFUSED, f"the rotator says: {answer.detail}")
+            # Its words are not handed on: they are of whoever runs it, and may hold anything.
+            raise StrongroomError(Reason.TARGET_LOGIN_REFUSED, "the rotator says that the target refuses it")
 
     def finish(self, context: RotationContext, current: Credential, previous: Credential | None) -> None:
         """See Rotator."""
@@ -86,17 +89,33 @@ class RemoteRotator:
         own = self._tls.current()
         trust = target.ca_pem.encode() if target.ca_pem else own.trust
         credentials = channel_credentials(Identity(own.certificate, own.key, trust))
+        token = rotation_token(own, target.address, context.secret.name, method)
+        metadata = [(METADATA, token)]
         seconds = target.timeout.ToTimedelta().total_seconds() or _DEFAULT_SECONDS
-        with grpc.secure_channel(target.address, credentials) as channel:
+        with grpc.secure_channel(_endpoint(context), credentials, _options(target.address)) as channel:
             try:
-                return getattr(RotatorServiceStub(channel), method)(request, timeout=seconds)
+                return getattr(RotatorServiceStub(channel), method)(request, timeout=seconds, metadata=metadata)
             except grpc.RpcError as error:
                 raise _of_rpc(error, method) from None
 
 
+def _endpoint(context: RotationContext) -> str:
+    """The address that was checked, so that gRPC resolves nothing by itself; and never by way of a proxy."""
+    address, port = context.address(), context.target.grpc.address.rpartition(":")[2]
+    found = address_of(address)
+    if found is None:
+        return f"dns:///{address}:{port}"
+    return f"ipv4:{found}:{port}" if found.version == 4 else f"ipv6:[{found}]:{port}"
+
+
+def _options(address: str) -> list[tuple[str, Any]]:
+    host = address.rpartition(":")[0].strip("[]")
+    return [("grpc.ssl_target_name_override", host), ("grpc.default_authority", address), ("grpc.enable_http_proxy", 0)]
+
+
 def _of_rpc(error: grpc.RpcError, method: str) -> StrongroomError:
     code = rpc_code(error)
-    said = f"{method} of the rotator: {code.name} {error.details()}"
+    said = f"{method} of the rotator: status {code.name}"
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         return StrongroomError(Reason.TARGET_UNREACHABLE, said)
     return StrongroomError(Reason.ROTATOR_FAILED, said) if code in _CURABLE else _failed(said)

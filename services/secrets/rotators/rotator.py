@@ -14,9 +14,12 @@ from typing import Any, Protocol
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.sensitive import SensitiveBytes
 from services.secrets import passwords
+from services.secrets.destinations import place_of
 from services.secrets.json_fields import json_object, with_members
 from services.secrets.records import Secret
+from services.secrets.rotators.reach import Reach
 from services.secrets.sealing import NewValue
+from services.secrets.value_shapes import is_plain
 from strongroom.secrets.v1.password_rule_pb2 import PasswordRule
 from strongroom.secrets.v1.secret_pb2 import VALUE_FORMAT_TEXT, ValueFormat
 from strongroom.secrets.v1.target_pb2 import RotationTarget, TargetAddress
@@ -51,6 +54,16 @@ class RotationContext:
     fencing_token: int
     master: Credential | None
     """The value of the target's master secret."""
+    reach: Reach | None = None
+    """Where the step may connect; None for anywhere."""
+
+    def address(self) -> str:
+        """What to connect to: an address that was checked, or the target's host where none is to be. Raises
+        DESTINATION_NOT_ALLOWED, TARGET_UNREACHABLE. Each connection asks for itself."""
+        place = place_of(self.secret)
+        if place is None:
+            raise StrongroomError(Reason.ROTATOR_FAILED, f"{self.secret.name} has no target on the network")
+        return self.reach.address(place) if self.reach is not None else place.host
 
     @property
     def target(self) -> RotationTarget:
@@ -130,6 +143,10 @@ def seconds_of(address: TargetAddress) -> float:
     return address.timeout.ToTimedelta().total_seconds() or _DEFAULT_TIMEOUT_SECONDS
 
 
-def failure(reason: Reason, what: str, error: Exception) -> StrongroomError:
-    """What a target, or the library that asked it, said."""
-    return StrongroomError(reason, f"{what}: {' '.join(str(error).split()) or type(error).__name__}")
+def require_plain(*texts: str) -> None:
+    """Raises TARGET_LOGIN_REFUSED for a text that a protocol or connection string cannot hold, such as one with a NUL,
+    wherever it comes from."""
+    if not all(map(is_plain, texts)):
+        raise StrongroomError(
+            Reason.TARGET_LOGIN_REFUSED, "the login has a control character, such as NUL, in it", incurable="true"
+        )

@@ -8,6 +8,7 @@ SFTP, so that a reader sees the old one or the new one.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -18,12 +19,13 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from services.runtime import key_screening
 from services.runtime.errors import Reason, StrongroomError
+from services.secrets.rotators.failures import failure
 from services.secrets.rotators.rotator import (
     Credential,
     RotationContext,
-    failure,
     login_value,
     require_credential,
+    require_plain,
 )
 from services.secrets.sealing import NewValue
 
@@ -46,6 +48,12 @@ _DEFAULT_PATH = ".ssh/authorized_keys"
 _MODE = 0o600
 # How often a file is read again that somebody else has changed meanwhile.
 _TRIES = 5
+_ALGORITHMS = frozenset(algorithm.decode() for algorithm in asyncssh.public_key.get_public_key_algs()) | {
+    "ssh-rsa",
+    "ssh-dss",
+}
+_SFTP_STATUSES = frozenset(range(32))
+_DISCONNECTS = frozenset(range(1, 16))
 
 Edit = Callable[[list[str]], list[str]]
 
@@ -89,7 +97,16 @@ class SshRotator:
         def install(lines: list[str]) -> list[str]:
             if any(_blob(pending) in line for line in lines):
                 return lines
-            options = next((_options(line) for line in lines if _blob(old) in line), "")
+            replaced = _line_of(lines, old)
+            if replaced is None:
+                # The key is let in from elsewhere, under options that are not known: it would get more without them.
+                raise StrongroomError(
+                    Reason.TARGET_CHANGE_REFUSED,
+                    f"{context.target.ssh.authorized_keys_path or _DEFAULT_PATH} has no line of the key that is"
+                    " replaced: name the file that lets it in as authorized_keys_path",
+                    incurable="true",
+                )
+            options = _options(replaced, _blob(old)) or ""
             return [*lines, f"{options}{_key_text(pending)} {_comment(pending.version)}"]
 
         _run(_edited(context, old, install))
@@ -125,7 +142,7 @@ async def _edited(context: RotationContext, as_whom: Credential, edit: Edit) -> 
             async with connection.start_sftp_client() as sftp:
                 await _replace_lines(sftp, path, edit)
         except (asyncssh.SFTPError, asyncssh.ChannelOpenError) as error:
-            raise failure(Reason.TARGET_CHANGE_REFUSED, f"{path} was not changed", error) from None
+            raise failure(Reason.TARGET_CHANGE_REFUSED, f"{path} was not changed", error, _code(error)) from None
 
 
 async def _replace_lines(sftp: asyncssh.SFTPClient, path: str, edit: Edit) -> None:
@@ -151,7 +168,8 @@ async def _read_lines(sftp: asyncssh.SFTPClient, path: str) -> tuple[asyncssh.SF
     try:
         found = await sftp.stat(path)
         async with sftp.open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return found, (await file.read()).splitlines()
+            # Nothing else ends a line to sshd, and what options hold stays as it is.
+            return found, (await file.read()).removesuffix("\n").split("\n")
     except asyncssh.SFTPNoSuchFile:
         return asyncssh.SFTPAttrs(), []
 
@@ -171,6 +189,9 @@ def _stamp(found: asyncssh.SFTPAttrs) -> tuple[object, ...]:
 async def _login(context: RotationContext, credential: Credential) -> AsyncIterator[asyncssh.SSHClientConnection]:
     target = context.target.ssh
     seconds = target.timeout.ToTimedelta().total_seconds() or _DEFAULT_SECONDS
+    what = f"login of {target.username} at {target.host}"
+    require_plain(target.host, target.username)
+    address = context.address()
     try:
         # To validate an RSA key costs what its numbers make it cost, and what does not fit together does not log in.
         private_key = asyncssh.import_private_key(credential.fields["private_key"], unsafe_skip_rsa_key_validation=True)
@@ -180,7 +201,7 @@ async def _login(context: RotationContext, credential: Credential) -> AsyncItera
     try:
         async with asyncio.timeout(seconds):
             connection = await asyncssh.connect(
-                target.host,
+                address,
                 target.port or _PORT,
                 username=target.username,
                 client_keys=[private_key],
@@ -190,9 +211,9 @@ async def _login(context: RotationContext, credential: Credential) -> AsyncItera
                 preferred_auth="publickey",
             )
     except asyncssh.PermissionDenied as error:
-        raise failure(Reason.TARGET_LOGIN_REFUSED, f"login of {target.username}", error) from None
+        raise failure(Reason.TARGET_LOGIN_REFUSED, what, error, "refused") from None
     except (OSError, TimeoutError, asyncssh.Error) as error:
-        raise failure(Reason.TARGET_UNREACHABLE, f"login of {target.username}", error) from None
+        raise failure(Reason.TARGET_UNREACHABLE, what, error, _code(error)) from None
     async with connection:
         yield connection
 
@@ -227,10 +248,44 @@ def _key_text(credential: Credential) -> str:
     return " ".join(key.export_public_key("openssh").decode().split()[:2])
 
 
-def _options(line: str) -> str:
-    """What stands before the algorithm."""
-    begins = min((at for at in map(line.find, ("ssh-", "ecdsa-", "sk-")) if at >= 0), default=0)
-    return line[:begins]
+def _code(error: Exception) -> str:
+    """The name of what a server answered, where it is one that the protocol has."""
+    if isinstance(error, asyncssh.SFTPError):
+        return f"SFTP status {error.code}" if error.code in _SFTP_STATUSES else ""
+    return (
+        f"disconnect {error.code}" if isinstance(error, asyncssh.DisconnectError) and error.code in _DISCONNECTS else ""
+    )
+
+
+def _line_of(lines: Sequence[str], credential: Credential) -> str | None:
+    """The line that lets a key in; None where there is none, or where it does not stand as a key of its own."""
+    blob = _blob(credential)
+    return next(
+        (line for line in lines if not line.lstrip().startswith("#") and _options(line, blob) is not None), None
+    )
+
+
+def _options(line: str, blob: str) -> str | None:
+    """What stands before algorithm and key, byte for byte; None where the line is not of this key. The key is looked
+    for outside quotes, as sshd reads it: options may have anything in them."""
+    begun, quoted, at = 0, False, 0
+    fields: list[tuple[int, int]] = []
+    while at <= len(line):
+        character = line[at] if at < len(line) else " "
+        if quoted and character == "\\" and line[at + 1 : at + 2] == '"':
+            at += 2
+            continue
+        if character == '"':
+            quoted = not quoted
+        if (character in " \t" and not quoted) or at == len(line):
+            if at > begun:
+                fields.append((begun, at))
+            begun = at + 1
+        at += 1
+    for (start, end), (key_start, key_end) in itertools.pairwise(fields):
+        if line[key_start:key_end] == blob and line[start:end] in _ALGORITHMS:
+            return line[:start]
+    return None
 
 
 def _comment(version: str) -> str:

@@ -351,7 +351,7 @@ class RotationAttempt(_message.Message):
     TARGET_CHANGE_REFUSED, MASTER_LOGIN_REFUSED, ROTATOR_FAILED, CRYPTO_UNREACHABLE, ATTEMPT_ABANDONED.
     """
     error_detail: _builtins.str
-    """What the target said, up to 1,024 characters, with every credential taken out of it."""
+    """What failed, in the service's own words, with the target's code where it is a known one such as `SQLSTATE 28P01`."""
     instance: _builtins.str
     """The process that tried: `{host name}/{process id}`."""
     fencing_token: _builtins.int

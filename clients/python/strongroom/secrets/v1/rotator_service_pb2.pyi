@@ -355,7 +355,7 @@ class TestCredentialResponse(_message.Message):
     accepted: _builtins.bool
     """Whether the target accepted it. When the target could not be asked, fail with UNAVAILABLE instead."""
     detail: _builtins.str
-    """Why not, for a person, without any credential; up to 1,024 characters."""
+    """Why not, for a person. Not shown by the secrets service."""
     def __init__(
         self,
         *,

@@ -27,7 +27,10 @@ if _version_not_supported:
 
 class RotatorServiceStub:
     """What a team implements to rotate secrets of type GRPC, in any language. The secrets service calls it, over TLS with
-    its certificate `spiffe://{trust domain}/service/secrets`: accept no other caller.
+    its certificate `spiffe://{trust domain}/service/secrets`: accept no other caller. It calls for every account of the
+    mesh, any of which can name this rotator as a target: verify in every method the token in the metadata
+    `strongroom-rotation-token` (docs/formats.md, "Rotation token"), and refuse accounts that are not yours with
+    PERMISSION_DENIED. `strongroom.rotator.verify` does both in Python.
 
     A rotation calls CreateCredential, SetCredential, TestCredential, FinishRotation in this order. Between any two, and
     inside each, either side may die: every method is called again with the same request until it has answered, and must
@@ -35,8 +38,8 @@ class RotatorServiceStub:
     process that lost its lease: refuse it with ABORTED.
 
     Fail with UNAVAILABLE, DEADLINE_EXCEEDED or ABORTED for what a later try may cure, with any other code for what it
-    will not; both are tried again as the rotation policy says, the latter at most 3 times. Put no credential into error
-    messages: the secrets service takes out those that it knows.
+    will not; both are tried again as the rotation policy says, the latter at most 3 times. Of an error the status code
+    alone is kept and shown, never the message: keep a log of your own.
     """
 
     def __init__(self, channel):
@@ -74,7 +77,10 @@ class RotatorServiceStub:
 
 class RotatorServiceServicer:
     """What a team implements to rotate secrets of type GRPC, in any language. The secrets service calls it, over TLS with
-    its certificate `spiffe://{trust domain}/service/secrets`: accept no other caller.
+    its certificate `spiffe://{trust domain}/service/secrets`: accept no other caller. It calls for every account of the
+    mesh, any of which can name this rotator as a target: verify in every method the token in the metadata
+    `strongroom-rotation-token` (docs/formats.md, "Rotation token"), and refuse accounts that are not yours with
+    PERMISSION_DENIED. `strongroom.rotator.verify` does both in Python.
 
     A rotation calls CreateCredential, SetCredential, TestCredential, FinishRotation in this order. Between any two, and
     inside each, either side may die: every method is called again with the same request until it has answered, and must
@@ -82,8 +88,8 @@ class RotatorServiceServicer:
     process that lost its lease: refuse it with ABORTED.
 
     Fail with UNAVAILABLE, DEADLINE_EXCEEDED or ABORTED for what a later try may cure, with any other code for what it
-    will not; both are tried again as the rotation policy says, the latter at most 3 times. Put no credential into error
-    messages: the secrets service takes out those that it knows.
+    will not; both are tried again as the rotation policy says, the latter at most 3 times. Of an error the status code
+    alone is kept and shown, never the message: keep a log of your own.
     """
 
     def CheckTarget(self, request, context):
@@ -164,7 +170,10 @@ def add_RotatorServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class RotatorService:
     """What a team implements to rotate secrets of type GRPC, in any language. The secrets service calls it, over TLS with
-    its certificate `spiffe://{trust domain}/service/secrets`: accept no other caller.
+    its certificate `spiffe://{trust domain}/service/secrets`: accept no other caller. It calls for every account of the
+    mesh, any of which can name this rotator as a target: verify in every method the token in the metadata
+    `strongroom-rotation-token` (docs/formats.md, "Rotation token"), and refuse accounts that are not yours with
+    PERMISSION_DENIED. `strongroom.rotator.verify` does both in Python.
 
     A rotation calls CreateCredential, SetCredential, TestCredential, FinishRotation in this order. Between any two, and
     inside each, either side may die: every method is called again with the same request until it has answered, and must
@@ -172,8 +181,8 @@ class RotatorService:
     process that lost its lease: refuse it with ABORTED.
 
     Fail with UNAVAILABLE, DEADLINE_EXCEEDED or ABORTED for what a later try may cure, with any other code for what it
-    will not; both are tried again as the rotation policy says, the latter at most 3 times. Put no credential into error
-    messages: the secrets service takes out those that it knows.
+    will not; both are tried again as the rotation policy says, the latter at most 3 times. Of an error the status code
+    alone is kept and shown, never the message: keep a log of your own.
     """
 
     @staticmethod
