@@ -44,7 +44,7 @@ def test_a_rotation_leaves_a_current_value_that_logs_in(
     assert "Pending" not in lab.secret(secret_id).stages
 
 
-@pytest.mark.parametrize("odd", ['x" TO "y', "a` TO `b", "c'@'%' WITH GRANT OPTION -- ", "50%s"])
+@pytest.mark.parametrize("odd", ['x" TO "y', "a` TO `b", "c'@'%' WITH GRANT OPTION --", "50%s"])
 def test_a_second_user_of_mysql_has_what_the_first_has_whatever_it_is_called(
     lab: Lab, subject_of: Callable[[str], Subject], secret_id: str, odd: str
 ) -> None:
@@ -76,8 +76,8 @@ def test_a_master_sets_no_other_users_password(lab: Lab, subject_of: Callable[[s
     subject.create(lab, secret_id)
     name = lab.secret(secret_id).name
     chosen = NewValue(as_value({"username": "another", "password": "mine"}), VALUE_FORMAT_TEXT)
-    lab.vault.put(person("PutSecretValue"), name, chosen, [])
-    lab.vault.put(person("PutSecretValue"), name, chosen, [])
+    lab.vault.put(person("PutSecretValue"), name, chosen, [CURRENT])
+    lab.vault.put(person("PutSecretValue"), name, chosen, [CURRENT])
     with pytest.raises(StrongroomError) as caught:
         lab.repairs.repair(person("RepairSecret"), name, dry_run=False)
     assert caught.value.reason == "TARGET_CHANGE_REFUSED"

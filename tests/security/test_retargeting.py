@@ -312,7 +312,7 @@ def test_targets_inside_the_network_and_the_meshs_own_servers_are_refused(
     places = [
         TargetAddress(host="10.0.0.1", port=5432),
         TargetAddress(host="169.254.169.254", port=80),
-        TargetAddress(host="::ffff:10.0.0.1", port=5432),
+        TargetAddress(host="::ffff:a00:1", port=5432),
     ]
     for service in ("keystore", "crypto", "audit", "secrets"):
         host, _, port = mesh.address(service, "internal").rpartition(":")
