@@ -12,7 +12,7 @@ from typing import Any
 
 from services.runtime.errors import invalid
 from services.runtime.sensitive import SensitiveBytes
-from services.secrets.json_fields import ambiguity_of, json_object, with_members
+from services.secrets.json_fields import Number, ambiguity_of, json_object, with_members
 from strongroom.secrets.v1.secret_pb2 import (
     SECRET_TYPE_CLIENT_KEY,
     SECRET_TYPE_MYSQL,
@@ -109,8 +109,10 @@ def _check_text(name: str, member: Any, text: _Text, field: str) -> None:
 
 
 def _is_port(port: Any) -> bool:
-    number = int(port) if isinstance(port, str) and port.isascii() and port.isdigit() and len(port) <= 5 else port
-    return isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= _MAX_PORT
+    text = port.text if isinstance(port, Number) else port
+    return (
+        isinstance(text, str) and text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= _MAX_PORT
+    )
 
 
 def _is_odd(character: str) -> bool:
