@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup run test faults fuzz lint format protos lock bench clean
+.PHONY: help setup run test faults fuzz tamper lint format protos lock bench clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ faults: setup ## kill rotations 2,000 times, at every step of every rotator
 
 fuzz: setup ## send hostile requests to every method for ten minutes; STRONGROOM_FUZZ_SEED chooses which
 	STRONGROOM_FUZZ_SECONDS=600 $(BIN)/python -m pytest tests/security/test_fuzz.py
+
+tamper: setup ## write to every column of every store under a running mesh
+	STRONGROOM_TAMPER_SECONDS=36000 $(BIN)/python -m pytest tests/security/test_stores.py
 
 lint: setup ## formatting, lints, types, contracts, stubs and lock
 	$(BIN)/ruff format --check .

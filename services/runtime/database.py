@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, NoResultFound, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from services.runtime.config import Database
@@ -169,6 +169,9 @@ def _translated() -> Iterator[None]:
         if not isinstance(error, OperationalError) and not _is_away(error):
             raise
         raise _unavailable(_cause(error)) from error
+    except NoResultFound as error:
+        # Asked for with `scalar_one`: one that the service made once and for all.
+        raise _unavailable("a row that it always has was taken away") from error
     except PoolTimeoutError as error:
         raise _unavailable(f"each of its connections was in use for {_POOL_SECONDS:g} s") from error
 

@@ -7,6 +7,7 @@ that its own process makes as soon as they are committed (`heard`).
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,11 +18,14 @@ from sqlalchemy import Connection, Engine, Row, and_, case, delete, func, insert
 from services.runtime import row_seals
 from services.runtime.changes import ListChanges, answer
 from services.runtime.database import after_commit, reading
+from services.runtime.errors import Reason, StrongroomError
 from services.runtime.names import ResourceName
 from services.runtime.row_seals import SEAL
 from services.secrets.tables import changes, revision
 from strongroom.keystore.v1 import key_record_service_pb2 as pb
 from strongroom.secrets.v1.secret_service_pb2 import SECRET_CHANGE_UNSPECIFIED, SecretChange
+
+log = logging.getLogger(__name__)
 
 UNTOLD = SECRET_CHANGE_UNSPECIFIED
 """The kind of a change that matters to who reads values, such as one of tags, and that watchers are not told of."""
@@ -100,7 +104,8 @@ def since(connection: Connection, seen: int, limit: int) -> list[Change]:
     """What changed after `seen` that watchers are told of, oldest first."""
     told = and_(changes.c.revision > seen, changes.c.kind != UNTOLD)
     ordered = select(changes).where(told).order_by(changes.c.revision).limit(limit)
-    return [_change(connection, row) for row in connection.execute(ordered).all()]
+    found = [_change(connection, row) for row in connection.execute(ordered).all()]
+    return [change for change in found if change is not None]
 
 
 def oldest(connection: Connection) -> int:
@@ -114,9 +119,16 @@ def forget(connection: Connection, before_us: int) -> None:
     connection.execute(delete(changes).where(changes.c.changed_us < before_us))
 
 
-def _change(connection: Connection, row: Row[Any]) -> Change:
+def _change(connection: Connection, row: Row[Any]) -> Change | None:
+    """A change; None for one that somebody else wrote, which keeps none of the others back."""
     name = ResourceName(row.account, "secrets", row.secret_id)
-    row_seals.of(connection).verify(changes, row._mapping, f"change {row.revision} of {name}")
+    try:
+        row_seals.of(connection).verify(changes, row._mapping, f"change {row.revision} of {name}")
+    except StrongroomError as error:
+        if error.reason is not Reason.SECRET_RECORD_REFUSED:
+            raise
+        log.warning("a change is not what the service noted", extra={"fields": {"revision": str(row.revision)}})
+        return None
     return Change(row.revision, name, row.kind, row.version, json.loads(row.stages), row.changed_us)
 
 

@@ -144,3 +144,23 @@ def change_blob(mesh: Mesh, key: str, blob: bytes) -> bytes:
         connection.execute(update(key_versions).where(key_versions.c.uid == uid).values(wrapped=blob))
     engine.dispose()
     return bytes(old)
+
+
+def test_a_destroyed_blob_put_back_is_dead_after_a_rotation_of_the_root_key(private_mesh: PrivateMeshes) -> None:
+    """Whoever kept a copy of a blob, in a backup or a write-ahead log, has nothing of it any more."""
+    mesh = private_mesh(SQLITE_LOCAL, settings=QUICK)
+    with client_of(mesh) as client:
+        client.create_key("doomed")
+        sealed = client.encrypt("doomed", b"x").ciphertext
+        copy = change_blob(mesh, "doomed", b"")
+        change_blob(mesh, "doomed", copy)
+        client.rotate_root_key()
+        assert moved_on(client).state == "DONE"
+        assert client.decrypt(sealed).plaintext == b"x"
+
+        for service in ("crypto", "keystore"):
+            mesh.terminate(service)
+        change_blob(mesh, "doomed", copy)
+        for service in ("keystore", "crypto"):
+            mesh.launch(service)
+        assert reason_of(lambda: client.decrypt(sealed)) == "KEY_MATERIAL_REFUSED"

@@ -197,14 +197,17 @@ def test_a_rotation_that_was_taken_away_is_missed(lab: Lab) -> None:
     assert reason(lambda: lab.work.work(NAME, 1 << 60)) is Reason.SECRET_RECORD_REFUSED
 
 
-def test_an_attempt_a_request_and_a_change_that_were_changed_are_refused(lab: Lab) -> None:
+def test_an_attempt_a_request_and_a_change_that_were_changed_are_not_believed(lab: Lab) -> None:
     lab.rotate("s")
     lab.work.work(NAME, 1 << 40)
     behind_its_back(lab, lambda connection: connection.execute(update(attempts).values(error_detail="elsewhere")))
     assert reason(lambda: lab.attempts("s")) is Reason.SECRET_RECORD_REFUSED
     behind_its_back(lab, lambda connection: connection.execute(update(changes_table).values(secret_id="other")))
+    put_back = update(changes_table).where(changes_table.c.revision == 1).values(secret_id="s")
+    behind_its_back(lab, lambda connection: connection.execute(put_back))
     with database.reading(lab.engine) as connection:
-        assert reason(lambda: changes.since(connection, 0, 10)) is Reason.SECRET_RECORD_REFUSED
+        # Watchers hear of the one that is as it was, and of no other.
+        assert [change.revision for change in changes.since(connection, 0, 10)] == [1]
     with database.transaction(lab.engine) as connection:
         store.insert_request(connection, Request(ACCOUNT, "r", bytes(32), "s", 1, 5), 0)
         connection.execute(update(requests).values(secret_id="other"))

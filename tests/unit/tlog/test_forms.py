@@ -203,3 +203,13 @@ def test_what_is_no_proof_is_refused(old: bytes, new: bytes) -> None:
     data = bytes(proofs.Proof(2, [bytes(32)], signed(), b"c"))
     assert old in data
     assert refusal(lambda: proofs.parse(data.replace(old, new, 1))).reason == "LOG_DATA_MALFORMED"
+
+
+def test_a_checkpoint_that_only_another_logs_key_signed_is_refused() -> None:
+    """Somebody who watches several logs trusts all their keys, each for its own log."""
+    other = Signer("log.example/b", Ed25519PrivateKey.generate())
+    keys = [KEY.verifier_key, other.verifier_key]
+    lent = bytes(Note(CHECKPOINT.text, [other.sign(CHECKPOINT.text)]))
+    assert refusal(lambda: open_checkpoint(lent, keys)).reason == "LOG_MISMATCH"
+    assert refusal(lambda: open_checkpoint(lent, [other.verifier_key])).reason == "LOG_MISMATCH"
+    assert open_checkpoint(signed(other.sign(CHECKPOINT.text)), keys)[0] == CHECKPOINT

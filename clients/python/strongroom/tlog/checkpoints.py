@@ -84,18 +84,26 @@ def cosign(name: str, private_key: Ed25519PrivateKey, text: str, seconds: int) -
 def open_checkpoint(
     data: bytes, keys: Iterable[VerifierKey], witnesses: Sequence[VerifierKey] = (), quorum: int = 0
 ) -> tuple[Checkpoint, Note]:
-    """The checkpoint in a signed note that one of `keys` signed, with the cosignatures of `quorum` of the witnesses.
+    """The checkpoint in a signed note that one of `keys` signed, whose name is the log's origin, with the cosignatures
+    of `quorum` of the witnesses.
 
-    Raises LOG_DATA_MALFORMED, SIGNATURE_INVALID, SIGNATURE_MISSING, QUORUM_MISSING.
+    Raises LOG_DATA_MALFORMED, SIGNATURE_INVALID, SIGNATURE_MISSING, LOG_MISMATCH where only keys of other logs signed
+    it, QUORUM_MISSING.
     """
     note = notes.parse(data)
-    if not notes.verified_by(note, keys):
+    signers = notes.verified_by(note, keys)
+    if not signers:
         raise StrongroomError("SIGNATURE_MISSING", "the checkpoint is signed by no key that is trusted")
+    checkpoint = parse_text(note.text)
+    if all(key.name != checkpoint.origin for key in signers):
+        # A key speaks for the log that it is named after.
+        message = f"the checkpoint says that it is of {checkpoint.origin}, and is signed for {signers[0].name}"
+        raise StrongroomError("LOG_MISMATCH", message, code="DATA_LOSS")
     cosigned = notes.verified_by(note, map(verifier, witnesses))
     if len({one.name for one in cosigned}) < quorum:
         message = f"{len(cosigned)} witnesses cosigned the checkpoint, {quorum} are demanded"
         raise StrongroomError("QUORUM_MISSING", message, code="FAILED_PRECONDITION")
-    return parse_text(note.text), note
+    return checkpoint, note
 
 
 def _cosigned(text: str, seconds: int) -> bytes:

@@ -1,0 +1,254 @@
+"""Somebody else writes to every store under a running mesh: columns flipped, swapped between rows and put back, rows
+taken away, keys of Redis. No value, plaintext or event reaches whom it was not for, and what is refused says so.
+
+`make tamper` does it to every column; the suite to some of them, others each time.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from deploy.dev.mesh import Mesh
+from deploy.dev.topology import spiffe_id
+from strongroom import Client, StrongroomError
+from tests.clients import client_of, reason_of
+from tests.conftest import SQLITE_LOCAL, PrivateMeshes
+
+SERVICES = ("keystore", "secrets", "audit")
+# Where the log ends: writing there stops the log for good, which tests/unit/audit shows.
+LEFT_ALONE = {"alembic_version", "heads", "tiles", "checkpoints", "probes"}
+# The database is the authority of who is who (docs/threat-model.md): exchanging these is becoming somebody else.
+AUTHORITY = {
+    *("accounts", "principals", "policies", "attachments", "grants", "client_keys", "oidc_providers"),
+    *("session_keys", "sessions", "spiffe_ids", "roles", "trust_policies"),
+}
+SECONDS = float(os.environ.get("STRONGROOM_TAMPER_SECONDS", "15"))
+OURS, OLD, THEIRS, PLAINTEXT = b"ours-current", b"ours-old", b"theirs", b"for us alone"
+
+
+@dataclass(frozen=True)
+class Tampering:
+    """One change of one column, or of a row."""
+
+    service: str
+    table: str
+    column: str
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.service}.{self.table}.{self.column}"
+
+
+class Tenants:
+    """Two tenants and what each of them has."""
+
+    def __init__(self, mesh: Mesh, ours: Client, theirs: Client) -> None:
+        self.mesh = mesh
+        self.ours = ours
+        self.theirs = theirs
+        for client, value in ((ours, OLD), (theirs, THEIRS)):
+            client.create_key("k")
+            client.create_secret("s", value, key=client.get_key("k").name)
+        self.ciphertext = ours.encrypt("k", PLAINTEXT).ciphertext
+        self.snapshot = {service: rows_of(mesh, service) for service in SERVICES}
+        ours.put_secret_value("s", OURS)
+        ours.disable_secret_version("s/versions/1")
+        ours.create_secret("s2", b"rotated", key="k")
+        ours.rotate_secret("s2")
+        self.event = next(ours.lookup_events(resource=ours.get_key("k").name, limit=1))
+        self.secret, self.key = ours.get_secret("s").name, ours.get_key("k").name
+
+    def reached(self) -> None:
+        """Asks for everything, as everybody. Fails when something reaches whom it is not for, or is INTERNAL."""
+        theirs, ours = self.theirs, self.ours
+        event_id = self.event.id
+        for forbidden in (
+            lambda: theirs.get_secret_value(self.secret).value,
+            lambda: theirs.get_secret_value(self.secret, version=1).value,
+            lambda: theirs.decrypt(self.ciphertext).plaintext,
+            lambda: theirs.get_event(event_id),
+            lambda: theirs.get_secret(self.secret),
+            lambda: ours.get_secret_value("s", version=1).value,
+        ):
+            self.refused(forbidden)
+        self.answers(lambda: theirs.get_secret_value("s").value, {THEIRS})
+        self.answers(lambda: ours.get_secret_value("s").value, {OURS})
+        self.answers(lambda: ours.decrypt(self.ciphertext).plaintext, {PLAINTEXT})
+        self.answers(lambda: {event.account for event in theirs.lookup_events(limit=20)} - {"theirs", ""}, [set()])
+        for told in (
+            lambda: ours.get_event(event_id),
+            lambda: list(ours.list_secrets()),
+            lambda: list(ours.list_secret_versions("s")),
+            lambda: list(ours.list_rotations("s")),
+            lambda: list(ours.list_keys()),
+            lambda: list(ours.list_key_versions("k")),
+            lambda: ours.get_key("k"),
+        ):
+            assert reason_of(told) != "INTERNAL"
+
+    @staticmethod
+    def refused(work: Callable[[], Any]) -> None:
+        reason = reason_of(work)
+        assert reason not in ("", "INTERNAL"), reason
+
+    @staticmethod
+    def answers(work: Callable[[], Any], allowed: Any) -> None:
+        try:
+            answer = work()
+        except StrongroomError as error:
+            assert error.reason != "INTERNAL"
+        else:
+            assert answer in allowed
+
+
+def database(mesh: Mesh, service: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        mesh.database_url(service).removeprefix("sqlite:///"), timeout=20, isolation_level=None
+    )
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+def tables_of(connection: sqlite3.Connection) -> list[str]:
+    found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+    return sorted(row["name"] for row in found if row["name"] not in LEFT_ALONE)
+
+
+def rows_of(mesh: Mesh, service: str) -> dict[str, list[dict[str, Any]]]:
+    with closing(database(mesh, service)) as connection:
+        return {
+            table: [dict(row) for row in connection.execute(f"SELECT rowid AS _row, * FROM {table} LIMIT 200")]  # noqa: S608
+            for table in tables_of(connection)
+        }
+
+
+def flipped(value: Any, chance: random.Random) -> Any:
+    if isinstance(value, bytes) and value:
+        at = chance.randrange(len(value))
+        return value[:at] + bytes([value[at] ^ 1 << chance.randrange(8)]) + value[at + 1 :]
+    if isinstance(value, str):
+        return chance.choice(["", value + "x", "{", "accounts/theirs/keys/k", "theirs"])
+    if isinstance(value, int):
+        return chance.choice([value + 1, 0, 1, -value - 1, 1 << 40])
+    return chance.choice([1, 0])
+
+
+def every(tenants: Tenants) -> list[Tampering]:
+    found = []
+    for service in SERVICES:
+        for table, rows in tenants.snapshot[service].items():
+            kinds = ("flip",) if table in AUTHORITY else ("flip", "swap", "roll back")
+            columns = [column for column in (rows[0] if rows else {}) if column != "_row"]
+            found += [Tampering(service, table, column, kind) for column in columns for kind in kinds]
+            if rows:
+                found.append(Tampering(service, table, "*", "remove"))
+    return found
+
+
+@contextmanager
+def tampered(tenants: Tenants, wanted: Tampering, chance: random.Random) -> Iterator[None]:
+    """The store as it is after somebody else wrote to it, and afterwards as it was."""
+    table, column = wanted.table, wanted.column
+    with closing(database(tenants.mesh, wanted.service)) as connection:
+        connection.execute("PRAGMA foreign_keys=OFF")
+        rows = [dict(row) for row in connection.execute(f"SELECT rowid AS _row, * FROM {table} LIMIT 200")]  # noqa: S608
+        rows = rows or [{}]
+        mine, other = chance.choice(rows), chance.choice(rows)
+        changes: list[tuple[dict[str, Any], Any]] = []
+        if wanted.kind == "flip" and mine:
+            changes = [(mine, flipped(mine[column], chance))]
+        elif wanted.kind == "swap" and mine is not other:
+            changes = [(mine, other[column]), (other, mine[column])]
+        elif wanted.kind == "roll back" and mine:
+            before = {row["_row"]: row for row in tenants.snapshot[wanted.service][table]}
+            changes = [(row, before[row["_row"]][column]) for row in rows if row.get("_row") in before]
+        written: list[tuple[str, tuple[Any, ...]]] = []
+        if wanted.kind == "remove" and mine:
+            connection.execute(f"DELETE FROM {table} WHERE rowid = ?", (mine["_row"],))  # noqa: S608
+            names = ", ".join(f'"{name}"' for name in mine if name != "_row")
+            places = ", ".join("?" for _ in mine)
+            written = [
+                (f"INSERT OR REPLACE INTO {table} (rowid, {names}) VALUES ({places})", tuple(mine.values()))  # noqa: S608
+            ]
+        for row, value in changes:
+            statement = f'UPDATE {table} SET "{column}" = ? WHERE rowid = ?'  # noqa: S608
+            try:
+                connection.execute(statement, (value, row["_row"]))
+            except (sqlite3.IntegrityError, OverflowError):
+                continue
+            written.append((statement, (row[column], row["_row"])))
+        try:
+            yield
+        finally:
+            for statement, values in reversed(written):
+                with suppress(sqlite3.IntegrityError):
+                    connection.execute(statement, values)
+
+
+def tamper_with_redis(mesh: Mesh, chance: random.Random) -> None:
+    """Whatever, in every key, and in keys that should not be."""
+    with closing(Redis(port=mesh.topology.redis_port)) as redis:
+        for service in ("keystore", "secrets"):
+            due, tokens, token = (f"strongroom:{{{service}}}:{name}" for name in ("due", "tokens", "token"))
+            for item in [*redis.zrange(due, 0, -1), b"rotate:theirs/s", b"\xff", b"delete:default/s", os.urandom(40)]:
+                redis.zadd(due, {item: chance.choice([0, 9e15, float("inf"), float("-inf")])})
+                redis.hset(tokens, item, chance.choice(["1", "9" * 400, "x"]))
+            redis.set(token, chance.choice(["1e300", "nan", "x", "9000000000000000"]))
+            if chance.random() < 0.3:
+                key = chance.choice([due, tokens, token])
+                redis.delete(key)
+                redis.rpush(key, "x")
+
+
+@pytest.fixture
+def tenants(private_mesh: PrivateMeshes, tmp_path: Path) -> Iterator[Tenants]:
+    del tmp_path
+    mesh = private_mesh(SQLITE_LOCAL)
+    identity = "user/theirs"
+    with client_of(mesh) as ours:
+        ours.create_account("theirs", administrator_spiffe_ids=[spiffe_id(identity)])
+        with client_of(mesh, identity, "theirs") as theirs:
+            yield Tenants(mesh, ours, theirs)
+
+
+def test_nothing_in_any_store_lets_anything_reach_whom_it_is_not_for(tenants: Tenants) -> None:
+    seed = int(os.environ.get("STRONGROOM_TAMPER_SEED", "0")) or random.SystemRandom().randrange(1 << 32)
+    chance = random.Random(seed)
+    found = every(tenants)
+    chance.shuffle(found)
+    # Of each database, and those that were reported first.
+    wanted = [
+        *(Tampering("secrets", "secrets", column, "flip") for column in ("type", "target", "state", "account")),
+        Tampering("secrets", "stages", "version", "roll back"),
+        Tampering("secrets", "versions", "state", "roll back"),
+        Tampering("audit", "sealing_keys", "account", "swap"),
+        Tampering("audit", "sealing_keys", "wrapped", "swap"),
+        Tampering("keystore", "key_versions", "wrapped", "swap"),
+        *found,
+    ]
+    wrong: list[str] = []
+    until = time.monotonic() + SECONDS
+    for number, tampering in enumerate(wanted):
+        if time.monotonic() > until:
+            break
+        if number % 10 == 0:
+            tamper_with_redis(tenants.mesh, chance)
+        with tampered(tenants, tampering, chance):
+            try:
+                tenants.reached()
+            except AssertionError as error:
+                wrong.append(f"{tampering}: {str(error)[:200]}")
+    assert not wrong, f"seed {seed}:\n" + "\n".join(wrong)
+    tenants.reached()
+    assert tenants.ours.get_secret_value("s").value == OURS
