@@ -14,7 +14,27 @@ from services.keystore.tables import aliases, key_tags, key_versions, keys, requ
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.names import ResourceName
 from services.runtime.sql_filters import Condition
-from strongroom.keystore.v1.key_pb2 import KEY_ORIGIN_STRONGROOM, KEY_STATE_ENABLED
+from strongroom.keystore.v1.key_pb2 import (
+    KEY_ORIGIN_STRONGROOM,
+    KEY_STATE_ENABLED,
+    KeyOrigin,
+    KeySpec,
+    KeyState,
+    KeyUsage,
+    KeyVersionOrigin,
+    KeyVersionState,
+    ProtectionLevel,
+)
+
+# The end of the year 9999, beyond which no time is.
+_LATEST_US = 253_402_300_800_000_000
+_KNOWN = {
+    "spec": frozenset(KeySpec.values()),
+    "usage": frozenset(KeyUsage.values()),
+    "protection_level": frozenset(ProtectionLevel.values()),
+    "state": frozenset({*KeyState.values(), *KeyVersionState.values()}),
+    "origin": frozenset({*KeyOrigin.values(), *KeyVersionOrigin.values()}),
+}
 
 _EVERY_KEY = KeyFilter()
 _aliases_with_keys = select(aliases, keys.c.key_id).join_from(aliases, keys, aliases.c.key_uid == keys.c.uid)
@@ -337,7 +357,27 @@ def _alias_is(name: ResourceName) -> ColumnElement[bool]:
     return and_(aliases.c.account == name.account, aliases.c.alias_id == name.id)
 
 
+def _require_possible(row: Row[Any]) -> None:
+    """Raises KEY_MATERIAL_REFUSED for a row that no release of this service wrote: no message could tell of it."""
+    for name, value in row._mapping.items():
+        known = _KNOWN.get(name)
+        impossible = isinstance(value, int) and not 0 <= value < _LATEST_US
+        if impossible or (known is not None and value not in known):
+            raise StrongroomError(Reason.KEY_MATERIAL_REFUSED, f"what is stored of a key is no {name} that there is")
+
+
+def _tags(text: str) -> Mapping[str, str]:
+    try:
+        tags = json.loads(text)
+    except ValueError:
+        tags = None
+    if not isinstance(tags, dict):
+        raise StrongroomError(Reason.KEY_MATERIAL_REFUSED, "what is stored of a key is no tags")
+    return tags
+
+
 def _key(row: Row[Any]) -> Key:
+    _require_possible(row)
     return Key(
         ResourceName(row.account, "keys", row.key_id),
         row.uid,
@@ -347,7 +387,7 @@ def _key(row: Row[Any]) -> Key:
         row.origin,
         row.state,
         row.description,
-        json.loads(row.tags),
+        _tags(row.tags),
         row.deletion_protection,
         row.primary_version,
         row.revision,
@@ -362,6 +402,7 @@ def _key(row: Row[Any]) -> Key:
 
 
 def _version(row: Row[Any]) -> Version:
+    _require_possible(row)
     return Version(
         row.uid,
         row.version,
