@@ -40,7 +40,8 @@ class _Uses(Generic[U]):
         self._call = call
         self._action = action
         self._opened: dict[Hashable, U | StrongroomError] = {}
-        self._events: dict[Hashable, Event] = {}
+        self._events: dict[Hashable, list[Event]] = {}
+        """Two where a ciphertext is under another account's key: its refusal there, and here."""
         self._groupless: Counter[Reason] = Counter()
 
     def use(self, group: Hashable, open_use: Callable[[], U], items: int = 1) -> U:
@@ -48,19 +49,19 @@ class _Uses(Generic[U]):
         opened = self._opened.get(group)
         if opened is None:
             opened = self._opened[group] = self._open(group, open_use)
-        if group in self._events:
-            self._events[group].item_count += items
+        for event in self._events.get(group, ()):
+            event.item_count += items
         if isinstance(opened, StrongroomError):
             raise opened.renewed()
         return opened
 
     def failed(self, error: StrongroomError, group: Hashable | None) -> pb.ItemError:
         """Counts an item that has no result, and says why. `group` is None for one that did not get as far."""
-        event = self._events.get(group)
-        if event is not None:
-            event.failed_item_count += 1
-        else:
+        events = self._events.get(group)
+        if not events:
             self._groupless[error.reason] += 1
+        for event in events or ():
+            event.failed_item_count += 1
         return item_error(error)
 
     def conclude(self) -> None:
@@ -80,7 +81,7 @@ class _Uses(Generic[U]):
             opened = error
         for event in self._call.events[before:]:
             event.item_count = 0
-            self._events[group] = event
+            self._events.setdefault(group, []).append(event)
             if isinstance(opened, StrongroomError) and event.outcome == Outcome.OUTCOME_UNSPECIFIED:
                 event.outcome, event.reason = Outcome.OUTCOME_FAILED, opened.reason
         return opened

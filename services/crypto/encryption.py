@@ -12,6 +12,7 @@ from services.crypto.key_uses import KeyUse, KeyUses
 from services.runtime.call import Call
 from services.runtime.encryption_context import EncryptionContext
 from services.runtime.errors import Reason, StrongroomError
+from strongroom.audit.v1.event_pb2 import Outcome
 
 
 class Encryptor:
@@ -87,15 +88,24 @@ class Encryption:
         """
         key = self._uses.carried(ciphertext.key_uid)
         if key is None:
-            raise ciphertexts.invalid()
+            self._uses.require_standing(call)
+            raise _unknown(call, action, context)
+        events = len(call.events)
         try:
             event = self._uses.authorized(call, action, key, context)
         except StrongroomError as error:
-            if key.account == call.principal.account:
+            if key.account == call.principal.account or error.reason is not Reason.PERMISSION_DENIED:
                 raise
-            # A key of another account that the caller may not use looks like one that does not exist.
-            raise ciphertexts.invalid() from error
-        if key_name and self._uses.uid_of(key_name, field) != ciphertext.key_uid:
+            # A key of another account that the caller may not use looks like one that does not exist, here and in the
+            # caller's own log.
+            told = call.events[events:]
+            del call.events[events:]
+            unknown = _unknown(call, action, context)
+            call.events += told
+            for event in told:
+                call.refused_elsewhere.pop(event.id, None)
+            raise unknown from error
+        if key_name and not self._uses.is_name_of(key_name, key, field):
             raise StrongroomError(Reason.KEY_MISMATCH, "the ciphertext is under another key", field=field)
         if not key.has_version(ciphertext.key_version):
             raise ciphertexts.invalid()
@@ -105,3 +115,11 @@ class Encryption:
 def check_plaintext(plaintext: bytes) -> bytes:
     """The plaintext; raises FIELD_REQUIRED for an empty one, FIELD_TOO_LARGE beyond 65,536 bytes."""
     return sized(plaintext, "plaintext", ciphertexts.MAX_PLAINTEXT_BYTES)
+
+
+def _unknown(call: Call, action: str, context: EncryptionContext) -> StrongroomError:
+    """The refusal of a ciphertext under a key that there is not, with its event."""
+    refused = ciphertexts.invalid()
+    event = call.record(action, "", call.principal.account, encryption_context=context.pairs)
+    event.outcome, event.reason = Outcome.OUTCOME_FAILED, refused.reason
+    return refused

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 
 import grpc
@@ -40,6 +41,7 @@ from strongroom.keystore.v1.key_record_service_pb2 import (
 from strongroom.keystore.v1.key_record_service_pb2_grpc import KeyRecordServiceStub
 
 _TIMEOUT_SECONDS = 1.0
+_UID_BYTES = 16
 _NO_TAGS: Mapping[str, str] = MappingProxyType({})
 _ATTRIBUTES = {
     number: {"protection_level": name.removeprefix("PROTECTION_LEVEL_")} for name, number in ProtectionLevel.items()
@@ -205,6 +207,15 @@ class KeyRecords:
     def by_uid(self, uid: bytes) -> Key:
         """The key of this uid. Raises KEY_NOT_FOUND."""
         return self._keys.get(uid, lambda: self._read(GetKeyRecordRequest(uid=uid)))
+
+    def remembers(self, name: str) -> bool:
+        """Whether the key of this name or alias is found without asking keystore."""
+        return name in self._uids
+
+    def look_in_vain(self) -> None:
+        """Takes as long as looking for a key that there is not."""
+        with suppress(StrongroomError):
+            self._read(GetKeyRecordRequest(uid=bytes(_UID_BYTES)))
 
     def _read(self, request: GetKeyRecordRequest) -> tuple[Key, int]:
         try:

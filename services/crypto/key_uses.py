@@ -72,15 +72,28 @@ class KeyUses:
         """
         parsed = names.parse(name, field, "keys", "aliases", versioned=versioned)
         whole = str(parsed.without_version) if parsed.version else name
+        remembered = parsed.account != call.principal.account and self._records.remembers(whole)
         try:
             key = self._found(whole, field)
         except StrongroomError as error:
             if error.reason in _NOT_FOUND:
                 # Whoever may not use it must not learn that it does not exist: permission comes first.
                 unknown = Resource("Alias" if parsed.collection == "aliases" else "Key", whole, parsed.account)
-                self._authorize(call, action, unknown, context)
+                self._authorizer.authorize(call, action, unknown, context)
             raise
-        return KeyUse(key, parsed.version, kind, self.authorized(call, action, key, context), field)
+        try:
+            event = self.authorized(call, action, key, context, named=whole)
+        except StrongroomError:
+            if remembered:
+                # Another account's key that is absent is asked for at keystore each time: one that is there must not be
+                # refused sooner.
+                self._records.look_in_vain()
+            raise
+        return KeyUse(key, parsed.version, kind, event, field)
+
+    def require_standing(self, call: Call) -> None:
+        """Raises PRINCIPAL_DISABLED, TOKEN_INVALID or IDENTITY_UNKNOWN where the caller may do nothing at all."""
+        self._authorizer.require_standing(call)
 
     def carried(self, uid: bytes) -> Key | None:
         """The key of the uid that a ciphertext carries. Nothing is permitted yet."""
@@ -91,16 +104,30 @@ class KeyUses:
                 return None
             raise
 
-    def uid_of(self, name: str, field: str = "key") -> bytes:
-        """The uid of a key or alias by name."""
-        names.parse(name, field, "keys", "aliases")
-        return self._found(name, field).uid
+    def is_name_of(self, name: str, key: Key, field: str = "key") -> bool:
+        """Whether this is a key's name, or an alias of it. What else there is of such a name is not told."""
+        parsed = names.parse(name, field, "keys", "aliases")
+        if parsed.collection == "keys" or parsed.account != key.account:
+            # An alias is of its key's own account: for other names nothing need be looked up.
+            return name == key.name
+        try:
+            return self._records.by_name(name).uid == key.uid
+        except StrongroomError as error:
+            if error.reason in _NOT_FOUND:
+                return False
+            raise
 
     def authorized(
-        self, call: Call, action: str, key: Key, context: EncryptionContext = encryption_context.NONE
+        self,
+        call: Call,
+        action: str,
+        key: Key,
+        context: EncryptionContext = encryption_context.NONE,
+        *,
+        named: str = "",
     ) -> Event:
-        """The event that records a use. Raises PERMISSION_DENIED."""
-        return self._authorize(call, action, key.resource, context)
+        """The event that records a use. `named` is what the caller wrote for the key. Raises PERMISSION_DENIED."""
+        return self._authorizer.authorize(call, action, key.resource, context, named=named)
 
     def _found(self, name: str, field: str) -> Key:
         try:
@@ -110,9 +137,6 @@ class KeyUses:
                 # Keystore named the field of its own request.
                 raise StrongroomError(error.reason, error.message, field=field) from error
             raise
-
-    def _authorize(self, call: Call, action: str, resource: Resource, context: EncryptionContext) -> Event:
-        return self._authorizer.authorize(call, action, resource, context)
 
 
 def _unfit(key: Key, action: str, field: str) -> StrongroomError:

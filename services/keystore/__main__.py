@@ -104,7 +104,7 @@ def serve(settings: KeystoreSettings) -> None:
     grants = Grants(engine, hosted.authorizer, outbox, clock.system_clock)
     access = AccessService(
         Accounts(access_editor, operator),
-        Principals(access_editor),
+        Principals(access_editor, operator),
         Policies(access_editor, operator),
         grants,
         ClientKeys(access_editor),

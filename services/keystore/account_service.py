@@ -31,7 +31,7 @@ class AccountHandlers:
 
     def CreateAccount(self, request: pb.CreateAccountRequest, call: Call) -> pb.CreateAccountResponse:
         """A new account, and the way into it."""
-        return _made_message(self._accounts.create(call, self._new_account(request), repeatable(request)))
+        return _made_message(self._accounts.create(call, self._new_account(request), repeatable(request, call)))
 
     def GetAccount(self, request: pb.GetAccountRequest, call: Call) -> principal_pb2.Account:
         """An account."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
-from services.keystore import changes, store
+from services.keystore import changes, deleted_aliases, store
 from services.keystore.editing import not_found
 from services.keystore.records import Alias, Key, Request
 from services.runtime.authorization import Authorizer, Resource, account_resource
@@ -50,6 +50,7 @@ class Aliases:
         action = "keystore:CreateAlias"
         self._authorizer.authorize(call, action, account_resource(new.name.account)).resource = str(new.name)
         self._permitted_key(call, action, new.key)
+        self._permit_other_key(call, new)
         return self.make(call, new, repeatable)
 
     def make(self, call: Call, new: AliasContent, repeatable: Repeatable | None = None) -> Alias:
@@ -63,6 +64,9 @@ class Aliases:
                 key = _require_key(store.key(connection, new.key), new.key)
                 revision = changes.note(connection, CHANGE_KIND_ALIAS, str(new.name), new.name.account, key.uid)
                 _require_room(connection, key)
+                before = deleted_aliases.key_before(connection, new.name)
+                if before is not None and before.state != KEY_STATE_DESTROYED:
+                    _require_alike(key, before)
                 alias = Alias(new.name, new.key, key.uid, new.description, revision, now_us, now_us)
                 store.insert_alias(connection, alias)
                 if repeatable is not None:
@@ -115,12 +119,25 @@ class Aliases:
 
     def delete(self, call: Call, name: ResourceName, etag: str) -> None:
         """Deletes an alias, and nothing of its key. Raises ALIAS_NOT_FOUND, ETAG_MISMATCH."""
-        self._permitted(call, "keystore:DeleteAlias", name)
+        action = "keystore:DeleteAlias"
+        self._permitted_key(call, action, self._permitted(call, action, name).key)
         with transaction(self._engine) as connection:
             alias = _require_current(store.alias(connection, name, lock=True), name, etag)
             changes.note(connection, CHANGE_KIND_ALIAS, str(name), name.account, alias.key_uid)
             store.delete_alias(connection, name)
+            deleted_aliases.remember(connection, alias)
             self._outbox.put(connection, call)
+
+    def _permit_other_key(self, call: Call, new: AliasContent) -> None:
+        """Raises PERMISSION_DENIED where the alias, before it was deleted, stood for another key that still is there,
+        and the caller may not make it stand for this one instead."""
+        with reading(self._engine) as connection:
+            before = deleted_aliases.key_before(connection, new.name)
+        if before is not None and before.name != new.key and before.state != KEY_STATE_DESTROYED:
+            action = "keystore:UpdateAlias"
+            self._authorizer.authorize(call, action, Resource("Alias", str(new.name), new.name.account))
+            for key in (before.name, new.key):
+                self._permitted_key(call, action, key)
 
     def _permitted(self, call: Call, action: str, name: ResourceName) -> Alias:
         with reading(self._engine) as connection:

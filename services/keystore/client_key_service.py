@@ -36,7 +36,7 @@ class ClientKeyHandlers:
         principal = names.parse(asked.principal, "client_key.principal", *PRINCIPALS)
         description = check_text(asked.description, "client_key.description")
         new, secret = client_keys.made(str(principal), description, self._expiry(asked))
-        created = self._client_keys.create(call, account, new, repeatable(request))
+        created = self._client_keys.create(call, account, new, repeatable(request, call))
         return pb.CreateClientKeyResponse(client_key=client_key_message(created), secret=secret.reveal().decode())
 
     def GetClientKey(self, request: pb.GetClientKeyRequest, call: Call) -> principal_pb2.ClientKey:

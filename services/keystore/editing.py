@@ -38,7 +38,12 @@ class KeyEditor:
         with reading(self._engine) as connection:
             key = store.key(connection, name)
         # Whoever may not use it must not learn that it does not exist: permission comes first.
-        self._authorizer.authorize(call, action, key.resource if key else _unknown(name))
+        resource = key.resource if key else _unknown(name)
+        # A refusal of an alias does not tell the key behind it.
+        if resource.kind == "Key" and resource.name != str(name):
+            self._authorizer.authorize(call, action, resource, named=str(name))
+        else:
+            self._authorizer.authorize(call, action, resource)
         if key is None:
             raise not_found(name)
         return key

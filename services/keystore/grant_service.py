@@ -49,7 +49,7 @@ class GrantHandlers:
 
     def CreateGrant(self, request: pb.CreateGrantRequest, call: Call) -> grant_pb2.Grant:
         """A new grant."""
-        return grant_message(self._grants.create(call, self._new_grant(request), repeatable(request)))
+        return grant_message(self._grants.create(call, self._new_grant(request), repeatable(request, call)))
 
     def GetGrant(self, request: pb.GetGrantRequest, call: Call) -> grant_pb2.Grant:
         """A grant."""

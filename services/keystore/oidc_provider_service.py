@@ -44,7 +44,7 @@ class OidcProviderHandlers:
         _check_url(asked.issuer, "oidc_provider.issuer")
         _check_audiences(asked)
         new = _wanted(str(ResourceName(account, "oidcProviders", provider_id)), asked)
-        return provider_message(self._oidc_providers.create(call, new, repeatable(request)))
+        return provider_message(self._oidc_providers.create(call, new, repeatable(request, call)))
 
     def GetOidcProvider(self, request: pb.GetOidcProviderRequest, call: Call) -> principal_pb2.OidcProvider:
         """A provider."""

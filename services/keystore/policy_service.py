@@ -28,7 +28,7 @@ class PolicyHandlers:
 
     def CreatePolicy(self, request: pb.CreatePolicyRequest, call: Call) -> policy_pb2.Policy:
         """A new policy."""
-        return policy_message(self._policies.create(call, _new_policy(request), repeatable(request)))
+        return policy_message(self._policies.create(call, _new_policy(request), repeatable(request, call)))
 
     def GetPolicy(self, request: pb.GetPolicyRequest, call: Call) -> policy_pb2.Policy:
         """A policy."""

@@ -55,7 +55,7 @@ class PrincipalHandlers:
         collection = _collection(request.principal.kind)
         name = ResourceName(account, collection, names.check_id(request.principal_id, collection, "principal_id"))
         new = self._wanted(str(name), request.principal, _PATHS)
-        return principal_message(self._principals.create(call, new, repeatable(request)))
+        return principal_message(self._principals.create(call, new, repeatable(request, call)))
 
     def GetPrincipal(self, request: pb.GetPrincipalRequest, call: Call) -> principal_pb2.Principal:
         """A principal."""

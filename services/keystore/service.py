@@ -50,7 +50,7 @@ class KeyService:
 
     def CreateKey(self, request: pb.CreateKeyRequest, call: Call) -> Key:
         """A new key with its first version."""
-        return messages.key_message(self._keys.create(call, messages.new_key(request), repeatable(request)))
+        return messages.key_message(self._keys.create(call, messages.new_key(request), repeatable(request, call)))
 
     def GetKey(self, request: pb.GetKeyRequest, call: Call) -> Key:
         """A key, by its name or an alias."""
@@ -139,7 +139,7 @@ class KeyService:
     def CreateKeyVersion(self, request: pb.CreateKeyVersionRequest, call: Call) -> KeyVersion:
         """Rotates a key now."""
         name = names.parse(request.parent, "parent", *_KEY_OR_ALIAS)
-        return messages.version_message(*self._versions.create(call, name, repeatable(request)))
+        return messages.version_message(*self._versions.create(call, name, repeatable(request, call)))
 
     def EnableKeyVersion(self, request: pb.EnableKeyVersionRequest, call: Call) -> KeyVersion:
         """Lets a version be used again."""
@@ -181,7 +181,7 @@ class KeyService:
 
     def RotateRootKey(self, request: pb.RotateRootKeyRequest, call: Call) -> RootKeyStatus:
         """A new version of the root key, and every blob under it."""
-        repeatable(request)
+        repeatable(request, call)
         return messages.root_key_message(self._root_key.rotate(call))
 
     def GetRootKeyStatus(self, request: pb.GetRootKeyStatusRequest, call: Call) -> RootKeyStatus:
@@ -190,7 +190,9 @@ class KeyService:
 
     def CreateAlias(self, request: pb.CreateAliasRequest, call: Call) -> Alias:
         """A new alias."""
-        return messages.alias_message(self._aliases.create(call, messages.new_alias(request), repeatable(request)))
+        return messages.alias_message(
+            self._aliases.create(call, messages.new_alias(request), repeatable(request, call))
+        )
 
     def GetAlias(self, request: pb.GetAliasRequest, call: Call) -> Alias:
         """An alias."""

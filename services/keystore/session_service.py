@@ -45,7 +45,7 @@ class SessionService:
         proof = self._proof(request, call)
         # Whose request it is, nobody knew before.
         self._quotas.require(call)
-        return _session_message(self._new_sessions.begin(proof, wish))
+        return _session_message(self._new_sessions.begin(call, proof, wish))
 
     def AssumeRole(self, request: pb.AssumeRoleRequest, call: Call) -> pb.Session:
         """Begins a session as a role."""
@@ -66,7 +66,7 @@ class SessionService:
         del request
         caller = call.principal
         call.record(call.action, caller.name, caller.account)
-        self._authorizer.require_standing(caller)
+        self._authorizer.require_standing(call)
         with reading(self._engine) as connection:
             record = store.principal(connection, caller.name)
         return pb.CallerIdentity(

@@ -149,6 +149,18 @@ aliases = Table(
     Index("aliases_by_key", "key_uid"),
 )
 
+# Which key an alias stood for when it was deleted: a new one of its name stands for another only where that is
+# permitted.
+deleted_aliases = Table(
+    "deleted_aliases",
+    metadata,
+    Column("account", String(63)),
+    Column("alias_id", String(63)),
+    Column("key_uid", LargeBinary(16), nullable=False),
+    PrimaryKeyConstraint("account", "alias_id"),
+    ForeignKeyConstraint(["key_uid"], ["keys.uid"]),
+)
+
 # What calls with a request id did, so that they can be repeated.
 requests = Table(
     "requests",

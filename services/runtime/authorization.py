@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import NoReturn
 
 from services.runtime import decisions, encryption_context, event_bounds, grants
 from services.runtime.access_records import AccessRecords
@@ -92,50 +93,112 @@ class Authorizer:
         item_count: int = 1,
         told: Mapping[str, str] | None = None,
         grant: str = "",
+        *,
+        named: str = "",
+        serves: bool = False,
     ) -> Event:
         """Returns the event that records the use, once it is permitted.
 
-        `told` is what the action adds to Cedar's context, `grant` a grant that is known to permit it. Raises
-        PERMISSION_DENIED; PRINCIPAL_DISABLED or TOKEN_INVALID when the principal or its session may do nothing at all.
+        `told` is what the action adds to Cedar's context, `grant` a grant that is known to permit it; one that `serves`
+        the caller needs no other permission. `named` is what the caller wrote for the resource, where that is not its
+        name: a refusal says no more. Raises PERMISSION_DENIED; PRINCIPAL_DISABLED or TOKEN_INVALID when the principal
+        or its session may do nothing at all.
         """
         principal = call.principal
-        owned = resource.account == principal.account or self.account(resource.account) is not self._absent
+        # A service of the mesh has no account: what it does by itself, the resource's account permits.
+        account = self._account_of(principal) if principal.account else self.account(resource.account)
+        standing = self._standing(principal, account)
+        if standing:
+            reason, message = _STANDING_REASONS.get(standing, (Reason.PERMISSION_DENIED, ""))
+            decision = Decision(False, standing)
+        else:
+            reason, message = Reason.PERMISSION_DENIED, ""
+            question = Question(
+                principal,
+                action,
+                resource,
+                context,
+                call.source_address,
+                call.via_service,
+                self._wall_clock(),
+                told or {},
+                grant,
+                serves,
+            )
+            decision = self._decided(call, question, account, named)
+        if not decision.allowed:
+            raise self._refused(
+                call,
+                action,
+                resource,
+                reason,
+                decision.decided_by,
+                standing=standing,
+                written=named,
+                message=message,
+                context=context,
+                item_count=item_count,
+            )
+        call.permitted = True
+        event = call.record(
+            action, resource.name, resource.account, encryption_context=context.pairs, item_count=item_count
+        )
+        event.decided_by = event_bounds.decided_by(decision.decided_by)
+        return event
+
+    def refuse(self, call: Call, action: str, resource: Resource) -> NoReturn:
+        """Refuses what no policy could permit, as `authorize` refuses what none does."""
+        self.require_standing(call)
+        call.permitted = False
+        raise self._refused(call, action, resource, Reason.PERMISSION_DENIED, DEFAULT_DENY)
+
+    def _refused(
+        self,
+        call: Call,
+        action: str,
+        resource: Resource,
+        reason: Reason,
+        decided_by: str,
+        *,
+        standing: str = "",
+        written: str = "",
+        message: str = "",
+        context: EncryptionContext = encryption_context.NONE,
+        item_count: int = 1,
+    ) -> StrongroomError:
+        """A refusal, with its event.
+
+        One by another account has two: its own log says what decided, and the caller's the same as if there were
+        neither such a resource nor such an account. The answer names what was `written`.
+        """
+        written = written or resource.name
+        own = call.principal.account
+        across = bool(own) and resource.account != own
+        known = not across or self.account(resource.account) is not self._absent
         event = call.record(
             action,
             resource.name,
-            resource.account if owned else principal.account,
+            resource.account if known else own,
             encryption_context=context.pairs,
             item_count=item_count,
         )
-        # A service of the mesh has no account: what it does by itself, the resource's account permits.
-        account = self._account_of(principal) if principal.account else self.account(resource.account)
-        event.decided_by = self._standing(principal, account)
-        if event.decided_by:
-            raise self._refused(event, *_STANDING_REASONS.get(event.decided_by, (Reason.PERMISSION_DENIED, "")))
-        question = Question(
-            principal,
-            action,
-            resource,
-            context,
-            call.source_address,
-            call.via_service,
-            self._wall_clock(),
-            told or {},
-            grant,
+        event.outcome, event.reason = Outcome.OUTCOME_DENIED, reason
+        event.decided_by = event_bounds.decided_by(decided_by) if known else standing or DEFAULT_DENY
+        if across and known:
+            call.refused_elsewhere[event.id] = (written, standing or DEFAULT_DENY)
+        return StrongroomError(
+            reason, message or f"{action} on {written} is not permitted", action=action, resource=written
         )
-        decision = self._decide(question, account)
-        event.decided_by = event_bounds.decided_by(decision.decided_by)
-        if not decision.allowed:
-            raise self._refused(event, Reason.PERMISSION_DENIED)
-        return event
 
-    def require_standing(self, principal: Principal) -> None:
-        """Raises PRINCIPAL_DISABLED, TOKEN_INVALID or IDENTITY_UNKNOWN when a principal, or its session, may do nothing
-        at all: for what everybody else may do."""
-        standing = self._standing(principal, self._account_of(principal))
+    def require_standing(self, call: Call, principal: Principal | None = None) -> None:
+        """For what everybody may do who may do anything at all. Raises PRINCIPAL_DISABLED, TOKEN_INVALID or
+        IDENTITY_UNKNOWN when the caller, or `principal` where that is another, or its session may not."""
+        who = principal or call.principal
+        standing = self._standing(who, self._account_of(who))
         if standing:
             reason, message = _STANDING_REASONS.get(standing, (Reason.IDENTITY_UNKNOWN, "there is no such principal"))
             raise StrongroomError(reason, message)
+        call.permitted = True
 
     def principal_resource(self, name: str) -> Resource:
         """What policies see of a user, workload or role as what an action is on, also of one that does not exist."""
@@ -168,11 +231,22 @@ class Authorizer:
         found: Account | None = self._accounts.get(name, lambda: self._read(name))
         return found if found is not None else self._absent
 
+    def _decided(self, call: Call, question: Question, account: Account, named: str) -> Decision:
+        try:
+            return self._decide(question, account)
+        except StrongroomError:
+            # Nothing is known, as when keystore is away: what was asked for is recorded all the same.
+            name, owner = named or question.resource.name, question.principal.account or question.resource.account
+            call.record(question.action, name, owner, encryption_context=question.context.pairs)
+            raise
+
     def _decide(self, question: Question, account: Account) -> Decision:
         owner = question.resource.account
         if owner != question.principal.account and self.account(owner).disabled:
             return Decision(False, ACCOUNT_DISABLED)
         outcome, decision = self._decider(question, account).decide(question)
+        if question.serves:
+            return outcome.served_by(question.grant)
         if decision.allowed or not outcome.grant_may_help:
             return decision
         grant = question.grant or self._grant(question)
@@ -248,16 +322,6 @@ class Authorizer:
         # That there is none is not kept: there are too many names of what does not exist.
         access, as_of_revision = self._records.account_access(name)
         return (Account(access, self._parsed) if access is not None else None), as_of_revision
-
-    def _refused(self, event: Event, reason: Reason, message: str = "") -> StrongroomError:
-        event.outcome = Outcome.OUTCOME_DENIED
-        event.reason = reason
-        return StrongroomError(
-            reason,
-            message or f"{event.action} on {event.resource} is not permitted",
-            action=event.action,
-            resource=event.resource,
-        )
 
     def _changed(self, change: Change) -> None:
         if change.kind in _ACCESS_CHANGES:

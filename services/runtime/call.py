@@ -68,11 +68,19 @@ class Call:
     principal: Principal = ANONYMOUS
     certificate_id: str = ""
     """The SPIFFE id of the connection's certificate, for methods whose request authenticates. TLS has verified it."""
+    certificate_expires_us: Callable[[], int | None] = field(default=lambda: None, repr=False)
+    """When the connection's certificate ends; None without one that is the caller's own."""
     session_token: str = field(default="", repr=False)
     """The token that the caller came with, to be handed on where a service calls another for it (`forwarding`)."""
     via_service: str = ""
     """The service of the mesh that acts for the principal, when it does."""
+    permitted: bool = True
+    """False for a call from outside until somebody has decided on it: before, nothing is changed and nothing
+    answered."""
     events: list[Event] = field(default_factory=list)
+    refused_elsewhere: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Refusals by other accounts, by the ids of the events that are in those accounts' logs: what the caller wrote for
+    the resource, and what its own log says decided."""
     outbox: Delivery | None = None
     """Set when the events also stand in a database, which wants to know that they were delivered."""
     told_elsewhere: bool = False
@@ -125,6 +133,26 @@ class Call:
             self.record(self.action, "", self.principal.account)
         del self.events[1:]
         self.events[0].item_count = count
+
+    def require_permitted(self) -> None:
+        """Fails a call that nobody was asked to permit: a fault of ours, which must not become the caller's gain."""
+        if not self.permitted:
+            raise RuntimeError(f"{self.method}: nobody was asked whether the caller may")
+
+    def tell_both(self) -> None:
+        """Puts before each refusal by another account the event of it for the caller's own log, which says nothing of
+        what there is in the other."""
+        if not self.refused_elsewhere:
+            return
+        events, self.events = self.events, []
+        for event in events:
+            if event.id in self.refused_elsewhere:
+                own = Event()
+                own.CopyFrom(event)
+                own.id, own.account, own.key_version = identifiers.event_id(), self.principal.account, ""
+                own.resource, own.decided_by = self.refused_elsewhere.pop(event.id)
+                self.events.append(own)
+            self.events.append(event)
 
     def conclude(self, outcome: Outcome.ValueType, reason: str = "") -> None:
         """Gives every event that has no outcome yet this one; a call that recorded none gets one now. From then on no

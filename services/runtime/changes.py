@@ -176,6 +176,9 @@ class FreshCache(Generic[K, V]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    def __contains__(self, key: K) -> bool:
+        return key in self._entries
+
     def get(self, key: K, read: Callable[[], tuple[V, int]]) -> V:
         """The record under `key`; on a miss `read` answers it with the revision as of which it was read."""
         if not self._reads_when_stale:

@@ -84,6 +84,8 @@ class Question:
     """What the action adds to Cedar's context, such as `external_id`."""
     grant: str = ""
     """A grant that is known to permit it."""
+    serves: bool = False
+    """Whether that grant suffices on both sides: what it is asked for is the caller's own, as ending it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,13 @@ class Outcome:
             return Decision(False, SESSION_POLICY)
         return Decision(True, _joined(self.identity.permits + owner))
 
+    def served_by(self, grant: str) -> Decision:
+        """The decision on what a grant lets whom it serves do with itself: nothing else need permit it."""
+        forbids = self.identity.forbids + self.resource.forbids
+        if forbids:
+            return Decision(False, _joined(forbids))
+        return Decision(True, grant) if self.within_session else Decision(False, SESSION_POLICY)
+
 
 class Account:
     """An account's principals and identity policies at one revision."""
@@ -133,7 +142,7 @@ class Account:
         }
         self.quotas = {quota.target: quota for quota in access.quotas}
         """The account's quota, and its principals' own, by whom they limit."""
-        self._ended_client_keys = frozenset(access.ended_client_keys)
+        self._ended_credentials = frozenset((*access.ended_client_keys, *access.ended_oidc_providers))
         statements: dict[str, list[Statement]] = {}
         for policy in access.policies:
             for target in policy.attached_to or ("",):
@@ -161,7 +170,8 @@ class Account:
         if record.disabled:
             return PRINCIPAL_DISABLED
         if principal.issued and (
-            principal.issued < self._valid_after.get(name, 0.0) or principal.credential in self._ended_client_keys
+            principal.issued < self._valid_after.get(name, 0.0)
+            or principal.credential.partition("#")[0] in self._ended_credentials
         ):
             return SESSION_ENDED
         return ""

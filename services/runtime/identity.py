@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 import grpc
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from services.runtime import clock, session_tokens
@@ -183,6 +184,13 @@ def spiffe_id_of(context: grpc.ServicerContext) -> str:
     """The SPIFFE id of the peer's verified certificate, or the empty string. gRPC has checked its form."""
     values: Mapping[str, Iterable[bytes]] = context.auth_context()  # type: ignore[assignment]  # the stubs are wrong
     return next(iter(values.get("peer_spiffe_id", ())), b"").decode()
+
+
+def certificate_expires_us(context: grpc.ServicerContext) -> int | None:
+    """When the peer's verified certificate ends, in microseconds since the Unix epoch; None without one."""
+    values: Mapping[str, Iterable[bytes]] = context.auth_context()  # type: ignore[assignment]  # the stubs are wrong
+    pem = next(iter(values.get("x509_pem_cert", ())), b"")
+    return int(x509.load_pem_x509_certificate(pem).not_valid_after_utc.timestamp()) * 1_000_000 if pem else None
 
 
 def service_name_of(spiffe_id: str) -> str:

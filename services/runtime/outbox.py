@@ -114,7 +114,9 @@ class Outbox:
             )
 
     def put(self, connection: Connection, call: Call) -> None:
-        """Stores the call's events in the transaction of the change that they record."""
+        """Stores the call's events in the transaction of the change that they record; the change of a call that nobody
+        has permitted does not come about."""
+        call.require_permitted()
         call.conclude(Outcome.OUTCOME_ALLOWED)
         now = _now_us()
         connection.execute(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 import grpc
@@ -94,7 +95,9 @@ class Pipeline:
             started = time.perf_counter()
             metadata: Metadata = context.invocation_metadata()
             trace = telemetry.start_call(service, name, identity.header(metadata, TRACEPARENT))
-            call = Call(service, name, action, trace_id=trace.trace_id, seconds_left=context.time_remaining)
+            call = Call(
+                service, name, action, trace_id=trace.trace_id, permitted=False, seconds_left=context.time_remaining
+            )
             response, error, cost = None, None, 1.0
             try:
                 audit.require_writable()
@@ -108,6 +111,7 @@ class Pipeline:
                 quotas.require(call, cost)
                 check(request)
                 response = behaviour(request, call)
+                call.require_permitted()
             except StrongroomError as refusal:
                 error = refusal
             except Exception as unexpected:  # noqa: BLE001  # the outermost edge: nothing may escape undescribed
@@ -164,10 +168,12 @@ class Pipeline:
         spiffe_id = identity.spiffe_id_of(context)
         if not spiffe_id:
             raise StrongroomError(Reason.UNAUTHENTICATED, "a session token or a client certificate is required")
+        call.certificate_expires_us = partial(identity.certificate_expires_us, context)
         return self._identities.from_certificate(spiffe_id)
 
     def _not_yet_known(self, call: Call, context: grpc.ServicerContext, _metadata: Metadata) -> Principal:
         call.certificate_id = identity.spiffe_id_of(context)
+        call.certificate_expires_us = partial(identity.certificate_expires_us, context)
         self._strangers.require(call)
         return ANONYMOUS
 
@@ -210,6 +216,7 @@ class Pipeline:
         else:
             refused = error.code in _REFUSALS
             call.conclude(Outcome.OUTCOME_DENIED if refused else Outcome.OUTCOME_FAILED, error.reason)
+        call.tell_both()
         try:
             self._audit.append(call.events, call.traceparent, call.principal.account or call.principal.name)
         except StrongroomError as unrecorded:

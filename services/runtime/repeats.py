@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import sha256
+from uuid import UUID
 
 from google.protobuf.message import Message
 
+from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError, invalid
 from services.runtime.identifiers import is_uuid
 
@@ -24,8 +26,11 @@ class Repeatable:
     would let whoever reads the database try out what it may be."""
 
 
-def repeatable(request: Message, redacted: str = "") -> Repeatable | None:
+def repeatable(request: Message, call: Call, redacted: str = "") -> Repeatable | None:
     """The request's id and digest, or None when it has no id. `redacted` names its field of secret bytes.
+
+    Ids are each caller's own: what stands in the database is made of the id and of who calls, so that the id of another
+    principal's request is like one that was never used.
 
     Raises FIELD_INVALID for an id that is no UUID.
     """
@@ -43,7 +48,15 @@ def repeatable(request: Message, redacted: str = "") -> Repeatable | None:
         public.ClearField(redacted)
         public.ClearField(f"{redacted}_crc32c")
     told = f"{request.DESCRIPTOR.full_name} {length} ".encode()
-    return Repeatable(request_id.lower(), sha256(told + public.SerializeToString(deterministic=True)).digest())
+    return Repeatable(
+        _of_caller(request_id, call), sha256(told + public.SerializeToString(deterministic=True)).digest()
+    )
+
+
+def _of_caller(request_id: str, call: Call) -> str:
+    """The request id as this caller's alone; a role's is one of whoever assumed it."""
+    whole = "\n".join((request_id.lower(), call.principal.name, *call.principal.scope.assumed_by))
+    return str(UUID(bytes=sha256(whole.encode()).digest()[:16]))
 
 
 def reused() -> StrongroomError:

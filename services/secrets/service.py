@@ -70,7 +70,7 @@ class SecretService:
             call,
             new,
             value,
-            repeatable(request, redacted="value"),
+            repeatable(request, call, redacted="value"),
             dry_run=request.validate_only,
             check_target=not request.skip_target_check,
         )
@@ -129,6 +129,8 @@ class SecretService:
         sound = [item for item in wanted if isinstance(item, Reading)]
         if any(reading.name.account != account for reading in sound):
             raise invalid("items", "name a secret of another account")
+        # Whoever may do nothing at all is told once, and not for each item.
+        self._authorizer.require_standing(call)
         opened = iter(self._vault.open_many(call, sound))
         outcomes = [next(opened) if isinstance(item, Reading) else item for item in wanted]
         _record_unsound(call, [item for item in wanted if isinstance(item, StrongroomError)])
@@ -138,7 +140,9 @@ class SecretService:
         """A new version of a secret."""
         name = _secret_name(request.name)
         value = messages.new_value(request)
-        added = self._vault.put(call, name, value, check_stages(request.stages), repeatable(request, redacted="value"))
+        added = self._vault.put(
+            call, name, value, check_stages(request.stages), repeatable(request, call, redacted="value")
+        )
         return messages.version_message(added.version, added.stages)
 
     def ListSecretVersions(self, request: pb.ListSecretVersionsRequest, call: Call) -> pb.ListSecretVersionsResponse:
@@ -186,7 +190,7 @@ class SecretService:
 
     def RotateSecret(self, request: pb.RotateSecretRequest, call: Call) -> Rotation:
         """Begins a rotation now."""
-        return rotation_message(self._rotations.rotate(call, _secret_name(request.name), repeatable(request)))
+        return rotation_message(self._rotations.rotate(call, _secret_name(request.name), repeatable(request, call)))
 
     def ResumeRotation(self, request: pb.ResumeRotationRequest, call: Call) -> Rotation:
         """Lets a rotation go on."""

@@ -121,7 +121,8 @@ class Accounts:
         """Gives the administrator of a new account its SPIFFE ids, or else a client key."""
         if new.administrator_spiffe_ids:
             field = "administrator_spiffe_ids"
-            require_free_spiffe_ids(connection, administrator.name, new.administrator_spiffe_ids, field)
+            spiffe_ids = new.administrator_spiffe_ids
+            require_free_spiffe_ids(connection, administrator.name, spiffe_ids, field, everywhere=True)
             administrator = replace(administrator, spiffe_ids=new.administrator_spiffe_ids)
             principal_store.update_principal(connection, administrator)
             return MadeAccount(account, administrator)

@@ -92,6 +92,7 @@ class ClientKeyRotations:
             self._require_current(connection, wanted)
             going = self._replaceable(connection, wanted)
         if not going:
+            self._editor.require_standing(call)
             call.record(call.action, wanted.principal, account_of(wanted.principal))
             return []
         self._permit_deletion(call, wanted, going)

@@ -50,7 +50,7 @@ class Credentials:
             raise StrongroomError(Reason.UNAUTHENTICATED, "the connection carries no client certificate")
         call.principal = self._identities.from_certificate(call.certificate_id)
         call.record(call.action, call.principal.name, call.principal.account)
-        return Proof(call.principal)
+        return Proof(call.principal, call.certificate_expires_us())
 
     def client_key(self, call: Call, name: ResourceName, secret: str) -> Proof:
         """Whom a client key stands for. Raises CREDENTIAL_INVALID, and does not tell why."""

@@ -3,7 +3,7 @@ in one transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
@@ -107,6 +107,11 @@ class AccessEditor:
         event.resource = about or event.resource
         return event
 
+    def require_standing(self, call: Call) -> None:
+        """For what changes nothing, and whoever may do anything at all may ask. Raises PRINCIPAL_DISABLED,
+        TOKEN_INVALID, IDENTITY_UNKNOWN."""
+        self._authorizer.require_standing(call)
+
     def permitted(
         self, call: Call, action: str, kind: Kind[R], name: str, *, about: str = "", field: str = "name"
     ) -> R:
@@ -118,6 +123,16 @@ class AccessEditor:
         if found is None:
             raise kind.missing(name, field)
         return found
+
+    def permitted_on_all(self, call: Call, action: str, kind: Kind[R], names: Sequence[str]) -> None:
+        """Raises PERMISSION_DENIED unless the caller may on each of the records, of which the event names the first, or
+        the one that was refused."""
+        begun = len(call.events)
+        for name in names:
+            del call.events[begun:]
+            self.permitted(call, action, kind, name)
+        for event in call.events[begun:]:
+            event.resource, event.item_count = names[0], len(names)
 
     @contextmanager
     def changing(self, account: str) -> Iterator[Connection]:

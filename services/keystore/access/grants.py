@@ -25,7 +25,6 @@ from services.runtime.names import ResourceName, parse
 from services.runtime.outbox import Outbox
 from services.runtime.repeats import REPEATABLE_US, Repeatable, reused
 from strongroom.access.v1.grant_pb2 import GrantConstraint
-from strongroom.audit.v1.event_pb2 import Event, Outcome
 from strongroom.keystore.v1.key_pb2 import KEY_STATE_DESTROYED, KEY_STATE_PENDING_DELETION, KeyState
 from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_GRANT
 
@@ -82,7 +81,7 @@ class Grants:
                 return known
             _require_lasting(store.key_by_uid(connection, key.uid, lock=True) or key)
             for field, principal in (("grantee", new.grantee), ("retiring_principal", new.retiring_principal)):
-                _require_principal(connection, principal, f"grant.{field}")
+                _require_principal(connection, principal, new.account, f"grant.{field}")
             if grant_store.count(connection, key.uid) >= _MOST_OF_A_KEY:
                 raise StrongroomError(Reason.LIMIT_EXCEEDED, f"{key.name} has {_MOST_OF_A_KEY} grants already")
             grant = Grant(
@@ -110,7 +109,7 @@ class Grants:
         """A grant; its grantee and its retiring principal need no permission. Raises GRANT_NOT_FOUND."""
         grant = self._found(name)
         if grant is not None and call.principal.name in (grant.grantee, grant.retiring_principal):
-            _served(call, "access:GetGrant", grant)
+            self._authorize_served(call, "access:GetGrant", grant)
             return grant
         return self._permitted(call, "access:GetGrant", name, grant)
 
@@ -145,8 +144,8 @@ class Grants:
         grant = self._found(name)
         if grant is None or not _may_retire(grant, call.principal.name):
             # Whoever it does not serve must not learn whether it exists.
-            raise _refused(call, RETIRE_GRANT, str(name), name.account)
-        _served(call, RETIRE_GRANT, grant)
+            self._authorizer.refuse(call, RETIRE_GRANT, Resource("Grant", str(name), name.account))
+        self._authorize_served(call, RETIRE_GRANT, grant)
         self._end(call, grant)
 
     def forget_expired(self) -> int:
@@ -172,15 +171,27 @@ class Grants:
             # Whoever may not must not learn that it does not exist: permission comes first.
             self._authorizer.authorize(call, action, Resource("Grant", str(name), name.account))
             raise StrongroomError(Reason.GRANT_NOT_FOUND, f"there is no {name}", field="name")
-        self._permitted_key(call, action, grant.key)
+        # What key it is on is for those to know who may see it.
+        self._permitted_key(call, action, grant.key, named=str(grant.name))
         return grant
 
-    def _permitted_key(self, call: Call, action: str, name: ResourceName, new: NewGrant | None = None) -> Key:
+    def _authorize_served(self, call: Call, action: str, grant: Grant) -> None:
+        """What those whom a grant serves do with itself needs no permission but the grant: only that they, and their
+        session, may act at all."""
+        with reading(self._engine) as connection:
+            key = store.key_by_uid(connection, grant.key_uid)
+        on = key.resource if key is not None else Resource("Key", str(grant.key), grant.key.account)
+        name = str(grant.name)
+        self._authorizer.authorize(call, action, on, grant=name, named=name, serves=True)
+
+    def _permitted_key(
+        self, call: Call, action: str, name: ResourceName, new: NewGrant | None = None, *, named: str = ""
+    ) -> Key:
         with reading(self._engine) as connection:
             key = store.key(connection, name)
             covering = self._covering(connection, call, key, new) if key is not None and new is not None else ""
         resource = key.resource if key is not None else Resource("Key", str(name), name.account)
-        self._authorizer.authorize(call, action, resource, grant=covering)
+        self._authorizer.authorize(call, action, resource, grant=covering, named=named)
         if key is None:
             raise not_found(name, "grant.key" if new is not None else "key")
         return key
@@ -236,20 +247,6 @@ def _may_retire(grant: Grant, principal: str) -> bool:
     return principal == grant.retiring_principal or (principal == grant.grantee and RETIRE_GRANT in grant.operations)
 
 
-def _served(call: Call, action: str, grant: Grant) -> Event:
-    event = call.record(action, str(grant.key), grant.key.account)
-    event.decided_by = str(grant.name)
-    return event
-
-
-def _refused(call: Call, action: str, resource: str, account: str) -> StrongroomError:
-    event = call.record(action, resource, account)
-    event.outcome, event.reason = Outcome.OUTCOME_DENIED, Reason.PERMISSION_DENIED
-    return StrongroomError(
-        Reason.PERMISSION_DENIED, f"{action} on {resource} is not permitted", action=action, resource=resource
-    )
-
-
 def _note(connection: Connection, grant: Grant) -> None:
     changes.note(connection, CHANGE_KIND_GRANT, grant.grantee, grant.key.account, grant.key_uid)
 
@@ -260,8 +257,9 @@ def _require_lasting(key: Key) -> None:
         raise StrongroomError(Reason.KEY_STATE_INVALID, f"key {key.name} is {state}", state=state)
 
 
-def _require_principal(connection: Connection, name: str, field: str) -> None:
-    if name.startswith("accounts/") and access_store.principal(connection, name) is None:
+def _require_principal(connection: Connection, name: str, account: str, field: str) -> None:
+    # Whether another account has such a principal is not for this one to learn.
+    if name.startswith(f"accounts/{account}/") and access_store.principal(connection, name) is None:
         raise StrongroomError(Reason.PRINCIPAL_NOT_FOUND, f"there is no {name}", field=field)
 
 

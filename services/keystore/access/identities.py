@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from services.keystore.access import principal_store
 from services.keystore.access.editing import already_exists
-from services.keystore.access.resources import OidcBinding
+from services.keystore.access.resources import OidcBinding, account_of
 from services.runtime.errors import invalid, too_large
 
 MAX_IDENTITIES = 16
@@ -40,10 +40,17 @@ class SpiffeIds:
         return tuple(sorted(asked))
 
 
-def require_free_spiffe_ids(connection: Connection, principal: str, spiffe_ids: Iterable[str], field: str) -> None:
-    """Raises ALREADY_EXISTS for a SPIFFE id that stands for another principal, of whatever account."""
+def require_free_spiffe_ids(
+    connection: Connection, principal: str, spiffe_ids: Iterable[str], field: str, *, everywhere: bool = False
+) -> None:
+    """Raises ALREADY_EXISTS for a SPIFFE id that is bound to another principal of the account; with `everywhere`, which
+    is for the mesh's administrators, of whatever account."""
+    account = account_of(principal)
     for spiffe_id in spiffe_ids:
-        if principal_store.identity_owner(connection, spiffe_id) not in (None, principal):
+        owners = [principal_store.identity_owner_within(connection, account, spiffe_id)]
+        if everywhere:
+            owners.append(principal_store.identity_owner(connection, spiffe_id))
+        if any(owner not in (None, principal) for owner in owners):
             raise already_exists(f"a principal that {spiffe_id} stands for", field)
 
 

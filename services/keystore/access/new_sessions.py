@@ -30,6 +30,8 @@ from strongroom.access.v1.session_service_pb2 import CREDENTIAL_KIND_ASSUMED_ROL
 _DEFAULT_SECONDS = 3600
 _LONGEST_CHAINED_SECONDS = 3600
 _SHORTEST_ROLE_SECONDS = 15 * 60
+MAX_CHAIN = 4
+"""So many roles, one from the other's session, may be assumed from one credential."""
 _MAX_EXTERNAL_ID = 256
 _MAX_SESSION_TAGS = 16
 _SESSION_NAME = re.compile(r"[A-Za-z0-9_.@=+-]{1,64}")
@@ -63,14 +65,14 @@ class NewSessions:
         self._authorizer = authorizer
         self._clock = clock
 
-    def begin(self, proof: Proof, wish: Wish) -> Session:
+    def begin(self, call: Call, proof: Proof, wish: Wish) -> Session:
         """The session of whom a credential has proved, no longer than the credential. Raises FIELD_INVALID,
         POLICY_INVALID, IDENTITY_UNKNOWN or PRINCIPAL_DISABLED."""
         principal = proof.principal
         session_name = _checked_name(wish.session_name or principal.name.rpartition("/")[2])
         seconds = _checked_seconds(wish.seconds, _DEFAULT_SECONDS, 1, LONGEST_SECONDS)
         scope = SessionScope(policies=_checked_policies(wish.policy, principal.account))
-        self._authorizer.require_standing(principal)
+        self._authorizer.require_standing(call, principal)
         begun_us = self._clock() // 1000
         named = replace(principal, session_name=session_name, scope=scope)
         return self._begin(named, seconds, begun_us, proof.expires_us)
@@ -86,6 +88,7 @@ class NewSessions:
         with reading(self._engine) as connection:
             role = principal_store.principal(connection, str(name))
         settings = self._authorize(call, name, role, wish)
+        _require_short_chain(caller, str(name))
         longest = settings.max_session_s
         if caller.credential_kind == CREDENTIAL_KIND_ASSUMED_ROLE:
             longest = min(longest, _LONGEST_CHAINED_SECONDS)
@@ -104,7 +107,7 @@ class NewSessions:
         )
         if caller.expires:
             self._require_not_revoked(caller)
-        return self._begin(assumed, seconds, begun_us, self._end_of(caller))
+        return self._begin(assumed, seconds, begun_us, self._end_of(call))
 
     def _authorize(self, call: Call, name: ResourceName, role: Record | None, wish: RoleWish) -> RoleSettings:
         """How the role may be assumed, once both sides permit it."""
@@ -140,13 +143,16 @@ class NewSessions:
             if record is None or issued_us < clock.microseconds(record.sessions_valid_after):
                 raise session_tokens.invalid()
 
-    def _end_of(self, caller: Principal) -> int | None:
-        """When the client key ends that the caller's session began with, if it did."""
-        if collection_of(caller.credential) != "clientKeys":
-            return None
-        with reading(self._engine) as connection:
-            client_key = client_key_store.client_key(connection, caller.credential)
-        return client_key.expires_us if client_key is not None else 0
+    def _end_of(self, call: Call) -> int | None:
+        """When what the caller came with ends: its session or certificate, and the client key that it all began
+        with."""
+        caller = call.principal
+        ends = [round(caller.expires * _SECOND_US)] if caller.expires else [call.certificate_expires_us()]
+        if collection_of(caller.credential) == "clientKeys":
+            with reading(self._engine) as connection:
+                client_key = client_key_store.client_key(connection, caller.credential)
+            ends.append(client_key.expires_us if client_key is not None else 0)
+        return min((end for end in ends if end is not None), default=None)
 
     def _begin(self, principal: Principal, seconds: int, begun_us: int, expires_us: int | None) -> Session:
         """Begins a session that lasts no longer than its credential. Raises TOKEN_EXPIRED where that has less than a
@@ -156,6 +162,18 @@ class NewSessions:
         if seconds < 1:
             raise StrongroomError(Reason.TOKEN_EXPIRED, "the credential ends within a second")
         return self._sessions.begin(principal, seconds, begun_us)
+
+
+def _require_short_chain(caller: Principal, role: str) -> None:
+    """Raises FIELD_INVALID for a role that the session is of, or came from, already, LIMIT_EXCEEDED beyond what a chain
+    may have: it would tell less and less of who acts."""
+    chain = (*caller.scope.assumed_by, caller.name)
+    if role in chain:
+        raise invalid("role", "is what this session is of, or came from, already")
+    if len(chain) > MAX_CHAIN:
+        raise StrongroomError(
+            Reason.LIMIT_EXCEEDED, f"the session has assumed {MAX_CHAIN} roles already", limit=str(MAX_CHAIN)
+        )
 
 
 def _checked_name(name: str) -> str:

@@ -31,8 +31,13 @@ class OidcTokens:
         self._clock = clock
 
     def provider_of(self, account: str, token: str) -> OidcProvider:
-        """The provider whose issuer a token names, before anything of it is verified. Raises TOKEN_INVALID."""
+        """The provider whose issuer a token names, before anything of it is verified. Raises TOKEN_INVALID.
+
+        What no issuer could have signed is refused before any is looked for: it must not tell which are trusted.
+        """
         try:
+            if jwt.get_unverified_header(token).get("alg") not in key_sets.ALGORITHMS:
+                raise _invalid()
             unverified = jwt.decode(token, options={"verify_signature": False})
         except (jwt.PyJWTError, ValueError) as error:
             raise _invalid() from error
@@ -46,9 +51,9 @@ class OidcTokens:
         """The claims of a token of this provider. Raises TOKEN_INVALID, TOKEN_EXPIRED or OIDC_PROVIDER_UNREACHABLE."""
         try:
             header = jwt.get_unverified_header(token)
-            key = self._keys.find(provider, header) if header.get("alg") in key_sets.ALGORITHMS else None
+            key = self._keys.find(provider, header)
             if key is None:
-                raise _invalid("it is signed by no key of its issuer")
+                raise _invalid()
             claims = jwt.decode(
                 token,
                 key.public,
@@ -68,8 +73,9 @@ class OidcTokens:
         return claims
 
 
-def _invalid(why: str = "") -> StrongroomError:
-    return StrongroomError(Reason.TOKEN_INVALID, f"{_NOT_ACCEPTED}: {why}" if why else _NOT_ACCEPTED)
+def _invalid() -> StrongroomError:
+    # In the same words for an issuer that is not known and for a signature that is not its: whoever asks is a stranger.
+    return StrongroomError(Reason.TOKEN_INVALID, _NOT_ACCEPTED)
 
 
 def _expired() -> StrongroomError:

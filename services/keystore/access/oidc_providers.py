@@ -9,11 +9,15 @@ from sqlalchemy import Connection
 
 from services.keystore.access import kinds, oidc_provider_store, principal_store
 from services.keystore.access.editing import AccessEditor, already_exists
+from services.keystore.access.principals import BIND_IDENTITY
 from services.keystore.access.resources import OidcProvider, account_of
 from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.repeats import Repeatable
 from services.runtime.sql_filters import Condition
+
+_SET_ISSUER_KEYS = "access:SetIssuerKeys"
+_ISSUER_PATHS = frozenset({"audiences", "jwks_uri", "ca_certificates", "static_jwks"})
 
 
 class OidcProviders:
@@ -50,13 +54,24 @@ class OidcProviders:
 
     def update(self, call: Call, wanted: OidcProvider, paths: Collection[str], etag: str) -> OidcProvider:
         """Changes the fields of `paths` to those of `wanted`; signing keys are fetched anew."""
-        self._editor.permitted(call, "access:UpdateOidcProvider", kinds.OIDC_PROVIDER, wanted.name)
+        seen = self._editor.permitted(call, "access:UpdateOidcProvider", kinds.OIDC_PROVIDER, wanted.name)
+        enabled = "disabled" in paths and seen.disabled and not wanted.disabled
+        if enabled or _ISSUER_PATHS.intersection(paths):
+            self._permit_other_tokens(call, wanted.name)
 
         def change(_connection: Connection, present: OidcProvider) -> OidcProvider:
             changed = {path: getattr(wanted, path) for path in paths}
             return replace(present, **changed, fetched_us=None, fetch_error="")
 
         return self._editor.edit(call, kinds.OIDC_PROVIDER, wanted.name, change, etag=etag)
+
+    def _permit_other_tokens(self, call: Call, name: str) -> None:
+        """Raises PERMISSION_DENIED unless the caller may become every principal that the provider's tokens stand for:
+        whoever says which tokens those are can."""
+        self._editor.permitted(call, _SET_ISSUER_KEYS, kinds.OIDC_PROVIDER, name)
+        with self._editor.reading() as connection:
+            reached = principal_store.bound_to_provider(connection, name)
+        self._editor.permitted_on_all(call, BIND_IDENTITY, kinds.PRINCIPAL, reached)
 
     def delete(self, call: Call, name: str, etag: str) -> None:
         """Deletes a provider. Raises RESOURCE_IN_USE while principals are bound to it."""

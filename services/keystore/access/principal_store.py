@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from services.keystore.access.resources import OidcBinding, Principal, RoleSettings, account_of
-from services.keystore.access.tables import identities, oidc_bindings, principals
+from services.keystore.access.tables import identities, oidc_bindings, principals, waiting_identities
 from services.keystore.store import tags_text
 from services.runtime.sql_filters import Condition
 
@@ -67,9 +67,17 @@ def delete_principal(connection: Connection, name: str, now_us: int) -> None:
 
 
 def identity_owner(connection: Connection, spiffe_id: str) -> str | None:
-    """The principal that a SPIFFE id is bound to."""
+    """The principal that a SPIFFE id stands for, of whatever account."""
     bound = select(identities.c.principal).where(identities.c.spiffe_id == spiffe_id)
     return connection.execute(bound).scalar_one_or_none()
+
+
+def identity_owner_within(connection: Connection, account: str, spiffe_id: str) -> str | None:
+    """The principal of this account that a SPIFFE id is bound to, whether or not it stands for it."""
+    owner = identity_owner(connection, spiffe_id)
+    waiting = select(waiting_identities.c.principal).filter_by(account=account, spiffe_id=spiffe_id)
+    waits = connection.execute(waiting).scalar_one_or_none()
+    return owner if owner is not None and account_of(owner) == account else waits
 
 
 def subject_owner(connection: Connection, provider: str, subject: str) -> str | None:
@@ -87,6 +95,12 @@ def bound_to_subject(connection: Connection, provider: str, subject: str) -> tup
     return (row.principal, _binding(row)) if row is not None else None
 
 
+def bound_to_provider(connection: Connection, provider: str) -> list[str]:
+    """The principals that subjects of a provider stand for, by name."""
+    bound = select(oidc_bindings.c.principal).where(oidc_bindings.c.provider == provider).distinct()
+    return list(connection.execute(bound.order_by(oidc_bindings.c.principal)).scalars())
+
+
 def provider_in_use(connection: Connection, provider: str) -> bool:
     """Whether principals are bound to subjects of a provider."""
     bound = select(oidc_bindings.c.subject).where(oidc_bindings.c.provider == provider).limit(1)
@@ -99,9 +113,13 @@ def release_identity(connection: Connection, spiffe_id: str) -> None:
 
 
 def _insert_bindings(connection: Connection, of: Principal) -> None:
-    if of.spiffe_ids:
-        rows = [{"spiffe_id": spiffe_id, "principal": of.name} for spiffe_id in of.spiffe_ids]
-        connection.execute(insert(identities), rows)
+    for spiffe_id in of.spiffe_ids:
+        row = {"spiffe_id": spiffe_id, "principal": of.name}
+        if identity_owner(connection, spiffe_id) is None:
+            connection.execute(insert(identities).values(row))
+        else:
+            # Of another account: within one it was refused before.
+            connection.execute(insert(waiting_identities).values(account=account_of(of.name), **row))
     if of.oidc_bindings:
         bound = [
             {
@@ -116,7 +134,8 @@ def _insert_bindings(connection: Connection, of: Principal) -> None:
 
 
 def _delete_bindings(connection: Connection, name: str) -> None:
-    connection.execute(delete(identities).where(identities.c.principal == name))
+    for table in (identities, waiting_identities):
+        connection.execute(delete(table).where(table.c.principal == name))
     connection.execute(delete(oidc_bindings).where(oidc_bindings.c.principal == name))
 
 
@@ -144,7 +163,7 @@ def _principals(connection: Connection, rows: Sequence[Row[Any]]) -> list[Princi
             row.description,
             json.loads(row.tags),
             tuple(json.loads(row.roles)),
-            tuple(spiffe_ids[row.name]),
+            tuple(spiffe_ids.get(row.name, ())),
             tuple(bindings[row.name]),
             RoleSettings(row.trust_policy, row.max_session_s) if row.trust_policy is not None else None,
             row.disabled,
@@ -158,11 +177,12 @@ def _principals(connection: Connection, rows: Sequence[Row[Any]]) -> list[Princi
 
 
 def _spiffe_ids(connection: Connection, names: Iterable[str]) -> dict[str, list[str]]:
-    bound = select(identities).where(identities.c.principal.in_(names)).order_by(identities.c.spiffe_id)
     found: dict[str, list[str]] = defaultdict(list)
-    for row in connection.execute(bound):
-        found[row.principal].append(row.spiffe_id)
-    return found
+    for table in (identities, waiting_identities):
+        bound = select(table.c.principal, table.c.spiffe_id).where(table.c.principal.in_(names))
+        for row in connection.execute(bound):
+            found[row.principal].append(row.spiffe_id)
+    return {name: sorted(spiffe_ids) for name, spiffe_ids in found.items()}
 
 
 def _oidc_bindings(connection: Connection, names: Iterable[str]) -> dict[str, list[OidcBinding]]:

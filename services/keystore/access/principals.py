@@ -28,14 +28,24 @@ from services.runtime.sql_filters import Condition
 from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_QUOTA
 
 SET_ROLES = "access:SetPrincipalRoles"
+BIND_IDENTITY = "access:BindIdentity"
+_SET_TRUST_POLICY = "access:SetTrustPolicy"
+# Fields by which somebody becomes a principal.
+_ACTIONS = {
+    "spiffe_ids": BIND_IDENTITY,
+    "oidc_bindings": BIND_IDENTITY,
+    "role_settings": _SET_TRUST_POLICY,
+}
 
 
 class Principals:
     """The principals of all accounts. Methods raise PERMISSION_DENIED, PRINCIPAL_NOT_FOUND, ETAG_MISMATCH; those that
     may take somebody's permissions away POLICY_LOCKOUT."""
 
-    def __init__(self, editor: AccessEditor) -> None:
+    def __init__(self, editor: AccessEditor, operator: str = "") -> None:
+        """`operator` is the account of the mesh's administrators, who may learn which SPIFFE ids others have bound."""
         self._editor = editor
+        self._operator = operator
 
     def create(self, call: Call, new: Principal, repeatable: Repeatable | None) -> Principal:
         """Adds a principal. Raises ALREADY_EXISTS, POLICY_INVALID, OIDC_PROVIDER_NOT_FOUND, REQUEST_ID_REUSED."""
@@ -50,7 +60,7 @@ class Principals:
         def check(connection: Connection, added: Principal) -> None:
             for role in added.roles:
                 kinds.PRINCIPAL.require(connection, role, "principal.roles")
-            _require_free(connection, added)
+            self._require_free(connection, added)
 
         def then(connection: Connection, added: Principal) -> None:
             self._editor.require_room(connection, account_of(added.name))
@@ -72,13 +82,18 @@ class Principals:
     def update(self, call: Call, wanted: Principal, paths: Collection[str], etag: str) -> Principal:
         """Changes the fields of `paths` to those of `wanted`. Raises ALREADY_EXISTS, POLICY_INVALID,
         OIDC_PROVIDER_NOT_FOUND."""
-        self._editor.permitted(call, "access:UpdatePrincipal", kinds.PRINCIPAL, wanted.name)
+        needed = [action for path, action in _ACTIONS.items() if path in paths]
+        for action in dict.fromkeys(("access:UpdatePrincipal", *needed)):
+            self._editor.permitted(call, action, kinds.PRINCIPAL, wanted.name)
         if "role_settings" in paths:
             _require_valid(wanted)
 
         def change(connection: Connection, present: Principal) -> Principal:
             changed = replace(present, **{path: getattr(wanted, path) for path in paths})
-            _require_free(connection, changed)
+            self._require_free(connection, changed)
+            if _loses_identity(present, changed):
+                # What began with an identity that is taken away ends with it; who has others begins anew.
+                changed = replace(changed, sessions_valid_after_us=self._editor.now_us())
             return changed
 
         try:
@@ -167,6 +182,21 @@ class Principals:
     def _require_way_back(self, call: Call) -> Consequence[Principal]:
         return lambda connection, changed: self._editor.require_way_back(connection, call, account_of(changed.name))
 
+    def _require_free(self, connection: Connection, principal: Principal) -> None:
+        """Raises unless what a principal is to be known by exists and stands for no other of the account."""
+        field = "principal.spiffe_ids"
+        everywhere = account_of(principal.name) == self._operator
+        require_free_spiffe_ids(connection, principal.name, principal.spiffe_ids, field, everywhere=everywhere)
+        for binding in principal.oidc_bindings:
+            kinds.OIDC_PROVIDER.require(connection, binding.provider, "principal.oidc_bindings.provider")
+        require_free_subjects(connection, principal.name, principal.oidc_bindings, "principal.oidc_bindings")
+
+
+def _loses_identity(before: Principal, after: Principal) -> bool:
+    """Whether something that stood for a principal does no more, or not without further claims."""
+    kept = (*after.spiffe_ids, *after.oidc_bindings)
+    return any(identity not in kept for identity in (*before.spiffe_ids, *before.oidc_bindings))
+
 
 def _to_disabled(*, disabled: bool) -> Change[Principal]:
     def change(_connection: Connection, present: Principal) -> Principal:
@@ -180,11 +210,3 @@ def _require_valid(principal: Principal) -> None:
         policy_text.require_valid_trust(
             principal.role_settings.trust_policy, account_of(principal.name), "principal.role_settings.trust_policy"
         )
-
-
-def _require_free(connection: Connection, principal: Principal) -> None:
-    """Raises unless what a principal is to be known by exists and stands for no other."""
-    require_free_spiffe_ids(connection, principal.name, principal.spiffe_ids, "principal.spiffe_ids")
-    for binding in principal.oidc_bindings:
-        kinds.OIDC_PROVIDER.require(connection, binding.provider, "principal.oidc_bindings.provider")
-    require_free_subjects(connection, principal.name, principal.oidc_bindings, "principal.oidc_bindings")

@@ -101,7 +101,9 @@ class Simulation:
     ) -> Simulated:
         """The decision on a question, whose resource would have these tags where they are given.
 
-        Needs the action on the principal's account and on the resource's; with one of them only that side is shown.
+        Needs the action on the principal's account and on the resource's; with one of them only that side is shown, and
+        of the other it is not told what there is: its principals are taken to be permitted, and its resources not to be
+        there unless it permits the call.
         """
         principal_account, resource_account = question.principal.account, question.resource.account
         seen = self._seen(call, [principal_account, resource_account])
@@ -110,23 +112,34 @@ class Simulation:
                 self._authorizer.authorize(call, ACTION, account_resource(draft.account))
         with reading(self._engine) as connection:
             # What a service of the mesh does by itself, the resource's account permits.
-            account = self._account(connection, principal_account or resource_account, drafts)
+            known = not principal_account or principal_account in seen
+            account = (
+                self._account(connection, principal_account or resource_account, drafts)
+                if known
+                else Account(AccountAccess(account=principal_account), self._parsed)
+            )
             owner = (
                 account if resource_account == principal_account else self._account(connection, resource_account, [])
             )
-            resource = _resource(connection, question.resource, tags)
+            named = question.resource
+            resource = _resource(connection, named, tags)
             policies = self._policies(connection, resource, drafts)
             question = replace(question, resource=resource, time=question.time or self._clock() / 1e9)
-            outcome, decision = self._decided(question, account, owner, policies)
-            grant = self._grant(connection, question) if outcome.grant_may_help and not decision.allowed else ""
+            outcome, decision = self._decided(question, account, owner, policies, known=known)
+            may_help = outcome.grant_may_help and not decision.allowed
+            grant = self._grant(connection, question, known=known) if may_help else ""
             revision = changes.current(connection)
         if grant:
             decision = outcome.decision(grant)
+        if resource_account not in seen and not (outcome.resource.permits or grant):
+            bare = replace(question, resource=replace(named, tags=tags or {}))
+            owner = Account(AccountAccess(account=resource_account), self._parsed)
+            outcome, decision = self._decided(bare, account, owner, decisions.NO_POLICIES)
         return Simulated(decision, outcome, grant, principal_account, resource_account, seen, revision)
 
     def require_standing(self, call: Call) -> None:
         """For what every principal may ask. Raises PRINCIPAL_DISABLED, TOKEN_INVALID, IDENTITY_UNKNOWN."""
-        self._authorizer.require_standing(call.principal)
+        self._authorizer.require_standing(call)
 
     def _seen(self, call: Call, accounts: Sequence[str]) -> frozenset[str]:
         """Those of the accounts where the caller may simulate. Raises PERMISSION_DENIED when it is none."""
@@ -164,24 +177,30 @@ class Simulation:
         return decisions.resource_policies(records, self._parsed)
 
     def _decided(
-        self, question: Question, account: Account, owner: Account, policies: ResourcePolicies
+        self, question: Question, account: Account, owner: Account, policies: ResourcePolicies, *, known: bool = True
     ) -> tuple[Outcome, Decision]:
         session = [
             decisions.resource_policies([PolicyRecord(name=decisions.SESSION_POLICY, cedar=text)], self._parsed)
             for text in question.principal.scope.policies
         ]
         outcome, decision = Decider(question, account, policies, session).decide(question)
-        standing = account.standing(question.principal.name, question.principal) if question.principal.account else ""
+        standing = ""
+        if not known:
+            outcome = replace(outcome, identity=Verdict(permits=(f"accounts/{question.principal.account}",)))
+            decision = outcome.decision()
+        elif question.principal.account:
+            standing = account.standing(question.principal.name, question.principal)
         if standing or owner.disabled:
             refused = Outcome(Verdict(), Verdict(), within_session=False, both_sides=outcome.both_sides)
             return refused, Decision(False, standing or ACCOUNT_DISABLED)
         return outcome, decision
 
-    def _grant(self, connection: Connection, question: Question) -> str:
+    def _grant(self, connection: Connection, question: Question, *, known: bool) -> str:
         resource, principal = question.resource, question.principal
         if not resource.uid or not is_grantable(question.action):
             return ""
-        grantees = store.grantees(connection, principal.name)
+        # Which roles a principal of another account holds is not told.
+        grantees = store.grantees(connection, principal.name) if known else [principal.name]
         now_us = int(question.time * 1e6)
         pairs = question.context.pairs
         found = grant_store.permitting(connection, resource.uid, grantees, question.action, pairs, 1, now_us)

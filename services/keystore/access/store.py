@@ -11,6 +11,7 @@ from services.keystore.access.tables import (
     accounts,
     client_keys,
     identities,
+    oidc_providers,
     policies,
     policy_attachments,
     principals,
@@ -63,6 +64,7 @@ def account_access(connection: Connection, account: str, now_us: int) -> Account
         quotas=map(_quota, limits),
         disabled=row.disabled,
         ended_client_keys=_ended_client_keys(connection, account, now_us),
+        ended_oidc_providers=_ended_oidc_providers(connection, account),
     )
 
 
@@ -160,6 +162,13 @@ def _ended_client_keys(connection: Connection, account: str, now_us: int) -> lis
         client_keys.c.account == account, or_(client_keys.c.disabled, deleted_lately)
     )
     return [f"accounts/{account}/clientKeys/{row}" for row in connection.execute(ended).scalars()]
+
+
+def _ended_oidc_providers(connection: Connection, account: str) -> list[str]:
+    ended = select(oidc_providers.c.oidc_provider_id).where(
+        oidc_providers.c.account == account, oidc_providers.c.disabled
+    )
+    return [f"accounts/{account}/oidcProviders/{row}" for row in connection.execute(ended).scalars()]
 
 
 def _characters(*columns: Column[str]) -> ColumnElement[int]:

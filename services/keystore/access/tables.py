@@ -64,7 +64,19 @@ identities = Table(
     ForeignKeyConstraint(["principal"], ["principals.name"]),
 )
 
-# So does a provider's subject.
+# One that stands for another account's principal stands for nobody here, until it is free and bound again: whether it
+# does is not for this account to learn.
+waiting_identities = Table(
+    "waiting_identities",
+    metadata,
+    Column("account", String(63)),
+    Column("spiffe_id", String(2048)),
+    Column("principal", String(255), nullable=False, index=True),
+    PrimaryKeyConstraint("account", "spiffe_id"),
+    ForeignKeyConstraint(["principal"], ["principals.name"]),
+)
+
+# A provider's subject stands for one principal, too.
 oidc_bindings = Table(
     "oidc_bindings",
     metadata,

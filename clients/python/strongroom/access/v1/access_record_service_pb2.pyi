@@ -84,6 +84,7 @@ class AccountAccess(_message.Message):
     QUOTAS_FIELD_NUMBER: _builtins.int
     DISABLED_FIELD_NUMBER: _builtins.int
     ENDED_CLIENT_KEYS_FIELD_NUMBER: _builtins.int
+    ENDED_OIDC_PROVIDERS_FIELD_NUMBER: _builtins.int
     account: _builtins.str
     """The account's id."""
     disabled: _builtins.bool
@@ -104,6 +105,10 @@ class AccountAccess(_message.Message):
     def ended_client_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Client keys that are disabled, or were deleted in the last 12 hours: the sessions that they began are refused."""
 
+    @_builtins.property
+    def ended_oidc_providers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """OIDC providers that are disabled: the sessions that their tokens began are refused."""
+
     def __init__(
         self,
         *,
@@ -113,10 +118,11 @@ class AccountAccess(_message.Message):
         quotas: _abc.Iterable[Global___QuotaRecord] | None = ...,
         disabled: _builtins.bool = ...,
         ended_client_keys: _abc.Iterable[_builtins.str] | None = ...,
+        ended_oidc_providers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "disabled", b"disabled", "ended_client_keys", b"ended_client_keys", "policies", b"policies", "principals", b"principals", "quotas", b"quotas"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "disabled", b"disabled", "ended_client_keys", b"ended_client_keys", "ended_oidc_providers", b"ended_oidc_providers", "policies", b"policies", "principals", b"principals", "quotas", b"quotas"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

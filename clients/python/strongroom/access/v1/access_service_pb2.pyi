@@ -1774,7 +1774,9 @@ class SimulateAccessResponse(_message.Message):
     ERRORS_FIELD_NUMBER: _builtins.int
     AS_OF_REVISION_FIELD_NUMBER: _builtins.int
     allowed: _builtins.bool
-    """Whether the call would be permitted."""
+    """Whether the call would be permitted. Where the caller may simulate in one account alone, a principal of the other
+    is taken to be permitted by it, and a resource of the other not to be there unless that account permits the call.
+    """
     decided_by: _builtins.str
     """What decided: `default-deny`, `principal-unknown`, `principal-disabled`, `account-disabled`, `session-policy`, or
     the names of the determinants; the same text as `decided_by` in an event.

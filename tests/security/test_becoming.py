@@ -1,0 +1,198 @@
+"""Nobody becomes another, outlives what it came from, or does in two steps what one refuses."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+from uuid import uuid4
+
+import jwt
+import pytest
+
+from deploy.dev.mesh import Mesh
+from deploy.dev.topology import spiffe_id
+from strongroom import Client, SessionToken
+from strongroom.calls.principals import OidcBinding
+from tests import access
+from tests.access import ASSUME_ROLE
+from tests.clients import client_by, client_of, reason_of, refusal, until
+from tests.security.every_method import Answer, Caller
+
+LOOK = "access:GetAccount"
+
+
+class Delegates:
+    """Users of one account who may do some actions, and nothing else."""
+
+    def __init__(self, mesh: Mesh, tenant: Client, account: str, stack: ExitStack) -> None:
+        self._mesh = mesh
+        self._tenant = tenant
+        self._account = account
+        self._stack = stack
+
+    def __call__(self, *actions: str) -> Client:
+        """A new one."""
+        user = f"eve-{secrets.token_hex(3)}"
+        identity = f"user/{self._account}-{user}"
+        self._tenant.create_principal(f"users/{user}", spiffe_ids=[spiffe_id(identity)])
+        permits = (
+            f'permit (principal, action == Strongroom::Action::"{action}", resource);' for action in (LOOK, *actions)
+        )
+        self._tenant.create_policy(f"of-{user}", "\n".join(permits), attached_to=[f"users/{user}"])
+        client = self._stack.enter_context(client_of(self._mesh, identity, self._account))
+        until(lambda: reason_of(client.get_account) == "", 2.0)
+        return client
+
+
+@pytest.fixture
+def delegate(mesh: Mesh, tenant: Client, name: str) -> Iterator[Delegates]:
+    """Makes users with few permissions."""
+    with ExitStack() as stack:
+        yield Delegates(mesh, tenant, name, stack)
+
+
+def test_to_bind_an_identity_is_to_become_its_principal(tenant: Client, delegate: Delegates, name: str) -> None:
+    provider = tenant.create_oidc_provider("mine", "https://mine.example", ["a"]).name
+    changes: list[dict[str, Any]] = [
+        {"spiffe_ids": [spiffe_id(f"user/{name}-mine")]},
+        {"oidc_bindings": [OidcBinding(provider, "me", {})]},
+    ]
+    eve = delegate("access:UpdatePrincipal")
+    assert eve.update_principal("users/admin", description="x").description == "x"
+    for change in changes:
+        assert refusal(lambda: eve.update_principal("users/admin", **change)).reason == "PERMISSION_DENIED"  # noqa: B023
+    binder = delegate("access:UpdatePrincipal", "access:BindIdentity")
+    tenant.create_principal("users/other")
+    for change in changes:
+        binder.update_principal("users/other", **change)
+
+
+def test_a_trust_policy_says_who_becomes_the_role(tenant: Client, delegate: Delegates) -> None:
+    tenant.create_principal("roles/r", trust_policy=ASSUME_ROLE.replace("permit", "forbid"))
+    eve = delegate("access:UpdatePrincipal")
+    assert reason_of(lambda: eve.update_principal("roles/r", trust_policy=ASSUME_ROLE)) == "PERMISSION_DENIED"
+    setter = delegate("access:UpdatePrincipal", "access:SetTrustPolicy")
+    setter.update_principal("roles/r", trust_policy=ASSUME_ROLE)
+
+
+def test_an_issuers_keys_are_changed_by_who_may_become_all_that_it_speaks_for(
+    tenant: Client, delegate: Delegates
+) -> None:
+    provider = tenant.create_oidc_provider("cluster", "https://cluster.example", ["a"]).name
+    tenant.create_principal("users/bound", oidc_bindings=[OidcBinding(provider, "s", {})])
+    tenant.update_oidc_provider(provider, disabled=True)
+    changes: list[dict[str, Any]] = [
+        {"jwks_uri": "https://evil.example/keys"},
+        {"audiences": ["evil"]},
+        {"disabled": False},
+    ]
+    for actions in ((), ("access:SetIssuerKeys",), ("access:BindIdentity",)):
+        eve = delegate("access:UpdateOidcProvider", *actions)
+        assert eve.update_oidc_provider(provider, description="x").description == "x"
+        for change in changes:
+            assert reason_of(lambda: eve.update_oidc_provider(provider, **change)) == "PERMISSION_DENIED"  # noqa: B023
+    both = delegate("access:UpdateOidcProvider", "access:SetIssuerKeys", "access:BindIdentity")
+    assert both.update_oidc_provider(provider, audiences=["b"]).audiences == ("b",)
+
+
+def test_a_session_as_a_role_ends_with_the_session_that_began_it(client: Client, mesh: Mesh) -> None:
+    role = access.role(client)
+    credential = access.client_key(client, access.workload(client))
+    with client_by(mesh, credential) as whole:
+        short = whole.create_session(credential, duration_seconds=30)
+    with client_by(mesh, SessionToken(short.token)) as stolen:
+        assumed = stolen.assume_role(role, "longer", duration_seconds=3600)
+    assert ends(assumed.token) <= ends(short.token)
+    with client_by(mesh, SessionToken(assumed.token)) as again:
+        assert reason_of(lambda: again.assume_role(role, "itself")) == "FIELD_INVALID"
+        other = again.assume_role(access.role(client), "on")
+    assert ends(other.token) <= ends(short.token)
+
+
+def ends(token: str) -> int:
+    """When a session ends, in seconds since the Unix epoch."""
+    return int(jwt.decode(token, options={"verify_signature": False})["exp"])
+
+
+def test_chains_of_roles_are_bounded(client: Client, mesh: Mesh) -> None:
+    roles = [access.role(client) for _ in range(6)]
+    token = client.assume_role(roles[0], "s").token
+    reason = ""
+    for role in roles[1:]:
+        with client_by(mesh, SessionToken(token)) as session:
+            reason = reason_of(lambda: session.assume_role(role, "s"))  # noqa: B023
+            if not reason:
+                token = session.assume_role(role, "s").token
+    assert reason == "LIMIT_EXCEEDED"
+
+
+def test_an_identity_that_is_taken_away_takes_its_sessions_along(tenant: Client, mesh: Mesh, name: str) -> None:
+    identity = f"user/{name}-gone"
+    user = tenant.create_principal("users/gone", spiffe_ids=[spiffe_id(identity)]).name
+    tenant.create_policy("of-gone", access.EVERYTHING, attached_to=[user])
+    role = tenant.create_principal("roles/r", trust_policy=ASSUME_ROLE).name
+    with client_of(mesh, identity, name) as gone:
+        until(lambda: reason_of(gone.get_account) == "", 2.0)
+        token = gone.assume_role(role, "s").token
+    with client_by(mesh, SessionToken(token), account=name) as session:
+        assert session.whoami().principal == role
+        tenant.update_principal(user, spiffe_ids=[])
+        until(lambda: reason_of(session.whoami) == "TOKEN_INVALID", 3.0)
+
+
+def test_an_alias_is_not_deleted_and_made_anew_to_retarget_it(tenant: Client, delegate: Delegates) -> None:
+    old, new = tenant.create_key("old").name, tenant.create_key("new").name
+    signing = tenant.create_key("signing", spec="EC_P256", usage="SIGN_VERIFY").name
+    alias = tenant.create_alias("current", old).name
+    eve = delegate("keystore:CreateAlias", "keystore:DeleteAlias")
+    eve.delete_alias(alias)
+    assert reason_of(lambda: eve.create_alias("current", new)) == "PERMISSION_DENIED"
+    # Not of another kind either, which nobody could move it to.
+    assert reason_of(lambda: tenant.create_alias("current", signing)) == "FIELD_INVALID"
+    eve.create_alias("current", old)
+    eve.delete_alias(alias)
+    assert tenant.create_alias("current", new).key == new
+
+
+def test_a_request_id_is_its_callers_own(tenant: Client, mesh: Mesh, name: str) -> None:
+    identity = f"user/{name}-second"
+    tenant.create_principal("users/second", spiffe_ids=[spiffe_id(identity)])
+    tenant.create_policy("of-second", access.EVERYTHING, attached_to=["users/second"])
+    requests: dict[str, dict[str, Any]] = {
+        "KeyService.CreateKey": {
+            "parent": f"accounts/{name}",
+            "key": {"protection_level": "PROTECTION_LEVEL_SOFTWARE"},
+        },
+        "SecretService.CreateSecret": {
+            "parent": f"accounts/{name}",
+            "secret_id": "s",
+            "value": "AAAA",
+            "secret": {"key": f"accounts/{name}/keys/k"},
+        },
+        "AccessService.CreateGrant": {
+            "parent": f"accounts/{name}",
+            "grant": {"key": f"accounts/{name}/keys/k", "grantee": f"accounts/{name}/users/admin"},
+        },
+    }
+    tenant.create_key("k")
+    requests["AccessService.CreateGrant"]["grant"]["operations"] = ["crypto:Sign"]
+    with Caller(mesh, f"user/{name}") as first, Caller(mesh, identity) as second:
+        until(lambda: second.call("AccessService.GetAccount", {"name": f"accounts/{name}"}).code == "OK", 2.0)
+        for method, request in requests.items():
+            asked = {**request, "request_id": str(uuid4())}
+            mine, again = first.call(method, asked), first.call(method, asked)
+            assert (mine.code, again.code) == ("OK", "OK"), f"{method}: {mine.message} {again.message}"
+            assert name_of(mine) == name_of(again)
+            theirs = second.call(method, asked)
+            if "secret_id" in request:
+                # There is one of this name, whoever made it.
+                assert theirs.code == "ALREADY_EXISTS"
+            else:
+                assert (theirs.code, name_of(theirs) == name_of(mine)) == ("OK", False)
+
+
+def name_of(answer: Answer) -> str:
+    """The name of what was made."""
+    return str(getattr(answer.response, "name", ""))

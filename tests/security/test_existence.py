@@ -1,0 +1,127 @@
+"""What is in another account looks like what does not exist, by every method and in every field that names anything."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from google.protobuf import descriptor_pool, text_format
+from google.rpc import error_details_pb2, status_pb2  # the first for what is in the second
+
+from deploy.dev.mesh import Mesh
+from deploy.dev.topology import spiffe_id
+from strongroom import Client
+from tests.clients import client_of, reason_of, refusal
+from tests.security.accounts import Furnished, furnished
+from tests.security.every_method import METHODS, REQUESTS, Answer, Caller, at, places, replaced, request_of
+
+# In its own words it names the mesh's sealing, and no account: who may see it sees all of it.
+_NAMELESS = {method for method in REQUESTS if not any(places(REQUESTS[method]))}
+
+
+@dataclass(frozen=True, slots=True)
+class Two:
+    """An account that asks, and one that is asked about."""
+
+    mine: Furnished
+    theirs: Furnished
+    caller: Caller
+    auditor: Client
+
+
+@pytest.fixture(scope="module")
+def two(mesh: Mesh) -> Iterator[Two]:
+    """Two accounts that are alike."""
+    ends = secrets.token_hex(4)
+    with client_of(mesh) as operator:
+        mine, theirs = (furnished(mesh, operator, f"{who}-{ends}") for who in ("mine", "theirs"))
+    with Caller(mesh, mine.identity) as caller, client_of(mesh, mine.identity, mine.names.account) as auditor:
+        yield Two(mine, theirs, caller, auditor)
+
+
+def test_there_is_a_request_for_every_method_of_every_public_contract() -> None:
+    assert set(REQUESTS) == set(METHODS)
+    assert error_details_pb2.DESCRIPTOR
+
+
+@pytest.mark.parametrize("method", sorted(set(REQUESTS) - _NAMELESS))
+def test_absent_and_forbidden_are_one_answer_and_one_event(two: Two, method: str) -> None:
+    request = request_of(method, two.mine.names)
+    for path in places(request):
+        own = at(request, path)
+        theirs = at(request_of(method, two.theirs.names), path)
+        head = f"accounts/{two.theirs.names.account}"
+        parts = theirs.split("/")
+        absent = "/".join([*parts[:3], _absent(parts[2], parts[3]), *parts[4:]]) if len(parts) > 3 else theirs
+        nowhere = theirs.replace(head, "accounts/nowhere")
+        told = [_told(two, method, replaced(request, path, name), name) for name in (theirs, absent, nowhere)]
+        assert told[0] == told[1], f"{path} of {own}"
+        assert told[0] == told[2], f"{path} of {own}"
+
+
+def _absent(collection: str, present: str) -> str:
+    if collection == "events":
+        return "01890000-0000-7000-8000-000000000000"
+    return "a" * len(present) if "-" not in present else f"{present.partition('-')[0]}-{'a' * 16}"
+
+
+def _told(two: Two, method: str, request: Any, name: str) -> tuple[object, ...]:
+    """Everything that the caller learns, with `it` for what it named, with or without the version or the like."""
+    answer = two.caller.call(method, request)
+    whole = "/".join(name.split("/")[:4])
+    return (*_shown(answer, whole), _event(two, answer, whole))
+
+
+def _shown(answer: Answer, name: str) -> tuple[object, ...]:
+    account = name.split("/")[1]
+    response = ""
+    if answer.response is not None and answer.response.DESCRIPTOR.name == "SimulateAccessResponse":
+        answer.response.ClearField("as_of_revision")
+        response = text_format.MessageToString(answer.response).replace(account, "account")
+    status = status_pb2.Status.FromString(answer.details)
+    details = [
+        text_format.MessageToString(detail, descriptor_pool=descriptor_pool.Default()) for detail in status.details
+    ]
+    shown = "\n".join([status.message, *details]).replace(name, "it").replace(account, "account")
+    return answer.code, answer.message.replace(name, "it").replace(account, "account"), shown, answer.metadata, response
+
+
+def _event(two: Two, answer: Answer, name: str) -> str:
+    """What the caller's own log has of the call."""
+    if not answer.event_id or reason_of(lambda: two.auditor.get_event(answer.event_id)):
+        return ""
+    event = two.auditor.get_event(answer.event_id)
+    # Not what says when, and which call of several it was.
+    text = repr(replace(event, time=None, trace_id=""))
+    for one, word in ((answer.event_id, "id"), (name, "it"), (name.split("/")[1], "account")):
+        text = text.replace(one, word)
+    return text
+
+
+def test_a_refusal_is_in_both_logs_and_names_here_only_what_was_written(two: Two, mesh: Mesh) -> None:
+    alias = f"accounts/{two.theirs.names.account}/aliases/present"
+    error = refusal(lambda: two.auditor.encrypt(alias, b"x"))
+    assert error.reason == "PERMISSION_DENIED"
+    assert "keys/present" not in error.message
+    assert two.auditor.get_event(error.event_id).resource == alias
+    with client_of(mesh, two.theirs.identity, two.theirs.names.account) as owner:
+        key = f"accounts/{two.theirs.names.account}/keys/present"
+        found = list(owner.lookup_events(action="crypto:Encrypt", resource=key, outcome="DENIED"))
+    assert found[0].principal == f"accounts/{two.mine.names.account}/users/admin"
+
+
+def test_an_identity_of_another_account_is_bound_as_one_that_is_free_and_stands_for_nobody(
+    two: Two, mesh: Mesh
+) -> None:
+    taken, free = spiffe_id(two.theirs.identity), spiffe_id(f"user/free-{secrets.token_hex(4)}")
+    for number, identity in enumerate((taken, free)):
+        made = two.auditor.create_principal(f"users/claims-{number}", spiffe_ids=[identity])
+        assert made.spiffe_ids == (identity,)
+    with client_of(mesh, two.theirs.identity, two.theirs.names.account) as owner:
+        assert owner.whoami().account == f"accounts/{two.theirs.names.account}"
+    # Within the account it is told.
+    assert refusal(lambda: two.auditor.create_principal("users/again", spiffe_ids=[taken])).reason == "ALREADY_EXISTS"
+    assert two.auditor.update_principal("users/claims-0", description="x").spiffe_ids == (taken,)
