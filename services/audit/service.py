@@ -97,7 +97,7 @@ class AuditService:
         )
 
         def still_permitted() -> None:
-            self._authorizer.require_standing(call)
+            self._authorizer.admit(call)
             # A call of its own: looking again is no further use.
             self._authorized_parent(replace(call, events=[]), action, request.parent)
 

@@ -93,7 +93,7 @@ class KeyUses:
 
     def require_standing(self, call: Call) -> None:
         """Raises PRINCIPAL_DISABLED, TOKEN_INVALID or IDENTITY_UNKNOWN where the caller may do nothing at all."""
-        self._authorizer.require_standing(call)
+        self._authorizer.admit(call)
 
     def carried(self, uid: bytes) -> Key | None:
         """The key of the uid that a ciphertext carries. Nothing is permitted yet."""

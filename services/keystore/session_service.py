@@ -66,7 +66,7 @@ class SessionService:
         del request
         caller = call.principal
         call.record(call.action, caller.name, caller.account)
-        self._authorizer.require_standing(call)
+        self._authorizer.admit(call)
         with reading(self._engine) as connection:
             record = store.principal(connection, caller.name)
         return pb.CallerIdentity(

@@ -148,8 +148,7 @@ class Authorizer:
 
     def refuse(self, call: Call, action: str, resource: Resource) -> NoReturn:
         """Refuses what no policy could permit, as `authorize` refuses what none does."""
-        self.require_standing(call)
-        call.permitted = False
+        self.require_standing(call.principal)
         raise self._refused(call, action, resource, Reason.PERMISSION_DENIED, DEFAULT_DENY)
 
     def _refused(
@@ -190,14 +189,18 @@ class Authorizer:
             reason, message or f"{action} on {written} is not permitted", action=action, resource=written
         )
 
-    def require_standing(self, call: Call, principal: Principal | None = None) -> None:
-        """For what everybody may do who may do anything at all. Raises PRINCIPAL_DISABLED, TOKEN_INVALID or
-        IDENTITY_UNKNOWN when the caller, or `principal` where that is another, or its session may not."""
-        who = principal or call.principal
-        standing = self._standing(who, self._account_of(who))
+    def require_standing(self, principal: Principal) -> None:
+        """Raises PRINCIPAL_DISABLED, TOKEN_INVALID or IDENTITY_UNKNOWN when a principal, or its session, may do nothing
+        at all."""
+        standing = self._standing(principal, self._account_of(principal))
         if standing:
             reason, message = _STANDING_REASONS.get(standing, (Reason.IDENTITY_UNKNOWN, "there is no such principal"))
             raise StrongroomError(reason, message)
+
+    def admit(self, call: Call, principal: Principal | None = None) -> None:
+        """Decides on a call that whoever may do anything at all may make; `principal` where its caller is not known
+        yet. Raises as `require_standing`."""
+        self.require_standing(principal or call.principal)
         call.permitted = True
 
     def principal_resource(self, name: str) -> Resource:

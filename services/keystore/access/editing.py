@@ -110,7 +110,7 @@ class AccessEditor:
     def require_standing(self, call: Call) -> None:
         """For what changes nothing, and whoever may do anything at all may ask. Raises PRINCIPAL_DISABLED,
         TOKEN_INVALID, IDENTITY_UNKNOWN."""
-        self._authorizer.require_standing(call)
+        self._authorizer.admit(call)
 
     def permitted(
         self, call: Call, action: str, kind: Kind[R], name: str, *, about: str = "", field: str = "name"

@@ -72,7 +72,7 @@ class NewSessions:
         session_name = _checked_name(wish.session_name or principal.name.rpartition("/")[2])
         seconds = _checked_seconds(wish.seconds, _DEFAULT_SECONDS, 1, LONGEST_SECONDS)
         scope = SessionScope(policies=_checked_policies(wish.policy, principal.account))
-        self._authorizer.require_standing(call, principal)
+        self._authorizer.admit(call, principal)
         begun_us = self._clock() // 1000
         named = replace(principal, session_name=session_name, scope=scope)
         return self._begin(named, seconds, begun_us, proof.expires_us)

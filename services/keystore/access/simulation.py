@@ -139,7 +139,7 @@ class Simulation:
 
     def require_standing(self, call: Call) -> None:
         """For what every principal may ask. Raises PRINCIPAL_DISABLED, TOKEN_INVALID, IDENTITY_UNKNOWN."""
-        self._authorizer.require_standing(call)
+        self._authorizer.admit(call)
 
     def _seen(self, call: Call, accounts: Sequence[str]) -> frozenset[str]:
         """Those of the accounts where the caller may simulate. Raises PERMISSION_DENIED when it is none."""
