@@ -12,6 +12,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import cedarpy
@@ -72,14 +73,13 @@ def statements(cedar: str) -> list[Json]:
 
 def with_deep_stack(work: Callable[[], T]) -> T:
     """Does what descends as deep as a text nests, on a thread whose stack is large enough for that."""
-    answer: list[T] = []
-    failure: list[BaseException] = []
+    outcome: Future[T] = Future()
 
     def run() -> None:
         try:
-            answer.append(work())
+            outcome.set_result(work())
         except BaseException as error:  # noqa: BLE001  # raised again where it was asked for
-            failure.append(error)
+            outcome.set_exception(error)
 
     thread = threading.Thread(target=run, name="cedar", daemon=True)
     with _starting:
@@ -89,9 +89,7 @@ def with_deep_stack(work: Callable[[], T]) -> T:
         finally:
             threading.stack_size(before)
     thread.join()
-    if failure:
-        raise failure[0]
-    return answer[0]
+    return outcome.result()
 
 
 def _require_parsable(cedar: str) -> None:

@@ -48,7 +48,8 @@ def test_an_account_s_events_become_unreadable_and_the_log_still_verifies(
     assert (done.event_count, done.key_count) == (300, 1)
     assert open_log.retention.shred("acme", None).event_count == 0
 
-    for log in (open_log, open_again()):
+    again = open_again()
+    for log in (open_log, again):
         assert readable(log, "acme") == 0
         assert readable(log, "other") == 50
         assert reason_of(partial(log.events.get, "acme", theirs[0].id)) is Reason.EVENT_SHREDDED
@@ -60,8 +61,8 @@ def test_an_account_s_events_become_unreadable_and_the_log_still_verifies(
     # What opened them is in no file any more.
     assert not any(wrapped in path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
     # New events are sealed under a new key.
-    open_log.log.append([event()])
-    assert readable(open_log, "acme") == 1
+    again.log.append([event()])
+    assert readable(again, "acme") == 1
 
 
 def test_only_days_that_ended_before_a_time(engine: Engine) -> None:
