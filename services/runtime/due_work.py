@@ -16,12 +16,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from random import SystemRandom
 
 from redis.exceptions import RedisError
 
 from services.runtime.clock import Clock
 from services.runtime.errors import StrongroomError
+from services.runtime.fair_queue import FairQueue
 from services.runtime.schedule import Claim, Schedule
 
 log = logging.getLogger(__name__)
@@ -55,8 +58,28 @@ def _nothing(_before_us: int) -> Sequence[Claim]:
     return ()
 
 
+# What waits aside is leased: another replica cannot take it. Of more, each replica takes what it can when it can.
+_ASIDE_LIMIT = 1_000
+_ASIDE_FULL_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """Threads apart, shared out between accounts, for items that may take long: the others never wait for them."""
+
+    account: Callable[[str], str]
+    """Whose an item is; empty for one that is done with the others."""
+    threads: int
+    share: int
+    """How many of these threads one account may have."""
+    queue: FairQueue[Claim] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "queue", FairQueue(self.threads, self.share))
+
+
 class DueWork:
-    """Does what is due, `threads` items at a time."""
+    """Does what is due, `threads` items at a time, and beside them what is done aside."""
 
     def __init__(
         self,
@@ -70,6 +93,7 @@ class DueWork:
         due_now: Callable[[], Mapping[str, int]] = dict,
         overdue: Overdue = _nothing,
         overdue_seconds: float = OVERDUE_SECONDS,
+        aside: Aside | None = None,
     ) -> None:
         """`due_now` is asked at each look for what cannot wait for the next fill, `overdue` every few seconds for what
         fell due so many seconds ago."""
@@ -86,11 +110,17 @@ class DueWork:
         self._in_work: set[Claim] = set()
         self._idle = threading.Condition()
         self._stopping = threading.Event()
+        self._aside = aside
         self._threads = [
             threading.Thread(target=self._keep, name="due-keeper", daemon=True),
             threading.Thread(target=self._watch, name="due-watch", daemon=True),
             *(threading.Thread(target=self._work, name=f"due-{n}", daemon=True) for n in range(threads)),
         ]
+        if aside is not None:
+            self._threads += [
+                threading.Thread(target=self._work_aside, args=(aside,), name=f"due-aside-{n}", daemon=True)
+                for n in range(aside.threads)
+            ]
 
     def start(self) -> None:
         """Begins."""
@@ -102,6 +132,9 @@ class DueWork:
         self._stopping.set()
         with self._idle:
             self._idle.notify_all()
+        if self._aside is not None:
+            for claim in self._aside.queue.end():
+                self._survive(partial(self._given_back, claim), "gave back what waited")
         deadline = time.monotonic() + _STOP_SECONDS
         for thread in self._threads:
             thread.join(timeout=max(deadline - time.monotonic(), 0))
@@ -129,10 +162,8 @@ class DueWork:
         claims = self._brought_forward() or self._claimed()
         for claim in claims:
             self._in_work.add(claim)
-            try:
-                self._do(claim)
-            finally:
-                self._in_work.discard(claim)
+            if not self._put_aside(claim):
+                self._finish(claim)
         return bool(claims)
 
     def bring_forward(self) -> None:
@@ -170,6 +201,41 @@ class DueWork:
     def _looked(self) -> bool:
         self.bring_forward()
         return True
+
+    def _put_aside(self, claim: Claim) -> bool:
+        """Whether the item is none of this thread's any more."""
+        if self._aside is None:
+            return False
+        try:
+            account = self._aside.account(claim.item)
+        except StrongroomError:
+            # Doing it fails likewise, and puts it off.
+            return False
+        if not account:
+            return False
+        if not self._aside.queue.put(account, claim, _ASIDE_LIMIT):
+            self._in_work.discard(claim)
+            self._schedule.later(claim, _ASIDE_FULL_SECONDS * SystemRandom().uniform(0.5, 1.5))
+        return True
+
+    def _work_aside(self, aside: Aside) -> None:
+        while (taken := aside.queue.take()) is not None:
+            account, claim = taken
+            try:
+                self._survive(partial(self._finish, claim), "did what is due")
+            finally:
+                aside.queue.done(account)
+
+    def _finish(self, claim: Claim) -> bool:
+        try:
+            self._do(claim)
+        finally:
+            self._in_work.discard(claim)
+        return True
+
+    def _given_back(self, claim: Claim) -> bool:
+        self._in_work.discard(claim)
+        return self._schedule.later(claim, 0)
 
     def _work(self) -> None:
         while not self._stopping.is_set():

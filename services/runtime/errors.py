@@ -119,6 +119,9 @@ class Reason(_UpperStrEnum):
     TARGET_CHANGE_REFUSED = auto()
     MASTER_LOGIN_REFUSED = auto()
     ROTATOR_FAILED = auto()
+    TARGET_TIMEOUT = auto()
+    TARGET_ANSWER_TOO_LARGE = auto()
+    TARGET_CHECK_PENDING = auto()
     # What the service itself lacks just now.
     AUDIT_UNREACHABLE = auto()
     AUDIT_TIMEOUT = auto()
@@ -222,6 +225,8 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.TARGET_CHANGE_REFUSED,
         Reason.MASTER_LOGIN_REFUSED,
         Reason.ROTATOR_FAILED,
+        Reason.TARGET_TIMEOUT,
+        Reason.TARGET_ANSWER_TOO_LARGE,
         Reason.UNSUPPORTED_IN_HSM,
         Reason.IMPORT_TOKEN_EXPIRED,
         Reason.POLICY_LOCKOUT,
@@ -261,6 +266,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.OIDC_PROVIDER_UNREACHABLE,
         Reason.DATABASE_UNAVAILABLE,
         Reason.TARGET_UNREACHABLE,
+        Reason.TARGET_CHECK_PENDING,
         Reason.SHUTTING_DOWN,
     ),
     grpc.StatusCode.RESOURCE_EXHAUSTED: (

@@ -61,7 +61,7 @@ class Status:
         self._instance = instance
         self._started = time.monotonic()
         self._components: list[_Component] = []
-        self._attributes: dict[str, str] = {}
+        self._attributes: dict[str, Callable[[], str]] = {}
         self._health_names: list[str] = []
         self._draining = False
         self._stopping = threading.Event()
@@ -72,9 +72,9 @@ class Status:
         """Adds something that the service cannot work without, or where it is not `vital`, not as well."""
         self._components.append(_Component(name, check, vital, since=time.monotonic()))
 
-    def attribute(self, name: str, value: str) -> None:
-        """Adds a fact worth showing, such as the key provider in use."""
-        self._attributes[name] = value
+    def attribute(self, name: str, value: str | Callable[[], str]) -> None:
+        """Adds a fact worth showing, such as the key provider in use, or a function that answers it at once."""
+        self._attributes[name] = value if callable(value) else lambda: value
 
     def serves(self, grpc_service: str) -> None:
         """Reports the health of a gRPC service: SERVING while every vital component works. The empty name stands for
@@ -111,7 +111,7 @@ class Status:
         answer.instance = self._instance
         answer.version = version("strongroom")
         answer.start_time.CopyFrom(_moment(self._started, now_ns, now))
-        answer.attributes.update(self._attributes)
+        answer.attributes.update({name: value() for name, value in self._attributes.items()})
         for told, component in zip(answer.components, self._components, strict=True):
             told.detail = component.detail
             told.since.CopyFrom(_moment(component.since, now_ns, now))

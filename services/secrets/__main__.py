@@ -8,7 +8,7 @@ import socket
 from services.runtime import clock, command, components, database, host, migrations, row_seals
 from services.runtime.changes import ChangeFeed
 from services.runtime.channels import MeshChannel
-from services.runtime.due_work import DueWork
+from services.runtime.due_work import Aside, DueWork
 from services.runtime.errors import Reason
 from services.runtime.names import ResourceName
 from services.runtime.outbox import Outbox
@@ -34,8 +34,10 @@ from services.secrets.rotations import Rotations
 from services.secrets.rotators import choice
 from services.secrets.sealing import Sealer
 from services.secrets.service import SecretService
-from services.secrets.settings import SecretsSettings
+from services.secrets.settings import RotationSettings, SecretsSettings
 from services.secrets.target_access import TargetAccess
+from services.secrets.target_checks import TargetChecks, Waiters
+from services.secrets.target_workers import StepLimits, TargetWorkers, watch_targets, with_workers
 from services.secrets.targets import TargetRules
 from services.secrets.vault import Vault
 from services.secrets.watching import Watches
@@ -63,7 +65,13 @@ def serve(settings: SecretsSettings) -> None:
     data_keys = CryptoDataKeys(crypto)
     sealer = Sealer(data_keys, now)
     editor = SecretEditor(engine, hosted.authorizer, outbox, now)
-    access = TargetAccess(engine, sealer, choice.rotators(tls, keystore), network=settings.network)
+    rotation = settings.rotation
+    targets = TargetWorkers(_step_limits(rotation), telemetry.meter)
+    hosted.on_close(targets.close)
+    waiters = Waiters(rotation.waiting_calls, rotation.target_share)
+    checks = TargetChecks(waiters, wait_seconds=rotation.check_wait_seconds)
+    rotators = with_workers(choice.rotators(tls, keystore), targets, tls.current)
+    access = TargetAccess(engine, sealer, rotators, waiters, checks, network=settings.network)
     # Rotation opens its values on the service's own behalf, seldom, and never from memory.
     recent = Sealer(RecentDataKeys(data_keys), now)
     vault = Vault(engine, Readable(engine, feed), recent, editor, outbox, now)
@@ -76,7 +84,7 @@ def serve(settings: SecretsSettings) -> None:
         RotationMetrics(telemetry.meter),
         now,
         f"{socket.gethostname()}/{os.getpid()}",
-        first_retry_seconds=settings.rotation.first_retry_seconds,
+        first_retry_seconds=rotation.first_retry_seconds,
     )
     due_work = None
     if settings.redis is not None:
@@ -85,13 +93,16 @@ def serve(settings: SecretsSettings) -> None:
         hosted.status.component("redis", components.redis(client), vital=False)
         hosted.on_close(client.close)
         due = DueSecrets(engine, work, lifecycle, outbox, telemetry, now)
+        aside = Aside(due.account_of_target, rotation.target_threads, rotation.target_share)
+        watch_targets(hosted.status, telemetry.meter, targets, aside)
         due_work = DueWork(
             Schedule(client, "secrets"),
             due.due,
             due.handle,
             now,
-            threads=settings.rotation.threads,
-            lease_seconds=settings.rotation.lease_seconds,
+            threads=rotation.threads,
+            lease_seconds=rotation.lease_seconds,
+            aside=aside,
             overdue=due.overdue,
         )
 
@@ -120,6 +131,7 @@ def serve(settings: SecretsSettings) -> None:
     hosted.on_close(feed.stop)
     hosted.on_close(outbox.stop)
     hosted.on_close(sealing.stop)
+    hosted.on_close(checks.close)
     hosted.server.on_drain(watches.stop)
     sealing.start()
     outbox.start()
@@ -129,6 +141,15 @@ def serve(settings: SecretsSettings) -> None:
         hosted.on_close(due_work.stop)
         due_work.start()
     hosted.run()
+
+
+def _step_limits(settings: RotationSettings) -> StepLimits:
+    return StepLimits(
+        settings.step_seconds,
+        settings.step_cpu_seconds,
+        settings.step_memory_mib << 20,
+        settings.step_answer_kib << 10,
+    )
 
 
 def migrate(settings: SecretsSettings) -> None:

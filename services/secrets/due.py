@@ -19,6 +19,7 @@ from services.secrets import changes, rotation_store, store
 from services.secrets.lifecycle import Lifecycle
 from services.secrets.own_calls import own_call
 from services.secrets.rotation_work import RotationWork
+from services.secrets.rotators.choice import TARGET_TYPES
 from strongroom.audit.v1.event_pb2 import OUTCOME_FAILED
 
 _ROTATE = "rotate"
@@ -80,6 +81,15 @@ class DueSecrets:
         items = {_deletion_item(name): at for name, at in deletions}
         return items | {rotation_item(name): at for name, at in (*begun, *due)}
 
+    def account_of_target(self, item: str) -> str:
+        """Whose target an item has to do with; empty for what is done without one."""
+        kind, name = _parsed(item)
+        if kind != _ROTATE or not names.is_name(name):
+            return ""
+        with reading(self._engine) as connection:
+            found = store.secret_type(connection, name)
+        return name.account if found in TARGET_TYPES else ""
+
     def overdue(self, before_us: int) -> list[Claim]:
         """What was due before then and nobody works on, as the database says: claims of its own, told in the metric and
         in events."""
@@ -99,9 +109,7 @@ class DueSecrets:
 
     def handle(self, claim: Claim) -> float | None:
         """Does what an item stands for; what stands for nothing is done with."""
-        kind, _, rest = claim.item.partition(":")
-        account, _, secret_id = rest.partition("/")
-        name = ResourceName(account, "secrets", secret_id)
+        kind, name = _parsed(claim.item)
         if kind not in (_ROTATE, _DELETE) or not names.is_name(name):
             return None
         try:
@@ -139,3 +147,9 @@ class DueSecrets:
         call.conclude(OUTCOME_FAILED, reason)
         with transaction(self._engine) as connection:
             self._outbox.put(connection, call)
+
+
+def _parsed(item: str) -> tuple[str, ResourceName]:
+    kind, _, rest = item.partition(":")
+    account, _, secret_id = rest.partition("/")
+    return kind, ResourceName(account, "secrets", secret_id)

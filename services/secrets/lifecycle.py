@@ -24,7 +24,7 @@ from services.secrets.states import (
     next_version_state,
     no_version,
 )
-from services.secrets.target_access import Step, TargetAccess, without_credentials
+from services.secrets.target_access import TargetAccess
 from services.secrets.targets import TargetRules
 from services.secrets.vault import StagedVersion
 from strongroom.secrets.v1.secret_pb2 import SECRET_VERSION_STATE_DISABLED
@@ -183,12 +183,8 @@ class Lifecycle:
         return StagedVersion(versions[-1], secret.stages_of(name.version))
 
     def _check_target(self, call: Call, secret: Secret) -> None:
-        access = self._access
-        if not access.rotator(secret.type).has_target:
-            return
-        credentials = access.credentials(call, secret, Step(), current=secret.stages.get(CURRENT, 0))
-        with without_credentials(credentials):
-            access.rotator(secret.type).check(credentials.context, credentials.current)
+        if self._access.rotator(secret.type).has_target:
+            self._access.check_current(call, secret)
 
 
 def _moved(connection: Connection, secret: Secret, move: StageMove) -> Secret:

@@ -84,13 +84,18 @@ class Repairs:
         rotator = self._access.rotator(secret.type)
         if not rotator.has_target:
             raise StrongroomError(Reason.ROTATION_UNSUPPORTED, f"{name} has no target")
+        with self._access.asked_by(call, secret) as until:
+            return self._repair(call, secret, until, dry_run=dry_run)
+
+    def _repair(self, call: Call, secret: Secret, until: float | None, *, dry_run: bool) -> Repair:
+        name, rotator = secret.name, self._access.rotator(secret.type)
         fenced = None
         if secret.active_rotation and not dry_run:
             secret, fenced = self._rotations.fence(name, RotationEvent.ABANDON)
         known = self._access.credentials(
             unrecorded_call("RepairSecret"),
             secret,
-            Step(fencing_token=fenced.fencing_token if fenced else 0),
+            Step(fencing_token=fenced.fencing_token if fenced else 0, until=until),
             pending=secret.stages.get(PENDING, 0),
             current=secret.stages.get(CURRENT, 0),
             previous=secret.stages.get(PREVIOUS, 0),
@@ -141,9 +146,9 @@ def _checks(rotator: Rotator, known: Credentials) -> list[Check]:
     if known.context.master is not None:
         checks.append(_check(rotator, known, MASTER, known.context.master))
     for check in checks:
-        if check.reason == Reason.TARGET_UNREACHABLE:
+        if check.reason in (Reason.TARGET_UNREACHABLE, Reason.TARGET_TIMEOUT):
             # Who was not asked may be the one that logs in.
-            raise StrongroomError(Reason.TARGET_UNREACHABLE, check.detail)
+            raise StrongroomError(Reason(check.reason), check.detail)
     return checks
 
 

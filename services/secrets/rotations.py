@@ -98,10 +98,11 @@ class Rotations:
     def cancel(self, call: Call, name: ResourceName) -> Rotation:
         """Gives a rotation up, once the target accepts Current. Raises ROTATION_STATE_INVALID, and what the target
         says."""
-        self._editor.permitted(call, "secrets:CancelRotation", name)
-        secret, rotation = self.fence(name, RotationEvent.CANCEL)
-        if rotation.version:
-            self._return_target(secret, rotation)
+        _, seen = self._editor.permitted(call, "secrets:CancelRotation", name)
+        with self._access.asked_by(call, seen) as until:
+            secret, rotation = self.fence(name, RotationEvent.CANCEL)
+            if rotation.version:
+                self._return_target(secret, rotation, until)
         with transaction(self._engine) as connection:
             present = self._still(connection, rotation)
             now_us = self._clock() // 1000
@@ -163,7 +164,7 @@ class Rotations:
             rotation_store.update_rotation(connection, fenced)
         return secret, fenced
 
-    def _return_target(self, secret: Secret, rotation: Rotation) -> None:
+    def _return_target(self, secret: Secret, rotation: Rotation, until: float | None) -> None:
         access = self._access
         rotator = access.rotator(secret.type)
         if not rotator.has_target:
@@ -171,7 +172,7 @@ class Rotations:
         known = access.credentials(
             unrecorded_call("CancelRotation"),
             secret,
-            Step(rotation.name, 1, rotation.fencing_token),
+            Step(rotation.name, 1, rotation.fencing_token, until),
             pending=rotation.version,
             current=secret.stages.get(CURRENT, 0),
             previous=secret.stages.get(PREVIOUS, 0),

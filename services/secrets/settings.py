@@ -28,7 +28,7 @@ class TargetSettings(Section):
 class RotationSettings(Section):
     """How a process works on rotations."""
 
-    threads: int = Field(default=16, ge=1, le=256, description="rotations in work at once")
+    threads: int = Field(default=16, ge=1, le=256, description="rotations without a target, and deletions, at once")
     lease_seconds: float = Field(
         default=15.0, ge=0.5, le=300, description="after which another process takes up what one that died left"
     )
@@ -46,6 +46,16 @@ class RotationSettings(Section):
     refused_targets: list[str] = Field(
         default_factory=list, description="`host:port` that no account may name; the mesh's own servers always"
     )
+    target_threads: int = Field(default=16, ge=1, le=256, description="rotations with a target in work at once")
+    target_share: int = Field(default=4, ge=1, le=256, description="of these, of one account")
+    waiting_calls: int = Field(default=16, ge=1, le=1024, description="calls that wait for a target at once")
+    check_wait_seconds: float = Field(
+        default=1.0, ge=0, le=60, description="how long a call waits for the check of a target"
+    )
+    step_seconds: float = Field(default=60.0, ge=1, le=600, description="the longest step at a target, as a whole")
+    step_cpu_seconds: int = Field(default=30, ge=1, le=600, description="its processor time")
+    step_memory_mib: int = Field(default=256, ge=64, le=4096, description="its memory")
+    step_answer_kib: int = Field(default=4096, ge=64, le=1 << 20, description="what the target may send it")
 
 
 class SecretsSettings(ServiceSettings):

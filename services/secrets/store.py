@@ -38,6 +38,7 @@ from strongroom.secrets.v1.rotation_pb2 import ROTATION_STATE_UNSPECIFIED, Rotat
 from strongroom.secrets.v1.secret_pb2 import (
     SECRET_STATE_PENDING_DELETION,
     SECRET_VERSION_STATE_DESTROYED,
+    SecretType,
     TargetBinding,
 )
 from strongroom.secrets.v1.target_pb2 import RotationTarget
@@ -59,6 +60,12 @@ def secret(connection: Connection, name: ResourceName, *, lock: bool = False) ->
     at = connection.execute(_STAGES, named)
     # Rows, not pairs, to the type checker.
     return _secret(connection, row, {stage: version for stage, version in at})  # noqa: C416
+
+
+def secret_type(connection: Connection, name: ResourceName) -> SecretType.ValueType | None:
+    """A secret's type, if there is one of this name."""
+    found: SecretType.ValueType | None = connection.execute(select(secrets.c.type).where(_of(secrets, name))).scalar()
+    return found
 
 
 def secrets_page(

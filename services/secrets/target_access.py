@@ -17,10 +17,12 @@ from services.secrets import store
 from services.secrets.destinations import place_of, require_may_go
 from services.secrets.records import CURRENT, SealedVersion, Secret
 from services.secrets.redaction import redacted
+from services.secrets.rotators.choice import TARGET_TYPES
 from services.secrets.rotators.reach import EVERY_ACCOUNT, NetworkRules, Reach, TargetRule
 from services.secrets.rotators.rotator import Credential, RotationContext, Rotator
 from services.secrets.sealing import NewValue, Sealer
 from services.secrets.states import SecretEvent, VersionEvent, next_state, no_secret, no_version
+from services.secrets.target_checks import TargetChecks, Waiters
 from services.secrets.value_shapes import check_login, check_texts
 from strongroom.secrets.v1.secret_pb2 import SecretType
 
@@ -34,6 +36,8 @@ class Step:
     rotation: str = ""
     attempt: int = 0
     fencing_token: int = 0
+    until: float | None = None
+    """When whoever asked waits no longer, by `time.monotonic`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +64,18 @@ class TargetAccess:
         engine: Engine,
         sealer: Sealer,
         rotators: Mapping[SecretType.ValueType, Rotator],
+        waiters: Waiters | None = None,
+        checks: TargetChecks | None = None,
         *,
         network: NetworkRules | None = None,
     ) -> None:
-        """`network`: where targets may be; None for anywhere."""
+        """Without `checks` a call's own thread checks a target, for as long as that takes. `network`: where targets may
+        be; None for anywhere."""
         self._engine = engine
         self._sealer = sealer
         self._rotators = rotators
+        self._waiters = waiters or Waiters()
+        self._checks = checks
         self._network = network or NetworkRules(rules=(TargetRule((EVERY_ACCOUNT,), ("0.0.0.0/0", "::/0")),))
 
     def rotator(self, kind: SecretType.ValueType) -> Rotator:
@@ -100,7 +109,7 @@ class TargetAccess:
         listed = tuple(owner.allowed_destinations for owner in sent if owner.allowed_destinations)
         reach = Reach(secret.name.account, self._network, listed)
         lent = self._lent(call, master) if master is not None else None
-        return RotationContext(secret, step.rotation, step.attempt, step.fencing_token, lent, reach)
+        return RotationContext(secret, step.rotation, step.attempt, step.fencing_token, lent, reach, step.until)
 
     def of_version(self, call: Call, secret: Secret, number: int) -> Credential | None:
         """The value of a version; None for 0 and where it is destroyed."""
@@ -121,8 +130,33 @@ class TargetAccess:
         current = (
             Credential(str(secret.version_name(secret.latest_version)), value.value, value.format) if value else None
         )
-        with without_credentials(Credentials(context, None, current, None)):
-            self.rotator(secret.type).check(context, current)
+        self._check(call, Credentials(context, None, current, None))
+
+    def check_current(self, call: Call, secret: Secret) -> None:
+        """Finds out whether a rotation of the secret could work, as it is now."""
+        self._check(call, self.credentials(call, secret, Step(), current=secret.stages.get(CURRENT, 0)))
+
+    @contextmanager
+    def asked_by(self, call: Call, secret: Secret) -> Iterator[float | None]:
+        """Until when a call's thread may wait for the secret's target; None where it has none that may be slow. Raises
+        OVERLOADED where too many of the account's calls wait for targets already."""
+        if secret.type not in TARGET_TYPES:
+            yield None
+            return
+        with self._waiters.until(call, secret.name.account) as until:
+            yield until
+
+    def _check(self, call: Call, known: Credentials) -> None:
+        context, current = known.context, known.current
+
+        def run() -> None:
+            with without_credentials(known):
+                self.rotator(context.secret.type).check(context, current)
+
+        if self._checks is None or context.secret.type not in TARGET_TYPES:
+            run()
+        else:
+            self._checks.check(call, context, current, run)
 
     def _master_of(self, secret: Secret) -> Secret | None:
         name = secret.master

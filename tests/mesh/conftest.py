@@ -29,6 +29,7 @@ from tests.rotation.fixtures import (  # noqa: F401
     sshd,
     subject_of,
     target_certificate,
+    target_workers,
     team_rotator,
     tls,
 )

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from opentelemetry.metrics import NoOpMeterProvider
 
 from deploy.dev.certificates import CertificateFiles, DevelopmentAuthority
 from deploy.dev.directory import MeshDirectory
@@ -21,6 +22,7 @@ from deploy.dev.postgres import PostgresCluster
 from deploy.dev.redis_server import find_redis, redis_command, wait_for_redis
 from deploy.dev.topology import free_port
 from services.runtime.tls import TlsFiles
+from services.secrets.target_workers import StepLimits, TargetWorkers
 from tests.rotation import servers
 from tests.rotation.lab import Lab, Place
 from tests.rotation.servers import Server, SshServer, TlsServer
@@ -173,6 +175,14 @@ def subject_of(request: pytest.FixtureRequest) -> Callable[[str], Subject]:
     return subject
 
 
+@pytest.fixture(scope="session")
+def target_workers() -> Iterator[TargetWorkers]:
+    """Processes for steps at targets, with the service's own limits."""
+    workers = TargetWorkers(StepLimits(), NoOpMeterProvider().get_meter("lab"))
+    yield workers
+    workers.close()
+
+
 @pytest.fixture
 def place(request: pytest.FixtureRequest, tmp_path: Path, schedule_port: int) -> Place:
     made = Place(f"sqlite:///{tmp_path / 'secrets.db'}", schedule_port, f"test-{next(_numbers)}")
@@ -184,12 +194,12 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, schedule_port: int) ->
 
 
 @pytest.fixture
-def make_lab(place: Place, tls: TlsFiles) -> Iterator[Callable[..., Lab]]:
+def make_lab(place: Place, tls: TlsFiles, target_workers: TargetWorkers) -> Iterator[Callable[..., Lab]]:
     """Labs over one database and schedule, like replicas; the first makes the database."""
     made: list[Lab] = []
 
     def make(**options: Any) -> Lab:
-        lab = (Lab if made else Lab.new)(place, tls=tls, **options)
+        lab = (Lab if made else Lab.new)(place, tls=tls, **{"workers": target_workers, **options})
         made.append(lab)
         return lab
 

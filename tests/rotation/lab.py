@@ -49,6 +49,7 @@ from services.secrets.rotators.rotator import Rotator
 from services.secrets.sealing import NewValue, Sealer
 from services.secrets.tables import outbox as outbox_table
 from services.secrets.target_access import TargetAccess
+from services.secrets.target_workers import TargetWorkers, with_workers
 from services.secrets.targets import TargetRules
 from services.secrets.value_shapes import as_value
 from services.secrets.vault import Reading, Vault
@@ -155,7 +156,9 @@ class Lab:
         lease_seconds: float = 0.5,
         first_retry_seconds: float = 0.05,
         threads: int = 1,
+        workers: TargetWorkers | None = None,
     ) -> None:
+        """With `workers`, steps at targets are done in their processes, as the service does them."""
         self.clock = clock
         self.engine: Engine = row_seals.sealed(database.open_database(Database(url=place.database_url)), lab_seals())
         self.data_keys = LocalDataKeys()
@@ -165,6 +168,8 @@ class Lab:
         editor = SecretEditor(self.engine, permits, outbox, clock)
         self.keystore = MeshChannel(place.keystore, cast(TlsFiles, tls)) if place.keystore else NoKeystore()
         found = rotators(cast(TlsFiles, tls), cast(MeshChannel, self.keystore))
+        if workers is not None:
+            found = with_workers(found, workers, lambda: cast(TlsFiles, tls).current())
         if wrap is not None:
             found = {kind: wrap(rotator) for kind, rotator in found.items()}
         self.access = TargetAccess(self.engine, self.sealer, found)

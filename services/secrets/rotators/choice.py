@@ -1,19 +1,22 @@
 """The rotator of each type of secret.
 
 The libraries that talk to databases and over SSH are loaded with the first secret that needs them: together they are as
-large as the rest of the service.
+large as the rest of the service. What talks to servers of tenants is done in processes of their own where the service
+has such (`target_workers`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from services.runtime.channels import MeshChannel
-from services.runtime.tls import TlsFiles
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.tls import Identity, TlsFiles
 from services.secrets.rotators.client_key import ClientKeyRotator
 from services.secrets.rotators.generic import GenericRotator
 from services.secrets.rotators.redis_acl import RedisAclRotator
-from services.secrets.rotators.remote import RemoteRotator
+from services.secrets.rotators.remote import Identities, RemoteRotator
 from services.secrets.rotators.rotator import Rotator
 from strongroom.secrets.v1.secret_pb2 import (
     SECRET_TYPE_CLIENT_KEY,
@@ -26,20 +29,52 @@ from strongroom.secrets.v1.secret_pb2 import (
     SecretType,
 )
 
+TARGET_TYPES = frozenset(
+    (SECRET_TYPE_POSTGRESQL, SECRET_TYPE_MYSQL, SECRET_TYPE_REDIS_ACL, SECRET_TYPE_SSH_KEY_PAIR, SECRET_TYPE_GRPC)
+)
+"""Types whose rotators talk to servers that may be a hostile tenant's."""
+
 
 def rotators(tls: TlsFiles, keystore: MeshChannel) -> Mapping[SecretType.ValueType, Rotator]:
-    """The rotator of every type."""
+    """The rotator of every type, each doing its work in this process."""
     return _MadeOnce(
         {
             SECRET_TYPE_GENERIC: GenericRotator,
-            SECRET_TYPE_POSTGRESQL: _postgresql,
-            SECRET_TYPE_MYSQL: _mysql,
-            SECRET_TYPE_REDIS_ACL: RedisAclRotator,
-            SECRET_TYPE_SSH_KEY_PAIR: _ssh,
             SECRET_TYPE_CLIENT_KEY: lambda: ClientKeyRotator(keystore),
-            SECRET_TYPE_GRPC: lambda: RemoteRotator(tls),
+            **{kind: partial(_target_rotator, kind, tls) for kind in TARGET_TYPES},
         }
     )
+
+
+def target_rotator(kind: SecretType.ValueType, identity: Identity | None) -> Rotator:
+    """The rotator of one of TARGET_TYPES, for a single step."""
+    return _target_rotator(kind, _OneIdentity(identity))
+
+
+def load_target_rotators() -> None:
+    """Loads every library that talks to targets."""
+    for kind in TARGET_TYPES:
+        target_rotator(kind, None)
+
+
+class _OneIdentity:
+    def __init__(self, identity: Identity | None) -> None:
+        self._identity = identity
+
+    def current(self) -> Identity:
+        if self._identity is None:
+            raise StrongroomError(Reason.ROTATOR_FAILED, "the step was given no certificate")
+        return self._identity
+
+
+def _target_rotator(kind: SecretType.ValueType, identities: Identities) -> Rotator:
+    if kind == SECRET_TYPE_POSTGRESQL:
+        return _postgresql()
+    if kind == SECRET_TYPE_MYSQL:
+        return _mysql()
+    if kind == SECRET_TYPE_SSH_KEY_PAIR:
+        return _ssh()
+    return RedisAclRotator() if kind == SECRET_TYPE_REDIS_ACL else RemoteRotator(identities)
 
 
 class _MadeOnce(Mapping[SecretType.ValueType, Rotator]):

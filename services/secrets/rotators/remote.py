@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 from google.protobuf.message import Message
 
 from services.runtime.errors import Reason, StrongroomError, rpc_code
 from services.runtime.sensitive import SensitiveBytes
-from services.runtime.tls import Identity, TlsFiles, channel_credentials
+from services.runtime.tls import Identity, channel_credentials
 from services.secrets.destinations import address_of
 from services.secrets.rotators.rotation_tokens import METADATA, rotation_token
 from services.secrets.rotators.rotator import Credential, RotationContext, new_password
@@ -19,9 +19,17 @@ from strongroom.secrets.v1 import rotator_service_pb2 as pb
 from strongroom.secrets.v1.rotator_service_pb2_grpc import RotatorServiceStub
 from strongroom.secrets.v1.secret_pb2 import VALUE_FORMAT_BINARY, VALUE_FORMAT_TEXT
 
-_DEFAULT_SECONDS = 30.0
+DEFAULT_SECONDS = 30.0
+_MAX_ANSWER_BYTES = 2 * MAX_VALUE_BYTES
 # What a later try may cure.
 _CURABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED)
+
+
+class Identities(Protocol):
+    """Where certificates come from."""
+
+    def current(self) -> Identity:
+        """The one to connect with now."""
 
 
 class RemoteRotator:
@@ -32,7 +40,7 @@ class RemoteRotator:
     cleans_up = True
     has_grace_period = True
 
-    def __init__(self, tls: TlsFiles) -> None:
+    def __init__(self, tls: Identities) -> None:
         self._tls = tls
 
     def check(self, context: RotationContext, current: Credential | None) -> None:
@@ -91,7 +99,7 @@ class RemoteRotator:
         credentials = channel_credentials(Identity(own.certificate, own.key, trust))
         token = rotation_token(own, target.address, context.secret.name, method)
         metadata = [(METADATA, token)]
-        seconds = target.timeout.ToTimedelta().total_seconds() or _DEFAULT_SECONDS
+        seconds = target.timeout.ToTimedelta().total_seconds() or DEFAULT_SECONDS
         with grpc.secure_channel(_endpoint(context), credentials, _options(target.address)) as channel:
             try:
                 return getattr(RotatorServiceStub(channel), method)(request, timeout=seconds, metadata=metadata)
@@ -110,7 +118,12 @@ def _endpoint(context: RotationContext) -> str:
 
 def _options(address: str) -> list[tuple[str, Any]]:
     host = address.rpartition(":")[0].strip("[]")
-    return [("grpc.ssl_target_name_override", host), ("grpc.default_authority", address), ("grpc.enable_http_proxy", 0)]
+    return [
+        ("grpc.ssl_target_name_override", host),
+        ("grpc.default_authority", address),
+        ("grpc.enable_http_proxy", 0),
+        ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES),
+    ]
 
 
 def _of_rpc(error: grpc.RpcError, method: str) -> StrongroomError:

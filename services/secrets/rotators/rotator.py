@@ -24,7 +24,7 @@ from strongroom.secrets.v1.password_rule_pb2 import PasswordRule
 from strongroom.secrets.v1.secret_pb2 import VALUE_FORMAT_TEXT, ValueFormat
 from strongroom.secrets.v1.target_pb2 import RotationTarget, TargetAddress
 
-_DEFAULT_TIMEOUT_SECONDS = 10.0
+DEFAULT_TIMEOUT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,8 @@ class RotationContext:
     """The value of the target's master secret."""
     reach: Reach | None = None
     """Where the step may connect; None for anywhere."""
+    until: float | None = None
+    """When whoever asked waits no longer, by `time.monotonic`; None where the step's own limit is the only one."""
 
     def address(self) -> str:
         """What to connect to: an address that was checked, or the target's host where none is to be. Raises
@@ -140,7 +142,7 @@ def require_credential(credential: Credential | None, secret: Secret) -> Credent
 
 def seconds_of(address: TargetAddress) -> float:
     """How long to wait for a connection or an answer."""
-    return address.timeout.ToTimedelta().total_seconds() or _DEFAULT_TIMEOUT_SECONDS
+    return address.timeout.ToTimedelta().total_seconds() or DEFAULT_TIMEOUT_SECONDS
 
 
 def require_plain(*texts: str) -> None:
