@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
-_SLOW_SECONDS = 5.0
+_SLOW_SECONDS = 10.0
 # An account whose work was slow long ago is asked again.
 _REMEMBERED_SECONDS = 300.0
 
@@ -26,9 +26,9 @@ class _Account(Generic[Item]):
 class FairQueue(Generic[Item]):
     """Hands items out while there are slots, the accounts in turn and each its items in order.
 
-    An account has at most `share` slots at once. One whose last item took more than `slow_seconds`, or has an item in
-    work for so long, has a single slot, and all such together have half: whoever waits for something that does not
-    answer never holds what the others need.
+    An account has at most `share` slots at once. One is slow whose last item took more than `slow_seconds`, or that has
+    an item in work for so long: it has a single slot, and half as many slow accounts as there are slots are served at
+    once. So whoever waits for something that does not answer never holds what the others need.
     """
 
     def __init__(
@@ -111,7 +111,8 @@ class FairQueue(Generic[Item]):
             return None
         now = self._now()
         slow = {name for name, found in self._accounts.items() if self._is_slow(found, now)}
-        slow_in_work = sum(len(self._accounts[name].started) for name in slow)
+        # What an account began before it was known to be slow counts once: it would else keep out the other slow ones.
+        slow_in_work = sum(bool(self._accounts[name].started) for name in slow)
         for name, found in self._accounts.items():
             if not found.waiting:
                 continue

@@ -19,12 +19,14 @@ import psutil
 import pytest
 from opentelemetry.metrics import NoOpMeterProvider
 
+from services.runtime import database
 from services.runtime.call import Call, Principal
 from services.runtime.due_work import Aside, DueWork
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.names import ResourceName
 from services.runtime.sensitive import SensitiveBytes
 from services.runtime.tls import TlsFiles
+from services.secrets import rotation_store
 from services.secrets.creating import NewSecret
 from services.secrets.records import Secret
 from services.secrets.rotators import choice
@@ -381,9 +383,6 @@ def create(lab: Lab, account: str, secret_id: str, port: int, seconds: int = 1) 
 
 
 def ended(lab: Lab, account: str, secret_id: str) -> bool:
-    from services.runtime import database
-    from services.secrets import rotation_store
-
     with database.reading(lab.engine) as connection:
         found = rotation_store.rotation(connection, ResourceName(account, "secrets", secret_id), 1)
     return found is not None and found.state == ROTATION_STATE_SUCCEEDED

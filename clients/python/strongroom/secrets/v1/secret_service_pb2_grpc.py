@@ -187,7 +187,9 @@ class SecretServiceServicer:
     def CreateSecret(self, request, context):
         """Creates a secret, with a first value or one that its rotator makes. Fails with ALREADY_EXISTS also for an id used
         before, FIELD_INVALID for an unknown type or a target that does not fit it, PASSWORD_RULE_INVALID; for a type with
-        a target that is not skipped with TARGET_UNREACHABLE, TARGET_LOGIN_REFUSED, MASTER_LOGIN_REFUSED, ROTATOR_FAILED.
+        a target that is not skipped with TARGET_UNREACHABLE, TARGET_LOGIN_REFUSED, MASTER_LOGIN_REFUSED, ROTATOR_FAILED,
+        TARGET_TIMEOUT, TARGET_ANSWER_TOO_LARGE. TARGET_CHECK_PENDING: it has not answered within a second and is still
+        asked; the same call finds what it says within a minute. OVERLOADED: too many of the account's calls wait.
         With tags it also needs `secrets:TagSecret`; with a master secret everything that reading its value takes:
         `secrets:GetSecretValue` on it and `crypto:Decrypt` on its key. Fails with DESTINATION_NOT_ALLOWED for a target that
         the mesh's administrator or a master secret does not permit.

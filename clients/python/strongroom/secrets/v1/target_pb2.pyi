@@ -143,7 +143,9 @@ class TargetAddress(_message.Message):
     """Certificates to trust, in PEM, up to 64 KiB. Default: those of the service's machine."""
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """How long to wait for a connection or an answer: 1 to 60 seconds. Default 10 seconds."""
+        """How long to wait for a connection or an answer: 1 to 60 seconds. Default 10 seconds. A step as a whole takes at
+        most three times as long, and a minute: TARGET_TIMEOUT.
+        """
 
     def __init__(
         self,
@@ -277,7 +279,9 @@ class SshTarget(_message.Message):
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """How long to wait for a connection or an answer: 1 to 60 seconds. Default 10 seconds."""
+        """How long to wait for a connection or an answer: 1 to 60 seconds. Default 10 seconds. A step as a whole takes at
+        most three times as long, and a minute: TARGET_TIMEOUT.
+        """
 
     def __init__(
         self,
