@@ -12,7 +12,9 @@ from hashlib import sha256
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, ConnectionError, RedisError, TimeoutError  # noqa: A004
+from redis.retry import Retry
 
 from services.runtime.errors import Reason
 from services.secrets.rotators.database import as_master
@@ -111,6 +113,8 @@ def _login(context: RotationContext, credential: Credential) -> Iterator[Any]:
         "password": login["password"],
         "socket_timeout": seconds,
         "socket_connect_timeout": seconds,
+        # The rotation tries again, later.
+        "retry": Retry(NoBackoff(), 0),
     }
     kind: type[Any] = _Plain
     if address.tls != TARGET_TLS_DISABLED:
