@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from services.crypto.generation import Generation
 from services.crypto.imports import Imports
 from services.crypto.key_records import KeyRecords
 from services.crypto.key_uses import KeyUses
@@ -34,10 +35,12 @@ def serve(settings: CryptoSettings) -> None:
         settings.cached_keys,
     )
     uses = KeyUses(records, hosted.authorizer)
+    generation = Generation(settings.generations)
     hosted.public(
-        crypto_pb2.DESCRIPTOR.services_by_name["CryptoService"], CryptoService(uses, hosted.authorizer, provider)
+        crypto_pb2.DESCRIPTOR.services_by_name["CryptoService"],
+        CryptoService(uses, hosted.authorizer, provider, generation),
     )
-    material_service = MaterialService(provider, Imports(provider, clock.system_clock), clock.system_clock)
+    material_service = MaterialService(provider, Imports(provider, clock.system_clock), clock.system_clock, generation)
     hosted.internal(material_pb2.DESCRIPTOR.services_by_name["MaterialService"], material_service)
     hosted.on_close(provider.close)
     hosted.run()

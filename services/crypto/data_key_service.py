@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from services.crypto import ciphertexts, data_keys, exports, private_keys
 from services.crypto.encryption import Encryption
+from services.crypto.generation import Generation
 from services.runtime import checksums, encryption_context
 from services.runtime.call import Call
 from services.runtime.errors import required
@@ -14,6 +15,7 @@ class DataKeyHandlers:
     """Part of CryptoService."""
 
     _encryption: Encryption
+    _generation: Generation
 
     def GenerateDataKey(self, request: pb.GenerateDataKeyRequest, call: Call) -> pb.GenerateDataKeyResponse:
         """A data key in plaintext, and encrypted under the key."""
@@ -98,7 +100,8 @@ class DataKeyHandlers:
         spec = data_keys.check_pair_spec(request.spec)
         context = encryption_context.of(request.encryption_context)
         encryptor = self._encryption.encryptor(call, "crypto:GenerateDataKeyPair", request.key, context)
-        private_key = private_keys.generate(spec)
+        with self._generation.turn(call, call.principal.account, spec):
+            private_key = private_keys.generate(spec)
         return pb.GenerateDataKeyPairResponse(
             private_key=private_key,
             private_key_ciphertext=encryptor.encrypt(private_key),
@@ -114,7 +117,8 @@ class DataKeyHandlers:
         spec = data_keys.check_pair_spec(request.spec)
         context = encryption_context.of(request.encryption_context)
         encryptor = self._encryption.encryptor(call, "crypto:GenerateDataKeyPairWithoutPlaintext", request.key, context)
-        private_key = private_keys.generate(spec)
+        with self._generation.turn(call, call.principal.account, spec):
+            private_key = private_keys.generate(spec)
         return pb.GenerateDataKeyPairWithoutPlaintextResponse(
             private_key_ciphertext=encryptor.encrypt(private_key),
             public_key=private_keys.public_key(spec, private_key),

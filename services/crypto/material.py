@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from services.crypto import blobs, ciphers, macs, private_keys, public_keys
 from services.crypto.agreement import Agreement, agreement
 from services.crypto.algorithms import ALGORITHMS
-from services.crypto.blobs import AnyBinding, Binding
+from services.crypto.blobs import AnyBinding, Binding, WrappingKeyBinding
 from services.crypto.ciphers import Cipher
 from services.crypto.encapsulation import Encapsulation
 from services.crypto.macs import MacKey, SoftwareMacKey, TokenMacKey
@@ -142,7 +142,8 @@ def _in_token(
     provider: Provider, binding: AnyBinding, made: MadeHsmKey
 ) -> Cipher | MacKey | Signer | Decrypter | Agreement:
     spec, usage = binding.spec, binding.usage
-    key = provider.hsm_key(spec, usage, made.root_version, made.wrapped)
+    version = binding.version if isinstance(binding, WrappingKeyBinding) else binding
+    key = provider.hsm_key(spec, usage, made.root_version, made.wrapped, version.account)
     if spec in ciphers.KEY_BYTES:
         return ciphers.in_token(spec, key)
     if spec in macs.KEY_BYTES:

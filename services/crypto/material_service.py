@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from services.crypto import batches, blobs, material, root_key
 from services.crypto.blobs import Binding
+from services.crypto.generation import Generation
 from services.crypto.imports import Imports, Opening
 from services.crypto.inputs import sized
 from services.crypto.providers.provider import Provider
@@ -11,6 +12,7 @@ from services.runtime.call import Call
 from services.runtime.clock import Clock, from_microseconds, microseconds
 from services.runtime.errors import Reason, StrongroomError, invalid, required, too_large
 from strongroom.crypto.v1 import material_pb2 as pb
+from strongroom.keystore.v1.key_pb2 import KEY_SPEC_RSA_4096, PROTECTION_LEVEL_HSM
 
 _MAX_SERVICE_KEY_BYTES = 4096
 _MAX_PURPOSE = 64
@@ -22,14 +24,20 @@ _LONGEST_IMPORT_US = 24 * 3600 * 1_000_000
 class MaterialService:
     """Handlers of the internal service."""
 
-    def __init__(self, provider: Provider, imports: Imports, clock: Clock) -> None:
+    def __init__(
+        self, provider: Provider, imports: Imports, clock: Clock, generation: Generation | None = None
+    ) -> None:
         self._provider = provider
+        self._generation = generation or Generation()
         self._imports = imports
         self._clock = clock
 
     def CreateMaterial(self, request: pb.CreateMaterialRequest, call: Call) -> pb.CreateMaterialResponse:
         """Material for a key version, as a blob bound to it."""
-        made = material.make(self._provider, _binding(request.binding))
+        binding = _binding(request.binding)
+        in_hsm = binding.protection_level == PROTECTION_LEVEL_HSM
+        with self._generation.turn(call, binding.account, binding.spec, in_hsm=in_hsm):
+            made = material.make(self._provider, binding)
         return pb.CreateMaterialResponse(
             wrapped_material=made.blob, public_key=made.public_key, root_version=blobs.root_version(made.blob)
         )
@@ -41,7 +49,9 @@ class MaterialService:
         expire_us = microseconds(request.expire_time)
         if not 0 < expire_us - self._clock() // 1000 <= _LONGEST_IMPORT_US:
             raise invalid("expire_time", "is not within the next 24 hours")
-        opening = self._imports.begin(_binding(request.binding), request.import_method, expire_us)
+        binding = _binding(request.binding)
+        with self._generation.turn(call, binding.account, KEY_SPEC_RSA_4096, in_hsm=self._provider.has_hsm):
+            opening = self._imports.begin(binding, request.import_method, expire_us)
         return pb.CreateImportWrappingKeyResponse(
             public_key=opening.public_key,
             wrapped_private_key=opening.wrapped_private_key,

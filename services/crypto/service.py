@@ -6,6 +6,7 @@ from services.crypto import batches, ciphertexts, re_encryption
 from services.crypto.asymmetric_service import AsymmetricHandlers
 from services.crypto.data_key_service import DataKeyHandlers
 from services.crypto.encryption import Encryption, check_plaintext
+from services.crypto.generation import Generation
 from services.crypto.key_uses import KeyUses
 from services.crypto.providers.provider import Provider
 from services.runtime import checksums, encryption_context
@@ -21,8 +22,11 @@ _DEFAULT_RANDOM_BYTES = 32
 class CryptoService(DataKeyHandlers, AsymmetricHandlers):
     """Handlers of the public service: here those of symmetric encryption, the rest in the two that it is made of."""
 
-    def __init__(self, uses: KeyUses, authorizer: Authorizer, provider: Provider) -> None:
+    def __init__(
+        self, uses: KeyUses, authorizer: Authorizer, provider: Provider, generation: Generation | None = None
+    ) -> None:
         self._uses = uses
+        self._generation = generation or Generation()
         self._encryption = Encryption(uses)
         self._authorizer = authorizer
         self._provider = provider

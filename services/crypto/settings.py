@@ -49,3 +49,4 @@ class CryptoSettings(ServiceSettings):
 
     provider: ProviderSettings
     cached_keys: int = Field(default=100_000, ge=1)
+    generations: int = Field(default=2, ge=1, le=64, description="RSA keys in the making at once")

@@ -139,6 +139,7 @@ class Reason(_UpperStrEnum):
     REDIS_UNREACHABLE = auto()
     SCHEDULE_OVERDUE = auto()
     PROVIDER_UNAVAILABLE = auto()
+    HSM_BUSY = auto()
     DATABASE_UNAVAILABLE = auto()
     OIDC_PROVIDER_UNREACHABLE = auto()
     OVERLOADED = auto()
@@ -271,6 +272,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
     ),
     grpc.StatusCode.RESOURCE_EXHAUSTED: (
         Reason.OVERLOADED,
+        Reason.HSM_BUSY,
         Reason.LIMIT_EXCEEDED,
         Reason.QUOTA_EXCEEDED,
         Reason.AUDIT_BACKLOG,
@@ -345,12 +347,15 @@ def from_rpc_error(error: grpc.RpcError, unreachable: Reason, peer: str) -> Stro
 
     A reason that the other service gave passes through; anything else becomes `unreachable`.
     """
-    for detail in _status_details(error):
+    details = _status_details(error)
+    for detail in details:
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info) and info.domain == DOMAIN and info.reason in Reason.__members__:
             metadata = dict(info.metadata)
             field = metadata.pop("field", "")
-            return StrongroomError(Reason(info.reason), str(_call(error).details()), field=field, **metadata)
+            passed = StrongroomError(Reason(info.reason), str(_call(error).details()), field=field, **metadata)
+            passed.retry_after_seconds = _retry_after_seconds(details)
+            return passed
     code = rpc_code(error).name
     return StrongroomError(unreachable, f"{peer} cannot be reached ({code})", peer=peer, status=code)
 
@@ -411,6 +416,12 @@ def _call(error: grpc.RpcError) -> grpc.Call:
 
 def _number(code: grpc.StatusCode) -> int:
     return int(code_pb2.Code.Value(code.name))
+
+
+def _retry_after_seconds(details: list[any_pb2.Any]) -> float:
+    retry = error_details_pb2.RetryInfo()
+    told = any(detail.Unpack(retry) for detail in details)
+    return retry.retry_delay.ToNanoseconds() / 1e9 if told else 0.0
 
 
 def _status_details(error: grpc.RpcError) -> list[any_pb2.Any]:

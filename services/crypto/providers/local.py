@@ -88,7 +88,14 @@ class LocalProvider:
         """See Provider."""
         raise _no_hsm()
 
-    def hsm_key(self, spec: KeySpec.ValueType, usage: KeyUsage.ValueType, root_version: int, wrapped: bytes) -> HsmKey:
+    def hsm_key(
+        self,
+        spec: KeySpec.ValueType,
+        usage: KeyUsage.ValueType,
+        root_version: int,
+        wrapped: bytes,
+        account: str = "",
+    ) -> HsmKey:
         """See Provider."""
         raise _no_hsm()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from services.crypto.providers import pkcs11_gcm, pkcs11_keys, pkcs11_root
+from services.crypto.providers.pkcs11_connection import Work
 from services.crypto.providers.pkcs11_keys import Pkcs11Key
 from services.crypto.providers.pkcs11_root import root_label, seal_label
 from services.crypto.providers.pkcs11_sessions import SessionPool
@@ -73,29 +74,36 @@ class Pkcs11Provider:
     def make_hsm_key(self, spec: KeySpec.ValueType) -> MadeHsmKey:
         """See Provider."""
         root_version = self.root_version
-        with self._pool.session() as pooled:
+        with self._pool.session(Work.GENERATION) as pooled:
             return pkcs11_keys.make(pooled, pooled.root(root_label(root_version)), root_version, spec)
 
     def import_hsm_key(self, spec: KeySpec.ValueType, material: bytes) -> MadeHsmKey:
         """See Provider."""
         root_version = self.root_version
-        with self._pool.session() as pooled:
+        with self._pool.session(Work.OPERATION) as pooled:
             return pkcs11_keys.put(pooled, pooled.root(root_label(root_version)), root_version, spec, material)
 
-    def hsm_key(self, spec: KeySpec.ValueType, usage: KeyUsage.ValueType, root_version: int, wrapped: bytes) -> HsmKey:
+    def hsm_key(
+        self,
+        spec: KeySpec.ValueType,
+        usage: KeyUsage.ValueType,
+        root_version: int,
+        wrapped: bytes,
+        account: str = "",
+    ) -> HsmKey:
         """See Provider."""
-        return Pkcs11Key(self._pool, self._telemetry, spec, usage, root_label(root_version), wrapped)
+        return Pkcs11Key(self._pool, self._telemetry, spec, usage, root_label(root_version), wrapped, account)
 
     def rewrap_hsm_key(self, spec: KeySpec.ValueType, root_version: int, wrapped: bytes) -> MadeHsmKey:
         """See Provider."""
         newest = self.root_version
-        with self._pool.session() as pooled:
+        with self._pool.session(Work.OPERATION) as pooled:
             old, new = pooled.root(root_label(root_version)), pooled.root(root_label(newest))
             return pkcs11_keys.rewrap(pooled, old, new, newest, spec, wrapped)
 
     def random(self, size: int) -> bytes:
         """See Provider."""
-        with self._pool.session() as pooled:
+        with self._pool.session(Work.OPERATION) as pooled:
             return pooled.session.generate_random(size * 8)
 
     def check(self) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TypeVar
 
 import pkcs11
@@ -23,6 +24,8 @@ _Result = TypeVar("_Result")
 
 _KEYS_PER_SESSION = 256
 _WAIT_SECONDS = 1.5
+# One of so many sessions, at most, makes keys.
+_GENERATING_SHARE = 4
 # A session that was idle for longer is looked at before it is lent: HSMs drop those that nobody uses.
 _IDLE_SECONDS = 1.0
 
@@ -94,10 +97,23 @@ class PooledSession:
 Probe = Callable[[PooledSession], None]
 
 
+class Work(Enum):
+    """What a session is wanted for, the most urgent first."""
+
+    ROOT = 0
+    """The root key: without it no key of anybody is opened, not even one in software."""
+    OPERATION = 1
+    """One use of a key."""
+    GENERATION = 2
+    """Making a key, which may take seconds."""
+
+
 @dataclass(eq=False)
 class _Waiter:
     """A thread that waits for a session, and whether it was given one."""
 
+    work: Work
+    account: str
     woken: threading.Event = field(default_factory=threading.Event)
     granted: bool = False
 
@@ -119,7 +135,12 @@ class Connection:
         self._changed = threading.Condition()
         self._idle: list[PooledSession] = []
         self._lent = 0
-        self._waiting: deque[_Waiter] = deque()
+        # A session is kept for the root key, however many the others want; making keys never takes more than some.
+        others = max(size - 1, 1)
+        self._most = {Work.ROOT: size, Work.OPERATION: others, Work.GENERATION: max(size // _GENERATING_SHARE, 1)}
+        self._lent_for: Counter[Work] = Counter()
+        self._lent_to: Counter[str] = Counter()
+        self._waiting: list[_Waiter] = []
         self._doubted_at = 0.0
         self._ended = False
         self._kept = self._pooled(token.open(user_pin=pin))
@@ -130,10 +151,11 @@ class Connection:
         return self._lent
 
     @contextmanager
-    def lend(self) -> Iterator[PooledSession]:
-        """Lends a session to this thread; one that comes back with a PKCS11Error is closed. Raises PROVIDER_UNAVAILABLE
-        when none is free within 1.5 seconds, and PKCS11Error when none can be opened."""
-        pooled = self._take()
+    def lend(self, work: Work = Work.ROOT, account: str = "") -> Iterator[PooledSession]:
+        """Lends a session to this thread; one that comes back with a PKCS11Error is closed. Of those that wait, the
+        more urgent work is first, and then the account that has the fewest. Raises PROVIDER_UNAVAILABLE when none is
+        free within 1.5 seconds, and PKCS11Error when none can be opened."""
+        pooled = self._take(work, account)
         well = False
         try:
             if pooled is not None and not self._lives(pooled):
@@ -153,7 +175,7 @@ class Connection:
         finally:
             if pooled is not None and not well:
                 _close(pooled.session)
-            self._put_back(pooled if well else None)
+            self._put_back(pooled if well else None, work, account)
 
     @contextmanager
     def writing(self) -> Iterator[pkcs11.Session]:
@@ -183,37 +205,59 @@ class Connection:
                 waiter.woken.set()
             return self._changed.wait_for(lambda: self._lent == 0, seconds)
 
-    def _take(self) -> PooledSession | None:
+    def _take(self, work: Work, account: str) -> PooledSession | None:
         with self._changed:
             if self._ended:
                 raise unavailable("the HSM is being reconnected")
-            if self._lent < self._size:
-                self._lent += 1
-                return self._idle.pop() if self._idle else None
-            waiter = _Waiter()
+            if self._is_free_for(work):
+                return self._given(work, account)
+            waiter = _Waiter(work, account)
             self._waiting.append(waiter)
         waiter.woken.wait(_WAIT_SECONDS)
         with self._changed:
             if waiter.granted:
+                # It was counted as lent when it was granted.
                 return self._idle.pop() if self._idle else None
             if self._ended:
                 raise unavailable("the HSM is being reconnected")
             self._waiting.remove(waiter)
             raise unavailable("every HSM session is busy")
 
-    def _put_back(self, pooled: PooledSession | None) -> None:
+    def _is_free_for(self, work: Work) -> bool:
+        if self._lent >= self._size or self._lent_for[work] >= self._most[work]:
+            return False
+        others = self._lent_for[Work.OPERATION] + self._lent_for[Work.GENERATION]
+        return work is Work.ROOT or others < self._most[Work.OPERATION]
+
+    def _count(self, work: Work, account: str, change: int) -> None:
+        self._lent += change
+        self._lent_for[work] += change
+        self._lent_to[account] += change
+        if not self._lent_to[account]:
+            del self._lent_to[account]
+
+    def _given(self, work: Work, account: str) -> PooledSession | None:
+        self._count(work, account, 1)
+        return self._idle.pop() if self._idle else None
+
+    def _put_back(self, pooled: PooledSession | None, work: Work, account: str) -> None:
         with self._changed:
             if pooled is not None:
                 pooled.used_at = time.monotonic()
                 self._idle.append(pooled)
-            if self._waiting and not self._ended:
-                # To who waits for longest: threads that come later would else take it away, and some never get any.
-                waiter = self._waiting.popleft()
+            self._count(work, account, -1)
+            while not self._ended and (waiter := self._next()) is not None:
+                # Granted here: threads that come later would else take it away, and some never get any.
+                self._waiting.remove(waiter)
+                self._count(waiter.work, waiter.account, 1)
                 waiter.granted = True
                 waiter.woken.set()
-            else:
-                self._lent -= 1
-                self._changed.notify_all()
+            self._changed.notify_all()
+
+    def _next(self) -> _Waiter | None:
+        """Who is next; of equals who waits for longest."""
+        fitting = [waiter for waiter in self._waiting if self._is_free_for(waiter.work)]
+        return min(fitting, key=lambda waiter: (waiter.work.value, self._lent_to[waiter.account]), default=None)
 
     def _lives(self, pooled: PooledSession) -> bool:
         if time.monotonic() - pooled.used_at < _IDLE_SECONDS and pooled.used_at > self._doubted_at:

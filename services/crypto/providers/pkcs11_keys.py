@@ -22,7 +22,7 @@ from pkcs11.util.ec import encode_ec_public_key, encode_named_curve_parameters
 from services.crypto import blobs, private_keys, public_keys
 from services.crypto.algorithms import HASHES, PSS, RSA_SPECS
 from services.crypto.providers import pkcs11_gcm
-from services.crypto.providers.pkcs11_connection import PooledSession
+from services.crypto.providers.pkcs11_connection import PooledSession, Work
 from services.crypto.providers.pkcs11_module import TokenKey
 from services.crypto.providers.pkcs11_root import GUARDED
 from services.crypto.providers.pkcs11_sessions import SessionPool
@@ -182,8 +182,10 @@ class Pkcs11Key(HsmKey):
         usage: KeyUsage.ValueType,
         root_label: str,
         wrapped: bytes,
+        account: str,
     ) -> None:
         self._pool = pool
+        self._account = account
         self._telemetry = telemetry
         self._spec = spec
         self._kind = _kind(spec)
@@ -255,7 +257,11 @@ class Pkcs11Key(HsmKey):
 
     @contextmanager
     def _in_token(self, span: str) -> Iterator[tuple[PooledSession, TokenKey]]:
-        with self._telemetry.span(span), self._pool.session() as pooled, _refusing(self._spec):
+        with (
+            self._telemetry.span(span),
+            self._pool.session(Work.OPERATION, self._account) as pooled,
+            _refusing(self._spec),
+        ):
             key = pooled.keys.get(self._name)
             if key is None:
                 root = pooled.root(self._root_label)

@@ -19,7 +19,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from pkcs11 import exceptions as errors
 from pkcs11.exceptions import PKCS11Error
 
-from services.crypto.providers.pkcs11_connection import Connection, PooledSession, Probe, unavailable
+from services.crypto.providers.pkcs11_connection import Connection, PooledSession, Probe, Work, unavailable
 from services.crypto.providers.pkcs11_module import Module
 from services.crypto.providers.pkcs11_tokens import NoSuchTokenError, TokenChoice, describe
 from services.crypto.providers.provider import SealBrokenError
@@ -96,11 +96,11 @@ class SessionPool:
         self._thread.start()
 
     @contextmanager
-    def session(self) -> Iterator[PooledSession]:
+    def session(self, work: Work = Work.ROOT, account: str = "") -> Iterator[PooledSession]:
         """Lends a session to this thread. Raises PROVIDER_UNAVAILABLE when none is free or the token fails, and
         SealBrokenError for what the token refuses to open."""
         connection = self._current()
-        with self._failures_of(connection), connection.lend() as pooled:
+        with self._failures_of(connection), connection.lend(work, account) as pooled:
             try:
                 yield pooled
             except _INPUT_ERRORS as error:

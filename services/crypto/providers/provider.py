@@ -111,8 +111,16 @@ class Provider(Protocol):
         ValueError for material that the token refuses."""
 
     @abstractmethod
-    def hsm_key(self, spec: KeySpec.ValueType, usage: KeyUsage.ValueType, root_version: int, wrapped: bytes) -> HsmKey:
-        """The key that was wrapped, for use inside the token. Using it raises KEY_MATERIAL_REFUSED when it was not."""
+    def hsm_key(
+        self,
+        spec: KeySpec.ValueType,
+        usage: KeyUsage.ValueType,
+        root_version: int,
+        wrapped: bytes,
+        account: str = "",
+    ) -> HsmKey:
+        """The key that was wrapped, for use inside the token, as one of the account's. Using it raises
+        KEY_MATERIAL_REFUSED when it was not."""
 
     @abstractmethod
     def rewrap_hsm_key(self, spec: KeySpec.ValueType, root_version: int, wrapped: bytes) -> MadeHsmKey:
