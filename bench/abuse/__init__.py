@@ -11,26 +11,29 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from bench.abuse import batches, fuzz, policies
+from bench.abuse import batches, fuzz, hsm, policies, targets
 from bench.abuse.town import Town
 from bench.cores import Cores, confined
 from bench.report import Report, Target
 
 NAME = "abuse"
 
-ATTACKS: Sequence[ModuleType] = (batches, policies, fuzz)
-"""Each has `TARGETS` and `measure(town, quick=…)`, which answers figures."""
+ATTACKS: Sequence[ModuleType] = (batches, policies, fuzz, targets, hsm)
+"""Each has `TARGETS` and `measure(town, quick=…)`, which answers figures; with a token in its mesh also `PROVIDER`."""
 
 
 def run(*, quick: bool) -> Report:
     """Measures every attack, each in a mesh of its own."""
     figures: dict[str, float] = {}
-    targets: dict[str, Target] = {}
+    wanted: dict[str, Target] = {}
     cores = Cores.of_this_machine()
     with confined(cores.others):
         for attack in ATTACKS:
             measure: Callable[..., Mapping[str, float]] = attack.measure
-            with tempfile.TemporaryDirectory(prefix="strongroom-bench-") as directory, Town(Path(directory)) as town:
+            with (
+                tempfile.TemporaryDirectory(prefix="strongroom-bench-") as directory,
+                Town(Path(directory), provider=getattr(attack, "PROVIDER", "local")) as town,
+            ):
                 figures |= measure(town, quick=quick)
-            targets |= attack.TARGETS
-    return Report(NAME, figures, targets)
+            wanted |= attack.TARGETS
+    return Report(NAME, figures, wanted)

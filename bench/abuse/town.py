@@ -13,6 +13,7 @@ from bench.cores import Cores
 from bench.load import Load, Method, Shape
 from deploy.dev.configs import ACCOUNT
 from deploy.dev.mesh import Mesh, MeshOptions
+from deploy.dev.provider import Kind
 from deploy.dev.topology import SERVICES, spiffe_id
 from strongroom import Client, ClientCertificate
 from strongroom.crypto.v1.crypto_pb2 import EncryptRequest
@@ -27,11 +28,11 @@ _PLAINTEXT = bytes(64)
 class Town:
     """A mesh of its own for one attack; a context manager. Crypto has a core to itself, all else shares the others."""
 
-    def __init__(self, directory: Path, options: MeshOptions | None = None) -> None:
+    def __init__(self, directory: Path, options: MeshOptions | None = None, *, provider: Kind = "local") -> None:
         cores = Cores.of_this_machine()
         settings = {service: {"telemetry": {"sample_ratio": None, "span_directory": None}} for service in SERVICES}
         pinned = {**dict.fromkeys(SERVICES, cores.others), "crypto": cores.server}
-        self._options = options or MeshOptions(provider="local", cpus=pinned, settings=settings, log_level="WARNING")
+        self._options = options or MeshOptions(provider=provider, cpus=pinned, settings=settings, log_level="WARNING")
         self._stack = ExitStack()
         self._load = Load(cores.others)
         self.mesh = Mesh(directory / "mesh", self._options)
@@ -71,16 +72,22 @@ class Town:
         return Client(addresses, credentials, trust=self.mesh.administrator.trust, account=account)
 
     def beside(
-        self, name: str, attack: Callable[[], AbstractContextManager[object]], *, rounds: int, seconds: float
+        self,
+        name: str,
+        attack: Callable[[], AbstractContextManager[object]],
+        *,
+        rounds: int,
+        seconds: float,
+        method: Method | None = None,
     ) -> dict[str, float]:
         """The latency that 99 of 100 of the victim's calls stay within while `attack` lasts, beside that without it:
         `{name}_p99_vs_quiet`, the median over rounds, and what it is made of. A call that is not answered is a
         BenchmarkError."""
         quiet, beside = [], []
         for _ in range(rounds):
-            quiet.append(self.p99_ms(seconds))
+            quiet.append(self.p99_ms(seconds, method))
             with attack():
-                beside.append(self.p99_ms(seconds))
+                beside.append(self.p99_ms(seconds, method))
         return {
             f"{name}_p99_vs_quiet": median(one / other for one, other in zip(beside, quiet, strict=True)),
             f"{name}_p99_ms": median(beside),
@@ -91,6 +98,6 @@ class Town:
         """Meanwhile sends calls as fast as they are answered, whatever the answers are."""
         return self._load.flood(attack, shape)
 
-    def p99_ms(self, seconds: float) -> float:
-        """The victim's 99th percentile over so many seconds, in milliseconds."""
-        return self._load.steady(self.encrypt, int(VICTIM_RATE * seconds), VICTIM_RATE).latency_ms(_QUANTILE)
+    def p99_ms(self, seconds: float, method: Method | None = None) -> float:
+        """The 99th percentile of the victim's call, or of another, over so many seconds, in milliseconds."""
+        return self._load.steady(method or self.encrypt, int(VICTIM_RATE * seconds), VICTIM_RATE).latency_ms(_QUANTILE)

@@ -130,6 +130,8 @@ def read_answer(encoded: bytes) -> NewValue | None:
     """What a step answered. Raises what went wrong there, and ROTATOR_FAILED for an answer of another form."""
     try:
         fields = json.loads(encoded)
+        if not isinstance(fields, dict):
+            raise TypeError
         if "reason" in fields:
             raise _error(fields)
         return _value(fields) if fields else None

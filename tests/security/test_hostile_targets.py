@@ -227,6 +227,7 @@ def test_what_asks_targets_knows_nothing_of_the_service(monkeypatch: pytest.Monk
         b"[" * 100_000,
         b"1" * 5_000,
     ],
+    ids=lambda answer: answer[:40].decode(),
 )
 def test_what_a_taken_over_step_answers_is_judged_like_a_strangers(answer: bytes) -> None:
     with pytest.raises(StrongroomError) as refused:

@@ -1,0 +1,123 @@
+"""Targets that never answer: what a thousand of each kind cost another tenant's reads and rotations."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from statistics import median
+
+from bench.abuse.town import Town
+from bench.load import Method
+from bench.report import BenchmarkError, Target
+from strongroom import Client, StrongroomError
+from strongroom.secrets.v1 import target_pb2 as t
+from strongroom.secrets.v1.secret_service_pb2 import GetSecretValueRequest
+
+TARGETS = {
+    "hostile_targets_read_p99_vs_quiet": Target(2.0, at_most=True),
+    "hostile_targets_rotation_lateness_vs_quiet": Target(2.0, at_most=True),
+}
+
+_KINDS = ("POSTGRESQL", "MYSQL", "REDIS_ACL")
+_LOGIN = json.dumps({"username": "app", "password": "correct horse"}).encode()
+_TIMEOUT_SECONDS = 60
+_ROTATED = 5
+_PATIENCE_SECONDS = 120.0
+_SETTLE_SECONDS = 5.0
+
+
+def measure(town: Town, *, quick: bool) -> dict[str, float]:
+    """Reads and rotations of the victim, alone and then while every rotation of another tenant waits for silence."""
+    each, seconds = (20, 2.0) if quick else (1_000, 10.0)
+    hostile = town.tenant("hostile")
+    victim = town.victim
+    victim.create_secret("read", b"value")
+    request = GetSecretValueRequest(name="accounts/victim/secrets/read").SerializeToString()
+    read = Method(
+        town.mesh.address("secrets", "public"),
+        "/strongroom.secrets.v1.SecretService/GetSecretValue",
+        request,
+        victim.create_session().token,
+    )
+    with _server(obliging=True) as good, _server(obliging=False) as silent:
+        names = [f"rotated-{number}" for number in range(_ROTATED)]
+        for name in names:
+            victim.create_secret(name, _LOGIN, type="REDIS_ACL", target=_target("REDIS_ACL", good, 5))
+        _rotated_s(victim, names)
+        quiet_ms, quiet_s = town.p99_ms(seconds, read), _rotated_s(victim, names)
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda n: _begin(hostile, n, silent), range(each * len(_KINDS))))
+            time.sleep(_SETTLE_SECONDS)
+            beside_s, beside_ms = _rotated_s(victim, names), town.p99_ms(seconds, read)
+    return {
+        "hostile_targets": float(each * len(_KINDS)),
+        "hostile_targets_quiet_read_p99_ms": quiet_ms,
+        "hostile_targets_read_p99_ms": beside_ms,
+        "hostile_targets_read_p99_vs_quiet": beside_ms / quiet_ms,
+        "hostile_targets_quiet_rotation_s": quiet_s,
+        "hostile_targets_rotation_s": beside_s,
+        "hostile_targets_rotation_lateness_vs_quiet": beside_s / quiet_s,
+    }
+
+
+def _begin(hostile: Client, number: int, port: int) -> None:
+    kind = _KINDS[number % len(_KINDS)]
+    name = f"silent-{number}"
+    target = _target(kind, port, _TIMEOUT_SECONDS)
+    with suppress(StrongroomError):
+        hostile.create_secret(name, _LOGIN, type=kind, target=target, check_target=False)
+        hostile.rotate_secret(name)
+
+
+def _rotated_s(victim: Client, names: list[str]) -> float:
+    """How long a rotation takes from when it is asked for, as the median of some."""
+    return median([_rotation_s(victim, name) for name in names])
+
+
+def _rotation_s(victim: Client, name: str) -> float:
+    started = time.perf_counter()
+    number = victim.rotate_secret(name).name
+    while time.perf_counter() - started < _PATIENCE_SECONDS:
+        newest = next(iter(victim.list_rotations(name)))
+        if newest.name == number and newest.state == "SUCCEEDED":
+            return time.perf_counter() - started
+        time.sleep(0.02)
+    raise BenchmarkError(f"the rotation of {name} was not done in {_PATIENCE_SECONDS:g} s")
+
+
+def _target(kind: str, port: int, seconds: int) -> t.RotationTarget:
+    address = t.TargetAddress(host="127.0.0.1", port=port, tls=t.TARGET_TLS_DISABLED)
+    address.timeout.FromSeconds(seconds)
+    if kind == "REDIS_ACL":
+        return t.RotationTarget(redis=t.RedisTarget(address=address, username="app"))
+    return t.RotationTarget(database=t.DatabaseTarget(address=address, username="app"))
+
+
+@contextmanager
+def _server(*, obliging: bool) -> Iterator[int]:
+    """A port where everybody is heard out, and answered as an agreeable Redis does or never."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+
+    def answer(connection: socket.socket) -> None:
+        with suppress(OSError), connection:
+            while received := connection.recv(65_536):
+                if obliging:
+                    commands = sum(line.startswith(b"*") for line in received.split(b"\r\n"))
+                    connection.sendall(b"+PONG\r\n" if b"PING" in received else b"+OK\r\n" * max(commands, 1))
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.close()
