@@ -108,7 +108,12 @@ class ForkServer:
             return False
         job = socket.socket(fileno=descriptors[0])
         seconds = float(message)
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            with job:
+                _say(job, StrongroomError(Reason.ROTATOR_FAILED, "no process could be started for the step"))
+            return True
         if pid == 0:
             try:
                 _serve(job.fileno(), seconds, self._limits)
