@@ -130,14 +130,14 @@ def read_answer(encoded: bytes) -> NewValue | None:
     """What a step answered. Raises what went wrong there, and ROTATOR_FAILED for an answer of another form."""
     try:
         fields = json.loads(encoded)
-        if not isinstance(fields, dict):
-            raise TypeError
-        if "reason" in fields:
-            raise _error(fields)
-        return _value(fields) if fields else None
-    except (ValueError, TypeError, KeyError, RecursionError):
+        failed = _error(fields) if fields.keys() & {"reason"} else None
+        value = _value(fields) if fields and failed is None else None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         # Not handed on: the exception holds the answer.
         raise StrongroomError(Reason.ROTATOR_FAILED, "the step's process answered what is no answer") from None
+    if failed is not None:
+        raise failed
+    return value
 
 
 def _error(fields: dict[str, Any]) -> StrongroomError:
