@@ -66,7 +66,8 @@ class Client(
     included), is retried with growing pauses while the service answers UNAVAILABLE, and carries a trace
     context. What fails raises StrongroomError.
 
-    - `endpoints`: `host:port` of `keystore`, `crypto`, `secrets` and `audit`, as far as they are called.
+    - `endpoints`: `host:port` of `keystore`, `crypto`, `secrets` and `audit`, as far as they are called; of several
+      replicas joined by commas, where calls that nobody answered at one go to the next.
     - `credentials`: who calls; a client certificate needs the services' listeners for client certificates.
     - `certificate`: what to connect with to such listeners where the credentials are something else.
     - `token_store`: keeps the session token that credentials are exchanged for beyond the client's own life.

@@ -47,7 +47,8 @@ _BARE = re.compile(r"[A-Za-z0-9._-]+")
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One mesh and one caller. `endpoints` maps each service's name to its `host:port`; paths may be None.
+    """One mesh and one caller. `endpoints` maps each service's name to its `host:port`, several joined by commas;
+    paths may be None.
 
     With `session`, the certificate is exchanged for session tokens, and calls are made with those. `directory`
     holds the profile file, and beside it session tokens between one process and the next.
@@ -175,7 +176,7 @@ def _endpoints(path: Path, name: str, endpoints: object) -> dict[str, str]:
     for service, address in endpoints.items():
         if service not in SERVICES:
             raise _invalid(path, f"profiles.{name}.endpoints.{service}: no such service")
-        if not isinstance(address, str) or ":" not in address:
+        if not isinstance(address, str) or not all(":" in one for one in address.split(",")):
             raise _invalid(path, f"profiles.{name}.endpoints.{service} is not of the form host:port")
     return endpoints
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import grpc
 from google.protobuf.message import Message
@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 from strongroom import checksums
 from strongroom.credentials import AssumedRole, CertificateSession, ClientCertificate, Credentials, TokenSource
 from strongroom.errors import ANSWER_CORRUPTED, StrongroomError, event_id_in, from_rpc_error
+from strongroom.replicas import Replicas
 from strongroom.tracing import TRACEPARENT, Tracing
 
 Stub = TypeVar("Stub")
@@ -55,6 +56,9 @@ _OPTIONS: list[tuple[str, Any]] = [
     # Two clients are two connections: a service's workers get connections, not calls, to share.
     ("grpc.use_local_subchannel_pool", 1),
 ]
+
+# A replica that is back is found soon: the other may be about to go.
+_OPTIONS_OF_REPLICAS = [*dict(_OPTIONS, **{"grpc.max_reconnect_backoff_ms": 500}).items()]
 
 _FILES_CHECKED_EVERY_SECONDS = 5.0
 _PENDING = "AUDIT_PENDING"
@@ -109,8 +113,15 @@ class Pem:
 class Channel:
     """A connection to one address that is made anew, for new calls, when the PEM files were replaced."""
 
-    def __init__(self, address: str, pem: Pem, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        address: str,
+        pem: Pem,
+        monotonic: Callable[[], float] = time.monotonic,
+        options: Sequence[tuple[str, Any]] = _OPTIONS,
+    ) -> None:
         self.address = address
+        self._options = options
         self._pem = pem
         self._monotonic = monotonic
         self._lock = threading.Lock()
@@ -141,9 +152,28 @@ class Channel:
         if self._channel is None or stamps != self._stamps:
             credentials = self._pem.channel_credentials()
             # The one before, if any, ends by itself with its last call.
-            self._channel = grpc.secure_channel(self.address, credentials, options=_OPTIONS)
+            self._channel = grpc.secure_channel(self.address, credentials, options=self._options)
             self._stamps = stamps
         return self._channel
+
+
+class ReplicatedChannel:
+    """Connections to several addresses of one service, joined by commas."""
+
+    def __init__(self, addresses: str, pem: Pem) -> None:
+        self.address = addresses
+        self._channels = [Channel(one.strip(), pem, options=_OPTIONS_OF_REPLICAS) for one in addresses.split(",")]
+        # Stubs take it for a channel.
+        self._replicas = cast("grpc.Channel", Replicas([channel.current for channel in self._channels]))
+
+    def current(self) -> grpc.Channel:
+        """What calls that begin now are made on."""
+        return self._replicas
+
+    def close(self) -> None:
+        """Ends the connections; calls in flight are cancelled."""
+        for channel in self._channels:
+            channel.close()
 
 
 class ResponseStream(Generic[Response]):
@@ -171,11 +201,11 @@ class ResponseStream(Generic[Response]):
 
 
 class Endpoint(Generic[Stub]):
-    """One gRPC service at one address."""
+    """One gRPC service at one address, or at those of its replicas."""
 
     def __init__(
         self,
-        channel: Channel,
+        channel: Channel | ReplicatedChannel,
         service: str,
         make_stub: Callable[[grpc.Channel], Stub],
         tracing: Tracing,
@@ -297,7 +327,7 @@ class Transport:
         self._endpoints = dict(endpoints)
         self._pem = pem
         self._timeout = timeout
-        self._channels: dict[str, Channel] = {}
+        self._channels: dict[str, Channel | ReplicatedChannel] = {}
         self._lock = threading.Lock()
         self.tracing = tracing
         self.tokens: TokenSource | None = None
@@ -320,7 +350,7 @@ class Transport:
         for channel in channels:
             channel.close()
 
-    def _channel(self, service: str) -> Channel:
+    def _channel(self, service: str) -> Channel | ReplicatedChannel:
         address = self._endpoints.get(service)
         if not address:
             raise StrongroomError(
@@ -330,7 +360,10 @@ class Transport:
                 field=service,
             )
         with self._lock:
-            return self._channels.setdefault(service, Channel(address, self._pem))
+            if service not in self._channels:
+                kind = ReplicatedChannel if "," in address else Channel
+                self._channels[service] = kind(address, self._pem)
+            return self._channels[service]
 
 
 def _bearer(token: str) -> tuple[tuple[str, str], ...]:

@@ -16,6 +16,7 @@ from deploy.dev.certificates import CertificateFiles, DevelopmentAuthority
 from strongroom import CertificateSession, Client, ClientCertificate, SessionToken, StrongroomError
 from strongroom.access.v1 import session_service_pb2 as sessions
 from strongroom.access.v1 import session_service_pb2_grpc as sessions_grpc
+from strongroom.transport import Channel
 
 Behaviour = Callable[[grpc.ServicerContext], None]
 
@@ -206,7 +207,9 @@ def test_a_replaced_certificate_is_used_by_new_calls(
         client.whoami()
         key.write_bytes(other.key.read_bytes())
         certificate.write_bytes(other.certificate.read_bytes())
-        client._transport._channels["keystore"]._check_at = 0.0
+        channel = client._transport._channels["keystore"]
+        assert isinstance(channel, Channel)
+        channel._check_at = 0.0
         client.whoami()
     assert [name.rpartition("/")[2] for name in server.identities] == ["admin", "other"]
 
@@ -235,3 +238,55 @@ def test_an_authority_that_is_not_trusted_is_refused(server: Server, tmp_path: P
 def _with_session(server: Server, caller: CertificateFiles) -> Client:
     credentials = CertificateSession(caller.certificate, caller.key)
     return Client({"keystore": server.address}, credentials, trust=caller.trust, account="main")
+
+
+@pytest.fixture
+def replicas(authority: DevelopmentAuthority) -> Iterator[tuple[Server, Server]]:
+    first, second = Server(authority.issue("service/keystore")), Server(authority.issue("service/keystore"))
+    yield first, second
+    first.stop()
+    second.stop()
+
+
+@pytest.fixture
+def client_of_replicas(replicas: tuple[Server, Server], caller: CertificateFiles) -> Iterator[Client]:
+    addresses = ", ".join(server.address for server in replicas)
+    credentials = ClientCertificate(caller.certificate, caller.key)
+    with Client({"keystore": addresses}, credentials, trust=caller.trust, account="main") as opened:
+        yield opened
+
+
+def test_a_call_goes_on_at_another_replica_when_one_is_gone(
+    client_of_replicas: Client, replicas: tuple[Server, Server]
+) -> None:
+    first, second = replicas
+    client_of_replicas.whoami()
+    assert (len(first.metadata), len(second.metadata)) == (1, 0)
+    first.stop()
+    client_of_replicas.whoami()
+    client_of_replicas.whoami()
+    assert (len(first.metadata), len(second.metadata)) == (1, 2)
+
+
+def test_calls_after_one_that_hung_go_to_another_replica(
+    client_of_replicas: Client, replicas: tuple[Server, Server]
+) -> None:
+    first, second = replicas
+    first.behaviours = [hang]
+    with pytest.raises(StrongroomError) as undecided:
+        client_of_replicas._sessions.call(
+            client_of_replicas._sessions.stub.GetCallerIdentity, sessions.GetCallerIdentityRequest(), 0.5
+        )
+    assert undecided.value.reason == "DEADLINE_EXCEEDED"
+    client_of_replicas.whoami()
+    assert (len(first.metadata), len(second.metadata)) == (1, 1)
+
+
+def test_what_a_replica_refuses_is_asked_of_no_other(
+    client_of_replicas: Client, replicas: tuple[Server, Server]
+) -> None:
+    first, second = replicas
+    first.behaviours = [fail(grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED")]
+    with pytest.raises(StrongroomError):
+        client_of_replicas.whoami()
+    assert (len(first.metadata), len(second.metadata)) == (1, 0)

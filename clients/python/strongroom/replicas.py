@@ -1,0 +1,88 @@
+"""A service at several addresses: calls go to one of them, and to the next when nobody answers there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import grpc
+
+_NOBODY_ANSWERED = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
+# A replica that was away a moment ago may be back when the others are gone, as in a rolling restart.
+_ROUNDS = 2
+
+Metadata = tuple[tuple[str, str], ...]
+
+
+class Replicas:
+    """What stubs take for a channel. `currents` answer the connection to each address for a call that begins now.
+
+    A call that UNAVAILABLE answered, its retries included, is made at the next address within its deadline: nothing was
+    done then. After a deadline that ended unanswered only later calls go to the next: that one may have been done.
+    """
+
+    def __init__(self, currents: Sequence[Callable[[], grpc.Channel]]) -> None:
+        self._currents = currents
+        self._preferred = 0
+
+    def unary_unary(self, path: str, **options: Any) -> _Method:
+        """Stands for the method of a channel."""
+        return _Method(self, lambda channel: channel.unary_unary(path, **options))
+
+    def unary_stream(self, path: str, **options: Any) -> Callable[..., Any]:
+        """Stands for the method of a channel; a stream stays where it began."""
+
+        def begin(request: Any, **arguments: Any) -> Any:
+            return self._currents[self._preferred]().unary_stream(path, **options)(request, **arguments)
+
+        return begin
+
+    def order(self) -> list[int]:
+        """The addresses in the order to try them in."""
+        count, first = len(self._currents), self._preferred
+        return [(first + step) % count for step in range(count * _ROUNDS)]
+
+    def connection(self, index: int) -> grpc.Channel:
+        """The one to an address."""
+        return self._currents[index]()
+
+    def note_unanswered(self, index: int) -> None:
+        """Later calls begin at another address."""
+        if index == self._preferred:
+            self._preferred = (index + 1) % len(self._currents)
+
+
+class _Method:
+    def __init__(self, replicas: Replicas, open_method: Callable[[grpc.Channel], Any]) -> None:
+        self._replicas = replicas
+        self._open = open_method
+        self._opened: dict[int, tuple[grpc.Channel, Any]] = {}
+
+    def with_call(self, request: Any, timeout: float, metadata: Metadata = ()) -> tuple[Any, grpc.Call]:
+        """As of a channel's own method: the answer and its call."""
+        deadline = time.monotonic() + timeout
+        *others, last = self._replicas.order()
+        for index in others:
+            left = deadline - time.monotonic()
+            try:
+                return self._on(index, request, left, metadata)
+            except grpc.RpcError as error:
+                # What a stub raises is always both.
+                unavailable = cast("grpc.Call", error).code() is grpc.StatusCode.UNAVAILABLE
+                if not unavailable or time.monotonic() >= deadline:
+                    raise
+        return self._on(last, request, deadline - time.monotonic(), metadata)
+
+    def _on(self, index: int, request: Any, timeout: float, metadata: Metadata) -> tuple[Any, grpc.Call]:
+        channel = self._replicas.connection(index)
+        opened = self._opened.get(index)
+        if opened is None or opened[0] is not channel:
+            self._opened[index] = opened = (channel, self._open(channel))
+        try:
+            answer: tuple[Any, grpc.Call] = opened[1].with_call(request, timeout=timeout, metadata=metadata)
+        except grpc.RpcError as error:
+            if cast("grpc.Call", error).code() in _NOBODY_ANSWERED:
+                self._replicas.note_unanswered(index)
+            raise
+        return answer
