@@ -128,7 +128,12 @@ class Retention:
                 policy.account, end_us // DAY_US * DAY_US
             ):
                 continue
-            shredded = self.shred(policy.account, end_us)
+            try:
+                shredded = self.shred(policy.account, end_us)
+            except StrongroomError as error:
+                # The next account's are as due; this one's are tried again.
+                log.warning("an account's events wait", extra={"fields": {"reason": error.reason}})
+                continue
             call = Call(
                 "strongroom.audit.v1.AuditService",
                 "ShredAccountEvents",
@@ -195,13 +200,18 @@ class RetentionWork:
     def _run(self) -> None:
         while not self._stopping.wait(_LOOK_SECONDS):
             for retention in self._retentions:
-                try:
-                    retention.archive_due()
-                    events = retention.shred_due()
-                    if events:
-                        self._append(events)
-                except StrongroomError as error:
-                    log.warning("retention waits", extra={"fields": {"reason": error.reason}})
+                for work in (retention.archive_due, partial(self._shred, retention)):
+                    try:
+                        work()
+                    except StrongroomError as error:
+                        log.warning("retention waits", extra={"fields": {"reason": error.reason}})
+                    except Exception:  # whatever it was, the next look is another try
+                        log.exception("retention waits")
+
+    def _shred(self, retention: Retention) -> None:
+        events = retention.shred_due()
+        if events:
+            self._append(events)
 
 
 def _is_earlier(changed_days: int, present_days: int) -> bool:

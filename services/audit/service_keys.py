@@ -119,10 +119,17 @@ class Renewal:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            try:
-                for renew in self._renewals:
-                    renew()
-                self._stopping.wait(_CHECK_SECONDS)
-            except StrongroomError as error:
-                log.warning("keys are not ready", extra={"fields": {"reason": error.reason}})
-                self._stopping.wait(_RETRY_SECONDS)
+            ready = [self._renewed(renew) for renew in self._renewals]
+            self._stopping.wait(_CHECK_SECONDS if all(ready) else _RETRY_SECONDS)
+
+    def _renewed(self, renew: Callable[[], None]) -> bool:
+        """Whether it could be done: where one cannot, the others are."""
+        try:
+            renew()
+        except StrongroomError as error:
+            log.warning("keys are not ready", extra={"fields": {"reason": error.reason}})
+            return False
+        except Exception:  # whatever it was, it is tried again
+            log.exception("keys are not ready")
+            return False
+        return True
