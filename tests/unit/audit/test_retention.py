@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +16,7 @@ from services.audit.logs import OpenLog
 from services.audit.retention import HOLD_PATHS, POLICY_PATHS
 from services.audit.retention_store import LegalHold, RetentionPolicy
 from services.audit.sealing import DAY_US
+from services.audit.service_keys import Renewal
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.tlog import merkle
 from tests.audit_logs import OwnRoot, event, opened
@@ -128,3 +130,45 @@ def test_a_hold_forbids_that_events_become_unreadable_earlier(open_log: OpenLog)
     sooner, later = RetentionPolicy("acme", 30, 99), RetentionPolicy("acme", 30, 0)
     assert reason_of(lambda: open_log.retention.update_policy(sooner, POLICY_PATHS, "")) is Reason.LEGAL_HOLD
     assert open_log.retention.update_policy(later, POLICY_PATHS, "").shred_after_days == 0
+
+
+def test_an_account_whose_events_cannot_be_shredded_holds_up_no_other(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_ns = time.time_ns()
+    log = opened(engine, OwnRoot(), wall_clock=lambda: now_ns)
+    accounts = ("acme", "bold", "cold")
+    log.log.append([event(account) for account in accounts])
+    for account in accounts:
+        log.retention.update_policy(RetentionPolicy(account, 30, 40), POLICY_PATHS, "0")
+    now_ns += 42 * DAY_US * 1000
+    shred = log.retention.shred
+
+    def failing(account: str, end_us: int) -> object:
+        if account == "bold":
+            raise StrongroomError(Reason.AUDIT_RECORD_REFUSED, "its sealing key is not what the service wrote")
+        return shred(account, end_us)
+
+    monkeypatch.setattr(log.retention, "shred", failing)
+    assert [told.account for told in log.retention.shred_due()] == ["acme", "cold"]
+    assert [readable(log, account) for account in accounts] == [0, 1, 0]
+    monkeypatch.undo()
+    assert [told.account for told in log.retention.shred_due()] == ["bold"]
+    log.stop()
+
+
+def test_one_key_that_cannot_be_renewed_holds_up_no_other_whatever_it_raises() -> None:
+    done, failed = threading.Event(), threading.Event()
+
+    def fail() -> None:
+        if failed.is_set():
+            done.set()
+        failed.set()
+        raise ValueError("no error of ours")
+
+    renewed = threading.Event()
+    renewal = Renewal([fail, renewed.set])
+    renewal.start()
+    assert renewed.wait(10)
+    assert done.wait(10)
+    renewal.stop()
