@@ -83,6 +83,8 @@ class Call:
     the resource, and what its own log says decided."""
     outbox: Delivery | None = None
     """Set when the events also stand in a database, which wants to know that they were delivered."""
+    unsettled: list[Event] = field(default_factory=list)
+    """Events that say what a transaction does which has not committed."""
     told_elsewhere: bool = False
     """Whether an event of another call tells of this one, which was refused like it."""
     kept: bool = False
@@ -154,9 +156,22 @@ class Call:
                 self.events.append(own)
             self.events.append(event)
 
+    def foresee(self) -> None:
+        """Concludes as allowed what a transaction is about to do. Unless `committed` is said, the next conclusion takes
+        that back."""
+        self._take_back()
+        concluded = {event.id for event in self.events if event.outcome != Outcome.OUTCOME_UNSPECIFIED}
+        self.conclude(Outcome.OUTCOME_ALLOWED)
+        self.unsettled = [event for event in self.events if event.id not in concluded]
+
+    def committed(self, outbox: Delivery) -> None:
+        """Notes that what was foreseen stands, in a database beside its change."""
+        self.unsettled, self.outbox = [], outbox
+
     def conclude(self, outcome: Outcome.ValueType, reason: str = "") -> None:
         """Gives every event that has no outcome yet this one; a call that recorded none gets one now. From then on no
         event is larger, and they are no more, than the log takes."""
+        self._take_back()
         if not self.events:
             self.record(self.action, "", self.principal.account)
         for event in self.events:
@@ -165,3 +180,9 @@ class Call:
                 event.reason = reason
         if self.outbox is None:
             event_bounds.fit(self.events)
+
+    def _take_back(self) -> None:
+        for event in self.unsettled:
+            # A COMMIT that was not answered may have happened: then the outbox tells of it, under the id of before.
+            event.id, event.outcome = identifiers.event_id(), Outcome.OUTCOME_UNSPECIFIED
+        self.unsettled = []

@@ -36,7 +36,7 @@ from sqlalchemy import (
 from services.runtime import clock, event_bounds
 from services.runtime.audit import AuditClient
 from services.runtime.call import Call
-from services.runtime.database import reading, transaction
+from services.runtime.database import after_commit, reading, transaction
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.audit.v1.event_pb2 import Event, Outcome
 
@@ -114,16 +114,16 @@ class Outbox:
             )
 
     def put(self, connection: Connection, call: Call) -> None:
-        """Stores the call's events in the transaction of the change that they record; the change of a call that nobody
-        has permitted does not come about."""
+        """Stores the call's events in the `transaction` of the change that they record; the change of a call that
+        nobody has permitted does not come about. Where it does not commit, the call's events do not say that it did."""
         call.require_permitted()
-        call.conclude(Outcome.OUTCOME_ALLOWED)
+        call.foresee()
         now = _now_us()
         connection.execute(
             insert(_outbox),
             [{"event_id": e.id, "event": e.SerializeToString(), "created_us": now} for e in call.events],
         )
-        call.outbox = self
+        after_commit(connection, lambda: call.committed(self))
 
     def delivered(self, events: Iterable[Event]) -> None:
         """Notes that events are in the audit log; their rows leave with the next sweep."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from services.runtime.errors import Reason, StrongroomError
 from services.runtime.event_bounds import MAX_APPEND_BYTES, MAX_EVENT_BYTES
 from services.runtime.outbox import Outbox, outbox_table
 from strongroom.audit.v1.event_log_service_pb2 import AppendRequest, AppendResponse
-from strongroom.audit.v1.event_pb2 import Event
+from strongroom.audit.v1.event_pb2 import Event, Outcome
 
 _METADATA = MetaData()
 _TABLE = outbox_table(_METADATA)
@@ -136,3 +137,46 @@ def test_a_change_of_many_with_long_reasons_is_stored_small(engine: Engine, outb
         connection.execute(update(_TABLE).values(created_us=0))
     outbox.sweep()
     assert left(engine) == {}
+
+
+class ChangeError(Exception):
+    """Ends a transaction."""
+
+
+def changed(engine: Engine, outbox: Outbox, call: Call, error: Exception | None = None) -> None:
+    with suppress(ChangeError), database.transaction(engine) as connection:
+        outbox.put(connection, call)
+        if error is not None:
+            raise error
+
+
+def test_a_change_that_did_not_commit_is_not_told_as_allowed(engine: Engine, outbox: Outbox) -> None:
+    call = Call("strongroom.access.v1.PolicyService", "CreatePolicy", "access:CreatePolicy", principal=ANN)
+    refused = call.record("crypto:Decrypt", "accounts/acme/keys/k", "acme")
+    refused.outcome, refused.reason = Outcome.OUTCOME_DENIED, "PERMISSION_DENIED"
+    recorded = call.record(call.action, "accounts/acme/policies/p", "acme")
+    stored, refused_id = recorded.id, refused.id
+    changed(engine, outbox, call, ChangeError())
+    assert (left(engine), call.outbox) == ({}, None)
+    call.conclude(Outcome.OUTCOME_FAILED, "DATABASE_UNAVAILABLE")
+    assert (recorded.outcome, recorded.reason) == (Outcome.OUTCOME_FAILED, "DATABASE_UNAVAILABLE")
+    # Had the COMMIT happened without an answer, the outbox would tell of it, and no repeat would be taken for this.
+    assert recorded.id != stored
+    assert (refused.id, refused.outcome) == (refused_id, Outcome.OUTCOME_DENIED)
+
+
+def test_a_change_that_commits_at_the_second_attempt_is_told_once(
+    engine: Engine, outbox: Outbox, audit_log: AuditLog
+) -> None:
+    call = Call("strongroom.access.v1.PolicyService", "CreatePolicy", "access:CreatePolicy", principal=ANN)
+    changed(engine, outbox, call, ChangeError())
+    changed(engine, outbox, call)
+    assert call.outbox is outbox
+    call.conclude(Outcome.OUTCOME_FAILED, "INTERNAL")
+    (told,) = call.events
+    assert told.outcome == Outcome.OUTCOME_ALLOWED
+    assert list(left(engine)) == [told.id]
+    with database.transaction(engine) as connection:
+        connection.execute(update(_TABLE).values(created_us=0))
+    outbox.sweep()
+    assert list(audit_log.events) == [told.id]

@@ -110,7 +110,8 @@ def ask(rest: Rest) -> Callable[[Callable[[Call], None]], tuple[str, str]]:
 Ask = Callable[[Callable[[Call], None]], tuple[str, str]]
 
 
-def nothing(_: Call) -> None: ...
+def nothing(call: Call) -> None:
+    call.permitted = True
 
 
 def refuse(_: Call) -> None:
@@ -133,6 +134,7 @@ def test_a_change_that_stands_though_the_log_is_away_says_so(rest: Rest, ask: As
     stored: list[str] = []
 
     def change(call: Call) -> None:
+        call.permitted = True
         stored.append(call.record(call.action, "accounts/acme/keys/k", "acme").id)
         call.outbox = rest
 
