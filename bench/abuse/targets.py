@@ -36,6 +36,8 @@ def measure(town: Town, *, quick: bool) -> dict[str, float]:
     each, seconds = (20, 2.0) if quick else (1_000, 10.0)
     hostile = town.tenant("hostile")
     victim = town.victim
+    for tenant in (hostile, victim):
+        tenant.create_alias("strongroom-secrets", tenant.create_key("secrets").name)
     victim.create_secret("read", b"value")
     request = GetSecretValueRequest(name="accounts/victim/secrets/read").SerializeToString()
     read = Method(
