@@ -6,12 +6,17 @@ For those who keep a copy or watch the log; nothing in it needs a secret. Behind
 from __future__ import annotations
 
 import logging
+import socket
 import threading
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from services.audit.logs import PREFIX, Logs
 from services.runtime.errors import Reason, StrongroomError
+from services.runtime.places import Places
+from services.runtime.strangers import network_of
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +26,7 @@ _FOREVER = "public, max-age=31536000, immutable"
 _BRIEFLY = "public, max-age=1"
 _ABSENT = (Reason.LOG_NOT_FOUND, Reason.TILE_NOT_FOUND, Reason.CHECKPOINT_NOT_FOUND, Reason.FIELD_INVALID)
 _IDLE_SECONDS = 30.0
+_CONNECTIONS = 128
 
 
 class HttpTiles:
@@ -42,8 +48,29 @@ class HttpTiles:
 
 
 class _Server(ThreadingHTTPServer):
+    """A thread for each connection, and so many at once: the oldest of the address with the most gives way."""
+
     daemon_threads = True
     request_queue_size = 64
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._places: Places[socket.socket] = Places(_CONNECTIONS)
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        displaced = self._places.enter(request, network_of(str(client_address[0])))
+        if displaced is not None:
+            # Its thread ends by this, whatever it waits for.
+            with suppress(OSError):
+                displaced.shutdown(socket.SHUT_RDWR)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._places.leave(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        log.debug("http", exc_info=True, extra={"fields": {"peer": str(client_address[0])}})
 
 
 def _handler(logs: Logs) -> type[BaseHTTPRequestHandler]:

@@ -24,8 +24,5 @@ def encode(listed: str, position: Position | None) -> str:
 
 def decode(listed: str, token: str) -> Position | None:
     """Where a page begins; None for the first. Raises PAGE_TOKEN_INVALID."""
-    last = paging.decode(listed, token)
-    if not last:
-        return None
-    time_us, leaf_index = last.split(".")
-    return int(time_us), int(leaf_index)
+    place = paging.decode_numbers(listed, token, 2)
+    return (place[0], place[1]) if place else None

@@ -44,11 +44,13 @@ class Place:
 def place_of(listed: str, token: str) -> Place:
     """Where a resume token goes on. Raises RESUME_TOKEN_INVALID for that of another tail."""
     try:
-        next_index, start_us = map(int, paging.decode(listed, token).split("."))
-    except (StrongroomError, ValueError) as error:
+        place = paging.decode_numbers(listed, token, 2)
+    except StrongroomError:
+        place = ()
+    if not place or place[0] < 0:
         message = "resume_token is not one that a stream with these conditions gave"
-        raise StrongroomError(Reason.RESUME_TOKEN_INVALID, message, field="resume_token") from error
-    return Place(next_index, start_us)
+        raise StrongroomError(Reason.RESUME_TOKEN_INVALID, message, field="resume_token")
+    return Place(place[0], place[1])
 
 
 @dataclass(frozen=True, slots=True)

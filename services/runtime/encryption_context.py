@@ -38,6 +38,9 @@ def canonical(pairs: Mapping[str, str], field: str = "encryption_context") -> by
     """
     if not pairs:
         return _EMPTY
+    if len(pairs) > MAX_BYTES // 4:
+        # They are not even looked at.
+        raise too_large(field, MAX_BYTES)
     encoded = sorted((key.encode(), value.encode()) for key, value in pairs.items())
     if not encoded[0][0]:
         raise invalid(field, "has an empty key")

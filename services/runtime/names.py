@@ -15,6 +15,8 @@ _SECRET_ID = re.compile(
 )
 _NAME = re.compile(r"accounts/([^/]+)/([^/]+)/(.+?)(?:/versions/([1-9][0-9]{0,8}))?", re.DOTALL)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# No name is longer. What is remembered of names holds them whole, also those that are none.
+_MAX_NAME = 256
 
 _PATTERNS: dict[str, re.Pattern[str]] = {
     "accounts": _ID,
@@ -70,7 +72,7 @@ def parse(name: str, field: str, *collections: str, versioned: bool | None = Fal
     """
     if not name:
         raise required(field)
-    parsed = _parsed(name)
+    parsed = _parsed(name) if len(name) <= _MAX_NAME else None
     if (
         parsed is None
         or parsed.collection not in collections

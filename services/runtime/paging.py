@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -16,6 +17,8 @@ from services.runtime.errors import Reason, StrongroomError, invalid
 _FORMAT = b"\x01"
 _DIGEST_BYTES = 8
 _DIGITS = 9
+# Of 18 digits, so that databases have room for it.
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
 _DEFAULT_PAGE = 50
 _LARGEST_PAGE = 1000
 # Half of what gRPC's clients take by default.
@@ -92,9 +95,19 @@ def decode(listed: str, token: str) -> str:
         last = content.removeprefix(prefix).decode()
     except (binascii.Error, ValueError) as error:
         raise _invalid() from error
-    if not content.startswith(prefix) or not last:
+    # Whoever knows what is listed can write a token: what it says is looked for in databases.
+    if not content.startswith(prefix) or not last or not last.isprintable():
         raise _invalid()
     return last
+
+
+def decode_numbers(listed: str, token: str, count: int) -> tuple[int, ...]:
+    """The same for a list whose places are so many numbers, with dots between; empty for the first page."""
+    last = decode(listed, token)
+    numbers = last.split(".") if last else []
+    if numbers and (len(numbers) != count or not all(_NUMBER.fullmatch(number) for number in numbers)):
+        raise _invalid()
+    return tuple(map(int, numbers))
 
 
 def decode_number(listed: str, token: str, first: int) -> int:

@@ -1,21 +1,21 @@
 """Requests as they come from the wire: readable, and with nothing in them that no method can mean.
 
 One place checks every field of every method before its handler runs: texts without control characters, since what is
-written is later shown in somebody's terminal; times, durations and enumerations within their ranges. What a field
-means beyond that is the handler's to check.
+written is later shown in somebody's terminal; lines, lists and maps within what any field may hold; times, durations
+and enumerations within their ranges. What a field means beyond that is the handler's to check.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from operator import attrgetter
 from typing import Any, Final
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
-from services.runtime.errors import Reason, StrongroomError, invalid
+from services.runtime.errors import Reason, StrongroomError, invalid, too_large
 from strongroom.audit.v1 import event_pb2
 
 Check = Callable[[Any], None]
@@ -71,6 +71,11 @@ _RANGES: Mapping[str, tuple[int, int]] = {
     "google.protobuf.Duration": (-315_576_000_000, 315_576_000_000),
 }
 _SECOND_NANOS = 1_000_000_000
+_LONGEST_LINE = 32_768
+"""In characters. Every field has a smaller limit of its own where it is looked at; this one holds before anything keeps
+or compares it."""
+_MOST_ITEMS = 16_384
+"""Of one repeated field or map."""
 
 
 class Unreadable:
@@ -94,11 +99,17 @@ def reader(message: type[Message]) -> Callable[[bytes], Message | Unreadable]:
     return read
 
 
+def is_line(text: str) -> bool:
+    """Whether a text that came in something else, such as a token of somebody's, is one that a field may have."""
+    return text.isprintable() or _CONTROLS.search(text) is None
+
+
 def checker(request: Descriptor) -> Check:
     """What checks requests of this type, whose size gRPC bounds.
 
     It raises FIELD_INVALID, naming the field's path, for a control character in a text, a time or duration out of its
-    type's range, and a number that an enumeration does not have; without a field for UNREADABLE.
+    type's range, and a number that an enumeration does not have; FIELD_TOO_LARGE for a line, a list or a map beyond
+    what any field may hold; FIELD_INVALID without a field for UNREADABLE.
     """
     sieve = _sieve(request)
 
@@ -138,8 +149,8 @@ def _sieve(kind: Descriptor) -> Sieve | None:
 def _texts_sieve(names: Sequence[str]) -> Sieve:
     get = attrgetter(*names)
     if len(names) == 1:
-        return lambda message: get(message).isprintable()  # type: ignore[attr-defined]
-    return lambda message: "".join(get(message)).isprintable()
+        return lambda message: _is_plain(get(message))  # type: ignore[arg-type]
+    return lambda message: _is_plain("".join(get(message)))
 
 
 def _field_sieve(of: FieldDescriptor) -> Sieve | None:
@@ -148,7 +159,7 @@ def _field_sieve(of: FieldDescriptor) -> Sieve | None:
     if of.full_name in _TEXTS_OF_ANY_KIND or (_is_one_line(of) and not of.is_repeated):
         return None
     if _is_one_line(of):
-        return lambda message: "".join(getattr(message, name)).isprintable()
+        return lambda message: _are_few(getattr(message, name)) and _is_plain("".join(getattr(message, name)))
     if _is_map_of_lines(of):
         return _map_sieve(name)
     if of.message_type is not None and not _is_map(of):
@@ -156,7 +167,7 @@ def _field_sieve(of: FieldDescriptor) -> Sieve | None:
         if inner is None:
             return None
         if of.is_repeated:
-            return lambda message: all(map(inner, getattr(message, name)))
+            return lambda message: _are_few(getattr(message, name)) and all(map(inner, getattr(message, name)))
         return lambda message: not message.HasField(name) or inner(getattr(message, name))
     if _is_map(of) or _is_checked_enum(of) or of.full_name in _TEXTS_OF_LINES:
         return lambda message: _is_well(of, getattr(message, name))
@@ -166,9 +177,17 @@ def _field_sieve(of: FieldDescriptor) -> Sieve | None:
 def _map_sieve(name: str) -> Sieve:
     def sieve(message: Any) -> bool:
         pairs = getattr(message, name)
-        return not pairs or ("".join(pairs).isprintable() and "".join(pairs.values()).isprintable())
+        return not pairs or (_are_few(pairs) and _is_plain("".join(pairs)) and _is_plain("".join(pairs.values())))
 
     return sieve
+
+
+def _is_plain(text: str) -> bool:
+    return len(text) <= _LONGEST_LINE and text.isprintable()
+
+
+def _are_few(items: Sized) -> bool:
+    return len(items) <= _MOST_ITEMS
 
 
 def _is_well(of: FieldDescriptor, value: Any) -> bool:
@@ -192,6 +211,8 @@ def _require_well(message: Message, path: str) -> None:
 
 
 def _require_field(of: FieldDescriptor, value: Any, path: str) -> None:
+    if of.is_repeated and not _are_few(value):
+        raise too_large(path, _MOST_ITEMS, "items")
     if _is_map(of):
         key_field, value_field = _parts(of)
         for key, item in value.items():
@@ -208,6 +229,8 @@ def _require_value(of: FieldDescriptor, value: Any, path: str) -> None:
     if of.message_type is not None:
         _require_well(value, f"{path}.")
     elif of.type == FieldDescriptor.TYPE_STRING:
+        if len(value) > _LONGEST_LINE and of.full_name not in _TEXTS_OF_LINES:
+            raise too_large(path, _LONGEST_LINE, "characters")
         controls = _CONTROLS_IN_LINES if of.full_name in _TEXTS_OF_LINES else _CONTROLS
         found = controls.search(value)
         if found is not None:

@@ -18,6 +18,7 @@ from services.runtime.database import reading, transaction
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.identity import Identities
 from services.runtime.names import ResourceName
+from services.runtime.requests import is_line
 from services.runtime.session_tokens import account_of
 from strongroom.access.v1.session_service_pb2 import (
     CREDENTIAL_KIND_CLIENT_KEY,
@@ -80,8 +81,11 @@ class Credentials:
         event.resource = provider.name
         claims = self._oidc_tokens.verify(provider, token)
         subject = str(claims["sub"])
-        with reading(self._engine) as connection:
-            bound = principal_store.bound_to_subject(connection, provider.name, subject)
+        bound = None
+        # What could not be written in a binding is looked for in none.
+        if is_line(subject):
+            with reading(self._engine) as connection:
+                bound = principal_store.bound_to_subject(connection, provider.name, subject)
         if bound is None or not _has(claims, bound[1].required_claims):
             raise StrongroomError(Reason.IDENTITY_UNKNOWN, "the token's subject is bound to no principal")
         call.principal = Principal(

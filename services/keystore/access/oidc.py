@@ -14,6 +14,7 @@ from services.keystore.access.resources import OidcProvider
 from services.runtime.clock import Clock
 from services.runtime.database import reading
 from services.runtime.errors import Reason, StrongroomError
+from services.runtime.requests import is_line
 
 MAX_TOKEN_BYTES = 16 * 1024
 
@@ -36,13 +37,16 @@ class OidcTokens:
         What no issuer could have signed is refused before any is looked for: it must not tell which are trusted.
         """
         try:
-            if jwt.get_unverified_header(token).get("alg") not in key_sets.ALGORITHMS:
+            if str(jwt.get_unverified_header(token).get("alg")) not in key_sets.ALGORITHMS:
                 raise _invalid()
-            unverified = jwt.decode(token, options={"verify_signature": False})
-        except (jwt.PyJWTError, ValueError) as error:
+            issuer = str(jwt.decode(token, options={"verify_signature": False}).get("iss", ""))
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
             raise _invalid() from error
+        if not is_line(issuer):
+            # No issuer is called that, nor would every database look for it.
+            raise _invalid()
         with reading(self._engine) as connection:
-            provider = oidc_provider_store.oidc_provider_of_issuer(connection, account, str(unverified.get("iss", "")))
+            provider = oidc_provider_store.oidc_provider_of_issuer(connection, account, issuer)
         if provider is None or provider.disabled:
             raise _invalid()
         return provider
