@@ -174,7 +174,8 @@ class RequestLimit(Section):
 
 
 class DefaultQuotas(Section):
-    """What holds where no quota was set, in each worker. An item of a batch and each 64 KiB count as a request."""
+    """What holds where no quota was set, in each worker. An item of a batch and each 64 KiB count as a request,
+    and 64 of them do against a ceiling."""
 
     account: RequestLimit | None = None
     principal: RequestLimit | None = None

@@ -20,7 +20,7 @@ from services.runtime.channels import MeshChannel
 from services.runtime.config import RequestLimit, ServiceSettings
 from services.runtime.identity import Callers, Identities
 from services.runtime.pipeline import Pipeline
-from services.runtime.quotas import Limit, Quotas
+from services.runtime.quotas import Limit, Quotas, ceiling
 from services.runtime.server import Server
 from services.runtime.status import Status
 from services.runtime.status_views import StatusViews
@@ -117,8 +117,8 @@ def build(
     )
     quotas = Quotas(
         authorizer.account,
-        _limit(settings.quota.account or settings.quota.account_ceiling),
-        _limit(settings.quota.principal or settings.quota.principal_ceiling),
+        _held_to(settings.quota.account, settings.quota.account_ceiling),
+        _held_to(settings.quota.principal, settings.quota.principal_ceiling),
         held_refusals=settings.listeners.held_refusals,
     )
     internal = settings.listeners.internal
@@ -140,6 +140,10 @@ def build(
 
 def _limit(settings: RequestLimit) -> Limit:
     return Limit(settings.requests_per_second, settings.burst)
+
+
+def _held_to(quota: RequestLimit | None, most: RequestLimit) -> Limit:
+    return _limit(quota) if quota is not None else ceiling(most.requests_per_second, most.burst)
 
 
 def instance() -> str:

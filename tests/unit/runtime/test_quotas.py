@@ -6,7 +6,7 @@ import pytest
 
 from services.runtime.decisions import Account
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.quotas import Limit, Quotas
+from services.runtime.quotas import Limit, Quotas, ceiling
 from strongroom.access.v1.access_record_service_pb2 import AccountAccess, QuotaRecord
 from tests.unit.runtime.access_world import call_of
 
@@ -145,3 +145,17 @@ def test_what_turns_out_to_cost_more_is_earned_back_within_ten_seconds() -> None
     assert requests.send(BOB) == 0
     requests.now = 10.2
     assert requests.send() == 0
+
+
+def test_a_ceiling_counts_what_a_batch_costs_and_not_its_items() -> None:
+    requests = Requests(account=ceiling(10, 20), principal=ceiling(10, 20))
+    for _ in range(4):
+        requests.quotas.require(call_of(ANN), 257)
+    assert requests.send() > 0
+    call = call_of(BOB)
+    requests.now = 100.0
+    requests.quotas.require(call, 257)
+    requests.quotas.charge(call, 100)
+    requests.now = 106.0
+    assert requests.send(BOB) > 0
+    assert requests.send(ANN) == 0
