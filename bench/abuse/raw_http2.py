@@ -10,6 +10,7 @@ import socket
 import ssl
 import struct
 import threading
+from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,8 @@ _END_STREAM, _ACK, _END_HEADERS = 0x1, 0x1, 0x4
 _CANCEL = 8
 _FRAME = struct.Struct(">BHBBI")
 _MAX_STREAMS_SETTING, _WINDOW_SETTING = 3, 4
+_FIRST_WINDOW = 65_535
+_LARGEST_FRAME = 16_384
 
 
 class RawConnection:
@@ -51,6 +54,9 @@ class RawConnection:
         self._authority = address
         self._next = 1
         self._lock = threading.Lock()
+        # What the server takes of data: on the connection (stream 0), and beyond its first window on each stream.
+        self._windows: defaultdict[int, int] = defaultdict(int, {0: _FIRST_WINDOW})
+        self._first_window = _FIRST_WINDOW
         self.ended: set[int] = set()
         self.resets = 0
         self.closed = threading.Event()
@@ -100,6 +106,16 @@ class RawConnection:
         with self._lock:
             self._send(_frame(_DATA, _END_STREAM if ends else 0, stream, data))
 
+    def send_some(self, stream: int, length: int) -> int:
+        """Up to so many bytes of zeros, as much as the server lets a client send now; how many that were."""
+        with self._lock:
+            most = min(self._windows[0], self._first_window + self._windows[stream], length, _LARGEST_FRAME)
+            if most > 0:
+                self._windows[0] -= most
+                self._windows[stream] -= most
+                self._send(_frame(_DATA, 0, stream, bytes(most)))
+        return max(most, 0)
+
     def cancel(self, stream: int) -> None:
         """Ends a call."""
         with self._lock:
@@ -141,8 +157,14 @@ class RawConnection:
         self.closed.set()
 
     def _take(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
-        if kind in (_SETTINGS, _PING) and not flags & _ACK:
+        if kind == _WINDOW:
             with self._lock:
+                self._windows[stream] += struct.unpack(">I", payload)[0]
+        elif kind in (_SETTINGS, _PING) and not flags & _ACK:
+            with self._lock:
+                if kind == _SETTINGS:
+                    settings = dict(struct.iter_unpack(">HI", payload))
+                    self._first_window = settings.get(_WINDOW_SETTING, self._first_window)
                 self._send(_frame(kind, _ACK, 0, payload if kind == _PING else b""))
         elif kind == _RESET or (kind in (_HEADERS, _DATA) and flags & _END_STREAM):
             self.resets += kind == _RESET

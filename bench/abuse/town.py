@@ -7,14 +7,14 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from statistics import median
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from bench.cores import Cores
 from bench.load import Load, Method, Shape
 from deploy.dev.configs import ACCOUNT
 from deploy.dev.mesh import Mesh, MeshOptions
 from deploy.dev.provider import Kind
-from deploy.dev.topology import SERVICES, spiffe_id
+from deploy.dev.topology import HOST, SERVICES, free_port, spiffe_id
 from strongroom import Client, ClientCertificate
 from strongroom.crypto.v1.crypto_pb2 import EncryptRequest
 
@@ -30,7 +30,12 @@ class Town:
 
     def __init__(self, directory: Path, options: MeshOptions | None = None, *, provider: Kind = "local") -> None:
         cores = Cores.of_this_machine()
-        settings = {service: {"telemetry": {"sample_ratio": None, "span_directory": None}} for service in SERVICES}
+        settings: dict[str, dict[str, Any]] = {
+            service: {"telemetry": {"sample_ratio": None, "span_directory": None}} for service in SERVICES
+        }
+        self.health_address = f"{HOST}:{free_port()}"
+        """Crypto's listener for probes."""
+        settings["crypto"]["listeners"] = {"health": {"address": self.health_address}}
         pinned = {**dict.fromkeys(SERVICES, cores.others), "crypto": cores.server}
         self._options = options or MeshOptions(provider=provider, cpus=pinned, settings=settings, log_level="WARNING")
         self._stack = ExitStack()

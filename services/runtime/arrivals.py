@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,8 @@ from services.runtime.turns import Turns
 
 log = logging.getLogger(__name__)
 
-_SWEEP_SECONDS = 0.5
+_SWEEP_SECONDS = 0.25
+_SLOW_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class Limits:
 
     unfinished: int
     message_seconds: float
+    slow: int
+    """Of the unfinished, those that take longer than half a second: gRPC keeps what has come of their messages."""
     watches: int
     exchanges: int
 
@@ -139,13 +142,21 @@ class Arrivals:
 
     def _sweep(self) -> None:
         while not self._ended.wait(_SWEEP_SECONDS):
+            slow = _began_before(time.monotonic() - _SLOW_SECONDS)
+            for greedy in self._unfinished.surplus(self._limits.slow, slow):
+                if self._unfinished.leave(greedy):
+                    greedy.refuse(_overloaded())
             is_stopping = self._is_stopping
-            seconds = _SWEEP_SECONDS if is_stopping else self._limits.message_seconds
+            seconds = _SLOW_SECONDS if is_stopping else self._limits.message_seconds
             error = stopping() if is_stopping else _incomplete(seconds)
             overdue = time.monotonic() - seconds
             while (call := self._unfinished.oldest()) is not None and call.since < overdue:
                 if self._unfinished.leave(call):
                     call.refuse(error)
+
+
+def _began_before(moment: float) -> Callable[[ArrivingCall], bool]:
+    return lambda call: call.since < moment
 
 
 def stopping() -> StrongroomError:

@@ -78,6 +78,9 @@ class Listeners(Section):
     max_unfinished: int = Field(
         default=512, ge=1, description="calls whose message has not come; beyond, those of whoever has most are ended"
     )
+    max_slow: int = Field(
+        default=32, ge=1, description="of those, how many may take over half a second: their messages take memory"
+    )
     message_seconds: float = Field(default=10.0, gt=0, le=300, description="how long a call's message may take")
     max_connections: int = Field(default=4096, ge=1, description="of each port")
     streams_per_connection: int = Field(default=256, ge=1, description="calls at once on one connection from outside")

@@ -5,7 +5,9 @@ that has the most gives way.
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable
+from collections import deque
+from collections.abc import Callable, Hashable
+from itertools import takewhile
 from typing import Generic, TypeVar
 
 T = TypeVar("T", bound=Hashable)
@@ -45,6 +47,18 @@ class Places(Generic[T]):
         """Who has held a place for the longest."""
         with self._lock:
             return next(iter(self._all), None)
+
+    def surplus(self, limit: int, counts: Callable[[T], bool]) -> list[T]:
+        """Who has to leave for no more than `limit` to hold a place of the oldest, up to the first that does not count:
+        the oldest of the groups that have the most of them."""
+        with self._lock:
+            oldest = list(takewhile(lambda holder: counts(holder[0]), self._all.items()))
+        if len(oldest) <= limit:
+            return []
+        groups: dict[str, deque[T]] = {}
+        for holder, group in oldest:
+            groups.setdefault(group, deque()).append(holder)
+        return [max(groups.values(), key=len).popleft() for _ in range(len(oldest) - limit)]
 
     def holders(self) -> list[T]:
         """Everybody who holds a place now."""

@@ -326,7 +326,8 @@ def _threads(name: str, settings: Listeners) -> Threads:
 
 
 def _limits(settings: Listeners) -> Limits:
-    return Limits(settings.max_unfinished, settings.message_seconds, watches=_WATCHES, exchanges=_REFLECTIONS)
+    unfinished, slow = settings.max_unfinished, settings.max_slow
+    return Limits(unfinished, settings.message_seconds, slow, watches=_WATCHES, exchanges=_REFLECTIONS)
 
 
 def _options(name: str, settings: Listeners, shared_port: bool) -> list[tuple[str, int]]:

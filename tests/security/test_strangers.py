@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -268,3 +269,44 @@ def test_calls_end_as_unavailable_when_a_server_stops(tmp_path: Path) -> None:
 def _never() -> Iterator[bytes]:
     time.sleep(3)
     yield request(b"late").SerializeToString()
+
+
+def test_few_messages_may_be_slow_and_the_greediest_gives_way(tmp_path: Path) -> None:
+    """What has come of a message takes memory, and only its end tells how much."""
+    with listening(tmp_path, max_slow=5) as server, attacker(server, "public") as connection:
+        slow = [connection.call(PATH, data=message(b"", length=8 << 20)) for _ in range(20)]
+        for stream in slow:
+            connection.send_some(stream, 1_000)
+        until(lambda: len(connection.ended) == 15, SECONDS)
+        assert connection.ended == set(slow[:15])
+        is_well(server, "public")
+
+
+def test_a_caller_s_headers_of_any_name_are_bounded(server: Listening) -> None:
+    for name in ("baggage", "traceparent", "x-anything"):
+        with attacker(server, "public") as connection:
+            stream = connection.call(PATH, {name: "x" * 20_000}, message(b""), ends=True)
+            until(lambda: stream in connection.ended or connection.closed.is_set(), SECONDS)  # noqa: B023
+        is_well(server, "public")
+
+
+def test_handshakes_that_do_not_go_on_keep_nobody_waiting(server: Listening) -> None:
+    for listener in ("public", "internal"):
+        host, _, port = server.address(listener).rpartition(":")
+        silent = [socket.create_connection((host, int(port)), timeout=SECONDS) for _ in range(200)]
+        try:
+            for connection in silent:
+                # The beginning of a ClientHello.
+                connection.sendall(b"\x16\x03\x01\x02\x00\x01")
+            is_well(server, listener)
+        finally:
+            for connection in silent:
+                connection.close()
+
+
+def test_connections_without_a_call_keep_nobody_waiting(server: Listening) -> None:
+    with ExitStack() as idle:
+        for _ in range(50):
+            idle.enter_context(attacker(server, "health"))
+        is_well(server, "health")
+        is_well(server, "public")

@@ -25,6 +25,15 @@ def test_who_had_to_go_holds_nothing_and_whoever_left_frees_a_place() -> None:
     assert places.enter(3, "a") is None
 
 
+def test_of_the_oldest_no_more_than_a_limit_stay_and_the_greediest_gives_way() -> None:
+    places: Places[int] = Places(20)
+    for holder, group in ((1, "v"), (2, "a"), (3, "a"), (4, "a"), (5, "a"), (6, "v"), (7, "a")):
+        places.enter(holder, group)
+    assert places.surplus(4, lambda holder: holder < 7) == [2, 3]
+    assert places.surplus(6, lambda holder: holder < 7) == []
+    assert places.surplus(0, lambda holder: holder > 1) == []
+
+
 @given(st.lists(st.tuples(st.integers(0, 30), st.sampled_from("abc"), st.booleans()), max_size=200))
 def test_there_are_never_more_than_the_limit(steps: list[tuple[int, str, bool]]) -> None:
     places: Places[tuple[int, int]] = Places(5)
