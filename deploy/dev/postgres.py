@@ -94,6 +94,16 @@ class PostgresCluster:
         self._execute(sql.SQL("ALTER SYSTEM SET default_transaction_read_only = on"))
         self._execute(sql.SQL("SELECT pg_reload_conf()"))
 
+    def replicate_synchronously(self) -> None:
+        """From now on a commit is answered once a standby has it too: none is lost when that one is promoted."""
+        self._execute(sql.SQL("ALTER SYSTEM SET synchronous_standby_names = '*'"))
+        self._execute(sql.SQL("SELECT pg_reload_conf()"))
+
+    def kill(self) -> None:
+        """SIGKILL to the server; its sessions end with it. Its files stay until `stop`."""
+        if self._process is not None:
+            self._process.kill()
+
     def stop(self) -> None:
         """Stops the server and removes its files."""
         if self._process is not None:
@@ -110,11 +120,11 @@ class PostgresCluster:
         if self._owner is not None:
             for path in (self._directory, password_file):
                 os.chown(path, self._owner.uid, self._owner.gid)
+        making = self._making(password_file)
         done = subprocess.run(
-            self._making(password_file),
+            self._owner.command(making) if self._owner else making,
             cwd=self._directory,
             env={**os.environ, "PGPASSWORD": self._password},
-            **(self._owner.arguments() if self._owner else {}),
             capture_output=True,
             text=True,
             check=False,

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 TAIL_LINES = 25
 
@@ -21,9 +21,10 @@ class Owner:
     uid: int
     gid: int
 
-    def arguments(self) -> dict[str, Any]:
-        """What `subprocess` wants to hear for it."""
-        return {"user": self.uid, "group": self.gid, "extra_groups": ()}
+    def command(self, command: Sequence[str]) -> list[str]:
+        """How to run a command as that user. `subprocess` itself would fork for it, which gRPC's threads do not always
+        survive."""
+        return ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups", "--", *command]
 
 
 class Process:
@@ -99,14 +100,13 @@ class Process:
             if self._cpus:
                 os.sched_setaffinity(0, self._cpus)
             self._process = subprocess.Popen(
-                self.command,
+                self._owner.command(self.command) if self._owner else self.command,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
                 cwd=self._directory,
                 env=self._environment,
                 start_new_session=True,  # Ctrl-C is for the mesh, which stops its processes in order
-                **(self._owner.arguments() if self._owner else {}),
             )
         finally:
             if before:

@@ -1,0 +1,186 @@
+"""Callers with known answers, who remember what was acknowledged and how every call ended."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from strongroom import Client, StrongroomError
+
+# How often each is called, of a hundred.
+_SHARES = {"encrypt": 30, "decrypt": 32, "get_secret": 18, "put_secret": 10, "create_key": 4, "look_up": 6}
+_VERSIONS_A_SECRET = 40
+_REMEMBERED = 200
+KEY = "storm"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One call, by the monotonic clock; `reason` and `code` are empty where it was answered."""
+
+    operation: str
+    began: float
+    ended: float
+    reason: str = ""
+    code: str = ""
+    message: str = ""
+
+
+@dataclass
+class Acknowledged:
+    """What the mesh said it did, and what it may have done since it did not say."""
+
+    keys: list[str] = field(default_factory=list)
+    undecided_keys: list[str] = field(default_factory=list)
+    sealed: list[tuple[bytes, bytes]] = field(default_factory=list)
+    values: dict[str, dict[int, bytes]] = field(default_factory=dict)
+    undecided_values: dict[str, list[bytes]] = field(default_factory=dict)
+    events: list[str] = field(default_factory=list)
+
+
+class Caller:
+    """One thread's calls, at a steady rate. What it makes is its own, so that it knows every right answer."""
+
+    def __init__(self, client: Client, number: int, seed: int, calls_per_second: float) -> None:
+        self._client = client
+        self._name = f"storm-{number}"
+        self._random = random.Random(f"{seed}-{number}")
+        self._pause = 1 / calls_per_second
+        self._made = 0
+        self._put = 0
+        self.made = Acknowledged()
+        self.outcomes: list[Outcome] = []
+        self.wrong: list[str] = []
+        self._calls: dict[str, Callable[[], str]] = {name: getattr(self, f"_{name}") for name in _SHARES}
+
+    def run(self, stopping: threading.Event) -> None:
+        """Calls until it is to stop."""
+        due = time.monotonic() + self._random.random() * self._pause
+        while not stopping.wait(max(due - time.monotonic(), 0)):
+            # Callers do not make up for what they could not call meanwhile.
+            due = max(due + self._pause, time.monotonic() - 1)
+            (operation,) = self._random.choices(list(_SHARES), weights=list(_SHARES.values()))
+            self._once(operation)
+
+    def _once(self, operation: str) -> None:
+        began = time.monotonic()
+        try:
+            event = self._calls[operation]()
+        except StrongroomError as error:
+            outcome = error.reason, error.code.name, error.message
+            self.outcomes.append(Outcome(operation, began, time.monotonic(), *outcome))
+            return
+        self.outcomes.append(Outcome(operation, began, time.monotonic()))
+        if event:
+            self.made.events.append(event)
+
+    def _encrypt(self) -> str:
+        self._made += 1
+        plaintext = f"{self._name} {self._made}".encode()
+        sealed = self._client.encrypt(KEY, plaintext)
+        self.made.sealed.append((sealed.ciphertext, plaintext))
+        return sealed.event_id
+
+    def _decrypt(self) -> str:
+        if not self.made.sealed:
+            return self._encrypt()
+        ciphertext, plaintext = self._random.choice(self.made.sealed[-_REMEMBERED:])
+        answer = self._client.decrypt(ciphertext)
+        if answer.plaintext != plaintext:
+            self.wrong.append(f"decrypt of {plaintext!r} answered {answer.plaintext!r}")
+        return answer.event_id
+
+    def _create_key(self) -> str:
+        self._made += 1
+        key_id = f"{self._name}-{self._made}"
+        try:
+            key = self._client.create_key(key_id)
+        except StrongroomError:
+            self.made.undecided_keys.append(key_id)
+            raise
+        self.made.keys.append(key.name)
+        return key.event_id
+
+    def _secret(self) -> str:
+        """The secret to use now; another one when it has had its versions."""
+        return f"{self._name}-{self._put // _VERSIONS_A_SECRET}"
+
+    def _put_secret(self) -> str:
+        secret, value = self._secret(), f"{self._name} value {self._put}".encode()
+        if secret not in self.made.values:
+            return self._create_secret(secret)
+        self._put += 1
+        try:
+            version = self._client.put_secret_value(secret, value)
+        except StrongroomError:
+            self.made.undecided_values[secret].append(value)
+            raise
+        self._note(secret, int(version.name.rpartition("/")[2]), value)
+        return version.event_id
+
+    def _create_secret(self, secret: str) -> str:
+        self._put += 1
+        value = f"{self._name} value {self._put} first".encode()
+        try:
+            created = self._client.create_secret(secret, value, retained_versions=100)
+        except StrongroomError:
+            # It may be there: this one is left alone, and the next is made.
+            self._put += _VERSIONS_A_SECRET
+            raise
+        self.made.values[secret], self.made.undecided_values[secret] = {1: value}, []
+        return created.event_id
+
+    def _note(self, secret: str, version: int, value: bytes) -> None:
+        if version in self.made.values[secret]:
+            self.wrong.append(f"version {version} of {secret} was acknowledged twice")
+        self.made.values[secret][version] = value
+
+    def _get_secret(self) -> str:
+        secret = self._secret()
+        values = self.made.values.get(secret)
+        if not values:
+            return self._encrypt()
+        answer = self._client.get_secret_value(secret)
+        last = values[max(values)]
+        if answer.value != last and answer.value not in self.made.undecided_values[secret]:
+            self.wrong.append(f"{secret} answered {answer.value!r}, not {last!r}")
+        return answer.event_id
+
+    def _look_up(self) -> str:
+        if not self.made.events:
+            return self._encrypt()
+        found = next(iter(self._client.lookup_events(limit=1)), None)
+        if found is None:
+            self.wrong.append("the log has no events")
+        return ""
+
+
+class Load:
+    """Callers that call together."""
+
+    def __init__(self, clients: Sequence[Client], seed: int, calls_per_second: float) -> None:
+        share = calls_per_second / len(clients)
+        self.callers = [Caller(client, number, seed, share) for number, client in enumerate(clients)]
+        self._stopping = threading.Event()
+        self._threads = [
+            threading.Thread(target=caller.run, args=(self._stopping,), name="storm-caller", daemon=True)
+            for caller in self.callers
+        ]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """Every call so far, as they ended."""
+        return sorted((one for caller in self.callers for one in list(caller.outcomes)), key=lambda one: one.ended)

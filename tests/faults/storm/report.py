@@ -1,0 +1,122 @@
+"""A storm from calm to calm, and its figures."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deploy.dev.topology import SERVICES
+from tests.clients import reason_of, until
+from tests.faults.storm.databases import Databases
+from tests.faults.storm.load import KEY, Load, Outcome
+from tests.faults.storm.replicated import ReplicatedMesh, Resources
+from tests.faults.storm.verdict import Verdict, judge
+from tests.faults.storm.weather import Event, Weather, longest_refusal
+
+_CALLERS = 8
+_TIMEOUT_SECONDS = 5.0
+_CALM_SECONDS = 10.0
+_HEALED_SECONDS = 20.0
+_GROWTH = 1.1
+# What one process more or less of a thing means nothing about: an idle thread, a connection that is being replaced.
+_SLACK = Resources(memory=24 << 20, descriptors=12, threads=12)
+_BROKEN = {"INTERNAL", "UNKNOWN", "DATA_LOSS", "CANCELLED"}
+LONGEST_REFUSAL_SECONDS = 5.0
+
+
+@dataclass
+class Report:
+    """What happened."""
+
+    seed: int
+    before: dict[str, Resources] = field(default_factory=dict)
+    after: dict[str, Resources] = field(default_factory=dict)
+    sessions: tuple[int, int] = (0, 0)
+    outcomes: list[Outcome] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    verdict: Verdict = field(default_factory=Verdict)
+    restarts: int = 0
+    lost_answers: int = 0
+
+    def during(self, event: Event) -> list[Outcome]:
+        """The calls that ended while an event was felt."""
+        return [one for one in self.outcomes if event.began <= one.ended < event.ended]
+
+    def failed_in_rolls(self) -> list[Outcome]:
+        """The calls that failed while a service was restarted process by process."""
+        rolls = [event for event in self.events if event.kind.startswith("rolling")]
+        return [one for event in rolls for one in self.during(event) if one.reason]
+
+    def broken(self) -> list[Outcome]:
+        """The calls that met what no caller should."""
+        return [one for one in self.outcomes if one.code in _BROKEN]
+
+    def refusals(self) -> dict[str, float]:
+        """The longest refusal after each kind of event, in seconds."""
+        longest: dict[str, float] = {}
+        for event in self.events:
+            longest[event.kind] = max(longest.get(event.kind, 0.0), longest_refusal(self.during(event)))
+        return longest
+
+    def grown(self) -> list[str]:
+        """What takes more than a tenth more than before."""
+        found = []
+        for service, then in self.before.items():
+            now = self.after[service]
+            for name in ("memory", "descriptors", "threads"):
+                old, new = getattr(then, name), getattr(now, name)
+                if new > old * _GROWTH + getattr(_SLACK, name):
+                    found.append(f"{service}: {name} {old} → {new}")
+        return found
+
+    def lines(self) -> list[str]:
+        """For a person."""
+        failed = [one for one in self.outcomes if one.reason]
+        verdict = self.verdict
+        lines = [
+            f"seed {self.seed}: {len(self.events)} events, {self.restarts} processes started again",
+            f"{len(self.outcomes)} calls, {len(failed)} of them failed; {self.lost_answers} answers to COMMIT lost",
+            f"acknowledged: {verdict.writes} writes, {verdict.events} events",
+            f"lost {len(verdict.lost)}, duplicated {len(verdict.duplicated)}, wrong answers {len(verdict.wrong)}",
+            f"INTERNAL and the like {len(self.broken())}, failed in rolling restarts {len(self.failed_in_rolls())}",
+            "longest refusal by kind, and calls failed:",
+        ]
+        for kind, seconds in sorted(self.refusals().items(), key=lambda one: -one[1]):
+            during = [one for event in self.events if event.kind == kind for one in self.during(event) if one.reason]
+            reasons: dict[str, int] = {}
+            for one in during:
+                key = f"{one.operation} {one.reason}"
+                reasons[key] = reasons.get(key, 0) + 1
+            lines.append(f"  {seconds:5.2f} s  {kind}: {len(during)} {json.dumps(reasons) if reasons else ''}")
+        lines += [f"{service}: {self.before[service]} → {self.after[service]}" for service in self.after]
+        lines.append(f"database sessions: {self.sessions[0]} → {self.sessions[1]}")
+        lines += [*verdict.lost[:10], *verdict.duplicated[:10], *verdict.wrong[:10]]
+        lines += [str(one) for one in (*self.broken()[:10], *self.failed_in_rolls()[:10])]
+        return lines
+
+
+def storm(
+    databases: Databases, directory: Path, *, seed: int, seconds: float, calls_per_second: float, settle_seconds: float
+) -> Report:
+    """Calm, a storm of so many seconds, calm; then what is left is judged."""
+    report = Report(seed)
+    with ExitStack() as stack:
+        replicated = stack.enter_context(ReplicatedMesh(directory / "mesh", databases.urls))
+        clients = [stack.enter_context(replicated.client(_TIMEOUT_SECONDS)) for _ in range(_CALLERS)]
+        until(lambda: not reason_of(lambda: clients[0].create_key(KEY)), _HEALED_SECONDS)
+        weather = Weather(replicated, databases, seed)
+        with Load(clients, seed, calls_per_second) as load:
+            time.sleep(_CALM_SECONDS)
+            report.before, before = replicated.resources(), databases.sessions()
+            weather.rage(seconds, settle_seconds)
+            for service in SERVICES:
+                replicated.wait_until_serving(service)
+            time.sleep(_CALM_SECONDS)
+            report.after, report.sessions = replicated.resources(), (before, databases.sessions())
+        report.outcomes, report.events = load.outcomes, weather.events
+        report.restarts, report.lost_answers = replicated.restarts, databases.lost_answers
+        report.verdict = judge(clients[0], load.callers, directory / "log")
+    return report

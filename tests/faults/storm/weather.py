@@ -1,0 +1,144 @@
+"""What befalls the mesh: kinds of failure, in an order that a seed decides, and how long each was felt."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from deploy.dev.topology import SERVICES
+from tests.faults.storm.databases import Databases
+from tests.faults.storm.load import Outcome
+from tests.faults.storm.replicated import ReplicatedMesh
+
+_HANGING_SECONDS = 4.0
+_LOST_ANSWERS = 5
+_LOSING_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Event:
+    """One failure, from when on, and until when its effects are counted."""
+
+    kind: str
+    what: str
+    began: float
+    ended: float
+
+
+class Weather:
+    """Lets one failure after another happen, each when the mesh is whole again."""
+
+    def __init__(self, replicated: ReplicatedMesh, databases: Databases, seed: int) -> None:
+        self._replicated = replicated
+        self._databases = databases
+        self._random = random.Random(seed)
+        self.events: list[Event] = []
+        self.kinds: dict[str, Callable[[], str]] = {
+            **{f"rolling SIGTERM of {service}": partial(self._roll, service) for service in SERVICES},
+            "kill -9": self._kill,
+            "kill -9 of audit": partial(self._kill, "audit"),
+            "SIGSTOP": self._hang,
+            "SIGSTOP of audit": partial(self._hang, "audit"),
+            "connections cut": self._cut,
+            "sessions terminated": self._terminate,
+            "answers to COMMIT lost": self._lose,
+            "promotion": partial(self._promote, killed=False),
+            "kill -9 of PostgreSQL": partial(self._promote, killed=True),
+            "Redis emptied": self._empty_redis,
+            "Redis killed": self._kill_redis,
+            "certificates replaced": self._replace_certificates,
+        }
+
+    def rage(self, seconds: float, settle_seconds: float) -> None:
+        """Goes on for so long; every kind comes once before any comes again."""
+        until = time.monotonic() + seconds
+        for kind in self._order():
+            if time.monotonic() >= until:
+                return
+            began = time.monotonic()
+            what = self.kinds[kind]()
+            for service in SERVICES:
+                self._replicated.wait_until_serving(service)
+            time.sleep(settle_seconds)
+            self.events.append(Event(kind, what, began, time.monotonic()))
+
+    def _order(self) -> Iterator[str]:
+        while True:
+            kinds = list(self.kinds)
+            self._random.shuffle(kinds)
+            yield from kinds
+
+    def _one(self, service: str = "") -> tuple[str, int]:
+        return service or self._random.choice(SERVICES[:3]), self._random.randrange(2)
+
+    def _roll(self, service: str) -> str:
+        self._replicated.roll(service)
+        return service
+
+    def _kill(self, service: str = "") -> str:
+        service, number = self._one(service)
+        process = self._replicated.replicas[service][number]
+        self._replicated.kill(process)
+        return process.name
+
+    def _hang(self, service: str = "") -> str:
+        service, number = self._one(service)
+        process = self._replicated.replicas[service][number]
+        process.suspend()
+        try:
+            time.sleep(_HANGING_SECONDS)
+        finally:
+            process.resume()
+        return process.name
+
+    def _cut(self) -> str:
+        self._databases.cut()
+        return "all"
+
+    def _terminate(self) -> str:
+        self._databases.terminate_sessions()
+        return "all"
+
+    def _lose(self) -> str:
+        before = self._databases.lost_answers
+        self._databases.lose_answers(_LOST_ANSWERS)
+        time.sleep(_LOSING_SECONDS)
+        self._databases.lose_answers(0)
+        return f"{self._databases.lost_answers - before}"
+
+    def _promote(self, *, killed: bool) -> str:
+        self._databases.promote(killed=killed)
+        time.sleep(_LOSING_SECONDS)
+        self._databases.replace_standby()
+        return "the primary was killed" if killed else "the primary took no more writes"
+
+    def _empty_redis(self) -> str:
+        self._replicated.empty_redis()
+        return "Redis"
+
+    def _kill_redis(self) -> str:
+        self._replicated.kill_redis()
+        return "Redis"
+
+    def _replace_certificates(self) -> str:
+        self._replicated.replace_certificates()
+        return "all"
+
+
+def longest_refusal(outcomes: list[Outcome]) -> float:
+    """How long callers of one operation were refused at a stretch: from when the first refused one called until one was
+    answered again."""
+    longest = 0.0
+    for operation in {one.operation for one in outcomes}:
+        began = None
+        for one in (one for one in outcomes if one.operation == operation):
+            if one.reason:
+                began = one.began if began is None else min(began, one.began)
+                longest = max(longest, one.ended - began)
+            elif began is not None:
+                longest = max(longest, one.ended - began)
+                began = None
+    return longest

@@ -1,0 +1,45 @@
+"""Failures of every kind over two of each service on PostgreSQL with SoftHSM2, under load: `make storm`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from deploy.dev.postgres import find_postgres
+from deploy.dev.redis_server import find_redis
+from deploy.dev.softhsm import find_module
+from tests.faults.storm.databases import Databases
+from tests.faults.storm.report import LONGEST_REFUSAL_SECONDS, storm
+
+SECONDS = float(os.environ.get("STRONGROOM_STORM_SECONDS", "0"))
+SEED = int(os.environ.get("STRONGROOM_STORM_SEED", "1"))
+CALLS_PER_SECOND = float(os.environ.get("STRONGROOM_STORM_CALLS", "20"))
+SETTLE_SECONDS = 2.0
+
+
+@pytest.mark.skipif(not SECONDS, reason="`make storm` runs it: it needs a machine to itself")
+def test_a_storm_loses_nothing_and_is_over_when_it_is_over(tmp_path: Path) -> None:
+    binaries = find_postgres()
+    if binaries is None or find_redis() is None or find_module() is None:
+        pytest.skip("PostgreSQL's server, redis-server or SoftHSM2 is not installed")
+    with Databases(binaries) as databases:
+        report = storm(
+            databases,
+            tmp_path,
+            seed=SEED,
+            seconds=SECONDS,
+            calls_per_second=CALLS_PER_SECOND,
+            settle_seconds=SETTLE_SECONDS,
+        )
+    # Whoever waited for it wants the figures whatever they are.
+    print(*report.lines(), sep="\n")  # noqa: T201  # the figures are what it is run for
+    assert report.verdict.lost == []
+    assert report.verdict.duplicated == []
+    assert report.verdict.wrong == []
+    assert report.broken() == []
+    assert report.failed_in_rolls() == []
+    assert report.grown() == []
+    slow = {kind: seconds for kind, seconds in report.refusals().items() if seconds > LONGEST_REFUSAL_SECONDS}
+    assert slow == {}
