@@ -117,6 +117,8 @@ class Reason(_UpperStrEnum):
     TARGET_UNREACHABLE = auto()
     TARGET_LOGIN_REFUSED = auto()
     TARGET_CHANGE_REFUSED = auto()
+    TARGET_VALUE_REFUSED = auto()
+    TARGET_RIGHTS_MISSING = auto()
     MASTER_LOGIN_REFUSED = auto()
     ROTATOR_FAILED = auto()
     TARGET_TIMEOUT = auto()
@@ -224,6 +226,8 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.DESTINATION_NOT_ALLOWED,
         Reason.TARGET_LOGIN_REFUSED,
         Reason.TARGET_CHANGE_REFUSED,
+        Reason.TARGET_VALUE_REFUSED,
+        Reason.TARGET_RIGHTS_MISSING,
         Reason.MASTER_LOGIN_REFUSED,
         Reason.ROTATOR_FAILED,
         Reason.TARGET_TIMEOUT,

@@ -12,12 +12,14 @@ from secrets import SystemRandom
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.secrets.v1.password_rule_pb2 import PasswordRule
 
-DEFAULT_LENGTH = 32
+DEFAULT_LENGTH = 40
 MIN_LENGTH = 8
 MAX_LENGTH = 4096
 
 _MAX_EXCLUDED = 128
 _SPACE = " "
+# They mean nothing in a URL, an .env file, my.cnf or a shell, but in front or at the end.
+_PLAIN_PUNCTUATION = "-_."
 
 
 def check_rule(rule: PasswordRule, field: str = "password_rule") -> None:
@@ -36,8 +38,9 @@ def check_rule(rule: PasswordRule, field: str = "password_rule") -> None:
 def generate(rule: PasswordRule) -> str:
     """A password of a rule that `check_rule` has passed."""
     kinds = _kinds(rule)
-    ends = "".join(kinds)
-    middle = ends + _SPACE if rule.include_space and _SPACE not in rule.exclude_characters else ends
+    every = "".join(kinds)
+    ends = every if rule.all_punctuation else every.rstrip(string.punctuation) or every
+    middle = every + _SPACE if rule.include_space and _SPACE not in rule.exclude_characters else every
     wanted = [] if rule.allow_missing_kinds else [set(kind) for kind in kinds]
     length = rule.length or DEFAULT_LENGTH
     random = SystemRandom()
@@ -52,7 +55,7 @@ def _kinds(rule: PasswordRule) -> list[str]:
         (rule.exclude_lowercase, string.ascii_lowercase),
         (rule.exclude_uppercase, string.ascii_uppercase),
         (rule.exclude_digits, string.digits),
-        (rule.exclude_punctuation, string.punctuation),
+        (rule.exclude_punctuation, string.punctuation if rule.all_punctuation else _PLAIN_PUNCTUATION),
     )
     excluded = set(rule.exclude_characters)
     return ["".join(c for c in kind if c not in excluded) for left_out, kind in kinds if not left_out]

@@ -163,12 +163,18 @@ def _check(rotator: Rotator, known: Credentials, name: str, credential: Credenti
         if error.is_unavailable and error.reason is not Reason.TARGET_UNREACHABLE:
             # A part of the mesh that is away says nothing of the credential.
             raise
-        return Check(name, credential.version, accepted=False, reason=error.reason, detail=error.message)
+        # A login whose rights the master was to compare was let in, when it is the master that was not.
+        accepted = error.reason is Reason.MASTER_LOGIN_REFUSED and name != MASTER
+        return Check(name, credential.version, accepted, error.reason, error.message)
     return Check(name, credential.version, accepted=True)
 
 
 def _action(checks: list[Check]) -> RepairAction.ValueType:
     accepted = {check.credential for check in checks if check.accepted}
+    logs_in = {check.credential for check in checks if check.reason == Reason.TARGET_RIGHTS_MISSING}
+    if CURRENT in logs_in:
+        # It is not to be given up for what it lacks: the master gives it that.
+        return REPAIR_ACTION_SET_CURRENT if MASTER in accepted else REPAIR_ACTION_NONE
     for credential, action in (
         (CURRENT, REPAIR_ACTION_NONE),
         (PENDING, REPAIR_ACTION_PROMOTE_PENDING),

@@ -52,6 +52,7 @@ ATTEMPT_ABANDONED = "ATTEMPT_ABANDONED"
 MAX_INCURABLE = 3
 """How often is tried what the rotator says that no later try will cure."""
 
+_SET_AGAIN = (Reason.TARGET_LOGIN_REFUSED, Reason.TARGET_RIGHTS_MISSING)
 _SECOND_US = 1_000_000
 _FIRST_RETRY_SECONDS = 5.0
 _LONGEST_RETRY_SECONDS = 900.0
@@ -257,8 +258,8 @@ class RotationWork:
         """The step after, and those after it that have nothing to do outside the database."""
         rotator = self._access.rotator(secret.type)
         grace_s = secret.grace_period_s if rotator.has_grace_period else 0
-        # Before CREATE is done no later step can have been tried.
-        is_first = rotation.step == ROTATION_STEP_CREATE
+        # Before CREATE is done no later step can have been tried, unless a target refused what it had made.
+        is_first = rotation.step == ROTATION_STEP_CREATE and rotation.attempt_count == 1
         while True:
             rotation = replace(
                 rotation,
@@ -304,9 +305,12 @@ class RotationWork:
             rotation_store.end_attempt(connection, rotation, ended)
             if error.is_unavailable and error.reason is not Reason.TARGET_UNREACHABLE:
                 return self._wait(connection, rotation, _OWN_RETRY_SECONDS, now_us)
-            if rotation.step == ROTATION_STEP_TEST and error.reason is Reason.TARGET_LOGIN_REFUSED:
+            if rotation.step == ROTATION_STEP_TEST and error.reason in _SET_AGAIN:
                 # The target has forgotten it, or never took it in: somebody else changed it, or it was restored.
                 rotation = replace(rotation, step=ROTATION_STEP_SET)
+            if rotation.step == ROTATION_STEP_SET and error.reason is Reason.TARGET_VALUE_REFUSED:
+                # By a policy of the target's own: no later try takes this value, and another may pass.
+                secret, rotation = self._without_value(connection, secret, rotation, now_us)
             incurable = rotation.incurable_failures + bool(error.metadata.get("incurable"))
             rotation = replace(rotation, failures=rotation.failures + 1, incurable_failures=incurable)
             if rotation.failures >= rotation.max_attempts or incurable >= MAX_INCURABLE:
@@ -314,6 +318,13 @@ class RotationWork:
                 return None
             doubled = self._first_retry_seconds * 2.0 ** (rotation.failures - 1)
             return self._wait(connection, rotation, min(doubled, _LONGEST_RETRY_SECONDS), now_us)
+
+    @staticmethod
+    def _without_value(
+        connection: Connection, secret: Secret, rotation: Rotation, now_us: int
+    ) -> tuple[Secret, Rotation]:
+        left = rotating.drop_pending(connection, secret, rotation, now_us)
+        return write(connection, secret, left, now_us), replace(rotation, step=ROTATION_STEP_CREATE, version=0)
 
     def _wait(self, connection: Connection, rotation: Rotation, seconds: float, now_us: int) -> float:
         # Those that failed together do not come back together.

@@ -35,6 +35,7 @@ _KINDS: Mapping[SecretType.ValueType, str | None] = {
     SECRET_TYPE_GRPC: "grpc",
 }
 _DATABASE_NAME = 63
+_STATEMENT = 4096
 _USERNAME = {
     SECRET_TYPE_POSTGRESQL: 63,
     SECRET_TYPE_MYSQL: 32,
@@ -90,6 +91,7 @@ class TargetRules:
         _check_length(target.alternate_username, _USERNAME[kind], f"{field}.alternate_username")
         _check_length(target.database, _DATABASE_NAME, f"{field}.database")
         _check_length(target.mysql_host, 255, f"{field}.mysql_host")
+        _check_length(target.test_statement, _STATEMENT, f"{field}.test_statement")
         _check_enum(target.strategy, pb.DatabaseStrategy, f"{field}.strategy")
         _check_master(target.master_secret, account, f"{field}.master_secret")
         if target.strategy == pb.DATABASE_STRATEGY_DUAL_USER:

@@ -116,7 +116,7 @@ def test_what_a_server_says_goes_no_further() -> None:
         with pytest.raises(StrongroomError) as caught, PostgresqlDriver().login(target, "app", PASSWORD, HOST):
             pass
     assert caught.value.reason == "TARGET_LOGIN_REFUSED"
-    assert caught.value.message == f"login of app at {HOST}: refused"
+    assert caught.value.message == f"login of app at {HOST}: SQLSTATE 28P01"
 
 
 BLOB = "AAAAC3NzaC1lZDI1NTE5AAAAINiKvBRMhRQBPJJZRUXz/TVQrNtqTPVGmuJbqUPqaYDb"

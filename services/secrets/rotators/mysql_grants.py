@@ -1,14 +1,16 @@
-"""What a user of MySQL or MariaDB may do, read from the server's tables and given to another.
+"""What a user of MySQL or MariaDB may do and how it must log in: read from the server's tables, compared, and given to
+another.
 
 No statement that the server writes is taken apart: a database may be named `x" TO "y`. Names come as values of columns
-and go out quoted.
+and go out quoted. What is told of a difference are words of the server's grammar alone.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from services.runtime.errors import Reason, StrongroomError
@@ -21,6 +23,27 @@ _PRIVILEGE = re.compile(r"[A-Z][A-Z_ ]{1,63}")
 _ROUTINE_TYPES = ("FUNCTION", "PROCEDURE", "PACKAGE", "PACKAGE BODY")
 _NONE = "USAGE"
 _GRANTABLE = "GRANT OPTION"
+_TOLD = frozenset(
+    (
+        *("SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "RELOAD", "PROCESS", "FILE", "REFERENCES", "INDEX"),
+        *("ALTER", "SUPER", "EXECUTE", "EVENT", "TRIGGER", "SHOW DATABASES", "LOCK TABLES", "CREATE VIEW", "SHOW VIEW"),
+        *("CREATE TEMPORARY TABLES", "CREATE ROUTINE", "ALTER ROUTINE", "CREATE USER", "CREATE TABLESPACE", _GRANTABLE),
+        *("DELETE HISTORY", "REPLICATION SLAVE", "REPLICATION CLIENT", "BINLOG MONITOR", "CREATE ROLE", "DROP ROLE"),
+    )
+)
+_LIMITS = {
+    "max_questions": "MAX_QUERIES_PER_HOUR",
+    "max_updates": "MAX_UPDATES_PER_HOUR",
+    "max_connections": "MAX_CONNECTIONS_PER_HOUR",
+    "max_user_connections": "MAX_USER_CONNECTIONS",
+}
+# MariaDB's alone.
+_MARIA_LIMITS = {**_LIMITS, "max_statement_time": "MAX_STATEMENT_TIME"}
+_TLS = {"ssl_cipher": "CIPHER", "x509_issuer": "ISSUER", "x509_subject": "SUBJECT"}
+# They keep a verifier of a password in the server's tables. Each with how a password is given to it.
+NATIVE = "mysql_native_password"
+MARIA_PLUGINS = (NATIVE, "ed25519")
+MYSQL_PLUGINS = (NATIVE, "caching_sha2_password", "sha256_password")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,86 +59,224 @@ class Account:
         return f"'{self.user}'@'{self.host}'"
 
 
-def copy_grants(execute: Execute, first: Account, second: Account) -> None:
-    """Gives `second` every privilege and role of `first`. Raises TARGET_CHANGE_REFUSED, and what `execute` does."""
-    if any(mark in part for account in (first, second) for part in (account.user, account.host) for mark in "'\\"):
-        # information_schema does not quote them, so that another account could be meant.
-        raise _refused("a user or host with a quote or backslash in it cannot take turns with another")
-    for what, where, grantable in _privileges(execute, first):
-        option = f" WITH {_GRANTABLE}" if grantable else ""
-        execute(f"GRANT {what} ON {where} TO %s@%s{option}", second.user, second.host)
-    _copy_roles(execute, first, second)
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """All that an account has; what is a part of a statement is quoted already."""
+
+    privileges: frozenset[tuple[str, str]]
+    """Privilege, with its column, and object; the right to give on is one of them."""
+    roles: frozenset[tuple[str, bool]]
+    """With whether they may be given on."""
+    default_roles: frozenset[str]
+    proxies: frozenset[tuple[str, ...]]
+    login: Mapping[str, str] = field(default_factory=dict)
+    """Requirements of TLS and limits, by column."""
+    plugin: str = ""
+    restrictions: str = ""
+    """What MySQL takes out of global privileges (partial revokes)."""
+
+    def lacks(self, other: Rights) -> list[str]:
+        """What `other` has and this has not, in words that may be told."""
+        told = sorted({_told(*privilege) for privilege in other.privileges - self.privileges})
+        admin = {role for role, may_give in other.roles if may_give} - {
+            role for role, may_give in self.roles if may_give
+        }
+        if {role for role, _ in other.roles} - {role for role, _ in self.roles}:
+            told.append("a role")
+        elif admin:
+            told.append("the ADMIN OPTION of a role")
+        if other.default_roles - self.default_roles:
+            told.append("a default role")
+        if other.proxies - self.proxies:
+            told.append("PROXY")
+        return told
+
+    def differs(self, other: Rights) -> list[str]:
+        """How logins of the two are treated otherwise."""
+        told = []
+        if any(self.login.get(name) != other.login.get(name) for name in ("ssl_type", *_TLS)):
+            told.append("what REQUIRE says of TLS")
+        told += [word for name, word in _MARIA_LIMITS.items() if self.login.get(name) != other.login.get(name)]
+        if self.plugin != other.plugin:
+            told.append("the authentication plugin")
+        if self.restrictions != other.restrictions:
+            told.append("partial revokes")
+        return told
 
 
-def _privileges(execute: Execute, account: Account) -> Iterator[tuple[str, str, bool]]:
-    """Privilege, object, and whether it may be given on; every part ready to stand in a statement."""
-    tables = (
-        ("USER_PRIVILEGES", ()),
-        ("SCHEMA_PRIVILEGES", ("TABLE_SCHEMA",)),
-        ("TABLE_PRIVILEGES", ("TABLE_SCHEMA", "TABLE_NAME")),
-        ("COLUMN_PRIVILEGES", ("TABLE_SCHEMA", "TABLE_NAME", "COLUMN_NAME")),
-    )
-    for table, named in tables:
-        columns = ", ".join(("GRANTEE", "PRIVILEGE_TYPE", "IS_GRANTABLE", *named))
-        # table and columns are the constants above
-        for grantee, privilege, grantable, *names in execute(
-            f"SELECT {columns} FROM information_schema.{table} WHERE GRANTEE = %s",  # noqa: S608
-            account.grantee,
-        ):
-            # It compares without regard to case.
-            if grantee == account.grantee and privilege != _NONE:
-                of = f" ({_quoted(names[2])})" if len(names) == 3 else ""
-                yield _privilege(privilege) + of, _object(names[:2]), grantable == "YES"
-    yield from _routine_privileges(execute, account)
+class Catalog:
+    """A server's tables of users, as a master reads them."""
 
+    def __init__(self, execute: Execute) -> None:
+        self._execute = execute
+        ((version,),) = execute("SELECT VERSION()")
+        self.is_maria = "MariaDB" in version
 
-def _routine_privileges(execute: Execute, account: Account) -> Iterator[tuple[str, str, bool]]:
-    rows = execute(
-        "SELECT Db, Routine_name, Routine_type, Proc_priv FROM mysql.procs_priv WHERE User = %s AND Host = %s",
-        account.user,
-        account.host,
-    )
-    for database, routine, kind, given in rows:
-        if kind not in _ROUTINE_TYPES:
-            raise _refused("the server has a privilege on something that is not known")
-        found = {privilege.strip().upper() for privilege in str(given).split(",")}
-        for privilege in sorted(found - {"GRANT"}):
-            yield _privilege(privilege), f"{kind} {_object((database, routine))}", "GRANT" in found
-
-
-def _copy_roles(execute: Execute, first: Account, second: Account) -> None:
-    if _is_maria(execute):
-        roles = execute(
-            "SELECT Role, Admin_option FROM mysql.roles_mapping WHERE User = %s AND Host = %s", first.user, first.host
+    def rights(self, account: Account) -> Rights | None:
+        """What an account has; None where there is none. Raises TARGET_CHANGE_REFUSED where it cannot be known."""
+        if any(mark in part for part in (account.user, account.host) for mark in "'\\"):
+            # information_schema does not quote them, so that another account could be meant.
+            raise _refused("a user or host with a quote or backslash in it cannot take turns with another")
+        limits = _MARIA_LIMITS if self.is_maria else _LIMITS
+        columns = ["plugin", "default_role" if self.is_maria else "''", "ssl_type", *_TLS, *limits]
+        rows = self._execute(
+            f"SELECT {', '.join(columns)} FROM mysql.user WHERE User = %s AND Host = %s",  # noqa: S608  # constants
+            account.user,
+            account.host,
         )
-        for role, admin in roles:
-            option = " WITH ADMIN OPTION" if admin == "Y" else ""
-            execute(f"GRANT {_quoted(role)} TO %s@%s{option}", second.user, second.host)
-        chosen = execute("SELECT default_role FROM mysql.user WHERE User = %s AND Host = %s", first.user, first.host)
-        for (role,) in chosen:
-            execute(f"SET DEFAULT ROLE {_quoted(role) if role else 'NONE'} FOR %s@%s", second.user, second.host)
-        return
-    roles = execute(
-        "SELECT FROM_USER, FROM_HOST, WITH_ADMIN_OPTION FROM mysql.role_edges WHERE TO_USER = %s AND TO_HOST = %s",
-        first.user,
-        first.host,
-    )
-    for user, host, admin in roles:
-        option = " WITH ADMIN OPTION" if admin == "Y" else ""
-        execute(f"GRANT %s@%s TO %s@%s{option}", user, host, second.user, second.host)
-    chosen = execute(
-        "SELECT DEFAULT_ROLE_USER, DEFAULT_ROLE_HOST FROM mysql.default_roles WHERE USER = %s AND HOST = %s",
-        first.user,
-        first.host,
-    )
-    wanted = [part for role in chosen for part in role]
-    names = ", ".join(["%s@%s"] * len(chosen)) or "NONE"
-    execute(f"SET DEFAULT ROLE {names} TO %s@%s", *wanted, second.user, second.host)
+        if not rows:
+            return None
+        plugin, default_role, *login = map(_text, rows[0])
+        return Rights(
+            frozenset(self._privileges(account)),
+            frozenset(self._roles(account)),
+            self._default_roles(account, default_role),
+            self._proxies(account),
+            dict(zip(("ssl_type", *_TLS, *limits), login, strict=True)),
+            self._only_plugin(account, plugin),
+            "" if self.is_maria else self._restrictions(account),
+        )
+
+    def make_equal(self, wanted: Rights, found: Rights, account: Account) -> None:
+        """Gives an account what it lacks, and takes what it has besides; the plugin comes with its password."""
+        give, take = (
+            _by_object(rights)
+            for rights in (wanted.privileges - found.privileges, found.privileges - wanted.privileges)
+        )
+        for where, privileges in give.items():
+            self._execute(f"GRANT {', '.join(privileges)} ON {where} TO %s@%s", account.user, account.host)
+        for where, privileges in take.items():
+            self._execute(f"REVOKE {', '.join(privileges)} ON {where} FROM %s@%s", account.user, account.host)
+        for role, _ in found.roles - wanted.roles:
+            self._execute(f"REVOKE {role} FROM %s@%s", account.user, account.host)
+        for role, may_give in wanted.roles - found.roles:
+            option = " WITH ADMIN OPTION" if may_give else ""
+            self._execute(f"GRANT {role} TO %s@%s{option}", account.user, account.host)
+        if wanted.default_roles != found.default_roles or wanted.roles != found.roles:
+            chosen, of = ", ".join(sorted(wanted.default_roles)) or "NONE", "FOR" if self.is_maria else "TO"
+            self._execute(f"SET DEFAULT ROLE {chosen} {of} %s@%s", account.user, account.host)
+        if wanted.login != found.login:
+            self._require(wanted.login, account)
+
+    def set_password(self, account: Account, plugin: str, password: str) -> None:
+        """Sets a password, and leaves or puts its account under a plugin. Raises TARGET_CHANGE_REFUSED."""
+        plugins = MARIA_PLUGINS if self.is_maria else MYSQL_PLUGINS
+        if plugin not in plugins:
+            raise _refused(f"the user does not log in with a password that the server keeps ({', '.join(plugins)})")
+        how = f"VIA {plugin} USING PASSWORD(%s)" if self.is_maria else f"WITH {plugin} BY %s"
+        self._execute(f"ALTER USER %s@%s IDENTIFIED {how}", account.user, account.host, password)
+
+    def _require(self, login: Mapping[str, str], account: Account) -> None:
+        named = [(word, login[column]) for column, word in _TLS.items() if login[column]]
+        required = " AND ".join(f"{word} %s" for word, _ in named) or {"ANY": "SSL", "X509": "X509"}.get(
+            login["ssl_type"], "NONE"
+        )
+        limits = _MARIA_LIMITS if self.is_maria else _LIMITS
+        numbers = " ".join(f"{word} {float(login[column] or 0):g}" for column, word in limits.items())
+        self._execute(
+            f"ALTER USER %s@%s REQUIRE {required} WITH {numbers}",
+            account.user,
+            account.host,
+            *(value for _, value in named),
+        )
+
+    def _only_plugin(self, account: Account, plugin: str) -> str:
+        if self.is_maria and any(
+            several
+            for (several,) in self._execute(
+                "SELECT JSON_EXISTS(Priv, '$.auth_or') FROM mysql.global_priv WHERE User = %s AND Host = %s",
+                account.user,
+                account.host,
+            )
+        ):
+            return "several"
+        return plugin or NATIVE
+
+    def _restrictions(self, account: Account) -> str:
+        found = self._execute(
+            "SELECT User_attributes->>'$.Restrictions' FROM mysql.user WHERE User = %s AND Host = %s",
+            account.user,
+            account.host,
+        )
+        return _text(found[0][0])
+
+    def _privileges(self, account: Account) -> Iterator[tuple[str, str]]:
+        tables = (
+            ("USER_PRIVILEGES", ()),
+            ("SCHEMA_PRIVILEGES", ("TABLE_SCHEMA",)),
+            ("TABLE_PRIVILEGES", ("TABLE_SCHEMA", "TABLE_NAME")),
+            ("COLUMN_PRIVILEGES", ("TABLE_SCHEMA", "TABLE_NAME", "COLUMN_NAME")),
+        )
+        for table, named in tables:
+            columns = ", ".join(("GRANTEE", "PRIVILEGE_TYPE", "IS_GRANTABLE", *named))
+            # table and columns are the constants above
+            for grantee, privilege, grantable, *names in self._execute(
+                f"SELECT {columns} FROM information_schema.{table} WHERE GRANTEE = %s",  # noqa: S608
+                account.grantee,
+            ):
+                # It compares without regard to case.
+                if grantee != account.grantee:
+                    continue
+                where = _object(names[:2])
+                if privilege != _NONE:
+                    yield _privilege(privilege) + (f" ({_quoted(names[2])})" if len(names) == 3 else ""), where
+                if grantable == "YES":
+                    yield _GRANTABLE, where
+        yield from self._routine_privileges(account)
+
+    def _routine_privileges(self, account: Account) -> Iterator[tuple[str, str]]:
+        rows = self._execute(
+            "SELECT Db, Routine_name, Routine_type, Proc_priv FROM mysql.procs_priv WHERE User = %s AND Host = %s",
+            account.user,
+            account.host,
+        )
+        for database, routine, kind, given in rows:
+            if kind not in _ROUTINE_TYPES:
+                raise _refused("the server has a privilege on something that is not known")
+            for privilege in {privilege.strip().upper() for privilege in _text(given).split(",")} - {""}:
+                word = _GRANTABLE if privilege == "GRANT" else _privilege(privilege)
+                yield word, f"{kind} {_object((database, routine))}"
+
+    def _roles(self, account: Account) -> Iterator[tuple[str, bool]]:
+        if self.is_maria:
+            for role, admin in self._execute(
+                "SELECT Role, Admin_option FROM mysql.roles_mapping WHERE User = %s AND Host = %s",
+                account.user,
+                account.host,
+            ):
+                yield _quoted(role), admin == "Y"
+            return
+        for user, host, admin in self._execute(
+            "SELECT FROM_USER, FROM_HOST, WITH_ADMIN_OPTION FROM mysql.role_edges WHERE TO_USER = %s AND TO_HOST = %s",
+            account.user,
+            account.host,
+        ):
+            yield f"{_quoted(user)}@{_quoted(host)}", admin == "Y"
+
+    def _default_roles(self, account: Account, of_maria: str) -> frozenset[str]:
+        if self.is_maria:
+            return frozenset([_quoted(of_maria)] if of_maria else [])
+        rows = self._execute(
+            "SELECT DEFAULT_ROLE_USER, DEFAULT_ROLE_HOST FROM mysql.default_roles WHERE USER = %s AND HOST = %s",
+            account.user,
+            account.host,
+        )
+        return frozenset(f"{_quoted(user)}@{_quoted(host)}" for user, host in rows)
+
+    def _proxies(self, account: Account) -> frozenset[tuple[str, ...]]:
+        rows = self._execute(
+            "SELECT Proxied_user, Proxied_host, With_grant FROM mysql.proxies_priv WHERE User = %s AND Host = %s",
+            account.user,
+            account.host,
+        )
+        return frozenset(tuple(map(_text, row)) for row in rows)
 
 
-def _is_maria(execute: Execute) -> bool:
-    ((version,),) = execute("SELECT VERSION()")
-    return "MariaDB" in version
+def _by_object(privileges: frozenset[tuple[str, str]]) -> dict[str, list[str]]:
+    by_object = defaultdict(list)
+    for privilege, where in sorted(privileges):
+        by_object[where].append(privilege)
+    return by_object
 
 
 def _object(names: Sequence[str]) -> str:
@@ -130,10 +291,30 @@ def _quoted(name: str) -> str:
     return "`" + name.replace("`", "``").replace("%", "%%") + "`"
 
 
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    return "" if value is None else str(value)
+
+
 def _privilege(word: str) -> str:
     if not _PRIVILEGE.fullmatch(word):
         raise _refused("the server has a privilege with a name that is none")
     return word
+
+
+def _told(privilege: str, where: str) -> str:
+    """Without a name of anything that the server keeps."""
+    word, of_column, _ = privilege.partition(" (")
+    if where == "*.*":
+        level = "everything"
+    elif where.startswith(_ROUTINE_TYPES):
+        level = "a routine"
+    elif where.endswith(".*"):
+        level = "a database"
+    else:
+        level = "a column" if of_column else "a table"
+    return f"{word if word in _TOLD else 'a privilege'} on {level}"
 
 
 def _refused(what: str) -> StrongroomError:

@@ -6,8 +6,8 @@ no log of the server's.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+import secrets
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,15 +17,15 @@ from psycopg import sql
 from services.runtime.errors import Reason, StrongroomError
 from services.secrets.destinations import address_of
 from services.secrets.rotators.failures import failure
+from services.secrets.rotators.postgresql_login import LoginError, connect, is_away
+from services.secrets.rotators.postgresql_rights import FirstUserAbsentError, differences, make_equal
 from services.secrets.rotators.rotator import require_plain, seconds_of
 from services.secrets.rotators.tls import trust_file
 from strongroom.secrets.v1.target_pb2 import TARGET_TLS_DISABLED, TARGET_TLS_VERIFY_CA, DatabaseTarget
 
 _SSL_MODES = {TARGET_TLS_DISABLED: "disable", TARGET_TLS_VERIFY_CA: "verify-ca"}
-# The server answered, and means neither user nor password: it starts, ends, or is full.
-_FOR_A_WHILE = re.compile(r"starting up|shutting down|recovery|too many|connection slots|not yet accepting")
-
-# What libpq itself says of a connection: a part of its words, and ours.
+_READ_ONLY = "25006"
+# What libpq itself says of a connection, a part of its words, and ours. It decides nothing.
 _LIBPQ = {
     "certificate verify failed": "its certificate is not trusted",
     "does not match host name": "its certificate is for another host",
@@ -44,6 +44,7 @@ class PostgresqlDriver:
 
     engine = "postgresql"
     port = 5432
+    name_bytes = 63
 
     @contextmanager
     def login(
@@ -57,7 +58,8 @@ class PostgresqlDriver:
         require_plain(where.host, target.database, username, password)
         with trust_file(where) as trust:
             try:
-                connection = psycopg.connect(
+                connection = connect(
+                    seconds,
                     host=where.host,
                     hostaddr=address if address_of(address) else None,
                     port=where.port or self.port,
@@ -69,13 +71,17 @@ class PostgresqlDriver:
                     gssencmode="disable",
                     require_auth="scram-sha-256",
                     channel_binding="require" if where.tls == TARGET_TLS_VERIFY_CA else "prefer",
-                    connect_timeout=max(int(seconds), 2),
-                    options=f"-c statement_timeout={int(seconds * 1000)}",
                     application_name="strongroom",
                 )
-            except psycopg.OperationalError as error:
+            except LoginError as error:
                 raise _login_failure(error, target, username) from None
         with connection:
+            try:
+                # Not a start-up parameter, which poolers refuse; and one of them may have let in whom the server
+                # behind it has not seen yet.
+                connection.execute("SELECT set_config('statement_timeout', %s, true)", [str(int(seconds * 1000))])
+            except psycopg.Error as error:
+                raise _login_failure(LoginError(error.sqlstate, ""), target, username) from None
             yield connection
 
     def change_own_password(
@@ -95,16 +101,50 @@ class PostgresqlDriver:
     def clone_user(
         self, connection: psycopg.Connection[Any], target: DatabaseTarget, username: str, password: str
     ) -> None:
-        """See Driver. The clone is a member of the first user's role and takes that role at login, so that it has its
-        rights and what it makes belongs to it."""
+        """See Driver. All of it is one transaction."""
         with _change_of(username):
-            found = connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [username]).fetchone()
-            if found is None:
-                clone, first = sql.Identifier(username), sql.Identifier(target.username)
-                connection.execute(sql.SQL("CREATE ROLE {} LOGIN IN ROLE {}").format(clone, first))
-                connection.execute(sql.SQL("ALTER ROLE {} SET role TO {}").format(clone, sql.Literal(target.username)))
+            make_equal(connection, target.username, username)
             _alter(connection, username, password)
+            _require_none(differences(connection, target.username, username), username)
             connection.commit()
+
+    def require_equal(
+        self, connection: psycopg.Connection[Any], target: DatabaseTarget, username: str, *, template: bool
+    ) -> None:
+        """See Driver. What the second user has it has by way of the first, who therefore lacks nothing."""
+        if template:
+            return
+        with _change_of(username):
+            _require_none(differences(connection, target.username, username), username)
+
+    def check_master(self, connection: psycopg.Connection[Any], target: DatabaseTarget, alternate: str) -> None:
+        """See Driver. What a rotation would do is done, and rolled back."""
+        unused = secrets.token_urlsafe(32)
+        with _change_of(target.username):
+            try:
+                _alter(connection, target.username, unused)
+                if alternate:
+                    make_equal(connection, target.username, alternate)
+                    _alter(connection, alternate, unused)
+            finally:
+                connection.rollback()
+
+    def try_out(self, connection: psycopg.Connection[Any], target: DatabaseTarget, username: str) -> None:
+        """See Driver."""
+        try:
+            if username != target.username:
+                _require_none(differences(connection, target.username, username), username)
+            if target.test_statement:
+                connection.execute("SET TRANSACTION READ ONLY")
+                # Always one statement, which cannot end this transaction and begin another.
+                for _ in connection.cursor().stream(target.test_statement):
+                    break
+        except FirstUserAbsentError:
+            raise StrongroomError(Reason.TARGET_RIGHTS_MISSING, "the first user is not there") from None
+        except psycopg.Error as error:
+            away = is_away(error.sqlstate) and error.sqlstate != _READ_ONLY
+            reason = Reason.TARGET_UNREACHABLE if away else Reason.TARGET_RIGHTS_MISSING
+            raise failure(reason, f"{username} logs in, but was not tried out", error, _code(error)) from None
 
 
 def _alter(connection: psycopg.Connection[Any], username: str, password: str) -> None:
@@ -121,28 +161,37 @@ def _alter(connection: psycopg.Connection[Any], username: str, password: str) ->
 def _change_of(username: str) -> Iterator[None]:
     try:
         yield
-    except psycopg.OperationalError as error:
-        what = f"the password of {username} was not changed"
-        raise failure(Reason.TARGET_UNREACHABLE, what, error, _code(error)) from None
+    except FirstUserAbsentError:
+        raise StrongroomError(Reason.TARGET_CHANGE_REFUSED, "the first user is not there") from None
     except psycopg.Error as error:
         what = f"the password of {username} was not changed"
-        raise failure(Reason.TARGET_CHANGE_REFUSED, what, error, _code(error)) from None
+        reason = Reason.TARGET_UNREACHABLE if is_away(error.sqlstate) else Reason.TARGET_CHANGE_REFUSED
+        raise failure(reason, what, error, _code(error)) from None
+
+
+def _require_none(found: Sequence[str], username: str) -> None:
+    if found:
+        what = f"{username} has not the same rights as the first user: {'; '.join(found)}"
+        raise StrongroomError(Reason.TARGET_RIGHTS_MISSING, what)
 
 
 def _code(error: psycopg.Error) -> str:
     """The SQLSTATE of an error, where it is one that PostgreSQL has."""
+    return _known(error.sqlstate or "")
+
+
+def _known(sqlstate: str) -> str:
     try:
-        psycopg.errors.lookup(error.sqlstate or "")
+        psycopg.errors.lookup(sqlstate)
     except KeyError:
         return ""
-    return f"SQLSTATE {error.sqlstate}"
+    return f"SQLSTATE {sqlstate}"
 
 
-def _login_failure(error: psycopg.OperationalError, target: DatabaseTarget, username: str) -> StrongroomError:
-    # libpq gives no code for what a server says before the login, but begins it with the severity. Its text decides
-    # which of our own is told, and goes no further.
-    text, host = str(error), target.address.host
-    refused = "FATAL" in text and not _FOR_A_WHILE.search(text)
-    reason = Reason.TARGET_LOGIN_REFUSED if refused else Reason.TARGET_UNREACHABLE
-    told = next((own for mark, own in _LIBPQ.items() if mark in text), "")
-    return failure(reason, f"login of {username} at {host}", error, told or ("refused" if refused else ""))
+def _login_failure(error: LoginError, target: DatabaseTarget, username: str) -> StrongroomError:
+    what = f"login of {username} at {target.address.host}"
+    if error.sqlstate is not None:
+        reason = Reason.TARGET_UNREACHABLE if is_away(error.sqlstate) else Reason.TARGET_LOGIN_REFUSED
+        return failure(reason, what, error, _known(error.sqlstate) or "refused")
+    told = next((own for mark, own in _LIBPQ.items() if mark in error.libpq_says), "")
+    return failure(Reason.TARGET_UNREACHABLE, what, error, told or "no connection was made")

@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, ConnectionError, RedisError, TimeoutError  # noqa: A004
 from redis.retry import Retry
 
-from services.runtime.errors import Reason
+from services.runtime.errors import Reason, StrongroomError
 from services.secrets.rotators.database import as_master
 from services.secrets.rotators.failures import failure
 from services.secrets.rotators.rotator import (
@@ -48,10 +48,12 @@ class RedisAclRotator:
     def check(self, context: RotationContext, current: Credential | None) -> None:
         """See Rotator."""
         if context.master is not None:
-            with as_master(_login(context, context.master)):
-                pass
+            with as_master(_login(context, context.master)) as client:
+                _check_master(client, context)
+                _check_replicas(client, context)
         if current is not None:
-            self.test(context, current)
+            with _login(context, current) as client:
+                _check_replicas(client, context)
 
     def create(self, context: RotationContext, current: Credential | None) -> NewValue:
         """See Rotator."""
@@ -98,6 +100,42 @@ def _set_user(context: RotationContext, as_whom: Credential, *rules: str) -> Non
         except RedisError as error:
             what = f"{target.username} was not changed"
             raise failure(Reason.TARGET_CHANGE_REFUSED, what, error, _code(error)) from None
+
+
+def _check_master(client: Any, context: RotationContext) -> None:
+    """Whether the master may change the user, and knows it: SETUSER would make an absent one, without any rights."""
+    username = context.target.redis.username
+    try:
+        if client.execute_command("ACL GETUSER", username) is None:
+            raise StrongroomError(Reason.TARGET_CHANGE_REFUSED, f"there is no user {username}", incurable="true")
+        # Changes nothing.
+        client.execute_command("ACL SETUSER", username)
+    except (ConnectionError, TimeoutError) as error:
+        raise failure(Reason.TARGET_UNREACHABLE, f"{username} was not looked for", error) from None
+    except RedisError as error:
+        what = f"the master cannot change {username}"
+        raise failure(Reason.TARGET_CHANGE_REFUSED, what, error, _code(error)) from None
+
+
+def _check_replicas(client: Any, context: RotationContext) -> None:
+    """Access control lists are not replicated: after a failover the user has its old password, or is not there."""
+    if context.target.redis.replicas_kept_in_step:
+        return
+    try:
+        role = client.execute_command("ROLE")
+    except (ConnectionError, TimeoutError) as error:
+        raise failure(Reason.TARGET_UNREACHABLE, "it was not asked for its replicas", error) from None
+    except RedisError:
+        # Not every user may ask.
+        return
+    if not isinstance(role, list) or not role or (role[0] == b"master" and not role[-1]):
+        return
+    raise StrongroomError(
+        Reason.TARGET_CHANGE_REFUSED,
+        "the server has replicas or is one, and Redis does not replicate access control lists, so that a failover loses"
+        " the new password: keep them in step yourself and set replicas_kept_in_step",
+        incurable="true",
+    )
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import string
+from urllib.parse import quote
 
 import pytest
 from hypothesis import assume, given
@@ -21,9 +23,10 @@ KINDS = (string.ascii_lowercase, string.ascii_uppercase, string.digits, string.p
     space=st.booleans(),
     excluded=st.text(st.sampled_from(string.printable), max_size=20),
     loose=st.booleans(),
+    every=st.booleans(),
 )
 def test_every_password_is_as_its_rule_says(
-    length: int, left_out: tuple[bool, ...], space: bool, excluded: str, loose: bool
+    length: int, left_out: tuple[bool, ...], space: bool, excluded: str, loose: bool, every: bool
 ) -> None:
     rule = PasswordRule(
         length=length,
@@ -34,6 +37,7 @@ def test_every_password_is_as_its_rule_says(
         include_space=space,
         exclude_characters=excluded,
         allow_missing_kinds=loose,
+        all_punctuation=every,
     )
     try:
         check_rule(rule)
@@ -67,7 +71,17 @@ def test_a_rule_that_nothing_can_satisfy_is_refused(rule: PasswordRule) -> None:
         check_rule(rule)
 
 
-def test_the_default_is_32_characters_of_every_kind() -> None:
-    password = generate(PasswordRule())
-    assert len(password) == 32
-    assert all(set(password) & set(kind) for kind in KINDS)
+def test_the_default_is_40_characters_that_need_no_quotes() -> None:
+    for _ in range(200):
+        password = generate(PasswordRule())
+        assert len(password) == 40
+        assert all(set(password) & set(kind) for kind in (*KINDS[:3], "-_."))
+        assert quote(password, safe="") == password
+        assert shlex.quote(password) == password
+        assert password[0].isalnum()
+        assert password[-1].isalnum()
+
+
+def test_every_punctuation_is_had_where_it_is_asked_for() -> None:
+    drawn = "".join(generate(PasswordRule(length=4096, all_punctuation=True)) for _ in range(2))
+    assert set(string.punctuation) <= set(drawn)

@@ -296,6 +296,7 @@ class SecretCalls(Calls):
         key: str | None = None,
         retained_versions: int | None = None,
         target: target_pb2.RotationTarget | None = None,
+        password_rule: password_rule_pb2.PasswordRule | None = None,
         grace_period: timedelta | None = None,
         allowed_destinations: Sequence[str] | None = None,
         etag: str = "",
@@ -309,6 +310,7 @@ class SecretCalls(Calls):
             "key": self.names.key(key) if key else key,
             "retained_versions": retained_versions,
             "target": target,
+            "password_rule": password_rule,
             "grace_period": span(grace_period),
             "allowed_destinations": allowed_destinations,
         }

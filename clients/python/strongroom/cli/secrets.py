@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from strongroom.calls.audit import Event
     from strongroom.calls.secrets import Secret, SecretChange
+    from strongroom.secrets.v1.password_rule_pb2 import PasswordRule
     from strongroom.secrets.v1.target_pb2 import RotationTarget
 
 MAX_VALUE_BYTES = 65_536
@@ -34,6 +35,14 @@ SecretName = Annotated[str, typer.Argument(metavar="SECRET", help="An id or a fu
 VersionName = Annotated[str, typer.Argument(metavar="VERSION", help="SECRET/versions/NUMBER, or a full name.")]
 Text = Annotated[
     str | None, typer.Option(metavar="TEXT", help="The value; others can see it in the process list and history.")
+]
+PasswordRuleText = Annotated[
+    str,
+    typer.Option(
+        metavar="RULE",
+        help="What rotation's passwords look like, a PasswordRule in JSON:"
+        ' \'{"length": 24, "excludeCharacters": "-"}\'; {} for the default.',
+    ),
 ]
 ValueFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Read the value from a file, as it is.")]
 
@@ -62,6 +71,7 @@ def create(
     ] = "90d",
     rotate_every: Annotated[str, typer.Option(metavar="SPAN", help="Such as 30d; 6h to 365d.")] = "",
     grace: Annotated[str, typer.Option(metavar="SPAN", help="How long what was replaced works on.")] = "",
+    password_rule: PasswordRuleText = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, log in, and store nothing.")] = False,
     skip_target_check: Annotated[
         bool, typer.Option("--skip-target-check", help="Do not ask the target whether the credentials log in.")
@@ -72,7 +82,7 @@ def create(
 
     policy = RotationPolicy(span_of(rotate_every, "--rotate-every")) if rotate_every else None
     if principal:
-        if target or text is not None or value_file or no_value or dry_run or skip_target_check:
+        if target or text is not None or value_file or no_value or dry_run or skip_target_check or password_rule:
             raise typer.BadParameter("goes with neither a value nor a target nor a dry run", param_hint="--principal")
         if secret_type.upper().replace("-", "_") not in ("", "CLIENT_KEY"):
             raise typer.BadParameter("is for the type CLIENT_KEY", param_hint="--principal")
@@ -95,6 +105,7 @@ def create(
         description=description,
         tags=pairs_of(tag, "--tag"),
         target=_target(target) if target else None,
+        password_rule=_password_rule(password_rule) if password_rule else None,
         rotation_policy=policy,
         grace_period=span_of(grace, "--grace") if grace else None,
         dry_run=dry_run,
@@ -171,6 +182,7 @@ def update(
     retained_versions: Annotated[int | None, typer.Option(help="How many keep their value: 2 to 100.")] = None,
     target: Annotated[Path | None, typer.Option(metavar="FILE", help="A RotationTarget in JSON.")] = None,
     grace: Annotated[str, typer.Option(metavar="SPAN", help="How long what was replaced works on.")] = "",
+    password_rule: PasswordRuleText = "",
 ) -> Report:
     """Change what is given of a secret."""
     changed = session.client.update_secret(
@@ -180,6 +192,7 @@ def update(
         key=key,
         retained_versions=retained_versions,
         target=_target(target) if target else None,
+        password_rule=_password_rule(password_rule) if password_rule else None,
         grace_period=span_of(grace, "--grace") if grace else None,
     )
     return secret_report(changed)
@@ -235,14 +248,20 @@ def restore(session: Session, secret: SecretName) -> Report:
 @command(app, "random-password")
 def random_password(
     session: Session,
-    length: Annotated[int, typer.Option(help="In characters: 8 to 4,096.")] = 32,
+    length: Annotated[int, typer.Option(help="In characters: 8 to 4,096.")] = 40,
     no_punctuation: Annotated[bool, typer.Option("--no-punctuation", help="Letters and digits alone.")] = False,
     exclude: Annotated[str, typer.Option(help="Characters to leave out.")] = "",
+    all_punctuation: Annotated[bool, typer.Option("--all-punctuation", help="Not just -, _ and .")] = False,
 ) -> Report:
     """Print a random password, and store it nowhere."""
     from strongroom.secrets.v1.password_rule_pb2 import PasswordRule
 
-    rule = PasswordRule(length=length, exclude_punctuation=no_punctuation, exclude_characters=exclude)
+    rule = PasswordRule(
+        length=length,
+        exclude_punctuation=no_punctuation,
+        exclude_characters=exclude,
+        all_punctuation=all_punctuation,
+    )
     password = session.client.generate_random_password(rule)
     return Report({"password": password}, raw=password.encode() + b"\n")
 
@@ -349,6 +368,17 @@ def _target(path: Path) -> RotationTarget:
         return Parse(read_text(path), RotationTarget())
     except ParseError as error:
         raise typer.BadParameter(f"{path} is no RotationTarget in JSON: {error}", param_hint="--target") from None
+
+
+def _password_rule(text: str) -> PasswordRule:
+    from google.protobuf.json_format import Parse, ParseError
+
+    from strongroom.secrets.v1.password_rule_pb2 import PasswordRule
+
+    try:
+        return Parse(text, PasswordRule())
+    except ParseError as error:
+        raise typer.BadParameter(f"no PasswordRule in JSON: {error}", param_hint="--password-rule") from None
 
 
 def _print_change(session: Session, change: SecretChange) -> None:

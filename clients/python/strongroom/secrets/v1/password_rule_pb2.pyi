@@ -32,8 +32,9 @@ class PasswordRule(_message.Message):
     INCLUDE_SPACE_FIELD_NUMBER: _builtins.int
     EXCLUDE_CHARACTERS_FIELD_NUMBER: _builtins.int
     ALLOW_MISSING_KINDS_FIELD_NUMBER: _builtins.int
+    ALL_PUNCTUATION_FIELD_NUMBER: _builtins.int
     length: _builtins.int
-    """Length in characters: 8 to 4,096; 0 stands for 32."""
+    """Length in characters: 8 to 4,096; 0 stands for 40."""
     exclude_lowercase: _builtins.bool
     """Leave out `a` to `z`."""
     exclude_uppercase: _builtins.bool
@@ -41,13 +42,15 @@ class PasswordRule(_message.Message):
     exclude_digits: _builtins.bool
     """Leave out `0` to `9`."""
     exclude_punctuation: _builtins.bool
-    """Leave out the 32 punctuation characters of ASCII."""
+    """Leave out punctuation."""
     include_space: _builtins.bool
     """Take spaces too, neither first nor last."""
     exclude_characters: _builtins.str
     """Single characters to leave out, such as `"'\\/@`; up to 128."""
     allow_missing_kinds: _builtins.bool
     """Do not insist on one character at least of each kind that is not left out."""
+    all_punctuation: _builtins.bool
+    """Punctuation is all 32 characters of ASCII, not `-`, `_` and `.` alone."""
     def __init__(
         self,
         *,
@@ -59,10 +62,11 @@ class PasswordRule(_message.Message):
         include_space: _builtins.bool = ...,
         exclude_characters: _builtins.str = ...,
         allow_missing_kinds: _builtins.bool = ...,
+        all_punctuation: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_missing_kinds", b"allow_missing_kinds", "exclude_characters", b"exclude_characters", "exclude_digits", b"exclude_digits", "exclude_lowercase", b"exclude_lowercase", "exclude_punctuation", b"exclude_punctuation", "exclude_uppercase", b"exclude_uppercase", "include_space", b"include_space", "length", b"length"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_punctuation", b"all_punctuation", "allow_missing_kinds", b"allow_missing_kinds", "exclude_characters", b"exclude_characters", "exclude_digits", b"exclude_digits", "exclude_lowercase", b"exclude_lowercase", "exclude_punctuation", b"exclude_punctuation", "exclude_uppercase", b"exclude_uppercase", "include_space", b"include_space", "length", b"length"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

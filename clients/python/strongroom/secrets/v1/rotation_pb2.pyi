@@ -348,7 +348,8 @@ class RotationAttempt(_message.Message):
     """Counted from 1 in each step."""
     error_reason: _builtins.str
     """Empty when it went well: otherwise a stable reason such as TARGET_UNREACHABLE, TARGET_LOGIN_REFUSED,
-    TARGET_CHANGE_REFUSED, MASTER_LOGIN_REFUSED, TARGET_TIMEOUT, TARGET_ANSWER_TOO_LARGE, ROTATOR_FAILED,
+    TARGET_CHANGE_REFUSED, TARGET_VALUE_REFUSED, TARGET_RIGHTS_MISSING, MASTER_LOGIN_REFUSED, TARGET_TIMEOUT,
+    TARGET_ANSWER_TOO_LARGE, ROTATOR_FAILED,
     CRYPTO_UNREACHABLE, ATTEMPT_ABANDONED.
     """
     error_detail: _builtins.str

@@ -177,6 +177,7 @@ class DatabaseTarget(_message.Message):
     ALTERNATE_USERNAME_FIELD_NUMBER: _builtins.int
     MASTER_SECRET_FIELD_NUMBER: _builtins.int
     MYSQL_HOST_FIELD_NUMBER: _builtins.int
+    TEST_STATEMENT_FIELD_NUMBER: _builtins.int
     database: _builtins.str
     """The database to log in to, up to 63 bytes. Default: the server's own."""
     username: _builtins.str
@@ -184,13 +185,20 @@ class DatabaseTarget(_message.Message):
     strategy: Global___DatabaseStrategy.ValueType
     """How many users take turns. Immutable."""
     alternate_username: _builtins.str
-    """The second user of DUAL_USER. Default: `username` followed by `_clone`; made by the first rotation if absent."""
+    """The second user of DUAL_USER. Default: `username` followed by `_clone`, or, where that is longer than the server's
+    names, cut and followed by a digest; made by the first rotation if absent.
+    """
     master_secret: _builtins.str
     """The secret whose login may change others' passwords, `accounts/{account}/secrets/{secret}`, of the same account,
     with `username` and `password`. Required for DUAL_USER. Default: the user changes its own.
     """
     mysql_host: _builtins.str
     """The host part of MySQL's account names. Default `%`."""
+    test_statement: _builtins.str
+    """A statement that must succeed for whoever has logged in, such as `SELECT 1 FROM orders LIMIT 1`, up to 4,096 bytes.
+    It is run when a login is tested: alone, in a read-only transaction, for at most the address's `timeout`; what it
+    answers is not kept. Default: none.
+    """
     @_builtins.property
     def address(self) -> Global___TargetAddress:
         """The server. Required."""
@@ -205,10 +213,11 @@ class DatabaseTarget(_message.Message):
         alternate_username: _builtins.str = ...,
         master_secret: _builtins.str = ...,
         mysql_host: _builtins.str = ...,
+        test_statement: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["address", b"address"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "alternate_username", b"alternate_username", "database", b"database", "master_secret", b"master_secret", "mysql_host", b"mysql_host", "strategy", b"strategy", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "alternate_username", b"alternate_username", "database", b"database", "master_secret", b"master_secret", "mysql_host", b"mysql_host", "strategy", b"strategy", "test_statement", b"test_statement", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -224,12 +233,17 @@ class RedisTarget(_message.Message):
     USERNAME_FIELD_NUMBER: _builtins.int
     MASTER_SECRET_FIELD_NUMBER: _builtins.int
     SAVE_ACL_FILE_FIELD_NUMBER: _builtins.int
+    REPLICAS_KEPT_IN_STEP_FIELD_NUMBER: _builtins.int
     username: _builtins.str
     """The user, up to 128 bytes. Required."""
     master_secret: _builtins.str
     """As in DatabaseTarget. Needs the rights to ACL SETUSER, and for ACL SAVE. Default: the user changes its own."""
     save_acl_file: _builtins.bool
     """Whether the change is also saved to the server's ACL file."""
+    replicas_kept_in_step: _builtins.bool
+    """Redis does not replicate access control lists. A server that has replicas is refused by the check of the target,
+    since a failover would lose the user's password, unless this says that somebody else keeps them in step.
+    """
     @_builtins.property
     def address(self) -> Global___TargetAddress:
         """The server. Required."""
@@ -241,10 +255,11 @@ class RedisTarget(_message.Message):
         username: _builtins.str = ...,
         master_secret: _builtins.str = ...,
         save_acl_file: _builtins.bool = ...,
+        replicas_kept_in_step: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["address", b"address"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "master_secret", b"master_secret", "save_acl_file", b"save_acl_file", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "master_secret", b"master_secret", "replicas_kept_in_step", b"replicas_kept_in_step", "save_acl_file", b"save_acl_file", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

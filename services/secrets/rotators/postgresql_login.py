@@ -1,0 +1,81 @@
+"""Connections to PostgreSQL that are known to be refused by SQLSTATE, whatever language the server writes in.
+
+libpq keeps no code of an error that comes before login. Asked for errors by SQLSTATE alone before anything is sent, it
+puts the code, and none of the server's words, into its message.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import select
+import sys
+import time
+from functools import cache
+from typing import Any
+
+import psycopg
+from psycopg import pq
+from psycopg.conninfo import make_conninfo
+
+_ERRORS_BY_SQLSTATE = 3  # PQERRORS_SQLSTATE
+_LAST_OF_MESSAGE = re.compile(r":  ([0-9A-Z]{5})\n?\Z")
+# The server is not asked for what it is asked, or cannot do it now: connection, read-only or aborted transaction, no
+# resources (full), not in the right state, starting up or shutting down (also a time limit), the system, inside.
+_AWAY = frozenset({"08", "25", "40", "53", "55", "57", "58", "F0", "XX"})
+
+
+class LoginError(Exception):
+    """A connection that was not made."""
+
+    def __init__(self, sqlstate: str | None, libpq_says: str) -> None:
+        super().__init__(sqlstate)
+        self.sqlstate = sqlstate
+        self.libpq_says = libpq_says
+
+
+def is_away(sqlstate: str | None) -> bool:
+    """Whether an error says nothing of what was asked; None stands for one that no server told."""
+    return sqlstate is None or sqlstate[:2] in _AWAY
+
+
+def connect(seconds: float, **parameters: Any) -> psycopg.Connection[Any]:
+    """A connection within so many seconds. Raises LoginError."""
+    deadline = time.monotonic() + seconds
+    given = {name: value for name, value in parameters.items() if value is not None}
+    made: Any = pq.PGconn.connect_start(make_conninfo(**given).encode())
+    try:
+        _libpq().PQsetErrorVerbosity(ctypes.c_void_p(made.pgconn_ptr), _ERRORS_BY_SQLSTATE)
+        while (status := made.connect_poll()) != pq.PollingStatus.OK:
+            _require_going_on(made, status)
+            _wait(made.socket, status, deadline)
+        made.nonblocking = 1
+    except BaseException:
+        made.finish()
+        raise
+    return psycopg.Connection(made)
+
+
+def _require_going_on(connection: pq.abc.PGconn, status: int) -> None:
+    if status != pq.PollingStatus.FAILED and connection.status != pq.ConnStatus.BAD:
+        return
+    said = connection.error_message.decode("utf-8", "replace")
+    found = _LAST_OF_MESSAGE.search(said)
+    raise LoginError(found[1], "") if found else LoginError(None, said)
+
+
+def _wait(fd: int, status: int, deadline: float) -> None:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN if status == pq.PollingStatus.READING else select.POLLOUT)
+    if not poll.poll(max(deadline - time.monotonic(), 0) * 1000):
+        raise LoginError(None, "timeout expired")
+
+
+@cache
+def _libpq() -> Any:
+    """The library that psycopg itself uses, by way of the module that is linked with it."""
+    module = sys.modules[pq.PGconn.__module__]
+    loaded = getattr(module, "pq", None)
+    library: Any = loaded if isinstance(loaded, ctypes.CDLL) else ctypes.CDLL(module.__file__)
+    library.PQsetErrorVerbosity.restype = ctypes.c_int
+    return library
