@@ -30,7 +30,7 @@ faults: setup ## kill rotations 2,000 times, at every step of every rotator
 
 storm: setup ## failures of every kind over a replicated mesh for twenty minutes; STRONGROOM_STORM_SEED chooses which
 	STRONGROOM_STORM_SECONDS=$${STRONGROOM_STORM_SECONDS:-1200} STRONGROOM_STORM_CALLS=$${STRONGROOM_STORM_CALLS:-100} \
-		$(BIN)/python -m pytest -s tests/faults/test_storm.py
+		$(BIN)/python -m pytest -s tests/faults/storm/whole.py
 
 fuzz: setup ## send hostile requests to every method for ten minutes; STRONGROOM_FUZZ_SEED chooses which
 	STRONGROOM_FUZZ_SECONDS=600 $(BIN)/python -m pytest tests/security/test_fuzz.py
