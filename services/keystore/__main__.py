@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from services.keystore import session_service
 from services.keystore.access import https_documents
 from services.keystore.access.accounts import Accounts
@@ -87,7 +89,8 @@ def serve(settings: KeystoreSettings) -> None:
         clock.system_clock,
     )
     aliases = Aliases(engine, hosted.authorizer, outbox, clock.system_clock)
-    oidc_tokens = OidcTokens(engine, IssuerKeys(engine, https_documents.get, clock.system_clock), clock.system_clock)
+    get_document = partial(https_documents.get, refused=settings.oidc.refused_networks)
+    oidc_tokens = OidcTokens(engine, IssuerKeys(engine, get_document, clock.system_clock), clock.system_clock)
     credentials = Credentials(engine, hosted.identities, oidc_tokens, clock.system_clock)
     sessions = Sessions(engine, tls.trust_domain, clock.system_clock)
     new_sessions = NewSessions(engine, sessions, hosted.authorizer, clock.system_clock)

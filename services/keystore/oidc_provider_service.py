@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from google.protobuf.empty_pb2 import Empty
 
 from services.keystore.access import filters, key_sets
-from services.keystore.access.https_documents import DocumentError, json_object
+from services.keystore.access.https_documents import MAX_URL, DocumentError, is_url, json_object
 from services.keystore.access.oidc_providers import OidcProviders
 from services.keystore.access.resources import OidcProvider, id_of
 from services.runtime import clock, key_screening, names
@@ -21,7 +19,6 @@ from services.runtime.repeats import repeatable
 from strongroom.access.v1 import access_service_pb2 as pb
 from strongroom.access.v1 import principal_pb2
 
-_MAX_URL = 2048
 _MAX_AUDIENCES = 16
 _MAX_AUDIENCE = 255
 _MAX_DOCUMENT_BYTES = 65_536
@@ -113,13 +110,9 @@ def _wanted(name: str, asked: principal_pb2.OidcProvider) -> OidcProvider:
 def _check_url(url: str, field: str) -> None:
     if not url:
         raise required(field)
-    if len(url) > _MAX_URL:
-        raise too_large(field, _MAX_URL, "characters")
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        parts = urlsplit("")
-    if parts.scheme != "https" or not parts.hostname or parts.username is not None or parts.fragment:
+    if len(url) > MAX_URL:
+        raise too_large(field, MAX_URL, "characters")
+    if not is_url(url):
         raise invalid(field, "is not an https URL")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, IPvAnyNetwork, StringConstraints
 
 from services.runtime.config import Database, Redis, Section, ServiceSettings, SpiffeId
 
@@ -19,12 +19,21 @@ class Bootstrap(Section):
     administrator_spiffe_id: SpiffeId
 
 
+class Oidc(Section):
+    """Where OIDC issuers may be: accounts name them, and this service stands inside the network."""
+
+    refused_networks: tuple[IPvAnyNetwork, ...] = Field(
+        default=(), description="CIDRs where no issuer's documents are asked for, beside link-local addresses"
+    )
+
+
 class KeystoreSettings(ServiceSettings):
     """The runtime's settings, the database, the Redis that will hold the rotation schedule, and the first account."""
 
     database: Database
     redis: Redis | None = None
     bootstrap: Bootstrap | None = None
+    oidc: Oidc = Field(default_factory=Oidc)
     root_settle_seconds: float = Field(
         default=60.0, ge=10.0, description="how long after its last blob moved a version of the root key is retired"
     )

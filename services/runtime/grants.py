@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Protocol
 
 from services.runtime.changes import ChangeFeed
@@ -21,6 +22,7 @@ CREATE_GRANT, RETIRE_GRANT = "access:CreateGrant", "access:RetireGrant"
 _GET_KEY = "keystore:GetKey"
 _CACHED_KEYS = 100_000
 _CACHED_PER_PRINCIPAL = 10_000
+_DIGEST_BYTES = 32
 
 
 def is_grantable(action: str) -> bool:
@@ -72,7 +74,8 @@ class _Known:
     whole: bool
     """Whether these are all that it has."""
     by_context: dict[tuple[str, bytes], tuple[Grant, ...]] = field(default_factory=dict)
-    """Otherwise: those that were looked up, by action and encryption context."""
+    """Otherwise: those that were looked up, by action and the digest of the encryption context, which itself may have
+    8 KiB."""
 
 
 class Grants:
@@ -107,8 +110,9 @@ class Grants:
             known = self._read_all(key_uid, key, principal)
         if known.whole:
             return known.grants
-        found = known.by_context.get((action, canonical))
-        return self._look_up(known, key, principal, action, pairs, canonical) if found is None else found
+        context = blake2b(canonical, digest_size=_DIGEST_BYTES).digest()
+        found = known.by_context.get((action, context))
+        return self._look_up(known, key, principal, action, pairs, context) if found is None else found
 
     def _read_all(self, key_uid: bytes, key: str, principal: str) -> _Known:
         records, as_of_revision = self._find_grants(key, principal, "", {}, FEW)
@@ -121,7 +125,7 @@ class Grants:
         return known
 
     def _look_up(
-        self, known: _Known, key: str, principal: str, action: str, pairs: Mapping[str, str], canonical: bytes
+        self, known: _Known, key: str, principal: str, action: str, pairs: Mapping[str, str], context: bytes
     ) -> tuple[Grant, ...]:
         records, as_of_revision = self._find_grants(key, principal, action, pairs, 1)
         grants = _grants(records)
@@ -130,7 +134,7 @@ class Grants:
             if as_of_revision >= self._feed.revision:
                 if len(known.by_context) >= _CACHED_PER_PRINCIPAL:
                     known.by_context.clear()
-                known.by_context[action, canonical] = grants
+                known.by_context[action, context] = grants
         return grants
 
     def _changed(self, change: Change) -> None:

@@ -8,18 +8,27 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import SplitResult, urlsplit
 
 _CONNECT_SECONDS = 2.0
 _PORTS = {"https": 443, "http": 80}
 
+IpAddress = IPv4Address | IPv6Address
+IpNetwork = IPv4Network | IPv6Network
+Permits = Callable[[IpAddress], bool]
+
 
 class ExchangeError(Exception):
     """There is no answer. The message is for a person and says nothing that the server said."""
+
+
+class ExchangeRefusedError(OSError):
+    """A name stands for no address that is permitted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +42,26 @@ class Request:
 
 
 def exchange(
-    request: Request, *, seconds: float, max_bytes: int, ca_certificates: str = "", plaintext: bool = False
+    request: Request,
+    *,
+    seconds: float,
+    max_bytes: int,
+    ca_certificates: str = "",
+    plaintext: bool = False,
+    permits: Permits | None = None,
 ) -> tuple[int, bytes]:
     """The status and the body of a server's answer.
 
     `seconds` is for everything from the connection to the last byte, and `max_bytes` for the body. The server's
-    certificate chains to `ca_certificates` (PEM), or else to the system's; `plaintext` lets http URLs pass. Raises
-    ExchangeError.
+    certificate chains to `ca_certificates` (PEM), or else to the system's; `plaintext` lets http URLs pass, and
+    `permits` says which addresses a name may stand for. Raises ExchangeError.
     """
     try:
         place = urlsplit(request.url)
         schemes = ("https", "http") if plaintext else ("https",)
         if place.scheme not in schemes or not place.hostname or place.username is not None:
             raise ExchangeError(f"{request.url} is no {' or '.join(schemes)} URL")
-        status, body = _exchanged(place, request, ca_certificates, seconds, max_bytes)
+        status, body = _exchanged(place, request, ca_certificates, seconds, max_bytes, permits)
     except (OSError, HTTPException, ValueError) as error:
         raise ExchangeError(_why(error)) from error
     if len(body) > max_bytes:
@@ -55,11 +70,16 @@ def exchange(
 
 
 def _exchanged(
-    place: SplitResult, request: Request, ca_certificates: str, seconds: float, max_bytes: int
+    place: SplitResult,
+    request: Request,
+    ca_certificates: str,
+    seconds: float,
+    max_bytes: int,
+    permits: Permits | None,
 ) -> tuple[int, bytes]:
     host, port = place.hostname or "", place.port or _PORTS[place.scheme]
     context = ssl.create_default_context(cadata=ca_certificates or None) if place.scheme == "https" else None
-    with closing(socket.create_connection((host, port), _CONNECT_SECONDS)) as plain, _hung_up_after(plain, seconds):
+    with closing(_connected(host, port, permits)) as plain, _hung_up_after(plain, seconds):
         connection = HTTPConnection(host, port)
         connection.sock = plain if context is None else context.wrap_socket(plain, server_hostname=host)
         # The watch ends what takes too long; within that time a server may pause as it likes.
@@ -69,6 +89,28 @@ def _exchanged(
             connection.request(request.method, path, request.body, dict(request.headers))
             response = connection.getresponse()
             return response.status, response.read(max_bytes + 1)
+
+
+def _connected(host: str, port: int, permits: Permits | None) -> socket.socket:
+    """A connection to a server; the address that was asked about is the one that is connected to."""
+    if permits is None:
+        return socket.create_connection((host, port), _CONNECT_SECONDS)
+    error: OSError = ExchangeRefusedError()
+    for *_, found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        address = str(found[0])
+        if permits(_routed(address)):
+            try:
+                return socket.create_connection((address, port), _CONNECT_SECONDS)
+            except OSError as failed:
+                error = failed
+    raise error
+
+
+def _routed(text: str) -> IpAddress:
+    """An address as it is routed: that of IPv4 where one of IPv6 stands for it."""
+    address = ip_address(text.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
 
 
 @contextmanager
@@ -105,5 +147,7 @@ def _why(error: Exception) -> str:
         return f"its certificate is not accepted ({error.verify_message})"
     if isinstance(error, TimeoutError):
         return "it takes too long"
+    if isinstance(error, ExchangeRefusedError):
+        return "nothing is asked at its address"
     # The server's own words are nobody's to read.
     return type(error).__name__

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from ipaddress import IPv6Address
 from typing import Any
+from urllib.parse import urlsplit
 
-from services.runtime.outgoing_http import ExchangeError, Request, exchange
+from services.runtime.outgoing_http import ExchangeError, IpAddress, IpNetwork, Request, exchange
+from services.runtime.requests import is_line
 
 MAX_BYTES = 64 * 1024
+MAX_URL = 2048
 SECONDS = 3.0
 """How long one document may take."""
 
@@ -18,17 +23,44 @@ class DocumentError(Exception):
     """A document could not be had; the message is for a person and says nothing that the server said."""
 
 
-def get(url: str, ca_certificates: str = "", seconds: float = SECONDS) -> dict[str, Any]:
-    """The JSON object at an https URL, whose server's certificate chains to `ca_certificates` (PEM) or else to the
-    system's. Nothing is followed and no proxy is asked. Raises DocumentError."""
-    request = Request(url, headers={"Accept": "application/json"})
+def is_url(url: str) -> bool:
+    """Whether a text is the URL of such a document, whoever wrote it: a caller, or another document."""
     try:
-        status, content = exchange(request, seconds=seconds, max_bytes=MAX_BYTES, ca_certificates=ca_certificates)
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    named = bool(parts.hostname) and port != 0 and parts.username is None and not parts.fragment
+    return named and parts.scheme == "https" and len(url) <= MAX_URL and is_line(url)
+
+
+def get(
+    url: str, ca_certificates: str = "", seconds: float = SECONDS, *, refused: Sequence[IpNetwork] = ()
+) -> dict[str, Any]:
+    """The JSON object at an https URL, whose server's certificate chains to `ca_certificates` (PEM) or else to the
+    system's. Nothing is followed, no proxy is asked, and there is no connection to addresses of `refused`. Raises
+    DocumentError."""
+    request = Request(url, headers={"Accept": "application/json"})
+
+    def permits(address: IpAddress) -> bool:
+        return not _is_nobodys(address) and not any(address in network for network in refused)
+
+    try:
+        status, content = exchange(
+            request, seconds=seconds, max_bytes=MAX_BYTES, ca_certificates=ca_certificates, permits=permits
+        )
     except ExchangeError as error:
         raise DocumentError(f"{url} cannot be fetched: {error}") from error
     if status != _OK:
         raise DocumentError(f"{url} cannot be fetched: the answer has status {status}")
     return json_object(content, url)
+
+
+def _is_nobodys(address: IpAddress) -> bool:
+    """Whether no issuer is at an address: those of this link alone, where clouds tell machines their secrets, and those
+    that stand for no one server."""
+    site_local = isinstance(address, IPv6Address) and address.is_site_local
+    return address.is_link_local or address.is_unspecified or address.is_multicast or site_local
 
 
 def json_object(content: bytes | str, where: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from services.keystore.access import key_sets, oidc_provider_store
-from services.keystore.access.https_documents import DocumentError, json_object
+from services.keystore.access.https_documents import DocumentError, is_url, json_object
 from services.keystore.access.key_sets import VerificationKey
 from services.keystore.access.resources import OidcProvider, account_of
 from services.runtime.clock import Clock
@@ -171,7 +171,8 @@ class IssuerKeys:
         if document.get("issuer") != provider.issuer:
             raise DocumentError(f"{url} is another issuer's")
         jwks_uri = document.get("jwks_uri")
-        if not isinstance(jwks_uri, str):
+        # It goes into `fetch_error`, and is asked for like one that a caller gave.
+        if not isinstance(jwks_uri, str) or not is_url(jwks_uri):
             raise DocumentError(f"{url} names no jwks_uri")
         return jwks_uri
 
