@@ -171,3 +171,18 @@ def test_a_secret_lives_and_ends(typed: Typed, name: str) -> None:
     assert answered(typed("secret", "delete", name, "--days", "7", "--json"))["state"] == "PENDING_DELETION"
     assert answered(typed("secret", "restore", name, "--json"))["state"] == "ENABLED"
     assert len(typed("secret", "random-password", "--length", "20").stdout) == 21
+
+
+def test_where_a_secrets_values_may_be_sent_is_said_and_taken_back(typed: Typed, client: Client) -> None:
+    name = "destinations"
+    places = ("db.example:5432", "10.1.0.0/16")
+    listed = [argument for place in places for argument in ("--allow-destination", place)]
+    typed("secret", "create", name, "--text", "hunter2", *listed)
+    assert client.get_secret(name).allowed_destinations == places
+    typed("secret", "update", name, "--description", "as before")
+    assert client.get_secret(name).allowed_destinations == places
+    typed("secret", "update", name, "--allow-destination", places[0])
+    assert client.get_secret(name).allowed_destinations == places[:1]
+    typed("secret", "update", name, *listed, "--allow-any-destination", status=2)
+    typed("secret", "update", name, "--allow-any-destination")
+    assert client.get_secret(name).allowed_destinations == ()

@@ -45,6 +45,14 @@ PasswordRuleText = Annotated[
     ),
 ]
 ValueFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Read the value from a file, as it is.")]
+Destinations = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-destination",
+        metavar="PLACE",
+        help="HOST[:PORT] or CIDR[:PORT] that its values may be sent to, all of them; may be repeated.",
+    ),
+]
 
 
 @command(app, "create")
@@ -72,6 +80,7 @@ def create(
     rotate_every: Annotated[str, typer.Option(metavar="SPAN", help="Such as 30d; 6h to 365d.")] = "",
     grace: Annotated[str, typer.Option(metavar="SPAN", help="How long what was replaced works on.")] = "",
     password_rule: PasswordRuleText = "",
+    allow_destination: Destinations = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, log in, and store nothing.")] = False,
     skip_target_check: Annotated[
         bool, typer.Option("--skip-target-check", help="Do not ask the target whether the credentials log in.")
@@ -82,7 +91,8 @@ def create(
 
     policy = RotationPolicy(span_of(rotate_every, "--rotate-every")) if rotate_every else None
     if principal:
-        if target or text is not None or value_file or no_value or dry_run or skip_target_check or password_rule:
+        of_targets = target or skip_target_check or password_rule or allow_destination
+        if of_targets or text is not None or value_file or no_value or dry_run:
             raise typer.BadParameter("goes with neither a value nor a target nor a dry run", param_hint="--principal")
         if secret_type.upper().replace("-", "_") not in ("", "CLIENT_KEY"):
             raise typer.BadParameter("is for the type CLIENT_KEY", param_hint="--principal")
@@ -108,6 +118,7 @@ def create(
         password_rule=_password_rule(password_rule) if password_rule else None,
         rotation_policy=policy,
         grace_period=span_of(grace, "--grace") if grace else None,
+        allowed_destinations=allow_destination or (),
         dry_run=dry_run,
         check_target=not skip_target_check,
     )
@@ -183,8 +194,14 @@ def update(
     target: Annotated[Path | None, typer.Option(metavar="FILE", help="A RotationTarget in JSON.")] = None,
     grace: Annotated[str, typer.Option(metavar="SPAN", help="How long what was replaced works on.")] = "",
     password_rule: PasswordRuleText = "",
+    allow_destination: Destinations = None,
+    allow_any_destination: Annotated[
+        bool, typer.Option("--allow-any-destination", help="Its values may be sent anywhere again.")
+    ] = False,
 ) -> Report:
     """Change what is given of a secret."""
+    if allow_destination and allow_any_destination:
+        raise typer.BadParameter("goes without --allow-any-destination", param_hint="--allow-destination")
     changed = session.client.update_secret(
         secret,
         description=description,
@@ -194,6 +211,7 @@ def update(
         target=_target(target) if target else None,
         password_rule=_password_rule(password_rule) if password_rule else None,
         grace_period=span_of(grace, "--grace") if grace else None,
+        allowed_destinations=[] if allow_any_destination else allow_destination,
     )
     return secret_report(changed)
 
