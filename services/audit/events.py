@@ -80,6 +80,16 @@ class Query:
         )
 
 
+@dataclass(slots=True)
+class Unread:
+    """Events that a reading came by, and could not read."""
+
+    shredded: int = 0
+    """Made unreadable."""
+    refused: int = 0
+    """Though nobody made them so."""
+
+
 class Events:
     """The events of the log, unsealed for those who may read them."""
 
@@ -161,14 +171,14 @@ class Events:
             if event is not None and query.wants(event):
                 yield leaf.leaf_index, event
 
-    def in_period(self, query: Query, period: Period) -> Iterator[Event]:
-        """Every such event of a period, in no order."""
+    def in_period(self, query: Query, period: Period, unread: Unread) -> Iterator[Event]:
+        """Every such event of a period, in no order; adds to `unread` those that cannot be read."""
         lower = _FIRST[0] if period.start_us is None else period.start_us
         upper = _BEHIND_LAST[0] if period.end_us is None else period.end_us
         # A leaf that is late may stand anywhere behind.
         start, end = self.first_at(lower), self._store.head().size
         for leaf in self._between(query.tokens(self._tokens), start, end):
-            event = self.opened(leaf.leaf) if lower <= leaf.time_us < upper else None
+            event = self.opened(leaf.leaf, unread) if lower <= leaf.time_us < upper else None
             if event is not None and query.wants(event):
                 yield event
 
@@ -192,17 +202,23 @@ class Events:
             yield from found
             count = min(2 * count, _MOST_SPANS)
 
-    def opened(self, leaf: bytes) -> Event | None:
+    def opened(self, leaf: bytes, unread: Unread | None = None) -> Event | None:
         """The event in a leaf; None when it was made unreadable, or is it without having been made so, which
-        `KeyInspection` tells."""
+        `KeyInspection` tells, and which of the two `unread`."""
         try:
             event = self._sealer.open(leaf)
         except StrongroomError as error:
             if error.reason is not Reason.AUDIT_RECORD_REFUSED:
                 raise
             self.refused_count += 1
+            if unread is not None:
+                unread.refused += 1
             return None
-        return Event.FromString(event) if event is not None else None
+        if event is None:
+            if unread is not None:
+                unread.shredded += 1
+            return None
+        return Event.FromString(event)
 
     def _on_time(
         self, tokens: Sequence[bytes], lower: Position, upper: Position, newest_first: bool, archive: bool

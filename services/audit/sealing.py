@@ -21,15 +21,22 @@ from services.audit.service_keys import SEALING_ROOT, ServiceKeys
 from services.runtime.clock import Clock
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.sensitive import SensitiveBytes
+from strongroom.tlog.tiles import MAX_ENTRY_BYTES
 
-FORMAT = 1
+FORMAT = 2
+_UNPADDED = 1
 DAY_US = 86_400_000_000
 # format, sealing key id
 _HEADER = Struct(">B16s")
+# Of the event; zeros behind it fill its class of sizes.
+_LENGTH = Struct(">H")
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
-SEALING_BYTES = _HEADER.size + _NONCE_BYTES + _TAG_BYTES
-"""By how much a leaf is longer than its event."""
+_AROUND_BYTES = _HEADER.size + _NONCE_BYTES + _TAG_BYTES
+SEALING_BYTES = _AROUND_BYTES + _LENGTH.size
+"""By how much a leaf is longer than its event, at least."""
+_FINE_BYTES, _COARSE_BYTES, _COARSE_FROM_BYTES = 128, 512, 1_024
+_MAX_PADDED_BYTES = MAX_ENTRY_BYTES - _AROUND_BYTES
 _KEY_BYTES = 32
 _CACHED_KEYS = 10_000
 
@@ -44,7 +51,22 @@ class SealingKey:
 
     def seal(self, event: bytes, nonce: bytes) -> bytes:
         """A leaf: the header, the nonce, the sealed event. `nonce` is one of `nonces`, and used for no other."""
-        return self.header + nonce + self.aead.encrypt(nonce, event, self.header)
+        return self.header + nonce + self.aead.encrypt(nonce, padded(event), self.header)
+
+
+def padded(event: bytes) -> bytes:
+    """An event as it is sealed: its length, itself, and zeros, so that a leaf tells little of its size to those who may
+    read the log and not its events."""
+    size = _LENGTH.size + len(event)
+    zeros = -size % (_FINE_BYTES if size <= _COARSE_FROM_BYTES else _COARSE_BYTES)
+    return _LENGTH.pack(len(event)) + event + bytes(min(zeros, _MAX_PADDED_BYTES - size))
+
+
+def unpadded(sealed: bytes) -> bytes:
+    """The event in what `padded` made. Raises AUDIT_RECORD_REFUSED for what it did not make."""
+    if len(sealed) < _LENGTH.size or (end := _LENGTH.size + _LENGTH.unpack_from(sealed)[0]) > len(sealed):
+        raise _altered()
+    return sealed[_LENGTH.size : end]
 
 
 def nonces(count: int) -> Iterator[bytes]:
@@ -122,15 +144,18 @@ class Sealer:
     def open(self, leaf: bytes) -> bytes | None:
         """The event in a leaf, or None when its account's events were made unreadable. Raises AUDIT_RECORD_REFUSED for
         one whose key is missing or was changed, or that was changed itself."""
+        if len(leaf) < _AROUND_BYTES or leaf[0] not in (FORMAT, _UNPADDED):
+            raise _altered()
         fmt, key_id = _HEADER.unpack_from(leaf)
         aead = self._by_id.get(key_id) or self._load(key_id)
-        if aead is None or fmt != FORMAT:
+        if aead is None:
             return None
         header, rest = leaf[: _HEADER.size], leaf[_HEADER.size :]
         try:
-            return aead.decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], header)
+            opened = aead.decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], header)
         except InvalidTag as error:
-            raise StrongroomError(Reason.AUDIT_RECORD_REFUSED, "a leaf of the audit log was altered") from error
+            raise _altered() from error
+        return opened if fmt == _UNPADDED else unpadded(opened)
 
     def account_of(self, leaf: bytes) -> str | None:
         """Whose event a leaf holds, also when it was made unreadable."""
@@ -187,3 +212,7 @@ class Sealer:
             self._by_id.clear()
         self._by_id[key_id] = aead
         return aead
+
+
+def _altered() -> StrongroomError:
+    return StrongroomError(Reason.AUDIT_RECORD_REFUSED, "a leaf of the audit log was altered")

@@ -126,15 +126,17 @@ class AuditService:
         )
         listed = page_tokens.listed(request, "page_token", "page_size")
         first = paging.decode_number(listed, request.page_token, 0)
-        rows = self._reports.get(
+        report = self._reports.get(
             listed,
             lambda: counted(self._events(account), query, Period(start_us, end_us), dimensions),
             anew=first == 0,
         )
         behind = first + paging.page_size(request.page_size)
         return pb.ReportUsageResponse(
-            rows=map(messages.usage_row, rows[first:behind]),
-            next_page_token=paging.encode(listed, str(behind)) if behind < len(rows) else "",
+            rows=map(messages.usage_row, report.rows[first:behind]),
+            next_page_token=paging.encode(listed, str(behind)) if behind < len(report.rows) else "",
+            shredded_event_count=report.unread.shredded,
+            unreadable_event_count=report.unread.refused,
         )
 
     def GetEvent(self, request: pb.GetEventRequest, call: Call) -> Event:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from services.audit.events import Events, Period, Query
+from services.audit.events import Events, Period, Query, Unread
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.audit.v1.audit_service_pb2 import UsageDimension
 from strongroom.audit.v1.event_pb2 import Event, Outcome
@@ -36,6 +36,14 @@ class Row:
     last_us: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Rows by their values, and what is in the log and in none of them."""
+
+    rows: list[Row]
+    unread: Unread
+
+
 _VALUES: dict[UsageDimension.ValueType, Callable[[Event], str]] = {
     UsageDimension.USAGE_DIMENSION_RESOURCE: lambda event: event.resource,
     UsageDimension.USAGE_DIMENSION_PRINCIPAL: lambda event: event.principal,
@@ -49,11 +57,12 @@ _VALUES: dict[UsageDimension.ValueType, Callable[[Event], str]] = {
 DIMENSIONS = frozenset(_VALUES)
 
 
-def counted(events: Events, query: Query, period: Period, dimensions: Sequence[UsageDimension.ValueType]) -> list[Row]:
-    """Rows by their values. Raises LIMIT_EXCEEDED when there are too many."""
+def counted(events: Events, query: Query, period: Period, dimensions: Sequence[UsageDimension.ValueType]) -> Report:
+    """A report. Raises LIMIT_EXCEEDED when there are too many rows."""
+    unread = Unread()
     values_of = [_VALUES[dimension] for dimension in dimensions]
     rows: dict[tuple[str, ...], Row] = {}
-    for event in events.in_period(query, period):
+    for event in events.in_period(query, period, unread):
         values = tuple(value_of(event) for value_of in values_of)
         row = rows.get(values)
         if row is None:
@@ -69,7 +78,7 @@ def counted(events: Events, query: Query, period: Period, dimensions: Sequence[U
         row.item_count += event.item_count
         row.first_us = min(row.first_us, time_us)
         row.last_us = max(row.last_us, time_us)
-    return sorted(rows.values(), key=lambda row: row.values)
+    return Report(sorted(rows.values(), key=lambda row: row.values), unread)
 
 
 class Reports:
@@ -78,20 +87,20 @@ class Reports:
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._kept: OrderedDict[str, tuple[float, list[Row]]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[float, Report]] = OrderedDict()
 
-    def get(self, asked: str, count: Callable[[], list[Row]], *, anew: bool) -> list[Row]:
-        """The rows of the report that `asked` describes: counted `anew`, or those that are kept."""
+    def get(self, asked: str, count: Callable[[], Report], *, anew: bool) -> Report:
+        """The report that `asked` describes: counted `anew`, or as it is kept."""
         with self._lock:
-            counted_at, rows = self._kept.get(asked, (0.0, None))
-        if anew or rows is None or self._monotonic() - counted_at > _KEPT_SECONDS:
-            rows = count()
+            counted_at, report = self._kept.get(asked, (0.0, None))
+        if anew or report is None or self._monotonic() - counted_at > _KEPT_SECONDS:
+            report = count()
             with self._lock:
-                self._kept[asked] = (self._monotonic(), rows)
+                self._kept[asked] = (self._monotonic(), report)
                 self._kept.move_to_end(asked)
                 while len(self._kept) > _KEPT_REPORTS:
                     self._kept.popitem(last=False)
-        return rows
+        return report
 
 
 def _moment(event: Event, form: str) -> str:

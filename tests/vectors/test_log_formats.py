@@ -8,8 +8,11 @@ import re
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from services.audit import postings
+from services.audit.keys_store import WrappedKey
+from services.audit.sealing import FORMAT, SealingKey, unpadded
 from services.audit.service_keys import ServiceKeys
 from services.audit.tokens import Tokens
 from services.runtime.sensitive import SensitiveBytes
@@ -38,6 +41,16 @@ class Hashes:
     def tile(self, level: int, number: int, width: int) -> bytes:
         assert (level, number) == (0, 0)
         return b"".join(merkle.leaf_hashes(ENTRIES)[:width])
+
+
+def test_the_leaf() -> None:
+    aead, key_id, nonce, made = AESGCM(bytes(range(32))), bytes(range(32, 48)), bytes(range(48, 60)), b"\n\x03abc"
+    leaf = bytes.fromhex(block("audit-leaf").replace("\n", ""))
+    key = SealingKey(bytes([FORMAT]) + key_id, aead, WrappedKey(key_id, "acme", 0, b"", b""))
+    assert key.seal(made, nonce) == leaf
+    assert leaf[:29] == bytes([2]) + key_id + nonce
+    assert aead.decrypt(nonce, leaf[29:], leaf[:17]) == (b"\x00\x05" + made).ljust(128, b"\x00")
+    assert unpadded(aead.decrypt(nonce, leaf[29:], leaf[:17])) == made
 
 
 def test_keys() -> None:

@@ -7,7 +7,7 @@ from hashlib import sha256
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.audit.sealing import SEALING_BYTES
+from services.audit.sealing import SEALING_BYTES, padded
 from services.runtime import audit_queue, channels, encryption_context, event_bounds, server
 from services.runtime.call import Call, Principal
 from services.runtime.config import AuditClientSettings
@@ -72,7 +72,7 @@ def test_whatever_a_call_records_the_log_can_take(made: tuple[Call, Outcome.Valu
 
 def test_both_sides_of_every_boundary_agree() -> None:
     assert MAX_EVENT_BYTES + SEALING_BYTES <= MAX_ENTRY_BYTES
-    assert MAX_REFUSAL_BYTES + SEALING_BYTES <= 4_096
+    assert len(padded(bytes(MAX_REFUSAL_BYTES))) + SEALING_BYTES <= 4_096
     assert MAX_CALL_BYTES <= MAX_APPEND_BYTES
     assert MAX_CALL_EVENTS <= MAX_APPEND_EVENTS
     assert MAX_EVENT_BYTES <= MAX_CALL_BYTES <= audit_queue.MAX_WAITING_BYTES

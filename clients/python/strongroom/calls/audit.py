@@ -70,6 +70,20 @@ class UsageRow:
     last_time: datetime | None
 
 
+class UsageReport(Iterator[UsageRow]):
+    """The rows of a report, whose pages are fetched as they are needed."""
+
+    def __init__(self) -> None:
+        self.rows: Iterator[UsageRow] = iter(())
+        self.shredded_event_count = 0
+        """Events of the period that are in no row since they were made unreadable; known with the first row."""
+        self.unreadable_event_count = 0
+        """Those that nobody made unreadable: audit's database was tampered with or damaged."""
+
+    def __next__(self) -> UsageRow:
+        return next(self.rows)
+
+
 class AuditCalls(RetentionCalls):
     """Methods that read the audit log. Each takes `timeout` in seconds and raises StrongroomError; the
     contract names the reasons (`protos/strongroom/audit/v1/audit_service.proto`).
@@ -175,7 +189,7 @@ class AuditCalls(RetentionCalls):
         outcome: str = "",
         parent: str = "",
         timeout: float | None = None,
-    ) -> Iterator[UsageRow]:
+    ) -> UsageReport:
         """Events of up to 400 days counted `by` RESOURCE, PRINCIPAL, ACTION, OUTCOME, VERSION, HOUR or DAY; by default
         the first two and the outcome. `timeout` is for each page.
         """
@@ -192,12 +206,17 @@ class AuditCalls(RetentionCalls):
         if until is not None:
             request.end_time.CopyFrom(timestamp(until, "until"))
 
+        report = UsageReport()
+
         def fetch(token: str, size: int) -> tuple[list[UsageRow], str]:
             request.page_token, request.page_size = token, size
             page = self._audit.call(self._audit.stub.ReportUsage, request, timeout).response
+            report.shredded_event_count = page.shredded_event_count
+            report.unreadable_event_count = page.unreadable_event_count
             return [_usage_row(row) for row in page.rows], page.next_page_token
 
-        return pages(fetch, None)
+        report.rows = pages(fetch, None)
+        return report
 
 
 def _usage_row(row: pb.UsageRow) -> UsageRow:

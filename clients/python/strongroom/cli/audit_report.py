@@ -15,7 +15,7 @@ from strongroom.cli.inputs import Force, moment_of, write_bytes
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from strongroom.calls.audit import UsageRow
+    from strongroom.calls.audit import UsageReport, UsageRow
 
 _DEFAULT = ("resource", "principal", "outcome")
 _HOURLY_UP_TO_DAYS = 3
@@ -50,16 +50,26 @@ def report(
     end = moment_of(until, "--until") if until else datetime.now(UTC)
     dimensions = by or list(_DEFAULT)
 
-    def counted(*names: str) -> list[UsageRow]:
-        found = session.client.report_usage(
+    def asked(*names: str) -> UsageReport:
+        return session.client.report_usage(
             start, until=end, by=names, action=action, principal=principal, resource=resource, outcome=outcome
         )
-        return list(found)
 
-    rows = counted(*dimensions)
-    document = {"since": start, "until": end, "by": dimensions, "rows": rows}
+    def counted(*names: str) -> list[UsageRow]:
+        return list(asked(*names))
+
+    found = asked(*dimensions)
+    rows = list(found)
+    document = {
+        "since": start,
+        "until": end,
+        "by": dimensions,
+        "rows": rows,
+        "shredded_events": found.shredded_event_count,
+        "unreadable_events": found.unreadable_event_count,
+    }
     if html is None:
-        return Report(document, lambda: _table(session, dimensions, rows))
+        return Report(document, lambda: _table(session, dimensions, rows), note=_left_out(found))
     from strongroom.cli.usage_page import Usage, page
 
     step = "hour" if (end - start).days < _HOURLY_UP_TO_DAYS else "day"
@@ -67,7 +77,21 @@ def report(
         start, end, step, counted(step, "outcome"), counted("resource", "outcome"), counted("principal", "outcome")
     )
     write_bytes(html, page(session.client.names, usage, dimensions, rows).encode(), force=force)
-    return Report({**document, "file": html}, note=f"{sum(row.event_count for row in rows)} events in {html}")
+    note = f"{sum(row.event_count for row in rows)} events in {html}"
+    return Report({**document, "file": html}, note="; ".join(filter(None, (note, _left_out(found)))))
+
+
+def _left_out(report: UsageReport) -> str:
+    """What is in the log and in no row."""
+    parts = []
+    if report.shredded_event_count:
+        parts.append(f"{report.shredded_event_count:,} events were made unreadable and are not counted")
+    if report.unreadable_event_count:
+        parts.append(
+            f"{report.unreadable_event_count:,} events cannot be read though nobody made them unreadable: audit's "
+            "database was tampered with or damaged"
+        )
+    return "; ".join(parts)
 
 
 def _table(session: Session, dimensions: list[str], rows: list[UsageRow]) -> RenderableType:

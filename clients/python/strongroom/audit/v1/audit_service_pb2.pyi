@@ -386,8 +386,16 @@ class ReportUsageResponse(_message.Message):
 
     ROWS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    SHREDDED_EVENT_COUNT_FIELD_NUMBER: _builtins.int
+    UNREADABLE_EVENT_COUNT_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Where the next page begins; empty on the last."""
+    shredded_event_count: _builtins.int
+    """Events that are in the log and in no row, since they were made unreadable (ShredAccountEvents, retention)."""
+    unreadable_event_count: _builtins.int
+    """Events that are in the log and in no row, though nobody made them unreadable: their sealing key is missing or was
+    changed, or they were. Above 0, audit's database was tampered with or damaged.
+    """
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___UsageRow]:
         """The rows, by their values."""
@@ -397,10 +405,12 @@ class ReportUsageResponse(_message.Message):
         *,
         rows: _abc.Iterable[Global___UsageRow] | None = ...,
         next_page_token: _builtins.str = ...,
+        shredded_event_count: _builtins.int = ...,
+        unreadable_event_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "rows", b"rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "rows", b"rows", "shredded_event_count", b"shredded_event_count", "unreadable_event_count", b"unreadable_event_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
