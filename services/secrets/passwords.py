@@ -6,6 +6,7 @@ whole passwords until one has them, so that all passwords that the rule allows a
 
 from __future__ import annotations
 
+import math
 import string
 from secrets import SystemRandom
 
@@ -17,13 +18,16 @@ MIN_LENGTH = 8
 MAX_LENGTH = 4096
 
 _MAX_EXCLUDED = 128
+# Those of as many digits as a password has characters at least.
+_MIN_BITS = MIN_LENGTH * math.log2(10)
 _SPACE = " "
 # They mean nothing in a URL, an .env file, my.cnf or a shell, but in front or at the end.
 _PLAIN_PUNCTUATION = "-_."
 
 
 def check_rule(rule: PasswordRule, field: str = "password_rule") -> None:
-    """Raises PASSWORD_RULE_INVALID, naming the field of the rule, for one that nothing can satisfy."""
+    """Raises PASSWORD_RULE_INVALID, naming the field of the rule, for one that nothing can satisfy, or so
+    few passwords that whoever may change it, and not read, could tell the next."""
     if rule.length and not MIN_LENGTH <= rule.length <= MAX_LENGTH:
         raise _invalid(f"{field}.length", f"must be from {MIN_LENGTH} to {MAX_LENGTH}")
     if len(rule.exclude_characters) > _MAX_EXCLUDED:
@@ -33,6 +37,8 @@ def check_rule(rule: PasswordRule, field: str = "password_rule") -> None:
         raise _invalid(f"{field}.exclude_characters", "leaves nothing of a kind that is wanted")
     if not any(kinds):
         raise _invalid(field, "leaves no characters but the space")
+    if (rule.length or DEFAULT_LENGTH) * math.log2(len("".join(kinds))) < _MIN_BITS:
+        raise _invalid(field, f"leaves fewer than 10^{MIN_LENGTH} passwords: who sets it would know them")
 
 
 def generate(rule: PasswordRule) -> str:
