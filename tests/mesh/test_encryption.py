@@ -137,8 +137,9 @@ def test_a_damaged_ciphertext_is_refused(client: Client, key: str, where: str) -
 
 def test_the_wrong_context_is_refused_without_telling_why(client: Client, key: str) -> None:
     sealed = client.encrypt(key, b"x", {"a": "b"})
+    altered = sealed.ciphertext[:-1] + bytes([sealed.ciphertext[-1] ^ 1])
     wrong = refusal(lambda: client.decrypt(sealed.ciphertext, {"a": "c"}))
-    tag = refusal(lambda: client.decrypt(sealed.ciphertext[:-1] + b"\0", {"a": "b"}))
+    tag = refusal(lambda: client.decrypt(altered, {"a": "b"}))
     assert (wrong.reason, str(wrong.message)) == (tag.reason, str(tag.message))
 
 
