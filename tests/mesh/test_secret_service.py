@@ -178,7 +178,7 @@ def test_what_is_given_of_a_secret_is_changed(client: Client, name: str) -> None
 
 
 def test_random_passwords_are_as_the_rule_says(client: Client) -> None:
-    assert len(client.generate_random_password()) == 32
+    assert len(client.generate_random_password()) == 40
     password = client.generate_random_password(PasswordRule(length=64, exclude_punctuation=True))
     assert (len(password), password.isalnum()) == (64, True)
     rule = PasswordRule(exclude_characters="0123456789")
