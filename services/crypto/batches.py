@@ -64,11 +64,14 @@ class _Uses(Generic[U]):
             event.failed_item_count += 1
         return item_error(error)
 
-    def conclude(self) -> None:
-        """Records what belongs to no group. Raises the first group's error when no group could be opened at all."""
+    def conclude(self, admit: Callable[[Call], None]) -> None:
+        """Records what belongs to no group. Raises the first group's error when no group could be opened at all. Where
+        no item got as far as a key nobody was asked whether the caller may: `admit` asks whether it may do anything."""
         errors = [opened for opened in self._opened.values() if isinstance(opened, StrongroomError)]
         if errors and len(errors) == len(self._opened):
             raise errors[0].renewed()
+        if not self._opened:
+            admit(self._call)
         for reason, count in self._groupless.items():
             event = self._call.record(self._action, "", self._call.principal.account, item_count=count)
             event.outcome, event.reason, event.failed_item_count = Outcome.OUTCOME_FAILED, reason, count
@@ -120,7 +123,7 @@ def encrypt(encryption: Encryption, call: Call, request: pb.BatchEncryptRequest)
             "key_version": encryptor.use.version_name,
             "algorithm": encryptor.algorithm,
         }
-    uses.conclude()
+    uses.conclude(encryption.require_standing)
     return pb.BatchEncryptResponse(outcomes=outcomes, **answer)  # type: ignore[arg-type]  # dicts do for messages
 
 
@@ -154,7 +157,7 @@ def decrypt(encryption: Encryption, call: Call, request: pb.BatchDecryptRequest)
                 plaintext_crc32c=checksums.crc32c(plaintext) if given else None,
             )
         )
-    uses.conclude()
+    uses.conclude(encryption.require_standing)
     return response
 
 

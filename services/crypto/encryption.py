@@ -72,6 +72,11 @@ class Encryption:
         use = self._uses.named(call, action, key_name, Cipher, context, field=field, versioned=False)
         return Encryptor(use, context)
 
+    def require_standing(self, call: Call) -> None:
+        """Raises PRINCIPAL_DISABLED, TOKEN_INVALID or IDENTITY_UNKNOWN where the caller may do nothing at all: for what
+        comes to no key."""
+        self._uses.require_standing(call)
+
     def decryptor(
         self,
         call: Call,
@@ -88,7 +93,7 @@ class Encryption:
         """
         key = self._uses.carried(ciphertext.key_uid)
         if key is None:
-            self._uses.require_standing(call)
+            self.require_standing(call)
             raise _unknown(call, action, context)
         events = len(call.events)
         try:

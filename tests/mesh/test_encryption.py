@@ -9,6 +9,7 @@ import pytest
 
 from deploy.dev.mesh import Mesh
 from strongroom import Client, StrongroomError
+from strongroom.crypto.v1 import crypto_pb2 as pb
 from tests.clients import reason_of, refusal
 
 
@@ -146,3 +147,13 @@ def test_the_wrong_context_is_refused_without_telling_why(client: Client, key: s
 def test_another_account_is_refused(client: Client) -> None:
     assert refusal(lambda: client.encrypt("accounts/other/keys/payments", b"x")).reason == "PERMISSION_DENIED"
     assert refusal(lambda: client.get_key("accounts/other/keys/payments")).reason == "PERMISSION_DENIED"
+
+
+def test_a_batch_of_which_no_item_comes_to_a_key_has_an_outcome_for_each(client: Client, key: str) -> None:
+    decrypting = pb.BatchDecryptRequest(items=[pb.DecryptItem(), pb.DecryptItem(ciphertext=b"none")])
+    opened = client._crypto.call(client._crypto.stub.BatchDecrypt, decrypting, 5).response
+    assert [outcome.error.reason for outcome in opened.outcomes] == ["FIELD_REQUIRED", "CIPHERTEXT_INVALID"]
+    context = {f"{number}": "x" * 1_000 for number in range(20)}
+    encrypting = pb.BatchEncryptRequest(key=key, items=[pb.EncryptItem(plaintext=b"x", encryption_context=context)])
+    sealed = client._crypto.call(client._crypto.stub.BatchEncrypt, encrypting, 5).response
+    assert [bool(outcome.error.reason) for outcome in sealed.outcomes] == [True]
