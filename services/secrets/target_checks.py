@@ -105,7 +105,7 @@ class TargetChecks:
         with self._lock:
             self._checks.pop(question, None)
         if asked.error is not None:
-            raise asked.error
+            raise asked.error.renewed()
 
     def close(self) -> None:
         """Begins no more checks."""

@@ -92,9 +92,12 @@ class OneKey:
             raise StrongroomError(Reason.KEY_NOT_FOUND, "no such key")
         return self._key
 
-    def authorize(self, *_: object) -> Event:
+    def authorize(self, *_: object, **__: object) -> Event:
         """See Authorizer."""
         return Event()
+
+    def admit(self, *_: object) -> None:
+        """See Authorizer."""
 
     def spend(self, *_: object) -> None:
         """See MessageLimit."""

@@ -17,7 +17,6 @@ from services.audit.events import Period, Query
 from services.audit.index_store import IndexStore
 from services.audit.keys_store import WrappedKey
 from services.audit.log import event_key
-from services.audit.sealing import SealingKey
 from services.runtime import clock, database, migrations
 from services.runtime.config import Database
 from services.runtime.sensitive import SensitiveBytes
@@ -88,8 +87,7 @@ def before(engine: Engine, crypto: OwnRoot, events: list[Event]) -> list[bytes]:
     """Fills a database as the release before left it; the leaves."""
     root, root_id, key_id, material = SensitiveBytes(os.urandom(32)), os.urandom(16), os.urandom(16), os.urandom(32)
     wrapped = WrappedKey(key_id, "acme", 1, root_id, aes_key_wrap(root.reveal(), material))
-    key = SealingKey(b"\x01" + key_id, AESGCM(material), wrapped)
-    leaves = [key.seal(one.SerializeToString(), os.urandom(12)) for one in events]
+    leaves = [_sealed(b"\x01" + key_id, AESGCM(material), one.SerializeToString()) for one in events]
     config = Config()
     config.set_main_option("script_location", str(Path(str(services.audit.__file__)).parent / "migrations"))
     with engine.connect().execution_options(writes=True) as connection, connection.begin():
@@ -111,3 +109,9 @@ def before(engine: Engine, crypto: OwnRoot, events: list[Event]) -> list[bytes]:
             ],
         )
     return leaves
+
+
+def _sealed(header: bytes, aead: AESGCM, event: bytes) -> bytes:
+    """A leaf of format 1: the event as it is."""
+    nonce = os.urandom(12)
+    return header + nonce + aead.encrypt(nonce, event, header)
