@@ -40,6 +40,15 @@ _TEXTS = [
     for field in Event.DESCRIPTOR.fields
     if field.type == field.TYPE_STRING and field.name not in ("id", "decided_by")
 ]
+_TELLS_OF_LEFT_OUT = {
+    "attributes_left_out",
+    "encryption_context_pairs",
+    "encryption_context_sha256",
+    "encryption_contexts",
+    "encryption_contexts_sha256",
+    "resources",
+    "resources_sha256",
+}
 _ALLOWED = Outcome.OUTCOME_ALLOWED
 _NO_OUTCOME = Outcome.OUTCOME_UNSPECIFIED
 
@@ -137,7 +146,8 @@ def _shorten(event: Event, bounds: _Bounds) -> None:
         text = getattr(event, name)
         if len(text) > bounds.text // 4:
             setattr(event, name, _cut(text, bounds.text))
-    for name, value in event.attributes.items():
+    # Of a copy: a map that is assigned to while it is iterated over may skip an entry.
+    for name, value in list(event.attributes.items()):
         event.attributes[name] = _cut(value, bounds.attribute)
     _drop_attributes(event, bounds.attributes)
     context = event.encryption_context
@@ -148,15 +158,16 @@ def _shorten(event: Event, bounds: _Bounds) -> None:
 
 
 def _drop_attributes(event: Event, limit: int) -> None:
-    """Keeps as many attributes as come to so many bytes, by name, and how many there were besides."""
+    """Keeps as many attributes as come to so many bytes, by name, and how many there were besides. What tells of
+    something left out stays: an event may be shortened again."""
     attributes, total, dropped = event.attributes, 0, 0
-    for name in sorted(attributes):
+    for name in sorted(attributes.keys() - _TELLS_OF_LEFT_OUT):
         total += len(name.encode()) + len(attributes[name].encode()) + 9
         if total > limit:
             del attributes[name]
             dropped += 1
     if dropped:
-        attributes["attributes_left_out"] = str(dropped)
+        attributes["attributes_left_out"] = str(dropped + int(attributes.get("attributes_left_out", "0")))
 
 
 def _sum_up(events: list[Event], some: list[Event], most: int, most_bytes: int) -> None:
