@@ -18,7 +18,7 @@ from deploy.dev.certificates import CertificateFiles, DevelopmentAuthority
 from services.runtime.admission import Caller, Headers, stranger
 from services.runtime.config import Listeners, Tls
 from services.runtime.identity import header
-from services.runtime.pipeline import Behaviour, Handler
+from services.runtime.pipeline import Behaviour, Handler, Pipeline
 from services.runtime.server import Server
 from services.runtime.status import Status
 from services.runtime.tls import TlsFiles
@@ -106,8 +106,10 @@ def _recognize(headers: Headers) -> Caller:
 
 
 @contextmanager
-def listening(directory: Path, **settings: Any) -> Iterator[Listening]:
-    """A server with these settings of `Listeners` over the defaults."""
+def listening(
+    directory: Path, *, pipeline: Pipeline | None = None, servicer: object = None, **settings: Any
+) -> Iterator[Listening]:
+    """A server with these settings of `Listeners` over the defaults; it echoes, unless a `servicer` does otherwise."""
     authority = DevelopmentAuthority(directory / "authority")
     files = authority.issue("service/crypto")
     public, certificate, internal, health = (f"{topology.HOST}:{topology.free_port()}" for _ in range(4))
@@ -122,9 +124,9 @@ def listening(directory: Path, **settings: Any) -> Iterator[Listening]:
     )
     tls = Tls(certificate=files.certificate, key=files.key, trust=files.trust, trust_domain=topology.TRUST_DOMAIN)
     status = Status(NAME, NAME)
-    server = Server(listeners, TlsFiles(tls), _Pipeline(), status, outside=_recognize, mesh=_recognize)
+    server = Server(listeners, TlsFiles(tls), pipeline or _Pipeline(), status, outside=_recognize, mesh=_recognize)
     running = Listening(listeners, authority, files, server, status)
-    server.public(echo_service(), Echo(running.go))
+    server.public(echo_service(), servicer or Echo(running.go))
     server.start()
     try:
         yield running

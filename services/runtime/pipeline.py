@@ -272,6 +272,8 @@ def _pending(unrecorded: StrongroomError) -> StrongroomError:
 
 
 def _abort(context: grpc.ServicerContext, error: StrongroomError, call: Call) -> NoReturn:
+    # gRPC takes a call that somebody holds for one in work, and refuses a connection that has too many.
+    error.without_frames()
     metadata: list[tuple[str, str | bytes]] = [(STATUS_DETAILS, error.to_status().SerializeToString()), NO_RETRY]
     if call.kept:
         metadata.append((EVENT_ID, call.events[0].id))
