@@ -13,7 +13,7 @@ from services.runtime.call import Call
 from services.runtime.errors import required
 from services.runtime.fields import changed_paths, check_text
 from services.runtime.paging import Page
-from services.runtime.repeats import repeatable
+from services.runtime.request_ids import repeatable
 from services.runtime.tags import check_tags
 from strongroom.access.v1 import access_service_pb2 as pb
 from strongroom.access.v1 import principal_pb2

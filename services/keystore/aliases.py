@@ -9,16 +9,16 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
 from services.keystore import changes, deleted_aliases, store
-from services.keystore.editing import not_found
-from services.keystore.records import Alias, Key, Request
+from services.keystore.editing import REQUEST_IDS, not_found
+from services.keystore.records import Alias, Key
 from services.runtime.authorization import Authorizer, Resource, account_resource
 from services.runtime.call import Call
 from services.runtime.clock import Clock
 from services.runtime.database import reading, transaction
 from services.runtime.errors import Reason, StrongroomError, invalid
-from services.runtime.names import ResourceName
+from services.runtime.names import ResourceName, parse
 from services.runtime.outbox import Outbox
-from services.runtime.repeats import REPEATABLE_US, Repeatable, reused
+from services.runtime.request_ids import Repeatable
 from services.runtime.sql_filters import Condition
 from strongroom.keystore.v1.key_pb2 import KEY_STATE_DESTROYED
 from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_ALIAS
@@ -58,9 +58,10 @@ class Aliases:
         try:
             with transaction(self._engine) as connection:
                 now_us = self._clock() // 1000
-                known = self._repeated(new.name.account, repeatable, now_us)
-                if known is not None:
-                    return known
+                made = REQUEST_IDS.made_before(connection, new.name.account, repeatable, now_us)
+                if made is not None:
+                    name = parse(made, "request_id", "aliases")
+                    return _require_alias(store.alias(connection, name), name, "request_id")
                 key = _require_key(store.key(connection, new.key), new.key)
                 revision = changes.note(connection, CHANGE_KIND_ALIAS, str(new.name), new.name.account, key.uid)
                 _require_room(connection, key)
@@ -69,14 +70,9 @@ class Aliases:
                     _require_alike(key, before)
                 alias = Alias(new.name, new.key, key.uid, new.description, revision, now_us, now_us)
                 store.insert_alias(connection, alias)
-                if repeatable is not None:
-                    done = Request(new.name.account, repeatable.request_id, repeatable.digest, str(new.name), now_us)
-                    store.insert_request(connection, done, now_us - REPEATABLE_US)
+                REQUEST_IDS.remember(connection, new.name.account, repeatable, str(new.name), now_us)
                 self._outbox.put(connection, call)
         except IntegrityError:
-            known = self._repeated(new.name.account, repeatable, self._clock() // 1000)
-            if known is not None:
-                return known
             raise StrongroomError(Reason.ALREADY_EXISTS, f"{new.name} exists already", field="alias_id") from None
         return alias
 
@@ -145,26 +141,13 @@ class Aliases:
         self._authorizer.authorize(
             call, action, alias.resource if alias else Resource("Alias", str(name), name.account)
         )
-        if alias is None:
-            raise not_found(name)
-        return alias
+        return _require_alias(alias, name)
 
     def _permitted_key(self, call: Call, action: str, name: ResourceName) -> None:
         with reading(self._engine) as connection:
             key = store.key(connection, name)
         self._authorizer.authorize(call, action, key.resource if key else Resource("Key", str(name), name.account))
         _require_key(key, name)
-
-    def _repeated(self, account: str, repeatable: Repeatable | None, now_us: int) -> Alias | None:
-        if repeatable is None:
-            return None
-        with reading(self._engine) as connection:
-            known = store.request(connection, account, repeatable.request_id, now_us - REPEATABLE_US)
-            if known is None:
-                return None
-            if known.digest != repeatable.digest:
-                raise reused()
-            return store.alias(connection, ResourceName(account, "aliases", known.resource.rpartition("/")[2]))
 
 
 def _require_key(key: Key | None, name: ResourceName) -> Key:
@@ -173,9 +156,14 @@ def _require_key(key: Key | None, name: ResourceName) -> Key:
     return key
 
 
-def _require_current(alias: Alias | None, name: ResourceName, etag: str) -> Alias:
+def _require_alias(alias: Alias | None, name: ResourceName, field: str = "name") -> Alias:
     if alias is None:
-        raise not_found(name)
+        raise not_found(name, field)
+    return alias
+
+
+def _require_current(alias: Alias | None, name: ResourceName, etag: str) -> Alias:
+    alias = _require_alias(alias, name)
     if etag and etag != str(alias.revision):
         raise StrongroomError(Reason.ETAG_MISMATCH, f"{name} has changed since it was read", field="etag")
     return alias

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine
 
 from services.keystore import changes, store
 from services.keystore.records import Key
+from services.keystore.tables import requests
 from services.runtime.authorization import Authorizer, Resource
 from services.runtime.call import Call
 from services.runtime.clock import Clock
@@ -16,7 +17,11 @@ from services.runtime.database import reading, transaction
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.names import ResourceName
 from services.runtime.outbox import Outbox
+from services.runtime.request_ids import RequestIds
 from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_KEY
+
+REQUEST_IDS = RequestIds(requests)
+"""What calls with a request id did to anything that keystore keeps."""
 
 Change = Callable[[Connection, Key, int], Key]
 """Gets the key as it is and the time in microseconds; answers the key as it is to be, the same one when nothing is to
@@ -31,6 +36,10 @@ class KeyEditor:
         self._authorizer = authorizer
         self._outbox = outbox
         self._clock = clock
+
+    def now_us(self) -> int:
+        """The time."""
+        return self._clock() // 1000
 
     def permitted(self, call: Call, action: str, name: ResourceName) -> Key:
         """The key of this name or alias, once the caller may. Raises PERMISSION_DENIED, KEY_NOT_FOUND,
@@ -58,7 +67,7 @@ class KeyEditor:
             present = store.key_by_uid(connection, key.uid, lock=True)
             if present is None:
                 raise not_found(key.name)
-            now_us = self._clock() // 1000
+            now_us = self.now_us()
             wanted = change(connection, present, now_us)
             if wanted is present:
                 return present

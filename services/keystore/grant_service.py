@@ -18,7 +18,7 @@ from services.runtime.grants import CREATE_GRANT, RETIRE_GRANT
 from services.runtime.names import ResourceName
 from services.runtime.paging import Page
 from services.runtime.pipeline import action_of
-from services.runtime.repeats import repeatable
+from services.runtime.request_ids import repeatable
 from strongroom.access.v1 import access_service_pb2 as pb
 from strongroom.access.v1 import grant_pb2
 from strongroom.crypto.v1 import crypto_pb2

@@ -8,16 +8,16 @@ from dataclasses import replace
 from sqlalchemy import Connection, Engine
 
 from services.keystore import store
-from services.keystore.editing import KeyEditor
+from services.keystore.editing import REQUEST_IDS, KeyEditor
 from services.keystore.lifecycle import require_unprotected
 from services.keystore.material import Material
-from services.keystore.records import Key, Request, Version
+from services.keystore.records import Key, Version
 from services.keystore.states import KeyEvent, VersionEvent, next_state, next_version_state
 from services.runtime.call import Call
 from services.runtime.database import reading
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.names import ResourceName
-from services.runtime.repeats import REPEATABLE_US, Repeatable, reused
+from services.runtime.names import ResourceName, parse
+from services.runtime.request_ids import Repeatable
 from services.runtime.sql_filters import Condition
 from strongroom.keystore.v1 import key_pb2 as k
 
@@ -26,6 +26,14 @@ _ATTEMPTS = 5
 
 class _OvertakenError(Exception):
     """Another call made the version of this number first."""
+
+
+class _MadeBeforeError(Exception):
+    """The same request made a version while this one waited."""
+
+    def __init__(self, key: Key, version: Version) -> None:
+        super().__init__()
+        self.made = key, version
 
 
 class KeyVersions:
@@ -54,7 +62,8 @@ class KeyVersions:
     def create(self, call: Call, name: ResourceName, repeatable: Repeatable | None = None) -> tuple[Key, Version]:
         """Rotates a key now. Raises KEY_DISABLED, REQUEST_ID_REUSED, CRYPTO_UNREACHABLE, PROVIDER_UNAVAILABLE."""
         key = self._editor.permitted(call, "keystore:CreateKeyVersion", name)
-        made_before = self._made_before(key, repeatable)
+        with reading(self._engine) as connection:
+            made_before = self._made_before(connection, key, repeatable)
         if made_before is not None:
             return key, made_before
         return self.rotate(call, key, k.KEY_VERSION_ORIGIN_MANUAL, repeatable)
@@ -79,6 +88,9 @@ class KeyVersions:
             added = new_version(key, number, origin, self._material)
 
             def change(connection: Connection, present: Key, now_us: int, added: Version = added) -> Key:
+                made_before = self._made_before(connection, present, repeatable)
+                if made_before is not None:
+                    raise _MadeBeforeError(present, made_before)
                 if still_due is not None and not still_due(connection, present):
                     return present
                 _require_rotatable(connection, present)
@@ -86,9 +98,7 @@ class KeyVersions:
                     raise _OvertakenError
                 store.insert_version(connection, replace(added, created_us=now_us))
                 version_name = str(present.version_name(added.version))
-                if repeatable is not None:
-                    done = Request(present.name.account, repeatable.request_id, repeatable.digest, version_name, now_us)
-                    store.insert_request(connection, done, now_us - REPEATABLE_US)
+                REQUEST_IDS.remember(connection, present.name.account, repeatable, version_name, now_us)
                 for event in call.events:
                     event.key_version = version_name
                 changed = replace(present, rotated_us=now_us)
@@ -98,6 +108,8 @@ class KeyVersions:
                 changed = self._editor.edit(call, key, change)
             except _OvertakenError:
                 continue
+            except _MadeBeforeError as repeated:
+                return repeated.made
             with reading(self._engine) as connection:
                 return changed, found_version(
                     connection, changed, changed.primary_version if added.wrapped else added.version
@@ -151,16 +163,11 @@ class KeyVersions:
         with reading(self._engine) as connection:
             return changed, found_version(connection, changed, name.version)
 
-    def _made_before(self, key: Key, repeatable: Repeatable | None) -> Version | None:
-        if repeatable is None:
+    def _made_before(self, connection: Connection, key: Key, repeatable: Repeatable | None) -> Version | None:
+        made = REQUEST_IDS.made_before(connection, key.name.account, repeatable, self._editor.now_us())
+        if made is None:
             return None
-        with reading(self._engine) as connection:
-            known = store.request(connection, key.name.account, repeatable.request_id, 0)
-            if known is None:
-                return None
-            if known.digest != repeatable.digest:
-                raise reused()
-            return found_version(connection, key, int(known.resource.rpartition("/")[2]))
+        return found_version(connection, key, parse(made, "request_id", "keys", versioned=True).version)
 
 
 def found_version(connection: Connection, key: Key, number: int, *, lock: bool = False) -> Version:

@@ -6,15 +6,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
 from services.keystore import changes, store
-from services.keystore.editing import KeyEditor
+from services.keystore.editing import REQUEST_IDS, KeyEditor, not_found
 from services.keystore.filters import KeyFilter
 from services.keystore.key_versions import new_version
 from services.keystore.material import Material
-from services.keystore.records import Key, Request, Version
+from services.keystore.records import Key, Version
 from services.runtime.authorization import Authorizer, account_resource
 from services.runtime.call import Call
 from services.runtime.clock import Clock
@@ -22,7 +22,7 @@ from services.runtime.database import reading, transaction
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.names import ResourceName, parse
 from services.runtime.outbox import Outbox
-from services.runtime.repeats import REPEATABLE_US, Repeatable, reused
+from services.runtime.request_ids import Repeatable
 from strongroom.keystore.v1.key_pb2 import (
     KEY_ORIGIN_EXTERNAL,
     KEY_STATE_ENABLED,
@@ -82,10 +82,9 @@ class Keys:
 
     def make(self, call: Call, new: NewKey, repeatable: Repeatable | None = None) -> Key:
         """The same for a call that was permitted before."""
-        made_before = self._made_before(new.name.account, repeatable)
+        with reading(self._engine) as connection:
+            made_before = self._made_before(connection, call, new.name.account, repeatable)
         if made_before is not None:
-            for event in call.events:
-                event.resource = str(made_before.name)
             return made_before
         key = _created(new, self._clock() // 1000)
         version = new_version(key, 1, KEY_VERSION_ORIGIN_CREATION, self._material)
@@ -94,10 +93,6 @@ class Keys:
         try:
             return self._stored(call, key, version, repeatable)
         except IntegrityError:
-            # Another call took the name, or the request id.
-            made_before = self._made_before(new.name.account, repeatable)
-            if made_before is not None:
-                return made_before
             raise StrongroomError(
                 Reason.ALREADY_EXISTS, f"{new.name} exists, or existed, already", field="key_id"
             ) from None
@@ -112,28 +107,31 @@ class Keys:
         with reading(self._engine) as connection:
             return store.keys_page(connection, account, after, limit, wanted)
 
-    def _made_before(self, account: str, repeatable: Repeatable | None) -> Key | None:
+    def _made_before(
+        self, connection: Connection, call: Call, account: str, repeatable: Repeatable | None
+    ) -> Key | None:
         """What the same request made already. Raises REQUEST_ID_REUSED when another one had its id."""
-        if repeatable is None:
+        made = REQUEST_IDS.made_before(connection, account, repeatable, self._clock() // 1000)
+        if made is None:
             return None
-        since_us = self._clock() // 1000 - REPEATABLE_US
-        with reading(self._engine) as connection:
-            known = store.request(connection, account, repeatable.request_id, since_us)
-            if known is None:
-                return None
-            if known.digest != repeatable.digest:
-                raise reused()
-            return store.key(connection, parse(known.resource, "request_id", "keys"))
+        for event in call.events:
+            event.resource, event.key_version = made, ""
+        name = parse(made, "request_id", "keys")
+        key = store.key(connection, name)
+        if key is None:
+            raise not_found(name, "request_id")
+        return key
 
     def _stored(self, call: Call, key: Key, version: Version, repeatable: Repeatable | None) -> Key:
         account, now_us = key.name.account, key.created_us
         with transaction(self._engine) as connection:
+            made_before = self._made_before(connection, call, account, repeatable)
+            if made_before is not None:
+                return made_before
             key = replace(key, revision=changes.note(connection, CHANGE_KIND_KEY, str(key.name), account, key.uid))
             store.insert_key(connection, key)
             store.insert_version(connection, version)
-            if repeatable is not None:
-                done = Request(account, repeatable.request_id, repeatable.digest, str(key.name), now_us)
-                store.insert_request(connection, done, now_us - REPEATABLE_US)
+            REQUEST_IDS.remember(connection, account, repeatable, str(key.name), now_us)
             self._outbox.put(connection, call)
         return key
 

@@ -15,7 +15,7 @@ from services.runtime.fields import changed_paths, check_text
 from services.runtime.key_screening import KeyRefusedError
 from services.runtime.names import ResourceName
 from services.runtime.paging import Page
-from services.runtime.repeats import repeatable
+from services.runtime.request_ids import repeatable
 from strongroom.access.v1 import access_service_pb2 as pb
 from strongroom.access.v1 import principal_pb2
 

@@ -125,15 +125,3 @@ class Alias:
     def resource(self) -> Resource:
         """What access policies see of it."""
         return Resource("Alias", str(self.name), self.name.account, self.revision)
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A call with a request id that did its work."""
-
-    account: str
-    request_id: str
-    digest: bytes
-    resource: str
-    """What it made, by name."""
-    created_us: int

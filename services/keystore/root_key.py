@@ -10,9 +10,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from services.keystore import changes, root_store
+from services.keystore.editing import REQUEST_IDS
 from services.keystore.material import CryptoMaterial
 from services.keystore.mesh import mesh_resource
 from services.keystore.records import Key, Version
@@ -24,6 +25,7 @@ from services.runtime.clock import Clock
 from services.runtime.database import reading, transaction
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.outbox import Outbox
+from services.runtime.request_ids import Repeatable
 from strongroom.crypto.v1.material_pb2 import GetRootStatusResponse
 from strongroom.keystore.v1 import root_key_pb2 as pb
 from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_KEY
@@ -75,21 +77,27 @@ class RootKey:
         self._authorizer.authorize(call, "keystore:GetRootKeyStatus", self._resource)
         return self._status()
 
-    def rotate(self, call: Call) -> Status:
-        """Begins a rotation, or resumes one that is stalled; one that runs goes on. Raises PERMISSION_DENIED,
-        CRYPTO_UNREACHABLE, AUDIT_UNREACHABLE, PROVIDER_UNAVAILABLE."""
+    def rotate(self, call: Call, repeatable: Repeatable | None = None) -> Status:
+        """Begins a rotation, or resumes one that is stalled; one that runs goes on. The same request again changes
+        nothing, however the rotation has come on. Raises PERMISSION_DENIED, REQUEST_ID_REUSED, CRYPTO_UNREACHABLE,
+        AUDIT_UNREACHABLE, PROVIDER_UNAVAILABLE."""
         self._authorizer.authorize(call, "keystore:RotateRootKey", self._resource)
         with reading(self._engine) as connection:
+            made_before = self._made_before(connection, repeatable)
             rotation = root_store.rotation(connection)
+        if made_before:
+            return self._status()
         if rotation is None or rotation.state == pb.ROOT_KEY_ROTATION_STATE_DONE:
-            self._begin(call)
-        elif rotation.state == pb.ROOT_KEY_ROTATION_STATE_STALLED:
-            resumed = replace(
-                _new_pass(rotation), state=pb.ROOT_KEY_ROTATION_STATE_RUNNING, error_reason="", error_detail=""
-            )
+            self._begin(call, repeatable)
+            return self._status()
+        stalled = rotation.state == pb.ROOT_KEY_ROTATION_STATE_STALLED
+        if stalled or repeatable is not None:
             with transaction(self._engine) as connection:
-                root_store.put_rotation(connection, resumed)
-                self._outbox.put(connection, call)
+                if not self._made_before(connection, repeatable):
+                    if stalled:
+                        root_store.put_rotation(connection, _resumed(rotation))
+                    self._remember(connection, repeatable, rotation)
+                    self._outbox.put(connection, call)
         return self._status()
 
     def is_rotating(self) -> bool:
@@ -115,7 +123,15 @@ class RootKey:
             self._note_error(error)
             raise
 
-    def _begin(self, call: Call) -> None:
+    def _made_before(self, connection: Connection, repeatable: Repeatable | None) -> bool:
+        account, now_us = self._resource.account, self._clock() // 1000
+        return REQUEST_IDS.made_before(connection, account, repeatable, now_us) is not None
+
+    def _remember(self, connection: Connection, repeatable: Repeatable | None, rotation: Rotation) -> None:
+        made = f"{self._resource.name}/rootKey/versions/{rotation.target_version}"
+        REQUEST_IDS.remember(connection, self._resource.account, repeatable, made, self._clock() // 1000)
+
+    def _begin(self, call: Call, repeatable: Repeatable | None) -> None:
         versions = [version.version for version in self._material.root_status().versions]
         with transaction(self._engine) as connection:
             for version in versions:
@@ -123,14 +139,16 @@ class RootKey:
         target = self._material.rotate_root(versions[-1])
         service_keys = self._service_keys.count_below(target)
         with transaction(self._engine) as connection:
+            if self._made_before(connection, repeatable):
+                return
             now_us = self._clock() // 1000
             total = service_keys + sum(
                 count for version, count in root_store.blob_counts(connection).items() if version < target
             )
             root_store.add_version(connection, target)
-            root_store.put_rotation(
-                connection, Rotation(target, pb.ROOT_KEY_ROTATION_STATE_RUNNING, total, now_us, now_us)
-            )
+            begun = Rotation(target, pb.ROOT_KEY_ROTATION_STATE_RUNNING, total, now_us, now_us)
+            root_store.put_rotation(connection, begun)
+            self._remember(connection, repeatable, begun)
             self._outbox.put(connection, call)
 
     def _advance(self) -> bool:
@@ -252,6 +270,10 @@ def _running(rotation: Rotation | None) -> Rotation:
     if rotation is None or rotation.state != pb.ROOT_KEY_ROTATION_STATE_RUNNING:
         raise StrongroomError(Reason.ROOT_VERSION_CONFLICT, "the rotation of the root key does not run any more")
     return rotation
+
+
+def _resumed(rotation: Rotation) -> Rotation:
+    return replace(_new_pass(rotation), state=pb.ROOT_KEY_ROTATION_STATE_RUNNING, error_reason="", error_detail="")
 
 
 def _new_pass(rotation: Rotation) -> Rotation:

@@ -16,7 +16,7 @@ from services.runtime.call import Call
 from services.runtime.clock import Clock
 from services.runtime.errors import required
 from services.runtime.paging import Page
-from services.runtime.repeats import repeatable
+from services.runtime.request_ids import repeatable
 from services.runtime.tags import check_tags
 from strongroom.keystore.v1 import key_service_pb2 as pb
 from strongroom.keystore.v1.key_pb2 import Alias, Key, KeyVersion
@@ -181,8 +181,7 @@ class KeyService:
 
     def RotateRootKey(self, request: pb.RotateRootKeyRequest, call: Call) -> RootKeyStatus:
         """A new version of the root key, and every blob under it."""
-        repeatable(request, call)
-        return messages.root_key_message(self._root_key.rotate(call))
+        return messages.root_key_message(self._root_key.rotate(call, repeatable(request, call)))
 
     def GetRootKeyStatus(self, request: pb.GetRootKeyStatusRequest, call: Call) -> RootKeyStatus:
         """The root key's versions, and the progress of its rotation."""

@@ -6,11 +6,11 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Row, Table, and_, delete, func, insert, select, tuple_, update
+from sqlalchemy import Column, ColumnElement, Connection, Row, and_, delete, func, insert, select, tuple_, update
 
 from services.keystore.filters import KeyFilter
-from services.keystore.records import Alias, Key, Request, Version
-from services.keystore.tables import aliases, key_tags, key_versions, keys, requests, root_versions
+from services.keystore.records import Alias, Key, Version
+from services.keystore.tables import aliases, key_tags, key_versions, keys, root_versions
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.names import ResourceName
 from services.runtime.sql_filters import Condition
@@ -307,29 +307,6 @@ def update_alias(connection: Connection, changed: Alias) -> None:
 def delete_alias(connection: Connection, name: ResourceName) -> None:
     """Removes an alias."""
     connection.execute(delete(aliases).where(_alias_is(name)))
-
-
-def request(connection: Connection, account: str, request_id: str, since_us: int) -> Request | None:
-    """What a call with this request id did, if it was not before `since_us`."""
-    table: Table = requests
-    found = and_(table.c.account == account, table.c.request_id == request_id, table.c.created_us >= since_us)
-    row = connection.execute(select(table).where(found)).one_or_none()
-    return Request(*row) if row is not None else None
-
-
-def insert_request(connection: Connection, added: Request, since_us: int) -> None:
-    """Remembers what a call did, and forgets what was before `since_us`. Raises IntegrityError when another call with
-    its id was quicker."""
-    connection.execute(delete(requests).where(requests.c.created_us < since_us))
-    connection.execute(
-        insert(requests).values(
-            account=added.account,
-            request_id=added.request_id,
-            digest=added.digest,
-            resource=added.resource,
-            created_us=added.created_us,
-        )
-    )
 
 
 def tags_text(tags: Mapping[str, str]) -> str:

@@ -18,6 +18,7 @@ from sqlalchemy import (
 )
 
 from services.runtime.outbox import outbox_table
+from services.runtime.request_ids import requests_table
 
 metadata = MetaData()
 
@@ -162,15 +163,6 @@ deleted_aliases = Table(
 )
 
 # What calls with a request id did, so that they can be repeated.
-requests = Table(
-    "requests",
-    metadata,
-    Column("account", String(63)),
-    Column("request_id", String(36)),
-    Column("digest", LargeBinary(32), nullable=False),
-    Column("resource", String(255), nullable=False),
-    Column("created_us", BigInteger, nullable=False, index=True),
-    PrimaryKeyConstraint("account", "request_id"),
-)
+requests = requests_table(metadata)
 
 outbox = outbox_table(metadata)

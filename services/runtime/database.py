@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, Pool, create_engine, event, make_url, text
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, NoResultFound, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -20,6 +21,7 @@ from services.runtime.errors import Reason, StrongroomError
 log = logging.getLogger(__name__)
 
 _AFTERWARDS = "after_commit"
+_WRITES = "writes"
 # How long a caller waits for a connection of the pool.
 _POOL_SECONDS = 5.0
 _KEPT_SECONDS = 1.0
@@ -37,6 +39,16 @@ _POSTGRESQL: dict[str, Any] = {
     "tcp_user_timeout": 10_000,
     "target_session_attrs": "read-write",
 }
+
+
+class _Held(threading.local):
+    """The pools that this thread holds a connection of."""
+
+    def __init__(self) -> None:
+        self.pools: set[Pool] = set()
+
+
+_held = _Held()
 
 
 def open_database(settings: Database) -> Engine:
@@ -84,7 +96,7 @@ def wait_until_there(engine: Engine) -> None:
 
 def require_writable(engine: Engine) -> None:
     """Raises DATABASE_UNAVAILABLE while the database cannot be reached, or takes no writes."""
-    with _translated(), engine.connect() as connection, connection.begin():
+    with _translated(), _only_connection(engine, {}) as connection, connection.begin():
         if engine.dialect.name == "postgresql":
             read_only = connection.execute(text("SELECT pg_is_in_recovery()")).scalar_one()
             if read_only:
@@ -100,14 +112,20 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     """A transaction that writes: committed durably on leaving, rolled back on an exception.
 
     Raises DATABASE_UNAVAILABLE when the database cannot be reached or written, or has no connection left; a violated
-    constraint passes through as SQLAlchemy's IntegrityError.
+    constraint passes through as SQLAlchemy's IntegrityError. Within it, and within `reading`, its thread asks for no
+    other connection of the same database: that is a RuntimeError.
     """
     afterwards: list[Callable[[], None]] = []
-    options = {"writes": True, _AFTERWARDS: afterwards}
-    with _translated(), engine.connect().execution_options(**options) as connection, connection.begin():
+    options = {_WRITES: True, _AFTERWARDS: afterwards}
+    with _translated(), _only_connection(engine, options) as connection, connection.begin():
         yield connection
     for action in afterwards:
         action()
+
+
+def writes(connection: Connection) -> bool:
+    """Whether a connection is in a transaction that writes."""
+    return bool(connection.get_execution_options().get(_WRITES))
 
 
 def after_commit(connection: Connection, action: Callable[[], None]) -> None:
@@ -149,7 +167,7 @@ class KeptConnection:
         if self._connection is not None and time.monotonic() - self._used > _KEPT_SECONDS:
             self.close()
         if self._connection is None:
-            self._connection = self._engine.connect().execution_options(writes=True)
+            self._connection = self._engine.connect().execution_options(**{_WRITES: True})
         return self._connection
 
 
@@ -157,8 +175,22 @@ class KeptConnection:
 def reading(engine: Engine) -> Iterator[Connection]:
     """A read-only view of the database as of one moment."""
     options = {"isolation_level": "REPEATABLE READ"} if engine.dialect.name == "postgresql" else {}
-    with _translated(), engine.connect().execution_options(**options) as connection, connection.begin():
+    with _translated(), _only_connection(engine, options) as connection, connection.begin():
         yield connection
+
+
+@contextmanager
+def _only_connection(engine: Engine, options: Mapping[str, Any]) -> Iterator[Connection]:
+    """A connection of the pool. Raises RuntimeError for a thread that holds one already: as many of those at once as
+    the pool has connections would all wait for one that none of them gives back."""
+    if engine.pool in _held.pools:
+        raise RuntimeError("a connection was asked for while the same thread holds one of the same database")
+    with engine.connect().execution_options(**options) as connection:
+        _held.pools.add(engine.pool)
+        try:
+            yield connection
+        finally:
+            _held.pools.discard(engine.pool)
 
 
 @contextmanager
@@ -207,5 +239,4 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     # A writer takes the write lock first: two that both began by reading would deadlock into SQLITE_BUSY.
-    writes = connection.get_execution_options().get("writes")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes(connection) else "BEGIN")

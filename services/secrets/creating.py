@@ -15,10 +15,10 @@ from services.runtime.database import reading, transaction
 from services.runtime.errors import Reason, StrongroomError, required
 from services.runtime.names import ResourceName
 from services.runtime.outbox import Outbox
-from services.runtime.repeats import Repeatable
+from services.runtime.request_ids import Repeatable
 from services.secrets import rotating, store
 from services.secrets.binding import Bound, PairPermissions
-from services.secrets.editing import SecretEditor
+from services.secrets.editing import REQUEST_IDS, SecretEditor
 from services.secrets.json_fields import json_object
 from services.secrets.pairs import own_pair, require_permitted
 from services.secrets.records import CURRENT, Secret
@@ -28,7 +28,7 @@ from services.secrets.sealing import NewValue, Sealer
 from services.secrets.states import no_secret
 from services.secrets.target_access import TargetAccess
 from services.secrets.value_shapes import check_shape
-from services.secrets.vault import ATTEMPTS, Vault, before, remember, too_many
+from services.secrets.vault import ATTEMPTS, Vault, before, too_many
 from strongroom.secrets.v1.password_rule_pb2 import PasswordRule
 from strongroom.secrets.v1.rotation_pb2 import ROTATION_TRIGGER_CREATION, RotationPolicy
 from strongroom.secrets.v1.secret_pb2 import SECRET_STATE_ENABLED, SECRET_VERSION_ORIGIN_PUT, SecretType
@@ -106,9 +106,9 @@ class Creation:
         require_outlives(wished)
         for _ in range(ATTEMPTS):
             known, present = before(self._engine, new.name, repeatable, self._now_us())
-            if repeatable is not None and known is not None:
-                self._vault.require_same(call, known, repeatable, value)
-                return self._present(ResourceName(known.account, "secrets", known.secret_id))
+            if known is not None:
+                self._vault.require_same(call, known, value)
+                return self._present(known.without_version)
             if present is not None:
                 raise StrongroomError(Reason.ALREADY_EXISTS, f"{new.name} exists already", field="secret_id")
             created = _created(new, has_value=value is not None, now_us=self._now_us(), bound=bound)
@@ -147,6 +147,8 @@ class Creation:
         now_us = created.created_us
         try:
             with transaction(self._engine) as connection:
+                if REQUEST_IDS.made_before(connection, created.name.account, repeatable, now_us) is not None:
+                    return None
                 require_permitted(connection, None, created, {**bound.permitted, **own_pair(created, 1)})
                 store.insert_secret(connection, created)
                 if first is not None:
@@ -157,7 +159,8 @@ class Creation:
                         connection, created, ROTATION_TRIGGER_CREATION, call.principal.name, now_us, now_us
                     )
                     store.update_secret(connection, created)
-                remember(connection, created.version_name(created.latest_version), repeatable, now_us)
+                made = str(created.version_name(created.latest_version))
+                REQUEST_IDS.remember(connection, created.name.account, repeatable, made, now_us)
                 self._outbox.put(connection, call)
         except IntegrityError:
             return None

@@ -17,11 +17,13 @@ from services.runtime.database import reading, transaction
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.names import ResourceName
 from services.runtime.outbox import Outbox
+from services.runtime.request_ids import RequestIds
 from services.secrets import changes, store
 from services.secrets.pairs import NONE, Permitted, require_permitted
 from services.secrets.records import CURRENT, PENDING, SealedVersion, Secret
 from services.secrets.stages import outlived
 from services.secrets.states import SecretEvent, next_state, no_secret
+from services.secrets.tables import requests
 from strongroom.audit.v1.event_pb2 import Event
 from strongroom.secrets.v1.secret_pb2 import SECRET_STATE_ENABLED
 from strongroom.secrets.v1.secret_service_pb2 import (
@@ -29,6 +31,9 @@ from strongroom.secrets.v1.secret_service_pb2 import (
     SECRET_CHANGE_RESTORED,
     SECRET_CHANGE_STAGE,
 )
+
+REQUEST_IDS = RequestIds(requests)
+"""What calls with a request id did to secrets."""
 
 Change = Callable[[Connection, Secret, int], Secret]
 """Gets the secret as it is and the time in microseconds; answers it as it is to be, the same one when nothing is to

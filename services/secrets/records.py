@@ -137,20 +137,6 @@ class SealedVersion:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """A call with a request id that did its work: what it asked for, and what came of it."""
-
-    account: str
-    request_id: str
-    digest: bytes
-    """SHA-256 of the request without its value."""
-    secret_id: str
-    version: int
-    """The version that it made; 0 for none."""
-    created_us: int
-
-
-@dataclass(frozen=True, slots=True)
 class Rotation:
     """One rotation of a secret. Times are in microseconds since the Unix epoch; versions 0 where there is none."""
 

@@ -13,17 +13,16 @@ from services.runtime.database import reading, transaction
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.names import ResourceName
 from services.runtime.outbox import Outbox
-from services.runtime.repeats import Repeatable, reused
+from services.runtime.request_ids import Repeatable
 from services.runtime.sql_filters import Condition
 from services.secrets import rotating, rotation_store, store
-from services.secrets.editing import SecretEditor, require_no_rotation, write
+from services.secrets.editing import REQUEST_IDS, SecretEditor, require_no_rotation, write
 from services.secrets.own_calls import unrecorded_call
 from services.secrets.records import CURRENT, PREVIOUS, Attempt, Rotation, Secret
 from services.secrets.rotation_policy import next_due_us, require_outlives
 from services.secrets.rotation_states import RotationEvent, next_rotation_state
 from services.secrets.states import SecretEvent, next_state, no_secret
 from services.secrets.target_access import Step, TargetAccess, without_credentials
-from services.secrets.vault import before, remember
 from strongroom.secrets.v1.rotation_pb2 import ROTATION_TRIGGER_MANUAL, RotationPolicy
 
 Hasten = Callable[[ResourceName], None]
@@ -52,25 +51,25 @@ class Rotations:
 
     def rotate(self, call: Call, name: ResourceName, repeatable: Repeatable | None) -> Rotation:
         """Begins a rotation now. Raises ROTATION_ACTIVE, ROTATION_UNSUPPORTED, REQUEST_ID_REUSED."""
-        action, now_us = "secrets:RotateSecret", self._clock() // 1000
-        known, present = self._editor.found(call, action, name, lambda: before(self._engine, name, repeatable, now_us))
-        _, secret = self._editor.permit(call, action, name, present)
-        if repeatable is not None and known is not None:
-            if known.digest != repeatable.digest:
-                raise reused()
-            return self._rotation(name, known.version)
+        _, secret = self._editor.permitted(call, "secrets:RotateSecret", name)
+        with reading(self._engine) as connection:
+            made = REQUEST_IDS.made_before(connection, name.account, repeatable, self._clock() // 1000)
+        if made is not None:
+            return self._rotation(name, _number(made))
         self._require_rotatable(secret)
         begun: list[Rotation] = []
 
         def change(connection: Connection, secret: Secret, now_us: int) -> Secret:
+            made = REQUEST_IDS.made_before(connection, name.account, repeatable, now_us)
+            if made is not None:
+                begun.append(self._found(connection, name, _number(made)))
+                return secret
             next_state(secret, SecretEvent.CHANGE)
             require_no_rotation(secret)
             changed, rotation = rotating.begin(
                 connection, secret, ROTATION_TRIGGER_MANUAL, call.principal.name, now_us, now_us
             )
-            # In the place of a version's number stands the rotation's.
-            done = ResourceName(name.account, name.collection, name.id, rotation.number)
-            remember(connection, done, repeatable, now_us)
+            REQUEST_IDS.remember(connection, name.account, repeatable, rotation.name, now_us)
             begun.append(rotation)
             return changed
 
@@ -211,7 +210,15 @@ class Rotations:
 
     def _rotation(self, name: ResourceName, number: int) -> Rotation:
         with reading(self._engine) as connection:
-            found = rotation_store.rotation(connection, name, number)
+            return self._found(connection, name, number)
+
+    def _found(self, connection: Connection, name: ResourceName, number: int) -> Rotation:
+        found = rotation_store.rotation(connection, name, number)
         if found is None:
             raise StrongroomError(Reason.ROTATION_STATE_INVALID, f"there is no {name}/rotations/{number} any more")
         return found
+
+
+def _number(rotation: str) -> int:
+    """A rotation's number, out of its name."""
+    return int(rotation.rpartition("/")[2])

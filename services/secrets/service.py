@@ -10,7 +10,7 @@ from services.runtime.authorization import Authorizer, account_resource
 from services.runtime.call import Call
 from services.runtime.errors import StrongroomError, invalid, required, too_large
 from services.runtime.names import ResourceName
-from services.runtime.repeats import repeatable
+from services.runtime.request_ids import repeatable
 from services.runtime.streams import Stream
 from services.secrets import filters, messages, passwords
 from services.secrets.catalog import Catalog

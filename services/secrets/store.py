@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from google.protobuf.message import Message
@@ -31,8 +31,8 @@ from services.runtime import row_seals
 from services.runtime.names import ResourceName
 from services.runtime.row_seals import SEAL
 from services.runtime.sql_filters import Condition
-from services.secrets.records import Request, SealedVersion, Secret, Version
-from services.secrets.tables import requests, rotations, secrets, stages, versions
+from services.secrets.records import SealedVersion, Secret, Version
+from services.secrets.tables import rotations, secrets, stages, versions
 from strongroom.secrets.v1.password_rule_pb2 import PasswordRule
 from strongroom.secrets.v1.rotation_pb2 import ROTATION_STATE_UNSPECIFIED, RotationPolicy
 from strongroom.secrets.v1.secret_pb2 import (
@@ -198,24 +198,6 @@ def destroy_values(connection: Connection, secret: Secret, numbers: Iterable[int
     _rewrite_versions(connection, secret.name, sorted(forgotten), values)
     left = {number: at for number, at in secret.standing.items() if number not in forgotten}
     return replace(secret, standing=left) if left != secret.standing else secret
-
-
-def request(connection: Connection, account: str, request_id: str, since_us: int) -> Request | None:
-    """What a call with this request id did, if it was not before `since_us`."""
-    found = and_(requests.c.account == account, requests.c.request_id == request_id, requests.c.created_us >= since_us)
-    row = connection.execute(select(requests).where(found)).one_or_none()
-    if row is None:
-        return None
-    row_seals.of(connection).verify(requests, row._mapping, f"request {request_id}")
-    return Request(row.account, row.request_id, row.digest, row.secret_id, row.version, row.created_us)
-
-
-def insert_request(connection: Connection, added: Request, since_us: int) -> None:
-    """Remembers what a call did, and forgets what was before `since_us`. Raises IntegrityError when another call with
-    its id was quicker."""
-    connection.execute(delete(requests).where(requests.c.created_us < since_us))
-    row = asdict(added)
-    connection.execute(insert(requests).values(row | {SEAL: row_seals.of(connection).seal(requests, row)}))
 
 
 def _of(table: Table, name: ResourceName) -> ColumnElement[bool]:

@@ -21,6 +21,7 @@ from sqlalchemy import (
 )
 
 from services.runtime.outbox import outbox_table
+from services.runtime.request_ids import requests_table
 from services.runtime.row_seals import ADDED, UNSEALED, seal_column
 
 metadata = MetaData()
@@ -101,18 +102,7 @@ stages = Table(
     ),
 )
 
-# What calls with a request id did, so that they can be repeated. The digest covers everything but the value.
-requests = Table(
-    "requests",
-    metadata,
-    Column("account", String(63), primary_key=True),
-    Column("request_id", String(36), primary_key=True),
-    Column("digest", LargeBinary(32), nullable=False),
-    Column("secret_id", String(63), nullable=False),
-    Column("version", Integer, nullable=False),
-    Column("created_us", BigInteger, nullable=False, index=True),
-    seal_column(),
-)
+requests = requests_table(metadata, seal_column())
 
 rotations = Table(
     "rotations",

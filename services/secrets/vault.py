@@ -6,23 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hmac import compare_digest
 
-from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Engine
 
 from services.runtime.call import Call
 from services.runtime.clock import Clock
 from services.runtime.database import reading, transaction
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.names import ResourceName
+from services.runtime.names import ResourceName, parse
 from services.runtime.outbox import Outbox
-from services.runtime.repeats import REPEATABLE_US, Repeatable, reused
+from services.runtime.request_ids import Repeatable, reused
 from services.runtime.sensitive import SensitiveBytes
 from services.secrets import json_fields, store
 from services.secrets.data_keys import encryption_context
-from services.secrets.editing import SecretEditor, add_version, require_no_rotation, write
+from services.secrets.editing import REQUEST_IDS, SecretEditor, add_version, require_no_rotation, write
 from services.secrets.pairs import own_pair
 from services.secrets.readable import Readable
-from services.secrets.records import CURRENT, Request, SealedVersion, Secret, Version
+from services.secrets.records import CURRENT, SealedVersion, Secret, Version
 from services.secrets.sealing import NewValue, Sealer
 from services.secrets.stages import moves
 from services.secrets.states import SecretEvent, VersionEvent, next_state, next_version_state, no_version
@@ -103,13 +102,12 @@ class Vault:
         """A new version at `stages`. Raises SECRET_NOT_FOUND, FIELD_INVALID for a value that is not of the secret's
         type, ROTATION_ACTIVE, REQUEST_ID_REUSED, LIMIT_EXCEEDED, and what crypto raises."""
         action = "secrets:PutSecretValue"
-        known, present = self._editor.found(
-            call, action, name, lambda: before(self._engine, name, repeatable, self._now_us())
-        )
-        event, secret = self._editor.permit(call, action, name, present)
+        event, secret = self._editor.permitted(call, action, name)
         for _ in range(ATTEMPTS):
-            if repeatable is not None and known is not None:
-                made = self.require_same(call, known, repeatable, value)
+            known, present = before(self._engine, name, repeatable, self._now_us())
+            secret = present or secret
+            if known is not None:
+                made = self.require_same(call, known, value)
                 if made is None:
                     raise reused()
                 return StagedVersion(made.version, secret.stages_of(known.version))
@@ -121,8 +119,6 @@ class Vault:
             event.secret_version = str(added)
             if self._added(call, sealed, stages, repeatable):
                 return StagedVersion(sealed.version, stages)
-            known, present = before(self._engine, name, repeatable, self._now_us())
-            secret = present or secret
         raise too_many(name)
 
     def open(self, call: Call, wanted: Reading) -> OpenedVersion:
@@ -152,16 +148,11 @@ class Vault:
                 _conclude(of_item, outcome)
         return outcomes
 
-    def require_same(
-        self, call: Call, known: Request, repeatable: Repeatable, value: NewValue | None
-    ) -> SealedVersion | None:
-        """The version that an earlier call with the same request id made, if it made one. Raises REQUEST_ID_REUSED
-        unless both asked for the same, which for the value is found out by opening what is stored."""
-        if known.digest != repeatable.digest:
-            raise reused()
-        if known.version == 0:
+    def require_same(self, call: Call, name: ResourceName, value: NewValue | None) -> SealedVersion | None:
+        """The version of this name that an earlier call with the same request id made, if it made one. Raises
+        REQUEST_ID_REUSED unless both brought the same value, which is found out by opening what is stored."""
+        if not name.version:
             return None
-        name = ResourceName(known.account, "secrets", known.secret_id, known.version)
         with reading(self._engine) as connection:
             secret = store.secret(connection, name.without_version)
             made = store.sealed_version(connection, secret, name.version) if secret is not None else None
@@ -195,20 +186,19 @@ class Vault:
     def _added(self, call: Call, added: SealedVersion, stages: Sequence[str], repeatable: Repeatable | None) -> bool:
         """Commits a new version with its event; False when another call took its number or the request id."""
         version, now_us = added.version.name, self._now_us()
-        try:
-            with transaction(self._engine) as connection:
-                present = store.secret(connection, version.without_version, lock=True)
-                if present is None or present.latest_version + 1 != version.version:
-                    return False
-                _require_puttable(present)
-                moved = moves(present, version.version, stages)
-                remember(connection, version, repeatable, now_us)
-                self._outbox.put(connection, call)
-                wanted = add_version(connection, present, added, moved, now_us)
-                # Whoever puts a value knows it.
-                write(connection, present, wanted, now_us, own_pair(wanted, version.version))
-        except IntegrityError:
-            return False
+        with transaction(self._engine) as connection:
+            present = store.secret(connection, version.without_version, lock=True)
+            if REQUEST_IDS.made_before(connection, version.account, repeatable, now_us) is not None:
+                return False
+            if present is None or present.latest_version + 1 != version.version:
+                return False
+            _require_puttable(present)
+            moved = moves(present, version.version, stages)
+            REQUEST_IDS.remember(connection, version.account, repeatable, str(version), now_us)
+            self._outbox.put(connection, call)
+            wanted = add_version(connection, present, added, moved, now_us)
+            # Whoever puts a value knows it.
+            write(connection, present, wanted, now_us, own_pair(wanted, version.version))
         return True
 
     def _now_us(self) -> int:
@@ -217,20 +207,13 @@ class Vault:
 
 def before(
     engine: Engine, name: ResourceName, repeatable: Repeatable | None, now_us: int
-) -> tuple[Request | None, Secret | None]:
-    """What the same call did before, and the secret as it is."""
+) -> tuple[ResourceName | None, Secret | None]:
+    """The secret or version that the same call made before, and the secret of this name as it is. Raises
+    REQUEST_ID_REUSED."""
     with reading(engine) as connection:
-        secret = store.secret(connection, name)
-        if repeatable is None:
-            return None, secret
-        return store.request(connection, name.account, repeatable.request_id, now_us - REPEATABLE_US), secret
-
-
-def remember(connection: Connection, done: ResourceName, repeatable: Repeatable | None, now_us: int) -> None:
-    """Keeps what a call did to a secret or to a version of it. Raises IntegrityError when another was quicker."""
-    if repeatable is not None:
-        request = Request(done.account, repeatable.request_id, repeatable.digest, done.id, done.version, now_us)
-        store.insert_request(connection, request, now_us - REPEATABLE_US)
+        made = REQUEST_IDS.made_before(connection, name.account, repeatable, now_us)
+        known = parse(made, "request_id", "secrets", versioned=None) if made is not None else None
+        return known, store.secret(connection, name)
 
 
 def too_many(name: ResourceName) -> StrongroomError:

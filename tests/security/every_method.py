@@ -40,7 +40,8 @@ _GRANT, _CLIENT_KEY, _PROVIDER = f"{_A}/grants/GRANT", f"{_A}/clientKeys/CLIENTK
 _LOG, _EVENT = f"{_A}/log", f"{_A}/events/EVENT"
 _PERMIT = "permit (principal, action, resource);"
 _TEXT = "AAAA"
-_NEW = "made-by-tests"
+NEW = "made-by-tests"
+"""Stands for the id of what a request makes."""
 # What derives to another account's key where it is not one's own: from the ciphertext of one's own alone.
 _OWN_CIPHERTEXT = "CIPHERTEXT"
 _POINT = (
@@ -80,18 +81,18 @@ REQUESTS: Mapping[str, Mapping[str, Any]] = {
                 f"List{collection}": {"parent": _A}
                 for collection in ("Principals", "Policies", "ClientKeys", "OidcProviders", "Quotas")
             },
-            "CreateAccount": {"account_id": _NEW},
+            "CreateAccount": {"account_id": NEW},
             "ListAccounts": {},
             "UpdateAccount": {"account": {"name": _A, "display_name": "x"}, "update_mask": "displayName"},
             "CreatePrincipal": {
                 "parent": _A,
-                "principal_id": _NEW,
+                "principal_id": NEW,
                 "principal": {"kind": "PRINCIPAL_KIND_USER", "roles": [_ROLE]},
             },
             "UpdatePrincipal": {"principal": {"name": _USER, "description": "x"}, "update_mask": "description"},
             "CreatePolicy": {
                 "parent": _A,
-                "policy_id": _NEW,
+                "policy_id": NEW,
                 "policy": {"cedar": _PERMIT, "attached_to": [_USER], "kind": "POLICY_KIND_IDENTITY"},
             },
             "UpdatePolicy": {"policy": {"name": _POLICY, "cedar": _PERMIT}, "update_mask": "cedar"},
@@ -107,7 +108,7 @@ REQUESTS: Mapping[str, Mapping[str, Any]] = {
             "UpdateClientKey": {"client_key": {"name": _CLIENT_KEY, "description": "x"}, "update_mask": "description"},
             "CreateOidcProvider": {
                 "parent": _A,
-                "oidc_provider_id": _NEW,
+                "oidc_provider_id": NEW,
                 "oidc_provider": {"issuer": "https://new.example", "audiences": ["a"]},
             },
             "UpdateOidcProvider": {
@@ -141,7 +142,7 @@ REQUESTS: Mapping[str, Mapping[str, Any]] = {
             ),
             **_named(_ALIAS, "GetAlias DeleteAlias"),
             "GetParametersForImport": {"name": _KEY, "import_method": "IMPORT_METHOD_RSA_OAEP_3072_SHA256"},
-            "CreateKey": {"parent": _A, "key_id": _NEW, "key": {"protection_level": "PROTECTION_LEVEL_SOFTWARE"}},
+            "CreateKey": {"parent": _A, "key_id": NEW, "key": {"protection_level": "PROTECTION_LEVEL_SOFTWARE"}},
             "ListKeys": {"parent": _A},
             "UpdateKey": {"key": {"name": _ALIAS, "description": "x"}, "update_mask": "description"},
             "TagKey": {"name": _KEY, "tags": {"a": "b"}},
@@ -150,7 +151,7 @@ REQUESTS: Mapping[str, Mapping[str, Any]] = {
             "CreateKeyVersion": {"parent": _ALIAS},
             "UpdateRotationPolicy": {"name": _KEY, "rotation_policy": {"period": "864000s"}},
             "ImportKeyMaterial": {"name": _KEY, "import_token": _TEXT, "encrypted_material": _TEXT},
-            "CreateAlias": {"parent": _A, "alias_id": _NEW, "alias": {"key": _KEY}},
+            "CreateAlias": {"parent": _A, "alias_id": NEW, "alias": {"key": _KEY}},
             "ListAliases": {"parent": _A},
             "UpdateAlias": {"alias": {"name": _ALIAS, "key": _KEY}, "update_mask": "key"},
             "RotateRootKey": {},
@@ -195,7 +196,7 @@ REQUESTS: Mapping[str, Mapping[str, Any]] = {
             **_named(f"{_SECRET}/versions/1", "DisableSecretVersion EnableSecretVersion"),
             "CreateSecret": {
                 "parent": _A,
-                "secret_id": _NEW,
+                "secret_id": NEW,
                 "secret": {"key": _KEY, "type": "SECRET_TYPE_GENERIC"},
                 "value": _TEXT,
             },

@@ -15,7 +15,7 @@ from services.keystore.access.resources import Account, ClientKey, Principal
 from services.keystore.mesh import mesh_resource
 from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.repeats import Repeatable
+from services.runtime.request_ids import Repeatable
 from services.runtime.sensitive import SensitiveBytes
 from services.runtime.sql_filters import Condition
 

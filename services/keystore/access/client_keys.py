@@ -15,7 +15,7 @@ from services.runtime import identifiers
 from services.runtime.call import Call
 from services.runtime.client_key_secrets import SHA256_BYTES, new_secret, secret_sha256
 from services.runtime.errors import Reason, StrongroomError, invalid
-from services.runtime.repeats import Repeatable
+from services.runtime.request_ids import Repeatable
 from services.runtime.sensitive import SensitiveBytes
 from services.runtime.sql_filters import Condition
 

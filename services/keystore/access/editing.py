@@ -12,10 +12,9 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
 from services.keystore import changes
-from services.keystore import store as keystore
 from services.keystore.access import lockout, store
 from services.keystore.access.resources import account_of, resource
-from services.keystore.records import Request
+from services.keystore.editing import REQUEST_IDS
 from services.runtime import decisions
 from services.runtime.authorization import Authorizer, Resource
 from services.runtime.call import Call
@@ -26,7 +25,7 @@ from services.runtime.database import reading, transaction
 from services.runtime.decisions import Account
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.outbox import Outbox
-from services.runtime.repeats import REPEATABLE_US, Repeatable, reused
+from services.runtime.request_ids import Repeatable
 from strongroom.audit.v1.event_pb2 import Event
 from strongroom.keystore.v1.key_record_service_pb2 import ChangeKind
 
@@ -240,22 +239,11 @@ class AccessEditor:
 
     def made_before(self, connection: Connection, account: str, repeatable: Repeatable | None) -> str | None:
         """The name of what the same request made already. Raises REQUEST_ID_REUSED when another one had its id."""
-        if repeatable is None:
-            return None
-        since_us = self.now_us() - REPEATABLE_US
-        known = keystore.request(connection, account, repeatable.request_id, since_us)
-        if known is None:
-            return None
-        if known.digest != repeatable.digest:
-            raise reused()
-        return known.resource
+        return REQUEST_IDS.made_before(connection, account, repeatable, self.now_us())
 
     def remember(self, connection: Connection, account: str, repeatable: Repeatable | None, made: str) -> None:
         """Notes what a request made."""
-        if repeatable is not None:
-            now_us = self.now_us()
-            done = Request(account, repeatable.request_id, repeatable.digest, made, now_us)
-            keystore.insert_request(connection, done, now_us - REPEATABLE_US)
+        REQUEST_IDS.remember(connection, account, repeatable, made, self.now_us())
 
     def _current(self, connection: Connection, kind: Kind[R], name: str, etag: str, seen: R | None) -> R:
         present = kind.require(connection, name)

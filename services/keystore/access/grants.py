@@ -11,8 +11,8 @@ from services.keystore.access import grant_store
 from services.keystore.access import store as access_store
 from services.keystore.access.grant_store import Grant
 from services.keystore.access.resources import PRINCIPALS, resource
-from services.keystore.editing import not_found
-from services.keystore.records import Key, Request
+from services.keystore.editing import REQUEST_IDS, not_found
+from services.keystore.records import Key
 from services.runtime import identifiers
 from services.runtime.authorization import Authorizer, Resource, account_resource
 from services.runtime.call import Call
@@ -23,7 +23,7 @@ from services.runtime.errors import Reason, StrongroomError
 from services.runtime.grants import CREATE_GRANT, RETIRE_GRANT
 from services.runtime.names import ResourceName, parse
 from services.runtime.outbox import Outbox
-from services.runtime.repeats import REPEATABLE_US, Repeatable, reused
+from services.runtime.request_ids import Repeatable
 from strongroom.access.v1.grant_pb2 import GrantConstraint
 from strongroom.keystore.v1.key_pb2 import KEY_STATE_DESTROYED, KEY_STATE_PENDING_DELETION, KeyState
 from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_GRANT
@@ -76,10 +76,12 @@ class Grants:
         key = self._permitted_key(call, CREATE_GRANT, new.key, new)
         now_us = self._clock() // 1000
         with transaction(self._engine) as connection:
-            known = self._repeated(connection, new.account, repeatable, now_us)
-            if known is not None:
-                return known
-            _require_lasting(store.key_by_uid(connection, key.uid, lock=True) or key)
+            present = store.key_by_uid(connection, key.uid, lock=True) or key
+            made = REQUEST_IDS.made_before(connection, new.account, repeatable, now_us)
+            if made is not None:
+                name = parse(made, "request_id", "grants")
+                return _require_grant(grant_store.grant(connection, name), name, "request_id")
+            _require_lasting(present)
             for field, principal in (("grantee", new.grantee), ("retiring_principal", new.retiring_principal)):
                 _require_principal(connection, principal, new.account, f"grant.{field}")
             if grant_store.count(connection, key.uid) >= _MOST_OF_A_KEY:
@@ -99,9 +101,7 @@ class Grants:
             )
             _note(connection, grant)
             grant_store.insert_grant(connection, grant)
-            if repeatable is not None:
-                done = Request(new.account, repeatable.request_id, repeatable.digest, str(grant.name), now_us)
-                store.insert_request(connection, done, now_us - REPEATABLE_US)
+            REQUEST_IDS.remember(connection, new.account, repeatable, str(grant.name), now_us)
             self._outbox.put(connection, call)
         return grant
 
@@ -170,7 +170,7 @@ class Grants:
         if grant is None:
             # Whoever may not must not learn that it does not exist: permission comes first.
             self._authorizer.authorize(call, action, Resource("Grant", str(name), name.account))
-            raise StrongroomError(Reason.GRANT_NOT_FOUND, f"there is no {name}", field="name")
+            return _require_grant(grant, name)
         # What key it is on is for those to know who may see it.
         self._permitted_key(call, action, grant.key, named=str(grant.name))
         return grant
@@ -210,18 +210,6 @@ class Grants:
         )
         return next((str(grant.name) for grant in held if _covers(grant, new)), "")
 
-    def _repeated(
-        self, connection: Connection, account: str, repeatable: Repeatable | None, now_us: int
-    ) -> Grant | None:
-        if repeatable is None:
-            return None
-        known = store.request(connection, account, repeatable.request_id, now_us - REPEATABLE_US)
-        if known is None:
-            return None
-        if known.digest != repeatable.digest:
-            raise reused()
-        return grant_store.grant(connection, parse(known.resource, "request_id", "grants"))
-
 
 def revoke_of(connection: Connection, principal: str) -> None:
     """Ends every grant to a principal that is being deleted."""
@@ -255,6 +243,12 @@ def _require_lasting(key: Key) -> None:
     if key.state in (KEY_STATE_PENDING_DELETION, KEY_STATE_DESTROYED):
         state = KeyState.Name(key.state).removeprefix("KEY_STATE_")
         raise StrongroomError(Reason.KEY_STATE_INVALID, f"key {key.name} is {state}", state=state)
+
+
+def _require_grant(grant: Grant | None, name: ResourceName, field: str = "name") -> Grant:
+    if grant is None:
+        raise StrongroomError(Reason.GRANT_NOT_FOUND, f"there is no {name}", field=field)
+    return grant
 
 
 def _require_principal(connection: Connection, name: str, account: str, field: str) -> None:

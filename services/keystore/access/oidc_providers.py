@@ -13,7 +13,7 @@ from services.keystore.access.principals import BIND_IDENTITY
 from services.keystore.access.resources import OidcProvider, account_of
 from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.repeats import Repeatable
+from services.runtime.request_ids import Repeatable
 from services.runtime.sql_filters import Condition
 
 _SET_ISSUER_KEYS = "access:SetIssuerKeys"

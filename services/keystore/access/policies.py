@@ -18,7 +18,7 @@ from services.keystore.mesh import mesh_resource
 from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError, invalid
 from services.runtime.names import parse
-from services.runtime.repeats import Repeatable
+from services.runtime.request_ids import Repeatable
 from services.runtime.sql_filters import Condition
 from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY, POLICY_KIND_RESOURCE, PolicyKind
 from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_KEY, CHANGE_KIND_POLICY

@@ -23,7 +23,7 @@ from services.keystore.access.identities import require_free_spiffe_ids, require
 from services.keystore.access.resources import ROLES, Principal, account_of, collection_of
 from services.runtime.call import Call
 from services.runtime.errors import invalid
-from services.runtime.repeats import Repeatable
+from services.runtime.request_ids import Repeatable
 from services.runtime.sql_filters import Condition
 from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_QUOTA
 

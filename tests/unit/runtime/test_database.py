@@ -5,6 +5,7 @@ is told so.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,14 @@ from sqlalchemy import Engine, event, text
 
 from services.runtime import database
 from services.runtime.config import Database
-from services.runtime.database import KeptConnection, after_commit, open_database, reading, transaction
+from services.runtime.database import (
+    KeptConnection,
+    after_commit,
+    open_database,
+    reading,
+    require_writable,
+    transaction,
+)
 from services.runtime.errors import StrongroomError
 
 
@@ -29,6 +37,11 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 def count(engine: Engine) -> int:
     with reading(engine) as connection:
         return int(connection.execute(text("SELECT count(*) FROM t")).scalar_one())
+
+
+def put(engine: Engine) -> None:
+    with transaction(engine) as connection:
+        connection.execute(text("INSERT INTO t VALUES (1)"))
 
 
 def test_what_follows_a_commit_sees_what_was_committed(engine: Engine) -> None:
@@ -58,10 +71,20 @@ def test_nothing_follows_what_was_taken_back(engine: Engine) -> None:
 def test_who_gets_no_connection_in_time_may_try_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "_POOL_SECONDS", 0.1)
     engine = open_database(Database(url=f"sqlite:///{tmp_path}/some.db", pool_size=1))
-    with reading(engine), pytest.raises(StrongroomError, match=r"in use for 0\.1 s") as refused:
-        count(engine)
+    with reading(engine), ThreadPoolExecutor(1) as another:
+        asking = another.submit(count, engine)
+        with pytest.raises(StrongroomError, match=r"in use for 0\.1 s") as refused:
+            asking.result()
     assert (refused.value.reason, refused.value.is_unavailable) == ("DATABASE_UNAVAILABLE", True)
     engine.dispose()
+
+
+@pytest.mark.parametrize("held", [reading, transaction])
+@pytest.mark.parametrize("ask", [count, put, require_writable])
+def test_a_thread_asks_for_no_second_connection_while_it_holds_one(engine: Engine, held: Any, ask: Any) -> None:
+    with held(engine), pytest.raises(RuntimeError, match="holds one"):
+        ask(engine)
+    ask(engine)
 
 
 def add(kept: KeptConnection, number: int) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
 
@@ -190,7 +191,8 @@ def test_a_secret_that_a_change_overtook_while_it_was_read_is_not_kept(make: Cal
 
     def overtaken(secret: Secret) -> int:
         if not secret.stages:
-            here.put(b"first")
+            with ThreadPoolExecutor(1) as another:
+                another.submit(here.put, b"first").result()
         return 0
 
     read = here.readable.secret(NAME, overtaken)

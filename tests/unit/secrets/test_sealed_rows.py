@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.names import ResourceName
 from services.runtime.record_keys import RecordSealing
+from services.runtime.request_ids import Repeatable
 from services.runtime.row_seals import UNSEALED, RowSeals
 from services.runtime.schedule import Claim
 from services.runtime.sensitive import SensitiveBytes
 from services.secrets import changes, store
 from services.secrets.due import rotation_item
+from services.secrets.editing import REQUEST_IDS
 from services.secrets.first_seals import seal_all
-from services.secrets.records import Request
 from services.secrets.sealing import NewValue
 from services.secrets.tables import attempts, requests, revision, rotations, secrets, stages, versions
 from services.secrets.tables import changes as changes_table
@@ -209,9 +211,11 @@ def test_an_attempt_a_request_and_a_change_that_were_changed_are_not_believed(la
         # Watchers hear of the one that is as it was, and of no other.
         assert [change.revision for change in changes.since(connection, 0, 10)] == [1]
     with database.transaction(lab.engine) as connection:
-        store.insert_request(connection, Request(ACCOUNT, "r", bytes(32), "s", 1, 5), 0)
-        connection.execute(update(requests).values(secret_id="other"))
-        assert reason(lambda: store.request(connection, ACCOUNT, "r", 0)) is Reason.SECRET_RECORD_REFUSED
+        asked = Repeatable("r", bytes(32))
+        REQUEST_IDS.remember(connection, ACCOUNT, asked, str(NAME), 5)
+        connection.execute(update(requests).values(resource=f"{NAME}/versions/1"))
+        look_up = partial(REQUEST_IDS.made_before, connection, ACCOUNT, asked, 5)
+        assert reason(look_up) is Reason.SECRET_RECORD_REFUSED
 
 
 def test_a_counter_of_changes_that_was_put_back_gives_no_number_twice(lab: Lab) -> None:
