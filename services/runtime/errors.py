@@ -17,7 +17,6 @@ MAX_MESSAGE_BYTES = 900
 MAX_METADATA_VALUE_BYTES = 300
 MAX_METADATA_BYTES = 1_200
 _MAX_VIOLATION_BYTES = 300
-_MOST_CAUSES = 32
 
 
 class _UpperStrEnum(StrEnum):
@@ -335,13 +334,12 @@ class StrongroomError(Exception):
     def without_frames(self) -> StrongroomError:
         """Itself, without where it and its causes were raised. Whoever keeps an error in a variable of a frame that it
         passed through keeps that frame, and all that it holds, until the collector finds the circle."""
-        error: BaseException | None = self
-        # A library may have chained them into a ring.
-        for _ in range(_MOST_CAUSES):
-            if error is None:
-                break
+        found: list[BaseException] = [self]
+        for error in found:
             error.__traceback__ = None
-            error = error.__cause__ or error.__context__
+            for cause in (error.__cause__, error.__context__):
+                if cause is not None and cause not in found:
+                    found.append(cause)
         return self
 
     def to_status(self) -> status_pb2.Status:

@@ -113,7 +113,7 @@ class Pipeline:
                 response = behaviour(request, call)
                 call.require_permitted()
             except StrongroomError as refusal:
-                error = refusal
+                error = refusal.without_frames()
             except Exception as unexpected:  # noqa: BLE001  # the outermost edge: nothing may escape undescribed
                 error = _internal(unexpected)
             if trace.sampled:
@@ -152,7 +152,7 @@ class Pipeline:
                 check(request)
                 response = behaviour(request, call)
             except StrongroomError as refusal:
-                error = refusal
+                error = refusal.without_frames()
             except Exception as unexpected:  # noqa: BLE001  # as above
                 error = _internal(unexpected)
             telemetry.end_call(trace, service, name, error.reason if error else "OK", started)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 
 from services.runtime.call import Call, Principal
 from services.runtime.errors import StrongroomError
@@ -28,6 +27,14 @@ _CAPACITY = 10_000
 _Opening = tuple[Principal, str, str, ResourceName, bytes]
 
 
+class _UnderWay:
+    """A request that was made already, for others that want the same."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+        self.failure: StrongroomError | None = None
+
+
 class RecentDataKeys:
     """See DataKeys."""
 
@@ -36,7 +43,7 @@ class RecentDataKeys:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._opened: dict[_Opening, tuple[SensitiveBytes, float]] = {}
-        self._under_way: dict[_Opening, Future[None]] = {}
+        self._under_way: dict[_Opening, _UnderWay] = {}
 
     def generate(self, call: Call, key: str, version: ResourceName) -> DataKey:
         """See DataKeys."""
@@ -55,11 +62,13 @@ class RecentDataKeys:
             with self._lock:
                 others = self._under_way.get(opening)
                 if others is None:
-                    mine = self._under_way[opening] = Future[None]()
+                    mine = self._under_way[opening] = _UnderWay()
             if others is None:
                 return self._open(call, opening, mine)
-            # What it comes to may be too old by then for who waited; why it failed is not.
-            others.result()
+            others.ended.wait()
+            # What it came to may be too old by now for who waited; why it failed is not.
+            if others.failure is not None:
+                raise others.failure.renewed()
 
     def open_many(
         self, call: Call, wanted: Sequence[tuple[bytes, ResourceName]]
@@ -67,19 +76,22 @@ class RecentDataKeys:
         """See DataKeys."""
         return self._data_keys.open_many(call, wanted)
 
-    def _open(self, call: Call, opening: _Opening, mine: Future[None]) -> SensitiveBytes:
+    def _open(self, call: Call, opening: _Opening, mine: _UnderWay) -> SensitiveBytes:
         *_, version, ciphertext = opening
         # From when it was asked for, not from when it was answered.
         until = self._monotonic() + KEPT_SECONDS
         try:
             opened = self._data_keys.open(call, ciphertext, version)
         except BaseException as error:
+            # Not the error itself: each who waited would add where it was raised, and keep what was in work there.
+            mine.failure = error.renewed() if isinstance(error, StrongroomError) else None
             self._end(opening)
-            mine.set_exception(error)
             raise
-        self._end(opening, (opened, until))
-        mine.set_result(None)
-        return opened
+        else:
+            self._end(opening, (opened, until))
+            return opened
+        finally:
+            mine.ended.set()
 
     def _end(self, opening: _Opening, opened: tuple[SensitiveBytes, float] | None = None) -> None:
         with self._lock:

@@ -45,6 +45,9 @@ class Refusing:
     def _below(self, payload: bytes) -> None:
         if payload == b"with a cause":
             raise ValueError("of a library's")
+        if payload == b"kept below":
+            kept = StrongroomError(Reason.KEY_NOT_FOUND, "it does not exist")
+            raise kept
         raise StrongroomError(Reason.KEY_NOT_FOUND, "it does not exist")
 
 
@@ -58,7 +61,9 @@ def server(tmp_path: Path) -> Iterator[tuple[Listening, Rest]]:
         yield running, rest
 
 
-@pytest.mark.parametrize("payload", [b"refused", b"with a cause", b"unexpected", b"not recorded", b"unknown"])
+@pytest.mark.parametrize(
+    "payload", [b"refused", b"with a cause", b"kept below", b"unexpected", b"not recorded", b"unknown"]
+)
 def test_a_refused_call_leaves_nothing_that_only_the_collector_finds(
     server: tuple[Listening, Rest], payload: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

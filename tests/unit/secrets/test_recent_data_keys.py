@@ -101,11 +101,13 @@ def test_calls_at_once_make_one_request_and_share_what_comes_of_it(fails: bool) 
     made = recent.generate(caller("a"), "", VERSION)
     if fails:
         crypto.failing = StrongroomError(Reason.CRYPTO_UNREACHABLE, "away")
+    raised: list[StrongroomError] = []
 
     def outcome() -> bytes | Reason:
         try:
             return recent.open(caller("a"), made.ciphertext, VERSION).reveal()
         except StrongroomError as error:
+            raised.append(error)
             return error.reason
 
     with ThreadPoolExecutor(8) as pool:
@@ -116,6 +118,10 @@ def test_calls_at_once_make_one_request_and_share_what_comes_of_it(fails: bool) 
         found = {future.result(10) for future in (first, *others)}
     assert found == {Reason.CRYPTO_UNREACHABLE if fails else made.plaintext.reveal()}
     assert fails or crypto.opened == 1
+    # One that all of them raise would grow with each, and keep what each had in work.
+    others_errors = [error for error in raised if error is not crypto.failing]
+    assert len({id(error) for error in others_errors}) == len(others_errors)
+    assert not fails or others_errors
 
 
 def test_who_waited_too_long_for_another_call_asks_itself() -> None:
