@@ -139,6 +139,7 @@ class Arrivals:
         places = self._lasting.get(call.arrival.mode)
         if places is not None:
             places.leave(call)
+        call.let_go()
 
     def _sweep(self) -> None:
         while not self._ended.wait(_SWEEP_SECONDS):

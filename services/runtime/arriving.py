@@ -23,17 +23,21 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]  # the stubs know 
 from services.runtime.admission import Caller
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.forwarding import Metadata
-from services.runtime.streams import NO_RETRY, STATUS_DETAILS
+from services.runtime.streams import NO_RETRY, STATUS_DETAILS, Trailers
 
 log = logging.getLogger(__name__)
 
 _ATTRIBUTE = "arrival"
+_BEGIN = "begin"
+"""Of a handler that answers by a `Reply`, in a thread of its own choice."""
 _NOBODY = Caller("", "", is_known=False)
 _NO_FLAGS = 0
 _RESPOND = {
     "_unary_response_in_pool": ("rpc_event", "state", "behavior", "argument_thunk"),
     "_stream_response_in_pool": ("rpc_event", "state", "behavior", "argument_thunk"),
     "_abort": ("state", "call", "code", "details"),
+    "_status": ("rpc_event", "state", "serialized_response"),
+    "_Context": ("rpc_event", "state", "request_deserializer"),
     "_possibly_finish_call": ("state", "token"),
     "_is_rpc_state_active": ("state",),
     "_get_initial_metadata_operation": ("state", "metadata"),
@@ -90,6 +94,7 @@ def arriving(handler: Callable[..., Any], arrival: Arrival) -> Callable[..., Any
         return handler(*arguments)
 
     setattr(marked, _ATTRIBUTE, arrival)
+    setattr(marked, _BEGIN, getattr(handler, _BEGIN, None))
     if getattr(handler, "experimental_non_blocking", False) or arrival.mode is Mode.WATCH:
         marked.experimental_non_blocking = True  # type: ignore[attr-defined]
     return marked
@@ -116,6 +121,42 @@ class Headers:
         return found[0].decode()
 
 
+class _Ended:
+    """Stands for a call that has ended, where a method still runs that asks about it: it has no time, no peer and no
+    certificate."""
+
+    invocation_metadata: Metadata = ()
+    deadline = 0.0
+
+    @property
+    def call(self) -> _Ended:
+        return self
+
+    @property
+    def call_details(self) -> _Ended:
+        return self
+
+    def peer(self) -> bytes:
+        return b""
+
+
+_ENDED = _Ended()
+
+
+class Context(_server._Context):
+    """gRPC's context, which can let go of its call."""
+
+    def let_go(self) -> None:
+        """Knows nothing of the call any more."""
+        self._rpc_event = _ENDED
+
+    def auth_context(self) -> Mapping[str, Any]:
+        """What TLS verified; empty once the call has ended."""
+        event = self._rpc_event
+        found: Mapping[bytes, Any] = ({} if event is _ENDED else cygrpc.auth_context(event.call)) or {}
+        return {key.decode(): values for key, values in found.items()}
+
+
 class Awaiting(Protocol):
     """Told how far a call is, in gRPC's own thread."""
 
@@ -132,6 +173,7 @@ class ArrivingCall:
     __slots__ = (
         "_awaiting",
         "_behaviour",
+        "_context",
         "_deserialize",
         "_event",
         "_respond",
@@ -162,6 +204,7 @@ class ArrivingCall:
         self._behaviour = behaviour
         self._deserialize = deserialize
         self._serialize = serialize
+        self._context: Context | None = None
         self.arrival = arrival_of(behaviour)
         self.begun = False
         self.caller = _NOBODY
@@ -173,6 +216,13 @@ class ArrivingCall:
         """Has `tell` called, in gRPC's own thread, when the call has ended, however that may be."""
         self._state.callbacks.append(tell)
 
+    def let_go(self) -> None:
+        """Forgets gRPC's call, which has ended. gRPC counts it as open on its connection for as long as something
+        refers to it, and an error that is kept refers to every frame that it came through."""
+        self._event = None
+        if self._context is not None:
+            self._context.let_go()
+
     def receive(self) -> None:
         """Asks for the next message. The caller holds the call's condition, as for everything that begins work."""
         self._event.call.start_server_batch((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), self._received)
@@ -183,6 +233,10 @@ class ArrivingCall:
         self.begun = True
         if self.arrival.mode is Mode.EXCHANGE:
             self._answer_one()
+            return
+        begin = getattr(self._behaviour, _BEGIN, None)
+        if begin is not None:
+            self._state.context.run(self._begin, begin)
             return
         # In the call's own context variables, as grpcio does.
         self._state.context.run(
@@ -198,14 +252,29 @@ class ArrivingCall:
     def refuse(self, error: StrongroomError, *, final: bool = False) -> None:
         """Ends the call with an error, whatever it is in. `final` where a method may have begun: gRPC does not repeat
         the call by itself, and what the method answers goes nowhere."""
+        details = (STATUS_DETAILS, error.to_status().SerializeToString())
+        self.fail(error, (details, NO_RETRY) if final else (details,), final=final)
+
+    def serialize(self, response: Any) -> bytes:
+        """The method's answer as bytes."""
+        message: bytes = self._serialize(response)
+        return message
+
+    def answer(self, message: bytes, trailers: Trailers) -> None:
+        """Ends the call with its answer, unless it has ended."""
+        state = self._state
+        with state.condition:
+            if _server._is_rpc_state_active(state):
+                state.trailing_metadata = trailers
+                _server._status(self._event, state, message)
+
+    def fail(self, error: StrongroomError, trailers: Trailers, *, final: bool = False) -> None:
+        """Ends the call with an error, unless it has ended; with `final`, what the method answers goes nowhere."""
         state = self._state
         with state.condition:
             if not _server._is_rpc_state_active(state):
                 return
-            metadata: list[tuple[str, str | bytes]] = [(STATUS_DETAILS, error.to_status().SerializeToString())]
-            if final:
-                metadata.append(NO_RETRY)
-            state.trailing_metadata = tuple(metadata)
+            state.trailing_metadata = trailers
             state.code = error.code
             state.details = error.message.encode()
             _server._abort(state, self._event.call, cygrpc.StatusCode.unknown, b"")
@@ -241,6 +310,21 @@ class ArrivingCall:
                 _server._abort(state, self._event.call, cygrpc.StatusCode.ok, b"")
         else:
             self.refuse(StrongroomError(Reason.REQUEST_MALFORMED, "the call has no message"))
+
+    def _begin(self, begin: Callable[..., None]) -> None:
+        request = self._request()
+        if request is None:
+            return
+        context = Context(self._event, self._state, self._deserialize)
+        with self._state.condition:
+            if not _server._is_rpc_state_active(self._state):
+                return
+            self._context = context
+        try:
+            begin(request, context, self)
+        except Exception:
+            log.exception("a call broke")
+            self.refuse(broken(), final=True)
 
     def _request(self) -> Any:
         """The request, where grpcio would wait for it; None where there is nothing to answer any more."""

@@ -17,7 +17,7 @@ from typing import Protocol
 import grpc
 
 from services.runtime import event_bounds
-from services.runtime.audit_queue import Queue, Waiting
+from services.runtime.audit_queue import Deferred, Entry, Queue, Waiting
 from services.runtime.errors import Reason, StrongroomError, from_rpc_error, rpc_code
 from strongroom.audit.v1.event_log_service_pb2 import AppendRequest, AppendResponse
 from strongroom.audit.v1.event_pb2 import Event
@@ -28,6 +28,9 @@ _PROBE_SECONDS = 0.25
 _IDLE_PROBE_SECONDS = 1.0
 _PROBE_TIMEOUT_SECONDS = 1.0
 _RETRY_SECONDS = 0.05
+_NO_TIME_SECONDS = 0.01
+_MOST_DEFERRED = 4_096
+_MOST_DEFERRED_BYTES = 32 << 20
 _REFUSALS = frozenset({Reason.FIELD_INVALID, Reason.FIELD_REQUIRED, Reason.FIELD_TOO_LARGE, Reason.INTERNAL})
 """What the log says of events that it does not take, whether or not it can be written."""
 
@@ -54,6 +57,7 @@ class AuditClient:
     ) -> None:
         self._deadline_seconds = deadline_seconds
         self._queue = Queue(group_limit)
+        self._deferred = _Deferrals()
         self._failure: StrongroomError | None = None
         self._stopping = threading.Event()
         self._probe = open_append()
@@ -94,6 +98,42 @@ class AuditClient:
             if one.error is not None:
                 raise one.error.renewed()
 
+    def append_then(
+        self,
+        events: Sequence[Event],
+        traceparent: str,
+        payer: str,
+        then: Callable[[StrongroomError | None], None],
+        *,
+        held_bytes: int = 0,
+    ) -> None:
+        """Calls `then` once `events` are durable, or with what `append` would have raised. A sender's thread calls it,
+        so that none waits meanwhile; where too many are on their way already, which hold `held_bytes` each, or the call
+        has events for several appends, this thread waits and calls it."""
+        parts = event_bounds.parts(events)
+        if len(parts) > 1 or not self._deferred.enter(held_bytes):
+            then(self._failure_to_append(events, traceparent, payer))
+            return
+        ((part, size),) = parts
+
+        def settled(error: StrongroomError | None) -> None:
+            self._deferred.leave(held_bytes)
+            then(error.renewed() if error is not None else None)
+
+        deferred = Deferred(part, size, traceparent, time.monotonic() + self._deadline_seconds, settled)
+        try:
+            self.require_writable()
+            self._queue.put(payer, (deferred,))
+        except StrongroomError as error:
+            deferred.settle(error)
+
+    def _failure_to_append(self, events: Sequence[Event], traceparent: str, payer: str) -> StrongroomError | None:
+        try:
+            self.append(events, traceparent, payer)
+        except StrongroomError as error:
+            return error.renewed()
+        return None
+
     def stop(self) -> None:
         """Sends what still waits, then ends the sender threads."""
         self._stopping.set()
@@ -103,32 +143,42 @@ class AuditClient:
 
     def _send_groups(self, append: Append) -> None:
         while group := self._queue.next_group():
-            now = time.monotonic()
-            late = [waiting for waiting in group if waiting.deadline <= now]
-            _settle(late, _timed_out(self._deadline_seconds))
-            self._deliver(append, [waiting for waiting in group if waiting.deadline > now])
+            self._deliver(append, group)
 
-    def _deliver(self, append: Append, group: Sequence[Waiting]) -> None:
-        """Sends a group; where the log refuses it, in halves, until what it refuses stands alone."""
-        if not group:
-            return
-        error = self._send(append, group)
-        if error is None or error.reason is not Reason.EVENT_REFUSED or len(group) == 1:
-            _settle(group, error)
-            return
-        middle = len(group) // 2
-        self._deliver(append, group[:middle])
-        self._deliver(append, group[middle:])
+    def _deliver(self, append: Append, group: Sequence[Entry], *, resend: bool = False) -> None:
+        """Sends a group until each of it is told: those whose time is over, that it is; where the log refuses it, in
+        halves, until what it refuses stands alone."""
+        while group := self._in_time(group):
+            error = self._send(append, group, resend=resend)
+            if error is not None and error.reason is Reason.AUDIT_TIMEOUT and _is_late(group):
+                # The others came later and wait on.
+                resend = True
+            elif error is not None and error.reason is Reason.EVENT_REFUSED and len(group) > 1:
+                middle = len(group) // 2
+                self._deliver(append, group[:middle], resend=resend)
+                group = group[middle:]
+            else:
+                _settle(group, error)
+                return
 
-    def _send(self, append: Append, group: Sequence[Waiting]) -> StrongroomError | None:
-        """Sends one group until it is durable or its deadline passes; a repeat is safe, events have ids."""
-        request = AppendRequest()
-        for waiting in group:
-            waiting.sent = True
-            request.events.extend(waiting.events)
-            if waiting.traceparent:
-                request.traceparents.append(waiting.traceparent)
-        deadline = max(waiting.deadline for waiting in group)
+    def _in_time(self, group: Sequence[Entry]) -> Sequence[Entry]:
+        """Those of a group that may still be sent; the others are told."""
+        soon = time.monotonic() + _NO_TIME_SECONDS
+        late = [entry for entry in group if entry.deadline <= soon]
+        if not late:
+            return group
+        _settle(late, _timed_out(self._deadline_seconds))
+        return [entry for entry in group if entry.deadline > soon]
+
+    def _send(self, append: Append, group: Sequence[Entry], *, resend: bool) -> StrongroomError | None:
+        """Sends one group until it is durable or the first deadline in it passes; a repeat is safe, events have ids."""
+        request = AppendRequest(resend=resend)
+        for entry in group:
+            entry.sent = True
+            request.events.extend(entry.events)
+            if entry.traceparent:
+                request.traceparents.append(entry.traceparent)
+        deadline = min(entry.deadline for entry in group)
         while True:
             try:
                 append(request, timeout=max(deadline - time.monotonic(), 0.001))
@@ -168,10 +218,38 @@ class AuditClient:
                 self._failure = None
 
 
-def _settle(group: Iterable[Waiting], error: StrongroomError | None) -> None:
-    for waiting in group:
-        waiting.error = error
-        waiting.done.release()
+class _Deferrals:
+    """How many calls wait without a thread, and how much they hold."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls = 0
+        self._bytes = 0
+
+    def enter(self, held_bytes: int) -> bool:
+        """Whether there is room for one more."""
+        with self._lock:
+            if self._calls >= _MOST_DEFERRED or self._bytes + held_bytes > _MOST_DEFERRED_BYTES:
+                return False
+            self._calls += 1
+            self._bytes += held_bytes
+            return True
+
+    def leave(self, held_bytes: int) -> None:
+        """Makes room again."""
+        with self._lock:
+            self._calls -= 1
+            self._bytes -= held_bytes
+
+
+def _settle(group: Iterable[Entry], error: StrongroomError | None) -> None:
+    for entry in group:
+        entry.settle(error)
+
+
+def _is_late(group: Iterable[Entry]) -> bool:
+    soon = time.monotonic() + _NO_TIME_SECONDS
+    return any(entry.deadline <= soon for entry in group)
 
 
 def _failure(error: grpc.RpcError | StrongroomError, deadline_seconds: float) -> StrongroomError:

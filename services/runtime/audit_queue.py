@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.event_bounds import MAX_CALL_BYTES
 from strongroom.audit.v1.event_pb2 import Event
+
+log = logging.getLogger(__name__)
 
 MAX_WAITING_BYTES = 8 << 20
 """Of one payer; so much more than calls in work can make that only one whose own are slow comes near it."""
@@ -16,10 +19,10 @@ MAX_WAITING_EVENTS = 16_384
 _GROUP_BYTES = MAX_CALL_BYTES
 
 
-class Waiting:
-    """Events of one call, and the lock that its thread waits on."""
+class Entry:
+    """Events of one call that wait to be sent."""
 
-    __slots__ = ("deadline", "done", "error", "events", "sent", "size", "traceparent")
+    __slots__ = ("deadline", "events", "sent", "size", "traceparent")
 
     def __init__(self, events: Sequence[Event], size: int, traceparent: str, deadline: float) -> None:
         self.events = events
@@ -27,10 +30,54 @@ class Waiting:
         self.traceparent = traceparent
         self.deadline = deadline
         self.sent = False
+
+    def settle(self, error: StrongroomError | None) -> None:
+        """Called once, when the events are durable or, with an error, will not be."""
+        raise NotImplementedError
+
+
+class Waiting(Entry):
+    """Events that a thread waits for."""
+
+    __slots__ = ("done", "error")
+
+    def __init__(self, events: Sequence[Event], size: int, traceparent: str, deadline: float) -> None:
+        super().__init__(events, size, traceparent, deadline)
         self.error: StrongroomError | None = None
         # A bare lock, taken twice: a third of the price of threading.Event.
         self.done = threading.Lock()
         self.done.acquire()
+
+    def settle(self, error: StrongroomError | None) -> None:
+        """Lets the thread go on."""
+        self.error = error
+        self.done.release()
+
+
+class Deferred(Entry):
+    """Events that nobody waits for: `then` is called in the sender's thread, and must wait for nothing."""
+
+    __slots__ = ("_then",)
+
+    def __init__(
+        self,
+        events: Sequence[Event],
+        size: int,
+        traceparent: str,
+        deadline: float,
+        then: Callable[[StrongroomError | None], None],
+    ) -> None:
+        super().__init__(events, size, traceparent, deadline)
+        self._then = then
+
+    def settle(self, error: StrongroomError | None) -> None:
+        """Goes on with the call."""
+        # What it holds leads back here, and to the call: gRPC counts a call as open until nobody refers to it.
+        then, self._then = self._then, _nothing
+        try:
+            then(error)
+        except Exception:  # a sender that ends would leave all that wait for ever
+            log.exception("a call was not answered")
 
 
 class _Backlog:
@@ -39,11 +86,11 @@ class _Backlog:
     __slots__ = ("bytes", "events", "waiting")
 
     def __init__(self) -> None:
-        self.waiting: deque[Waiting] = deque()
+        self.waiting: deque[Entry] = deque()
         self.bytes = 0
         self.events = 0
 
-    def add(self, one: Waiting, sign: int = 1) -> None:
+    def add(self, one: Entry, sign: int = 1) -> None:
         self.bytes += sign * one.size
         self.events += sign * len(one.events)
 
@@ -58,7 +105,7 @@ class Queue:
         self._work = threading.Condition(threading.Lock())
         self._stopping = False
 
-    def put(self, payer: str, waiting: Sequence[Waiting]) -> None:
+    def put(self, payer: str, waiting: Sequence[Entry]) -> None:
         """Adds what one call waits for. Raises AUDIT_BACKLOG where too much of this payer waits already."""
         with self._work:
             backlog = self._backlogs.get(payer)
@@ -78,7 +125,7 @@ class Queue:
             self._stopping = True
             self._work.notify_all()
 
-    def next_group(self) -> list[Waiting]:
+    def next_group(self) -> list[Entry]:
         """Waits for events; answers a group, or nothing once the queue stops."""
         with self._work:
             while not self._turns:
@@ -90,8 +137,8 @@ class Queue:
                 self._work.notify()
             return group
 
-    def _taken(self) -> list[Waiting]:
-        group: list[Waiting] = []
+    def _taken(self) -> list[Entry]:
+        group: list[Entry] = []
         events = size = 0
         while self._turns:
             payer = self._turns[0]
@@ -109,6 +156,10 @@ class Queue:
             else:
                 del self._backlogs[payer]
         return group
+
+
+def _nothing(_error: StrongroomError | None) -> None:
+    pass
 
 
 def _backlog(payer: str) -> StrongroomError:

@@ -105,12 +105,12 @@ def decided_by(names: str) -> str:
     return _joined(names, MAX_DECIDED_BY_BYTES) if len(names) > MAX_DECIDED_BY_BYTES // 4 else names
 
 
-def parts(events: Sequence[Event]) -> Iterable[tuple[list[Event], int]]:
+def parts(events: Sequence[Event]) -> Sequence[tuple[list[Event], int]]:
     """The events in pieces that one append can carry besides others, each with its size in bytes."""
     if len(events) == 1 and (size := events[0].ByteSize()) <= MAX_EVENT_BYTES:
         # Most often, and worth a microsecond.
         return (([events[0]], size + _AROUND_BYTES),)
-    return _cut_in_parts(events)
+    return list(_cut_in_parts(events))
 
 
 def _cut_in_parts(events: Sequence[Event]) -> Iterable[tuple[list[Event], int]]:

@@ -6,26 +6,24 @@ import logging
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
 
 from services.runtime import identity, requests
 from services.runtime.audit import AuditClient
+from services.runtime.audited import Answered, Audited, Made
 from services.runtime.call import ANONYMOUS, Call, Principal
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.forwarding import AUTHORIZATION, BEARER, SOURCE_ADDRESS, Metadata
 from services.runtime.identity import Callers, Identities
 from services.runtime.quotas import Quotas, weigher
 from services.runtime.strangers import Strangers
-from services.runtime.streams import NO_RETRY, STATUS_DETAILS, Stream
+from services.runtime.streams import Stream
 from services.runtime.telemetry import TRACEPARENT, Telemetry
-from strongroom.audit.v1.event_pb2 import Outcome
 
 log = logging.getLogger(__name__)
-
-EVENT_ID = "strongroom-event-id"
 
 Behaviour = Callable[[Any, Call], Any]
 Handler = Callable[..., Any]
@@ -35,7 +33,6 @@ Authenticate = Callable[[Call, grpc.ServicerContext, Metadata], Principal]
 # Each context of a refused batch is decided on, and none of it is of use to anybody: it counts ten times.
 _MANY = 16
 _REFUSED_ITEM = 9
-_REFUSALS = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
 
 
 class Pipeline:
@@ -85,13 +82,13 @@ class Pipeline:
         """A `credential_exchange` by the configured services of the mesh, of credentials that they keep."""
         return self._audited(method, behaviour, self._by_service_not_yet_known)
 
-    def _audited(self, method: MethodDescriptor, behaviour: Behaviour, authenticate: Authenticate) -> Handler:
+    def _audited(self, method: MethodDescriptor, behaviour: Behaviour, authenticate: Authenticate) -> Audited:
         telemetry, audit, quotas, catch_up = self._telemetry, self._audit, self._quotas, self._catch_up
         service, name, action = method.containing_service.full_name, method.name, action_of(method)
         weight = weigher(method)
         check = requests.checker(method.input_type)
 
-        def serve(request: Any, context: grpc.ServicerContext) -> Any:
+        def made(request: Any, context: grpc.ServicerContext) -> Made:
             started = time.perf_counter()
             metadata: Metadata = context.invocation_metadata()
             trace = telemetry.start_call(service, name, identity.header(metadata, TRACEPARENT))
@@ -118,19 +115,24 @@ class Pipeline:
                 error = _internal(unexpected)
             if trace.sampled:
                 call.traceparent = trace.traceparent
-            if error is not None and _is_stranger(call):
-                error = self._strangers.refused(call, error)
-            if error is not None and error.reason is Reason.PERMISSION_DENIED and cost > _MANY:
-                quotas.charge(call, _REFUSED_ITEM * cost)
-            error = self._recorded(call, context, error)
-            telemetry.end_call(trace, service, name, error.reason if error else "OK", started)
             if error is not None:
-                if error.reason is Reason.QUOTA_EXCEEDED:
-                    quotas.hold(error)
-                _abort(context, error, call)
-            return response
+                error = self._refused(call, error, cost)
+            return Made(call, response, error, trace, started)
 
-        return serve
+        def ended(made: Made, error: StrongroomError | None) -> None:
+            telemetry.end_call(made.trace, service, name, error.reason if error else "OK", made.started)
+
+        return Audited(made, ended, audit)
+
+    def _refused(self, call: Call, error: StrongroomError, cost: float) -> StrongroomError:
+        """What a call that failed is told, once it has paid for it."""
+        if _is_stranger(call):
+            error = self._strangers.refused(call, error)
+        if error.reason is Reason.PERMISSION_DENIED and cost > _MANY:
+            self._quotas.charge(call, _REFUSED_ITEM * cost)
+        if error.reason is Reason.QUOTA_EXCEEDED:
+            self._quotas.hold(error)
+        return error
 
     def internal(self, method: MethodDescriptor, behaviour: Behaviour) -> Handler:
         """A method that only the configured services of the mesh may call; not audited by itself."""
@@ -138,7 +140,7 @@ class Pipeline:
         service, name, action = method.containing_service.full_name, method.name, action_of(method)
         check = requests.checker(method.input_type)
 
-        def handle(request: Any, context: grpc.ServicerContext) -> Any:
+        def made(request: Any, context: grpc.ServicerContext) -> Made:
             started = time.perf_counter()
             metadata: Metadata = context.invocation_metadata()
             trace = telemetry.start_call(service, name, identity.header(metadata, TRACEPARENT), may_begin=False)
@@ -155,12 +157,12 @@ class Pipeline:
                 error = refusal.without_frames()
             except Exception as unexpected:  # noqa: BLE001  # as above
                 error = _internal(unexpected)
-            telemetry.end_call(trace, service, name, error.reason if error else "OK", started)
-            if error is not None:
-                _abort(context, error, call)
-            return response
+            return Made(call, response, error, trace, started)
 
-        return handle
+        def ended(made: Made, error: StrongroomError | None) -> None:
+            telemetry.end_call(made.trace, service, name, error.reason if error else "OK", made.started)
+
+        return Answered(made, ended)
 
     def _authenticated(self, call: Call, context: grpc.ServicerContext, metadata: Metadata) -> Principal:
         if identity.header(metadata, AUTHORIZATION):
@@ -205,31 +207,6 @@ class Pipeline:
         call.session_token = token
         return principal
 
-    def _recorded(
-        self, call: Call, context: grpc.ServicerContext, error: StrongroomError | None
-    ) -> StrongroomError | None:
-        """Makes the call's events durable; when that fails, its error is the answer instead."""
-        if error is not None and call.told_elsewhere:
-            return error
-        if error is None:
-            call.conclude(Outcome.OUTCOME_ALLOWED)
-        else:
-            refused = error.code in _REFUSALS
-            call.conclude(Outcome.OUTCOME_DENIED if refused else Outcome.OUTCOME_FAILED, error.reason)
-        call.tell_both()
-        try:
-            self._audit.append(call.events, call.traceparent, call.principal.account or call.principal.name)
-        except StrongroomError as unrecorded:
-            if error is None and call.outbox is not None:
-                call.kept = True
-                return _pending(unrecorded)
-            return unrecorded
-        call.kept = True
-        if call.outbox is not None:
-            call.outbox.delivered(call.events)
-        context.set_trailing_metadata(((EVENT_ID, call.events[0].id),))
-        return error
-
 
 def _offered(serve: Handler, *, streams: bool) -> Handler:
     if not streams:
@@ -257,28 +234,6 @@ def _internal(unexpected: Exception) -> StrongroomError:
 
 def _is_stranger(call: Call) -> bool:
     return not call.principal.name and not call.via_service
-
-
-def _pending(unrecorded: StrongroomError) -> StrongroomError:
-    """What the caller of a change learns that has committed, with its event, which the log does not have yet."""
-    return StrongroomError(
-        Reason.AUDIT_PENDING,
-        "the change was made and its event will reach the audit log; the same request with the same request_id answers "
-        f"what was made ({unrecorded.reason})",
-        retry_after_seconds=1.0,
-        peer="audit",
-        said=unrecorded.reason,
-    )
-
-
-def _abort(context: grpc.ServicerContext, error: StrongroomError, call: Call) -> NoReturn:
-    # gRPC takes a call that somebody holds for one in work, and refuses a connection that has too many.
-    error.without_frames()
-    metadata: list[tuple[str, str | bytes]] = [(STATUS_DETAILS, error.to_status().SerializeToString()), NO_RETRY]
-    if call.kept:
-        metadata.append((EVENT_ID, call.events[0].id))
-    context.set_trailing_metadata(tuple(metadata))
-    context.abort(error.code, error.message)
 
 
 def _address(peer: str) -> str:

@@ -12,6 +12,9 @@ from services.runtime.errors import StrongroomError
 
 STATUS_DETAILS = "grpc-status-details-bin"
 NO_RETRY = ("grpc-retry-pushback-ms", "-1")
+
+Trailers = tuple[tuple[str, str | bytes], ...]
+"""What a caller is told beside an answer or an error: names and values of trailing metadata."""
 """What a service answers is final; channels repeat only what no service answered."""
 
 

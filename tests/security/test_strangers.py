@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 import socket
 import threading
@@ -14,14 +15,16 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.descriptor import MethodDescriptor
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from bench.abuse.raw_http2 import RawConnection, message
-from bench.echo_server import PATH, request
+from bench.echo_server import PATH, NoPipeline, request
 from deploy.dev.mesh import Mesh
 from services.runtime.errors import rpc_code
+from services.runtime.pipeline import Behaviour, Handler
 from strongroom import Client
 from strongroom.runtime.v1.status_pb2 import GetStatusRequest
 from strongroom.runtime.v1.status_pb2_grpc import StatusServiceStub
@@ -310,3 +313,37 @@ def test_connections_without_a_call_keep_nobody_waiting(server: Listening) -> No
             idle.enter_context(attacker(server, "health"))
         is_well(server, "health")
         is_well(server, "public")
+
+
+class Forgetful:
+    """A handler that leaves garbage behind which leads to its calls."""
+
+    def __call__(self, request: Any, _context: grpc.ServicerContext) -> Any:
+        return request
+
+    def begin(self, request: Any, context: grpc.ServicerContext, reply: Any) -> None:
+        leads: list[Any] = [context, context.time_remaining, reply]
+        leads.append(leads)
+        reply.answer(reply.serialize(request), ())
+
+
+class _Forgetting(NoPipeline):
+    def public(self, method: MethodDescriptor, behaviour: Behaviour, *, streams: bool = False) -> Handler:
+        """Whatever is asked for, the same."""
+        del method, behaviour, streams
+        return Forgetful()
+
+
+def test_garbage_that_leads_to_calls_does_not_count_as_open_calls(tmp_path: Path) -> None:
+    """gRPC counts a call as open on its connection until nothing refers to it, and refuses what is more. Garbage is
+    not collected while calls are refused, so that this would last."""
+    with (
+        listening(tmp_path, pipeline=_Forgetting(), streams_per_connection=4) as running,
+        running.channel("public") as one,
+    ):
+        gc.disable()
+        try:
+            for _ in range(40):
+                echo(one)
+        finally:
+            gc.enable()

@@ -266,3 +266,68 @@ def test_an_unexpected_exception_ends_no_sender_and_no_probe(client: AuditClient
     audit_log.failure = None
     until(lambda: client.failure is None)
     client.append(events())
+
+
+def test_who_waits_without_a_thread_is_told_once_the_log_has_the_events(
+    patient: AuditClient, audit_log: AuditLog
+) -> None:
+    told: list[StrongroomError | None] = []
+    audit_log.gate.clear()
+    (event,) = events()
+    patient.append_then([event], "", "acme", told.append)
+    audit_log.reached.wait()
+    assert told == []
+    audit_log.gate.set()
+    until(lambda: told == [None])
+    assert audit_log.groups == [[event.id]]
+
+
+def test_who_waits_without_a_thread_is_told_of_its_own_deadline(client: AuditClient, audit_log: AuditLog) -> None:
+    told: list[StrongroomError | None] = []
+    audit_log.free.clear()
+    client.append_then(events(), "", "acme", told.append)
+    until(lambda: len(told) == 1)
+    assert told[0] is not None
+    assert told[0].reason is Reason.AUDIT_TIMEOUT
+    client.append_then(events(), "", "acme", told.append)
+    assert [error.reason for error in told if error is not None] == [Reason.AUDIT_TIMEOUT] * 2
+
+
+def test_a_call_whose_time_is_over_does_not_end_that_of_a_later_one_in_its_group(audit_log: AuditLog) -> None:
+    client = AuditClient(lambda: audit_log.append, senders=1, deadline_seconds=3.0)
+    told: dict[str, float] = {}
+
+    def send(name: str) -> None:
+        def then(_error: StrongroomError | None) -> None:
+            told[name] = time.monotonic()
+
+        client.append_then(events(), "", name, then)
+
+    audit_log.free.clear()
+    send("sent at once")
+    audit_log.reached.wait()
+    send("earlier")
+    time.sleep(1.0)
+    send("later")
+    until(lambda: len(told) == 3)
+    audit_log.free.set()
+    client.stop()
+    assert told["later"] - told["earlier"] > 0.5
+
+
+def test_those_who_wait_without_a_thread_are_no_more_than_there_is_memory_for(
+    patient: AuditClient, audit_log: AuditLog
+) -> None:
+    told: list[StrongroomError | None] = []
+    audit_log.gate.clear()
+    for _ in range(4):
+        patient.append_then(events(), "", "acme", told.append, held_bytes=8 << 20)
+    beyond = threading.Thread(
+        target=patient.append_then, args=(events(), "", "acme", told.append), kwargs={"held_bytes": 1}
+    )
+    beyond.start()
+    beyond.join(0.2)
+    assert beyond.is_alive()
+    audit_log.gate.set()
+    beyond.join()
+    until(lambda: told == [None] * 5)

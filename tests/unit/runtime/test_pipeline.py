@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
+from services.runtime.audited import EVENT_ID
 from services.runtime.call import Call, Principal
 from services.runtime.config import Telemetry as TelemetrySettings
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.pipeline import EVENT_ID, Pipeline
+from services.runtime.pipeline import Pipeline
 from services.runtime.quotas import Limit
 from services.runtime.strangers import Strangers
 from services.runtime.telemetry import Telemetry
@@ -75,8 +79,19 @@ class Rest:
     def append(self, events: Any, traceparent: str, payer: str) -> None:
         del traceparent, payer
         if self.failure is not None:
-            raise self.failure
+            raise self.failure.renewed()
         self.appended += [event.id for event in events]
+
+    def append_then(
+        self, events: Any, traceparent: str, payer: str, then: Callable[[StrongroomError | None], None], held_bytes: int
+    ) -> None:
+        del held_bytes
+        failure = None
+        try:
+            self.append(events, traceparent, payer)
+        except StrongroomError as unrecorded:
+            failure = unrecorded.renewed()
+        then(failure)
 
     def delivered(self, events: Any) -> None: ...
 
@@ -87,11 +102,15 @@ def rest() -> Rest:
 
 
 @pytest.fixture
-def ask(rest: Rest) -> Callable[[Callable[[Call], None]], tuple[str, str]]:
-    """Makes a call of which a behaviour is the work; its reason and the event id that came with it."""
+def pipeline(rest: Rest) -> Pipeline:
     anything: Any = rest
     telemetry = Telemetry("test", TelemetrySettings())
-    pipeline = Pipeline(telemetry, anything, anything, anything, anything, Strangers(Limit(1_000, 1_000)))
+    return Pipeline(telemetry, anything, anything, anything, anything, Strangers(Limit(1_000, 1_000)))
+
+
+@pytest.fixture
+def ask(pipeline: Pipeline) -> Callable[[Callable[[Call], None]], tuple[str, str]]:
+    """Makes a call of which a behaviour is the work; its reason and the event id that came with it."""
 
     def ask(work: Callable[[Call], None]) -> tuple[str, str]:
         context = Context()
@@ -157,3 +176,45 @@ def test_many_calls_of_strangers_leave_few_events_and_no_ids_of_others(rest: Res
     ids = [ask(nothing)[1] for _ in range(500)]
     assert [event_id for event_id in ids if event_id] == rest.appended
     assert len(rest.appended) < 50
+
+
+class Caller:
+    """Where answers go."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def serialize(self, response: object) -> bytes:
+        del response
+        return b""
+
+    def answer(self, message: bytes, trailers: object) -> None:
+        del message, trailers
+        self.reasons.append("OK")
+
+    def fail(self, error: StrongroomError, trailers: object) -> None:
+        del trailers
+        self.reasons.append(error.reason)
+
+
+@pytest.mark.parametrize("failure", [None, StrongroomError(Reason.AUDIT_UNREACHABLE, "away")])
+@pytest.mark.parametrize("work", [nothing, refuse])
+@pytest.mark.parametrize("waits", [True, False])
+def test_nothing_keeps_a_call_that_was_answered(
+    rest: Rest, pipeline: Pipeline, work: Callable[[Call], None], failure: StrongroomError | None, waits: bool
+) -> None:
+    rest.failure = failure
+    handler = pipeline.public(METHOD, lambda _request, call: work(call))
+    context = Context()
+    gone = weakref.ref(context)
+    gc.disable()
+    try:
+        if waits:
+            with suppress(AbortedError):
+                handler(CreateKeyRequest(), context)
+        else:
+            handler.begin(CreateKeyRequest(), context, Caller())  # type: ignore[attr-defined]  # a handler that begins
+        del context
+        assert gone() is None
+    finally:
+        gc.enable()
