@@ -16,6 +16,7 @@ from services.audit.election import Election
 from services.audit.event_log_service import EventLogService
 from services.audit.export_folder import ExportFolder
 from services.audit.http_tiles import HttpTiles
+from services.audit.keys_store import KeysStore
 from services.audit.log import Endings
 from services.audit.logs import Logs, OpenLog, open_log
 from services.audit.publishing import Publication
@@ -24,6 +25,7 @@ from services.audit.retention import RetentionWork
 from services.audit.root_wrapping import CryptoRootWrapping
 from services.audit.sealing_service import SealingService
 from services.audit.service import AuditService
+from services.audit.service_keys import Renewal, ServiceKeys
 from services.audit.settings import AuditServiceSettings
 from services.audit.storage import Limits
 from services.audit.storage_watch import StorageWatch
@@ -76,10 +78,17 @@ def _serve_as_writer(settings: AuditServiceSettings) -> bool:
         for one in elections.values():
             one.give_up()
 
-    _stand_by(settings, elections.values())
+    keys = {name: ServiceKeys(KeysStore(engine), wrapping, clock.system_clock) for name, engine in engines.items()}
+    reserve = Renewal([of_log.prepare for of_log in keys.values()])
+    _stand_by(settings, elections.values(), reserve)
     endings = Endings(overtaken.set, give_up)
     try:
-        logs = Logs([_opened(name, settings, engines[name], wrapping, elections[name], endings) for name in engines])
+        logs = Logs(
+            [
+                _opened(name, settings, engine, wrapping, elections[name], endings, keys[name])
+                for name, engine in engines.items()
+            ]
+        )
         logs.start()
     except StrongroomError as error:
         raise SystemExit(error.message) from error
@@ -147,9 +156,10 @@ def _database(of_log: Database) -> Engine:
     return engine
 
 
-def _stand_by(settings: AuditServiceSettings, elections: Iterable[Election]) -> None:
+def _stand_by(settings: AuditServiceSettings, elections: Iterable[Election], reserve: Renewal) -> None:
     """Returns once this process writes the logs. Until then it listens for nothing but health, so that callers go to
-    the one that does; its own health is that it runs and does not serve."""
+    the one that does; its own health is that it runs and does not serve. The keys that it would need are held in
+    `reserve`."""
     # Those of a server that drained would only note them.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -162,7 +172,8 @@ def _stand_by(settings: AuditServiceSettings, elections: Iterable[Election]) -> 
         server.start()
         status.start()
     for one in elections:
-        election.win(one)
+        election.win(one, on_wait=reserve.start)
+    reserve.stop(wait_seconds=0.0)
     if server is not None:
         status.drain()
         server.stop()
@@ -179,6 +190,7 @@ def _opened(
     wrapping: CryptoRootWrapping,
     won: Election,
     endings: Endings,
+    keys: ServiceKeys,
 ) -> OpenLog:
     origin = settings.log.origin or f"{settings.tls.trust_domain}/audit"
     opened = open_log(
@@ -196,6 +208,7 @@ def _opened(
         won,
         [WitnessSettings(parse_verifier_key(one.key), one.url) for one in settings.log.witnesses],
         endings,
+        keys,
     )
     if settings.log.export_directory:
         folder = ExportFolder(settings.log.export_directory / name, opened.source)

@@ -25,14 +25,16 @@ log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 0.1
 _CHECK_SECONDS = 0.25
-_SILENT_SECONDS = 3.0
+_SILENT_SECONDS = 2.0
 """After this long without a beat the writer counts as hung. It beats twice a second."""
 # "Sequenc"; beside that of migrations.
 _LOCK = 0x53657175656E63
+# The session of the lock, and those in which an append was under way: they hold the end of the log.
 _END_HOLDER = (
-    "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"  # noqa: S608  # our own words
+    "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE granted AND pid <> pg_backend_pid()"  # noqa: S608  # our own words
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-    f" AND classid = {_LOCK >> 32} AND objid = {_LOCK & 0xFFFFFFFF}"
+    f" AND (locktype = 'advisory' AND objsubid = 1 AND classid = {_LOCK >> 32} AND objid = {_LOCK & 0xFFFFFFFF}"
+    " OR locktype = 'relation' AND relation = 'heads'::regclass AND mode = 'RowExclusiveLock')"
 )
 
 
@@ -56,8 +58,11 @@ def election_for(engine: Engine, lost: Callable[[], None]) -> Election:
     return AdvisoryElection(engine, lost)
 
 
-def win(election: Election, stopped: Callable[[], bool] = lambda: False) -> bool:
-    """Returns once this process is the writer; False when it was `stopped` before."""
+def win(
+    election: Election, stopped: Callable[[], bool] = lambda: False, on_wait: Callable[[], None] = lambda: None
+) -> bool:
+    """Returns once this process is the writer; False when it was `stopped` before. Where another is, `on_wait` gets
+    ready for when that ends."""
     waiting = False
     while not _has_won(election):
         if stopped():
@@ -65,6 +70,7 @@ def win(election: Election, stopped: Callable[[], bool] = lambda: False) -> bool
         if not waiting:
             log.info("another process writes the log; standing by")
             waiting = True
+            on_wait()
         time.sleep(_RETRY_SECONDS)
     log.info("this process writes the log")
     return True
@@ -111,7 +117,7 @@ class AdvisoryElection:
 
     A connection that was lost, as when the server restarts, is opened again, and the lock with it unless another was
     quicker. A process that hangs keeps its lock: whoever stands by ends that session when the writer has not beaten for
-    three seconds, and the hung one finds itself overtaken when it goes on.
+    two seconds, and the hung one finds itself overtaken when it goes on.
     """
 
     def __init__(self, engine: Engine, lost: Callable[[], None]) -> None:

@@ -32,7 +32,7 @@ from strongroom.tlog.tree import Tree
 
 log = logging.getLogger(__name__)
 
-_PROBE_IS_NEEDLESS_NS = 1_000_000_000
+_PROBE_IS_NEEDLESS_NS = 400_000_000
 _BEAT_SECONDS = 0.5
 _LEVELS = 8
 _MAX_EVENT_BYTES = MAX_ENTRY_BYTES - SEALING_BYTES

@@ -35,6 +35,7 @@ from services.runtime.errors import Reason, StrongroomError, required
 from strongroom.audit.v1.event_pb2 import Event
 
 PREFIX = "logs/"
+_RENEWED_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,8 @@ class OpenLog:
         self._write_ahead.start()
         self.publisher.start(self.source)
         self.witnesses.start()
-        self._renewal.start()
+        # One that stood by has them open: whoever was waiting for a writer need not wait for its keys as well.
+        self._renewal.start(_RENEWED_SECONDS if self.service_keys.prepared else 0.0)
 
     def stop(self) -> None:
         """Publishes what is left, and closes everything."""
@@ -91,11 +93,12 @@ def open_log(
     election: Election,
     witnesses: Sequence[WitnessSettings] = (),
     endings: Endings | None = None,
+    prepared: ServiceKeys | None = None,
 ) -> OpenLog:
-    """Puts together what works on one log, which only the winner of its election does. Raises AUDIT_STORAGE_FAILED for
-    a damaged one."""
+    """Puts together what works on one log, which only the winner of its election does; one that stood by has its keys
+    `prepared`. Raises AUDIT_STORAGE_FAILED for a damaged one."""
     store, keys = LogStore(engine), KeysStore(engine)
-    service_keys = ServiceKeys(keys, wrapping, clock)
+    service_keys = prepared or ServiceKeys(keys, wrapping, clock)
     sealer, tokens, postings = Sealer(keys, service_keys, clock), Tokens(service_keys), IndexStore(engine)
     index = Index(postings, store)
     signing_keys = SigningKeys(publication.origin, signing_key_days, keys, service_keys, clock)

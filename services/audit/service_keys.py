@@ -63,6 +63,15 @@ class ServiceKeys:
         self._wrapping = wrapping
         self._clock = clock
         self._opened: dict[bytes, SensitiveBytes] = {}
+        self.prepared = False
+        """Whether a writer of the log would find what it needs first already open."""
+
+    def prepare(self) -> None:
+        """Opens what a writer of the log needs first, so that it need not wait for crypto then. Raises as `open`."""
+        newest = [key for purpose in (SEALING_ROOT, INDEX_KEY) if (key := self.newest(purpose)) is not None]
+        for key_id in [*(key.key_id for key in newest), *(key.key_id for key in self._store.signing_keys()[:2])]:
+            self.open(key_id)
+        self.prepared = True
 
     def newest(self, purpose: str) -> ServiceKey | None:
         """The one that was made last for a purpose."""
@@ -106,20 +115,25 @@ class Renewal:
     def __init__(self, renewals: Sequence[Callable[[], None]]) -> None:
         self._renewals = renewals
         self._stopping = threading.Event()
+        self._tried = threading.Event()
         self._thread = threading.Thread(target=self._run, name="service-keys", daemon=True)
 
-    def start(self) -> None:
-        """Begins."""
-        self._thread.start()
+    def start(self, wait_seconds: float = 0.0) -> None:
+        """Begins, unless it has; returns once each was tried, after so long at the latest."""
+        if self._thread.ident is None:
+            self._thread.start()
+        self._tried.wait(wait_seconds)
 
-    def stop(self) -> None:
-        """Ends."""
+    def stop(self, wait_seconds: float = 2.0) -> None:
+        """Ends; returns once the one under way has ended, after so long at the latest."""
         self._stopping.set()
-        self._thread.join(timeout=2)
+        if self._thread.ident is not None:
+            self._thread.join(wait_seconds)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             ready = [self._renewed(renew) for renew in self._renewals]
+            self._tried.set()
             self._stopping.wait(_CHECK_SECONDS if all(ready) else _RETRY_SECONDS)
 
     def _renewed(self, renew: Callable[[], None]) -> bool:

@@ -61,6 +61,7 @@ class AuditClient:
         self._failure: StrongroomError | None = None
         self._stopping = threading.Event()
         self._probe = open_append()
+        self._failed_at = 0.0
         self._threads = [
             threading.Thread(target=self._send_groups, args=(open_append(),), name=f"audit-sender-{n}", daemon=True)
             for n in range(senders)
@@ -77,7 +78,7 @@ class AuditClient:
     def require_writable(self) -> None:
         """Raises what `append` would raise, for work that should not begin when its event cannot be kept."""
         failure = self._failure
-        if failure is not None:
+        if failure is not None and not self._may_go_over(failure):
             raise failure.renewed()
 
     def append(self, events: Sequence[Event], traceparent: str = "", payer: str = "") -> None:
@@ -196,8 +197,15 @@ class AuditClient:
             request.resend = True
             time.sleep(_RETRY_SECONDS)
 
+    def _may_go_over(self, failure: StrongroomError) -> bool:
+        """Whether the log may just be going over to another process, which takes less than a call waits: calls wait
+        for that, as in a rolling restart."""
+        is_gone = failure.reason is Reason.AUDIT_UNREACHABLE
+        return is_gone and time.monotonic() - self._failed_at < self._deadline_seconds
+
     def _fail(self, failure: StrongroomError) -> StrongroomError:
         if self._failure is None:
+            self._failed_at = time.monotonic()
             log.error("audit log cannot be written", extra={"fields": {"reason": failure.reason}})
         self._failure = failure
         return failure

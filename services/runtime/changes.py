@@ -67,6 +67,7 @@ class ChangeFeed:
         self._resets: list[Callable[[], None]] = []
         self._reached = monotonic() - 2 * stale_seconds
         self._stopping = threading.Event()
+        self._followed = threading.Event()
         # One poll at a time: an answer that came late would look like an older database.
         self._polling = threading.Lock()
         self._thread = threading.Thread(target=self._follow, name=f"{peer}-changes", daemon=True)
@@ -94,6 +95,10 @@ class ChangeFeed:
     def fresh(self) -> bool:
         """Whether the counter was last reached within the time that records may be old."""
         return self._monotonic() - self._reached <= self._stale_seconds
+
+    def wait_until_fresh(self, seconds: float) -> None:
+        """Returns once the counter was reached, after that long at the latest."""
+        self._followed.wait(seconds)
 
     def require_fresh(self) -> None:
         """Raises KEYSTORE_STALE when keystore was not reached for five seconds."""
@@ -134,6 +139,8 @@ class ChangeFeed:
             self.revision = response.revision
         # Only as fresh as the moment we asked.
         self._reached = asked
+        if not response.more:
+            self._followed.set()
         return response.more
 
     def _follow(self) -> None:

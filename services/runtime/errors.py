@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum, auto
 from typing import cast
 
@@ -378,6 +379,11 @@ def from_rpc_error(error: grpc.RpcError, unreachable: Reason, peer: str) -> Stro
 def rpc_code(error: grpc.RpcError) -> grpc.StatusCode:
     """The status code of a call that failed."""
     return _call(error).code()
+
+
+def trailing_metadata(error: grpc.RpcError) -> Sequence[tuple[str, str | bytes]]:
+    """What a call that failed came with."""
+    return _call(error).trailing_metadata() or ()
 
 
 def required(field: str) -> StrongroomError:

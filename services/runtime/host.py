@@ -16,7 +16,7 @@ from services.runtime.admission import FromOutside, FromTheMesh
 from services.runtime.audit import Append, AuditClient
 from services.runtime.authorization import Authorizer
 from services.runtime.changes import ChangeFeed, ListChanges
-from services.runtime.channels import MeshChannel
+from services.runtime.channels import MeshChannel, Route
 from services.runtime.config import RequestLimit, ServiceSettings
 from services.runtime.identity import Callers, Identities
 from services.runtime.pipeline import Pipeline
@@ -29,6 +29,9 @@ from services.runtime.telemetry import Telemetry
 from services.runtime.tls import TlsFiles
 from strongroom.audit.v1.event_log_service_pb2_grpc import EventLogServiceStub
 from strongroom.keystore.v1.key_record_service_pb2_grpc import KeyRecordServiceStub
+
+_FRESH_SECONDS = 2.0
+"""How long a process that starts waits for keystore: services may be started in any order."""
 
 
 @dataclass
@@ -62,6 +65,8 @@ class Host:
     def run(self) -> bool:
         """Serves until SIGTERM, or until the server is stopped. Whether a signal ended it."""
         self.feed.start()
+        # A replica that is called before it knows what changed would refuse what another would answer.
+        self.feed.wait_until_fresh(_FRESH_SECONDS)
         return self.server.serve_until_signal(self._close)
 
     def _close(self) -> None:
@@ -86,15 +91,16 @@ def build(
     reach them over the mesh. Keystore decides on what holds when it is asked, the others on what held a moment ago."""
     own_records = records is not None
     if records is None or list_changes is None:
-        keystore = upstream(settings, "keystore")
+        keystore = Route(upstream(settings, "keystore"))
         records = RemoteAccessRecords(MeshChannel(keystore, tls))
         # The poll is its own retry: a lost one must not delay the next.
         list_changes = MeshChannel(keystore, tls, retry=False).method(KeyRecordServiceStub, "ListChanges")
     if open_append is None:
-        address = upstream(settings, "audit")
+        # One for all senders and the probe: whichever finds the writer of the log, all of them do.
+        route = Route(upstream(settings, "audit"))
 
         def open_append() -> Append:
-            return MeshChannel(address, tls, retry=False).method(EventLogServiceStub, "Append")
+            return MeshChannel(route, tls, retry=False).method(EventLogServiceStub, "Append")
 
     audit = AuditClient(
         open_append,

@@ -110,8 +110,9 @@ def _from_status(status: Status, code: str, event_id: str, trace_id: str) -> Str
 
 
 def _without_reason(code: str, details: str, peer: str, event_id: str, trace_id: str) -> StrongroomError:
-    if code == "UNAVAILABLE":
-        reason, message = UNREACHABLE, f"{peer} cannot be reached: {details}"
+    if code in ("UNAVAILABLE", "CANCELLED"):
+        # No service says CANCELLED: gRPC does, of a call that it had not handed over when the server stopped.
+        code, reason, message = "UNAVAILABLE", UNREACHABLE, f"{peer} cannot be reached: {details}"
     elif code == "DEADLINE_EXCEEDED":
         reason, message = DEADLINE_EXCEEDED, f"{peer} did not answer in time"
     else:

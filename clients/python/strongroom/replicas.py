@@ -8,7 +8,9 @@ from typing import Any, cast
 
 import grpc
 
-_NOBODY_ANSWERED = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
+# What gRPC had not handed over when a server stopped it calls cancelled; the client's own calls are not cancelled here.
+_NOTHING_DONE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
+_NOBODY_ANSWERED = _NOTHING_DONE | {grpc.StatusCode.DEADLINE_EXCEEDED}
 # A replica that was away a moment ago may be back when the others are gone, as in a rolling restart.
 _ROUNDS = 2
 
@@ -69,8 +71,8 @@ class _Method:
                 return self._on(index, request, left, metadata)
             except grpc.RpcError as error:
                 # What a stub raises is always both.
-                unavailable = cast("grpc.Call", error).code() is grpc.StatusCode.UNAVAILABLE
-                if not unavailable or time.monotonic() >= deadline:
+                nothing_done = cast("grpc.Call", error).code() in _NOTHING_DONE
+                if not nothing_done or time.monotonic() >= deadline:
                     raise
         return self._on(last, request, deadline - time.monotonic(), metadata)
 

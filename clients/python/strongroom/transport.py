@@ -25,7 +25,8 @@ Stub = TypeVar("Stub")
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 
-# UNAVAILABLE alone is retried: the service answered that it did nothing, or was never reached.
+# What no service answered is tried again: nothing was done then. gRPC itself answers CANCELLED for what it had not
+# handed over when a server stopped.
 _SERVICE_CONFIG = json.dumps(
     {
         "methodConfig": [
@@ -36,7 +37,7 @@ _SERVICE_CONFIG = json.dumps(
                     "initialBackoff": "0.1s",
                     "maxBackoff": "1s",
                     "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
+                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                 },
             }
         ]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -13,10 +15,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import HealthServicer
 
 from deploy.dev.certificates import DevelopmentAuthority
-from deploy.dev.topology import TRUST_DOMAIN
-from services.runtime.channels import MeshChannel
+from deploy.dev.topology import TRUST_DOMAIN, free_port
+from services.runtime.channels import MeshChannel, Route
 from services.runtime.config import Tls
+from services.runtime.streams import NO_RETRY
 from services.runtime.tls import TlsFiles
+
+Metadata = tuple[tuple[str, str], ...]
 
 REQUEST = health_pb2.HealthCheckRequest()
 
@@ -66,3 +71,84 @@ def test_a_replica_that_answers_is_kept_whatever_it_answers(tls: TlsFiles, mute:
         assert refused.value.code() is grpc.StatusCode.NOT_FOUND
     assert check(REQUEST, timeout=5).status == health_pb2.HealthCheckResponse.SERVING
     channel.close()
+
+
+def closed() -> str:
+    """An address where nobody listens."""
+    return f"127.0.0.1:{free_port()}"
+
+
+@pytest.mark.parametrize("first", ["gone", "stopping"])
+def test_a_call_that_nobody_answered_is_made_at_the_next_replica(tls: TlsFiles, well: str, first: str) -> None:
+    with _refusing(tls, NO_ANSWER) as stopping:
+        channel = MeshChannel(f"{closed() if first == 'gone' else stopping},{well}", tls)
+        check = channel.method(health_pb2_grpc.HealthStub, "Check")
+        assert check(REQUEST, timeout=5).status == health_pb2.HealthCheckResponse.SERVING
+        channel.close()
+
+
+def test_a_final_answer_is_asked_of_no_other(tls: TlsFiles, well: str) -> None:
+    with _refusing(tls, (NO_RETRY,)) as refusing:
+        channel = MeshChannel(f"{refusing},{well}", tls)
+        check = channel.method(health_pb2_grpc.HealthStub, "Check")
+        with pytest.raises(grpc.RpcError) as refused:
+            check(REQUEST, timeout=5)
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        channel.close()
+
+
+def test_what_one_channel_finds_out_of_a_replica_all_of_its_route_know(tls: TlsFiles, mute: str, well: str) -> None:
+    route = Route(f"{mute},{well}")
+    finds, follows = (MeshChannel(route, tls, retry=False) for _ in range(2))
+    for _ in range(2):
+        with pytest.raises(grpc.RpcError):
+            finds.method(health_pb2_grpc.HealthStub, "Check")(REQUEST, timeout=0.3)
+    answer = follows.method(health_pb2_grpc.HealthStub, "Check")(REQUEST, timeout=5)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    finds.close()
+    follows.close()
+
+
+def test_one_that_hangs_is_not_asked_again_at_once_because_another_refuses() -> None:
+    now = [0.0]
+    route = Route("hangs,refuses", lambda: now[0])
+    for _ in range(2):
+        route.failed(0, grpc.StatusCode.DEADLINE_EXCEEDED)
+    assert route.current == 1
+    route.failed(1, grpc.StatusCode.UNAVAILABLE)
+    assert route.current == 1
+    now[0] = 2.5
+    route.failed(1, grpc.StatusCode.UNAVAILABLE)
+    assert route.current == 0
+    # Once is enough to believe it again.
+    route.failed(0, grpc.StatusCode.DEADLINE_EXCEEDED)
+    assert route.current == 1
+
+
+def test_the_environments_proxy_is_no_business_of_the_mesh(
+    tls: TlsFiles, well: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, f"http://{closed()}")
+    channel = MeshChannel(well, tls)
+    check = channel.method(health_pb2_grpc.HealthStub, "Check")
+    assert check(REQUEST, timeout=5).status == health_pb2.HealthCheckResponse.SERVING
+    channel.close()
+
+
+NO_ANSWER: Metadata = ()
+
+
+@contextmanager
+def _refusing(tls: TlsFiles, trailing: Metadata) -> Iterator[str]:
+    def refuse(_request: object, context: grpc.ServicerContext) -> None:
+        context.set_trailing_metadata(trailing)
+        context.abort(grpc.StatusCode.UNAVAILABLE, "not here")
+
+    server = grpc.server(ThreadPoolExecutor(2))
+    methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {"Check": grpc.unary_unary_rpc_method_handler(refuse)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("grpc.health.v1.Health", methods),))
+    port = server.add_secure_port("127.0.0.1:0", tls.server_credentials(require_client_certificate=True))
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None)
