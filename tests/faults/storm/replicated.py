@@ -20,8 +20,9 @@ from deploy.dev.readiness import Readiness
 from deploy.dev.topology import ADMINISTRATOR, HOST, SERVICES, Listeners, fixed_ports, free_base, free_listeners
 from strongroom import Client, ClientCertificate
 
-_SERVING_SECONDS = 30.0
+_SERVING_SECONDS = 60.0
 _LOOK_SECONDS = 0.2
+_STARTED = (b'"message": "serving"', b"standing by")
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class ReplicatedMesh:
     def roll(self, service: str) -> None:
         """Replaces each process of a service by SIGTERM, the next one when the service is whole again."""
         for process in self.replicas[service]:
+            written = process.output_files[1].stat().st_size
             with self._changing:
                 self._held.add(process.name)
             try:
@@ -100,6 +102,7 @@ class ReplicatedMesh:
             finally:
                 with self._changing:
                     self._held.discard(process.name)
+            self._wait_until_back(process, written)
             self.wait_until_serving(service)
 
     def wait_until_serving(self, service: str, seconds: float = _SERVING_SECONDS) -> None:
@@ -111,6 +114,13 @@ class ReplicatedMesh:
             return
         for number, process in enumerate(self.replicas[service]):
             assert self._serves(service, number, seconds), f"{process.name} does not serve\n{process.tail()}"
+
+    def _wait_until_back(self, process: Process, written: int) -> None:
+        """Returns once a process that was ended, and had written so much, was started again and serves or stands by."""
+        deadline = time.monotonic() + _SERVING_SECONDS
+        while not any(said in process.output_files[1].read_bytes()[written:] for said in _STARTED):
+            assert time.monotonic() < deadline, f"{process.name} did not come back\n{process.tail()}"
+            time.sleep(_LOOK_SECONDS / 2)
 
     def empty_redis(self) -> None:
         """Redis forgets everything."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -52,24 +53,20 @@ class Weather:
             "certificates replaced": self._replace_certificates,
         }
 
-    def rage(self, seconds: float, settle_seconds: float) -> None:
-        """Goes on for so long; every kind comes once before any comes again."""
-        until = time.monotonic() + seconds
-        for kind in self._order():
+    def rage_once(self, settle_seconds: float, until: float = math.inf) -> bool:
+        """Every kind once, in an order of its own; False where `until`, by the monotonic clock, came before."""
+        kinds = list(self.kinds)
+        self._random.shuffle(kinds)
+        for kind in kinds:
             if time.monotonic() >= until:
-                return
+                return False
             began = time.monotonic()
             what = self.kinds[kind]()
             for service in SERVICES:
                 self._replicated.wait_until_serving(service)
             time.sleep(settle_seconds)
             self.events.append(Event(kind, what, began, time.monotonic()))
-
-    def _order(self) -> Iterator[str]:
-        while True:
-            kinds = list(self.kinds)
-            self._random.shuffle(kinds)
-            yield from kinds
+        return True
 
     def _one(self, service: str = "") -> tuple[str, int]:
         return service or self._random.choice(SERVICES[:3]), self._random.randrange(2)

@@ -1,6 +1,7 @@
 """Failures of every kind over two of each service on PostgreSQL with SoftHSM2, under load: `make storm`.
 
-Not among the tests that `make test` collects: it needs a machine to itself.
+Not among the tests that `make test` collects: it needs a machine to itself. What of it holds on any machine is
+`tests/faults/test_storm.py`.
 """
 
 from __future__ import annotations
