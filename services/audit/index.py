@@ -23,6 +23,7 @@ from services.audit import postings
 from services.audit.index_store import IndexStore
 from services.audit.postings import SPAN, UNTOKENED, Block, Blocks
 from services.audit.store import LogStore
+from services.runtime.background import NEVER, Background
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,10 @@ class Index:
         self._merge: _Merge | None = None
         self._work = threading.Condition()
         self._stopping = False
-        self._thread = threading.Thread(target=self._keep_working, name="audit-index", daemon=True)
+        # Until work that failed is done, the nodes stay in memory.
+        self._working = Background(
+            "audit-index", self._do_work, "the index was not worked on", every=0.0, again=_RETRY_SECONDS
+        )
 
     def load(self, size: int) -> None:
         """Reads what is not in the database of a log of `size` leaves, and begins to work."""
@@ -87,15 +91,14 @@ class Index:
         self._made = list(self._complete)
         for start in range(self._complete[0] * postings.NODE_LEAVES, size, postings.NODE_LEAVES):
             self.note(start, self._leaves.tokens(start, min(start + postings.NODE_LEAVES, size)))
-        self._thread.start()
+        self._working.start()
 
     def stop(self) -> None:
         """Ends the work."""
         with self._work:
             self._stopping = True
             self._work.notify()
-        if self._thread.is_alive():
-            self._thread.join(timeout=5)
+        self._working.stop()
 
     def note(self, first_index: int, tokens: Sequence[bytes]) -> None:
         """Takes up leaves that were added to the log, with their tokens."""
@@ -157,19 +160,13 @@ class Index:
 
     # --- in the background
 
-    def _keep_working(self) -> None:
-        while True:
-            with self._work:
-                while not self._stopping and not self._has_work():
-                    self._work.wait()
-                if self._stopping:
-                    return
-            try:
-                self._make_blocks()
-            except Exception:  # whatever it was, it is tried again; until then the nodes stay in memory
-                log.exception("the index was not worked on")
-                with self._work:
-                    self._work.wait(_RETRY_SECONDS)
+    def _do_work(self) -> float | None:
+        with self._work:
+            self._work.wait_for(lambda: self._stopping or self._has_work())
+        if self._stopping:
+            return NEVER
+        self._make_blocks()
+        return None
 
     def _has_work(self) -> bool:
         if self._full:

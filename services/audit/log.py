@@ -21,6 +21,7 @@ from services.audit.sealing import SEALING_BYTES, Sealer, SealingKey, nonces
 from services.audit.storage import Storage
 from services.audit.store import Head, LeafRow, LogStore, Standing
 from services.audit.tokens import Tokens
+from services.runtime.background import Background
 from services.runtime.clock import Clock
 from services.runtime.errors import Reason, StrongroomError, too_large
 from services.runtime.event_bounds import MAX_APPEND_EVENTS
@@ -116,11 +117,10 @@ class Log:
         self._written_ns = 0
         self._refusal: tuple[Reason, str] | None = None
         self._doubtful: _Addition | None = None
-        self._closing = threading.Event()
         self._epoch = store.take_over()
         self._head, self._tree = _recovered(store)
         self._grown = threading.Condition()
-        self._beating = threading.Thread(target=self._keep_beating, name="audit-writer", daemon=True)
+        self._beating = self._beats()
         # From now on: a standby takes over from one that is silent for long, and loading can take long.
         self._beating.start()
         index.load(self._head.size)
@@ -174,8 +174,7 @@ class Log:
 
     def close(self) -> None:
         """Gives the database back what the writer keeps."""
-        self._closing.set()
-        self._beating.join(timeout=_BEAT_SECONDS)
+        self._beating.stop(_BEAT_SECONDS)
         with self._lock:
             self._store.close()
 
@@ -198,14 +197,16 @@ class Log:
         reason, message = self._refusal
         return StrongroomError(reason, message, peer="audit")
 
-    def _keep_beating(self) -> None:
-        while not self._closing.wait(_BEAT_SECONDS):
-            try:
-                self._beat()
-            except StrongroomError as error:
-                log.debug("the log cannot be written just now", extra={"fields": {"reason": error.reason}})
-            except Exception:  # whatever it was, the next beat is tried: who is silent loses the log
-                log.exception("the writer of the log did not beat")
+    def _beats(self) -> Background:
+        """Who is silent loses the log."""
+        return Background(
+            "audit-writer",
+            self._beat,
+            "the writer of the log did not beat",
+            every=_BEAT_SECONDS,
+            first=_BEAT_SECONDS,
+            quiet=True,
+        )
 
     def _beat(self) -> None:
         with self._lock:

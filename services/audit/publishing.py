@@ -11,6 +11,7 @@ from services.audit.log import Log
 from services.audit.publication_store import PublicationStore, SignedCheckpoint
 from services.audit.signing import SigningKeys
 from services.audit.tile_source import TileSource
+from services.runtime.background import Background
 from services.runtime.clock import Clock
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.tlog.checkpoints import Checkpoint
@@ -50,12 +51,19 @@ class Publisher:
         self._keys = keys
         self._clock = clock
         self._changed = threading.Condition()
-        self._stopping = threading.Event()
         self._signed_listeners: list[Published] = []
         self._published_listeners: list[Published] = []
         self._signed = store.newest(published=False)
         self._published = store.newest(published=True)
-        self._thread = threading.Thread(target=self._run, name="audit-publisher", daemon=True)
+        # Whatever fails, the next checkpoint is tried; clients see how old the newest is.
+        self._publishing = Background(
+            "audit-publisher",
+            self._sign_when_grown,
+            "the log was not published",
+            every=0.0,
+            again=publication.interval_seconds,
+            finishes=True,
+        )
 
     @property
     def quorum(self) -> int:
@@ -88,12 +96,11 @@ class Publisher:
                 f"the audit log is not what the checkpoint of {newest.tree_size} says: its database was changed",
                 peer="audit",
             )
-        self._thread.start()
+        self._publishing.start()
 
     def stop(self) -> None:
         """Signs what is not covered yet, and ends."""
-        self._stopping.set()
-        self._thread.join(timeout=5)
+        self._publishing.stop()
 
     def wait_until_published(self, size: int, seconds: float) -> SignedCheckpoint | None:
         """The newest published checkpoint once it covers `size` leaves; None when none does after that long."""
@@ -134,16 +141,9 @@ class Publisher:
         for listener in self._published_listeners:
             listener(checkpoint)
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            covered = self._signed.tree_size if self._signed else 0
-            if self._log.wait_for_growth(covered, _IDLE_SECONDS) > covered:
-                self._try_to_sign()
-                self._stopping.wait(self._publication.interval_seconds)
-        self._try_to_sign()
-
-    def _try_to_sign(self) -> None:
-        try:
-            self.sign()
-        except Exception:  # whatever it was, the next checkpoint is tried; clients see how old the newest is
-            log.exception("the log was not published")
+    def _sign_when_grown(self) -> float | None:
+        covered = self._signed.tree_size if self._signed else 0
+        if not self._publishing.stopping and self._log.wait_for_growth(covered, _IDLE_SECONDS) <= covered:
+            return None
+        self.sign()
+        return self._publication.interval_seconds

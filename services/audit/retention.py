@@ -17,6 +17,8 @@ from services.audit.keys_store import KeysStore
 from services.audit.log import Log
 from services.audit.retention_store import LegalHold, RetentionPolicy, RetentionStore
 from services.audit.sealing import DAY_US, Sealer
+from services.runtime import background
+from services.runtime.background import Background
 from services.runtime.call import Call, Principal
 from services.runtime.clock import Clock
 from services.runtime.errors import Reason, StrongroomError, invalid, required
@@ -185,28 +187,22 @@ class RetentionWork:
     def __init__(self, retentions: Collection[Retention], append: Callable[[list[Event]], object]) -> None:
         self._retentions = retentions
         self._append = append
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="audit-retention", daemon=True)
+        self._work = Background(
+            "audit-retention", self._look, "retention waits", every=_LOOK_SECONDS, first=_LOOK_SECONDS
+        )
 
     def start(self) -> None:
         """Begins."""
-        self._thread.start()
+        self._work.start()
 
     def stop(self) -> None:
         """Ends."""
-        self._stopping.set()
-        self._thread.join(timeout=2)
+        self._work.stop()
 
-    def _run(self) -> None:
-        while not self._stopping.wait(_LOOK_SECONDS):
-            for retention in self._retentions:
-                for work in (retention.archive_due, partial(self._shred, retention)):
-                    try:
-                        work()
-                    except StrongroomError as error:
-                        log.warning("retention waits", extra={"fields": {"reason": error.reason}})
-                    except Exception:  # whatever it was, the next look is another try
-                        log.exception("retention waits")
+    def _look(self) -> None:
+        background.each(
+            work for retention in self._retentions for work in (retention.archive_due, partial(self._shred, retention))
+        )
 
     def _shred(self, retention: Retention) -> None:
         events = retention.shred_due()

@@ -6,7 +6,6 @@ wait for each other in a circle.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -14,11 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from services.audit.keys_store import KeysStore, ServiceKey
+from services.runtime import background
+from services.runtime.background import Background
 from services.runtime.clock import Clock
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.sensitive import SensitiveBytes
-
-log = logging.getLogger(__name__)
 
 SEALING_ROOT = "audit sealing root"
 SIGNING_KEY = "audit log signing key"
@@ -114,36 +113,23 @@ class Renewal:
 
     def __init__(self, renewals: Sequence[Callable[[], None]]) -> None:
         self._renewals = renewals
-        self._stopping = threading.Event()
         self._tried = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="service-keys", daemon=True)
+        self._work = Background(
+            "service-keys", self._renew, "keys are not ready", every=_CHECK_SECONDS, again=_RETRY_SECONDS
+        )
 
     def start(self, wait_seconds: float = 0.0) -> None:
         """Begins, unless it has; returns once each was tried, after so long at the latest."""
-        if self._thread.ident is None:
-            self._thread.start()
+        if not self._work.has_begun:
+            self._work.start()
         self._tried.wait(wait_seconds)
 
     def stop(self, wait_seconds: float = 2.0) -> None:
         """Ends; returns once the one under way has ended, after so long at the latest."""
-        self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join(wait_seconds)
+        self._work.stop(wait_seconds)
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            ready = [self._renewed(renew) for renew in self._renewals]
-            self._tried.set()
-            self._stopping.wait(_CHECK_SECONDS if all(ready) else _RETRY_SECONDS)
-
-    def _renewed(self, renew: Callable[[], None]) -> bool:
-        """Whether it could be done: where one cannot, the others are."""
+    def _renew(self) -> None:
         try:
-            renew()
-        except StrongroomError as error:
-            log.warning("keys are not ready", extra={"fields": {"reason": error.reason}})
-            return False
-        except Exception:  # whatever it was, it is tried again
-            log.exception("keys are not ready")
-            return False
-        return True
+            background.each(self._renewals)
+        finally:
+            self._tried.set()

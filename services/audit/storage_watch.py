@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from services.audit.logs import Logs, OpenLog
 from services.audit.storage import Level
+from services.runtime import background
+from services.runtime.background import Background
 from services.runtime.call import Call, Principal
 from services.runtime.errors import StrongroomError
 from strongroom.audit.v1.event_pb2 import Event, Outcome
@@ -33,8 +35,13 @@ class StorageWatch:
     def __init__(self, logs: Logs, meter: Meter) -> None:
         self._logs = logs
         self._levels = {one.name: Level.OK for one in logs}
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="storage-watch", daemon=True)
+        self._work = Background(
+            "storage-watch",
+            self.look,
+            "the storage was not watched",
+            every=_SECONDS,
+            first=_SECONDS,
+        )
         for name, unit, description, value in (
             ("audit.storage.free", "By", "room that is left for the log", lambda one: one.storage.free()),
             ("audit.log.size", "{leaf}", "leaves that are durable", lambda one: one.log.size),
@@ -50,28 +57,25 @@ class StorageWatch:
 
     def start(self) -> None:
         """Begins."""
-        self._thread.start()
+        self._work.start()
 
     def stop(self) -> None:
         """Ends."""
-        self._stopping.set()
-        self._thread.join(timeout=2)
+        self._work.stop()
 
     def look(self) -> None:
         """Looks once; appends an event for each log whose level is another than before."""
-        for one in self._logs:
-            try:
-                level = one.storage.level()
-                if level is not self._levels[one.name]:
-                    log.warning("room for the log", extra={"fields": {"log": one.name, "level": level}})
-                    self._levels[one.name] = level
-                    self._logs.append([_event(one, level)])
-            except (StrongroomError, OSError) as error:
-                log.warning("the storage was not watched", extra={"fields": {"error": type(error).__name__}})
+        background.each(partial(self._look_at, one) for one in self._logs)
 
-    def _run(self) -> None:
-        while not self._stopping.wait(_SECONDS):
-            self.look()
+    def _look_at(self, one: OpenLog) -> None:
+        try:
+            level = one.storage.level()
+            if level is not self._levels[one.name]:
+                log.warning("room for the log", extra={"fields": {"log": one.name, "level": level}})
+                self._levels[one.name] = level
+                self._logs.append([_event(one, level)])
+        except (StrongroomError, OSError) as error:
+            log.warning("the storage was not watched", extra={"fields": {"error": type(error).__name__}})
 
     def _observer(self, value: Callable[[OpenLog], int | None]) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def observe(_: CallbackOptions) -> Iterable[Observation]:

@@ -9,11 +9,13 @@ import logging
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from http import HTTPStatus
 
 from services.audit.publication_store import PublicationStore, SignedCheckpoint
 from services.audit.publishing import Publisher
 from services.audit.tile_source import TileSource
+from services.runtime.background import Background
 from services.runtime.clock import Clock
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.outgoing_http import ExchangeError, Request, exchange
@@ -82,8 +84,12 @@ class Witnesses:
         self._signed = threading.Condition()
         self._stopping = False
         self._threads = [
-            threading.Thread(
-                target=self._run, args=(state,), name=f"audit-witness-{state.settings.key.name}", daemon=True
+            Background(
+                f"audit-witness-{state.settings.key.name}",
+                partial(self._look_after, state),
+                "a witness was not asked",
+                every=0.0,
+                again=_AGAIN_SECONDS,
             )
             for state in self.states
             if state.settings.url
@@ -102,8 +108,9 @@ class Witnesses:
             self._stopping = True
             self._signed.notify_all()
         for thread in self._threads:
-            if thread.is_alive():
-                thread.join(timeout=_TIMEOUT_SECONDS)
+            thread.end()
+        for thread in self._threads:
+            thread.join(_TIMEOUT_SECONDS)
 
     def add(self, tree_size: int, lines: Sequence[str]) -> SignedCheckpoint:
         """Keeps cosignatures on the checkpoint of a size. Raises COSIGNATURE_INVALID."""
@@ -150,11 +157,10 @@ class Witnesses:
         with self._signed:
             self._signed.notify_all()
 
-    def _run(self, state: WitnessState) -> None:
-        while not self._stopping:
-            newest = self._publisher.signed
-            done = newest is None or self._ask(state, newest)
-            self._wait(newest.tree_size if newest else 0, None if done else _AGAIN_SECONDS)
+    def _look_after(self, state: WitnessState) -> None:
+        newest = self._publisher.signed
+        done = newest is None or self._ask(state, newest)
+        self._wait(newest.tree_size if newest else 0, None if done else _AGAIN_SECONDS)
 
     def _wait(self, asked_size: int, seconds: float | None) -> None:
         """Until there is a newer checkpoint to ask about, or that long."""

@@ -7,17 +7,14 @@ appends, and only for the last few pages is nothing appended, so that the next a
 
 from __future__ import annotations
 
-import logging
 import sqlite3
-import threading
 from typing import Any
 
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.audit.log import Log
-
-log = logging.getLogger(__name__)
+from services.runtime.background import Background
 
 _LOOK_SECONDS = 0.5
 # 16 MiB: how long the file may become before the appends are asked to wait for its last pages.
@@ -33,8 +30,14 @@ class WriteAheadLog:
         self._engine = engine
         self._log = source
         self._seen = source.size
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="audit-write-ahead", daemon=True)
+        self._work = Background(
+            "audit-write-ahead",
+            self._move_when_grown,
+            "the write-ahead log waits",
+            every=_LOOK_SECONDS,
+            first=_LOOK_SECONDS,
+            foreseen=(sqlite3.Error, SQLAlchemyError),
+        )
 
     def start(self) -> None:
         """From now on no commit moves pages, and the thread does."""
@@ -43,13 +46,11 @@ class WriteAheadLog:
                 event.listen(self._engine, "connect", _leave_pages)
             # Connections that are open already.
             self._engine.dispose()
-            self._thread.start()
+            self._work.start()
 
     def stop(self) -> None:
         """Ends."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=5)
+        self._work.stop()
 
     def move(self) -> None:
         """Moves what there is into the database file."""
@@ -61,16 +62,11 @@ class WriteAheadLog:
         if long > _LONG_PAGES:
             self._log.exclusively(self._moved)
 
-    def _run(self) -> None:
-        while not self._stopping.wait(_LOOK_SECONDS):
-            size = self._log.size
-            if size == self._seen:
-                continue
-            try:
-                self.move()
-                self._seen = size
-            except (sqlite3.Error, SQLAlchemyError) as error:
-                log.warning("the write-ahead log waits", extra={"fields": {"error": type(error).__name__}})
+    def _move_when_grown(self) -> None:
+        size = self._log.size
+        if size != self._seen:
+            self.move()
+            self._seen = size
 
     def _moved(self) -> tuple[int, int]:
         """Moves pages as far as nobody reads older ones; how many the file has, and how many are left to be moved."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
@@ -16,6 +15,7 @@ from services.keystore.aliases import AliasContent, Aliases
 from services.keystore.keys import Keys, NewKey
 from services.keystore.own_calls import SELF, own_call
 from services.keystore.settings import Bootstrap
+from services.runtime.background import NEVER, Background
 from services.runtime.call import Call
 from services.runtime.clock import Clock
 from services.runtime.database import reading, transaction
@@ -70,27 +70,21 @@ class SecretsKey:
         self._alias = ResourceName(account, "aliases", SECRETS_KEY)
         self._keys = keys
         self._aliases = aliases
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._keep_trying, name="secrets-key", daemon=True)
+        self._making = Background(
+            "secrets-key", self._made, "the key for secrets is not made yet", every=_RETRY_SECONDS, quiet=True
+        )
 
     def start(self) -> None:
         """Begins to try."""
-        self._thread.start()
+        self._making.start()
 
     def stop(self) -> None:
         """Ends trying."""
-        self._stopping.set()
-        self._thread.join(timeout=5)
+        self._making.stop()
 
-    def _keep_trying(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self._make()
-            except StrongroomError as error:
-                log.debug("key for secrets not made yet", extra={"fields": {"reason": error.reason}})
-            else:
-                return
-            self._stopping.wait(_RETRY_SECONDS)
+    def _made(self) -> float:
+        self._make()
+        return NEVER
 
     def _make(self) -> None:
         with reading(self._engine) as connection:

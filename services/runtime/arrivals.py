@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from services.runtime.admission import Caller, Recognize
 from services.runtime.arriving import ArrivingCall, Headers, Mode, Room, broken, require_known_grpcio
+from services.runtime.background import Background
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.places import Places
 from services.runtime.turns import Turns
@@ -67,8 +67,10 @@ class Arrivals:
         }
         self._open: set[ArrivingCall] = set()
         self._is_stopping = False
-        self._ended = threading.Event()
-        threading.Thread(target=self._sweep, name=f"{name}-arrivals", daemon=True).start()
+        self._sweeping = Background(
+            f"{name}-arrivals", self._sweep, "calls that wait were not looked at", every=_SWEEP_SECONDS
+        )
+        self._sweeping.start()
 
     def submit(self, _run: Any, respond: Any, event: Any, state: Any, behaviour: Any, *rest: Any) -> None:
         """Called by grpcio in its own thread, holding the call's condition, when a call's headers have come. It must
@@ -102,7 +104,7 @@ class Arrivals:
 
     def end_all(self) -> None:
         """Ends what is not answered yet with SHUTTING_DOWN."""
-        self._ended.set()
+        self._sweeping.end()
         for call in list(self._open):
             call.refuse(stopping(), final=call.begun)
         for turns in (self._threads.known, self._threads.strangers, self._threads.exchanges, self._threads.reserved):
@@ -142,18 +144,17 @@ class Arrivals:
         call.let_go()
 
     def _sweep(self) -> None:
-        while not self._ended.wait(_SWEEP_SECONDS):
-            slow = _began_before(time.monotonic() - _SLOW_SECONDS)
-            for greedy in self._unfinished.surplus(self._limits.slow, slow):
-                if self._unfinished.leave(greedy):
-                    greedy.refuse(_overloaded())
-            is_stopping = self._is_stopping
-            seconds = _SLOW_SECONDS if is_stopping else self._limits.message_seconds
-            error = stopping() if is_stopping else _incomplete(seconds)
-            overdue = time.monotonic() - seconds
-            while (call := self._unfinished.oldest()) is not None and call.since < overdue:
-                if self._unfinished.leave(call):
-                    call.refuse(error)
+        slow = _began_before(time.monotonic() - _SLOW_SECONDS)
+        for greedy in self._unfinished.surplus(self._limits.slow, slow):
+            if self._unfinished.leave(greedy):
+                greedy.refuse(_overloaded())
+        is_stopping = self._is_stopping
+        seconds = _SLOW_SECONDS if is_stopping else self._limits.message_seconds
+        error = stopping() if is_stopping else _incomplete(seconds)
+        overdue = time.monotonic() - seconds
+        while (call := self._unfinished.oldest()) is not None and call.since < overdue:
+            if self._unfinished.leave(call):
+                call.refuse(error)
 
 
 def _began_before(moment: float) -> Callable[[ArrivingCall], bool]:

@@ -12,12 +12,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Protocol
 
 import grpc
 
 from services.runtime import event_bounds
 from services.runtime.audit_queue import Deferred, Entry, Queue, Waiting
+from services.runtime.background import NEVER, Background
 from services.runtime.errors import Reason, StrongroomError, from_rpc_error, rpc_code
 from strongroom.audit.v1.event_log_service_pb2 import AppendRequest, AppendResponse
 from strongroom.audit.v1.event_pb2 import Event
@@ -59,14 +61,22 @@ class AuditClient:
         self._queue = Queue(group_limit)
         self._deferred = _Deferrals()
         self._failure: StrongroomError | None = None
-        self._stopping = threading.Event()
         self._probe = open_append()
         self._failed_at = 0.0
         self._threads = [
-            threading.Thread(target=self._send_groups, args=(open_append(),), name=f"audit-sender-{n}", daemon=True)
+            Background(f"audit-sender-{n}", partial(self._send_group, open_append()), "events were not sent", every=0.0)
             for n in range(senders)
         ]
-        self._threads.append(threading.Thread(target=self._keep_probing, name="audit-probe", daemon=True))
+        self._threads.append(
+            Background(
+                "audit-probe",
+                self._probed,
+                "the audit log was not probed",
+                every=_IDLE_PROBE_SECONDS,
+                first=_IDLE_PROBE_SECONDS,
+                again=_PROBE_SECONDS,
+            )
+        )
         for thread in self._threads:
             thread.start()
 
@@ -137,14 +147,18 @@ class AuditClient:
 
     def stop(self) -> None:
         """Sends what still waits, then ends the sender threads."""
-        self._stopping.set()
         self._queue.stop()
+        # A sender ends once nothing waits any more.
+        self._threads[-1].end()
         for thread in self._threads:
-            thread.join(timeout=self._deadline_seconds)
+            thread.join(self._deadline_seconds)
 
-    def _send_groups(self, append: Append) -> None:
-        while group := self._queue.next_group():
-            self._deliver(append, group)
+    def _send_group(self, append: Append) -> float | None:
+        group = self._queue.next_group()
+        if not group:
+            return NEVER
+        self._deliver(append, group)
+        return None
 
     def _deliver(self, append: Append, group: Sequence[Entry], *, resend: bool = False) -> None:
         """Sends a group until each of it is told: those whose time is over, that it is; where the log refuses it, in
@@ -210,20 +224,20 @@ class AuditClient:
         self._failure = failure
         return failure
 
-    def _keep_probing(self) -> None:
+    def _probed(self) -> float | None:
         """Finds out that the log cannot be written before a call does, and that it can be again."""
-        while not self._stopping.wait(_PROBE_SECONDS if self._failure else _IDLE_PROBE_SECONDS):
-            try:
-                self._probe(AppendRequest(), timeout=_PROBE_TIMEOUT_SECONDS)
-            except (grpc.RpcError, StrongroomError) as error:
-                self._fail(_failure(error, self._deadline_seconds))
-            except Exception as error:  # a probe that ends would leave the log unwritable for good
-                log.exception("probe failed")
-                self._fail(_broken(error))
-            else:
-                if self._failure is not None:
-                    log.info("audit log can be written again")
-                self._failure = None
+        try:
+            self._probe(AppendRequest(), timeout=_PROBE_TIMEOUT_SECONDS)
+        except (grpc.RpcError, StrongroomError) as error:
+            self._fail(_failure(error, self._deadline_seconds))
+            return _PROBE_SECONDS
+        except Exception as error:
+            self._fail(_broken(error))
+            raise
+        if self._failure is not None:
+            log.info("audit log can be written again")
+        self._failure = None
+        return None
 
 
 class _Deferrals:

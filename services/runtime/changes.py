@@ -16,7 +16,8 @@ from typing import Generic, Protocol, TypeVar
 
 import grpc
 
-from services.runtime.errors import Reason, StrongroomError, rpc_code
+from services.runtime.background import Background
+from services.runtime.errors import Reason, StrongroomError
 from strongroom.keystore.v1.key_record_service_pb2 import Change, ListChangesRequest, ListChangesResponse
 
 log = logging.getLogger(__name__)
@@ -66,11 +67,17 @@ class ChangeFeed:
         self._listeners: list[Callable[[Change], None]] = []
         self._resets: list[Callable[[], None]] = []
         self._reached = monotonic() - 2 * stale_seconds
-        self._stopping = threading.Event()
         self._followed = threading.Event()
         # One poll at a time: an answer that came late would look like an older database.
         self._polling = threading.Lock()
-        self._thread = threading.Thread(target=self._follow, name=f"{peer}-changes", daemon=True)
+        self._following = Background(
+            f"{peer}-changes",
+            self.poll,
+            f"{peer} is not followed",
+            every=POLL_SECONDS,
+            foreseen=(grpc.RpcError,),
+            quiet=True,
+        )
         self.lock = threading.Lock()
         self.revision = LATEST
         """The last revision whose changes every listener has seen. Guarded by `lock`."""
@@ -84,12 +91,11 @@ class ChangeFeed:
 
     def start(self) -> None:
         """Begins to follow."""
-        self._thread.start()
+        self._following.start()
 
     def stop(self) -> None:
         """Ends following."""
-        self._stopping.set()
-        self._thread.join(timeout=2 * _POLL_TIMEOUT_SECONDS)
+        self._following.stop(2 * _POLL_TIMEOUT_SECONDS)
 
     @property
     def fresh(self) -> bool:
@@ -142,19 +148,6 @@ class ChangeFeed:
         if not response.more:
             self._followed.set()
         return response.more
-
-    def _follow(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self.poll()
-            except grpc.RpcError as error:
-                log.debug("%s not reached", self._peer, extra={"fields": {"status": rpc_code(error).name}})
-            except StrongroomError as error:
-                log.debug("%s not read", self._peer, extra={"fields": {"reason": error.reason}})
-            except Exception:
-                # The next round may fare better; without a thread no record would be fresh again.
-                log.exception("%s not followed", self._peer)
-            self._stopping.wait(POLL_SECONDS)
 
 
 K = TypeVar("K", bound=Hashable)

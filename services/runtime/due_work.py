@@ -22,6 +22,7 @@ from random import SystemRandom
 
 from redis.exceptions import RedisError
 
+from services.runtime.background import NEVER, Background
 from services.runtime.clock import Clock
 from services.runtime.errors import StrongroomError
 from services.runtime.fair_queue import FairQueue
@@ -111,14 +112,21 @@ class DueWork:
         self._idle = threading.Condition()
         self._stopping = threading.Event()
         self._aside = aside
+        often = min(lease_seconds / 3, POLL_SECONDS)
         self._threads = [
-            threading.Thread(target=self._keep, name="due-keeper", daemon=True),
-            threading.Thread(target=self._watch, name="due-watch", daemon=True),
-            *(threading.Thread(target=self._work, name=f"due-{n}", daemon=True) for n in range(threads)),
+            self._background("due-keeper", self.fill, "the schedule is not filled", _FILL_SECONDS, again=often),
+            self._background("due-leases", self._renew, "leases are not renewed", often),
+            self._background(
+                "due-watch", self.bring_forward, "what is overdue is not looked for", _LOOK_SECONDS, first=_LOOK_SECONDS
+            ),
+            *(
+                self._background(f"due-{n}", self._work, "what is due is not looked for", 0.0, again=POLL_SECONDS)
+                for n in range(threads)
+            ),
         ]
         if aside is not None:
             self._threads += [
-                threading.Thread(target=self._work_aside, args=(aside,), name=f"due-aside-{n}", daemon=True)
+                self._background(f"due-aside-{n}", partial(self._work_aside, aside), "what is due is not done", 0.0)
                 for n in range(aside.threads)
             ]
 
@@ -134,10 +142,12 @@ class DueWork:
             self._idle.notify_all()
         if self._aside is not None:
             for claim in self._aside.queue.end():
-                self._survive(partial(self._given_back, claim), "gave back what waited")
+                self._given_back(claim)
+        for thread in self._threads:
+            thread.end()
         deadline = time.monotonic() + _STOP_SECONDS
         for thread in self._threads:
-            thread.join(timeout=max(deadline - time.monotonic(), 0))
+            thread.join(max(deadline - time.monotonic(), 0))
 
     @property
     def stopping(self) -> bool:
@@ -194,14 +204,6 @@ class DueWork:
             self._schedule.add(now_due)
         return self._schedule.claim(1, self._lease_seconds)
 
-    def _watch(self) -> None:
-        while not self._stopping.wait(_LOOK_SECONDS):
-            self._survive(self._looked, "looked for what is overdue")
-
-    def _looked(self) -> bool:
-        self.bring_forward()
-        return True
-
     def _put_aside(self, claim: Claim) -> bool:
         """Whether the item is none of this thread's any more."""
         if self._aside is None:
@@ -218,62 +220,70 @@ class DueWork:
             self._schedule.later(claim, _ASIDE_FULL_SECONDS * SystemRandom().uniform(0.5, 1.5))
         return True
 
-    def _work_aside(self, aside: Aside) -> None:
-        while (taken := aside.queue.take()) is not None:
-            account, claim = taken
-            try:
-                self._survive(partial(self._finish, claim), "did what is due")
-            finally:
-                aside.queue.done(account)
+    def _work_aside(self, aside: Aside) -> float | None:
+        taken = aside.queue.take()
+        if taken is None:
+            return NEVER
+        account, claim = taken
+        try:
+            self._finish(claim)
+        finally:
+            aside.queue.done(account)
+        return None
 
-    def _finish(self, claim: Claim) -> bool:
+    def _finish(self, claim: Claim) -> None:
         try:
             self._do(claim)
         finally:
             self._in_work.discard(claim)
-        return True
 
-    def _given_back(self, claim: Claim) -> bool:
+    def _given_back(self, claim: Claim) -> None:
         self._in_work.discard(claim)
-        return self._schedule.later(claim, 0)
+        try:
+            self._schedule.later(claim, 0)
+        except (RedisError, StrongroomError) as error:
+            # Its lease ends by itself.
+            log.warning("what waited was not given back", extra={"fields": {"error": type(error).__name__}})
 
     def _work(self) -> None:
-        while not self._stopping.is_set():
-            if not self._survive(self.work_once, "looked for what is due"):
-                with self._idle:
-                    if not self._stopping.is_set():
-                        self._idle.wait(POLL_SECONDS)
+        if not self.work_once():
+            with self._idle:
+                if not self._stopping.is_set():
+                    self._idle.wait(POLL_SECONDS)
 
-    def _keep(self) -> None:
-        filled = -_FILL_SECONDS
-        while not self._stopping.is_set():
-            if time.monotonic() - filled >= _FILL_SECONDS and self._survive(self._filled, "filled the schedule"):
-                filled = time.monotonic()
-            self._survive(self._renewed, "renewed leases")
-            self._stopping.wait(min(self._lease_seconds / 3, POLL_SECONDS))
-
-    def _filled(self) -> bool:
-        self.fill()
-        return True
-
-    def _renewed(self) -> bool:
+    def _renew(self) -> None:
         self._schedule.renew(tuple(self._in_work), self._lease_seconds)
-        return True
 
-    def _survive(self, work: Callable[[], bool], what: str) -> bool:
+    def _background(
+        self,
+        name: str,
+        work: Callable[[], float | None],
+        fails: str,
+        every: float,
+        *,
+        first: float = 0.0,
+        again: float | None = None,
+    ) -> Background:
+        return Background(
+            name,
+            partial(self._mending, work),
+            fails,
+            every=every,
+            first=first,
+            again=again,
+            foreseen=(RedisError,),
+        )
+
+    def _mending(self, work: Callable[[], float | None]) -> float | None:
         try:
             return work()
-        except (RedisError, StrongroomError) as error:
-            log.warning("not done: %s", what, extra={"fields": {"error": type(error).__name__}})
+        except RedisError as error:
             if "WRONGTYPE" in str(error):
                 # Somebody put something else there, and no operation would work until it is away.
                 with contextlib.suppress(RedisError, StrongroomError):
                     self._schedule.reset()
                     self.fill()
-        except Exception:
-            # The next round may fare better; without a thread nothing would be done at all.
-            log.exception("failed: %s", what)
-        return False
+            raise
 
     def _do(self, claim: Claim) -> None:
         try:

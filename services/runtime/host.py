@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from google.protobuf.descriptor import ServiceDescriptor
 from opentelemetry.metrics import Observation
 
-from services.runtime import workers
+from services.runtime import background, workers
 from services.runtime.access_records import AccessRecords, RemoteAccessRecords
 from services.runtime.admission import FromOutside, FromTheMesh
 from services.runtime.audit import Append, AuditClient
@@ -116,6 +116,8 @@ def build(
     status.component("audit", audit.require_writable)
     status.component("keystore", feed.require_fresh)
     status.component("policies", authorizer.require_usable, vital=False)
+    status.component("background work", background.check, vital=False)
+    background.measure(telemetry.meter)
     telemetry.meter.create_observable_gauge(
         "strongroom.policies.unusable",
         [lambda _: [Observation(len(authorizer.unusable_policies))]],

@@ -8,7 +8,6 @@ does not take is set aside, which an event of its own tells of, and keeps no oth
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from sqlalchemy import (
 
 from services.runtime import clock, event_bounds
 from services.runtime.audit import AuditClient
+from services.runtime.background import Background
 from services.runtime.call import Call
 from services.runtime.database import after_commit, reading, transaction
 from services.runtime.errors import Reason, StrongroomError
@@ -87,8 +87,9 @@ class Outbox:
         self._service = service
         self._delivered: list[str] = []
         self._refused = 0
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._relay, name="outbox-relay", daemon=True)
+        self._relaying = Background(
+            "outbox-relay", self.sweep, "outbox not emptied", every=_RELAY_SECONDS, first=_RELAY_SECONDS, finishes=True
+        )
         if meter is not None:
             meter.create_observable_gauge(
                 "outbox.refused", [self._observe], "{event}", "events that the audit log does not take"
@@ -96,12 +97,11 @@ class Outbox:
 
     def start(self) -> None:
         """Begins to relay what earlier processes left."""
-        self._thread.start()
+        self._relaying.start()
 
     def stop(self) -> None:
         """Removes what was delivered, and ends."""
-        self._stopping.set()
-        self._thread.join(timeout=5)
+        self._relaying.stop()
 
     def check(self) -> None:
         """Raises EVENT_REFUSED while events stand in the outbox that the log does not take."""
@@ -140,18 +140,6 @@ class Outbox:
             if left:
                 self._append(left)
             if not left and not undecodable:
-                return
-
-    def _relay(self) -> None:
-        while True:
-            last = self._stopping.wait(_RELAY_SECONDS)
-            try:
-                self.sweep()
-            except StrongroomError as error:
-                log.warning("outbox not emptied", extra={"fields": {"reason": error.reason}})
-            except Exception:
-                log.exception("outbox not emptied")
-            if last:
                 return
 
     def _left_behind(self) -> tuple[list[_Left], list[_Left], int]:

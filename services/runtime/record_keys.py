@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
@@ -16,9 +15,10 @@ from typing import Protocol
 import grpc
 from sqlalchemy import Connection, Engine
 
+from services.runtime.background import NEVER, Background
 from services.runtime.channels import MeshChannel
 from services.runtime.database import transaction
-from services.runtime.errors import Reason, StrongroomError, from_rpc_error
+from services.runtime.errors import Reason, from_rpc_error
 from services.runtime.row_seals import RowSeals, sealed
 from services.runtime.sensitive import SensitiveBytes
 from strongroom.audit.v1 import record_key_service_pb2 as pb
@@ -73,17 +73,17 @@ class RecordSealing:
         self._key = key
         self._seals = seals
         self._seal_all = seal_all
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="record-key", daemon=True)
+        self._opening = Background(
+            "record-key", self._opened, "the key of records is not there yet", every=_RETRY_SECONDS
+        )
 
     def start(self) -> None:
         """Begins."""
-        self._thread.start()
+        self._opening.start()
 
     def stop(self) -> None:
         """Ends."""
-        self._stopping.set()
-        self._thread.join(timeout=2)
+        self._opening.stop()
 
     def open(self) -> None:
         """One try. Raises AUDIT_UNREACHABLE, CRYPTO_UNREACHABLE, DATABASE_UNAVAILABLE and the like."""
@@ -106,18 +106,9 @@ class RecordSealing:
         if count:
             log.warning("sealed the rows of a database from before there were seals", extra={"fields": {"rows": count}})
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self.open()
-            except StrongroomError as error:
-                log.warning("the key of records is not there yet", extra={"fields": {"reason": error.reason}})
-                self._stopping.wait(_RETRY_SECONDS)
-            except Exception:
-                log.exception("the key of records cannot be had")
-                self._stopping.wait(_RETRY_SECONDS)
-            else:
-                return
+    def _opened(self) -> float:
+        self.open()
+        return NEVER
 
 
 @contextmanager

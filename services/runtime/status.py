@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import logging
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from importlib.metadata import version
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.runtime import clock
+from services.runtime.background import Background
 from services.runtime.errors import StrongroomError
 from services.runtime.health import NOT_SERVING, SERVING, Health
 from strongroom.runtime.v1 import status_pb2 as pb
@@ -64,8 +64,7 @@ class Status:
         self._attributes: dict[str, Callable[[], str]] = {}
         self._health_names: list[str] = []
         self._draining = False
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="status", daemon=True)
+        self._watching = Background("status", self._watch, "components are not checked", every=_CHECK_SECONDS)
         self.health = Health()
 
     def component(self, name: str, check: Check, *, vital: bool = True) -> None:
@@ -85,12 +84,12 @@ class Status:
     def start(self) -> None:
         """Begins to check."""
         self.health.set("", SERVING)
-        self._thread.start()
+        self._watching.start()
 
     def drain(self) -> None:
         """Turns every health answer to NOT_SERVING for good."""
         self._draining = True
-        self._stopping.set()
+        self._watching.end()
         self.health.end()
 
     def get(self, view: View) -> pb.GetStatusResponse:
@@ -117,14 +116,12 @@ class Status:
             told.since.CopyFrom(_moment(component.since, now_ns, now))
 
     def _watch(self) -> None:
-        while not self._stopping.is_set():
-            for component in self._components:
-                self._check(component)
-            down = any(component.state == pb.COMPONENT_STATE_DOWN for component in self._components)
-            answer = NOT_SERVING if down else SERVING
-            for name in self._health_names:
-                self.health.set(name, answer)
-            self._stopping.wait(_CHECK_SECONDS)
+        for component in self._components:
+            self._check(component)
+        down = any(component.state == pb.COMPONENT_STATE_DOWN for component in self._components)
+        answer = NOT_SERVING if down else SERVING
+        for name in self._health_names:
+            self.health.set(name, answer)
 
     def _check(self, component: _Component) -> None:
         reason, detail = "", ""

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine
 from services.runtime import clock as clocks
 from services.runtime.audit import AuditClient
 from services.runtime.authorization import Authorizer
+from services.runtime.background import UNTIL_WOKEN, Background
 from services.runtime.call import Call
 from services.runtime.clock import Clock
 from services.runtime.database import reading
@@ -97,18 +98,23 @@ class Watches:
         )
         self._seen = 0
         self._stopping = threading.Event()
-        self._wanted = threading.Event()
         self._senders = ThreadPoolExecutor(_SENDERS, thread_name_prefix="watch-sender")
-        self._thread = threading.Thread(target=self._follow, name="watches", daemon=True)
+        self._following = Background(
+            "watches",
+            self._poll,
+            "changes of secrets not read",
+            every=_POLL_SECONDS,
+            first=UNTIL_WOKEN,
+        )
 
     def start(self) -> None:
         """Begins to follow changes."""
-        self._thread.start()
+        self._following.start()
 
     def stop(self) -> None:
         """Ends every watch with SHUTTING_DOWN."""
         self._stopping.set()
-        self._wanted.set()
+        self._following.end()
         error = StrongroomError(Reason.SHUTTING_DOWN, "this process is about to end: watch again")
         for watch in self._present():
             # Not waited for: a caller who takes nothing would keep the process.
@@ -152,7 +158,7 @@ class Watches:
         if not stream.on_end(lambda: self._forget(watch)):
             self._forget(watch)
             return
-        self._wanted.set()
+        self._following.wake()
         self._tell(watch, first)
 
     def _missed(
@@ -174,24 +180,11 @@ class Watches:
         with self._lock:
             return list(self._watches)
 
-    def _follow(self) -> None:
-        while not self._stopping.is_set():
-            self._wanted.wait()
-            try:
-                self._poll()
-            except StrongroomError as error:
-                log.warning("changes of secrets not read", extra={"fields": {"reason": error.reason}})
-            except Exception:
-                # The next round may fare better; without a thread nobody would be told anything.
-                log.exception("changes of secrets not read")
-            self._stopping.wait(_POLL_SECONDS)
-
-    def _poll(self) -> None:
+    def _poll(self) -> float | None:
         with self._turn:
             watches = self._present()
             if not watches:
-                self._wanted.clear()
-                return
+                return UNTIL_WOKEN
             with reading(self._engine) as connection:
                 found = changes.since(connection, self._seen, _BATCH)
             if found:
@@ -204,6 +197,7 @@ class Watches:
         for watch in watches:
             if time.monotonic() - watch.spoke > _SIGN_OF_LIFE_SECONDS:
                 self._tell(watch, [None])
+        return None
 
     def _tell(self, watch: _Watch, told: Sequence[Change | None]) -> None:
         watch.spoke = time.monotonic()

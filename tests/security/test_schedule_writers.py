@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -114,8 +115,9 @@ def test_keys_of_another_type_are_put_right(lab: Lab, place_: int) -> None:
     fall_due(lab, 1)
 
     def tried() -> bool:
-        for work in (lab.due_work._filled, lab.due_work.work_once):
-            lab.due_work._survive(work, "tried")
+        for work in (lab.due_work.fill, lab.due_work.work_once):
+            with suppress(RedisError):
+                lab.due_work._mending(work)
         return rotated(lab)
 
     assert tried() or tried() or tried()
@@ -183,7 +185,8 @@ def test_without_redis_what_is_overdue_is_done(lab: Lab) -> None:
     lab.schedule.claim = away  # type: ignore[method-assign,assignment]
     lab.schedule.done = away  # type: ignore[method-assign,assignment]
     lab.due_work.bring_forward()
-    lab.due_work._survive(lab.due_work.work_once, "worked")
+    with suppress(RedisError):
+        lab.due_work.work_once()
     assert rotated(lab)
 
 

@@ -8,7 +8,6 @@ Nobody else logs in, ever.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from services.crypto.providers.pkcs11_connection import Connection, PooledSessio
 from services.crypto.providers.pkcs11_module import Module
 from services.crypto.providers.pkcs11_tokens import NoSuchTokenError, TokenChoice, describe
 from services.crypto.providers.provider import SealBrokenError
+from services.runtime.background import UNTIL_WOKEN, Background
 from services.runtime.errors import StrongroomError
 
 log = logging.getLogger(__name__)
@@ -80,8 +80,6 @@ class SessionPool:
         self._pin_refused = False
         self._pause: float | None = None
         self._answered_at = time.monotonic()
-        self._wake = threading.Event()
-        self._stopping = threading.Event()
         self._calls = meter.create_counter("hsm.calls", description="uses of a session, by outcome")
         self._reconnects = meter.create_counter("hsm.reconnects", description="attempts to reconnect, by outcome")
         meter.create_observable_gauge("hsm.sessions.in_use", [self._in_use], description="sessions lent to callers")
@@ -92,8 +90,10 @@ class SessionPool:
         except (NoSuchTokenError, PKCS11Error) as error:
             raise SystemExit(f"provider: {error or type(error).__name__}") from error
         self._pause = self._connected()
-        self._thread = threading.Thread(target=self._watch, name="hsm", daemon=True)
-        self._thread.start()
+        self._watching = Background(
+            "hsm", self._watch, "the HSM is not watched", every=UNTIL_WOKEN, first=_or_for_good(self._pause), again=1.0
+        )
+        self._watching.start()
 
     @contextmanager
     def session(self, work: Work = Work.ROOT, account: str = "") -> Iterator[PooledSession]:
@@ -119,12 +119,10 @@ class SessionPool:
 
     def close(self) -> None:
         """Ends the login, and with it every session's objects."""
-        self._stopping.set()
-        self._wake.set()
-        self._thread.join(_CLOSE_SECONDS)
+        self._watching.stop(_CLOSE_SECONDS)
         connection, self._connection, self._why = self._connection, None, "the service is stopping"
         # Threads that never came back are still inside: the end of the process is theirs too.
-        if not self._thread.is_alive() and (connection is None or connection.end(_CLOSE_SECONDS)):
+        if not self._watching.is_alive and (connection is None or connection.end(_CLOSE_SECONDS)):
             self._module.finalize()
 
     def _current(self) -> Connection:
@@ -145,7 +143,7 @@ class SessionPool:
             self._calls.add(1, {"outcome": kind})
             log.warning("HSM call failed", extra={"fields": {"error": kind}})
             connection.doubt()
-            self._wake.set()
+            self._watching.wake()
             raise unavailable(f"the HSM cannot be used ({kind})") from error
         except StrongroomError as error:
             self._calls.add(1, {"outcome": error.reason})
@@ -157,15 +155,14 @@ class SessionPool:
 
     # --- the watching thread
 
-    def _watch(self) -> None:
-        while not self._stopping.is_set():
-            self._wake.wait(self._pause)
-            self._wake.clear()
-            if self._connection is not None:
-                self._pause = self._tried_out(self._connection)
-            elif not self._pin_refused:
-                self._pause = self._reconnected()
-            self._stopping.wait(_BREATH_SECONDS)
+    def _watch(self) -> float:
+        if self._connection is not None:
+            self._pause = self._tried_out(self._connection)
+        elif not self._pin_refused:
+            self._pause = self._reconnected()
+        # Whoever fails wakes it: not more often than this.
+        time.sleep(_BREATH_SECONDS)
+        return _or_for_good(self._pause)
 
     def _tried_out(self, connection: Connection) -> float | None:
         """Tries the token out; answers after how many seconds to do the next thing."""
@@ -184,7 +181,7 @@ class SessionPool:
         # Nobody may be inside the module when it is initialised again.
         while not connection.end(_SILENT_SECONDS):
             self._why = f"{why}; {connection.in_use} calls have not returned from the PKCS#11 module"
-            if self._stopping.is_set():
+            if self._watching.stopping:
                 return
         self._why = why
 
@@ -234,3 +231,7 @@ class SessionPool:
 
     def _well(self, _options: CallbackOptions) -> Iterable[Observation]:
         return [Observation(int(self._connection is not None))]
+
+
+def _or_for_good(pause: float | None) -> float:
+    return UNTIL_WOKEN if pause is None else pause
