@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
 
-import grpc
-
 from services.crypto import material
 from services.crypto.algorithms import ALGORITHMS
 from services.crypto.blobs import Binding
@@ -18,9 +16,9 @@ from services.crypto.providers.provider import Provider
 from services.runtime import clock
 from services.runtime.authorization import Resource
 from services.runtime.changes import ChangeFeed, FreshCache
-from services.runtime.channels import MeshChannel
+from services.runtime.channels import KEYSTORE, MeshChannel
 from services.runtime.decisions import ResourcePolicies
-from services.runtime.errors import Reason, StrongroomError, from_rpc_error
+from services.runtime.errors import Reason, StrongroomError
 from strongroom.access.v1.access_record_service_pb2 import PolicyRecord
 from strongroom.crypto.v1.algorithm_pb2 import Algorithm
 from strongroom.keystore.v1.key_pb2 import (
@@ -182,7 +180,7 @@ class KeyRecords:
         parsed_policies: Callable[[Sequence[PolicyRecord]], ResourcePolicies],
         capacity: int,
     ) -> None:
-        self._get_key_record = keystore.method(KeyRecordServiceStub, "GetKeyRecord")
+        self._get_key_record = KEYSTORE.method(keystore, KeyRecordServiceStub, "GetKeyRecord", _TIMEOUT_SECONDS)
         self._provider = provider
         self._parsed_policies = parsed_policies
         self._limit = MessageLimit(keystore, capacity)
@@ -218,10 +216,7 @@ class KeyRecords:
             self._read(GetKeyRecordRequest(uid=bytes(_UID_BYTES)))
 
     def _read(self, request: GetKeyRecordRequest) -> tuple[Key, int]:
-        try:
-            response: KeyRecordResponse = self._get_key_record(request, timeout=_TIMEOUT_SECONDS)
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, Reason.KEYSTORE_UNREACHABLE, "keystore") from error
+        response: KeyRecordResponse = self._get_key_record(request)
         record = response.record
         policies = self._parsed_policies(record.resource_policies)
         return Key(record, policies, self._provider, self._limit), response.as_of_revision

@@ -9,10 +9,8 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 
-import grpc
-
-from services.runtime.channels import MeshChannel
-from services.runtime.errors import Reason, StrongroomError, from_rpc_error
+from services.runtime.channels import KEYSTORE, MeshChannel
+from services.runtime.errors import Reason, StrongroomError
 from strongroom.keystore.v1.key_record_service_pb2 import ReportUsageRequest, ReportUsageResponse, VersionUsage
 from strongroom.keystore.v1.key_record_service_pb2_grpc import KeyRecordServiceStub
 
@@ -38,7 +36,7 @@ class MessageLimit:
     unused for longest is lost when there are more."""
 
     def __init__(self, keystore: MeshChannel, capacity: int) -> None:
-        self._report_usage = keystore.method(KeyRecordServiceStub, "ReportUsage")
+        self._report_usage = KEYSTORE.method(keystore, KeyRecordServiceStub, "ReportUsage", _TIMEOUT_SECONDS)
         self._capacity = capacity
         self._reserves: OrderedDict[tuple[bytes, int], _Reserve] = OrderedDict()
         self._lock = threading.Lock()
@@ -72,10 +70,5 @@ class MessageLimit:
 
     def _reserved(self, uid: bytes, version: int, block: int) -> int:
         usage = VersionUsage(key_uid=uid, version=version, message_count=block)
-        try:
-            answer: ReportUsageResponse = self._report_usage(
-                ReportUsageRequest(usages=[usage]), timeout=_TIMEOUT_SECONDS
-            )
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, Reason.KEYSTORE_UNREACHABLE, "keystore") from error
+        answer: ReportUsageResponse = self._report_usage(ReportUsageRequest(usages=[usage]))
         return int(answer.allowances[0].granted_count)

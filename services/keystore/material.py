@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-import grpc
 from google.protobuf.message import DecodeError
 
 from services.keystore.records import Key, Version
 from services.runtime import clock, requests
-from services.runtime.channels import MeshChannel
-from services.runtime.errors import Reason, StrongroomError, from_rpc_error
+from services.runtime.channels import CRYPTO, MeshChannel
+from services.runtime.errors import Reason, StrongroomError
 from strongroom.crypto.v1 import material_pb2 as pb
 from strongroom.crypto.v1.material_pb2_grpc import MaterialServiceStub
 from strongroom.keystore.v1.key_pb2 import ImportMethod, ProtectionLevel
@@ -108,29 +106,25 @@ class CryptoMaterial:
     """Material from the crypto service."""
 
     def __init__(self, crypto: MeshChannel) -> None:
-        self._create = crypto.method(MaterialServiceStub, "CreateMaterial")
-        self._create_wrapping_key = crypto.method(MaterialServiceStub, "CreateImportWrappingKey")
-        self._import = crypto.method(MaterialServiceStub, "ImportMaterial")
-        self._rewrap = crypto.method(MaterialServiceStub, "RewrapMaterial")
-        self._rotate_root = crypto.method(MaterialServiceStub, "RotateRootKey")
-        self._retire_root = crypto.method(MaterialServiceStub, "RetireRootKeyVersion")
-        self._root_status = crypto.method(MaterialServiceStub, "GetRootStatus")
+        self._create = _method(crypto, "CreateMaterial")
+        self._create_wrapping_key = _method(crypto, "CreateImportWrappingKey", _WRAPPING_KEY_TIMEOUT_SECONDS)
+        self._import = _method(crypto, "ImportMaterial")
+        self._rewrap = _method(crypto, "RewrapMaterial")
+        self._rotate_root = _method(crypto, "RotateRootKey")
+        self._retire_root = _method(crypto, "RetireRootKeyVersion")
+        self._root_status = _method(crypto, "GetRootStatus")
 
     def create(self, key: Key, version: int) -> WrappedMaterial:
         """See Material."""
         request = pb.CreateMaterialRequest(binding=_binding(key, version))
-        with _crypto_errors():
-            made: pb.CreateMaterialResponse = self._create(request, timeout=_TIMEOUT_SECONDS)
+        made: pb.CreateMaterialResponse = self._create(request)
         return WrappedMaterial(made.wrapped_material, made.public_key, made.root_version)
 
     def begin_import(self, key: Key, version: int, method: ImportMethod.ValueType, expire_us: int) -> ImportParameters:
         """See Material."""
         binding, expire_time = _binding(key, version), clock.from_microseconds(expire_us)
         request = pb.CreateImportWrappingKeyRequest(binding=binding, import_method=method, expire_time=expire_time)
-        with _crypto_errors():
-            made: pb.CreateImportWrappingKeyResponse = self._create_wrapping_key(
-                request, timeout=_WRAPPING_KEY_TIMEOUT_SECONDS
-            )
+        made: pb.CreateImportWrappingKeyResponse = self._create_wrapping_key(request)
         token = pb.ImportMaterialRequest(
             binding=binding,
             import_method=method,
@@ -149,8 +143,7 @@ class CryptoMaterial:
         request.CopyFrom(token.request)
         request.encrypted_material = encrypted
         request.material_fingerprint = fingerprint
-        with _crypto_errors():
-            made: pb.ImportMaterialResponse = self._import(request, timeout=_TIMEOUT_SECONDS)
+        made: pb.ImportMaterialResponse = self._import(request)
         material = WrappedMaterial(made.wrapped_material, made.public_key, made.root_version)
         return ImportedMaterial(material, made.material_fingerprint)
 
@@ -161,10 +154,7 @@ class CryptoMaterial:
             pb.RewrapItem(binding=_binding(key, version.version), wrapped_material=version.wrapped)
             for key, version in blobs
         ]
-        with _crypto_errors():
-            answer: pb.RewrapMaterialResponse = self._rewrap(
-                pb.RewrapMaterialRequest(items=items), timeout=_TIMEOUT_SECONDS
-            )
+        answer: pb.RewrapMaterialResponse = self._rewrap(pb.RewrapMaterialRequest(items=items))
         return [
             Rewrapped(outcome.result.wrapped_material, outcome.result.root_version)
             if outcome.HasField("result")
@@ -176,27 +166,20 @@ class CryptoMaterial:
         """Makes the root version after the expected one, unless that has been done; answers the newest. Raises
         ROOT_VERSION_CONFLICT, PROVIDER_UNAVAILABLE, CRYPTO_UNREACHABLE."""
         request = pb.RotateRootKeyRequest(expected_version=expected)
-        with _crypto_errors():
-            return int(self._rotate_root(request, timeout=_TIMEOUT_SECONDS).root_version)
+        return int(self._rotate_root(request).root_version)
 
     def retire_root(self, root_version: int) -> None:
         """Destroys an old root version. Raises as `rotate_root`."""
-        with _crypto_errors():
-            self._retire_root(pb.RetireRootKeyVersionRequest(root_version=root_version), timeout=_TIMEOUT_SECONDS)
+        self._retire_root(pb.RetireRootKeyVersionRequest(root_version=root_version))
 
     def root_status(self) -> pb.GetRootStatusResponse:
         """The provider, and the root versions that it has, oldest first. Raises as `rotate_root`."""
-        with _crypto_errors():
-            status: pb.GetRootStatusResponse = self._root_status(pb.GetRootStatusRequest(), timeout=_TIMEOUT_SECONDS)
+        status: pb.GetRootStatusResponse = self._root_status(pb.GetRootStatusRequest())
         return status
 
 
-@contextmanager
-def _crypto_errors() -> Iterator[None]:
-    try:
-        yield
-    except grpc.RpcError as error:
-        raise from_rpc_error(error, Reason.CRYPTO_UNREACHABLE, "crypto") from error
+def _method(crypto: MeshChannel, name: str, seconds: float = _TIMEOUT_SECONDS) -> Callable[..., Any]:
+    return CRYPTO.method(crypto, MaterialServiceStub, name, seconds)
 
 
 def _binding(key: Key, version: int) -> pb.MaterialBinding:

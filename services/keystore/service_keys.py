@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import grpc
-
-from services.runtime.channels import MeshChannel
-from services.runtime.errors import Reason, from_rpc_error
+from services.runtime.channels import AUDIT, MeshChannel
 from strongroom.audit.v1.sealing_service_pb2 import RewrapServiceKeysRequest, RewrapServiceKeysResponse
 from strongroom.audit.v1.sealing_service_pb2_grpc import SealingServiceStub
 
@@ -16,7 +13,7 @@ class ServiceKeys:
     """Audit's part of a rotation of the root key."""
 
     def __init__(self, audit: MeshChannel) -> None:
-        self._rewrap = audit.method(SealingServiceStub, "RewrapServiceKeys")
+        self._rewrap = AUDIT.method(audit, SealingServiceStub, "RewrapServiceKeys", _TIMEOUT_SECONDS)
 
     def count_below(self, root_version: int) -> int:
         """How many are under root versions below this one. Raises AUDIT_UNREACHABLE, DATABASE_UNAVAILABLE."""
@@ -29,8 +26,5 @@ class ServiceKeys:
 
     def _call(self, root_version: int, limit: int) -> RewrapServiceKeysResponse:
         request = RewrapServiceKeysRequest(below_root_version=root_version, limit=limit)
-        try:
-            answer: RewrapServiceKeysResponse = self._rewrap(request, timeout=_TIMEOUT_SECONDS)
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, Reason.AUDIT_UNREACHABLE, "audit") from error
+        answer: RewrapServiceKeysResponse = self._rewrap(request)
         return answer

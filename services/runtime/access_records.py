@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-import grpc
-
-from services.runtime.channels import MeshChannel
-from services.runtime.errors import Reason, from_rpc_error
+from services.runtime.channels import KEYSTORE, MeshChannel
 from strongroom.access.v1 import access_record_service_pb2 as pb
 from strongroom.access.v1.access_record_service_pb2_grpc import AccessRecordServiceStub
 
@@ -40,20 +37,20 @@ class RemoteAccessRecords:
     """Access records over keystore's internal service. Raises KEYSTORE_UNREACHABLE when it does not answer."""
 
     def __init__(self, keystore: MeshChannel) -> None:
-        self._get_account_access = keystore.method(AccessRecordServiceStub, "GetAccountAccess")
-        self._find_resource_policies = keystore.method(AccessRecordServiceStub, "FindResourcePolicies")
-        self._find_grants = keystore.method(AccessRecordServiceStub, "FindGrants")
-        self._resolve_identity = keystore.method(AccessRecordServiceStub, "ResolveIdentity")
-        self._list_token_keys = keystore.method(AccessRecordServiceStub, "ListTokenKeys")
+        self._get_account_access = _method(keystore, "GetAccountAccess")
+        self._find_resource_policies = _method(keystore, "FindResourcePolicies")
+        self._find_grants = _method(keystore, "FindGrants")
+        self._resolve_identity = _method(keystore, "ResolveIdentity")
+        self._list_token_keys = _method(keystore, "ListTokenKeys")
 
     def account_access(self, account: str) -> tuple[pb.AccountAccess | None, int]:
         """See AccessRecords."""
-        response = _call(self._get_account_access, pb.GetAccountAccessRequest(account=account))
+        response = self._get_account_access(pb.GetAccountAccessRequest(account=account))
         return (response.access if response.HasField("access") else None), response.as_of_revision
 
     def resource_policies(self, resource: str) -> tuple[Sequence[pb.PolicyRecord], int]:
         """See AccessRecords."""
-        response = _call(self._find_resource_policies, pb.FindResourcePoliciesRequest(resource=resource))
+        response = self._find_resource_policies(pb.FindResourcePoliciesRequest(resource=resource))
         return list(response.policies), response.as_of_revision
 
     def find_grants(
@@ -63,22 +60,19 @@ class RemoteAccessRecords:
         request = pb.FindGrantsRequest(
             key=key, principal=principal, action=action, encryption_context=pairs, limit=limit
         )
-        response = _call(self._find_grants, request)
+        response = self._find_grants(request)
         return list(response.grants), response.as_of_revision
 
     def resolve_identity(self, spiffe_id: str) -> tuple[str | None, int]:
         """See AccessRecords."""
-        response = _call(self._resolve_identity, pb.ResolveIdentityRequest(spiffe_id=spiffe_id))
+        response = self._resolve_identity(pb.ResolveIdentityRequest(spiffe_id=spiffe_id))
         return (response.principal.name if response.HasField("principal") else None), response.as_of_revision
 
     def token_keys(self) -> tuple[Sequence[pb.TokenKey], int]:
         """See AccessRecords."""
-        response = _call(self._list_token_keys, pb.ListTokenKeysRequest())
+        response = self._list_token_keys(pb.ListTokenKeysRequest())
         return list(response.token_keys), response.as_of_revision
 
 
-def _call(method: Callable[..., Any], request: Any) -> Any:
-    try:
-        return method(request, timeout=_TIMEOUT_SECONDS)
-    except grpc.RpcError as error:
-        raise from_rpc_error(error, Reason.KEYSTORE_UNREACHABLE, "keystore") from error
+def _method(keystore: MeshChannel, name: str) -> Callable[..., Any]:
+    return KEYSTORE.method(keystore, AccessRecordServiceStub, name, _TIMEOUT_SECONDS)

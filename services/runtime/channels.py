@@ -6,12 +6,13 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
 
 from services.runtime import telemetry
-from services.runtime.errors import rpc_code, trailing_metadata
+from services.runtime.errors import Reason, from_rpc_error, rpc_code, trailing_metadata
 from services.runtime.streams import NO_RETRY
 from services.runtime.tls import Identity, TlsFiles, channel_credentials
 
@@ -206,6 +207,35 @@ class MeshChannel:
 
     def _open(self, place: int, identity: Identity) -> grpc.Channel:
         return grpc.secure_channel(self._route.addresses[place], channel_credentials(identity), options=self._options)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A service of the mesh, as others call it."""
+
+    name: str
+    unreachable: Reason
+    """Why a call fails that got no answer, or none that says why."""
+
+    def method(
+        self, channel: MeshChannel, open_stub: Callable[[grpc.Channel], Any], name: str, seconds: float
+    ) -> Callable[..., Any]:
+        """The method `name` as a function of a request, and of `metadata` where there is any, which is answered within
+        so many seconds. Raises the reason that the service gave, or else `unreachable`."""
+        method = channel.method(open_stub, name)
+
+        def invoke(request: Any, **metadata: Any) -> Any:
+            try:
+                return method(request, timeout=seconds, **metadata)
+            except grpc.RpcError as error:
+                raise from_rpc_error(error, self.unreachable, self.name) from error
+
+        return invoke
+
+
+AUDIT = Peer("audit", Reason.AUDIT_UNREACHABLE)
+CRYPTO = Peer("crypto", Reason.CRYPTO_UNREACHABLE)
+KEYSTORE = Peer("keystore", Reason.KEYSTORE_UNREACHABLE)
 
 
 def _is_final(error: grpc.RpcError) -> bool:

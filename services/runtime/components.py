@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 
-import grpc
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import Engine
 
-from services.runtime.channels import MeshChannel
+from services.runtime.channels import CRYPTO, MeshChannel
 from services.runtime.config import Redis as RedisSettings
 from services.runtime.database import require_writable
-from services.runtime.errors import Reason, StrongroomError, rpc_code
+from services.runtime.errors import Reason, StrongroomError
 from services.runtime.status import Check
 
 _CRYPTO_SERVICE = "strongroom.crypto.v1.CryptoService"
@@ -29,15 +28,11 @@ def database(engine: Engine) -> Check:
 
 def crypto(channel: MeshChannel) -> Check:
     """Raises CRYPTO_UNREACHABLE or CRYPTO_NOT_SERVING unless crypto says that it serves."""
-    ask = channel.method(HealthStub, "Check")
+    ask = CRYPTO.method(channel, HealthStub, "Check", _CRYPTO_TIMEOUT_SECONDS)
 
     def check() -> None:
         request = health_pb2.HealthCheckRequest(service=_CRYPTO_SERVICE)
-        try:
-            response: health_pb2.HealthCheckResponse = ask(request, timeout=_CRYPTO_TIMEOUT_SECONDS)
-        except grpc.RpcError as error:
-            message = f"crypto cannot be reached ({rpc_code(error).name})"
-            raise StrongroomError(Reason.CRYPTO_UNREACHABLE, message, peer="crypto") from error
+        response: health_pb2.HealthCheckResponse = ask(request)
         if response.status != health_pb2.HealthCheckResponse.SERVING:
             said = health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)
             raise StrongroomError(Reason.CRYPTO_NOT_SERVING, f"crypto says that it is {said}", peer="crypto")

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-import grpc
 from sqlalchemy import Connection, Engine
 
 from services.runtime.background import NEVER, Background
-from services.runtime.channels import MeshChannel
+from services.runtime.channels import AUDIT, MeshChannel
 from services.runtime.database import transaction
-from services.runtime.errors import Reason, from_rpc_error
+from services.runtime.errors import Reason
 from services.runtime.row_seals import RowSeals, sealed
 from services.runtime.sensitive import SensitiveBytes
 from strongroom.audit.v1 import record_key_service_pb2 as pb
@@ -48,20 +46,18 @@ class AuditRecordKey:
     """See RecordKey. Audit knows the service by its certificate."""
 
     def __init__(self, audit: MeshChannel) -> None:
-        self._get = audit.method(RecordKeyServiceStub, "GetRecordKey")
-        self._install = audit.method(RecordKeyServiceStub, "InstallRecordKey")
+        self._get = AUDIT.method(audit, RecordKeyServiceStub, "GetRecordKey", _TIMEOUT_SECONDS)
+        self._install = AUDIT.method(audit, RecordKeyServiceStub, "InstallRecordKey", _TIMEOUT_SECONDS)
 
     def get(self) -> SensitiveBytes | None:
         """See RecordKey."""
-        with _audit_errors():
-            answer: pb.GetRecordKeyResponse = self._get(pb.GetRecordKeyRequest(), timeout=_TIMEOUT_SECONDS)
+        answer: pb.GetRecordKeyResponse = self._get(pb.GetRecordKeyRequest())
         return SensitiveBytes(answer.key) if answer.key else None
 
     def install(self, key: SensitiveBytes) -> SensitiveBytes:
         """See RecordKey."""
         request = pb.InstallRecordKeyRequest(key=key.reveal())
-        with _audit_errors():
-            answer: pb.InstallRecordKeyResponse = self._install(request, timeout=_TIMEOUT_SECONDS)
+        answer: pb.InstallRecordKeyResponse = self._install(request)
         return SensitiveBytes(answer.key)
 
 
@@ -109,11 +105,3 @@ class RecordSealing:
     def _opened(self) -> float:
         self.open()
         return NEVER
-
-
-@contextmanager
-def _audit_errors() -> Iterator[None]:
-    try:
-        yield
-    except grpc.RpcError as error:
-        raise from_rpc_error(error, Reason.AUDIT_UNREACHABLE, "audit") from error

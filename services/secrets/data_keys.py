@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import grpc
+from typing import Protocol
 
 from services.runtime import checksums, forwarding
 from services.runtime.call import Call
-from services.runtime.channels import MeshChannel
-from services.runtime.errors import Reason, StrongroomError, from_rpc_error
+from services.runtime.channels import CRYPTO, MeshChannel
+from services.runtime.errors import Reason, StrongroomError
 from services.runtime.names import ResourceName
 from services.runtime.sensitive import SensitiveBytes
 from strongroom.crypto.v1 import crypto_pb2 as pb
@@ -57,16 +55,16 @@ class CryptoDataKeys:
     """Data keys from the crypto service, which authorizes the caller itself, as if it had called crypto."""
 
     def __init__(self, crypto: MeshChannel) -> None:
-        self._generate = crypto.method(CryptoServiceStub, "GenerateDataKey")
-        self._decrypt = crypto.method(CryptoServiceStub, "Decrypt")
-        self._batch_decrypt = crypto.method(CryptoServiceStub, "BatchDecrypt")
+        self._generate = CRYPTO.method(crypto, CryptoServiceStub, "GenerateDataKey", _TIMEOUT_SECONDS)
+        self._decrypt = CRYPTO.method(crypto, CryptoServiceStub, "Decrypt", _TIMEOUT_SECONDS)
+        self._batch_decrypt = CRYPTO.method(crypto, CryptoServiceStub, "BatchDecrypt", _TIMEOUT_SECONDS)
 
     def generate(self, call: Call, key: str, version: ResourceName) -> DataKey:
         """See DataKeys."""
         request = pb.GenerateDataKeyRequest(
             key=key, number_of_bytes=DATA_KEY_BYTES, encryption_context=encryption_context(version)
         )
-        response: pb.GenerateDataKeyResponse = _on_behalf_of(call, self._generate, request)
+        response: pb.GenerateDataKeyResponse = self._generate(request, metadata=forwarding.on_behalf_of(call))
         # A data key that changed on its way would seal a value for good.
         checksums.verify(response.plaintext, response.plaintext_crc32c, "plaintext_crc32c")
         checksums.verify(response.ciphertext, response.ciphertext_crc32c, "ciphertext_crc32c")
@@ -75,7 +73,7 @@ class CryptoDataKeys:
     def open(self, call: Call, ciphertext: bytes, version: ResourceName) -> SensitiveBytes:
         """See DataKeys."""
         request = pb.DecryptRequest(ciphertext=ciphertext, encryption_context=encryption_context(version))
-        response: pb.DecryptResponse = _on_behalf_of(call, self._decrypt, request)
+        response: pb.DecryptResponse = self._decrypt(request, metadata=forwarding.on_behalf_of(call))
         return SensitiveBytes(response.plaintext)
 
     def open_many(
@@ -87,8 +85,8 @@ class CryptoDataKeys:
             for ciphertext, version in wanted
         ]
         try:
-            response: pb.BatchDecryptResponse = _on_behalf_of(
-                call, self._batch_decrypt, pb.BatchDecryptRequest(items=items)
+            response: pb.BatchDecryptResponse = self._batch_decrypt(
+                pb.BatchDecryptRequest(items=items), metadata=forwarding.on_behalf_of(call)
             )
         except StrongroomError as error:
             if error.is_unavailable:
@@ -102,10 +100,3 @@ def _outcome(outcome: pb.DecryptOutcome) -> SensitiveBytes | StrongroomError:
     if outcome.WhichOneof("outcome") == "decrypted":
         return SensitiveBytes(outcome.decrypted.plaintext)
     return StrongroomError(Reason(outcome.error.reason), outcome.error.message)
-
-
-def _on_behalf_of(call: Call, method: Callable[..., Any], request: Any) -> Any:
-    try:
-        return method(request, timeout=_TIMEOUT_SECONDS, metadata=forwarding.on_behalf_of(call))
-    except grpc.RpcError as error:
-        raise from_rpc_error(error, Reason.CRYPTO_UNREACHABLE, "crypto") from error

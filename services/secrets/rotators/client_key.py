@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from services.runtime import identifiers
-from services.runtime.channels import MeshChannel
+from services.runtime.channels import KEYSTORE, MeshChannel
 from services.runtime.client_key_secrets import new_secret, secret_sha256
-from services.runtime.errors import Reason, StrongroomError, from_rpc_error
+from services.runtime.errors import Reason, StrongroomError
 from services.runtime.names import ResourceName
 from services.secrets.rotators.rotator import Credential, RotationContext, login_value, require_credential
 from services.secrets.sealing import NewValue
@@ -48,9 +47,9 @@ class ClientKeyRotator:
     has_grace_period = True
 
     def __init__(self, keystore: MeshChannel) -> None:
-        self._install = keystore.method(ClientKeyRotationServiceStub, "InstallClientKey")
-        self._retire = keystore.method(ClientKeyRotationServiceStub, "RetireClientKeys")
-        self._create_session = keystore.method(SessionServiceStub, "CreateSession")
+        self._install = KEYSTORE.method(keystore, ClientKeyRotationServiceStub, "InstallClientKey", _TIMEOUT_SECONDS)
+        self._retire = KEYSTORE.method(keystore, ClientKeyRotationServiceStub, "RetireClientKeys", _TIMEOUT_SECONDS)
+        self._create_session = KEYSTORE.method(keystore, SessionServiceStub, "CreateSession", _TIMEOUT_SECONDS)
 
     def check(self, context: RotationContext, current: Credential | None) -> None:
         """See Rotator."""
@@ -122,9 +121,9 @@ def _credential(credential: Credential) -> ClientKeyCredential:
 
 def _call(method: Callable[..., Any], request: Message) -> Any:
     try:
-        return method(request, timeout=_TIMEOUT_SECONDS)
-    except grpc.RpcError as error:
-        raise _of_keystore(from_rpc_error(error, Reason.KEYSTORE_UNREACHABLE, "keystore")) from None
+        return method(request)
+    except StrongroomError as error:
+        raise _of_keystore(error) from None
 
 
 def _of_keystore(error: StrongroomError) -> StrongroomError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +17,9 @@ from grpc_health.v1.health import HealthServicer
 
 from deploy.dev.certificates import DevelopmentAuthority
 from deploy.dev.topology import TRUST_DOMAIN, free_port
-from services.runtime.channels import MeshChannel, Route
+from services.runtime.channels import MeshChannel, Peer, Route
 from services.runtime.config import Tls
+from services.runtime.errors import Reason, StrongroomError
 from services.runtime.streams import NO_RETRY
 from services.runtime.tls import TlsFiles
 
@@ -152,3 +154,38 @@ def _refusing(tls: TlsFiles, trailing: Metadata) -> Iterator[str]:
     server.start()
     yield f"127.0.0.1:{port}"
     server.stop(None)
+
+
+def test_a_call_to_a_peer_ends_in_its_reason_or_says_that_it_cannot_be_reached(
+    tls: TlsFiles, mute: str, well: str
+) -> None:
+    peer = Peer("crypto", Reason.CRYPTO_UNREACHABLE)
+    channel = MeshChannel(well, tls)
+    assert peer.method(channel, health_pb2_grpc.HealthStub, "Check", 5.0)(REQUEST).status
+    with pytest.raises(StrongroomError) as refused:
+        peer.method(channel, health_pb2_grpc.HealthStub, "Check", 5.0)(health_pb2.HealthCheckRequest(service="none"))
+    assert (refused.value.reason, refused.value.metadata["status"]) == (Reason.CRYPTO_UNREACHABLE, "NOT_FOUND")
+    channel.close()
+    hanging = MeshChannel(mute, tls)
+    with pytest.raises(StrongroomError) as unanswered:
+        peer.method(hanging, health_pb2_grpc.HealthStub, "Check", 0.2)(REQUEST)
+    assert (unanswered.value.reason, unanswered.value.metadata["peer"]) == (Reason.CRYPTO_UNREACHABLE, "crypto")
+    hanging.close()
+
+
+def test_no_other_place_says_what_an_unanswered_call_means() -> None:
+    own = {
+        "runtime/channels.py",
+        # A call's own deadline decides, and what is sent again.
+        "runtime/audit.py",
+        # Another team's service, which is none of the mesh.
+        "secrets/rotators/remote.py",
+    }
+    services = Path(__file__).parents[3] / "services"
+    handlers = {
+        str(path.relative_to(services))
+        for path in services.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ExceptHandler) and node.type is not None and "RpcError" in ast.unparse(node.type)
+    }
+    assert handlers == own
