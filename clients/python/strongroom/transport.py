@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar, cast
 import grpc
 from google.protobuf.message import Message
 
-from strongroom import checksums
+from strongroom import checksums, proxies
 from strongroom.credentials import AssumedRole, CertificateSession, ClientCertificate, Credentials, TokenSource
 from strongroom.errors import ANSWER_CORRUPTED, StrongroomError, event_id_in, from_rpc_error
 from strongroom.replicas import Replicas
@@ -263,7 +263,7 @@ class Endpoint(Generic[Stub]):
         # The span is of the beginning: what comes between two messages belongs to whoever takes them.
         with self._tracing.span(f"{package}/{name}", attributes=attributes) as trace:
             call = method(request, metadata=((TRACEPARENT, trace.traceparent), *metadata))
-        return ResponseStream(call, f"{self._service} at {self._channel.address}", trace.trace_id)
+        return ResponseStream(call, f"{self._service} at {proxies.described(self._channel.address)}", trace.trace_id)
 
     def _recorded(
         self,
@@ -305,7 +305,7 @@ class Endpoint(Generic[Stub]):
                     request, timeout=timeout, metadata=((TRACEPARENT, trace.traceparent), *metadata)
                 )
             except grpc.RpcError as error:
-                peer = f"{self._service} at {self._channel.address}"
+                peer = f"{self._service} at {proxies.described(self._channel.address)}"
                 raise from_rpc_error(error, peer, trace.trace_id) from None
             event_id = event_id_in(rpc.trailing_metadata())
             field = checksums.corrupted(response)
