@@ -1,0 +1,69 @@
+"""Stands before a server and cuts a connection at a message, before the server has it or before its answer."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+from typing import Self
+
+from deploy.dev.topology import HOST
+
+_CHUNK = 1 << 16
+_ANSWER_SECONDS = 2.0
+
+
+class CuttingProxy:
+    """Listens at `port` and connects to `target`. A context manager."""
+
+    def __init__(self, port: int, target: int) -> None:
+        self.port = port
+        self.cuts = 0
+        self._target = target
+        self.messages = 0
+        self._cuts_at = 0
+        self._lets_through = False
+        self._listening = socket.create_server((HOST, port))
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._accept, name="cutting-proxy", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listening.close()
+
+    def cut_at(self, message: int, *, let_through: bool) -> None:
+        """Cuts once, at so many messages of clients from now: the server gets that one and its answer is lost, or it
+        does not. Over TLS a message is what a client wrote at once."""
+        self.messages, self._cuts_at, self._lets_through = 0, message, let_through
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listening.accept()
+                server = socket.create_connection((HOST, self._target))
+                for work in (self._forward, self._answer):
+                    threading.Thread(target=work, args=(client, server), daemon=True).start()
+
+    def _forward(self, client: socket.socket, server: socket.socket) -> None:
+        with suppress(OSError):
+            while data := client.recv(_CHUNK):
+                self.messages += 1
+                if self.messages == self._cuts_at:
+                    self.cuts += 1
+                    # So that no answer can pass before the connection is gone.
+                    client.shutdown(socket.SHUT_RDWR)
+                    if self._lets_through:
+                        server.sendall(data)
+                        server.settimeout(_ANSWER_SECONDS)
+                        server.recv(_CHUNK)
+                    break
+                server.sendall(data)
+        for end in (client, server):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def _answer(self, client: socket.socket, server: socket.socket) -> None:
+        with suppress(OSError):
+            while data := server.recv(_CHUNK):
+                client.sendall(data)
