@@ -110,6 +110,7 @@ class Status:
         answer.instance = self._instance
         answer.version = version("strongroom")
         answer.start_time.CopyFrom(_moment(self._started, now_ns, now))
+        answer.uptime.FromNanoseconds(int((now - self._started) * 1e9))
         answer.attributes.update({name: value() for name, value in self._attributes.items()})
         for told, component in zip(answer.components, self._components, strict=True):
             told.detail = component.detail

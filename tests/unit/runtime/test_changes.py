@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from services.runtime.changes import STALE_SECONDS, ChangeFeed, FreshCache
+from services.runtime.changes import LATEST, STALE_SECONDS, ChangeFeed, FreshCache
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.keystore.v1.key_record_service_pb2 import Change, ListChangesRequest, ListChangesResponse
 
@@ -228,3 +228,16 @@ def test_a_cache_that_may_reads_while_the_feed_is_not_fresh(keystore: Keystore, 
     assert cache.get("a", lambda: ("third", 0)) == "third"
     feed.poll()
     assert cache.get("a", lambda: pytest.fail("dropped")) == "second"
+
+
+def test_whoever_waits_for_the_first_answer_waits_no_longer_than_it_takes() -> None:
+    keystore = Keystore()
+    feed = ChangeFeed(keystore.list_changes)
+    keystore.away = True
+    feed.start()
+    feed.wait_until_fresh(0.05)
+    assert feed.revision == LATEST
+    keystore.away = False
+    feed.wait_until_fresh(30)
+    assert feed.fresh
+    feed.stop()

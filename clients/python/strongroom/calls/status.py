@@ -38,7 +38,7 @@ class Component:
 
 @dataclass(frozen=True, slots=True)
 class ServiceStatus:
-    """One service: `state` is the worst of its components'.
+    """One service: `state` is the worst of its components'; `uptime_seconds` is by a clock that nobody sets.
 
     What is empty was not told: whoever is not of the mesh's own account sees states and reasons, and whoever has no
     credential sees the service's state alone. A service that does not answer is DOWN, with `reason` and `detail` of the
@@ -50,6 +50,7 @@ class ServiceStatus:
     version: str = ""
     instance: str = ""
     start_time: datetime | None = None
+    uptime_seconds: float | None = None
     components: tuple[Component, ...] = ()
     attributes: Mapping[str, str] | None = None
     reason: str = ""
@@ -102,6 +103,7 @@ class StatusCalls(Calls):
             version=answer.version,
             instance=answer.instance,
             start_time=moment(answer.start_time),
+            uptime_seconds=answer.uptime.ToNanoseconds() / 1e9 if answer.HasField("uptime") else None,
             components=tuple(
                 Component(
                     name=component.name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from strongroom.cli.command import Report, Session, command, facts_report
@@ -39,8 +38,7 @@ def _status_table(found: tuple[ServiceStatus, ...]) -> RenderableType:
 
     rows: list[tuple[object, ...]] = []
     for service in found:
-        # By this machine's clock, which may be behind the service's.
-        up = duration(max((datetime.now(UTC) - service.start_time).total_seconds(), 0)) if service.start_time else ""
+        up = duration(service.uptime_seconds) if service.uptime_seconds is not None else ""
         facts = ", ".join(f"{name}={value}" for name, value in sorted((service.attributes or {}).items()))
         about = f"{service.detail} ({service.reason})" if service.reason else facts
         rows.append((service.service, service.state, service.version, up, about))

@@ -22,10 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"strongroom/runtime/v1/status.proto\x12\x15strongroom.runtime.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10GetStatusRequest\"\xe4\x02\n\x11GetStatusResponse\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x05state\x18\x05 \x01(\x0e\x32%.strongroom.runtime.v1.ComponentState\x12\x34\n\ncomponents\x18\x06 \x03(\x0b\x32 .strongroom.runtime.v1.Component\x12L\n\nattributes\x18\x07 \x03(\x0b\x32\x38.strongroom.runtime.v1.GetStatusResponse.AttributesEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9a\x01\n\tComponent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x34\n\x05state\x18\x02 \x01(\x0e\x32%.strongroom.runtime.v1.ComponentState\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x81\x01\n\x0e\x43omponentState\x12\x1f\n\x1b\x43OMPONENT_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43OMPONENT_STATE_OK\x10\x01\x12\x1c\n\x18\x43OMPONENT_STATE_DEGRADED\x10\x02\x12\x18\n\x14\x43OMPONENT_STATE_DOWN\x10\x03\x32o\n\rStatusService\x12^\n\tGetStatus\x12\'.strongroom.runtime.v1.GetStatusRequest\x1a(.strongroom.runtime.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"strongroom/runtime/v1/status.proto\x12\x15strongroom.runtime.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10GetStatusRequest\"\x8f\x03\n\x11GetStatusResponse\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x05state\x18\x05 \x01(\x0e\x32%.strongroom.runtime.v1.ComponentState\x12\x34\n\ncomponents\x18\x06 \x03(\x0b\x32 .strongroom.runtime.v1.Component\x12L\n\nattributes\x18\x07 \x03(\x0b\x32\x38.strongroom.runtime.v1.GetStatusResponse.AttributesEntry\x12)\n\x06uptime\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9a\x01\n\tComponent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x34\n\x05state\x18\x02 \x01(\x0e\x32%.strongroom.runtime.v1.ComponentState\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x81\x01\n\x0e\x43omponentState\x12\x1f\n\x1b\x43OMPONENT_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43OMPONENT_STATE_OK\x10\x01\x12\x1c\n\x18\x43OMPONENT_STATE_DEGRADED\x10\x02\x12\x18\n\x14\x43OMPONENT_STATE_DOWN\x10\x03\x32o\n\rStatusService\x12^\n\tGetStatus\x12\'.strongroom.runtime.v1.GetStatusRequest\x1a(.strongroom.runtime.v1.GetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,16 +35,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETSTATUSRESPONSE_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_GETSTATUSRESPONSE_ATTRIBUTESENTRY']._serialized_options = b'8\001'
-  _globals['_COMPONENTSTATE']._serialized_start=631
-  _globals['_COMPONENTSTATE']._serialized_end=760
-  _globals['_GETSTATUSREQUEST']._serialized_start=94
-  _globals['_GETSTATUSREQUEST']._serialized_end=112
-  _globals['_GETSTATUSRESPONSE']._serialized_start=115
-  _globals['_GETSTATUSRESPONSE']._serialized_end=471
-  _globals['_GETSTATUSRESPONSE_ATTRIBUTESENTRY']._serialized_start=422
-  _globals['_GETSTATUSRESPONSE_ATTRIBUTESENTRY']._serialized_end=471
-  _globals['_COMPONENT']._serialized_start=474
-  _globals['_COMPONENT']._serialized_end=628
-  _globals['_STATUSSERVICE']._serialized_start=762
-  _globals['_STATUSSERVICE']._serialized_end=873
+  _globals['_COMPONENTSTATE']._serialized_start=706
+  _globals['_COMPONENTSTATE']._serialized_end=835
+  _globals['_GETSTATUSREQUEST']._serialized_start=126
+  _globals['_GETSTATUSREQUEST']._serialized_end=144
+  _globals['_GETSTATUSRESPONSE']._serialized_start=147
+  _globals['_GETSTATUSRESPONSE']._serialized_end=546
+  _globals['_GETSTATUSRESPONSE_ATTRIBUTESENTRY']._serialized_start=497
+  _globals['_GETSTATUSRESPONSE_ATTRIBUTESENTRY']._serialized_end=546
+  _globals['_COMPONENT']._serialized_start=549
+  _globals['_COMPONENT']._serialized_end=703
+  _globals['_STATUSSERVICE']._serialized_start=837
+  _globals['_STATUSSERVICE']._serialized_end=948
 # @@protoc_insertion_point(module_scope)
