@@ -25,12 +25,16 @@ from sqlalchemy import Connection, create_engine, insert, select
 from bench.cores import Cores, confined
 from bench.load import Load, Method, Shape
 from bench.report import BenchmarkError, Report, Target
+from deploy.dev import records
 from deploy.dev.configs import ACCOUNT
 from deploy.dev.mesh import Mesh, MeshOptions
 from deploy.dev.topology import SERVICES, spiffe_id
+from services.keystore.access import contents
 from services.keystore.access.grant_store import lookup_of_contained
 from services.keystore.access.tables import grant_operations, grants, policies, policy_attachments
 from services.keystore.tables import keys
+from services.runtime import sealed_rows
+from services.runtime.database import transaction
 from strongroom import Client, ClientCertificate, StrongroomError
 from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY
 from strongroom.crypto.v1.crypto_pb2 import EncryptRequest
@@ -310,8 +314,10 @@ def _felt(permit: Callable[[], Callable[[], None]], callers: list[Client], key: 
 def _put_policies(connection: Connection, account: str) -> None:
     now_us = time.time_ns() // 1000
     names = {number: f"accounts/{account}/policies/tenant-{number}" for number in range(1, _POLICIES)}
-    connection.execute(
-        insert(policies),
+    contents.changing(connection, account)
+    sealed_rows.insert(
+        connection,
+        policies,
         [
             {
                 "name": name,
@@ -327,14 +333,15 @@ def _put_policies(connection: Connection, account: str) -> None:
         ],
     )
     target = f"accounts/{account}/workloads/app"
-    connection.execute(insert(policy_attachments), [{"policy": name, "target": target} for name in names.values()])
+    attached = [{"policy": name, "target": target} for name in names.values()]
+    sealed_rows.insert(connection, policy_attachments, attached)
 
 
 def _put_grants(connection: Connection, account: str, count: int) -> None:
     uid = connection.execute(select(keys.c.uid).where(keys.c.account == account, keys.c.key_id == "disks")).scalar_one()
     for first in range(1, count, _CHUNK):
         rows = list(_grant_rows(account, uid, range(first, min(first + _CHUNK, count))))
-        connection.execute(insert(grants), [grant for grant, _ in rows])
+        sealed_rows.insert(connection, grants, [grant for grant, _ in rows])
         connection.execute(insert(grant_operations), [operation for _, operation in rows])
 
 
@@ -374,8 +381,8 @@ def _client(mesh: Mesh, stack: ExitStack, identity: str = "", account: str = ACC
 def _keystore_away(mesh: Mesh) -> Iterator[Connection]:
     """Keystore's database, while the service is stopped."""
     mesh.terminate("keystore")
-    engine = create_engine(mesh.database_url("keystore"))
-    with engine.begin() as connection:
+    engine = records.sealed(mesh, "keystore", create_engine(mesh.database_url("keystore")))
+    with transaction(engine) as connection:
         yield connection
     engine.dispose()
     mesh.launch("keystore")

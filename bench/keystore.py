@@ -11,15 +11,16 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from sqlalchemy import create_engine, func, insert, select
+from sqlalchemy import Connection, create_engine, func, insert, select
 
 from bench import key_cache
 from bench.report import Report, Target
+from deploy.dev import records
 from deploy.dev.configs import ACCOUNT
 from deploy.dev.mesh import Mesh, MeshOptions
 from deploy.dev.topology import SERVICES
@@ -27,7 +28,7 @@ from services.crypto import material
 from services.crypto.blobs import Binding
 from services.crypto.providers.local import LocalProvider
 from services.keystore.tables import key_tags, key_versions, keys
-from services.runtime import paging
+from services.runtime import paging, row_seals, sealed_rows
 from strongroom import Client, ClientCertificate
 from strongroom.keystore.v1 import key_pb2 as k
 from strongroom.keystore.v1 import key_service_pb2 as pb
@@ -111,7 +112,7 @@ def _milliseconds(call: Callable[[], Any]) -> float:
 def _fill(mesh: Mesh, count: int) -> None:
     """Puts keys into the database until there are so many."""
     mesh.terminate("keystore")
-    engine = create_engine(mesh.database_url("keystore"))
+    engine = records.sealed(mesh, "keystore", create_engine(mesh.database_url("keystore")))
     provider = LocalProvider(mesh.directory.root_key)
     with engine.begin() as connection:
         # Keys come in no order of their uids: with SQLite's usual 2 MiB every one of them would be read from the disk.
@@ -119,11 +120,20 @@ def _fill(mesh: Mesh, count: int) -> None:
         present = connection.execute(select(func.count()).where(keys.c.key_id < _LAST)).scalar_one()
         for first in range(present, count, _CHUNK):
             rows = list(_rows(range(first, min(first + _CHUNK, count)), provider))
-            connection.execute(insert(keys), [key for key, _, _ in rows])
-            connection.execute(insert(key_tags), [tag for _, tag, _ in rows])
-            connection.execute(insert(key_versions), [version for _, _, version in rows])
+            _insert(connection, rows)
     engine.dispose()
     mesh.launch("keystore")
+
+
+def _insert(connection: Connection, rows: Sequence[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]) -> None:
+    """Puts keys in, each with its one version."""
+    seals = row_seals.of(connection)
+    for key, _, version in rows:
+        of_version = sealed_rows.digest([seals.seal(key_versions, {**dict.fromkeys(key_versions.c.keys()), **version})])
+        key["versions_digest"] = of_version
+    sealed_rows.insert(connection, keys, [key for key, _, _ in rows])
+    connection.execute(insert(key_tags), [tag for _, tag, _ in rows])
+    sealed_rows.insert(connection, key_versions, [version for _, _, version in rows])
 
 
 def _rows(numbers: range, provider: LocalProvider) -> Iterator[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]:

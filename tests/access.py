@@ -8,13 +8,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import update
-
+from deploy.dev import records
 from deploy.dev.mesh import Mesh
 from services.keystore import changes
-from services.keystore.access import store
+from services.keystore.access import contents, store
 from services.keystore.access.tables import client_keys, policies
-from services.runtime import clock
+from services.runtime import clock, sealed_rows
 from services.runtime.config import Database
 from services.runtime.database import open_database, transaction
 from strongroom import Client, ClientKeySession
@@ -78,12 +77,14 @@ class Rows:
     """Rows of keystore's database, to be as they will be in a while."""
 
     def __init__(self, mesh: Mesh) -> None:
-        self._engine = open_database(Database(url=mesh.database_url("keystore"), pool_size=1))
+        opened = open_database(Database(url=mesh.database_url("keystore"), pool_size=1))
+        self._engine = records.sealed(mesh, "keystore", opened)
 
     def rewrite_policy(self, name: str, cedar: str) -> None:
         """Gives a policy a text that is not checked, as an older version may have stored it."""
         with transaction(self._engine) as connection:
-            connection.execute(update(policies).where(policies.c.name == name).values(cedar=cedar))
+            contents.changing(connection, name.split("/")[1])
+            sealed_rows.update(connection, policies, [policies.c.name == name], {"cedar": cedar})
             changes.note(connection, CHANGE_KIND_POLICY, name, name.split("/")[1])
 
     def close(self) -> None:
@@ -94,7 +95,8 @@ class Rows:
         """Changes columns of a client key."""
         named = client_keys.c.client_key_id == name.rpartition("/")[2]
         with transaction(self._engine) as connection:
-            connection.execute(update(client_keys).where(named).values(values))
+            contents.changing(connection, name.split("/")[1])
+            sealed_rows.update(connection, client_keys, [named], values)
 
     def token_keys(self) -> Sequence[TokenKey]:
         """The public keys under which session tokens are valid."""

@@ -29,7 +29,7 @@ CALLERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "audit": {
         "strongroom.audit.v1.EventLogService": ("keystore", "crypto", "secrets"),
         "strongroom.audit.v1.SealingService": ("keystore",),
-        "strongroom.audit.v1.RecordKeyService": ("secrets",),
+        "strongroom.audit.v1.RecordKeyService": ("keystore", "secrets"),
     },
 }
 # Who may call public methods on an internal listener, on behalf of its own caller.

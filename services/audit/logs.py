@@ -9,6 +9,7 @@ from hashlib import sha256
 from sqlalchemy import Engine
 
 from services.audit.archive import Archive
+from services.audit.destroyed_items import DestroyedItems
 from services.audit.election import Election
 from services.audit.events import Events
 from services.audit.index import Index
@@ -51,6 +52,7 @@ class OpenLog:
     publisher: Publisher
     signing_keys: SigningKeys
     service_keys: ServiceKeys
+    destroyed: DestroyedItems
     source: TileSource
     storage: Storage
     retention: Retention
@@ -118,6 +120,7 @@ def open_log(
         publisher=publisher,
         signing_keys=signing_keys,
         service_keys=service_keys,
+        destroyed=DestroyedItems(engine),
         source=source,
         storage=storage,
         witnesses=Witnesses(witnesses, publisher, checkpoints, source, clock),

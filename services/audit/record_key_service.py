@@ -1,17 +1,21 @@
-"""`RecordKeyService`: keeps, for each other service, the key that it seals the rows of its own database with."""
+"""`RecordKeyService`: keeps, for each other service, the key that it seals the rows of its own database with, and
+what it destroyed for good."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 from services.audit.logs import Logs
 from services.audit.service_keys import ServiceKeys
 from services.runtime.call import Call
-from services.runtime.errors import invalid
+from services.runtime.errors import invalid, required, too_large
 from services.runtime.sensitive import SensitiveBytes
 from strongroom.audit.v1 import record_key_service_pb2 as pb
 
 _KEY_BYTES = 32
+_MAX_IDS = 1_000
+_MAX_ID_BYTES = 32
 
 
 class RecordKeyService:
@@ -39,6 +43,19 @@ class RecordKeyService:
                 self._places()[0].make(_purpose(call), key)
         return pb.InstallRecordKeyResponse(key=key.reveal())
 
+    def NoteDestroyed(self, request: pb.NoteDestroyedRequest, call: Call) -> pb.NoteDestroyedResponse:
+        """What the caller is about to destroy."""
+        first, ids = next(iter(self._logs)), _ids(request.ids)
+        with self._lock:
+            first.destroyed.note(call.principal.name, ids)
+        return pb.NoteDestroyedResponse()
+
+    def FindDestroyed(self, request: pb.FindDestroyedRequest, call: Call) -> pb.FindDestroyedResponse:
+        """Those that the caller destroyed."""
+        ids = _ids(request.ids)
+        found = {one for log in self._logs for one in log.destroyed.among(call.principal.name, ids)}
+        return pb.FindDestroyedResponse(ids=sorted(found))
+
     def _found(self, purpose: str) -> SensitiveBytes | None:
         for keys in self._places():
             kept = keys.newest(purpose)
@@ -48,6 +65,16 @@ class RecordKeyService:
 
     def _places(self) -> list[ServiceKeys]:
         return [log.service_keys for log in self._logs]
+
+
+def _ids(ids: Sequence[bytes]) -> list[bytes]:
+    if not ids:
+        raise required("ids")
+    if len(ids) > _MAX_IDS:
+        raise too_large("ids", _MAX_IDS, "entries")
+    if not all(0 < len(one) <= _MAX_ID_BYTES for one in ids):
+        raise invalid("ids", f"must each have 1 to {_MAX_ID_BYTES} bytes")
+    return list(dict.fromkeys(ids))
 
 
 def _purpose(call: Call) -> str:

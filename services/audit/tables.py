@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    text,
+)
 
 metadata = MetaData()
 
@@ -111,6 +124,15 @@ service_keys = Table(
     Column("wrapped", LargeBinary, nullable=False),
     Column("root_version", Integer, nullable=False),
     Index("service_keys_by_purpose", "purpose", "created_us"),
+)
+
+# What services of the mesh destroyed for good, by the name of the service, whatever their own databases say.
+destroyed_items = Table(
+    "destroyed_items",
+    metadata,
+    Column("service", String(255)),
+    Column("item_id", LargeBinary(32)),
+    PrimaryKeyConstraint("service", "item_id"),
 )
 
 sealing_keys = Table(

@@ -26,10 +26,12 @@ from services.keystore.access.simulation import Simulation
 from services.keystore.access_record_service import AccessRecordService
 from services.keystore.access_service import AccessService
 from services.keystore.aliases import Aliases
-from services.keystore.bootstrap import SecretsKey, make_account
+from services.keystore.bootstrap import FirstAccount, SecretsKey
 from services.keystore.client_key_rotation_service import ClientKeyRotationService
+from services.keystore.destroyed import DestroyedInAudit
 from services.keystore.due import DueKeys
 from services.keystore.editing import KeyEditor
+from services.keystore.first_seals import seal_all
 from services.keystore.imports import Imports
 from services.keystore.key_versions import KeyVersions
 from services.keystore.keys import Keys
@@ -42,10 +44,13 @@ from services.keystore.service import KeyService
 from services.keystore.service_keys import ServiceKeys
 from services.keystore.session_service import SessionService
 from services.keystore.settings import KeystoreSettings
-from services.runtime import clock, command, components, database, host, migrations
+from services.runtime import clock, command, components, database, host, migrations, row_seals
 from services.runtime.channels import MeshChannel
 from services.runtime.due_work import DueWork
+from services.runtime.errors import Reason
 from services.runtime.outbox import Outbox
+from services.runtime.record_keys import AuditRecordKey, RecordSealing
+from services.runtime.row_seals import RowSeals
 from services.runtime.schedule import Schedule
 from services.runtime.telemetry import Telemetry
 from services.runtime.tls import TlsFiles
@@ -62,16 +67,21 @@ def serve(settings: KeystoreSettings) -> None:
     """Runs the service until SIGTERM."""
     telemetry = Telemetry("keystore", settings.telemetry)
     tls = TlsFiles(settings.tls)
-    engine = database.open_database(settings.database)
-    migrations.require_current(engine, "keystore")
+    opened = database.open_database(settings.database)
+    migrations.require_current(opened, "keystore")
+    seals = RowSeals(Reason.ACCESS_RECORD_REFUSED)
+    engine = row_seals.sealed(opened, seals)
     crypto = MeshChannel(host.upstream(settings, "crypto"), tls)
+    audit = MeshChannel(host.upstream(settings, "audit"), tls)
+    destroyed = DestroyedInAudit(audit)
+    sealing = RecordSealing(engine, AuditRecordKey(audit), seals, [partial(seal_all, destroyed)])
     records = LocalAccessRecords(engine, clock.system_clock)
-    key_records = KeyRecordService(engine, clock.system_clock)
+    key_records = KeyRecordService(engine, destroyed, clock.system_clock)
     hosted = host.build("keystore", settings, tls, telemetry, records=records, list_changes=key_records.changes)
     outbox = Outbox(engine, hosted.audit, "services/keystore", telemetry.meter)
     hosted.status.component("outbox", outbox.check, vital=False)
     material = CryptoMaterial(crypto)
-    editor = KeyEditor(engine, hosted.authorizer, outbox, clock.system_clock)
+    editor = KeyEditor(engine, hosted.authorizer, outbox, destroyed, clock.system_clock)
     keys = Keys(engine, editor, material, hosted.authorizer, outbox, clock.system_clock)
     lifecycle = Lifecycle(editor)
     versions = KeyVersions(engine, editor, material)
@@ -81,7 +91,8 @@ def serve(settings: KeystoreSettings) -> None:
     root_key = RootKey(
         engine,
         material,
-        ServiceKeys(MeshChannel(host.upstream(settings, "audit"), tls)),
+        ServiceKeys(audit),
+        destroyed,
         hosted.authorizer,
         outbox,
         operator,
@@ -128,6 +139,7 @@ def serve(settings: KeystoreSettings) -> None:
         audited=True,
     )
     hosted.status.component("database", components.database(engine))
+    hosted.status.component("record key", seals.check)
     # Keys that exist can be read and disabled without it.
     hosted.status.component("crypto", components.crypto(crypto), vital=False)
     due_work = None
@@ -146,17 +158,21 @@ def serve(settings: KeystoreSettings) -> None:
             due_now=keys_due.due_now,
             overdue=keys_due.overdue,
         )
-    hosted.on_close(engine.dispose)
+    hosted.on_close(opened.dispose)
     hosted.on_close(outbox.stop)
+    hosted.on_close(sealing.stop)
+    sealing.start()
     outbox.start()
     if due_work is not None:
         hosted.on_close(due_work.stop)
         due_work.start()
     if settings.bootstrap is not None:
-        make_account(engine, settings.bootstrap, outbox, clock.system_clock)
+        first_account = FirstAccount(engine, settings.bootstrap, outbox, clock.system_clock)
+        hosted.status.component("first account", first_account.check)
         secrets_key = SecretsKey(engine, settings.bootstrap.account, keys, aliases)
-        hosted.on_close(secrets_key.stop)
-        secrets_key.start()
+        for made in (first_account, secrets_key):
+            hosted.on_close(made.stop)
+            made.start()
     hosted.run()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
@@ -59,6 +60,35 @@ def make_account(engine: Engine, settings: Bootstrap, outbox: Outbox, clock: Clo
     log.info(
         "made the first account", extra={"fields": {"account": settings.account, "administrator": administrator.name}}
     )
+
+
+class FirstAccount:
+    """Makes the account as soon as there is the key that its rows are sealed with."""
+
+    def __init__(self, engine: Engine, settings: Bootstrap, outbox: Outbox, clock: Clock) -> None:
+        self._make = partial(make_account, engine, settings, outbox, clock)
+        self._is_there = False
+        self._making = Background(
+            "first-account", self._made, "the first account is not made yet", every=_RETRY_SECONDS, quiet=True
+        )
+
+    def start(self) -> None:
+        """Begins to try."""
+        self._making.start()
+
+    def stop(self) -> None:
+        """Ends trying."""
+        self._making.stop()
+
+    def check(self) -> None:
+        """Raises ACCOUNT_NOT_FOUND until the account is there."""
+        if not self._is_there:
+            raise StrongroomError(Reason.ACCOUNT_NOT_FOUND, "the first account is not there yet")
+
+    def _made(self) -> float:
+        self._make()
+        self._is_there = True
+        return NEVER
 
 
 class SecretsKey:

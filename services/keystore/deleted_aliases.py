@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, select
 
 from services.keystore import store
 from services.keystore.records import Alias, Key
 from services.keystore.tables import deleted_aliases
+from services.runtime import sealed_rows
 from services.runtime.names import ResourceName
 
 
@@ -14,11 +15,14 @@ def remember(connection: Connection, deleted: Alias) -> None:
     """Notes which key an alias stood for that is being deleted."""
     named = {"account": deleted.name.account, "alias_id": deleted.name.id}
     connection.execute(delete(deleted_aliases).filter_by(**named))
-    connection.execute(insert(deleted_aliases).values(**named, key_uid=deleted.key_uid))
+    sealed_rows.insert(connection, deleted_aliases, [{**named, "key_uid": deleted.key_uid}])
 
 
 def key_before(connection: Connection, name: ResourceName) -> Key | None:
     """The key that an alias of this name stood for when it was last deleted; None when there never was one."""
-    found = select(deleted_aliases.c.key_uid).filter_by(account=name.account, alias_id=name.id)
-    uid = connection.execute(found).scalar_one_or_none()
-    return store.key_by_uid(connection, uid) if uid is not None else None
+    found = select(deleted_aliases).filter_by(account=name.account, alias_id=name.id)
+    row = connection.execute(found).one_or_none()
+    if row is None:
+        return None
+    sealed_rows.require(connection, deleted_aliases, row, name)
+    return store.key_by_uid(connection, row.key_uid)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from sqlalchemy import Connection, Engine
 
 from services.keystore import changes, store
+from services.keystore.destroyed import Destroyed
 from services.keystore.records import Key
 from services.keystore.tables import requests
 from services.runtime.authorization import Authorizer, Resource
@@ -31,7 +32,10 @@ change. It may write to the key's versions."""
 class KeyEditor:
     """Finds keys for callers, and changes them."""
 
-    def __init__(self, engine: Engine, authorizer: Authorizer, outbox: Outbox, clock: Clock) -> None:
+    def __init__(
+        self, engine: Engine, authorizer: Authorizer, outbox: Outbox, destroyed: Destroyed, clock: Clock
+    ) -> None:
+        self.destroyed = destroyed
         self._engine = engine
         self._authorizer = authorizer
         self._outbox = outbox

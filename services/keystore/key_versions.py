@@ -8,6 +8,7 @@ from dataclasses import replace
 from sqlalchemy import Connection, Engine
 
 from services.keystore import store
+from services.keystore.destroyed import ids_of
 from services.keystore.editing import REQUEST_IDS, KeyEditor
 from services.keystore.lifecycle import require_unprotected
 from services.keystore.material import Material
@@ -153,6 +154,7 @@ class KeyVersions:
             if event is VersionEvent.DESTROY:
                 require_unprotected(key)
                 version = version.destroyed(state, now_us)
+                self._editor.destroyed.note(ids_of([version]))
             store.update_version(connection, replace(version, state=state))
             return replace(key)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from services.keystore import store
+from services.keystore.destroyed import ids_of
 from services.keystore.editing import KeyEditor
 from services.keystore.records import Key
 from services.keystore.states import KeyEvent, VersionEvent, next_state, next_version_state
@@ -107,6 +108,10 @@ class Lifecycle:
 
         def change(connection: Connection, key: Key, _now_us: int) -> Key:
             state = next_state(key.state, KeyEvent.CANCEL_DELETION)
+            left = (v for v in store.versions(connection, key.uid) if v.state != k.KEY_VERSION_STATE_DESTROYED)
+            if self._editor.destroyed.among(ids_of(left)):
+                # Its destruction was begun, and will be ended.
+                next_state(k.KEY_STATE_DESTROYED, KeyEvent.CANCEL_DELETION)
             primary = store.version(connection, key.uid, key.primary_version)
             if primary is not None and primary.state == k.KEY_VERSION_STATE_PENDING_IMPORT:
                 state = next_state(state, KeyEvent.LOSE_MATERIAL)
@@ -121,7 +126,9 @@ class Lifecycle:
             if present.delete_us is None or present.delete_us > now_us:
                 return present
             state = next_state(present.state, KeyEvent.DESTROY)
-            for version in store.versions(connection, present.uid):
+            versions = store.versions(connection, present.uid)
+            self._editor.destroyed.note(ids_of(versions))
+            for version in versions:
                 following = next_version_state(version.state, VersionEvent.DESTROY_WITH_KEY)
                 if following != version.state:
                     store.update_version(connection, version.destroyed(following, now_us))

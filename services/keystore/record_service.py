@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import Connection, Engine
 
 from services.keystore import changes, message_limit, store
 from services.keystore.access import store as access_store
+from services.keystore.destroyed import Destroyed, ids_of
 from services.keystore.editing import not_found
 from services.keystore.key_versions import found_version
 from services.keystore.records import Key, Version
@@ -20,6 +22,9 @@ from services.runtime.database import reading, transaction
 from services.runtime.errors import Reason, StrongroomError, invalid, required, too_large
 from strongroom.access.v1.access_record_service_pb2 import PolicyRecord
 from strongroom.keystore.v1 import key_record_service_pb2 as pb
+from strongroom.keystore.v1.key_pb2 import KEY_VERSION_STATE_DESTROYED
+
+log = logging.getLogger(__name__)
 
 _UID_BYTES = 16
 _DEFAULT_LIMIT = 1_000
@@ -31,8 +36,9 @@ _MAX_MESSAGES = 1 << 20
 class KeyRecordService:
     """Handlers of the internal service."""
 
-    def __init__(self, engine: Engine, clock: Clock) -> None:
+    def __init__(self, engine: Engine, destroyed: Destroyed, clock: Clock) -> None:
         self._engine = engine
+        self._destroyed = destroyed
         self._clock = clock
 
     def GetKeyRecord(self, request: pb.GetKeyRecordRequest, call: Call) -> pb.KeyRecordResponse:
@@ -51,7 +57,9 @@ class KeyRecordService:
                 raise _unknown_uid() if name is None else not_found(name)
             found = store.versions(connection, key.uid)
             policies = access_store.resource_policies(connection, str(key.name))
-        return pb.KeyRecordResponse(record=_record(key, found, policies), as_of_revision=as_of_revision)
+        return pb.KeyRecordResponse(
+            record=_record(key, self._not_put_back(key, found), policies), as_of_revision=as_of_revision
+        )
 
     def ReportUsage(self, request: pb.ReportUsageRequest, call: Call) -> pb.ReportUsageResponse:
         """Messages that a worker may encrypt, counted before it does."""
@@ -77,6 +85,17 @@ class KeyRecordService:
             raise invalid("limit", f"is not between 0 and {_LARGEST_LIMIT}")
         with reading(self._engine) as connection:
             return changes.since(connection, request.since, request.limit or _DEFAULT_LIMIT)
+
+    def _not_put_back(self, key: Key, versions: Sequence[Version]) -> list[Version]:
+        """The versions; those that were destroyed as such, whatever the database has of them."""
+        gone = set(self._destroyed.among(ids_of(version for version in versions if version.wrapped)))
+        for uid, number in gone:
+            said = {"key": str(key.name), "uid": uid.hex(), "version": number}
+            log.warning("a destroyed key version was put back", extra={"fields": said})
+        return [
+            version.destroyed(KEY_VERSION_STATE_DESTROYED, 0) if (version.uid, version.version) in gone else version
+            for version in versions
+        ]
 
     def _granted(self, connection: Connection, usage: pb.VersionUsage) -> pb.VersionAllowance:
         if not 0 < usage.message_count <= _MAX_MESSAGES:

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection, Engine
 
 from services.keystore import changes, root_store
+from services.keystore.destroyed import Destroyed, ids_of
 from services.keystore.editing import REQUEST_IDS
-from services.keystore.material import CryptoMaterial
+from services.keystore.material import CryptoMaterial, Rewrapped
 from services.keystore.mesh import mesh_resource
 from services.keystore.records import Key, Version
 from services.keystore.root_store import Rotation
@@ -32,6 +33,7 @@ from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_KEY
 
 _BATCH = 200
 _MAX_DETAIL = 1_024
+_PUT_BACK = Rewrapped(b"", reason=Reason.KEY_MATERIAL_REFUSED, message="it was destroyed, and put back")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class RootKey:
         engine: Engine,
         material: CryptoMaterial,
         service_keys: ServiceKeys,
+        destroyed: Destroyed,
         authorizer: Authorizer,
         outbox: Outbox,
         account: str,
@@ -66,6 +69,7 @@ class RootKey:
         self._engine = engine
         self._material = material
         self._service_keys = service_keys
+        self._destroyed = destroyed
         self._authorizer = authorizer
         self._outbox = outbox
         self._resource = mesh_resource(account)
@@ -175,7 +179,7 @@ class RootKey:
         return False
 
     def _move(self, found: list[tuple[Key, Version]]) -> None:
-        outcomes = self._material.rewrap(found)
+        outcomes = self._rewrapped(found)
         with transaction(self._engine) as connection:
             rotation = _running(root_store.rotation(connection, lock=True))
             done = failed = 0
@@ -204,6 +208,13 @@ class RootKey:
                 progressed_us=self._clock() // 1000 if done else rotation.progressed_us,
             )
             root_store.put_rotation(connection, rotation)
+
+    def _rewrapped(self, found: list[tuple[Key, Version]]) -> list[Rewrapped]:
+        """What crypto makes of blobs; of one that was destroyed and put back, nothing."""
+        gone = set(self._destroyed.among(ids_of(version for _, version in found)))
+        kept = [(key, version) for key, version in found if (version.uid, version.version) not in gone]
+        made = iter(self._material.rewrap(kept) if kept else ())
+        return [_PUT_BACK if (version.uid, version.version) in gone else next(made) for _, version in found]
 
     def _end_pass(self, left: int) -> bool:
         """Begins another pass for what came in meanwhile, or stalls when crypto refuses all that is left."""

@@ -1,9 +1,14 @@
-"""Keys and aliases in the database: SQL and nothing else. Every function works inside its caller's transaction."""
+"""Keys and aliases in the database: SQL and nothing else. Every function works inside its caller's transaction.
+
+What is read was verified (services/runtime/sealed_rows.py): every function that reads keys or versions raises
+KEY_MATERIAL_REFUSED for what keystore did not write, and one that reads aliases or requests ACCESS_RECORD_REFUSED.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Row, and_, delete, func, insert, select, tuple_, update
@@ -11,6 +16,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Row, and_, delete, fun
 from services.keystore.filters import KeyFilter
 from services.keystore.records import Alias, Key, Version
 from services.keystore.tables import aliases, key_tags, key_versions, keys, root_versions
+from services.runtime import sealed_rows
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.names import ResourceName
 from services.runtime.sql_filters import Condition
@@ -37,29 +43,32 @@ _KNOWN = {
 }
 
 _EVERY_KEY = KeyFilter()
-_aliases_with_keys = select(aliases, keys.c.key_id).join_from(aliases, keys, aliases.c.key_uid == keys.c.uid)
+_NO_VERSIONS = sealed_rows.digest([])
+_KEY_ID = "id of the key"
+_aliases_with_keys = select(aliases, keys.c.key_id.label(_KEY_ID)).join_from(
+    aliases, keys, aliases.c.key_uid == keys.c.uid
+)
 
 
 def key(connection: Connection, name: ResourceName) -> Key | None:
     """The key of this name, or that an alias of this name stands for."""
     if name.collection == "aliases":
-        wanted = select(keys).join(aliases, aliases.c.key_uid == keys.c.uid).where(_alias_is(name))
-    else:
-        wanted = select(keys).where(_key_is(name))
-    row = connection.execute(wanted).one_or_none()
-    return _key(row) if row is not None else None
+        named = alias(connection, name)
+        return key_by_uid(connection, named.key_uid) if named is not None else None
+    row = connection.execute(select(keys).where(_key_is(name))).one_or_none()
+    return _key(connection, row) if row is not None else None
 
 
 def key_by_uid(connection: Connection, uid: bytes, *, lock: bool = False) -> Key | None:
     """The key of this uid; with `lock` nobody else changes it before the transaction ends."""
     wanted = select(keys).where(keys.c.uid == uid)
     row = connection.execute(wanted.with_for_update() if lock else wanted).one_or_none()
-    return _key(row) if row is not None else None
+    return _key(connection, row) if row is not None else None
 
 
 def keys_by_uid(connection: Connection, uids: Collection[bytes]) -> dict[bytes, Key]:
     """The keys of these uids."""
-    return {row.uid: _key(row) for row in connection.execute(select(keys).where(keys.c.uid.in_(uids)))}
+    return {row.uid: _key(connection, row) for row in connection.execute(select(keys).where(keys.c.uid.in_(uids)))}
 
 
 def keys_page(
@@ -76,57 +85,54 @@ def keys_page(
         # Keys with the tag are walked, not all keys.
         place = tagged.c.key_id
     ordered = listed.where(place > after).order_by(place).limit(limit)
-    return [_key(row) for row in connection.execute(ordered)]
+    return [_key(connection, row) for row in connection.execute(ordered).all()]
 
 
 def insert_key(connection: Connection, added: Key) -> None:
     """Adds a key without versions. Raises IntegrityError when the name is taken."""
-    connection.execute(
-        insert(keys).values(
-            account=added.name.account,
-            key_id=added.name.id,
-            uid=added.uid,
-            spec=added.spec,
-            usage=added.usage,
-            protection_level=added.protection_level,
-            origin=added.origin,
-            state=added.state,
-            description=added.description,
-            tags=tags_text(added.tags),
-            deletion_protection=added.deletion_protection,
-            primary_version=added.primary_version,
-            revision=added.revision,
-            created_us=added.created_us,
-            updated_us=added.updated_us,
-            rotated_us=added.rotated_us,
-            rotation_period_s=added.rotation_period_s,
-            next_rotate_us=added.next_rotate_us,
-        )
-    )
+    row = {
+        "account": added.name.account,
+        "key_id": added.name.id,
+        "uid": added.uid,
+        "spec": added.spec,
+        "usage": added.usage,
+        "protection_level": added.protection_level,
+        "origin": added.origin,
+        "state": added.state,
+        "description": added.description,
+        "tags": tags_text(added.tags),
+        "deletion_protection": added.deletion_protection,
+        "primary_version": added.primary_version,
+        "revision": added.revision,
+        "created_us": added.created_us,
+        "updated_us": added.updated_us,
+        "rotated_us": added.rotated_us,
+        "rotation_period_s": added.rotation_period_s,
+        "next_rotate_us": added.next_rotate_us,
+        "versions_digest": _NO_VERSIONS,
+    }
+    sealed_rows.insert(connection, keys, [row])
     _insert_tags(connection, added)
 
 
 def update_key(connection: Connection, changed: Key) -> None:
     """Puts what may change of a key in the place of what it was."""
-    connection.execute(
-        update(keys)
-        .where(keys.c.uid == changed.uid)
-        .values(
-            state=changed.state,
-            description=changed.description,
-            tags=tags_text(changed.tags),
-            deletion_protection=changed.deletion_protection,
-            primary_version=changed.primary_version,
-            revision=changed.revision,
-            updated_us=changed.updated_us,
-            rotated_us=changed.rotated_us,
-            rotation_period_s=changed.rotation_period_s,
-            next_rotate_us=changed.next_rotate_us,
-            delete_us=changed.delete_us,
-            destroyed_us=changed.destroyed_us,
-            expires_us=changed.expires_us,
-        )
-    )
+    values = {
+        "state": changed.state,
+        "description": changed.description,
+        "tags": tags_text(changed.tags),
+        "deletion_protection": changed.deletion_protection,
+        "primary_version": changed.primary_version,
+        "revision": changed.revision,
+        "updated_us": changed.updated_us,
+        "rotated_us": changed.rotated_us,
+        "rotation_period_s": changed.rotation_period_s,
+        "next_rotate_us": changed.next_rotate_us,
+        "delete_us": changed.delete_us,
+        "destroyed_us": changed.destroyed_us,
+        "expires_us": changed.expires_us,
+    }
+    sealed_rows.update(connection, keys, [keys.c.uid == changed.uid], values)
 
 
 def replace_tags(connection: Connection, changed: Key) -> None:
@@ -165,13 +171,15 @@ def version(connection: Connection, uid: bytes, number: int, *, lock: bool = Fal
     """One version of a key; with `lock` nobody else changes it before the transaction ends."""
     wanted = select(key_versions).where(key_versions.c.uid == uid, key_versions.c.version == number)
     row = connection.execute(wanted.with_for_update() if lock else wanted).one_or_none()
-    return _version(row) if row is not None else None
+    return _version(connection, row) if row is not None else None
 
 
 def versions(connection: Connection, uid: bytes) -> list[Version]:
-    """Every version of a key, by number."""
+    """Every version of a key, by number: none was taken away or put back."""
     ordered = select(key_versions).where(key_versions.c.uid == uid).order_by(key_versions.c.version)
-    return [_version(row) for row in connection.execute(ordered)]
+    rows = connection.execute(ordered).all()
+    _require_complete(connection, uid, sealed_rows.digest(row.seal for row in rows))
+    return [_version(connection, row) for row in rows]
 
 
 def versions_page(
@@ -180,8 +188,8 @@ def versions_page(
     """A key's versions that meet the conditions, newest first, from the first below `before`."""
     met = [condition(connection.dialect.name) for condition in conditions]
     ordered = select(key_versions).where(key_versions.c.uid == uid, key_versions.c.version < before, *met)
-    rows = connection.execute(ordered.order_by(key_versions.c.version.desc()).limit(limit))
-    return [_version(row) for row in rows]
+    rows = connection.execute(ordered.order_by(key_versions.c.version.desc()).limit(limit)).all()
+    return [_version(connection, row) for row in rows]
 
 
 def versions_below_root(
@@ -192,7 +200,7 @@ def versions_below_root(
     place = tuple_(key_versions.c.uid, key_versions.c.version)
     old = key_versions.c.root_version.between(1, root_version - 1)
     ordered = select(key_versions).where(old, place > after).order_by(key_versions.c.uid, key_versions.c.version)
-    return [_version(row) for row in connection.execute(ordered.limit(limit))]
+    return [_version(connection, row) for row in connection.execute(ordered.limit(limit)).all()]
 
 
 def newest_version(connection: Connection, uid: bytes) -> int:
@@ -204,19 +212,19 @@ def newest_version(connection: Connection, uid: bytes) -> int:
 def insert_version(connection: Connection, added: Version) -> None:
     """Adds a version. Raises IntegrityError when the number is taken, and as `require_live_root`."""
     require_live_root(connection, added.root_version)
-    connection.execute(
-        insert(key_versions).values(
-            uid=added.uid,
-            version=added.version,
-            state=added.state,
-            origin=added.origin,
-            wrapped=added.wrapped or None,
-            public_key=added.public_key or None,
-            root_version=added.root_version,
-            created_us=added.created_us,
-            message_count=0,
-        )
-    )
+    row = {
+        "uid": added.uid,
+        "version": added.version,
+        "state": added.state,
+        "origin": added.origin,
+        "wrapped": added.wrapped or None,
+        "public_key": added.public_key or None,
+        "root_version": added.root_version,
+        "created_us": added.created_us,
+        "message_count": 0,
+    }
+    with _versions_changing(connection, added.uid):
+        sealed_rows.insert(connection, key_versions, [row])
 
 
 def count_messages(connection: Connection, counted: Version, count: int, retired_us: int | None) -> None:
@@ -229,20 +237,19 @@ def count_messages(connection: Connection, counted: Version, count: int, retired
 def update_version(connection: Connection, changed: Version) -> None:
     """Puts what may change of a version in the place of what it was. Raises as `require_live_root`."""
     require_live_root(connection, changed.root_version)
-    connection.execute(
-        update(key_versions)
-        .where(key_versions.c.uid == changed.uid, key_versions.c.version == changed.version)
-        .values(
-            state=changed.state,
-            wrapped=changed.wrapped or None,
-            public_key=changed.public_key or None,
-            root_version=changed.root_version,
-            destroyed_us=changed.destroyed_us,
-            imported_us=changed.imported_us,
-            expires_us=changed.expires_us,
-            fingerprint=changed.fingerprint or None,
-        )
-    )
+    values = {
+        "state": changed.state,
+        "wrapped": changed.wrapped or None,
+        "public_key": changed.public_key or None,
+        "root_version": changed.root_version,
+        "destroyed_us": changed.destroyed_us,
+        "imported_us": changed.imported_us,
+        "expires_us": changed.expires_us,
+        "fingerprint": changed.fingerprint or None,
+    }
+    of_version = (key_versions.c.uid == changed.uid, key_versions.c.version == changed.version)
+    with _versions_changing(connection, changed.uid):
+        sealed_rows.update(connection, key_versions, of_version, values)
 
 
 def require_live_root(connection: Connection, root_version: int) -> None:
@@ -258,7 +265,7 @@ def alias(connection: Connection, name: ResourceName, *, lock: bool = False) -> 
     """An alias; with `lock` nobody else changes it before the transaction ends."""
     wanted = _aliases_with_keys.where(_alias_is(name))
     row = connection.execute(wanted.with_for_update(of=aliases) if lock else wanted).one_or_none()
-    return _alias(row) if row is not None else None
+    return _alias(connection, row) if row is not None else None
 
 
 def aliases_page(
@@ -267,7 +274,8 @@ def aliases_page(
     """An account's aliases that meet the conditions, in the order of their ids, from the first behind `after`."""
     met = [condition(connection.dialect.name) for condition in conditions]
     ordered = _aliases_with_keys.where(aliases.c.account == account, aliases.c.alias_id > after, *met)
-    return [_alias(row) for row in connection.execute(ordered.order_by(aliases.c.alias_id).limit(limit))]
+    rows = connection.execute(ordered.order_by(aliases.c.alias_id).limit(limit)).all()
+    return [_alias(connection, row) for row in rows]
 
 
 def count_aliases(connection: Connection, key_uid: bytes) -> int:
@@ -277,31 +285,27 @@ def count_aliases(connection: Connection, key_uid: bytes) -> int:
 
 def insert_alias(connection: Connection, added: Alias) -> None:
     """Adds an alias. Raises IntegrityError when the name is taken."""
-    connection.execute(
-        insert(aliases).values(
-            account=added.name.account,
-            alias_id=added.name.id,
-            key_uid=added.key_uid,
-            description=added.description,
-            revision=added.revision,
-            created_us=added.created_us,
-            updated_us=added.updated_us,
-        )
-    )
+    row = {
+        "account": added.name.account,
+        "alias_id": added.name.id,
+        "key_uid": added.key_uid,
+        "description": added.description,
+        "revision": added.revision,
+        "created_us": added.created_us,
+        "updated_us": added.updated_us,
+    }
+    sealed_rows.insert(connection, aliases, [row])
 
 
 def update_alias(connection: Connection, changed: Alias) -> None:
     """Puts an alias in the place of what it was."""
-    connection.execute(
-        update(aliases)
-        .where(_alias_is(changed.name))
-        .values(
-            key_uid=changed.key_uid,
-            description=changed.description,
-            revision=changed.revision,
-            updated_us=changed.updated_us,
-        )
-    )
+    values = {
+        "key_uid": changed.key_uid,
+        "description": changed.description,
+        "revision": changed.revision,
+        "updated_us": changed.updated_us,
+    }
+    sealed_rows.update(connection, aliases, [_alias_is(changed.name)], values)
 
 
 def delete_alias(connection: Connection, name: ResourceName) -> None:
@@ -317,6 +321,36 @@ def tags_text(tags: Mapping[str, str]) -> str:
 def _due(connection: Connection, column: Column[int], until_us: int, limit: int) -> list[tuple[bytes, int]]:
     wanted = select(keys.c.uid, column).where(column <= until_us).order_by(column).limit(limit)
     return [(row[0], row[1]) for row in connection.execute(wanted)]
+
+
+def _require_complete(connection: Connection, uid: bytes, digest: bytes) -> None:
+    """Raises KEY_MATERIAL_REFUSED for versions that are not, as a set, those that the key has."""
+    bound = connection.execute(select(keys.c.versions_digest).where(keys.c.uid == uid)).scalar_one_or_none()
+    if bound != digest:
+        raise StrongroomError(
+            Reason.KEY_MATERIAL_REFUSED, "the versions that are stored of a key are not those that it has"
+        )
+
+
+@contextmanager
+def _versions_changing(connection: Connection, uid: bytes) -> Iterator[None]:
+    """Around a change of a key's versions: they were complete before, and are again."""
+    _require_complete(connection, uid, _versions_digest(connection, uid))
+    yield
+    bound = {"versions_digest": _versions_digest(connection, uid)}
+    sealed_rows.update(connection, keys, [keys.c.uid == uid], bound)
+
+
+def _versions_digest(connection: Connection, uid: bytes) -> bytes:
+    return sealed_rows.digest(
+        connection.execute(select(key_versions.c.seal).where(key_versions.c.uid == uid)).scalars()
+    )
+
+
+def bind_versions(connection: Connection, uid: bytes) -> None:
+    """Takes the versions of a key as they are for those that it has."""
+    bound = {"versions_digest": _versions_digest(connection, uid)}
+    connection.execute(update(keys).where(keys.c.uid == uid).values(bound))
 
 
 def _insert_tags(connection: Connection, tagged: Key) -> None:
@@ -353,10 +387,13 @@ def _tags(text: str) -> Mapping[str, str]:
     return tags
 
 
-def _key(row: Row[Any]) -> Key:
+def _key(connection: Connection, row: Row[Any]) -> Key:
     _require_possible(row)
+    name, refused = ResourceName(row.account, "keys", row.key_id), Reason.KEY_MATERIAL_REFUSED
+    sealed_rows.require(connection, keys, row, name, refused)
+    sealed_rows.require_newest(connection, row.uid.hex(), row.revision, refused)
     return Key(
-        ResourceName(row.account, "keys", row.key_id),
+        name,
         row.uid,
         row.spec,
         row.usage,
@@ -378,8 +415,10 @@ def _key(row: Row[Any]) -> Key:
     )
 
 
-def _version(row: Row[Any]) -> Version:
+def _version(connection: Connection, row: Row[Any]) -> Version:
     _require_possible(row)
+    name = f"version {row.version} of a key"
+    sealed_rows.require(connection, key_versions, row, name, Reason.KEY_MATERIAL_REFUSED)
     return Version(
         row.uid,
         row.version,
@@ -398,10 +437,12 @@ def _version(row: Row[Any]) -> Version:
     )
 
 
-def _alias(row: Row[Any]) -> Alias:
+def _alias(connection: Connection, row: Row[Any]) -> Alias:
+    name = ResourceName(row.account, "aliases", row.alias_id)
+    sealed_rows.require(connection, aliases, row, name)
     return Alias(
-        ResourceName(row.account, "aliases", row.alias_id),
-        ResourceName(row.account, "keys", row.key_id),
+        name,
+        ResourceName(row.account, "keys", row._mapping[_KEY_ID]),
         row.key_uid,
         row.description,
         row.revision,

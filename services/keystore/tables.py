@@ -1,4 +1,8 @@
-"""Keystore's tables. Key material is here as wrapped blobs alone."""
+"""Keystore's tables. Key material is here as wrapped blobs alone.
+
+Rows that decide over anything are sealed (services/runtime/row_seals.py): a column that is added later says so in its
+`info`.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +23,16 @@ from sqlalchemy import (
 
 from services.runtime.outbox import outbox_table
 from services.runtime.request_ids import requests_table
+from services.runtime.row_seals import UNSEALED, seal_column
 
 metadata = MetaData()
+
+# Says when, and no more: who writes here could as well take the row away.
+_WHEN = {UNSEALED: True}
+# Opens for its own key version alone.
+_BLOB = {UNSEALED: True}
+# How many messages there were. Who puts it back has a version used beyond its limit.
+_COUNT = {UNSEALED: True}
 
 # One row: the number of the last change. Whoever writes takes it first, so changes commit in the order of numbers.
 revision = Table(
@@ -58,13 +70,16 @@ keys = Table(
     Column("revision", BigInteger, nullable=False),
     Column("created_us", BigInteger, nullable=False),
     Column("updated_us", BigInteger, nullable=False),
-    Column("rotated_us", BigInteger, nullable=False),
+    Column("rotated_us", BigInteger, nullable=False, info=_WHEN),
     Column("rotation_period_s", BigInteger),
-    Column("next_rotate_us", BigInteger),
-    Column("delete_us", BigInteger),
+    Column("next_rotate_us", BigInteger, info=_WHEN),
+    Column("delete_us", BigInteger, info=_WHEN),
     Column("destroyed_us", BigInteger),
     # That of the primary version.
     Column("expires_us", BigInteger),
+    # Of the seals of its versions: one more or less, or an older one, is noticed.
+    Column("versions_digest", LargeBinary(32)),
+    seal_column(),
     PrimaryKeyConstraint("account", "key_id"),
     Index("keys_by_delete_us", "delete_us"),
     Index("keys_by_next_rotate_us", "next_rotate_us"),
@@ -90,16 +105,17 @@ key_versions = Table(
     Column("version", Integer, autoincrement=False),
     Column("state", Integer, nullable=False),
     Column("origin", Integer, nullable=False),
-    Column("wrapped", LargeBinary),
+    Column("wrapped", LargeBinary, info=_BLOB),
     Column("public_key", LargeBinary),
-    Column("root_version", Integer, nullable=False),
+    Column("root_version", Integer, nullable=False, info=_BLOB),
     Column("created_us", BigInteger, nullable=False),
     Column("destroyed_us", BigInteger),
     Column("imported_us", BigInteger),
-    Column("expires_us", BigInteger),
+    Column("expires_us", BigInteger, info=_WHEN),
     Column("fingerprint", LargeBinary(128)),
-    Column("message_count", BigInteger, nullable=False),
-    Column("retired_us", BigInteger),
+    Column("message_count", BigInteger, nullable=False, info=_COUNT),
+    Column("retired_us", BigInteger, info=_COUNT),
+    seal_column(),
     PrimaryKeyConstraint("uid", "version"),
     ForeignKeyConstraint(["uid"], ["keys.uid"]),
     Index("key_versions_by_expires_us", "expires_us"),
@@ -145,6 +161,7 @@ aliases = Table(
     Column("revision", BigInteger, nullable=False),
     Column("created_us", BigInteger, nullable=False),
     Column("updated_us", BigInteger, nullable=False),
+    seal_column(),
     PrimaryKeyConstraint("account", "alias_id"),
     ForeignKeyConstraint(["key_uid"], ["keys.uid"]),
     Index("aliases_by_key", "key_uid"),
@@ -158,11 +175,12 @@ deleted_aliases = Table(
     Column("account", String(63)),
     Column("alias_id", String(63)),
     Column("key_uid", LargeBinary(16), nullable=False),
+    seal_column(),
     PrimaryKeyConstraint("account", "alias_id"),
     ForeignKeyConstraint(["key_uid"], ["keys.uid"]),
 )
 
 # What calls with a request id did, so that they can be repeated.
-requests = requests_table(metadata)
+requests = requests_table(metadata, seal_column())
 
 outbox = outbox_table(metadata)

@@ -14,7 +14,7 @@ from functools import cached_property
 import cedarpy
 
 from services.runtime.cedar_cost import CALL, MAX_DECISION
-from services.runtime.cedar_sets import EVERYTHING, NOTHING, Pair, PolicySet, Statement, Verdict, statements_of
+from services.runtime.cedar_sets import EVERYTHING, NOTHING, Pair, PolicySet, Statement, Verdict, refused, statements_of
 from services.runtime.cedar_text import Json
 from services.runtime.shares import SharedCache
 from strongroom.access.v1.access_record_service_pb2 import PolicyRecord
@@ -183,17 +183,19 @@ class Parsed:
 
     def __init__(self, capacity: int = _CAPACITY) -> None:
         """`capacity` is in bytes."""
-        self._statements: SharedCache[tuple[str, str], list[Statement]] = SharedCache(capacity // 2)
+        self._statements: SharedCache[tuple[str, str, bool], list[Statement]] = SharedCache(capacity // 2)
         self._indexes: SharedCache[tuple[Statement, ...], StatementIndex] = SharedCache(capacity // 2)
         self.unusable: dict[str, str] = {}
         """Policies that cannot be evaluated, by name, and why; no more than 1,000."""
 
     def statements(self, record: PolicyRecord) -> list[Statement]:
         """The statements of a policy."""
-        tenant, key = _tenant_of(record.name), (record.name, record.cedar)
+        tenant, key = _tenant_of(record.name), (record.name, record.cedar, record.refused)
         statements = self._statements.get(tenant, key)
         if statements is None:
             statements = statements_of(record.name, record.cedar)
+            if record.refused:
+                statements = [refused(statement) for statement in statements]
             self._statements.put(tenant, key, statements, _size(statements))
         self._note(record.name, statements)
         return statements

@@ -160,6 +160,14 @@ def statements_of(name: str, cedar: str) -> list[Statement]:
     return [Statement(f"{name}#unusable", "forbid", _FORBIDS_ALL, problem=problem)]
 
 
+def refused(statement: Statement) -> Statement:
+    """A statement of a policy that is not what keystore stored: a `permit` permits nothing, a `forbid` forbids what its
+    scope covers."""
+    body = _without_conditions(json.loads(statement.body))
+    problem = statement.problem or "is not what keystore stored"
+    return replace(statement, body=body, problem=problem, reads=frozenset(), required_pair=None, cost=0, set_reads=0)
+
+
 def problems_of(cedar: str) -> list[str]:
     """Why each statement of a text cannot be evaluated, empty where it can: it is done, as the services do it."""
     statements = statements_of("policy", cedar)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from services.runtime.errors import Reason, StrongroomError
 
 log = logging.getLogger(__name__)
 
+_BEFORE = "before_commit"
 _AFTERWARDS = "after_commit"
 _WRITES = "writes"
 # How long a caller waits for a connection of the pool.
@@ -115,10 +116,13 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     constraint passes through as SQLAlchemy's IntegrityError. Within it, and within `reading`, its thread asks for no
     other connection of the same database: that is a RuntimeError.
     """
+    before: dict[Hashable, Callable[[], None]] = {}
     afterwards: list[Callable[[], None]] = []
-    options = {_WRITES: True, _AFTERWARDS: afterwards}
+    options = {_WRITES: True, _BEFORE: before, _AFTERWARDS: afterwards}
     with _translated(), _only_connection(engine, options) as connection, connection.begin():
         yield connection
+        for last in before.values():
+            last()
     for action in afterwards:
         action()
 
@@ -126,6 +130,17 @@ def transaction(engine: Engine) -> Iterator[Connection]:
 def writes(connection: Connection) -> bool:
     """Whether a connection is in a transaction that writes."""
     return bool(connection.get_execution_options().get(_WRITES))
+
+
+def before_commit(connection: Connection, key: Hashable, action: Callable[[], None]) -> None:
+    """Does something once everything else of the `transaction` that this connection is in was done; of one key, what
+    was asked for first."""
+    connection.get_execution_options()[_BEFORE].setdefault(key, action)
+
+
+def is_awaited(connection: Connection, key: Hashable) -> bool:
+    """Whether there is an action of this key for `before_commit`."""
+    return key in connection.get_execution_options().get(_BEFORE, ())
 
 
 def after_commit(connection: Connection, action: Callable[[], None]) -> None:

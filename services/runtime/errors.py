@@ -109,6 +109,7 @@ class Reason(_UpperStrEnum):
     ROOT_VERSION_CONFLICT = auto()
     SECRET_VALUE_REFUSED = auto()
     SECRET_RECORD_REFUSED = auto()
+    ACCESS_RECORD_REFUSED = auto()
     AUDIT_RECORD_REFUSED = auto()
     UNSUPPORTED_IN_HSM = auto()
     SPEC_UNSUPPORTED = auto()
@@ -250,6 +251,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.KEY_MATERIAL_REFUSED,
         Reason.SECRET_VALUE_REFUSED,
         Reason.SECRET_RECORD_REFUSED,
+        Reason.ACCESS_RECORD_REFUSED,
         Reason.AUDIT_RECORD_REFUSED,
     ),
     grpc.StatusCode.UNIMPLEMENTED: (Reason.NOT_YET,),

@@ -77,27 +77,41 @@ class RowSeals:
         message = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
         return _FORMAT + hmac.digest(self._key or b"", message, "sha256")
 
-    def verify(self, table: Table, row: Mapping[str, Any] | RowMapping, name: object, *more: str) -> None:
+    def verify(
+        self,
+        table: Table,
+        row: Mapping[str, Any] | RowMapping,
+        name: object,
+        *more: str,
+        reason: Reason | None = None,
+    ) -> None:
         """Raises the reason for a row that `seal` did not make as it is; `name` is what the row is of."""
-        found = row[SEAL]
-        if not hmac.compare_digest(bytes(found or b""), self.seal(table, row, *more)):
-            raise self.refused(name)
+        if not self.is_good(table, row, *more):
+            raise self.refused(name, reason)
 
-    def require_newest(self, name: object, revision: int) -> None:
-        """Raises the reason for a row older than one that this process saw some time ago: it was put back."""
+    def is_good(self, table: Table, row: Mapping[str, Any] | RowMapping, *more: str) -> bool:
+        """Whether `seal` made the row as it is."""
+        return hmac.compare_digest(bytes(row[SEAL] or b""), self.seal(table, row, *more))
+
+    def require_newest(
+        self, name: object, revision: int, *, remember: bool = True, reason: Reason | None = None
+    ) -> None:
+        """Raises the reason for a row older than one that this process saw some time ago: it was put back. What may not
+        be committed is not to `remember`."""
         known, now = str(name), self._monotonic()
         newest, seen = self._newest.get(known, (0, now))
         if revision < newest and now - seen > _SETTLED_SECONDS:
-            raise self.refused(name)
-        if revision > newest:
+            raise self.refused(name, reason)
+        if remember and revision > newest:
             with self._lock:
                 if len(self._newest) >= _REMEMBERED:
                     del self._newest[next(iter(self._newest))]
                 self._newest[known] = revision, now
 
-    def refused(self, name: object) -> StrongroomError:
+    def refused(self, name: object, reason: Reason | None = None) -> StrongroomError:
         """What is stored is not what the service stored."""
-        return StrongroomError(self._reason, f"what is stored of {name} is not what the service stored", name=str(name))
+        said = f"what is stored of {name} is not what the service stored"
+        return StrongroomError(reason or self._reason, said, name=str(name))
 
 
 def sealed(engine: Engine, seals: RowSeals) -> Engine:

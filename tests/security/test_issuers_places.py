@@ -19,6 +19,7 @@ from services.runtime import migrations
 from services.runtime.config import Database
 from services.runtime.database import open_database
 from services.runtime.errors import StrongroomError
+from tests.sealing import sealed
 
 LINK_LOCAL = ("169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "0.0.0.0", "[::]", "224.0.0.1", "[ff02::1]")  # noqa: S104
 
@@ -65,7 +66,7 @@ def test_the_mesh_says_which_networks_have_no_issuer(connected: list[str]) -> No
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_database(Database(url=f"sqlite:///{tmp_path / 'keystore.db'}"))
+    engine = sealed(open_database(Database(url=f"sqlite:///{tmp_path / 'keystore.db'}")))
     migrations.migrate(engine, "keystore")
     yield engine
     engine.dispose()

@@ -22,17 +22,14 @@ from redis import Redis
 from deploy.dev.mesh import Mesh
 from deploy.dev.topology import spiffe_id
 from strongroom import Client, StrongroomError
-from tests.clients import client_of, reason_of
+from tests import access
+from tests.access import EVERYTHING
+from tests.clients import client_of, reason_of, until
 from tests.conftest import SQLITE_LOCAL, PrivateMeshes
 
 SERVICES = ("keystore", "secrets", "audit")
 # Where the log ends: writing there stops the log for good, which tests/unit/audit shows.
 LEFT_ALONE = {"alembic_version", "heads", "tiles", "checkpoints", "probes"}
-# The database is the authority of who is who (docs/threat-model.md): exchanging these is becoming somebody else.
-AUTHORITY = {
-    *("accounts", "principals", "policies", "attachments", "grants", "client_keys", "oidc_providers"),
-    *("session_keys", "sessions", "spiffe_ids", "roles", "trust_policies"),
-}
 SECONDS = float(os.environ.get("STRONGROOM_TAMPER_SECONDS", "15"))
 OURS, OLD, THEIRS, PLAINTEXT = b"ours-current", b"ours-old", b"theirs", b"for us alone"
 
@@ -60,8 +57,16 @@ class Tenants:
         for client, value in ((ours, OLD), (theirs, THEIRS)):
             client.create_key("k")
             client.create_secret("s", value, key=client.get_key("k").name)
+        # What they may for now, and no longer once it is taken back: no row of then may bring it back.
+        ours.create_key("ended")
+        self.ended = ours.encrypt("ended", PLAINTEXT).ciphertext
+        self.theirs_here = ours.create_principal("users/theirs").name
+        ours.create_policy("for-theirs", EVERYTHING, attached_to=[self.theirs_here])
+        self.credential = access.client_key(ours, self.theirs_here)
         self.ciphertext = ours.encrypt("k", PLAINTEXT).ciphertext
         self.snapshot = {service: rows_of(mesh, service) for service in SERVICES}
+        ours.delete_client_key(self.credential.name)
+        ours.disable_key("ended")
         ours.put_secret_value("s", OURS)
         ours.disable_secret_version("s/versions/1")
         ours.create_secret("s2", b"rotated", key="k")
@@ -80,6 +85,8 @@ class Tenants:
             lambda: theirs.get_event(event_id),
             lambda: theirs.get_secret(self.secret),
             lambda: ours.get_secret_value("s", version=1).value,
+            lambda: ours.decrypt(self.ended).plaintext,
+            lambda: ours.create_session(self.credential),
         ):
             self.refused(forbidden)
         self.answers(lambda: theirs.get_secret_value("s").value, {THEIRS})
@@ -148,11 +155,13 @@ def every(tenants: Tenants) -> list[Tampering]:
     found = []
     for service in SERVICES:
         for table, rows in tenants.snapshot[service].items():
-            kinds = ("flip",) if table in AUTHORITY else ("flip", "swap", "roll back")
             columns = [column for column in (rows[0] if rows else {}) if column != "_row"]
+            kinds = ("flip", "swap", "roll back")
             found += [Tampering(service, table, column, kind) for column in columns for kind in kinds]
             if rows:
                 found.append(Tampering(service, table, "*", "remove"))
+            if service == "keystore":
+                found.append(Tampering(service, table, "*", "put back"))
     return found
 
 
@@ -175,12 +184,15 @@ def tampered(tenants: Tenants, wanted: Tampering, chance: random.Random) -> Iter
             changes = [(row, before[row["_row"]][column]) for row in rows if row.get("_row") in before]
         written: list[tuple[str, tuple[Any, ...]]] = []
         if wanted.kind == "remove" and mine:
-            connection.execute(f"DELETE FROM {table} WHERE rowid = ?", (mine["_row"],))  # noqa: S608
-            names = ", ".join(f'"{name}"' for name in mine if name != "_row")
-            places = ", ".join("?" for _ in mine)
-            written = [
-                (f"INSERT OR REPLACE INTO {table} (rowid, {names}) VALUES ({places})", tuple(mine.values()))  # noqa: S608
-            ]
+            connection.execute(*without(table, mine))
+            written = [with_row(table, mine)]
+        if wanted.kind == "put back":
+            # All rows as they were, those that are gone by now among them; those of later stay.
+            now = {row.get("_row"): row for row in rows}
+            for row in tenants.snapshot[wanted.service][table]:
+                connection.execute(*with_row(table, row))
+                was = now.get(row["_row"])
+                written.append(without(table, row) if was is None else with_row(table, was))
         for row, value in changes:
             statement = f'UPDATE {table} SET "{column}" = ? WHERE rowid = ?'  # noqa: S608
             try:
@@ -194,6 +206,16 @@ def tampered(tenants: Tenants, wanted: Tampering, chance: random.Random) -> Iter
             for statement, values in reversed(written):
                 with suppress(sqlite3.IntegrityError):
                     connection.execute(statement, values)
+
+
+def without(table: str, row: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
+    return f"DELETE FROM {table} WHERE rowid = ?", (row["_row"],)  # noqa: S608
+
+
+def with_row(table: str, row: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
+    names = ", ".join(f'"{name}"' for name in row if name != "_row")
+    places = ", ".join("?" for _ in row)
+    return f"INSERT OR REPLACE INTO {table} (rowid, {names}) VALUES ({places})", tuple(row.values())  # noqa: S608
 
 
 def tamper_with_redis(mesh: Mesh, chance: random.Random) -> None:
@@ -238,6 +260,10 @@ def test_nothing_in_any_store_lets_anything_reach_whom_it_is_not_for(tenants: Te
         Tampering("audit", "sealing_keys", "account", "swap"),
         Tampering("audit", "sealing_keys", "wrapped", "swap"),
         Tampering("keystore", "key_versions", "wrapped", "swap"),
+        *(Tampering("keystore", table, "*", "put back") for table in ("keys", "client_keys", "accounts")),
+        *(Tampering("keystore", "identities", "principal", kind) for kind in ("flip", "swap")),
+        Tampering("keystore", "keys", "state", "roll back"),
+        Tampering("keystore", "token_keys", "public_key", "flip"),
         *found,
     ]
     wrong: list[str] = []
@@ -255,3 +281,30 @@ def test_nothing_in_any_store_lets_anything_reach_whom_it_is_not_for(tenants: Te
     assert not wrong, f"seed {seed}:\n" + "\n".join(wrong)
     tenants.reached()
     assert tenants.ours.get_secret_value("s").value == OURS
+
+
+def test_a_destroyed_version_put_back_with_all_its_rows_is_dead(private_mesh: PrivateMeshes) -> None:
+    """Whoever kept a copy of the rows, seals and all, has nothing of it, also of a keystore that was restarted."""
+    mesh = private_mesh(SQLITE_LOCAL)
+    with client_of(mesh) as client:
+        client.create_key("k")
+        old = client.encrypt("k", PLAINTEXT).ciphertext
+        client.create_key_version("k")
+        client.disable_key_version("k/versions/1")
+        client.enable_key_version("k/versions/1")
+        kept = {table: rows_of(mesh, "keystore")[table] for table in ("keys", "key_versions")}
+        client.disable_key_version("k/versions/1")
+        client.destroy_key_version("k/versions/1")
+        mesh.terminate("keystore")
+        with closing(database(mesh, "keystore")) as connection:
+            connection.execute("PRAGMA foreign_keys=OFF")
+            for table, rows in kept.items():
+                for row in rows:
+                    connection.execute(*with_row(table, row))
+        mesh.launch("keystore")
+        until(lambda: reason_of(lambda: client.get_key("k")) == "", 20)
+        # Enough has passed for crypto to have dropped what it knew.
+        mesh.restart("crypto")
+        until(lambda: reason_of(lambda: client.encrypt("k", b"x")) == "", 20)
+        assert client.get_key_version("k/versions/1").state == "ENABLED"
+        assert reason_of(lambda: client.decrypt(old)) == "KEY_STATE_INVALID"

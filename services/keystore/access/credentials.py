@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from services.keystore.access import client_key_store, principal_store, store
+from services.keystore.access import client_key_store, contents, principal_store, store
 from services.keystore.access.client_keys import require_valid
 from services.keystore.access.oidc import OidcTokens
 from services.keystore.access.resources import ClientKey
@@ -54,13 +54,14 @@ class Credentials:
         return Proof(call.principal, call.certificate_expires_us())
 
     def client_key(self, call: Call, name: ResourceName, secret: str) -> Proof:
-        """Whom a client key stands for. Raises CREDENTIAL_INVALID, and does not tell why."""
+        """Whom a client key stands for. Raises CREDENTIAL_INVALID, and does not tell why; ACCESS_RECORD_REFUSED."""
         now_us = self._clock() // 1000
         with reading(self._engine) as connection:
             known = store.account_exists(connection, name.account)
-            found = client_key_store.client_key(connection, str(name))
+            found = client_key_store.credential(connection, str(name))
         event = call.record(call.action, str(name), name.account if known else "")
         found = require_valid(found, secret, now_us)
+        self._require_account(name.account)
         call.principal = Principal(
             found.principal,
             name.account,
@@ -88,6 +89,7 @@ class Credentials:
                 bound = principal_store.bound_to_subject(connection, provider.name, subject)
         if bound is None or not _has(claims, bound[1].required_claims):
             raise StrongroomError(Reason.IDENTITY_UNKNOWN, "the token's subject is bound to no principal")
+        self._require_account(account)
         call.principal = Principal(
             bound[0],
             account_of(bound[0]),
@@ -96,6 +98,11 @@ class Credentials:
         )
         event.principal, event.credential = call.principal.name, provider.name
         return Proof(call.principal, int(claims["exp"]) * 1_000_000)
+
+    def _require_account(self, account: str) -> None:
+        """Raises ACCESS_RECORD_REFUSED where an account lacks a record, or has an older one: this may be it."""
+        with reading(self._engine) as connection:
+            contents.require_of(connection, account)
 
     def _note_use(self, found: ClientKey, now_us: int) -> None:
         # Exact to the minute, so that a key in constant use is not written all the time.

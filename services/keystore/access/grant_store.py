@@ -1,4 +1,5 @@
-"""Grants in the database: SQL and nothing else."""
+"""Grants in the database: SQL and nothing else. What is read was verified: functions that read raise
+ACCESS_RECORD_REFUSED for what keystore did not write, and those that decisions ask leave it out."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Connection, Row, delete, func, insert, or_, select, tuple_, update
 
 from services.keystore.access.tables import grant_counts, grant_operations, grants
-from services.runtime import clock, encryption_context
+from services.runtime import clock, encryption_context, sealed_rows
 from services.runtime.grants import admits
 from services.runtime.names import ResourceName
 from strongroom.access.v1.access_record_service_pb2 import GrantRecord
@@ -42,23 +43,22 @@ class Grant:
 def insert_grant(connection: Connection, added: Grant) -> None:
     """Adds a grant, with what decisions look up of it."""
     kind, pairs = _constraint_columns(added.constraint)
-    connection.execute(
-        insert(grants).values(
-            account=added.name.account,
-            grant_id=added.name.id,
-            key_uid=added.key_uid,
-            key_id=added.key.id,
-            grantee=added.grantee,
-            operations=json.dumps(added.operations),
-            constraint_kind=kind,
-            constraint_pairs=json.dumps(pairs, sort_keys=True),
-            retiring_principal=added.retiring_principal,
-            description=added.description,
-            creator=added.creator,
-            expires_us=added.expires_us,
-            created_us=added.created_us,
-        )
-    )
+    row = {
+        "account": added.name.account,
+        "grant_id": added.name.id,
+        "key_uid": added.key_uid,
+        "key_id": added.key.id,
+        "grantee": added.grantee,
+        "operations": json.dumps(added.operations),
+        "constraint_kind": kind,
+        "constraint_pairs": json.dumps(pairs, sort_keys=True),
+        "retiring_principal": added.retiring_principal,
+        "description": added.description,
+        "creator": added.creator,
+        "expires_us": added.expires_us,
+        "created_us": added.created_us,
+    }
+    sealed_rows.insert(connection, grants, [row])
     lookup = _lookup_of(connection, added, kind, pairs)
     rows = [
         {
@@ -89,7 +89,7 @@ def grant(connection: Connection, name: ResourceName) -> Grant | None:
     """The grant of this name."""
     by_id = select(grants).where(grants.c.account == name.account, grants.c.grant_id == name.id)
     row = connection.execute(by_id).one_or_none()
-    return _grant(row) if row is not None else None
+    return _grant(connection, row) if row is not None else None
 
 
 def count(connection: Connection, key_uid: bytes) -> int:
@@ -125,7 +125,7 @@ def page(
         order = (grants.c.account, grants.c.grant_id)
         conditions.append(tuple_(*order) > tuple_(*after))
     found = select(grants).where(*conditions, _lasting(now_us)).order_by(*order).limit(limit)
-    return [_grant(row) for row in connection.execute(found)]
+    return [_grant(connection, row) for row in connection.execute(found).all()]
 
 
 def of_grantees(
@@ -133,7 +133,8 @@ def of_grantees(
 ) -> list[Grant]:
     """Grants on a key to any of these principals, whatever they permit."""
     to_them = (grants.c.key_uid == key_uid, grants.c.grantee.in_(grantees), _lasting(now_us))
-    return [_grant(row) for row in connection.execute(select(grants).where(*to_them).limit(limit))]
+    rows = connection.execute(select(grants).where(*to_them).limit(limit)).all()
+    return [_grant(connection, row) for row in sealed_rows.good(connection, grants, rows)]
 
 
 def permitting(
@@ -162,19 +163,23 @@ def permitting(
     if not candidates:
         return []
     lasting = (grants.c.key_uid == key_uid, grants.c.grant_id.in_(candidates), _lasting(now_us))
-    found = (_grant(row) for row in connection.execute(select(grants).where(*lasting)))
-    return [grant for grant in found if admits(grant.constraint, pairs)][:limit]
+    rows = connection.execute(select(grants).where(*lasting)).all()
+    found = (_grant(connection, row) for row in sealed_rows.good(connection, grants, rows))
+    # What was looked up says where to look; what is permitted, the grant itself.
+    own = (grant for grant in found if grant.grantee in grantees and operation in grant.operations)
+    return [grant for grant in own if admits(grant.constraint, pairs)][:limit]
 
 
 def expired(connection: Connection, before_us: int, limit: int) -> list[Grant]:
     """Grants that expired before then."""
     ended = select(grants).where(grants.c.expires_us < before_us).order_by(grants.c.expires_us)
-    return [_grant(row) for row in connection.execute(ended.limit(limit))]
+    return [_grant(connection, row) for row in connection.execute(ended.limit(limit)).all()]
 
 
 def of_principal(connection: Connection, principal: str, limit: int) -> list[Grant]:
     """Grants to a principal, expired or not."""
-    return [_grant(row) for row in connection.execute(select(grants).where(grants.c.grantee == principal).limit(limit))]
+    rows = connection.execute(select(grants).where(grants.c.grantee == principal).limit(limit)).all()
+    return [_grant(connection, row) for row in rows]
 
 
 def record(found: Grant) -> GrantRecord:
@@ -250,7 +255,9 @@ def _digest(kind: int, pairs: Mapping[str, str]) -> bytes:
     return sha256(bytes([kind]) + encryption_context.canonical(pairs)).digest()
 
 
-def _grant(row: Row[Any]) -> Grant:
+def _grant(connection: Connection, row: Row[Any]) -> Grant:
+    name = ResourceName(row.account, "grants", row.grant_id)
+    sealed_rows.require(connection, grants, row, name)
     pairs = ContextPairs(pairs=json.loads(row.constraint_pairs))
     constraint = GrantConstraint()
     if row.constraint_kind == _EQUALS:
@@ -258,7 +265,7 @@ def _grant(row: Row[Any]) -> Grant:
     elif row.constraint_kind == _CONTAINS:
         constraint.context_contains.CopyFrom(pairs)
     return Grant(
-        ResourceName(row.account, "grants", row.grant_id),
+        name,
         ResourceName(row.account, "keys", row.key_id),
         row.key_uid,
         row.grantee,

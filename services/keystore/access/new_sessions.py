@@ -150,7 +150,7 @@ class NewSessions:
         ends = [round(caller.expires * _SECOND_US)] if caller.expires else [call.certificate_expires_us()]
         if collection_of(caller.credential) == "clientKeys":
             with reading(self._engine) as connection:
-                client_key = client_key_store.client_key(connection, caller.credential)
+                client_key = client_key_store.credential(connection, caller.credential)
             ends.append(client_key.expires_us if client_key is not None else 0)
         return min((end for end in ends if end is not None), default=None)
 

@@ -1,4 +1,5 @@
-"""OIDC providers in the database: SQL and nothing else."""
+"""OIDC providers in the database: SQL and nothing else. What is read was verified: functions that read raise
+ACCESS_RECORD_REFUSED for what keystore did not write."""
 
 from __future__ import annotations
 
@@ -6,24 +7,26 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, select, update
 
+from services.keystore.access import contents
 from services.keystore.access.resources import OidcProvider, account_of, id_of
 from services.keystore.access.tables import oidc_providers
+from services.runtime import sealed_rows
 from services.runtime.sql_filters import Condition
 
 
 def oidc_provider(connection: Connection, name: str) -> OidcProvider | None:
     """The provider of this name."""
     row = connection.execute(select(oidc_providers).where(_is(name))).one_or_none()
-    return _provider(row) if row is not None else None
+    return _provider(connection, row) if row is not None else None
 
 
 def oidc_provider_of_issuer(connection: Connection, account: str, issuer: str) -> OidcProvider | None:
-    """The provider that an account has for an issuer."""
+    """The provider that an account has for an issuer; none that keystore did not write."""
     of_issuer = (oidc_providers.c.account == account, oidc_providers.c.issuer == issuer)
-    row = connection.execute(select(oidc_providers).where(*of_issuer)).one_or_none()
-    return _provider(row) if row is not None else None
+    rows = connection.execute(select(oidc_providers).where(*of_issuer)).all()
+    return next((_provider(connection, row) for row in sealed_rows.good(connection, oidc_providers, rows)), None)
 
 
 def oidc_providers_page(
@@ -33,11 +36,12 @@ def oidc_providers_page(
     met = [condition(connection.dialect.name) for condition in conditions]
     of_account = (oidc_providers.c.account == account, oidc_providers.c.oidc_provider_id > after)
     ordered = select(oidc_providers).where(*of_account, *met).order_by(oidc_providers.c.oidc_provider_id)
-    return [_provider(row) for row in connection.execute(ordered.limit(limit))]
+    return [_provider(connection, row) for row in connection.execute(ordered.limit(limit)).all()]
 
 
 def insert_oidc_provider(connection: Connection, added: OidcProvider) -> None:
     """Adds a provider. Raises IntegrityError when the name or the issuer is taken."""
+    contents.changing(connection, account_of(added.name))
     values = {
         **_values(added),
         "account": account_of(added.name),
@@ -45,12 +49,13 @@ def insert_oidc_provider(connection: Connection, added: OidcProvider) -> None:
         "issuer": added.issuer,
         "created_us": added.created_us,
     }
-    connection.execute(insert(oidc_providers).values(values))
+    sealed_rows.insert(connection, oidc_providers, [values])
 
 
 def update_oidc_provider(connection: Connection, changed: OidcProvider) -> None:
     """Puts what may change of a provider in the place of what it was."""
-    connection.execute(update(oidc_providers).where(_is(changed.name)).values(_values(changed)))
+    contents.changing(connection, account_of(changed.name))
+    sealed_rows.update(connection, oidc_providers, [_is(changed.name)], _values(changed))
 
 
 def note_fetch(connection: Connection, name: str, now_us: int, error: str) -> None:
@@ -61,6 +66,7 @@ def note_fetch(connection: Connection, name: str, now_us: int, error: str) -> No
 
 def delete_oidc_provider(connection: Connection, name: str) -> None:
     """Removes a provider."""
+    contents.changing(connection, account_of(name))
     connection.execute(delete(oidc_providers).where(_is(name)))
 
 
@@ -83,9 +89,11 @@ def _values(of: OidcProvider) -> dict[str, Any]:
     }
 
 
-def _provider(row: Row[Any]) -> OidcProvider:
+def _provider(connection: Connection, row: Row[Any]) -> OidcProvider:
+    name = f"accounts/{row.account}/oidcProviders/{row.oidc_provider_id}"
+    sealed_rows.require(connection, oidc_providers, row, name)
     return OidcProvider(
-        f"accounts/{row.account}/oidcProviders/{row.oidc_provider_id}",
+        name,
         row.issuer,
         tuple(json.loads(row.audiences)),
         row.jwks_uri,

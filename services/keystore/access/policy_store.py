@@ -1,4 +1,8 @@
-"""Policies in the database, with what they are attached to: SQL and nothing else."""
+"""Policies in the database, with what they are attached to: SQL and nothing else.
+
+One that keystore did not write is read like another, so that it can be detached and deleted; that it permits nothing is
+for `access_store` to say, and no change makes it good.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,18 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, select
 
+from services.keystore.access import contents
 from services.keystore.access.resources import Policy, account_of, id_of
 from services.keystore.access.tables import policies, policy_attachments
 from services.keystore.tables import keys
+from services.runtime import sealed_rows
 from services.runtime.sql_filters import Condition
+from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY, PolicyKind
+
+_KINDS = frozenset(PolicyKind.values())
+_REFUSED = "What is stored of this policy is not what keystore stored: it permits nothing. Delete it, and make it anew."
 
 
 def policy(connection: Connection, name: str) -> Policy | None:
@@ -46,6 +56,7 @@ def crowded(connection: Connection, name: str, limit: int) -> str | None:
 
 def insert_policy(connection: Connection, added: Policy) -> None:
     """Adds a policy with its attachments. Raises IntegrityError when the name is taken."""
+    contents.changing(connection, account_of(added.name))
     values = {
         **_values(added),
         "name": added.name,
@@ -53,13 +64,14 @@ def insert_policy(connection: Connection, added: Policy) -> None:
         "kind": added.kind,
         "created_us": added.created_us,
     }
-    connection.execute(insert(policies).values(values))
+    sealed_rows.insert(connection, policies, [values])
     _attach(connection, added.name, added.attached_to)
 
 
 def update_policy(connection: Connection, changed: Policy) -> None:
     """Puts a policy and its attachments in the place of what they were."""
-    connection.execute(update(policies).where(policies.c.name == changed.name).values(_values(changed)))
+    contents.changing(connection, account_of(changed.name))
+    sealed_rows.update(connection, policies, [policies.c.name == changed.name], _values(changed))
     of_policy = policy_attachments.c.policy == changed.name
     before = set(connection.execute(select(policy_attachments.c.target).where(of_policy)).scalars())
     gone = before.difference(changed.attached_to)
@@ -70,6 +82,7 @@ def update_policy(connection: Connection, changed: Policy) -> None:
 
 def delete_policy(connection: Connection, name: str) -> None:
     """Removes a policy and its attachments."""
+    contents.changing(connection, account_of(name))
     connection.execute(delete(policy_attachments).where(policy_attachments.c.policy == name))
     connection.execute(delete(policies).where(policies.c.name == name))
 
@@ -84,12 +97,12 @@ def lock_keys(connection: Connection, names: Collection[str]) -> list[tuple[str,
 
 def touch_key(connection: Connection, uid: bytes, revision: int) -> None:
     """Gives a key the revision of a change of its policies, for what is remembered of it."""
-    connection.execute(update(keys).where(keys.c.uid == uid).values(revision=revision))
+    sealed_rows.update(connection, keys, [keys.c.uid == uid], {"revision": revision})
 
 
 def _attach(connection: Connection, name: str, targets: Collection[str]) -> None:
-    if targets:
-        connection.execute(insert(policy_attachments), [{"policy": name, "target": target} for target in targets])
+    rows = [{"policy": name, "target": target} for target in targets]
+    sealed_rows.insert(connection, policy_attachments, rows)
 
 
 def _values(of: Policy) -> dict[str, Any]:
@@ -107,16 +120,21 @@ def _policies(connection: Connection, rows: Sequence[Row[Any]]) -> list[Policy]:
     targets: dict[str, list[str]] = defaultdict(list)
     for row in connection.execute(attached):
         targets[row.policy].append(row.target)
-    return [
-        Policy(
-            row.name,
-            row.kind,
-            row.cedar,
-            tuple(targets[row.name]),
-            row.description,
-            row.revision,
-            row.created_us,
-            row.updated_us,
-        )
-        for row in rows
-    ]
+    return [_policy(connection, row, tuple(targets[row.name])) for row in rows]
+
+
+def _policy(connection: Connection, row: Row[Any], attached_to: tuple[str, ...]) -> Policy:
+    if not sealed_rows.is_good(connection, policies, row):
+        # Its text may be looked at; the rest could be what no message can tell.
+        kind = row.kind if row.kind in _KINDS else POLICY_KIND_IDENTITY
+        return Policy(row.name, kind, row.cedar, attached_to, _REFUSED)
+    return Policy(
+        row.name,
+        row.kind,
+        row.cedar,
+        attached_to,
+        row.description,
+        row.revision,
+        row.created_us,
+        row.updated_us,
+    )

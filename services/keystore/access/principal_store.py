@@ -1,4 +1,5 @@
-"""Principals in the database, with what they are known by: SQL and nothing else."""
+"""Principals in the database, with what they are known by: SQL and nothing else. What is read was verified: functions
+that read principals raise ACCESS_RECORD_REFUSED for what keystore did not write."""
 
 from __future__ import annotations
 
@@ -7,11 +8,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, select
 
+from services.keystore.access import contents
 from services.keystore.access.resources import OidcBinding, Principal, RoleSettings, account_of
 from services.keystore.access.tables import identities, oidc_bindings, principals, waiting_identities
 from services.keystore.store import tags_text
+from services.runtime import sealed_rows
 from services.runtime.sql_filters import Condition
 
 
@@ -42,6 +45,7 @@ def holders(connection: Connection, role: str) -> list[Principal]:
 
 def insert_principal(connection: Connection, added: Principal) -> None:
     """Adds a principal with its bindings. Raises IntegrityError when the name was ever taken."""
+    contents.changing(connection, account_of(added.name))
     values = {
         **_values(added),
         "name": added.name,
@@ -49,20 +53,22 @@ def insert_principal(connection: Connection, added: Principal) -> None:
         "kind": added.kind,
         "created_us": added.created_us,
     }
-    connection.execute(insert(principals).values(values))
+    sealed_rows.insert(connection, principals, [values])
     _insert_bindings(connection, added)
 
 
 def update_principal(connection: Connection, changed: Principal) -> None:
     """Puts a principal and its bindings in the place of what they were."""
-    connection.execute(update(principals).where(principals.c.name == changed.name).values(_values(changed)))
+    contents.changing(connection, account_of(changed.name))
+    sealed_rows.update(connection, principals, [principals.c.name == changed.name], _values(changed))
     _delete_bindings(connection, changed.name)
     _insert_bindings(connection, changed)
 
 
 def delete_principal(connection: Connection, name: str, now_us: int) -> None:
     """Ends a principal. Its name stays taken; what it is known by is free again."""
-    connection.execute(update(principals).where(principals.c.name == name).values(deleted_us=now_us))
+    contents.changing(connection, account_of(name))
+    sealed_rows.update(connection, principals, [principals.c.name == name], {"deleted_us": now_us})
     _delete_bindings(connection, name)
 
 
@@ -92,7 +98,7 @@ def bound_to_subject(connection: Connection, provider: str, subject: str) -> tup
     """The principal that a provider's subject stands for, and how it is bound."""
     bound = select(oidc_bindings).where(oidc_bindings.c.provider == provider, oidc_bindings.c.subject == subject)
     row = connection.execute(bound).one_or_none()
-    return (row.principal, _binding(row)) if row is not None else None
+    return (row.principal, _binding(connection, row)) if row is not None else None
 
 
 def bound_to_provider(connection: Connection, provider: str) -> list[str]:
@@ -109,28 +115,30 @@ def provider_in_use(connection: Connection, provider: str) -> bool:
 
 def release_identity(connection: Connection, spiffe_id: str) -> None:
     """Makes a SPIFFE id stand for nobody."""
-    connection.execute(delete(identities).where(identities.c.spiffe_id == spiffe_id))
+    owner = identity_owner(connection, spiffe_id)
+    if owner is not None:
+        contents.changing(connection, account_of(owner))
+        connection.execute(delete(identities).where(identities.c.spiffe_id == spiffe_id))
 
 
 def _insert_bindings(connection: Connection, of: Principal) -> None:
     for spiffe_id in of.spiffe_ids:
         row = {"spiffe_id": spiffe_id, "principal": of.name}
         if identity_owner(connection, spiffe_id) is None:
-            connection.execute(insert(identities).values(row))
+            sealed_rows.insert(connection, identities, [row])
         else:
             # Of another account: within one it was refused before.
-            connection.execute(insert(waiting_identities).values(account=account_of(of.name), **row))
-    if of.oidc_bindings:
-        bound = [
-            {
-                "provider": binding.provider,
-                "subject": binding.subject,
-                "principal": of.name,
-                "required_claims": tags_text(binding.required_claims),
-            }
-            for binding in of.oidc_bindings
-        ]
-        connection.execute(insert(oidc_bindings), bound)
+            sealed_rows.insert(connection, waiting_identities, [{"account": account_of(of.name), **row}])
+    bound = [
+        {
+            "provider": binding.provider,
+            "subject": binding.subject,
+            "principal": of.name,
+            "required_claims": tags_text(binding.required_claims),
+        }
+        for binding in of.oidc_bindings
+    ]
+    sealed_rows.insert(connection, oidc_bindings, bound)
 
 
 def _delete_bindings(connection: Connection, name: str) -> None:
@@ -154,6 +162,8 @@ def _values(of: Principal) -> dict[str, Any]:
 
 
 def _principals(connection: Connection, rows: Sequence[Row[Any]]) -> list[Principal]:
+    for row in rows:
+        sealed_rows.require(connection, principals, row, row.name)
     names = [row.name for row in rows]
     spiffe_ids = _spiffe_ids(connection, names)
     bindings = _oidc_bindings(connection, names)
@@ -179,8 +189,8 @@ def _principals(connection: Connection, rows: Sequence[Row[Any]]) -> list[Princi
 def _spiffe_ids(connection: Connection, names: Iterable[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = defaultdict(list)
     for table in (identities, waiting_identities):
-        bound = select(table.c.principal, table.c.spiffe_id).where(table.c.principal.in_(names))
-        for row in connection.execute(bound):
+        for row in connection.execute(select(table).where(table.c.principal.in_(names))).all():
+            sealed_rows.require(connection, table, row, row.principal)
             found[row.principal].append(row.spiffe_id)
     return {name: sorted(spiffe_ids) for name, spiffe_ids in found.items()}
 
@@ -189,10 +199,11 @@ def _oidc_bindings(connection: Connection, names: Iterable[str]) -> dict[str, li
     ordered = (oidc_bindings.c.provider, oidc_bindings.c.subject)
     bound = select(oidc_bindings).where(oidc_bindings.c.principal.in_(names)).order_by(*ordered)
     found: dict[str, list[OidcBinding]] = defaultdict(list)
-    for row in connection.execute(bound):
-        found[row.principal].append(_binding(row))
+    for row in connection.execute(bound).all():
+        found[row.principal].append(_binding(connection, row))
     return found
 
 
-def _binding(row: Row[Any]) -> OidcBinding:
+def _binding(connection: Connection, row: Row[Any]) -> OidcBinding:
+    sealed_rows.require(connection, oidc_bindings, row, row.principal)
     return OidcBinding(row.provider, row.subject, json.loads(row.required_claims))

@@ -1,12 +1,19 @@
-"""What the mesh reads of accounts, principals and policies, and token keys: SQL and nothing else."""
+"""What the mesh reads of accounts, principals and policies, and token keys: SQL and nothing else.
+
+What keystore did not write permits nothing: principals, token keys and identities are left out, credentials are ended,
+of policies the permits do not count. An account that lacks a record, or has an older one, is refused as a whole.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Row, delete, func, insert, literal, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, Row, delete, func, literal, or_, select
 
+from services.keystore.access import contents
+from services.keystore.access.resources import account_of
 from services.keystore.access.tables import (
     accounts,
     client_keys,
@@ -18,7 +25,7 @@ from services.keystore.access.tables import (
     quotas,
     token_keys,
 )
-from services.runtime import clock
+from services.runtime import clock, sealed_rows
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.access.v1.access_record_service_pb2 import (
     AccountAccess,
@@ -27,7 +34,7 @@ from strongroom.access.v1.access_record_service_pb2 import (
     QuotaRecord,
     TokenKey,
 )
-from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY, POLICY_KIND_RESOURCE
+from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY, POLICY_KIND_RESOURCE, PolicyKind
 
 SESSION_US = 12 * 3600 * 1_000_000
 """The longest that a session lasts."""
@@ -50,12 +57,15 @@ def lock_account(connection: Connection, account: str) -> None:
 
 
 def account_access(connection: Connection, account: str, now_us: int) -> AccountAccess | None:
-    """Everything that decisions about an account's principals rest on, or None when there is no such account."""
+    """Everything that decisions about an account's principals rest on, or None when there is no such account. Raises
+    ACCESS_RECORD_REFUSED for an account that is not as keystore left it."""
     row = connection.execute(select(accounts).where(accounts.c.account == account)).one_or_none()
     if row is None:
         return None
+    contents.require(connection, row)
     living = (principals.c.account == account, principals.c.deleted_us.is_(None))
-    who = connection.execute(select(principals).where(*living).order_by(principals.c.name))
+    found = connection.execute(select(principals).where(*living).order_by(principals.c.name)).all()
+    who = sealed_rows.good(connection, principals, found)
     limits = connection.execute(select(quotas).where(quotas.c.account == account).order_by(quotas.c.target))
     return AccountAccess(
         account=account,
@@ -83,18 +93,18 @@ def account_characters(connection: Connection, account: str) -> int:
 
 def resource_policies(connection: Connection, resource: str) -> list[PolicyRecord]:
     """The policies that are attached to a key or secret, by name."""
-    attached = select(policies).join(policy_attachments, policy_attachments.c.policy == policies.c.name)
-    ordered = attached.where(policy_attachments.c.target == resource).order_by(policies.c.name)
-    return [
-        PolicyRecord(name=row.name, cedar=row.cedar, kind=POLICY_KIND_RESOURCE) for row in connection.execute(ordered)
-    ]
+    on_it = select(policy_attachments).where(policy_attachments.c.target == resource)
+    attachments = _good_attachments(connection, connection.execute(on_it).all())
+    attached = select(policies).where(policies.c.name.in_(list(attachments))).order_by(policies.c.name)
+    rows = connection.execute(attached).all() if attachments else []
+    return [_policy(connection, row, POLICY_KIND_RESOURCE) for row in rows]
 
 
 def principal(connection: Connection, name: str) -> PrincipalRecord | None:
     """The principal of this name, unless it was deleted."""
     living = (principals.c.name == name, principals.c.deleted_us.is_(None))
-    row = connection.execute(select(principals).where(*living)).one_or_none()
-    return _principal(row) if row is not None else None
+    rows = connection.execute(select(principals).where(*living)).all()
+    return next(map(_principal, sealed_rows.good(connection, principals, rows)), None)
 
 
 def grantees(connection: Connection, name: str) -> list[str]:
@@ -105,9 +115,11 @@ def grantees(connection: Connection, name: str) -> list[str]:
 
 def principal_of_identity(connection: Connection, spiffe_id: str) -> PrincipalRecord | None:
     """The principal that a SPIFFE id is bound to."""
-    bound = select(principals).join(identities, identities.c.principal == principals.c.name)
-    row = connection.execute(bound.where(identities.c.spiffe_id == spiffe_id)).one_or_none()
-    return _principal(row) if row is not None else None
+    rows = connection.execute(select(identities).where(identities.c.spiffe_id == spiffe_id)).all()
+    bound = next(sealed_rows.good(connection, identities, rows), None)
+    if bound is None or not contents.require_of(connection, account_of(bound.principal)):
+        return None
+    return principal(connection, bound.principal)
 
 
 def valid_token_keys(connection: Connection, now_us: int) -> list[TokenKey]:
@@ -120,55 +132,74 @@ def valid_token_keys(connection: Connection, now_us: int) -> list[TokenKey]:
             not_before=clock.from_microseconds(row.not_before_us),
             not_after=clock.from_microseconds(row.not_after_us),
         )
-        for row in connection.execute(ordered)
+        for row in sealed_rows.good(connection, token_keys, connection.execute(ordered).all())
     ]
 
 
 def insert_token_key(connection: Connection, added: TokenKey, now_us: int) -> None:
     """Adds a public key, and forgets those that have ended."""
     connection.execute(delete(token_keys).where(token_keys.c.not_after_us <= now_us))
-    connection.execute(
-        insert(token_keys).values(
-            key_id=added.key_id,
-            public_key=added.public_key,
-            not_before_us=clock.microseconds(added.not_before),
-            not_after_us=clock.microseconds(added.not_after),
-        )
-    )
+    row = {
+        "key_id": added.key_id,
+        "public_key": added.public_key,
+        "not_before_us": clock.microseconds(added.not_before),
+        "not_after_us": clock.microseconds(added.not_after),
+    }
+    sealed_rows.insert(connection, token_keys, [row])
 
 
 def _identity_policies(connection: Connection, account: str) -> list[PolicyRecord]:
     """Those that are attached to anything, by name."""
     of_account = (policies.c.account == account, policies.c.kind == POLICY_KIND_IDENTITY)
-    attached = select(policies.c.name, policies.c.cedar, policy_attachments.c.target).join_from(
-        policies, policy_attachments, policy_attachments.c.policy == policies.c.name
-    )
-    records: dict[str, PolicyRecord] = {}
-    for name, cedar, target in connection.execute(attached.where(*of_account).order_by(policies.c.name)):
-        record = records.get(name)
-        if record is None:
-            record = records[name] = PolicyRecord(name=name, cedar=cedar, kind=POLICY_KIND_IDENTITY)
-        record.attached_to.append(target)
-    for record in records.values():
+    whole = select(policy_attachments).join(policies, policies.c.name == policy_attachments.c.policy)
+    attached = connection.execute(whole.where(*of_account)).all()
+    targets = _good_attachments(connection, attached)
+    rows = connection.execute(select(policies).where(*of_account).order_by(policies.c.name)).all()
+    records = [_policy(connection, row, POLICY_KIND_IDENTITY, targets[row.name]) for row in rows if row.name in targets]
+    for record in records:
         if f"accounts/{account}" in record.attached_to:
             # To every principal, which the record says by naming none.
             del record.attached_to[:]
-    return list(records.values())
+    return records
+
+
+def _good_attachments(connection: Connection, rows: Sequence[Row[Any]]) -> dict[str, list[str]]:
+    """What policies are attached to, by their names."""
+    targets: dict[str, list[str]] = {}
+    for row in sealed_rows.good(connection, policy_attachments, rows):
+        targets.setdefault(row.policy, []).append(row.target)
+    return targets
+
+
+def _policy(
+    connection: Connection, row: Row[Any], kind: PolicyKind.ValueType, attached_to: Sequence[str] = ()
+) -> PolicyRecord:
+    return PolicyRecord(
+        name=row.name,
+        cedar=row.cedar,
+        kind=kind,
+        attached_to=attached_to,
+        refused=not sealed_rows.is_good(connection, policies, row),
+    )
 
 
 def _ended_client_keys(connection: Connection, account: str, now_us: int) -> list[str]:
-    deleted_lately = client_keys.c.deleted_us > now_us - SESSION_US
-    ended = select(client_keys.c.client_key_id).where(
-        client_keys.c.account == account, or_(client_keys.c.disabled, deleted_lately)
-    )
-    return [f"accounts/{account}/clientKeys/{row}" for row in connection.execute(ended).scalars()]
+    lately = or_(client_keys.c.deleted_us.is_(None), client_keys.c.deleted_us > now_us - SESSION_US)
+    rows = connection.execute(select(client_keys).where(client_keys.c.account == account, lately)).all()
+    return [
+        f"accounts/{account}/clientKeys/{row.client_key_id}"
+        for row in rows
+        if row.disabled or row.deleted_us is not None or not sealed_rows.is_good(connection, client_keys, row)
+    ]
 
 
 def _ended_oidc_providers(connection: Connection, account: str) -> list[str]:
-    ended = select(oidc_providers.c.oidc_provider_id).where(
-        oidc_providers.c.account == account, oidc_providers.c.disabled
-    )
-    return [f"accounts/{account}/oidcProviders/{row}" for row in connection.execute(ended).scalars()]
+    rows = connection.execute(select(oidc_providers).where(oidc_providers.c.account == account)).all()
+    return [
+        f"accounts/{account}/oidcProviders/{row.oidc_provider_id}"
+        for row in rows
+        if row.disabled or not sealed_rows.is_good(connection, oidc_providers, row)
+    ]
 
 
 def _characters(*columns: Column[str]) -> ColumnElement[int]:

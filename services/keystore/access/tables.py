@@ -19,6 +19,7 @@ from sqlalchemy import (
 )
 
 from services.keystore.tables import metadata
+from services.runtime.row_seals import UNSEALED, seal_column
 
 # Every row's `revision` is that of its last change: its etag.
 
@@ -32,6 +33,11 @@ accounts = Table(
     Column("revision", BigInteger, nullable=False),
     Column("created_us", BigInteger, nullable=False),
     Column("updated_us", BigInteger, nullable=False),
+    # Of the seals of all rows that decide over the account's principals, and the revision as of which it is: a row more
+    # or less, or an older one, is noticed.
+    Column("contents", LargeBinary(32)),
+    Column("contents_revision", BigInteger),
+    seal_column(),
 )
 
 # A principal that was deleted stays, so that its name is never used again.
@@ -53,6 +59,7 @@ principals = Table(
     Column("created_us", BigInteger, nullable=False),
     Column("updated_us", BigInteger, nullable=False),
     Column("deleted_us", BigInteger),
+    seal_column(),
 )
 
 # A SPIFFE id stands for one principal, which the primary key holds true.
@@ -61,6 +68,7 @@ identities = Table(
     metadata,
     Column("spiffe_id", String(2048), primary_key=True),
     Column("principal", String(255), nullable=False, index=True),
+    seal_column(),
     ForeignKeyConstraint(["principal"], ["principals.name"]),
 )
 
@@ -72,6 +80,7 @@ waiting_identities = Table(
     Column("account", String(63)),
     Column("spiffe_id", String(2048)),
     Column("principal", String(255), nullable=False, index=True),
+    seal_column(),
     PrimaryKeyConstraint("account", "spiffe_id"),
     ForeignKeyConstraint(["principal"], ["principals.name"]),
 )
@@ -84,6 +93,7 @@ oidc_bindings = Table(
     Column("subject", String(255)),
     Column("principal", String(255), nullable=False, index=True),
     Column("required_claims", Text, nullable=False),
+    seal_column(),
     PrimaryKeyConstraint("provider", "subject"),
     ForeignKeyConstraint(["principal"], ["principals.name"]),
 )
@@ -99,6 +109,7 @@ policies = Table(
     Column("revision", BigInteger, nullable=False),
     Column("created_us", BigInteger, nullable=False),
     Column("updated_us", BigInteger, nullable=False),
+    seal_column(),
 )
 
 # `target` is a principal, an account, a key or a secret, by name.
@@ -107,6 +118,7 @@ policy_attachments = Table(
     metadata,
     Column("policy", String(255)),
     Column("target", String(255)),
+    seal_column(),
     PrimaryKeyConstraint("policy", "target"),
     ForeignKeyConstraint(["policy"], ["policies.name"]),
     Index("policy_attachments_by_target", "target"),
@@ -128,6 +140,7 @@ grants = Table(
     Column("creator", String(255), nullable=False),
     Column("expires_us", BigInteger),
     Column("created_us", BigInteger, nullable=False),
+    seal_column(),
     PrimaryKeyConstraint("account", "grant_id"),
     Index("grants_by_key", "key_uid", "grant_id"),
     Index("grants_by_key_and_grantee", "key_uid", "grantee"),
@@ -170,9 +183,10 @@ client_keys = Table(
     Column("revision", BigInteger, nullable=False),
     Column("created_us", BigInteger, nullable=False),
     Column("expires_us", BigInteger, nullable=False),
-    Column("used_us", BigInteger),
+    Column("used_us", BigInteger, info={UNSEALED: True}),
     Column("deleted_us", BigInteger, index=True),
     Column("rotated_by", String(255), nullable=False, server_default=""),
+    seal_column(),
     PrimaryKeyConstraint("account", "client_key_id"),
 )
 
@@ -188,11 +202,12 @@ oidc_providers = Table(
     Column("static_jwks", Text, nullable=False),
     Column("description", Text, nullable=False),
     Column("disabled", Boolean, nullable=False),
-    Column("fetched_us", BigInteger),
-    Column("fetch_error", Text, nullable=False),
+    Column("fetched_us", BigInteger, info={UNSEALED: True}),
+    Column("fetch_error", Text, nullable=False, info={UNSEALED: True}),
     Column("revision", BigInteger, nullable=False),
     Column("created_us", BigInteger, nullable=False),
     Column("updated_us", BigInteger, nullable=False),
+    seal_column(),
     PrimaryKeyConstraint("account", "oidc_provider_id"),
     UniqueConstraint("account", "issuer"),
 )
@@ -217,4 +232,5 @@ token_keys = Table(
     Column("public_key", LargeBinary(32), nullable=False),
     Column("not_before_us", BigInteger, nullable=False),
     Column("not_after_us", BigInteger, nullable=False, index=True),
+    seal_column(),
 )

@@ -11,12 +11,13 @@ from sqlalchemy import Engine
 from services.runtime import migrations
 from services.runtime.config import Database
 from services.runtime.database import open_database
+from tests.sealing import sealed
 
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
     """SQLite, at this release's schema."""
-    engine = open_database(Database(url=f"sqlite:///{tmp_path / 'keystore.db'}"))
+    engine = sealed(open_database(Database(url=f"sqlite:///{tmp_path / 'keystore.db'}")))
     migrations.migrate(engine, "keystore")
     yield engine
     engine.dispose()

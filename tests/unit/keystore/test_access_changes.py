@@ -31,6 +31,7 @@ from services.runtime.outbox import Outbox
 from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY, POLICY_KIND_RESOURCE
 from strongroom.keystore.v1 import key_pb2 as k
 from strongroom.keystore.v1.key_record_service_pb2 import ChangeKind
+from tests.sealing import sealed
 from tests.unit.keystore.everybody import Everybody
 
 ADMIN, KEY, SECRET = "accounts/acme/users/admin", "accounts/acme/keys/payments", "accounts/acme/secrets/password"
@@ -75,7 +76,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    engine = open_database(Database(url=f"sqlite:///{tmp_path / 'keystore.db'}"))
+    engine = sealed(open_database(Database(url=f"sqlite:///{tmp_path / 'keystore.db'}")))
     migrations.migrate(engine, "keystore")
     editor = AccessEditor(
         engine,

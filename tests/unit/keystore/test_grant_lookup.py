@@ -12,6 +12,7 @@ from services.keystore.access.grant_store import Grant
 from services.keystore.tables import metadata
 from services.runtime.names import ResourceName
 from strongroom.access.v1.grant_pb2 import ContextPairs, GrantConstraint
+from tests.sealing import sealed
 
 UID = bytes(16)
 APP, OTHER = "accounts/acme/workloads/app", "accounts/acme/workloads/other"
@@ -38,7 +39,7 @@ def grant(number: int, grantee: str = APP, **context: str) -> Grant:
 
 @pytest.fixture
 def engine() -> Engine:
-    engine = create_engine("sqlite://")
+    engine = sealed(create_engine("sqlite://"))
     metadata.create_all(engine)
     with engine.begin() as connection:
         for number in range(50):

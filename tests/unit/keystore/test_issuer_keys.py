@@ -27,6 +27,7 @@ from services.runtime.config import Database
 from services.runtime.database import open_database
 from services.runtime.errors import Reason, StrongroomError
 from tests.oidc_issuer import public_jwk
+from tests.sealing import sealed
 
 PROVIDER = OidcProvider(
     "accounts/acme/oidcProviders/cluster", "https://issuer", ("a",), "https://issuer/keys", "", "", "", revision=1
@@ -65,7 +66,7 @@ def site() -> Site:
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_database(Database(url=f"sqlite:///{tmp_path / 'keystore.db'}"))
+    engine = sealed(open_database(Database(url=f"sqlite:///{tmp_path / 'keystore.db'}")))
     migrations.migrate(engine, "keystore")
     yield engine
     engine.dispose()

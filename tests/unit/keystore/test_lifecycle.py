@@ -32,6 +32,7 @@ from services.runtime.names import ResourceName
 from services.runtime.outbox import Outbox
 from strongroom.crypto.v1 import material_pb2 as pb
 from strongroom.keystore.v1 import key_pb2 as k
+from tests.sealing import DestroyedHere, sealed
 from tests.unit.keystore.everybody import Everybody
 
 NAME = ResourceName("default", "keys", "payments")
@@ -97,12 +98,12 @@ class Lives(RuleBasedStateMachine):
     @initialize(external=st.booleans())
     def make(self, external: bool) -> None:
         self.directory = tempfile.TemporaryDirectory()
-        self.engine = open_database(Database(url=f"sqlite:///{Path(self.directory.name) / 'keystore.db'}"))
+        self.engine = sealed(open_database(Database(url=f"sqlite:///{Path(self.directory.name) / 'keystore.db'}")))
         migrations.migrate(self.engine, "keystore")
         self.now_s = 1_000_000_000
         authorizer = cast(Authorizer, Everybody())
         outbox = Outbox(self.engine, cast(AuditClient, None))
-        editor = KeyEditor(self.engine, authorizer, outbox, self.clock)
+        editor = KeyEditor(self.engine, authorizer, outbox, DestroyedHere(), self.clock)
         self.lifecycle = Lifecycle(editor)
         self.versions = KeyVersions(self.engine, editor, Wrapper())
         self.imports = Imports(self.engine, editor, Wrapper(), self.clock)

@@ -29,6 +29,7 @@ from services.runtime.database import open_database, transaction
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.outbox import Outbox
 from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY
+from tests.sealing import sealed
 from tests.unit.keystore.everybody import Everybody
 
 ACCOUNT = "accounts/acme"
@@ -69,7 +70,7 @@ def empty_database() -> bytes:
     """Keystore's schema, with nothing in it; made once, because making it takes longer than a life."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "keystore.db"
-        engine = open_database(Database(url=f"sqlite:///{path}"))
+        engine = sealed(open_database(Database(url=f"sqlite:///{path}")))
         migrations.migrate(engine, "keystore")
         engine.dispose()
         return path.read_bytes()
@@ -84,7 +85,7 @@ class Lives(RuleBasedStateMachine):
         self.directory = tempfile.TemporaryDirectory()
         path = Path(self.directory.name) / "keystore.db"
         path.write_bytes(empty_database())
-        self.engine = open_database(Database(url=f"sqlite:///{path}"))
+        self.engine = sealed(open_database(Database(url=f"sqlite:///{path}")))
         outbox = Outbox(self.engine, cast(AuditClient, None))
         editor = AccessEditor(self.engine, cast(Authorizer, Everybody()), outbox, lambda: 1_800_000_000_000_000_000)
         self.policies, self.principals = Policies(editor, "mesh"), Principals(editor)

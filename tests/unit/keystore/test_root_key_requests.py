@@ -15,6 +15,7 @@ from services.runtime.database import reading, transaction
 from services.runtime.outbox import Outbox
 from services.runtime.request_ids import Repeatable
 from strongroom.keystore.v1 import root_key_pb2 as pb
+from tests.sealing import DestroyedHere
 from tests.unit.keystore.everybody import Everybody
 
 NOW_NS = 1_000_000_000_000_000_000
@@ -53,6 +54,7 @@ def test_the_same_request_again_rotates_once_though_the_rotation_is_done(engine:
         engine,
         cast(Any, root),
         cast(Any, NoServiceKeys()),
+        DestroyedHere(),
         cast(Any, Everybody()),
         Outbox(engine, cast(Any, None)),
         "a",

@@ -21,6 +21,7 @@ from services.runtime.database import open_database
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.identity import Identities
 from strongroom.access.v1.session_service_pb2 import CREDENTIAL_KIND_ASSUMED_ROLE
+from tests.sealing import DestroyedHere, sealed
 
 DOMAIN = "mesh.test"
 HOUR = 3600
@@ -53,7 +54,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_database(Database(url=f"sqlite:///{tmp_path / 'keystore.db'}"))
+    engine = sealed(open_database(Database(url=f"sqlite:///{tmp_path / 'keystore.db'}")))
     migrations.migrate(engine, "keystore")
     yield engine
     engine.dispose()
@@ -61,7 +62,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 @pytest.fixture
 def identities(engine: Engine, clock: Clock) -> Identities:
-    feed = ChangeFeed(KeyRecordService(engine, clock).changes)
+    feed = ChangeFeed(KeyRecordService(engine, DestroyedHere(), clock).changes)
     identities = Identities(LocalAccessRecords(engine, clock), feed, DOMAIN)
     feed.poll()
     return identities
@@ -134,7 +135,7 @@ def test_tokens_that_name_keys_of_nobody_make_a_worker_read_only_now_and_then(en
             Counted.reads += 1
             return super().token_keys()
 
-    feed = ChangeFeed(KeyRecordService(engine, clock).changes)
+    feed = ChangeFeed(KeyRecordService(engine, DestroyedHere(), clock).changes)
     identities = Identities(Counted(engine, clock), feed, DOMAIN, monotonic=lambda: 100.0)
     feed.poll()
     for number in range(50):
@@ -146,7 +147,7 @@ def test_tokens_that_name_keys_of_nobody_make_a_worker_read_only_now_and_then(en
 
 def test_a_key_that_has_ended_signs_for_nobody(engine: Engine, clock: Clock) -> None:
     sessions = Sessions(engine, DOMAIN, clock)
-    feed = ChangeFeed(KeyRecordService(engine, clock).changes)
+    feed = ChangeFeed(KeyRecordService(engine, DestroyedHere(), clock).changes)
     now = time.time()
     later = Identities(LocalAccessRecords(engine, clock), feed, DOMAIN, wall_clock=lambda: now + 37 * HOUR)
     feed.poll()

@@ -206,12 +206,15 @@ class PolicyRecord(_message.Message):
     CEDAR_FIELD_NUMBER: _builtins.int
     ATTACHED_TO_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`accounts/{account}/policies/{id}`."""
     cedar: _builtins.str
     """Cedar text that has passed validation."""
     kind: _policy_pb2.PolicyKind.ValueType
     """What it is attached to."""
+    refused: _builtins.bool
+    """The database has something else than what keystore stored: its permits permit nothing, its forbids forbid."""
     @_builtins.property
     def attached_to(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Identity policies: principals; none: every principal of the account (a policy that is attached to nothing is left
@@ -225,10 +228,11 @@ class PolicyRecord(_message.Message):
         cedar: _builtins.str = ...,
         attached_to: _abc.Iterable[_builtins.str] | None = ...,
         kind: _policy_pb2.PolicyKind.ValueType = ...,
+        refused: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attached_to", b"attached_to", "cedar", b"cedar", "kind", b"kind", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attached_to", b"attached_to", "cedar", b"cedar", "kind", b"kind", "name", b"name", "refused", b"refused"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

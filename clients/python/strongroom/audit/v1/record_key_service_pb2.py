@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,strongroom/audit/v1/record_key_service.proto\x12\x13strongroom.audit.v1\"\x15\n\x13GetRecordKeyRequest\"(\n\x14GetRecordKeyResponse\x12\x10\n\x03key\x18\x01 \x01(\x0c\x42\x03\x80\x01\x01\"+\n\x17InstallRecordKeyRequest\x12\x10\n\x03key\x18\x01 \x01(\x0c\x42\x03\x80\x01\x01\",\n\x18InstallRecordKeyResponse\x12\x10\n\x03key\x18\x01 \x01(\x0c\x42\x03\x80\x01\x01\x32\xe8\x01\n\x10RecordKeyService\x12\x63\n\x0cGetRecordKey\x12(.strongroom.audit.v1.GetRecordKeyRequest\x1a).strongroom.audit.v1.GetRecordKeyResponse\x12o\n\x10InstallRecordKey\x12,.strongroom.audit.v1.InstallRecordKeyRequest\x1a-.strongroom.audit.v1.InstallRecordKeyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,strongroom/audit/v1/record_key_service.proto\x12\x13strongroom.audit.v1\"\x15\n\x13GetRecordKeyRequest\"(\n\x14GetRecordKeyResponse\x12\x10\n\x03key\x18\x01 \x01(\x0c\x42\x03\x80\x01\x01\"+\n\x17InstallRecordKeyRequest\x12\x10\n\x03key\x18\x01 \x01(\x0c\x42\x03\x80\x01\x01\",\n\x18InstallRecordKeyResponse\x12\x10\n\x03key\x18\x01 \x01(\x0c\x42\x03\x80\x01\x01\"#\n\x14NoteDestroyedRequest\x12\x0b\n\x03ids\x18\x01 \x03(\x0c\"\x17\n\x15NoteDestroyedResponse\"#\n\x14\x46indDestroyedRequest\x12\x0b\n\x03ids\x18\x01 \x03(\x0c\"$\n\x15\x46indDestroyedResponse\x12\x0b\n\x03ids\x18\x01 \x03(\x0c\x32\xb8\x03\n\x10RecordKeyService\x12\x63\n\x0cGetRecordKey\x12(.strongroom.audit.v1.GetRecordKeyRequest\x1a).strongroom.audit.v1.GetRecordKeyResponse\x12o\n\x10InstallRecordKey\x12,.strongroom.audit.v1.InstallRecordKeyRequest\x1a-.strongroom.audit.v1.InstallRecordKeyResponse\x12\x66\n\rNoteDestroyed\x12).strongroom.audit.v1.NoteDestroyedRequest\x1a*.strongroom.audit.v1.NoteDestroyedResponse\x12\x66\n\rFindDestroyed\x12).strongroom.audit.v1.FindDestroyedRequest\x1a*.strongroom.audit.v1.FindDestroyedResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,6 +45,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INSTALLRECORDKEYREQUEST']._serialized_end=177
   _globals['_INSTALLRECORDKEYRESPONSE']._serialized_start=179
   _globals['_INSTALLRECORDKEYRESPONSE']._serialized_end=223
-  _globals['_RECORDKEYSERVICE']._serialized_start=226
-  _globals['_RECORDKEYSERVICE']._serialized_end=458
+  _globals['_NOTEDESTROYEDREQUEST']._serialized_start=225
+  _globals['_NOTEDESTROYEDREQUEST']._serialized_end=260
+  _globals['_NOTEDESTROYEDRESPONSE']._serialized_start=262
+  _globals['_NOTEDESTROYEDRESPONSE']._serialized_end=285
+  _globals['_FINDDESTROYEDREQUEST']._serialized_start=287
+  _globals['_FINDDESTROYEDREQUEST']._serialized_end=322
+  _globals['_FINDDESTROYEDRESPONSE']._serialized_start=324
+  _globals['_FINDDESTROYEDRESPONSE']._serialized_end=360
+  _globals['_RECORDKEYSERVICE']._serialized_start=363
+  _globals['_RECORDKEYSERVICE']._serialized_end=803
 # @@protoc_insertion_point(module_scope)

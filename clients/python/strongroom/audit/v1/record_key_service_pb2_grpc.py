@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class RecordKeyServiceStub:
-    """Keeps the key that each service of the mesh seals the rows of its own database with, wrapped under the root key, away
-    from that database. Internal listener only, for the services that the configuration lists: any other caller gets
+    """Keeps what a service of the mesh has to know of its own database, away from that database: the key that it seals its
+    rows with, wrapped under the root key, and what it destroyed for good, whatever its database says later. Internal listener only, for the services that the configuration lists: any other caller gets
     CALLER_NOT_ALLOWED. A caller is answered its own key alone. Fails with CRYPTO_UNREACHABLE, PROVIDER_UNAVAILABLE,
     KEY_MATERIAL_REFUSED, DATABASE_UNAVAILABLE.
     """
@@ -48,11 +48,21 @@ class RecordKeyServiceStub:
                 request_serializer=strongroom_dot_audit_dot_v1_dot_record__key__service__pb2.InstallRecordKeyRequest.SerializeToString,
                 response_deserializer=strongroom_dot_audit_dot_v1_dot_record__key__service__pb2.InstallRecordKeyResponse.FromString,
                 _registered_method=True)
+        self.NoteDestroyed = channel.unary_unary(
+                '/strongroom.audit.v1.RecordKeyService/NoteDestroyed',
+                request_serializer=strongroom_dot_audit_dot_v1_dot_record__key__service__pb2.NoteDestroyedRequest.SerializeToString,
+                response_deserializer=strongroom_dot_audit_dot_v1_dot_record__key__service__pb2.NoteDestroyedResponse.FromString,
+                _registered_method=True)
+        self.FindDestroyed = channel.unary_unary(
+                '/strongroom.audit.v1.RecordKeyService/FindDestroyed',
+                request_serializer=strongroom_dot_audit_dot_v1_dot_record__key__service__pb2.FindDestroyedRequest.SerializeToString,
+                response_deserializer=strongroom_dot_audit_dot_v1_dot_record__key__service__pb2.FindDestroyedResponse.FromString,
+                _registered_method=True)
 
 
 class RecordKeyServiceServicer:
-    """Keeps the key that each service of the mesh seals the rows of its own database with, wrapped under the root key, away
-    from that database. Internal listener only, for the services that the configuration lists: any other caller gets
+    """Keeps what a service of the mesh has to know of its own database, away from that database: the key that it seals its
+    rows with, wrapped under the root key, and what it destroyed for good, whatever its database says later. Internal listener only, for the services that the configuration lists: any other caller gets
     CALLER_NOT_ALLOWED. A caller is answered its own key alone. Fails with CRYPTO_UNREACHABLE, PROVIDER_UNAVAILABLE,
     KEY_MATERIAL_REFUSED, DATABASE_UNAVAILABLE.
     """
@@ -71,6 +81,20 @@ class RecordKeyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def NoteDestroyed(self, request, context):
+        """Remembers for good what the caller is about to destroy. Fails with FIELD_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FindDestroyed(self, request, context):
+        """Answers which of these the caller destroyed. Fails with FIELD_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RecordKeyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -84,6 +108,16 @@ def add_RecordKeyServiceServicer_to_server(servicer, server):
                     request_deserializer=strongroom_dot_audit_dot_v1_dot_record__key__service__pb2.InstallRecordKeyRequest.FromString,
                     response_serializer=strongroom_dot_audit_dot_v1_dot_record__key__service__pb2.InstallRecordKeyResponse.SerializeToString,
             ),
+            'NoteDestroyed': grpc.unary_unary_rpc_method_handler(
+                    servicer.NoteDestroyed,
+                    request_deserializer=strongroom_dot_audit_dot_v1_dot_record__key__service__pb2.NoteDestroyedRequest.FromString,
+                    response_serializer=strongroom_dot_audit_dot_v1_dot_record__key__service__pb2.NoteDestroyedResponse.SerializeToString,
+            ),
+            'FindDestroyed': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindDestroyed,
+                    request_deserializer=strongroom_dot_audit_dot_v1_dot_record__key__service__pb2.FindDestroyedRequest.FromString,
+                    response_serializer=strongroom_dot_audit_dot_v1_dot_record__key__service__pb2.FindDestroyedResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'strongroom.audit.v1.RecordKeyService', rpc_method_handlers)
@@ -93,8 +127,8 @@ def add_RecordKeyServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RecordKeyService:
-    """Keeps the key that each service of the mesh seals the rows of its own database with, wrapped under the root key, away
-    from that database. Internal listener only, for the services that the configuration lists: any other caller gets
+    """Keeps what a service of the mesh has to know of its own database, away from that database: the key that it seals its
+    rows with, wrapped under the root key, and what it destroyed for good, whatever its database says later. Internal listener only, for the services that the configuration lists: any other caller gets
     CALLER_NOT_ALLOWED. A caller is answered its own key alone. Fails with CRYPTO_UNREACHABLE, PROVIDER_UNAVAILABLE,
     KEY_MATERIAL_REFUSED, DATABASE_UNAVAILABLE.
     """
@@ -143,6 +177,60 @@ class RecordKeyService:
             '/strongroom.audit.v1.RecordKeyService/InstallRecordKey',
             strongroom_dot_audit_dot_v1_dot_record__key__service__pb2.InstallRecordKeyRequest.SerializeToString,
             strongroom_dot_audit_dot_v1_dot_record__key__service__pb2.InstallRecordKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def NoteDestroyed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.audit.v1.RecordKeyService/NoteDestroyed',
+            strongroom_dot_audit_dot_v1_dot_record__key__service__pb2.NoteDestroyedRequest.SerializeToString,
+            strongroom_dot_audit_dot_v1_dot_record__key__service__pb2.NoteDestroyedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindDestroyed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.audit.v1.RecordKeyService/FindDestroyed',
+            strongroom_dot_audit_dot_v1_dot_record__key__service__pb2.FindDestroyedRequest.SerializeToString,
+            strongroom_dot_audit_dot_v1_dot_record__key__service__pb2.FindDestroyedResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -13,8 +13,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RecordKeyServiceStub:
-    """Keeps the key that each service of the mesh seals the rows of its own database with, wrapped under the root key, away
-    from that database. Internal listener only, for the services that the configuration lists: any other caller gets
+    """Keeps what a service of the mesh has to know of its own database, away from that database: the key that it seals its
+    rows with, wrapped under the root key, and what it destroyed for good, whatever its database says later. Internal listener only, for the services that the configuration lists: any other caller gets
     CALLER_NOT_ALLOWED. A caller is answered its own key alone. Fails with CRYPTO_UNREACHABLE, PROVIDER_UNAVAILABLE,
     KEY_MATERIAL_REFUSED, DATABASE_UNAVAILABLE.
     """
@@ -24,10 +24,14 @@ class RecordKeyServiceStub:
     """Answers the caller's key, if it has installed one."""
     InstallRecordKey: _grpc.UnaryUnaryMultiCallable[_record_key_service_pb2.InstallRecordKeyRequest, _record_key_service_pb2.InstallRecordKeyResponse]
     """Keeps the caller's first key; one that is there stays. Fails with FIELD_INVALID."""
+    NoteDestroyed: _grpc.UnaryUnaryMultiCallable[_record_key_service_pb2.NoteDestroyedRequest, _record_key_service_pb2.NoteDestroyedResponse]
+    """Remembers for good what the caller is about to destroy. Fails with FIELD_INVALID."""
+    FindDestroyed: _grpc.UnaryUnaryMultiCallable[_record_key_service_pb2.FindDestroyedRequest, _record_key_service_pb2.FindDestroyedResponse]
+    """Answers which of these the caller destroyed. Fails with FIELD_INVALID."""
 
 class RecordKeyServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Keeps the key that each service of the mesh seals the rows of its own database with, wrapped under the root key, away
-    from that database. Internal listener only, for the services that the configuration lists: any other caller gets
+    """Keeps what a service of the mesh has to know of its own database, away from that database: the key that it seals its
+    rows with, wrapped under the root key, and what it destroyed for good, whatever its database says later. Internal listener only, for the services that the configuration lists: any other caller gets
     CALLER_NOT_ALLOWED. A caller is answered its own key alone. Fails with CRYPTO_UNREACHABLE, PROVIDER_UNAVAILABLE,
     KEY_MATERIAL_REFUSED, DATABASE_UNAVAILABLE.
     """
@@ -47,5 +51,21 @@ class RecordKeyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _record_key_service_pb2.InstallRecordKeyResponse:
         """Keeps the caller's first key; one that is there stays. Fails with FIELD_INVALID."""
+
+    @_abc_1.abstractmethod
+    def NoteDestroyed(
+        self,
+        request: _record_key_service_pb2.NoteDestroyedRequest,
+        context: _grpc.ServicerContext,
+    ) -> _record_key_service_pb2.NoteDestroyedResponse:
+        """Remembers for good what the caller is about to destroy. Fails with FIELD_INVALID."""
+
+    @_abc_1.abstractmethod
+    def FindDestroyed(
+        self,
+        request: _record_key_service_pb2.FindDestroyedRequest,
+        context: _grpc.ServicerContext,
+    ) -> _record_key_service_pb2.FindDestroyedResponse:
+        """Answers which of these the caller destroyed. Fails with FIELD_INVALID."""
 
 def add_RecordKeyServiceServicer_to_server(servicer: RecordKeyServiceServicer, server: _grpc.Server) -> None: ...
