@@ -15,7 +15,7 @@ from services.audit.election import election_for
 from services.audit.log import Endings
 from services.audit.logs import OpenLog, open_log
 from services.audit.publishing import Publication
-from services.audit.service_keys import Wrapped
+from services.audit.service_keys import ServiceKeys, Wrapped
 from services.audit.storage import Limits
 from services.audit.witnesses import WitnessSettings
 from services.runtime import clock, identifiers
@@ -64,11 +64,12 @@ def opened(
     name: str = "main",
     witnesses: Sequence[WitnessSettings] = (),
     endings: Endings | None = None,
+    prepared: ServiceKeys | None = None,
 ) -> OpenLog:
-    """A log that runs, and can be written where crypto is not away."""
+    """A log that runs, and can be written where crypto is not away, or its keys are prepared."""
     publication = Publication(ORIGIN, interval_seconds, quorum)
     election = election_for(engine, lambda: None)
-    log = open_log(name, engine, crypto, publication, limits, 365, wall_clock, election, witnesses, endings)
+    log = open_log(name, engine, crypto, publication, limits, 365, wall_clock, election, witnesses, endings, prepared)
     log.start()
     if not crypto.away:
         until(lambda: is_writable(log))

@@ -9,14 +9,18 @@ from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
 
 from deploy.dev.postgres import PostgresCluster
 from services.audit import election
 from services.audit.election import AdvisoryElection
-from services.audit.store import LogStore
-from services.runtime import database, migrations
+from services.audit.keys_store import KeysStore
+from services.audit.service_keys import ServiceKeys
+from services.audit.store import Head, LogStore
+from services.runtime import clock, database, migrations
 from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
+from tests.audit_logs import OwnRoot, event, opened
 from tests.clients import until
 
 DATABASE = "audit_election"
@@ -52,6 +56,35 @@ def test_a_writer_that_hangs_is_replaced_and_finds_itself_overtaken(engine: Engi
         hung.check()
     assert refused.value.reason is Reason.AUDIT_UNREACHABLE
     assert lost.is_set()
+
+
+def test_a_writer_that_hangs_in_an_append_does_not_hold_up_whoever_takes_over(engine: Engine) -> None:
+    hung, standby = AdvisoryElection(engine, lambda: None), AdvisoryElection(engine, lambda: None)
+    store, its_own = LogStore(engine), LogStore(engine)
+    assert hung.try_to_win()
+    epoch = store.take_over()
+    with pytest.raises((StrongroomError, DBAPIError)), its_own.appending() as connection:
+        before = store.head()
+        assert its_own.move_head(connection, before, Head(1, 1, bytes(32)), epoch)
+        until(standby.try_to_win, 10)
+        assert store.take_over() == epoch + 1
+    assert store.head() == before
+
+
+def test_a_standby_that_has_the_keys_needs_no_crypto_when_it_takes_over(engine: Engine) -> None:
+    crypto = OwnRoot()
+    first = opened(engine, crypto)
+    first.log.append([event()])
+    other = database.open_database(Database(url=engine.url.render_as_string(hide_password=False)))
+    keys = ServiceKeys(KeysStore(other), crypto, clock.system_clock)
+    keys.prepare()
+    first.stop()
+    crypto.away = True
+    second = opened(other, crypto, prepared=keys)
+    # At once: whoever waited for a writer has waited long enough.
+    assert second.log.append([event()]) == [1]
+    assert second.signing_keys.signers()
+    second.stop()
 
 
 def test_a_writer_that_beats_is_not_replaced(engine: Engine) -> None:

@@ -153,6 +153,25 @@ def test_a_short_absence_is_bridged_by_sending_again(client: AuditClient, audit_
     assert audit_log.resent == [True]
 
 
+def test_calls_wait_while_the_log_goes_over_to_another_process(patient: AuditClient, audit_log: AuditLog) -> None:
+    audit_log.failure = Failure(grpc.StatusCode.UNAVAILABLE)
+    # The probe has noticed: a call that begins now is let wait all the same.
+    until(lambda: patient.failure is not None)
+    patient.require_writable()
+    threading.Timer(0.2, setattr, (audit_log, "failure", None)).start()
+    patient.append(events())
+    assert len(audit_log.groups) == 1
+
+
+def test_a_log_that_says_why_it_cannot_be_written_keeps_no_call_waiting(
+    patient: AuditClient, audit_log: AuditLog
+) -> None:
+    audit_log.failure = StrongroomError(Reason.AUDIT_STORAGE_FULL, "full")
+    until(lambda: patient.failure is not None)
+    with pytest.raises(StrongroomError):
+        patient.require_writable()
+
+
 def test_an_absence_beyond_the_deadline_is_unreachable(client: AuditClient, audit_log: AuditLog) -> None:
     audit_log.failure = Failure(grpc.StatusCode.UNAVAILABLE)
     assert reason_of(client) is Reason.AUDIT_UNREACHABLE
