@@ -97,7 +97,8 @@ class TargetRules:
         if target.strategy == pb.DATABASE_STRATEGY_DUAL_USER:
             if not target.master_secret:
                 raise required(f"{field}.master_secret")
-            if target.alternate_username == target.username:
+            # MySQL takes no notice of spaces at the end of a name.
+            if target.alternate_username.rstrip() == target.username.rstrip():
                 raise invalid(f"{field}.alternate_username", "is the first user")
 
     def _check_redis(self, target: pb.RedisTarget, kind: SecretType.ValueType, account: str, field: str) -> None:

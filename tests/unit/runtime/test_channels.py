@@ -17,11 +17,13 @@ from grpc_health.v1.health import HealthServicer
 
 from deploy.dev.certificates import DevelopmentAuthority
 from deploy.dev.topology import TRUST_DOMAIN, free_port
+from services.runtime.changes import STALE_SECONDS, ChangeFeed
 from services.runtime.channels import MeshChannel, Peer, Route
 from services.runtime.config import Tls
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.streams import NO_RETRY
 from services.runtime.tls import TlsFiles
+from strongroom.keystore.v1.key_record_service_pb2 import ListChangesRequest, ListChangesResponse
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -125,6 +127,22 @@ def test_one_that_hangs_is_not_asked_again_at_once_because_another_refuses() -> 
     # Once is enough to believe it again.
     route.failed(0, grpc.StatusCode.DEADLINE_EXCEEDED)
     assert route.current == 1
+
+
+def test_a_feed_goes_over_to_another_replica_before_what_it_knows_is_stale(tls: TlsFiles, mute: str, well: str) -> None:
+    channel = MeshChannel(f"{mute},{well}", tls, retry=False)
+    check = channel.method(health_pb2_grpc.HealthStub, "Check")
+
+    def list_changes(_request: ListChangesRequest, *, timeout: float) -> ListChangesResponse:
+        check(REQUEST, timeout=timeout)
+        return ListChangesResponse(revision=1)
+
+    feed = ChangeFeed(list_changes)
+    feed.start()
+    feed.wait_until_fresh(STALE_SECONDS)
+    assert feed.fresh
+    feed.stop()
+    channel.close()
 
 
 def test_the_environments_proxy_is_no_business_of_the_mesh(

@@ -15,10 +15,13 @@ from services.runtime.errors import StrongroomError
 from services.secrets.rotators.database import alternate_username
 from services.secrets.rotators.mysql import _login_failure
 from services.secrets.rotators.postgresql import PostgresqlDriver
+from services.secrets.targets import TargetRules
+from strongroom.secrets.v1.secret_pb2 import SECRET_TYPE_MYSQL, SECRET_TYPE_POSTGRESQL, SecretType
 from strongroom.secrets.v1.target_pb2 import (
     DATABASE_STRATEGY_DUAL_USER,
     TARGET_TLS_DISABLED,
     DatabaseTarget,
+    RotationTarget,
     TargetAddress,
 )
 
@@ -99,3 +102,31 @@ def test_a_second_user_is_never_the_first(limit: int) -> None:
         assert len(second.encode()) <= limit
         made[second] = name
     assert len(set(made)) == len(made.values())
+
+
+@pytest.mark.parametrize(
+    ("kind", "names", "field"),
+    [
+        (SECRET_TYPE_POSTGRESQL, ("u" * 64, ""), "username"),
+        (SECRET_TYPE_POSTGRESQL, ("ü" * 32, ""), "username"),
+        (SECRET_TYPE_POSTGRESQL, ("u" * 63, "u" * 64), "alternate_username"),
+        (SECRET_TYPE_MYSQL, ("u" * 33, ""), "username"),
+        (SECRET_TYPE_MYSQL, ("u" * 32, "u" * 33), "alternate_username"),
+        (SECRET_TYPE_MYSQL, ("app", "app"), "alternate_username"),
+        (SECRET_TYPE_MYSQL, ("app", "app  "), "alternate_username"),
+    ],
+)
+def test_a_name_that_a_server_would_cut_or_take_for_the_first_users_is_refused(
+    kind: SecretType.ValueType, names: tuple[str, str], field: str
+) -> None:
+    username, alternate = names
+    target = DatabaseTarget(
+        address=TargetAddress(host="127.0.0.1", port=1, tls=TARGET_TLS_DISABLED),
+        username=username,
+        alternate_username=alternate,
+        strategy=DATABASE_STRATEGY_DUAL_USER,
+        master_secret="accounts/acme/secrets/master",
+    )
+    with pytest.raises(StrongroomError) as refused:
+        TargetRules(["127.0.0.1"]).check(kind, RotationTarget(database=target), "acme")
+    assert refused.value.field == f"secret.target.database.{field}"
