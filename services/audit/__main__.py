@@ -56,6 +56,7 @@ _MIB = 1 << 20
 # A fifth of Python's own: an append gives up the interpreter whenever it waits for the disk, and waits this long to get
 # it back from a lookup or report that computes.
 _SWITCH_SECONDS = 0.001
+_FRESH_SECONDS = 0.3
 
 
 def serve(settings: AuditServiceSettings) -> None:
@@ -122,7 +123,8 @@ def _serve_as_writer(settings: AuditServiceSettings) -> bool:
     watching = threading.Thread(target=_stop_when, args=(overtaken, hosted), name="audit-overtaken", daemon=True)
     watching.start()
     try:
-        return hosted.run()
+        # The mesh waits for who writes the log, and no append asks keystore.
+        return hosted.run(wait_seconds=_FRESH_SECONDS)
     finally:
         overtaken.set()
 

@@ -62,11 +62,11 @@ class Host:
         """Runs `close` once calls have drained, before the audit client ends; the last added runs first."""
         self._closing.append(close)
 
-    def run(self) -> bool:
-        """Serves until SIGTERM, or until the server is stopped. Whether a signal ended it."""
+    def run(self, wait_seconds: float = _FRESH_SECONDS) -> bool:
+        """Serves until SIGTERM, or until the server is stopped. Whether a signal ended it. For so long at most it waits
+        for keystore first: a process that is called before it knows what changed would refuse what another answers."""
         self.feed.start()
-        # A replica that is called before it knows what changed would refuse what another would answer.
-        self.feed.wait_until_fresh(_FRESH_SECONDS)
+        self.feed.wait_until_fresh(wait_seconds)
         return self.server.serve_until_signal(self._close)
 
     def _close(self) -> None:

@@ -21,8 +21,11 @@ SECONDS = float(os.environ.get("STRONGROOM_STORM_SECONDS", "1200"))
 SEED = int(os.environ.get("STRONGROOM_STORM_SEED", "1"))
 CALLS_PER_SECOND = float(os.environ.get("STRONGROOM_STORM_CALLS", "20"))
 SETTLE_SECONDS = 2.0
+# A round that has begun comes to its end, and what was acknowledged is looked for one by one.
+JUDGING_SECONDS = 900.0
 
 
+@pytest.mark.timeout(3 * SECONDS + JUDGING_SECONDS)
 def test_a_storm_loses_nothing_and_is_over_when_it_is_over(tmp_path: Path) -> None:
     binaries = find_postgres()
     if binaries is None or find_redis() is None or find_module() is None:
