@@ -15,6 +15,7 @@ from services.audit.sealing import Sealer
 from services.audit.store import Leaf, LogStore, Position
 from services.audit.tables import ON_TIME_US
 from services.audit.tokens import Tokens
+from services.runtime import paging
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.audit.v1.event_pb2 import Event, Outcome
 from strongroom.tlog.tiles import WIDTH
@@ -133,16 +134,20 @@ class Events:
         archive: bool = False,
     ) -> tuple[list[Event], Position | None]:
         """Up to `size` events, of the `archive` too if that is asked for, and where the next page begins; None when
-        there is none."""
+        there is none. There are fewer where more would be too large for one answer."""
         found: list[Event] = []
+        size_bytes = 0
         leaves = self.leaves(query, period, after, newest_first=newest_first, archive=archive)
         for scanned, leaf in enumerate(leaves):
             if len(found) == size or scanned == _SCANNED_PER_PAGE:
                 return found, after
-            after = leaf.position
             event = self.opened(leaf.leaf)
             if event is not None and query.wants(event):
+                size_bytes += event.ByteSize()
+                if found and size_bytes > paging.LARGEST_BYTES:
+                    return found, after
                 found.append(event)
+            after = leaf.position
         return found, None
 
     def leaves(

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from services.audit import sealing_wraps
 from services.audit.keys_store import KeysStore, WrappedKey
 from services.audit.service_keys import SEALING_ROOT, ServiceKeys
+from services.runtime.aes_gcm import NONCE_BYTES, TAG_BYTES
 from services.runtime.clock import Clock
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.sensitive import SensitiveBytes
@@ -30,9 +31,7 @@ DAY_US = 86_400_000_000
 _HEADER = Struct(">B16s")
 # Of the event; zeros behind it fill its class of sizes.
 _LENGTH = Struct(">H")
-_NONCE_BYTES = 12
-_TAG_BYTES = 16
-_AROUND_BYTES = _HEADER.size + _NONCE_BYTES + _TAG_BYTES
+_AROUND_BYTES = _HEADER.size + NONCE_BYTES + TAG_BYTES
 SEALING_BYTES = _AROUND_BYTES + _LENGTH.size
 """By how much a leaf is longer than its event, at least."""
 _FINE_BYTES, _COARSE_BYTES, _COARSE_FROM_BYTES = 128, 512, 1_024
@@ -72,8 +71,8 @@ def unpadded(sealed: bytes) -> bytes:
 def nonces(count: int) -> Iterator[bytes]:
     """Random nonces, so many."""
     # Drawn at once: each draw lets other threads run first, and an append has hundreds of leaves.
-    drawn = os.urandom(count * _NONCE_BYTES)
-    return (drawn[at : at + _NONCE_BYTES] for at in range(0, len(drawn), _NONCE_BYTES))
+    drawn = os.urandom(count * NONCE_BYTES)
+    return (drawn[at : at + NONCE_BYTES] for at in range(0, len(drawn), NONCE_BYTES))
 
 
 def sealing_key_of(leaf: bytes) -> bytes:
@@ -152,7 +151,7 @@ class Sealer:
             return None
         header, rest = leaf[: _HEADER.size], leaf[_HEADER.size :]
         try:
-            opened = aead.decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], header)
+            opened = aead.decrypt(rest[:NONCE_BYTES], rest[NONCE_BYTES:], header)
         except InvalidTag as error:
             raise _altered() from error
         return opened if fmt == _UNPADDED else unpadded(opened)

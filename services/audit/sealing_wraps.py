@@ -13,15 +13,14 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
 
 from services.audit.keys_store import WrappedKey
+from services.runtime.aes_gcm import NONCE_BYTES, TAG_BYTES
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.sensitive import SensitiveBytes
 
 _BOUND = b"\x02"
 _DESTROYED = b"\x00"
-_NONCE_BYTES = 12
-_TAG_BYTES = 16
 _UNBOUND_BYTES = 40
-DESTROYED_BYTES = 1 + _NONCE_BYTES + _TAG_BYTES
+DESTROYED_BYTES = 1 + NONCE_BYTES + TAG_BYTES
 """What is longer is a key."""
 
 
@@ -46,8 +45,8 @@ def unwrap(root: SensitiveBytes, key: WrappedKey) -> bytes | None:
     try:
         if not is_bound(key):
             return aes_key_unwrap(root.reveal(), key.wrapped)
-        form, nonce, sealed = key.wrapped[:1], key.wrapped[1 : 1 + _NONCE_BYTES], key.wrapped[1 + _NONCE_BYTES :]
-        if form not in (_BOUND, _DESTROYED) or len(sealed) < _TAG_BYTES:
+        form, nonce, sealed = key.wrapped[:1], key.wrapped[1 : 1 + NONCE_BYTES], key.wrapped[1 + NONCE_BYTES :]
+        if form not in (_BOUND, _DESTROYED) or len(sealed) < TAG_BYTES:
             raise refused()
         opened = AESGCM(root.reveal()).decrypt(nonce, sealed, _binding(form, key.key_id, key.account))
     except (InvalidTag, InvalidUnwrap) as error:
@@ -64,7 +63,7 @@ def refused() -> StrongroomError:
 
 
 def _sealed(root: SensitiveBytes, form: bytes, material: bytes, key_id: bytes, account: str) -> bytes:
-    nonce = os.urandom(_NONCE_BYTES)
+    nonce = os.urandom(NONCE_BYTES)
     return form + nonce + AESGCM(root.reveal()).encrypt(nonce, material, _binding(form, key_id, account))
 
 

@@ -13,11 +13,9 @@ from cryptography.hazmat.primitives.ciphers import algorithms, modes
 from services.crypto import ciphertexts
 from services.crypto.providers.provider import HsmKey, SealBrokenError
 from services.crypto.xaes import XAES128GCM, XAES256GCM
+from services.runtime.aes_gcm import NONCE_BYTES, TAG_BYTES
 from strongroom.crypto.v1.algorithm_pb2 import Algorithm
 from strongroom.keystore.v1.key_pb2 import KEY_SPEC_AES_128, KEY_SPEC_AES_256, KEY_SPEC_SM4, KeySpec
-
-_NONCE_BYTES = 12
-_TAG_BYTES = 16
 
 KEY_BYTES = {KEY_SPEC_AES_256: 32, KEY_SPEC_AES_128: 16, KEY_SPEC_SM4: 16}
 
@@ -88,14 +86,14 @@ class Sm4Cipher(Cipher):
 
     def encrypt(self, plaintext: bytes, associated_data: bytes) -> bytes:
         """See Cipher."""
-        nonce = os.urandom(_NONCE_BYTES)
+        nonce = os.urandom(NONCE_BYTES)
         encryptor = BlockCipher(self._key, modes.GCM(nonce)).encryptor()
         encryptor.authenticate_additional_data(associated_data)
         return nonce + encryptor.update(plaintext) + encryptor.finalize() + encryptor.tag
 
     def decrypt(self, sealed: bytes, associated_data: bytes) -> bytes:
         """See Cipher."""
-        nonce, body, tag = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:-_TAG_BYTES], sealed[-_TAG_BYTES:]
+        nonce, body, tag = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:-TAG_BYTES], sealed[-TAG_BYTES:]
         decryptor = BlockCipher(self._key, modes.GCM(nonce, tag)).decryptor()
         decryptor.authenticate_additional_data(associated_data)
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from struct import Struct
 
+from services.runtime.aes_gcm import TAG_BYTES
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.crypto.v1.algorithm_pb2 import (
     ALGORITHM_AES_128_GCM,
@@ -25,9 +26,8 @@ SM4_GCM = ALGORITHM_SM4_GCM
 # format, algorithm, key uid, key version
 _HEADER = Struct(">BB16sI")
 HEADER_BYTES = _HEADER.size
-_TAG_BYTES = 16
 _NONCE_BYTES = {XAES_256_GCM: 24, AES_128_GCM: 24, HSM_AES_256_GCM: 12, HSM_AES_128_GCM: 12, SM4_GCM: 12}
-_OVERHEAD_BYTES = {algorithm: HEADER_BYTES + size + _TAG_BYTES for algorithm, size in _NONCE_BYTES.items()}
+_OVERHEAD_BYTES = {algorithm: HEADER_BYTES + size + TAG_BYTES for algorithm, size in _NONCE_BYTES.items()}
 MAX_PLAINTEXT_BYTES = 65_536
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from google.protobuf.empty_pb2 import Empty
 
 from services.keystore import filters, messages
@@ -11,7 +13,7 @@ from services.keystore.key_versions import KeyVersions
 from services.keystore.keys import Keys
 from services.keystore.lifecycle import Lifecycle
 from services.keystore.root_key import RootKey
-from services.runtime import names, paging
+from services.runtime import names
 from services.runtime.call import Call
 from services.runtime.clock import Clock
 from services.runtime.errors import required
@@ -126,15 +128,10 @@ class KeyService:
         """A page of a key's versions, newest first."""
         name = names.parse(request.parent, "parent", *_KEY_OR_ALIAS)
         conditions = filters.of_versions(request.filter)
-        size = paging.page_size(request.page_size)
-        listed = f"{request.parent}?{request.filter}"
-        before = paging.decode_number(listed, request.page_token, _NEWEST)
-        key, found = self._versions.page(call, name, before, size + 1, conditions)
-        more = len(found) > size
-        return pb.ListKeyVersionsResponse(
-            key_versions=[messages.version_message(key, version) for version in found[:size]],
-            next_page_token=paging.encode(listed, str(found[size - 1].version)) if more else "",
-        )
+        page = Page.of(request, f"{request.parent}?{request.filter}")
+        key, found = self._versions.page(call, name, page.below(_NEWEST), page.limit, conditions)
+        versions, token = page.fill(found, partial(messages.version_message, key), lambda version: str(version.version))
+        return pb.ListKeyVersionsResponse(key_versions=versions, next_page_token=token)
 
     def CreateKeyVersion(self, request: pb.CreateKeyVersionRequest, call: Call) -> KeyVersion:
         """Rotates a key now."""

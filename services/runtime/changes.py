@@ -58,11 +58,14 @@ class ChangeFeed:
         monotonic: Callable[[], float] = time.monotonic,
         *,
         peer: str = "keystore",
+        stale: Reason = Reason.KEYSTORE_STALE,
         stale_seconds: float = STALE_SECONDS,
     ) -> None:
+        """`peer` is what tells the changes, and `stale` what `require_fresh` raises while it does not."""
         self._list_changes = list_changes
         self._monotonic = monotonic
         self._peer = peer
+        self._stale = stale
         self._stale_seconds = stale_seconds
         self._listeners: list[Callable[[Change], None]] = []
         self._resets: list[Callable[[], None]] = []
@@ -106,12 +109,17 @@ class ChangeFeed:
         """Returns once the counter was reached, after that long at the latest."""
         self._followed.wait(seconds)
 
+    def has_applied(self, as_of_revision: int) -> bool:
+        """Whether what was read as of a revision may be kept: every change that a listener has heard of is in it. For
+        who holds `lock`."""
+        return as_of_revision >= max(self.revision, self.told)
+
     def require_fresh(self) -> None:
-        """Raises KEYSTORE_STALE when keystore was not reached for five seconds."""
+        """Raises KEYSTORE_STALE, or the reason for another peer, when that was not reached for five seconds."""
         if not self.fresh:
             raise StrongroomError(
-                Reason.KEYSTORE_STALE,
-                f"keystore has not been reached for {self._stale_seconds:g} s; records may be stale",
+                self._stale,
+                f"{self._peer} has not been reached for {self._stale_seconds:g} s; records may be stale",
                 peer=self._peer,
             )
 
@@ -200,7 +208,7 @@ class FreshCache(Generic[K, V]):
     def _read(self, key: K, read: Callable[[], tuple[V, int]]) -> V:
         entry, as_of_revision = read()
         with self._feed.lock:
-            if entry is not None and as_of_revision >= max(self._feed.revision, self._feed.told):
+            if entry is not None and self._feed.has_applied(as_of_revision):
                 self._entries[key] = entry
                 while len(self._entries) > self._capacity:
                     self._entries.pop(next(iter(self._entries)))

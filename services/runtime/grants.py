@@ -118,7 +118,7 @@ class Grants:
         records, as_of_revision = self._find_grants(key, principal, "", {}, FEW)
         known = _Known(_grants(records), whole=len(records) < FEW)
         with self._feed.lock:
-            if as_of_revision >= self._feed.revision:
+            if self._feed.has_applied(as_of_revision):
                 if len(self._by_key) >= _CACHED_KEYS:
                     self._by_key.clear()
                 self._by_key.setdefault(key_uid, {})[principal] = known
@@ -131,7 +131,7 @@ class Grants:
         grants = _grants(records)
         with self._feed.lock:
             # A change that came meanwhile has taken `known` out of the cache: what is put in then is never seen.
-            if as_of_revision >= self._feed.revision:
+            if self._feed.has_applied(as_of_revision):
                 if len(known.by_context) >= _CACHED_PER_PRINCIPAL:
                     known.by_context.clear()
                 known.by_context[action, context] = grants

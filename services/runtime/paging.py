@@ -21,8 +21,8 @@ _DIGITS = 9
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 _DEFAULT_PAGE = 50
 _LARGEST_PAGE = 1000
-# Half of what gRPC's clients take by default.
-_LARGEST_BYTES = 2 << 20
+LARGEST_BYTES = 2 << 20
+"""Of the items of a page, unless it has one alone: half of what gRPC's clients take by default."""
 
 
 T = TypeVar("T")
@@ -49,9 +49,15 @@ class Page:
     size: int
 
     @classmethod
-    def of(cls, request: PageRequest, listed: str) -> Page:
-        """The page that a request asks for. Raises FIELD_INVALID, PAGE_TOKEN_INVALID."""
-        return cls(listed, decode(listed, request.page_token), page_size(request.page_size))
+    def of(cls, request: PageRequest, listed: str, default: int = _DEFAULT_PAGE, largest: int = _LARGEST_PAGE) -> Page:
+        """The page that a request asks for, of `default` items where it says nothing, and at most `largest`. Raises
+        FIELD_INVALID, PAGE_TOKEN_INVALID."""
+        return cls(listed, decode(listed, request.page_token), page_size(request.page_size, default, largest))
+
+    def below(self, newest: int) -> int:
+        """`after` of a list whose places are numbers, the newest first, which begins below `newest`. Raises
+        PAGE_TOKEN_INVALID."""
+        return _number(self.after, newest)
 
     @property
     def limit(self) -> int:
@@ -66,18 +72,19 @@ class Page:
         for item in found[: self.size]:
             added = message(item)
             size += added.ByteSize()
-            if messages and size > _LARGEST_BYTES:
+            if messages and size > LARGEST_BYTES:
                 break
             messages.append(added)
         more = len(messages) < len(found)
         return messages, encode(self.listed, place(found[len(messages) - 1])) if more else ""
 
 
-def page_size(asked: int) -> int:
-    """The size of a page: 50 for 0, at most 1,000. Raises FIELD_INVALID for a negative one."""
+def page_size(asked: int, default: int = _DEFAULT_PAGE, largest: int = _LARGEST_PAGE) -> int:
+    """The size of a page: 50 for 0 and at most 1,000, unless its list has limits of its own. Raises FIELD_INVALID for a
+    negative one."""
     if asked < 0:
         raise invalid("page_size", "is negative")
-    return min(asked or _DEFAULT_PAGE, _LARGEST_PAGE)
+    return min(asked or default, largest)
 
 
 def encode(listed: str, last: str) -> str:
@@ -112,7 +119,10 @@ def decode_numbers(listed: str, token: str, count: int) -> tuple[int, ...]:
 
 def decode_number(listed: str, token: str, first: int) -> int:
     """The same for a list in the order of numbers, which begins at `first`."""
-    last = decode(listed, token)
+    return _number(decode(listed, token), first)
+
+
+def _number(last: str, first: int) -> int:
     if not last:
         return first
     if not (last.isascii() and last.isdecimal() and len(last) <= _DIGITS):

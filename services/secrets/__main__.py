@@ -50,7 +50,12 @@ def serve(settings: SecretsSettings) -> None:
     tls = TlsFiles(settings.tls)
     opened = database.open_database(settings.database)
     migrations.require_current(opened, "secrets")
-    feed = ChangeFeed(changes.followed(opened), peer="database", stale_seconds=FRESH_SECONDS)
+    feed = ChangeFeed(
+        changes.followed(opened),
+        peer="database",
+        stale=Reason.DATABASE_UNAVAILABLE,
+        stale_seconds=FRESH_SECONDS,
+    )
     seals = RowSeals(Reason.SECRET_RECORD_REFUSED)
     engine = row_seals.sealed(changes.heard(opened, feed.tell), seals)
     crypto = MeshChannel(host.upstream(settings, "crypto"), tls)

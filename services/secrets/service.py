@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from services.runtime import names, paging
+from services.runtime import names
 from services.runtime.authorization import Authorizer, account_resource
 from services.runtime.call import Call
 from services.runtime.errors import StrongroomError, invalid, required, too_large
 from services.runtime.names import ResourceName
+from services.runtime.paging import Page
 from services.runtime.request_ids import repeatable
 from services.runtime.streams import Stream
 from services.secrets import filters, messages, passwords
@@ -84,15 +85,10 @@ class SecretService:
         """A page of an account's secrets, by name."""
         account = names.parse_account(request.parent, "parent")
         conditions = filters.of_secrets(request.filter)
-        size = paging.page_size(request.page_size)
-        listed = f"{request.parent}/secrets?{request.filter}"
-        after = paging.decode(listed, request.page_token)
-        found = self._catalog.secrets_page(call, account, after, size + 1, conditions)
-        more = len(found) > size
-        return pb.ListSecretsResponse(
-            secrets=map(messages.secret_message, found[:size]),
-            next_page_token=paging.encode(listed, found[size - 1].name.id) if more else "",
-        )
+        page = Page.of(request, f"{request.parent}/secrets?{request.filter}")
+        found = self._catalog.secrets_page(call, account, page.after, page.limit, conditions)
+        secrets, token = page.fill(found, messages.secret_message, lambda secret: secret.name.id)
+        return pb.ListSecretsResponse(secrets=secrets, next_page_token=token)
 
     def UpdateSecret(self, request: pb.UpdateSecretRequest, call: Call) -> Secret:
         """Changes fields of a secret."""
@@ -149,17 +145,14 @@ class SecretService:
         """A page of a secret's versions, newest first."""
         name = _secret_name(request.parent, "parent")
         conditions = filters.of_versions(request.filter)
-        size = paging.page_size(request.page_size)
-        listed = f"{request.parent}?{request.filter}"
-        before = paging.decode_number(listed, request.page_token, _NEWEST)
-        secret, found = self._catalog.versions_page(call, name, before, size + 1, conditions)
-        more = len(found) > size
-        return pb.ListSecretVersionsResponse(
-            secret_versions=[
-                messages.version_message(version, secret.stages_of(version.name.version)) for version in found[:size]
-            ],
-            next_page_token=paging.encode(listed, str(found[size - 1].name.version)) if more else "",
+        page = Page.of(request, f"{request.parent}?{request.filter}")
+        secret, found = self._catalog.versions_page(call, name, page.below(_NEWEST), page.limit, conditions)
+        versions, token = page.fill(
+            found,
+            lambda version: messages.version_message(version, secret.stages_of(version.name.version)),
+            lambda version: str(version.name.version),
         )
+        return pb.ListSecretVersionsResponse(secret_versions=versions, next_page_token=token)
 
     def UpdateSecretVersionStage(self, request: pb.UpdateSecretVersionStageRequest, call: Call) -> Secret:
         """Moves, adds or removes a stage."""
@@ -217,15 +210,13 @@ class SecretService:
         """A page of a secret's rotations, newest first."""
         name = _secret_name(request.parent, "parent")
         conditions = filters.of_rotations(request.filter)
-        size = min(paging.page_size(request.page_size or _ROTATIONS_PAGE), _ROTATIONS_LARGEST_PAGE)
         listed = f"{request.parent}/rotations?{request.filter}"
-        before = paging.decode_number(listed, request.page_token, _NEWEST)
-        found = self._rotations.page(call, name, before, size + 1, conditions)
-        more = len(found) > size
-        return pb.ListRotationsResponse(
-            rotations=[rotation_message(rotation, attempts) for rotation, attempts in found[:size]],
-            next_page_token=paging.encode(listed, str(found[size - 1][0].number)) if more else "",
+        page = Page.of(request, listed, _ROTATIONS_PAGE, _ROTATIONS_LARGEST_PAGE)
+        found = self._rotations.page(call, name, page.below(_NEWEST), page.limit, conditions)
+        rotations, token = page.fill(
+            found, lambda one: rotation_message(one[0], one[1]), lambda one: str(one[0].number)
         )
+        return pb.ListRotationsResponse(rotations=rotations, next_page_token=token)
 
     def GenerateRandomPassword(
         self, request: pb.GenerateRandomPasswordRequest, call: Call

@@ -12,6 +12,7 @@ import os
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from services.runtime.aes_gcm import NONCE_BYTES, TAG_BYTES
 from services.runtime.errors import Reason, StrongroomError, required, too_large
 from services.runtime.names import ResourceName
 from services.runtime.sensitive import SensitiveBytes
@@ -19,8 +20,6 @@ from services.runtime.sensitive import SensitiveBytes
 MAX_VALUE_BYTES = 65_536
 
 _FORMAT = b"\x01"
-_NONCE_BYTES = 12
-_TAG_BYTES = 16
 
 
 def check_value(value: bytes, field: str = "value") -> SensitiveBytes:
@@ -34,7 +33,7 @@ def check_value(value: bytes, field: str = "value") -> SensitiveBytes:
 
 def seal(value: SensitiveBytes, data_key: SensitiveBytes, version: ResourceName) -> bytes:
     """Seals the value of `version` under its 32-byte data key, which must seal nothing else."""
-    nonce = os.urandom(_NONCE_BYTES)
+    nonce = os.urandom(NONCE_BYTES)
     ciphertext = AESGCM(data_key.reveal()).encrypt(nonce, value.reveal(), _associated_data(version))
     return _FORMAT + nonce + ciphertext
 
@@ -42,8 +41,8 @@ def seal(value: SensitiveBytes, data_key: SensitiveBytes, version: ResourceName)
 def unseal(sealed: bytes, data_key: SensitiveBytes, version: ResourceName) -> SensitiveBytes:
     """The value of `version`. Raises SECRET_VALUE_REFUSED, without saying why, for anything that `seal` did not
     make for this version under this data key."""
-    nonce, ciphertext = sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
-    if sealed[:1] != _FORMAT or len(ciphertext) < _TAG_BYTES:
+    nonce, ciphertext = sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :]
+    if sealed[:1] != _FORMAT or len(ciphertext) < TAG_BYTES:
         raise refused(version)
     try:
         return SensitiveBytes(AESGCM(data_key.reveal()).decrypt(nonce, ciphertext, _associated_data(version)))

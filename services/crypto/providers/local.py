@@ -12,11 +12,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from services.crypto.providers.provider import HsmKey, MadeHsmKey, RootVersion, SealBrokenError
 from services.crypto.providers.refreshed import Refreshed
+from services.runtime.aes_gcm import NONCE_BYTES
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.keystore.v1.key_pb2 import KeySpec, KeyUsage
 
 _KEY_BYTES = 32
-_NONCE_BYTES = 12
 _VERSION = re.compile(r"\.([1-9][0-9]*)")
 
 
@@ -70,13 +70,13 @@ class LocalProvider:
 
     def seal(self, root_version: int, payload: bytes, associated_data: bytes) -> bytes:
         """See Provider."""
-        nonce = os.urandom(_NONCE_BYTES)
+        nonce = os.urandom(NONCE_BYTES)
         return nonce + self._key(root_version).encrypt(nonce, payload, associated_data)
 
     def unseal(self, root_version: int, sealed: bytes, associated_data: bytes) -> bytes:
         """See Provider."""
         try:
-            return self._key(root_version).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], associated_data)
+            return self._key(root_version).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], associated_data)
         except (InvalidTag, ValueError) as error:
             raise SealBrokenError from error
 

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from services.audit.events import Period, Query
 from services.audit.index_store import IndexStore
 from services.audit.logs import OpenLog
-from services.runtime import database, migrations
+from services.runtime import database, migrations, paging
 from services.runtime.config import Database
 from strongroom.audit.v1.event_pb2 import Event, Outcome
 from tests.audit_logs import OwnRoot, append_indexed, event, opened, use_small_nodes
@@ -209,3 +209,22 @@ def test_tokens_tell_nothing_of_what_they_stand_for(filled: tuple[OpenLog, list[
     tokens = log.events._tokens.of(events[0])
     assert b"ann" not in tokens
     assert tokens != log.events._tokens.of(events[3])
+
+
+def test_a_page_of_large_events_has_fewer_and_none_is_left_out(tmp_path: Path) -> None:
+    log = opened(engine_in(tmp_path), OwnRoot())
+    text = "x" * 30_000
+    events = [event(attributes={"comment": text, "number": str(number)}) for number in range(100)]
+    for start in range(0, len(events), 50):
+        log.log.append(events[start : start + 50])
+    sizes: list[int] = []
+    found: list[str] = []
+    position = None
+    while not sizes or position is not None:
+        page, position = log.events.page(Query("acme"), Period(), position, 1_000, newest_first=False)
+        sizes.append(sum(one.ByteSize() for one in page))
+        found += [one.attributes["number"] for one in page]
+    assert max(sizes) <= paging.LARGEST_BYTES
+    assert sorted(found, key=int) == [str(number) for number in range(100)]
+    assert len(set(found)) == len(found)
+    log.stop()

@@ -241,3 +241,21 @@ def test_whoever_waits_for_the_first_answer_waits_no_longer_than_it_takes() -> N
     feed.wait_until_fresh(30)
     assert feed.fresh
     feed.stop()
+
+
+def test_who_follows_another_than_keystore_is_told_of_that(keystore: Keystore) -> None:
+    feed = ChangeFeed(keystore.list_changes, lambda: keystore.now, peer="database", stale=Reason.DATABASE_UNAVAILABLE)
+    with pytest.raises(StrongroomError, match="database has not been reached") as refused:
+        feed.require_fresh()
+    assert refused.value.reason is Reason.DATABASE_UNAVAILABLE
+
+
+def test_what_was_read_before_a_change_that_was_told_is_not_kept(feed: ChangeFeed) -> None:
+    """By the one rule that every cache of records asks."""
+    feed.poll()
+    with feed.lock:
+        assert feed.has_applied(0)
+    feed.tell(Change(revision=1, resource="k"))
+    with feed.lock:
+        assert not feed.has_applied(0)
+        assert feed.has_applied(1)
