@@ -50,6 +50,19 @@ class StrongroomError(Exception):
         self.retry_after_seconds = retry_after_seconds
         self._code = code
 
+    def renewed(self) -> StrongroomError:
+        """The same error, to be raised once more: an exception that several raise grows with each."""
+        return StrongroomError(
+            self.reason,
+            self.message,
+            code=self._code,
+            field=self.field,
+            metadata=self.metadata,
+            event_id=self.event_id,
+            trace_id=self.trace_id,
+            retry_after_seconds=self.retry_after_seconds,
+        )
+
     @property
     def code(self) -> grpc.StatusCode:
         """The gRPC status code; for what the client itself refuses, the one that a service would use."""

@@ -110,6 +110,9 @@ class SecretCache:
         future, is_mine = self._fetch_of(secret)
         if is_mine:
             self._fetch(secret, future)
+        failure = future.exception()
+        if isinstance(failure, StrongroomError):
+            raise failure.renewed()
         return future.result()
 
     def _refresh_beside(self, secret: str) -> None:

@@ -78,6 +78,20 @@ def test_concurrent_misses_make_one_fetch(service: Service, cache: SecretCache) 
     assert service.fetches == 1
 
 
+def test_those_who_waited_for_a_fetch_that_failed_have_an_error_of_their_own_each(
+    service: Service, cache: SecretCache
+) -> None:
+    service.gate.clear()
+    service.error = UNAVAILABLE
+    with ThreadPoolExecutor(16) as pool:
+        reads = [pool.submit(cache.get, "s") for _ in range(16)]
+        until(lambda: service.fetches == 1)
+        service.gate.set()
+        errors = [read.exception() for read in reads]
+    assert {str(error) for error in errors} == {str(UNAVAILABLE)}
+    assert len({id(error) for error in errors}) == len(errors)
+
+
 def test_near_its_end_a_value_is_fetched_beside_the_reads(
     service: Service, cache: SecretCache, now: list[float]
 ) -> None:
