@@ -80,6 +80,23 @@ def test_a_policy_that_forbids_is_not_taken_off_by_whom_it_forbids(tenant: Clien
     denied(lambda: eve.delete_policy("guard"), tenant)
 
 
+def test_what_forbids_is_taken_off_by_no_other_way(tenant: Client, person: Person) -> None:
+    """Deleting detaches, another text takes back what the old one forbade, and who loses a role loses its forbids."""
+    eve = person("eve", DeletePolicy="", UpdatePolicy="", AttachPolicy="", DeletePrincipal="")
+    forbid = "forbid (principal, action, resource is Strongroom::Key);"
+    tenant.create_principal("roles/bounded", trust_policy=TRUST)
+    tenant.create_policy("guard", forbid, attached_to=["users/eve", "roles/bounded"])
+    tenant.set_principal_roles("users/eve", ["bounded"])
+    denied(lambda: eve.delete_policy("guard"), tenant)
+    denied(lambda: eve.update_policy("guard", cedar=LOOK), tenant)
+    denied(lambda: eve.delete_principal("roles/bounded"), tenant)
+    # What is on nobody is taken off nobody.
+    tenant.create_policy("idle", forbid)
+    eve.delete_policy("idle")
+    tenant.set_principal_roles("users/eve", [])
+    eve.delete_principal("roles/bounded")
+
+
 def test_a_role_is_given_by_who_may_give_it(tenant: Client, person: Person) -> None:
     eve = person("eve", SetPrincipalRoles="User", CreatePrincipal="")
     denied(lambda: eve.set_principal_roles("users/eve", ["administrator"]), tenant)

@@ -248,9 +248,15 @@ class AccessEditor:
     def _current(self, connection: Connection, kind: Kind[R], name: str, etag: str, seen: R | None) -> R:
         present = kind.require(connection, name)
         require_current(name, present.revision, etag)
-        if seen is not None and seen.revision != present.revision:
-            raise StrongroomError(Reason.OVERLOADED, f"{name} was changed by another call just now: try again")
+        if seen is not None:
+            require_as_seen(name, present.revision, seen.revision)
         return present
+
+
+def require_as_seen(name: str, present: object, seen: object) -> None:
+    """Raises OVERLOADED where what permission was asked for is not what is there any more."""
+    if present != seen:
+        raise StrongroomError(Reason.OVERLOADED, f"{name} was changed by another call just now: try again")
 
 
 def require_current(name: str, revision: int, etag: str) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from services.keystore import changes
 from services.keystore import store as keystore
 from services.keystore.access import kinds, lockout, policy_store, policy_text
-from services.keystore.access.editing import AccessEditor
+from services.keystore.access.editing import AccessEditor, require_as_seen
 from services.keystore.access.policy_text import Problem
 from services.keystore.access.resources import PRINCIPALS, Policy, account_of, collection_of, resource
 from services.keystore.editing import not_found
@@ -73,12 +73,14 @@ class Policies:
 
     def update(self, call: Call, name: str, cedar: str | None, description: str | None, etag: str) -> Policy:
         """Changes what is not None. Another text needs `access:AttachPolicy` on all that the policy is attached to,
-        because it gives them what attaching a new policy would. Raises POLICY_INVALID."""
+        because it gives them what attaching a new policy would, and `access:DetachPolicy` where the old text forbids
+        something, which is taken off them. Raises POLICY_INVALID."""
         seen = self._editor.permitted(call, "access:UpdatePolicy", kinds.POLICY, name)
         rewritten = cedar is not None and cedar != seen.cedar
         if cedar is not None and rewritten:
-            for target in seen.attached_to:
-                self._permit_target(call, ATTACH, target, "policy.name")
+            for action in (ATTACH, DETACH) if lockout.forbids(seen.cedar) else (ATTACH,):
+                for target in seen.attached_to:
+                    self._permit_target(call, action, target, "policy.name")
             policy_text.require_valid(cedar, seen.kind, account_of(name), "policy.cedar")
 
         def change(connection: Connection, present: Policy) -> Policy:
@@ -102,10 +104,13 @@ class Policies:
         return self._editor.edit(call, kinds.POLICY, name, change, etag=etag, seen=unchanged, then=then)
 
     def delete(self, call: Call, name: str, etag: str) -> None:
-        """Deletes a policy, and detaches it."""
-        self._editor.permitted(call, "access:DeletePolicy", kinds.POLICY, name)
+        """Deletes a policy, and detaches it, which needs `access:DetachPolicy` on all that it is attached to."""
+        seen = self._editor.permitted(call, "access:DeletePolicy", kinds.POLICY, name)
+        for target in seen.attached_to:
+            self._permit_target(call, DETACH, target, "name")
 
         def remove(connection: Connection, present: Policy) -> None:
+            require_as_seen(name, present.attached_to, seen.attached_to)
             _locked_keys(connection, present.attached_to)
             policy_store.delete_policy(connection, name)
             _tell(connection, present.attached_to)

@@ -18,7 +18,7 @@ from services.keystore.access import (
     principal_store,
     quota_store,
 )
-from services.keystore.access.editing import AccessEditor, Change, Consequence, already_exists, update
+from services.keystore.access.editing import AccessEditor, Change, Consequence, already_exists, require_as_seen, update
 from services.keystore.access.identities import require_free_spiffe_ids, require_free_subjects
 from services.keystore.access.resources import ROLES, Principal, account_of, collection_of
 from services.runtime.call import Call
@@ -149,11 +149,17 @@ class Principals:
         return self._editor.edit(call, kinds.PRINCIPAL, name, change)
 
     def delete(self, call: Call, name: str, etag: str) -> None:
-        """Deletes a principal with its client keys, attachments, quota, and the grants to it."""
+        """Deletes a principal with its client keys, attachments, quota, and the grants to it. To take a role from those
+        who hold it, with what it forbids them, needs `access:SetPrincipalRoles` on each."""
         self._editor.permitted(call, "access:DeletePrincipal", kinds.PRINCIPAL, name)
+        with self._editor.reading() as connection:
+            holders = [holder.name for holder in principal_store.holders(connection, name)]
+        for holder in holders:
+            self._editor.permitted(call, SET_ROLES, kinds.PRINCIPAL, holder)
 
         def remove(connection: Connection, present: Principal) -> None:
             now_us = self._editor.now_us()
+            require_as_seen(name, [one.name for one in principal_store.holders(connection, name)], holders)
             principal_store.delete_principal(connection, name, now_us)
             client_key_store.delete_client_keys_of(connection, name, now_us)
             for policy in policy_store.attached_to(connection, name):

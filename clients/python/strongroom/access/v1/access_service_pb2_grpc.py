@@ -407,7 +407,7 @@ class AccessServiceServicer:
 
     def DeletePrincipal(self, request, context):
         """Deletes a principal with its client keys; policies are detached, grants to it revoked, and sessions refused within
-        one second. Fails with POLICY_LOCKOUT.
+        one second. For a role it also needs `access:SetPrincipalRoles` on those who hold it. Fails with POLICY_LOCKOUT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -445,15 +445,15 @@ class AccessServiceServicer:
 
     def UpdatePolicy(self, request, context):
         """Changes a policy's text or description. Needs the action on the policy, and where the text changes also
-        `access:AttachPolicy` on all that it is attached to. Fails with POLICY_INVALID as CreatePolicy does,
-        POLICY_LOCKOUT.
+        `access:AttachPolicy` on all that it is attached to, and `access:DetachPolicy` if the old text forbids something.
+        Fails with POLICY_INVALID as CreatePolicy does, POLICY_LOCKOUT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeletePolicy(self, request, context):
-        """Deletes a policy and detaches it. Fails with POLICY_LOCKOUT.
+        """Deletes a policy and detaches it, which needs `access:DetachPolicy` on all that it is attached to. Fails with POLICY_LOCKOUT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

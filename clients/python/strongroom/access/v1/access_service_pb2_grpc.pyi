@@ -80,7 +80,7 @@ class AccessServiceStub:
     """Ends what DisablePrincipal began; its sessions work again until they expire. An enabled one stays as it is."""
     DeletePrincipal: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.DeletePrincipalRequest, _empty_pb2.Empty]
     """Deletes a principal with its client keys; policies are detached, grants to it revoked, and sessions refused within
-    one second. Fails with POLICY_LOCKOUT.
+    one second. For a role it also needs `access:SetPrincipalRoles` on those who hold it. Fails with POLICY_LOCKOUT.
     """
     RevokeSessions: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.RevokeSessionsRequest, _principal_pb2.Principal]
     """Refuses every session of a principal that began before now, within one second. New ones may begin."""
@@ -95,11 +95,11 @@ class AccessServiceStub:
     """Lists an account's policies by name."""
     UpdatePolicy: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.UpdatePolicyRequest, _policy_pb2.Policy]
     """Changes a policy's text or description. Needs the action on the policy, and where the text changes also
-    `access:AttachPolicy` on all that it is attached to. Fails with POLICY_INVALID as CreatePolicy does,
-    POLICY_LOCKOUT.
+    `access:AttachPolicy` on all that it is attached to, and `access:DetachPolicy` if the old text forbids something.
+    Fails with POLICY_INVALID as CreatePolicy does, POLICY_LOCKOUT.
     """
     DeletePolicy: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.DeletePolicyRequest, _empty_pb2.Empty]
-    """Deletes a policy and detaches it. Fails with POLICY_LOCKOUT."""
+    """Deletes a policy and detaches it, which needs `access:DetachPolicy` on all that it is attached to. Fails with POLICY_LOCKOUT."""
     AttachPolicy: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.AttachPolicyRequest, _policy_pb2.Policy]
     """Attaches a policy to what its kind allows; one that is attached stays so. Needs the action on both. Fails with
     PRINCIPAL_NOT_FOUND or KEY_NOT_FOUND, FIELD_INVALID for a target of the wrong kind or another account,
@@ -323,7 +323,7 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _empty_pb2.Empty:
         """Deletes a principal with its client keys; policies are detached, grants to it revoked, and sessions refused within
-        one second. Fails with POLICY_LOCKOUT.
+        one second. For a role it also needs `access:SetPrincipalRoles` on those who hold it. Fails with POLICY_LOCKOUT.
         """
 
     @_abc_1.abstractmethod
@@ -368,8 +368,8 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _policy_pb2.Policy:
         """Changes a policy's text or description. Needs the action on the policy, and where the text changes also
-        `access:AttachPolicy` on all that it is attached to. Fails with POLICY_INVALID as CreatePolicy does,
-        POLICY_LOCKOUT.
+        `access:AttachPolicy` on all that it is attached to, and `access:DetachPolicy` if the old text forbids something.
+        Fails with POLICY_INVALID as CreatePolicy does, POLICY_LOCKOUT.
         """
 
     @_abc_1.abstractmethod
@@ -378,7 +378,7 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _access_service_pb2.DeletePolicyRequest,
         context: _grpc.ServicerContext,
     ) -> _empty_pb2.Empty:
-        """Deletes a policy and detaches it. Fails with POLICY_LOCKOUT."""
+        """Deletes a policy and detaches it, which needs `access:DetachPolicy` on all that it is attached to. Fails with POLICY_LOCKOUT."""
 
     @_abc_1.abstractmethod
     def AttachPolicy(
