@@ -5,15 +5,17 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import jwt
 import pytest
+from cryptography import x509
 
 from deploy.dev.mesh import Mesh
 from deploy.dev.topology import spiffe_id
-from strongroom import Client, SessionToken
+from strongroom import Client, ClientCertificate, SessionToken
 from strongroom.calls.principals import OidcBinding
 from tests import access
 from tests.access import ASSUME_ROLE
@@ -196,3 +198,23 @@ def test_a_request_id_is_its_callers_own(tenant: Client, mesh: Mesh, name: str) 
 def name_of(answer: Answer) -> str:
     """The name of what was made."""
     return str(getattr(answer.response, "name", ""))
+
+
+def test_a_session_ends_no_later_than_the_certificate_that_began_it(tenant: Client, mesh: Mesh, name: str) -> None:
+    identity, longest = f"user/{name}-short", 12 * 3600
+    tenant.create_principal("users/short", spiffe_ids=[spiffe_id(identity)])
+    tenant.create_policy("of-short", access.EVERYTHING, attached_to=["users/short"])
+    role = tenant.create_principal("roles/any", trust_policy=ASSUME_ROLE, max_session_duration=timedelta(hours=12)).name
+    files = mesh.authority.issue(identity, lifetime=timedelta(minutes=20))
+    end = x509.load_pem_x509_certificate(files.certificate.read_bytes()).not_valid_after_utc
+    credentials = ClientCertificate(files.certificate, files.key)
+    with client_by(mesh, credentials, account=name) as short:
+        until(lambda: reason_of(short.get_account) == "", 2.0)
+        begun = short.create_session(duration_seconds=longest)
+        assumed = short.assume_role(role, "s", duration_seconds=longest)
+    with client_by(mesh, SessionToken(begun.token), account=name) as later:
+        chained = later.assume_role(role, "s", duration_seconds=longest)
+    for session in (begun, assumed, chained):
+        assert session.expire_time <= end
+        # By the certificate, and by nothing shorter.
+        assert session.expire_time > end - timedelta(minutes=2)

@@ -60,10 +60,7 @@ def statements(engine: Engine) -> Iterator[list[str]]:
 @pytest.mark.parametrize(
     "header",
     [
-        *(
-            {"alg": name}
-            for name in ("none", "None", "NONE", "HS256", "HS512", "ES256K", "RS1", "", "dir", "x")
-        ),
+        *({"alg": name} for name in ("none", "None", "NONE", "HS256", "HS512", "ES256K", "RS1", "", "dir", "x")),
         *({"alg": value} for value in (None, 1, [], {}, ["RS256"])),
         {},
         {"alg": "none", "kid": "k", "typ": "JWT"},
