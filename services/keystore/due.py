@@ -16,6 +16,7 @@ from services.keystore.lifecycle import Lifecycle
 from services.keystore.own_calls import own_call
 from services.keystore.records import Key
 from services.keystore.root_key import RootKey
+from services.runtime import fair_choice
 from services.runtime.clock import Clock
 from services.runtime.database import reading, transaction
 from services.runtime.errors import Reason
@@ -106,8 +107,10 @@ class DueKeys:
             items.append(_ROOT)
         if items:
             self._overdue.add(len(items))
-            self._record(items[:_OVERDUE_LIMIT])
-        return [Claim(item, self._clock() // 1000) for item in items[:_OVERDUE_LIMIT]]
+        # Some of each kind, and others the next time.
+        chosen = fair_choice.choose(((item.partition(":")[0], item) for item in items), _OVERDUE_LIMIT)
+        self._record(chosen)
+        return [Claim(item, self._clock() // 1000) for item in chosen]
 
     def handle(self, claim: Claim) -> float | None:
         """Does what an item stands for; what stands for nothing is done with."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from sqlalchemy import Engine
 
-from services.runtime import names
+from services.runtime import fair_choice, names
 from services.runtime.clock import Clock
 from services.runtime.database import reading, transaction
 from services.runtime.errors import Reason, StrongroomError
@@ -31,6 +31,9 @@ _CHANGES_KEPT_US = _DAY_US
 _FORGET_LIMIT = 1_000
 _TELL_SECONDS = 3600.0
 _OVERDUE_LIMIT = 64
+# How many are looked at, and of one account.
+_LOOK_LIMIT = 10_000
+_LOOK_SHARE = 500
 # A rotation that was taken up so lately may still be in work elsewhere.
 _IN_WORK_US = 180_000_000
 _SERVICE, _METHOD = "strongroom.secrets.v1.SecretService", "Rotation"
@@ -93,19 +96,22 @@ class DueSecrets:
     def overdue(self, before_us: int) -> list[Claim]:
         """What was due before then and nobody works on, as the database says: claims of its own, told in the metric and
         in events."""
+        limits = (_LOOK_LIMIT, _LOOK_SHARE)
         with reading(self._engine) as connection:
-            deletions = store.deletions_due(connection, before_us, _OVERDUE_LIMIT)
-            due = store.rotations_due(connection, before_us, _OVERDUE_LIMIT)
-            begun = rotation_store.attempts_overdue(connection, before_us, before_us - _IN_WORK_US, _OVERDUE_LIMIT)
+            deletions = store.deletions_due(connection, before_us, *limits)
+            due = store.rotations_due(connection, before_us, *limits)
+            begun = rotation_store.attempts_overdue(connection, before_us, before_us - _IN_WORK_US, *limits)
         now_us = self._clock() // 1000
-        found = {_deletion_item(name): Claim(_deletion_item(name), now_us) for name, _ in deletions}
+        found = {_deletion_item(name): (name, Claim(_deletion_item(name), now_us)) for name, _ in deletions}
         for name, seen in (*((name, 0) for name, _ in due), *begun):
-            found[rotation_item(name)] = Claim(rotation_item(name), now_us, seen)
+            found[rotation_item(name)] = name, Claim(rotation_item(name), now_us, seen)
         if found:
             self._overdue.add(len(found))
-        for name in {name for name, _ in (*deletions, *due, *begun)}:
+        # Some, and others the next time: what waits for a slow target keeps nothing else from being noticed.
+        chosen = fair_choice.choose(((name.account, (name, claim)) for name, claim in found.values()), _OVERDUE_LIMIT)
+        for name, _ in chosen:
             self._record(name, Reason.SCHEDULE_OVERDUE)
-        return list(found.values())
+        return [claim for _, claim in chosen]
 
     def handle(self, claim: Claim) -> float | None:
         """Does what an item stands for; what stands for nothing is done with."""

@@ -64,19 +64,22 @@ def attempts_due(connection: Connection, until_us: int, limit: int) -> list[tupl
 
 
 def attempts_overdue(
-    connection: Connection, before_us: int, taken_us: int, limit: int
+    connection: Connection, before_us: int, taken_us: int, limit: int, share: int
 ) -> list[tuple[ResourceName, int]]:
     """Secrets whose rotation was to be worked on before then, with its fencing token, and that nobody has taken up
-    since `taken_us`: a token is the time when it was."""
+    since `taken_us`: a token is the time when it was. No more than a share are of one account."""
     left = or_(
         rotations.c.state == ROTATION_STATE_WAITING,
         rotations.c.fencing_token <= taken_us,
         # By nobody's clock.
         rotations.c.fencing_token > before_us + _FAR_US,
     )
-    due = select(rotations.c.account, rotations.c.secret_id, rotations.c.fencing_token)
-    found = due.where(rotations.c.next_attempt_us <= before_us, left).order_by(rotations.c.next_attempt_us)
-    rows = connection.execute(found.limit(limit))
+    at = rotations.c.next_attempt_us
+    place = func.row_number().over(partition_by=rotations.c.account, order_by=at).label("place")
+    due = select(rotations.c.account, rotations.c.secret_id, rotations.c.fencing_token, at, place)
+    ranked = due.where(at <= before_us, left).subquery()
+    shared = select(ranked).where(ranked.c.place <= share).order_by(ranked.c.next_attempt_us)
+    rows = connection.execute(shared.limit(limit))
     return [(ResourceName(row.account, "secrets", row.secret_id), row.fencing_token) for row in rows]
 
 

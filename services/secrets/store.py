@@ -100,14 +100,20 @@ def users_of_master(connection: Connection, name: ResourceName) -> list[str]:
     return list(connection.execute(select(secrets.c.secret_id).where(using).limit(3)).scalars())
 
 
-def deletions_due(connection: Connection, until_us: int, limit: int) -> list[tuple[ResourceName, int]]:
-    """Secrets whose values are to be destroyed until then, with the time of it, soonest first."""
-    return _due(connection, secrets.c.delete_us, until_us, limit)
+def deletions_due(
+    connection: Connection, until_us: int, limit: int, share: int | None = None
+) -> list[tuple[ResourceName, int]]:
+    """Secrets whose values are to be destroyed until then, with the time of it, soonest first; with a share, no more of
+    one account."""
+    return _due(connection, secrets.c.delete_us, until_us, limit, share)
 
 
-def rotations_due(connection: Connection, until_us: int, limit: int) -> list[tuple[ResourceName, int]]:
-    """Secrets that their policy rotates until then, with the time of it, soonest first."""
-    return _due(connection, secrets.c.next_rotate_us, until_us, limit, secrets.c.active_rotation == 0)
+def rotations_due(
+    connection: Connection, until_us: int, limit: int, share: int | None = None
+) -> list[tuple[ResourceName, int]]:
+    """Secrets that their policy rotates until then, with the time of it, soonest first; with a share, no more of one
+    account."""
+    return _due(connection, secrets.c.next_rotate_us, until_us, limit, share, secrets.c.active_rotation == 0)
 
 
 def sealed_version(connection: Connection, secret: Secret, number: int) -> SealedVersion | None:
@@ -227,10 +233,23 @@ def _with_stages(connection: Connection, account: str, rows: Sequence[Row[Any]])
 
 
 def _due(
-    connection: Connection, column: ColumnElement[int], until_us: int, limit: int, *conditions: ColumnElement[bool]
+    connection: Connection,
+    column: ColumnElement[int],
+    until_us: int,
+    limit: int,
+    share: int | None,
+    *conditions: ColumnElement[bool],
 ) -> list[tuple[ResourceName, int]]:
-    found = select(secrets.c.account, secrets.c.secret_id, column.label("due_us")).where(column <= until_us)
-    rows = connection.execute(found.where(*conditions).order_by(column).limit(limit))
+    found = select(secrets.c.account, secrets.c.secret_id, column.label("due_us")).where(
+        column <= until_us, *conditions
+    )
+    if share is None:
+        rows = connection.execute(found.order_by(column).limit(limit))
+    else:
+        place = func.row_number().over(partition_by=secrets.c.account, order_by=column).label("place")
+        ranked = found.add_columns(place).subquery()
+        shared = select(ranked).where(ranked.c.place <= share).order_by(ranked.c.due_us)
+        rows = connection.execute(shared.limit(limit))
     return [(ResourceName(row.account, "secrets", row.secret_id), row.due_us) for row in rows]
 
 

@@ -215,6 +215,7 @@ def test_a_session_ends_no_later_than_the_certificate_that_began_it(tenant: Clie
     with client_by(mesh, SessionToken(begun.token), account=name) as later:
         chained = later.assume_role(role, "s", duration_seconds=longest)
     for session in (begun, assumed, chained):
+        assert session.expire_time is not None
         assert session.expire_time <= end
         # By the certificate, and by nothing shorter.
         assert session.expire_time > end - timedelta(minutes=2)

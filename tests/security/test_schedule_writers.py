@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
-from sqlalchemy import update
+from sqlalchemy import insert, select, update
 
 from deploy.dev.redis_server import USER, find_redis, redis_command, redis_password, wait_for_redis
 from deploy.dev.topology import free_port
@@ -174,6 +174,21 @@ def test_what_is_not_late_or_in_work_elsewhere_is_left_to_redis(lab: Lab) -> Non
     lab.rotate("s")
     assert lab.work.work(NAME, now_us + 5, seen=7) is None
     assert lab.secret("s").active_rotation == 2
+
+
+def test_what_one_account_leaves_undone_hides_nobody_elses(lab: Lab) -> None:
+    """Rotations that wait for a target that never answers stay overdue, and are older than everybody's."""
+    fall_due(lab, 60)
+    now_us = time.time_ns() // 1000
+    with database.transaction(lab.engine) as connection:
+        row = dict(connection.execute(select(secrets).filter_by(secret_id="s")).one()._mapping)
+        late = {"account": "greedy", "next_rotate_us": now_us - 3600 * SECOND_US}
+        rows = [{**row, **late, "secret_id": f"s-{number}"} for number in range(700)]
+        connection.execute(insert(secrets), rows)
+    for _ in range(5):
+        found = {claim.item for claim in lab.due.overdue(now_us - 30 * SECOND_US)}
+        assert ITEM in found
+        assert len(found) <= 64
 
 
 def test_without_redis_what_is_overdue_is_done(lab: Lab) -> None:
