@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 
 from deploy.dev.certificates import CertificateFiles, DevelopmentAuthority
 from deploy.dev.mesh import Listener, Mesh
+from deploy.dev.topology import SERVICES
 from strongroom import Client
 from strongroom.crypto.v1 import crypto_pb2, material_pb2
 from strongroom.crypto.v1.crypto_pb2_grpc import CryptoServiceStub
@@ -62,6 +65,23 @@ def test_a_certificate_of_another_authority_never_connects(mesh: Mesh, foreign_a
     with pytest.raises(grpc.RpcError) as caught:
         random_bytes(mesh, identity)
     assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize("listener", ["public", "certificate", "internal"])
+def test_no_port_of_the_mesh_speaks_without_tls(mesh: Mesh, listener: Listener) -> None:
+    """Who reads the network, or asks in the clear, gets no word of HTTP/2."""
+    for service in SERVICES:
+        host, _, port = mesh.address(service, listener).rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=SECONDS) as connection:
+            # What a client without TLS begins with (RFC 9113, section 3.4), and an empty SETTINGS frame.
+            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)))
+            answer = b""
+            with suppress(OSError):
+                while part := connection.recv(4096):
+                    answer += part
+        # Nothing, or a TLS alert.
+        assert answer[:1] in (b"", b"\x15"), (service, listener, answer)
+        assert len(answer) < 16
 
 
 def test_an_expired_certificate_never_connects(mesh: Mesh) -> None:

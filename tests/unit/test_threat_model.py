@@ -28,3 +28,10 @@ def test_every_test_that_the_threat_model_names_exists() -> None:
 def test_every_module_that_the_threat_model_names_tests_something() -> None:
     named = set(re.findall(r"`(tests/[^`\s]+\.py)`", TEXT))
     assert [path for path in sorted(named) if "\ndef test_" not in (ROOT / path).read_text()] == []
+
+
+def test_every_cannot_names_the_test_that_shows_it() -> None:
+    rows = [line.strip().strip("|").split(" | ") for line in TEXT.splitlines() if line.startswith("| ")]
+    promises = {cells[0].strip(): cells[-1] for cells in rows if cells[0].strip() not in ("who", "store")}
+    assert len(promises) > 30
+    assert [who for who, cannot in promises.items() if not re.search(r"`(?:tests/[^`]+|test_\w+)`", cannot)] == []
