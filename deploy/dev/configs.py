@@ -106,6 +106,7 @@ class Configuration:
                 "administrator": ADMINISTRATOR_ID,
                 "administrator_spiffe_id": spiffe_id(ADMINISTRATOR),
             }
+            content["oidc"] = {"private_networks": ["127.0.0.0/8", "::1/128"]}
         return merged(content, self.overrides.get(service, {}))
 
 

@@ -100,7 +100,8 @@ def serve(settings: KeystoreSettings) -> None:
         clock.system_clock,
     )
     aliases = Aliases(engine, hosted.authorizer, outbox, clock.system_clock)
-    get_document = partial(https_documents.get, refused=settings.oidc.refused_networks)
+    oidc = settings.oidc
+    get_document = partial(https_documents.get, private=oidc.private_networks, refused=oidc.refused_networks)
     oidc_tokens = OidcTokens(engine, IssuerKeys(engine, get_document, clock.system_clock), clock.system_clock)
     credentials = Credentials(engine, hosted.identities, oidc_tokens, clock.system_clock)
     sessions = Sessions(engine, tls.trust_domain, clock.system_clock)

@@ -22,6 +22,9 @@ class Bootstrap(Section):
 class Oidc(Section):
     """Where OIDC issuers may be: accounts name them, and this service stands inside the network."""
 
+    private_networks: tuple[IPvAnyNetwork, ...] = Field(
+        default=(), description="CIDRs where issuers may be though they are not the internet's: a cluster's own, say"
+    )
     refused_networks: tuple[IPvAnyNetwork, ...] = Field(
         default=(), description="CIDRs where no issuer's documents are asked for, beside link-local addresses"
     )

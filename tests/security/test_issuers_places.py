@@ -15,6 +15,7 @@ from services.keystore.access import https_documents
 from services.keystore.access.https_documents import DocumentError
 from services.keystore.access.issuer_keys import IssuerKeys
 from services.keystore.access.resources import OidcProvider
+from services.keystore.settings import Oidc
 from services.runtime import migrations
 from services.runtime.config import Database
 from services.runtime.database import open_database
@@ -62,6 +63,23 @@ def test_the_mesh_says_which_networks_have_no_issuer(connected: list[str]) -> No
     with pytest.raises(DocumentError, match="ConnectionRefusedError"):
         https_documents.get("https://192.0.2.7/", refused=refused)
     assert connected == ["192.0.2.7"]
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("127.0.0.1", "127.9.9.9", "10.0.0.1", "172.16.0.1", "192.168.1.1", "100.64.0.1", "192.0.0.192"),
+        *("[::1]", "[fd00::1]", "[::ffff:127.0.0.1]", "[64:ff9b::a00:1]", "[2002:a00:1::]", "localhost"),
+    ],
+)
+def test_an_issuer_is_inside_the_network_only_where_the_mesh_says_so(host: str, connected: list[str]) -> None:
+    with pytest.raises(DocumentError, match="nothing is asked"):
+        https_documents.get(f"https://{host}/", private=Oidc().private_networks)
+    assert connected == []
+    inside = [ip_network(network) for network in ("0.0.0.0/0", "::/0")]
+    with pytest.raises(DocumentError, match="ConnectionRefusedError"):
+        https_documents.get(f"https://{host}/", private=inside)
+    assert connected
 
 
 @pytest.fixture

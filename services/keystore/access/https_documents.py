@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
 from services.runtime.outgoing_http import ExchangeError, IpAddress, IpNetwork, Request, exchange
+from services.runtime.public_addresses import is_public
 from services.runtime.requests import is_line
 
 MAX_BYTES = 64 * 1024
 MAX_URL = 2048
 SECONDS = 3.0
 """How long one document may take."""
+
+ANYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
 _OK = 200
 
@@ -35,15 +38,22 @@ def is_url(url: str) -> bool:
 
 
 def get(
-    url: str, ca_certificates: str = "", seconds: float = SECONDS, *, refused: Sequence[IpNetwork] = ()
+    url: str,
+    ca_certificates: str = "",
+    seconds: float = SECONDS,
+    *,
+    private: Sequence[IpNetwork] = ANYWHERE,
+    refused: Sequence[IpNetwork] = (),
 ) -> dict[str, Any]:
     """The JSON object at an https URL, whose server's certificate chains to `ca_certificates` (PEM) or else to the
-    system's. Nothing is followed, no proxy is asked, and there is no connection to addresses of `refused`. Raises
-    DocumentError."""
+    system's. Nothing is followed, no proxy is asked, and there is no connection to addresses of `refused`, nor to what
+    is not the internet's unless `private` has it. Raises DocumentError."""
     request = Request(url, headers={"Accept": "application/json"})
 
     def permits(address: IpAddress) -> bool:
-        return not _is_nobodys(address) and not any(address in network for network in refused)
+        if _is_nobodys(address) or any(address in network for network in refused):
+            return False
+        return is_public(address) or any(address in network for network in private)
 
     try:
         status, content = exchange(

@@ -12,9 +12,9 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from ipaddress import IPv6Address, IPv6Network
 
 from services.runtime.errors import Reason, StrongroomError
+from services.runtime.public_addresses import is_public
 from services.secrets.destinations import (
     Destination,
     IpAddress,
@@ -25,8 +25,6 @@ from services.secrets.destinations import (
 )
 
 EVERY_ACCOUNT = "*"
-# Addresses of IPv6 that stand for one of IPv4 which the network translates them to.
-_TRANSLATED = IPv6Network("64:ff9b::/96")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +92,6 @@ class Reach:
             if not any(entry.permits(place, address) for entry in _read(entries)):
                 raise not_allowed(place, "the allowed_destinations of a secret whose value is sent do not list it")
         self.network.require_permitted(self.account, place, address)
-
-
-def is_public(address: IpAddress) -> bool:
-    """Whether an address is one of the public internet, also one that another stands for."""
-    if isinstance(address, IPv6Address):
-        inner: IpAddress | None = address.sixtofour or (address.teredo[1] if address.teredo else None)
-        if address in _TRANSLATED:
-            inner = address_of(socket.inet_ntoa(address.packed[-4:]))
-        if inner is not None:
-            return is_public(inner)
-    return address.is_global and not address.is_multicast and not address.is_reserved
 
 
 def unknown_host(place: Place) -> StrongroomError:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from services.runtime.errors import Reason, StrongroomError
+from services.runtime.public_addresses import is_public
 from services.secrets.destinations import Place, address_of
-from services.secrets.rotators.reach import EVERY_ACCOUNT, NetworkRules, Reach, TargetRule, is_public
+from services.secrets.rotators.reach import EVERY_ACCOUNT, NetworkRules, Reach, TargetRule
 from services.secrets.settings import SecretsSettings
 
 PUBLIC = "93.184.216.34"
