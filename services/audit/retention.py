@@ -21,6 +21,7 @@ from services.runtime import background
 from services.runtime.background import Background
 from services.runtime.call import Call, Principal
 from services.runtime.clock import Clock
+from services.runtime.editing import require_current
 from services.runtime.errors import Reason, StrongroomError, invalid, required
 from strongroom.audit.v1.event_pb2 import Event, Outcome
 
@@ -66,7 +67,7 @@ class Retention:
         become unreadable earlier."""
         with self._lock:
             present = self.policy(wanted.account)
-            _require_current(present.revision, etag)
+            require_current(f"accounts/{wanted.account}/retentionPolicy", present.revision, etag)
             changed = replace(
                 present,
                 archive_after_days=wanted.archive_after_days
@@ -93,7 +94,7 @@ class Retention:
         """The legal hold as it is from now on. Raises ETAG_MISMATCH, FIELD_REQUIRED."""
         with self._lock:
             present = self.hold(wanted.account)
-            _require_current(present.revision, etag)
+            require_current(f"accounts/{wanted.account}/legalHold", present.revision, etag)
             changed = replace(
                 present,
                 active=wanted.active if "active" in paths else present.active,
@@ -212,11 +213,6 @@ class RetentionWork:
 
 def _is_earlier(changed_days: int, present_days: int) -> bool:
     return bool(changed_days) and (not present_days or changed_days < present_days)
-
-
-def _require_current(revision: int, etag: str) -> None:
-    if etag and etag != str(revision):
-        raise StrongroomError(Reason.ETAG_MISMATCH, "it was changed meanwhile: read it again")
 
 
 def _held() -> StrongroomError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError
@@ -15,6 +16,7 @@ from services.runtime.authorization import Authorizer, Resource, account_resourc
 from services.runtime.call import Call
 from services.runtime.clock import Clock
 from services.runtime.database import reading, transaction
+from services.runtime.editing import permitted, require_current
 from services.runtime.errors import Reason, StrongroomError, invalid
 from services.runtime.names import ResourceName, parse
 from services.runtime.outbox import Outbox
@@ -138,10 +140,9 @@ class Aliases:
     def _permitted(self, call: Call, action: str, name: ResourceName) -> Alias:
         with reading(self._engine) as connection:
             alias = store.alias(connection, name)
-        self._authorizer.authorize(
-            call, action, alias.resource if alias else Resource("Alias", str(name), name.account)
-        )
-        return _require_alias(alias, name)
+        authorize = partial(self._authorizer.authorize, call, action)
+        absent = Resource("Alias", str(name), name.account)
+        return permitted(alias, absent, authorize, lambda: not_found(name))[1]
 
     def _permitted_key(self, call: Call, action: str, name: ResourceName) -> None:
         with reading(self._engine) as connection:
@@ -164,8 +165,7 @@ def _require_alias(alias: Alias | None, name: ResourceName, field: str = "name")
 
 def _require_current(alias: Alias | None, name: ResourceName, etag: str) -> Alias:
     alias = _require_alias(alias, name)
-    if etag and etag != str(alias.revision):
-        raise StrongroomError(Reason.ETAG_MISMATCH, f"{name} has changed since it was read", field="etag")
+    require_current(name, alias.revision, etag)
     return alias
 
 

@@ -14,19 +14,21 @@ from services.keystore.tables import requests
 from services.runtime.authorization import Authorizer, Resource
 from services.runtime.call import Call
 from services.runtime.clock import Clock
-from services.runtime.database import reading, transaction
+from services.runtime.database import reading
+from services.runtime.editing import Edits, Unchanged, permitted
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.names import ResourceName
 from services.runtime.outbox import Outbox
 from services.runtime.request_ids import RequestIds
+from strongroom.audit.v1.event_pb2 import Event
 from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_KEY
 
 REQUEST_IDS = RequestIds(requests)
 """What calls with a request id did to anything that keystore keeps."""
 
-Change = Callable[[Connection, Key, int], Key]
-"""Gets the key as it is and the time in microseconds; answers the key as it is to be, the same one when nothing is to
-change. It may write to the key's versions."""
+Change = Callable[[Connection, Key, int], Key | Unchanged]
+"""Gets the key as it is and the time in microseconds; answers the key as it is to be, or UNCHANGED. It may write to the
+key's versions, and answers the key where it did."""
 
 
 class KeyEditor:
@@ -38,28 +40,25 @@ class KeyEditor:
         self.destroyed = destroyed
         self._engine = engine
         self._authorizer = authorizer
-        self._outbox = outbox
-        self._clock = clock
+        self._edits = Edits(engine, outbox, clock)
 
     def now_us(self) -> int:
         """The time."""
-        return self._clock() // 1000
+        return self._edits.now_us()
 
     def permitted(self, call: Call, action: str, name: ResourceName) -> Key:
         """The key of this name or alias, once the caller may. Raises PERMISSION_DENIED, KEY_NOT_FOUND,
         ALIAS_NOT_FOUND."""
         with reading(self._engine) as connection:
             key = store.key(connection, name)
-        # Whoever may not use it must not learn that it does not exist: permission comes first.
-        resource = key.resource if key else _unknown(name)
-        # A refusal of an alias does not tell the key behind it.
-        if resource.kind == "Key" and resource.name != str(name):
-            self._authorizer.authorize(call, action, resource, named=str(name))
-        else:
-            self._authorizer.authorize(call, action, resource)
-        if key is None:
-            raise not_found(name)
-        return key
+
+        def authorize(resource: Resource) -> Event:
+            # A refusal of an alias does not tell the key behind it.
+            if resource.kind == "Key" and resource.name != str(name):
+                return self._authorizer.authorize(call, action, resource, named=str(name))
+            return self._authorizer.authorize(call, action, resource)
+
+        return permitted(key, _unknown(name), authorize, lambda: not_found(name))[1]
 
     def permitted_edit(self, call: Call, action: str, name: ResourceName, change: Change) -> Key:
         """Changes the key of this name or alias, once the caller may. Raises as `permitted`, and what `change` does."""
@@ -67,21 +66,23 @@ class KeyEditor:
 
     def edit(self, call: Call, key: Key, change: Change) -> Key:
         """The same for a call that was permitted before. Raises KEY_NOT_FOUND, and what `change` does."""
-        with transaction(self._engine) as connection:
+
+        def lock(connection: Connection) -> Key:
             present = store.key_by_uid(connection, key.uid, lock=True)
             if present is None:
                 raise not_found(key.name)
-            now_us = self.now_us()
-            wanted = change(connection, present, now_us)
-            if wanted is present:
-                return present
-            revision = changes.note(connection, CHANGE_KIND_KEY, str(key.name), key.name.account, key.uid)
-            changed = replace(wanted, revision=revision, updated_us=now_us)
-            store.update_key(connection, changed)
-            if changed.tags != present.tags:
-                store.replace_tags(connection, changed)
-            self._outbox.put(connection, call)
-        return changed
+            return present
+
+        return self._edits.edit(call, lock, change, _write)
+
+
+def _write(connection: Connection, present: Key, wanted: Key, now_us: int) -> Key:
+    revision = changes.note(connection, CHANGE_KIND_KEY, str(wanted.name), wanted.name.account, wanted.uid)
+    changed = replace(wanted, revision=revision, updated_us=now_us)
+    store.update_key(connection, changed)
+    if changed.tags != present.tags:
+        store.replace_tags(connection, changed)
+    return changed
 
 
 def not_found(name: ResourceName, field: str = "name") -> StrongroomError:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, Engine
 
 from services.keystore import material as wrapped
 from services.keystore import store
-from services.keystore.editing import KeyEditor
+from services.keystore.editing import Change, KeyEditor
 from services.keystore.key_versions import found_version
 from services.keystore.lifecycle import require_unprotected
 from services.keystore.material import ImportParameters, Material
@@ -18,6 +17,7 @@ from services.keystore.states import KeyEvent, VersionEvent, next_state, next_ve
 from services.runtime.call import Call
 from services.runtime.clock import Clock
 from services.runtime.database import reading
+from services.runtime.editing import UNCHANGED, Unchanged
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.names import ResourceName
 from strongroom.keystore.v1 import key_pb2 as k
@@ -92,7 +92,7 @@ class Imports:
             )
             store.update_version(connection, version)
             if version.version != present.primary_version:
-                return replace(present)
+                return present
             return replace(present, state=next_state(present.state, KeyEvent.GAIN_MATERIAL)).with_primary(version)
 
         return self._changed(call, key, known.version, change)
@@ -115,19 +115,20 @@ class Imports:
     def expire_due(self, call: Call, key: Key) -> Key:
         """Deletes the material of every version of a key that has expired."""
 
-        def change(connection: Connection, present: Key, now_us: int) -> Key:
+        def change(connection: Connection, present: Key, now_us: int) -> Key | Unchanged:
+            versions = store.versions(connection, present.uid)
+            expired = [one for one in versions if one.expires_us is not None and one.expires_us <= now_us]
+            if not expired:
+                return UNCHANGED
             changed = present
-            for version in store.versions(connection, present.uid):
-                if version.expires_us is not None and version.expires_us <= now_us:
-                    changed = _without_material(connection, changed, version)
-                    _record(call, present.version_name(version.version))
+            for version in expired:
+                changed = _without_material(connection, changed, version)
+                _record(call, present.version_name(version.version))
             return changed
 
         return self._editor.edit(call, key, change)
 
-    def _changed(
-        self, call: Call, key: Key, number: int, change: Callable[[Connection, Key, int], Key]
-    ) -> tuple[Key, Version]:
+    def _changed(self, call: Call, key: Key, number: int, change: Change) -> tuple[Key, Version]:
         changed = self._editor.edit(call, key, change)
         with reading(self._engine) as connection:
             return changed, found_version(connection, changed, number)
@@ -157,7 +158,7 @@ def _without_material(connection: Connection, key: Key, version: Version) -> Key
     version = version.without_material(next_version_state(version.state, VersionEvent.LOSE_MATERIAL))
     store.update_version(connection, version)
     if version.version != key.primary_version:
-        return replace(key)
+        return key
     return replace(key, state=next_state(key.state, KeyEvent.LOSE_MATERIAL)).with_primary(version)
 
 

@@ -16,6 +16,7 @@ from services.keystore.records import Key, Version
 from services.keystore.states import KeyEvent, VersionEvent, next_state, next_version_state
 from services.runtime.call import Call
 from services.runtime.database import reading
+from services.runtime.editing import UNCHANGED, Unchanged
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.names import ResourceName, parse
 from services.runtime.request_ids import Repeatable
@@ -88,12 +89,12 @@ class KeyVersions:
             # No transaction is open while crypto is asked for material.
             added = new_version(key, number, origin, self._material)
 
-            def change(connection: Connection, present: Key, now_us: int, added: Version = added) -> Key:
+            def change(connection: Connection, present: Key, now_us: int, added: Version = added) -> Key | Unchanged:
                 made_before = self._made_before(connection, present, repeatable)
                 if made_before is not None:
                     raise _MadeBeforeError(present, made_before)
                 if still_due is not None and not still_due(connection, present):
-                    return present
+                    return UNCHANGED
                 _require_rotatable(connection, present)
                 if store.newest_version(connection, present.uid) + 1 != added.version:
                     raise _OvertakenError
@@ -132,7 +133,7 @@ class KeyVersions:
     def set_primary(self, call: Call, name: ResourceName) -> Key:
         """Chooses the version that encrypts, signs and makes MACs."""
 
-        def change(connection: Connection, key: Key, _now_us: int) -> Key:
+        def change(connection: Connection, key: Key, _now_us: int) -> Key | Unchanged:
             state = next_state(key.state, KeyEvent.CHOOSE_PRIMARY)
             version = found_version(connection, key, name.version)
             next_version_state(version.state, VersionEvent.CHOOSE)
@@ -140,12 +141,14 @@ class KeyVersions:
                 raise StrongroomError(
                     Reason.KEY_STATE_INVALID, f"{name} has encrypted all the messages that it may", state="RETIRED"
                 )
-            return key if key.primary_version == version.version else replace(key, state=state).with_primary(version)
+            if key.primary_version == version.version:
+                return UNCHANGED
+            return replace(key, state=state).with_primary(version)
 
         return self._editor.permitted_edit(call, "keystore:SetPrimaryKeyVersion", name.without_version, change)
 
     def _moved(self, call: Call, action: str, name: ResourceName, event: VersionEvent) -> tuple[Key, Version]:
-        def change(connection: Connection, key: Key, now_us: int) -> Key:
+        def change(connection: Connection, key: Key, now_us: int) -> Key | Unchanged:
             next_state(key.state, KeyEvent.CHANGE_VERSION)
             version = found_version(connection, key, name.version)
             state = next_version_state(version.state, event)
@@ -156,7 +159,7 @@ class KeyVersions:
                 version = version.destroyed(state, now_us)
                 self._editor.destroyed.note(ids_of([version]))
             store.update_version(connection, replace(version, state=state))
-            return replace(key)
+            return key
 
         key = self._editor.permitted(call, action, name.without_version)
         for recorded in call.events:

@@ -13,6 +13,7 @@ from services.keystore.editing import KeyEditor
 from services.keystore.records import Key
 from services.keystore.states import KeyEvent, VersionEvent, next_state, next_version_state
 from services.runtime.call import Call
+from services.runtime.editing import UNCHANGED, Unchanged, require_current
 from services.runtime.errors import Reason, StrongroomError, invalid
 from services.runtime.names import ResourceName
 from services.runtime.tags import MAX_TAGS
@@ -34,11 +35,8 @@ class Lifecycle:
     def describe(self, call: Call, name: ResourceName, description: str, etag: str) -> Key:
         """Gives a key another description. Raises ETAG_MISMATCH."""
 
-        def change(_connection: Connection, key: Key, _now_us: int) -> Key:
-            if etag and etag != str(key.revision):
-                raise StrongroomError(
-                    Reason.ETAG_MISMATCH, f"{key.name} has changed since it was read", field="key.etag"
-                )
+        def change(_connection: Connection, key: Key, _now_us: int) -> Key | Unchanged:
+            require_current(key.name, key.revision, etag, "key.etag")
             return replace(key, state=next_state(key.state, KeyEvent.DESCRIBE), description=description)
 
         return self._editor.permitted_edit(call, "keystore:UpdateKey", name, change)
@@ -54,18 +52,18 @@ class Lifecycle:
     def protect(self, call: Call, name: ResourceName, *, protected: bool, comment: str = "") -> Key:
         """Turns deletion protection on or off; the event has the comment."""
 
-        def change(_connection: Connection, key: Key, _now_us: int) -> Key:
+        def change(_connection: Connection, key: Key, _now_us: int) -> Key | Unchanged:
             next_state(key.state, KeyEvent.PROTECT)
             for event in call.events if comment else ():
                 event.attributes["comment"] = comment
-            return key if key.deletion_protection == protected else replace(key, deletion_protection=protected)
+            return UNCHANGED if key.deletion_protection == protected else replace(key, deletion_protection=protected)
 
         return self._editor.permitted_edit(call, "keystore:SetDeletionProtection", name, change)
 
     def tag(self, call: Call, name: ResourceName, tags: Mapping[str, str]) -> Key:
         """Adds tags, and replaces those of the same keys. Raises LIMIT_EXCEEDED beyond 50."""
 
-        def change(_connection: Connection, key: Key, _now_us: int) -> Key:
+        def change(_connection: Connection, key: Key, _now_us: int) -> Key | Unchanged:
             next_state(key.state, KeyEvent.DESCRIBE)
             return _tagged(key, {**key.tags, **tags})
 
@@ -75,7 +73,7 @@ class Lifecycle:
         """Removes tags, as far as they are there."""
         removed = set(tag_keys)
 
-        def change(_connection: Connection, key: Key, _now_us: int) -> Key:
+        def change(_connection: Connection, key: Key, _now_us: int) -> Key | Unchanged:
             next_state(key.state, KeyEvent.DESCRIBE)
             return _tagged(key, {tag: value for tag, value in key.tags.items() if tag not in removed})
 
@@ -85,18 +83,18 @@ class Lifecycle:
         """Sets the rotation policy, or removes it with None. Raises FIELD_INVALID for a key that cannot rotate by
         itself."""
 
-        def change(_connection: Connection, key: Key, _now_us: int) -> Key:
+        def change(_connection: Connection, key: Key, _now_us: int) -> Key | Unchanged:
             next_state(key.state, KeyEvent.PLAN_ROTATION)
             if period_s is not None:
                 check_rotates(key.spec, key.origin)
-            return key if key.rotation_period_s == period_s else replace(key, rotation_period_s=period_s)
+            return UNCHANGED if key.rotation_period_s == period_s else replace(key, rotation_period_s=period_s)
 
         return self._editor.permitted_edit(call, "keystore:UpdateRotationPolicy", name, change)
 
     def schedule_deletion(self, call: Call, name: ResourceName, window_s: int) -> Key:
         """Stops every use, and plans the destruction. Raises DELETION_PROTECTED."""
 
-        def change(_connection: Connection, key: Key, now_us: int) -> Key:
+        def change(_connection: Connection, key: Key, now_us: int) -> Key | Unchanged:
             state = next_state(key.state, KeyEvent.SCHEDULE_DELETION)
             require_unprotected(key)
             return replace(key, state=state, delete_us=now_us + window_s * SECOND_US)
@@ -106,7 +104,7 @@ class Lifecycle:
     def cancel_deletion(self, call: Call, name: ResourceName) -> Key:
         """Takes a planned deletion back; the key stays disabled, or waits for its material."""
 
-        def change(connection: Connection, key: Key, _now_us: int) -> Key:
+        def change(connection: Connection, key: Key, _now_us: int) -> Key | Unchanged:
             state = next_state(key.state, KeyEvent.CANCEL_DELETION)
             left = (v for v in store.versions(connection, key.uid) if v.state != k.KEY_VERSION_STATE_DESTROYED)
             if self._editor.destroyed.among(ids_of(left)):
@@ -122,9 +120,9 @@ class Lifecycle:
     def destroy_due(self, call: Call, key: Key) -> Key:
         """Destroys the material of every version when the key's time has come; leaves it alone otherwise."""
 
-        def change(connection: Connection, present: Key, now_us: int) -> Key:
+        def change(connection: Connection, present: Key, now_us: int) -> Key | Unchanged:
             if present.delete_us is None or present.delete_us > now_us:
-                return present
+                return UNCHANGED
             state = next_state(present.state, KeyEvent.DESTROY)
             versions = store.versions(connection, present.uid)
             self._editor.destroyed.note(ids_of(versions))
@@ -137,9 +135,9 @@ class Lifecycle:
         return self._editor.edit(call, key, change)
 
     def _moved(self, call: Call, action: str, name: ResourceName, event: KeyEvent) -> Key:
-        def change(_connection: Connection, key: Key, _now_us: int) -> Key:
+        def change(_connection: Connection, key: Key, _now_us: int) -> Key | Unchanged:
             state = next_state(key.state, event)
-            return key if state == key.state else replace(key, state=state)
+            return UNCHANGED if state == key.state else replace(key, state=state)
 
         return self._editor.permitted_edit(call, action, name, change)
 
@@ -158,7 +156,7 @@ def require_unprotected(key: Key) -> None:
         raise StrongroomError(Reason.DELETION_PROTECTED, f"{key.name} is protected from deletion")
 
 
-def _tagged(key: Key, tags: Mapping[str, str]) -> Key:
+def _tagged(key: Key, tags: Mapping[str, str]) -> Key | Unchanged:
     if len(tags) > MAX_TAGS:
         raise StrongroomError(Reason.LIMIT_EXCEEDED, f"{key.name} would have more than {MAX_TAGS} tags", field="tags")
-    return key if tags == key.tags else replace(key, tags=tags)
+    return UNCHANGED if tags == key.tags else replace(key, tags=tags)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -13,7 +14,8 @@ from services.runtime import names
 from services.runtime.authorization import Authorizer, Resource
 from services.runtime.call import Call
 from services.runtime.clock import Clock
-from services.runtime.database import reading, transaction
+from services.runtime.database import reading
+from services.runtime.editing import Edits, Unchanged, permitted
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.names import ResourceName
 from services.runtime.outbox import Outbox
@@ -35,9 +37,9 @@ from strongroom.secrets.v1.secret_service_pb2 import (
 REQUEST_IDS = RequestIds(requests)
 """What calls with a request id did to secrets."""
 
-Change = Callable[[Connection, Secret, int], Secret]
-"""Gets the secret as it is and the time in microseconds; answers it as it is to be, the same one when nothing is to
-change. It may write to versions and rotations."""
+Change = Callable[[Connection, Secret, int], Secret | Unchanged]
+"""Gets the secret as it is and the time in microseconds; answers it as it is to be, or UNCHANGED. It may write to
+versions and rotations, and answers the secret where it did."""
 
 
 T = TypeVar("T")
@@ -49,8 +51,7 @@ class SecretEditor:
     def __init__(self, engine: Engine, authorizer: Authorizer, outbox: Outbox, clock: Clock) -> None:
         self._engine = engine
         self._authorizer = authorizer
-        self._outbox = outbox
-        self._clock = clock
+        self._edits = Edits(engine, outbox, clock)
 
     def permitted(self, call: Call, action: str, name: ResourceName) -> tuple[Event, Secret]:
         """The secret of this name and the event of its use, once the caller may. Raises PERMISSION_DENIED,
@@ -74,12 +75,8 @@ class SecretEditor:
 
     def permit(self, call: Call, action: str, name: ResourceName, secret: Secret | None) -> tuple[Event, Secret]:
         """The same for a secret that was looked for before."""
-        # Whoever may not use it must not learn that it does not exist: permission comes first.
-        resource = secret.resource if secret else Resource("Secret", str(name), name.account)
-        event = self._authorizer.authorize(call, action, resource)
-        if secret is None:
-            raise no_secret(name)
-        return event, secret
+        absent = Resource("Secret", str(name), name.account)
+        return permitted(secret, absent, partial(self._authorizer.authorize, call, action), lambda: no_secret(name))
 
     def permit_reading(self, call: Call, secret: Secret, number: int, permitted: Event | None = None) -> Event:
         """The event of reading a version's value, once the caller may, as far as access goes; `permitted` is that event
@@ -113,19 +110,17 @@ class SecretEditor:
         self.permitted(call, action, name)
         return self.edit(call, name, change)
 
-    def edit(self, call: Call, name: ResourceName, change: Change, permitted: Permitted = NONE) -> Secret:
+    def edit(self, call: Call, name: ResourceName, change: Change, pairs: Permitted = NONE) -> Secret:
         """The same for a call that was permitted before, with the new pairs of value and destination that it may make.
         Raises SECRET_NOT_FOUND, what `change` does, and STAGE_CONFLICT for any other pair."""
-        with transaction(self._engine) as connection:
+
+        def lock(connection: Connection) -> Secret:
             present = store.secret(connection, name, lock=True)
             if present is None:
                 raise no_secret(name)
-            now_us = self._clock() // 1000
-            wanted = change(connection, present, now_us)
-            if wanted is present:
-                return present
-            self._outbox.put(connection, call)
-            return write(connection, present, wanted, now_us, permitted)
+            return present
+
+        return self._edits.edit(call, lock, change, partial(write, permitted=pairs))
 
 
 def add_version(

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from services.runtime.call import Call
+from services.runtime.editing import UNCHANGED, Unchanged, require_current
 from services.runtime.errors import Reason, StrongroomError, invalid
 from services.runtime.names import ResourceName
 from services.secrets import changes, rotating, store
@@ -94,8 +95,9 @@ class Lifecycle:
         """Moves, adds or removes a stage. Raises STAGE_CONFLICT, ROTATION_ACTIVE, SECRET_VERSION_NOT_FOUND,
         SECRET_VERSION_DISABLED, SECRET_VERSION_DESTROYED, LIMIT_EXCEEDED."""
 
-        def change(connection: Connection, secret: Secret, _now_us: int) -> Secret:
-            return _moved(connection, secret, move)
+        def change(connection: Connection, secret: Secret, _now_us: int) -> Secret | Unchanged:
+            moved = _moved(connection, secret, move)
+            return UNCHANGED if moved.stages == secret.stages else moved
 
         _, before = self._editor.permitted(call, "secrets:UpdateSecretVersionStage", name)
         with self._editor.reading() as connection:
@@ -148,9 +150,9 @@ class Lifecycle:
     def destroy_due(self, call: Call, name: ResourceName) -> None:
         """Destroys every value when the secret's time has come; leaves it alone otherwise."""
 
-        def change(connection: Connection, secret: Secret, now_us: int) -> Secret:
+        def change(connection: Connection, secret: Secret, now_us: int) -> Secret | Unchanged:
             if secret.delete_us is None or secret.delete_us > now_us:
-                return secret
+                return UNCHANGED
             return _destroyed(connection, secret, now_us)
 
         self._editor.edit(call, name, change)
@@ -164,7 +166,7 @@ class Lifecycle:
             recorded.attributes["comment"] = comment
         versions: list[Version] = []
 
-        def change(connection: Connection, secret: Secret, now_us: int) -> Secret:
+        def change(connection: Connection, secret: Secret, now_us: int) -> Secret | Unchanged:
             next_state(secret, SecretEvent.CHANGE)
             version = _version(connection, secret, name.version)
             state = next_version_state(version, event)
@@ -172,7 +174,7 @@ class Lifecycle:
             changed = replace(version, state=state, disabled_us=now_us if disabled else None)
             if state == version.state:
                 versions.append(version)
-                return secret
+                return UNCHANGED
             versions.append(changed)
             served = store.update_version(connection, secret, changed)
             kind = SECRET_CHANGE_VERSION_DISABLED if disabled else SECRET_CHANGE_VERSION_ENABLED
@@ -239,8 +241,7 @@ def _updated(secret: Secret, wanted: SecretUpdate) -> Secret:
 
 
 def _require_etag(secret: Secret, etag: str) -> None:
-    if etag and etag != str(secret.revision):
-        raise StrongroomError(Reason.ETAG_MISMATCH, f"{secret.name} has changed since it was read", field="etag")
+    require_current(secret.name, secret.revision, etag)
 
 
 def _require_unused(connection: Connection, secret: Secret) -> None:

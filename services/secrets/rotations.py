@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine
 from services.runtime.call import Call
 from services.runtime.clock import Clock
 from services.runtime.database import reading, transaction
+from services.runtime.editing import UNCHANGED, Unchanged
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.names import ResourceName
 from services.runtime.outbox import Outbox
@@ -59,11 +60,11 @@ class Rotations:
         self._require_rotatable(secret)
         begun: list[Rotation] = []
 
-        def change(connection: Connection, secret: Secret, now_us: int) -> Secret:
+        def change(connection: Connection, secret: Secret, now_us: int) -> Secret | Unchanged:
             made = REQUEST_IDS.made_before(connection, name.account, repeatable, now_us)
             if made is not None:
                 begun.append(self._found(connection, name, _number(made)))
-                return secret
+                return UNCHANGED
             next_state(secret, SecretEvent.CHANGE)
             require_no_rotation(secret)
             changed, rotation = rotating.begin(
@@ -88,7 +89,7 @@ class Rotations:
             going_on = replace(rotation, state=state, failures=0, incurable_failures=0, next_attempt_us=now_us)
             rotation_store.update_rotation(connection, going_on)
             resumed.append(going_on)
-            return replace(secret)
+            return secret
 
         self._editor.permitted_edit(call, "secrets:ResumeRotation", name, change)
         self._hasten(name)

@@ -14,6 +14,7 @@ from services.keystore.access.identities import require_free_spiffe_ids
 from services.keystore.access.resources import Account, ClientKey, Principal
 from services.keystore.mesh import mesh_resource
 from services.runtime.call import Call
+from services.runtime.editing import UNCHANGED, Unchanged
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.request_ids import Repeatable
 from services.runtime.sensitive import SensitiveBytes
@@ -110,8 +111,8 @@ class Accounts:
         return self._set_disabled(call, name, disabled=False)
 
     def _set_disabled(self, call: Call, name: str, *, disabled: bool) -> Account:
-        def change(_connection: Connection, present: Account) -> Account:
-            return present if present.disabled == disabled else replace(present, disabled=disabled)
+        def change(_connection: Connection, present: Account) -> Account | Unchanged:
+            return UNCHANGED if present.disabled == disabled else replace(present, disabled=disabled)
 
         return self._editor.edit(call, kinds.ACCOUNT, name, change)
 

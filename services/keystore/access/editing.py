@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -23,6 +24,7 @@ from services.runtime.cedar_cost import MAX_DECISION
 from services.runtime.clock import Clock
 from services.runtime.database import reading, transaction
 from services.runtime.decisions import Account
+from services.runtime.editing import Edits, Unchanged, permitted, require_current
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.outbox import Outbox
 from services.runtime.request_ids import Repeatable
@@ -69,9 +71,8 @@ class Kind(Generic[R]):
         return StrongroomError(self.not_found, f"there is no {name}", field=field)
 
 
-Change = Callable[[Connection, R], R]
-"""Gets the record as it is; answers the record as it is to be, the same one when nothing is to change. It writes
-nothing."""
+Change = Callable[[Connection, R], R | Unchanged]
+"""Gets the record as it is; answers the record as it is to be, or UNCHANGED. It writes nothing."""
 Consequence = Callable[[Connection, R], None]
 """Gets the record as it has become, in the transaction that changes it, and does what else belongs to the change, or
 refuses it."""
@@ -88,12 +89,12 @@ class AccessEditor:
         self._engine = engine
         self._authorizer = authorizer
         self._outbox = outbox
-        self._clock = clock
+        self._edits = Edits(engine, outbox, clock)
         self._parsed = Parsed()
 
     def now_us(self) -> int:
         """The time."""
-        return self._clock() // 1000
+        return self._edits.now_us()
 
     def reading(self) -> AbstractContextManager[Connection]:
         """A view of the database as of one moment."""
@@ -117,11 +118,8 @@ class AccessEditor:
         """The record of this name, once the caller may. Raises PERMISSION_DENIED, and the kind's NOT_FOUND."""
         with self.reading() as connection:
             found = kind.find(connection, name)
-        # Whoever may not see it must not learn that it does not exist: permission comes first.
-        self.authorize(call, action, found.resource if found else resource(name), about)
-        if found is None:
-            raise kind.missing(name, field)
-        return found
+        authorize = partial(self.authorize, call, action, about=about)
+        return permitted(found, resource(name), authorize, lambda: kind.missing(name, field))[1]
 
     def permitted_on_all(self, call: Call, action: str, kind: Kind[R], names: Sequence[str]) -> None:
         """Raises PERMISSION_DENIED unless the caller may on each of the records, of which the event names the first, or
@@ -153,15 +151,18 @@ class AccessEditor:
     ) -> R:
         """Changes a record of a call that was permitted. Raises the kind's NOT_FOUND, ETAG_MISMATCH, what `change` and
         `then` do, and OVERLOADED when the record is not as it was `seen` any more."""
-        with self.changing(account_of(name)) as connection:
-            present = self._current(connection, kind, name, etag, seen)
-            wanted = change(connection, present)
-            if wanted is present:
-                return present
+
+        def lock(connection: Connection) -> R:
+            store.lock_account(connection, account_of(name))
+            return self._current(connection, kind, name, etag, seen)
+
+        def write(connection: Connection, _present: R, wanted: R, _began_us: int) -> R:
+            # Not before any time that `change` has put into the record.
             changed = update(connection, kind, wanted, self.now_us())
             then(connection, changed)
-            self.record(connection, call)
-        return changed
+            return changed
+
+        return self._edits.edit(call, lock, lambda connection, present, _: change(connection, present), write)
 
     def delete(self, call: Call, kind: Kind[R], name: str, etag: str, remove: Consequence[R]) -> None:
         """Ends a record by `remove`. Raises the kind's NOT_FOUND, ETAG_MISMATCH, and what `remove` does."""
@@ -257,12 +258,6 @@ def require_as_seen(name: str, present: object, seen: object) -> None:
     """Raises OVERLOADED where what permission was asked for is not what is there any more."""
     if present != seen:
         raise StrongroomError(Reason.OVERLOADED, f"{name} was changed by another call just now: try again")
-
-
-def require_current(name: str, revision: int, etag: str) -> None:
-    """Raises ETAG_MISMATCH for the etag of another revision."""
-    if etag and etag != str(revision):
-        raise StrongroomError(Reason.ETAG_MISMATCH, f"{name} has changed since it was read", field="etag")
 
 
 def update(connection: Connection, kind: Kind[R], wanted: R, now_us: int) -> R:

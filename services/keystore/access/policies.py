@@ -16,6 +16,7 @@ from services.keystore.access.resources import PRINCIPALS, Policy, account_of, c
 from services.keystore.editing import not_found
 from services.keystore.mesh import mesh_resource
 from services.runtime.call import Call
+from services.runtime.editing import UNCHANGED, Unchanged
 from services.runtime.errors import Reason, StrongroomError, invalid
 from services.runtime.names import parse
 from services.runtime.request_ids import Repeatable
@@ -126,9 +127,9 @@ class Policies:
         self._permit_target(call, ATTACH, target, "target")
         require_target(seen, target, "target")
 
-        def change(connection: Connection, present: Policy) -> Policy:
+        def change(connection: Connection, present: Policy) -> Policy | Unchanged:
             if target in present.attached_to:
-                return present
+                return UNCHANGED
             if len(present.attached_to) >= MAX_TARGETS:
                 raise StrongroomError(
                     Reason.LIMIT_EXCEEDED,
@@ -154,9 +155,9 @@ class Policies:
         self._permit_target(call, DETACH, target, "target")
         require_target(seen, target, "target")
 
-        def change(connection: Connection, present: Policy) -> Policy:
+        def change(connection: Connection, present: Policy) -> Policy | Unchanged:
             if target not in present.attached_to:
-                return present
+                return UNCHANGED
             _locked_keys(connection, [target])
             return replace(present, attached_to=tuple(one for one in present.attached_to if one != target))
 
@@ -174,10 +175,10 @@ class Policies:
         told = call.record(DETACH, name, account_of(name))
         told.decided_by = event.decided_by
 
-        def change(connection: Connection, present: Policy) -> Policy:
+        def change(connection: Connection, present: Policy) -> Policy | Unchanged:
             require_target(present, target, "target")
             if target not in present.attached_to:
-                return present
+                return UNCHANGED
             _locked_keys(connection, [target])
             return replace(present, attached_to=tuple(one for one in present.attached_to if one != target))
 

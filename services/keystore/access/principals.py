@@ -22,6 +22,7 @@ from services.keystore.access.editing import AccessEditor, Change, Consequence, 
 from services.keystore.access.identities import require_free_spiffe_ids, require_free_subjects
 from services.keystore.access.resources import ROLES, Principal, account_of, collection_of
 from services.runtime.call import Call
+from services.runtime.editing import UNCHANGED, Unchanged
 from services.runtime.errors import invalid
 from services.runtime.request_ids import Repeatable
 from services.runtime.sql_filters import Condition
@@ -205,8 +206,8 @@ def _loses_identity(before: Principal, after: Principal) -> bool:
 
 
 def _to_disabled(*, disabled: bool) -> Change[Principal]:
-    def change(_connection: Connection, present: Principal) -> Principal:
-        return present if present.disabled == disabled else replace(present, disabled=disabled)
+    def change(_connection: Connection, present: Principal) -> Principal | Unchanged:
+        return UNCHANGED if present.disabled == disabled else replace(present, disabled=disabled)
 
     return change
 

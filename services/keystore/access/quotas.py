@@ -9,11 +9,12 @@ from sqlalchemy import Connection
 
 from services.keystore import changes
 from services.keystore.access import kinds, quota_store
-from services.keystore.access.editing import AccessEditor, require_current
+from services.keystore.access.editing import AccessEditor
 from services.keystore.access.resources import Quota, account_of, collection_of
 from services.runtime.authorization import Resource
 from services.runtime.call import Call
 from services.runtime.config import DefaultQuotas
+from services.runtime.editing import require_current
 from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_QUOTA
 
 
