@@ -207,15 +207,22 @@ class AuditClient:
                 log.exception("append failed")
                 return self._fail(_broken(error))
             else:
+                # Before the probe finds out: what fails later fails anew.
+                self._succeed()
                 return None
             request.resend = True
             time.sleep(_RETRY_SECONDS)
 
     def _may_go_over(self, failure: StrongroomError) -> bool:
-        """Whether the log may just be going over to another process, which takes less than a call waits: calls wait
-        for that, as in a rolling restart."""
+        """Whether the log may just be going over to another process, which seldom takes longer than a call waits: calls
+        wait for that, as in a rolling restart. One that is gone for twice as long stays away."""
         is_gone = failure.reason is Reason.AUDIT_UNREACHABLE
-        return is_gone and time.monotonic() - self._failed_at < self._deadline_seconds
+        return is_gone and time.monotonic() - self._failed_at < 2 * self._deadline_seconds
+
+    def _succeed(self) -> None:
+        if self._failure is not None:
+            log.info("audit log can be written again")
+        self._failure = None
 
     def _fail(self, failure: StrongroomError) -> StrongroomError:
         if self._failure is None:
