@@ -43,10 +43,13 @@ READY = b"ready"
 _JOB_FD = 3
 # linux/prctl.h
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS = 38
 _OPEN_FILES = 64
 _FILE_BYTES = 1 << 20
 _NICENESS = 5
+# `nobody`: whom no file belongs to.
+_NOBODY = 65_534
 # Of struct tcp_info (linux/tcp.h): tcpi_bytes_received.
 _TCP_INFO_BYTES = 136
 _BYTES_RECEIVED = struct.Struct("@Q")
@@ -199,7 +202,10 @@ def _serve(job_fd: int, seconds: float, limits: Limits) -> None:
 
 def _confine(seconds: float, limits: Limits) -> None:
     """Limits that the kernel keeps, whatever becomes of this process."""
-    for option, value in ((_PR_SET_PDEATHSIG, signal.SIGKILL), (_PR_SET_NO_NEW_PRIVS, 1)):
+    if os.geteuid() == 0:
+        _become_nobody()
+    # Another step of the same user cannot look into this one. A change of user would undo these.
+    for option, value in ((_PR_SET_PDEATHSIG, signal.SIGKILL), (_PR_SET_NO_NEW_PRIVS, 1), (_PR_SET_DUMPABLE, 0)):
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     memory = pages * resource.getpagesize() + limits.memory_bytes
@@ -214,6 +220,15 @@ def _confine(seconds: float, limits: Limits) -> None:
     signal.signal(signal.SIGXCPU, signal.SIG_DFL)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def _become_nobody() -> None:
+    """A service that runs as root, in a container say, would have its files read by whoever takes this process over."""
+    os.setgroups([])
+    os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+    os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+    # libpq looks for files of the user's there, and fails where it may not look.
+    os.environ["HOME"] = "/"
 
 
 def _answer(encoded: bytes) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -134,6 +135,26 @@ def test_whatever_a_server_does_a_login_ends_in_time_and_takes_no_memory(
     assert time.monotonic() - started < _STEP_SECONDS + 15
     assert resident_mib() - before < 64
     assert workers.in_use == 0
+
+
+def test_a_step_is_done_by_nobody_where_the_service_is_root(workers: TargetWorkers) -> None:
+    """The kernel says whose the connection is; where the service is not root, it can become nobody else."""
+    seen: list[int] = []
+
+    def look(connection: socket.socket) -> None:
+        seen.append(user_of(connection.getpeername()[1]))
+
+    kind = s.SECRET_TYPE_REDIS_ACL
+    with hostile.serving(look) as port:
+        reason_of_step(lambda: rotator(kind, workers).test(context(kind, port), login()))
+    assert set(seen) == {os.geteuid() or 65_534}
+
+
+def user_of(port: int) -> int:
+    """Whose a TCP connection from this port of this machine is."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    (user,) = {int(row[7]) for row in rows if int(row[1].partition(":")[2], 16) == port}
+    return user
 
 
 def test_a_server_that_accepts_the_login_and_then_says_nothing_does_not_hold_a_step(
