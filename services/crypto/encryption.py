@@ -91,7 +91,7 @@ class Encryption:
         Raises CIPHERTEXT_INVALID without saying why; KEY_MISMATCH when `key_name` is given and is another key;
         otherwise as `KeyUses.named`.
         """
-        key = self._uses.carried(ciphertext.key_uid)
+        key = self._uses.carried(call, ciphertext.key_uid)
         if key is None:
             self.require_standing(call)
             raise _unknown(call, action, context)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from types import MappingProxyType
 
 from services.crypto import material
@@ -211,9 +210,8 @@ class KeyRecords:
         return name in self._uids
 
     def look_in_vain(self) -> None:
-        """Takes as long as looking for a key that there is not."""
-        with suppress(StrongroomError):
-            self._read(GetKeyRecordRequest(uid=bytes(_UID_BYTES)))
+        """Raises KEY_NOT_FOUND, after as long as looking for a key that there is not takes."""
+        self._read(GetKeyRecordRequest(uid=bytes(_UID_BYTES)))
 
     def _read(self, request: GetKeyRecordRequest) -> tuple[Key, int]:
         response: KeyRecordResponse = self._get_key_record(request)

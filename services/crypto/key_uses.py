@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from services.crypto import algorithms
@@ -74,7 +75,7 @@ class KeyUses:
         whole = str(parsed.without_version) if parsed.version else name
         remembered = parsed.account != call.principal.account and self._records.remembers(whole)
         try:
-            key = self._found(whole, field)
+            key = call.find(whole, lambda: self._found(whole, field))
         except StrongroomError as error:
             if error.reason in _NOT_FOUND:
                 # Whoever may not use it must not learn that it does not exist: permission comes first.
@@ -87,7 +88,8 @@ class KeyUses:
             if remembered:
                 # Another account's key that is absent is asked for at keystore each time: one that is there must not be
                 # refused sooner.
-                self._records.look_in_vain()
+                with suppress(StrongroomError):
+                    call.find((whole, "in vain"), self._records.look_in_vain)
             raise
         return KeyUse(key, parsed.version, kind, event, field)
 
@@ -95,10 +97,10 @@ class KeyUses:
         """Raises PRINCIPAL_DISABLED, TOKEN_INVALID or IDENTITY_UNKNOWN where the caller may do nothing at all."""
         self._authorizer.admit(call)
 
-    def carried(self, uid: bytes) -> Key | None:
+    def carried(self, call: Call, uid: bytes) -> Key | None:
         """The key of the uid that a ciphertext carries. Nothing is permitted yet."""
         try:
-            return self._records.by_uid(uid)
+            return call.find(uid, lambda: self._records.by_uid(uid))
         except StrongroomError as error:
             if error.reason is Reason.KEY_NOT_FOUND:
                 return None

@@ -236,18 +236,18 @@ class Authorizer:
 
     def _decided(self, call: Call, question: Question, account: Account, named: str) -> Decision:
         try:
-            return self._decide(question, account)
+            return self._decide(call, question, account)
         except StrongroomError:
             # Nothing is known, as when keystore is away: what was asked for is recorded all the same.
             name, owner = named or question.resource.name, question.principal.account or question.resource.account
             call.record(question.action, name, owner, encryption_context=question.context.pairs)
             raise
 
-    def _decide(self, question: Question, account: Account) -> Decision:
+    def _decide(self, call: Call, question: Question, account: Account) -> Decision:
         owner = question.resource.account
         if owner != question.principal.account and self.account(owner).disabled:
             return Decision(False, ACCOUNT_DISABLED)
-        outcome, decision = self._decider(question, account).decide(question)
+        outcome, decision = self._decider(call, question, account).decide(question)
         if question.serves:
             return outcome.served_by(question.grant)
         if decision.allowed or not outcome.grant_may_help:
@@ -262,15 +262,22 @@ class Authorizer:
         name = question.principal.name
         return self._grants.find(resource.uid, resource.name, name, action, context.pairs, context.canonical)
 
-    def _decider(self, question: Question, account: Account) -> Decider:
+    def _decider(self, call: Call, question: Question, account: Account) -> Decider:
         principal, resource = question.principal, question.resource
-        policies = self._policies_of(resource)
         key = (principal.name, principal.scope, question.action, resource.name, resource.revision)
+        is_kept = _is_worth_keeping(resource)
+        if not is_kept and call.last_decision is not None and call.last_decision[0] == (key, account):
+            known: Decider = call.last_decision[1]
+            return known
+        policies = self._policies_of(resource)
         decider = self._deciders.get(principal.account, key)
         if decider is None or decider.basis[0] is not account or decider.basis[1] is not policies:
             session = [self._session_policy(principal.account, text) for text in principal.scope.policies]
             decider = Decider(question, account, policies, session)
-            if _is_worth_keeping(resource):
+            if not is_kept:
+                # For the other items of a batch.
+                call.last_decision = (key, account), decider
+            else:
                 size = _READING_DECIDER_BYTES if decider.reads else _DECIDER_BYTES
                 self._deciders.put(principal.account, key, decider, size)
                 decider.grown = partial(self._deciders.grow, principal.account, key)

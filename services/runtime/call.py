@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from services.runtime import clock, event_bounds, identifiers
+from services.runtime.errors import StrongroomError
 from strongroom.access.v1.session_service_pb2 import CREDENTIAL_KIND_UNSPECIFIED, CredentialKind
 from strongroom.audit.v1.event_pb2 import Event, Outcome
+
+T = TypeVar("T")
 
 
 class Delivery(Protocol):
@@ -87,6 +90,10 @@ class Call:
     """Events that say what a transaction does which has not committed."""
     told_elsewhere: bool = False
     """Whether an event of another call tells of this one, which was refused like it."""
+    absent: dict[Hashable, StrongroomError] | None = None
+    """What it asked another service for in vain: it asks once, however many of its items name it."""
+    last_decision: tuple[Hashable, Any] | None = field(default=None, repr=False)
+    """What authorization decided with last on something that there is not, and on what."""
     kept: bool = False
     """Whether the events are durable: in the audit log, or in the database with the change that they record."""
     time_ns: int = field(default_factory=clock.system_clock)
@@ -167,6 +174,18 @@ class Call:
     def committed(self, outbox: Delivery) -> None:
         """Notes that what was foreseen stands, in a database beside its change."""
         self.unsettled, self.outbox = [], outbox
+
+    def find(self, what: Hashable, look: Callable[[], T]) -> T:
+        """What `look` answers; where that failed before in this call, the same failure."""
+        if self.absent is not None and what in self.absent:
+            raise self.absent[what].renewed()
+        try:
+            return look()
+        except StrongroomError as error:
+            if self.absent is None:
+                self.absent = {}
+            self.absent[what] = error.renewed()
+            raise
 
     def conclude(self, outcome: Outcome.ValueType, reason: str = "") -> None:
         """Gives every event that has no outcome yet this one; a call that recorded none gets one now. From then on no

@@ -14,8 +14,8 @@ PAIR = 40
 """In units: each pair of the encryption context, and each session tag, that a call hands to Cedar."""
 READ_PAIR = 4
 """In units: each of them, for each time that a statement looks at all."""
-MAX_DECISION = 20_000
-"""In units, for each side of a decision: up to 10 ms on a loaded core."""
+MAX_DECISION = 6_000
+"""In units, for each side of a decision: up to 3 ms on a loaded core, in which nobody else's Python runs."""
 MAX_RUNNABLE_DEPTH = 60
 """Cedar reads no statement from JSON whose terms nest deeper."""
 
