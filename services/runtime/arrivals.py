@@ -52,14 +52,21 @@ class Threads:
         return self.exchanges if room is Room.EXCHANGES else self.strangers
 
 
+Refusal = Callable[[Caller], StrongroomError | None]
+
+
 class Arrivals:
     """Stands where grpcio expects a thread pool."""
 
-    def __init__(self, name: str, recognize: Recognize, threads: Threads, limits: Limits) -> None:
+    def __init__(
+        self, name: str, recognize: Recognize, threads: Threads, limits: Limits, refusal: Refusal | None = None
+    ) -> None:
+        """`refusal` tells of whom nothing is read just now."""
         require_known_grpcio()
         self._recognize = recognize
         self._threads = threads
         self._limits = limits
+        self._refusal = refusal
         self._unfinished: Places[ArrivingCall] = Places(limits.unfinished)
         self._lasting: Mapping[Mode, Places[ArrivingCall]] = {
             Mode.WATCH: Places(limits.watches),
@@ -112,8 +119,11 @@ class Arrivals:
 
     def _await_message(self, call: ArrivingCall) -> None:
         call.since = time.monotonic()
+        if self._refusal is not None and call.caller.is_known:
+            call.refusal = self._refusal(call.caller)
         self._displace(self._unfinished.enter(call, call.caller.group))
-        call.receive()
+        if call.refusal is None:
+            call.receive()
 
     def message_came(self, call: ArrivingCall) -> None:
         """A call is whole, or its end came first."""
@@ -144,6 +154,10 @@ class Arrivals:
         call.let_go()
 
     def _sweep(self) -> None:
+        for held in self._unfinished.holders():
+            # Told after a moment: who asks again at once would take from others what refusing costs.
+            if held.refusal is not None and self._unfinished.leave(held):
+                held.refuse(held.refusal, final=True)
         slow = _began_before(time.monotonic() - _SLOW_SECONDS)
         for greedy in self._unfinished.surplus(self._limits.slow, slow):
             if self._unfinished.leave(greedy):

@@ -183,6 +183,7 @@ class ArrivingCall:
         "begun",
         "caller",
         "message",
+        "refusal",
         "since",
         "size",
     )
@@ -211,6 +212,8 @@ class ArrivingCall:
         self.message: bytes | None = None
         self.size = 0
         self.since = 0.0
+        self.refusal: StrongroomError | None = None
+        """What it is refused with when its time has come, and nothing of its message is read."""
 
     def on_end(self, tell: Callable[[], None]) -> None:
         """Has `tell` called, in gRPC's own thread, when the call has ended, however that may be."""

@@ -141,6 +141,7 @@ def build(
         StatusViews.by(identities, authorizer, internal, settings.status.account),
         outside=FromOutside(identities),
         mesh=FromTheMesh(internal),
+        refusal=lambda caller: quotas.refusal(caller.group, caller.member),
         shared_port=worker is not None,
     )
     return Host(settings, tls, telemetry, status, audit, feed, identities, authorizer, quotas, server)

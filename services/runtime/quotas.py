@@ -74,6 +74,16 @@ class Bucket:
             self._promised = turn + 1.0 / self.limit.rate
             return turn - now
 
+    def refuse(self, now: float) -> float:
+        """In how many seconds there will be a token, for a request that is refused before anything of it is read; 0
+        where there is one, or where none was told of for a second, so that one is read and told of."""
+        with self._lock:
+            tokens = self._tokens + (now - self._updated) * self.limit.rate
+            if tokens >= 1.0 or now - self._told >= _TELL_SECONDS:
+                return 0.0
+            self._refused += 1
+            return (1.0 - tokens) / self.limit.rate
+
     def wait(self, now: float) -> float:
         """In how many seconds there will be a token; takes none."""
         with self._lock:
@@ -143,6 +153,16 @@ class Quotas:
                 own.give_back(own.limit.cost(weight))
             raise
 
+    def refusal(self, account: str, principal: str) -> StrongroomError | None:
+        """What a request of this principal's is refused with before it is read, while quotas are overdrawn."""
+        now = self._monotonic()
+        for target in (f"accounts/{account}", principal):
+            bucket = self._buckets.get(target)
+            delay = bucket.refuse(now) if bucket is not None else 0.0
+            if bucket is not None and delay:
+                return _exceeded(target, bucket.limit, delay)
+        return None
+
     def charge(self, call: Call, weight: float) -> None:
         """Takes as many requests more of the principal, which has to earn them back before its next is let through: for
         what turns out to cost more than it seemed. Others of its account have no part in that."""
@@ -190,12 +210,16 @@ class Quotas:
             call.record(call.action, target, call.principal.account, item_count=refused)
         else:
             call.told_elsewhere = True
-        raise StrongroomError(
-            Reason.QUOTA_EXCEEDED,
-            f"{target} is over its quota of {limit.rate:g} requests a second",
-            retry_after_seconds=delay,
-            target=target,
-        )
+        raise _exceeded(target, limit, delay)
+
+
+def _exceeded(target: str, limit: Limit, delay: float) -> StrongroomError:
+    return StrongroomError(
+        Reason.QUOTA_EXCEEDED,
+        f"{target} is over its quota of {limit.rate:g} requests a second",
+        retry_after_seconds=delay,
+        target=target,
+    )
 
 
 def ceiling(rate: float, burst: float) -> Limit:

@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2
 
 from services.runtime import reflection, requests
 from services.runtime.admission import Caller, Headers, Recognize, by_connection, stranger
-from services.runtime.arrivals import Arrivals, Limits, Threads
+from services.runtime.arrivals import Arrivals, Limits, Refusal, Threads
 from services.runtime.arriving import Arrival, Mode, Room, arriving
 from services.runtime.call import Call
 from services.runtime.config import Listeners
@@ -63,6 +63,7 @@ class Listener:
         status: Status,
         view_of: ViewOf,
         recognize: Recognize,
+        refusal: Refusal | None,
         *,
         shared_port: bool,
     ) -> None:
@@ -70,7 +71,7 @@ class Listener:
         self._pipeline = pipeline
         self._require_allowed = Callers(settings.internal).require_allowed
         self._names = [reflection.SERVICE.full_name]
-        self._arrivals = Arrivals(name, recognize, _threads(name, settings), _limits(settings))
+        self._arrivals = Arrivals(name, recognize, _threads(name, settings), _limits(settings), refusal)
         self._server = _grpc_server(self._arrivals, _options(name, settings, shared_port))
         self._add(_HEALTH, _health_handlers(status))
 
@@ -159,9 +160,11 @@ class Server:
         *,
         outside: Recognize = by_connection,
         mesh: Recognize = by_connection,
+        refusal: Refusal | None = None,
         shared_port: bool = False,
     ) -> None:
-        """`outside` and `mesh` tell the callers of the public and the internal listener apart."""
+        """`outside` and `mesh` tell the callers of the public and the internal listener apart; `refusal` tells whose
+        calls from outside are refused before they are read."""
         self._settings = settings
         self._status = status
         self._stop_requested = threading.Event()
@@ -170,7 +173,8 @@ class Server:
         self._draining: list[Callable[[], None]] = []
 
         def listener(name: str, address: str, recognize: Recognize, *, certificate: bool) -> Listener:
-            made = Listener(name, settings, pipeline, status, view_of, recognize, shared_port=shared_port)
+            overdrawn = None if name == "internal" else refusal
+            made = Listener(name, settings, pipeline, status, view_of, recognize, overdrawn, shared_port=shared_port)
             made.bind(address, tls.server_credentials(require_client_certificate=certificate))
             return made
 
