@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -48,6 +49,8 @@ _REFLECTIONS = 16
 _METADATA_BYTES = 16 << 10
 _ENDING_SECONDS = 2.0
 _GARBAGE_THRESHOLD = 20_000
+# How long a thread may go on in Python while others want to: one tenant's batch keeps nobody waiting for longer.
+_SWITCH_SECONDS = 0.001
 
 
 class Listener:
@@ -250,6 +253,7 @@ class Server:
         # set a search off.
         gc.freeze()
         gc.set_threshold(_GARBAGE_THRESHOLD)
+        sys.setswitchinterval(_SWITCH_SECONDS)
         self.start()
         log.info("serving", extra={"fields": {"public": self._settings.public.address}})
         # Event.wait without a timeout would keep signal handlers from running on some platforms.

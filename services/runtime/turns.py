@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -12,6 +14,41 @@ from typing import Protocol
 from services.runtime.admission import Caller
 
 log = logging.getLogger(__name__)
+
+
+_COSTLY_SECONDS = 0.002
+_LARGE_BYTES = 128 << 10
+_KNOWN_COSTS = 4_096
+_WEIGHT = 0.2
+_COSTLY_AT_ONCE = max(len(os.sched_getaffinity(0)) - 1, 1)
+
+
+class Costs:
+    """How much of a processor the tasks of each group have taken lately: the mean of thread time, in seconds."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, float] = {}
+
+    def expect(self, task: Task) -> None:
+        """Takes a large message for costly, until something is known of its group."""
+        group = task.caller.group
+        if task.size > _LARGE_BYTES and group not in self._of:
+            self._note(group, 2 * _COSTLY_SECONDS)
+
+    def spent(self, group: str, seconds: float) -> None:
+        """Notes what a task has taken."""
+        before = self._of.get(group)
+        if before is not None or seconds > _COSTLY_SECONDS:
+            self._note(group, seconds if before is None else before + _WEIGHT * (seconds - before))
+
+    def are_costly(self, group: str) -> bool:
+        """Whether the group's tasks are to run few at a time."""
+        return self._of.get(group, 0.0) > _COSTLY_SECONDS
+
+    def _note(self, group: str, seconds: float) -> None:
+        if len(self._of) >= _KNOWN_COSTS:
+            self._of.clear()
+        self._of[group] = seconds
 
 
 class Task(Protocol):
@@ -29,6 +66,7 @@ class Task(Protocol):
 
 @dataclass(slots=True)
 class _Group:
+    name: str
     queues: dict[str, deque[Task]] = field(default_factory=dict)
     members: deque[str] = field(default_factory=deque)
     waiting: int = 0
@@ -67,7 +105,10 @@ class _Group:
 
 
 class Turns:
-    """Up to `threads` threads. Groups take turns, and within a group its members; a group has at most `share` threads.
+    """Up to `threads` threads. Groups take turns, and within a group its members; a group has at most `share` threads,
+    and one whose tasks take long of the processor has few: Python runs in one thread at a time, and each that wants to
+    run keeps all others waiting.
+
     At most `waiting` tasks of `waiting_bytes` wait: beyond, the newest of the group that has the most gives way.
     """
 
@@ -75,6 +116,7 @@ class Turns:
         self._name = name
         self._threads = threads
         self._share = share
+        self._costs = Costs()
         self._limit = waiting
         self._limit_bytes = waiting_bytes
         self._lock = threading.Lock()
@@ -92,12 +134,13 @@ class Turns:
         """Has a thread run the task. Answers the one that has to give way instead, when there are too many."""
         caller = task.caller
         with self._lock:
+            self._costs.expect(task)
             displaced = self._in_the_way_of(task)
             if displaced is task:
                 return task
             group = self._groups.get(caller.group)
             if group is None:
-                group = self._groups[caller.group] = _Group()
+                group = self._groups[caller.group] = _Group(caller.group)
             group.add(task)
             self._waiting += 1
             self._bytes += task.size
@@ -130,7 +173,9 @@ class Turns:
 
     def _offer(self, group: _Group) -> None:
         """Puts a group in order when it has something to run and may."""
-        if not group.in_order and group.waiting and group.running < self._share:
+        if group.in_order or not group.waiting or group.running >= self._share:
+            return
+        if group.running < _COSTLY_AT_ONCE or not self._costs.are_costly(group.name):
             group.in_order = True
             self._order.append(group)
 
@@ -145,11 +190,12 @@ class Turns:
             if not go_on:
                 return
             if task is not None:
+                began = time.thread_time()
                 try:
                     task.run()
                 except Exception:
                     log.exception("a call broke")
-                self._done(task.caller)
+                self._done(task.caller, time.thread_time() - began)
                 # The thread waits for the next one meanwhile, and a message may have megabytes.
                 del task
 
@@ -167,8 +213,9 @@ class Turns:
         self._offer(group)
         return task
 
-    def _done(self, caller: Caller) -> None:
+    def _done(self, caller: Caller, seconds: float) -> None:
         with self._lock:
+            self._costs.spent(caller.group, seconds)
             group = self._groups[caller.group]
             group.running -= 1
             self._offer(group)

@@ -6,7 +6,7 @@ import pytest
 
 from services.runtime.decisions import Account
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.quotas import Limit, Quotas, ceiling
+from services.runtime.quotas import Bucket, Limit, Quotas, ceiling
 from strongroom.access.v1.access_record_service_pb2 import AccountAccess, QuotaRecord
 from tests.unit.runtime.access_world import call_of
 
@@ -159,3 +159,16 @@ def test_a_ceiling_counts_what_a_batch_costs_and_not_its_items() -> None:
     requests.now = 106.0
     assert requests.send(BOB) > 0
     assert requests.send(ANN) == 0
+
+
+def test_who_is_overdrawn_is_refused_unread_but_for_one_a_second() -> None:
+    bucket = Bucket(Limit(1.0, 1.0), 0.0)
+    assert bucket.refuse(0.0) == 0.0
+    assert bucket.take(0.0) == 0.0
+    assert bucket.take(0.0) > 0.0
+    assert bucket.refusals_to_tell(0.0) == 1
+    assert bucket.refuse(0.5) > 0.0
+    assert bucket.refuse(0.5) > 0.0
+    assert bucket.take(0.9) > 0.0
+    # Those that were not read are told of with the next that is.
+    assert bucket.refusals_to_tell(1.0) == 3

@@ -6,8 +6,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import pytest
+
 from services.runtime.admission import Caller
-from services.runtime.turns import Turns
+from services.runtime.turns import Costs, Turns
 from tests.clients import until
 
 
@@ -118,3 +120,35 @@ def test_work_that_fails_costs_no_thread() -> None:
     turns.put(Work(caller("one"), lambda: 1 / 0))
     turns.put(Work(caller("one"), done.set))
     assert done.wait(10)
+
+
+def test_a_group_whose_tasks_are_costly_has_few_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.runtime.turns._COSTLY_AT_ONCE", 1)
+    turns = Turns("test", threads=8, share=8, waiting=100, waiting_bytes=100 << 20)
+    running, most, ended, go = [0], [0], threading.Semaphore(0), threading.Event()
+
+    def work() -> None:
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        go.wait(10)
+        running[0] -= 1
+        ended.release()
+
+    for _ in range(6):
+        turns.put(Work(caller("large messages"), work, size=1 << 20))
+    answered = threading.Event()
+    turns.put(Work(caller("other"), answered.set))
+    assert answered.wait(10)
+    go.set()
+    assert all(ended.acquire(timeout=10) for _ in range(6))
+    assert most == [1]
+
+
+def test_what_a_group_costs_is_learned() -> None:
+    costs = Costs()
+    assert not costs.are_costly("acme")
+    costs.spent("acme", 0.05)
+    assert costs.are_costly("acme")
+    for _ in range(50):
+        costs.spent("acme", 0.0001)
+    assert not costs.are_costly("acme")
