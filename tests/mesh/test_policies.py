@@ -84,7 +84,8 @@ def test_a_policy_on_a_secret_decides_within_a_second(tenant: Client, ann: Clien
     tenant.create_alias("strongroom-secrets", "strongroom-secrets")
     tenant.create_secret("password", b"s3cret")
     assert refusal(lambda: ann.get_secret_value("password")).reason == "PERMISSION_DENIED"
-    text = f'forbid (principal == Strongroom::User::"accounts/{name}/users/admin", action, resource);'
+    read = 'action == Strongroom::Action::"secrets:GetSecretValue"'
+    text = f'forbid (principal == Strongroom::User::"accounts/{name}/users/admin", {read}, resource);'
     tenant.create_policy("nobody", text, kind="RESOURCE", attached_to=["secrets/password"])
     until(lambda: reason_of(lambda: tenant.get_secret_value("password")) == "PERMISSION_DENIED", 1.5)
     tenant.delete_policy("nobody")
