@@ -245,15 +245,19 @@ class Authorizer:
 
     def _decide(self, call: Call, question: Question, account: Account) -> Decision:
         owner = question.resource.account
-        if owner != question.principal.account and self.account(owner).disabled:
+        across = owner != question.principal.account
+        if across and self.account(owner).disabled:
             return Decision(False, ACCOUNT_DISABLED)
         outcome, decision = self._decider(call, question, account).decide(question)
         if question.serves:
             return outcome.served_by(question.grant)
-        if decision.allowed or not outcome.grant_may_help:
-            return decision
-        grant = question.grant or self._grant(question)
-        return outcome.decision(grant) if grant else decision
+        if not decision.allowed and outcome.grant_may_help:
+            grant = question.grant or self._grant(question)
+            decision = outcome.decision(grant) if grant else decision
+        if across and not decision.allowed:
+            # It was decided on as something that there is not, and the next time takes as long again.
+            self._deciders.drop(question.principal.account, _decider_key(question))
+        return decision
 
     def _grant(self, question: Question) -> str:
         resource, context, action = question.resource, question.context, question.action
@@ -264,9 +268,8 @@ class Authorizer:
 
     def _decider(self, call: Call, question: Question, account: Account) -> Decider:
         principal, resource = question.principal, question.resource
-        key = (principal.name, principal.scope, question.action, resource.name, resource.revision)
-        is_kept = _is_worth_keeping(resource)
-        if not is_kept and call.last_decision is not None and call.last_decision[0] == (key, account):
+        key = _decider_key(question)
+        if call.last_decision is not None and call.last_decision[0] == (key, account):
             known: Decider = call.last_decision[1]
             return known
         policies = self._policies_of(resource)
@@ -274,10 +277,9 @@ class Authorizer:
         if decider is None or decider.basis[0] is not account or decider.basis[1] is not policies:
             session = [self._session_policy(principal.account, text) for text in principal.scope.policies]
             decider = Decider(question, account, policies, session)
-            if not is_kept:
-                # For the other items of a batch.
-                call.last_decision = (key, account), decider
-            else:
+            # For the other items of a batch.
+            call.last_decision = (key, account), decider
+            if _is_worth_keeping(resource):
                 size = _READING_DECIDER_BYTES if decider.reads else _DECIDER_BYTES
                 self._deciders.put(principal.account, key, decider, size)
                 decider.grown = partial(self._deciders.grow, principal.account, key)
@@ -289,7 +291,8 @@ class Authorizer:
         if resource.kind not in _WITH_POLICIES:
             return NO_POLICIES
         if not _is_worth_keeping(resource):
-            return self._read_policies(resource.name)[0]
+            # What does not exist has none, and is refused no later than what does.
+            return NO_POLICIES
         return self._policies.get(resource.name, lambda: self._read_policies(resource.name))
 
     def _read_policies(self, name: str) -> tuple[ResourcePolicies, int]:
@@ -345,6 +348,11 @@ class Authorizer:
     def _forget_all(self) -> None:
         self._accounts.clear()
         self._policies.clear()
+
+
+def _decider_key(question: Question) -> _DeciderKey:
+    principal, resource = question.principal, question.resource
+    return principal.name, principal.scope, question.action, resource.name, resource.revision
 
 
 def _is_worth_keeping(resource: Resource) -> bool:

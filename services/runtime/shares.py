@@ -63,6 +63,15 @@ class SharedCache(Generic[K, V]):
             self._size += share.size - before
             self._make_room()
 
+    def drop(self, tenant: str, key: K) -> None:
+        """Forgets what is kept under the key."""
+        with self._lock:
+            share = self._shares.get(tenant)
+            if share is not None:
+                before = share.size
+                share.take(key)
+                self._size += share.size - before
+
     def grow(self, tenant: str, key: K, size: int) -> None:
         """Notes that a value that is kept has become so many bytes larger."""
         share = self._shares.get(tenant)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from services.runtime import encryption_context
+from services.runtime import authorization, decisions, encryption_context
 from services.runtime.authorization import DEFAULT_DENY, Resource
 from services.runtime.call import Principal, SessionScope
 from services.runtime.errors import Reason, StrongroomError
-from strongroom.access.v1.access_record_service_pb2 import GrantRecord
+from strongroom.access.v1.access_record_service_pb2 import GrantRecord, PolicyRecord
 from strongroom.access.v1.grant_pb2 import ContextPairs, GrantConstraint
 from strongroom.access.v1.session_service_pb2 import CREDENTIAL_KIND_CLIENT_KEY
 from strongroom.audit.v1.event_pb2 import Outcome
@@ -333,3 +334,41 @@ def test_a_principal_is_a_resource_with_the_tags_that_it_has_now(world: World) -
     assert allowed(world, ANN, make, resource()) == POLICY
     assert world.authorizer.principal_resource(ANN).kind == "User"
     assert denied(world, VENDOR, make, resource()) == DEFAULT_DENY
+
+
+def test_what_is_refused_across_accounts_takes_the_same_work_as_what_does_not_exist(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever policies of its own a caller makes slow, it learns nothing from how long a refusal takes."""
+    made: list[str] = []
+
+    class Counted(decisions.Decider):
+        def __init__(self, question: decisions.Question, *rest: Any) -> None:
+            made.append(question.resource.name)
+            super().__init__(question, *rest)
+
+    read: list[str] = []
+
+    def resource_policies(resource: str) -> tuple[Sequence[PolicyRecord], int]:
+        read.append(resource)
+        return World.resource_policies(world, resource)
+
+    monkeypatch.setattr(authorization, "Decider", Counted)
+    monkeypatch.setattr(world, "resource_policies", resource_policies)
+    absent = Resource("Key", "accounts/acme/keys/none", "acme")
+    # A key as crypto has it comes with its policies.
+    for there in (KEY, replace(KEY, policies=decisions.NO_POLICIES)):
+        denied_across(world, there)
+        made.clear()
+        read.clear()
+        for resource in (there, absent, there, absent):
+            denied_across(world, resource)
+        assert made.count(there.name) == made.count(absent.name)
+        assert read == []
+
+
+def denied_across(world: World, resource: Resource) -> None:
+    call = call_of(VENDOR)
+    with pytest.raises(StrongroomError) as refused:
+        world.authorizer.authorize(call, call.action, resource)
+    assert refused.value.reason is Reason.PERMISSION_DENIED
