@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import signal
 import sys
 import threading
@@ -41,6 +42,8 @@ _HAND_OVER_SECONDS = 0.5
 # A batch holds 4 MiB besides names, contexts and framing; its service says so where it holds more.
 _MAX_MESSAGE_BYTES = {"public": 8 << 20, "certificate": 8 << 20, "internal": 16 << 20, "health": 4 << 10}
 _RESERVED_THREADS = 4
+# One core is left to the others, where there is more than one.
+_COSTLY_AT_ONCE = max(len(os.sched_getaffinity(0)) - 1, 1)
 _STRANGERS_WAITING = 256
 _STRANGERS_WAITING_MIB = 64
 _MESH_STREAMS = 1024
@@ -312,9 +315,18 @@ def _health_handlers(status: Status) -> dict[str, Handler]:
 
 
 def _threads(name: str, settings: Listeners) -> Threads:
+    # A service of the mesh calls for all tenants at once.
+    costly = _COSTLY_AT_ONCE if name != "internal" else None
+
     def turns(kind: str, threads: int, share: int, waiting: int, mebibytes: int) -> Turns:
-        name_of_threads = f"{name}-{kind}" if kind else name
-        return Turns(name_of_threads, threads=threads, share=share, waiting=waiting, waiting_bytes=mebibytes << 20)
+        return Turns(
+            f"{name}-{kind}" if kind else name,
+            threads=threads,
+            share=share,
+            waiting=waiting,
+            waiting_bytes=mebibytes << 20,
+            costly_share=costly,
+        )
 
     few = settings.stranger_threads
     most = max(few * 3 // 4, 1)

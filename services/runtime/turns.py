@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -20,7 +19,6 @@ _COSTLY_SECONDS = 0.002
 _LARGE_BYTES = 128 << 10
 _KNOWN_COSTS = 4_096
 _WEIGHT = 0.2
-_COSTLY_AT_ONCE = max(len(os.sched_getaffinity(0)) - 1, 1)
 
 
 class Costs:
@@ -106,16 +104,20 @@ class _Group:
 
 class Turns:
     """Up to `threads` threads. Groups take turns, and within a group its members; a group has at most `share` threads,
-    and one whose tasks take long of the processor has few: Python runs in one thread at a time, and each that wants to
+    and one whose tasks take long of the processor fewer: Python runs in one thread at a time, and each that wants to
     run keeps all others waiting.
 
     At most `waiting` tasks of `waiting_bytes` wait: beyond, the newest of the group that has the most gives way.
     """
 
-    def __init__(self, name: str, *, threads: int, share: int, waiting: int, waiting_bytes: int) -> None:
+    def __init__(
+        self, name: str, *, threads: int, share: int, waiting: int, waiting_bytes: int, costly_share: int | None = None
+    ) -> None:
+        """`costly_share` is how many threads a group has whose tasks are costly: as many as any other without one."""
         self._name = name
         self._threads = threads
         self._share = share
+        self._costly_share = share if costly_share is None else costly_share
         self._costs = Costs()
         self._limit = waiting
         self._limit_bytes = waiting_bytes
@@ -175,7 +177,7 @@ class Turns:
         """Puts a group in order when it has something to run and may."""
         if group.in_order or not group.waiting or group.running >= self._share:
             return
-        if group.running < _COSTLY_AT_ONCE or not self._costs.are_costly(group.name):
+        if group.running < self._costly_share or not self._costs.are_costly(group.name):
             group.in_order = True
             self._order.append(group)
 

@@ -6,8 +6,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import pytest
-
 from services.runtime.admission import Caller
 from services.runtime.turns import Costs, Turns
 from tests.clients import until
@@ -122,9 +120,8 @@ def test_work_that_fails_costs_no_thread() -> None:
     assert done.wait(10)
 
 
-def test_a_group_whose_tasks_are_costly_has_few_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.runtime.turns._COSTLY_AT_ONCE", 1)
-    turns = Turns("test", threads=8, share=8, waiting=100, waiting_bytes=100 << 20)
+def test_a_group_whose_tasks_are_costly_has_few_threads() -> None:
+    turns = Turns("test", threads=8, share=8, waiting=100, waiting_bytes=100 << 20, costly_share=1)
     running, most, ended, go = [0], [0], threading.Semaphore(0), threading.Event()
 
     def work() -> None:
