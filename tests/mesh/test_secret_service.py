@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 import grpc
 import pytest
@@ -15,6 +16,7 @@ from deploy.dev.mesh import Mesh
 from strongroom import Client, SecretCache, StrongroomError
 from strongroom.calls.rotations import Rotation
 from strongroom.calls.secrets import RotationPolicy, SecretChange, SecretValue
+from strongroom.cli.targets import once_checked
 from strongroom.errors import event_id_in, from_rpc_error
 from strongroom.secrets.v1 import secret_service_pb2 as pb
 from strongroom.secrets.v1.password_rule_pb2 import PasswordRule
@@ -260,7 +262,8 @@ LOGIN = b'{"username": "app", "password": "x"}'
 def test_a_target_that_cannot_work_is_told_when_the_secret_is_made(
     client: Client, name: str, value: bytes, target: RotationTarget | None, reason: str, field: str
 ) -> None:
-    error = refusal(lambda: client.create_secret(name, value, type="POSTGRESQL", target=target))
+    create = partial(client.create_secret, name, value, type="POSTGRESQL", target=target)
+    error = refusal(lambda: once_checked(create))
     assert error.reason == reason, error.message
     assert error.field.endswith(field)
     assert refusal(lambda: client.get_secret(name)).reason == "SECRET_NOT_FOUND"

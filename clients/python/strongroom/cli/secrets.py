@@ -6,6 +6,7 @@ import dataclasses
 import json
 import sys
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ from strongroom.cli.command import Report, Session, command, facts_report
 from strongroom.cli.inputs import Force, OutputFile, moment_of, pairs_of, read_bytes, span_of, write_bytes
 from strongroom.cli.keys import Limit
 from strongroom.cli.plain import plain
+from strongroom.cli.targets import once_checked
 from strongroom.cli.terminal import write_line
 from strongroom.names import last_part
 
@@ -107,7 +109,8 @@ def create(
             grace_period=span_of(grace, "--grace") if grace else None,
         )
         return secret_report(held)
-    created = session.client.create_secret(
+    create = partial(
+        session.client.create_secret,
         secret,
         b"" if no_value else _value(text, value_file),
         type=secret_type,
@@ -122,7 +125,7 @@ def create(
         dry_run=dry_run,
         check_target=not skip_target_check,
     )
-    return secret_report(created)
+    return secret_report(once_checked(create))
 
 
 @command(app, "list")
@@ -202,7 +205,8 @@ def update(
     """Change what is given of a secret."""
     if allow_destination and allow_any_destination:
         raise typer.BadParameter("goes without --allow-any-destination", param_hint="--allow-destination")
-    changed = session.client.update_secret(
+    update = partial(
+        session.client.update_secret,
         secret,
         description=description,
         tags=pairs_of(tag, "--tag") if tag else None,
@@ -213,7 +217,7 @@ def update(
         grace_period=span_of(grace, "--grace") if grace else None,
         allowed_destinations=[] if allow_any_destination else allow_destination,
     )
-    return secret_report(changed)
+    return secret_report(once_checked(update))
 
 
 @command(app, "stage")
