@@ -15,7 +15,7 @@ from services.runtime.admission import Caller
 log = logging.getLogger(__name__)
 
 
-_COSTLY_SECONDS = 0.002
+_COSTLY_SECONDS = 0.02
 _LARGE_BYTES = 128 << 10
 _KNOWN_COSTS = 4_096
 _WEIGHT = 0.2
