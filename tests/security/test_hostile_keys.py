@@ -330,7 +330,7 @@ def test_hostile_host_keys_are_refused(line: str) -> None:
 class Nobody:
     """Stands for the keys of a service whose caller may use none of them."""
 
-    def carried(self, _uid: bytes) -> Any:
+    def carried(self, _call: Call, _uid: bytes) -> Any:
         return type("Key", (), {"account": "other", "uid": bytes(16)})()
 
     def _refuse(self, *_arguments: Any, **_named: Any) -> Any:
