@@ -23,7 +23,6 @@ PROGRAM = """
 import sys
 from types import SimpleNamespace as Of
 from strongroom.cli.run import run
-from tests.clients import until
 client = Of(get_secret_value=lambda secret, field: Of(value=b"hunter2"), close=lambda: None)
 files = [given for given in sys.argv[1].split(",") if given]
 sys.exit(run(Of(client=client), sys.argv[2:], None, files).exit_code)
