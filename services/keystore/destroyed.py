@@ -31,19 +31,19 @@ class Destroyed(Protocol):
 
 
 class DestroyedInAudit:
-    """See Destroyed."""
+    """Destroyed versions as audit keeps them: in another database than the one whose rows could be put back."""
 
     def __init__(self, audit: MeshChannel) -> None:
         self._note = AUDIT.method(audit, RecordKeyServiceStub, "NoteDestroyed", _TIMEOUT_SECONDS)
         self._find = AUDIT.method(audit, RecordKeyServiceStub, "FindDestroyed", _TIMEOUT_SECONDS)
 
     def note(self, versions: Iterable[VersionId]) -> None:
-        """See Destroyed."""
+        """Tells audit of versions before what destroys them commits. Raises AUDIT_UNREACHABLE, or what audit says."""
         for some in _groups(versions):
             self._note(pb.NoteDestroyedRequest(ids=some))
 
     def among(self, versions: Iterable[VersionId]) -> Collection[VersionId]:
-        """See Destroyed."""
+        """Those of the versions that audit was told of as destroyed."""
         found: set[VersionId] = set()
         for some in _groups(versions):
             answer: pb.FindDestroyedResponse = self._find(pb.FindDestroyedRequest(ids=some))

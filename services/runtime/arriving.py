@@ -23,7 +23,7 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]  # the stubs know 
 from services.runtime.admission import Caller
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.forwarding import Metadata
-from services.runtime.streams import NO_RETRY, STATUS_DETAILS, Trailers
+from services.runtime.streams import Trailers, error_trailers
 
 log = logging.getLogger(__name__)
 
@@ -255,8 +255,7 @@ class ArrivingCall:
     def refuse(self, error: StrongroomError, *, final: bool = False) -> None:
         """Ends the call with an error, whatever it is in. `final` where a method may have begun: gRPC does not repeat
         the call by itself, and what the method answers goes nowhere."""
-        details = (STATUS_DETAILS, error.to_status().SerializeToString())
-        self.fail(error, (details, NO_RETRY) if final else (details,), final=final)
+        self.fail(error, error_trailers(error, final=final), final=final)
 
     def serialize(self, response: Any) -> bytes:
         """The method's answer as bytes."""

@@ -11,7 +11,7 @@ import grpc
 from services.runtime.audit import AuditClient
 from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.streams import NO_RETRY, STATUS_DETAILS, Trailers
+from services.runtime.streams import Trailers, error_trailers
 from services.runtime.telemetry import TraceContext
 from strongroom.audit.v1.event_pb2 import Outcome
 
@@ -63,7 +63,7 @@ class Made:
     def trailers(self, error: StrongroomError | None) -> Trailers:
         """What the caller is told beside the answer or the error."""
         event = ((EVENT_ID, self.call.events[0].id),) if self.call.kept else ()
-        return event if error is None else ((STATUS_DETAILS, error.to_status().SerializeToString()), NO_RETRY, *event)
+        return event if error is None else (*error_trailers(error), *event)
 
 
 class Reply(Protocol):

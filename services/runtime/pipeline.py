@@ -12,6 +12,7 @@ import grpc
 from google.protobuf.descriptor import MethodDescriptor
 
 from services.runtime import identity, requests
+from services.runtime.admission import address_of
 from services.runtime.audit import AuditClient
 from services.runtime.audited import Answered, Audited, Made
 from services.runtime.call import ANONYMOUS, Call, Principal
@@ -98,7 +99,7 @@ class Pipeline:
             response, error, cost = None, None, 1.0
             try:
                 audit.require_writable()
-                call.source_address = _address(context.peer())
+                call.source_address = address_of(context.peer())
                 if catch_up is not None:
                     catch_up()
                 call.principal = authenticate(call, context, metadata)
@@ -234,10 +235,3 @@ def _internal(unexpected: Exception) -> StrongroomError:
 
 def _is_stranger(call: Call) -> bool:
     return not call.principal.name and not call.via_service
-
-
-def _address(peer: str) -> str:
-    """`127.0.0.1` from gRPC's `ipv4:127.0.0.1:51234`, `::1` from `ipv6:%5B::1%5D:51234`."""
-    kind, _, rest = peer.partition(":")
-    host = rest.rpartition(":")[0]
-    return host.removeprefix("%5B").removesuffix("%5D") if kind in ("ipv4", "ipv6") else peer

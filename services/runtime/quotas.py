@@ -63,8 +63,7 @@ class Bucket:
         """Takes `weight` tokens and answers 0, as long as there is one: what is taken beyond those there are has to
         come back first. Or answers in how many seconds there will be one that no earlier caller was told of."""
         with self._lock:
-            refilled = self._tokens + (now - self._updated) * self.limit.rate
-            self._tokens, self._updated = min(self.limit.burst, refilled), now
+            self._tokens, self._updated = min(self.limit.burst, self._refilled(now)), now
             if self._tokens >= 1.0:
                 self._tokens -= weight
                 return 0.0
@@ -78,7 +77,7 @@ class Bucket:
         """In how many seconds there will be a token, for a request that is refused before anything of it is read; 0
         where there is one, or where none was told of for a second, so that one is read and told of."""
         with self._lock:
-            tokens = self._tokens + (now - self._updated) * self.limit.rate
+            tokens = self._refilled(now)
             if tokens >= 1.0 or now - self._told >= _TELL_SECONDS:
                 return 0.0
             self._refused += 1
@@ -87,14 +86,13 @@ class Bucket:
     def wait(self, now: float) -> float:
         """In how many seconds there will be a token; takes none."""
         with self._lock:
-            tokens = self._tokens + (now - self._updated) * self.limit.rate
+            tokens = self._refilled(now)
             return max((1.0 - tokens) / self.limit.rate, 0.0) if self.limit.burst >= 1.0 else 0.0
 
     def spend(self, now: float, weight: float) -> None:
         """Takes tokens whether or not there are any, down to what comes back within ten seconds."""
         with self._lock:
-            refilled = self._tokens + (now - self._updated) * self.limit.rate
-            self._tokens, self._updated = min(self.limit.burst, refilled), now
+            self._tokens, self._updated = min(self.limit.burst, self._refilled(now)), now
             self._tokens = max(self._tokens - weight, min(self._tokens, -_LONGEST_DEBT_SECONDS * self.limit.rate))
 
     def give_back(self, weight: float = 1.0) -> None:
@@ -109,6 +107,10 @@ class Bucket:
                 return 0
             self._told, refused, self._refused = now, self._refused, 0
             return refused
+
+    def _refilled(self, now: float) -> float:
+        """The tokens by now, as if there were no burst to hold them to. The lock is held."""
+        return self._tokens + (now - self._updated) * self.limit.rate
 
 
 class Quotas:

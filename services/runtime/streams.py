@@ -15,6 +15,15 @@ NO_RETRY = ("grpc-retry-pushback-ms", "-1")
 
 Trailers = tuple[tuple[str, str | bytes], ...]
 """What a caller is told beside an answer or an error: names and values of trailing metadata."""
+
+
+def error_trailers(error: StrongroomError, *, final: bool = True) -> Trailers:
+    """What an error is told in. One that is `final` came of a method that may have begun: gRPC does not repeat the call
+    by itself."""
+    details = (STATUS_DETAILS, error.to_status().SerializeToString())
+    return (details, NO_RETRY) if final else (details,)
+
+
 """What a service answers is final; channels repeat only what no service answered."""
 
 
@@ -46,7 +55,7 @@ class Stream:
         """Ends the call with an error."""
         with self._lock:
             if self._context.is_active():
-                self._context.set_trailing_metadata(((STATUS_DETAILS, error.to_status().SerializeToString()), NO_RETRY))
+                self._context.set_trailing_metadata(error_trailers(error))
                 self._context.set_code(error.code)
                 self._context.set_details(error.message)
                 self._send(None)
