@@ -22,6 +22,7 @@ from deploy.dev.replicas import replica
 from deploy.dev.topology import free_port
 from services.runtime.audit import AuditClient
 from services.runtime.authorization import Authorizer
+from services.runtime.changes import POLL_SECONDS
 from services.runtime.names import ResourceName
 from services.runtime.streams import Stream
 from services.secrets.editing import SecretEditor
@@ -100,6 +101,8 @@ def test_keystore_away_in_the_middle_makes_a_rotation_of_its_own_client_key_late
         principal = client.create_principal("workloads/batch").name
         until(lambda: not reason_of(lambda: client.get_alias("strongroom-secrets")), 20)
         client.create_client_key_secret("batch.key", principal, grace_period=timedelta())
+        # Once the new client key has come round to every service, nothing takes away again what they then read.
+        time.sleep(3 * POLL_SECONDS)
         first = client.get_secret_value("batch.key")
 
         mesh.kill("keystore")
