@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import sys
@@ -64,13 +65,16 @@ def serve(settings: AuditServiceSettings) -> None:
     sys.setswitchinterval(_SWITCH_SECONDS)
     while not _serve_as_writer(settings):
         log.info("standing by again")
+        # What wrote the log refers to itself in circles, and the next search may be far away.
+        gc.collect()
 
 
 def _serve_as_writer(settings: AuditServiceSettings) -> bool:
     """Writes the logs once no other process does, until SIGTERM or until another does. Whether it was SIGTERM."""
     telemetry = Telemetry("audit", settings.telemetry)
     tls = TlsFiles(settings.tls)
-    wrapping = CryptoRootWrapping(MeshChannel(host.upstream(settings, "crypto"), tls))
+    crypto = MeshChannel(host.upstream(settings, "crypto"), tls)
+    wrapping = CryptoRootWrapping(crypto)
     engines = {name: _database(of_log) for name, of_log in _databases(settings).items()}
     overtaken = threading.Event()
     elections = {name: election.election_for(engine, overtaken.set) for name, engine in engines.items()}
@@ -94,6 +98,7 @@ def _serve_as_writer(settings: AuditServiceSettings) -> bool:
     except StrongroomError as error:
         raise SystemExit(error.message) from error
     hosted = host.build("audit", settings, tls, telemetry, open_append=lambda: _append_to(logs))
+    hosted.on_close(crypto.close)
     tails = Tails()
     hosted.server.on_drain(tails.drain)
     hosted.status.component("log", logs.check)

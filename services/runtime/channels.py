@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -136,7 +136,7 @@ class MeshChannel:
             self._options.append(("grpc.service_config", _SERVICE_CONFIG))
         self._tries = _ROUNDS * len(self._route.addresses) if retry and several else 1
         self._lock = threading.Lock()
-        self._opened: dict[int, tuple[Identity, int, grpc.Channel]] = {}
+        self._opened: dict[int, _Opened] = {}
         self._at(self._route.current)
 
     def method(self, open_stub: Callable[[grpc.Channel], Any], name: str) -> Callable[..., Any]:
@@ -144,16 +144,13 @@ class MeshChannel:
 
         A deadline is not optional: the method takes `timeout` in seconds.
         """
-        made: tuple[grpc.Channel | None, Any] = (None, None)
 
         def once(request: Any, timeout: float, metadata: tuple[tuple[str, str], ...]) -> Any:
-            nonlocal made
             place = self._route.current
-            channel = self._at(place)
-            known, multicallable = made
-            if known is not channel:
-                multicallable = getattr(open_stub(channel), name)
-                made = (channel, multicallable)
+            opened = self._at(place)
+            multicallable = opened.methods.get(once)
+            if multicallable is None:
+                multicallable = opened.methods[once] = getattr(open_stub(opened.channel), name)
             try:
                 answer = multicallable(request, timeout=timeout, metadata=metadata)
             except grpc.RpcError as error:
@@ -175,8 +172,8 @@ class MeshChannel:
     def close(self) -> None:
         """Ends the connections; calls in flight are cancelled."""
         with self._lock:
-            for _, _, channel in self._opened.values():
-                channel.close()
+            for opened in self._opened.values():
+                opened.channel.close()
             self._opened.clear()
 
     def _until_answered(self, once: Callable[[float], Any], seconds: float) -> Any:
@@ -194,19 +191,29 @@ class MeshChannel:
             time.sleep(pause)
         return once(deadline - time.monotonic())
 
-    def _at(self, place: int) -> grpc.Channel:
+    def _at(self, place: int) -> _Opened:
         identity, renewals = self._tls.current(), self._route.renewals[place]
         opened = self._opened.get(place)
-        if opened is None or opened[0] is not identity or opened[1] != renewals:
+        if opened is None or opened.identity is not identity or opened.renewals != renewals:
             with self._lock:
                 opened = self._opened.get(place)
-                if opened is None or opened[0] is not identity or opened[1] != renewals:
-                    # The one before ends by itself when its last call does.
-                    opened = self._opened[place] = (identity, renewals, self._open(place, identity))
-        return opened[2]
+                if opened is None or opened.identity is not identity or opened.renewals != renewals:
+                    # The one before ends by itself when its last call does: nothing but its calls holds it.
+                    opened = self._opened[place] = _Opened(identity, renewals, self._open(place, identity))
+        return opened
 
     def _open(self, place: int, identity: Identity) -> grpc.Channel:
         return grpc.secure_channel(self._route.addresses[place], channel_credentials(identity), options=self._options)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A connection, and its methods as they were called."""
+
+    identity: Identity
+    renewals: int
+    channel: grpc.Channel
+    methods: dict[Callable[..., Any], Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from google.protobuf.descriptor import ServiceDescriptor
@@ -48,6 +48,7 @@ class Host:
     authorizer: Authorizer
     quotas: Quotas
     server: Server
+    _channels: Sequence[MeshChannel]
     _closing: list[Callable[[], None]] = field(default_factory=list)
 
     def public(self, service: ServiceDescriptor, servicer: object, exchanges: Collection[str] = ()) -> None:
@@ -74,6 +75,8 @@ class Host:
             close()
         self.feed.stop()
         self.audit.stop()
+        for channel in self._channels:
+            channel.close()
         self.telemetry.shutdown()
 
 
@@ -90,17 +93,23 @@ def build(
     """Puts the runtime together. Keystore hands in its own records and changes, audit its own append; the others
     reach them over the mesh. Keystore decides on what holds when it is asked, the others on what held a moment ago."""
     own_records = records is not None
+    channels: list[MeshChannel] = []
+
+    def channel(route: Route, *, retry: bool = True) -> MeshChannel:
+        channels.append(MeshChannel(route, tls, retry=retry))
+        return channels[-1]
+
     if records is None or list_changes is None:
         keystore = Route(upstream(settings, "keystore"))
-        records = RemoteAccessRecords(MeshChannel(keystore, tls))
+        records = RemoteAccessRecords(channel(keystore))
         # The poll is its own retry: a lost one must not delay the next.
-        list_changes = MeshChannel(keystore, tls, retry=False).method(KeyRecordServiceStub, "ListChanges")
+        list_changes = channel(keystore, retry=False).method(KeyRecordServiceStub, "ListChanges")
     if open_append is None:
         # One for all senders and the probe: whichever finds the writer of the log, all of them do.
         route = Route(upstream(settings, "audit"))
 
         def open_append() -> Append:
-            return MeshChannel(route, tls, retry=False).method(EventLogServiceStub, "Append")
+            return channel(route, retry=False).method(EventLogServiceStub, "Append")
 
     audit = AuditClient(
         open_append,
@@ -144,7 +153,7 @@ def build(
         refusal=lambda caller: quotas.refusal(caller.group, caller.member),
         shared_port=worker is not None,
     )
-    return Host(settings, tls, telemetry, status, audit, feed, identities, authorizer, quotas, server)
+    return Host(settings, tls, telemetry, status, audit, feed, identities, authorizer, quotas, server, channels)
 
 
 def _limit(settings: RequestLimit) -> Limit:

@@ -264,6 +264,8 @@ class Server:
             pass
         log.info("draining")
         self.drain(on_drained)
+        # A process that goes on without its server is rid of it.
+        gc.unfreeze()
         log.info("stopped")
         return self._told_to_stop
 

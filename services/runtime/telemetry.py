@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from grpc import ssl_channel_credentials
 from opentelemetry import trace
@@ -67,14 +67,12 @@ class Telemetry:
         resource = Resource.create({"service.name": f"strongroom-{service}", "process.pid": os.getpid()})
         self._ratio = settings.sample_ratio
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        self._spans: TextIO | None = None
         if settings.span_directory:
             settings.span_directory.mkdir(parents=True, exist_ok=True)
-            path = settings.span_directory / f"{service}-{os.getpid()}.jsonl"
-            self._provider.add_span_processor(
-                BatchSpanProcessor(
-                    ConsoleSpanExporter(out=path.open("a"), formatter=_span_line), schedule_delay_millis=200
-                )
-            )
+            self._spans = (settings.span_directory / f"{service}-{os.getpid()}.jsonl").open("a")
+            exporter = ConsoleSpanExporter(out=self._spans, formatter=_span_line)
+            self._provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=200))
         self._meters = self._export_to(settings, resource) if settings.otlp_endpoint else None
         self._tracer = self._provider.get_tracer("strongroom")
         self.meter: Meter = (self._meters or NoOpMeterProvider()).get_meter("strongroom")
@@ -140,10 +138,12 @@ class Telemetry:
                 span.end(ended_ns)
 
     def shutdown(self) -> None:
-        """Flushes what is buffered."""
+        """Flushes what is buffered, and closes what was opened."""
         self._provider.shutdown()
         if self._meters:
             self._meters.shutdown()
+        if self._spans is not None:
+            self._spans.close()
 
     def _recording(self, service: str, method: str, parent: TraceContext | None) -> TraceContext:
         span = self._tracer.start_span(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import HealthServicer
@@ -24,6 +25,7 @@ from services.runtime.errors import Reason, StrongroomError
 from services.runtime.streams import NO_RETRY
 from services.runtime.tls import TlsFiles
 from strongroom.keystore.v1.key_record_service_pb2 import ListChangesRequest, ListChangesResponse
+from tests.clients import until
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -111,6 +113,27 @@ def test_what_one_channel_finds_out_of_a_replica_all_of_its_route_know(tls: TlsF
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
     finds.close()
     follows.close()
+
+
+def test_no_method_keeps_a_connection_of_before_the_certificate_was_replaced(
+    tls: TlsFiles, tmp_path: Path, well: str
+) -> None:
+    channel = MeshChannel(well, tls)
+    often, once = (channel.method(health_pb2_grpc.HealthStub, "Check") for _ in range(2))
+    once(REQUEST, timeout=5)
+    for path in (tmp_path / "service-keystore").iterdir():
+        path.unlink()
+    DevelopmentAuthority(tmp_path).issue("service/keystore")
+    often(REQUEST, timeout=5)
+    until(lambda: connections_to(well) == 1)
+    channel.close()
+
+
+def connections_to(address: str) -> int:
+    """How many connections this process has to it."""
+    port = int(address.rpartition(":")[2])
+    ours = psutil.Process().net_connections("tcp")
+    return sum(one.status == psutil.CONN_ESTABLISHED and bool(one.raddr) and one.raddr.port == port for one in ours)
 
 
 def test_one_that_hangs_is_not_asked_again_at_once_because_another_refuses() -> None:
