@@ -29,12 +29,12 @@ from deploy.dev import records
 from deploy.dev.configs import ACCOUNT
 from deploy.dev.mesh import Mesh, MeshOptions
 from deploy.dev.topology import SERVICES, spiffe_id
-from services.keystore.access import contents
-from services.keystore.access.grant_store import lookup_of_contained
-from services.keystore.access.tables import grant_operations, grants, policies, policy_attachments
-from services.keystore.tables import keys
-from services.runtime import sealed_rows
-from services.runtime.database import transaction
+from services.keystore.access.records import contents
+from services.keystore.access.records.grant_store import lookup_of_contained
+from services.keystore.access.records.tables import grant_operations, grants, policies, policy_attachments
+from services.keystore.store.tables import keys
+from services.runtime.storage import sealed_rows
+from services.runtime.storage.database import transaction
 from strongroom import Client, ClientCertificate, StrongroomError
 from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY
 from strongroom.crypto.v1.crypto_pb2 import EncryptRequest

@@ -28,8 +28,8 @@ from bench.workers import crypto_workers
 from deploy.dev.configs import ACCOUNT
 from deploy.dev.mesh import Mesh, MeshOptions
 from deploy.dev.topology import SERVICES
-from services.crypto import ciphers, macs, private_keys, public_key_encryption, public_keys, signatures
-from services.crypto.algorithms import ALGORITHMS
+from services.crypto.primitives import ciphers, macs, private_keys, public_key_encryption, public_keys, signatures
+from services.crypto.primitives.algorithms import ALGORITHMS
 from strongroom.access.v1.session_service_pb2 import CertificateCredential, CreateSessionRequest
 from strongroom.access.v1.session_service_pb2_grpc import SessionServiceStub
 from strongroom.crypto.v1 import crypto_pb2 as pb

@@ -16,13 +16,14 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
-from services.runtime import config, workers
+from services.runtime import config
 from services.runtime.config import ServiceSettings
-from services.runtime.pipeline import Behaviour, Handler, Pipeline
-from services.runtime.server import Server
-from services.runtime.status import Status
+from services.runtime.hosting import workers
+from services.runtime.mesh.tls import TlsFiles
+from services.runtime.rpc.pipeline import Behaviour, Handler, Pipeline
+from services.runtime.rpc.server import Server
+from services.runtime.rpc.status import Status
 from services.runtime.telemetry import configure_logging
-from services.runtime.tls import TlsFiles
 
 NAME = "echo"
 _PACKAGE = "strongroom.bench.v1"

@@ -24,11 +24,12 @@ from deploy.dev import records
 from deploy.dev.configs import ACCOUNT
 from deploy.dev.mesh import Mesh, MeshOptions
 from deploy.dev.topology import SERVICES
-from services.crypto import material
 from services.crypto.blobs import Binding
+from services.crypto.keys import material
 from services.crypto.providers.local import LocalProvider
-from services.keystore.tables import key_tags, key_versions, keys
-from services.runtime import paging, row_seals, sealed_rows
+from services.keystore.store.tables import key_tags, key_versions, keys
+from services.runtime.requests import paging
+from services.runtime.storage import row_seals, sealed_rows
 from strongroom import Client, ClientCertificate
 from strongroom.keystore.v1 import key_pb2 as k
 from strongroom.keystore.v1 import key_service_pb2 as pb

@@ -30,10 +30,10 @@ from deploy.dev.mesh import Mesh, MeshOptions
 from deploy.dev.postgres import PostgresCluster, find_postgres
 from deploy.dev.replicas import replica
 from deploy.dev.topology import SERVICES
-from services.runtime.names import ResourceName
-from services.runtime.schedule import Schedule
-from services.secrets.due import rotation_item
-from services.secrets.tables import attempts, rotations, secrets
+from services.runtime.requests.names import ResourceName
+from services.runtime.work.schedule import Schedule
+from services.secrets.core.tables import attempts, rotations, secrets
+from services.secrets.work.due import rotation_item
 from strongroom import Client, ClientCertificate, SecretCache
 from strongroom.access.v1.session_service_pb2 import CertificateCredential, CreateSessionRequest
 from strongroom.access.v1.session_service_pb2_grpc import SessionServiceStub

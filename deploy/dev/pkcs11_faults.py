@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from services.crypto.providers.pkcs11_module import FUNCTIONS
+from services.crypto.providers.pkcs11.module import FUNCTIONS
 
 OK = 0x00
 GENERAL_ERROR = 0x05

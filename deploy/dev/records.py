@@ -8,10 +8,10 @@ from __future__ import annotations
 from sqlalchemy import Engine
 
 from deploy.dev.mesh import Mesh
-from services.runtime import row_seals
 from services.runtime.errors import Reason
-from services.runtime.row_seals import RowSeals
 from services.runtime.sensitive import SensitiveBytes
+from services.runtime.storage import row_seals
+from services.runtime.storage.row_seals import RowSeals
 from strongroom.audit.v1.record_key_service_pb2 import GetRecordKeyRequest
 from strongroom.audit.v1.record_key_service_pb2_grpc import RecordKeyServiceStub
 

@@ -12,35 +12,37 @@ from functools import partial
 
 from sqlalchemy import Engine
 
-from services.audit import election
-from services.audit.election import Election
-from services.audit.event_log_service import EventLogService
-from services.audit.export_folder import ExportFolder
-from services.audit.http_tiles import HttpTiles
-from services.audit.keys_store import KeysStore
-from services.audit.log import Endings
-from services.audit.logs import Logs, OpenLog, open_log
-from services.audit.publishing import Publication
-from services.audit.record_key_service import RecordKeyService
-from services.audit.retention import RetentionWork
-from services.audit.root_wrapping import CryptoRootWrapping
-from services.audit.sealing_service import SealingService
-from services.audit.service import AuditService
-from services.audit.service_keys import Renewal, ServiceKeys
+from services.audit.handlers.audit_service import AuditService
+from services.audit.handlers.event_log_service import EventLogService
+from services.audit.handlers.http_tiles import HttpTiles
+from services.audit.handlers.record_key_service import RecordKeyService
+from services.audit.handlers.sealing_service import SealingService
+from services.audit.keys.root_wrapping import CryptoRootWrapping
+from services.audit.keys.service_keys import Renewal, ServiceKeys
+from services.audit.keys.store import KeysStore
+from services.audit.log import election
+from services.audit.log.election import Election
+from services.audit.log.sequencer import Endings
+from services.audit.logs.logs import Logs, OpenLog, open_log
+from services.audit.logs.storage_watch import StorageWatch
+from services.audit.logs.streaming import Tails
+from services.audit.publication.export_folder import ExportFolder
+from services.audit.publication.publishing import Publication
+from services.audit.publication.witnesses import WitnessSettings
+from services.audit.retention.retention import RetentionWork
 from services.audit.settings import AuditServiceSettings
-from services.audit.storage import Limits
-from services.audit.storage_watch import StorageWatch
-from services.audit.streaming import Tails
-from services.audit.witnesses import WitnessSettings
-from services.runtime import clock, command, database, host, migrations
-from services.runtime.channels import MeshChannel
+from services.audit.storage.files import Limits
+from services.runtime import clock
 from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.host import Host
-from services.runtime.server import HealthServer
-from services.runtime.status import Status
+from services.runtime.hosting import command, host
+from services.runtime.hosting.host import Host
+from services.runtime.mesh.channels import MeshChannel
+from services.runtime.mesh.tls import TlsFiles
+from services.runtime.rpc.server import HealthServer
+from services.runtime.rpc.status import Status
+from services.runtime.storage import database, migrations
 from services.runtime.telemetry import Telemetry
-from services.runtime.tls import TlsFiles
 from strongroom.audit.v1 import (
     audit_service_pb2,
     event_log_service_pb2,

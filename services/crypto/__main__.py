@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import sys
 
-from services.crypto.generation import Generation
-from services.crypto.imports import Imports
-from services.crypto.key_records import KeyRecords
-from services.crypto.key_uses import KeyUses
-from services.crypto.material_service import MaterialService
+from services.crypto.handlers.crypto_service import CryptoService
+from services.crypto.handlers.material_service import MaterialService
+from services.crypto.keys.generation import Generation
+from services.crypto.keys.imports import Imports
+from services.crypto.keys.key_records import KeyRecords
+from services.crypto.keys.key_uses import KeyUses
 from services.crypto.providers import choice
-from services.crypto.service import CryptoService
 from services.crypto.settings import CryptoSettings
-from services.runtime import clock, command, host
-from services.runtime.channels import MeshChannel
+from services.runtime import clock
+from services.runtime.hosting import command, host
+from services.runtime.mesh.channels import MeshChannel
+from services.runtime.mesh.tls import TlsFiles
 from services.runtime.telemetry import Telemetry
-from services.runtime.tls import TlsFiles
 from strongroom.crypto.v1 import crypto_pb2, material_pb2
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from struct import Struct
 
-from services.crypto.providers.provider import Provider, SealBrokenError
+from services.crypto.provider import Provider, SealBrokenError
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.keystore.v1.key_pb2 import (
     KEY_USAGE_ENCRYPT_DECRYPT,

@@ -4,56 +4,58 @@ from __future__ import annotations
 
 from functools import partial
 
-from services.keystore import session_service
-from services.keystore.access import https_documents
-from services.keystore.access.accounts import Accounts
-from services.keystore.access.client_key_rotations import ClientKeyRotations
-from services.keystore.access.client_keys import ClientKeys
-from services.keystore.access.credentials import Credentials
-from services.keystore.access.editing import AccessEditor
-from services.keystore.access.grants import Grants
-from services.keystore.access.identities import SpiffeIds
-from services.keystore.access.issuer_keys import IssuerKeys
-from services.keystore.access.new_sessions import NewSessions
-from services.keystore.access.oidc import OidcTokens
-from services.keystore.access.oidc_providers import OidcProviders
-from services.keystore.access.policies import Policies
-from services.keystore.access.principals import Principals
-from services.keystore.access.quotas import Quotas
-from services.keystore.access.records import LocalAccessRecords
-from services.keystore.access.sessions import Sessions
-from services.keystore.access.simulation import Simulation
-from services.keystore.access_record_service import AccessRecordService
-from services.keystore.access_service import AccessService
-from services.keystore.aliases import Aliases
-from services.keystore.bootstrap import FirstAccount, SecretsKey
-from services.keystore.client_key_rotation_service import ClientKeyRotationService
-from services.keystore.destroyed import DestroyedInAudit
-from services.keystore.due import DueKeys
-from services.keystore.editing import KeyEditor
-from services.keystore.first_seals import seal_all
-from services.keystore.imports import Imports
-from services.keystore.key_versions import KeyVersions
-from services.keystore.keys import Keys
-from services.keystore.lifecycle import Lifecycle
-from services.keystore.material import CryptoMaterial
+from services.keystore.access.accounts.accounts import Accounts
+from services.keystore.access.accounts.identities import SpiffeIds
+from services.keystore.access.accounts.oidc_providers import OidcProviders
+from services.keystore.access.accounts.principals import Principals
+from services.keystore.access.accounts.quotas import Quotas
+from services.keystore.access.credentials import https_documents
+from services.keystore.access.credentials.client_key_rotations import ClientKeyRotations
+from services.keystore.access.credentials.client_keys import ClientKeys
+from services.keystore.access.credentials.credentials import Credentials
+from services.keystore.access.credentials.issuer_keys import IssuerKeys
+from services.keystore.access.credentials.new_sessions import NewSessions
+from services.keystore.access.credentials.oidc import OidcTokens
+from services.keystore.access.credentials.sessions import Sessions
+from services.keystore.access.editing.editing import AccessEditor
+from services.keystore.access.policies.grants import Grants
+from services.keystore.access.policies.policies import Policies
+from services.keystore.access.policies.simulation import Simulation
+from services.keystore.access.records.reading import LocalAccessRecords
+from services.keystore.handlers import session_service
+from services.keystore.handlers.access_record_service import AccessRecordService
+from services.keystore.handlers.access_service import AccessService
+from services.keystore.handlers.client_key_rotation_service import ClientKeyRotationService
+from services.keystore.handlers.key_record_service import KeyRecordService
+from services.keystore.handlers.key_service import KeyService
+from services.keystore.handlers.session_service import SessionService
+from services.keystore.keys.aliases import Aliases
+from services.keystore.keys.editing import KeyEditor
+from services.keystore.keys.imports import Imports
+from services.keystore.keys.key_versions import KeyVersions
+from services.keystore.keys.keys import Keys
+from services.keystore.keys.lifecycle import Lifecycle
+from services.keystore.keys.material import CryptoMaterial
 from services.keystore.mesh import mesh_resource
-from services.keystore.record_service import KeyRecordService
-from services.keystore.root_key import RootKey
-from services.keystore.service import KeyService
-from services.keystore.service_keys import ServiceKeys
-from services.keystore.session_service import SessionService
+from services.keystore.root_key.rotation import RootKey
+from services.keystore.root_key.service_keys import ServiceKeys
 from services.keystore.settings import KeystoreSettings
-from services.runtime import clock, command, components, database, host, migrations, row_seals
-from services.runtime.channels import MeshChannel
-from services.runtime.due_work import DueWork
+from services.keystore.store.destroyed import DestroyedInAudit
+from services.keystore.work.bootstrap import FirstAccount, SecretsKey
+from services.keystore.work.due import DueKeys
+from services.keystore.work.first_seals import seal_all
+from services.runtime import clock
 from services.runtime.errors import Reason
-from services.runtime.outbox import Outbox
-from services.runtime.record_keys import AuditRecordKey, RecordSealing
-from services.runtime.row_seals import RowSeals
-from services.runtime.schedule import Schedule
+from services.runtime.hosting import command, components, host
+from services.runtime.mesh.channels import MeshChannel
+from services.runtime.mesh.tls import TlsFiles
+from services.runtime.storage import database, migrations, row_seals
+from services.runtime.storage.outbox import Outbox
+from services.runtime.storage.record_keys import AuditRecordKey, RecordSealing
+from services.runtime.storage.row_seals import RowSeals
 from services.runtime.telemetry import Telemetry
-from services.runtime.tls import TlsFiles
+from services.runtime.work.due_work import DueWork
+from services.runtime.work.schedule import Schedule
 from strongroom.access.v1 import (
     access_record_service_pb2,
     access_service_pb2,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.runtime.authorization import Resource
+from services.runtime.access.authorization import Resource
 
 
 def mesh_resource(operator: str) -> Resource:

@@ -5,42 +5,44 @@ from __future__ import annotations
 import os
 import socket
 
-from services.runtime import clock, command, components, database, host, migrations, row_seals
+from services.runtime import clock
 from services.runtime.changes import ChangeFeed
-from services.runtime.channels import MeshChannel
-from services.runtime.due_work import Aside, DueWork
 from services.runtime.errors import Reason
-from services.runtime.names import ResourceName
-from services.runtime.outbox import Outbox
-from services.runtime.record_keys import AuditRecordKey, RecordSealing
-from services.runtime.row_seals import RowSeals
-from services.runtime.schedule import Schedule
+from services.runtime.hosting import command, components, host
+from services.runtime.mesh.channels import MeshChannel
+from services.runtime.mesh.tls import TlsFiles
+from services.runtime.requests.names import ResourceName
+from services.runtime.storage import database, migrations, row_seals
+from services.runtime.storage.outbox import Outbox
+from services.runtime.storage.record_keys import AuditRecordKey, RecordSealing
+from services.runtime.storage.row_seals import RowSeals
 from services.runtime.telemetry import Telemetry
-from services.runtime.tls import TlsFiles
-from services.secrets import changes
-from services.secrets.catalog import Catalog
-from services.secrets.creating import Creation
-from services.secrets.data_keys import CryptoDataKeys
-from services.secrets.due import DueSecrets, rotation_item
-from services.secrets.editing import SecretEditor
-from services.secrets.first_seals import seal_all
-from services.secrets.lifecycle import Lifecycle
-from services.secrets.readable import FRESH_SECONDS, Readable
-from services.secrets.recent_data_keys import RecentDataKeys
-from services.secrets.repairs import Repairs
-from services.secrets.rotation_metrics import RotationMetrics
-from services.secrets.rotation_work import RotationWork
-from services.secrets.rotations import Rotations
-from services.secrets.rotators import choice
-from services.secrets.sealing import Sealer
-from services.secrets.service import SecretService
+from services.runtime.work.due_work import Aside, DueWork
+from services.runtime.work.schedule import Schedule
+from services.secrets.core import changes
+from services.secrets.core.editing import SecretEditor
+from services.secrets.handlers.secret_service import SecretService
+from services.secrets.life.catalog import Catalog
+from services.secrets.life.creating import Creation
+from services.secrets.life.lifecycle import Lifecycle
+from services.secrets.life.watching import Watches
+from services.secrets.rotation.machine import RotationWork
+from services.secrets.rotation.metrics import RotationMetrics
+from services.secrets.rotation.repairs import Repairs
+from services.secrets.rotation.requests import Rotations
+from services.secrets.rotation.rotators import choice
+from services.secrets.rotation.targets.access import TargetAccess
+from services.secrets.rotation.targets.checks import TargetChecks, Waiters
+from services.secrets.rotation.targets.targets import TargetRules
+from services.secrets.rotation.targets.workers import StepLimits, TargetWorkers, watch_targets, with_workers
 from services.secrets.settings import RotationSettings, SecretsSettings
-from services.secrets.target_access import TargetAccess
-from services.secrets.target_checks import TargetChecks, Waiters
-from services.secrets.target_workers import StepLimits, TargetWorkers, watch_targets, with_workers
-from services.secrets.targets import TargetRules
-from services.secrets.vault import Vault
-from services.secrets.watching import Watches
+from services.secrets.values.data_keys import CryptoDataKeys
+from services.secrets.values.readable import FRESH_SECONDS, Readable
+from services.secrets.values.recent_data_keys import RecentDataKeys
+from services.secrets.values.sealing import Sealer
+from services.secrets.values.vault import Vault
+from services.secrets.work.due import DueSecrets, rotation_item
+from services.secrets.work.first_seals import seal_all
 from strongroom.secrets.v1 import secret_service_pb2
 
 

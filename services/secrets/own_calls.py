@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.runtime.call import Call, Principal
-from services.runtime.names import ResourceName
+from services.runtime.requests.names import ResourceName
 
 SELF = Principal("services/secrets", "")
 

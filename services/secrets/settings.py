@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from services.runtime.config import Database, Redis, Section, ServiceSettings
-from services.secrets.destinations import Place, destinations
-from services.secrets.rotators.reach import NetworkRules, TargetRule
+from services.secrets.core.destinations import Place, destinations
+from services.secrets.rotation.rotators.reach import NetworkRules, TargetRule
 
 
 class TargetSettings(Section):

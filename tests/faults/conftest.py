@@ -1,6 +1,6 @@
 """Real targets and labs for rotations."""
 
-from tests.rotation.fixtures import (  # noqa: F401
+from tests.support.rotation.fixtures import (  # noqa: F401
     acl_tls_server,
     certificate,
     client_keys,

@@ -11,8 +11,8 @@ import pytest
 
 from deploy.dev.mesh import Mesh
 from strongroom import Client, StrongroomError
-from tests.clients import client_of, reason_of, until
 from tests.conftest import PrivateMeshes
+from tests.support.clients import client_of, reason_of, until
 
 LONGEST_SECONDS = 2.0
 HEALING_SECONDS = 20.0

@@ -12,16 +12,17 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from deploy.dev.postgres import PostgresCluster
-from services.audit import election
-from services.audit.election import AdvisoryElection
-from services.audit.keys_store import KeysStore
-from services.audit.service_keys import ServiceKeys
-from services.audit.store import Head, LogStore
-from services.runtime import clock, database, migrations
+from services.audit.keys.service_keys import ServiceKeys
+from services.audit.keys.store import KeysStore
+from services.audit.log import election
+from services.audit.log.election import AdvisoryElection
+from services.audit.storage.store import Head, LogStore
+from services.runtime import clock
 from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
-from tests.audit_logs import OwnRoot, event, opened
-from tests.clients import until
+from services.runtime.storage import database, migrations
+from tests.support.audit_logs import OwnRoot, event, opened
+from tests.support.clients import until
 
 DATABASE = "audit_election"
 

@@ -18,12 +18,12 @@ from sqlalchemy import make_url
 
 from deploy.dev.mesh import SOURCE, Mesh
 from deploy.dev.processes import Process
-from services.audit.storage import free_bytes
+from services.audit.storage.files import free_bytes
 from strongroom import Client, StrongroomError
 from strongroom.calls.logs import Checkpoint
-from tests.clients import client_of, reason_of, until
 from tests.conftest import POSTGRES_SOFTHSM, SQLITE_LOCAL, VARIANTS, PrivateMeshes
-from tests.independent_log import open_note, open_proof, verify_consistency
+from tests.support.clients import client_of, reason_of, until
+from tests.support.independent_log import open_note, open_proof, verify_consistency
 
 LOAD_SECONDS = 1.0
 HEALING_SECONDS = 60.0

@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 
 from deploy.dev.mesh import Mesh
-from tests.clients import until
 from tests.conftest import PrivateMeshes
+from tests.support.clients import until
 
 TIMES = 6
 SERVING_SECONDS = 30.0

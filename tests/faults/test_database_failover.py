@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import Engine, make_url, text
 
 from deploy.dev.postgres import PostgresCluster, find_postgres
-from services.runtime import components
 from services.runtime.config import Database
-from services.runtime.database import open_database, reading, transaction
 from services.runtime.errors import Reason, StrongroomError
-from tests.clients import until
+from services.runtime.hosting import components
+from services.runtime.storage.database import open_database, reading, transaction
+from tests.support.clients import until
 
 DATABASE = "failover"
 

@@ -10,10 +10,10 @@ from redis import Redis
 from sqlalchemy import create_engine, select, update
 
 from deploy.dev.mesh import Mesh
-from services.keystore.tables import key_versions, keys
+from services.keystore.store.tables import key_versions, keys
 from strongroom import Client
-from tests.clients import client_of, reason_of, until
 from tests.conftest import VARIANTS, PrivateMeshes
+from tests.support.clients import client_of, reason_of, until
 
 DUE_US = time.time_ns() // 1000 - 1_000_000
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from strongroom import Client, StrongroomError
-from tests.clients import client_of, reason_of
 from tests.conftest import PrivateMeshes
+from tests.support.clients import client_of, reason_of
 
 PROMISE_SECONDS = 1.0
 CLIENTS = 8

@@ -10,8 +10,8 @@ import pytest
 
 from deploy.dev.topology import SERVICES
 from strongroom import Client, StrongroomError
-from tests.clients import client_of
 from tests.conftest import VARIANTS, PrivateMeshes
+from tests.support.clients import client_of
 
 LOAD_SECONDS = 1.5
 

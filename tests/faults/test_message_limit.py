@@ -6,10 +6,10 @@ import pytest
 from sqlalchemy import create_engine, select, update
 
 from deploy.dev.mesh import Mesh
-from services.keystore.message_limit import LIMIT, NEAR
-from services.keystore.tables import key_versions, keys
-from tests.clients import client_of, reason_of, refusal, until
+from services.keystore.keys.message_limit import LIMIT, NEAR
+from services.keystore.store.tables import key_versions, keys
 from tests.conftest import POSTGRES_SOFTHSM, SQLITE_LOCAL, PrivateMeshes
+from tests.support.clients import client_of, reason_of, refusal, until
 
 
 def used_up(mesh: Mesh, key: str, message_count: int) -> None:

@@ -9,14 +9,14 @@ from contextlib import contextmanager
 import pytest
 
 from deploy.dev.topology import free_port
-from services.runtime.names import ResourceName
-from services.secrets.records import PENDING
+from services.runtime.requests.names import ResourceName
+from services.secrets.core.model import PENDING
 from strongroom.secrets.v1.rotation_pb2 import ROTATION_STATE_SUCCEEDED, ROTATION_STEP_CREATE
 from strongroom.secrets.v1.secret_service_pb2 import REPAIR_ACTION_NONE
-from tests.clients import until
-from tests.faults.cutting_proxy import CuttingProxy
-from tests.rotation.lab import ACCOUNT, Lab, person
-from tests.rotation.subjects import Mysql, Subject, address
+from tests.support.clients import until
+from tests.support.cutting_proxy import CuttingProxy
+from tests.support.rotation.lab import ACCOUNT, Lab, person
+from tests.support.rotation.subjects import Mysql, Subject, address
 
 SubjectOf = Callable[[str], Subject]
 

@@ -8,11 +8,11 @@ import pytest
 from sqlalchemy import create_engine, select, update
 
 from deploy.dev.mesh import Mesh
-from services.keystore.tables import key_versions, keys
+from services.keystore.store.tables import key_versions, keys
 from strongroom import Client
 from strongroom.calls.root_key import RootKeyRotation, RootKeyStatus
-from tests.clients import client_of, reason_of, until
 from tests.conftest import SQLITE_LOCAL, VARIANTS, PrivateMeshes
+from tests.support.clients import client_of, reason_of, until
 
 KEYS = 450
 QUICK = {"keystore": {"root_settle_seconds": 10.0}}

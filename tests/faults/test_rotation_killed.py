@@ -19,13 +19,13 @@ from queue import Queue
 import pytest
 
 from deploy.dev.certificates import CertificateFiles
-from services.secrets.records import PREVIOUS
-from services.secrets.rotation_work import ATTEMPT_ABANDONED
+from services.secrets.core.model import PREVIOUS
+from services.secrets.rotation.machine import ATTEMPT_ABANDONED
 from strongroom.secrets.v1.rotation_pb2 import ROTATION_STATE_SUCCEEDED
-from tests.rotation.fixtures import SUBJECTS
-from tests.rotation.lab import Lab, Place
-from tests.rotation.subjects import Subject, tls_files
-from tests.rotation.victim import STEPS, Kill, Workers
+from tests.support.rotation.fixtures import SUBJECTS
+from tests.support.rotation.lab import Lab, Place
+from tests.support.rotation.subjects import Subject, tls_files
+from tests.support.rotation.victim import STEPS, Kill, Workers
 
 RUNS = int(os.environ.get("STRONGROOM_FAULT_RUNS", "21"))
 """Of each subject."""

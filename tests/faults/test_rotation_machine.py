@@ -14,22 +14,22 @@ from google.protobuf.duration_pb2 import Duration
 from sqlalchemy import update
 
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.names import ResourceName
+from services.runtime.requests.names import ResourceName
 from services.runtime.sensitive import SensitiveBytes
-from services.secrets.due import rotation_item
-from services.secrets.lifecycle import SecretUpdate, StageMove
-from services.secrets.records import PREVIOUS, Secret
-from services.secrets.rotation_work import ATTEMPT_ABANDONED
-from services.secrets.rotators.rotator import Credential, RotationContext, Rotator
-from services.secrets.sealing import NewValue
-from services.secrets.tables import secrets
+from services.secrets.core.model import PREVIOUS, Secret
+from services.secrets.core.tables import secrets
+from services.secrets.life.lifecycle import SecretUpdate, StageMove
+from services.secrets.rotation.machine import ATTEMPT_ABANDONED
+from services.secrets.rotation.rotators.rotator import Credential, RotationContext, Rotator
+from services.secrets.values.sealing import NewValue
+from services.secrets.work.due import rotation_item
 from strongroom.audit.v1.event_pb2 import OUTCOME_FAILED
 from strongroom.secrets.v1 import rotation_pb2 as r
 from strongroom.secrets.v1 import secret_service_pb2 as pb
 from strongroom.secrets.v1.secret_pb2 import SECRET_TYPE_GENERIC, VALUE_FORMAT_TEXT
-from tests.clients import until
-from tests.rotation.lab import ACCOUNT, Lab, person
-from tests.rotation.subjects import Generic, Postgresql, RedisAcl, Remote, Subject
+from tests.support.clients import until
+from tests.support.rotation.lab import ACCOUNT, Lab, person
+from tests.support.rotation.subjects import Generic, Postgresql, RedisAcl, Remote, Subject
 
 NAME = ResourceName(ACCOUNT, "secrets", "s")
 

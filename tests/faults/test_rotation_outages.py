@@ -20,26 +20,26 @@ from sqlalchemy import create_engine, update
 from deploy.dev.redis_server import find_redis, redis_command, wait_for_redis
 from deploy.dev.replicas import replica
 from deploy.dev.topology import free_port
-from services.runtime.audit import AuditClient
-from services.runtime.authorization import Authorizer
+from services.runtime.access.authorization import Authorizer
+from services.runtime.audit_client import AuditClient
 from services.runtime.changes import POLL_SECONDS
-from services.runtime.names import ResourceName
-from services.runtime.streams import Stream
-from services.secrets.editing import SecretEditor
-from services.secrets.tables import rotations, secrets
-from services.secrets.watching import Watches
+from services.runtime.requests.names import ResourceName
+from services.runtime.rpc.streams import Stream
+from services.secrets.core.editing import SecretEditor
+from services.secrets.core.tables import rotations, secrets
+from services.secrets.life.watching import Watches
 from strongroom import Client, ClientKeySession
 from strongroom.calls.rotations import Rotation
 from strongroom.calls.secrets import RotationPolicy
 from strongroom.secrets.v1 import rotation_pb2 as r
 from strongroom.secrets.v1.secret_pb2 import SECRET_TYPE_GENERIC
 from strongroom.secrets.v1.secret_service_pb2 import SECRET_CHANGE_STAGE, WatchSecretResponse
-from tests.clients import client_by, client_of, reason_of, until
 from tests.conftest import PrivateMeshes
-from tests.rotation.lab import ACCOUNT, Lab, NoAudit, Permits, Place, person
-from tests.rotation.subjects import Generic
+from tests.support.clients import client_by, client_of, reason_of, until
+from tests.support.rotation.lab import ACCOUNT, Lab, NoAudit, Permits, Place, person
+from tests.support.rotation.subjects import Generic
 
-MOVED_CLOCK = Path(__file__).parent.parent / "rotation" / "moved_clock"
+MOVED_CLOCK = Path(__file__).parent.parent / "support" / "rotation" / "moved_clock"
 NAME = ResourceName(ACCOUNT, "secrets", "s")
 
 

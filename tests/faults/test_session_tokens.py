@@ -7,8 +7,8 @@ from contextlib import ExitStack
 import jwt
 
 from strongroom import SessionToken
-from tests.clients import client_by, client_of
 from tests.conftest import PrivateMeshes
+from tests.support.clients import client_by, client_of
 
 MOST_CLIENTS = 40
 

@@ -15,17 +15,17 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from deploy.dev import pkcs11_faults
 from deploy.dev.pkcs11_faults import FunctionTable
-from services.crypto.providers import pkcs11_sessions
-from services.crypto.providers.pkcs11 import Pkcs11Provider
-from services.crypto.providers.pkcs11_sessions import SessionPool
-from services.crypto.providers.provider import HsmKey
+from services.crypto.provider import HsmKey
+from services.crypto.providers.pkcs11 import sessions
+from services.crypto.providers.pkcs11.provider import Pkcs11Provider
+from services.crypto.providers.pkcs11.sessions import SessionPool
 from services.runtime.errors import Reason, StrongroomError
 from strongroom import Client
 from strongroom.keystore.v1 import key_pb2 as k
-from tests import tokens
-from tests.clients import client_of, reason_of, until
 from tests.conftest import POSTGRES_SOFTHSM, PrivateMeshes
-from tests.tokens import Token
+from tests.support import tokens
+from tests.support.clients import client_of, reason_of, until
+from tests.support.tokens import Token
 
 # What modules answer when they reach their HSM no more: a network HSM's the first two, a card's the next, one that was
 # restarted or dropped its clients the last two.
@@ -212,7 +212,7 @@ def test_a_pin_that_is_refused_on_the_way_back_is_not_tried_again(running: Runni
 def test_callers_wait_for_a_module_that_hangs_no_longer_than_for_a_session(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pkcs11_sessions, "_SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(sessions, "_SILENT_SECONDS", 1.0)
     hanging = threading.Event()
 
     def answer() -> int:

@@ -11,9 +11,9 @@ import pytest
 from deploy.dev.mesh import Mesh
 from deploy.dev.topology import spiffe_id
 from strongroom import Client
-from tests.access import Rows
-from tests.clients import client_of
-from tests.rotation.fixtures import (  # noqa: F401
+from tests.support.access import Rows
+from tests.support.clients import client_of
+from tests.support.rotation.fixtures import (  # noqa: F401
     acl_tls_server,
     certificate,
     client_keys,

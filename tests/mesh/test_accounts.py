@@ -10,7 +10,7 @@ from deploy.dev.mesh import Mesh
 from deploy.dev.topology import spiffe_id
 from strongroom import Client
 from strongroom.access.v1 import access_service_pb2 as pb
-from tests.clients import client_of, reason_of, refusal, until
+from tests.support.clients import client_of, reason_of, refusal, until
 
 
 def test_a_new_account_has_an_administrator_who_can_use_it(client: Client, mesh: Mesh, name: str) -> None:

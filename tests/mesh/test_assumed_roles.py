@@ -11,9 +11,9 @@ import pytest
 
 from deploy.dev.mesh import Mesh
 from strongroom import AssumedRole, Client, ClientKeySession, SessionToken
-from tests import access
-from tests.access import ASSUME_ROLE, TAG_SESSION
-from tests.clients import client_by, client_of, reason_of, refusal, until
+from tests.support import access
+from tests.support.access import ASSUME_ROLE, TAG_SESSION
+from tests.support.clients import client_by, client_of, reason_of, refusal, until
 
 NOBODY = ASSUME_ROLE.replace("permit", "forbid")
 DECRYPT = 'permit (principal, action == Strongroom::Action::"crypto:Decrypt", resource);'

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from strongroom import Client
-from tests.clients import refusal
+from tests.support.clients import refusal
 
 
 def test_a_use_of_a_key_is_an_event_that_says_who_what_and_how(client: Client, key: str) -> None:

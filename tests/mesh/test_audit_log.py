@@ -21,9 +21,9 @@ from strongroom.tlog import merkle, proofs
 from strongroom.tlog.checkpoints import open_checkpoint
 from strongroom.tlog.notes import COSIGNATURE, VerifierKey, parse_verifier_key
 from strongroom.tlog.tiles import tiles_between
-from tests.clients import client_of, refusal, until
 from tests.conftest import PrivateMeshes
-from tests.independent_log import open_proof, verify_consistency, verify_folder
+from tests.support.clients import client_of, refusal, until
+from tests.support.independent_log import open_proof, verify_consistency, verify_folder
 
 
 def keys_of(client: Client) -> list[VerifierKey]:

@@ -23,9 +23,9 @@ from strongroom.calls.secrets import RotationPolicy, Secret
 from strongroom.cli.targets import once_checked
 from strongroom.errors import StrongroomError, from_rpc_error
 from strongroom.secrets.v1.target_pb2 import ClientKeyTarget, RotationTarget
-from tests import access
-from tests.access import settle
-from tests.clients import client_by, reason_of, refusal, until
+from tests.support import access
+from tests.support.access import settle
+from tests.support.clients import client_by, reason_of, refusal, until
 
 SECONDS = 10.0
 

@@ -12,9 +12,9 @@ import pytest
 
 from deploy.dev.mesh import Mesh
 from strongroom import Client, ClientKeySession, SessionToken
-from tests import access
-from tests.access import Rows
-from tests.clients import client_by, reason_of, refusal, until
+from tests.support import access
+from tests.support.access import Rows
+from tests.support.clients import client_by, reason_of, refusal, until
 
 MINUTE_US = 60 * 1_000_000
 

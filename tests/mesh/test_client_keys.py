@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from strongroom import Client
-from tests.clients import refusal
+from tests.support.clients import refusal
 
 
 def test_a_secret_is_shown_once_and_is_not_in_any_answer_after(tenant: Client, name: str) -> None:

@@ -20,7 +20,7 @@ from strongroom.crypto.v1 import crypto_pb2 as pb
 from strongroom.crypto.v1.crypto_pb2_grpc import CryptoServiceStub
 from strongroom.errors import from_rpc_error
 from strongroom.keystore.v1 import key_pb2 as k
-from tests.clients import client_of, reason_of, refusal, until
+from tests.support.clients import client_of, reason_of, refusal, until
 
 KIND_SPECS = {
     "cipher": ("AES_256", "ENCRYPT_DECRYPT"),

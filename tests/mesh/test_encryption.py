@@ -10,7 +10,7 @@ import pytest
 from deploy.dev.mesh import Mesh
 from strongroom import Client, StrongroomError
 from strongroom.crypto.v1 import crypto_pb2 as pb
-from tests.clients import reason_of, refusal
+from tests.support.clients import reason_of, refusal
 
 
 def test_what_was_encrypted_is_decrypted_under_the_same_context(client: Client, key: str) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from deploy.dev.mesh import Mesh
 from strongroom import Client, ClientKeySession, SessionToken
-from tests import access
-from tests.clients import client_by, reason_of, refusal, until
+from tests.support import access
+from tests.support.clients import client_by, reason_of, refusal, until
 
 
 class Sessions:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from deploy.dev.mesh import Mesh
 from strongroom import Client, StrongroomError
 from strongroom.wrapping import wrap_for_import
-from tests.clients import reason_of, refusal, until
+from tests.support.clients import reason_of, refusal, until
 
 PRIVATE_KEYS: dict[str, tuple[Callable[[], Any], str]] = {
     "RSA_2048": (lambda: rsa.generate_private_key(65537, 2048), "SIGN_VERIFY"),

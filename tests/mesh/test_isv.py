@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from deploy.dev.mesh import Mesh
 from deploy.dev.topology import spiffe_id
 from strongroom import AssumedRole, Client, ClientCertificate
-from tests.clients import client_by, client_of, reason_of, refusal, until
+from tests.support.clients import client_by, client_of, reason_of, refusal, until
 
 EVERYTHING = "permit (principal, action, resource);"
 EXTERNAL_ID = "acme-4711"

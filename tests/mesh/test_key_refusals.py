@@ -20,7 +20,7 @@ from strongroom.errors import from_rpc_error
 from strongroom.keystore.v1 import key_pb2 as k
 from strongroom.keystore.v1 import key_service_pb2 as pb
 from strongroom.keystore.v1.key_service_pb2_grpc import KeyServiceStub
-from tests.clients import client_of, refusal
+from tests.support.clients import client_of, refusal
 
 PARENT = "accounts/default"
 DAY = 86_400

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from strongroom import Client
-from tests.clients import refusal
+from tests.support.clients import refusal
 
 
 def test_a_key_is_created_read_and_listed(client: Client, name: str) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 from grpc_health.v1 import health_pb2
 
 from deploy.dev.mesh import SOURCE, Mesh
-from tests.clients import client_of, reason_of, until
 from tests.conftest import PrivateMeshes
+from tests.support.clients import client_of, reason_of, until
 
 LAME_DUCK_SECONDS = 1.5
 

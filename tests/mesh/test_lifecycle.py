@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from strongroom import Client, StrongroomError
-from tests.clients import reason_of, refusal, until
+from tests.support.clients import reason_of, refusal, until
 
 
 def test_old_versions_still_decrypt_after_a_rotation(client: Client, key: str) -> None:

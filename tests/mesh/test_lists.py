@@ -9,7 +9,7 @@ import pytest
 
 from strongroom import Client
 from strongroom.keystore.v1 import key_service_pb2 as pb
-from tests.clients import refusal
+from tests.support.clients import refusal
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from deploy.dev.mesh import Mesh
 from deploy.dev.topology import SERVICES
 from strongroom import Client, ClientKeySession
 from strongroom.cli.app import app
-from tests import access
-from tests.clients import until
-from tests.oidc_issuer import Issuer
+from tests.support import access
+from tests.support.clients import until
+from tests.support.oidc_issuer import Issuer
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from jwt.algorithms import OKPAlgorithm
 
 from deploy.dev.mesh import Mesh
 from strongroom import Client, OidcBinding
-from tests.clients import refusal
+from tests.support.clients import refusal
 
 ISSUER = "https://cluster.example"
 

@@ -13,9 +13,9 @@ import pytest
 from deploy.dev.mesh import Mesh
 from strongroom import Client, OidcTokenSession
 from strongroom.calls.access import Session
-from tests import access
-from tests.clients import client_by, reason_of, refusal, until
-from tests.oidc_issuer import DISCOVERY, JWKS, Issuer, send
+from tests.support import access
+from tests.support.clients import client_by, reason_of, refusal, until
+from tests.support.oidc_issuer import DISCOVERY, JWKS, Issuer, send
 
 SUBJECT = "system:serviceaccount:shop:orders"
 

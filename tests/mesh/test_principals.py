@@ -10,7 +10,7 @@ import pytest
 from deploy.dev.mesh import Mesh
 from deploy.dev.topology import spiffe_id
 from strongroom import Client
-from tests.clients import client_of, reason_of, refusal, until
+from tests.support.clients import client_of, reason_of, refusal, until
 
 TRUST = 'permit (principal, action == Strongroom::Action::"access:AssumeRole", resource);'
 USE = 'permit (principal, action in Strongroom::Action::"crypto", resource);'

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from deploy.dev.mesh import Mesh
 from strongroom import Client
-from tests.clients import refusal
+from tests.support.clients import refusal
 
 CURVES = {"EC_P256": ec.SECP256R1(), "EC_P384": ec.SECP384R1(), "EC_P521": ec.SECP521R1()}
 HPKE = ("ML_KEM_768", "ML_KEM_1024", "X_WING")

@@ -8,8 +8,8 @@ import pytest
 
 from deploy.dev.mesh import Mesh
 from strongroom import Client
-from tests.access import client_key, workload
-from tests.clients import client_by, reason_of, refusal, until
+from tests.support.access import client_key, workload
+from tests.support.clients import client_by, reason_of, refusal, until
 
 
 @pytest.fixture

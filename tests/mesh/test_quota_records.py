@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from strongroom import Client
-from tests.clients import refusal
+from tests.support.clients import refusal
 
 
 def test_without_a_quota_there_is_no_limit(tenant: Client, name: str) -> None:

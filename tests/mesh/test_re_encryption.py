@@ -6,7 +6,7 @@ import pytest
 
 from deploy.dev.mesh import Mesh
 from strongroom import Client
-from tests.clients import refusal
+from tests.support.clients import refusal
 
 SYMMETRIC = ("AES_256", "AES_128", "SM4")
 

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from services.runtime.errors import StrongroomError
-from services.secrets.records import CURRENT, PREVIOUS
+from services.secrets.core.model import CURRENT, PREVIOUS
 from strongroom.secrets.v1.rotation_pb2 import ROTATION_STATE_SUCCEEDED
 from strongroom.secrets.v1.secret_pb2 import SECRET_TYPE_MYSQL, SECRET_TYPE_POSTGRESQL
 from strongroom.secrets.v1.secret_service_pb2 import REPAIR_ACTION_NONE, REPAIR_ACTION_SET_CURRENT
 from strongroom.secrets.v1.target_pb2 import DATABASE_STRATEGY_DUAL_USER, DatabaseTarget, RotationTarget
-from tests.rotation.lab import Lab, person
-from tests.rotation.servers import Server
-from tests.rotation.subjects import Mysql, Postgresql, Subject, address, login, master_of
+from tests.support.rotation.lab import Lab, person
+from tests.support.rotation.servers import Server
+from tests.support.rotation.subjects import Mysql, Postgresql, Subject, address, login, master_of
 
 SubjectOf = Callable[[str], Subject]
 

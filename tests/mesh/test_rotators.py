@@ -8,14 +8,14 @@ from collections.abc import Callable
 import pytest
 
 from services.runtime.errors import StrongroomError
-from services.secrets.records import CURRENT, PREVIOUS
-from services.secrets.sealing import NewValue
-from services.secrets.value_shapes import as_value
+from services.secrets.core.model import CURRENT, PREVIOUS
+from services.secrets.values.sealing import NewValue
+from services.secrets.values.shapes import as_value
 from strongroom.secrets.v1.rotation_pb2 import ROTATION_STATE_SUCCEEDED
 from strongroom.secrets.v1.secret_pb2 import VALUE_FORMAT_TEXT
-from tests.rotation.fixtures import SUBJECTS
-from tests.rotation.lab import Lab, person
-from tests.rotation.subjects import Mysql, Subject
+from tests.support.rotation.fixtures import SUBJECTS
+from tests.support.rotation.lab import Lab, person
+from tests.support.rotation.subjects import Mysql, Subject
 
 
 @pytest.mark.parametrize("name", SUBJECTS)

@@ -20,9 +20,9 @@ from deploy.dev.profile import write_profile
 from deploy.dev.topology import SERVICES
 from strongroom import Client, ClientKeySession
 from strongroom.secrets.v1.target_pb2 import DatabaseTarget, RotationTarget
-from tests.clients import client_by, until
-from tests.rotation.servers import Server
-from tests.rotation.subjects import Postgresql, address
+from tests.support.clients import client_by, until
+from tests.support.rotation.servers import Server
+from tests.support.rotation.subjects import Postgresql, address
 
 STRONGROOM = str(Path(sys.executable).parent / "strongroom")
 

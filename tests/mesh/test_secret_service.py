@@ -22,7 +22,7 @@ from strongroom.secrets.v1 import secret_service_pb2 as pb
 from strongroom.secrets.v1.password_rule_pb2 import PasswordRule
 from strongroom.secrets.v1.secret_service_pb2_grpc import SecretServiceStub
 from strongroom.secrets.v1.target_pb2 import DatabaseTarget, RotationTarget, TargetAddress
-from tests.clients import reason_of, refusal, until
+from tests.support.clients import reason_of, refusal, until
 
 
 def ended(client: Client, name: str) -> Rotation:

@@ -10,7 +10,7 @@ from deploy.dev.mesh import Mesh
 from strongroom import Client
 from strongroom.secrets.v1 import secret_service_pb2
 from strongroom.secrets.v1.secret_service_pb2_grpc import SecretServiceStub
-from tests.clients import reason_of, refusal, until
+from tests.support.clients import reason_of, refusal, until
 
 
 def test_a_secret_is_made_and_read(client: Client, name: str) -> None:

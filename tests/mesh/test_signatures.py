@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key, lo
 
 from deploy.dev.mesh import Mesh
 from strongroom import Client, StrongroomError
-from tests.clients import refusal
+from tests.support.clients import refusal
 
 MESSAGE = b"the message"
 RSA = ("RSA_2048", "RSA_3072", "RSA_4096")

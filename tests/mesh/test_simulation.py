@@ -11,7 +11,7 @@ from deploy.dev.mesh import Mesh
 from deploy.dev.topology import spiffe_id
 from strongroom import Client
 from strongroom.calls.policies import Policy
-from tests.clients import client_of, reason_of, refusal, until
+from tests.support.clients import client_of, reason_of, refusal, until
 
 TENANT_A = 'context.encryption_context.contains({key: "tenant", value: "a"})'
 ENCRYPT = f'permit (principal, action == Strongroom::Action::"crypto:Encrypt", resource) when {{ {TENANT_A} }};'

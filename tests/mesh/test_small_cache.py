@@ -10,8 +10,8 @@ import pytest
 
 from deploy.dev.mesh import Mesh
 from strongroom import Client
-from tests.clients import client_of, reason_of, until
 from tests.conftest import VARIANTS, PrivateMeshes
+from tests.support.clients import client_of, reason_of, until
 
 CACHED = 4
 KEYS = 40

@@ -10,13 +10,13 @@ from google.protobuf.duration_pb2 import Duration
 
 from deploy.dev.topology import HOST
 from services.runtime.errors import Reason, StrongroomError
-from services.secrets.lifecycle import SecretUpdate
+from services.secrets.life.lifecycle import SecretUpdate
 from strongroom.secrets.v1 import target_pb2 as t
 from strongroom.secrets.v1.rotation_pb2 import ROTATION_STATE_SUCCEEDED
-from tests.rotation import servers
-from tests.rotation.lab import Lab, person
-from tests.rotation.servers import TlsServer
-from tests.rotation.subjects import Mysql, Postgresql, RedisAcl
+from tests.support.rotation import servers
+from tests.support.rotation.lab import Lab, person
+from tests.support.rotation.servers import TlsServer
+from tests.support.rotation.subjects import Mysql, Postgresql, RedisAcl
 
 Target = Postgresql | Mysql | RedisAcl
 

@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from strongroom import Client
-from tests import tokens
-from tests.clients import client_of, reason_of, refusal, until
 from tests.conftest import SQLITE_LOCAL, PrivateMeshes
+from tests.support import tokens
+from tests.support.clients import client_of, reason_of, refusal, until
 
 # What docs/keys.md says that a token of the module lacks.
 LACKS = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deploy.dev.mesh import Mesh
 from strongroom.cli.trace import read_spans
-from tests.clients import client_of, until
+from tests.support.clients import client_of, until
 
 WAIT_SECONDS = 10.0
 EVERYONE = {"strongroom-client", "strongroom-crypto", "strongroom-keystore", "strongroom-audit"}

@@ -19,7 +19,7 @@ from deploy.dev.mesh import Mesh
 from deploy.dev.profile import write_profile
 from deploy.dev.topology import SERVICES
 from strongroom.cli.app import app
-from tests.clients import until
+from tests.support.clients import until
 
 
 @dataclass(frozen=True)

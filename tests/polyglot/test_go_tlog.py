@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from services.audit.export_folder import ExportFolder
-from services.runtime import database, migrations
+from services.audit.publication.export_folder import ExportFolder
 from services.runtime.config import Database
-from tests.audit_logs import OwnRoot, event, opened
-from tests.clients import until
-from tests.independent_log import open_proof, verify_folder
+from services.runtime.storage import database, migrations
+from tests.support.audit_logs import OwnRoot, event, opened
+from tests.support.clients import until
+from tests.support.independent_log import open_proof, verify_folder
 
 SOURCE = Path(__file__).with_name("tlog")
 

@@ -7,15 +7,15 @@ import re
 from pathlib import Path
 
 import services
-from services.keystore.access.policy_text import schema
-from services.runtime import grants
+from services.keystore.access.policies.policy_text import schema
+from services.runtime.access import grants
 
 _ACTION = re.compile(r"(?:access|audit|crypto|keystore|secrets):[A-Z][A-Za-z]+")
 # Which actions a grant may permit, and what each assumes: lists that ask for nothing.
-_LISTS = ("runtime/grants.py", "runtime/decisions.py")
+_LISTS = ("runtime/access/grants.py", "runtime/access/decisions.py")
 # What a service does by itself, as its events have it, and a method that is asked for as two actions.
 _OF_EVENTS_ALONE = {"audit:SetEventAside", "audit:WatchStorage", "crypto:ReEncrypt"}
-# Asked for by the name that `runtime/grants.py` gives them.
+# Asked for by the name that `runtime/access/grants.py` gives them.
 _BY_CONSTANT = {grants.CREATE_GRANT, grants.RETIRE_GRANT}
 
 

@@ -10,7 +10,7 @@ import pytest
 from deploy.dev.mesh import Mesh
 from deploy.dev.topology import spiffe_id
 from strongroom import Client
-from tests.clients import client_of, refusal
+from tests.support.clients import client_of, refusal
 
 WEEK = timedelta(days=7)
 

@@ -17,10 +17,10 @@ from deploy.dev.mesh import Mesh
 from deploy.dev.topology import spiffe_id
 from strongroom import Client, ClientCertificate, SessionToken
 from strongroom.calls.principals import OidcBinding
-from tests import access
-from tests.access import ASSUME_ROLE
-from tests.clients import client_by, client_of, reason_of, refusal, until
-from tests.security.every_method import Answer, Caller
+from tests.support import access
+from tests.support.access import ASSUME_ROLE
+from tests.support.clients import client_by, client_of, reason_of, refusal, until
+from tests.support.every_method import Answer, Caller
 
 LOOK = "access:GetAccount"
 

@@ -20,7 +20,7 @@ from strongroom.crypto.v1 import crypto_pb2
 from strongroom.keystore.v1 import key_service_pb2
 from strongroom.secrets.v1 import secret_service_pb2
 from strongroom.wrapping import wrap_for_import
-from tests.clients import client_of, refusal
+from tests.support.clients import client_of, refusal
 
 SERVICES: dict[str, ServiceDescriptor] = {
     "crypto": crypto_pb2.DESCRIPTOR.services_by_name["CryptoService"],

@@ -12,10 +12,10 @@ import pytest
 
 from deploy.dev.topology import HOST
 from services.runtime.errors import StrongroomError
-from services.secrets.rotators.database import Driver
-from services.secrets.rotators.mysql import MysqlDriver
-from services.secrets.rotators.postgresql import PostgresqlDriver
-from services.secrets.rotators.ssh import _options
+from services.secrets.rotation.rotators.database import Driver
+from services.secrets.rotation.rotators.mysql import MysqlDriver
+from services.secrets.rotation.rotators.postgresql import PostgresqlDriver
+from services.secrets.rotation.rotators.ssh import _options
 from strongroom.secrets.v1.target_pb2 import TARGET_TLS_DISABLED, DatabaseTarget, TargetAddress
 
 PASSWORD = "hunter2-hunter2"

@@ -21,11 +21,11 @@ from jwt.warnings import InsecureKeyLengthWarning
 from deploy.dev.certificates import DevelopmentAuthority
 from deploy.dev.mesh import Mesh
 from strongroom import AssumedRole, Client, ClientCertificate, ClientKeySession, OidcTokenSession, SessionToken
-from tests import access
-from tests.access import ASSUME_ROLE, EVERYTHING
-from tests.clients import client_by, client_of, reason_of, refusal, until
-from tests.oidc_issuer import Issuer, public_jwk
 from tests.security.test_callers import random_bytes, refused
+from tests.support import access
+from tests.support.access import ASSUME_ROLE, EVERYTHING
+from tests.support.clients import client_by, client_of, reason_of, refusal, until
+from tests.support.oidc_issuer import Issuer, public_jwk
 
 DECRYPT = 'permit (principal, action == Strongroom::Action::"crypto:Decrypt", resource);'
 SECRETS = 'permit (principal, action in Strongroom::Action::"secrets", resource);'

@@ -16,7 +16,7 @@ from strongroom import Client, StrongroomError
 from strongroom.crypto.v1.crypto_pb2 import EncryptRequest
 from strongroom.crypto.v1.crypto_pb2_grpc import CryptoServiceStub
 from strongroom.errors import from_rpc_error
-from tests.clients import client_of, reason_of, refusal, until
+from tests.support.clients import client_of, reason_of, refusal, until
 
 PERMIT_ALL = "permit(principal, action, resource);"
 USERS = 180

@@ -14,9 +14,9 @@ from google.rpc import error_details_pb2, status_pb2  # the first for what is in
 from deploy.dev.mesh import Mesh
 from deploy.dev.topology import spiffe_id
 from strongroom import Client
-from tests.clients import client_of, reason_of, refusal
-from tests.security.accounts import Furnished, furnished
-from tests.security.every_method import METHODS, REQUESTS, Answer, Caller, at, places, replaced, request_of
+from tests.support.accounts import Furnished, furnished
+from tests.support.clients import client_of, reason_of, refusal
+from tests.support.every_method import METHODS, REQUESTS, Answer, Caller, at, places, replaced, request_of
 
 # In its own words it names the mesh's sealing, and no account: who may see it sees all of it.
 _NAMELESS = {method for method in REQUESTS if not any(places(REQUESTS[method]))}

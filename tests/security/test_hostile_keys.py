@@ -18,14 +18,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from services.crypto import ciphertexts, exports, private_keys, public_keys
-from services.crypto.service import CryptoService
-from services.keystore.access import key_sets
-from services.runtime import key_screening
+from services.crypto.handlers.crypto_service import CryptoService
+from services.crypto.operations import exports
+from services.crypto.primitives import ciphertexts, private_keys, public_keys
+from services.keystore.access.credentials import key_sets
 from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.key_screening import KeyRefusedError
-from services.secrets.rotators import ssh
+from services.runtime.outside import key_screening
+from services.runtime.outside.key_screening import KeyRefusedError
+from services.secrets.rotation.rotators import ssh
 from strongroom.crypto.v1 import crypto_pb2
 from strongroom.crypto.v1.algorithm_pb2 import ALGORITHM_XAES_256_GCM
 from strongroom.keystore.v1 import key_pb2 as k

@@ -14,13 +14,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.keystore.access import lockout, policy_text
-from services.runtime import cedar_text, encryption_context
+from services.keystore.access.editing import lockout
+from services.keystore.access.policies import policy_text
+from services.runtime import encryption_context
+from services.runtime.access import cedar_text
+from services.runtime.access.cedar import TOO_COSTLY, Parsed
+from services.runtime.access.cedar_cost import MAX_DECISION
+from services.runtime.access.cedar_sets import problems_of, statements_of
+from services.runtime.access.decisions import (
+    NO_POLICIES,
+    Account,
+    Decider,
+    Decision,
+    Question,
+    Resource,
+    resource_policies,
+)
 from services.runtime.call import Principal
-from services.runtime.cedar import TOO_COSTLY, Parsed
-from services.runtime.cedar_cost import MAX_DECISION
-from services.runtime.cedar_sets import problems_of, statements_of
-from services.runtime.decisions import NO_POLICIES, Account, Decider, Decision, Question, Resource, resource_policies
 from strongroom.access.v1.access_record_service_pb2 import AccountAccess, PolicyRecord, PrincipalRecord
 from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY, PROBLEM_SEVERITY_ERROR
 
@@ -225,6 +235,8 @@ def test_an_account_that_is_read_again_is_not_parsed_again(monkeypatch: pytest.M
     parsed = Parsed()
     decision(account(("", EVERYTHING), parsed=parsed))
     monkeypatch.setattr(cedar_text, "statements", lambda _cedar: pytest.fail("parsed again"))
-    monkeypatch.setattr("services.runtime.cedar_sets._policy_set", lambda _statements: pytest.fail("compiled again"))
+    monkeypatch.setattr(
+        "services.runtime.access.cedar_sets._policy_set", lambda _statements: pytest.fail("compiled again")
+    )
     assert decision(account(("", EVERYTHING), parsed=parsed)).allowed
     assert resource_policies([], parsed) is NO_POLICIES

@@ -20,29 +20,30 @@ import psutil
 import pytest
 from opentelemetry.metrics import NoOpMeterProvider
 
-from services.runtime import database
 from services.runtime.call import Call, Principal
-from services.runtime.due_work import Aside, DueWork
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.names import ResourceName
+from services.runtime.mesh.tls import TlsFiles
+from services.runtime.requests.names import ResourceName
 from services.runtime.sensitive import SensitiveBytes
-from services.runtime.tls import TlsFiles
-from services.secrets import rotation_store
-from services.secrets.creating import NewSecret
-from services.secrets.records import Secret
-from services.secrets.rotators import choice
-from services.secrets.rotators.rotator import Credential, RotationContext, Rotator
-from services.secrets.sealing import NewValue
-from services.secrets.target_checks import TargetChecks, Waiters
-from services.secrets.target_jobs import read_answer
-from services.secrets.target_workers import FACTS, StepLimits, TargetWorkers, WorkerRotator
-from services.secrets.value_shapes import as_value
+from services.runtime.storage import database
+from services.runtime.work.due_work import Aside, DueWork
+from services.secrets.core.model import Secret
+from services.secrets.life.creating import NewSecret
+from services.secrets.rotation import store
+from services.secrets.rotation.rotators import choice
+from services.secrets.rotation.rotators.rotator import Credential, RotationContext, Rotator
+from services.secrets.rotation.targets.checks import TargetChecks, Waiters
+from services.secrets.rotation.targets.jobs import read_answer
+from services.secrets.rotation.targets.workers import FACTS, StepLimits, TargetWorkers, WorkerRotator
+from services.secrets.values.sealing import NewValue
+from services.secrets.values.shapes import as_value
 from strongroom import Client
 from strongroom.secrets.v1 import secret_pb2 as s
 from strongroom.secrets.v1 import target_pb2 as t
 from strongroom.secrets.v1.rotation_pb2 import ROTATION_STATE_SUCCEEDED, ROTATION_STATE_WAITING
-from tests.clients import reason_of, until
-from tests.rotation.fixtures import (
+from tests.support import hostile_servers as hostile
+from tests.support.clients import reason_of, until
+from tests.support.rotation.fixtures import (
     certificate,
     lab,
     make_lab,
@@ -52,8 +53,7 @@ from tests.rotation.fixtures import (
     target_workers,
     tls,
 )
-from tests.rotation.lab import Lab, person
-from tests.security import hostile_servers as hostile
+from tests.support.rotation.lab import Lab, person
 
 __all__ = ["certificate", "lab", "make_lab", "mesh_directory", "place", "schedule_port", "target_workers", "tls"]
 
@@ -406,7 +406,7 @@ def create(lab: Lab, account: str, secret_id: str, port: int, seconds: int = 1) 
 
 def ended(lab: Lab, account: str, secret_id: str) -> bool:
     with database.reading(lab.engine) as connection:
-        found = rotation_store.rotation(connection, ResourceName(account, "secrets", secret_id), 1)
+        found = store.rotation(connection, ResourceName(account, "secrets", secret_id), 1)
     return found is not None and found.state == ROTATION_STATE_SUCCEEDED
 
 

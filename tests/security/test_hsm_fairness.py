@@ -12,14 +12,14 @@ from typing import Any, cast
 import pkcs11
 
 from deploy.dev.mesh import Mesh
-from services.crypto.generation import Generation
-from services.crypto.providers.pkcs11_connection import Connection, Work
-from services.crypto.providers.pkcs11_module import Module
+from services.crypto.keys.generation import Generation
+from services.crypto.providers.pkcs11.connection import Connection, Work
+from services.crypto.providers.pkcs11.module import Module
 from services.runtime.call import Call, Principal
 from services.runtime.errors import StrongroomError
 from strongroom import Client
 from strongroom.keystore.v1 import key_pb2 as k
-from tests.clients import reason_of, until
+from tests.support.clients import reason_of, until
 
 
 class Session:

@@ -22,14 +22,14 @@ from cryptography.hazmat.primitives.serialization import load_der_private_key
 from pkcs11 import Attribute
 from pkcs11.exceptions import PKCS11Error
 
-from services.crypto import private_keys
-from services.crypto.providers.pkcs11 import Pkcs11Provider
-from services.crypto.providers.pkcs11_sessions import SessionPool
-from services.crypto.providers.provider import HsmKey
+from services.crypto.primitives import private_keys
+from services.crypto.provider import HsmKey
+from services.crypto.providers.pkcs11.provider import Pkcs11Provider
+from services.crypto.providers.pkcs11.sessions import SessionPool
 from services.runtime.errors import StrongroomError
 from strongroom.crypto.v1 import algorithm_pb2 as a
 from strongroom.keystore.v1 import key_pb2 as k
-from tests import tokens
+from tests.support import tokens
 
 WRAPPING_ROOT = "strongroom-root-1"
 # What PKCS#11 calls the secret parts of each kind of key.

@@ -9,16 +9,16 @@ from typing import Any, cast
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.crypto.imports import Imports
-from services.crypto.material_service import MaterialService
+from services.crypto.handlers.material_service import MaterialService
+from services.crypto.keys.imports import Imports
 from services.crypto.providers import local
 from services.crypto.providers.local import LocalProvider
-from services.keystore.material import CryptoMaterial, read_token
-from services.keystore.records import Key
+from services.keystore.keys.material import CryptoMaterial, read_token
+from services.keystore.store.model import Key
 from services.runtime.call import Call
-from services.runtime.channels import MeshChannel
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.names import ResourceName
+from services.runtime.mesh.channels import MeshChannel
+from services.runtime.requests.names import ResourceName
 from strongroom.crypto.v1 import material_pb2 as pb
 from strongroom.keystore.v1 import key_pb2 as k
 from strongroom.wrapping import wrap_for_import

@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from services.keystore.access import https_documents
-from services.keystore.access.https_documents import DocumentError
-from services.keystore.access.issuer_keys import IssuerKeys
-from services.keystore.access.resources import OidcProvider
+from services.keystore.access.credentials import https_documents
+from services.keystore.access.credentials.https_documents import DocumentError
+from services.keystore.access.credentials.issuer_keys import IssuerKeys
+from services.keystore.access.records.resources import OidcProvider
 from services.keystore.settings import Oidc
-from services.runtime import migrations
 from services.runtime.config import Database
-from services.runtime.database import open_database
 from services.runtime.errors import StrongroomError
-from tests.sealing import sealed
+from services.runtime.storage import migrations
+from services.runtime.storage.database import open_database
+from tests.support.sealing import sealed
 
 LINK_LOCAL = ("169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "0.0.0.0", "[::]", "224.0.0.1", "[ff02::1]")  # noqa: S104
 

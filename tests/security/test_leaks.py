@@ -16,8 +16,8 @@ from strongroom.secrets.v1.target_pb2 import (
     RotationTarget,
     TargetAddress,
 )
-from tests.clients import client_of, reason_of, until
 from tests.conftest import PrivateMeshes
+from tests.support.clients import client_of, reason_of, until
 
 MARK = b"MARKED-SECRET-6f1d93"
 

@@ -17,7 +17,7 @@ from strongroom.tlog.notes import Note, Signer
 from strongroom.tlog.tiles import WIDTH, TilePath
 from strongroom.tlog.tree import Tree
 from strongroom.tlog.verification import TileFolder, Trust, verify_log
-from tests.independent_log import verify_folder
+from tests.support.independent_log import verify_folder
 
 SIZE = 256 * 3 + 77
 OLDER = 300

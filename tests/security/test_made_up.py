@@ -16,19 +16,21 @@ from sqlalchemy import create_engine
 
 from deploy.dev.configs import ACCOUNT
 from deploy.dev.mesh import Mesh
-from services.audit import http_tiles, page_tokens
-from services.audit.http_tiles import HttpTiles
-from services.audit.logs import Logs
-from services.audit.streaming import place_of
-from services.keystore.access.issuer_keys import IssuerKeys
-from services.keystore.access.oidc import OidcTokens
-from services.runtime import encryption_context, names, paging, requests
+from services.audit.handlers import http_tiles
+from services.audit.handlers.http_tiles import HttpTiles
+from services.audit.logs.logs import Logs
+from services.audit.logs.streaming import place_of
+from services.audit.reading import page_tokens
+from services.keystore.access.credentials.issuer_keys import IssuerKeys
+from services.keystore.access.credentials.oidc import OidcTokens
+from services.runtime import encryption_context
 from services.runtime.errors import Reason, StrongroomError
+from services.runtime.requests import names, paging, wire
 from strongroom.access.v1 import access_service_pb2, session_service_pb2
 from strongroom.audit.v1 import audit_service_pb2
 from strongroom.crypto.v1 import crypto_pb2
 from strongroom.secrets.v1 import secret_service_pb2
-from tests.security.every_method import Caller
+from tests.support.every_method import Caller
 
 MEBIBYTE = 1 << 20
 PLACES = (
@@ -91,7 +93,7 @@ def test_no_name_is_remembered_that_could_be_none() -> None:
 )
 def test_no_field_is_longer_than_any_field_may_be(made_up: Any) -> None:
     with pytest.raises(StrongroomError) as refused:
-        requests.checker(made_up.DESCRIPTOR)(made_up)
+        wire.checker(made_up.DESCRIPTOR)(made_up)
     assert refused.value.reason is Reason.FIELD_TOO_LARGE
     assert refused.value.field.partition("[")[0] == made_up.ListFields()[-1][0].name
 

@@ -7,7 +7,7 @@ import string
 import pytest
 
 from services.runtime.errors import StrongroomError
-from services.secrets.passwords import check_rule
+from services.secrets.values.passwords import check_rule
 from strongroom.secrets.v1.password_rule_pb2 import PasswordRule
 
 

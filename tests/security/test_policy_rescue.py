@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from strongroom import Client
-from tests.access import EVERYTHING, Rows, settle
-from tests.clients import reason_of, refusal, until
+from tests.support.access import EVERYTHING, Rows, settle
+from tests.support.clients import reason_of, refusal, until
 
 NEVER = "forbid (principal, action, resource);"
 TOO_DEEP = f"permit (principal, action, resource) when {{ {' || '.join(['true'] * 485)} }};"

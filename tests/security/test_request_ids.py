@@ -16,10 +16,10 @@ import pytest
 
 from deploy.dev.mesh import Mesh
 from deploy.dev.topology import ADMINISTRATOR
-from tests.clients import client_of
 from tests.conftest import VARIANTS, Meshes, PrivateMeshes
-from tests.security.accounts import Furnished, furnished
-from tests.security.every_method import METHODS, NEW, Answer, Caller, request_of
+from tests.support.accounts import Furnished, furnished
+from tests.support.clients import client_of
+from tests.support.every_method import METHODS, NEW, Answer, Caller, request_of
 
 _AT_ONCE = 8
 _READING = ("Get", "List", "Find", "Watch", "Lookup", "Simulate", "Validate", "Generate", "BatchGet")
@@ -29,7 +29,7 @@ _CHANGING = sorted(
     if process in ("keystore", "secrets") and not method.name.startswith(_READING)
 )
 _WITH_ID = sorted(name for name, (_, method) in METHODS.items() if "request_id" in method.input_type.fields_by_name)
-# Those of the mesh's administrators. A root key is rotated in tests/unit/keystore/test_root_key_requests.py.
+# Those of the mesh's administrators. A root key is rotated in tests/unit/keystore/root_key/test_requests.py.
 _OF_THE_MESH = {"AccessService.CreateAccount"}
 # What else is asked for under an id that was used, by its service.
 _OTHERS = {"keystore": "KeyService.CreateKey", "secrets": "SecretService.CreateSecret"}

@@ -26,7 +26,7 @@ from strongroom.secrets.v1.target_pb2 import (
     SshTarget,
     TargetAddress,
 )
-from tests.clients import client_of, reason_of, refusal, until
+from tests.support.clients import client_of, reason_of, refusal, until
 
 LOGIN = b'{"username": "app", "password": "the own password"}'
 MASTER = b'{"username": "root", "password": "the master password"}'

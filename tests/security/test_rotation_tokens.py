@@ -11,9 +11,9 @@ import pytest
 
 from deploy.dev.certificates import CertificateFiles, DevelopmentAuthority
 from deploy.dev.topology import spiffe_id
-from services.runtime.names import ResourceName
-from services.runtime.tls import Identity
-from services.secrets.rotators.rotation_tokens import METADATA, rotation_token
+from services.runtime.mesh.tls import Identity
+from services.runtime.requests.names import ResourceName
+from services.secrets.rotation.rotators.rotation_tokens import METADATA, rotation_token
 from strongroom.rotator import verify
 from strongroom.secrets.v1.rotator_service_pb2 import RotationContext
 

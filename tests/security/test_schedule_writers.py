@@ -15,15 +15,15 @@ from sqlalchemy import insert, select, update
 
 from deploy.dev.redis_server import USER, find_redis, redis_command, redis_password, wait_for_redis
 from deploy.dev.topology import free_port
-from services.runtime import database
-from services.runtime.names import ResourceName
-from services.runtime.schedule import Claim, Schedule, judged
-from services.secrets.due import rotation_item
-from services.secrets.tables import secrets
+from services.runtime.requests.names import ResourceName
+from services.runtime.storage import database
+from services.runtime.work.schedule import Claim, Schedule, judged
+from services.secrets.core.tables import secrets
+from services.secrets.work.due import rotation_item
 from strongroom.secrets.v1 import rotation_pb2 as r
 from strongroom.secrets.v1.secret_pb2 import SECRET_TYPE_GENERIC
-from tests.rotation.fixtures import schedule_port
-from tests.rotation.lab import ACCOUNT, Lab, Place
+from tests.support.rotation.fixtures import schedule_port
+from tests.support.rotation.lab import ACCOUNT, Lab, Place
 
 __all__ = ["schedule_port"]
 

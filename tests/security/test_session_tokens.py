@@ -19,9 +19,9 @@ from deploy.dev.mesh import Mesh
 from strongroom import Client, SessionToken
 from strongroom.crypto.v1 import crypto_pb2
 from strongroom.crypto.v1.crypto_pb2_grpc import CryptoServiceStub
-from tests.access import Rows
-from tests.clients import client_by, reason_of, refusal, until
 from tests.security.test_callers import SECONDS, refused
+from tests.support.access import Rows
+from tests.support.clients import client_by, reason_of, refusal, until
 
 DECRYPT = 'permit (principal, action == Strongroom::Action::"crypto:Decrypt", resource);'
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import pytest
 
 from deploy.dev.mesh import Mesh
-from tests.access import ASSUME_ROLE
-from tests.clients import client_of, until
-from tests.security.accounts import EVERYTHING, Furnished, furnished
-from tests.security.every_method import METHODS, Caller, request_of
+from tests.support.access import ASSUME_ROLE
+from tests.support.accounts import EVERYTHING, Furnished, furnished
+from tests.support.clients import client_of, until
+from tests.support.every_method import METHODS, Caller, request_of
 
 NOTHING = "forbid (principal, action, resource);"
 # Whoever calls it is not known before: its request authenticates.

@@ -22,10 +22,10 @@ from redis import Redis
 from deploy.dev.mesh import Mesh
 from deploy.dev.topology import spiffe_id
 from strongroom import Client, StrongroomError
-from tests import access
-from tests.access import EVERYTHING
-from tests.clients import client_of, reason_of, until
 from tests.conftest import SQLITE_LOCAL, PrivateMeshes
+from tests.support import access
+from tests.support.access import EVERYTHING
+from tests.support.clients import client_of, reason_of, until
 
 SERVICES = ("keystore", "secrets", "audit")
 # Where the log ends: writing there stops the log for good, which tests/unit/audit shows.

@@ -24,12 +24,12 @@ from bench.abuse.raw_http2 import RawConnection, message
 from bench.echo_server import PATH, NoPipeline, request
 from deploy.dev.mesh import Mesh
 from services.runtime.errors import rpc_code
-from services.runtime.pipeline import Behaviour, Handler
+from services.runtime.rpc.pipeline import Behaviour, Handler
 from strongroom import Client
 from strongroom.runtime.v1.status_pb2 import GetStatusRequest
 from strongroom.runtime.v1.status_pb2_grpc import StatusServiceStub
-from tests.clients import until
-from tests.listening import Listening, echo, listening
+from tests.support.clients import until
+from tests.support.listening import Listening, echo, listening
 
 # More than a service has threads, and more than it ever had.
 MANY = 300

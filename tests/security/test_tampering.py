@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import Connection, Engine, create_engine, select, text, update
 
 from deploy.dev.mesh import Mesh
-from services.keystore.tables import key_versions, keys
+from services.keystore.store.tables import key_versions, keys
 from strongroom import Client
-from tests.clients import client_of, refusal
 from tests.conftest import VARIANTS, PrivateMeshes
+from tests.support.clients import client_of, refusal
 
 Uids = Mapping[str, bytes]
 

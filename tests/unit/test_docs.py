@@ -36,7 +36,7 @@ A_METHOD = re.compile(r"(?P<kind>[A-Z]\w+)\.(?P<method>[A-Za-z_]\w*)")
 A_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 # Names of the internal services are no paths.
 NO_PATHS = re.compile(r"services/(?:keystore|crypto|secrets|audit)(?![\w/.-])")
-# Its own folder is named where the page stands beside it, as `keystore/keys.py` in services/README.md.
+# Its own folder is named where the page stands beside it, as `keystore/keys/keys.py` in services/README.md.
 BESIDE = {"services/README.md": re.compile(r"(?:keystore|crypto|secrets|audit|runtime)/[\w./-]*")}
 
 
@@ -109,7 +109,7 @@ def paths_in(page: Path) -> Iterator[str]:
 
 
 def modules_in(page: Path) -> Iterator[str]:
-    """The modules that a page names: `python -m services.keystore`, `services.crypto.xaes`."""
+    """The modules that a page names: `python -m services.keystore`, `services.crypto.primitives.xaes`."""
     for code in re.findall(r"(?:python -m |`)([a-z_.]+)", page.read_text()):
         if A_MODULE.fullmatch(code):
             yield code

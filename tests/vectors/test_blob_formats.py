@@ -14,26 +14,27 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_private_key
 from pkcs11 import Attribute, KeyType, ObjectClass
 
-from services.crypto import blobs, material
+from services.crypto import blobs
 from services.crypto.blobs import Binding, WrappingKeyBinding
-from services.crypto.ciphers import Cipher
-from services.crypto.imports import Imports
-from services.crypto.macs import MacKey
-from services.crypto.material import Opened
+from services.crypto.keys import material
+from services.crypto.keys.imports import Imports
+from services.crypto.keys.material import Opened
+from services.crypto.primitives.ciphers import Cipher
+from services.crypto.primitives.macs import MacKey
+from services.crypto.primitives.signatures import Input, Signer
+from services.crypto.provider import Provider
 from services.crypto.providers import local
 from services.crypto.providers.local import LocalProvider
-from services.crypto.providers.pkcs11 import Pkcs11Provider
-from services.crypto.providers.pkcs11_root import GUARDED
-from services.crypto.providers.pkcs11_sessions import SessionPool
-from services.crypto.providers.provider import Provider
-from services.crypto.signatures import Input, Signer
+from services.crypto.providers.pkcs11.provider import Pkcs11Provider
+from services.crypto.providers.pkcs11.root import GUARDED
+from services.crypto.providers.pkcs11.sessions import SessionPool
 from services.runtime.errors import StrongroomError
 from strongroom.crypto.v1.algorithm_pb2 import ALGORITHM_ECDSA_SHA_256
 from strongroom.keystore.v1 import key_pb2 as k
 from strongroom.wrapping import wrap_for_import
-from tests.tokens import provider_in, softhsm_pool
-from tests.vectors import documented
-from tests.vectors.own import vectors
+from tests.support.tokens import provider_in, softhsm_pool
+from tests.support.vectors import documented
+from tests.support.vectors.own import vectors
 
 Vector = Mapping[str, Any]
 Root = Mapping[str, Any]

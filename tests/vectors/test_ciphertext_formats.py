@@ -8,30 +8,33 @@ from typing import Any, cast
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_private_key
 
-from services.crypto import ciphertexts, exports, material, private_keys, public_key_encryption
 from services.crypto.blobs import Binding
-from services.crypto.ciphers import Cipher
-from services.crypto.encryption import Encryption, Encryptor
-from services.crypto.key_records import Key, KeyRecords
-from services.crypto.key_uses import KeyUse, KeyUses
-from services.crypto.message_limit import MessageLimit
-from services.crypto.providers import local, pkcs11
+from services.crypto.keys import material
+from services.crypto.keys.key_records import Key, KeyRecords
+from services.crypto.keys.key_uses import KeyUse, KeyUses
+from services.crypto.keys.message_limit import MessageLimit
+from services.crypto.operations import exports
+from services.crypto.operations.encryption import Encryption, Encryptor
+from services.crypto.primitives import ciphertexts, private_keys, public_key_encryption
+from services.crypto.primitives.ciphers import Cipher
+from services.crypto.primitives.public_key_encryption import Decrypter, decrypter
+from services.crypto.provider import Provider
+from services.crypto.providers import local
 from services.crypto.providers.local import LocalProvider
-from services.crypto.providers.provider import Provider
-from services.crypto.public_key_encryption import Decrypter, decrypter
+from services.crypto.providers.pkcs11 import provider as pkcs11
 from services.runtime import encryption_context
-from services.runtime.authorization import Authorizer
+from services.runtime.access.authorization import Authorizer
+from services.runtime.access.decisions import NO_POLICIES
 from services.runtime.call import Call
-from services.runtime.decisions import NO_POLICIES
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.audit.v1.event_pb2 import Event
 from strongroom.crypto.v1.algorithm_pb2 import Algorithm
 from strongroom.crypto.v1.crypto_pb2 import ExportTarget
 from strongroom.keystore.v1 import key_pb2 as k
 from strongroom.keystore.v1.key_record_service_pb2 import KeyRecord, VersionRecord
-from tests.tokens import provider_in, softhsm_pool
-from tests.vectors import documented
-from tests.vectors.own import vectors
+from tests.support.tokens import provider_in, softhsm_pool
+from tests.support.vectors import documented
+from tests.support.vectors.own import vectors
 
 Vector = Mapping[str, Any]
 NAME = "accounts/acme/keys/payments"

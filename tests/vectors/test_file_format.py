@@ -10,8 +10,8 @@ import pytest
 
 from strongroom import file_format
 from strongroom.errors import StrongroomError
-from tests.vectors import documented
-from tests.vectors.own import vectors
+from tests.support.vectors import documented
+from tests.support.vectors.own import vectors
 
 Vector = Mapping[str, Any]
 

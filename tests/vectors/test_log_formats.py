@@ -10,17 +10,17 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from services.audit import postings
-from services.audit.keys_store import WrappedKey
-from services.audit.sealing import FORMAT, SealingKey, unpadded
-from services.audit.service_keys import ServiceKeys
-from services.audit.tokens import Tokens
+from services.audit.index import postings
+from services.audit.index.tokens import Tokens
+from services.audit.keys.sealing import FORMAT, SealingKey, unpadded
+from services.audit.keys.service_keys import ServiceKeys
+from services.audit.keys.store import WrappedKey
 from services.runtime.sensitive import SensitiveBytes
 from strongroom.tlog import checkpoints, merkle, proofs, tiles
 from strongroom.tlog.checkpoints import Checkpoint, open_checkpoint
 from strongroom.tlog.notes import COSIGNATURE, Note, Signer, VerifierKey, parse_verifier_key
 from strongroom.tlog.tiles import Proofs, Subtrees
-from tests.independent_log import mth, open_proof, sha256, verify_consistency
+from tests.support.independent_log import mth, open_proof, sha256, verify_consistency
 
 FORMATS = Path(__file__).parents[2] / "docs/formats.md"
 ENTRIES = [f"entry {number}".encode() for number in range(5)]

@@ -9,10 +9,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, x25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from strongroom import Client
-from tests.clients import refusal
-from tests.vectors import published
+from tests.support.clients import refusal
+from tests.support.vectors import published
+from tests.support.vectors.published import Record
 from tests.vectors.conftest import ImportKey
-from tests.vectors.published import Record
 
 CURVES = {"P256": ec.SECP256R1(), "P384": ec.SECP384R1(), "P521": ec.SECP521R1()}
 SECTIONS = {"P256": "EC - SHA256", "P384": "ED - SHA384", "P521": "EE - SHA512"}

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from strongroom import Client
-from tests.vectors import published
+from tests.support.vectors import published
 from tests.vectors.conftest import ImportKey
 
 CURVES = {"P-256": "EC_P256", "P-384": "EC_P384", "P-521": "EC_P521"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from strongroom import Client
-from tests.vectors import published
+from tests.support.vectors import published
 from tests.vectors.conftest import ImportKey
 
 # Vector n signs a message of n bytes.

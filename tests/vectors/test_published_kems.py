@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, mlkem, x25519
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from strongroom import Client
-from tests.clients import refusal
-from tests.vectors import documented, hpke, published
+from tests.support.clients import refusal
+from tests.support.vectors import documented, hpke, published
 from tests.vectors.conftest import ImportKey
 
 PRIVATE_KEYS: dict[int, type[Any]] = {768: mlkem.MLKEM768PrivateKey, 1024: mlkem.MLKEM1024PrivateKey}

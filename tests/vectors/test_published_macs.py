@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from strongroom import Client
-from tests.vectors import published
+from tests.support.vectors import published
 from tests.vectors.conftest import ImportKey
 
 # The key's length is the digest's.

@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import mldsa
 
 from strongroom import Client
-from tests.vectors import published
+from tests.support.vectors import published
 from tests.vectors.conftest import ImportKey
 
 PRIVATE_KEYS: dict[int, type[Any]] = {

@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from strongroom import Client
-from tests.clients import refusal
-from tests.vectors import published
+from tests.support.clients import refusal
+from tests.support.vectors import published
+from tests.support.vectors.published import Record
 from tests.vectors.conftest import ImportKey
-from tests.vectors.published import Record
 
 HASHES = {"SHA256": hashes.SHA256(), "SHA384": hashes.SHA384(), "SHA512": hashes.SHA512()}
 EXPONENT = 65537

@@ -14,17 +14,17 @@ from typing import Any
 import pytest
 
 from deploy.dev.mesh import Mesh
-from services.crypto import ciphers
-from services.crypto.ciphers import Cipher
-from services.crypto.providers import pkcs11
+from services.crypto.primitives import ciphers
+from services.crypto.primitives.ciphers import Cipher
+from services.crypto.providers.pkcs11 import provider as pkcs11
 from services.runtime.errors import Reason, StrongroomError
 from strongroom import Client
 from strongroom.keystore.v1 import key_pb2 as k
-from tests.clients import refusal
-from tests.tokens import provider_in, softhsm_pool
-from tests.vectors import documented, published
+from tests.support.clients import refusal
+from tests.support.tokens import provider_in, softhsm_pool
+from tests.support.vectors import documented, published
+from tests.support.vectors.published import Record
 from tests.vectors.conftest import ImportKey
-from tests.vectors.published import Record
 
 CONTEXT = {"tenant": "blue"}
 C2SP_NONCE = b"ABCDEFGHIJKLMNOPQRSTUVWX"

@@ -7,7 +7,7 @@ from hashlib import shake_128
 import pytest
 from cryptography.exceptions import InvalidTag
 
-from services.crypto.xaes import XAES256GCM
+from services.crypto.primitives.xaes import XAES256GCM
 
 NONCE = b"ABCDEFGHIJKLMNOPQRSTUVWX"
 

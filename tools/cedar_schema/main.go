@@ -1,7 +1,7 @@
 // Writes a Cedar schema that is read from standard input as JSON: what GetSchema answers beside the text.
 //
 //	cd tools/cedar_schema
-//	go run . <../../services/keystore/access/strongroom.cedarschema >../../services/keystore/access/strongroom.cedarschema.json
+//	go run . <../../services/keystore/access/policies/strongroom.cedarschema >../../services/keystore/access/policies/strongroom.cedarschema.json
 package main
 
 import (

@@ -6,14 +6,15 @@ import os
 
 from opentelemetry.metrics import Meter, NoOpMeter
 
-from services.crypto.providers import local, pkcs11
+from services.crypto.provider import Provider
+from services.crypto.providers import local
 from services.crypto.providers.local import LocalProvider
-from services.crypto.providers.pkcs11 import Pkcs11Provider
-from services.crypto.providers.pkcs11_module import Module
-from services.crypto.providers.pkcs11_root import RootProbe
-from services.crypto.providers.pkcs11_sessions import PoolOptions, SessionPool
-from services.crypto.providers.pkcs11_tokens import TokenChoice
-from services.crypto.providers.provider import Provider
+from services.crypto.providers.pkcs11 import provider
+from services.crypto.providers.pkcs11.module import Module
+from services.crypto.providers.pkcs11.provider import Pkcs11Provider
+from services.crypto.providers.pkcs11.root import RootProbe
+from services.crypto.providers.pkcs11.sessions import PoolOptions, SessionPool
+from services.crypto.providers.pkcs11.tokens import TokenChoice
 from services.crypto.settings import LocalProviderSettings, Pkcs11ProviderSettings, ProviderSettings
 from services.runtime.errors import StrongroomError
 from services.runtime.telemetry import Telemetry
@@ -32,7 +33,7 @@ def initialize(settings: ProviderSettings) -> bool:
         return local.initialize(settings.root_key_file)
     pool = _sessions(settings, NoOpMeter("initialize"))
     try:
-        return pkcs11.initialize(pool)
+        return provider.initialize(pool)
     except StrongroomError as error:
         raise SystemExit(f"provider: {error.message}") from error
     finally:

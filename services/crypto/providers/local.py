@@ -10,7 +10,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from services.crypto.providers.provider import HsmKey, MadeHsmKey, RootVersion, SealBrokenError
+from services.crypto.provider import HsmKey, MadeHsmKey, RootVersion, SealBrokenError
 from services.crypto.providers.refreshed import Refreshed
 from services.runtime.aes_gcm import NONCE_BYTES
 from services.runtime.errors import Reason, StrongroomError

@@ -1,5 +1,5 @@
 """Alembic's entry."""
 
-from services.runtime import migrations
+from services.runtime.storage import migrations
 
 migrations.run()

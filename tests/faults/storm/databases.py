@@ -10,8 +10,8 @@ from sqlalchemy import make_url
 
 from deploy.dev.postgres import PostgresCluster
 from deploy.dev.topology import HOST, WITH_DATABASE, free_port
-from tests.clients import until
 from tests.faults.storm.proxy import PostgresProxy
+from tests.support.clients import until
 
 _CAUGHT_UP_SECONDS = 20.0
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.dev.topology import SERVICES
-from tests.clients import reason_of, until
 from tests.faults.storm.databases import Databases
 from tests.faults.storm.load import KEY, Load, Outcome
 from tests.faults.storm.replicated import ReplicatedMesh, Resources
 from tests.faults.storm.verdict import Verdict, judge
 from tests.faults.storm.weather import Event, Weather, longest_refusal
+from tests.support.clients import reason_of, until
 
 _CALLERS = 8
 # Whoever calls a process that hangs waits for this long, however soon another takes its place.

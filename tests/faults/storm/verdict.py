@@ -10,7 +10,7 @@ from deploy.dev.configs import ACCOUNT
 from strongroom import Client, StrongroomError
 from strongroom.tlog.tiles import tiles_between
 from tests.faults.storm.load import Caller
-from tests.independent_log import open_proof, verify_folder
+from tests.support.independent_log import open_proof, verify_folder
 
 _PROOFS = 40
 

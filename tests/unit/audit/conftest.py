@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from services.audit.logs import OpenLog
-from services.runtime import database, migrations
+from services.audit.logs.logs import OpenLog
 from services.runtime.config import Database
-from tests.audit_logs import OwnRoot, opened
+from services.runtime.storage import database, migrations
+from tests.support.audit_logs import OwnRoot, opened
 
 
 @pytest.fixture

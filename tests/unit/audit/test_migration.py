@@ -13,17 +13,18 @@ from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 from sqlalchemy import Engine, text
 
 import services.audit
-from services.audit.events import Period, Query
-from services.audit.index_store import IndexStore
-from services.audit.keys_store import WrappedKey
-from services.audit.log import event_key
-from services.runtime import clock, database, migrations
+from services.audit.index.store import IndexStore
+from services.audit.keys.store import WrappedKey
+from services.audit.log.sequencer import event_key
+from services.audit.reading.events import Period, Query
+from services.runtime import clock
 from services.runtime.config import Database
 from services.runtime.sensitive import SensitiveBytes
+from services.runtime.storage import database, migrations
 from strongroom.audit.v1.event_pb2 import Event
 from strongroom.tlog import merkle
-from tests.audit_logs import OwnRoot, append_indexed, event, opened, use_small_nodes
-from tests.clients import until
+from tests.support.audit_logs import OwnRoot, append_indexed, event, opened, use_small_nodes
+from tests.support.clients import until
 
 START_NS = 1_700_000_000_000_000_000
 COUNT = 700

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from strongroom.bounded import read_file, read_text
 from strongroom.cli.app import app
 from strongroom.errors import StrongroomError
-from tests.clients import reason_of
+from tests.support.clients import reason_of
 
 
 def test_a_file_is_read_up_to_its_limit(tmp_path: Path) -> None:

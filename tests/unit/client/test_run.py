@@ -16,7 +16,7 @@ import typer
 from strongroom.atomic import check_destination, replacing
 from strongroom.cli import run as module
 from strongroom.errors import StrongroomError
-from tests.clients import until
+from tests.support.clients import until
 
 # Runs the command with a client that answers one value, as the command line does.
 PROGRAM = """

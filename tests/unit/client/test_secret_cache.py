@@ -13,7 +13,7 @@ import pytest
 from strongroom.calls.secrets import SecretValue
 from strongroom.errors import StrongroomError
 from strongroom.secret_cache import SecretCache
-from tests.clients import refusal, until
+from tests.support.clients import refusal, until
 
 UNAVAILABLE = StrongroomError("UNREACHABLE", "away", code="UNAVAILABLE")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from services.runtime import migrations
 from services.runtime.config import Database
-from services.runtime.database import open_database
-from tests.sealing import sealed
+from services.runtime.storage import migrations
+from services.runtime.storage.database import open_database
+from tests.support.sealing import sealed
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ import grpc
 import pytest
 
 from services.runtime import identifiers
-from services.runtime.audit import AuditClient
+from services.runtime.audit_client import AuditClient
 from services.runtime.audit_queue import MAX_WAITING_BYTES, Queue, Waiting
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.event_bounds import MAX_APPEND_BYTES, MAX_APPEND_EVENTS
 from strongroom.audit.v1.event_log_service_pb2 import AppendRequest, AppendResponse
 from strongroom.audit.v1.event_pb2 import Event
-from tests.clients import until
+from tests.support.clients import until
 
 DEADLINE = 0.4
 

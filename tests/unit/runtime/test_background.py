@@ -15,44 +15,44 @@ from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from services.audit.index import Index
-from services.audit.log import Log
-from services.audit.publishing import Publication, Publisher
-from services.audit.retention import RetentionWork
-from services.audit.service_keys import Renewal
-from services.audit.storage_watch import StorageWatch
-from services.audit.witnesses import Witnesses
-from services.audit.write_ahead import WriteAheadLog
-from services.crypto.providers.pkcs11_sessions import PoolOptions, SessionPool
-from services.keystore.bootstrap import SecretsKey
+from services.audit.index.tree import Index
+from services.audit.keys.service_keys import Renewal
+from services.audit.log.sequencer import Log
+from services.audit.log.write_ahead import WriteAheadLog
+from services.audit.logs.storage_watch import StorageWatch
+from services.audit.publication.publishing import Publication, Publisher
+from services.audit.publication.witnesses import Witnesses
+from services.audit.retention.retention import RetentionWork
+from services.crypto.providers.pkcs11.sessions import PoolOptions, SessionPool
+from services.keystore.work.bootstrap import SecretsKey
 from services.runtime import background
-from services.runtime.arrivals import Arrivals, Limits
-from services.runtime.audit import AuditClient
+from services.runtime.audit_client import AuditClient
 from services.runtime.audit_queue import Waiting
 from services.runtime.background import NEVER, UNTIL_WOKEN, Background
 from services.runtime.changes import ChangeFeed
-from services.runtime.due_work import Aside, DueWork
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.outbox import Outbox
-from services.runtime.record_keys import RecordSealing
-from services.runtime.schedule import Claim
-from services.runtime.status import Status
-from services.secrets.watching import Watches
-from tests.clients import until
+from services.runtime.rpc.arrivals import Arrivals, Limits
+from services.runtime.rpc.status import Status
+from services.runtime.storage.outbox import Outbox
+from services.runtime.storage.record_keys import RecordSealing
+from services.runtime.work.due_work import Aside, DueWork
+from services.runtime.work.schedule import Claim
+from services.secrets.life.watching import Watches
+from tests.support.clients import until
 
 ROOT = Path(__file__).parents[3]
 METER = NoOpMeterProvider().get_meter("test")
 # Threads that do no work in rounds: one task each, the calls of a server, or the life of another process.
 OTHER_THREADS = {
     "services/audit/__main__.py": "ends the service once another process has won the log",
-    "services/audit/http_tiles.py": "serves HTTP requests",
-    "services/audit/streaming.py": "one caller's stream",
-    "services/runtime/cedar_text.py": "one policy with a deep stack",
-    "services/runtime/server.py": "one hand-over",
-    "services/runtime/turns.py": "callers' tasks, each of which may fail",
-    "services/runtime/workers.py": "ends this process with its parent",
-    "services/secrets/target_checks.py": "callers' tasks, each of which may fail",
-    "services/secrets/target_worker.py": "counts one target's answer",
+    "services/audit/handlers/http_tiles.py": "serves HTTP requests",
+    "services/audit/logs/streaming.py": "one caller's stream",
+    "services/runtime/access/cedar_text.py": "one policy with a deep stack",
+    "services/runtime/rpc/server.py": "one hand-over",
+    "services/runtime/rpc/turns.py": "callers' tasks, each of which may fail",
+    "services/runtime/hosting/workers.py": "ends this process with its parent",
+    "services/secrets/rotation/targets/checks.py": "callers' tasks, each of which may fail",
+    "services/secrets/rotation/targets/worker.py": "counts one target's answer",
 }
 
 
@@ -152,26 +152,26 @@ def status() -> object:
 
 # By the module that has them.
 WORK: dict[str, Callable[[], object]] = {
-    "services/audit/index.py": index,
-    "services/audit/log.py": log,
-    "services/audit/publishing.py": publisher,
-    "services/audit/retention.py": lambda: RetentionWork([BROKEN], BROKEN),
-    "services/audit/service_keys.py": lambda: Renewal([BROKEN]),
-    "services/audit/storage_watch.py": lambda: StorageWatch(
+    "services/audit/index/tree.py": index,
+    "services/audit/log/sequencer.py": log,
+    "services/audit/publication/publishing.py": publisher,
+    "services/audit/retention/retention.py": lambda: RetentionWork([BROKEN], BROKEN),
+    "services/audit/keys/service_keys.py": lambda: Renewal([BROKEN]),
+    "services/audit/logs/storage_watch.py": lambda: StorageWatch(
         cast(Any, [SimpleNamespace(name="main", storage=BROKEN)]), METER
     ),
-    "services/audit/witnesses.py": witnesses,
-    "services/audit/write_ahead.py": write_ahead,
-    "services/crypto/providers/pkcs11_sessions.py": sessions,
-    "services/keystore/bootstrap.py": lambda: SecretsKey(BROKEN, "a", NONE, NONE),
-    "services/runtime/arrivals.py": arrivals,
-    "services/runtime/audit.py": audit_client,
+    "services/audit/publication/witnesses.py": witnesses,
+    "services/audit/log/write_ahead.py": write_ahead,
+    "services/crypto/providers/pkcs11/sessions.py": sessions,
+    "services/keystore/work/bootstrap.py": lambda: SecretsKey(BROKEN, "a", NONE, NONE),
+    "services/runtime/rpc/arrivals.py": arrivals,
+    "services/runtime/audit_client.py": audit_client,
     "services/runtime/changes.py": lambda: ChangeFeed(BROKEN),
-    "services/runtime/due_work.py": due_work,
-    "services/runtime/outbox.py": lambda: Outbox(BROKEN, NONE),
-    "services/runtime/record_keys.py": lambda: RecordSealing(NONE, NONE, BROKEN, []),
-    "services/runtime/status.py": status,
-    "services/secrets/watching.py": watches,
+    "services/runtime/work/due_work.py": due_work,
+    "services/runtime/storage/outbox.py": lambda: Outbox(BROKEN, NONE),
+    "services/runtime/storage/record_keys.py": lambda: RecordSealing(NONE, NONE, BROKEN, []),
+    "services/runtime/rpc/status.py": status,
+    "services/secrets/life/watching.py": watches,
 }
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from services.runtime.access.quotas import weigher
 from services.runtime.errors import CODE_OF, Reason, StrongroomError
-from services.runtime.quotas import weigher
 from services.runtime.telemetry import Telemetry
 from strongroom.crypto.v1 import crypto_pb2 as pb
 

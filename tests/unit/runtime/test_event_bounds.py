@@ -7,8 +7,8 @@ from hashlib import sha256
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.audit.sealing import SEALING_BYTES, padded
-from services.runtime import audit_queue, channels, encryption_context, event_bounds, server
+from services.audit.keys.sealing import SEALING_BYTES, padded
+from services.runtime import audit_queue, encryption_context, event_bounds
 from services.runtime.call import Call, Principal
 from services.runtime.config import AuditClientSettings
 from services.runtime.event_bounds import (
@@ -20,6 +20,8 @@ from services.runtime.event_bounds import (
     MAX_EVENT_BYTES,
     MAX_REFUSAL_BYTES,
 )
+from services.runtime.mesh import channels
+from services.runtime.rpc import server
 from strongroom.audit.v1.event_log_service_pb2 import AppendRequest
 from strongroom.audit.v1.event_pb2 import Event, Outcome
 from strongroom.tlog.tiles import MAX_ENTRY_BYTES

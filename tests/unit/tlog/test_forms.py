@@ -13,7 +13,7 @@ from strongroom.tlog import checkpoints, merkle, notes, proofs, tiles
 from strongroom.tlog.checkpoints import Checkpoint, open_checkpoint
 from strongroom.tlog.notes import COSIGNATURE, Note, Signer, VerifierKey
 from strongroom.tlog.tiles import TilePath
-from tests.clients import refusal
+from tests.support.clients import refusal
 
 KEY = Signer("log.example/a", Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
 WITNESS = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))

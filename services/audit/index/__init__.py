@@ -1,0 +1,1 @@
+"""What sealed events are found by."""

@@ -1,0 +1,95 @@
+"""What events are found by, though they are sealed.
+
+A token stands for one value of one field in one account: a keyed hash, so that who has the database alone cannot tell
+what it stands for. Each leaf has its event's tokens beside it; which leaves have a token is the index's (tree.py).
+"""
+
+from __future__ import annotations
+
+import os
+from hashlib import blake2b
+
+from services.audit.index.postings import TOKEN_BYTES
+from services.audit.keys.service_keys import INDEX_KEY, ServiceKeys
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.sensitive import SensitiveBytes
+from strongroom.audit.v1.event_pb2 import Event
+
+KEY_BYTES = 32
+
+_CACHED_KINDS = 50_000
+
+
+class Tokens:
+    """Makes tokens. `key` is None until crypto has provided it."""
+
+    def __init__(self, service_keys: ServiceKeys) -> None:
+        self._service_keys = service_keys
+        self._key: bytes | None = None
+        self._kinds: dict[tuple[str | int, ...], bytes] = {}
+
+    def renew(self) -> None:
+        """Gets the key, or makes it when there is none yet. Raises what `RootWrapping` does."""
+        if self._key is None:
+            newest = self._service_keys.newest(INDEX_KEY)
+            if newest is None:
+                newest = self._service_keys.make(INDEX_KEY, SensitiveBytes(os.urandom(KEY_BYTES)))
+            self._key = self._service_keys.open(newest.key_id).reveal()
+
+    def check(self) -> None:
+        """Raises AUDIT_SEALING_KEY_UNAVAILABLE until there is a key."""
+        if self._key is None:
+            raise StrongroomError(
+                Reason.AUDIT_SEALING_KEY_UNAVAILABLE,
+                "the audit log cannot be used: crypto has not provided the index's key",
+                peer="audit",
+            )
+
+    def of(self, event: Event) -> bytes:
+        """Everything that an event is found by."""
+        values = (
+            event.account,
+            event.principal,
+            event.action,
+            event.resource,
+            event.outcome,
+            event.key_version,
+            event.secret_version,
+            event.session_name,
+        )
+        # Events come in kinds: all but the trace is the same in many.
+        kind = self._kinds.get(values)
+        if kind is None:
+            if len(self._kinds) >= _CACHED_KINDS:
+                self._kinds.clear()
+            kind = self._kinds[values] = self._kind(*values)
+        return kind + self.token(event.account, "trace", event.trace_id)
+
+    def token(self, account: str, field: str, value: str) -> bytes:
+        """The token of one value. Raises AUDIT_SEALING_KEY_UNAVAILABLE."""
+        self.check()
+        named = f"{field}\0{account}\0{value}".encode()
+        return blake2b(named, digest_size=TOKEN_BYTES, key=self._key or b"").digest()
+
+    def _kind(
+        self,
+        account: str,
+        principal: str,
+        action: str,
+        resource: str,
+        outcome: int,
+        key_version: str,
+        secret_version: str,
+        session_name: str,
+    ) -> bytes:
+        fields = [
+            ("account", account),
+            ("principal", principal),
+            ("action", action),
+            ("resource", resource),
+            ("outcome", str(outcome)),
+            ("version", key_version),
+            ("version", secret_version),
+            ("session", session_name),
+        ]
+        return b"".join(self.token(account, field, value) for field, value in fields if value or field == "account")

@@ -1,0 +1,1 @@
+"""How events are written: by one process, in durable groups."""

@@ -1,0 +1,197 @@
+"""Who writes the log: one process at a time. The others wait, and take over when it ends or falls silent.
+
+What keeps two from writing is in the database (sequencer.py): whoever takes over counts the writers up, and no earlier
+one can append any more. The election only keeps the others from trying.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
+
+from services.audit.storage.store import LogStore
+from services.runtime.errors import Reason, StrongroomError
+
+log = logging.getLogger(__name__)
+
+_RETRY_SECONDS = 0.1
+_CHECK_SECONDS = 0.25
+_SILENT_SECONDS = 2.0
+"""After this long without a beat the writer counts as hung. It beats twice a second."""
+# "Sequenc"; beside that of migrations.
+_LOCK = 0x53657175656E63
+# The session of the lock, and those in which an append was under way: they hold the end of the log.
+_END_HOLDER = (
+    "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE granted AND pid <> pg_backend_pid()"  # noqa: S608  # our own words
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    f" AND (locktype = 'advisory' AND objsubid = 1 AND classid = {_LOCK >> 32} AND objid = {_LOCK & 0xFFFFFFFF}"
+    " OR locktype = 'relation' AND relation = 'heads'::regclass AND mode = 'RowExclusiveLock')"
+)
+
+
+class Election(Protocol):
+    """One candidate."""
+
+    def try_to_win(self) -> bool:
+        """Whether this process is the writer from now on. Raises AUDIT_STORAGE_FAILED."""
+
+    def check(self) -> None:
+        """Raises AUDIT_UNREACHABLE when it is not any more."""
+
+    def give_up(self) -> None:
+        """Lets another win."""
+
+
+def election_for(engine: Engine, lost: Callable[[], None]) -> Election:
+    """The election for a database; `lost` is called when another has won it meanwhile."""
+    if engine.dialect.name == "sqlite":
+        return FileElection(Path(str(engine.url.database)))
+    return AdvisoryElection(engine, lost)
+
+
+def win(
+    election: Election, stopped: Callable[[], bool] = lambda: False, on_wait: Callable[[], None] = lambda: None
+) -> bool:
+    """Returns once this process is the writer; False when it was `stopped` before. Where another is, `on_wait` gets
+    ready for when that ends."""
+    waiting = False
+    while not _has_won(election):
+        if stopped():
+            return False
+        if not waiting:
+            log.info("another process writes the log; standing by")
+            waiting = True
+            on_wait()
+        time.sleep(_RETRY_SECONDS)
+    log.info("this process writes the log")
+    return True
+
+
+def _has_won(election: Election) -> bool:
+    try:
+        return election.try_to_win()
+    except StrongroomError as error:
+        log.warning("no election yet", extra={"fields": {"reason": error.reason}})
+        return False
+
+
+class FileElection:
+    """For SQLite: a lock on a file beside the database, which ends with the process."""
+
+    def __init__(self, database: Path) -> None:
+        self._path = database.with_name(f"{database.name}.sequencer")
+        self._file: int | None = None
+
+    def try_to_win(self) -> bool:
+        """Takes the lock if it is free."""
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._file = descriptor
+        return True
+
+    def check(self) -> None:
+        """The lock cannot be lost."""
+
+    def give_up(self) -> None:
+        """Gives the lock up."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+class AdvisoryElection:
+    """For PostgreSQL: an advisory lock of a session, which ends with its connection.
+
+    A connection that was lost, as when the server restarts, is opened again, and the lock with it unless another was
+    quicker. A process that hangs keeps its lock: whoever stands by ends that session when the writer has not beaten for
+    two seconds, and the hung one finds itself overtaken when it goes on.
+    """
+
+    def __init__(self, engine: Engine, lost: Callable[[], None]) -> None:
+        self._engine = engine
+        self._store = LogStore(engine)
+        self._lost = lost
+        self._lock = threading.Lock()
+        self._connection: Connection | None = None
+        self._checked = 0.0
+        self._given_up = False
+        self._beat: tuple[int, int] | None = None
+        self._changed = 0.0
+
+    def try_to_win(self) -> bool:
+        """Takes the lock if it is free, or makes it free where its holder hangs."""
+        try:
+            connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            # Its session is kept: it must not go back to the others.
+            connection.detach()
+            won = bool(connection.execute(text(f"SELECT pg_try_advisory_lock({_LOCK})")).scalar_one())
+            if not won:
+                self._end_silent(connection)
+                connection.close()
+                return False
+        except DBAPIError as error:
+            raise _unreachable() from error
+        self._connection = connection
+        return True
+
+    def check(self) -> None:
+        """Looks four times a second at most. While the database is away nobody else can write either."""
+        with self._lock:
+            if self._given_up or time.monotonic() - self._checked < _CHECK_SECONDS:
+                return
+            if not self._is_held() and not self.try_to_win():
+                log.warning("another process has won the election; this one stands by again")
+                self._lost()
+                raise StrongroomError(
+                    Reason.AUDIT_UNREACHABLE, "the audit log is written by another process now", peer="audit"
+                )
+            self._checked = time.monotonic()
+
+    def give_up(self) -> None:
+        """Ends the session, and the lock with it, for good."""
+        with self._lock:
+            self._given_up = True
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.close()
+            except DBAPIError:  # it is gone then
+                log.debug("the election's session was gone already")
+
+    def _is_held(self) -> bool:
+        if self._connection is None:
+            return False
+        try:
+            self._connection.execute(text("SELECT 1"))
+        except DBAPIError:
+            self._connection = None
+            return False
+        return True
+
+    def _end_silent(self, connection: Connection) -> None:
+        """Ends the session that holds the lock when nobody wrote for long, by this process's own clock."""
+        beat, now = self._store.beat_of_writer(), time.monotonic()
+        if beat != self._beat:
+            self._beat, self._changed = beat, now
+        elif now - self._changed > _SILENT_SECONDS:
+            log.warning("the writer of the log hangs; taking over", extra={"fields": {"epoch": beat[0]}})
+            connection.execute(text(_END_HOLDER))
+
+
+def _unreachable() -> StrongroomError:
+    return StrongroomError(
+        Reason.AUDIT_STORAGE_FAILED, "the audit log cannot be written: its database cannot be reached", peer="audit"
+    )

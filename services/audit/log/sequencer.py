@@ -1,0 +1,392 @@
+"""The sequencer: gives every event its place in the log, in durable groups.
+
+A log has one writer at a time, which the database itself sees to: whoever takes over counts the writers up, and an
+append moves the log's end only as the newest of them, from where it believes it to be. An append whose COMMIT was not
+answered is in doubt: where the log ends tells whether it happened, and it is acknowledged once, or written once.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from services.audit.index.tokens import Tokens
+from services.audit.index.tree import Index
+from services.audit.keys.sealing import SEALING_BYTES, Sealer, SealingKey, nonces
+from services.audit.keys.store import KeysStore
+from services.audit.storage.files import Storage
+from services.audit.storage.store import Head, LeafRow, LogStore, Standing
+from services.runtime.background import Background
+from services.runtime.clock import Clock
+from services.runtime.errors import Reason, StrongroomError, too_large
+from services.runtime.event_bounds import MAX_APPEND_EVENTS
+from strongroom.audit.v1.event_pb2 import Event
+from strongroom.tlog import merkle
+from strongroom.tlog.text import HASH_BYTES
+from strongroom.tlog.tiles import HEIGHT, MAX_ENTRY_BYTES, WIDTH, count_at
+from strongroom.tlog.tree import Tree
+
+log = logging.getLogger(__name__)
+
+_PROBE_IS_NEEDLESS_NS = 400_000_000
+_BEAT_SECONDS = 0.5
+_LEVELS = 8
+_MAX_EVENT_BYTES = MAX_ENTRY_BYTES - SEALING_BYTES
+_DECIDED_BY_SHORTENED = 1_000
+# As many as one append may bring, and some.
+_MOST_EVENTS = 4 * MAX_APPEND_EVENTS
+
+
+class _Batch:
+    """The events of one append call, on their way into the log."""
+
+    __slots__ = ("done", "error", "events", "indexes", "refusal", "resent")
+
+    def __init__(self, events: Sequence[Event], *, resent: bool) -> None:
+        self.events = events
+        self.resent = resent
+        self.indexes: list[int] = []
+        self.error: StrongroomError | None = None
+        self.refusal: StrongroomError | None = None
+        """Why no leaf can hold one of its events: the others' are written."""
+        self.done = False
+
+
+@dataclass(slots=True)
+class _Group:
+    """What one transaction adds."""
+
+    head: Head
+    rows: list[LeafRow] = field(default_factory=list)
+    keys: dict[str, SealingKey] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Addition:
+    """What one transaction adds, to be taken up once it is known to have happened."""
+
+    first: int
+    head: Head
+    tree: Tree
+    tokens: Sequence[bytes]
+    new_keys: Sequence[SealingKey]
+    indexed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Endings:
+    """Who is told, once, that this process writes the log no more."""
+
+    overtaken: Callable[[], None] = lambda: None
+    """Another process does."""
+    contradicted: Callable[[], None] = lambda: None
+    """The database is not what this process made of it: only a person can say what happened."""
+
+
+class Log:
+    """The log's one writer. Threads that append together commit together: whoever gets the lock first writes what
+    all of them brought, the others find their work done."""
+
+    def __init__(
+        self,
+        store: LogStore,
+        keys: KeysStore,
+        sealer: Sealer,
+        tokens: Tokens,
+        index: Index,
+        storage: Storage,
+        wall_clock: Clock,
+        endings: Endings | None = None,
+    ) -> None:
+        """Takes the log over from whoever wrote it before."""
+        self._store = store
+        self._keys = keys
+        self._sealer = sealer
+        self._tokens = tokens
+        self._index = index
+        self._storage = storage
+        self._clock = wall_clock
+        self._waiting: deque[_Batch] = deque()
+        self._lock = threading.Lock()
+        self._endings = endings or Endings()
+        self._written_ns = 0
+        self._refusal: tuple[Reason, str] | None = None
+        self._doubtful: _Addition | None = None
+        self._epoch = store.take_over()
+        self._head, self._tree = _recovered(store)
+        self._grown = threading.Condition()
+        self._beating = self._beats()
+        # From now on: a standby takes over from one that is silent for long, and loading can take long.
+        self._beating.start()
+        index.load(self._head.size)
+
+    @property
+    def size(self) -> int:
+        """How many leaves the log has."""
+        return self._head.size
+
+    @property
+    def tree(self) -> Tree:
+        """The Merkle tree of the leaves that are durable."""
+        return self._tree
+
+    def append(self, events: Sequence[Event], *, resent: bool = False) -> list[int]:
+        """Returns the events' places in the log once they are durable. An event that is there already keeps its place.
+
+        Raises AUDIT_STORAGE_FULL, AUDIT_STORAGE_FAILED or AUDIT_SEALING_KEY_UNAVAILABLE; then none was added.
+        FIELD_TOO_LARGE for an event that no leaf can hold.
+        """
+        batch = _Batch(events, resent=resent)
+        self._waiting.append(batch)
+        with self._lock:
+            while not batch.done:
+                self._write(self._taken())
+        if batch.error is not None:
+            raise batch.error.renewed()
+        return batch.indexes
+
+    def check(self) -> None:
+        """Raises as `append` would when the log cannot be written just now; writes only if nothing did of late."""
+        self._sealer.check()
+        self._tokens.check()
+        self._beat()
+
+    def hand_over(self) -> None:
+        """Appends no more, so that another process may: what was acknowledged is durable, callers try again there."""
+        with self._lock:
+            self._refusal = (Reason.AUDIT_UNREACHABLE, "the audit log was handed over to another process")
+
+    def wait_for_growth(self, size: int, seconds: float) -> int:
+        """Returns once the log has more than `size` leaves, or after that long; how many it has."""
+        with self._grown:
+            self._grown.wait_for(lambda: self._head.size > size, seconds)
+        return self._head.size
+
+    def exclusively(self, work: Callable[[], object]) -> None:
+        """Runs `work` while nothing is appended."""
+        with self._lock:
+            work()
+
+    def close(self) -> None:
+        """Gives the database back what the writer keeps."""
+        self._beating.stop(_BEAT_SECONDS)
+        with self._lock:
+            self._store.close()
+
+    def _taken(self) -> list[_Batch]:
+        """What waits, oldest first, as much as one transaction should hold."""
+        taken: list[_Batch] = []
+        events = 0
+        while self._waiting and (not taken or events + len(self._waiting[0].events) <= _MOST_EVENTS):
+            taken.append(self._waiting.popleft())
+            events += len(taken[-1].events)
+        return taken
+
+    def _require_writable(self) -> None:
+        if self._refusal is not None:
+            raise self._refused()
+        self._storage.check()
+
+    def _refused(self) -> StrongroomError:
+        assert self._refusal is not None  # noqa: S101  # its callers know
+        reason, message = self._refusal
+        return StrongroomError(reason, message, peer="audit")
+
+    def _beats(self) -> Background:
+        """Who is silent loses the log."""
+        return Background(
+            "audit-writer",
+            self._beat,
+            "the writer of the log did not beat",
+            every=_BEAT_SECONDS,
+            first=_BEAT_SECONDS,
+            quiet=True,
+        )
+
+    def _beat(self) -> None:
+        with self._lock:
+            self._require_writable()
+            self._settle()
+            now = self._clock()
+            if now - self._written_ns > _PROBE_IS_NEEDLESS_NS:
+                if not self._store.beat(self._epoch):
+                    raise self._moved()
+                self._written_ns = now
+
+    def _write(self, batches: list[_Batch]) -> None:
+        # Until the commit has returned, every batch stands as failed, whatever happens on the way there.
+        error = StrongroomError(Reason.AUDIT_STORAGE_FAILED, "the audit log could not be written", peer="audit")
+        for batch in batches:
+            batch.done, batch.error = True, error
+        try:
+            self._require_writable()
+            self._settle()
+            try:
+                self._commit(batches, self._known(batches) if any(batch.resent for batch in batches) else {})
+            except IntegrityError:
+                # A repeat that was not marked as one.
+                self._commit(batches, self._known(batches))
+            except (StrongroomError, DBAPIError):
+                if self._doubtful is None:
+                    raise
+                # COMMIT was not answered. What happened is known as soon as the database answers again.
+                self._settle()
+                self._commit(batches, self._known(batches))
+        except (StrongroomError, DBAPIError) as failure:
+            if isinstance(failure, StrongroomError):
+                error = failure
+                log.warning("append failed", extra={"fields": {"reason": error.reason}})
+            else:
+                log.exception("append failed")
+            for batch in batches:
+                batch.error = error
+        else:
+            for batch in batches:
+                batch.error = batch.refusal
+
+    def _known(self, batches: list[_Batch]) -> dict[bytes, int]:
+        return self._store.known([event_key(event) for batch in batches for event in batch.events])
+
+    def _commit(self, batches: list[_Batch], known: dict[bytes, int]) -> None:
+        group = self._sealed(batches, known)
+        if not group.rows:
+            return
+        hashes = merkle.leaf_hashes(row[5] for row in group.rows)
+        tree, tiles = self._tree.grown(hashes)
+        head = Head(tree.size, group.head.high_us, hashes[-1])
+        unsaved = [key for key in group.keys.values() if not self._sealer.is_stored(key)]
+        addition = _Addition(self._head.size, head, tree, [row[4] for row in group.rows], unsaved)
+        with self._store.appending() as connection:
+            # First, so that nothing else is tried when the log is not what it was.
+            moved = self._store.move_head(connection, self._head, head, self._epoch)
+            if moved:
+                for key in unsaved:
+                    self._keys.insert_sealing_key(connection, key.wrapped)
+                self._store.insert_leaves(connection, group.rows)
+                self._store.put_tiles(connection, tiles)
+                addition.indexed = self._index.write(connection, len(group.rows))
+                self._doubtful = addition
+        if not moved:
+            raise self._moved()
+        self._take_up(addition)
+
+    def _take_up(self, addition: _Addition) -> None:
+        """What was added is durable."""
+        self._doubtful = None
+        for key in addition.new_keys:
+            self._sealer.stored(key)
+        self._head, self._tree = addition.head, addition.tree
+        self._written_ns = self._clock()
+        self._index.written(addition.indexed)
+        self._index.note(addition.first, addition.tokens)
+        with self._grown:
+            self._grown.notify_all()
+
+    def _settle(self) -> None:
+        """Finds out whether an addition whose COMMIT was not answered happened. Raises as `append`."""
+        doubtful = self._doubtful
+        if doubtful is None:
+            return
+        standing = self._store.standing()
+        if standing.epoch == self._epoch and standing.head == doubtful.head:
+            self._take_up(doubtful)
+        elif standing.epoch == self._epoch and standing.head == self._head:
+            self._doubtful = None
+        else:
+            raise self._ended(standing)
+        log.info("an append was in doubt", extra={"fields": {"happened": standing.head == doubtful.head}})
+
+    def _sealed(self, batches: list[_Batch], known: dict[bytes, int]) -> _Group:
+        """The leaves that are new, each event's place noted in its batch."""
+        group = _Group(self._head)
+        index, high_us, keys = self._head.size, self._head.high_us, group.keys
+        tokens_of, nonce = self._tokens.of, nonces(sum(len(batch.events) for batch in batches))
+        for batch in batches:
+            batch.indexes = []
+            try:
+                texts = [_serialized(event) for event in batch.events]
+            except StrongroomError as error:
+                batch.refusal = error
+                continue
+            for event, text in zip(batch.events, texts, strict=True):
+                key_of_event = event_key(event)
+                place = known.get(key_of_event)
+                if place is None:
+                    key = keys.get(event.account)
+                    if key is None:
+                        key = keys[event.account] = self._sealer.key_for(event.account)
+                    leaf = key.seal(text, next(nonce))
+                    time = event.time
+                    time_us = time.seconds * 1_000_000 + time.nanos // 1000
+                    if time_us > high_us:
+                        high_us = time_us
+                    group.rows.append((index, key_of_event, time_us, high_us, tokens_of(event), leaf))
+                    place = known[key_of_event] = index
+                    index += 1
+                batch.indexes.append(place)
+        group.head = Head(index, high_us)
+        return group
+
+    def _moved(self) -> StrongroomError:
+        """Why the log cannot be written as this process would: to be raised."""
+        return self._ended(self._store.standing())
+
+    def _ended(self, standing: Standing) -> StrongroomError:
+        """Ends writing for good. Where another process took over, callers find the log there. Where none did, the
+        database was rolled back or replaced: every append is refused, until a person has looked at it."""
+        overtaken = standing.epoch > self._epoch
+        if overtaken:
+            self._refusal = (Reason.AUDIT_UNREACHABLE, "the audit log is written by another process now")
+            log.warning("another process writes the log now", extra={"fields": {"epoch": standing.epoch}})
+        else:
+            message = (
+                f"the audit log does not end at {self._head.size} any more: its database was rolled back, replaced, or "
+                "written by another"
+            )
+            self._refusal = (Reason.AUDIT_STORAGE_FAILED, message)
+            log.error(message, extra={"fields": {"size": standing.head.size, "epoch": standing.epoch}})
+        (self._endings.overtaken if overtaken else self._endings.contradicted)()
+        return self._refused()
+
+
+def _serialized(event: Event) -> bytes:
+    """An event's bytes, which fit into a leaf. One that names very many policies names the first of them: it must not
+    keep the events that came with it out of the log. Raises FIELD_TOO_LARGE."""
+    data = event.SerializeToString()
+    if len(data) > _MAX_EVENT_BYTES:
+        event.decided_by = f"{event.decided_by[:_DECIDED_BY_SHORTENED]}…"
+        data = event.SerializeToString()
+        if len(data) > _MAX_EVENT_BYTES:
+            raise too_large("events", _MAX_EVENT_BYTES)
+    return data
+
+
+def event_key(event: Event) -> bytes:
+    """An event's id as the database keeps it."""
+    return bytes.fromhex(event.id.replace("-", ""))
+
+
+def _recovered(store: LogStore) -> tuple[Head, Tree]:
+    """Where the log ends, and the tree's edge, from the database. Raises AUDIT_STORAGE_FAILED when they contradict
+    each other."""
+    head = store.head()
+    filling = merkle.leaf_hashes(store.entries(head.size // WIDTH * WIDTH, head.size))
+    edge = [filling]
+    for level in range(1, _LEVELS):
+        count = count_at(level, head.size)
+        hashes = b"" if count % WIDTH == 0 else store.tile(level, count >> HEIGHT) or b""
+        edge.append([hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)])
+    missing = [level for level, hashes in enumerate(edge) if len(hashes) != count_at(level, head.size) % WIDTH]
+    last = store.entries(head.size - 1, head.size)
+    if missing or [merkle.leaf_hash(leaf) for leaf in last] != [head.last_hash][: head.size]:
+        raise StrongroomError(
+            Reason.AUDIT_STORAGE_FAILED, f"the audit database is damaged at its end, leaf {head.size}", peer="audit"
+        )
+    while edge and not edge[-1]:
+        edge.pop()
+    return head, Tree(head.size, edge)

@@ -1,0 +1,1 @@
+"""The logs of the mesh, each put together from the rooms below."""

@@ -1,0 +1,1 @@
+"""What a log publishes: checkpoints, tiles and cosignatures."""

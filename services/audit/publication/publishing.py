@@ -1,0 +1,149 @@
+"""Publishes the log: signs a checkpoint soon after it grew."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from services.audit.keys.signing import SigningKeys
+from services.audit.log.sequencer import Log
+from services.audit.publication.store import PublicationStore, SignedCheckpoint
+from services.audit.publication.tile_source import TileSource
+from services.runtime.background import Background
+from services.runtime.clock import Clock
+from services.runtime.errors import Reason, StrongroomError
+from strongroom.tlog.checkpoints import Checkpoint
+from strongroom.tlog.notes import Note
+
+log = logging.getLogger(__name__)
+
+_IDLE_SECONDS = 0.1
+
+Published = Callable[[SignedCheckpoint], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """How a log is published. `interval_seconds` is from one checkpoint to the next, while the log grows."""
+
+    origin: str
+    interval_seconds: float
+    quorum: int = 0
+    """How many witnesses must cosign a checkpoint before it counts as published."""
+
+
+class Publisher:
+    """Signs checkpoints, and tells `listeners` of each that is signed and of each that is published."""
+
+    def __init__(
+        self,
+        publication: Publication,
+        source: Log,
+        store: PublicationStore,
+        keys: SigningKeys,
+        clock: Clock,
+    ) -> None:
+        self._publication = publication
+        self._log = source
+        self._store = store
+        self._keys = keys
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._signed_listeners: list[Published] = []
+        self._published_listeners: list[Published] = []
+        self._signed = store.newest(published=False)
+        self._published = store.newest(published=True)
+        # Whatever fails, the next checkpoint is tried; clients see how old the newest is.
+        self._publishing = Background(
+            "audit-publisher",
+            self._sign_when_grown,
+            "the log was not published",
+            every=0.0,
+            again=publication.interval_seconds,
+            finishes=True,
+        )
+
+    @property
+    def quorum(self) -> int:
+        """How many witnesses must cosign a checkpoint before it counts as published."""
+        return self._publication.quorum
+
+    @property
+    def published(self) -> SignedCheckpoint | None:
+        """The newest checkpoint that is published."""
+        return self._published
+
+    @property
+    def signed(self) -> SignedCheckpoint | None:
+        """The newest checkpoint, published or not."""
+        return self._signed
+
+    def listen(self, *, on_signed: Sequence[Published] = (), on_published: Sequence[Published] = ()) -> None:
+        """Calls these with each checkpoint from now on, in the thread that signed it or brought its cosignatures."""
+        self._signed_listeners += on_signed
+        self._published_listeners += on_published
+
+    def start(self, tiles: TileSource) -> None:
+        """Begins to publish. Raises AUDIT_STORAGE_FAILED when the log does not go on from its newest checkpoint."""
+        newest = self._signed
+        if newest is not None and (
+            newest.tree_size > self._log.size or tiles.proofs(self._log.size).root(newest.tree_size) != newest.root_hash
+        ):
+            raise StrongroomError(
+                Reason.AUDIT_STORAGE_FAILED,
+                f"the audit log is not what the checkpoint of {newest.tree_size} says: its database was changed",
+                peer="audit",
+            )
+        self._publishing.start()
+
+    def stop(self) -> None:
+        """Signs what is not covered yet, and ends."""
+        self._publishing.stop()
+
+    def wait_until_published(self, size: int, seconds: float) -> SignedCheckpoint | None:
+        """The newest published checkpoint once it covers `size` leaves; None when none does after that long."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._published is not None and self._published.tree_size >= size, seconds)
+            published = self._published
+        return published if published is not None and published.tree_size >= size else None
+
+    def sign(self) -> None:
+        """Signs the log as it is now, unless the newest checkpoint covers it or no key is at hand."""
+        tree, signers = self._log.tree, self._keys.signers()
+        covered = self._signed.tree_size if self._signed else 0
+        if tree.size == covered or not signers:
+            return
+        root = tree.root()
+        text = Checkpoint(self._publication.origin, tree.size, root).text
+        note = Note(text, [signer.sign(text) for signer in signers])
+        published = self._publication.quorum == 0
+        checkpoint = SignedCheckpoint(tree.size, root, self._clock() // 1000, bytes(note), "", published)
+        self._log.exclusively(lambda: self._store.insert(checkpoint))
+        self._signed = checkpoint
+        for listener in self._signed_listeners:
+            listener(checkpoint)
+        if published:
+            self._publish(checkpoint)
+
+    def cosigned(self, checkpoint: SignedCheckpoint) -> None:
+        """Keeps cosignatures, and publishes the checkpoint when that is due."""
+        self._log.exclusively(lambda: self._store.cosigned(checkpoint))
+        newest = self._published
+        if checkpoint.published and (newest is None or checkpoint.tree_size >= newest.tree_size):
+            self._publish(checkpoint)
+
+    def _publish(self, checkpoint: SignedCheckpoint) -> None:
+        with self._changed:
+            self._published = checkpoint
+            self._changed.notify_all()
+        for listener in self._published_listeners:
+            listener(checkpoint)
+
+    def _sign_when_grown(self) -> float | None:
+        covered = self._signed.tree_size if self._signed else 0
+        if not self._publishing.stopping and self._log.wait_for_growth(covered, _IDLE_SECONDS) <= covered:
+            return None
+        self.sign()
+        return self._publication.interval_seconds

@@ -1,0 +1,1 @@
+"""Keys: made, imported, wrapped, cached and opened for use."""

@@ -1,0 +1,1 @@
+"""What callers do with keys. `encryption.py` is the one to read first."""

@@ -1,0 +1,1 @@
+"""Cryptography under the material of one key version."""

@@ -1,0 +1,1 @@
+"""Accounts, and what they hold: principals, quotas, OIDC providers."""

@@ -1,0 +1,140 @@
+"""Accounts, which administrators of the mesh create, and which each account's own administrator describes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from services.keystore.access.accounts import new_accounts
+from services.keystore.access.accounts.identities import require_free_spiffe_ids
+from services.keystore.access.credentials import client_keys
+from services.keystore.access.editing import kinds
+from services.keystore.access.editing.editing import AccessEditor, already_exists, insert
+from services.keystore.access.records import account_store, principal_store
+from services.keystore.access.records.resources import Account, ClientKey, Principal
+from services.keystore.mesh import mesh_resource
+from services.runtime.call import Call
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.sensitive import SensitiveBytes
+from services.runtime.storage.editing import UNCHANGED, Unchanged
+from services.runtime.storage.request_ids import Repeatable
+from services.runtime.storage.sql_filters import Condition
+
+_FIRST_CLIENT_KEY_US = 24 * 3600 * 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class NewAccount:
+    """What a caller asks a new account to be."""
+
+    account: Account
+    administrator_id: str
+    administrator_spiffe_ids: tuple[str, ...]
+    """Without any, a client key is made."""
+
+
+@dataclass(frozen=True, slots=True)
+class MadeAccount:
+    """A new account, and the way into it."""
+
+    account: Account
+    administrator: Principal
+    client_key: ClientKey | None = None
+    secret: SensitiveBytes | None = None
+    """Of the client key; not there again when the request is repeated."""
+
+
+class Accounts:
+    """The accounts of the mesh. `operator` is the id of the one that its administrators belong to."""
+
+    def __init__(self, editor: AccessEditor, operator: str) -> None:
+        self._editor = editor
+        self._operator = operator
+        self._mesh = mesh_resource(operator)
+
+    def create(self, call: Call, new: NewAccount, repeatable: Repeatable | None) -> MadeAccount:
+        """Adds an account with its administrator and default policies. Raises ALREADY_EXISTS, REQUEST_ID_REUSED."""
+        name = new.account.name
+        self._editor.authorize(call, "access:CreateAccount", self._mesh, name)
+        try:
+            with self._editor.changing(self._operator) as connection:
+                if self._editor.made_before(connection, self._operator, repeatable) is not None:
+                    return self._made_before(connection, new)
+                now_us = self._editor.now_us()
+                account, administrator = new_accounts.add(connection, new.account, new.administrator_id, (), now_us)
+                made = self._with_credentials(connection, account, administrator, new, now_us)
+                self._editor.remember(connection, self._operator, repeatable, name)
+                self._editor.record(connection, call)
+        except IntegrityError:
+            raise already_exists(name, "account_id") from None
+        return made
+
+    def get(self, call: Call, name: str) -> Account:
+        """An account. Raises ACCOUNT_NOT_FOUND."""
+        return self._editor.permitted(call, "access:GetAccount", kinds.ACCOUNT, name)
+
+    def page(self, call: Call, after: str, limit: int, conditions: Sequence[Condition]) -> list[Account]:
+        """Accounts that meet the conditions, by id, from the first behind `after`."""
+        self._editor.authorize(call, "access:ListAccounts", self._mesh)
+        with self._editor.reading() as connection:
+            return account_store.accounts_page(connection, after, limit, conditions)
+
+    def update(
+        self, call: Call, name: str, display_name: str | None, tags: Mapping[str, str] | None, etag: str
+    ) -> Account:
+        """Changes what is not None. Raises ACCOUNT_NOT_FOUND, ETAG_MISMATCH."""
+        self._editor.permitted(call, "access:UpdateAccount", kinds.ACCOUNT, name)
+
+        def change(_connection: Connection, present: Account) -> Account:
+            return replace(
+                present,
+                display_name=present.display_name if display_name is None else display_name,
+                tags=present.tags if tags is None else tags,
+            )
+
+        return self._editor.edit(call, kinds.ACCOUNT, name, change, etag=etag)
+
+    def disable(self, call: Call, name: str) -> Account:
+        """Refuses everything in an account. Raises ACCOUNT_NOT_FOUND; POLICY_LOCKOUT for the operator's own, which
+        nobody could enable again."""
+        self._editor.authorize(call, "access:DisableAccount", self._mesh, name)
+        if name == f"accounts/{self._operator}":
+            raise StrongroomError(
+                Reason.POLICY_LOCKOUT,
+                f"{name} is the account of the mesh's administrators: nobody could enable it again",
+            )
+        return self._set_disabled(call, name, disabled=True)
+
+    def enable(self, call: Call, name: str) -> Account:
+        """Ends what `disable` began. Raises ACCOUNT_NOT_FOUND."""
+        self._editor.authorize(call, "access:EnableAccount", self._mesh, name)
+        return self._set_disabled(call, name, disabled=False)
+
+    def _set_disabled(self, call: Call, name: str, *, disabled: bool) -> Account:
+        def change(_connection: Connection, present: Account) -> Account | Unchanged:
+            return UNCHANGED if present.disabled == disabled else replace(present, disabled=disabled)
+
+        return self._editor.edit(call, kinds.ACCOUNT, name, change)
+
+    def _with_credentials(
+        self, connection: Connection, account: Account, administrator: Principal, new: NewAccount, now_us: int
+    ) -> MadeAccount:
+        """Gives the administrator of a new account its SPIFFE ids, or else a client key."""
+        if new.administrator_spiffe_ids:
+            field = "administrator_spiffe_ids"
+            spiffe_ids = new.administrator_spiffe_ids
+            require_free_spiffe_ids(connection, administrator.name, spiffe_ids, field, everywhere=True)
+            administrator = replace(administrator, spiffe_ids=new.administrator_spiffe_ids)
+            principal_store.update_principal(connection, administrator)
+            return MadeAccount(account, administrator)
+        key, secret = client_keys.made(administrator.name, "The first one", now_us + _FIRST_CLIENT_KEY_US)
+        return MadeAccount(account, administrator, insert(connection, kinds.CLIENT_KEY, key, now_us), secret)
+
+    def _made_before(self, connection: Connection, new: NewAccount) -> MadeAccount:
+        name = new.account.name
+        account = kinds.ACCOUNT.require(connection, name, "request_id")
+        administrator = kinds.PRINCIPAL.require(connection, f"{name}/users/{new.administrator_id}", "request_id")
+        return MadeAccount(account, administrator)

@@ -1,0 +1,220 @@
+"""Users, workloads and roles."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from services.keystore.access.accounts.identities import require_free_spiffe_ids, require_free_subjects
+from services.keystore.access.editing import kinds
+from services.keystore.access.editing.editing import (
+    AccessEditor,
+    Change,
+    Consequence,
+    already_exists,
+    require_as_seen,
+    update,
+)
+from services.keystore.access.policies import grants, policy_text
+from services.keystore.access.records import client_key_store, policy_store, principal_store, quota_store
+from services.keystore.access.records.resources import ROLES, Principal, account_of, collection_of
+from services.keystore.store import changes
+from services.runtime.call import Call
+from services.runtime.errors import invalid
+from services.runtime.storage.editing import UNCHANGED, Unchanged
+from services.runtime.storage.request_ids import Repeatable
+from services.runtime.storage.sql_filters import Condition
+from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_QUOTA
+
+SET_ROLES = "access:SetPrincipalRoles"
+BIND_IDENTITY = "access:BindIdentity"
+_SET_TRUST_POLICY = "access:SetTrustPolicy"
+# Fields by which somebody becomes a principal.
+_ACTIONS = {
+    "spiffe_ids": BIND_IDENTITY,
+    "oidc_bindings": BIND_IDENTITY,
+    "role_settings": _SET_TRUST_POLICY,
+}
+
+
+class Principals:
+    """The principals of all accounts. Methods raise PERMISSION_DENIED, PRINCIPAL_NOT_FOUND, ETAG_MISMATCH; those that
+    may take somebody's permissions away POLICY_LOCKOUT."""
+
+    def __init__(self, editor: AccessEditor, operator: str = "") -> None:
+        """`operator` is the account of the mesh's administrators, who may learn which SPIFFE ids others have bound."""
+        self._editor = editor
+        self._operator = operator
+
+    def create(self, call: Call, new: Principal, repeatable: Repeatable | None) -> Principal:
+        """Adds a principal. Raises ALREADY_EXISTS, POLICY_INVALID, OIDC_PROVIDER_NOT_FOUND, REQUEST_ID_REUSED."""
+        account = f"accounts/{account_of(new.name)}"
+        actions = ("access:CreatePrincipal", "access:SetPrincipalTags") if new.tags else ("access:CreatePrincipal",)
+        for action in actions:
+            self._editor.permitted(call, action, kinds.ACCOUNT, account, about=new.name, field="parent")
+        for role in new.roles:
+            self._editor.permitted(call, SET_ROLES, kinds.PRINCIPAL, role, field="principal.roles")
+        _require_valid(new)
+
+        def check(connection: Connection, added: Principal) -> None:
+            for role in added.roles:
+                kinds.PRINCIPAL.require(connection, role, "principal.roles")
+            self._require_free(connection, added)
+
+        def then(connection: Connection, added: Principal) -> None:
+            self._editor.require_room(connection, account_of(added.name))
+
+        return self._editor.create(call, kinds.PRINCIPAL, new, "principal_id", repeatable, check=check, then=then)
+
+    def get(self, call: Call, name: str) -> Principal:
+        """A principal."""
+        return self._editor.permitted(call, "access:GetPrincipal", kinds.PRINCIPAL, name)
+
+    def page(
+        self, call: Call, account: str, after: str, limit: int, conditions: Sequence[Condition]
+    ) -> list[Principal]:
+        """An account's principals that meet the conditions, by name, from the first behind the name `after`."""
+        self._editor.permitted(call, "access:ListPrincipals", kinds.ACCOUNT, f"accounts/{account}", field="parent")
+        with self._editor.reading() as connection:
+            return principal_store.principals_page(connection, account, after, limit, conditions)
+
+    def update(self, call: Call, wanted: Principal, paths: Collection[str], etag: str) -> Principal:
+        """Changes the fields of `paths` to those of `wanted`. Raises ALREADY_EXISTS, POLICY_INVALID,
+        OIDC_PROVIDER_NOT_FOUND."""
+        needed = [action for path, action in _ACTIONS.items() if path in paths]
+        for action in dict.fromkeys(("access:UpdatePrincipal", *needed)):
+            self._editor.permitted(call, action, kinds.PRINCIPAL, wanted.name)
+        if "role_settings" in paths:
+            _require_valid(wanted)
+
+        def change(connection: Connection, present: Principal) -> Principal:
+            changed = replace(present, **{path: getattr(wanted, path) for path in paths})
+            self._require_free(connection, changed)
+            if _loses_identity(present, changed):
+                # What began with an identity that is taken away ends with it; who has others begins anew.
+                changed = replace(changed, sessions_valid_after_us=self._editor.now_us())
+            return changed
+
+        try:
+            return self._editor.edit(call, kinds.PRINCIPAL, wanted.name, change, etag=etag)
+        except IntegrityError:
+            # Another account's call was quicker.
+            raise already_exists("a principal that one of the identities stands for", "principal") from None
+
+    def set_tags(self, call: Call, name: str, tags: Mapping[str, str], etag: str) -> Principal:
+        """Replaces a principal's tags."""
+        self._editor.permitted(call, "access:SetPrincipalTags", kinds.PRINCIPAL, name)
+
+        def change(_connection: Connection, present: Principal) -> Principal:
+            return replace(present, tags=tags)
+
+        return self._editor.edit(call, kinds.PRINCIPAL, name, change, etag=etag, then=self._settle(call))
+
+    def set_roles(self, call: Call, name: str, roles: tuple[str, ...], etag: str) -> Principal:
+        """Replaces the roles that a principal holds all the time. Raises FIELD_INVALID for a role as the principal."""
+        seen = self._editor.permitted(call, SET_ROLES, kinds.PRINCIPAL, name)
+        if collection_of(name) == ROLES:
+            raise invalid("name", "is a role, which holds no roles")
+        for role in sorted(set(roles) - set(seen.roles)):
+            self._editor.permitted(call, SET_ROLES, kinds.PRINCIPAL, role, field="roles")
+
+        def change(connection: Connection, present: Principal) -> Principal:
+            for role in roles:
+                kinds.PRINCIPAL.require(connection, role, "roles")
+            return replace(present, roles=roles)
+
+        then = self._settle(call)
+        return self._editor.edit(call, kinds.PRINCIPAL, name, change, etag=etag, seen=seen, then=then)
+
+    def disable(self, call: Call, name: str) -> Principal:
+        """Refuses a principal everywhere."""
+        self._editor.permitted(call, "access:DisablePrincipal", kinds.PRINCIPAL, name)
+        then = self._require_way_back(call)
+        return self._editor.edit(call, kinds.PRINCIPAL, name, _to_disabled(disabled=True), then=then)
+
+    def enable(self, call: Call, name: str) -> Principal:
+        """Ends what `disable` began."""
+        self._editor.permitted(call, "access:EnablePrincipal", kinds.PRINCIPAL, name)
+        # It takes nothing from anybody, and may be what brings an administrator back.
+        return self._editor.edit(call, kinds.PRINCIPAL, name, _to_disabled(disabled=False))
+
+    def revoke_sessions(self, call: Call, name: str) -> Principal:
+        """Refuses every session of a principal that began before now."""
+        self._editor.permitted(call, "access:RevokeSessions", kinds.PRINCIPAL, name)
+
+        def change(_connection: Connection, present: Principal) -> Principal:
+            return replace(present, sessions_valid_after_us=self._editor.now_us())
+
+        return self._editor.edit(call, kinds.PRINCIPAL, name, change)
+
+    def delete(self, call: Call, name: str, etag: str) -> None:
+        """Deletes a principal with its client keys, attachments, quota, and the grants to it. To take a role from those
+        who hold it, with what it forbids them, needs `access:SetPrincipalRoles` on each."""
+        self._editor.permitted(call, "access:DeletePrincipal", kinds.PRINCIPAL, name)
+        with self._editor.reading() as connection:
+            holders = [holder.name for holder in principal_store.holders(connection, name)]
+        for holder in holders:
+            self._editor.permitted(call, SET_ROLES, kinds.PRINCIPAL, holder)
+
+        def remove(connection: Connection, present: Principal) -> None:
+            now_us = self._editor.now_us()
+            require_as_seen(name, [one.name for one in principal_store.holders(connection, name)], holders)
+            principal_store.delete_principal(connection, name, now_us)
+            client_key_store.delete_client_keys_of(connection, name, now_us)
+            for policy in policy_store.attached_to(connection, name):
+                attached_to = tuple(target for target in policy.attached_to if target != name)
+                update(connection, kinds.POLICY, replace(policy, attached_to=attached_to), now_us)
+            for holder in principal_store.holders(connection, name):
+                roles = tuple(role for role in holder.roles if role != name)
+                update(connection, kinds.PRINCIPAL, replace(holder, roles=roles), now_us)
+            grants.revoke_of(connection, name)
+            if quota_store.delete_quota(connection, name):
+                changes.note(connection, CHANGE_KIND_QUOTA, f"{name}/quota", account_of(name))
+            self._require_way_back(call)(connection, present)
+
+        self._editor.delete(call, kinds.PRINCIPAL, name, etag, remove)
+
+    def _settle(self, call: Call) -> Consequence[Principal]:
+        """After a change that may make what decisions rest on larger, and may take permissions away."""
+        require_way_back = self._require_way_back(call)
+
+        def settle(connection: Connection, changed: Principal) -> None:
+            self._editor.require_room(connection, account_of(changed.name))
+            require_way_back(connection, changed)
+
+        return settle
+
+    def _require_way_back(self, call: Call) -> Consequence[Principal]:
+        return lambda connection, changed: self._editor.require_way_back(connection, call, account_of(changed.name))
+
+    def _require_free(self, connection: Connection, principal: Principal) -> None:
+        """Raises unless what a principal is to be known by exists and stands for no other of the account."""
+        field = "principal.spiffe_ids"
+        everywhere = account_of(principal.name) == self._operator
+        require_free_spiffe_ids(connection, principal.name, principal.spiffe_ids, field, everywhere=everywhere)
+        for binding in principal.oidc_bindings:
+            kinds.OIDC_PROVIDER.require(connection, binding.provider, "principal.oidc_bindings.provider")
+        require_free_subjects(connection, principal.name, principal.oidc_bindings, "principal.oidc_bindings")
+
+
+def _loses_identity(before: Principal, after: Principal) -> bool:
+    """Whether something that stood for a principal does no more, or not without further claims."""
+    kept = (*after.spiffe_ids, *after.oidc_bindings)
+    return any(identity not in kept for identity in (*before.spiffe_ids, *before.oidc_bindings))
+
+
+def _to_disabled(*, disabled: bool) -> Change[Principal]:
+    def change(_connection: Connection, present: Principal) -> Principal | Unchanged:
+        return UNCHANGED if present.disabled == disabled else replace(present, disabled=disabled)
+
+    return change
+
+
+def _require_valid(principal: Principal) -> None:
+    if principal.role_settings is not None:
+        policy_text.require_valid_trust(
+            principal.role_settings.trust_policy, account_of(principal.name), "principal.role_settings.trust_policy"
+        )

@@ -1,0 +1,1 @@
+"""How any access record is changed."""

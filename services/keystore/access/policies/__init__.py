@@ -1,0 +1,1 @@
+"""Policies and grants, and what they decide."""

@@ -1,0 +1,1 @@
+"""Access records: what they are, and how the database keeps them."""

@@ -1,0 +1,96 @@
+"""What an account holds that decides over its principals, bound to the account's row as a set: a record that was taken
+away, or put back as it was, is noticed though each that is there is good."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, Table, select, union_all
+
+from services.keystore.access.records.tables import (
+    accounts,
+    client_keys,
+    identities,
+    oidc_bindings,
+    oidc_providers,
+    policies,
+    policy_attachments,
+    principals,
+    waiting_identities,
+)
+from services.keystore.store import changes
+from services.runtime.storage import row_seals, sealed_rows
+from services.runtime.storage.database import before_commit, is_awaited
+
+NOTHING = sealed_rows.digest([])
+"""What a new account holds."""
+
+_OF_ACCOUNT = (principals, policies, client_keys, oidc_providers, waiting_identities)
+_OF_PRINCIPAL = (identities, oidc_bindings)
+
+
+def changing(connection: Connection, account: str) -> None:
+    """To be called before records of an account change: what it holds is what it held, or ACCESS_RECORD_REFUSED is
+    raised; and what it holds when the transaction commits is bound to it."""
+    if not is_awaited(connection, _key(account)):
+        require_of(connection, account)
+        before_commit(connection, _key(account), lambda: _bind(connection, account))
+
+
+def require(connection: Connection, account: Row[Any]) -> None:
+    """Raises ACCESS_RECORD_REFUSED unless the account, of which this is the row, holds what it held when it was last
+    changed."""
+    name = f"accounts/{account.account}"
+    sealed_rows.require(connection, accounts, account, name)
+    if is_awaited(connection, _key(account.account)):
+        # It was asked before it began to change, in this transaction.
+        return
+    if account.contents != _digest(connection, account.account):
+        raise row_seals.of(connection).refused(f"{name}'s records")
+    sealed_rows.require_newest(connection, name, account.contents_revision)
+
+
+def require_of(connection: Connection, account: str) -> bool:
+    """The same for an account by its id; False where there is none."""
+    row = connection.execute(select(accounts).where(accounts.c.account == account)).one_or_none()
+    if row is None:
+        return False
+    require(connection, row)
+    return True
+
+
+def bind(connection: Connection, account: str) -> None:
+    """Takes what an account holds for what it is to hold. The seal is for its caller to make."""
+    values = {"contents": _digest(connection, account), "contents_revision": changes.current(connection)}
+    connection.execute(accounts.update().where(accounts.c.account == account).values(values))
+
+
+def _key(account: str) -> tuple[str, str]:
+    return "contents", account
+
+
+def _bind(connection: Connection, account: str) -> None:
+    values = {"contents": _digest(connection, account), "contents_revision": changes.current(connection)}
+    sealed_rows.update(connection, accounts, [accounts.c.account == account], values)
+
+
+def _digest(connection: Connection, account: str) -> bytes:
+    held = union_all(*_seals(account))
+    return sealed_rows.digest(row.seal for row in connection.execute(held))
+
+
+def _seals(account: str) -> list[Select[Any]]:
+    of_principals = [
+        _seals_of(table).join(principals, principals.c.name == table.c.principal).where(principals.c.account == account)
+        for table in _OF_PRINCIPAL
+    ]
+    attached = _seals_of(policy_attachments).join(policies, policies.c.name == policy_attachments.c.policy)
+    return [
+        *(_seals_of(table).where(table.c.account == account) for table in _OF_ACCOUNT),
+        *of_principals,
+        attached.where(policies.c.account == account),
+    ]
+
+
+def _seals_of(table: Table) -> Select[Any]:
+    return select(table.c.seal)

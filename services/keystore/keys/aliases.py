@@ -1,0 +1,187 @@
+"""What callers do with aliases."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import IntegrityError
+
+from services.keystore.keys.editing import REQUEST_IDS, not_found
+from services.keystore.store import changes, deleted_aliases, store
+from services.keystore.store.model import Alias, Key
+from services.runtime.access.authorization import Authorizer, Resource, account_resource
+from services.runtime.call import Call
+from services.runtime.clock import Clock
+from services.runtime.errors import Reason, StrongroomError, invalid
+from services.runtime.requests.names import ResourceName, parse
+from services.runtime.storage.database import reading, transaction
+from services.runtime.storage.editing import permitted, require_current
+from services.runtime.storage.outbox import Outbox
+from services.runtime.storage.request_ids import Repeatable
+from services.runtime.storage.sql_filters import Condition
+from strongroom.keystore.v1.key_pb2 import KEY_STATE_DESTROYED
+from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_ALIAS
+
+_MAX_ALIASES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class AliasContent:
+    """What a caller asks an alias to be."""
+
+    name: ResourceName
+    key: ResourceName
+    description: str
+
+
+class Aliases:
+    """The aliases of all accounts."""
+
+    def __init__(self, engine: Engine, authorizer: Authorizer, outbox: Outbox, clock: Clock) -> None:
+        self._engine = engine
+        self._authorizer = authorizer
+        self._outbox = outbox
+        self._clock = clock
+
+    def create(self, call: Call, new: AliasContent, repeatable: Repeatable | None = None) -> Alias:
+        """A new alias. Raises ALREADY_EXISTS, REQUEST_ID_REUSED, KEY_NOT_FOUND, KEY_STATE_INVALID for a destroyed key,
+        LIMIT_EXCEEDED."""
+        action = "keystore:CreateAlias"
+        self._authorizer.authorize(call, action, account_resource(new.name.account)).resource = str(new.name)
+        self._permitted_key(call, action, new.key)
+        self._permit_other_key(call, new)
+        return self.make(call, new, repeatable)
+
+    def make(self, call: Call, new: AliasContent, repeatable: Repeatable | None = None) -> Alias:
+        """The same for a call that was permitted before."""
+        try:
+            with transaction(self._engine) as connection:
+                now_us = self._clock() // 1000
+                made = REQUEST_IDS.made_before(connection, new.name.account, repeatable, now_us)
+                if made is not None:
+                    name = parse(made, "request_id", "aliases")
+                    return _require_alias(store.alias(connection, name), name, "request_id")
+                key = _require_key(store.key(connection, new.key), new.key)
+                revision = changes.note(connection, CHANGE_KIND_ALIAS, str(new.name), new.name.account, key.uid)
+                _require_room(connection, key)
+                before = deleted_aliases.key_before(connection, new.name)
+                if before is not None and before.state != KEY_STATE_DESTROYED:
+                    _require_alike(key, before)
+                alias = Alias(new.name, new.key, key.uid, new.description, revision, now_us, now_us)
+                store.insert_alias(connection, alias)
+                REQUEST_IDS.remember(connection, new.name.account, repeatable, str(new.name), now_us)
+                self._outbox.put(connection, call)
+        except IntegrityError:
+            raise StrongroomError(Reason.ALREADY_EXISTS, f"{new.name} exists already", field="alias_id") from None
+        return alias
+
+    def get(self, call: Call, name: ResourceName) -> Alias:
+        """An alias. Raises ALIAS_NOT_FOUND."""
+        return self._permitted(call, "keystore:GetAlias", name)
+
+    def page(self, call: Call, account: str, after: str, limit: int, conditions: Sequence[Condition]) -> list[Alias]:
+        """An account's aliases that meet the conditions, in the order of their ids, from the first behind `after`."""
+        self._authorizer.authorize(call, "keystore:ListAliases", account_resource(account))
+        with reading(self._engine) as connection:
+            return store.aliases_page(connection, account, after, limit, conditions)
+
+    def update(self, call: Call, wanted: AliasContent, paths: Collection[str], etag: str) -> Alias:
+        """Changes what `paths` names of `key` and `description`. Raises ALIAS_NOT_FOUND, KEY_NOT_FOUND, ETAG_MISMATCH,
+        FIELD_INVALID for a key of another spec or usage, KEY_STATE_INVALID for a destroyed one, and LIMIT_EXCEEDED."""
+        action = "keystore:UpdateAlias"
+        present = self._permitted(call, action, wanted.name)
+        if "key" in paths and wanted.key != present.key:
+            self._permitted_key(call, action, present.key)
+            self._permitted_key(call, action, wanted.key)
+        with transaction(self._engine) as connection:
+            present = _require_current(store.alias(connection, wanted.name, lock=True), wanted.name, etag)
+            key = _require_key(store.key_by_uid(connection, present.key_uid), present.key)
+            revision = changes.note(connection, CHANGE_KIND_ALIAS, str(present.name), present.name.account, key.uid)
+            if "key" in paths and wanted.key != present.key:
+                key = _require_alike(_require_key(store.key(connection, wanted.key), wanted.key), key)
+                _require_room(connection, key)
+            changed = replace(
+                present,
+                key=key.name,
+                key_uid=key.uid,
+                description=wanted.description if "description" in paths else present.description,
+                revision=revision,
+                updated_us=self._clock() // 1000,
+            )
+            store.update_alias(connection, changed)
+            self._outbox.put(connection, call)
+        return changed
+
+    def delete(self, call: Call, name: ResourceName, etag: str) -> None:
+        """Deletes an alias, and nothing of its key. Raises ALIAS_NOT_FOUND, ETAG_MISMATCH."""
+        action = "keystore:DeleteAlias"
+        self._permitted_key(call, action, self._permitted(call, action, name).key)
+        with transaction(self._engine) as connection:
+            alias = _require_current(store.alias(connection, name, lock=True), name, etag)
+            changes.note(connection, CHANGE_KIND_ALIAS, str(name), name.account, alias.key_uid)
+            store.delete_alias(connection, name)
+            deleted_aliases.remember(connection, alias)
+            self._outbox.put(connection, call)
+
+    def _permit_other_key(self, call: Call, new: AliasContent) -> None:
+        """Raises PERMISSION_DENIED where the alias, before it was deleted, stood for another key that still is there,
+        and the caller may not make it stand for this one instead."""
+        with reading(self._engine) as connection:
+            before = deleted_aliases.key_before(connection, new.name)
+        if before is not None and before.name != new.key and before.state != KEY_STATE_DESTROYED:
+            action = "keystore:UpdateAlias"
+            self._authorizer.authorize(call, action, Resource("Alias", str(new.name), new.name.account))
+            for key in (before.name, new.key):
+                self._permitted_key(call, action, key)
+
+    def _permitted(self, call: Call, action: str, name: ResourceName) -> Alias:
+        with reading(self._engine) as connection:
+            alias = store.alias(connection, name)
+        authorize = partial(self._authorizer.authorize, call, action)
+        absent = Resource("Alias", str(name), name.account)
+        return permitted(alias, absent, authorize, lambda: not_found(name))[1]
+
+    def _permitted_key(self, call: Call, action: str, name: ResourceName) -> None:
+        with reading(self._engine) as connection:
+            key = store.key(connection, name)
+        self._authorizer.authorize(call, action, key.resource if key else Resource("Key", str(name), name.account))
+        _require_key(key, name)
+
+
+def _require_key(key: Key | None, name: ResourceName) -> Key:
+    if key is None:
+        raise not_found(name, "alias.key")
+    return key
+
+
+def _require_alias(alias: Alias | None, name: ResourceName, field: str = "name") -> Alias:
+    if alias is None:
+        raise not_found(name, field)
+    return alias
+
+
+def _require_current(alias: Alias | None, name: ResourceName, etag: str) -> Alias:
+    alias = _require_alias(alias, name)
+    require_current(name, alias.revision, etag)
+    return alias
+
+
+def _require_room(connection: Connection, key: Key) -> None:
+    """Refuses one alias more. Whoever asks has numbered the change: nobody adds another before the transaction ends."""
+    if key.state == KEY_STATE_DESTROYED:
+        raise StrongroomError(
+            Reason.KEY_STATE_INVALID, f"{key.name} is DESTROYED", field="alias.key", state="DESTROYED"
+        )
+    if store.count_aliases(connection, key.uid) >= _MAX_ALIASES:
+        raise StrongroomError(
+            Reason.LIMIT_EXCEEDED, f"{key.name} has {_MAX_ALIASES} aliases already", field="alias.key"
+        )
+
+
+def _require_alike(key: Key, present: Key) -> Key:
+    if (key.spec, key.usage) != (present.spec, present.usage):
+        raise invalid("alias.key", "is a key of another spec or usage than the alias's present one")
+    return key

@@ -1,0 +1,1 @@
+"""Keys, versions and aliases: what they are, and how the database keeps them."""

@@ -1,0 +1,451 @@
+"""Keys and aliases in the database: SQL and nothing else. Every function works inside its caller's transaction.
+
+What is read was verified (services/runtime/storage/sealed_rows.py): every function that reads keys or versions raises
+KEY_MATERIAL_REFUSED for what keystore did not write, and one that reads aliases or requests ACCESS_RECORD_REFUSED.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, Connection, Row, and_, delete, func, insert, select, tuple_, update
+
+from services.keystore.store.filters import KeyFilter
+from services.keystore.store.model import Alias, Key, Version
+from services.keystore.store.tables import aliases, key_tags, key_versions, keys, root_versions
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.requests.names import ResourceName
+from services.runtime.storage import sealed_rows
+from services.runtime.storage.sql_filters import Condition
+from strongroom.keystore.v1.key_pb2 import (
+    KEY_ORIGIN_STRONGROOM,
+    KEY_STATE_ENABLED,
+    KeyOrigin,
+    KeySpec,
+    KeyState,
+    KeyUsage,
+    KeyVersionOrigin,
+    KeyVersionState,
+    ProtectionLevel,
+)
+
+# The end of the year 9999, beyond which no time is.
+_LATEST_US = 253_402_300_800_000_000
+_KNOWN = {
+    "spec": frozenset(KeySpec.values()),
+    "usage": frozenset(KeyUsage.values()),
+    "protection_level": frozenset(ProtectionLevel.values()),
+    "state": frozenset({*KeyState.values(), *KeyVersionState.values()}),
+    "origin": frozenset({*KeyOrigin.values(), *KeyVersionOrigin.values()}),
+}
+
+_EVERY_KEY = KeyFilter()
+_NO_VERSIONS = sealed_rows.digest([])
+_KEY_ID = "id of the key"
+_aliases_with_keys = select(aliases, keys.c.key_id.label(_KEY_ID)).join_from(
+    aliases, keys, aliases.c.key_uid == keys.c.uid
+)
+
+
+def key(connection: Connection, name: ResourceName) -> Key | None:
+    """The key of this name, or that an alias of this name stands for."""
+    if name.collection == "aliases":
+        named = alias(connection, name)
+        return key_by_uid(connection, named.key_uid) if named is not None else None
+    row = connection.execute(select(keys).where(_key_is(name))).one_or_none()
+    return _key(connection, row) if row is not None else None
+
+
+def key_by_uid(connection: Connection, uid: bytes, *, lock: bool = False) -> Key | None:
+    """The key of this uid; with `lock` nobody else changes it before the transaction ends."""
+    wanted = select(keys).where(keys.c.uid == uid)
+    row = connection.execute(wanted.with_for_update() if lock else wanted).one_or_none()
+    return _key(connection, row) if row is not None else None
+
+
+def keys_by_uid(connection: Connection, uids: Collection[bytes]) -> dict[bytes, Key]:
+    """The keys of these uids."""
+    return {row.uid: _key(connection, row) for row in connection.execute(select(keys).where(keys.c.uid.in_(uids)))}
+
+
+def keys_page(
+    connection: Connection, account: str, after: str, limit: int, wanted: KeyFilter = _EVERY_KEY
+) -> list[Key]:
+    """An account's keys that the filter lets through, in the order of their ids, from the first behind `after`."""
+    met = [condition(connection.dialect.name) for condition in wanted.conditions]
+    listed = select(keys).where(keys.c.account == account, *met)
+    place = keys.c.key_id
+    for tag_key, tag_value in wanted.tags:
+        tagged = key_tags.alias()
+        of_value = and_(tagged.c.account == account, tagged.c.tag_key == tag_key, tagged.c.tag_value == tag_value)
+        listed = listed.join(tagged, and_(of_value, tagged.c.key_id == keys.c.key_id))
+        # Keys with the tag are walked, not all keys.
+        place = tagged.c.key_id
+    ordered = listed.where(place > after).order_by(place).limit(limit)
+    return [_key(connection, row) for row in connection.execute(ordered).all()]
+
+
+def insert_key(connection: Connection, added: Key) -> None:
+    """Adds a key without versions. Raises IntegrityError when the name is taken."""
+    row = {
+        "account": added.name.account,
+        "key_id": added.name.id,
+        "uid": added.uid,
+        "spec": added.spec,
+        "usage": added.usage,
+        "protection_level": added.protection_level,
+        "origin": added.origin,
+        "state": added.state,
+        "description": added.description,
+        "tags": tags_text(added.tags),
+        "deletion_protection": added.deletion_protection,
+        "primary_version": added.primary_version,
+        "revision": added.revision,
+        "created_us": added.created_us,
+        "updated_us": added.updated_us,
+        "rotated_us": added.rotated_us,
+        "rotation_period_s": added.rotation_period_s,
+        "next_rotate_us": added.next_rotate_us,
+        "versions_digest": _NO_VERSIONS,
+    }
+    sealed_rows.insert(connection, keys, [row])
+    _insert_tags(connection, added)
+
+
+def update_key(connection: Connection, changed: Key) -> None:
+    """Puts what may change of a key in the place of what it was."""
+    values = {
+        "state": changed.state,
+        "description": changed.description,
+        "tags": tags_text(changed.tags),
+        "deletion_protection": changed.deletion_protection,
+        "primary_version": changed.primary_version,
+        "revision": changed.revision,
+        "updated_us": changed.updated_us,
+        "rotated_us": changed.rotated_us,
+        "rotation_period_s": changed.rotation_period_s,
+        "next_rotate_us": changed.next_rotate_us,
+        "delete_us": changed.delete_us,
+        "destroyed_us": changed.destroyed_us,
+        "expires_us": changed.expires_us,
+    }
+    sealed_rows.update(connection, keys, [keys.c.uid == changed.uid], values)
+
+
+def replace_tags(connection: Connection, changed: Key) -> None:
+    """Puts a key's tags in the place of those by which it was found."""
+    of_key = (key_tags.c.account == changed.name.account, key_tags.c.key_id == changed.name.id)
+    connection.execute(delete(key_tags).where(*of_key))
+    _insert_tags(connection, changed)
+
+
+def deletions_due(connection: Connection, until_us: int, limit: int) -> list[tuple[bytes, int]]:
+    """Uids of keys that are to be destroyed by then, soonest first, with their times."""
+    return _due(connection, keys.c.delete_us, until_us, limit)
+
+
+def rotations_due(connection: Connection, until_us: int, limit: int) -> list[tuple[bytes, int]]:
+    """Uids of keys that are to be rotated by then, soonest first, with their times."""
+    return _due(connection, keys.c.next_rotate_us, until_us, limit)
+
+
+def expiries_due(connection: Connection, until_us: int, limit: int) -> list[tuple[bytes, int]]:
+    """Uids of keys that have versions whose imported material expires by then, with the time of the first."""
+    first = func.min(key_versions.c.expires_us)
+    due = select(key_versions.c.uid, first).where(key_versions.c.expires_us <= until_us).group_by(key_versions.c.uid)
+    return [(row[0], row[1]) for row in connection.execute(due.order_by(first).limit(limit))]
+
+
+def near_message_limit(connection: Connection, message_count: int, limit: int) -> list[bytes]:
+    """Uids of keys made here that are ENABLED and whose primary version has encrypted so many messages."""
+    primary = and_(key_versions.c.uid == keys.c.uid, key_versions.c.version == keys.c.primary_version)
+    used_up = select(keys.c.uid).join(key_versions, primary).where(key_versions.c.message_count >= message_count)
+    rotating = (keys.c.state == KEY_STATE_ENABLED, keys.c.origin == KEY_ORIGIN_STRONGROOM)
+    return list(connection.execute(used_up.where(*rotating).limit(limit)).scalars())
+
+
+def version(connection: Connection, uid: bytes, number: int, *, lock: bool = False) -> Version | None:
+    """One version of a key; with `lock` nobody else changes it before the transaction ends."""
+    wanted = select(key_versions).where(key_versions.c.uid == uid, key_versions.c.version == number)
+    row = connection.execute(wanted.with_for_update() if lock else wanted).one_or_none()
+    return _version(connection, row) if row is not None else None
+
+
+def versions(connection: Connection, uid: bytes) -> list[Version]:
+    """Every version of a key, by number: none was taken away or put back."""
+    ordered = select(key_versions).where(key_versions.c.uid == uid).order_by(key_versions.c.version)
+    rows = connection.execute(ordered).all()
+    _require_complete(connection, uid, sealed_rows.digest(row.seal for row in rows))
+    return [_version(connection, row) for row in rows]
+
+
+def versions_page(
+    connection: Connection, uid: bytes, before: int, limit: int, conditions: Sequence[Condition] = ()
+) -> list[Version]:
+    """A key's versions that meet the conditions, newest first, from the first below `before`."""
+    met = [condition(connection.dialect.name) for condition in conditions]
+    ordered = select(key_versions).where(key_versions.c.uid == uid, key_versions.c.version < before, *met)
+    rows = connection.execute(ordered.order_by(key_versions.c.version.desc()).limit(limit)).all()
+    return [_version(connection, row) for row in rows]
+
+
+def versions_below_root(
+    connection: Connection, root_version: int, after: tuple[bytes, int], limit: int
+) -> list[Version]:
+    """Versions whose blobs are under root versions below this one, in the order of key uid and number, from the first
+    behind `after`."""
+    place = tuple_(key_versions.c.uid, key_versions.c.version)
+    old = key_versions.c.root_version.between(1, root_version - 1)
+    ordered = select(key_versions).where(old, place > after).order_by(key_versions.c.uid, key_versions.c.version)
+    return [_version(connection, row) for row in connection.execute(ordered.limit(limit)).all()]
+
+
+def newest_version(connection: Connection, uid: bytes) -> int:
+    """The number of a key's newest version."""
+    newest = select(func.max(key_versions.c.version)).where(key_versions.c.uid == uid)
+    return int(connection.execute(newest).scalar_one())
+
+
+def insert_version(connection: Connection, added: Version) -> None:
+    """Adds a version. Raises IntegrityError when the number is taken, and as `require_live_root`."""
+    require_live_root(connection, added.root_version)
+    row = {
+        "uid": added.uid,
+        "version": added.version,
+        "state": added.state,
+        "origin": added.origin,
+        "wrapped": added.wrapped or None,
+        "public_key": added.public_key or None,
+        "root_version": added.root_version,
+        "created_us": added.created_us,
+        "message_count": 0,
+    }
+    with _versions_changing(connection, added.uid):
+        sealed_rows.insert(connection, key_versions, [row])
+
+
+def count_messages(connection: Connection, counted: Version, count: int, retired_us: int | None) -> None:
+    """Adds to the messages of a version, and retires it when a time is given."""
+    of_version = (key_versions.c.uid == counted.uid, key_versions.c.version == counted.version)
+    values = {"message_count": key_versions.c.message_count + count, "retired_us": retired_us}
+    connection.execute(update(key_versions).where(*of_version).values(values))
+
+
+def update_version(connection: Connection, changed: Version) -> None:
+    """Puts what may change of a version in the place of what it was. Raises as `require_live_root`."""
+    require_live_root(connection, changed.root_version)
+    values = {
+        "state": changed.state,
+        "wrapped": changed.wrapped or None,
+        "public_key": changed.public_key or None,
+        "root_version": changed.root_version,
+        "destroyed_us": changed.destroyed_us,
+        "imported_us": changed.imported_us,
+        "expires_us": changed.expires_us,
+        "fingerprint": changed.fingerprint or None,
+    }
+    of_version = (key_versions.c.uid == changed.uid, key_versions.c.version == changed.version)
+    with _versions_changing(connection, changed.uid):
+        sealed_rows.update(connection, key_versions, of_version, values)
+
+
+def require_live_root(connection: Connection, root_version: int) -> None:
+    """Raises PROVIDER_UNAVAILABLE when a root version was retired; it is not before the transaction ends."""
+    wanted = select(root_versions.c.retired_us).where(root_versions.c.root_version == root_version)
+    if connection.execute(wanted.with_for_update(read=True)).scalar_one_or_none() is not None:
+        raise StrongroomError(
+            Reason.PROVIDER_UNAVAILABLE, f"root version {root_version} was retired meanwhile: try again", peer="crypto"
+        )
+
+
+def alias(connection: Connection, name: ResourceName, *, lock: bool = False) -> Alias | None:
+    """An alias; with `lock` nobody else changes it before the transaction ends."""
+    wanted = _aliases_with_keys.where(_alias_is(name))
+    row = connection.execute(wanted.with_for_update(of=aliases) if lock else wanted).one_or_none()
+    return _alias(connection, row) if row is not None else None
+
+
+def aliases_page(
+    connection: Connection, account: str, after: str, limit: int, conditions: Sequence[Condition] = ()
+) -> list[Alias]:
+    """An account's aliases that meet the conditions, in the order of their ids, from the first behind `after`."""
+    met = [condition(connection.dialect.name) for condition in conditions]
+    ordered = _aliases_with_keys.where(aliases.c.account == account, aliases.c.alias_id > after, *met)
+    rows = connection.execute(ordered.order_by(aliases.c.alias_id).limit(limit)).all()
+    return [_alias(connection, row) for row in rows]
+
+
+def count_aliases(connection: Connection, key_uid: bytes) -> int:
+    """How many aliases a key has."""
+    return int(connection.execute(select(func.count()).where(aliases.c.key_uid == key_uid)).scalar_one())
+
+
+def insert_alias(connection: Connection, added: Alias) -> None:
+    """Adds an alias. Raises IntegrityError when the name is taken."""
+    row = {
+        "account": added.name.account,
+        "alias_id": added.name.id,
+        "key_uid": added.key_uid,
+        "description": added.description,
+        "revision": added.revision,
+        "created_us": added.created_us,
+        "updated_us": added.updated_us,
+    }
+    sealed_rows.insert(connection, aliases, [row])
+
+
+def update_alias(connection: Connection, changed: Alias) -> None:
+    """Puts an alias in the place of what it was."""
+    values = {
+        "key_uid": changed.key_uid,
+        "description": changed.description,
+        "revision": changed.revision,
+        "updated_us": changed.updated_us,
+    }
+    sealed_rows.update(connection, aliases, [_alias_is(changed.name)], values)
+
+
+def delete_alias(connection: Connection, name: ResourceName) -> None:
+    """Removes an alias."""
+    connection.execute(delete(aliases).where(_alias_is(name)))
+
+
+def tags_text(tags: Mapping[str, str]) -> str:
+    """Tags as their column has them."""
+    return json.dumps(dict(tags), sort_keys=True)
+
+
+def _due(connection: Connection, column: Column[int], until_us: int, limit: int) -> list[tuple[bytes, int]]:
+    wanted = select(keys.c.uid, column).where(column <= until_us).order_by(column).limit(limit)
+    return [(row[0], row[1]) for row in connection.execute(wanted)]
+
+
+def _require_complete(connection: Connection, uid: bytes, digest: bytes) -> None:
+    """Raises KEY_MATERIAL_REFUSED for versions that are not, as a set, those that the key has."""
+    bound = connection.execute(select(keys.c.versions_digest).where(keys.c.uid == uid)).scalar_one_or_none()
+    if bound != digest:
+        raise StrongroomError(
+            Reason.KEY_MATERIAL_REFUSED, "the versions that are stored of a key are not those that it has"
+        )
+
+
+@contextmanager
+def _versions_changing(connection: Connection, uid: bytes) -> Iterator[None]:
+    """Around a change of a key's versions: they were complete before, and are again."""
+    _require_complete(connection, uid, _versions_digest(connection, uid))
+    yield
+    bound = {"versions_digest": _versions_digest(connection, uid)}
+    sealed_rows.update(connection, keys, [keys.c.uid == uid], bound)
+
+
+def _versions_digest(connection: Connection, uid: bytes) -> bytes:
+    return sealed_rows.digest(
+        connection.execute(select(key_versions.c.seal).where(key_versions.c.uid == uid)).scalars()
+    )
+
+
+def bind_versions(connection: Connection, uid: bytes) -> None:
+    """Takes the versions of a key as they are for those that it has."""
+    bound = {"versions_digest": _versions_digest(connection, uid)}
+    connection.execute(update(keys).where(keys.c.uid == uid).values(bound))
+
+
+def _insert_tags(connection: Connection, tagged: Key) -> None:
+    of_key = {"account": tagged.name.account, "key_id": tagged.name.id}
+    rows = [{**of_key, "tag_key": tag_key, "tag_value": value} for tag_key, value in tagged.tags.items()]
+    if rows:
+        connection.execute(insert(key_tags), rows)
+
+
+def _key_is(name: ResourceName) -> ColumnElement[bool]:
+    return and_(keys.c.account == name.account, keys.c.key_id == name.id)
+
+
+def _alias_is(name: ResourceName) -> ColumnElement[bool]:
+    return and_(aliases.c.account == name.account, aliases.c.alias_id == name.id)
+
+
+def _require_possible(row: Row[Any]) -> None:
+    """Raises KEY_MATERIAL_REFUSED for a row that no release of this service wrote: no message could tell of it."""
+    for name, value in row._mapping.items():
+        known = _KNOWN.get(name)
+        impossible = isinstance(value, int) and not 0 <= value < _LATEST_US
+        if impossible or (known is not None and value not in known):
+            raise StrongroomError(Reason.KEY_MATERIAL_REFUSED, f"what is stored of a key is no {name} that there is")
+
+
+def _tags(text: str) -> Mapping[str, str]:
+    try:
+        tags = json.loads(text)
+    except ValueError:
+        tags = None
+    if not isinstance(tags, dict):
+        raise StrongroomError(Reason.KEY_MATERIAL_REFUSED, "what is stored of a key is no tags")
+    return tags
+
+
+def _key(connection: Connection, row: Row[Any]) -> Key:
+    _require_possible(row)
+    name, refused = ResourceName(row.account, "keys", row.key_id), Reason.KEY_MATERIAL_REFUSED
+    sealed_rows.require(connection, keys, row, name, refused)
+    sealed_rows.require_newest(connection, row.uid.hex(), row.revision, refused)
+    return Key(
+        name,
+        row.uid,
+        row.spec,
+        row.usage,
+        row.protection_level,
+        row.origin,
+        row.state,
+        row.description,
+        _tags(row.tags),
+        row.deletion_protection,
+        row.primary_version,
+        row.revision,
+        row.created_us,
+        row.updated_us,
+        row.rotated_us,
+        row.rotation_period_s,
+        row.delete_us,
+        row.destroyed_us,
+        row.expires_us,
+    )
+
+
+def _version(connection: Connection, row: Row[Any]) -> Version:
+    _require_possible(row)
+    name = f"version {row.version} of a key"
+    sealed_rows.require(connection, key_versions, row, name, Reason.KEY_MATERIAL_REFUSED)
+    return Version(
+        row.uid,
+        row.version,
+        row.state,
+        row.origin,
+        row.wrapped or b"",
+        row.public_key or b"",
+        row.root_version,
+        row.created_us,
+        row.destroyed_us,
+        row.imported_us,
+        row.expires_us,
+        row.fingerprint or b"",
+        row.message_count,
+        row.retired_us,
+    )
+
+
+def _alias(connection: Connection, row: Row[Any]) -> Alias:
+    name = ResourceName(row.account, "aliases", row.alias_id)
+    sealed_rows.require(connection, aliases, row, name)
+    return Alias(
+        name,
+        ResourceName(row.account, "keys", row._mapping[_KEY_ID]),
+        row.key_uid,
+        row.description,
+        row.revision,
+        row.created_us,
+        row.updated_us,
+    )

@@ -1,0 +1,1 @@
+"""What keystore does by itself: at its start, and when something is due."""

@@ -1,0 +1,59 @@
+"""What a service's status watches of its surroundings: its database, crypto and Redis."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
+from redis import Redis
+from redis.exceptions import RedisError
+from sqlalchemy import Engine
+
+from services.runtime.config import Redis as RedisSettings
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.mesh.channels import CRYPTO, MeshChannel
+from services.runtime.rpc.status import Check
+from services.runtime.storage.database import require_writable
+
+_CRYPTO_SERVICE = "strongroom.crypto.v1.CryptoService"
+_CRYPTO_TIMEOUT_SECONDS = 0.5
+_REDIS_SECONDS = 0.5
+
+
+def database(engine: Engine) -> Check:
+    """Raises DATABASE_UNAVAILABLE while the database cannot be reached, or takes no writes."""
+    return partial(require_writable, engine)
+
+
+def crypto(channel: MeshChannel) -> Check:
+    """Raises CRYPTO_UNREACHABLE or CRYPTO_NOT_SERVING unless crypto says that it serves."""
+    ask = CRYPTO.method(channel, HealthStub, "Check", _CRYPTO_TIMEOUT_SECONDS)
+
+    def check() -> None:
+        request = health_pb2.HealthCheckRequest(service=_CRYPTO_SERVICE)
+        response: health_pb2.HealthCheckResponse = ask(request)
+        if response.status != health_pb2.HealthCheckResponse.SERVING:
+            said = health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)
+            raise StrongroomError(Reason.CRYPTO_NOT_SERVING, f"crypto says that it is {said}", peer="crypto")
+
+    return check
+
+
+def redis_client(settings: RedisSettings) -> Redis:
+    """A client that gives up soon."""
+    return Redis.from_url(settings.url, socket_timeout=_REDIS_SECONDS, socket_connect_timeout=_REDIS_SECONDS)
+
+
+def redis(client: Redis) -> Check:
+    """Raises REDIS_UNREACHABLE while Redis does not answer."""
+
+    def check() -> None:
+        try:
+            client.ping()
+        except RedisError as error:
+            raise StrongroomError(
+                Reason.REDIS_UNREACHABLE, f"Redis cannot be reached ({type(error).__name__})", peer="redis"
+            ) from error
+
+    return check

@@ -1,0 +1,178 @@
+"""What hosts a service: the runtime's parts, put together once in each composition root."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+
+from google.protobuf.descriptor import ServiceDescriptor
+from opentelemetry.metrics import Observation
+
+from services.runtime import background
+from services.runtime.access.access_records import AccessRecords, RemoteAccessRecords
+from services.runtime.access.authorization import Authorizer
+from services.runtime.access.identity import Callers, Identities
+from services.runtime.access.quotas import Limit, Quotas, ceiling
+from services.runtime.access.strangers import Strangers
+from services.runtime.audit_client import Append, AuditClient
+from services.runtime.changes import ChangeFeed, ListChanges
+from services.runtime.config import RequestLimit, ServiceSettings
+from services.runtime.hosting import workers
+from services.runtime.mesh.channels import MeshChannel, Route
+from services.runtime.mesh.tls import TlsFiles
+from services.runtime.rpc.admission import FromOutside, FromTheMesh
+from services.runtime.rpc.pipeline import Pipeline
+from services.runtime.rpc.server import Server
+from services.runtime.rpc.status import Status
+from services.runtime.rpc.status_views import StatusViews
+from services.runtime.telemetry import Telemetry
+from strongroom.audit.v1.event_log_service_pb2_grpc import EventLogServiceStub
+from strongroom.keystore.v1.key_record_service_pb2_grpc import KeyRecordServiceStub
+
+_FRESH_SECONDS = 2.0
+"""How long a process that starts waits for keystore: services may be started in any order."""
+
+
+@dataclass
+class Host:
+    """The runtime around a service. `run` serves until a signal, then closes everything in order."""
+
+    settings: ServiceSettings
+    tls: TlsFiles
+    telemetry: Telemetry
+    status: Status
+    audit: AuditClient
+    feed: ChangeFeed
+    identities: Identities
+    authorizer: Authorizer
+    quotas: Quotas
+    server: Server
+    _channels: Sequence[MeshChannel]
+    _closing: list[Callable[[], None]] = field(default_factory=list)
+
+    def public(self, service: ServiceDescriptor, servicer: object, exchanges: Collection[str] = ()) -> None:
+        """Offers a public service; the requests of the methods `exchanges` authenticate."""
+        self.server.public(service, servicer, exchanges)
+
+    def internal(self, service: ServiceDescriptor, servicer: object, *, audited: bool = False) -> None:
+        """Offers a service to the mesh alone; `audited` where it changes something by the caller's own permission."""
+        self.server.internal(service, servicer, audited=audited)
+
+    def on_close(self, close: Callable[[], None]) -> None:
+        """Runs `close` once calls have drained, before the audit client ends; the last added runs first."""
+        self._closing.append(close)
+
+    def run(self, wait_seconds: float = _FRESH_SECONDS) -> bool:
+        """Serves until SIGTERM, or until the server is stopped. Whether a signal ended it. For so long at most it waits
+        for keystore first: a process that is called before it knows what changed would refuse what another answers."""
+        self.feed.start()
+        self.feed.wait_until_fresh(wait_seconds)
+        return self.server.serve_until_signal(self._close)
+
+    def _close(self) -> None:
+        for close in reversed(self._closing):
+            close()
+        self.feed.stop()
+        self.audit.stop()
+        for channel in self._channels:
+            channel.close()
+        self.telemetry.shutdown()
+
+
+def build(
+    service: str,
+    settings: ServiceSettings,
+    tls: TlsFiles,
+    telemetry: Telemetry,
+    *,
+    records: AccessRecords | None = None,
+    list_changes: ListChanges | None = None,
+    open_append: Callable[[], Append] | None = None,
+) -> Host:
+    """Puts the runtime together. Keystore hands in its own records and changes, audit its own append; the others
+    reach them over the mesh. Keystore decides on what holds when it is asked, the others on what held a moment ago."""
+    own_records = records is not None
+    channels: list[MeshChannel] = []
+
+    def channel(route: Route, *, retry: bool = True) -> MeshChannel:
+        channels.append(MeshChannel(route, tls, retry=retry))
+        return channels[-1]
+
+    if records is None or list_changes is None:
+        keystore = Route(upstream(settings, "keystore"))
+        records = RemoteAccessRecords(channel(keystore))
+        # The poll is its own retry: a lost one must not delay the next.
+        list_changes = channel(keystore, retry=False).method(KeyRecordServiceStub, "ListChanges")
+    if open_append is None:
+        # One for all senders and the probe: whichever finds the writer of the log, all of them do.
+        route = Route(upstream(settings, "audit"))
+
+        def open_append() -> Append:
+            return channel(route, retry=False).method(EventLogServiceStub, "Append")
+
+    audit = AuditClient(
+        open_append,
+        senders=settings.audit.senders,
+        group_limit=settings.audit.group_limit,
+        deadline_seconds=settings.audit.deadline_seconds,
+    )
+    feed = ChangeFeed(list_changes)
+    identities = Identities(records, feed, tls.trust_domain)
+    authorizer = Authorizer(records, feed)
+    worker = workers.worker_number()
+    status = Status(service, instance())
+    status.component("audit", audit.require_writable)
+    status.component("keystore", feed.require_fresh)
+    status.component("policies", authorizer.require_usable, vital=False)
+    status.component("background work", background.check, vital=False)
+    background.measure(telemetry.meter)
+    telemetry.meter.create_observable_gauge(
+        "strongroom.policies.unusable",
+        [lambda _: [Observation(len(authorizer.unusable_policies))]],
+        description="Policies that cannot be evaluated, which deny",
+    )
+    quotas = Quotas(
+        authorizer.account,
+        _held_to(settings.quota.account, settings.quota.account_ceiling),
+        _held_to(settings.quota.principal, settings.quota.principal_ceiling),
+        held_refusals=settings.listeners.held_refusals,
+    )
+    internal = settings.listeners.internal
+    callers = Callers(internal)
+    strangers = Strangers(_limit(settings.quota.stranger))
+    pipeline = Pipeline(telemetry, identities, callers, quotas, audit, strangers, feed.poll if own_records else None)
+    server = Server(
+        settings.listeners,
+        tls,
+        pipeline,
+        status,
+        StatusViews.by(identities, authorizer, internal, settings.status.account),
+        outside=FromOutside(identities),
+        mesh=FromTheMesh(internal),
+        refusal=lambda caller: quotas.refusal(caller.group, caller.member),
+        shared_port=worker is not None,
+    )
+    return Host(settings, tls, telemetry, status, audit, feed, identities, authorizer, quotas, server, channels)
+
+
+def _limit(settings: RequestLimit) -> Limit:
+    return Limit(settings.requests_per_second, settings.burst)
+
+
+def _held_to(quota: RequestLimit | None, most: RequestLimit) -> Limit:
+    return _limit(quota) if quota is not None else ceiling(most.requests_per_second, most.burst)
+
+
+def instance() -> str:
+    """What this process is called in statuses and events: host name and process id."""
+    return f"{socket.gethostname()}/{os.getpid()}"
+
+
+def upstream(settings: ServiceSettings, service: str) -> str:
+    """The internal address of a service that this one calls; ends the process when it is not configured."""
+    address: str | None = getattr(settings.upstream, service)
+    if address is None:
+        raise SystemExit(f"upstream.{service}: required")
+    return address

@@ -1,0 +1,1 @@
+"""How services of the mesh reach each other."""

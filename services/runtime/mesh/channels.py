@@ -1,0 +1,250 @@
+"""The one way to open a channel to another service of the mesh: mTLS, keepalive, retries, trace context."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+
+from services.runtime import telemetry
+from services.runtime.errors import Reason, from_rpc_error, rpc_code, trailing_metadata
+from services.runtime.mesh.tls import Identity, TlsFiles, channel_credentials
+from services.runtime.rpc.streams import NO_RETRY
+
+# What no service answered is tried again: nothing was done then. gRPC itself tells callers CANCELLED of what it had not
+# handed over when a server stopped. Deadlines are set on every call by the caller.
+_SERVICE_CONFIG = json.dumps(
+    {
+        "methodConfig": [
+            {
+                "name": [{}],
+                "retryPolicy": {
+                    "maxAttempts": 4,
+                    "initialBackoff": "0.05s",
+                    "maxBackoff": "0.4s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
+                },
+            }
+        ]
+    }
+)
+
+_OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 2_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    # How long connecting may take: on a machine under load a handshake takes long.
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 250),
+    ("grpc.max_receive_message_length", 16 << 20),
+    ("grpc.max_send_message_length", 16 << 20),
+    # The mesh's own connections are no proxy's business, whatever the environment says.
+    ("grpc.enable_http_proxy", 0),
+    # A channel is a connection: two channels to one address are meant to be two.
+    ("grpc.use_local_subchannel_pool", 1),
+]
+
+
+_GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+# After so many calls in a row that ended unanswered at its deadline, a replica counts as one that hangs.
+_UNANSWERED = 2
+_HANGING_SECONDS = 2.0
+_ROUNDS = 3
+_PAUSE_SECONDS = 0.05
+
+
+class Route:
+    """Which replica of a service calls go to: to the next of several addresses, joined by commas, when one does not
+    answer. Channels may share it, so that what one of them finds out of a replica all of them know.
+
+    One that refuses connections is left at once, and may be asked again at once: that costs nothing. One that hangs is
+    left for two seconds, since each call to it costs its deadline.
+    """
+
+    def __init__(self, addresses: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.addresses = [address.strip() for address in addresses.split(",")]
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._unanswered = [0] * len(self.addresses)
+        self._hanging_until = [0.0] * len(self.addresses)
+        self._clean = True
+        self.current = 0
+        """The place in `addresses` of the one to call."""
+        self.renewals = [0] * len(self.addresses)
+        """How often the replica at an address was found to hang: connections from before are given up."""
+
+    def answered(self, place: int) -> None:
+        """A replica answered, whatever it was."""
+        if self._clean:
+            return
+        with self._lock:
+            self._unanswered[place] = 0
+            self._hanging_until[place] = 0.0
+            self._clean = not any(self._unanswered) and not any(self._hanging_until)
+
+    def failed(self, place: int, code: grpc.StatusCode) -> None:
+        """A call to a replica failed so."""
+        alone = len(self.addresses) == 1
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED or (alone and code in _GONE):
+            self._unanswered_at(place)
+        elif code in _GONE:
+            with self._lock:
+                self._leave(place)
+        else:
+            self.answered(place)
+
+    def _unanswered_at(self, place: int) -> None:
+        with self._lock:
+            self._clean = False
+            self._unanswered[place] += 1
+            # One that hung is not believed a second time before it has answered.
+            if self._unanswered[place] < _UNANSWERED:
+                return
+            self._hanging_until[place] = self._monotonic() + _HANGING_SECONDS
+            self.renewals[place] += 1
+            self._leave(place)
+
+    def _leave(self, place: int) -> None:
+        if place != self.current:
+            return
+        now, count = self._monotonic(), len(self.addresses)
+        others = [(place + step) % count for step in range(1, count)]
+        self.current = next((other for other in others if self._hanging_until[other] <= now), place)
+
+
+class MeshChannel:
+    """A channel that follows the service's certificate: when the files change, new calls use a new connection.
+
+    It changes over when its peer does not answer: to the next of several addresses, or to a new connection to the only
+    one, behind which there may be another replica. A connection to a process that hangs would last as long as that
+    does. Without `retry` a call is made once: its caller repeats it.
+    """
+
+    def __init__(self, addresses: str | Route, tls: TlsFiles, *, retry: bool = True) -> None:
+        self._route = Route(addresses) if isinstance(addresses, str) else addresses
+        several = len(self._route.addresses) > 1
+        self._tls = tls
+        self._options = [*_OPTIONS, ("grpc.enable_retries", int(retry))]
+        if retry and not several:
+            self._options.append(("grpc.service_config", _SERVICE_CONFIG))
+        self._tries = _ROUNDS * len(self._route.addresses) if retry and several else 1
+        self._lock = threading.Lock()
+        self._opened: dict[int, _Opened] = {}
+        self._at(self._route.current)
+
+    def method(self, open_stub: Callable[[grpc.Channel], Any], name: str) -> Callable[..., Any]:
+        """The method `name` of the stub that `open_stub` makes, called with the trace context of the call in work.
+
+        A deadline is not optional: the method takes `timeout` in seconds.
+        """
+
+        def once(request: Any, timeout: float, metadata: tuple[tuple[str, str], ...]) -> Any:
+            place = self._route.current
+            opened = self._at(place)
+            multicallable = opened.methods.get(once)
+            if multicallable is None:
+                multicallable = opened.methods[once] = getattr(open_stub(opened.channel), name)
+            try:
+                answer = multicallable(request, timeout=timeout, metadata=metadata)
+            except grpc.RpcError as error:
+                self._route.failed(place, rpc_code(error))
+                raise
+            self._route.answered(place)
+            return answer
+
+        def invoke(request: Any, *, timeout: float, metadata: tuple[tuple[str, str], ...] = ()) -> Any:
+            context = telemetry.current()
+            if context is not None:
+                metadata = (*metadata, (telemetry.TRACEPARENT, context.traceparent))
+            if self._tries == 1:
+                return once(request, timeout, metadata)
+            return self._until_answered(lambda left: once(request, left, metadata), timeout)
+
+        return invoke
+
+    def close(self) -> None:
+        """Ends the connections; calls in flight are cancelled."""
+        with self._lock:
+            for opened in self._opened.values():
+                opened.channel.close()
+            self._opened.clear()
+
+    def _until_answered(self, once: Callable[[float], Any], seconds: float) -> Any:
+        deadline = time.monotonic() + seconds
+        for again in range(1, self._tries):
+            try:
+                return once(deadline - time.monotonic())
+            except grpc.RpcError as error:
+                if rpc_code(error) not in _GONE or _is_final(error):
+                    raise
+                # One round goes on at once; where all of them are gone, one may be back in a moment.
+                pause = _PAUSE_SECONDS * (again // len(self._route.addresses))
+                if time.monotonic() + pause >= deadline:
+                    raise
+            time.sleep(pause)
+        return once(deadline - time.monotonic())
+
+    def _at(self, place: int) -> _Opened:
+        identity, renewals = self._tls.current(), self._route.renewals[place]
+        opened = self._opened.get(place)
+        if opened is None or opened.identity is not identity or opened.renewals != renewals:
+            with self._lock:
+                opened = self._opened.get(place)
+                if opened is None or opened.identity is not identity or opened.renewals != renewals:
+                    # The one before ends by itself when its last call does: nothing but its calls holds it.
+                    opened = self._opened[place] = _Opened(identity, renewals, self._open(place, identity))
+        return opened
+
+    def _open(self, place: int, identity: Identity) -> grpc.Channel:
+        return grpc.secure_channel(self._route.addresses[place], channel_credentials(identity), options=self._options)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A connection, and its methods as they were called."""
+
+    identity: Identity
+    renewals: int
+    channel: grpc.Channel
+    methods: dict[Callable[..., Any], Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A service of the mesh, as others call it."""
+
+    name: str
+    unreachable: Reason
+    """Why a call fails that got no answer, or none that says why."""
+
+    def method(
+        self, channel: MeshChannel, open_stub: Callable[[grpc.Channel], Any], name: str, seconds: float
+    ) -> Callable[..., Any]:
+        """The method `name` as a function of a request, and of `metadata` where there is any, which is answered within
+        so many seconds. Raises the reason that the service gave, or else `unreachable`."""
+        method = channel.method(open_stub, name)
+
+        def invoke(request: Any, **metadata: Any) -> Any:
+            try:
+                return method(request, timeout=seconds, **metadata)
+            except grpc.RpcError as error:
+                raise from_rpc_error(error, self.unreachable, self.name) from error
+
+        return invoke
+
+
+AUDIT = Peer("audit", Reason.AUDIT_UNREACHABLE)
+CRYPTO = Peer("crypto", Reason.CRYPTO_UNREACHABLE)
+KEYSTORE = Peer("keystore", Reason.KEYSTORE_UNREACHABLE)
+
+
+def _is_final(error: grpc.RpcError) -> bool:
+    """Whether a service answered, and not to ask again."""
+    return NO_RETRY in trailing_metadata(error)

@@ -1,0 +1,1 @@
+"""What comes from outside the mesh, and what goes there."""

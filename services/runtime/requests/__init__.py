@@ -1,0 +1,1 @@
+"""What requests are made of: names, fields, filters, pages, tags."""

@@ -1,0 +1,1 @@
+"""How calls arrive, are served, and are answered."""

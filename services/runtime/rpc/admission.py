@@ -1,0 +1,114 @@
+"""Whose a call is, as far as its headers tell: what decides which threads it may take and whom it shares them with.
+
+This is no authentication. The pipeline authenticates every call again; here a caller is only told from strangers, at
+the cost of a look into what the process remembers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import Protocol
+
+from services.runtime.access import identity
+from services.runtime.call import Principal
+from services.runtime.config import InternalListener
+from services.runtime.mesh.forwarding import AUTHORIZATION, BEARER, Metadata
+
+_SHARED_IPV6_BITS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who has to share: callers of one `group` share what is the group's, its members take turns."""
+
+    group: str
+    """An account, a service of the mesh, or the address that a stranger comes from."""
+    member: str
+    """A principal, or a stranger's connection."""
+    is_known: bool
+    """Whether this process has seen a credential of theirs hold."""
+
+
+class Headers(Protocol):
+    """What a call says before its message: `peer` as gRPC writes it, the metadata, and the SPIFFE id of the
+    connection's certificate, empty without one."""
+
+    @property
+    def peer(self) -> str: ...
+
+    @property
+    def metadata(self) -> Metadata: ...
+
+    @property
+    def spiffe_id(self) -> str: ...
+
+
+Recognize = Callable[[Headers], Caller]
+
+
+class Remembered(Protocol):
+    """What a process knows of credentials that it has verified, without asking anybody."""
+
+    def remembered_token(self, token: str) -> Principal | None: ...
+
+    def remembered_certificate(self, spiffe_id: str) -> Principal | None: ...
+
+
+def by_connection(headers: Headers) -> Caller:
+    """Every connection is somebody known: for a server whose callers are not told apart."""
+    return Caller(headers.peer, headers.peer, is_known=True)
+
+
+class FromOutside:
+    """Callers of a public listener."""
+
+    def __init__(self, remembered: Remembered) -> None:
+        self._remembered = remembered
+
+    def __call__(self, headers: Headers) -> Caller:
+        authorization = identity.header(headers.metadata, AUTHORIZATION)
+        if authorization:
+            principal = self._remembered.remembered_token(authorization.removeprefix(BEARER))
+        else:
+            spiffe_id = headers.spiffe_id
+            principal = self._remembered.remembered_certificate(spiffe_id) if spiffe_id else None
+        return stranger(headers.peer) if principal is None else Caller(principal.account, principal.name, True)
+
+
+class FromTheMesh:
+    """Callers of the internal listener: whoever the configuration names."""
+
+    def __init__(self, settings: InternalListener) -> None:
+        self._named = frozenset(settings.may_forward).union(*settings.allow.values())
+
+    def __call__(self, headers: Headers) -> Caller:
+        spiffe_id = headers.spiffe_id
+        # A process of a service has a connection of its own, and none may starve the next.
+        return Caller(spiffe_id, headers.peer, True) if spiffe_id in self._named else stranger(headers.peer)
+
+
+def stranger(peer: str) -> Caller:
+    """Somebody on this connection. Connections from one address share."""
+    return Caller(_network(address_of(peer)), peer, is_known=False)
+
+
+def address_of(peer: str) -> str:
+    """`127.0.0.1` from gRPC's `ipv4:127.0.0.1:51234`, `::1` from `ipv6:%5B::1%5D:51234`."""
+    kind, _, rest = peer.partition(":")
+    host = rest.rpartition(":")[0]
+    return host.removeprefix("%5B").removesuffix("%5D") if kind in ("ipv4", "ipv6") else peer
+
+
+def _network(address: str) -> str:
+    """The address, or for IPv6 the network that one host is usually given whole."""
+    if ":" not in address:
+        return address
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv6Address):
+        return str(ip_network((parsed, _SHARED_IPV6_BITS), strict=False))
+    return address

@@ -1,0 +1,173 @@
+"""Answers on their way out: where a call has events, it is answered once they are in the audit log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import grpc
+
+from services.runtime.audit_client import AuditClient
+from services.runtime.call import Call
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.rpc.streams import Trailers, error_trailers
+from services.runtime.telemetry import TraceContext
+from strongroom.audit.v1.event_pb2 import Outcome
+
+EVENT_ID = "strongroom-event-id"
+
+_REFUSALS = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
+
+
+@dataclass(slots=True)
+class Made:
+    """What a method made of a call, before its events are durable."""
+
+    call: Call
+    response: Any
+    error: StrongroomError | None
+    trace: TraceContext
+    started: float
+
+    def conclude(self) -> bool:
+        """Gives the events their outcome. False where no event is to be kept."""
+        call, error = self.call, self.error
+        if error is None:
+            call.conclude(Outcome.OUTCOME_ALLOWED)
+        elif call.told_elsewhere:
+            return False
+        else:
+            refused = error.code in _REFUSALS
+            call.conclude(Outcome.OUTCOME_DENIED if refused else Outcome.OUTCOME_FAILED, error.reason)
+        call.tell_both()
+        return True
+
+    @property
+    def payer(self) -> str:
+        """Whom the events count against."""
+        return self.call.principal.account or self.call.principal.name
+
+    def kept(self, unrecorded: StrongroomError | None) -> StrongroomError | None:
+        """The error of the call, if any, once its events are durable or, with `unrecorded`, are not."""
+        call, error = self.call, self.error
+        if unrecorded is not None and (error is not None or call.outbox is None):
+            return unrecorded
+        call.kept = True
+        if unrecorded is not None:
+            return _pending(unrecorded)
+        if call.outbox is not None:
+            call.outbox.delivered(call.events)
+        return error
+
+    def trailers(self, error: StrongroomError | None) -> Trailers:
+        """What the caller is told beside the answer or the error."""
+        event = ((EVENT_ID, self.call.events[0].id),) if self.call.kept else ()
+        return event if error is None else (*error_trailers(error), *event)
+
+
+class Reply(Protocol):
+    """Where the answer of one call goes, from any thread."""
+
+    def serialize(self, response: Any) -> bytes: ...
+
+    def answer(self, message: bytes, trailers: Trailers) -> None: ...
+
+    def fail(self, error: StrongroomError, trailers: Trailers) -> None: ...
+
+
+class Answered:
+    """A method's handler."""
+
+    def __init__(
+        self,
+        make: Callable[[Any, grpc.ServicerContext], Made],
+        end: Callable[[Made, StrongroomError | None], None],
+    ) -> None:
+        """`end` is told of each call, before its answer leaves."""
+        self._make = make
+        self._end = end
+
+    def __call__(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """Answers as gRPC has it, in this thread."""
+        made = self._make(request, context)
+        error = self._settled(made)
+        self._end(made, error)
+        context.set_trailing_metadata(made.trailers(error))
+        if error is not None:
+            context.abort(error.code, error.message)
+        return made.response
+
+    def begin(self, request: Any, context: grpc.ServicerContext, reply: Reply) -> None:
+        """Answers in whichever thread has the answer."""
+        made = self._make(request, context)
+        message = b""
+        if made.error is None:
+            message = reply.serialize(made.response)
+            made.response = None
+
+        def finish(error: StrongroomError | None) -> None:
+            self._end(made, error)
+            trailers = made.trailers(error)
+            if error is None:
+                reply.answer(message, trailers)
+            else:
+                reply.fail(error, trailers)
+
+        self._settle(made, len(message), finish)
+
+    def _settled(self, made: Made) -> StrongroomError | None:
+        """The error of the call, once nothing about it may change any more."""
+        return made.error
+
+    def _settle(self, made: Made, size: int, finish: Callable[[StrongroomError | None], None]) -> None:
+        """Has `finish` called with what `_settled` answers; `size` is of the answer, in bytes."""
+        del size
+        finish(self._settled(made))
+
+
+class Audited(Answered):
+    """One whose answers leave once their events are durable."""
+
+    def __init__(
+        self,
+        make: Callable[[Any, grpc.ServicerContext], Made],
+        end: Callable[[Made, StrongroomError | None], None],
+        audit: AuditClient,
+    ) -> None:
+        super().__init__(make, end)
+        self._audit = audit
+
+    def _settled(self, made: Made) -> StrongroomError | None:
+        if not made.conclude():
+            return made.error
+        unrecorded = None
+        try:
+            self._audit.append(made.call.events, made.call.traceparent, made.payer)
+        except StrongroomError as failure:
+            unrecorded = failure.without_frames()
+        return made.kept(unrecorded)
+
+    def _settle(self, made: Made, size: int, finish: Callable[[StrongroomError | None], None]) -> None:
+        call = made.call
+        if call.outbox is not None:
+            # A database is told then that they are durable, which may take its time.
+            finish(self._settled(made))
+        elif made.conclude():
+            self._audit.append_then(
+                call.events, call.traceparent, made.payer, lambda error: finish(made.kept(error)), held_bytes=size
+            )
+        else:
+            finish(made.error)
+
+
+def _pending(unrecorded: StrongroomError) -> StrongroomError:
+    """What the caller of a change learns that has committed, with its event, which the log does not have yet."""
+    return StrongroomError(
+        Reason.AUDIT_PENDING,
+        "the change was made and its event will reach the audit log; the same request with the same request_id answers "
+        f"what was made ({unrecorded.reason})",
+        retry_after_seconds=1.0,
+        peer="audit",
+        said=unrecorded.reason,
+    )

@@ -1,0 +1,238 @@
+"""The one path that every call takes: trace, authenticate, handle, audit durably, answer."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor import MethodDescriptor
+
+from services.runtime.access import identity
+from services.runtime.access.identity import Callers, Identities
+from services.runtime.access.quotas import Quotas, weigher
+from services.runtime.access.strangers import Strangers
+from services.runtime.audit_client import AuditClient
+from services.runtime.call import ANONYMOUS, Call, Principal
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.mesh.forwarding import AUTHORIZATION, BEARER, SOURCE_ADDRESS, Metadata
+from services.runtime.requests import wire
+from services.runtime.rpc.admission import address_of
+from services.runtime.rpc.audited import Answered, Audited, Made
+from services.runtime.rpc.streams import Stream
+from services.runtime.telemetry import TRACEPARENT, Telemetry
+
+log = logging.getLogger(__name__)
+
+Behaviour = Callable[[Any, Call], Any]
+Handler = Callable[..., Any]
+"""Gets the request and gRPC's context, and where the method streams what sends."""
+Authenticate = Callable[[Call, grpc.ServicerContext, Metadata], Principal]
+
+# Each context of a refused batch is decided on, and none of it is of use to anybody: it counts ten times.
+_MANY = 16
+_REFUSED_ITEM = 9
+
+
+class Pipeline:
+    """Turns a servicer's methods, `(request, call) -> response`, into gRPC handlers."""
+
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        identities: Identities,
+        callers: Callers,
+        quotas: Quotas,
+        audit: AuditClient,
+        strangers: Strangers,
+        catch_up: Callable[[], None] | None = None,
+    ) -> None:
+        """`catch_up` applies what changed before the call to what the process remembers, where that can be asked for
+        every call."""
+        self._telemetry = telemetry
+        self._identities = identities
+        self._callers = callers
+        self._quotas = quotas
+        self._audit = audit
+        self._strangers = strangers
+        self._catch_up = catch_up
+
+    def public(self, method: MethodDescriptor, behaviour: Behaviour, *, streams: bool = False) -> Handler:
+        """A method for callers from outside: authenticated, and audited before it answers.
+
+        One that `streams` has a behaviour that answers a function, which gets the Stream once the call's events are
+        durable, and keeps it: a stream holds no thread.
+        """
+        return _offered(self._audited(method, behaviour, self._authenticated), streams=streams)
+
+    def credential_exchange(self, method: MethodDescriptor, behaviour: Behaviour) -> Handler:
+        """The same for a method whose request authenticates: `behaviour` sets the call's principal itself."""
+        return self._audited(method, behaviour, self._not_yet_known)
+
+    def forwarded(self, method: MethodDescriptor, behaviour: Behaviour, *, streams: bool = False) -> Handler:
+        """The same as `public` for services of the mesh that act for their own callers."""
+        return _offered(self._audited(method, behaviour, self._forwarded), streams=streams)
+
+    def by_service(self, method: MethodDescriptor, behaviour: Behaviour) -> Handler:
+        """The same for the configured services of the mesh, each of which acts for itself."""
+        return self._audited(method, behaviour, self._service)
+
+    def exchange_by_service(self, method: MethodDescriptor, behaviour: Behaviour) -> Handler:
+        """A `credential_exchange` by the configured services of the mesh, of credentials that they keep."""
+        return self._audited(method, behaviour, self._by_service_not_yet_known)
+
+    def _audited(self, method: MethodDescriptor, behaviour: Behaviour, authenticate: Authenticate) -> Audited:
+        telemetry, audit, quotas, catch_up = self._telemetry, self._audit, self._quotas, self._catch_up
+        service, name, action = method.containing_service.full_name, method.name, action_of(method)
+        weight = weigher(method)
+        check = wire.checker(method.input_type)
+
+        def made(request: Any, context: grpc.ServicerContext) -> Made:
+            started = time.perf_counter()
+            metadata: Metadata = context.invocation_metadata()
+            trace = telemetry.start_call(service, name, identity.header(metadata, TRACEPARENT))
+            call = Call(
+                service, name, action, trace_id=trace.trace_id, permitted=False, seconds_left=context.time_remaining
+            )
+            response, error, cost = None, None, 1.0
+            try:
+                audit.require_writable()
+                call.source_address = address_of(context.peer())
+                if catch_up is not None:
+                    catch_up()
+                call.principal = authenticate(call, context, metadata)
+                if trace.asked and call.principal.name:
+                    trace = telemetry.caller_known(trace, service, name)
+                cost = 1.0 if request is wire.UNREADABLE else weight(request)
+                quotas.require(call, cost)
+                check(request)
+                response = behaviour(request, call)
+                call.require_permitted()
+            except StrongroomError as refusal:
+                error = refusal.without_frames()
+            except Exception as unexpected:  # noqa: BLE001  # the outermost edge: nothing may escape undescribed
+                error = _internal(unexpected)
+            if trace.sampled:
+                call.traceparent = trace.traceparent
+            if error is not None:
+                error = self._refused(call, error, cost)
+            return Made(call, response, error, trace, started)
+
+        def ended(made: Made, error: StrongroomError | None) -> None:
+            telemetry.end_call(made.trace, service, name, error.reason if error else "OK", made.started)
+
+        return Audited(made, ended, audit)
+
+    def _refused(self, call: Call, error: StrongroomError, cost: float) -> StrongroomError:
+        """What a call that failed is told, once it has paid for it."""
+        if _is_stranger(call):
+            error = self._strangers.refused(call, error)
+        if error.reason is Reason.PERMISSION_DENIED and cost > _MANY:
+            self._quotas.charge(call, _REFUSED_ITEM * cost)
+        if error.reason is Reason.QUOTA_EXCEEDED:
+            self._quotas.hold(error)
+        return error
+
+    def internal(self, method: MethodDescriptor, behaviour: Behaviour) -> Handler:
+        """A method that only the configured services of the mesh may call; not audited by itself."""
+        telemetry, callers = self._telemetry, self._callers
+        service, name, action = method.containing_service.full_name, method.name, action_of(method)
+        check = wire.checker(method.input_type)
+
+        def made(request: Any, context: grpc.ServicerContext) -> Made:
+            started = time.perf_counter()
+            metadata: Metadata = context.invocation_metadata()
+            trace = telemetry.start_call(service, name, identity.header(metadata, TRACEPARENT), may_begin=False)
+            call = Call(service, name, action, trace_id=trace.trace_id)
+            response, error = None, None
+            try:
+                spiffe_id = identity.spiffe_id_of(context)
+                callers.require_allowed(spiffe_id, service)
+                call.principal = Principal(identity.service_name_of(spiffe_id), "")
+                trace = telemetry.caller_known(trace, service, name)
+                check(request)
+                response = behaviour(request, call)
+            except StrongroomError as refusal:
+                error = refusal.without_frames()
+            except Exception as unexpected:  # noqa: BLE001  # as above
+                error = _internal(unexpected)
+            return Made(call, response, error, trace, started)
+
+        def ended(made: Made, error: StrongroomError | None) -> None:
+            telemetry.end_call(made.trace, service, name, error.reason if error else "OK", made.started)
+
+        return Answered(made, ended)
+
+    def _authenticated(self, call: Call, context: grpc.ServicerContext, metadata: Metadata) -> Principal:
+        if identity.header(metadata, AUTHORIZATION):
+            return self._by_token(call, metadata)
+        spiffe_id = identity.spiffe_id_of(context)
+        if not spiffe_id:
+            raise StrongroomError(Reason.UNAUTHENTICATED, "a session token or a client certificate is required")
+        call.certificate_expires_us = partial(identity.certificate_expires_us, context)
+        return self._identities.from_certificate(spiffe_id)
+
+    def _not_yet_known(self, call: Call, context: grpc.ServicerContext, _metadata: Metadata) -> Principal:
+        call.certificate_id = identity.spiffe_id_of(context)
+        call.certificate_expires_us = partial(identity.certificate_expires_us, context)
+        self._strangers.require(call)
+        return ANONYMOUS
+
+    def _service(self, call: Call, context: grpc.ServicerContext, _metadata: Metadata) -> Principal:
+        spiffe_id = identity.spiffe_id_of(context)
+        self._callers.require_allowed(spiffe_id, call.service)
+        return Principal(identity.service_name_of(spiffe_id), "", credential=spiffe_id)
+
+    def _by_service_not_yet_known(self, call: Call, context: grpc.ServicerContext, metadata: Metadata) -> Principal:
+        # The certificate is the service's, and no credential of whoever it begins a session for.
+        call.via_service = self._service(call, context, metadata).name
+        return ANONYMOUS
+
+    def _forwarded(self, call: Call, context: grpc.ServicerContext, metadata: Metadata) -> Principal:
+        spiffe_id = identity.spiffe_id_of(context)
+        self._callers.require_may_forward(spiffe_id)
+        call.via_service = identity.service_name_of(spiffe_id)
+        call.source_address = identity.header(metadata, SOURCE_ADDRESS)
+        if identity.header(metadata, AUTHORIZATION):
+            return self._by_token(call, metadata)
+        return identity.named_principal(metadata)
+
+    def _by_token(self, call: Call, metadata: Metadata) -> Principal:
+        authorization = identity.header(metadata, AUTHORIZATION)
+        token = authorization.removeprefix(BEARER)
+        if token == authorization:
+            raise StrongroomError(Reason.UNAUTHENTICATED, "the authorization metadata is not a bearer token")
+        principal = self._identities.from_token(token)
+        call.session_token = token
+        return principal
+
+
+def _offered(serve: Handler, *, streams: bool) -> Handler:
+    if not streams:
+        return serve
+
+    def stream(request: Any, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
+        begin: Callable[[Stream], None] = serve(request, context)
+        begin(Stream(context, send))
+
+    stream.experimental_non_blocking = True  # type: ignore[attr-defined]
+    return stream
+
+
+def action_of(method: MethodDescriptor) -> str:
+    """What authorization and audit call a method: `crypto:Encrypt`, also for `BatchEncrypt`."""
+    domain = method.full_name.split(".")[1]
+    return f"{domain}:{method.name.removeprefix('Batch')}"
+
+
+def _internal(unexpected: Exception) -> StrongroomError:
+    # The message of a foreign exception may hold anything; the caller gets none of it.
+    log.error("unexpected error", exc_info=unexpected)
+    return StrongroomError(Reason.INTERNAL, "internal error; the event id in the trailing metadata identifies it")
+
+
+def _is_stranger(call: Call) -> bool:
+    return not call.principal.name and not call.via_service

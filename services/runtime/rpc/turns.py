@@ -1,0 +1,230 @@
+"""Threads that serve callers in turn, so that one with many calls keeps others waiting for no more than one of them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Protocol
+
+from services.runtime.rpc.admission import Caller
+
+log = logging.getLogger(__name__)
+
+
+_COSTLY_SECONDS = 0.02
+_LARGE_BYTES = 128 << 10
+_KNOWN_COSTS = 4_096
+_WEIGHT = 0.2
+
+
+class Costs:
+    """How much of a processor the tasks of each group have taken lately: the mean of thread time, in seconds."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, float] = {}
+
+    def expect(self, task: Task) -> None:
+        """Takes a large message for costly, until something is known of its group."""
+        group = task.caller.group
+        if task.size > _LARGE_BYTES and group not in self._of:
+            self._note(group, 2 * _COSTLY_SECONDS)
+
+    def spent(self, group: str, seconds: float) -> None:
+        """Notes what a task has taken."""
+        before = self._of.get(group)
+        if before is not None or seconds > _COSTLY_SECONDS:
+            self._note(group, seconds if before is None else before + _WEIGHT * (seconds - before))
+
+    def are_costly(self, group: str) -> bool:
+        """Whether the group's tasks are to run few at a time."""
+        return self._of.get(group, 0.0) > _COSTLY_SECONDS
+
+    def _note(self, group: str, seconds: float) -> None:
+        if len(self._of) >= _KNOWN_COSTS:
+            self._of.clear()
+        self._of[group] = seconds
+
+
+class Task(Protocol):
+    """A call that is whole."""
+
+    @property
+    def caller(self) -> Caller: ...
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds while it waits."""
+
+    def run(self) -> None: ...
+
+
+@dataclass(slots=True)
+class _Group:
+    name: str
+    queues: dict[str, deque[Task]] = field(default_factory=dict)
+    members: deque[str] = field(default_factory=deque)
+    waiting: int = 0
+    running: int = 0
+    in_order: bool = False
+
+    def add(self, task: Task) -> None:
+        member = task.caller.member
+        queue = self.queues.get(member)
+        if queue is None:
+            queue = self.queues[member] = deque()
+            self.members.append(member)
+        queue.append(task)
+        self.waiting += 1
+
+    def take(self) -> Task:
+        member = self.members.popleft()
+        queue = self.queues[member]
+        task = queue.popleft()
+        if queue:
+            self.members.append(member)
+        else:
+            del self.queues[member]
+        self.waiting -= 1
+        return task
+
+    def drop_newest(self) -> Task:
+        """Takes the newest task of the member that has the most."""
+        member, queue = max(self.queues.items(), key=lambda item: len(item[1]))
+        task = queue.pop()
+        if not queue:
+            del self.queues[member]
+            self.members.remove(member)
+        self.waiting -= 1
+        return task
+
+
+class Turns:
+    """Up to `threads` threads. Groups take turns, and within a group its members; a group has at most `share` threads,
+    and one whose tasks take long of the processor fewer: Python runs in one thread at a time, and each that wants to
+    run keeps all others waiting.
+
+    At most `waiting` tasks of `waiting_bytes` wait: beyond, the newest of the group that has the most gives way.
+    """
+
+    def __init__(
+        self, name: str, *, threads: int, share: int, waiting: int, waiting_bytes: int, costly_share: int | None = None
+    ) -> None:
+        """`costly_share` is how many threads a group has whose tasks are costly: as many as any other without one."""
+        self._name = name
+        self._threads = threads
+        self._share = share
+        self._costly_share = share if costly_share is None else costly_share
+        self._costs = Costs()
+        self._limit = waiting
+        self._limit_bytes = waiting_bytes
+        self._lock = threading.Lock()
+        # One token for each task that waits, but for those whose group may not run any more at the time.
+        self._tokens: SimpleQueue[bool] = SimpleQueue()
+        self._parked = 0
+        self._order: deque[_Group] = deque()
+        self._groups: dict[str, _Group] = {}
+        self._waiting = 0
+        self._bytes = 0
+        self._started = 0
+        self._idle = 0
+
+    def put(self, task: Task) -> Task | None:
+        """Has a thread run the task. Answers the one that has to give way instead, when there are too many."""
+        caller = task.caller
+        with self._lock:
+            self._costs.expect(task)
+            displaced = self._in_the_way_of(task)
+            if displaced is task:
+                return task
+            group = self._groups.get(caller.group)
+            if group is None:
+                group = self._groups[caller.group] = _Group(caller.group)
+            group.add(task)
+            self._waiting += 1
+            self._bytes += task.size
+            self._offer(group)
+            start = self._idle < self._waiting and self._started < self._threads
+            if start:
+                self._started += 1
+        self._tokens.put(True)
+        if start:
+            threading.Thread(target=self._work, name=f"{self._name}-{self._started}", daemon=True).start()
+        return displaced
+
+    def close(self) -> None:
+        """Ends the threads once they have nothing to do."""
+        for _ in range(self._threads):
+            self._tokens.put(False)
+
+    def _in_the_way_of(self, task: Task) -> Task | None:
+        """Takes out what has to give way to a task, which may be the task itself; None where there is room."""
+        if self._waiting < self._limit and self._bytes + task.size <= self._limit_bytes:
+            return None
+        largest = max(self._groups.values(), key=lambda group: group.waiting, default=None)
+        own = self._groups.get(task.caller.group)
+        if largest is None or largest.waiting <= (own.waiting if own is not None else 0) + 1:
+            return task
+        displaced = largest.drop_newest()
+        self._waiting -= 1
+        self._bytes -= displaced.size
+        return displaced
+
+    def _offer(self, group: _Group) -> None:
+        """Puts a group in order when it has something to run and may."""
+        if group.in_order or not group.waiting or group.running >= self._share:
+            return
+        if group.running < self._costly_share or not self._costs.are_costly(group.name):
+            group.in_order = True
+            self._order.append(group)
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                self._idle += 1
+            go_on = self._tokens.get()
+            with self._lock:
+                self._idle -= 1
+                task = self._next() if go_on else None
+            if not go_on:
+                return
+            if task is not None:
+                began = time.thread_time()
+                try:
+                    task.run()
+                except Exception:
+                    log.exception("a call broke")
+                self._done(task.caller, time.thread_time() - began)
+                # The thread waits for the next one meanwhile, and a message may have megabytes.
+                del task
+
+    def _next(self) -> Task | None:
+        if not self._order:
+            # What gave way has left its token behind, so there can be more of them than tasks.
+            self._parked = min(self._parked + 1, self._waiting)
+            return None
+        group = self._order.popleft()
+        group.in_order = False
+        task = group.take()
+        group.running += 1
+        self._waiting -= 1
+        self._bytes -= task.size
+        self._offer(group)
+        return task
+
+    def _done(self, caller: Caller, seconds: float) -> None:
+        with self._lock:
+            self._costs.spent(caller.group, seconds)
+            group = self._groups[caller.group]
+            group.running -= 1
+            self._offer(group)
+            wake = self._parked > 0 and bool(self._order)
+            if wake:
+                self._parked -= 1
+            if not group.waiting and not group.running:
+                del self._groups[caller.group]
+        if wake:
+            self._tokens.put(True)

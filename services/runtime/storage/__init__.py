@@ -1,0 +1,1 @@
+"""Each service's own database, and how what it stores is changed."""

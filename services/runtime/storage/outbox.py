@@ -1,0 +1,237 @@
+"""The outbox: a change and the event that records it commit together, in the service's own database.
+
+The pipeline appends the event to the audit log before the call answers. If the process dies, or audit is away, between
+the commit and the append, the relay appends what is left; audit knows repeats by the event's id. An event that the log
+does not take is set aside, which an event of its own tells of, and keeps no other waiting.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from uuid import UUID
+
+from google.protobuf.message import DecodeError
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Engine,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
+
+from services.runtime import clock, event_bounds
+from services.runtime.audit_client import AuditClient
+from services.runtime.background import Background
+from services.runtime.call import Call
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.storage.database import after_commit, reading, transaction
+from strongroom.audit.v1.event_pb2 import Event, Outcome
+
+log = logging.getLogger(__name__)
+
+_RELAY_SECONDS = 0.5
+_LEFT_BEHIND_US = 5_000_000
+_BATCH = 256
+_BATCH_BYTES = event_bounds.MAX_CALL_BYTES
+_UNDECODABLE = "UNDECODABLE"
+_SET_ASIDE = "audit:SetEventAside"
+_PAYER = "outbox"
+
+
+def outbox_table(metadata: MetaData) -> Table:
+    """The table as every database that has an outbox defines it."""
+    return Table(
+        "outbox",
+        metadata,
+        Column("event_id", String(36), primary_key=True),
+        Column("event", LargeBinary, nullable=False),
+        Column("created_us", BigInteger, nullable=False, index=True),
+        # Set where the log does not take the event: when it was set aside, and why.
+        Column("refused_us", BigInteger),
+        Column("refused_reason", String(64)),
+    )
+
+
+_outbox = outbox_table(MetaData())
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """A row that was left behind."""
+
+    event_id: str
+    data: bytes
+    event: Event
+
+
+class Outbox:
+    """The outbox of one database, and the thread that empties it."""
+
+    def __init__(self, engine: Engine, audit: AuditClient, service: str = "", meter: Meter | None = None) -> None:
+        """`service` is who tells of events that were set aside: `services/keystore`."""
+        self._engine = engine
+        self._audit = audit
+        self._service = service
+        self._delivered: list[str] = []
+        self._refused = 0
+        self._relaying = Background(
+            "outbox-relay", self.sweep, "outbox not emptied", every=_RELAY_SECONDS, first=_RELAY_SECONDS, finishes=True
+        )
+        if meter is not None:
+            meter.create_observable_gauge(
+                "outbox.refused", [self._observe], "{event}", "events that the audit log does not take"
+            )
+
+    def start(self) -> None:
+        """Begins to relay what earlier processes left."""
+        self._relaying.start()
+
+    def stop(self) -> None:
+        """Removes what was delivered, and ends."""
+        self._relaying.stop()
+
+    def check(self) -> None:
+        """Raises EVENT_REFUSED while events stand in the outbox that the log does not take."""
+        if self._refused:
+            raise StrongroomError(
+                Reason.EVENT_REFUSED,
+                f"{self._refused} events in the outbox are not in the audit log, which does not take them: look at the "
+                "rows with refused_us, keep them elsewhere, and delete them",
+                peer="audit",
+            )
+
+    def put(self, connection: Connection, call: Call) -> None:
+        """Stores the call's events in the `transaction` of the change that they record; the change of a call that
+        nobody has permitted does not come about. Where it does not commit, the call's events do not say that it did."""
+        call.require_permitted()
+        call.foresee()
+        now = _now_us()
+        connection.execute(
+            insert(_outbox),
+            [{"event_id": e.id, "event": e.SerializeToString(), "created_us": now} for e in call.events],
+        )
+        after_commit(connection, lambda: call.committed(self))
+
+    def delivered(self, events: Iterable[Event]) -> None:
+        """Notes that events are in the audit log; their rows leave with the next sweep."""
+        self._delivered += [event.id for event in events]
+
+    def sweep(self) -> None:
+        """Removes what was delivered, and appends what was left behind."""
+        self._remove(self._delivered)
+        while True:
+            left, undecodable, refused = self._left_behind()
+            self._refused = refused
+            for row in undecodable:
+                self._set_aside(row, _UNDECODABLE)
+            if left:
+                self._append(left)
+            if not left and not undecodable:
+                return
+
+    def _left_behind(self) -> tuple[list[_Left], list[_Left], int]:
+        """The oldest rows, as many as one append carries, those among them that are no events, and how many were set
+        aside."""
+        overdue = _now_us() - _LEFT_BEHIND_US
+        waiting = _outbox.c.refused_us.is_(None)
+        oldest = (
+            select(_outbox.c.event_id, _outbox.c.event)
+            .where(waiting, _outbox.c.created_us < overdue)
+            .order_by(_outbox.c.created_us)
+            .limit(_BATCH)
+        )
+        left: list[_Left] = []
+        undecodable: list[_Left] = []
+        size = 0
+        with reading(self._engine) as connection:
+            refused = connection.scalar(select(func.count()).select_from(_outbox).where(~waiting)) or 0
+            for event_id, data in connection.execute(oldest):
+                row = _Left(event_id, data, Event())
+                try:
+                    row.event.ParseFromString(data)
+                except DecodeError:
+                    undecodable.append(row)
+                    continue
+                # One of an earlier release may be larger than any is now.
+                event_bounds.bound(row.event)
+                size += row.event.ByteSize()
+                if left and size > _BATCH_BYTES:
+                    break
+                left.append(row)
+        return left, undecodable, refused
+
+    def _append(self, rows: Sequence[_Left]) -> None:
+        """Appends events; where the log refuses them, in halves, until what it refuses stands alone."""
+        try:
+            self._audit.append([row.event for row in rows], payer=_PAYER)
+        except StrongroomError as error:
+            if error.reason is not Reason.EVENT_REFUSED:
+                raise
+            if len(rows) == 1:
+                self._set_aside(rows[0], error.metadata.get("said", error.reason))
+                return
+            middle = len(rows) // 2
+            self._append(rows[:middle])
+            self._append(rows[middle:])
+        else:
+            self._remove([row.event_id for row in rows])
+            log.info("relayed events that were left behind", extra={"fields": {"count": len(rows)}})
+
+    def _set_aside(self, row: _Left, reason: str) -> None:
+        """Has a row wait no longer, once an event in the log says so: a log that does not even take that one takes
+        none, and the row stays for better times."""
+        self._audit.append([self._told(row, reason)], payer=_PAYER)
+        log.error("an event was set aside", extra={"fields": {"event_id": row.event_id, "reason": reason}})
+        with transaction(self._engine) as connection:
+            connection.execute(
+                update(_outbox)
+                .where(_outbox.c.event_id == row.event_id)
+                .values(refused_us=_now_us(), refused_reason=reason[:64])
+            )
+
+    def _told(self, row: _Left, reason: str) -> Event:
+        told = Event(
+            # The same each time: a repeat keeps its place in the log.
+            id=str(UUID(bytes=sha256(f"{_SET_ASIDE} {row.event_id}".encode()).digest()[:16])),
+            time=clock.timestamp(time.time_ns()),
+            principal=self._service,
+            method="SetEventAside",
+            action=_SET_ASIDE,
+            outcome=Outcome.OUTCOME_FAILED,
+            reason=Reason.EVENT_REFUSED,
+            item_count=1,
+        )
+        told.attributes["event_id"] = row.event_id
+        told.attributes["event_sha256"] = sha256(row.data).hexdigest()
+        told.attributes["event_bytes"] = str(len(row.data))
+        told.attributes["refused_reason"] = reason
+        for name in ("account", "principal", "action", "resource"):
+            told.attributes[f"event_{name}"] = getattr(row.event, name)[:200]
+        return told
+
+    def _remove(self, event_ids: list[str]) -> None:
+        while event_ids:
+            batch = event_ids[:_BATCH]
+            with transaction(self._engine) as connection:
+                connection.execute(delete(_outbox).where(_outbox.c.event_id.in_(batch)))
+            del event_ids[: len(batch)]
+
+    def _observe(self, _: CallbackOptions) -> Iterable[Observation]:
+        yield Observation(self._refused)
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000

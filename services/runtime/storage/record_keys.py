@@ -1,0 +1,107 @@
+"""The key that a service seals its rows with: made by the service, wrapped by crypto, kept in audit's database.
+
+A writer to the service's own database can neither read it nor take it away. Where audit has none yet, no row was ever
+sealed with one: the database is from before there were seals, and is sealed as it is, once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from sqlalchemy import Connection, Engine
+
+from services.runtime.background import NEVER, Background
+from services.runtime.errors import Reason
+from services.runtime.mesh.channels import AUDIT, MeshChannel
+from services.runtime.sensitive import SensitiveBytes
+from services.runtime.storage.database import transaction
+from services.runtime.storage.row_seals import RowSeals, sealed
+from strongroom.audit.v1 import record_key_service_pb2 as pb
+from strongroom.audit.v1.record_key_service_pb2_grpc import RecordKeyServiceStub
+
+log = logging.getLogger(__name__)
+
+KEY_BYTES = 32
+_TIMEOUT_SECONDS = 3.0
+_RETRY_SECONDS = 0.25
+
+SealAll = Callable[[Connection], int]
+"""Seals every row of the database as it stands, under the seals of the connection; how many it were."""
+
+
+class RecordKey(Protocol):
+    """Where the key is kept. Methods raise what is worth trying again."""
+
+    def get(self) -> SensitiveBytes | None:
+        """The key, if there is one."""
+
+    def install(self, key: SensitiveBytes) -> SensitiveBytes:
+        """Keeps a first key; the one that is in force, which is another's where that was quicker."""
+
+
+class AuditRecordKey:
+    """See RecordKey. Audit knows the service by its certificate."""
+
+    def __init__(self, audit: MeshChannel) -> None:
+        self._get = AUDIT.method(audit, RecordKeyServiceStub, "GetRecordKey", _TIMEOUT_SECONDS)
+        self._install = AUDIT.method(audit, RecordKeyServiceStub, "InstallRecordKey", _TIMEOUT_SECONDS)
+
+    def get(self) -> SensitiveBytes | None:
+        """See RecordKey."""
+        answer: pb.GetRecordKeyResponse = self._get(pb.GetRecordKeyRequest())
+        return SensitiveBytes(answer.key) if answer.key else None
+
+    def install(self, key: SensitiveBytes) -> SensitiveBytes:
+        """See RecordKey."""
+        request = pb.InstallRecordKeyRequest(key=key.reveal())
+        answer: pb.InstallRecordKeyResponse = self._install(request)
+        return SensitiveBytes(answer.key)
+
+
+class RecordSealing:
+    """Gets the key as soon as it can be had, whatever order services start in, and hands it to the seals."""
+
+    def __init__(self, engine: Engine, key: RecordKey, seals: RowSeals, seal_all: Sequence[SealAll]) -> None:
+        self._engine = engine
+        self._key = key
+        self._seals = seals
+        self._seal_all = seal_all
+        self._opening = Background(
+            "record-key", self._opened, "the key of records is not there yet", every=_RETRY_SECONDS
+        )
+
+    def start(self) -> None:
+        """Begins."""
+        self._opening.start()
+
+    def stop(self) -> None:
+        """Ends."""
+        self._opening.stop()
+
+    def open(self) -> None:
+        """One try. Raises AUDIT_UNREACHABLE, CRYPTO_UNREACHABLE, DATABASE_UNAVAILABLE and the like."""
+        self._seals.open(self._key.get() or self._first())
+
+    def _first(self) -> SensitiveBytes:
+        made = SensitiveBytes(os.urandom(KEY_BYTES))
+        # Sealed before the key is known: a process that dies between leaves nothing that another would trust.
+        self._seal_rows(made)
+        in_force = self._key.install(made)
+        if in_force.reveal() != made.reveal():
+            self._seal_rows(in_force)
+        return in_force
+
+    def _seal_rows(self, key: SensitiveBytes) -> None:
+        seals = RowSeals(Reason.RECORD_KEY_UNAVAILABLE)
+        seals.open(key)
+        with transaction(sealed(self._engine, seals)) as connection:
+            count = sum(seal_all(connection) for seal_all in self._seal_all)
+        if count:
+            log.warning("sealed the rows of a database from before there were seals", extra={"fields": {"rows": count}})
+
+    def _opened(self) -> float:
+        self.open()
+        return NEVER

@@ -1,0 +1,302 @@
+"""Work that falls due: threads that claim it from the schedule and do it, and one that keeps the schedule filled.
+
+A claim is leased for a short time and renewed while its work goes on, so that the work of a process that dies is soon
+taken up by another. A process that merely stalled may then find itself the second: what it does must be refused by the
+database, which knows the greater fencing token.
+
+Redis is only how replicas share the work without asking the database all the time. What the database says was due for
+a while and nobody works on is brought forward without it: whatever stands in Redis delays work by seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from random import SystemRandom
+
+from redis.exceptions import RedisError
+
+from services.runtime.background import NEVER, Background
+from services.runtime.clock import Clock
+from services.runtime.errors import StrongroomError
+from services.runtime.work.fair_queue import FairQueue
+from services.runtime.work.schedule import Claim, Schedule
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 1.0
+"""How often is looked for what is due when nothing was."""
+
+_FILL_SECONDS = 30.0
+# Looked ahead further than a fill takes to come round, so that nothing is late for want of one.
+_HORIZON_US = 120_000_000
+# By Redis's clock, whatever this replica's says.
+_DUE_ALREADY_US = 0
+_RETRY_SECONDS = 15.0
+OVERDUE_SECONDS = 30.0
+"""After which the database does not wait for Redis."""
+_LOOK_SECONDS = 5.0
+_SHOWN = 200
+_STOP_SECONDS = 15.0
+
+Due = Callable[[int], Mapping[str, int]]
+"""What the database says will be due until a time in microseconds: items by their due time."""
+Handle = Callable[[Claim], float | None]
+"""Does what an item stands for: None when it is done, or in how many seconds to come back to it. Raises
+StrongroomError where a later try may fare better."""
+
+Overdue = Callable[[int], Sequence[Claim]]
+"""What the database says was due before a time in microseconds and nobody works on, as claims of its own."""
+
+
+def _nothing(_before_us: int) -> Sequence[Claim]:
+    return ()
+
+
+# What waits aside is leased: another replica cannot take it. Of more, each replica takes what it can when it can.
+_ASIDE_LIMIT = 1_000
+_ASIDE_FULL_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """Threads apart, shared out between accounts, for items that may take long: the others never wait for them."""
+
+    account: Callable[[str], str]
+    """Whose an item is; empty for one that is done with the others."""
+    threads: int
+    share: int
+    """How many of these threads one account may have."""
+    queue: FairQueue[Claim] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "queue", FairQueue(self.threads, self.share))
+
+
+class DueWork:
+    """Does what is due, `threads` items at a time, and beside them what is done aside."""
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        due: Due,
+        handle: Handle,
+        clock: Clock,
+        *,
+        threads: int = 1,
+        lease_seconds: float = 15.0,
+        due_now: Callable[[], Mapping[str, int]] = dict,
+        overdue: Overdue = _nothing,
+        overdue_seconds: float = OVERDUE_SECONDS,
+        aside: Aside | None = None,
+    ) -> None:
+        """`due_now` is asked at each look for what cannot wait for the next fill, `overdue` every few seconds for what
+        fell due so many seconds ago."""
+        self._schedule = schedule
+        self._due = due
+        self._due_now = due_now
+        self._handle = handle
+        self._clock = clock
+        self._lease_seconds = lease_seconds
+        self._overdue = overdue
+        self._overdue_seconds = overdue_seconds
+        self._forward: deque[Claim] = deque()
+        self._forwarded: dict[str, float] = {}
+        self._in_work: set[Claim] = set()
+        self._idle = threading.Condition()
+        self._stopping = threading.Event()
+        self._aside = aside
+        often = min(lease_seconds / 3, POLL_SECONDS)
+        self._threads = [
+            self._background("due-keeper", self.fill, "the schedule is not filled", _FILL_SECONDS, again=often),
+            self._background("due-leases", self._renew, "leases are not renewed", often),
+            self._background(
+                "due-watch", self.bring_forward, "what is overdue is not looked for", _LOOK_SECONDS, first=_LOOK_SECONDS
+            ),
+            *(
+                self._background(f"due-{n}", self._work, "what is due is not looked for", 0.0, again=POLL_SECONDS)
+                for n in range(threads)
+            ),
+        ]
+        if aside is not None:
+            self._threads += [
+                self._background(f"due-aside-{n}", partial(self._work_aside, aside), "what is due is not done", 0.0)
+                for n in range(aside.threads)
+            ]
+
+    def start(self) -> None:
+        """Begins."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Ends after the items in work, as far as they end soon; another process takes up the others."""
+        self._stopping.set()
+        with self._idle:
+            self._idle.notify_all()
+        if self._aside is not None:
+            for claim in self._aside.queue.end():
+                self._given_back(claim)
+        for thread in self._threads:
+            thread.end()
+        deadline = time.monotonic() + _STOP_SECONDS
+        for thread in self._threads:
+            thread.join(max(deadline - time.monotonic(), 0))
+
+    @property
+    def stopping(self) -> bool:
+        """Whether no more work should begin."""
+        return self._stopping.is_set()
+
+    def hasten(self, item: str) -> None:
+        """Has an item done now. Where Redis is away it is done once that is back, as the database says."""
+        try:
+            self._schedule.fill({item: _DUE_ALREADY_US})
+        except RedisError as error:
+            log.warning("work waits for Redis", extra={"fields": {"item": item, "error": type(error).__name__}})
+        with self._idle:
+            self._idle.notify()
+
+    def fill(self) -> None:
+        """Puts what the database says into the schedule."""
+        self._schedule.fill(self._due(self._clock() // 1000 + _HORIZON_US))
+
+    def work_once(self) -> bool:
+        """Claims and does one item; whether there was one."""
+        claims = self._brought_forward() or self._claimed()
+        for claim in claims:
+            self._in_work.add(claim)
+            if not self._put_aside(claim):
+                self._finish(claim)
+        return bool(claims)
+
+    def bring_forward(self) -> None:
+        """Takes up what the database says is overdue, in an order of its own: other replicas do the same."""
+        now = time.monotonic()
+        found = list(self._overdue(self._clock() // 1000 - int(self._overdue_seconds * 1_000_000)))
+        busy = {claim.item for claim in tuple(self._in_work)}
+        left = {item: at for item, at in self._forwarded.items() if now - at < _RETRY_SECONDS}
+        fresh = [claim for claim in found if claim.item not in busy and claim.item not in left]
+        self._forwarded = left | dict.fromkeys((claim.item for claim in fresh), now)
+        SystemRandom().shuffle(fresh)
+        self._forward = deque(fresh)
+        if fresh:
+            log.warning("brought forward what is overdue", extra={"fields": {"count": len(fresh)}})
+            with self._idle:
+                self._idle.notify_all()
+
+    def _brought_forward(self) -> list[Claim]:
+        try:
+            return [self._forward.popleft()]
+        except IndexError:
+            return []
+
+    def _claimed(self) -> list[Claim]:
+        now_due = self._due_now()
+        if now_due:
+            # What failed and was put off is not brought forward by every look.
+            self._schedule.add(now_due)
+        return self._schedule.claim(1, self._lease_seconds)
+
+    def _put_aside(self, claim: Claim) -> bool:
+        """Whether the item is none of this thread's any more."""
+        if self._aside is None:
+            return False
+        try:
+            account = self._aside.account(claim.item)
+        except StrongroomError:
+            # Doing it fails likewise, and puts it off.
+            return False
+        if not account:
+            return False
+        if not self._aside.queue.put(account, claim, _ASIDE_LIMIT):
+            self._in_work.discard(claim)
+            self._schedule.later(claim, _ASIDE_FULL_SECONDS * SystemRandom().uniform(0.5, 1.5))
+        return True
+
+    def _work_aside(self, aside: Aside) -> float | None:
+        taken = aside.queue.take()
+        if taken is None:
+            return NEVER
+        account, claim = taken
+        try:
+            self._finish(claim)
+        finally:
+            aside.queue.done(account)
+        return None
+
+    def _finish(self, claim: Claim) -> None:
+        try:
+            self._do(claim)
+        finally:
+            self._in_work.discard(claim)
+
+    def _given_back(self, claim: Claim) -> None:
+        self._in_work.discard(claim)
+        try:
+            self._schedule.later(claim, 0)
+        except (RedisError, StrongroomError) as error:
+            # Its lease ends by itself.
+            log.warning("what waited was not given back", extra={"fields": {"error": type(error).__name__}})
+
+    def _work(self) -> None:
+        if not self.work_once():
+            with self._idle:
+                if not self._stopping.is_set():
+                    self._idle.wait(POLL_SECONDS)
+
+    def _renew(self) -> None:
+        self._schedule.renew(tuple(self._in_work), self._lease_seconds)
+
+    def _background(
+        self,
+        name: str,
+        work: Callable[[], float | None],
+        fails: str,
+        every: float,
+        *,
+        first: float = 0.0,
+        again: float | None = None,
+    ) -> Background:
+        return Background(
+            name,
+            partial(self._mending, work),
+            fails,
+            every=every,
+            first=first,
+            again=again,
+            foreseen=(RedisError,),
+        )
+
+    def _mending(self, work: Callable[[], float | None]) -> float | None:
+        try:
+            return work()
+        except RedisError as error:
+            if "WRONGTYPE" in str(error):
+                # Somebody put something else there, and no operation would work until it is away.
+                with contextlib.suppress(RedisError, StrongroomError):
+                    self._schedule.reset()
+                    self.fill()
+            raise
+
+    def _do(self, claim: Claim) -> None:
+        try:
+            again_seconds = self._handle(claim)
+        except StrongroomError as error:
+            fields = {"item": ascii(claim.item[:_SHOWN]), "reason": error.reason}
+            log.warning("due work failed", extra={"fields": fields})
+            again_seconds = _RETRY_SECONDS
+        except Exception:
+            # One item is no reason to keep others waiting.
+            log.exception("due work failed", extra={"fields": {"item": ascii(claim.item[:_SHOWN])}})
+            again_seconds = _RETRY_SECONDS
+        if again_seconds is None:
+            self._schedule.done(claim)
+        else:
+            self._schedule.later(claim, again_seconds)

@@ -1,0 +1,140 @@
+"""Changes of secrets: each has the next number of one counter, in the transaction that makes it.
+
+Watchers are told of those that have a kind. Whoever caches secrets follows all of them (`followed`), and hears of those
+that its own process makes as soon as they are committed (`heard`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, and_, case, delete, func, insert, select, update
+
+from services.runtime.changes import ListChanges, answer
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.requests.names import ResourceName
+from services.runtime.storage import row_seals
+from services.runtime.storage.database import after_commit, reading
+from services.runtime.storage.row_seals import SEAL
+from services.secrets.core.tables import changes, revision
+from strongroom.keystore.v1 import key_record_service_pb2 as pb
+from strongroom.secrets.v1.secret_service_pb2 import SECRET_CHANGE_UNSPECIFIED, SecretChange
+
+log = logging.getLogger(__name__)
+
+UNTOLD = SECRET_CHANGE_UNSPECIFIED
+"""The kind of a change that matters to who reads values, such as one of tags, and that watchers are not told of."""
+
+_FOLLOWED_AT_ONCE = 1_000
+_HEARS = "hears_changes"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of a secret."""
+
+    revision: int
+    secret: ResourceName
+    kind: SecretChange.ValueType
+    version: int
+    """The version concerned; 0 where none is."""
+    stages: Mapping[str, int]
+    """The version at each stage after the change."""
+    changed_us: int
+
+
+def heard(engine: Engine, hear: Callable[[pb.Change], None]) -> Engine:
+    """The same database; `hear` gets every change that is committed through it."""
+    return engine.execution_options(**{_HEARS: hear})
+
+
+def followed(engine: Engine) -> ListChanges:
+    """What a ChangeFeed of the database asks: the names of the secrets that changed."""
+
+    def list_changes(request: pb.ListChangesRequest, /, *, timeout: float) -> pb.ListChangesResponse:
+        # The database has time limits of its own.
+        del timeout
+        with reading(engine) as connection:
+            return answer(request.since, current(connection), partial(_named_since, connection, request.since))
+
+    return list_changes
+
+
+def note(
+    connection: Connection,
+    secret: ResourceName,
+    kind: SecretChange.ValueType,
+    version: int,
+    stages: Mapping[str, int],
+    now_us: int,
+) -> None:
+    """Gives a change its number. From here to the commit no other change can be made, so all see them in order."""
+    # A counter that was put back gives no number twice.
+    newest = select(func.coalesce(func.max(changes.c.revision), 0)).scalar_subquery()
+    last = case((revision.c.revision >= newest, revision.c.revision), else_=newest)
+    number: int = connection.execute(
+        update(revision).values(revision=last + 1).returning(revision.c.revision)
+    ).scalar_one()
+    row = {
+        "revision": number,
+        "account": secret.account,
+        "secret_id": secret.id,
+        "kind": kind,
+        "version": version,
+        "stages": json.dumps(dict(stages), sort_keys=True),
+        "changed_us": now_us,
+    }
+    connection.execute(insert(changes).values(row | {SEAL: row_seals.of(connection).seal(changes, row)}))
+    hear = connection.get_execution_options().get(_HEARS)
+    if hear is not None:
+        after_commit(connection, partial(hear, pb.Change(revision=number, resource=str(secret))))
+
+
+def current(connection: Connection) -> int:
+    """The number of the last change."""
+    return int(connection.execute(select(revision.c.revision)).scalar_one())
+
+
+def since(connection: Connection, seen: int, limit: int) -> list[Change]:
+    """What changed after `seen` that watchers are told of, oldest first."""
+    told = and_(changes.c.revision > seen, changes.c.kind != UNTOLD)
+    ordered = select(changes).where(told).order_by(changes.c.revision).limit(limit)
+    found = [_change(connection, row) for row in connection.execute(ordered).all()]
+    return [change for change in found if change is not None]
+
+
+def oldest(connection: Connection) -> int:
+    """The number of the oldest change that is still kept; one more than the last where none is."""
+    kept = connection.execute(select(changes.c.revision).order_by(changes.c.revision).limit(1)).scalar()
+    return int(kept) if kept is not None else current(connection) + 1
+
+
+def forget(connection: Connection, before_us: int) -> None:
+    """Removes what changed earlier."""
+    connection.execute(delete(changes).where(changes.c.changed_us < before_us))
+
+
+def _change(connection: Connection, row: Row[Any]) -> Change | None:
+    """A change; None for one that somebody else wrote, which keeps none of the others back."""
+    name = ResourceName(row.account, "secrets", row.secret_id)
+    try:
+        row_seals.of(connection).verify(changes, row._mapping, f"change {row.revision} of {name}")
+    except StrongroomError as error:
+        if error.reason is not Reason.SECRET_RECORD_REFUSED:
+            raise
+        log.warning("a change is not what the service noted", extra={"fields": {"revision": str(row.revision)}})
+        return None
+    return Change(row.revision, name, row.kind, row.version, json.loads(row.stages), row.changed_us)
+
+
+def _named_since(connection: Connection, seen: int) -> list[pb.Change]:
+    later = select(changes.c.revision, changes.c.account, changes.c.secret_id).where(changes.c.revision > seen)
+    return [
+        pb.Change(revision=row.revision, resource=str(ResourceName(row.account, "secrets", row.secret_id)))
+        for row in connection.execute(later.order_by(changes.c.revision).limit(_FOLLOWED_AT_ONCE))
+    ]

@@ -1,0 +1,1 @@
+"""Handlers: each reads a request, calls the domain and writes the response."""

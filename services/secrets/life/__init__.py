@@ -1,0 +1,1 @@
+"""What callers do with secrets: create, list, change, watch and delete them."""

@@ -1,0 +1,1 @@
+"""Rotations: when, by which steps, and what happens where one fails."""

@@ -1,0 +1,265 @@
+"""MySQL and MariaDB logins."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pymysql
+from pymysql.connections import Connection
+from pymysql.constants import ER
+from pymysql.cursors import SSCursor
+
+from services.runtime.errors import Reason, StrongroomError
+from services.secrets.rotation.rotators.failures import failure
+from services.secrets.rotation.rotators.mysql_grants import MARIA_PLUGINS, MYSQL_PLUGINS, Account, Catalog, Rights
+from services.secrets.rotation.rotators.mysql_login import ProvingConnection
+from services.secrets.rotation.rotators.rotator import require_plain, seconds_of
+from services.secrets.rotation.rotators.tls import ssl_context
+from strongroom.secrets.v1.target_pb2 import TARGET_TLS_DISABLED, TARGET_TLS_VERIFY_CA, DatabaseTarget
+
+_DEFAULT_HOST = "%"
+# What the server says of a login: wrong user or password, no right to the database, no such database, host not allowed,
+# account locked, access denied by a plugin.
+# Its password has expired is another (MySQL, and MariaDB, whose number it is too).
+_REFUSALS = frozenset({1044, 1045, 1049, 1130, 3118, 1698, 4151, 1862})
+_PASSWORD_EXPIRED = 1862
+# The server's own policy of passwords: too simple, used before, refused by a plugin.
+_VALUE_REFUSED = frozenset({1819, 3638, 4165})
+_MUST_GIVE_PASSWORD = 3892
+# May not read a table of the server's own, or a column of one.
+_UNREADABLE = frozenset({1044, 1142, 1143})
+# Full, starting, ending, out of a resource, locked, or read-only: it says nothing of what was asked.
+_AWAY = frozenset({1040, 1041, 1053, 1129, 1203, 1205, 1213, 1226, 1290, 1836, 1927, 3024, 1969})
+_SERVER_ERRORS = frozenset(number for number in vars(ER).values() if isinstance(number, int)) | _REFUSALS
+# What the client says of a connection: not made, lost, not answered.
+_FIRST_CLIENT_ERROR, _LAST_CLIENT_ERROR = 2000, 2999
+
+
+class MysqlDriver:
+    """See Driver. The server's own log of statements, where it is on, holds passwords as MySQL and MariaDB write them
+    there: MySQL's redacted, MariaDB's in the clear."""
+
+    engine = "mysql"
+    port = 3306
+    name_bytes = 32
+
+    @contextmanager
+    def login(self, target: DatabaseTarget, username: str, password: str, address: str) -> Iterator[Connection[Any]]:
+        """See Driver."""
+        where = target.address
+        seconds = seconds_of(where)
+        require_plain(where.host, target.database, username, password)
+        try:
+            connection = ProvingConnection(
+                address,
+                host=where.host,
+                port=where.port or self.port,
+                database=target.database or None,
+                user=username,
+                password=password,
+                ssl=ssl_context(where),
+                is_verified=where.tls not in (TARGET_TLS_DISABLED, TARGET_TLS_VERIFY_CA),
+                connect_timeout=seconds,
+                read_timeout=seconds,
+                write_timeout=seconds,
+                charset="utf8mb4",
+                program_name="strongroom",
+            )
+        except (pymysql.Error, OSError) as error:
+            raise _login_failure(error, f"login of {username} at {where.host}") from None
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def change_own_password(
+        self, connection: Connection[Any], target: DatabaseTarget, username: str, password: str
+    ) -> None:
+        """See Driver. The plugin stays: SET PASSWORD makes what the user's own wants."""
+        execute = partial(_execute, connection, username)
+        # A user may do this for itself; ALTER USER needs rights on MariaDB.
+        ((version,),) = execute("SELECT VERSION()")
+        if "MariaDB" in version:
+            execute("SET PASSWORD = PASSWORD(%s)", password)
+            return
+        try:
+            execute("SET PASSWORD = %s", password)
+        except _ServerError as error:
+            if error.number != _MUST_GIVE_PASSWORD:
+                raise
+            # PASSWORD REQUIRE CURRENT
+            execute("SET PASSWORD = %s REPLACE %s", password, _login_password(connection))
+
+    def change_password(
+        self, connection: Connection[Any], target: DatabaseTarget, username: str, password: str
+    ) -> None:
+        """See Driver. A master that may not read the server's tables cannot know of a plugin: the server's usual one is
+        taken then."""
+        execute, account = partial(_execute, connection, username), Account(username, _host(target))
+        try:
+            found = Catalog(execute).rights(account)
+        except _ServerError as error:
+            if error.number not in _UNREADABLE:
+                raise
+            execute("ALTER USER %s@%s IDENTIFIED BY %s", account.user, account.host, password)
+            return
+        Catalog(execute).set_password(account, _there(found, account).plugin, password)
+
+    def clone_user(self, connection: Connection[Any], target: DatabaseTarget, username: str, password: str) -> None:
+        """See Driver."""
+        execute, host = partial(_execute, connection, username), _host(target)
+        catalog, account = Catalog(execute), Account(username, host)
+        first = _there(catalog.rights(Account(target.username, host)), Account(target.username, host))
+        if catalog.rights(account) is None:
+            unused = secrets.token_urlsafe(32) + "aA1!"
+            execute("CREATE USER IF NOT EXISTS %s@%s IDENTIFIED BY %s", username, host, unused)
+        catalog.make_equal(first, _there(catalog.rights(account), account), account)
+        # Read again: what the server took in is what counts.
+        made = replace(_there(catalog.rights(account), account), plugin=first.plugin)
+        _require_none(made.lacks(first), first.lacks(made), made.differs(first))
+        catalog.set_password(account, first.plugin, password)
+
+    def require_equal(
+        self, connection: Connection[Any], target: DatabaseTarget, username: str, *, template: bool
+    ) -> None:
+        """See Driver."""
+        catalog = Catalog(partial(_execute, connection, username))
+        first, second = (catalog.rights(Account(name, _host(target))) for name in (target.username, username))
+        if first is None:
+            _require_none(["the user itself"], [], [])
+        elif template:
+            # A second user that has gone is no one's to lose rights from.
+            _require_none(first.lacks(second) if second else [], [], [])
+        elif second is None:
+            _require_none(["the user itself"], [], [])
+        else:
+            _require_none(second.lacks(first), first.lacks(second), second.differs(first))
+
+    def check_master(self, connection: Connection[Any], target: DatabaseTarget, alternate: str) -> None:
+        """See Driver. That the master may give on what the first user has is known of one that takes no role."""
+        execute, account = partial(_execute, connection, target.username), Account(target.username, _host(target))
+        catalog = Catalog(execute)
+        try:
+            first = _there(catalog.rights(account), account)
+        except _ServerError as error:
+            if alternate or error.number not in _UNREADABLE:
+                raise
+            return
+        if first.plugin not in (MARIA_PLUGINS if catalog.is_maria else MYSQL_PLUGINS):
+            raise _incurable("the user does not log in with a password that the server keeps")
+        ((name, role),) = execute("SELECT CURRENT_USER(), CURRENT_ROLE()")
+        user, _, host = name.rpartition("@")
+        master = catalog.rights(Account(user, host))
+        if master is None or role not in (None, "NONE"):
+            return
+        held = master.privileges
+        if ("CREATE USER", "*.*") not in held and not _holds_on_catalog(held):
+            raise _incurable("the master has not CREATE USER")
+        if alternate and any(not _may_give(held, where) for _, where in first.privileges):
+            raise _incurable("the master has no GRANT OPTION for what the first user has")
+
+    def try_out(self, connection: Connection[Any], target: DatabaseTarget, username: str) -> None:
+        """See Driver."""
+        if not target.test_statement:
+            return
+        try:
+            with connection.cursor(SSCursor) as cursor:
+                cursor.execute("START TRANSACTION READ ONLY")
+                cursor.execute(target.test_statement)
+                cursor.fetchone()
+                # What is left of the answer is not read: closing it would.
+                connection._force_close()  # type: ignore[attr-defined]
+                cursor.connection = None  # type: ignore[assignment]
+        except (pymysql.Error, OSError) as error:
+            away = _reason(_number(error)) is Reason.TARGET_UNREACHABLE
+            reason = Reason.TARGET_UNREACHABLE if away else Reason.TARGET_RIGHTS_MISSING
+            raise failure(reason, f"{username} logs in, but test_statement failed", error, _code(error)) from None
+
+
+class _ServerError(StrongroomError):
+    """What a server said to a statement; its number for whoever has another way."""
+
+    number = 0
+
+
+def _host(target: DatabaseTarget) -> str:
+    return target.mysql_host or _DEFAULT_HOST
+
+
+def _there(found: Rights | None, account: Account) -> Rights:
+    if found is None:
+        host = "" if account.host == _DEFAULT_HOST else " (mysql_host)"
+        raise _incurable(f"there is no user of this name at the host that the target names{host}")
+    return found
+
+
+def _may_give(held: frozenset[tuple[str, str]], where: str) -> bool:
+    database = f"{where.partition('.')[0].rpartition(' ')[2]}.*"
+    return any(("GRANT OPTION", scope) in held for scope in ("*.*", database, where))
+
+
+def _holds_on_catalog(held: frozenset[tuple[str, str]]) -> bool:
+    """MariaDB's users may also be changed by who may write its tables."""
+    return any(("UPDATE", scope) in held for scope in ("*.*", "`mysql`.*"))
+
+
+def _require_none(lacking: Sequence[str], besides: Sequence[str], otherwise: Sequence[str]) -> None:
+    told = [
+        f"{how}: {', '.join(what)}"
+        for how, what in (("missing", lacking), ("besides", besides), ("otherwise", otherwise))
+        if what
+    ]
+    if told:
+        what = f"the two users have not the same rights ({'; '.join(told)})"
+        raise StrongroomError(Reason.TARGET_RIGHTS_MISSING, what)
+
+
+def _incurable(what: str) -> StrongroomError:
+    return StrongroomError(Reason.TARGET_CHANGE_REFUSED, what, incurable="true")
+
+
+def _login_password(connection: Connection[Any]) -> str:
+    password: bytes | str = connection.password
+    return password.decode() if isinstance(password, bytes) else password
+
+
+def _execute(connection: Connection[Any], username: str, statement: str, *values: str) -> Any:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(statement, values)
+            return cursor.fetchall()
+    except (pymysql.Error, OSError) as error:
+        told = failure(_reason(_number(error)), f"{username} was not changed", error, _code(error))
+        raised = _ServerError(told.reason, told.message)
+        raised.number = _number(error)
+        raise raised from None
+
+
+def _reason(number: int) -> Reason:
+    if _FIRST_CLIENT_ERROR <= number <= _LAST_CLIENT_ERROR or number in _AWAY:
+        return Reason.TARGET_UNREACHABLE
+    return Reason.TARGET_VALUE_REFUSED if number in _VALUE_REFUSED else Reason.TARGET_CHANGE_REFUSED
+
+
+def _login_failure(error: Exception, what: str) -> StrongroomError:
+    number = _number(error)
+    reason = Reason.TARGET_LOGIN_REFUSED if number in _REFUSALS else Reason.TARGET_UNREACHABLE
+    expired = ", the password has expired" if number == _PASSWORD_EXPIRED else ""
+    return failure(reason, what, error, _code(error) + expired)
+
+
+def _code(error: Exception) -> str:
+    """The number of a server's error, where it is one that MySQL has."""
+    number = _number(error)
+    return f"error {number}" if number in _SERVER_ERRORS else ""
+
+
+def _number(error: Exception) -> int:
+    """The number of a server's or client's error; for what has none a connection's."""
+    number = error.args[0] if error.args else None
+    return number if isinstance(number, int) and isinstance(error, pymysql.Error) else _FIRST_CLIENT_ERROR

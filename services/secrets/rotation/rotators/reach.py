@@ -1,0 +1,116 @@
+"""Where on the network a step of a rotation may connect: names are resolved once, and the address that was checked is
+the one that is connected to.
+
+What an address may be is for the mesh's administrator (`rotation.targets` of the configuration) and for whom the values
+belong to (`allowed_destinations` of a secret and of its master). Without a rule that names them, addresses that are not
+of the public internet and the mesh's own are refused: this service stands inside the network, and its callers may not.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.outside.public_addresses import is_public
+from services.secrets.core.destinations import Destination, IpAddress, Place, address_of, destinations, not_allowed
+
+EVERY_ACCOUNT = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class TargetRule:
+    """Places that some accounts may name as targets."""
+
+    accounts: tuple[str, ...]
+    places: tuple[str, ...]
+
+    def permitting(self, account: str, place: Place, address: IpAddress) -> Sequence[Destination]:
+        """Its entries for this account and place."""
+        if account not in self.accounts and EVERY_ACCOUNT not in self.accounts:
+            return ()
+        return [entry for entry in _read(self.places) if entry.permits(place, address)]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkRules:
+    """What the mesh's administrator says of targets."""
+
+    rules: tuple[TargetRule, ...] = ()
+    public: bool = True
+    """Whether any account may name any public address besides."""
+    own: tuple[Place, ...] = ()
+    """The mesh's own servers, which no rule opens but one that names host and port."""
+
+    def require_permitted(self, account: str, place: Place, address: IpAddress) -> None:
+        """Raises DESTINATION_NOT_ALLOWED."""
+        naming = [entry for rule in self.rules for entry in rule.permitting(account, place, address)]
+        if any(entry.is_exact for entry in naming):
+            return
+        if self._is_own(place, address):
+            raise not_allowed(place, "it is a server of the mesh itself")
+        if not naming and (not self.public or not is_public(address)):
+            raise not_allowed(place, "the service's configuration (rotation.targets) does not list it for the account")
+
+    def _is_own(self, place: Place, address: IpAddress) -> bool:
+        same_port = [own for own in self.own if own.port == place.port]
+        return any(own.host == place.host or address in _addresses(own.host) for own in same_port)
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Where one secret's steps may connect."""
+
+    account: str
+    network: NetworkRules
+    listed: tuple[tuple[str, ...], ...] = ()
+    """`allowed_destinations` of every secret whose value is sent, where there are such."""
+
+    def address(self, place: Place) -> str:
+        """The address to connect to. Raises DESTINATION_NOT_ALLOWED, TARGET_UNREACHABLE for an unknown name."""
+        refused: StrongroomError | None = None
+        for address in _resolved(place):
+            try:
+                self._require_permitted(place, address)
+            except StrongroomError as error:
+                refused = error
+            else:
+                return str(address)
+        raise refused or unknown_host(place)
+
+    def _require_permitted(self, place: Place, address: IpAddress) -> None:
+        for entries in self.listed:
+            if not any(entry.permits(place, address) for entry in _read(entries)):
+                raise not_allowed(place, "the allowed_destinations of a secret whose value is sent do not list it")
+        self.network.require_permitted(self.account, place, address)
+
+
+def unknown_host(place: Place) -> StrongroomError:
+    """Nobody knows the name."""
+    return StrongroomError(Reason.TARGET_UNREACHABLE, f"{place.host} port {place.port}: the host name is not known")
+
+
+def _resolved(place: Place) -> Sequence[IpAddress]:
+    if place.address is not None:
+        return [place.address]
+    try:
+        found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise unknown_host(place) from None
+    # What stands behind a % is this machine's interface.
+    addresses = [address_of(str(entry[4][0]).partition("%")[0]) for entry in found]
+    return [address for address in dict.fromkeys(addresses) if address is not None]
+
+
+def _addresses(host: str) -> Sequence[IpAddress]:
+    try:
+        return _resolved(Place(host, 0))
+    except StrongroomError:
+        return []
+
+
+@cache
+def _read(entries: tuple[str, ...]) -> tuple[Destination, ...]:
+    return destinations(entries)

@@ -1,0 +1,167 @@
+"""GRPC: a team's own RotatorService, in any language (`rotator_service.proto`)."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import grpc
+from google.protobuf.message import Message
+
+from services.runtime.errors import Reason, StrongroomError, rpc_code
+from services.runtime.mesh.tls import Identity, channel_credentials
+from services.runtime.sensitive import SensitiveBytes
+from services.secrets.core.destinations import address_of
+from services.secrets.rotation.rotators.rotation_tokens import METADATA, rotation_token
+from services.secrets.rotation.rotators.rotator import Credential, RotationContext, new_password
+from services.secrets.values.sealing import NewValue
+from services.secrets.values.values import MAX_VALUE_BYTES
+from strongroom.secrets.v1 import rotator_service_pb2 as pb
+from strongroom.secrets.v1.rotator_service_pb2_grpc import RotatorServiceStub
+from strongroom.secrets.v1.secret_pb2 import VALUE_FORMAT_BINARY, VALUE_FORMAT_TEXT
+
+DEFAULT_SECONDS = 30.0
+_MAX_ANSWER_BYTES = 2 * MAX_VALUE_BYTES
+# What a later try may cure.
+_CURABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED)
+
+
+class Identities(Protocol):
+    """Where certificates come from."""
+
+    def current(self) -> Identity:
+        """The one to connect with now."""
+
+
+class RemoteRotator:
+    """See Rotator. Every call is made over a connection of its own, with this service's certificate."""
+
+    needs_value = False
+    has_target = True
+    cleans_up = True
+    has_grace_period = True
+
+    def __init__(self, tls: Identities) -> None:
+        self._tls = tls
+
+    def check(self, context: RotationContext, current: Credential | None) -> None:
+        """See Rotator."""
+        request = pb.CheckTargetRequest(context=_context(context), current=_credential(current))
+        self._call(context, "CheckTarget", request)
+
+    def create(self, context: RotationContext, current: Credential | None) -> NewValue:
+        """See Rotator."""
+        request = pb.CreateCredentialRequest(
+            context=_context(context),
+            current=_credential(current),
+            password_rule=context.rule,
+            suggested_password=new_password(context),
+        )
+        answer: pb.CreateCredentialResponse = self._call(context, "CreateCredential", request)
+        if not 1 <= len(answer.value) <= MAX_VALUE_BYTES:
+            raise _failed(f"the rotator answered a value of {len(answer.value)} bytes")
+        return NewValue(SensitiveBytes(answer.value), _format(answer))
+
+    def set(
+        self,
+        context: RotationContext,
+        pending: Credential,
+        current: Credential | None,
+        previous: Credential | None,
+    ) -> None:
+        """See Rotator."""
+        request = pb.SetCredentialRequest(
+            context=_context(context),
+            pending=_credential(pending),
+            current=_credential(current),
+            previous=_credential(previous),
+        )
+        self._call(context, "SetCredential", request)
+
+    def test(self, context: RotationContext, credential: Credential) -> None:
+        """See Rotator."""
+        request = pb.TestCredentialRequest(context=_context(context), credential=_credential(credential))
+        answer: pb.TestCredentialResponse = self._call(context, "TestCredential", request)
+        if not answer.accepted:
+            # Its words are not handed on: they are of whoever runs it, and may hold anything.
+            raise StrongroomError(Reason.TARGET_LOGIN_REFUSED, "the rotator says that the target refuses it")
+
+    def finish(self, context: RotationContext, current: Credential, previous: Credential | None) -> None:
+        """See Rotator."""
+        request = pb.FinishRotationRequest(
+            context=_context(context), current=_credential(current), previous=_credential(previous)
+        )
+        self._call(context, "FinishRotation", request)
+
+    def _call(self, context: RotationContext, method: str, request: Message) -> Any:
+        target = context.target.grpc
+        own = self._tls.current()
+        trust = target.ca_pem.encode() if target.ca_pem else own.trust
+        credentials = channel_credentials(Identity(own.certificate, own.key, trust))
+        token = rotation_token(own, target.address, context.secret.name, method)
+        metadata = [(METADATA, token)]
+        seconds = target.timeout.ToTimedelta().total_seconds() or DEFAULT_SECONDS
+        with grpc.secure_channel(_endpoint(context), credentials, _options(target.address)) as channel:
+            try:
+                return getattr(RotatorServiceStub(channel), method)(request, timeout=seconds, metadata=metadata)
+            except grpc.RpcError as error:
+                raise _of_rpc(error, method) from None
+
+
+def _endpoint(context: RotationContext) -> str:
+    """The address that was checked, so that gRPC resolves nothing by itself; and never by way of a proxy."""
+    address, port = context.address(), context.target.grpc.address.rpartition(":")[2]
+    found = address_of(address)
+    if found is None:
+        return f"dns:///{address}:{port}"
+    return f"ipv4:{found}:{port}" if found.version == 4 else f"ipv6:[{found}]:{port}"
+
+
+def _options(address: str) -> list[tuple[str, Any]]:
+    host = address.rpartition(":")[0].strip("[]")
+    return [
+        ("grpc.ssl_target_name_override", host),
+        ("grpc.default_authority", address),
+        ("grpc.enable_http_proxy", 0),
+        ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES),
+    ]
+
+
+def _of_rpc(error: grpc.RpcError, method: str) -> StrongroomError:
+    code = rpc_code(error)
+    said = f"{method} of the rotator: status {code.name}"
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        return StrongroomError(Reason.TARGET_UNREACHABLE, said)
+    return StrongroomError(Reason.ROTATOR_FAILED, said) if code in _CURABLE else _failed(said)
+
+
+def _failed(said: str) -> StrongroomError:
+    """What no later try will cure."""
+    return StrongroomError(Reason.ROTATOR_FAILED, said, incurable="true")
+
+
+def _context(context: RotationContext) -> pb.RotationContext:
+    return pb.RotationContext(
+        secret=str(context.secret.name),
+        rotation=context.rotation,
+        attempt=context.attempt,
+        fencing_token=context.fencing_token,
+        parameters=context.target.grpc.parameters,
+        tags=context.secret.tags,
+        master=_credential(context.master),
+    )
+
+
+def _credential(credential: Credential | None) -> pb.Credential | None:
+    if credential is None:
+        return None
+    return pb.Credential(version=credential.version, value=credential.value.reveal(), format=credential.format)
+
+
+def _format(answer: pb.CreateCredentialResponse) -> Any:
+    if answer.format in (VALUE_FORMAT_BINARY, VALUE_FORMAT_TEXT):
+        return answer.format
+    try:
+        answer.value.decode()
+    except UnicodeDecodeError:
+        return VALUE_FORMAT_BINARY
+    return VALUE_FORMAT_TEXT

@@ -1,0 +1,1 @@
+"""Where secrets are rotated: targets, and the processes that connect to them."""

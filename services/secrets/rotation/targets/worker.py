@@ -1,0 +1,306 @@
+"""Where steps at targets are done: `python -m services.secrets.rotation.targets.worker`, started by `TargetWorkers`.
+
+This process has loaded the libraries that talk to targets and forks one child a step; it never talks to a target, sees
+no credential and has one thread. A child serves one step and ends: nothing that a target does to it outlives the step
+or is seen by another account's. It may use so much memory, processor, time and answer, and is killed when it overruns;
+also when the service stops waiting for it or ends.
+
+Standard input is a SOCK_SEQPACKET socket. Each message on it is the step's seconds with one socket beside it: the
+child's, on which it reads the job and writes the answer (`target_jobs`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.runtime.errors import Reason, StrongroomError
+from services.secrets.rotation.rotators import choice
+from services.secrets.rotation.targets.jobs import (
+    MAX_JOB_BYTES,
+    STEPS,
+    TargetJob,
+    answer_of,
+    answer_of_error,
+    receive_frame,
+    send_frame,
+)
+from services.secrets.values.sealing import NewValue
+
+READY = b"ready"
+_JOB_FD = 3
+# linux/prctl.h
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_SET_NO_NEW_PRIVS = 38
+_OPEN_FILES = 64
+_FILE_BYTES = 1 << 20
+_NICENESS = 5
+# `nobody`: whom no file belongs to.
+_NOBODY = 65_534
+# Of struct tcp_info (linux/tcp.h): tcpi_bytes_received.
+_TCP_INFO_BYTES = 136
+_BYTES_RECEIVED = struct.Struct("@Q")
+_COUNT_SECONDS = 0.05
+_MILLISECONDS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a step may use."""
+
+    memory_bytes: int
+    """Beyond what a step needs that does nothing."""
+    cpu_seconds: int
+    answer_bytes: int
+
+
+@dataclass(slots=True)
+class _Child:
+    pid: int
+    pidfd: int
+    job: socket.socket
+    ends: float
+    overran: bool = False
+    abandoned: bool = False
+
+
+class ForkServer:
+    """Forks a child for every step, and ends those that overrun."""
+
+    def __init__(self, control: socket.socket, limits: Limits) -> None:
+        self._control = control
+        self._limits = limits
+        self._poll = select.poll()
+        self._children: dict[int, _Child] = {}
+
+    def run(self) -> None:
+        """Until the service ends."""
+        self._poll.register(self._control, select.POLLIN)
+        self._control.send(READY)
+        while True:
+            for fd, _ in self._poll.poll(self._pause_ms()):
+                if fd == self._control.fileno():
+                    if not self._start():
+                        self._end()
+                        return
+                elif fd in self._children:
+                    self._reap(self._children[fd])
+                else:
+                    self._abandon(fd)
+            for child in list(self._children.values()):
+                if time.monotonic() >= child.ends:
+                    child.overran = True
+                    _kill(child)
+
+    def _start(self) -> bool:
+        message, descriptors, _, _ = socket.recv_fds(self._control, 64, 1)
+        if not descriptors:
+            return False
+        job = socket.socket(fileno=descriptors[0])
+        seconds = float(message)
+        try:
+            pid = os.fork()
+        except OSError:
+            with job:
+                _say(job, StrongroomError(Reason.ROTATOR_FAILED, "no process could be started for the step"))
+            return True
+        if pid == 0:
+            try:
+                _serve(job.fileno(), seconds, self._limits)
+            finally:
+                os._exit(1)
+        child = _Child(pid, os.pidfd_open(pid), job, time.monotonic() + seconds)
+        self._children[child.pidfd] = child
+        self._poll.register(child.pidfd, select.POLLIN)
+        # Told of the service's end of it alone.
+        self._poll.register(job, 0)
+        return True
+
+    def _reap(self, child: _Child) -> None:
+        _, status = os.waitpid(child.pid, 0)
+        if status:
+            _say(child.job, _cause(child, status))
+        self._poll.unregister(child.pidfd)
+        if not child.abandoned:
+            self._poll.unregister(child.job)
+        os.close(child.pidfd)
+        child.job.close()
+        del self._children[child.pidfd]
+
+    def _abandon(self, job_fd: int) -> None:
+        for child in self._children.values():
+            if child.job.fileno() == job_fd and not child.abandoned:
+                _kill(child)
+                # It would be told again until the child is gone.
+                child.abandoned = True
+                self._poll.unregister(child.job)
+
+    def _pause_ms(self) -> int | None:
+        ends = min((child.ends for child in self._children.values()), default=None)
+        return None if ends is None else max(int((ends - time.monotonic()) * _MILLISECONDS), 0) + 1
+
+    def _end(self) -> None:
+        for child in self._children.values():
+            _kill(child)
+
+
+def _kill(child: _Child) -> None:
+    # It is this process's child and not waited for yet, so that the id is its own.
+    os.kill(child.pid, signal.SIGKILL)
+
+
+def _cause(child: _Child, status: int) -> StrongroomError:
+    signalled = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    if child.overran or signalled == signal.SIGALRM:
+        return StrongroomError(Reason.TARGET_TIMEOUT, "the step took too long as a whole and was ended")
+    if signalled == signal.SIGXCPU:
+        return StrongroomError(Reason.TARGET_TIMEOUT, "the step used too much processor and was ended")
+    return StrongroomError(Reason.ROTATOR_FAILED, "the step's process ended without an answer")
+
+
+def _say(job: socket.socket, error: StrongroomError) -> None:
+    try:
+        job.setblocking(False)
+        send_frame(job, answer_of_error(error))
+    except OSError:
+        # The service is waiting no longer.
+        return
+
+
+# --- in the child
+
+
+def _serve(job_fd: int, seconds: float, limits: Limits) -> None:
+    os.dup2(job_fd, _JOB_FD)
+    os.closerange(_JOB_FD + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    _confine(seconds, limits)
+    peer = socket.socket(fileno=_JOB_FD)
+    encoded = receive_frame(peer, MAX_JOB_BYTES, seconds)
+    if encoded is None:
+        os._exit(1)
+    peer.settimeout(None)
+    answering = threading.Lock()
+    threading.Thread(target=_count, args=(peer, limits.answer_bytes, answering), daemon=True).start()
+    answer = _answer(encoded)
+    with answering:
+        send_frame(peer, answer)
+        os._exit(0)
+
+
+def _confine(seconds: float, limits: Limits) -> None:
+    """Limits that the kernel keeps, whatever becomes of this process."""
+    if os.geteuid() == 0:
+        _become_nobody()
+    # Another step of the same user cannot look into this one. A change of user would undo these.
+    for option, value in ((_PR_SET_PDEATHSIG, signal.SIGKILL), (_PR_SET_NO_NEW_PRIVS, 1), (_PR_SET_DUMPABLE, 0)):
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    memory = pages * resource.getpagesize() + limits.memory_bytes
+    for limit, value in (
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_CPU, limits.cpu_seconds),
+        (resource.RLIMIT_NOFILE, _OPEN_FILES),
+        (resource.RLIMIT_FSIZE, _FILE_BYTES),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(limit, (value, value))
+    signal.signal(signal.SIGXCPU, signal.SIG_DFL)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def _become_nobody() -> None:
+    """A service that runs as root, in a container say, would have its files read by whoever takes this process over."""
+    os.setgroups([])
+    os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+    os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+    # libpq looks for files of the user's there, and fails where it may not look.
+    os.environ["HOME"] = "/"
+
+
+def _answer(encoded: bytes) -> bytes:
+    try:
+        return answer_of(_done(TargetJob.decoded(encoded)))
+    except StrongroomError as error:
+        return answer_of_error(error)
+    except MemoryError:
+        return answer_of_error(_too_large("memory"))
+    except Exception as error:  # noqa: BLE001  # a library's, or a fault of a rotator's: its message may hold anything
+        failure = StrongroomError(Reason.ROTATOR_FAILED, f"the rotator failed with {type(error).__name__}")
+        return answer_of_error(failure)
+
+
+def _done(job: TargetJob) -> NewValue | None:
+    rotator = choice.target_rotator(job.kind, job.identity)
+    if job.step not in STEPS:
+        raise ValueError(job.step)
+    answer = getattr(rotator, job.step)(job.context, **job.credentials)
+    return answer if isinstance(answer, NewValue) else None
+
+
+def _count(peer: socket.socket, limit: int, answering: threading.Lock) -> None:
+    """Ends the process when what it has received exceeds the limit, whichever library reads it."""
+    while sum(map(_received, range(_JOB_FD + 1, _OPEN_FILES))) <= limit:
+        time.sleep(_COUNT_SECONDS)
+    with answering:
+        send_frame(peer, answer_of_error(_too_large(f"{limit} bytes")))
+        os._exit(0)
+
+
+def _received(fd: int) -> int:
+    """What a connection has received so far; 0 for what is none."""
+    try:
+        connection = socket.socket(fileno=fd)
+    except OSError:
+        return 0
+    try:
+        told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    except OSError:
+        return 0
+    finally:
+        connection.detach()
+    if len(told) < _TCP_INFO_BYTES:
+        return 0
+    received: int = _BYTES_RECEIVED.unpack_from(told, _TCP_INFO_BYTES - _BYTES_RECEIVED.size)[0]
+    return received
+
+
+def _too_large(what: str) -> StrongroomError:
+    return StrongroomError(Reason.TARGET_ANSWER_TOO_LARGE, f"the target's answer needs more than the {what} of a step")
+
+
+def main() -> int:
+    """Serves until standard input ends."""
+    parser = argparse.ArgumentParser(prog="python -m services.secrets.rotation.targets.worker")
+    for name in ("memory-bytes", "cpu-seconds", "answer-bytes"):
+        parser.add_argument(f"--{name}", type=int, required=True)
+    given = parser.parse_args()
+    control = socket.socket(fileno=os.dup(0))
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.nice(_NICENESS)
+    choice.load_target_rotators()
+    # Tracebacks of libraries may hold anything.
+    os.dup2(nothing, 1)
+    os.dup2(nothing, 2)
+    gc.collect()
+    gc.freeze()
+    ForkServer(control, Limits(given.memory_bytes, given.cpu_seconds, given.answer_bytes)).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,306 @@
+"""Steps at targets, done in processes of their own: a target may be a hostile tenant's.
+
+Nothing that a target does reaches this process's threads or memory: a step waits for its answer no longer than its
+deadline, which holds for the step as a whole, and takes no more of it than a value needs. The processes are forked by
+one that is started with the first step (`target_worker`), so that a service without targets pays nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
+
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.mesh.tls import Identity
+from services.runtime.rpc.status import Status
+from services.runtime.work.due_work import Aside
+from services.secrets.rotation.rotators.choice import TARGET_TYPES
+from services.secrets.rotation.rotators.remote import DEFAULT_SECONDS as REMOTE_SECONDS
+from services.secrets.rotation.rotators.rotator import DEFAULT_TIMEOUT_SECONDS, Credential, RotationContext, Rotator
+from services.secrets.rotation.targets.jobs import MAX_ANSWER_BYTES, TargetJob, read_answer, receive_frame, send_frame
+from services.secrets.values.sealing import NewValue
+from strongroom.secrets.v1.secret_pb2 import (
+    SECRET_TYPE_GRPC,
+    SECRET_TYPE_MYSQL,
+    SECRET_TYPE_POSTGRESQL,
+    SECRET_TYPE_REDIS_ACL,
+    SECRET_TYPE_SSH_KEY_PAIR,
+    SecretType,
+)
+from strongroom.secrets.v1.target_pb2 import RotationTarget
+
+_READY_SECONDS = 30.0
+_START_SECONDS = 5.0
+_END_SECONDS = 2.0
+# A child that has overrun is ended by its parent; only where that fails as well does this process give up by itself.
+_GRACE_SECONDS = 2.0
+# Connecting, logging in and changing each may take the target's timeout.
+_TIMEOUTS_A_STEP = 3
+# Settings of the interpreter, the system's certificates and languages; neither addresses nor credentials.
+_ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE")
+# The longest queues: an attribute has a value for each.
+_ACCOUNTS_SHOWN = 20
+_OVERRUNS = frozenset((Reason.TARGET_TIMEOUT, Reason.TARGET_ANSWER_TOO_LARGE))
+
+
+@dataclass(frozen=True, slots=True)
+class StepLimits:
+    """What one step at a target may use."""
+
+    seconds: float = 60.0
+    """Of time, as a whole, whatever the target's own timeout is; a RotatorService may take the time that its target
+    says."""
+    cpu_seconds: int = 30
+    memory_bytes: int = 256 << 20
+    answer_bytes: int = 4 << 20
+
+
+class TargetWorkers:
+    """Does steps at targets. Steps of many threads are done at once: whoever calls decides how many."""
+
+    def __init__(self, limits: StepLimits, meter: Meter) -> None:
+        self.limits = limits
+        self._lock = threading.Lock()
+        self._server: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._closed = False
+        self._count_lock = threading.Lock()
+        self._in_use = 0
+        self._overruns = meter.create_counter(
+            "secrets.targets.overruns", description="steps at targets that were ended"
+        )
+
+    @property
+    def in_use(self) -> int:
+        """How many steps are in work."""
+        return self._in_use
+
+    @property
+    def server_pid(self) -> int:
+        """The process that forks those of steps; 0 before the first step."""
+        return self._server.pid if self._server is not None else 0
+
+    def run(self, job: TargetJob, seconds: float) -> NewValue | None:
+        """Does a step within so many seconds. Raises what the rotator raises, TARGET_TIMEOUT, TARGET_ANSWER_TOO_LARGE,
+        and ROTATOR_FAILED where its process ended without an answer."""
+        with self._count_lock:
+            self._in_use += 1
+        try:
+            return self._run(job, seconds)
+        except StrongroomError as error:
+            if error.reason in _OVERRUNS:
+                self._overruns.add(1, {"reason": error.reason})
+            raise
+        finally:
+            with self._count_lock:
+                self._in_use -= 1
+
+    def close(self) -> None:
+        """Ends every step that is in work, and the processes."""
+        with self._lock:
+            self._closed = True
+            self._stop()
+
+    def _run(self, job: TargetJob, seconds: float) -> NewValue | None:
+        try:
+            with self._started(seconds) as peer:
+                send_frame(peer, job.encoded())
+                answer = receive_frame(peer, MAX_ANSWER_BYTES, seconds + _GRACE_SECONDS)
+        except TimeoutError:
+            raise StrongroomError(Reason.TARGET_TIMEOUT, "the step took too long as a whole") from None
+        except OSError as error:
+            raise _failed(f"the step's process failed with {type(error).__name__}") from None
+        if answer is None:
+            raise _failed("the step's process ended without an answer")
+        return read_answer(answer)
+
+    def _started(self, seconds: float) -> socket.socket:
+        """The near end of a new child's socket."""
+        with self._lock:
+            control = self._server_control()
+            ours, childs = socket.socketpair()
+            with childs:
+                try:
+                    socket.send_fds(control, [str(seconds).encode()], [childs.fileno()])
+                except OSError:
+                    ours.close()
+                    # It is started anew with the next step.
+                    self._stop()
+                    raise
+        ours.settimeout(_START_SECONDS)
+        return ours
+
+    def _server_control(self) -> socket.socket:
+        if self._closed:
+            raise StrongroomError(Reason.SHUTTING_DOWN, "the service is stopping")
+        if self._control is not None and self._server is not None and self._server.poll() is None:
+            return self._control
+        self._stop()
+        control, childs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with childs:
+            self._server = subprocess.Popen(
+                self._command(),
+                stdin=childs.fileno(),
+                stdout=subprocess.DEVNULL,
+                env=_environment(),
+                start_new_session=True,
+            )
+        control.settimeout(_READY_SECONDS)
+        if not control.recv(64):
+            raise ConnectionError
+        control.settimeout(_START_SECONDS)
+        self._control = control
+        return control
+
+    def _command(self) -> list[str]:
+        limits = self.limits
+        return [
+            *(sys.executable, "-m", "services.secrets.rotation.targets.worker"),
+            *("--memory-bytes", str(limits.memory_bytes)),
+            *("--cpu-seconds", str(limits.cpu_seconds)),
+            *("--answer-bytes", str(limits.answer_bytes)),
+        ]
+
+    def _stop(self) -> None:
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if self._server is not None:
+            try:
+                # It ends the steps in work first.
+                self._server.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._server.kill()
+                self._server.wait()
+            self._server = None
+
+
+@dataclass(frozen=True, slots=True)
+class RotatorFacts:
+    """What Rotator's attributes say of a type, without loading its libraries."""
+
+    needs_value: bool
+    cleans_up: bool
+    has_grace_period: bool
+
+
+class WorkerRotator:
+    """A rotator whose steps are done by `TargetWorkers`."""
+
+    def __init__(
+        self,
+        kind: SecretType.ValueType,
+        facts: RotatorFacts,
+        workers: TargetWorkers,
+        identity: Callable[[], Identity] | None,
+    ) -> None:
+        self.needs_value = facts.needs_value
+        self.has_target = True
+        self.cleans_up = facts.cleans_up
+        self.has_grace_period = facts.has_grace_period
+        self._kind = kind
+        self._workers = workers
+        self._identity = identity
+
+    def check(self, context: RotationContext, current: Credential | None) -> None:
+        """See Rotator."""
+        self._run("check", context, current=current)
+
+    def create(self, context: RotationContext, current: Credential | None) -> NewValue:
+        """See Rotator."""
+        made = self._run("create", context, current=current)
+        if made is None:
+            raise _failed("the step's process answered no value")
+        return made
+
+    def set(
+        self,
+        context: RotationContext,
+        pending: Credential,
+        current: Credential | None,
+        previous: Credential | None,
+    ) -> None:
+        """See Rotator."""
+        self._run("set", context, pending=pending, current=current, previous=previous)
+
+    def test(self, context: RotationContext, credential: Credential) -> None:
+        """See Rotator."""
+        self._run("test", context, credential=credential)
+
+    def finish(self, context: RotationContext, current: Credential, previous: Credential | None) -> None:
+        """See Rotator."""
+        self._run("finish", context, current=current, previous=previous)
+
+    def _run(self, step: str, context: RotationContext, **credentials: Credential | None) -> NewValue | None:
+        seconds = step_seconds(context.target, self._workers.limits.seconds)
+        if context.until is not None:
+            seconds = min(seconds, context.until - time.monotonic())
+        if seconds <= 0:
+            raise StrongroomError(Reason.TARGET_TIMEOUT, "no time is left to ask the target")
+        identity = self._identity() if self._identity is not None else None
+        return self._workers.run(TargetJob(self._kind, step, context, credentials, identity), seconds)
+
+
+FACTS: Mapping[SecretType.ValueType, RotatorFacts] = {
+    SECRET_TYPE_POSTGRESQL: RotatorFacts(needs_value=True, cleans_up=False, has_grace_period=False),
+    SECRET_TYPE_MYSQL: RotatorFacts(needs_value=True, cleans_up=False, has_grace_period=False),
+    SECRET_TYPE_REDIS_ACL: RotatorFacts(needs_value=True, cleans_up=True, has_grace_period=False),
+    SECRET_TYPE_SSH_KEY_PAIR: RotatorFacts(needs_value=True, cleans_up=True, has_grace_period=True),
+    SECRET_TYPE_GRPC: RotatorFacts(needs_value=False, cleans_up=True, has_grace_period=True),
+}
+
+
+def with_workers(
+    own: Mapping[SecretType.ValueType, Rotator], workers: TargetWorkers, identity: Callable[[], Identity]
+) -> dict[SecretType.ValueType, Rotator]:
+    """These rotators, with those that talk to targets at work in processes of their own. Only a RotatorService is shown
+    the service's certificate."""
+    outside = {
+        kind: WorkerRotator(kind, FACTS[kind], workers, identity if kind == SECRET_TYPE_GRPC else None)
+        for kind in TARGET_TYPES
+    }
+    return {kind: outside[kind] if kind in outside else own[kind] for kind in own}
+
+
+def watch_targets(status: Status, meter: Meter, workers: TargetWorkers, aside: Aside) -> None:
+    """Shows how busy the steps at targets are: to operators by account, never by secret."""
+
+    def in_work(_: CallbackOptions) -> list[Observation]:
+        return [Observation(workers.in_use)]
+
+    def waiting(_: CallbackOptions) -> list[Observation]:
+        longest = Counter(aside.queue.waiting()).most_common(_ACCOUNTS_SHOWN)
+        return [Observation(count, {"account": account}) for account, count in longest]
+
+    meter.create_observable_gauge("secrets.targets.in_work", [in_work], description="steps at targets in work")
+    meter.create_observable_gauge("secrets.targets.waiting", [waiting], description="rotations that wait, by account")
+    status.attribute("target_steps_in_work", lambda: str(workers.in_use))
+    status.attribute("target_rotations_waiting", lambda: str(sum(aside.queue.waiting().values())))
+
+
+def step_seconds(target: RotationTarget, most: float) -> float:
+    """How long a step at the target may take as a whole."""
+    kind = target.WhichOneof("kind")
+    if kind == "grpc":
+        return (target.grpc.timeout.ToTimedelta().total_seconds() or REMOTE_SECONDS) + 1.0
+    timeout = target.ssh.timeout if kind == "ssh" else getattr(target, kind or "database").address.timeout
+    return min(_TIMEOUTS_A_STEP * (timeout.ToTimedelta().total_seconds() or DEFAULT_TIMEOUT_SECONDS), most)
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    # Neither files of the service's user nor memory that is only reserved.
+    return {**kept, "HOME": os.devnull, "PGPASSFILE": os.devnull, "MALLOC_ARENA_MAX": "2"}
+
+
+def _failed(what: str) -> StrongroomError:
+    return StrongroomError(Reason.ROTATOR_FAILED, what)

@@ -1,0 +1,1 @@
+"""The values of secrets: sealed, opened, and their shapes."""

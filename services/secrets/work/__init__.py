@@ -1,0 +1,1 @@
+"""What the secrets service does by itself: at its start, and when something is due."""

@@ -1,0 +1,114 @@
+"""Logs of the audit service without a mesh, and events for them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from sqlalchemy import Engine
+
+from services.audit.index import postings
+from services.audit.keys.service_keys import ServiceKeys, Wrapped
+from services.audit.log.election import election_for
+from services.audit.log.sequencer import Endings
+from services.audit.logs.logs import OpenLog, open_log
+from services.audit.publication.publishing import Publication
+from services.audit.publication.witnesses import WitnessSettings
+from services.audit.storage.files import Limits
+from services.runtime import clock, identifiers
+from services.runtime.clock import Clock
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.sensitive import SensitiveBytes
+from strongroom.audit.v1.event_pb2 import Event, Outcome
+from tests.support.clients import until
+
+ORIGIN = "strongroom.test/audit"
+NO_LIMITS = Limits(0, 0)
+
+
+class OwnRoot:
+    """Wraps audit's keys under a key of the test's own, as crypto does under the mesh's."""
+
+    def __init__(self) -> None:
+        self._key = AESGCM(bytes(32))
+        self.away = False
+
+    def wrap(self, purpose: str, key: SensitiveBytes) -> Wrapped:
+        self._require()
+        nonce = os.urandom(12)
+        return Wrapped(nonce + self._key.encrypt(nonce, key.reveal(), purpose.encode()), 1)
+
+    def rewrap(self, purpose: str, wrapped: bytes) -> Wrapped:
+        return self.wrap(purpose, self.unwrap(purpose, wrapped))
+
+    def unwrap(self, purpose: str, wrapped: bytes) -> SensitiveBytes:
+        self._require()
+        return SensitiveBytes(self._key.decrypt(wrapped[:12], wrapped[12:], purpose.encode()))
+
+    def _require(self) -> None:
+        if self.away:
+            raise StrongroomError(Reason.CRYPTO_UNREACHABLE, "crypto is away")
+
+
+def opened(
+    engine: Engine,
+    crypto: OwnRoot,
+    *,
+    wall_clock: Clock = clock.system_clock,
+    interval_seconds: float = 0.01,
+    limits: Limits = NO_LIMITS,
+    quorum: int = 0,
+    name: str = "main",
+    witnesses: Sequence[WitnessSettings] = (),
+    endings: Endings | None = None,
+    prepared: ServiceKeys | None = None,
+) -> OpenLog:
+    """A log that runs, and can be written where crypto is not away, or its keys are prepared."""
+    publication = Publication(ORIGIN, interval_seconds, quorum)
+    election = election_for(engine, lambda: None)
+    log = open_log(name, engine, crypto, publication, limits, 365, wall_clock, election, witnesses, endings, prepared)
+    log.start()
+    if not crypto.away:
+        until(lambda: is_writable(log))
+    return log
+
+
+def use_small_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on an index has nodes of 512 leaves, and four of them are one of the next level."""
+    for name, value in {"SPANS": 8, "NODE_LEAVES": 512, "FANOUT": 4, "BLOCK_BITS": 2}.items():
+        monkeypatch.setattr(postings, name, value)
+
+
+def append_indexed(log: OpenLog, events: Sequence[Event], group: int) -> None:
+    """Appends groups of events, each after the index has taken up those before."""
+    for start in range(0, len(events), group):
+        log.log.append(events[start : start + group])
+        until(lambda: not log._index._full)
+
+
+def is_writable(log: OpenLog) -> bool:
+    """Whether the log has its keys."""
+    try:
+        log.log.check()
+    except StrongroomError:
+        return False
+    return bool(log.signing_keys.signers())
+
+
+def event(account: str = "acme", principal: str = "accounts/acme/users/ann", at: int = 0, **fields: object) -> Event:
+    """An event of now, or of `at` in nanoseconds since the Unix epoch."""
+    made = Event(
+        id=identifiers.event_id(),
+        time=clock.timestamp(at or time.time_ns()),
+        account=account,
+        principal=principal,
+        outcome=Outcome.OUTCOME_ALLOWED,
+        action="crypto:Encrypt",
+        trace_id=os.urandom(16).hex(),
+        item_count=1,
+    )
+    made.MergeFrom(Event(**fields))  # type: ignore[arg-type]  # fields of Event, by name
+    return made

@@ -1,0 +1,53 @@
+"""The change log: every change in order while it is kept, and a clear word to who asks for more."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import Engine, func, select
+
+from services.keystore.store import changes, tables
+from services.runtime.changes import LATEST
+from services.runtime.storage.database import reading, transaction
+from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_KEY, ListChangesResponse
+
+KEPT = 20
+
+
+@pytest.fixture
+def log(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """A log that keeps 20 changes, and lost some of the 47 that were made."""
+    monkeypatch.setattr(changes, "KEPT", KEPT)
+    monkeypatch.setattr(changes, "_PRUNE_EVERY", 5)
+    for number in range(1, 48):
+        with transaction(engine) as connection:
+            assert changes.note(connection, CHANGE_KIND_KEY, f"key {number}") == number
+    return engine
+
+
+def since(log: Engine, seen: int) -> ListChangesResponse:
+    with reading(log) as connection:
+        return changes.since(connection, seen, 1000)
+
+
+def test_no_more_changes_are_kept_than_are_asked_for(log: Engine) -> None:
+    with reading(log) as connection:
+        oldest, count = connection.execute(select(func.min(tables.changes.c.revision), func.count())).one()
+    # Pruned at the 45th.
+    assert (oldest, count) == (26, 22)
+
+
+@pytest.mark.parametrize("seen", [25, 26, 46])
+def test_changes_that_are_kept_are_told(log: Engine, seen: int) -> None:
+    told = since(log, seen)
+    assert [change.resource for change in told.changes] == [f"key {number}" for number in range(seen + 1, 48)]
+    assert (told.revision, told.more, told.start_over) == (47, False, False)
+
+
+@pytest.mark.parametrize("seen", [0, 1, 24])
+def test_who_is_further_behind_starts_over(log: Engine, seen: int) -> None:
+    assert since(log, seen) == ListChangesResponse(revision=47, start_over=True)
+
+
+@pytest.mark.parametrize("seen", [LATEST, 47, 99])
+def test_the_current_revision_is_told_without_changes(log: Engine, seen: int) -> None:
+    assert since(log, seen) == ListChangesResponse(revision=47)

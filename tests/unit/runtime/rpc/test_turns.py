@@ -1,0 +1,151 @@
+"""Threads that serve callers in turn."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from services.runtime.rpc.admission import Caller
+from services.runtime.rpc.turns import Costs, Turns
+from tests.support.clients import until
+
+
+@dataclass(eq=False)
+class Work:
+    caller: Caller
+    do: Callable[[], object] = lambda: None
+    size: int = 0
+
+    def run(self) -> None:
+        self.do()
+
+
+def caller(group: str, member: str = "one") -> Caller:
+    return Caller(group, member, is_known=True)
+
+
+class Held:
+    """Turns of one thread, which is busy until `go`."""
+
+    def __init__(self, *, waiting: int = 1000, waiting_bytes: int = 1 << 20) -> None:
+        self.turns = Turns("test", threads=1, share=1, waiting=waiting, waiting_bytes=waiting_bytes)
+        self.done: list[str] = []
+        self._go = threading.Event()
+        busy = threading.Event()
+
+        def hold() -> None:
+            busy.set()
+            self._go.wait(10)
+
+        self.turns.put(Work(caller("holder"), hold))
+        assert busy.wait(10)
+
+    def put(self, group: str, member: str = "one", size: int = 0) -> Work | None:
+        work = Work(caller(group, member), lambda: self.done.append(f"{group}/{member}"), size)
+        displaced = self.turns.put(work)
+        assert displaced is None or isinstance(displaced, Work)
+        return displaced
+
+    def go(self, expected: int) -> list[str]:
+        self._go.set()
+        until(lambda: len(self.done) == expected)
+        return self.done
+
+
+def test_a_caller_with_many_calls_keeps_another_waiting_for_one_of_them() -> None:
+    held = Held()
+    for _ in range(50):
+        held.put("greedy")
+    held.put("victim")
+    assert "victim/one" in held.go(51)[:2]
+
+
+def test_within_a_group_its_members_take_turns_and_count_as_one_outside() -> None:
+    held = Held()
+    for number in range(20):
+        held.put("greedy", str(number))
+        held.put("greedy", "many")
+    held.put("victim")
+    done = held.go(41)
+    assert "victim/one" in done[:2]
+    assert done.index("greedy/19") < 25
+
+
+def test_one_group_never_has_all_threads() -> None:
+    turns = Turns("test", threads=4, share=3, waiting=100, waiting_bytes=1 << 20)
+    go, answered = threading.Event(), threading.Event()
+    for _ in range(20):
+        turns.put(Work(caller("greedy"), lambda: go.wait(10)))
+    turns.put(Work(caller("victim"), answered.set))
+    assert answered.wait(10)
+    go.set()
+
+
+def test_work_that_waited_for_its_groups_share_is_done_in_the_end() -> None:
+    turns = Turns("test", threads=8, share=2, waiting=1000, waiting_bytes=1 << 20)
+    done: list[int] = []
+    for number in range(500):
+        turns.put(Work(caller(str(number % 3)), lambda number=number: done.append(number)))  # type: ignore[misc]
+    until(lambda: len(done) == 500)
+
+
+def test_where_too_much_waits_the_greediest_gives_way_and_not_the_newcomer() -> None:
+    held = Held(waiting=10)
+    assert not any(held.put("greedy") for _ in range(10))
+    displaced = held.put("victim")
+    assert displaced is not None
+    assert displaced.caller.group == "greedy"
+    again = held.put("greedy")
+    assert again is not None
+    assert again.caller.group == "greedy"
+    assert held.go(10).count("victim/one") == 1
+
+
+def test_what_waits_is_bounded_by_bytes_too() -> None:
+    held = Held(waiting_bytes=100)
+    assert held.put("greedy", size=40) is None
+    assert held.put("greedy", size=40) is None
+    displaced = held.put("victim", size=40)
+    assert displaced is not None
+    assert displaced.caller.group == "greedy"
+    held.go(2)
+
+
+def test_work_that_fails_costs_no_thread() -> None:
+    turns = Turns("test", threads=1, share=1, waiting=10, waiting_bytes=1 << 20)
+    done = threading.Event()
+    turns.put(Work(caller("one"), lambda: 1 / 0))
+    turns.put(Work(caller("one"), done.set))
+    assert done.wait(10)
+
+
+def test_a_group_whose_tasks_are_costly_has_few_threads() -> None:
+    turns = Turns("test", threads=8, share=8, waiting=100, waiting_bytes=100 << 20, costly_share=1)
+    running, most, ended, go = [0], [0], threading.Semaphore(0), threading.Event()
+
+    def work() -> None:
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        go.wait(10)
+        running[0] -= 1
+        ended.release()
+
+    for _ in range(6):
+        turns.put(Work(caller("large messages"), work, size=1 << 20))
+    answered = threading.Event()
+    turns.put(Work(caller("other"), answered.set))
+    assert answered.wait(10)
+    go.set()
+    assert all(ended.acquire(timeout=10) for _ in range(6))
+    assert most == [1]
+
+
+def test_what_a_group_costs_is_learned() -> None:
+    costs = Costs()
+    assert not costs.are_costly("acme")
+    costs.spent("acme", 0.05)
+    assert costs.are_costly("acme")
+    for _ in range(50):
+        costs.spent("acme", 0.0001)
+    assert not costs.are_costly("acme")

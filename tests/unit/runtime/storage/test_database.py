@@ -1,0 +1,132 @@
+"""Transactions: what is to follow a commit follows it, nothing follows what was taken back, and who gets no connection
+is told so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event, text
+
+from services.runtime.config import Database
+from services.runtime.errors import StrongroomError
+from services.runtime.storage import database
+from services.runtime.storage.database import (
+    KeptConnection,
+    after_commit,
+    open_database,
+    reading,
+    require_writable,
+    transaction,
+)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = open_database(Database(url=f"sqlite:///{tmp_path}/some.db"))
+    with transaction(engine) as connection:
+        connection.execute(text("CREATE TABLE t (n INTEGER)"))
+    yield engine
+    engine.dispose()
+
+
+def count(engine: Engine) -> int:
+    with reading(engine) as connection:
+        return int(connection.execute(text("SELECT count(*) FROM t")).scalar_one())
+
+
+def put(engine: Engine) -> None:
+    with transaction(engine) as connection:
+        connection.execute(text("INSERT INTO t VALUES (1)"))
+
+
+def test_what_follows_a_commit_sees_what_was_committed(engine: Engine) -> None:
+    seen: list[int] = []
+    with transaction(engine) as connection:
+        connection.execute(text("INSERT INTO t VALUES (1)"))
+        after_commit(connection, lambda: seen.append(count(engine)))
+        assert seen == []
+    assert seen == [1]
+
+
+def test_nothing_follows_what_was_taken_back(engine: Engine) -> None:
+    seen: list[int] = []
+
+    def fail() -> None:
+        with transaction(engine) as connection:
+            connection.execute(text("INSERT INTO t VALUES (1)"))
+            after_commit(connection, lambda: seen.append(count(engine)))
+            raise ValueError
+
+    with pytest.raises(ValueError):
+        fail()
+    assert seen == []
+    assert count(engine) == 0
+
+
+def test_who_gets_no_connection_in_time_may_try_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "_POOL_SECONDS", 0.1)
+    engine = open_database(Database(url=f"sqlite:///{tmp_path}/some.db", pool_size=1))
+    with reading(engine), ThreadPoolExecutor(1) as another:
+        asking = another.submit(count, engine)
+        with pytest.raises(StrongroomError, match=r"in use for 0\.1 s") as refused:
+            asking.result()
+    assert (refused.value.reason, refused.value.is_unavailable) == ("DATABASE_UNAVAILABLE", True)
+    engine.dispose()
+
+
+@pytest.mark.parametrize("held", [reading, transaction])
+@pytest.mark.parametrize("ask", [count, put, require_writable])
+def test_a_thread_asks_for_no_second_connection_while_it_holds_one(engine: Engine, held: Any, ask: Any) -> None:
+    with held(engine), pytest.raises(RuntimeError, match="holds one"):
+        ask(engine)
+    ask(engine)
+
+
+def add(kept: KeptConnection, number: int) -> Any:
+    with kept.transaction() as connection:
+        connection.execute(text("INSERT INTO t VALUES (:n)"), {"n": number})
+        return connection.connection.driver_connection
+
+
+def test_transactions_that_follow_closely_share_a_connection_and_are_durable_each(engine: Engine) -> None:
+    kept = KeptConnection(engine)
+    first, second = add(kept, 1), add(kept, 2)
+    assert first is second
+    assert count(engine) == 2
+    kept.close()
+    kept.close()
+
+
+def test_a_kept_connection_is_given_back_after_an_error_and_what_it_did_is_taken_back(engine: Engine) -> None:
+    kept = KeptConnection(engine)
+    add(kept, 1)
+
+    def fail() -> None:
+        with kept.transaction() as connection:
+            connection.execute(text("INSERT INTO t VALUES (2)"))
+            raise ValueError
+
+    with pytest.raises(ValueError):
+        fail()
+    assert count(engine) == 1
+    add(kept, 3)
+    assert count(engine) == 2
+    kept.close()
+
+
+def test_a_kept_connection_that_was_idle_is_asked_for_anew(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = KeptConnection(engine)
+    taken: list[object] = []
+    event.listen(engine, "checkout", lambda driver, *_: taken.append(driver))
+    add(kept, 1)
+    add(kept, 2)
+    assert len(taken) == 1
+    monkeypatch.setattr(database, "_KEPT_SECONDS", 0.0)
+    add(kept, 3)
+    assert len(taken) == 2
+    kept.close()

@@ -1,0 +1,106 @@
+"""Where targets may be: what is refused by default, what rules open, and that names are resolved once."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.outside.public_addresses import is_public
+from services.secrets.core.destinations import Place, address_of
+from services.secrets.rotation.rotators.reach import EVERY_ACCOUNT, NetworkRules, Reach, TargetRule
+from services.secrets.settings import SecretsSettings
+
+PUBLIC = "93.184.216.34"
+
+
+def reach(*rules: TargetRule, listed: tuple[str, ...] = (), own: tuple[Place, ...] = (), public: bool = True) -> Reach:
+    return Reach("acme", NetworkRules(rules, public, own), (listed,) if listed else ())
+
+
+def refused(found: Reach, host: str, port: int = 5432) -> bool:
+    try:
+        return not found.address(Place(host, port))
+    except StrongroomError as error:
+        assert error.reason is Reason.DESTINATION_NOT_ALLOWED, error.reason
+        return True
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1", "127.9.9.9", "10.1.2.3", "172.16.0.1", "192.168.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0",  # noqa: S104
+        "255.255.255.255", "224.0.0.1", "::1", "::", "fe80::1", "fd00::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1",
+        "64:ff9b::7f00:1", "2002:7f00:1::", "ff02::1", "192.0.2.1", "198.18.0.1", "240.0.0.1",
+    ],
+)  # fmt: skip
+def test_addresses_inside_are_refused_by_default(address: str) -> None:
+    assert refused(reach(), address)
+
+
+def test_public_ones_are_not_unless_only_rules_count() -> None:
+    assert reach().address(Place(PUBLIC, 5432)) == PUBLIC
+    assert refused(reach(public=False), PUBLIC)
+    found = address_of("2606:4700::1111")
+    assert found is not None
+    assert is_public(found)
+
+
+def test_a_rule_opens_places_to_its_accounts_alone() -> None:
+    ours = TargetRule(("acme",), ("10.0.0.0/8:5432",))
+    assert reach(ours).address(Place("10.1.2.3", 5432)) == "10.1.2.3"
+    assert refused(reach(ours), "10.1.2.3", 22)
+    assert refused(reach(TargetRule(("other",), ("10.0.0.0/8",))), "10.1.2.3")
+    assert reach(TargetRule((EVERY_ACCOUNT,), ("10.0.0.0/8",))).address(Place("10.1.2.3", 1)) == "10.1.2.3"
+
+
+def test_the_meshs_own_servers_are_opened_by_name_and_port_alone() -> None:
+    own = (Place("10.0.0.1", 6379),)
+    assert refused(reach(TargetRule((EVERY_ACCOUNT,), ("0.0.0.0/0",)), own=own), "10.0.0.1", 6379)
+    assert refused(reach(TargetRule((EVERY_ACCOUNT,), ("10.0.0.1/32",)), own=own), "10.0.0.1", 6379)
+    assert refused(reach(own=(Place(PUBLIC, 6379),)), PUBLIC, 6379)
+    exact = TargetRule((EVERY_ACCOUNT,), ("10.0.0.1:6379",))
+    assert reach(exact, own=own).address(Place("10.0.0.1", 6379)) == "10.0.0.1"
+
+
+def test_a_name_is_judged_by_what_it_resolves_to_and_that_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([["10.0.0.9"], [PUBLIC], ["127.0.0.1", PUBLIC]])
+    asked: list[str] = []
+
+    def resolve(host: str, port: int, **_: Any) -> list[Any]:
+        asked.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in next(answers)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    # What the attacker's name server says first, and what it says next, are each judged and pinned.
+    assert refused(reach(), "rebind.example")
+    assert reach().address(Place("rebind.example", 5432)) == PUBLIC
+    assert reach().address(Place("rebind.example", 5432)) == PUBLIC
+    assert len(asked) == 3
+
+
+def test_an_owners_list_is_asked_for_the_address_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolved = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (PUBLIC, 0))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: resolved)
+    assert refused(reach(listed=("10.0.0.0/8",)), "db.example")
+    assert reach(listed=("93.184.0.0/16:5432",)).address(Place("db.example", 5432)) == PUBLIC
+    assert reach(listed=("db.example",)).address(Place("db.example", 5432)) == PUBLIC
+
+
+def test_the_configuration_names_the_meshs_own_servers() -> None:
+    settings = SecretsSettings.model_validate(
+        {
+            "listeners": {"public": {"address": "10.0.0.5:1"}, "internal": {"address": "10.0.0.5:2"}},
+            "tls": {"certificate": "a", "key": "b", "trust": "c", "trust_domain": "d"},
+            "telemetry": {},
+            "upstream": {"keystore": "keystore:3", "crypto": "crypto:4", "audit": "audit:5"},
+            "database": {"url": "postgresql+psycopg://u:p@db.internal/secrets", "plaintext": True},
+            "redis": {"url": "redis://redis.internal:7/0", "plaintext": True},
+            "rotation": {"refused_targets": ["vault:8"]},
+        }
+    )
+    named = {(place.host, place.port) for place in settings.network.own}
+    assert {("db.internal", 5432), ("redis.internal", 7), ("keystore", 3), ("crypto", 4), ("audit", 5)} <= named
+    assert {("10.0.0.5", 1), ("10.0.0.5", 2), ("vault", 8)} <= named
