@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup run test faults fuzz tamper lint format protos lock bench clean
+.PHONY: help setup run test unit faults fuzz tamper lint format protos lock bench clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,9 @@ run: setup ## start the whole mesh here, with a development CA; Ctrl-C stops it
 test: setup ## run every test
 	$(BIN)/python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadgroup --no-loadscope-reorder
 
+unit: setup ## run the tests that need no mesh; they end within a minute
+	$(BIN)/python -m pytest --numprocesses=$(TEST_PROCESSES) tests/unit
+
 faults: setup ## kill rotations 2,000 times, at every step of every rotator
 	STRONGROOM_FAULT_RUNS=200 $(BIN)/python -m pytest tests/faults/test_rotation_killed.py
 
@@ -38,10 +41,11 @@ fuzz: setup ## send hostile requests to every method for ten minutes; STRONGROOM
 tamper: setup ## write to every column of every store under a running mesh
 	STRONGROOM_TAMPER_SECONDS=36000 STRONGROOM_TAMPER_SEED=0 $(BIN)/python -m pytest tests/security/test_stores.py
 
-lint: setup ## formatting, lints, types, contracts, stubs and lock
+lint: setup ## formatting, lints, types, layers, contracts, stubs and lock
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code
 	$(BIN)/python -m tools.stubs --check
@@ -62,5 +66,5 @@ bench: setup ## run every benchmark, a table each
 	$(BIN)/python -m bench
 
 clean: ## remove the environment, caches and the development mesh's data
-	rm -rf $(VENV) .strongroom .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .strongroom .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -14,7 +14,6 @@ import grpc
 from services.runtime import telemetry
 from services.runtime.errors import Reason, from_rpc_error, rpc_code, trailing_metadata
 from services.runtime.mesh.tls import Identity, TlsFiles, channel_credentials
-from services.runtime.rpc.streams import NO_RETRY
 
 # What no service answered is tried again: nothing was done then. gRPC itself tells callers CANCELLED of what it had not
 # handed over when a server stopped. Deadlines are set on every call by the caller.
@@ -51,6 +50,9 @@ _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.use_local_subchannel_pool", 1),
 ]
 
+
+NO_RETRY = ("grpc-retry-pushback-ms", "-1")
+"""What a service says beside an error that gRPC must not repeat the call after: the method may have begun."""
 
 _GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 # After so many calls in a row that ended unanswered at its deadline, a replica counts as one that hangs.

@@ -9,9 +9,9 @@ from typing import Any
 import grpc
 
 from services.runtime.errors import StrongroomError
+from services.runtime.mesh.channels import NO_RETRY
 
 STATUS_DETAILS = "grpc-status-details-bin"
-NO_RETRY = ("grpc-retry-pushback-ms", "-1")
 
 Trailers = tuple[tuple[str, str | bytes], ...]
 """What a caller is told beside an answer or an error: names and values of trailing metadata."""

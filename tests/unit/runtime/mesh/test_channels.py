@@ -21,9 +21,8 @@ from deploy.dev.topology import TRUST_DOMAIN, free_port
 from services.runtime.changes import STALE_SECONDS, ChangeFeed
 from services.runtime.config import Tls
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.mesh.channels import MeshChannel, Peer, Route
+from services.runtime.mesh.channels import NO_RETRY, MeshChannel, Peer, Route
 from services.runtime.mesh.tls import TlsFiles
-from services.runtime.rpc.streams import NO_RETRY
 from strongroom.keystore.v1.key_record_service_pb2 import ListChangesRequest, ListChangesResponse
 from tests.support.clients import until
 
