@@ -83,7 +83,7 @@ def soak(mesh: Mesh, seconds: float, seconds_between_outages: float, callers: in
         stack.callback(process.terminate)
         outcomes, stuck, memory = _all_at_once(work, process, seconds, callers)
         crashed = not process.running
-        reconnects = process.output_files[1].read_text().count('"HSM reconnected"')
+        reconnects = process.output_files[1].read_text().count('"the HSM can be used again"')
     expected = {"OK", "WRONG", _BUSY, *_AWAY}
     otherwise = {reason: count for reason, count in outcomes.items() if reason not in expected}
     return {

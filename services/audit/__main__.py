@@ -66,7 +66,7 @@ def serve(settings: AuditServiceSettings) -> None:
     """Runs the service until SIGTERM. A process that another one has overtaken stands by again."""
     sys.setswitchinterval(_SWITCH_SECONDS)
     while not _serve_as_writer(settings):
-        log.info("standing by again")
+        log.info("another process writes the audit log now; standing by")
         # What wrote the log refers to itself in circles, and the next search may be far away.
         gc.collect()
 

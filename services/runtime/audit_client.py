@@ -64,14 +64,19 @@ class AuditClient:
         self._probe = open_append()
         self._failed_at = 0.0
         self._threads = [
-            Background(f"audit-sender-{n}", partial(self._send_group, open_append()), "events were not sent", every=0.0)
+            Background(
+                f"audit-sender-{n}",
+                partial(self._send_group, open_append()),
+                "events could not be sent to the audit log",
+                every=0.0,
+            )
             for n in range(senders)
         ]
         self._threads.append(
             Background(
                 "audit-probe",
                 self._probed,
-                "the audit log was not probed",
+                "the audit log could not be probed",
                 every=_IDLE_PROBE_SECONDS,
                 first=_IDLE_PROBE_SECONDS,
                 again=_PROBE_SECONDS,
@@ -204,7 +209,7 @@ class AuditClient:
                 if failure.reason is not Reason.AUDIT_UNREACHABLE or time.monotonic() + _RETRY_SECONDS > deadline:
                     return self._fail(failure)
             except Exception as error:  # a sender that ends would leave its calls waiting for ever
-                log.exception("append failed")
+                log.exception("appending events to the audit log failed unexpectedly")
                 return self._fail(_broken(error))
             else:
                 # Before the probe finds out: what fails later fails anew.

@@ -77,7 +77,7 @@ class Deferred(Entry):
         try:
             then(error)
         except Exception:  # a sender that ends would leave all that wait for ever
-            log.exception("a call was not answered")
+            log.exception("the answer of a call could not be sent after its event was kept")
 
 
 class _Backlog:

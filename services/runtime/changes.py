@@ -76,7 +76,7 @@ class ChangeFeed:
         self._following = Background(
             f"{peer}-changes",
             self.poll,
-            f"{peer} is not followed",
+            f"changes of the {peer} could not be read",
             every=POLL_SECONDS,
             foreseen=(grpc.RpcError,),
             quiet=True,
@@ -143,7 +143,10 @@ class ChangeFeed:
         with self.lock:
             # An older database was put in place, or this worker was away for longer than changes are kept.
             if response.start_over or response.revision < self.revision:
-                log.warning("%s cannot tell every change; every cached record is dropped", self._peer)
+                log.warning(
+                    "%s no longer knows every change since the last one read here; all cached records are dropped",
+                    self._peer,
+                )
                 self.told = LATEST
                 for reset in self._resets:
                     reset()

@@ -121,7 +121,7 @@ def test_a_second_sequencer_stands_by_and_takes_over(private_mesh: PrivateMeshes
             load.went_on()
             assert rival.running
             mesh.kill("audit")
-            until(lambda: "this process writes the log" in rival.tail(50), HEALING_SECONDS)
+            until(lambda: "this process writes the audit log" in rival.tail(50), HEALING_SECONDS)
             load.went_on()
         finally:
             rival.kill()
@@ -194,7 +194,9 @@ def test_a_disk_that_fills_up_and_is_emptied(private_mesh: PrivateMeshes, small_
         _fill(ballast, leave=refuse_mib << 19)
         until(lambda: reason_of(lambda: client.encrypt(load.key, b"x")) == "AUDIT_STORAGE_FULL", HEALING_SECONDS)
         if refuse_mib:
-            until(lambda: "room for the log" in mesh.process("audit").tail(200), HEALING_SECONDS)
+            until(
+                lambda: "the free space for the log crossed a limit" in mesh.process("audit").tail(200), HEALING_SECONDS
+            )
         ballast.unlink()
         load.went_on()
         if refuse_mib:

@@ -80,7 +80,11 @@ class Index:
         self._stopping = False
         # Until work that failed is done, the nodes stay in memory.
         self._working = Background(
-            "audit-index", self._do_work, "the index was not worked on", every=0.0, again=_RETRY_SECONDS
+            "audit-index",
+            self._do_work,
+            "the search index of the audit log could not be updated",
+            every=0.0,
+            again=_RETRY_SECONDS,
         )
 
     def load(self, size: int) -> None:

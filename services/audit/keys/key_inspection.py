@@ -80,7 +80,7 @@ class KeyInspection:
                     raise
                 self._refused += 1
                 fields = {"key": key.key_id.hex(), "account": ascii(key.account)}
-                log.error("a sealing key is not what the service wrote", extra={"fields": fields})  # noqa: TRY400
+                log.error("a sealing key in the database is not what the service wrote", extra={"fields": fields})  # noqa: TRY400
         # Also told before the pass is through.
         self.refused_keys = max(self.refused_keys, self._refused)
         if len(found) == _KEYS_AT_ONCE:

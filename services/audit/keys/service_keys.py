@@ -115,7 +115,11 @@ class Renewal:
         self._renewals = renewals
         self._tried = threading.Event()
         self._work = Background(
-            "service-keys", self._renew, "keys are not ready", every=_CHECK_SECONDS, again=_RETRY_SECONDS
+            "service-keys",
+            self._renew,
+            "the keys of the audit log could not be unwrapped or renewed",
+            every=_CHECK_SECONDS,
+            again=_RETRY_SECONDS,
         )
 
     def start(self, wait_seconds: float = 0.0) -> None:

@@ -68,11 +68,11 @@ def win(
         if stopped():
             return False
         if not waiting:
-            log.info("another process writes the log; standing by")
+            log.info("another process writes the audit log; standing by")
             waiting = True
             on_wait()
         time.sleep(_RETRY_SECONDS)
-    log.info("this process writes the log")
+    log.info("this process writes the audit log from now on")
     return True
 
 
@@ -80,7 +80,10 @@ def _has_won(election: Election) -> bool:
     try:
         return election.try_to_win()
     except StrongroomError as error:
-        log.warning("no election yet", extra={"fields": {"reason": error.reason}})
+        log.warning(
+            "the database cannot be asked yet which process writes the audit log",
+            extra={"fields": {"reason": error.reason}},
+        )
         return False
 
 
@@ -153,7 +156,7 @@ class AdvisoryElection:
             if self._given_up or time.monotonic() - self._checked < _CHECK_SECONDS:
                 return
             if not self._is_held() and not self.try_to_win():
-                log.warning("another process has won the election; this one stands by again")
+                log.warning("another process has taken over the audit log; this one stands by again")
                 self._lost()
                 raise StrongroomError(
                     Reason.AUDIT_UNREACHABLE, "the audit log is written by another process now", peer="audit"
@@ -169,7 +172,7 @@ class AdvisoryElection:
             try:
                 connection.close()
             except DBAPIError:  # it is gone then
-                log.debug("the election's session was gone already")
+                log.debug("the database session that held the log's lock was gone already")
 
     def _is_held(self) -> bool:
         if self._connection is None:
@@ -187,7 +190,10 @@ class AdvisoryElection:
         if beat != self._beat:
             self._beat, self._changed = beat, now
         elif now - self._changed > _SILENT_SECONDS:
-            log.warning("the writer of the log hangs; taking over", extra={"fields": {"epoch": beat[0]}})
+            log.warning(
+                "the process that writes the audit log does not answer; taking over",
+                extra={"fields": {"epoch": beat[0]}},
+            )
             connection.execute(text(_END_HOLDER))
 
 

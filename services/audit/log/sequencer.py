@@ -202,7 +202,7 @@ class Log:
         return Background(
             "audit-writer",
             self._beat,
-            "the writer of the log did not beat",
+            "the writer of the audit log could not show that it is alive",
             every=_BEAT_SECONDS,
             first=_BEAT_SECONDS,
             quiet=True,
@@ -240,9 +240,9 @@ class Log:
         except (StrongroomError, DBAPIError) as failure:
             if isinstance(failure, StrongroomError):
                 error = failure
-                log.warning("append failed", extra={"fields": {"reason": error.reason}})
+                log.warning("events were not appended to the audit log", extra={"fields": {"reason": error.reason}})
             else:
-                log.exception("append failed")
+                log.exception("events were not appended to the audit log")
             for batch in batches:
                 batch.error = error
         else:
@@ -299,7 +299,10 @@ class Log:
             self._doubtful = None
         else:
             raise self._ended(standing)
-        log.info("an append was in doubt", extra={"fields": {"happened": standing.head == doubtful.head}})
+        log.info(
+            "the database did not answer a commit; it is known now whether it happened",
+            extra={"fields": {"happened": standing.head == doubtful.head}},
+        )
 
     def _sealed(self, batches: list[_Batch], known: dict[bytes, int]) -> _Group:
         """The leaves that are new, each event's place noted in its batch."""

@@ -33,7 +33,7 @@ class WriteAheadLog:
         self._work = Background(
             "audit-write-ahead",
             self._move_when_grown,
-            "the write-ahead log waits",
+            "pages of the write-ahead log could not be moved into the database",
             every=_LOOK_SECONDS,
             first=_LOOK_SECONDS,
             foreseen=(sqlite3.Error, SQLAlchemyError),

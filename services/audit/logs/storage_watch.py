@@ -38,7 +38,7 @@ class StorageWatch:
         self._work = Background(
             "storage-watch",
             self.look,
-            "the storage was not watched",
+            "the free space for the log could not be checked",
             every=_SECONDS,
             first=_SECONDS,
         )
@@ -71,11 +71,15 @@ class StorageWatch:
         try:
             level = one.storage.level()
             if level is not self._levels[one.name]:
-                log.warning("room for the log", extra={"fields": {"log": one.name, "level": level}})
+                log.warning(
+                    "the free space for the log crossed a limit", extra={"fields": {"log": one.name, "level": level}}
+                )
                 self._levels[one.name] = level
                 self._logs.append([_event(one, level)])
         except (StrongroomError, OSError) as error:
-            log.warning("the storage was not watched", extra={"fields": {"error": type(error).__name__}})
+            log.warning(
+                "the free space for the log could not be checked", extra={"fields": {"error": type(error).__name__}}
+            )
 
     def _observer(self, value: Callable[[OpenLog], int | None]) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def observe(_: CallbackOptions) -> Iterable[Observation]:

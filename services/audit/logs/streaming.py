@@ -101,7 +101,7 @@ class Tails:
         except StrongroomError as error:
             stream.fail(error)
         except Exception:
-            log.exception("a tail broke")
+            log.exception("a tail of events failed unexpectedly")
             stream.fail(StrongroomError(Reason.INTERNAL, "internal error"))
         finally:
             give_back()

@@ -35,7 +35,7 @@ class ExportFolder:
                 self._write(str(path), self._source.read(path))
             self._write("checkpoint", checkpoint.note)
         except (StrongroomError, OSError):
-            log.exception("the log was not exported")
+            log.exception("the audit log could not be exported to its directory")
             return
         old_size, self._size = self._size, checkpoint.tree_size
         self._remove_partial(old_size)

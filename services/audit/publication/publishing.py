@@ -59,7 +59,7 @@ class Publisher:
         self._publishing = Background(
             "audit-publisher",
             self._sign_when_grown,
-            "the log was not published",
+            "no checkpoint of the audit log could be signed or published",
             every=0.0,
             again=publication.interval_seconds,
             finishes=True,

@@ -87,7 +87,7 @@ class Witnesses:
             Background(
                 f"audit-witness-{state.settings.key.name}",
                 partial(self._look_after, state),
-                "a witness was not asked",
+                "a witness could not be asked to cosign",
                 every=0.0,
                 again=_AGAIN_SECONDS,
             )
@@ -189,7 +189,7 @@ class Witnesses:
             _note(state, Reason.COSIGNATURE_INVALID, error.message)
         except Exception as unexpected:
             # Whatever a witness can say, it is asked again.
-            log.exception("asking a witness failed")
+            log.exception("asking a witness to cosign failed unexpectedly")
             _note(state, Reason.INTERNAL, type(unexpected).__name__)
         else:
             return True

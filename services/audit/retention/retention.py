@@ -135,7 +135,10 @@ class Retention:
                 shredded = self.shred(policy.account, end_us)
             except StrongroomError as error:
                 # The next account's are as due; this one's are tried again.
-                log.warning("an account's events wait", extra={"fields": {"reason": error.reason}})
+                log.warning(
+                    "events of an account could not be shredded yet, though their time is over",
+                    extra={"fields": {"reason": error.reason}},
+                )
                 continue
             call = Call(
                 "strongroom.audit.v1.AuditService",
@@ -189,7 +192,11 @@ class RetentionWork:
         self._retentions = retentions
         self._append = append
         self._work = Background(
-            "audit-retention", self._look, "retention waits", every=_LOOK_SECONDS, first=_LOOK_SECONDS
+            "audit-retention",
+            self._look,
+            "retention of the audit log could not be applied",
+            every=_LOOK_SECONDS,
+            first=_LOOK_SECONDS,
         )
 
     def start(self) -> None:

@@ -92,7 +92,9 @@ class KeyRecordService:
         gone = set(self._destroyed.among(ids_of(version for version in versions if version.wrapped)))
         for uid, number in gone:
             said = {"key": str(key.name), "uid": uid.hex(), "version": number}
-            log.warning("a destroyed key version was put back", extra={"fields": said})
+            log.warning(
+                "a key version that was destroyed is in the database again; it stays destroyed", extra={"fields": said}
+            )
         return [
             version.destroyed(KEY_VERSION_STATE_DESTROYED, 0) if (version.uid, version.version) in gone else version
             for version in versions

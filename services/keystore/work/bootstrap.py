@@ -59,7 +59,8 @@ def make_account(engine: Engine, settings: Bootstrap, outbox: Outbox, clock: Clo
         # Another replica that starts at the same time has made it.
         return
     log.info(
-        "made the first account", extra={"fields": {"account": settings.account, "administrator": administrator.name}}
+        "the first account was made",
+        extra={"fields": {"account": settings.account, "administrator": administrator.name}},
     )
 
 
@@ -70,7 +71,7 @@ class FirstAccount:
         self._make = partial(make_account, engine, settings, outbox, clock)
         self._is_there = False
         self._making = Background(
-            "first-account", self._made, "the first account is not made yet", every=_RETRY_SECONDS, quiet=True
+            "first-account", self._made, "the first account could not be made yet", every=_RETRY_SECONDS, quiet=True
         )
 
     def start(self) -> None:
@@ -102,7 +103,11 @@ class SecretsKey:
         self._keys = keys
         self._aliases = aliases
         self._making = Background(
-            "secrets-key", self._made, "the key for secrets is not made yet", every=_RETRY_SECONDS, quiet=True
+            "secrets-key",
+            self._made,
+            "the key of the secrets service could not be made yet",
+            every=_RETRY_SECONDS,
+            quiet=True,
         )
 
     def start(self) -> None:

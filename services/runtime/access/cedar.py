@@ -221,7 +221,10 @@ class Parsed:
     def _note(self, name: str, statements: Sequence[Statement]) -> None:
         problem = next((statement.problem for statement in statements if statement.problem), "")
         if problem and name not in self.unusable and len(self.unusable) < _MAX_UNUSABLE:
-            log.warning("policy unusable: it denies", extra={"fields": {"policy": name, "problem": problem}})
+            log.warning(
+                "a policy cannot be evaluated; it denies by itself",
+                extra={"fields": {"policy": name, "problem": problem}},
+            )
             self.unusable[name] = problem
         elif not problem:
             self.unusable.pop(name, None)

@@ -118,7 +118,7 @@ class PolicySet:
             raise
         except BaseException as error:  # noqa: BLE001  # a panic of Cedar is no Exception
             log.error(  # noqa: TRY400  # what it says may hold names of entities
-                "policies not evaluated", extra={"fields": {"error": type(error).__name__}}
+                "policies could not be evaluated; the call is denied", extra={"fields": {"error": type(error).__name__}}
             )
             return Verdict((), (NOT_EVALUATED,))
 

@@ -37,7 +37,7 @@ def end_with_supervisor() -> None:
 
     def wait() -> None:
         os.read(int(lifeline), 1)  # nothing is ever written: it returns when the other end is closed
-        log.warning("the supervisor is gone; this worker ends")
+        log.warning("the supervising process is gone; this worker ends")
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, name="lifeline", daemon=True).start()
@@ -67,13 +67,13 @@ class Supervisor:
         return 0 if all(worker.returncode == 0 for worker in self._workers) else 1
 
     def _replace(self, number: int, status: int) -> bool:
-        log.error("worker died", extra={"fields": {"worker": number, "status": status}})
+        log.error("a worker process ended unexpectedly", extra={"fields": {"worker": number, "status": status}})
         if time.monotonic() - self._started[number] < _QUICK_DEATH_SECONDS:
             self._quick_deaths += 1
         else:
             self._quick_deaths = 0
         if self._quick_deaths > _QUICK_DEATHS_ALLOWED:
-            log.error("workers keep dying; giving up")
+            log.error("worker processes keep ending right after their start; giving up")
             return False
         self._started[number] = time.monotonic()
         self._workers[number] = self._start(number)

@@ -75,7 +75,10 @@ class Arrivals:
         self._open: set[ArrivingCall] = set()
         self._is_stopping = False
         self._sweeping = Background(
-            f"{name}-arrivals", self._sweep, "calls that wait were not looked at", every=_SWEEP_SECONDS
+            f"{name}-arrivals",
+            self._sweep,
+            "waiting calls were not checked for their time limits",
+            every=_SWEEP_SECONDS,
         )
         self._sweeping.start()
 
@@ -98,7 +101,7 @@ class Arrivals:
         except StrongroomError as refusal:
             call.refuse(refusal)
         except Exception:
-            log.exception("a call was not taken")
+            log.exception("an arriving call could not be taken on")
             call.refuse(broken())
 
     def stop(self) -> None:

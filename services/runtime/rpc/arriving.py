@@ -298,7 +298,7 @@ class ArrivingCall:
         try:
             self._awaiting.message_came(self)
         except Exception:
-            log.exception("a call was not handed over")
+            log.exception("a call whose message has arrived could not be given to a thread")
             self.refuse(broken())
         return finished
 
@@ -325,7 +325,7 @@ class ArrivingCall:
         try:
             begin(request, context, self)
         except Exception:
-            log.exception("a call broke")
+            log.exception("a call failed outside its handler")
             self.refuse(broken(), final=True)
 
     def _request(self) -> Any:

@@ -230,7 +230,7 @@ def action_of(method: MethodDescriptor) -> str:
 
 def _internal(unexpected: Exception) -> StrongroomError:
     # The message of a foreign exception may hold anything; the caller gets none of it.
-    log.error("unexpected error", exc_info=unexpected)
+    log.error("a call failed unexpectedly and is answered INTERNAL", exc_info=unexpected)
     return StrongroomError(Reason.INTERNAL, "internal error; the event id in the trailing metadata identifies it")
 
 

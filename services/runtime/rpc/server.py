@@ -128,7 +128,7 @@ class Listener:
         stopped = self._server.stop(seconds + _ENDING_SECONDS)
         self._arrivals.stop()
         if not stopped.wait(seconds):
-            log.warning("calls were ended", extra={"fields": {"listener": self._name}})
+            log.warning("calls that had not finished in time were ended", extra={"fields": {"listener": self._name}})
         self._arrivals.end_all()
         stopped.wait()
 
@@ -263,7 +263,7 @@ class Server:
         # Event.wait without a timeout would keep signal handlers from running on some platforms.
         while not self._stop_requested.wait(3600):
             pass
-        log.info("draining")
+        log.info("stopping: calls in progress may finish")
         self.drain(on_drained)
         # A process that goes on without its server is rid of it.
         gc.unfreeze()

@@ -64,7 +64,9 @@ class Status:
         self._attributes: dict[str, Callable[[], str]] = {}
         self._health_names: list[str] = []
         self._draining = False
-        self._watching = Background("status", self._watch, "components are not checked", every=_CHECK_SECONDS)
+        self._watching = Background(
+            "status", self._watch, "the components of the status could not be checked", every=_CHECK_SECONDS
+        )
         self.health = Health()
 
     def component(self, name: str, check: Check, *, vital: bool = True) -> None:

@@ -196,7 +196,7 @@ class Turns:
                 try:
                     task.run()
                 except Exception:
-                    log.exception("a call broke")
+                    log.exception("a call failed outside its handler")
                 self._done(task.caller, time.thread_time() - began)
                 # The thread waits for the next one meanwhile, and a message may have megabytes.
                 del task

@@ -88,7 +88,12 @@ class Outbox:
         self._delivered: list[str] = []
         self._refused = 0
         self._relaying = Background(
-            "outbox-relay", self.sweep, "outbox not emptied", every=_RELAY_SECONDS, first=_RELAY_SECONDS, finishes=True
+            "outbox-relay",
+            self.sweep,
+            "events in the outbox could not be sent to the audit log",
+            every=_RELAY_SECONDS,
+            first=_RELAY_SECONDS,
+            finishes=True,
         )
         if meter is not None:
             meter.create_observable_gauge(
@@ -188,13 +193,19 @@ class Outbox:
             self._append(rows[middle:])
         else:
             self._remove([row.event_id for row in rows])
-            log.info("relayed events that were left behind", extra={"fields": {"count": len(rows)}})
+            log.info(
+                "sent events to the audit log that an earlier process or outage had left in the outbox",
+                extra={"fields": {"count": len(rows)}},
+            )
 
     def _set_aside(self, row: _Left, reason: str) -> None:
         """Has a row wait no longer, once an event in the log says so: a log that does not even take that one takes
         none, and the row stays for better times."""
         self._audit.append([self._told(row, reason)], payer=_PAYER)
-        log.error("an event was set aside", extra={"fields": {"event_id": row.event_id, "reason": reason}})
+        log.error(
+            "the audit log refuses an event of the outbox; it was set aside",
+            extra={"fields": {"event_id": row.event_id, "reason": reason}},
+        )
         with transaction(self._engine) as connection:
             connection.execute(
                 update(_outbox)

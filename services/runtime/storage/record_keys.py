@@ -70,7 +70,10 @@ class RecordSealing:
         self._seals = seals
         self._seal_all = seal_all
         self._opening = Background(
-            "record-key", self._opened, "the key of records is not there yet", every=_RETRY_SECONDS
+            "record-key",
+            self._opened,
+            "the key that seals database rows could not be fetched from audit yet",
+            every=_RETRY_SECONDS,
         )
 
     def start(self) -> None:
@@ -100,7 +103,9 @@ class RecordSealing:
         with transaction(sealed(self._engine, seals)) as connection:
             count = sum(seal_all(connection) for seal_all in self._seal_all)
         if count:
-            log.warning("sealed the rows of a database from before there were seals", extra={"fields": {"rows": count}})
+            log.warning(
+                "the database had no seals: its rows were sealed as they are", extra={"fields": {"rows": count}}
+            )
 
     def _opened(self) -> float:
         self.open()

@@ -31,7 +31,7 @@ from services.runtime.work.schedule import Claim, Schedule
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
-"""How often is looked for what is due when nothing was."""
+"""Poll interval while nothing is due."""
 
 _FILL_SECONDS = 30.0
 # Looked ahead further than a fill takes to come round, so that nothing is late for want of one.
@@ -159,7 +159,10 @@ class DueWork:
         try:
             self._schedule.fill({item: _DUE_ALREADY_US})
         except RedisError as error:
-            log.warning("work waits for Redis", extra={"fields": {"item": item, "error": type(error).__name__}})
+            log.warning(
+                "due work waits: Redis cannot be reached",
+                extra={"fields": {"item": item, "error": type(error).__name__}},
+            )
         with self._idle:
             self._idle.notify()
 
@@ -187,7 +190,10 @@ class DueWork:
         SystemRandom().shuffle(fresh)
         self._forward = deque(fresh)
         if fresh:
-            log.warning("brought forward what is overdue", extra={"fields": {"count": len(fresh)}})
+            log.warning(
+                "overdue work was started from the database, because the schedule in Redis did not bring it up",
+                extra={"fields": {"count": len(fresh)}},
+            )
             with self._idle:
                 self._idle.notify_all()
 
@@ -243,7 +249,10 @@ class DueWork:
             self._schedule.later(claim, 0)
         except (RedisError, StrongroomError) as error:
             # Its lease ends by itself.
-            log.warning("what waited was not given back", extra={"fields": {"error": type(error).__name__}})
+            log.warning(
+                "due work could not be returned to the schedule; it comes up again when its lease ends",
+                extra={"fields": {"error": type(error).__name__}},
+            )
 
     def _work(self) -> None:
         if not self.work_once():
@@ -290,11 +299,13 @@ class DueWork:
             again_seconds = self._handle(claim)
         except StrongroomError as error:
             fields = {"item": ascii(claim.item[:_SHOWN]), "reason": error.reason}
-            log.warning("due work failed", extra={"fields": fields})
+            log.warning("a piece of due work failed; it is tried again", extra={"fields": fields})
             again_seconds = _RETRY_SECONDS
         except Exception:
             # One item is no reason to keep others waiting.
-            log.exception("due work failed", extra={"fields": {"item": ascii(claim.item[:_SHOWN])}})
+            log.exception(
+                "a piece of due work failed; it is tried again", extra={"fields": {"item": ascii(claim.item[:_SHOWN])}}
+            )
             again_seconds = _RETRY_SECONDS
         if again_seconds is None:
             self._schedule.done(claim)

@@ -127,7 +127,10 @@ def _change(connection: Connection, row: Row[Any]) -> Change | None:
     except StrongroomError as error:
         if error.reason is not Reason.SECRET_RECORD_REFUSED:
             raise
-        log.warning("a change is not what the service noted", extra={"fields": {"revision": str(row.revision)}})
+        log.warning(
+            "a row in the table of changes was not written by this service; it is ignored",
+            extra={"fields": {"revision": str(row.revision)}},
+        )
         return None
     return Change(row.revision, name, row.kind, row.version, json.loads(row.stages), row.changed_us)
 

@@ -103,7 +103,7 @@ class Watches:
         self._following = Background(
             "watches",
             self._poll,
-            "changes of secrets not read",
+            "changes of secrets could not be read for watchers",
             every=_POLL_SECONDS,
             first=UNTIL_WOKEN,
         )
@@ -223,7 +223,7 @@ class Watches:
         except StrongroomError as error:
             self._end(watch, error)
         except Exception:
-            log.exception("a watch failed")
+            log.exception("a watch of secrets failed unexpectedly")
             self._end(watch, StrongroomError(Reason.INTERNAL, "internal error: watch again"))
 
     def _require_permitted(self, watch: _Watch, change: Change | None) -> None:

@@ -109,7 +109,7 @@ class RotationWork:
             while isinstance(begun, _Work):
                 begun = self._tried(begun)
         except _LostError:
-            log.info("another process took the rotation over", extra={"fields": {"secret": str(name)}})
+            log.info("another process took over the rotation; this one stops", extra={"fields": {"secret": str(name)}})
             return None
         return begun
 
@@ -345,7 +345,10 @@ class RotationWork:
         call.conclude(OUTCOME_FAILED, reason)
         self._outbox.put(connection, call)
         self._metrics.ended(secret.type, ROTATION_STATE_FAILED)
-        log.error("rotation failed", extra={"fields": {"rotation": rotation.name, "reason": reason}})
+        log.error(
+            "a rotation failed for good and needs a person",
+            extra={"fields": {"rotation": rotation.name, "reason": reason}},
+        )
 
     def _succeed(self, connection: Connection, secret: Secret, rotation: Rotation, now_us: int) -> Secret:
         ended = transitions.end(connection, secret, rotation, RotationEvent.SUCCEED, now_us)

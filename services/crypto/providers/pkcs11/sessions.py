@@ -91,7 +91,12 @@ class SessionPool:
             raise SystemExit(f"provider: {error or type(error).__name__}") from error
         self._pause = self._connected()
         self._watching = Background(
-            "hsm", self._watch, "the HSM is not watched", every=UNTIL_WOKEN, first=_or_for_good(self._pause), again=1.0
+            "hsm",
+            self._watch,
+            "the HSM could not be checked",
+            every=UNTIL_WOKEN,
+            first=_or_for_good(self._pause),
+            again=1.0,
         )
         self._watching.start()
 
@@ -141,7 +146,7 @@ class SessionPool:
         except PKCS11Error as error:
             kind = type(error).__name__
             self._calls.add(1, {"outcome": kind})
-            log.warning("HSM call failed", extra={"fields": {"error": kind}})
+            log.warning("a call to the HSM failed", extra={"fields": {"error": kind}})
             connection.doubt()
             self._watching.wake()
             raise unavailable(f"the HSM cannot be used ({kind})") from error
@@ -177,7 +182,7 @@ class SessionPool:
     def _lose(self, connection: Connection, why: str) -> None:
         self._why = why
         self._connection = None
-        log.warning("HSM lost", extra={"fields": {"why": why}})
+        log.warning("the HSM cannot be used; calls are refused until it is back", extra={"fields": {"why": why}})
         # Nobody may be inside the module when it is initialised again.
         while not connection.end(_SILENT_SECONDS):
             self._why = f"{why}; {connection.in_use} calls have not returned from the PKCS#11 module"
@@ -195,7 +200,7 @@ class SessionPool:
         outcome = "OK" if self._connection else "FAILED"
         self._reconnects.add(1, {"outcome": outcome})
         if self._connection:
-            log.warning("HSM reconnected")
+            log.warning("the HSM can be used again")
         return pause
 
     def _connected(self) -> float | None:
@@ -207,7 +212,7 @@ class SessionPool:
         except _PIN_REFUSED as error:
             self._pin_refused = True
             self._why = f"the token refuses the PIN ({type(error).__name__}): it is not tried again before a restart"
-            log.warning("HSM login refused", extra={"fields": {"error": type(error).__name__}})
+            log.warning("the HSM refused the PIN", extra={"fields": {"error": type(error).__name__}})
             return None
         except NoSuchTokenError as error:
             return self._not_connected(str(error))
@@ -219,7 +224,7 @@ class SessionPool:
 
     def _not_connected(self, why: str) -> float:
         if why != self._why:
-            log.warning("HSM away", extra={"fields": {"why": why}})
+            log.warning("the HSM cannot be reached yet", extra={"fields": {"why": why}})
         self._why = why
         return min(max(2 * (self._pause or 0.0), _FIRST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
 

@@ -189,5 +189,5 @@ def without_credentials(known: Credentials) -> Iterator[None]:
         raise error.saying(redacted(error.message, [credential.value for credential in known.all()])) from None
     except Exception as error:  # noqa: BLE001  # a library's, or a fault of a rotator's
         # Neither its message nor its traceback goes any further: both may hold anything.
-        log.error("a rotator failed", extra={"fields": {"error": type(error).__name__}})  # noqa: TRY400
+        log.error("a rotator failed unexpectedly", extra={"fields": {"error": type(error).__name__}})  # noqa: TRY400
         raise StrongroomError(Reason.ROTATOR_FAILED, f"the rotator failed with {type(error).__name__}") from None
