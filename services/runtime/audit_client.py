@@ -20,7 +20,8 @@ import grpc
 from services.runtime import event_bounds
 from services.runtime.audit_queue import Deferred, Entry, Queue, Waiting
 from services.runtime.background import NEVER, Background
-from services.runtime.errors import Reason, StrongroomError, from_rpc_error, rpc_code
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.failed_calls import from_rpc_error, rpc_code
 from strongroom.audit.v1.event_log_service_pb2 import AppendRequest, AppendResponse
 from strongroom.audit.v1.event_pb2 import Event
 

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import StrEnum, auto
-from typing import cast
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-DOMAIN = "strongroom"
+from services.runtime import error_texts
 
-# An error travels in the metadata at a call's end, of which 8 KiB are sure to pass: twice there, and escaped, is what
-# these come to at most.
-MAX_MESSAGE_BYTES = 900
-MAX_METADATA_VALUE_BYTES = 300
-MAX_METADATA_BYTES = 1_200
-_MAX_VIOLATION_BYTES = 300
+DOMAIN = "strongroom"
 
 
 class _UpperStrEnum(StrEnum):
@@ -306,13 +299,13 @@ class StrongroomError(Exception):
         retry_after_seconds: float = 0.0,
         **metadata: str,
     ) -> None:
-        message = _cut(message, MAX_MESSAGE_BYTES)
+        message = error_texts.cut(message, error_texts.MAX_MESSAGE_BYTES)
         super().__init__(f"{reason}: {message}")
         self.reason = reason
         self.message = message
-        self.field = _cut(field, MAX_METADATA_VALUE_BYTES)
+        self.field = error_texts.cut(field, error_texts.MAX_METADATA_VALUE_BYTES)
         self.retry_after_seconds = retry_after_seconds
-        self.metadata = _cut_all({"field": field, **metadata} if field else metadata)
+        self.metadata = error_texts.cut_all({"field": field, **metadata} if field else metadata)
 
     @property
     def code(self) -> grpc.StatusCode:
@@ -350,7 +343,7 @@ class StrongroomError(Exception):
         details = [_packed(error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=self.metadata))]
         if self.field:
             violation = error_details_pb2.BadRequest.FieldViolation(
-                field=self.field, description=_cut(self.message, _MAX_VIOLATION_BYTES)
+                field=self.field, description=error_texts.cut(self.message, error_texts.MAX_VIOLATION_BYTES)
             )
             details.append(_packed(error_details_pb2.BadRequest(field_violations=[violation])))
         if self.retry_after_seconds:
@@ -358,34 +351,6 @@ class StrongroomError(Exception):
             delay.FromNanoseconds(int(self.retry_after_seconds * 1e9))
             details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
         return status_pb2.Status(code=_number(self.code), message=self.message, details=details)
-
-
-def from_rpc_error(error: grpc.RpcError, unreachable: Reason, peer: str) -> StrongroomError:
-    """What a failed call to another service of the mesh means to our own caller.
-
-    A reason that the other service gave passes through; anything else becomes `unreachable`.
-    """
-    details = _status_details(error)
-    for detail in details:
-        info = error_details_pb2.ErrorInfo()
-        if detail.Unpack(info) and info.domain == DOMAIN and info.reason in Reason.__members__:
-            metadata = dict(info.metadata)
-            field = metadata.pop("field", "")
-            passed = StrongroomError(Reason(info.reason), str(_call(error).details()), field=field, **metadata)
-            passed.retry_after_seconds = _retry_after_seconds(details)
-            return passed
-    code = rpc_code(error).name
-    return StrongroomError(unreachable, f"{peer} cannot be reached ({code})", peer=peer, status=code)
-
-
-def rpc_code(error: grpc.RpcError) -> grpc.StatusCode:
-    """The status code of a call that failed."""
-    return _call(error).code()
-
-
-def trailing_metadata(error: grpc.RpcError) -> Sequence[tuple[str, str | bytes]]:
-    """What a call that failed came with."""
-    return _call(error).trailing_metadata() or ()
 
 
 def required(field: str) -> StrongroomError:
@@ -405,25 +370,6 @@ def too_large(field: str, limit: int, unit: str = "bytes") -> StrongroomError:
     )
 
 
-def _cut(text: str, limit: int) -> str:
-    if len(text) <= limit // 4:
-        return text
-    data = text.encode(errors="replace")
-    return text if len(data) <= limit else data[: limit - 3].decode(errors="ignore") + "…"
-
-
-def _cut_all(metadata: dict[str, str]) -> dict[str, str]:
-    total = 0
-    kept: dict[str, str] = {}
-    for key, value in metadata.items():
-        kept[key] = _cut(value, MAX_METADATA_VALUE_BYTES)
-        total += len(key) + len(kept[key].encode(errors="replace"))
-        if total > MAX_METADATA_BYTES:
-            del kept[key]
-            break
-    return kept
-
-
 def _packed(
     message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo,
 ) -> any_pb2.Any:
@@ -432,23 +378,5 @@ def _packed(
     return packed
 
 
-def _call(error: grpc.RpcError) -> grpc.Call:
-    # What a synchronous channel raises is always both; gRPC's types do not say so.
-    return cast(grpc.Call, error)
-
-
 def _number(code: grpc.StatusCode) -> int:
     return int(code_pb2.Code.Value(code.name))
-
-
-def _retry_after_seconds(details: list[any_pb2.Any]) -> float:
-    retry = error_details_pb2.RetryInfo()
-    told = any(detail.Unpack(retry) for detail in details)
-    return retry.retry_delay.ToNanoseconds() / 1e9 if told else 0.0
-
-
-def _status_details(error: grpc.RpcError) -> list[any_pb2.Any]:
-    for key, value in _call(error).trailing_metadata() or ():
-        if key == "grpc-status-details-bin" and isinstance(value, bytes):
-            return list(status_pb2.Status.FromString(value).details)
-    return []

@@ -23,7 +23,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from bench.abuse.raw_http2 import RawConnection, message
 from bench.echo_server import PATH, NoPipeline, request
 from deploy.dev.mesh import Mesh
-from services.runtime.errors import rpc_code
+from services.runtime.failed_calls import rpc_code
 from services.runtime.rpc.pipeline import Behaviour, Handler
 from strongroom import Client
 from strongroom.runtime.v1.status_pb2 import GetStatusRequest

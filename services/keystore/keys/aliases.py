@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
 from services.keystore.keys.editing import REQUEST_IDS, not_found
-from services.keystore.store import changes, deleted_aliases, store
+from services.keystore.store import alias_store, changes, deleted_aliases, store
 from services.keystore.store.model import Alias, Key
 from services.runtime.access.authorization import Authorizer, Resource, account_resource
 from services.runtime.call import Call
@@ -63,7 +63,7 @@ class Aliases:
                 made = REQUEST_IDS.made_before(connection, new.name.account, repeatable, now_us)
                 if made is not None:
                     name = parse(made, "request_id", "aliases")
-                    return _require_alias(store.alias(connection, name), name, "request_id")
+                    return _require_alias(alias_store.alias(connection, name), name, "request_id")
                 key = _require_key(store.key(connection, new.key), new.key)
                 revision = changes.note(connection, CHANGE_KIND_ALIAS, str(new.name), new.name.account, key.uid)
                 _require_room(connection, key)
@@ -71,7 +71,7 @@ class Aliases:
                 if before is not None and before.state != KEY_STATE_DESTROYED:
                     _require_alike(key, before)
                 alias = Alias(new.name, new.key, key.uid, new.description, revision, now_us, now_us)
-                store.insert_alias(connection, alias)
+                alias_store.insert_alias(connection, alias)
                 REQUEST_IDS.remember(connection, new.name.account, repeatable, str(new.name), now_us)
                 self._outbox.put(connection, call)
         except IntegrityError:
@@ -86,7 +86,7 @@ class Aliases:
         """An account's aliases that meet the conditions, in the order of their ids, from the first behind `after`."""
         self._authorizer.authorize(call, "keystore:ListAliases", account_resource(account))
         with reading(self._engine) as connection:
-            return store.aliases_page(connection, account, after, limit, conditions)
+            return alias_store.aliases_page(connection, account, after, limit, conditions)
 
     def update(self, call: Call, wanted: AliasContent, paths: Collection[str], etag: str) -> Alias:
         """Changes what `paths` names of `key` and `description`. Raises ALIAS_NOT_FOUND, KEY_NOT_FOUND, ETAG_MISMATCH,
@@ -97,7 +97,7 @@ class Aliases:
             self._permitted_key(call, action, present.key)
             self._permitted_key(call, action, wanted.key)
         with transaction(self._engine) as connection:
-            present = _require_current(store.alias(connection, wanted.name, lock=True), wanted.name, etag)
+            present = _require_current(alias_store.alias(connection, wanted.name, lock=True), wanted.name, etag)
             key = _require_key(store.key_by_uid(connection, present.key_uid), present.key)
             revision = changes.note(connection, CHANGE_KIND_ALIAS, str(present.name), present.name.account, key.uid)
             if "key" in paths and wanted.key != present.key:
@@ -111,7 +111,7 @@ class Aliases:
                 revision=revision,
                 updated_us=self._clock() // 1000,
             )
-            store.update_alias(connection, changed)
+            alias_store.update_alias(connection, changed)
             self._outbox.put(connection, call)
         return changed
 
@@ -120,9 +120,9 @@ class Aliases:
         action = "keystore:DeleteAlias"
         self._permitted_key(call, action, self._permitted(call, action, name).key)
         with transaction(self._engine) as connection:
-            alias = _require_current(store.alias(connection, name, lock=True), name, etag)
+            alias = _require_current(alias_store.alias(connection, name, lock=True), name, etag)
             changes.note(connection, CHANGE_KIND_ALIAS, str(name), name.account, alias.key_uid)
-            store.delete_alias(connection, name)
+            alias_store.delete_alias(connection, name)
             deleted_aliases.remember(connection, alias)
             self._outbox.put(connection, call)
 
@@ -139,7 +139,7 @@ class Aliases:
 
     def _permitted(self, call: Call, action: str, name: ResourceName) -> Alias:
         with reading(self._engine) as connection:
-            alias = store.alias(connection, name)
+            alias = alias_store.alias(connection, name)
         authorize = partial(self._authorizer.authorize, call, action)
         absent = Resource("Alias", str(name), name.account)
         return permitted(alias, absent, authorize, lambda: not_found(name))[1]
@@ -175,7 +175,7 @@ def _require_room(connection: Connection, key: Key) -> None:
         raise StrongroomError(
             Reason.KEY_STATE_INVALID, f"{key.name} is DESTROYED", field="alias.key", state="DESTROYED"
         )
-    if store.count_aliases(connection, key.uid) >= _MAX_ALIASES:
+    if alias_store.count_aliases(connection, key.uid) >= _MAX_ALIASES:
         raise StrongroomError(
             Reason.LIMIT_EXCEEDED, f"{key.name} has {_MAX_ALIASES} aliases already", field="alias.key"
         )

@@ -12,7 +12,8 @@ from typing import Any
 import grpc
 
 from services.runtime import telemetry
-from services.runtime.errors import Reason, from_rpc_error, rpc_code, trailing_metadata
+from services.runtime.errors import Reason
+from services.runtime.failed_calls import from_rpc_error, rpc_code, trailing_metadata
 from services.runtime.mesh.tls import Identity, TlsFiles, channel_credentials
 
 # What no service answered is tried again: nothing was done then. gRPC itself tells callers CANCELLED of what it had not

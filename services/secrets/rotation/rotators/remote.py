@@ -7,7 +7,8 @@ from typing import Any, Protocol
 import grpc
 from google.protobuf.message import Message
 
-from services.runtime.errors import Reason, StrongroomError, rpc_code
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.failed_calls import rpc_code
 from services.runtime.mesh.tls import Identity, channel_credentials
 from services.runtime.sensitive import SensitiveBytes
 from services.secrets.core.destinations import address_of

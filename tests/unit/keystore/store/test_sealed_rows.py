@@ -32,7 +32,7 @@ from services.keystore.access.records import tables as a
 from services.keystore.access.records.grant_store import Grant
 from services.keystore.access.records.resources import Account, ClientKey, OidcBinding, OidcProvider, Principal
 from services.keystore.handlers.key_record_service import KeyRecordService
-from services.keystore.store import changes, deleted_aliases, store
+from services.keystore.store import alias_store, changes, deleted_aliases, store
 from services.keystore.store.model import Alias, Key, Version
 from services.keystore.store.tables import aliases, key_versions, keys, metadata
 from services.keystore.store.tables import deleted_aliases as deleted_aliases_table
@@ -79,7 +79,7 @@ def filled(engine: Engine) -> Engine:
             connection, Grant(grant, KEY, UID, BOB, (GRANTED,), GrantConstraint(), BOB, "", ADMIN, None, NOW)
         )
         alias = Alias(ALIAS, KEY, UID, "", 1, NOW, NOW)
-        store.insert_alias(connection, alias)
+        alias_store.insert_alias(connection, alias)
         deleted_aliases.remember(connection, replace(alias, name=ResourceName("acme", "aliases", "b")))
         until = clock.from_microseconds(NOW * 2)
         token_key = TokenKey(key_id="t", public_key=bytes(32), not_before=clock.from_microseconds(NOW), not_after=until)
