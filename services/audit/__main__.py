@@ -19,7 +19,7 @@ from services.audit.handlers.record_key_service import RecordKeyService
 from services.audit.handlers.sealing_service import SealingService
 from services.audit.keys.root_wrapping import CryptoRootWrapping
 from services.audit.keys.service_keys import Renewal, ServiceKeys
-from services.audit.keys.store import KeysStore
+from services.audit.keys.store import WrappedKeys
 from services.audit.log import election
 from services.audit.log.election import Election
 from services.audit.log.sequencer import Endings
@@ -85,7 +85,7 @@ def _serve_as_writer(settings: AuditServiceSettings) -> bool:
         for one in elections.values():
             one.give_up()
 
-    keys = {name: ServiceKeys(KeysStore(engine), wrapping, clock.system_clock) for name, engine in engines.items()}
+    keys = {name: ServiceKeys(WrappedKeys(engine), wrapping, clock.system_clock) for name, engine in engines.items()}
     reserve = Renewal([of_log.prepare for of_log in keys.values()])
     _stand_by(settings, elections.values(), reserve)
     endings = Endings(overtaken.set, give_up)

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from deploy.dev.postgres import PostgresCluster
 from services.audit.keys.service_keys import ServiceKeys
-from services.audit.keys.store import KeysStore
+from services.audit.keys.store import WrappedKeys
 from services.audit.log import election
 from services.audit.log.election import AdvisoryElection
 from services.audit.storage.store import Head, LogStore
@@ -77,7 +77,7 @@ def test_a_standby_that_has_the_keys_needs_no_crypto_when_it_takes_over(engine: 
     first = opened(engine, crypto)
     first.log.append([event()])
     other = database.open_database(Database(url=engine.url.render_as_string(hide_password=False)))
-    keys = ServiceKeys(KeysStore(other), crypto, clock.system_clock)
+    keys = ServiceKeys(WrappedKeys(other), crypto, clock.system_clock)
     keys.prepare()
     first.stop()
     crypto.away = True

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from services.audit.keys.sealing import Sealer
 from services.audit.keys.service_keys import TOMBSTONES, ServiceKeys
-from services.audit.keys.store import KeysStore
+from services.audit.keys.store import WrappedKeys
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.sensitive import SensitiveBytes
 
@@ -26,7 +26,7 @@ _LEAVES_AT_ONCE = 20_000
 class KeyInspection:
     """Of one log."""
 
-    def __init__(self, keys: KeysStore, service_keys: ServiceKeys, sealer: Sealer, size: Callable[[], int]) -> None:
+    def __init__(self, keys: WrappedKeys, service_keys: ServiceKeys, sealer: Sealer, size: Callable[[], int]) -> None:
         self._keys = keys
         self._service_keys = service_keys
         self._sealer = sealer

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from services.audit.keys import sealing_wraps
 from services.audit.keys.service_keys import SEALING_ROOT, ServiceKeys
-from services.audit.keys.store import KeysStore, WrappedKey
+from services.audit.keys.store import WrappedKey, WrappedKeys
 from services.runtime.aes_gcm import NONCE_BYTES, TAG_BYTES
 from services.runtime.clock import Clock
 from services.runtime.errors import Reason, StrongroomError
@@ -84,7 +84,7 @@ def sealing_key_of(leaf: bytes) -> bytes:
 class Sealer:
     """Hands out sealing keys and opens leaves."""
 
-    def __init__(self, store: KeysStore, service_keys: ServiceKeys, clock: Clock) -> None:
+    def __init__(self, store: WrappedKeys, service_keys: ServiceKeys, clock: Clock) -> None:
         self._store = store
         self._service_keys = service_keys
         self._clock = clock

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from services.audit.keys.store import KeysStore, ServiceKey
+from services.audit.keys.store import ServiceKey, WrappedKeys
 from services.runtime import background
 from services.runtime.background import Background
 from services.runtime.clock import Clock
@@ -57,7 +57,7 @@ class RootWrapping(Protocol):
 class ServiceKeys:
     """Makes and opens these keys; what was opened stays in memory."""
 
-    def __init__(self, store: KeysStore, wrapping: RootWrapping, clock: Clock) -> None:
+    def __init__(self, store: WrappedKeys, wrapping: RootWrapping, clock: Clock) -> None:
         self._store = store
         self._wrapping = wrapping
         self._clock = clock

@@ -6,7 +6,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from services.audit.keys.sealing import DAY_US
 from services.audit.keys.service_keys import SIGNING_KEY, ServiceKeys
-from services.audit.keys.store import KeysStore, PublicSigningKey
+from services.audit.keys.store import PublicSigningKey, WrappedKeys
 from services.runtime.clock import Clock
 from services.runtime.sensitive import SensitiveBytes
 from strongroom.tlog.notes import Signer
@@ -21,7 +21,7 @@ class SigningKeys:
     """
 
     def __init__(
-        self, origin: str, rotation_days: int, store: KeysStore, service_keys: ServiceKeys, clock: Clock
+        self, origin: str, rotation_days: int, store: WrappedKeys, service_keys: ServiceKeys, clock: Clock
     ) -> None:
         self._origin = origin
         self._rotation_us = rotation_days * DAY_US

@@ -44,7 +44,7 @@ class PublicSigningKey:
     created_us: int
 
 
-class KeysStore:
+class WrappedKeys:
     """Reads and writes keys. Methods raise DATABASE_UNAVAILABLE."""
 
     def __init__(self, engine: Engine) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from services.audit.index.tokens import Tokens
 from services.audit.index.tree import Index
 from services.audit.keys.sealing import SEALING_BYTES, Sealer, SealingKey, nonces
-from services.audit.keys.store import KeysStore
+from services.audit.keys.store import WrappedKeys
 from services.audit.storage.files import Storage
 from services.audit.storage.store import Head, LeafRow, LogStore, Standing
 from services.runtime.background import Background
@@ -95,7 +95,7 @@ class Log:
     def __init__(
         self,
         store: LogStore,
-        keys: KeysStore,
+        keys: WrappedKeys,
         sealer: Sealer,
         tokens: Tokens,
         index: Index,

@@ -15,7 +15,7 @@ from services.audit.keys.key_inspection import KeyInspection
 from services.audit.keys.sealing import Sealer
 from services.audit.keys.service_keys import Renewal, RootWrapping, ServiceKeys
 from services.audit.keys.signing import SigningKeys
-from services.audit.keys.store import KeysStore
+from services.audit.keys.store import WrappedKeys
 from services.audit.log.election import Election
 from services.audit.log.sequencer import Endings, Log
 from services.audit.log.write_ahead import WriteAheadLog
@@ -99,7 +99,7 @@ def open_log(
 ) -> OpenLog:
     """Puts together what works on one log, which only the winner of its election does; one that stood by has its keys
     `prepared`. Raises AUDIT_STORAGE_FAILED for a damaged one."""
-    store, keys = LogStore(engine), KeysStore(engine)
+    store, keys = LogStore(engine), WrappedKeys(engine)
     service_keys = prepared or ServiceKeys(keys, wrapping, clock)
     sealer, tokens, postings = Sealer(keys, service_keys, clock), Tokens(service_keys), IndexStore(engine)
     index = Index(postings, store)

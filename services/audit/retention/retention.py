@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from services.audit.keys.sealing import DAY_US, Sealer
-from services.audit.keys.store import KeysStore
+from services.audit.keys.store import WrappedKeys
 from services.audit.log.sequencer import Log
 from services.audit.retention.archive import Archive
 from services.audit.retention.store import LegalHold, RetentionPolicy, RetentionStore
@@ -48,7 +48,7 @@ class Retention:
     """Of the accounts whose events are in one log."""
 
     def __init__(
-        self, store: RetentionStore, archive: Archive, keys: KeysStore, source: Log, sealer: Sealer, clock: Clock
+        self, store: RetentionStore, archive: Archive, keys: WrappedKeys, source: Log, sealer: Sealer, clock: Clock
     ) -> None:
         self._store = store
         self._archive = archive
