@@ -31,6 +31,7 @@ from services.secrets.rotation.metrics import RotationMetrics
 from services.secrets.rotation.repairs import Repairs
 from services.secrets.rotation.requests import Rotations
 from services.secrets.rotation.rotators import choice
+from services.secrets.rotation.rotators.rotator import Supplies
 from services.secrets.rotation.targets.access import TargetAccess
 from services.secrets.rotation.targets.checks import TargetChecks, Waiters
 from services.secrets.rotation.targets.targets import TargetRules
@@ -77,7 +78,7 @@ def serve(settings: SecretsSettings) -> None:
     hosted.on_close(targets.close)
     waiters = Waiters(rotation.waiting_calls, rotation.target_share)
     checks = TargetChecks(waiters, wait_seconds=rotation.check_wait_seconds)
-    rotators = with_workers(choice.rotators(tls, keystore), targets, tls.current)
+    rotators = with_workers(choice.rotators(Supplies(tls, keystore)), targets, tls.current)
     access = TargetAccess(engine, sealer, rotators, waiters, checks, network=settings.network)
     # Rotation opens its values on the service's own behalf, seldom, and never from memory.
     recent = Sealer(RecentDataKeys(data_keys), now)

@@ -26,7 +26,7 @@ from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.outside import key_screening
 from services.runtime.outside.key_screening import KeyRefusedError
-from services.secrets.rotation.rotators import ssh
+from services.secrets.kinds import ssh_keys
 from strongroom.crypto.v1 import crypto_pb2
 from strongroom.crypto.v1.algorithm_pb2 import ALGORITHM_XAES_256_GCM
 from strongroom.keystore.v1 import key_pb2 as k
@@ -325,7 +325,7 @@ def test_hostile_keys_of_an_issuer_are_left_out_at_once(members: dict[str, Any])
 )  # fmt: skip
 def test_hostile_host_keys_are_refused(line: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
-        ssh.host_keys([line])
+        ssh_keys.host_keys([line])
 
 
 class Nobody:

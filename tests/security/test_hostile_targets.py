@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import cast
 
 import asyncssh
 import psutil
@@ -22,19 +23,21 @@ from opentelemetry.metrics import NoOpMeterProvider
 
 from services.runtime.call import Call, Principal
 from services.runtime.errors import Reason, StrongroomError
+from services.runtime.mesh.channels import MeshChannel
 from services.runtime.mesh.tls import TlsFiles
 from services.runtime.requests.names import ResourceName
 from services.runtime.sensitive import SensitiveBytes
 from services.runtime.storage import database
 from services.runtime.work.due_work import Aside, DueWork
 from services.secrets.core.model import Secret
+from services.secrets.kinds.known import declarations, is_outside
 from services.secrets.life.creating import NewSecret
 from services.secrets.rotation import store
 from services.secrets.rotation.rotators import choice
-from services.secrets.rotation.rotators.rotator import Credential, RotationContext, Rotator
+from services.secrets.rotation.rotators.rotator import Credential, RotationContext, Rotator, Supplies
 from services.secrets.rotation.targets.checks import TargetChecks, Waiters
 from services.secrets.rotation.targets.jobs import read_answer
-from services.secrets.rotation.targets.workers import FACTS, StepLimits, TargetWorkers, WorkerRotator
+from services.secrets.rotation.targets.workers import StepLimits, TargetWorkers, WorkerRotator, with_workers
 from services.secrets.values.sealing import NewValue
 from services.secrets.values.shapes import as_value
 from strongroom import Client
@@ -53,13 +56,14 @@ from tests.support.rotation.fixtures import (
     target_workers,
     tls,
 )
-from tests.support.rotation.lab import Lab, person
+from tests.support.rotation.lab import Lab, NoKeystore, person
 
 __all__ = ["certificate", "lab", "make_lab", "mesh_directory", "place", "schedule_port", "target_workers", "tls"]
 
 _ENDED = {"TARGET_TIMEOUT", "TARGET_UNREACHABLE", "TARGET_ANSWER_TOO_LARGE", "ROTATOR_FAILED"}
 _LOGIN = {"username": "app", "password": "correct horse"}
 _STEP_SECONDS = 3.0
+_OUTSIDE = [kind for kind in declarations() if is_outside(kind)]
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +82,7 @@ def ssh_key() -> asyncssh.SSHKey:
 
 
 def rotator(kind: s.SecretType.ValueType, workers: TargetWorkers, tls: TlsFiles | None = None) -> Rotator:
-    return WorkerRotator(kind, FACTS[kind], workers, tls.current if tls is not None else None)
+    return WorkerRotator(declarations()[kind], workers, tls.current if tls is not None else None)
 
 
 def target(kind: s.SecretType.ValueType, port: int, seconds: int = 1, host_key: str = "") -> t.RotationTarget:
@@ -122,14 +126,14 @@ def test_whatever_a_server_does_a_login_ends_in_time_and_takes_no_memory(
 ) -> None:
     public = ssh_key.export_public_key("openssh").decode()
     before = resident_mib()
-    with hostile.serving(behaviour) as port, ThreadPoolExecutor(len(FACTS)) as pool:
+    with hostile.serving(behaviour) as port, ThreadPoolExecutor(len(_OUTSIDE)) as pool:
 
         def step(kind: s.SecretType.ValueType) -> str:
             asked = rotator(kind, workers, tls if kind == s.SECRET_TYPE_GRPC else None)
             return reason_of_step(lambda: asked.test(context(kind, port, public), key_login(ssh_key)))
 
         started = time.monotonic()
-        reasons = list(pool.map(step, FACTS))
+        reasons = list(pool.map(step, _OUTSIDE))
     assert set(reasons) <= _ENDED, reasons
     # Far below what any of them would have taken, on the most loaded machine.
     assert time.monotonic() - started < _STEP_SECONDS + 15
@@ -256,13 +260,10 @@ def test_what_a_taken_over_step_answers_is_judged_like_a_strangers(answer: bytes
     assert refused.value.reason == Reason.ROTATOR_FAILED
 
 
-def test_what_is_said_of_rotators_outside_is_what_they_say_themselves() -> None:
-    for kind, facts in FACTS.items():
-        real = choice.target_rotator(kind, None)
-        assert real.has_target
-        said = (real.needs_value, real.cleans_up, real.has_grace_period)
-        assert said == (facts.needs_value, facts.cleans_up, facts.has_grace_period)
-    assert FACTS.keys() == choice.TARGET_TYPES
+def test_every_type_with_a_target_on_the_network_is_worked_on_outside(workers: TargetWorkers, tls: TlsFiles) -> None:
+    own = choice.rotators(Supplies(tls, cast(MeshChannel, NoKeystore())))
+    shared = {kind for kind, made in with_workers(own, workers, tls.current).items() if isinstance(made, WorkerRotator)}
+    assert shared == set(_OUTSIDE) == set(declarations()) - {s.SECRET_TYPE_GENERIC, s.SECRET_TYPE_CLIENT_KEY}
 
 
 # --- calls

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from google.protobuf.duration_pb2 import Duration
 from sqlalchemy import Engine
 
 from services.keystore.access.credentials.credentials import Credentials, Proof
@@ -14,8 +13,9 @@ from services.runtime import clock
 from services.runtime.access.authorization import Authorizer
 from services.runtime.access.quotas import Quotas
 from services.runtime.call import Call
-from services.runtime.errors import invalid, required, too_large
+from services.runtime.errors import required, too_large
 from services.runtime.requests import names
+from services.runtime.requests.fields import whole_seconds
 from services.runtime.storage.database import reading
 from strongroom.access.v1 import session_service_pb2 as pb
 
@@ -119,7 +119,4 @@ def _session_message(session: Session) -> pb.Session:
 def _seconds(request: pb.CreateSessionRequest | pb.AssumeRoleRequest) -> int | None:
     if not request.HasField("duration"):
         return None
-    duration: Duration = request.duration
-    if duration.nanos:
-        raise invalid("duration", "is not in whole seconds")
-    return duration.seconds
+    return whole_seconds(request.duration, "duration")

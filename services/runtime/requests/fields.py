@@ -1,9 +1,10 @@
-"""Fields that many requests have: update masks, and texts for people."""
+"""Fields that many requests have: update masks, durations, and texts for people."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from services.runtime.errors import invalid, too_large
@@ -25,3 +26,10 @@ def check_text(text: str, field: str, limit: int = MAX_DESCRIPTION) -> str:
     if len(text) > limit:
         raise too_large(field, limit, "characters")
     return text
+
+
+def whole_seconds(duration: Duration, field: str) -> int:
+    """A duration in seconds. Raises FIELD_INVALID for parts of one."""
+    if duration.nanos:
+        raise invalid(field, "is not in whole seconds")
+    return duration.seconds

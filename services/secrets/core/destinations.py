@@ -13,7 +13,6 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 from services.runtime.errors import Reason, StrongroomError, invalid, too_large
 from services.secrets.core.model import Secret
-from strongroom.secrets.v1.secret_pb2 import SECRET_TYPE_MYSQL
 
 MAX_ENTRIES = 32
 
@@ -23,8 +22,6 @@ _ENTRY = re.compile(r"(?:\[(?P<quoted>[0-9A-Fa-f:./]+)\]|(?P<plain>[^\[\]:\s]+))
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,253}[A-Za-z0-9])?")
 _NUMBERS = re.compile(r"[0-9.]+(/.*)?")
 _MAX_PORT = 65_535
-_USUAL_PORTS = {"redis": 6379, "ssh": 22}
-_POSTGRESQL_PORT, _MYSQL_PORT = 5432, 3306
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +45,6 @@ def address_of(text: str) -> IpAddress | None:
         return None
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return mapped or address
-
-
-def place_of(secret: Secret) -> Place | None:
-    """Where a secret's target is; None for those that are in the mesh itself, and for none."""
-    kind = secret.target.WhichOneof("kind") if secret.target is not None else None
-    if kind is None or secret.target is None or kind == "client_key":
-        return None
-    if kind == "grpc":
-        host, _, port = secret.target.grpc.address.rpartition(":")
-        return Place(host.strip("[]").lower(), int(port))
-    address = secret.target.ssh if kind == "ssh" else getattr(secret.target, kind).address
-    usual = _USUAL_PORTS.get(kind, _MYSQL_PORT if secret.type == SECRET_TYPE_MYSQL else _POSTGRESQL_PORT)
-    return Place(address.host.strip("[]").lower(), address.port or usual)
 
 
 @dataclass(frozen=True, slots=True)

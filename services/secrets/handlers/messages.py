@@ -12,14 +12,16 @@ from google.protobuf.message import Message
 from services.runtime import clock
 from services.runtime.errors import StrongroomError, invalid, required, too_large
 from services.runtime.requests import checksums, names
+from services.runtime.requests.fields import whole_seconds
 from services.runtime.requests.tags import check_tags
 from services.runtime.sensitive import SensitiveBytes
 from services.secrets.core.destinations import check_destinations
 from services.secrets.core.model import CURRENT, DEFAULT_GRACE_SECONDS, Secret, Version
 from services.secrets.core.stages import check_stage
+from services.secrets.kinds.known import declarations
 from services.secrets.life.creating import NewSecret
 from services.secrets.life.lifecycle import SecretUpdate, StageMove
-from services.secrets.rotation.policy import check_policy, whole_seconds
+from services.secrets.rotation.policy import check_policy
 from services.secrets.rotation.targets.targets import TargetRules
 from services.secrets.values.json_fields import check_field
 from services.secrets.values.passwords import check_rule
@@ -239,9 +241,10 @@ def is_set(message: Message, field: str) -> bool:
 
 
 def _type(asked: pb.SecretType.ValueType) -> pb.SecretType.ValueType:
-    if asked not in pb.SecretType.values():
+    kind = asked or pb.SECRET_TYPE_GENERIC
+    if kind not in declarations():
         raise invalid("secret.type", "is not a type of secret")
-    return asked or pb.SECRET_TYPE_GENERIC
+    return kind
 
 
 def _description(asked: str) -> str:

@@ -13,11 +13,12 @@ from services.runtime import clock
 from services.runtime.call import Call
 from services.runtime.requests.names import ResourceName
 from services.secrets.core import store
-from services.secrets.core.destinations import place_of, require_may_go
+from services.secrets.core.destinations import require_may_go
 from services.secrets.core.editing import SecretEditor
 from services.secrets.core.model import CURRENT, Secret
 from services.secrets.core.pairs import NONE, Pair, Permitted, destination, new_pairs
 from services.secrets.core.states import VersionEvent, next_version_state, no_version
+from services.secrets.kinds.known import place_of
 from services.secrets.rotation.targets.access import TargetAccess
 from services.secrets.values.data_keys import encryption_context
 from strongroom.audit.v1.event_pb2 import Event

@@ -21,6 +21,7 @@ from services.secrets.core.editing import REQUEST_IDS, SecretEditor
 from services.secrets.core.model import CURRENT, Secret
 from services.secrets.core.pairs import own_pair, require_permitted
 from services.secrets.core.states import no_secret
+from services.secrets.kinds.known import declaration_of
 from services.secrets.life.binding import Bound, PairPermissions
 from services.secrets.rotation import transitions
 from services.secrets.rotation.policy import next_due_us, require_outlives
@@ -97,12 +98,12 @@ class Creation:
         """
         wished = _created(new, has_value=False, now_us=0)
         bound = self._permit(call, wished)
-        rotator = self._access.rotator(new.type)
+        kind = declaration_of(wished)
         if value is not None:
             check_shape(new.type, value.value)
             if wished.principal:
                 self._editor.permit_replacement(call, (json_object(value.value) or {})["client_key"])
-        elif rotator.needs_value and wished.master is None:
+        elif kind.needs_value and wished.master is None:
             raise required("value")
         require_outlives(wished)
         for _ in range(ATTEMPTS):
@@ -113,7 +114,7 @@ class Creation:
             if present is not None:
                 raise StrongroomError(Reason.ALREADY_EXISTS, f"{new.name} exists already", field="secret_id")
             created = _created(new, has_value=value is not None, now_us=self._now_us(), bound=bound)
-            if check_target if rotator.has_target else new.rotation_policy is not None:
+            if check_target if kind.target is not None else new.rotation_policy is not None:
                 self._access.check(call, created, value)
             stored = self._stored(call, created, value, repeatable, bound, dry_run=dry_run)
             if stored is not None:
@@ -155,7 +156,7 @@ class Creation:
                 if first is not None:
                     store.insert_version(connection, first)
                     store.set_stages(connection, created.name, created.stages, {})
-                elif self._access.rotator(created.type).has_target:
+                elif declaration_of(created).target is not None:
                     created, _ = transitions.begin(
                         connection, created, ROTATION_TRIGGER_CREATION, call.principal.name, now_us, now_us
                     )

@@ -17,6 +17,7 @@ from services.secrets.core.editing import SecretEditor, require_no_rotation
 from services.secrets.core.model import CURRENT, PREVIOUS, Secret, Version
 from services.secrets.core.stages import OWN_STAGES, check_stage_count, outlived
 from services.secrets.core.states import SecretEvent, VersionEvent, next_state, next_version_state, no_version
+from services.secrets.kinds.known import declaration_of
 from services.secrets.life.binding import PairPermissions
 from services.secrets.rotation import transitions
 from services.secrets.rotation.policy import next_due_us, require_outlives
@@ -180,7 +181,7 @@ class Lifecycle:
         return StagedVersion(versions[-1], secret.stages_of(name.version))
 
     def _check_target(self, call: Call, secret: Secret) -> None:
-        if self._access.rotator(secret.type).has_target:
+        if declaration_of(secret).target is not None:
             self._access.check_current(call, secret)
 
 

@@ -25,14 +25,15 @@ from services.secrets.core import store
 from services.secrets.core.editing import add_version, write
 from services.secrets.core.model import CURRENT, PENDING, PREVIOUS, Attempt, Rotation, SealedVersion, Secret
 from services.secrets.core.pairs import own_pair
+from services.secrets.kinds.known import declaration_of
 from services.secrets.own_calls import own_call, unrecorded_call
 from services.secrets.rotation import store as rotation_store
 from services.secrets.rotation import transitions
 from services.secrets.rotation.metrics import RotationMetrics
 from services.secrets.rotation.policy import next_opening_us
-from services.secrets.rotation.rotators.rotator import Credential
-from services.secrets.rotation.states import NEXT_STEP, RotationEvent, is_ended, next_rotation_state
+from services.secrets.rotation.states import OWN_METHODS, RotationEvent, is_ended, next_rotation_state
 from services.secrets.rotation.targets.access import Step, TargetAccess, without_credentials
+from services.secrets.rotation_plan import Plan, plan
 from services.secrets.values.sealing import Sealer
 from strongroom.audit.v1.event_pb2 import OUTCOME_FAILED
 from strongroom.secrets.v1.rotation_pb2 import (
@@ -40,10 +41,10 @@ from strongroom.secrets.v1.rotation_pb2 import (
     ROTATION_STATE_SUCCEEDED,
     ROTATION_STATE_WAITING,
     ROTATION_STEP_CREATE,
-    ROTATION_STEP_FINISH,
     ROTATION_STEP_SET,
     ROTATION_STEP_TEST,
     ROTATION_TRIGGER_SCHEDULE,
+    RotationStep,
 )
 from strongroom.secrets.v1.secret_pb2 import SECRET_STATE_ENABLED, SECRET_VERSION_ORIGIN_ROTATION
 
@@ -67,12 +68,28 @@ class _LostError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
-    """A rotation with an attempt that has begun, and whose it is."""
+class Work:
+    """There is something to do: a rotation with an attempt that has begun, and whose it is."""
 
     secret: Secret
     rotation: Rotation
     attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """There will be something to do in so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """There is nothing left to do, or nothing that this process may do."""
+
+
+Outcome = Work | Later | Done
+"""What has come of the work on a rotation so far."""
 
 
 class RotationWork:
@@ -105,22 +122,22 @@ class RotationWork:
         there is nothing left to do, or in how many seconds there is. With `seen`, only while that is the token that the
         rotation was last taken up under."""
         try:
-            begun = self._begin(name, token, trace_id, seen)
-            while isinstance(begun, _Work):
-                begun = self._tried(begun)
+            outcome = self._begin(name, token, trace_id, seen)
+            while isinstance(outcome, Work):
+                outcome = self._tried(outcome)
         except _LostError:
             log.info("another process took over the rotation; this one stops", extra={"fields": {"secret": str(name)}})
             return None
-        return begun
+        return outcome.seconds if isinstance(outcome, Later) else None
 
     # --- taking a rotation up
 
-    def _begin(self, name: ResourceName, token: int, trace_id: str, seen: int | None) -> _Work | float | None:
+    def _begin(self, name: ResourceName, token: int, trace_id: str, seen: int | None) -> Outcome:
         with transaction(self._engine) as connection:
             secret = store.secret(connection, name, lock=True)
             now_us = self._now_us()
             if secret is None or secret.state != SECRET_STATE_ENABLED:
-                return None
+                return Done()
             if secret.active_rotation:
                 rotation = transitions.active(connection, secret)
             else:
@@ -129,39 +146,38 @@ class RotationWork:
                     return begun
                 secret, rotation = begun
             if rotation.next_attempt_us is None:
-                return None
+                return Done()
             # What was begun or resumed is due, whatever the clock says of the replica that did so.
             if rotation.state == ROTATION_STATE_WAITING and rotation.next_attempt_us > now_us:
-                return (rotation.next_attempt_us - now_us) / _SECOND_US
+                return Later((rotation.next_attempt_us - now_us) / _SECOND_US)
             if seen is not None and seen != rotation.fencing_token:
-                return None
+                return Done()
             mine = judged(token, rotation.fencing_token, now_us)
             if mine is None:
                 # From a Redis whose clock is behind, or that was not emptied when another one was: it catches up.
-                return (rotation.fencing_token - token) / _SECOND_US + 1.0
+                return Later((rotation.fencing_token - token) / _SECOND_US + 1.0)
             return self._taken(connection, secret, rotation, mine, trace_id, now_us)
 
     def _begin_by_policy(
         self, connection: Connection, secret: Secret, now_us: int
-    ) -> tuple[Secret, Rotation] | float | None:
+    ) -> tuple[Secret, Rotation] | Later | Done:
         policy, due_us = secret.rotation_policy, secret.next_rotate_us
         if policy is None or due_us is None:
-            return None
+            return Done()
         # It may be so late that the window has closed again.
         opens_us = max(due_us, next_opening_us(policy, now_us)) if due_us <= now_us else due_us
         if opens_us > now_us:
             if opens_us != due_us:
                 store.update_secret(connection, replace(secret, next_rotate_us=opens_us))
-            return (opens_us - now_us) / _SECOND_US
-        call = own_call("RotateSecret", secret.name)
+            return Later((opens_us - now_us) / _SECOND_US)
         secret_begun, rotation = transitions.begin(connection, secret, ROTATION_TRIGGER_SCHEDULE, "", due_us, now_us)
-        self._outbox.put(connection, call)
+        self._record(connection, RotationEvent.BEGIN, secret)
         self._metrics.late((now_us - due_us) / _SECOND_US)
         return write(connection, secret, secret_begun, now_us), rotation
 
     def _taken(
         self, connection: Connection, secret: Secret, rotation: Rotation, token: int, trace_id: str, now_us: int
-    ) -> _Work | float | None:
+    ) -> Outcome:
         mine = replace(rotation, state=next_rotation_state(rotation, RotationEvent.TRY), fencing_token=token)
         last = rotation_store.last_attempt(connection, rotation) if rotation.attempt_count else None
         if last is not None and last.ended_us is None and not last.error_reason:
@@ -169,11 +185,11 @@ class RotationWork:
             mine = replace(mine, failures=mine.failures + 1)
             if mine.failures >= mine.max_attempts:
                 self._fail(connection, secret, mine, ATTEMPT_ABANDONED, now_us)
-                return None
+                return Done()
         tried = rotation_store.attempts_in_step(connection, mine, mine.step) if last is not None else 0
         attempt = self._attempt(connection, mine, tried, trace_id, now_us)
         rotation_store.update_rotation(connection, replace(mine, attempt_count=attempt.ordinal))
-        return _Work(secret, replace(mine, attempt_count=attempt.ordinal), attempt)
+        return Work(secret, replace(mine, attempt_count=attempt.ordinal), attempt)
 
     def _attempt(
         self, connection: Connection, rotation: Rotation, tried: int, trace_id: str, now_us: int, *, ended: bool = False
@@ -196,46 +212,39 @@ class RotationWork:
 
     # --- one attempt
 
-    def _tried(self, work: _Work) -> _Work | float | None:
+    def _tried(self, work: Work) -> Outcome:
         call = unrecorded_call("RotateSecret")
         try:
-            advanced = self._advanced(work, self._step(call, work))
+            outcome = self._advanced(work, self._step(call, work))
         except StrongroomError as error:
             self._metrics.tried(work.secret.type, work.attempt.step, error.reason)
             return self._failed(work, error)
         self._metrics.tried(work.secret.type, work.attempt.step, "")
-        return advanced
+        return outcome
 
-    def _step(self, call: Call, work: _Work) -> SealedVersion | None:
+    def _step(self, call: Call, work: Work) -> SealedVersion | None:
         """Does what the attempt is to do outside the database; in CREATE it answers the new version."""
-        secret, rotation, step = work.secret, work.rotation, work.rotation.step
-        rotator = self._access.rotator(secret.type)
-        made = rotation.version
+        secret, rotation = work.secret, work.rotation
+        planned = self._plan(secret).at(rotation.step)
+        at = {**secret.stages, PENDING: rotation.version}
+        wanted = {stage: at.get(stage, 0) if stage in planned.needs else 0 for stage in (PENDING, CURRENT, PREVIOUS)}
         told = Step(rotation.name, work.attempt.number, rotation.fencing_token)
         known = self._access.credentials(
-            call,
-            secret,
-            told,
-            pending=made if step in (ROTATION_STEP_SET, ROTATION_STEP_TEST) else 0,
-            current=secret.stages.get(CURRENT, 0) if step != ROTATION_STEP_TEST else 0,
-            previous=secret.stages.get(PREVIOUS, 0) if step in (ROTATION_STEP_SET, ROTATION_STEP_FINISH) else 0,
+            call, secret, told, pending=wanted[PENDING], current=wanted[CURRENT], previous=wanted[PREVIOUS]
         )
         with without_credentials(known):
-            if step == ROTATION_STEP_CREATE:
-                new = rotator.create(known.context, known.current)
-                name = secret.version_name(secret.latest_version + 1)
-                return self._sealer.seal(call, name, secret.key, new, SECRET_VERSION_ORIGIN_ROTATION)
-            if step == ROTATION_STEP_SET:
-                rotator.set(known.context, _there(known.pending, work), known.current, known.previous)
-            elif step == ROTATION_STEP_TEST:
-                rotator.test(known.context, _there(known.pending, work))
-            else:
-                rotator.finish(known.context, _there(known.current, work), known.previous)
-        return None
+            new = planned.work(known) if planned.work is not None else None
+            if new is None:
+                return None
+            name = secret.version_name(secret.latest_version + 1)
+            return self._sealer.seal(call, name, secret.key, new, SECRET_VERSION_ORIGIN_ROTATION)
+
+    def _plan(self, secret: Secret) -> Plan:
+        return plan(self._access.rotator(secret.type), declaration_of(secret), secret.grace_period_s)
 
     # --- what came of it
 
-    def _advanced(self, work: _Work, added: SealedVersion | None) -> _Work | float | None:
+    def _advanced(self, work: Work, added: SealedVersion | None) -> Outcome:
         """Commits what a step did, and begins the next one in the same transaction."""
         with transaction(self._engine) as connection:
             before, rotation = self._mine(connection, work)
@@ -248,65 +257,43 @@ class RotationWork:
                     raise _LostError
                 secret = add_version(connection, secret, added, {PENDING: number}, now_us)
                 rotation = replace(rotation, version=number)
-            if rotation.step == ROTATION_STEP_FINISH:
-                secret = self._succeed(connection, secret, rotation, now_us)
-                write(connection, before, secret, now_us, own_pair(secret, rotation.version))
-                return None
             return self._next(connection, before, secret, rotation, work.attempt.trace_id, now_us)
 
     def _next(
         self, connection: Connection, before: Secret, secret: Secret, rotation: Rotation, trace_id: str, now_us: int
-    ) -> _Work | float | None:
-        """The step after, and those after it that have nothing to do outside the database."""
-        rotator = self._access.rotator(secret.type)
-        grace_s = secret.grace_period_s if rotator.has_grace_period else 0
+    ) -> Outcome:
+        """Goes on to the next step that this rotator has something to do in, or to the end."""
         # Before CREATE is done no later step can have been tried, unless a target refused what it had made.
         is_first = rotation.step == ROTATION_STEP_CREATE and rotation.attempt_count == 1
-        while True:
-            rotation = replace(
-                rotation,
-                state=next_rotation_state(rotation, RotationEvent.ADVANCE),
-                step=NEXT_STEP[rotation.step],
-                failures=0,
-                incurable_failures=0,
-            )
-            finishes = rotation.step == ROTATION_STEP_FINISH
-            works = rotator.cleans_up and not grace_s if finishes else rotator.has_target
+        own = own_pair(secret, rotation.version)
+        for planned in self._plan(secret).after(rotation.step):
+            rotation = _advanced_to(planned.step, rotation)
+            if planned.moves_current:
+                secret = transitions.promote(secret, rotation.version)
+                rotation = replace(rotation, promoted_us=now_us)
             tried = 0 if is_first else rotation_store.attempts_in_step(connection, rotation, rotation.step)
-            attempt = self._attempt(connection, rotation, tried, trace_id, now_us, ended=not works)
+            begins = planned.begins_at_once
+            attempt = self._attempt(connection, rotation, tried, trace_id, now_us, ended=not begins)
             rotation = replace(rotation, attempt_count=attempt.ordinal)
-            if finishes:
-                break
-            if works:
+            if begins:
                 rotation_store.update_rotation(connection, rotation)
-                return _Work(
-                    write(connection, before, secret, now_us, own_pair(secret, rotation.version)), rotation, attempt
-                )
-        secret = transitions.promote(secret, rotation.version)
-        rotation = replace(rotation, promoted_us=now_us)
-        if works:
-            rotation_store.update_rotation(connection, rotation)
-            return _Work(
-                write(connection, before, secret, now_us, own_pair(secret, rotation.version)), rotation, attempt
-            )
-        if rotator.cleans_up:
-            state = next_rotation_state(rotation, RotationEvent.WAIT)
-            later_us = now_us + grace_s * _SECOND_US
-            rotation_store.update_rotation(connection, replace(rotation, state=state, next_attempt_us=later_us))
-            write(connection, before, secret, now_us, own_pair(secret, rotation.version))
-            return float(grace_s)
+                return Work(write(connection, before, secret, now_us, own), rotation, attempt)
+            if planned.work is not None:
+                later = _put_off(connection, rotation, float(planned.wait_s), now_us)
+                write(connection, before, secret, now_us, own)
+                return later
         succeeded = self._succeed(connection, secret, rotation, now_us)
-        write(connection, before, succeeded, now_us, own_pair(secret, rotation.version))
-        return None
+        write(connection, before, succeeded, now_us, own)
+        return Done()
 
-    def _failed(self, work: _Work, error: StrongroomError) -> float | None:
+    def _failed(self, work: Work, error: StrongroomError) -> Outcome:
         with transaction(self._engine) as connection:
             secret, rotation = self._mine(connection, work)
             now_us = self._now_us()
             ended = replace(work.attempt, ended_us=now_us, error_reason=error.reason, error_detail=error.message)
             rotation_store.end_attempt(connection, rotation, ended)
             if error.is_unavailable and error.reason is not Reason.TARGET_UNREACHABLE:
-                return self._wait(connection, rotation, _OWN_RETRY_SECONDS, now_us)
+                return _tried_again(connection, rotation, _OWN_RETRY_SECONDS, now_us)
             if rotation.step == ROTATION_STEP_TEST and error.reason in _SET_AGAIN:
                 # The target has forgotten it, or never took it in: somebody else changed it, or it was restored.
                 rotation = replace(rotation, step=ROTATION_STEP_SET)
@@ -317,9 +304,9 @@ class RotationWork:
             rotation = replace(rotation, failures=rotation.failures + 1, incurable_failures=incurable)
             if rotation.failures >= rotation.max_attempts or incurable >= MAX_INCURABLE:
                 self._fail(connection, secret, rotation, error.reason, now_us)
-                return None
+                return Done()
             doubled = self._first_retry_seconds * 2.0 ** (rotation.failures - 1)
-            return self._wait(connection, rotation, min(doubled, _LONGEST_RETRY_SECONDS), now_us)
+            return _tried_again(connection, rotation, min(doubled, _LONGEST_RETRY_SECONDS), now_us)
 
     @staticmethod
     def _without_value(
@@ -328,22 +315,12 @@ class RotationWork:
         left = transitions.drop_pending(connection, secret, rotation, now_us)
         return write(connection, secret, left, now_us), replace(rotation, step=ROTATION_STEP_CREATE, version=0)
 
-    def _wait(self, connection: Connection, rotation: Rotation, seconds: float, now_us: int) -> float:
-        # Those that failed together do not come back together.
-        seconds *= SystemRandom().uniform(1.0, 1.1)
-        state = next_rotation_state(rotation, RotationEvent.WAIT)
-        later_us = now_us + int(seconds * _SECOND_US)
-        rotation_store.update_rotation(connection, replace(rotation, state=state, next_attempt_us=later_us))
-        return seconds
-
     def _fail(self, connection: Connection, secret: Secret, rotation: Rotation, reason: str, now_us: int) -> None:
         """After the last try: waits for a person, and says so."""
         state = next_rotation_state(rotation, RotationEvent.FAIL)
         rotation_store.update_rotation(connection, replace(rotation, state=state, next_attempt_us=None))
         write(connection, secret, replace(secret), now_us)
-        call = own_call("RotateSecret", secret.name)
-        call.conclude(OUTCOME_FAILED, reason)
-        self._outbox.put(connection, call)
+        self._record(connection, RotationEvent.FAIL, secret, reason=reason)
         self._metrics.ended(secret.type, ROTATION_STATE_FAILED)
         log.error(
             "a rotation failed for good and needs a person",
@@ -352,13 +329,22 @@ class RotationWork:
 
     def _succeed(self, connection: Connection, secret: Secret, rotation: Rotation, now_us: int) -> Secret:
         ended = transitions.end(connection, secret, rotation, RotationEvent.SUCCEED, now_us)
-        call = own_call("FinishRotation", secret.name)
-        call.events[0].secret_version = str(secret.version_name(rotation.version))
-        self._outbox.put(connection, call)
+        self._record(connection, RotationEvent.SUCCEED, secret, version=rotation.version)
         self._metrics.ended(secret.type, ROTATION_STATE_SUCCEEDED, (now_us - rotation.started_us) / _SECOND_US)
         return ended
 
-    def _mine(self, connection: Connection, work: _Work) -> tuple[Secret, Rotation]:
+    def _record(
+        self, connection: Connection, event: RotationEvent, secret: Secret, *, version: int = 0, reason: str = ""
+    ) -> None:
+        """Has the audit log hear of what the service did by itself, with the version that it made or why it failed."""
+        call = own_call(OWN_METHODS[event], secret.name)
+        if version:
+            call.events[0].secret_version = str(secret.version_name(version))
+        if reason:
+            call.conclude(OUTCOME_FAILED, reason)
+        self._outbox.put(connection, call)
+
+    def _mine(self, connection: Connection, work: Work) -> tuple[Secret, Rotation]:
         """The secret and its rotation, locked, once they are still this process's to change."""
         secret = store.secret(connection, work.secret.name, lock=True)
         rotation = rotation_store.rotation(connection, work.secret.name, work.rotation.number)
@@ -372,9 +358,19 @@ class RotationWork:
         return self._clock() // 1000
 
 
-def _there(credential: Credential | None, work: _Work) -> Credential:
-    if credential is None:
-        raise StrongroomError(
-            Reason.SECRET_VERSION_DESTROYED, f"{work.rotation.name} has no value left to go on with", incurable="true"
-        )
-    return credential
+def _advanced_to(step: RotationStep.ValueType, rotation: Rotation) -> Rotation:
+    """A rotation in its next step, whose tries are counted from the beginning."""
+    state = next_rotation_state(rotation, RotationEvent.ADVANCE)
+    return replace(rotation, state=state, step=step, failures=0, incurable_failures=0)
+
+
+def _tried_again(connection: Connection, rotation: Rotation, seconds: float, now_us: int) -> Later:
+    """Puts a rotation off that failed. Those that failed together do not come back together."""
+    return _put_off(connection, rotation, seconds * SystemRandom().uniform(1.0, 1.1), now_us)
+
+
+def _put_off(connection: Connection, rotation: Rotation, seconds: float, now_us: int) -> Later:
+    state = next_rotation_state(rotation, RotationEvent.WAIT)
+    later_us = now_us + int(seconds * _SECOND_US)
+    rotation_store.update_rotation(connection, replace(rotation, state=state, next_attempt_us=later_us))
+    return Later(seconds)

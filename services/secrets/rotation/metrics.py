@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from opentelemetry.metrics import Meter
 
+from services.secrets.kinds.known import type_name
 from strongroom.secrets.v1.rotation_pb2 import RotationState, RotationStep
 from strongroom.secrets.v1.secret_pb2 import SecretType
 
@@ -21,21 +22,19 @@ class RotationMetrics:
 
     def tried(self, kind: SecretType.ValueType, step: RotationStep.ValueType, reason: str) -> None:
         """A step was tried; without a reason it went well."""
-        self._attempts.add(1, {"type": _type(kind), "step": _step(step), "reason": reason or "OK"})
+        self._attempts.add(1, {"type": type_name(kind), "step": _step(step), "reason": reason or "OK"})
 
     def ended(self, kind: SecretType.ValueType, state: RotationState.ValueType, seconds: float | None = None) -> None:
         """A rotation ended after so long, or waits for a person."""
-        self._ended.add(1, {"type": _type(kind), "state": RotationState.Name(state).removeprefix("ROTATION_STATE_")})
+        self._ended.add(
+            1, {"type": type_name(kind), "state": RotationState.Name(state).removeprefix("ROTATION_STATE_")}
+        )
         if seconds is not None:
-            self._duration.record(seconds, {"type": _type(kind)})
+            self._duration.record(seconds, {"type": type_name(kind)})
 
     def late(self, seconds: float) -> None:
         """A rotation began so long after it fell due."""
         self._lateness.record(seconds)
-
-
-def _type(kind: SecretType.ValueType) -> str:
-    return SecretType.Name(kind).removeprefix("SECRET_TYPE_")
 
 
 def _step(step: RotationStep.ValueType) -> str:

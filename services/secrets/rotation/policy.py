@@ -8,9 +8,8 @@ from datetime import UTC, datetime, timedelta
 from random import SystemRandom
 from zoneinfo import ZoneInfo
 
-from google.protobuf.duration_pb2 import Duration
-
 from services.runtime.errors import invalid, required
+from services.runtime.requests.fields import whole_seconds
 from services.secrets.core.model import DEFAULT_MAX_ATTEMPTS, Secret
 from strongroom.secrets.v1.rotation_pb2 import MaintenanceWindow, RotationPolicy, Weekday
 
@@ -73,13 +72,6 @@ def next_opening_us(policy: RotationPolicy, at_us: int) -> int:
         if at < end:
             return at_us if start <= at else int(start.timestamp()) * _SECOND_US
     raise AssertionError("a window opens every week")
-
-
-def whole_seconds(duration: Duration, field: str) -> int:
-    """A duration in seconds. Raises FIELD_INVALID for parts of one."""
-    if duration.nanos:
-        raise invalid(field, "is not in whole seconds")
-    return duration.seconds
 
 
 def _openings(window: MaintenanceWindow, at: datetime) -> Iterator[tuple[datetime, datetime]]:

@@ -19,6 +19,7 @@ from services.secrets.core import store
 from services.secrets.core.editing import SecretEditor, write
 from services.secrets.core.model import CURRENT, PENDING, PREVIOUS, Rotation, Secret
 from services.secrets.core.states import SecretEvent, next_state, no_secret
+from services.secrets.kinds.known import declaration_of
 from services.secrets.own_calls import unrecorded_call
 from services.secrets.rotation import transitions
 from services.secrets.rotation.requests import Rotations
@@ -82,8 +83,7 @@ class Repairs:
         REPAIR_IMPOSSIBLE, and what the target says."""
         _, secret = self._editor.permitted(call, "secrets:RepairSecret", name)
         next_state(secret, SecretEvent.CHANGE)
-        rotator = self._access.rotator(secret.type)
-        if not rotator.has_target:
+        if declaration_of(secret).target is None:
             raise StrongroomError(Reason.ROTATION_UNSUPPORTED, f"{name} has no target")
         with self._access.asked_by(call, secret) as until:
             return self._repair(call, secret, until, dry_run=dry_run)

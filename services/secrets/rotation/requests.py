@@ -20,6 +20,7 @@ from services.secrets.core import store
 from services.secrets.core.editing import REQUEST_IDS, SecretEditor, require_no_rotation, write
 from services.secrets.core.model import CURRENT, PREVIOUS, Attempt, Rotation, Secret
 from services.secrets.core.states import SecretEvent, next_state, no_secret
+from services.secrets.kinds.known import declaration_of
 from services.secrets.own_calls import unrecorded_call
 from services.secrets.rotation import store as rotation_store
 from services.secrets.rotation import transitions
@@ -168,9 +169,9 @@ class Rotations:
 
     def _return_target(self, secret: Secret, rotation: Rotation, until: float | None) -> None:
         access = self._access
-        rotator = access.rotator(secret.type)
-        if not rotator.has_target:
+        if declaration_of(secret).target is None:
             return
+        rotator = access.rotator(secret.type)
         known = access.credentials(
             unrecorded_call("CancelRotation"),
             secret,
@@ -204,12 +205,11 @@ class Rotations:
     def _require_rotatable(self, secret: Secret) -> None:
         """Raises ROTATION_UNSUPPORTED for a value that its rotator can make no other of."""
         next_state(secret, SecretEvent.CHANGE)
-        rotator = self._access.rotator(secret.type)
-        if rotator.has_target:
+        if declaration_of(secret).target is not None:
             return
         current = secret.stages.get(CURRENT, 0)
         known = self._access.credentials(unrecorded_call("RotateSecret"), secret, Step(), current=current)
-        rotator.check(known.context, known.current)
+        self._access.rotator(secret.type).check(known.context, known.current)
 
     def _rotation(self, name: ResourceName, number: int) -> Rotation:
         with reading(self._engine) as connection:

@@ -1,4 +1,4 @@
-"""The states of a rotation and the order of its steps, each as one table."""
+"""The states of a rotation, and what its events are called in the audit log, each as one table."""
 
 from __future__ import annotations
 
@@ -13,18 +13,14 @@ from strongroom.secrets.v1.rotation_pb2 import (
     ROTATION_STATE_RUNNING,
     ROTATION_STATE_SUCCEEDED,
     ROTATION_STATE_WAITING,
-    ROTATION_STEP_CREATE,
-    ROTATION_STEP_FINISH,
-    ROTATION_STEP_SET,
-    ROTATION_STEP_TEST,
     RotationState,
-    RotationStep,
 )
 
 
 class RotationEvent(Enum):
     """What can happen to a rotation."""
 
+    BEGIN = "begun"
     TRY = "tried"
     ADVANCE = "moved to its next step"
     WAIT = "put off"
@@ -59,12 +55,12 @@ _NEXT: Mapping[tuple[RotationState.ValueType, RotationEvent], RotationState.Valu
     (_FAILED, RotationEvent.REPAIR): _SUCCEEDED,
 }
 
-NEXT_STEP: Mapping[RotationStep.ValueType, RotationStep.ValueType] = {
-    ROTATION_STEP_CREATE: ROTATION_STEP_SET,
-    ROTATION_STEP_SET: ROTATION_STEP_TEST,
-    ROTATION_STEP_TEST: ROTATION_STEP_FINISH,
+OWN_METHODS: Mapping[RotationEvent, str] = {
+    RotationEvent.BEGIN: "RotateSecret",
+    RotationEvent.FAIL: "RotateSecret",
+    RotationEvent.SUCCEED: "FinishRotation",
 }
-"""The step after each; FINISH is the last."""
+"""What the audit log calls that which the service does with a rotation by itself."""
 
 
 def next_rotation_state(rotation: Rotation, event: RotationEvent) -> RotationState.ValueType:

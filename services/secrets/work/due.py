@@ -17,11 +17,11 @@ from services.runtime.telemetry import Telemetry
 from services.runtime.work import fair_choice
 from services.runtime.work.schedule import Claim
 from services.secrets.core import changes, store
+from services.secrets.kinds.known import is_outside
 from services.secrets.life.lifecycle import Lifecycle
 from services.secrets.own_calls import own_call
 from services.secrets.rotation import store as rotation_store
 from services.secrets.rotation.machine import RotationWork
-from services.secrets.rotation.rotators.choice import TARGET_TYPES
 from strongroom.audit.v1.event_pb2 import OUTCOME_FAILED
 
 _ROTATE = "rotate"
@@ -93,7 +93,7 @@ class DueSecrets:
             return ""
         with reading(self._engine) as connection:
             found = store.secret_type(connection, name)
-        return name.account if found in TARGET_TYPES else ""
+        return name.account if is_outside(found) else ""
 
     def overdue(self, before_us: int) -> list[Claim]:
         """What was due before then and nobody works on, as the database says: claims of its own, told in the metric and

@@ -45,7 +45,7 @@ from services.secrets.rotation.metrics import RotationMetrics
 from services.secrets.rotation.repairs import Repairs
 from services.secrets.rotation.requests import Rotations
 from services.secrets.rotation.rotators.choice import rotators
-from services.secrets.rotation.rotators.rotator import Rotator
+from services.secrets.rotation.rotators.rotator import Rotator, Supplies
 from services.secrets.rotation.targets.access import TargetAccess
 from services.secrets.rotation.targets.targets import TargetRules
 from services.secrets.rotation.targets.workers import TargetWorkers, with_workers
@@ -169,7 +169,7 @@ class Lab:
         outbox = Outbox(self.engine, cast(AuditClient, NoAudit()))
         editor = SecretEditor(self.engine, permits, outbox, clock)
         self.keystore = MeshChannel(place.keystore, cast(TlsFiles, tls)) if place.keystore else NoKeystore()
-        found = rotators(cast(TlsFiles, tls), cast(MeshChannel, self.keystore))
+        found = rotators(Supplies(cast(TlsFiles, tls), cast(MeshChannel, self.keystore)))
         if workers is not None:
             found = with_workers(found, workers, lambda: cast(TlsFiles, tls).current())
         if wrap is not None:

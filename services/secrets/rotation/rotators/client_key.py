@@ -17,7 +17,14 @@ from services.runtime.access.client_key_secrets import new_secret, secret_sha256
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.mesh.channels import KEYSTORE, MeshChannel
 from services.runtime.requests.names import ResourceName
-from services.secrets.rotation.rotators.rotator import Credential, RotationContext, login_value, require_credential
+from services.secrets.rotation.rotators.rotator import (
+    Credential,
+    RotationContext,
+    Rotator,
+    Supplies,
+    login_value,
+    require_credential,
+)
 from services.secrets.values.sealing import NewValue
 from strongroom.access.v1 import client_key_rotation_service_pb2 as pb
 from strongroom.access.v1 import session_service_pb2
@@ -40,11 +47,6 @@ _INCURABLE = frozenset((Reason.PRINCIPAL_NOT_FOUND, Reason.ALREADY_EXISTS))
 
 class ClientKeyRotator:
     """See Rotator."""
-
-    needs_value = True
-    has_target = True
-    cleans_up = True
-    has_grace_period = True
 
     def __init__(self, keystore: MeshChannel) -> None:
         self._install = KEYSTORE.method(keystore, ClientKeyRotationServiceStub, "InstallClientKey", _TIMEOUT_SECONDS)
@@ -97,6 +99,13 @@ class ClientKeyRotator:
             replaced=_credential(previous) if previous is not None else None,
         )
         _call(self._retire, request)
+
+
+def rotator(supplies: Supplies) -> Rotator:
+    """The rotator of CLIENT_KEY. Raises ValueError without a channel to keystore."""
+    if supplies.keystore is None:
+        raise ValueError("client keys are installed at keystore")
+    return ClientKeyRotator(supplies.keystore)
 
 
 def _installation(

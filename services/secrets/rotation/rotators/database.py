@@ -12,8 +12,8 @@ from hashlib import sha256
 from typing import Any, Protocol
 
 from services.runtime.errors import Reason, StrongroomError
+from services.secrets.kinds.databases import DatabaseKind
 from services.secrets.rotation.rotators.rotator import (
-    CleansNothingUp,
     Credential,
     RotationContext,
     login_value,
@@ -31,12 +31,7 @@ _DIGEST = 10
 class Driver(Protocol):
     """One kind of database."""
 
-    engine: str
-    """What values call it."""
-    port: int
-    """The usual one."""
-    name_bytes: int
-    """How long a user's name may be."""
+    kind: DatabaseKind
 
     def login(self, target: DatabaseTarget, username: str, password: str, address: str) -> AbstractContextManager[Any]:
         """A connection to the target's host, which is at `address`. Raises TARGET_LOGIN_REFUSED, TARGET_UNREACHABLE."""
@@ -64,11 +59,8 @@ class Driver(Protocol):
         TARGET_RIGHTS_MISSING, TARGET_UNREACHABLE."""
 
 
-class DatabaseRotator(CleansNothingUp):
+class DatabaseRotator:
     """See Rotator."""
-
-    needs_value = True
-    has_target = True
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
@@ -87,9 +79,9 @@ class DatabaseRotator(CleansNothingUp):
         target = context.target.database
         return login_value(
             current,
-            engine=self._driver.engine,
+            engine=self._driver.kind.engine,
             host=target.address.host,
-            port=target.address.port or self._driver.port,
+            port=target.address.port or self._driver.kind.port,
             database=target.database or None,
             username=self._next_username(target, current),
             password=new_password(context),
@@ -130,6 +122,9 @@ class DatabaseRotator(CleansNothingUp):
             with self._as_master(context, context.master) as connection:
                 self._driver.require_equal(connection, target, username, template=False)
 
+    def finish(self, context: RotationContext, current: Credential, previous: Credential | None) -> None:
+        """Does nothing: the user that was replaced is the next rotation's, or has the new password."""
+
     def _require_first_user_whole(self, context: RotationContext, username: str, current: Credential | None) -> None:
         """The first user, whose turn it is, may do what the second could so far. It is given nothing: its rights are
         its administrator's to choose."""
@@ -151,7 +146,7 @@ class DatabaseRotator(CleansNothingUp):
         return True
 
     def _alternate(self, target: DatabaseTarget) -> str:
-        return alternate_username(target, self._driver.name_bytes)
+        return alternate_username(target, self._driver.kind.name_bytes)
 
     def _next_username(self, target: DatabaseTarget, current: Credential | None) -> str:
         alternate = self._alternate(target)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.sensitive import SensitiveBytes
-from services.secrets.rotation.rotators.rotator import CleansNothingUp, Credential, RotationContext, new_password
+from services.secrets.rotation.rotators.rotator import Credential, RotationContext, Rotator, Supplies, new_password
 from services.secrets.values.json_fields import read_json
 from services.secrets.values.sealing import NewValue
 from strongroom.secrets.v1.secret_pb2 import VALUE_FORMAT_BINARY, VALUE_FORMAT_TEXT
 
 
-class GenericRotator(CleansNothingUp):
+class GenericRotator:
     """See Rotator. Whoever uses the value reads it when it is needed."""
-
-    needs_value = False
-    has_target = False
 
     def check(self, context: RotationContext, current: Credential | None) -> None:
         """See Rotator. Raises ROTATION_UNSUPPORTED for what no password can take the place of."""
@@ -43,3 +40,11 @@ class GenericRotator(CleansNothingUp):
 
     def test(self, context: RotationContext, credential: Credential) -> None:
         """See Rotator."""
+
+    def finish(self, context: RotationContext, current: Credential, previous: Credential | None) -> None:
+        """Does nothing: there is no target."""
+
+
+def rotator(_supplies: Supplies) -> Rotator:
+    """The rotator of GENERIC."""
+    return GenericRotator()

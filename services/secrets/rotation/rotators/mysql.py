@@ -15,10 +15,12 @@ from pymysql.constants import ER
 from pymysql.cursors import SSCursor
 
 from services.runtime.errors import Reason, StrongroomError
+from services.secrets.kinds.declared.mysql import MYSQL
+from services.secrets.rotation.rotators.database import DatabaseRotator
 from services.secrets.rotation.rotators.failures import failure
 from services.secrets.rotation.rotators.mysql_grants import MARIA_PLUGINS, MYSQL_PLUGINS, Account, Catalog, Rights
 from services.secrets.rotation.rotators.mysql_login import ProvingConnection
-from services.secrets.rotation.rotators.rotator import require_plain, seconds_of
+from services.secrets.rotation.rotators.rotator import Rotator, Supplies, require_plain, seconds_of
 from services.secrets.rotation.rotators.tls import ssl_context
 from strongroom.secrets.v1.target_pb2 import TARGET_TLS_DISABLED, TARGET_TLS_VERIFY_CA, DatabaseTarget
 
@@ -44,9 +46,7 @@ class MysqlDriver:
     """See Driver. The server's own log of statements, where it is on, holds passwords as MySQL and MariaDB write them
     there: MySQL's redacted, MariaDB's in the clear."""
 
-    engine = "mysql"
-    port = 3306
-    name_bytes = 32
+    kind = MYSQL
 
     @contextmanager
     def login(self, target: DatabaseTarget, username: str, password: str, address: str) -> Iterator[Connection[Any]]:
@@ -58,7 +58,7 @@ class MysqlDriver:
             connection = ProvingConnection(
                 address,
                 host=where.host,
-                port=where.port or self.port,
+                port=where.port or self.kind.port,
                 database=target.database or None,
                 user=username,
                 password=password,
@@ -263,3 +263,8 @@ def _number(error: Exception) -> int:
     """The number of a server's or client's error; for what has none a connection's."""
     number = error.args[0] if error.args else None
     return number if isinstance(number, int) and isinstance(error, pymysql.Error) else _FIRST_CLIENT_ERROR
+
+
+def rotator(_supplies: Supplies) -> Rotator:
+    """The rotator of MYSQL."""
+    return DatabaseRotator(MysqlDriver())

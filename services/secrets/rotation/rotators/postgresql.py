@@ -16,10 +16,12 @@ from psycopg import sql
 
 from services.runtime.errors import Reason, StrongroomError
 from services.secrets.core.destinations import address_of
+from services.secrets.kinds.declared.postgresql import POSTGRESQL
+from services.secrets.rotation.rotators.database import DatabaseRotator
 from services.secrets.rotation.rotators.failures import failure
 from services.secrets.rotation.rotators.postgresql_login import LoginError, connect, is_away
 from services.secrets.rotation.rotators.postgresql_rights import FirstUserAbsentError, differences, make_equal
-from services.secrets.rotation.rotators.rotator import require_plain, seconds_of
+from services.secrets.rotation.rotators.rotator import Rotator, Supplies, require_plain, seconds_of
 from services.secrets.rotation.rotators.tls import trust_file
 from strongroom.secrets.v1.target_pb2 import TARGET_TLS_DISABLED, TARGET_TLS_VERIFY_CA, DatabaseTarget
 
@@ -42,9 +44,7 @@ _LIBPQ = {
 class PostgresqlDriver:
     """See Driver."""
 
-    engine = "postgresql"
-    port = 5432
-    name_bytes = 63
+    kind = POSTGRESQL
 
     @contextmanager
     def login(
@@ -62,7 +62,7 @@ class PostgresqlDriver:
                     seconds,
                     host=where.host,
                     hostaddr=address if address_of(address) else None,
-                    port=where.port or self.port,
+                    port=where.port or self.kind.port,
                     dbname=target.database or "postgres",
                     user=username,
                     password=password,
@@ -195,3 +195,8 @@ def _login_failure(error: LoginError, target: DatabaseTarget, username: str) -> 
         return failure(reason, what, error, _known(error.sqlstate) or "refused")
     told = next((own for mark, own in _LIBPQ.items() if mark in error.libpq_says), "")
     return failure(Reason.TARGET_UNREACHABLE, what, error, told or "no connection was made")
+
+
+def rotator(_supplies: Supplies) -> Rotator:
+    """The rotator of POSTGRESQL."""
+    return DatabaseRotator(PostgresqlDriver())

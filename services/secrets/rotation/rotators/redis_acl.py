@@ -17,11 +17,14 @@ from redis.exceptions import AuthenticationError, ConnectionError, RedisError, T
 from redis.retry import Retry
 
 from services.runtime.errors import Reason, StrongroomError
+from services.secrets.kinds.declared.redis_acl import PORT
 from services.secrets.rotation.rotators.database import as_master
 from services.secrets.rotation.rotators.failures import failure
 from services.secrets.rotation.rotators.rotator import (
     Credential,
     RotationContext,
+    Rotator,
+    Supplies,
     login_value,
     new_password,
     require_credential,
@@ -31,7 +34,6 @@ from services.secrets.rotation.rotators.rotator import (
 from services.secrets.values.sealing import NewValue
 from strongroom.secrets.v1.target_pb2 import TARGET_TLS_DISABLED, TARGET_TLS_VERIFY_CA
 
-_PORT = 6379
 _CODES = frozenset(
     {"ERR", "NOPERM", "NOAUTH", "WRONGPASS", "READONLY", "LOADING", "BUSY", "MISCONF", "OOM", "MASTERDOWN"}
 )
@@ -39,11 +41,6 @@ _CODES = frozenset(
 
 class RedisAclRotator:
     """See Rotator."""
-
-    needs_value = True
-    has_target = True
-    cleans_up = True
-    has_grace_period = False
 
     def check(self, context: RotationContext, current: Credential | None) -> None:
         """See Rotator."""
@@ -61,7 +58,7 @@ class RedisAclRotator:
         return login_value(
             current,
             host=target.address.host,
-            port=target.address.port or _PORT,
+            port=target.address.port or PORT,
             username=target.username,
             password=new_password(context),
         )
@@ -85,6 +82,11 @@ class RedisAclRotator:
     def finish(self, context: RotationContext, current: Credential, previous: Credential | None) -> None:
         """See Rotator."""
         _set_user(context, context.master or current, "resetpass", _stored(current))
+
+
+def rotator(_supplies: Supplies) -> Rotator:
+    """The rotator of REDIS_ACL."""
+    return RedisAclRotator()
 
 
 def _set_user(context: RotationContext, as_whom: Credential, *rules: str) -> None:
@@ -146,7 +148,7 @@ def _login(context: RotationContext, credential: Credential) -> Iterator[Any]:
     require_plain(login["username"], login["password"])
     given: dict[str, Any] = {
         "host": address.host,
-        "port": address.port or _PORT,
+        "port": address.port or PORT,
         "username": login["username"],
         "password": login["password"],
         "socket_timeout": seconds,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
 from google.protobuf.message import Message
@@ -12,34 +12,29 @@ from services.runtime.failed_calls import rpc_code
 from services.runtime.mesh.tls import Identity, channel_credentials
 from services.runtime.sensitive import SensitiveBytes
 from services.secrets.core.destinations import address_of
+from services.secrets.kinds.declared.grpc import step_seconds
 from services.secrets.rotation.rotators.rotation_tokens import METADATA, rotation_token
-from services.secrets.rotation.rotators.rotator import Credential, RotationContext, new_password
+from services.secrets.rotation.rotators.rotator import (
+    Credential,
+    Identities,
+    RotationContext,
+    Rotator,
+    Supplies,
+    new_password,
+)
 from services.secrets.values.sealing import NewValue
 from services.secrets.values.values import MAX_VALUE_BYTES
 from strongroom.secrets.v1 import rotator_service_pb2 as pb
 from strongroom.secrets.v1.rotator_service_pb2_grpc import RotatorServiceStub
 from strongroom.secrets.v1.secret_pb2 import VALUE_FORMAT_BINARY, VALUE_FORMAT_TEXT
 
-DEFAULT_SECONDS = 30.0
 _MAX_ANSWER_BYTES = 2 * MAX_VALUE_BYTES
 # What a later try may cure.
 _CURABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED)
 
 
-class Identities(Protocol):
-    """Where certificates come from."""
-
-    def current(self) -> Identity:
-        """The one to connect with now."""
-
-
 class RemoteRotator:
     """See Rotator. Every call is made over a connection of its own, with this service's certificate."""
-
-    needs_value = False
-    has_target = True
-    cleans_up = True
-    has_grace_period = True
 
     def __init__(self, tls: Identities) -> None:
         self._tls = tls
@@ -100,12 +95,17 @@ class RemoteRotator:
         credentials = channel_credentials(Identity(own.certificate, own.key, trust))
         token = rotation_token(own, target.address, context.secret.name, method)
         metadata = [(METADATA, token)]
-        seconds = target.timeout.ToTimedelta().total_seconds() or DEFAULT_SECONDS
+        seconds = step_seconds(target)
         with grpc.secure_channel(_endpoint(context), credentials, _options(target.address)) as channel:
             try:
                 return getattr(RotatorServiceStub(channel), method)(request, timeout=seconds, metadata=metadata)
             except grpc.RpcError as error:
                 raise _of_rpc(error, method) from None
+
+
+def rotator(supplies: Supplies) -> Rotator:
+    """The rotator of GRPC."""
+    return RemoteRotator(supplies.identities)
 
 
 def _endpoint(context: RotationContext) -> str:

@@ -1,4 +1,5 @@
-"""What a rotator is: the steps of a rotation that know the target.
+"""What a rotator is: the steps of a rotation that know the target. What else there is to know of its type of secret is
+declared in `services.secrets.kinds`.
 
 Each step is repeated after anything that may have happened in the middle of it, also by another process, and then ends
 the same. Errors are StrongroomErrors with the reasons TARGET_UNREACHABLE, TARGET_LOGIN_REFUSED, TARGET_CHANGE_REFUSED,
@@ -12,19 +13,20 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from services.runtime.errors import Reason, StrongroomError
+from services.runtime.mesh.channels import MeshChannel
+from services.runtime.mesh.tls import Identity
 from services.runtime.sensitive import SensitiveBytes
-from services.secrets.core.destinations import place_of
 from services.secrets.core.model import Secret
+from services.secrets.kinds.declaration import DEFAULT_TIMEOUT_SECONDS
+from services.secrets.kinds.known import place_of
+from services.secrets.kinds.texts import is_plain
 from services.secrets.rotation.rotators.reach import Reach
 from services.secrets.values import passwords
 from services.secrets.values.json_fields import json_object, with_members
 from services.secrets.values.sealing import NewValue
-from services.secrets.values.shapes import is_plain
 from strongroom.secrets.v1.password_rule_pb2 import PasswordRule
 from strongroom.secrets.v1.secret_pb2 import VALUE_FORMAT_TEXT, ValueFormat
 from strongroom.secrets.v1.target_pb2 import RotationTarget, TargetAddress
-
-DEFAULT_TIMEOUT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +83,6 @@ class RotationContext:
 class Rotator(Protocol):
     """Makes values of one type of secret valid."""
 
-    needs_value: bool
-    """Whether a rotation starts from a value that somebody put."""
-    has_target: bool
-    """Whether there is anything to set and to test."""
-    cleans_up: bool
-    """Whether there is anything to finish in the target."""
-    has_grace_period: bool
-    """Whether what was replaced goes on to work for the secret's grace period."""
-
     def check(self, context: RotationContext, current: Credential | None) -> None:
         """Finds out, without changing anything, whether a rotation could work."""
 
@@ -112,14 +105,20 @@ class Rotator(Protocol):
         """Makes the target refuse what is older, as far as that is wanted; `current` is the new value by now."""
 
 
-class CleansNothingUp:
-    """For rotators that have nothing to finish."""
+class Identities(Protocol):
+    """Where certificates come from."""
 
-    cleans_up = False
-    has_grace_period = False
+    def current(self) -> Identity:
+        """The one to connect with now."""
 
-    def finish(self, context: RotationContext, current: Credential, previous: Credential | None) -> None:
-        """See Rotator."""
+
+@dataclass(frozen=True, slots=True)
+class Supplies:
+    """What rotators are made from. Each rotator's module has a function `rotator` that takes them."""
+
+    identities: Identities
+    keystore: MeshChannel | None = None
+    """None in a process that does steps at targets on the network."""
 
 
 def new_password(context: RotationContext) -> str:

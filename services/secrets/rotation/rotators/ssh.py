@@ -15,35 +15,23 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncssh
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.outside import key_screening
+from services.secrets.kinds.declaration import DEFAULT_TIMEOUT_SECONDS
+from services.secrets.kinds.declared.ssh_key_pair import PORT
+from services.secrets.kinds.ssh_keys import DEFAULT_KEY_TYPE, KEY_TYPES, host_keys, public_key
 from services.secrets.rotation.rotators.failures import failure
 from services.secrets.rotation.rotators.rotator import (
     Credential,
     RotationContext,
+    Rotator,
+    Supplies,
     login_value,
     require_credential,
     require_plain,
 )
 from services.secrets.values.sealing import NewValue
 
-KEY_TYPES: dict[str, dict[str, Any]] = {
-    "ed25519": {"alg_name": "ssh-ed25519"},
-    "rsa-3072": {"alg_name": "ssh-rsa", "key_size": 3072},
-    "rsa-4096": {"alg_name": "ssh-rsa", "key_size": 4096},
-    "ecdsa-p256": {"alg_name": "ecdsa-sha2-nistp256"},
-}
-"""What key pairs can be made, by the names of the contract."""
-
-DEFAULT_KEY_TYPE = "ed25519"
-
-_KEY_ALGORITHMS = ("ssh-ed25519 ", "ssh-rsa ", "ecdsa-sha2-nistp")
-_MAX_PUBLIC_KEY = 8192
-
-_PORT = 22
-_DEFAULT_SECONDS = 10.0
 _DEFAULT_PATH = ".ssh/authorized_keys"
 _MODE = 0o600
 # How often a file is read again that somebody else has changed meanwhile.
@@ -61,11 +49,6 @@ Edit = Callable[[list[str]], list[str]]
 class SshRotator:
     """See Rotator."""
 
-    needs_value = True
-    has_target = True
-    cleans_up = True
-    has_grace_period = True
-
     def check(self, context: RotationContext, current: Credential | None) -> None:
         """See Rotator."""
         if current is not None:
@@ -78,7 +61,7 @@ class SshRotator:
         return login_value(
             current,
             host=target.host,
-            port=target.port or _PORT,
+            port=target.port or PORT,
             username=target.username,
             private_key=key.export_private_key("openssh").decode(),
             public_key=key.export_public_key("openssh").decode().strip(),
@@ -128,6 +111,11 @@ class SshRotator:
             ]
 
         _run(_edited(context, current, remove))
+
+
+def rotator(_supplies: Supplies) -> Rotator:
+    """The rotator of SSH_KEY_PAIR."""
+    return SshRotator()
 
 
 async def _logged_in(context: RotationContext, credential: Credential) -> None:
@@ -188,7 +176,7 @@ def _stamp(found: asyncssh.SFTPAttrs) -> tuple[object, ...]:
 @asynccontextmanager
 async def _login(context: RotationContext, credential: Credential) -> AsyncIterator[asyncssh.SSHClientConnection]:
     target = context.target.ssh
-    seconds = target.timeout.ToTimedelta().total_seconds() or _DEFAULT_SECONDS
+    seconds = target.timeout.ToTimedelta().total_seconds() or DEFAULT_TIMEOUT_SECONDS
     what = f"login of {target.username} at {target.host}"
     require_plain(target.host, target.username)
     address = context.address()
@@ -202,7 +190,7 @@ async def _login(context: RotationContext, credential: Credential) -> AsyncItera
         async with asyncio.timeout(seconds):
             connection = await asyncssh.connect(
                 address,
-                target.port or _PORT,
+                target.port or PORT,
                 username=target.username,
                 client_keys=[private_key],
                 known_hosts=(host_keys(target.host_keys), [], []),
@@ -218,21 +206,6 @@ async def _login(context: RotationContext, credential: Credential) -> AsyncItera
         yield connection
 
 
-def host_keys(lines: Sequence[str]) -> list[asyncssh.SSHKey]:
-    """Public keys from lines of a known_hosts file without the host. Raises ValueError."""
-    return [_public_key(line) for line in lines]
-
-
-def _public_key(line: str) -> asyncssh.SSHKey:
-    """A public key in OpenSSH's form, with which signatures are verified at a bounded cost. Raises ValueError."""
-    if len(line) > _MAX_PUBLIC_KEY or not line.lstrip().startswith(_KEY_ALGORITHMS):
-        raise ValueError("no public key in OpenSSH's form")
-    key = asyncssh.import_public_key(line)
-    if isinstance(key.pyca_key, RSAPublicKey):
-        key_screening.verifying(key.pyca_key.public_numbers())
-    return key
-
-
 def _run(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(work)
 
@@ -244,7 +217,7 @@ def _blob(credential: Credential) -> str:
 
 def _key_text(credential: Credential) -> str:
     """Algorithm and key, without a comment."""
-    key = _public_key(credential.fields["public_key"])
+    key = public_key(credential.fields["public_key"])
     return " ".join(key.export_public_key("openssh").decode().split()[:2])
 
 

@@ -14,10 +14,10 @@ from services.runtime.errors import Reason, StrongroomError
 from services.runtime.sensitive import SensitiveBytes
 from services.runtime.storage.database import reading
 from services.secrets.core import store
-from services.secrets.core.destinations import place_of, require_may_go
+from services.secrets.core.destinations import require_may_go
 from services.secrets.core.model import CURRENT, SealedVersion, Secret
 from services.secrets.core.states import SecretEvent, VersionEvent, next_state, no_secret, no_version
-from services.secrets.rotation.rotators.choice import TARGET_TYPES
+from services.secrets.kinds.known import is_outside, place_of
 from services.secrets.rotation.rotators.reach import EVERY_ACCOUNT, NetworkRules, Reach, TargetRule
 from services.secrets.rotation.rotators.rotator import Credential, RotationContext, Rotator
 from services.secrets.rotation.targets.checks import TargetChecks, Waiters
@@ -140,7 +140,7 @@ class TargetAccess:
     def asked_by(self, call: Call, secret: Secret) -> Iterator[float | None]:
         """Until when a call's thread may wait for the secret's target; None where it has none that may be slow. Raises
         OVERLOADED where too many of the account's calls wait for targets already."""
-        if secret.type not in TARGET_TYPES:
+        if not is_outside(secret.type):
             yield None
             return
         with self._waiters.until(call, secret.name.account) as until:
@@ -153,7 +153,7 @@ class TargetAccess:
             with without_credentials(known):
                 self.rotator(context.secret.type).check(context, current)
 
-        if self._checks is None or context.secret.type not in TARGET_TYPES:
+        if self._checks is None or not is_outside(context.secret.type):
             run()
         else:
             self._checks.check(call, context, current, run)

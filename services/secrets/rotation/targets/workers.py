@@ -23,28 +23,18 @@ from services.runtime.errors import Reason, StrongroomError
 from services.runtime.mesh.tls import Identity
 from services.runtime.rpc.status import Status
 from services.runtime.work.due_work import Aside
-from services.secrets.rotation.rotators.choice import TARGET_TYPES
-from services.secrets.rotation.rotators.remote import DEFAULT_SECONDS as REMOTE_SECONDS
-from services.secrets.rotation.rotators.rotator import DEFAULT_TIMEOUT_SECONDS, Credential, RotationContext, Rotator
+from services.secrets.kinds.declaration import Declaration
+from services.secrets.kinds.known import declarations
+from services.secrets.rotation.rotators.rotator import Credential, RotationContext, Rotator
 from services.secrets.rotation.targets.jobs import MAX_ANSWER_BYTES, TargetJob, read_answer, receive_frame, send_frame
 from services.secrets.values.sealing import NewValue
-from strongroom.secrets.v1.secret_pb2 import (
-    SECRET_TYPE_GRPC,
-    SECRET_TYPE_MYSQL,
-    SECRET_TYPE_POSTGRESQL,
-    SECRET_TYPE_REDIS_ACL,
-    SECRET_TYPE_SSH_KEY_PAIR,
-    SecretType,
-)
-from strongroom.secrets.v1.target_pb2 import RotationTarget
+from strongroom.secrets.v1.secret_pb2 import SecretType
 
 _READY_SECONDS = 30.0
 _START_SECONDS = 5.0
 _END_SECONDS = 2.0
 # A child that has overrun is ended by its parent; only where that fails as well does this process give up by itself.
 _GRACE_SECONDS = 2.0
-# Connecting, logging in and changing each may take the target's timeout.
-_TIMEOUTS_A_STEP = 3
 # Settings of the interpreter, the system's certificates and languages; neither addresses nor credentials.
 _ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE")
 # The longest queues: an attribute has a value for each.
@@ -184,30 +174,17 @@ class TargetWorkers:
             self._server = None
 
 
-@dataclass(frozen=True, slots=True)
-class RotatorFacts:
-    """What Rotator's attributes say of a type, without loading its libraries."""
-
-    needs_value: bool
-    cleans_up: bool
-    has_grace_period: bool
-
-
 class WorkerRotator:
     """A rotator whose steps are done by `TargetWorkers`."""
 
     def __init__(
         self,
-        kind: SecretType.ValueType,
-        facts: RotatorFacts,
+        declaration: Declaration,
         workers: TargetWorkers,
         identity: Callable[[], Identity] | None,
     ) -> None:
-        self.needs_value = facts.needs_value
-        self.has_target = True
-        self.cleans_up = facts.cleans_up
-        self.has_grace_period = facts.has_grace_period
-        self._kind = kind
+        self._kind = declaration.type
+        self._target = declaration.target
         self._workers = workers
         self._identity = identity
 
@@ -241,7 +218,9 @@ class WorkerRotator:
         self._run("finish", context, current=current, previous=previous)
 
     def _run(self, step: str, context: RotationContext, **credentials: Credential | None) -> NewValue | None:
-        seconds = step_seconds(context.target, self._workers.limits.seconds)
+        seconds = self._workers.limits.seconds
+        if self._target is not None:
+            seconds = self._target.step_seconds(getattr(context.target, self._target.member), seconds)
         if context.until is not None:
             seconds = min(seconds, context.until - time.monotonic())
         if seconds <= 0:
@@ -250,25 +229,17 @@ class WorkerRotator:
         return self._workers.run(TargetJob(self._kind, step, context, credentials, identity), seconds)
 
 
-FACTS: Mapping[SecretType.ValueType, RotatorFacts] = {
-    SECRET_TYPE_POSTGRESQL: RotatorFacts(needs_value=True, cleans_up=False, has_grace_period=False),
-    SECRET_TYPE_MYSQL: RotatorFacts(needs_value=True, cleans_up=False, has_grace_period=False),
-    SECRET_TYPE_REDIS_ACL: RotatorFacts(needs_value=True, cleans_up=True, has_grace_period=False),
-    SECRET_TYPE_SSH_KEY_PAIR: RotatorFacts(needs_value=True, cleans_up=True, has_grace_period=True),
-    SECRET_TYPE_GRPC: RotatorFacts(needs_value=False, cleans_up=True, has_grace_period=True),
-}
-
-
 def with_workers(
     own: Mapping[SecretType.ValueType, Rotator], workers: TargetWorkers, identity: Callable[[], Identity]
 ) -> dict[SecretType.ValueType, Rotator]:
-    """These rotators, with those that talk to targets at work in processes of their own. Only a RotatorService is shown
-    the service's certificate."""
-    outside = {
-        kind: WorkerRotator(kind, FACTS[kind], workers, identity if kind == SECRET_TYPE_GRPC else None)
-        for kind in TARGET_TYPES
+    """These rotators, with those whose targets are on the network at work in processes of their own. The service's
+    certificate is shown only to those that cannot do without it."""
+    return {
+        kind: WorkerRotator(declaration, workers, identity if declaration.needs_identity else None)
+        if declaration.is_outside
+        else own[kind]
+        for kind, declaration in declarations().items()
     }
-    return {kind: outside[kind] if kind in outside else own[kind] for kind in own}
 
 
 def watch_targets(status: Status, meter: Meter, workers: TargetWorkers, aside: Aside) -> None:
@@ -285,15 +256,6 @@ def watch_targets(status: Status, meter: Meter, workers: TargetWorkers, aside: A
     meter.create_observable_gauge("secrets.targets.waiting", [waiting], description="rotations that wait, by account")
     status.attribute("target_steps_in_work", lambda: str(workers.in_use))
     status.attribute("target_rotations_waiting", lambda: str(sum(aside.queue.waiting().values())))
-
-
-def step_seconds(target: RotationTarget, most: float) -> float:
-    """How long a step at the target may take as a whole."""
-    kind = target.WhichOneof("kind")
-    if kind == "grpc":
-        return (target.grpc.timeout.ToTimedelta().total_seconds() or REMOTE_SECONDS) + 1.0
-    timeout = target.ssh.timeout if kind == "ssh" else getattr(target, kind or "database").address.timeout
-    return min(_TIMEOUTS_A_STEP * (timeout.ToTimedelta().total_seconds() or DEFAULT_TIMEOUT_SECONDS), most)
 
 
 def _environment() -> dict[str, str]:

@@ -9,10 +9,17 @@ from pathlib import Path
 import pytest
 
 from services.runtime.requests.names import ResourceName
-from services.secrets.core.destinations import Place, address_of, destination, place_of
+from services.secrets.core.destinations import Place, address_of, destination
 from services.secrets.core.model import Secret
 from services.secrets.core.pairs import new_pairs, own_pair, pairs
-from strongroom.secrets.v1.secret_pb2 import SECRET_STATE_ENABLED, SECRET_TYPE_POSTGRESQL
+from services.secrets.kinds.known import place_of
+from strongroom.secrets.v1.secret_pb2 import (
+    SECRET_STATE_ENABLED,
+    SECRET_TYPE_GRPC,
+    SECRET_TYPE_MYSQL,
+    SECRET_TYPE_POSTGRESQL,
+    SECRET_TYPE_SSH_KEY_PAIR,
+)
 from strongroom.secrets.v1.target_pb2 import DatabaseTarget, GrpcTarget, RotationTarget, SshTarget, TargetAddress
 
 ROOM = Path(__file__).resolve().parents[4] / "services" / "secrets"
@@ -139,6 +146,9 @@ def test_entries_mean_places(entry: str, host: str, port: int, address: str | No
 
 def test_places_of_targets_have_their_usual_ports() -> None:
     assert place_of(secret(database(host="DB", port=0))) == Place("db", 5432)
-    assert place_of(secret(RotationTarget(ssh=SshTarget(host="[::1]")))) == Place("::1", 22)
-    assert place_of(secret(RotationTarget(grpc=GrpcTarget(address="[::1]:50")))) == Place("::1", 50)
+    assert place_of(replace(secret(database(host="DB", port=0)), type=SECRET_TYPE_MYSQL)) == Place("db", 3306)
+    ssh = replace(secret(RotationTarget(ssh=SshTarget(host="[::1]"))), type=SECRET_TYPE_SSH_KEY_PAIR)
+    assert place_of(ssh) == Place("::1", 22)
+    grpc = replace(secret(RotationTarget(grpc=GrpcTarget(address="[::1]:50"))), type=SECRET_TYPE_GRPC)
+    assert place_of(grpc) == Place("::1", 50)
     assert place_of(secret(None)) is None
