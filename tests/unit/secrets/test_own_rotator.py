@@ -152,7 +152,8 @@ def test_its_target_and_its_values_are_checked(secrets: Secrets, lockbox: Module
     assert refused.value.reason == "FIELD_INVALID"
 
 
-def test_two_modules_cannot_declare_one_type(lockbox: ModuleType, tmp_path: Path, monkeypatch: Any) -> None:
+@pytest.mark.usefixtures("lockbox")
+def test_two_modules_cannot_declare_one_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "again.py").write_text("from services.secrets.kinds.declared.lockbox import DECLARATION\n")
     monkeypatch.setattr(declared, "__path__", [*declared.__path__, str(tmp_path)])
     declarations.cache_clear()
