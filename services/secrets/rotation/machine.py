@@ -30,10 +30,10 @@ from services.secrets.own_calls import own_call, unrecorded_call
 from services.secrets.rotation import store as rotation_store
 from services.secrets.rotation import transitions
 from services.secrets.rotation.metrics import RotationMetrics
+from services.secrets.rotation.plan import Plan, plan
 from services.secrets.rotation.policy import next_opening_us
 from services.secrets.rotation.states import OWN_METHODS, RotationEvent, is_ended, next_rotation_state
 from services.secrets.rotation.targets.access import Step, TargetAccess, without_credentials
-from services.secrets.rotation_plan import Plan, plan
 from services.secrets.values.sealing import Sealer
 from strongroom.audit.v1.event_pb2 import OUTCOME_FAILED
 from strongroom.secrets.v1.rotation_pb2 import (
