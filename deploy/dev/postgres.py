@@ -53,7 +53,7 @@ class PostgresCluster:
         self._owner = _unprivileged_user() if os.geteuid() == 0 else None
         self._directory = Path(tempfile.mkdtemp(prefix="strongroom-postgres-"))
         self._primary = primary
-        self._password: str = primary._password if primary else secrets.token_hex(16)
+        self._password: str = primary._password if primary else secrets.token_hex(16)  # noqa: SLF001  # its own kind
         self.port = free_port()
         self._process: Process | None = None
 

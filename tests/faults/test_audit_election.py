@@ -64,11 +64,16 @@ def test_a_writer_that_hangs_in_an_append_does_not_hold_up_whoever_takes_over(en
     store, its_own = LogStore(engine), LogStore(engine)
     assert hung.try_to_win()
     epoch = store.take_over()
-    with pytest.raises((StrongroomError, DBAPIError)), its_own.appending() as connection:
-        before = store.head()
-        assert its_own.move_head(connection, before, Head(1, 1, bytes(32)), epoch)
-        until(standby.try_to_win, 10)
-        assert store.take_over() == epoch + 1
+    before = store.head()
+
+    def append() -> None:
+        with its_own.appending() as connection:
+            assert its_own.move_head(connection, before, Head(1, 1, bytes(32)), epoch)
+            until(standby.try_to_win, 10)
+            assert store.take_over() == epoch + 1
+
+    with pytest.raises((StrongroomError, DBAPIError)):
+        append()
     assert store.head() == before
 
 

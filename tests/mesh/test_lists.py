@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,7 +12,7 @@ from tests.support.clients import refusal
 
 
 @pytest.fixture
-def made(client: Client, name: str) -> Iterator[list[str]]:
+def made(client: Client, name: str) -> list[str]:
     """Keys `a`, `b` and `c` of a prefix of the test's own."""
     for letter, spec, tags in (
         ("a", "AES_256", {"team": "blue", "cost center": "7"}),
@@ -22,7 +21,7 @@ def made(client: Client, name: str) -> Iterator[list[str]]:
     ):
         client.create_key(f"{name}-{letter}", spec=spec, tags=tags)
     client.disable_key(f"{name}-c")
-    yield [f"{name}-{letter}" for letter in "abc"]
+    return [f"{name}-{letter}" for letter in "abc"]
 
 
 @pytest.mark.parametrize(

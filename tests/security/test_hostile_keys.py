@@ -179,8 +179,7 @@ def test_a_hostile_public_key_is_refused_at_once(what: str) -> None:
     encoded = PUBLIC[what]()
     begun = time.monotonic()
     with pytest.raises(StrongroomError) as caught:
-        target = exports.read_target(crypto_pb2.ExportTarget(public_key=encoded[:8192]))
-        target.encrypt(bytes(32), "ciphertext")
+        exports.read_target(crypto_pb2.ExportTarget(public_key=encoded[:8192])).encrypt(bytes(32), "ciphertext")
     assert caught.value.reason is Reason.PUBLIC_KEY_INVALID
     assert time.monotonic() - begun < SECONDS
 

@@ -231,14 +231,14 @@ def test_status_tells_strangers_whether_a_service_serves_and_no_more(
     for answer in (anonymous, forged):
         assert answer.service == "crypto"
         assert answer.state
-        assert not (answer.instance or answer.version or answer.components or answer.attributes)
+        assert not any((answer.instance, answer.version, answer.components, answer.attributes))
         assert not answer.HasField("start_time")
     assert known.instance
     assert known.version
     assert known.HasField("start_time")
     of_tenant = tenant.service_status("crypto")
     assert of_tenant.components
-    assert not (of_tenant.instance or of_tenant.version or of_tenant.attributes or of_tenant.start_time)
+    assert not any((of_tenant.instance, of_tenant.version, of_tenant.attributes, of_tenant.start_time))
     assert all(not component.detail for component in of_tenant.components)
     assert all(service.instance and service.components for service in client.status())
 

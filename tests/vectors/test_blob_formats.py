@@ -182,10 +182,14 @@ def test_a_blob_of_something_else_is_refused(vector: Vector, provider_of: Provid
     with pytest.raises(documented.RefusedError):
         documented.open_blob(vector)
     provider, blob = provider_of(vector), bytes.fromhex(vector["blob"])
-    with pytest.raises(StrongroomError) as refused:
+
+    def open_it() -> None:
         blobs.unseal(provider, vector["kind"], blob, binding_bytes(vector["binding"]))
         # A seal that holds leaves what it holds: no wrapped key.
         opened_in_token(provider, vector)
+
+    with pytest.raises(StrongroomError) as refused:
+        open_it()
     assert refused.value.reason == vector["refused_with"]
 
 

@@ -326,8 +326,7 @@ class Log:
                     leaf = key.seal(text, next(nonce))
                     time = event.time
                     time_us = time.seconds * 1_000_000 + time.nanos // 1000
-                    if time_us > high_us:
-                        high_us = time_us
+                    high_us = max(high_us, time_us)
                     group.rows.append((index, key_of_event, time_us, high_us, tokens_of(event), leaf))
                     place = known[key_of_event] = index
                     index += 1

@@ -312,8 +312,8 @@ def test_each_is_done_whatever_another_raises() -> None:
     done: list[int] = []
 
     def fail() -> None:
-        raise ValueError
+        raise ValueError("meant")
 
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="meant"):
         background.each([lambda: done.append(1), fail, lambda: done.append(2)])
     assert done == [1, 2]

@@ -135,9 +135,14 @@ def test_a_full_disk_refuses_whole_groups_and_loses_nothing(engine: Engine, open
     log.log.close()
     engine.dispose()
     appended = log.log.size
-    with pytest.raises(StrongroomError) as refused:
+
+    def fill() -> None:
+        nonlocal appended
         for _ in range(1000):
             appended = log.log.append([event() for _ in range(20)])[-1] + 1
+
+    with pytest.raises(StrongroomError) as refused:
+        fill()
     assert refused.value.reason is Reason.AUDIT_STORAGE_FULL
     assert LogStore(engine).head().size == appended == log.log.size
     allowed[0] = 1 << 30

@@ -60,9 +60,9 @@ def test_nothing_follows_what_was_taken_back(engine: Engine) -> None:
         with transaction(engine) as connection:
             connection.execute(text("INSERT INTO t VALUES (1)"))
             after_commit(connection, lambda: seen.append(count(engine)))
-            raise ValueError
+            raise ValueError("meant")
 
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="meant"):
         fail()
     assert seen == []
     assert count(engine) == 0
@@ -109,9 +109,9 @@ def test_a_kept_connection_is_given_back_after_an_error_and_what_it_did_is_taken
     def fail() -> None:
         with kept.transaction() as connection:
             connection.execute(text("INSERT INTO t VALUES (2)"))
-            raise ValueError
+            raise ValueError("meant")
 
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="meant"):
         fail()
     assert count(engine) == 1
     add(kept, 3)

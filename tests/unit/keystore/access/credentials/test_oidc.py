@@ -75,8 +75,7 @@ def test_an_algorithm_that_is_not_taken_does_not_tell_which_issuers_are_trusted(
     told = []
     for issuer in (TRUSTED, OTHER):
         with statements(engine) as asked, pytest.raises(StrongroomError) as refused:
-            provider = tokens.provider_of("acme", token(issuer, header))
-            tokens.verify(provider, token(issuer, header))
+            tokens.verify(tokens.provider_of("acme", token(issuer, header)), token(issuer, header))
         told.append((refused.value.reason, refused.value.message, refused.value.metadata, asked))
     assert told[0] == told[1]
     assert told[0][0] is Reason.TOKEN_INVALID
