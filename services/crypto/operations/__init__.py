@@ -1,1 +1,1 @@
-"""What callers do with keys. `encryption.py` is the one to read first."""
+"""What callers do with keys."""
