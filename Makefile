@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup run test unit faults fuzz tamper lint format protos lock bench clean
+.PHONY: help setup run native test unit faults fuzz tamper lint format protos lock bench clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,6 +21,10 @@ $(READY): requirements.lock pyproject.toml
 
 run: setup ## start the whole mesh here, with a development CA; Ctrl-C stops it
 	@$(BIN)/python -m deploy.dev
+
+native: setup ## build the listener in native code, where cargo is there; everything runs without it
+	@if command -v cargo >/dev/null; then $(BIN)/python -m tools.native; \
+	else echo "native: cargo is not installed, so grpcio takes connections"; fi
 
 test: setup ## run every test
 	$(BIN)/python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadgroup --no-loadscope-reorder

@@ -6,7 +6,7 @@ import sys
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, Self, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
@@ -82,7 +82,15 @@ class Listeners(Section):
         default=32, ge=1, description="of those, how many may take over half a second: their messages take memory"
     )
     message_seconds: float = Field(default=10.0, gt=0, le=300, description="how long a call's message may take")
+    engine: Literal["grpcio", "native", "auto"] = Field(
+        default="grpcio",
+        description="what takes connections: grpcio's server, the extension that `make native` builds, "
+        "or `auto`: the extension where it is built",
+    )
     max_connections: int = Field(default=4096, ge=1, description="of each port")
+    max_address_connections: int = Field(
+        default=1024, ge=1, description="of those, from one address (IPv6: from 64 bits); by the native engine alone"
+    )
     streams_per_connection: int = Field(default=256, ge=1, description="calls at once on one connection from outside")
     handshake_seconds: float = Field(default=10.0, gt=0, le=120, description="for TLS and the first frames of HTTP/2")
     idle_seconds: float = Field(default=300.0, ge=1, description="after which a connection without a call is closed")

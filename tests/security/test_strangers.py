@@ -29,7 +29,7 @@ from strongroom import Client
 from strongroom.runtime.v1.status_pb2 import GetStatusRequest
 from strongroom.runtime.v1.status_pb2_grpc import StatusServiceStub
 from tests.support.clients import until
-from tests.support.listening import Listening, echo, listening
+from tests.support.listening import ENGINES, Listening, echo, listening
 
 # More than a service has threads, and more than it ever had.
 MANY = 300
@@ -44,9 +44,15 @@ UNKNOWN = "/strongroom.bench.v1.EchoService/Nothing"
 ENCRYPT = "/strongroom.crypto.v1.CryptoService/Encrypt"
 
 
+@pytest.fixture(scope="module", params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    """Everything holds on either."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listening]:
-    with listening(tmp_path_factory.mktemp("listening")) as running:
+def server(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Listening]:
+    with listening(tmp_path_factory.mktemp("listening"), engine=engine) as running:
         yield running
 
 
@@ -139,8 +145,8 @@ def test_headers_beyond_their_limit_are_refused(server: Listening) -> None:
     is_well(server, "public")
 
 
-def test_a_message_must_come_in_time(tmp_path: Path) -> None:
-    with listening(tmp_path, message_seconds=0.5) as server, attacker(server, "public") as connection:
+def test_a_message_must_come_in_time(tmp_path: Path, engine: str) -> None:
+    with listening(tmp_path, engine=engine, message_seconds=0.5) as server, attacker(server, "public") as connection:
         silent = [connection.call(path) for path in (PATH, CHECK, WATCH, REFLECTION, STATUS)]
         slow = connection.call(PATH, data=message(b"", length=1000))
         # Byte by byte is not in time either.
@@ -151,8 +157,8 @@ def test_a_message_must_come_in_time(tmp_path: Path) -> None:
         until(lambda: {*silent, slow} <= connection.ended, SECONDS)
 
 
-def test_a_connection_is_closed_without_a_handshake_and_without_a_call(tmp_path: Path) -> None:
-    with listening(tmp_path, handshake_seconds=0.5, idle_seconds=1) as server:
+def test_a_connection_is_closed_without_a_handshake_and_without_a_call(tmp_path: Path, engine: str) -> None:
+    with listening(tmp_path, engine=engine, handshake_seconds=0.5, idle_seconds=1) as server:
         for listener in ("public", "internal", "health"):
             host, _, port = server.address(listener).rpartition(":")
             with socket.create_connection((host, int(port)), timeout=SECONDS) as silent:
@@ -163,16 +169,16 @@ def test_a_connection_is_closed_without_a_handshake_and_without_a_call(tmp_path:
             assert idle.closed.wait(SECONDS)
 
 
-def test_no_more_than_so_many_calls_are_unfinished_and_the_greediest_gives_way(tmp_path: Path) -> None:
-    with listening(tmp_path, max_unfinished=20) as server, attacker(server, "public") as connection:
+def test_no_more_than_so_many_calls_are_unfinished_and_the_greediest_gives_way(tmp_path: Path, engine: str) -> None:
+    with listening(tmp_path, engine=engine, max_unfinished=20) as server, attacker(server, "public") as connection:
         streams = [connection.call(PATH) for _ in range(60)]
         until(lambda: len(connection.ended) == 40, SECONDS)
         assert connection.ended == set(streams[:40])
 
 
-def test_one_account_leaves_threads_to_the_others(tmp_path: Path) -> None:
+def test_one_account_leaves_threads_to_the_others(tmp_path: Path, engine: str) -> None:
     with (
-        listening(tmp_path, threads=2, held_refusals=2) as server,
+        listening(tmp_path, engine=engine, threads=2, held_refusals=2) as server,
         ThreadPoolExecutor(10) as pool,
         server.channel("public") as greedy,
         server.channel("public") as other,
@@ -243,7 +249,7 @@ def test_status_tells_strangers_whether_a_service_serves_and_no_more(
     assert all(service.instance and service.components for service in client.status())
 
 
-def test_calls_end_as_unavailable_when_a_server_stops(tmp_path: Path) -> None:
+def test_calls_end_as_unavailable_when_a_server_stops(tmp_path: Path, engine: str) -> None:
     codes: list[grpc.StatusCode] = []
 
     def call(channel: grpc.Channel, payload: bytes) -> None:
@@ -252,7 +258,7 @@ def test_calls_end_as_unavailable_when_a_server_stops(tmp_path: Path) -> None:
         except grpc.RpcError as error:
             codes.append(rpc_code(error))
 
-    with listening(tmp_path) as server, server.channel("public") as channel:
+    with listening(tmp_path, engine=engine) as server, server.channel("public") as channel:
         echo(channel, account="caller")
         callers = [threading.Thread(target=call, args=(channel, b"wait")) for _ in range(5)]
         for caller in callers:
@@ -274,9 +280,9 @@ def _never() -> Iterator[bytes]:
     yield request(b"late").SerializeToString()
 
 
-def test_few_messages_may_be_slow_and_the_greediest_gives_way(tmp_path: Path) -> None:
+def test_few_messages_may_be_slow_and_the_greediest_gives_way(tmp_path: Path, engine: str) -> None:
     """What has come of a message takes memory, and only its end tells how much."""
-    with listening(tmp_path, max_slow=5) as server, attacker(server, "public") as connection:
+    with listening(tmp_path, engine=engine, max_slow=5) as server, attacker(server, "public") as connection:
         slow = [connection.call(PATH, data=message(b"", length=8 << 20)) for _ in range(20)]
         for stream in slow:
             connection.send_some(stream, 1_000)
@@ -334,11 +340,11 @@ class _Forgetting(NoPipeline):
         return Forgetful()
 
 
-def test_garbage_that_leads_to_calls_does_not_count_as_open_calls(tmp_path: Path) -> None:
+def test_garbage_that_leads_to_calls_does_not_count_as_open_calls(tmp_path: Path, engine: str) -> None:
     """gRPC counts a call as open on its connection until nothing refers to it, and refuses what is more. Garbage is
     not collected while calls are refused, so that this would last."""
     with (
-        listening(tmp_path, pipeline=_Forgetting(), streams_per_connection=4) as running,
+        listening(tmp_path, engine=engine, pipeline=_Forgetting(), streams_per_connection=4) as running,
         running.channel("public") as one,
     ):
         gc.disable()

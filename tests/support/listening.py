@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,8 +21,12 @@ from services.runtime.config import Listeners, Tls
 from services.runtime.mesh.tls import TlsFiles
 from services.runtime.rpc.admission import Caller, Headers, stranger
 from services.runtime.rpc.pipeline import Behaviour, Handler, Pipeline
+from services.runtime.rpc.ports import EXTENSION
 from services.runtime.rpc.server import Server
 from services.runtime.rpc.status import Status
+
+ENGINES = ("grpcio", *(["native"] if find_spec(EXTENSION) else []))
+"""What a listener can stand on here."""
 
 KNOWN = "known"
 """A token that the server takes for that of somebody known; what follows it names the account."""

@@ -22,6 +22,7 @@ from services.runtime.config import RequestLimit, ServiceSettings
 from services.runtime.hosting import workers
 from services.runtime.mesh.channels import MeshChannel, Route
 from services.runtime.mesh.tls import TlsFiles
+from services.runtime.rpc import ports
 from services.runtime.rpc.admission import FromOutside, FromTheMesh
 from services.runtime.rpc.pipeline import Pipeline
 from services.runtime.rpc.server import Server
@@ -123,6 +124,7 @@ def build(
     authorizer = Authorizer(records, feed)
     worker = workers.worker_number()
     status = Status(service, instance())
+    status.attribute("listener", ports.described(settings.listeners))
     status.component("audit", audit.require_writable)
     status.component("keystore", feed.require_fresh)
     status.component("policies", authorizer.require_usable, vital=False)

@@ -33,6 +33,11 @@ class TlsFiles:
         self._stamps = self._stat()
         self._identity = self._read()
 
+    @property
+    def paths(self) -> tuple[Path, Path, Path]:
+        """The files: the certificate, its key, and whom to trust."""
+        return self._paths
+
     def current(self) -> Identity:
         """What the files hold now. While a replacement is half done (unreadable files), what they held before."""
         with self._lock:

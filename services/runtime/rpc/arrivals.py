@@ -138,7 +138,7 @@ class Arrivals:
             return
         displaced = self._threads.of(call.arrival.room, call.caller).put(call)
         if isinstance(displaced, ArrivingCall):
-            displaced.refuse(_overloaded())
+            displaced.refuse(overloaded())
 
     def wants_next(self, call: ArrivingCall) -> None:
         """A stream's message was answered; the next is awaited."""
@@ -146,7 +146,7 @@ class Arrivals:
 
     def _displace(self, call: ArrivingCall | None) -> None:
         if call is not None:
-            call.refuse(_overloaded())
+            call.refuse(overloaded())
 
     def _forget(self, call: ArrivingCall) -> None:
         self._open.discard(call)
@@ -164,10 +164,10 @@ class Arrivals:
         slow = _began_before(time.monotonic() - _SLOW_SECONDS)
         for greedy in self._unfinished.surplus(self._limits.slow, slow):
             if self._unfinished.leave(greedy):
-                greedy.refuse(_overloaded())
+                greedy.refuse(overloaded())
         is_stopping = self._is_stopping
         seconds = _SLOW_SECONDS if is_stopping else self._limits.message_seconds
-        error = stopping() if is_stopping else _incomplete(seconds)
+        error = stopping() if is_stopping else incomplete(seconds)
         overdue = time.monotonic() - seconds
         while (call := self._unfinished.oldest()) is not None and call.since < overdue:
             if self._unfinished.leave(call):
@@ -183,9 +183,11 @@ def stopping() -> StrongroomError:
     return StrongroomError(Reason.SHUTTING_DOWN, "this process is about to end: call again")
 
 
-def _overloaded() -> StrongroomError:
+def overloaded() -> StrongroomError:
+    """What callers are told whose calls give way to others'."""
     return StrongroomError(Reason.OVERLOADED, "too many calls are open from here", retry_after_seconds=1.0)
 
 
-def _incomplete(seconds: float) -> StrongroomError:
+def incomplete(seconds: float) -> StrongroomError:
+    """What a caller is told whose message takes too long."""
     return StrongroomError(Reason.REQUEST_INCOMPLETE, f"the message did not come within {seconds:g} s of its headers")

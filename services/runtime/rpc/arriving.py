@@ -336,7 +336,7 @@ class ArrivingCall:
         try:
             return self._deserialize(message)
         except Exception:  # noqa: BLE001  # whatever a parser makes of what a stranger sent
-            self.refuse(StrongroomError(Reason.REQUEST_MALFORMED, "the message is not one that this method takes"))
+            self.refuse(malformed())
             return None
 
     def _watch(self, request: Any, context: grpc.ServicerContext, _send: Any) -> None:
@@ -412,6 +412,11 @@ def _send(event: Any, state: Any, message: bytes, sent: Callable[[Any], Any]) ->
         state.initial_metadata_allowed = False
     event.call.start_server_batch(tuple(operations), sent)
     state.due.add(_server._SEND_MESSAGE_TOKEN)
+
+
+def malformed() -> StrongroomError:
+    """What a caller is told whose message cannot be read."""
+    return StrongroomError(Reason.REQUEST_MALFORMED, "the message is not one that this method takes")
 
 
 def broken() -> StrongroomError:

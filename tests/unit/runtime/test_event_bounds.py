@@ -21,7 +21,7 @@ from services.runtime.event_bounds import (
     MAX_REFUSAL_BYTES,
 )
 from services.runtime.mesh import channels
-from services.runtime.rpc import server
+from services.runtime.rpc import ports
 from strongroom.audit.v1.event_log_service_pb2 import AppendRequest
 from strongroom.audit.v1.event_pb2 import Event, Outcome
 from strongroom.tlog.tiles import MAX_ENTRY_BYTES
@@ -87,8 +87,8 @@ def test_both_sides_of_every_boundary_agree() -> None:
     append = MAX_APPEND_BYTES + 57 * MAX_APPEND_EVENTS
     options = dict(channels._OPTIONS)
     assert append <= options["grpc.max_send_message_length"]
-    assert append <= server._MAX_MESSAGE_BYTES["internal"]
-    assert options["grpc.max_send_message_length"] <= server._MAX_MESSAGE_BYTES["internal"]
+    assert append <= ports.MAX_MESSAGE_BYTES["internal"]
+    assert options["grpc.max_send_message_length"] <= ports.MAX_MESSAGE_BYTES["internal"]
 
 
 def test_an_accepted_encryption_context_is_kept_whole_where_the_call_was_allowed() -> None:

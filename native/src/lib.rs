@@ -1,0 +1,26 @@
+//! The listener of Strongroom's services: it takes connections, does TLS, HTTP/2 and gRPC's framing, holds callers to
+//! their limits, and hands Python whole calls, one after another. What a call may do is Python's to decide.
+
+mod answer;
+mod call;
+mod callers;
+mod connection;
+mod core;
+mod framing;
+mod places;
+mod python;
+mod room;
+mod serve;
+mod status;
+mod tls;
+mod turns;
+
+use pyo3::prelude::*;
+
+/// The extension module.
+#[pymodule]
+fn strongroom_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<python::PyListener>()?;
+    module.add_class::<python::PyCall>()?;
+    module.add("VERSION", env!("CARGO_PKG_VERSION"))
+}

@@ -1,0 +1,304 @@
+//! One call: its headers, its message, its turn, its answer.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio::sync::oneshot;
+
+use crate::answer::Answer;
+use crate::call::{Call, Guard, Outcome, Waiting};
+use crate::connection::Peer;
+use crate::core::{Core, Lasting, Phase};
+use crate::framing::{Messages, Wrong};
+use crate::status::Ending;
+
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+const ACCEPTS: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+const REFUSED_WINDOW: u64 = 256 << 10;
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// Takes one request, and answers it. Its place among those that come is taken at once, its answer comes later.
+pub fn serve(
+    core: &Arc<Core>,
+    peer: &Arc<Peer>,
+    request: Request<Incoming>,
+) -> impl Future<Output = Result<Response<Answer>, Infallible>> + use<> {
+    let core = core.clone();
+    let taken = take(&core, peer.clone(), request);
+    async move {
+        let (guard, decided, messages) = match taken {
+            Ok(taken) => taken,
+            Err(refused) => return Ok(*refused),
+        };
+        if matches!(guard.call().method.lasting, Some(Lasting::Exchange)) {
+            tokio::spawn(exchange(core, guard.call().clone(), messages));
+            return Ok(respond(guard, decided.await.ok()).await);
+        }
+        Ok(answer(&core, guard, decided, messages).await)
+    }
+}
+
+type Taken = (Guard, oneshot::Receiver<Outcome>, Messages);
+
+/// A call, by its headers, or what it is refused with.
+fn take(core: &Arc<Core>, peer: Arc<Peer>, request: Request<Incoming>) -> Result<Taken, Box<Response<Answer>>> {
+    let refused = |ending: &Ending| Box::new(response(ending.trailers(), Answer::Empty(None)));
+    let (head, body) = request.into_parts();
+    let headers = head.headers;
+    if head.method != http::Method::POST {
+        return Err(not_grpc(StatusCode::METHOD_NOT_ALLOWED));
+    }
+    if !headers.get(CONTENT_TYPE).is_some_and(is_grpc) {
+        return Err(not_grpc(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+    }
+    if core.phase() != Phase::Serving {
+        return Err(refused(&core.endings.stopping));
+    }
+    let Some(method) = core.methods.get().and_then(|methods| methods.get(head.uri.path())) else {
+        return Err(refused(&core.endings.unknown));
+    };
+    if headers.get(ENCODING).is_some_and(|encoding| encoding != IDENTITY) {
+        return Err(refused(&core.endings.compressed));
+    }
+    let deadline = match headers.get(TIMEOUT).map(timeout) {
+        None => None,
+        Some(Some(timeout)) => Some(Instant::now() + timeout),
+        Some(None) => return Err(refused(&core.endings.malformed)),
+    };
+    let whose = core.callers.find(&headers, &peer.spiffe_id, &peer.stranger);
+    let (call, decided) = Call::new(core.number(), method.clone(), headers, peer, deadline, whose);
+    Ok((Guard::new(core, &call), decided, Messages::new(body, core.settings.message_bytes)))
+}
+
+/// A call with one message.
+async fn answer(
+    core: &Arc<Core>,
+    guard: Guard,
+    mut decided: oneshot::Receiver<Outcome>,
+    mut messages: Messages,
+) -> Response<Answer> {
+    let call = guard.call().clone();
+    let arrived = tokio::select! {
+        biased;
+        outcome = &mut decided => return respond(guard, outcome.ok()).await,
+        () = until(call.deadline) => Err(&core.endings.overdue),
+        message = whole(core, &call, &mut messages) => message,
+    };
+    match arrived {
+        Ok(message) => hand_over(core, &call, message),
+        Err(ending) => {
+            call.refuse(ending);
+        }
+    }
+    // Read on meanwhile: a client that has said all may be answered at once, and says so in a frame of its own.
+    let mut finishing = pin!(messages.finish());
+    let mut has_finished = false;
+    let mut overdue = pin!(until(call.deadline));
+    loop {
+        tokio::select! {
+            biased;
+            outcome = &mut decided => return respond(guard, outcome.ok()).await,
+            () = &mut finishing, if !has_finished => has_finished = true,
+            () = &mut overdue => {
+                call.refuse(&core.endings.overdue);
+                overdue.set(until(None));
+            }
+        }
+    }
+}
+
+/// A call that goes on, message for message: the next is read when the one before was answered.
+async fn exchange(core: Arc<Core>, call: Arc<Call>, mut messages: Messages) {
+    loop {
+        let message = tokio::select! {
+            () = until(call.deadline) => Err(&core.endings.overdue),
+            message = whole(&core, &call, &mut messages) => message,
+        };
+        // Asked for before the answer can come.
+        let mut answered = pin!(call.wants_next.notified());
+        answered.as_mut().enable();
+        match message {
+            Ok(message) => hand_over(&core, &call, message),
+            Err(ending) => {
+                call.refuse(ending);
+                return;
+            }
+        }
+        tokio::select! {
+            () = answered => {}
+            () = until(call.deadline) => {}
+        }
+        if !call.is_active() {
+            return;
+        }
+    }
+}
+
+/// The call's message, or how it ends without.
+async fn whole<'a>(core: &'a Core, call: &Arc<Call>, messages: &mut Messages) -> Result<Bytes, &'a Ending> {
+    let endings = &core.endings;
+    let read = {
+        let mut reading = pin!(messages.next());
+        // Most messages come with their headers: those take no place.
+        let there = std::future::poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await;
+        match there {
+            Poll::Ready(read) => read,
+            Poll::Pending => {
+                let place = Unfinished::enter(core, call);
+                let read = reading.await;
+                drop(place);
+                read
+            }
+        }
+    };
+    match &read {
+        Ok(message) => call.peer.earn(message.len() as u64 + message.len() as u64 / 16),
+        Err(_) => call.peer.earn(REFUSED_WINDOW),
+    }
+    read.map_err(|wrong| match wrong {
+        // An exchange is over when the caller has said all that it had to.
+        Wrong::Missing if matches!(call.method.lasting, Some(Lasting::Exchange)) => &endings.fine,
+        Wrong::Missing => &endings.missing,
+        Wrong::Malformed | Wrong::Gone => &endings.malformed,
+        Wrong::Compressed => &endings.compressed,
+        Wrong::TooLarge => &endings.too_large,
+    })
+}
+
+/// A place among calls whose message has not come.
+struct Unfinished<'a> {
+    core: &'a Core,
+    number: u64,
+}
+
+impl<'a> Unfinished<'a> {
+    fn enter(core: &'a Core, call: &Arc<Call>) -> Self {
+        if let Some(displaced) = core.unfinished.enter(call.number, &call.whose.caller.group, call.clone()) {
+            displaced.refuse(&core.endings.overloaded);
+        }
+        Self { core, number: call.number }
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        self.core.unfinished.leave(self.number);
+    }
+}
+
+fn hand_over(core: &Core, call: &Arc<Call>, message: Bytes) {
+    let size = message.len();
+    call.put(message);
+    if let Some(displaced) = core.room(call).put(Waiting { call: call.clone(), size }) {
+        displaced.call.refuse(&core.endings.overloaded);
+    }
+}
+
+async fn respond(mut guard: Guard, outcome: Option<Outcome>) -> Response<Answer> {
+    match outcome {
+        Some(Outcome::Answer(message, trailers)) => {
+            guard.answered(message.len());
+            response(HeaderMap::new(), Answer::Whole { message: Some(message), trailers: Some(trailers), guard })
+        }
+        Some(Outcome::Stream(outbox)) => {
+            guard.answered(0);
+            response(HeaderMap::new(), Answer::Stream { outbox, guard })
+        }
+        Some(Outcome::Ending(trailers)) => {
+            guard.answered(0);
+            response(trailers, Answer::Empty(Some(guard)))
+        }
+        Some(Outcome::Later(trailers, pause)) => {
+            tokio::time::sleep(pause).await;
+            guard.answered(0);
+            response(trailers, Answer::Empty(Some(guard)))
+        }
+        None => response(HeaderMap::new(), Answer::Empty(Some(guard))),
+    }
+}
+
+fn response(headers: HeaderMap, body: Answer) -> Response<Answer> {
+    let mut response = Response::new(body);
+    *response.headers_mut() = headers;
+    response.headers_mut().insert(CONTENT_TYPE, GRPC);
+    response
+}
+
+fn not_grpc(status: StatusCode) -> Box<Response<Answer>> {
+    let mut response = Response::new(Answer::Empty(None));
+    *response.status_mut() = status;
+    Box::new(response)
+}
+
+fn is_grpc(content_type: &HeaderValue) -> bool {
+    let rest = content_type.as_bytes().strip_prefix(GRPC.as_bytes());
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+/// As gRPC over HTTP/2 has `grpc-timeout`: up to eight digits and a unit.
+fn timeout(value: &HeaderValue) -> Option<Duration> {
+    let (digits, unit) = value.to_str().ok()?.split_at_checked(value.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let count: u64 = digits.parse().ok()?;
+    let timeout = match unit {
+        "H" => Duration::from_secs(count * 3600),
+        "M" => Duration::from_secs(count * 60),
+        "S" => Duration::from_secs(count),
+        "m" => Duration::from_millis(count),
+        "u" => Duration::from_micros(count),
+        "n" => Duration::from_nanos(count),
+        _ => return None,
+    };
+    Some(timeout.min(LONGEST))
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What says, beside a refusal of a compressed message, what is taken.
+pub fn accepts_identity() -> (HeaderName, HeaderValue) {
+    (ACCEPTS, IDENTITY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_read_as_grpc_writes_them() {
+        let read = |text: &str| timeout(&HeaderValue::from_str(text).unwrap());
+        assert_eq!(read("10S"), Some(Duration::from_secs(10)));
+        assert_eq!(read("1m"), Some(Duration::from_millis(1)));
+        assert_eq!(read("99999999H"), Some(LONGEST));
+        for text in ["", "S", "1", "-1S", "123456789S", "1x", "1 S", "+1S"] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_grpc_is_told_by_its_content_type() {
+        for text in ["application/grpc", "application/grpc+proto", "application/grpc;charset=utf-8"] {
+            assert!(is_grpc(&HeaderValue::from_static(text)));
+        }
+        for text in ["application/grpc-web", "text/plain", ""] {
+            assert!(!is_grpc(&HeaderValue::from_static(text)));
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! Whose turn it is: groups take turns, and within a group its members, so that one with many calls keeps others waiting
+//! for no more than one of them.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+const COSTLY: f64 = 0.02;
+const LARGE_BYTES: usize = 128 << 10;
+const KNOWN_COSTS: usize = 4_096;
+const WEIGHT: f64 = 0.2;
+
+/// Whose a call is, as far as its headers tell.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// An account, a service of the mesh, or the network that a stranger comes from.
+    pub group: Arc<str>,
+    /// A principal, or a stranger's connection.
+    pub member: Arc<str>,
+    /// Whether this process has seen a credential of theirs hold.
+    pub known: bool,
+}
+
+/// A call that is whole.
+pub trait Task {
+    /// Whose it is.
+    fn caller(&self) -> &Caller;
+    /// Bytes that it holds while it waits.
+    fn size(&self) -> usize;
+}
+
+/// How many may wait and run.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Tasks of a group that run at once.
+    pub share: usize,
+    /// The same for a group whose tasks take long of the processor.
+    pub costly_share: usize,
+    /// Tasks that wait.
+    pub waiting: usize,
+    /// Bytes that they hold.
+    pub waiting_bytes: usize,
+}
+
+/// How much of a processor the tasks of each group have taken lately: the mean, in seconds.
+#[derive(Default)]
+struct Costs(HashMap<Arc<str>, f64>);
+
+impl Costs {
+    fn expect(&mut self, group: &Arc<str>, size: usize) {
+        if size > LARGE_BYTES && !self.0.contains_key(group) {
+            self.note(group, 2.0 * COSTLY);
+        }
+    }
+
+    fn spent(&mut self, group: &Arc<str>, seconds: f64) {
+        match self.0.get(group) {
+            Some(before) => self.note(group, before + WEIGHT * (seconds - before)),
+            None if seconds > COSTLY => self.note(group, seconds),
+            None => {}
+        }
+    }
+
+    fn are_costly(&self, group: &str) -> bool {
+        self.0.get(group).is_some_and(|seconds| *seconds > COSTLY)
+    }
+
+    fn note(&mut self, group: &Arc<str>, seconds: f64) {
+        if self.0.len() >= KNOWN_COSTS {
+            self.0.clear();
+        }
+        self.0.insert(group.clone(), seconds);
+    }
+}
+
+struct Group<T> {
+    queues: HashMap<Arc<str>, VecDeque<T>>,
+    members: VecDeque<Arc<str>>,
+    waiting: usize,
+    running: usize,
+    in_order: bool,
+}
+
+impl<T: Task> Group<T> {
+    fn new() -> Self {
+        Self { queues: HashMap::new(), members: VecDeque::new(), waiting: 0, running: 0, in_order: false }
+    }
+
+    fn add(&mut self, task: T) {
+        let member = task.caller().member.clone();
+        let queue = self.queues.entry(member.clone()).or_insert_with(|| {
+            self.members.push_back(member);
+            VecDeque::new()
+        });
+        queue.push_back(task);
+        self.waiting += 1;
+    }
+
+    fn take(&mut self) -> Option<T> {
+        let member = self.members.pop_front()?;
+        let queue = self.queues.get_mut(&member)?;
+        let task = queue.pop_front();
+        if queue.is_empty() {
+            self.queues.remove(&member);
+        } else {
+            self.members.push_back(member);
+        }
+        self.waiting -= 1;
+        task
+    }
+
+    /// The newest task of the member that has the most.
+    fn drop_newest(&mut self) -> Option<T> {
+        let (member, queue) = self.queues.iter_mut().max_by_key(|(_, queue)| queue.len())?;
+        let task = queue.pop_back();
+        if queue.is_empty() {
+            let member = member.clone();
+            self.queues.remove(&member);
+            self.members.retain(|one| *one != member);
+        }
+        self.waiting -= 1;
+        task
+    }
+}
+
+/// Tasks that wait for their turn.
+pub struct Turns<T> {
+    bounds: Bounds,
+    costs: Costs,
+    order: VecDeque<Arc<str>>,
+    groups: HashMap<Arc<str>, Group<T>>,
+    waiting: usize,
+    bytes: usize,
+}
+
+impl<T: Task> Turns<T> {
+    /// Nothing waits yet.
+    pub fn new(bounds: Bounds) -> Self {
+        Self { bounds, costs: Costs::default(), order: VecDeque::new(), groups: HashMap::new(), waiting: 0, bytes: 0 }
+    }
+
+    /// Has a task wait for its turn. Answers the one that has to give way instead, when there are too many.
+    pub fn put(&mut self, task: T) -> Option<T> {
+        let name = task.caller().group.clone();
+        let size = task.size();
+        self.costs.expect(&name, size);
+        let mut displaced = None;
+        if self.waiting >= self.bounds.waiting || self.bytes + size > self.bounds.waiting_bytes {
+            displaced = self.in_the_way_of(&name);
+            if displaced.is_none() {
+                return Some(task);
+            }
+        }
+        self.groups.entry(name.clone()).or_insert_with(Group::new).add(task);
+        self.waiting += 1;
+        self.bytes += size;
+        self.offer(&name);
+        displaced
+    }
+
+    /// Whether a task could be taken.
+    pub fn is_ready(&self) -> bool {
+        !self.order.is_empty()
+    }
+
+    /// The next task. `done` has to be told when it has run.
+    pub fn take(&mut self) -> Option<T> {
+        let name = self.order.pop_front()?;
+        let group = self.groups.get_mut(&name)?;
+        group.in_order = false;
+        let task = group.take()?;
+        group.running += 1;
+        self.waiting -= 1;
+        self.bytes -= task.size();
+        self.offer(&name);
+        Some(task)
+    }
+
+    /// A task of a group has run and took so much of a processor.
+    pub fn done(&mut self, name: &Arc<str>, took: Duration) {
+        self.costs.spent(name, took.as_secs_f64());
+        if let Some(group) = self.groups.get_mut(name) {
+            group.running -= 1;
+            if group.waiting == 0 && group.running == 0 {
+                self.groups.remove(name);
+            } else {
+                self.offer(name);
+            }
+        }
+    }
+
+    /// Takes out what has to give way to a task of a group: nothing where the group's own has to.
+    fn in_the_way_of(&mut self, name: &str) -> Option<T> {
+        let own = self.groups.get(name).map_or(0, |group| group.waiting);
+        let largest = self.groups.values_mut().max_by_key(|group| group.waiting)?;
+        if largest.waiting <= own + 1 {
+            return None;
+        }
+        let displaced = largest.drop_newest()?;
+        self.waiting -= 1;
+        self.bytes -= displaced.size();
+        Some(displaced)
+    }
+
+    /// Puts a group in order when it has something to run and may.
+    fn offer(&mut self, name: &Arc<str>) {
+        let Some(group) = self.groups.get_mut(name) else { return };
+        if group.in_order || group.waiting == 0 || group.running >= self.bounds.share {
+            return;
+        }
+        if group.running < self.bounds.costly_share || !self.costs.are_costly(name) {
+            group.in_order = true;
+            self.order.push_back(name.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Small(Caller, usize);
+
+    impl Task for Small {
+        fn caller(&self) -> &Caller {
+            &self.0
+        }
+        fn size(&self) -> usize {
+            self.1
+        }
+    }
+
+    fn task(group: &str, member: &str) -> Small {
+        Small(Caller { group: group.into(), member: member.into(), known: true }, 1)
+    }
+
+    fn turns(share: usize, waiting: usize) -> Turns<Small> {
+        Turns::new(Bounds { share, costly_share: 1, waiting, waiting_bytes: 1 << 20 })
+    }
+
+    fn next(turns: &mut Turns<Small>) -> String {
+        turns.take().map_or(String::new(), |task| format!("{}/{}", task.0.group, task.0.member))
+    }
+
+    #[test]
+    fn groups_take_turns_and_members_within() {
+        let mut turns = turns(10, 100);
+        for (group, member) in [("a", "1"), ("a", "1"), ("a", "2"), ("b", "3")] {
+            assert!(turns.put(task(group, member)).is_none());
+        }
+        let order: Vec<_> = (0..5).map(|_| next(&mut turns)).collect();
+        assert_eq!(order, ["a/1", "b/3", "a/2", "a/1", ""]);
+    }
+
+    #[test]
+    fn a_group_has_no_more_than_its_share() {
+        let mut turns = turns(2, 100);
+        for _ in 0..3 {
+            turns.put(task("a", "1"));
+        }
+        assert_eq!([next(&mut turns), next(&mut turns), next(&mut turns)], ["a/1", "a/1", ""]);
+        turns.done(&"a".into(), Duration::ZERO);
+        assert!(turns.is_ready());
+    }
+
+    #[test]
+    fn a_group_whose_tasks_are_costly_runs_fewer() {
+        let mut turns = turns(5, 100);
+        turns.put(task("a", "1"));
+        turns.take();
+        turns.done(&"a".into(), Duration::from_millis(50));
+        turns.put(task("a", "1"));
+        turns.put(task("a", "1"));
+        assert_eq!([next(&mut turns), next(&mut turns)], ["a/1", ""]);
+    }
+
+    #[test]
+    fn the_newest_of_the_group_that_has_the_most_gives_way() {
+        let mut turns = turns(1, 3);
+        for member in ["1", "2", "2"] {
+            turns.put(task("greedy", member));
+        }
+        assert_eq!(turns.put(task("modest", "m")).map(|one| one.0.member.to_string()), Some("2".into()));
+        assert!(turns.put(task("greedy", "3")).is_some());
+        let order: Vec<_> = (0..2).map(|_| next(&mut turns)).collect();
+        assert_eq!(order, ["greedy/1", "modest/m"]);
+    }
+
+    #[test]
+    fn bytes_that_wait_are_bounded() {
+        let mut turns = Turns::new(Bounds { share: 1, costly_share: 1, waiting: 100, waiting_bytes: 10 });
+        assert!(turns.put(Small(task("a", "1").0, 8)).is_none());
+        assert!(turns.put(Small(task("b", "1").0, 8)).is_some());
+        turns.take();
+        assert!(turns.put(Small(task("b", "1").0, 8)).is_none());
+    }
+}

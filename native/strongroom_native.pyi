@@ -1,0 +1,89 @@
+"""The listener of Strongroom's services: connections, TLS, HTTP/2, gRPC's framing, and all their limits."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, final
+
+VERSION: str
+
+Trailers = Iterable[tuple[str, str | bytes]]
+
+@final
+class Call:
+    """One call, whose message is whole. It is answered once, from any thread; what comes later goes nowhere."""
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        """Names and values, which are bytes where the name ends in `-bin`."""
+    @property
+    def peer(self) -> str:
+        """As gRPC writes it: `ipv4:127.0.0.1:51234`."""
+    @property
+    def spiffe_id(self) -> str:
+        """That of the connection's certificate, which TLS has verified; empty without one."""
+    @property
+    def certificate(self) -> bytes | None:
+        """The connection's verified certificate, DER."""
+    @property
+    def caller(self) -> tuple[str, str, bool]:
+        """Whose it is, as far as its headers tell: a group, a member of it, and whether they are known."""
+    def message(self) -> bytes | None:
+        """Takes the message: None where it was taken, or the call has ended."""
+    def seconds_left(self) -> float | None:
+        """How long the caller still waits; None where it would for ever."""
+    def is_active(self) -> bool:
+        """Whether the caller still listens."""
+    def answer(self, message: bytes, trailers: Trailers) -> None:
+        """Ends the call with an answer."""
+    def fail(self, code: int, message: str, trailers: Trailers, after: float = 0.0) -> None:
+        """Ends the call with an error, `after` so many seconds."""
+    def send(self, message: bytes) -> bool:
+        """Sends one message of several; waits while the caller takes nothing. False where the call has ended."""
+    def offer(self, message: bytes) -> None:
+        """Sends a message of which only the newest matters, in place of the one before where that has not left."""
+    def finish(self, trailers: Trailers) -> None:
+        """Ends a call of several messages."""
+    def on_end(self, tell: Callable[[], Any]) -> bool:
+        """Has `tell` called when the call ends, however that may be. False where it has ended."""
+
+@final
+class Listener:
+    """Addresses on which connections are taken, and what answers their calls."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: Mapping[str, float],
+        kinds: Mapping[str, Mapping[str, int]],
+        endings: Mapping[str, tuple[int, str, Trailers]],
+        recognize: Callable[[Call], tuple[str, str] | None],
+    ) -> None:
+        """`kinds` are of threads, `endings` are told where no method answers, and `recognize` says whose a call's
+        credential is: a group and a member of it."""
+    def add(
+        self,
+        path: str,
+        answer: Callable[[Call], None],
+        *,
+        room: Literal["by caller", "exchanges", "reserved", "at once"],
+        lasting: Literal["watch", "exchange"] | None = None,
+    ) -> None:
+        """Has `answer` called with each call of a method."""
+    def bind(
+        self,
+        address: str,
+        *,
+        tls: tuple[Path, Path, Path] | None = None,
+        client_certificate: Literal["none", "optional", "required"] = "none",
+        shared: bool = False,
+    ) -> None:
+        """Listens on an address, with TLS from the PEM files of a certificate, its key and whom to trust: they are read
+        again when they change. Raises OSError."""
+    def start(self) -> None:
+        """Begins to serve."""
+    def drain(self) -> None:
+        """Takes no more connections and calls, and ends what would last."""
+    def wait(self, seconds: float) -> bool:
+        """Waits until no call is open any more, for so many seconds at most. Whether none is."""
+    def end(self) -> None:
+        """Ends what is not answered yet, cuts connections and ends the threads."""
