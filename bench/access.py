@@ -105,20 +105,20 @@ class _World:
         self.callers: dict[str, Client] = {}
         self._keys: dict[str, str] = {}
         for name in (_ONE, _MANY):
-            admin.create_account(f"policies-{name}", administrator_spiffe_ids=[spiffe_id(f"user/{name}")])
+            admin.access.accounts.create(f"policies-{name}", administrator_spiffe_ids=[spiffe_id(f"user/{name}")])
             owner = _client(mesh, stack, f"user/{name}", f"policies-{name}")
-            self._keys[f"policies-{name}"] = owner.create_key("payments").name
-            owner.create_principal("workloads/app", spiffe_ids=[spiffe_id(f"workload/{name}")])
-            owner.create_policy("tenant-0", _tenant_policy(0), attached_to=["workloads/app"])
+            self._keys[f"policies-{name}"] = owner.keys.create("payments").name
+            owner.access.principals.create("workloads/app", spiffe_ids=[spiffe_id(f"workload/{name}")])
+            owner.access.policies.create("tenant-0", _tenant_policy(0), attached_to=["workloads/app"])
             self.callers[name] = _client(mesh, stack, f"workload/{name}", f"policies-{name}")
-            key = self._keys[f"grants-{name}"] = owner.create_key("disks").name
-            owner.create_grant(key, "workloads/app", ["crypto:Encrypt"], context_contains=_DISK)
+            key = self._keys[f"grants-{name}"] = owner.keys.create("disks").name
+            owner.access.grants.create(key, "workloads/app", ["crypto:Encrypt"], context_contains=_DISK)
         with _keystore_away(mesh) as connection:
             _put_policies(connection, f"policies-{_MANY}")
             _put_grants(connection, f"policies-{_MANY}", plan.grants)
         self._await_crypto()
         self._check()
-        self.tokens = {name: caller.create_session().token for name, caller in self.callers.items()}
+        self.tokens = {name: caller.access.sessions.create().token for name, caller in self.callers.items()}
 
     def methods(self, kind: str) -> Mapping[str, Method]:
         """`Encrypt` beside one and beside many."""
@@ -165,7 +165,7 @@ class _World:
 
     def limit(self, name: str, requests_per_second: float) -> None:
         """Sets the quota of an account."""
-        self._admin.set_quota(f"accounts/policies-{name}", requests_per_second=requests_per_second)
+        self._admin.access.quotas.set(f"accounts/policies-{name}", requests_per_second=requests_per_second)
         time.sleep(TARGETS["revocation_max_s"].value)
 
     def crypto_seconds(self) -> float:
@@ -251,30 +251,30 @@ def _neighbour(world: _World, plan: _Plan, cores: Cores) -> dict[str, float]:
 def _revocation(admin: Client, mesh: Mesh, stack: ExitStack, tries: int) -> dict[str, float]:
     """Seconds from the answer to RevokeGrant or DisableKey, in turns, until the last use that is still accepted by any
     of the workers ends."""
-    admin.create_principal("workloads/app", spiffe_ids=[spiffe_id("workload/app")])
-    key = admin.create_key("revoked").name
+    admin.access.principals.create("workloads/app", spiffe_ids=[spiffe_id("workload/app")])
+    key = admin.keys.create("revoked").name
     # A connection each, so that every worker has some.
     callers = [_client(mesh, stack, "workload/app") for _ in range(_CALLERS)]
     felt = [_felt(partial(_revoke_grant, admin, key), callers, key) for _ in range(tries // 2)]
-    admin.create_grant(key, "workloads/app", ["crypto:Encrypt"])
+    admin.access.grants.create(key, "workloads/app", ["crypto:Encrypt"])
     felt += [_felt(partial(_disable_key, admin, key), callers, key) for _ in range(tries - tries // 2)]
     return {"revocation_max_s": max(felt), "revocation_median_s": median(felt), "revocations": float(tries)}
 
 
 def _revoke_grant(admin: Client, key: str) -> Callable[[], None]:
-    grant = admin.create_grant(key, "workloads/app", ["crypto:Encrypt"]).name
+    grant = admin.access.grants.create(key, "workloads/app", ["crypto:Encrypt"]).name
 
     def revoke() -> None:
-        admin.revoke_grant(grant)
+        admin.access.grants.revoke(grant)
 
     return revoke
 
 
 def _disable_key(admin: Client, key: str) -> Callable[[], None]:
-    admin.enable_key(key)
+    admin.keys.enable(key)
 
     def disable() -> None:
-        admin.disable_key(key)
+        admin.keys.disable(key)
 
     return disable
 

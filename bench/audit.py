@@ -160,7 +160,7 @@ def _readings(mesh: Mesh, plan: Plan) -> dict[str, float]:
     """Proofs of events from all over the log, and pages of a principal's and a key's events."""
     with _client(mesh) as client, mesh.channel("audit") as channel:
         ids = [event.id for event in _sampled(client)]
-        figures = {"proof_ms": _milliseconds(lambda: client.get_inclusion_proof(random.choice(ids)), plan)}  # noqa: S311
+        figures = {"proof_ms": _milliseconds(lambda: client.audit.logs.get_inclusion_proof(random.choice(ids)), plan)}  # noqa: S311
         stub = AuditServiceStub(channel)
 
         def page(principal: str = "", resource: str = "", trace_id: str = "") -> Callable[[], Any]:
@@ -188,22 +188,22 @@ def _readings(mesh: Mesh, plan: Plan) -> dict[str, float]:
 
 def _sampled(client: Client) -> list[Any]:
     """Events from the beginning and the end of the log."""
-    oldest = list(client.lookup_events(action="crypto:Encrypt", oldest_first=True, limit=20))
-    return oldest + list(client.lookup_events(action="crypto:Encrypt", limit=20))
+    oldest = list(client.audit.events.list(action="crypto:Encrypt", oldest_first=True, limit=20))
+    return oldest + list(client.audit.events.list(action="crypto:Encrypt", limit=20))
 
 
 def _verification(client: Client, plan: Plan) -> dict[str, float]:
     """How fast an exported log is verified, from files."""
     with tempfile.TemporaryDirectory(prefix="strongroom-bench-") as directory:
-        checkpoint = client.get_checkpoint()
+        checkpoint = client.audit.logs.get_checkpoint()
         size = min(checkpoint.tree_size, plan.verified)
         folder = Path(directory)
         for path in tiles_between(0, checkpoint.tree_size if size == checkpoint.tree_size else size):
             file = folder / str(path)
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(client.get_tile(str(path)))
+            file.write_bytes(client.audit.logs.get_tile(str(path)))
         (folder / "checkpoint").write_bytes(checkpoint.note)
-        keys = [parse_verifier_key(key.verifier_key) for log in client.list_logs() for key in log.keys]
+        keys = [parse_verifier_key(key.verifier_key) for log in client.audit.logs.list() for key in log.keys]
         done: list[tuple[float, int]] = []
         started = time.perf_counter()
         try:
@@ -292,7 +292,7 @@ def _milliseconds(call: Callable[[], Any], plan: Plan) -> float:
 
 
 def _size(client: Client) -> int:
-    return client.list_logs()[0].size
+    return client.audit.logs.list()[0].size
 
 
 def _processor_seconds(mesh: Mesh) -> float:

@@ -110,7 +110,7 @@ class _Work:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._keys = {
-            spec: client.create_key(
+            spec: client.keys.create(
                 f"soak-{spec.lower().replace('_', '-')}", spec=spec, usage=usage, protection_level="HSM"
             ).name
             for spec, usage in (
@@ -152,11 +152,11 @@ class _Work:
         return self._client.generate_mac(self._keys["HMAC_256"], b"message").mac == self._mac
 
     def _make(self, _chance: random.Random) -> bool:
-        return self._client.create_key(protection_level="HSM").state == "ENABLED"
+        return self._client.keys.create(protection_level="HSM").state == "ENABLED"
 
     def _import(self, chance: random.Random) -> bool:
-        key = self._client.create_key(protection_level="HSM", origin="EXTERNAL").name
-        return self._client.import_material(key, chance.randbytes(32)).state == "ENABLED"
+        key = self._client.keys.create(protection_level="HSM", origin="EXTERNAL").name
+        return self._client.keys.material.wrap_and_import(key, chance.randbytes(32)).state == "ENABLED"
 
 
 def _all_at_once(

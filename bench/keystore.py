@@ -91,8 +91,8 @@ def _measured(mesh: Mesh, name: str, count: int) -> dict[str, float]:
         created = (f"{_LAST}-{name}-{number}" for number in range(_CALLS))
         there = (_id(number * step) for number in range(_CALLS))
         return {
-            "create": _milliseconds(lambda: client.create_key(next(created))),
-            "get": _milliseconds(lambda: client.get_key(next(there))),
+            "create": _milliseconds(lambda: client.keys.create(next(created))),
+            "get": _milliseconds(lambda: client.keys.get(next(there))),
             "list_first_page": _milliseconds(lambda: stub.ListKeys(first)),
             "list_last_page": _milliseconds(lambda: stub.ListKeys(last)),
             "list_by_tag": _milliseconds(lambda: stub.ListKeys(tagged)),

@@ -21,6 +21,7 @@ import psutil
 from redis import Redis
 from sqlalchemy import Engine, bindparam, create_engine, func, insert, select, update
 
+import strongroom
 from bench.cores import Cores, confined
 from bench.echo_process import EchoProcess
 from bench.load import Load, Method, Shape
@@ -37,7 +38,6 @@ from services.secrets.work.due import rotation_item
 from strongroom import Client, ClientCertificate, SecretCache
 from strongroom.access.v1.session_service_pb2 import CertificateCredential, CreateSessionRequest
 from strongroom.access.v1.session_service_pb2_grpc import SessionServiceStub
-from strongroom.calls import secrets as secret_calls
 from strongroom.secrets.v1 import secret_pb2 as s
 from strongroom.secrets.v1.rotation_pb2 import RotationPolicy, RotationState
 from strongroom.secrets.v1.secret_service_pb2 import GetSecretValueRequest
@@ -118,7 +118,7 @@ def run(*, quick: bool) -> Report:
 
 def _reads(plan: Plan, cores: Cores, mesh: Mesh) -> dict[str, float]:
     with _client(mesh) as client:
-        client.create_secret("read-often", b"v" * _VALUE_BYTES)
+        client.secrets.create("read-often", b"v" * _VALUE_BYTES)
         with SecretCache(client) as cache:
             figures = {"cached_reads_per_s": _cached_reads(cache, plan.cached_seconds)}
     with mesh.channel("keystore") as channel:
@@ -189,9 +189,9 @@ class _Rotations:
 
     def _make_due_ones(self) -> None:
         with _client(self._mesh) as client, ThreadPoolExecutor(8) as pool:
-            policy = secret_calls.RotationPolicy(period=timedelta(days=30))
+            policy = strongroom.RotationPolicy(period=timedelta(days=30))
             made = pool.map(
-                lambda number: client.create_secret(_due_id(number), b"first", rotation_policy=policy),
+                lambda number: client.secrets.create(_due_id(number), b"first", rotation_policy=policy),
                 range(self._plan.due),
             )
             list(made)

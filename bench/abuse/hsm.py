@@ -23,13 +23,13 @@ _AT_ONCE = 16
 def measure(town: Town, *, quick: bool) -> dict[str, float]:
     """Decrypts under a key in the token, alone and while another tenant has keys made."""
     hostile = town.tenant("hostile")
-    key = town.victim.create_key("in-token", protection_level="HSM").name
+    key = town.victim.keys.create("in-token", protection_level="HSM").name
     sealed = town.victim.encrypt(key, bytes(64)).ciphertext
     decrypt = Method(
         town.mesh.address("crypto", "public"),
         "/strongroom.crypto.v1.CryptoService/Decrypt",
         DecryptRequest(ciphertext=sealed).SerializeToString(),
-        town.victim.create_session().token,
+        town.victim.access.sessions.create().token,
     )
     rounds, seconds = (1, 3.0) if quick else (3, 10.0)
     return town.beside(
@@ -45,7 +45,7 @@ def _generating(hostile: Client) -> Iterator[None]:
         while not stop.is_set():
             name = f"rsa-{id(stop):x}-{next(numbers)}"
             with suppress(StrongroomError):
-                hostile.create_key(name, spec="RSA_4096", usage="SIGN_VERIFY", protection_level="HSM")
+                hostile.keys.create(name, spec="RSA_4096", usage="SIGN_VERIFY", protection_level="HSM")
             stop.wait(0.05)
 
     threads = [threading.Thread(target=make, daemon=True) for _ in range(_AT_ONCE)]

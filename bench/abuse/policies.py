@@ -30,7 +30,7 @@ def measure(town: Town, *, quick: bool) -> Mapping[str, float]:
     hostile = town.tenant("hostile")
     for number in range(_POLICIES):
         try:
-            hostile.create_policy(f"dense-{number}", _TEXT, attached_to=[hostile.names.account])
+            hostile.access.policies.create(f"dense-{number}", _TEXT, attached_to=[hostile.names.account])
         except StrongroomError as error:
             if error.reason != "LIMIT_EXCEEDED":
                 raise

@@ -37,19 +37,19 @@ def measure(town: Town, *, quick: bool) -> dict[str, float]:
     hostile = town.tenant("hostile")
     victim = town.victim
     for tenant in (hostile, victim):
-        tenant.create_alias("strongroom-secrets", tenant.create_key("secrets").name)
-    victim.create_secret("read", b"value")
+        tenant.keys.aliases.create("strongroom-secrets", tenant.keys.create("secrets").name)
+    victim.secrets.create("read", b"value")
     request = GetSecretValueRequest(name="accounts/victim/secrets/read").SerializeToString()
     read = Method(
         town.mesh.address("secrets", "public"),
         "/strongroom.secrets.v1.SecretService/GetSecretValue",
         request,
-        victim.create_session().token,
+        victim.access.sessions.create().token,
     )
     with _server(obliging=True) as good, _server(obliging=False) as silent:
         names = [f"rotated-{number}" for number in range(_ROTATED)]
         for name in names:
-            victim.create_secret(name, _LOGIN, type="REDIS_ACL", target=_target("REDIS_ACL", good, 5))
+            victim.secrets.create(name, _LOGIN, type="REDIS_ACL", target=_target("REDIS_ACL", good, 5))
         _rotated_s(victim, names)
         quiet_ms, quiet_s = town.p99_ms(seconds, read), _rotated_s(victim, names)
         with ThreadPoolExecutor(8) as pool:
@@ -72,8 +72,8 @@ def _begin(hostile: Client, number: int, port: int) -> None:
     name = f"silent-{number}"
     target = _target(kind, port, _TIMEOUT_SECONDS)
     with suppress(StrongroomError):
-        hostile.create_secret(name, _LOGIN, type=kind, target=target, check_target=False)
-        hostile.rotate_secret(name)
+        hostile.secrets.create(name, _LOGIN, type=kind, target=target, check_target=False)
+        hostile.secrets.rotate(name)
 
 
 def _rotated_s(victim: Client, names: list[str]) -> float:
@@ -83,9 +83,9 @@ def _rotated_s(victim: Client, names: list[str]) -> float:
 
 def _rotation_s(victim: Client, name: str) -> float:
     started = time.perf_counter()
-    number = victim.rotate_secret(name).name
+    number = victim.secrets.rotate(name).name
     while time.perf_counter() - started < _PATIENCE_SECONDS:
-        newest = next(iter(victim.list_rotations(name)))
+        newest = next(iter(victim.secrets.rotations.list(name)))
         if newest.name == number and newest.state == "SUCCEEDED":
             return time.perf_counter() - started
         time.sleep(0.02)

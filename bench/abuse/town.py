@@ -45,9 +45,9 @@ class Town:
     def __enter__(self) -> Self:
         self._stack.enter_context(self.mesh)
         victim = self.tenant(_VICTIM)
-        self.key = victim.create_key("payments").name
+        self.key = victim.keys.create("payments").name
         self.victim = victim
-        token = victim.create_session().token
+        token = victim.access.sessions.create().token
         request = EncryptRequest(key=self.key, plaintext=_PLAINTEXT)
         self.encrypt = Method(
             self.mesh.address("crypto", "public"),
@@ -66,7 +66,7 @@ class Town:
     def tenant(self, name: str) -> Client:
         """The administrator of an account of this name, which it makes."""
         with self.client() as admin:
-            admin.create_account(name, administrator_spiffe_ids=[spiffe_id(f"user/{name}")])
+            admin.access.accounts.create(name, administrator_spiffe_ids=[spiffe_id(f"user/{name}")])
         return self._stack.enter_context(self.client(f"user/{name}", name))
 
     def client(self, identity: str = "", account: str = ACCOUNT) -> Client:

@@ -34,7 +34,7 @@ def failures(work: Callable[[], object], seconds: float = 4.0) -> list[tuple[Str
 
 def audit_component(client: Client) -> tuple[str, str, str]:
     """Crypto's state, and what it says of audit."""
-    status = client.service_status("crypto")
+    status = client.mesh.service_status("crypto")
     audit = next(component for component in status.components if component.name == "audit")
     return status.state, audit.state, audit.reason
 
@@ -70,7 +70,7 @@ def test_nothing_is_done_that_cannot_be_recorded(
 ) -> None:
     mesh = private_mesh()
     with client_of(mesh, timeout=3.0) as client:
-        client.create_key("payments")
+        client.keys.create("payments")
         client.encrypt("payments", b"before")
 
         mend = break_audit(mesh)
@@ -86,4 +86,4 @@ def test_nothing_is_done_that_cannot_be_recorded(
 
         mend()
         until(lambda: not reason_of(lambda: client.encrypt("payments", b"after")), HEALING_SECONDS)
-        until(lambda: not reason_of(lambda: list(client.lookup_events(limit=1))), HEALING_SECONDS)
+        until(lambda: not reason_of(lambda: list(client.audit.events.list(limit=1))), HEALING_SECONDS)

@@ -20,7 +20,7 @@ from deploy.dev.mesh import SOURCE, Mesh
 from deploy.dev.processes import Process
 from services.audit.storage.files import free_bytes
 from strongroom import Client, StrongroomError
-from strongroom.calls.logs import Checkpoint
+from strongroom.calls.audit.logs import Checkpoint
 from tests.conftest import POSTGRES_SOFTHSM, SQLITE_LOCAL, VARIANTS, PrivateMeshes
 from tests.support.clients import client_of, reason_of, until
 from tests.support.independent_log import open_note, open_proof, verify_consistency
@@ -34,7 +34,7 @@ class Watched:
 
     def __init__(self, mesh: Mesh) -> None:
         self._client = client_of(mesh, timeout=3.0)
-        self.key = self._client.create_key("payments").name
+        self.key = self._client.keys.create("payments").name
         self.acknowledged: list[str] = []
         self.checkpoints: dict[int, Checkpoint] = {}
         self._stopping = threading.Event()
@@ -54,8 +54,8 @@ class Watched:
         for thread in self._threads:
             thread.join()
         with self._client as client:
-            until(lambda: not reason_of(client.list_logs), HEALING_SECONDS)
-            (log,) = client.list_logs()
+            until(lambda: not reason_of(client.audit.logs.list), HEALING_SECONDS)
+            (log,) = client.audit.logs.list()
             (vkey,) = (key.verifier_key for key in log.keys)
             places = [self._place(client, event_id, vkey) for event_id in self.acknowledged]
             assert len(set(places)) == len(places)
@@ -63,12 +63,12 @@ class Watched:
             assert len(kept) > 1
             for old, new in itertools.pairwise(kept):
                 assert open_note(old.note, vkey) == (log.origin, old.tree_size, old.root_hash)
-                proof = client.get_consistency_proof(old.tree_size, new.tree_size, timeout=10)
+                proof = client.audit.logs.get_consistency_proof(old.tree_size, new.tree_size, timeout=10)
                 sizes = (old.tree_size, new.tree_size)
                 verify_consistency(*sizes, old.root_hash, new.root_hash, list(proof.hashes))
 
     def _place(self, client: Client, event_id: str, vkey: str) -> int:
-        proof = client.get_inclusion_proof(event_id, timeout=10)
+        proof = client.audit.logs.get_inclusion_proof(event_id, timeout=10)
         place, _ = open_proof(proof.proof, proof.leaf, vkey)
         return place
 
@@ -81,7 +81,7 @@ class Watched:
     def _keep_checkpoints(self) -> None:
         while not self._stopping.wait(0.2):
             try:
-                found = self._client.get_checkpoint(timeout=2)
+                found = self._client.audit.logs.get_checkpoint(timeout=2)
             except StrongroomError:
                 continue
             before = self.checkpoints.setdefault(found.tree_size, found)
@@ -214,5 +214,5 @@ def _fill(ballast: Path, leave: int) -> None:
 
 
 def _low_storage(client: Client) -> Iterator[bool]:
-    for event in client.lookup_events(parent="services/audit", action="audit:WatchStorage"):
+    for event in client.audit.events.list(parent="services/audit", action="audit:WatchStorage"):
         yield event.action == "audit:WatchStorage"

@@ -42,16 +42,16 @@ def wrapped_left(mesh: Mesh, key: str) -> int:
 
 
 def prepared(client: Client) -> bytes:
-    client.create_key("rotating", rotation_period=timedelta(days=7))
-    client.create_key("disabled", rotation_period=timedelta(days=7))
-    client.disable_key("disabled")
+    client.keys.create("rotating", rotation_period=timedelta(days=7))
+    client.keys.create("disabled", rotation_period=timedelta(days=7))
+    client.keys.disable("disabled")
     for name in ("doomed", "saved"):
-        client.create_key(name)
-        client.create_key_version(name)
-        client.schedule_key_deletion(name)
-    client.cancel_key_deletion("saved")
-    client.create_key("brought", origin="EXTERNAL")
-    client.import_material("brought", bytes(32), expire_time=datetime.now(UTC) + timedelta(days=7))
+        client.keys.create(name)
+        client.keys.rotate(name)
+        client.keys.schedule_deletion(name)
+    client.keys.cancel_deletion("saved")
+    client.keys.create("brought", origin="EXTERNAL")
+    client.keys.material.wrap_and_import("brought", bytes(32), expire_time=datetime.now(UTC) + timedelta(days=7))
     return client.encrypt("rotating", b"old").ciphertext
 
 
@@ -67,29 +67,29 @@ def test_what_fell_due_is_done_once_after_an_outage(private_mesh: PrivateMeshes,
         redis.close()
         mesh.launch("keystore")
 
-        until(lambda: reason_of(lambda: client.get_key("rotating")) == "", 10)
-        until(lambda: client.get_key("rotating").primary_version == 2, 10)
-        until(lambda: client.get_key("doomed").state == "DESTROYED", 10)
+        until(lambda: reason_of(lambda: client.keys.get("rotating")) == "", 10)
+        until(lambda: client.keys.get("rotating").primary_version == 2, 10)
+        until(lambda: client.keys.get("doomed").state == "DESTROYED", 10)
 
-        until(lambda: client.get_key("brought").state == "PENDING_IMPORT", 10)
+        until(lambda: client.keys.get("brought").state == "PENDING_IMPORT", 10)
         assert wrapped_left(mesh, "brought") == 0
 
-        made, _ = client.list_key_versions("rotating")
+        made, _ = client.keys.versions.list("rotating")
         assert made.origin == "AUTOMATIC"
-        assert client.get_key("rotating").next_rotate_time is not None
+        assert client.keys.get("rotating").next_rotate_time is not None
         until(lambda: client.encrypt("rotating", b"new").key_version == made.name, 1.5)
         assert client.decrypt(old).plaintext == b"old"
         assert wrapped_left(mesh, "doomed") == 0
-        assert {version.state for version in client.list_key_versions("doomed")} == {"DESTROYED"}
-        assert client.get_key("disabled").primary_version == 1
-        assert client.get_key("saved").state == "DISABLED"
+        assert {version.state for version in client.keys.versions.list("doomed")} == {"DESTROYED"}
+        assert client.keys.get("disabled").primary_version == 1
+        assert client.keys.get("saved").state == "DISABLED"
         assert wrapped_left(mesh, "saved") == 2
 
         # Recorded as keystore's own doing, once each.
-        name = client.get_key("rotating").name
+        name = client.keys.get("rotating").name
 
         def rotations() -> list[str]:
-            found = client.lookup_events(resource=name, action="keystore:CreateKeyVersion")
+            found = client.audit.events.list(resource=name, action="keystore:CreateKeyVersion")
             return [event.principal for event in found]
 
         until(lambda: rotations() == ["services/keystore"], 15)

@@ -18,12 +18,12 @@ def test_a_disabled_key_is_refused_by_two_workers_within_a_second(private_mesh: 
     mesh = private_mesh(workers={"crypto": 2})
     with ExitStack() as stack:
         clients = [stack.enter_context(client_of(mesh)) for _ in range(CLIENTS)]
-        clients[0].create_key("payments")
+        clients[0].keys.create("payments")
         for client in clients:
             client.encrypt("payments", b"warm")
-        assert len({client.service_status("crypto").instance for client in clients}) == 2
+        assert len({client.mesh.service_status("crypto").instance for client in clients}) == 2
 
-        clients[0].disable_key("payments")
+        clients[0].keys.disable("payments")
 
         assert last_use(clients, lambda client: client.encrypt("payments", b"late"), "KEY_DISABLED") < PROMISE_SECONDS
 
@@ -35,21 +35,21 @@ def test_a_disabled_version_is_refused_at_once_where_it_was_disabled_and_by_anot
     with ExitStack() as stack:
         clients = [stack.enter_context(client_of(mesh)) for _ in range(CLIENTS)]
         here = clients[0]
-        here.create_secret("payments", b"first")
+        here.secrets.create("payments", b"first")
         for client in clients:
-            assert client.get_secret_value("payments").value == b"first"
-        assert len({client.service_status("secrets").instance for client in clients}) == 2
+            assert client.secrets.get_value("payments").value == b"first"
+        assert len({client.mesh.service_status("secrets").instance for client in clients}) == 2
 
-        here.put_secret_value("payments", b"leaked")
-        assert here.get_secret_value("payments").value == b"leaked"
+        here.secrets.put_value("payments", b"leaked")
+        assert here.secrets.get_value("payments").value == b"leaked"
         time.sleep(PROMISE_SECONDS)
         for client in clients:
-            assert client.get_secret_value("payments").value == b"leaked"
+            assert client.secrets.get_value("payments").value == b"leaked"
 
-        here.disable_secret_version("payments/versions/2")
-        assert reason_of(lambda: here.get_secret_value("payments")) == "SECRET_VERSION_DISABLED"
+        here.secrets.versions.disable("payments/versions/2")
+        assert reason_of(lambda: here.secrets.get_value("payments")) == "SECRET_VERSION_DISABLED"
 
-        late = last_use(clients, lambda client: client.get_secret_value("payments"), "SECRET_VERSION_DISABLED")
+        late = last_use(clients, lambda client: client.secrets.get_value("payments"), "SECRET_VERSION_DISABLED")
         assert late < PROMISE_SECONDS
 
 

@@ -45,13 +45,13 @@ class Load:
                 time.sleep(0.02)
 
     def _once(self, name: str) -> None:
-        key = self._client.create_key(name, timeout=2)
+        key = self._client.keys.create(name, timeout=2)
         self.keys.append(key.name)
         self.events.append(key.event_id)
         sealed = self._client.encrypt("payments", name.encode(), timeout=2)
         self.sealed[sealed.ciphertext] = name.encode()
         self.events.append(sealed.event_id)
-        secret = self._client.create_secret(name, name.encode(), timeout=2)
+        secret = self._client.secrets.create(name, name.encode(), timeout=2)
         self.secrets[secret.name] = name.encode()
         self.events.append(secret.event_id)
 
@@ -60,7 +60,7 @@ class Load:
 def test_nothing_acknowledged_is_lost(private_mesh: PrivateMeshes, variant: str) -> None:
     mesh = private_mesh(variant)
     with client_of(mesh) as client:
-        client.create_key("payments")
+        client.keys.create("payments")
         load = Load(client)
         try:
             for service in SERVICES:
@@ -73,10 +73,10 @@ def test_nothing_acknowledged_is_lost(private_mesh: PrivateMeshes, variant: str)
 
         assert load.keys
         assert load.secrets
-        assert set(load.keys) <= {key.name for key in client.list_keys()}
+        assert set(load.keys) <= {key.name for key in client.keys.list()}
         for name, value in load.secrets.items():
-            assert client.get_secret_value(name).value == value
+            assert client.secrets.get_value(name).value == value
         for ciphertext, plaintext in load.sealed.items():
             assert client.decrypt(ciphertext).plaintext == plaintext
-        kept = {event.id for event in client.lookup_events()}
+        kept = {event.id for event in client.audit.events.list()}
         assert set(load.events) <= kept

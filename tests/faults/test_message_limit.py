@@ -32,17 +32,17 @@ def test_a_version_near_its_limit_is_followed_by_another(
 ) -> None:
     mesh = private_mesh(variant)
     with client_of(mesh) as client:
-        key = client.create_key("busy", **kind).name  # type: ignore[arg-type]
+        key = client.keys.create("busy", **kind).name  # type: ignore[arg-type]
         old = client.encrypt(key, b"old").ciphertext
-        reserved = client.get_key_version(f"{key}/versions/1").message_count
+        reserved = client.keys.versions.get(f"{key}/versions/1").message_count
         assert reserved > 0
         client.encrypt(key, b"second")
-        assert client.get_key_version(f"{key}/versions/1").message_count == reserved
+        assert client.keys.versions.get(f"{key}/versions/1").message_count == reserved
 
         used_up(mesh, "busy", NEAR)
-        until(lambda: client.get_key(key).primary_version == 2, 40)
+        until(lambda: client.keys.get(key).primary_version == 2, 40)
 
-        newest, first = client.list_key_versions(key)
+        newest, first = client.keys.versions.list(key)
         assert (newest.origin, newest.message_count, first.retire_time) == ("MESSAGE_LIMIT", 0, None)
         until(lambda: client.encrypt(key, b"x").key_version == newest.name, 1.5)
         assert client.decrypt(old).plaintext == b"old"
@@ -52,8 +52,8 @@ def test_at_the_limit_a_version_only_decrypts(private_mesh: PrivateMeshes) -> No
     mesh = private_mesh(SQLITE_LOCAL)
     with client_of(mesh) as client:
         # Of one's own material, so that no version is made by itself.
-        key = client.create_key("busy", spec="SM4", origin="EXTERNAL").name
-        client.import_material(key, bytes(16))
+        key = client.keys.create("busy", spec="SM4", origin="EXTERNAL").name
+        client.keys.material.wrap_and_import(key, bytes(16))
         until(lambda: reason_of(lambda: client.encrypt(key, b"x")) == "", 1.5)
         first = f"{key}/versions/1"
         used_up(mesh, "busy", LIMIT - 2)
@@ -63,24 +63,24 @@ def test_at_the_limit_a_version_only_decrypts(private_mesh: PrivateMeshes) -> No
 
         last = [client.encrypt(key, b"last").ciphertext for _ in range(2)]
 
-        retired = client.get_key_version(first)
+        retired = client.keys.versions.get(first)
         assert (retired.message_count, retired.state) == (LIMIT, "ENABLED")
         assert retired.retire_time is not None
         refused = refusal(lambda: client.encrypt(key, b"one more"))
         assert (refused.reason, refused.metadata["state"]) == ("KEY_STATE_INVALID", "RETIRED")
         assert refusal(lambda: client.generate_data_key(key)).reason == "KEY_STATE_INVALID"
         assert [client.decrypt(one).plaintext for one in last] == [b"last", b"last"]
-        client.create_key_version(key)
-        client.import_material(key, bytes(15) + b"\x01")
-        client.set_primary_key_version(f"{key}/versions/2")
+        client.keys.rotate(key)
+        client.keys.material.wrap_and_import(key, bytes(15) + b"\x01")
+        client.keys.versions.set_primary(f"{key}/versions/2")
         until(lambda: reason_of(lambda: client.encrypt(key, b"x")) == "", 1.5)
-        assert refusal(lambda: client.set_primary_key_version(first)).reason == "KEY_STATE_INVALID"
+        assert refusal(lambda: client.keys.versions.set_primary(first)).reason == "KEY_STATE_INVALID"
 
 
 def test_software_aes_keys_are_not_counted(private_mesh: PrivateMeshes) -> None:
     mesh = private_mesh(SQLITE_LOCAL)
     with client_of(mesh) as client:
-        client.create_key("plain")
+        client.keys.create("plain")
         client.encrypt("plain", b"x")
         used_up(mesh, "plain", LIMIT)
         assert reason_of(lambda: client.encrypt("plain", b"x")) == ""

@@ -10,7 +10,7 @@ from sqlalchemy import create_engine, select, update
 from deploy.dev.mesh import Mesh
 from services.keystore.store.tables import key_versions, keys
 from strongroom import Client
-from strongroom.calls.root_key import RootKeyRotation, RootKeyStatus
+from strongroom.calls.mesh.root_key import RootKeyRotation, RootKeyStatus
 from tests.conftest import SQLITE_LOCAL, VARIANTS, PrivateMeshes
 from tests.support.clients import client_of, reason_of, until
 
@@ -32,7 +32,7 @@ def moved_on(client: Client) -> RootKeyRotation:
 
     def ended() -> bool:
         # The service may be down.
-        if reason_of(lambda: found.append(rotation(client.get_root_key_status()))):
+        if reason_of(lambda: found.append(rotation(client.mesh.root_key.get_status()))):
             return False
         return found[-1].state != "RUNNING"
 
@@ -54,18 +54,18 @@ def test_everything_moves_though_the_services_are_killed(private_mesh: PrivateMe
                 ("HMAC_256", ""),
             ):
                 name = f"{spec}-{level}".lower().replace("_", "-")
-                client.create_key(name, spec=spec, usage=usage, protection_level=level)
+                client.keys.create(name, spec=spec, usage=usage, protection_level=level)
                 used.append(use_of(client, name, spec))
-        client.create_secret("db.password", b"hunter2")
+        client.secrets.create("db.password", b"hunter2")
         for number in range(KEYS):
-            client.create_key(f"idle-{number}")
-        before = client.get_root_key_status()
+            client.keys.create(f"idle-{number}")
+        before = client.mesh.root_key.get_status()
         total = counts(before)[1][1]
         assert before.rotation is None
         assert counts(before) == {1: ("CURRENT", total)}
         assert total > KEYS
 
-        begun = client.rotate_root_key()
+        begun = client.mesh.root_key.rotate()
         assert (rotation(begun).target_version, rotation(begun).total_count) == (2, total)
         mesh.kill("keystore")
         mesh.launch("keystore")
@@ -75,23 +75,23 @@ def test_everything_moves_though_the_services_are_killed(private_mesh: PrivateMe
 
         assert (done.state, done.failed_count, done.last_error_reason) == ("DONE", 0, "")
         assert done.done_count >= total
-        after = client.get_root_key_status()
+        after = client.mesh.root_key.get_status()
         assert counts(after)[1] == ("RETIRED", 0)
         assert counts(after)[2][0] == "CURRENT"
         assert after.current_version == 2
-        assert client.get_key_version("idle-0/versions/1").root_version == 2
+        assert client.keys.versions.get("idle-0/versions/1").root_version == 2
         assert all(use() for use in used)
-        assert client.get_secret_value("db.password").value == b"hunter2"
+        assert client.secrets.get_value("db.password").value == b"hunter2"
 
         # Nothing needs the old version any more, not even services that know nothing but their databases.
         for service in ("audit", "keystore", "crypto", "secrets"):
             mesh.kill(service)
             mesh.launch(service)
-        until(lambda: reason_of(lambda: client.get_key("idle-0")) == "", 30)
+        until(lambda: reason_of(lambda: client.keys.get("idle-0")) == "", 30)
         until(lambda: reason_of(lambda: client.generate_random(1)) == "", 30)
         assert all(use() for use in used)
-        assert list(client.lookup_events(action="keystore:RotateRootKey"))
-        client.rotate_root_key()
+        assert list(client.audit.events.list(action="keystore:RotateRootKey"))
+        client.mesh.root_key.rotate()
         assert moved_on(client).target_version == 3
 
 
@@ -109,28 +109,28 @@ def use_of(client: Client, name: str, spec: str) -> Callable[[], bool]:
 def test_a_blob_that_crypto_refuses_keeps_its_root_version(private_mesh: PrivateMeshes) -> None:
     mesh = private_mesh(SQLITE_LOCAL, settings=QUICK)
     with client_of(mesh) as client:
-        client.create_key("good")
+        client.keys.create("good")
         sealed = client.encrypt("good", b"x").ciphertext
-        client.create_key("bad")
+        client.keys.create("bad")
         mesh.terminate("keystore")
         good_blob = change_blob(mesh, "bad", b"\x01\x01\x00\x00\x00\x01" + bytes(80))
         mesh.launch("keystore")
-        until(lambda: reason_of(lambda: client.get_key("good")) == "", 30)
+        until(lambda: reason_of(lambda: client.keys.get("good")) == "", 30)
 
-        client.rotate_root_key()
+        client.mesh.root_key.rotate()
         stalled = moved_on(client)
 
         assert (stalled.state, stalled.failed_count) == ("STALLED", 1)
         assert stalled.last_error_reason == "KEY_MATERIAL_REFUSED"
         assert "bad/versions/1" in stalled.last_error_detail
-        assert counts(client.get_root_key_status())[1] == ("UNWRAP_ONLY", 1)
+        assert counts(client.mesh.root_key.get_status())[1] == ("UNWRAP_ONLY", 1)
         assert client.decrypt(sealed).plaintext == b"x"
 
         mesh.terminate("keystore")
         change_blob(mesh, "bad", good_blob)
         mesh.launch("keystore")
-        until(lambda: reason_of(lambda: client.get_key("good")) == "", 30)
-        assert rotation(client.rotate_root_key()).state == "RUNNING"
+        until(lambda: reason_of(lambda: client.keys.get("good")) == "", 30)
+        assert rotation(client.mesh.root_key.rotate()).state == "RUNNING"
         assert moved_on(client).state == "DONE"
         assert client.encrypt("bad", b"x").ciphertext
 
@@ -150,11 +150,11 @@ def test_a_destroyed_blob_put_back_is_dead_after_a_rotation_of_the_root_key(priv
     """Whoever kept a copy of a blob, in a backup or a write-ahead log, has nothing of it any more."""
     mesh = private_mesh(SQLITE_LOCAL, settings=QUICK)
     with client_of(mesh) as client:
-        client.create_key("doomed")
+        client.keys.create("doomed")
         sealed = client.encrypt("doomed", b"x").ciphertext
         copy = change_blob(mesh, "doomed", b"")
         change_blob(mesh, "doomed", copy)
-        client.rotate_root_key()
+        client.mesh.root_key.rotate()
         assert moved_on(client).state == "DONE"
         assert client.decrypt(sealed).plaintext == b"x"
 

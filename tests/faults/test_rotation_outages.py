@@ -29,8 +29,8 @@ from services.secrets.core.editing import SecretEditor
 from services.secrets.core.tables import rotations, secrets
 from services.secrets.life.watching import Watches
 from strongroom import Client, ClientKeySession
-from strongroom.calls.rotations import Rotation
-from strongroom.calls.secrets import RotationPolicy
+from strongroom.calls.secrets.records import RotationPolicy
+from strongroom.calls.secrets.rotations import Rotation
 from strongroom.secrets.v1 import rotation_pb2 as r
 from strongroom.secrets.v1.secret_pb2 import SECRET_TYPE_GENERIC
 from strongroom.secrets.v1.secret_service_pb2 import SECRET_CHANGE_STAGE, WatchSecretResponse
@@ -98,32 +98,32 @@ def test_keystore_away_in_the_middle_makes_a_rotation_of_its_own_client_key_late
 ) -> None:
     mesh = private_mesh()
     with client_of(mesh) as client:
-        principal = client.create_principal("workloads/batch").name
-        until(lambda: not reason_of(lambda: client.get_alias("strongroom-secrets")), 20)
-        client.create_client_key_secret("batch.key", principal, grace_period=timedelta())
+        principal = client.access.principals.create("workloads/batch").name
+        until(lambda: not reason_of(lambda: client.keys.aliases.get("strongroom-secrets")), 20)
+        client.secrets.client_keys.create("batch.key", principal, grace_period=timedelta())
         # Once the new client key has come round to every service, nothing takes away again what they then read.
         time.sleep(3 * POLL_SECONDS)
-        first = client.get_secret_value("batch.key")
+        first = client.secrets.get_value("batch.key")
 
         mesh.kill("keystore")
         # Services go on for some seconds on what they know.
-        client.rotate_secret("batch.key")
+        client.secrets.rotate("batch.key")
         time.sleep(4)
         mesh.launch("keystore")
 
         def rotation() -> Rotation:
-            return next(client.list_rotations("batch.key"))
+            return next(client.secrets.rotations.list("batch.key"))
 
         until(lambda: reason_of(rotation) == "" and rotation().state == "SUCCEEDED", 60)
         reasons = {attempt.error_reason for attempt in rotation().attempts} - {""}
         assert reasons
         assert reasons <= {"KEYSTORE_UNREACHABLE", "KEYSTORE_STALE", "CRYPTO_UNREACHABLE"}
-        current = client.get_secret_value("batch.key")
+        current = client.secrets.get_value("batch.key")
         assert (current.name, current.value != first.value) == (first.name.replace("versions/1", "versions/2"), True)
         held = json.loads(current.value)
-        assert [key.name for key in client.list_client_keys(principal)] == [held["client_key"]]
+        assert [key.name for key in client.access.client_keys.list(principal)] == [held["client_key"]]
         with client_by(mesh, ClientKeySession(held["client_key"], held["secret"])) as worker:
-            assert worker.whoami().principal == principal
+            assert worker.access.whoami().principal == principal
 
 
 def test_replicas_whose_clocks_are_a_minute_apart_rotate_each_secret_once_and_none_too_early(
@@ -183,7 +183,7 @@ def test_replicas_of_a_mesh_whose_clocks_are_a_minute_apart_rotate_once_and_at_o
     with client_of(mesh) as behind, ExitStack() as stack:
         names = [f"s{number}" for number in range(10)]
         for name in names:
-            behind.create_secret(name, b"first", rotation_policy=RotationPolicy(period=timedelta(days=1)))
+            behind.secrets.create(name, b"first", rotation_policy=RotationPolicy(period=timedelta(days=1)))
         due = time.time() + 15
         engine = create_engine(mesh.database_url("secrets"))
         with engine.begin() as connection:
@@ -195,20 +195,20 @@ def test_replicas_of_a_mesh_whose_clocks_are_a_minute_apart_rotate_once_and_at_o
         clients = (behind, ahead)
 
         for client, name in zip(clients, ("by-behind", "by-ahead"), strict=True):
-            client.create_secret(name, b"first")
+            client.secrets.create(name, b"first")
             # Whoever's clock is the other one hears of it, and answers for it, as soon.
             for number, client_too in enumerate(clients, start=1):
-                client_too.rotate_secret(name)
+                client_too.secrets.rotate(name)
                 until(partial(_succeeded, client_too, name, number), 10)
 
         while time.time() < due - 0.5:
-            assert not any(True for name in names for _ in ahead.list_rotations(name))
+            assert not any(True for name in names for _ in ahead.secrets.rotations.list(name))
             time.sleep(0.2)
         until(lambda: all(_succeeded(ahead, name, 1) for name in names), 60)
         for name in names:
-            (rotation,) = ahead.list_rotations(name)
+            (rotation,) = ahead.secrets.rotations.list(name)
             assert {attempt.error_reason for attempt in rotation.attempts} == {""}
-            assert behind.get_secret_value(name).value == ahead.get_secret_value(name).value != b"first"
+            assert behind.secrets.get_value(name).value == ahead.secrets.get_value(name).value != b"first"
 
 
 def _clock_moved(skew_s: int) -> dict[str, str]:
@@ -216,7 +216,7 @@ def _clock_moved(skew_s: int) -> dict[str, str]:
 
 
 def _succeeded(client: Client, name: str, count: int) -> bool:
-    found = list(client.list_rotations(name))
+    found = list(client.secrets.rotations.list(name))
     return len(found) == count and found[0].state == "SUCCEEDED"
 
 

@@ -25,19 +25,19 @@ def test_tokens_of_every_worker_are_valid_at_once_and_after_a_restart(private_me
         # The kernel gives each connection to one of the workers, by chance.
         while len(tokens) < MOST_CLIENTS and signers(tokens) < 2:
             client = stack.enter_context(client_of(mesh))
-            tokens.append(client.create_session().token)
+            tokens.append(client.access.sessions.create().token)
             with client_by(mesh, SessionToken(tokens[-1])) as caller:
                 caller.generate_random(16)
-                assert caller.whoami().session_name == "admin"
+                assert caller.access.whoami().session_name == "admin"
     assert signers(tokens) == 2
 
     mesh.kill("keystore")
     mesh.launch("keystore")
 
     with client_of(mesh) as client:
-        tokens.append(client.create_session().token)
+        tokens.append(client.access.sessions.create().token)
     assert signers(tokens) == 3
     for token in tokens:
         with client_by(mesh, SessionToken(token)) as caller:
             caller.generate_random(16)
-            caller.whoami()
+            caller.access.whoami()

@@ -240,12 +240,12 @@ def test_a_running_service_tells_that_the_token_is_away_and_goes_on(private_mesh
     away = objects.with_name("away")
 
     def provider_of_crypto(client: Client) -> tuple[str, str]:
-        status = next(service for service in client.status() if service.service == "crypto")
+        status = next(service for service in client.mesh.status() if service.service == "crypto")
         component = next(one for one in status.components if one.name == "provider")
         return component.state, component.reason
 
     with client_of(mesh) as client:
-        key = client.create_key("in-token", protection_level="HSM").name
+        key = client.keys.create("in-token", protection_level="HSM").name
         sealed = client.encrypt(key, b"before").ciphertext
         pid = mesh.process("crypto").pid
 

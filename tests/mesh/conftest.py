@@ -59,7 +59,7 @@ def name() -> str:
 def tenant(client: Client, mesh: Mesh, name: str) -> Iterator[Client]:
     """The administrator of an account of the test's own, by certificate."""
     identity = f"user/{name}"
-    client.create_account(name, administrator_spiffe_ids=[spiffe_id(identity)])
+    client.access.accounts.create(name, administrator_spiffe_ids=[spiffe_id(identity)])
     with client_of(mesh, identity, name) as administrator:
         yield administrator
 
@@ -67,4 +67,4 @@ def tenant(client: Client, mesh: Mesh, name: str) -> Iterator[Client]:
 @pytest.fixture
 def key(client: Client, name: str) -> str:
     """The full name of a fresh SOFTWARE key."""
-    return client.create_key(name).name
+    return client.keys.create(name).name

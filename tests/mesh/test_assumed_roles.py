@@ -50,7 +50,7 @@ def test_a_role_is_assumed_with_the_permission_of_both_sides(
 ) -> None:
     role = access.role(client)
     with assuming(role) as caller:
-        who = caller.whoami()
+        who = caller.access.whoami()
         until(lambda: reason_of(lambda: caller.encrypt(key, b"rows")) == "")
 
     assert (who.principal, who.session_name, who.credential_kind) == (role, "nightly", "ASSUMED_ROLE")
@@ -64,9 +64,9 @@ def test_one_side_alone_is_not_enough(mesh: Mesh, client: Client, credential: Cl
     trusting = access.role(client)
     nobody = access.client_key(client, access.workload(client, permits=""))
     with client_by(mesh, credential) as caller:
-        assert reason_of(lambda: caller.assume_role(untrusting, "s")) == "PERMISSION_DENIED"
+        assert reason_of(lambda: caller.access.sessions.assume_role(untrusting, "s")) == "PERMISSION_DENIED"
     with client_by(mesh, nobody) as caller:
-        assert reason_of(lambda: caller.assume_role(trusting, "s")) == "PERMISSION_DENIED"
+        assert reason_of(lambda: caller.access.sessions.assume_role(trusting, "s")) == "PERMISSION_DENIED"
 
 
 def test_a_role_that_does_not_exist_answers_as_one_that_is_forbidden(
@@ -75,7 +75,7 @@ def test_a_role_that_does_not_exist_answers_as_one_that_is_forbidden(
     forbidden = access.role(client, trust=NOBODY)
     with client_by(mesh, credential) as caller:
         for role in (forbidden, "accounts/default/roles/none", "accounts/nowhere/roles/none"):
-            error = refusal(partial(caller.assume_role, role, "s"))
+            error = refusal(partial(caller.access.sessions.assume_role, role, "s"))
             assert (error.reason, error.message) == (
                 "PERMISSION_DENIED",
                 f"access:AssumeRole on {role} is not permitted",
@@ -83,14 +83,14 @@ def test_a_role_that_does_not_exist_answers_as_one_that_is_forbidden(
 
 
 def test_the_default_role_of_an_account_can_be_assumed_by_nobody(client: Client) -> None:
-    assert reason_of(lambda: client.assume_role("client", "s")) == "PERMISSION_DENIED"
+    assert reason_of(lambda: client.access.sessions.assume_role("client", "s")) == "PERMISSION_DENIED"
 
 
 def test_a_disabled_role_cannot_be_assumed(client: Client) -> None:
     role = access.role(client)
-    client.assume_role(role, "s")
-    client.disable_principal(role)
-    assert reason_of(lambda: client.assume_role(role, "s")) == "PRINCIPAL_DISABLED"
+    client.access.sessions.assume_role(role, "s")
+    client.access.principals.disable(role)
+    assert reason_of(lambda: client.access.sessions.assume_role(role, "s")) == "PRINCIPAL_DISABLED"
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_session_lasts_as_long_as_its_role_allows(
     client: Client, longest_s: int, asked: int | None, given: int
 ) -> None:
     role = access.role(client, longest_s=longest_s)
-    session = client.assume_role(role, "s", duration_seconds=asked)
+    session = client.access.sessions.assume_role(role, "s", duration_seconds=asked)
     assert session.expire_time is not None
     assert given - 30 < session.expire_time.timestamp() - time.time() <= given
 
@@ -109,7 +109,7 @@ def test_a_session_lasts_as_long_as_its_role_allows(
 @pytest.mark.parametrize("asked", [899, 1801])
 def test_a_session_is_not_shorter_or_longer_than_its_role_allows(client: Client, asked: int) -> None:
     role = access.role(client, longest_s=1800)
-    assert refusal(lambda: client.assume_role(role, "s", duration_seconds=asked)).field == "duration"
+    assert refusal(lambda: client.access.sessions.assume_role(role, "s", duration_seconds=asked)).field == "duration"
 
 
 def test_a_session_ends_with_the_client_key_behind_it(mesh: Mesh, client: Client, workload: str) -> None:
@@ -117,7 +117,7 @@ def test_a_session_ends_with_the_client_key_behind_it(mesh: Mesh, client: Client
     short = access.client_key(client, workload, expire_time)
     role = access.role(client)
     with client_by(mesh, short) as caller:
-        session = caller.assume_role(role, "s")
+        session = caller.access.sessions.assume_role(role, "s")
     assert session.expire_time is not None
     assert session.expire_time <= expire_time
 
@@ -127,8 +127,10 @@ def test_a_session_from_a_roles_session_lasts_an_hour_at_most(assuming: Callable
     second = access.role(client, longest_s=43_200)
     access.settle()
     with assuming(first, duration_seconds=43_200) as caller:
-        assert refusal(lambda: caller.assume_role(second, "s", duration_seconds=3601)).field == "duration"
-        session = caller.assume_role(second, "s")
+        assert (
+            refusal(lambda: caller.access.sessions.assume_role(second, "s", duration_seconds=3601)).field == "duration"
+        )
+        session = caller.access.sessions.assume_role(second, "s")
     assert session.expire_time is not None
     assert session.expire_time.timestamp() - time.time() <= 3600
 
@@ -139,7 +141,7 @@ def test_a_session_policy_narrows(assuming: Callable[..., Client], client: Clien
     with assuming(role, session_policy=DECRYPT) as narrowed:
         until(lambda: reason_of(lambda: narrowed.decrypt(ciphertext)) == "")
         assert reason_of(lambda: narrowed.encrypt(key, b"rows")) == "PERMISSION_DENIED"
-        assert narrowed.whoami().session_policies == (DECRYPT,)
+        assert narrowed.access.whoami().session_policies == (DECRYPT,)
 
 
 def test_tags_of_a_session_decide_and_stay_through_a_chain(
@@ -150,12 +152,12 @@ def test_tags_of_a_session_decide_and_stay_through_a_chain(
     third = access.role(client, permits=f"permit (principal, action, resource) when {{ {of_tenant} }};")
     access.settle()
     with assuming(first, session_tags={"tenant": "a"}) as caller:
-        replacing = refusal(lambda: caller.assume_role(second, "s", session_tags={"tenant": "b"}))
+        replacing = refusal(lambda: caller.access.sessions.assume_role(second, "s", session_tags={"tenant": "b"}))
         assert (replacing.reason, replacing.field) == ("FIELD_INVALID", "session_tags")
-        session = caller.assume_role(second, "s", session_tags={"shard": "7"})
-        untagged = caller.assume_role(third, "s")
+        session = caller.access.sessions.assume_role(second, "s", session_tags={"shard": "7"})
+        untagged = caller.access.sessions.assume_role(third, "s")
     with client_by(mesh, SessionToken(session.token)) as chained:
-        who = chained.whoami()
+        who = chained.access.whoami()
     with client_by(mesh, SessionToken(untagged.token)) as tagged:
         until(lambda: reason_of(lambda: tagged.encrypt(key, b"rows")) == "")
 
@@ -168,8 +170,8 @@ def test_tags_need_a_permission_of_their_own(mesh: Mesh, client: Client) -> None
     role = access.role(client)
     access.settle()
     with client_by(mesh, credential) as caller:
-        caller.assume_role(role, "s")
-        error = refusal(lambda: caller.assume_role(role, "s", session_tags={"tenant": "a"}))
+        caller.access.sessions.assume_role(role, "s")
+        error = refusal(lambda: caller.access.sessions.assume_role(role, "s", session_tags={"tenant": "a"}))
     assert (error.reason, error.metadata["action"]) == ("PERMISSION_DENIED", "access:TagSession")
 
 
@@ -178,10 +180,10 @@ def test_an_assumption_is_an_event_of_the_role_and_its_uses_name_who_is_behind(
 ) -> None:
     role = access.role(client)
     with assuming(role) as assumed:
-        used = assumed.whoami()
+        used = assumed.access.whoami()
 
-    event = client.get_event(used.event_id)
-    began = list(client.lookup_events(action="access:AssumeRole", resource=role))
+    event = client.audit.events.get(used.event_id)
+    began = list(client.audit.events.list(action="access:AssumeRole", resource=role))
 
     assert (event.principal, event.session_name) == (role, "nightly")
     assert (event.assumed_by, event.credential) == (workload, credential.name)
@@ -208,12 +210,12 @@ def test_an_assumption_is_an_event_of_the_role_and_its_uses_name_who_is_behind(
 def test_what_is_asked_of_a_role_is_checked(
     client: Client, role: str, session_name: str, wish: dict[str, object], reason: str, field: str
 ) -> None:
-    error = refusal(lambda: client.assume_role(role, session_name, **wish))  # type: ignore[arg-type]
+    error = refusal(lambda: client.access.sessions.assume_role(role, session_name, **wish))  # type: ignore[arg-type]
     assert (error.reason, error.field) == (reason, field)
 
 
 def test_a_token_that_would_be_too_large_is_refused(client: Client) -> None:
     role = access.role(client)
     tags = {f"{number:0128}": "a" * 256 for number in range(16)}
-    error = refusal(lambda: client.assume_role(role, "s", session_tags=tags))
+    error = refusal(lambda: client.access.sessions.assume_role(role, "s", session_tags=tags))
     assert (error.reason, error.field) == ("FIELD_TOO_LARGE", "session_policy")

@@ -10,7 +10,7 @@ from tests.support.clients import refusal
 
 def test_a_use_of_a_key_is_an_event_that_says_who_what_and_how(client: Client, key: str) -> None:
     sealed = client.encrypt(key, b"plaintext", {"tenant": "blue"})
-    event = client.get_event(sealed.event_id)
+    event = client.audit.events.get(sealed.event_id)
 
     assert event.action == "crypto:Encrypt"
     assert event.principal.endswith("/users/admin")
@@ -24,13 +24,13 @@ def test_a_use_of_a_key_is_an_event_that_says_who_what_and_how(client: Client, k
 
 def test_a_refusal_is_an_event_too(client: Client, name: str) -> None:
     error = refusal(lambda: client.encrypt(name, b"plaintext"))
-    event = client.get_event(error.event_id)
+    event = client.audit.events.get(error.event_id)
     assert (event.outcome, event.reason) == ("FAILED", "KEY_NOT_FOUND")
 
 
 def test_a_batch_is_one_event_with_its_count(client: Client, key: str) -> None:
     client.batch_encrypt(key, [b"a", b"b", b"c"])
-    (event,) = client.lookup_events(resource=key, action="crypto:Encrypt")
+    (event,) = client.audit.events.list(resource=key, action="crypto:Encrypt")
     assert event.item_count == 3
 
 
@@ -40,7 +40,7 @@ def test_events_are_found_by_time_in_either_order(client: Client, key: str) -> N
     after = datetime.now(UTC) + timedelta(seconds=1)
 
     def found(since: datetime, until: datetime, *, oldest_first: bool = False) -> list[str]:
-        events = client.lookup_events(
+        events = client.audit.events.list(
             since=since, until=until, resource=key, action="crypto:Encrypt", oldest_first=oldest_first
         )
         return [event.id for event in events]
@@ -53,4 +53,8 @@ def test_events_are_found_by_time_in_either_order(client: Client, key: str) -> N
 
 def test_an_event_that_is_not_there_is_named(client: Client) -> None:
     missing = "01890a5d-ac96-774b-bcce-b302099a8057"
-    assert refusal(lambda: client.get_event(missing)).reason in {"EVENT_NOT_FOUND", "FIELD_INVALID", "NAME_MALFORMED"}
+    assert refusal(lambda: client.audit.events.get(missing)).reason in {
+        "EVENT_NOT_FOUND",
+        "FIELD_INVALID",
+        "NAME_MALFORMED",
+    }

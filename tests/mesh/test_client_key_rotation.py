@@ -18,8 +18,8 @@ from strongroom.access.v1.client_key_rotation_service_pb2_grpc import ClientKeyR
 from strongroom.access.v1.principal_pb2 import ClientKey
 from strongroom.access.v1.session_service_pb2 import ClientKeyCredential, CreateSessionRequest
 from strongroom.access.v1.session_service_pb2_grpc import SessionServiceStub
-from strongroom.calls.client_keys import CreatedClientKey
-from strongroom.calls.secrets import RotationPolicy, Secret
+from strongroom.calls.access.client_keys import CreatedClientKey
+from strongroom.calls.secrets.records import RotationPolicy, Secret
 from strongroom.cli.targets import once_checked
 from strongroom.errors import StrongroomError, from_rpc_error
 from strongroom.secrets.v1.target_pb2 import ClientKeyTarget, RotationTarget
@@ -41,7 +41,7 @@ class Rotated:
     @classmethod
     def of(cls, administrator: Client) -> Rotated:
         principal = access.workload(administrator)
-        return cls(administrator, principal, administrator.create_client_key(principal))
+        return cls(administrator, principal, administrator.access.client_keys.create(principal))
 
     @property
     def value(self) -> bytes:
@@ -59,7 +59,7 @@ class Rotated:
         policy: RotationPolicy | None = None,
     ) -> Secret:
         target = ClientKeyTarget(principal=principal or self.principal)
-        return (by or self.administrator).create_secret(
+        return (by or self.administrator).secrets.create(
             secret_id,
             value or self.value,
             type="CLIENT_KEY",
@@ -70,25 +70,25 @@ class Rotated:
         )
 
     def credential(self, secret_id: str, stage: str = "Current") -> ClientKeySession:
-        read = json.loads(self.administrator.get_secret_value(secret_id, stage=stage).value)
+        read = json.loads(self.administrator.secrets.get_value(secret_id, stage=stage).value)
         return ClientKeySession(read["client_key"], read["secret"])
 
     def rotation(self, secret_id: str) -> str:
         """The state of the newest rotation, and why its last attempt failed."""
-        newest = next(self.administrator.list_rotations(secret_id))
+        newest = next(self.administrator.secrets.rotations.list(secret_id))
         reasons = [attempt.error_reason for attempt in newest.attempts[-1:] if attempt.error_reason]
         return " ".join([newest.state, *reasons])
 
 
 @pytest.fixture
 def rotated(tenant: Client) -> Rotated:
-    tenant.create_alias("strongroom-secrets", tenant.create_key("secrets").name)
+    tenant.keys.aliases.create("strongroom-secrets", tenant.keys.create("secrets").name)
     return Rotated.of(tenant)
 
 
 def logs_in(mesh: Mesh, account: str, credential: ClientKeySession) -> bool:
     with client_by(mesh, credential, account=account) as client:
-        reason = reason_of(client.whoami)
+        reason = reason_of(client.access.whoami)
     assert reason in ("", "CREDENTIAL_INVALID")
     return not reason
 
@@ -99,46 +99,46 @@ def test_a_client_that_logs_in_by_the_secret_works_before_during_and_after_a_rot
     rotated.create(name, grace=timedelta(hours=1))
     first = rotated.credential(name)
     with client_by(mesh, first, account=name) as client:
-        client.whoami()
-        tenant.rotate_secret(name)
+        client.access.whoami()
+        tenant.secrets.rotate(name)
         # The old key works through the grace period, and so do the sessions that it began.
         until(lambda: rotated.rotation(name) == "WAITING", SECONDS)
-        client.create_key("before")
+        client.keys.create("before")
         second = rotated.credential(name)
         assert second.name != first.name
         assert rotated.credential(name, "Previous").name == first.name
         with client_by(mesh, second, account=name) as other:
-            assert other.whoami().principal == rotated.principal
-            assert {key.name for key in tenant.list_client_keys(rotated.principal)} == {first.name, second.name}
+            assert other.access.whoami().principal == rotated.principal
+            assert {key.name for key in tenant.access.client_keys.list(rotated.principal)} == {first.name, second.name}
 
-            tenant.resume_rotation(name)
+            tenant.secrets.rotations.resume(name)
             until(lambda: rotated.rotation(name) == "SUCCEEDED", SECONDS)
-            other.create_key("after")
+            other.keys.create("after")
         # Its session ends with it, and it begins no other.
-        until(lambda: reason_of(client.whoami) == "CREDENTIAL_INVALID")
+        until(lambda: reason_of(client.access.whoami) == "CREDENTIAL_INVALID")
 
     assert not logs_in(mesh, name, first)
-    (left,) = tenant.list_client_keys(rotated.principal)
+    (left,) = tenant.access.client_keys.list(rotated.principal)
     assert (left.name, left.rotated_by) == (second.name, f"accounts/{name}/secrets/{name}")
 
 
 def test_what_the_service_does_by_itself_is_in_the_accounts_log(tenant: Client, rotated: Rotated, name: str) -> None:
     rotated.create(name)
-    tenant.rotate_secret(name)
+    tenant.secrets.rotate(name)
     until(lambda: rotated.rotation(name) == "SUCCEEDED", SECONDS)
     new = rotated.credential(name).name
 
     def event(action: str, resource: str) -> tuple[str, str, str, str]:
-        found = next(tenant.lookup_events(action=action, resource=resource, principal="services/secrets"))
+        found = next(tenant.audit.events.list(action=action, resource=resource, principal="services/secrets"))
         assert found.attributes["secret"] == f"accounts/{name}/secrets/{name}"
         return found.principal, found.via_service, found.outcome, found.decided_by
 
     policy = f"accounts/{name}/policies/rotation"
     by_itself = ("services/secrets", "", "ALLOWED", policy)
-    until(lambda: any(tenant.lookup_events(action="access:DeleteClientKey", principal="services/secrets")))
+    until(lambda: any(tenant.audit.events.list(action="access:DeleteClientKey", principal="services/secrets")))
     assert event("access:CreateClientKey", new) == by_itself
     assert event("access:DeleteClientKey", rotated.made.client_key.name) == by_itself
-    (login, *_) = tenant.lookup_events(action="access:CreateSession", resource=new)
+    (login, *_) = tenant.audit.events.list(action="access:CreateSession", resource=new)
     assert (login.principal, login.via_service) == (rotated.principal, "services/secrets")
 
 
@@ -161,7 +161,7 @@ def test_only_who_may_make_and_delete_client_keys_of_the_principal_has_them_rota
     with client_by(mesh, access.client_key(tenant, author), account=name) as client:
         error = refusal(lambda: rotated.create(name, by=client))
         assert (error.reason, error.metadata["action"]) == ("PERMISSION_DENIED", refused)
-    (event,) = tenant.lookup_events(action=refused, principal=author)
+    (event,) = tenant.audit.events.list(action=refused, principal=author)
     assert (event.outcome, event.decided_by) == ("DENIED", "default-deny")
 
 
@@ -174,11 +174,11 @@ def test_another_principal_is_named_only_with_permission_on_it(
     settle()
     target = RotationTarget(client_key=ClientKeyTarget(principal=other.principal))
     with client_by(mesh, access.client_key(tenant, author), account=name) as client:
-        client.update_secret(name, description="its own")
-        error = refusal(lambda: client.update_secret(name, target=target, check_target=False))
+        client.secrets.update(name, description="its own")
+        error = refusal(lambda: client.secrets.update(name, target=target, check_target=False))
     assert (error.reason, error.metadata["action"]) == ("PERMISSION_DENIED", "access:CreateClientKey")
     # And the key in the secret is not the other principal's.
-    update = partial(tenant.update_secret, name, target=target)
+    update = partial(tenant.secrets.update, name, target=target)
     assert refusal(lambda: once_checked(update)).reason == "TARGET_LOGIN_REFUSED"
 
 
@@ -193,11 +193,11 @@ def test_no_secret_rotates_client_keys_of_another_account(
     error = refusal(lambda: own.create(name, value=rotated.value))
     assert (error.reason, error.metadata["action"]) == ("PERMISSION_DENIED", "access:DeleteClientKey")
     own.create(name)
-    client.put_secret_value(name, rotated.value)
-    client.rotate_secret(name)
+    client.secrets.put_value(name, rotated.value)
+    client.secrets.rotate(name)
     until(lambda: own.rotation(name) in ("WAITING TARGET_LOGIN_REFUSED", "FAILED TARGET_LOGIN_REFUSED"), SECONDS)
 
-    assert [key.name for key in tenant.list_client_keys(rotated.principal)] == [rotated.made.client_key.name]
+    assert [key.name for key in tenant.access.client_keys.list(rotated.principal)] == [rotated.made.client_key.name]
     assert logs_in(mesh, name, ClientKeySession(rotated.made.client_key.name, rotated.made.secret))
 
 
@@ -219,31 +219,31 @@ def test_what_cannot_be_rotated_is_told_when_the_secret_is_made(
     if spoil == "secret":
         value = rotated.value.replace(rotated.made.secret.encode(), b"strongroom_ck_guessed")
     elif spoil == "disabled key":
-        tenant.update_client_key(rotated.made.client_key.name, disabled=True)
+        tenant.access.client_keys.update(rotated.made.client_key.name, disabled=True)
     elif spoil == "disabled principal":
-        tenant.disable_principal(rotated.principal)
+        tenant.access.principals.disable(rotated.principal)
     elif spoil == "deleted principal":
-        tenant.delete_principal(rotated.principal)
+        tenant.access.principals.delete(rotated.principal)
     elif spoil == "no room":
-        tenant.create_client_key(rotated.principal)
+        tenant.access.client_keys.create(rotated.principal)
     else:
-        tenant.delete_policy("rotation")
+        tenant.access.policies.delete("rotation")
     settle()
 
     error = refusal(lambda: rotated.create(name, value=value))
     assert error.reason == reason
     assert "strongroom_ck_" not in error.message
-    assert reason_of(lambda: tenant.get_secret(name)) == "SECRET_NOT_FOUND"
+    assert reason_of(lambda: tenant.secrets.get(name)) == "SECRET_NOT_FOUND"
 
 
 def test_a_principal_that_is_deleted_ends_the_rotation_at_a_person(tenant: Client, rotated: Rotated, name: str) -> None:
     rotated.create(name)
-    tenant.delete_principal(rotated.principal)
-    tenant.rotate_secret(name)
+    tenant.access.principals.delete(rotated.principal)
+    tenant.secrets.rotate(name)
     until(lambda: rotated.rotation(name) in ("WAITING TARGET_CHANGE_REFUSED", "FAILED TARGET_CHANGE_REFUSED"), SECONDS)
-    (attempt,) = [one for one in next(tenant.list_rotations(name)).attempts if one.error_reason][:1]
+    (attempt,) = [one for one in next(tenant.secrets.rotations.list(name)).attempts if one.error_reason][:1]
     assert "PRINCIPAL_NOT_FOUND" in attempt.error_detail
-    assert refusal(lambda: tenant.repair_secret(name)).reason == "REPAIR_IMPOSSIBLE"
+    assert refusal(lambda: tenant.secrets.rotations.repair(name)).reason == "REPAIR_IMPOSSIBLE"
 
 
 def test_a_client_key_must_outlive_the_rotation_that_replaces_it(tenant: Client, rotated: Rotated, name: str) -> None:
@@ -252,9 +252,9 @@ def test_a_client_key_must_outlive_the_rotation_that_replaces_it(tenant: Client,
     error = refusal(lambda: rotated.create(name, policy=yearly))
     assert (error.reason, error.field) == ("FIELD_INVALID", field)
     rotated.create(name, policy=RotationPolicy(timedelta(days=89)), grace=timedelta(hours=1))
-    error = refusal(lambda: tenant.update_secret_rotation_policy(name, yearly))
+    error = refusal(lambda: tenant.secrets.update_rotation_policy(name, yearly))
     assert (error.reason, error.field) == ("FIELD_INVALID", field)
-    error = refusal(lambda: tenant.update_secret(name, grace_period=timedelta(days=1)))
+    error = refusal(lambda: tenant.secrets.update(name, grace_period=timedelta(days=1)))
     assert (error.reason, error.field) == ("FIELD_INVALID", field)
 
 
@@ -262,15 +262,15 @@ def test_a_key_that_a_person_put_makes_room_for_the_next(
     mesh: Mesh, tenant: Client, rotated: Rotated, name: str
 ) -> None:
     rotated.create(name)
-    by_hand = tenant.create_client_key(rotated.principal)
+    by_hand = tenant.access.client_keys.create(rotated.principal)
     value = {"client_key": by_hand.client_key.name, "secret": by_hand.secret}
-    tenant.put_secret_value(name, json.dumps(value).encode())
+    tenant.secrets.put_value(name, json.dumps(value).encode())
 
-    tenant.rotate_secret(name)
+    tenant.secrets.rotate(name)
     until(lambda: rotated.rotation(name) == "SUCCEEDED", SECONDS)
 
     current = rotated.credential(name)
-    assert [key.name for key in tenant.list_client_keys(rotated.principal)] == [current.name]
+    assert [key.name for key in tenant.access.client_keys.list(rotated.principal)] == [current.name]
     assert logs_in(mesh, name, current)
 
 
@@ -278,32 +278,32 @@ def test_a_rotation_that_is_cancelled_leaves_no_client_key_behind(
     mesh: Mesh, tenant: Client, rotated: Rotated, name: str
 ) -> None:
     rotated.create(name)
-    tenant.disable_principal(rotated.principal)
-    tenant.rotate_secret(name)
+    tenant.access.principals.disable(rotated.principal)
+    tenant.secrets.rotate(name)
     until(lambda: rotated.rotation(name).startswith("WAITING"), SECONDS)
-    assert len(list(tenant.list_client_keys(rotated.principal))) == 2
-    tenant.enable_principal(rotated.principal)
+    assert len(list(tenant.access.client_keys.list(rotated.principal))) == 2
+    tenant.access.principals.enable(rotated.principal)
     settle()
-    assert tenant.cancel_rotation(name).state == "CANCELLED"
+    assert tenant.secrets.rotations.cancel(name).state == "CANCELLED"
 
-    assert [key.name for key in tenant.list_client_keys(rotated.principal)] == [rotated.made.client_key.name]
+    assert [key.name for key in tenant.access.client_keys.list(rotated.principal)] == [rotated.made.client_key.name]
     assert logs_in(mesh, name, rotated.credential(name))
 
 
 def test_the_one_that_logs_in_is_found_by_a_repair(mesh: Mesh, tenant: Client, rotated: Rotated, name: str) -> None:
     rotated.create(name, grace=timedelta(hours=1))
     first = rotated.credential(name)
-    tenant.rotate_secret(name)
+    tenant.secrets.rotate(name)
     until(lambda: rotated.rotation(name) == "WAITING", SECONDS)
     # Somebody deletes the new one by hand, and the old one still works.
-    tenant.delete_client_key(rotated.credential(name).name)
+    tenant.access.client_keys.delete(rotated.credential(name).name)
 
-    repaired = tenant.repair_secret(name)
+    repaired = tenant.secrets.rotations.repair(name)
 
     assert repaired.action == "RETURN_TO_PREVIOUS"
     assert {check.credential: check.accepted for check in repaired.checks} == {"Current": False, "Previous": True}
     assert rotated.credential(name) == first
-    tenant.rotate_secret(name)
+    tenant.secrets.rotate(name)
     until(lambda: rotated.rotation(name) == "WAITING", SECONDS)
     assert logs_in(mesh, name, rotated.credential(name))
 
@@ -386,9 +386,9 @@ def test_the_secrets_service_itself_replaces_only_what_it_holds(
     assert refused(whole_account) == ("FIELD_INVALID", "client_key.principal")
     assert refused(no_hash) == ("FIELD_INVALID", "secret_sha256")
     assert refused(for_ever) == ("FIELD_INVALID", "lifetime")
-    tenant.update_client_key(rotated.made.client_key.name, disabled=True)
+    tenant.access.client_keys.update(rotated.made.client_key.name, disabled=True)
     assert refused(lambda _: None) == ("CREDENTIAL_INVALID", "")
-    denied = tenant.lookup_events(action="access:CreateClientKey", principal="services/secrets")
+    denied = tenant.audit.events.list(action="access:CreateClientKey", principal="services/secrets")
     until(lambda: any(event.reason == "CREDENTIAL_INVALID" for event in denied))
 
 
@@ -403,5 +403,5 @@ def test_a_client_key_is_installed_once_and_not_again_when_it_was_deleted(
     other = _install(rotated, name)
     other.secret_sha256 = bytes(31) + b"x"
     assert _refused(mesh, other).reason == "ALREADY_EXISTS"
-    tenant.delete_client_key(first.name)
+    tenant.access.client_keys.delete(first.name)
     assert _refused(mesh, request).reason == "ALREADY_EXISTS"

@@ -37,7 +37,7 @@ def test_a_client_key_is_exchanged_for_a_session_of_its_principal(
     mesh: Mesh, credential: ClientKeySession, workload: str, key: str
 ) -> None:
     with client_by(mesh, replace(credential, session_name="nightly")) as client:
-        who = client.whoami()
+        who = client.access.whoami()
         until(lambda: reason_of(lambda: client.encrypt(key, b"rows")) == "")
 
     assert (who.principal, who.session_name, who.tags) == (workload, "nightly", {"team": "payments"})
@@ -45,16 +45,16 @@ def test_a_client_key_is_exchanged_for_a_session_of_its_principal(
 
 
 def test_the_administrator_of_a_new_account_begins_with_a_client_key(mesh: Mesh, client: Client, name: str) -> None:
-    made = client.create_account(name)
+    made = client.access.accounts.create(name)
     with client_by(mesh, ClientKeySession(made.client_key, made.client_key_secret), account=name) as administrator:
-        assert administrator.whoami().principal == made.administrator
-        administrator.create_key("payments")
+        assert administrator.access.whoami().principal == made.administrator
+        administrator.keys.create("payments")
 
 
 def test_a_session_ends_with_the_client_key(client: Client, workload: str) -> None:
     expire_time = datetime.now(UTC) + timedelta(minutes=1)
 
-    session = client.create_session(access.client_key(client, workload, expire_time))
+    session = client.access.sessions.create(access.client_key(client, workload, expire_time))
 
     assert session.expire_time is not None
     assert session.expire_time <= expire_time
@@ -66,9 +66,9 @@ def test_the_secret_is_read_again_from_its_file_for_each_session(
     path = tmp_path / "secret"
     path.write_text("not yet\n")
     with client_by(mesh, ClientKeySession(credential.name, path)) as client:
-        assert reason_of(client.whoami) == "CREDENTIAL_INVALID"
+        assert reason_of(client.access.whoami) == "CREDENTIAL_INVALID"
         path.write_text(f"{credential.secret}\n")
-        assert client.whoami().credential == credential.name
+        assert client.access.whoami().credential == credential.name
 
 
 def test_what_is_wrong_with_a_client_key_is_not_told(
@@ -76,8 +76,8 @@ def test_what_is_wrong_with_a_client_key_is_not_told(
 ) -> None:
     other = access.workload(client)
     disabled, deleted, expired = (access.client_key(client, who) for who in (workload, other, other))
-    client.update_client_key(disabled.name, disabled=True)
-    client.delete_client_key(deleted.name)
+    client.access.client_keys.update(disabled.name, disabled=True)
+    client.access.client_keys.delete(deleted.name)
     rows.set_client_key(expired.name, expires_us=now_us())
     wrong = [
         replace(credential, secret=str(credential.secret)[:-1]),
@@ -88,7 +88,7 @@ def test_what_is_wrong_with_a_client_key_is_not_told(
         expired,
     ]
 
-    refusals = [refusal(partial(client.create_session, one)) for one in wrong]
+    refusals = [refusal(partial(client.access.sessions.create, one)) for one in wrong]
 
     assert {(error.reason, error.message) for error in refusals} == {
         ("CREDENTIAL_INVALID", "the client key or its secret is not valid")
@@ -96,9 +96,9 @@ def test_what_is_wrong_with_a_client_key_is_not_told(
 
 
 def test_a_refused_client_key_is_an_event_of_its_account(client: Client, credential: ClientKeySession) -> None:
-    refused = refusal(lambda: client.create_session(replace(credential, secret="guessed")))
+    refused = refusal(lambda: client.access.sessions.create(replace(credential, secret="guessed")))
 
-    event = client.get_event(refused.event_id)
+    event = client.audit.events.get(refused.event_id)
 
     assert (event.action, event.outcome, event.reason) == ("access:CreateSession", "DENIED", "CREDENTIAL_INVALID")
     assert (event.resource, event.principal) == (credential.name, "")
@@ -107,30 +107,30 @@ def test_a_refused_client_key_is_an_event_of_its_account(client: Client, credent
 def test_a_session_is_an_event_that_names_the_client_key(
     client: Client, credential: ClientKeySession, workload: str
 ) -> None:
-    session = client.create_session(credential)
+    session = client.access.sessions.create(credential)
 
-    event = client.get_event(session.event_id)
+    event = client.audit.events.get(session.event_id)
 
     assert (event.outcome, event.resource, event.principal) == ("ALLOWED", credential.name, workload)
 
 
 def test_a_disabled_principal_gets_no_session(client: Client, credential: ClientKeySession, workload: str) -> None:
-    client.disable_principal(workload)
-    until(lambda: reason_of(lambda: client.create_session(credential)) == "PRINCIPAL_DISABLED")
+    client.access.principals.disable(workload)
+    until(lambda: reason_of(lambda: client.access.sessions.create(credential)) == "PRINCIPAL_DISABLED")
 
 
 def test_the_last_use_is_written_once_a_minute(client: Client, rows: Rows, credential: ClientKeySession) -> None:
     def last_use() -> datetime | None:
-        return client.get_client_key(credential.name).last_use_time
+        return client.access.client_keys.get(credential.name).last_use_time
 
     assert last_use() is None
-    client.create_session(credential)
+    client.access.sessions.create(credential)
     first = last_use()
-    client.create_session(credential)
+    client.access.sessions.create(credential)
     assert last_use() == first
 
     rows.set_client_key(credential.name, used_us=now_us() - MINUTE_US)
-    client.create_session(credential)
+    client.access.sessions.create(credential)
     latest = last_use()
 
     assert latest is not None
@@ -146,7 +146,7 @@ def test_the_last_use_is_written_once_a_minute(client: Client, rows: Rows, crede
     ],
 )
 def test_a_client_key_is_given_in_full(client: Client, name: str, secret: str, reason: str, field: str) -> None:
-    error = refusal(lambda: client.create_session(ClientKeySession(name, secret)))
+    error = refusal(lambda: client.access.sessions.create(ClientKeySession(name, secret)))
     assert (error.reason, error.field) == (reason, field)
 
 
@@ -164,15 +164,15 @@ def test_a_client_key_is_given_in_full(client: Client, name: str, secret: str, r
 def test_what_is_asked_of_a_session_is_checked(
     client: Client, credential: ClientKeySession, fields: dict[str, object], reason: str, field: str
 ) -> None:
-    error = refusal(lambda: client.create_session(credential, **fields))  # type: ignore[arg-type]
+    error = refusal(lambda: client.access.sessions.create(credential, **fields))  # type: ignore[arg-type]
     assert (error.reason, error.field) == (reason, field)
 
 
 def test_a_session_policy_comes_back_in_the_identity(mesh: Mesh, client: Client, credential: ClientKeySession) -> None:
     policy = 'permit (principal, action == Strongroom::Action::"crypto:Decrypt", resource);'
-    session = client.create_session(credential, session_policy=policy)
+    session = client.access.sessions.create(credential, session_policy=policy)
     with client_by(mesh, SessionToken(session.token)) as narrowed:
-        who = narrowed.whoami()
+        who = narrowed.access.whoami()
 
     assert who.session_policies == (policy,)
     assert who.expire_time == session.expire_time

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 
 from deploy.dev.mesh import Mesh
 from strongroom import Client
-from strongroom.calls.cryptography import item_error
+from strongroom.calls.crypto.results import item_error
 from strongroom.crypto.v1 import algorithm_pb2 as a
 from strongroom.crypto.v1 import crypto_pb2 as pb
 from strongroom.crypto.v1.crypto_pb2_grpc import CryptoServiceStub
@@ -74,22 +74,22 @@ def world(mesh: Mesh) -> Iterator[World]:
     with client_of(mesh) as client, mesh.channel("crypto") as channel:
         for kind, (spec, usage) in KIND_SPECS.items():
             for state in ("enabled", "disabled", "pending-deletion"):
-                client.create_key(World.key(kind, state).rpartition("/")[2], spec=spec, usage=usage)
+                client.keys.create(World.key(kind, state).rpartition("/")[2], spec=spec, usage=usage)
             pending = World.key(kind, "pending-import").rpartition("/")[2]
-            client.create_key(pending, spec=spec, usage=usage, origin="EXTERNAL")
-        client.import_material(World.key("cipher", "pending-import"), bytes(32))
+            client.keys.create(pending, spec=spec, usage=usage, origin="EXTERNAL")
+        client.keys.material.wrap_and_import(World.key("cipher", "pending-import"), bytes(32))
         enabled = World.key("cipher", "pending-import")
         until(lambda: not reason_of(lambda: client.encrypt(enabled, b"x")))
         ciphertexts = {
             state: client.encrypt(World.key("cipher", state), b"x").ciphertext for state in ("enabled", *STATES)
         }
-        client.delete_imported_key_material(enabled)
+        client.keys.material.delete(enabled)
         for kind in KIND_SPECS:
-            client.disable_key(World.key(kind, "disabled"))
-            client.schedule_key_deletion(World.key(kind, "pending-deletion"))
+            client.keys.disable(World.key(kind, "disabled"))
+            client.keys.schedule_deletion(World.key(kind, "pending-deletion"))
         # Changes arrive in their order: with the last one, all are known.
         last = World.key(list(KIND_SPECS)[-1], "pending-deletion")
-        until(lambda: reason_of(lambda: client.get_public_key(last)) == "KEY_STATE_INVALID")
+        until(lambda: reason_of(lambda: client.asymmetric.get_public_key(last)) == "KEY_STATE_INVALID")
         data_key = client.generate_data_key(World.key("cipher"), byte_count=191).ciphertext
         yield World(CryptoServiceStub(channel), ciphertexts, data_key)
 
@@ -693,24 +693,24 @@ def test_items_of_batches_are_refused_one_by_one(world: World) -> None:
 
 
 def test_a_version_that_may_not_be_used_is_refused(client: Client, name: str) -> None:
-    key = client.create_key(name).name
+    key = client.keys.create(name).name
     sealed = client.encrypt(key, b"x").ciphertext
-    signing = client.create_key(f"{name}-2", spec="EC_P256", usage="SIGN_VERIFY").name
+    signing = client.keys.create(f"{name}-2", spec="EC_P256", usage="SIGN_VERIFY").name
     for one in (key, signing):
-        client.create_key_version(one)
-        client.disable_key_version(f"{one}/versions/1")
+        client.keys.rotate(one)
+        client.keys.versions.disable(f"{one}/versions/1")
     first = f"{signing}/versions/1"
     uses: list[Callable[[], object]] = [
         lambda: client.decrypt(sealed),
         lambda: client.re_encrypt(sealed, key),
-        lambda: client.export_data_key(sealed, P256),
+        lambda: client.data_keys.export(sealed, P256),
         lambda: client.batch_decrypt([sealed]),
         lambda: client.sign(first, b"m"),
         lambda: client.verify(first, b"s", b"m"),
         lambda: client.batch_sign(first, [b"m"]),
-        lambda: client.get_public_key(first),
+        lambda: client.asymmetric.get_public_key(first),
     ]
     until(lambda: [reason_of(use) for use in uses] == ["KEY_DISABLED"] * len(uses))
     for one in (key, signing):
-        client.destroy_key_version(f"{one}/versions/1")
+        client.keys.versions.destroy(f"{one}/versions/1")
     until(lambda: [reason_of(use) for use in uses] == ["KEY_STATE_INVALID"] * len(uses))

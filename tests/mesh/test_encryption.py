@@ -26,7 +26,7 @@ def test_what_was_encrypted_is_decrypted_under_the_same_context(client: Client, 
 
 def test_a_data_key_comes_in_the_clear_and_encrypted(client: Client, key: str) -> None:
     made = client.generate_data_key(key)
-    hidden = client.generate_data_key_without_plaintext(key)
+    hidden = client.data_keys.generate_without_plaintext(key)
 
     assert len(made.plaintext) == 32
     assert client.decrypt(made.ciphertext).plaintext == made.plaintext
@@ -63,7 +63,7 @@ def test_items_of_a_batch_keep_their_own_contexts_and_faults(client: Client, key
             assert client.decrypt(outcome.ciphertext, context).plaintext == plaintext
             wrong = partial(client.decrypt, outcome.ciphertext, {"tenant": "red"})
             assert reason_of(wrong) == "CIPHERTEXT_INVALID"
-    events = client.lookup_events(resource=key, action="crypto:Encrypt")
+    events = client.audit.events.list(resource=key, action="crypto:Encrypt")
     counts = {
         event.encryption_context.get("tenant", ""): (event.item_count, event.failed_item_count) for event in events
     }
@@ -84,10 +84,10 @@ def test_random_bytes_differ(client: Client) -> None:
 
 def test_an_hsm_key_works_in_the_token_and_never_in_software(client: Client, mesh: Mesh, name: str) -> None:
     if mesh.provider == "local":
-        error = refusal(lambda: client.create_key(name, protection_level="HSM"))
+        error = refusal(lambda: client.keys.create(name, protection_level="HSM"))
         assert error.reason == "UNSUPPORTED_IN_HSM"
         return
-    key = client.create_key(name, protection_level="HSM")
+    key = client.keys.create(name, protection_level="HSM")
     sealed = client.encrypt(key.name, b"in the token", {"a": "b"})
 
     assert key.protection_level == "HSM"
@@ -146,7 +146,7 @@ def test_the_wrong_context_is_refused_without_telling_why(client: Client, key: s
 
 def test_another_account_is_refused(client: Client) -> None:
     assert refusal(lambda: client.encrypt("accounts/other/keys/payments", b"x")).reason == "PERMISSION_DENIED"
-    assert refusal(lambda: client.get_key("accounts/other/keys/payments")).reason == "PERMISSION_DENIED"
+    assert refusal(lambda: client.keys.get("accounts/other/keys/payments")).reason == "PERMISSION_DENIED"
 
 
 def test_a_batch_of_which_no_item_comes_to_a_key_has_an_outcome_for_each(client: Client, key: str) -> None:

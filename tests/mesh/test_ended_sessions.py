@@ -23,11 +23,11 @@ class Sessions:
 
     def by(self, credential: ClientKeySession) -> Client:
         """A session by a client key."""
-        return self._with(self._client.create_session(credential).token)
+        return self._with(self._client.access.sessions.create(credential).token)
 
     def as_role(self, caller: Client, role: str) -> Client:
         """A caller's session as a role."""
-        return self._with(caller.assume_role(role, "shift").token)
+        return self._with(caller.access.sessions.assume_role(role, "shift").token)
 
     def _with(self, token: str) -> Client:
         return self._stack.enter_context(client_by(self._mesh, SessionToken(token)))
@@ -51,7 +51,7 @@ def credential(client: Client, workload: str) -> ClientKeySession:
 
 def why(session: Client) -> str:
     """What crypto and keystore answer a session: the same, or both."""
-    return "/".join(sorted({reason_of(session.generate_random), reason_of(session.whoami)}))
+    return "/".join(sorted({reason_of(session.generate_random), reason_of(session.access.whoami)}))
 
 
 def test_revoked_sessions_stop_and_new_ones_begin(
@@ -59,7 +59,7 @@ def test_revoked_sessions_stop_and_new_ones_begin(
 ) -> None:
     before = sessions.by(credential)
     until(lambda: why(before) == "", 2.0)
-    client.revoke_sessions(workload)
+    client.access.principals.revoke_sessions(workload)
     after = sessions.by(credential)
     until(lambda: why(before) == "TOKEN_INVALID", 1.5)
     assert why(after) == ""
@@ -71,14 +71,14 @@ def test_sessions_stop_with_their_client_key_and_go_on_with_it(
 ) -> None:
     ours, others = sessions.by(credential), sessions.by(access.client_key(client, workload))
     until(lambda: why(ours) == "", 2.0)
-    client.update_client_key(credential.name, disabled=True)
+    client.access.client_keys.update(credential.name, disabled=True)
     until(lambda: why(ours) == "TOKEN_INVALID", 1.5)
     assert why(others) == ""
-    client.update_client_key(credential.name, disabled=False)
+    client.access.client_keys.update(credential.name, disabled=False)
     until(lambda: why(ours) == "", 1.5)
-    client.delete_client_key(credential.name)
+    client.access.client_keys.delete(credential.name)
     until(lambda: why(ours) == "TOKEN_INVALID", 1.5)
-    assert refusal(lambda: client.create_session(credential)).reason == "CREDENTIAL_INVALID"
+    assert refusal(lambda: client.access.sessions.create(credential)).reason == "CREDENTIAL_INVALID"
     assert why(others) == ""
 
 
@@ -87,13 +87,13 @@ def test_sessions_stop_with_their_principal(
 ) -> None:
     session = sessions.by(credential)
     until(lambda: why(session) == "", 2.0)
-    client.disable_principal(workload)
+    client.access.principals.disable(workload)
     until(lambda: why(session) == "PRINCIPAL_DISABLED", 1.5)
-    client.enable_principal(workload)
+    client.access.principals.enable(workload)
     until(lambda: why(session) == "", 1.5)
-    client.delete_principal(workload)
+    client.access.principals.delete(workload)
     until(lambda: reason_of(session.generate_random) == "PERMISSION_DENIED", 1.5)
-    assert refusal(lambda: client.create_session(credential)).reason == "CREDENTIAL_INVALID"
+    assert refusal(lambda: client.access.sessions.create(credential)).reason == "CREDENTIAL_INVALID"
 
 
 def test_a_roles_sessions_are_revoked_whoever_assumed_it(
@@ -101,13 +101,13 @@ def test_a_roles_sessions_are_revoked_whoever_assumed_it(
 ) -> None:
     role, other = access.role(client), access.role(client)
     caller = sessions.by(credential)
-    until(lambda: reason_of(lambda: caller.assume_role(role, "first")) == "", 2.0)
+    until(lambda: reason_of(lambda: caller.access.sessions.assume_role(role, "first")) == "", 2.0)
     revoked, spared = sessions.as_role(caller, role), sessions.as_role(caller, other)
     until(lambda: why(revoked) == why(spared) == "", 2.0)
-    client.revoke_sessions(role)
+    client.access.principals.revoke_sessions(role)
     until(lambda: why(revoked) == "TOKEN_INVALID", 1.5)
     assert why(spared) == why(caller) == ""
     assert why(sessions.as_role(caller, role)) == ""
     # Whoever stands behind a role's session stands behind it for all of its time.
-    client.revoke_sessions(client.get_client_key(credential.name).principal)
+    client.access.principals.revoke_sessions(client.access.client_keys.get(credential.name).principal)
     until(lambda: why(spared) == "TOKEN_INVALID", 1.5)

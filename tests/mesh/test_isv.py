@@ -56,22 +56,22 @@ def story(client: Client, mesh: Mesh, name: str) -> Iterator[Story]:
             return stack.enter_context(client_of(mesh, f"{who}/{account}", account))
 
         for account in (acme, isv):
-            client.create_account(account, administrator_spiffe_ids=[spiffe_id(f"admin/{account}")])
+            client.access.accounts.create(account, administrator_spiffe_ids=[spiffe_id(f"admin/{account}")])
         customer, vendor = member(acme, "admin"), member(isv, "admin")
-        customer.create_principal("users/auditor", spiffe_ids=[spiffe_id(f"auditor/{acme}")], roles=["auditor"])
-        key = customer.create_key("customer-data").name
+        customer.access.principals.create("users/auditor", spiffe_ids=[spiffe_id(f"auditor/{acme}")], roles=["auditor"])
+        key = customer.keys.create("customer-data").name
 
-        app = vendor.create_principal("workloads/app", spiffe_ids=[spiffe_id(f"app/{isv}")]).name
+        app = vendor.access.principals.create("workloads/app", spiffe_ids=[spiffe_id(f"app/{isv}")]).name
         trust = (
             'permit (principal, action == Strongroom::Action::"access:AssumeRole", resource)'
             f' when {{ principal == Strongroom::Workload::"{app}" && context.external_id == "{EXTERNAL_ID}" }};'
         )
-        role = vendor.create_principal("roles/acme", trust_policy=trust).name
+        role = vendor.access.principals.create("roles/acme", trust_policy=trust).name
         assume = 'action == Strongroom::Action::"access:AssumeRole"'
-        vendor.create_policy(
+        vendor.access.policies.create(
             "app", f'permit (principal, {assume}, resource == Strongroom::Role::"{role}");', attached_to=[app]
         )
-        vendor.create_policy(
+        vendor.access.policies.create(
             "acme", f'permit (principal, action in {USE}, resource == Strongroom::Key::"{key}");', attached_to=[role]
         )
         files = mesh.authority.issue(f"app/{isv}")
@@ -90,7 +90,7 @@ def story(client: Client, mesh: Mesh, name: str) -> Iterator[Story]:
 
 def permit(story: Story) -> str:
     """What the customer's administrator writes: this role, for this customer's rows alone."""
-    return story.customer.create_policy(
+    return story.customer.access.policies.create(
         "vendor",
         f'permit (principal == Strongroom::Role::"{story.role}", action in {USE}, resource)'
         ' when { context.encryption_context.contains({key: "customer", value: "acme"}) };',
@@ -115,7 +115,7 @@ def test_with_a_policy_on_the_key(story: Story) -> None:
     assert refusal(lambda: story.app.encrypt(story.key, b"x", {"customer": "acme"})).reason == "PERMISSION_DENIED"
 
     # The customer's auditor sees every use, with the vendor's session.
-    events = list(story.auditor.lookup_events(resource=story.key, principal=story.role))
+    events = list(story.auditor.audit.events.list(resource=story.key, principal=story.role))
     uses = [event for event in events if event.outcome == "ALLOWED"]
     assert {(event.action, event.session_name) for event in uses} == {
         ("crypto:GenerateDataKey", "invoice-run-7"),
@@ -126,7 +126,7 @@ def test_with_a_policy_on_the_key(story: Story) -> None:
     assert all(event.encryption_context for event in uses)
 
     # The customer revokes: within a second the vendor is out, with keys that it had opened before too.
-    story.customer.delete_policy("vendor")
+    story.customer.access.policies.delete("vendor")
     until(lambda: not story.is_in(), 1.0)
     assert refusal(lambda: story.open(sealed, wrapped)).reason in ("PERMISSION_DENIED", "CIPHERTEXT_INVALID")
 
@@ -136,28 +136,28 @@ def test_the_vendors_administrator_never_sees_the_customers_key_policy_or_events
     until(story.is_in, 1.5)
     account = story.key.rpartition("/keys/")[0]
     vendor = story.vendor
-    vendor.create_policy("all", EVERYTHING, attached_to=["users/admin"])
+    vendor.access.policies.create("all", EVERYTHING, attached_to=["users/admin"])
     attempts = {
-        "key": lambda: vendor.get_key(story.key),
-        "policy": lambda: vendor.get_policy(f"{account}/policies/vendor"),
-        "no policy": lambda: vendor.get_policy(f"{account}/policies/none"),
-        "principal": lambda: vendor.get_principal(f"{account}/users/admin"),
+        "key": lambda: vendor.keys.get(story.key),
+        "policy": lambda: vendor.access.policies.get(f"{account}/policies/vendor"),
+        "no policy": lambda: vendor.access.policies.get(f"{account}/policies/none"),
+        "principal": lambda: vendor.access.principals.get(f"{account}/users/admin"),
         "use": lambda: vendor.encrypt(story.key, b"x"),
-        "disable": lambda: vendor.disable_key(story.key),
-        "grants": lambda: list(vendor.list_grants(key=story.key)),
-        "simulation": lambda: vendor.simulate_access(f"{account}/users/admin", "crypto:Encrypt", story.key),
-        "policy change": lambda: vendor.update_policy(
+        "disable": lambda: vendor.keys.disable(story.key),
+        "grants": lambda: list(vendor.access.grants.list(key=story.key)),
+        "simulation": lambda: vendor.access.simulate(f"{account}/users/admin", "crypto:Encrypt", story.key),
+        "policy change": lambda: vendor.access.policies.update(
             f"{account}/policies/vendor", cedar="permit (principal, action, resource);"
         ),
     }
     for attempt in attempts.values():
         assert refusal(attempt).reason == "PERMISSION_DENIED"
-    event = next(story.auditor.lookup_events(limit=1))
-    assert refusal(lambda: vendor.get_event(f"{account}/events/{event.id}")).reason == "PERMISSION_DENIED"
+    event = next(story.auditor.audit.events.list(limit=1))
+    assert refusal(lambda: vendor.audit.events.get(f"{account}/events/{event.id}")).reason == "PERMISSION_DENIED"
 
 
 def test_with_a_grant_in_place_of_the_policy(story: Story) -> None:
-    grant = story.customer.create_grant(
+    grant = story.customer.access.grants.create(
         story.key,
         story.role,
         ["crypto:GenerateDataKey", "crypto:Decrypt"],
@@ -168,16 +168,18 @@ def test_with_a_grant_in_place_of_the_policy(story: Story) -> None:
     sealed, wrapped = story.seal(b"invoice 1")
     assert story.open(sealed, wrapped) == b"invoice 1"
     assert refusal(lambda: story.app.generate_data_key(story.key, {"customer": "globex"})).reason == "PERMISSION_DENIED"
-    used = next(story.auditor.lookup_events(resource=story.key, outcome="ALLOWED", action="crypto:Decrypt", limit=1))
+    used = next(
+        story.auditor.audit.events.list(resource=story.key, outcome="ALLOWED", action="crypto:Decrypt", limit=1)
+    )
     assert grant.name in used.decided_by
-    story.customer.revoke_grant(grant.name)
+    story.customer.access.grants.revoke(grant.name)
     until(lambda: not story.is_in(), 1.0)
 
 
 def test_a_storage_service_acts_through_a_grant_for_each_disk(story: Story) -> None:
     actions = ["crypto:GenerateDataKey", "crypto:Decrypt", "access:RetireGrant"]
     attached = {
-        disk: story.customer.create_grant(story.key, story.role, actions, context_equals={"disk": disk}).name
+        disk: story.customer.access.grants.create(story.key, story.role, actions, context_equals={"disk": disk}).name
         for disk in ("disk-1", "disk-2")
     }
 
@@ -191,7 +193,7 @@ def test_a_storage_service_acts_through_a_grant_for_each_disk(story: Story) -> N
     assert story.app.decrypt(wrapped["disk-2"], {"disk": "disk-2"}).plaintext
 
     # The disk is detached: the service gives back its grant, and the other disk works on.
-    story.app.retire_grant(attached["disk-1"])
+    story.app.access.grants.retire(attached["disk-1"])
     until(lambda: reason_of(lambda: story.app.decrypt(wrapped["disk-1"], {"disk": "disk-1"})) != "", 1.0)
     assert story.app.decrypt(wrapped["disk-2"], {"disk": "disk-2"}).plaintext
 
@@ -199,6 +201,12 @@ def test_a_storage_service_acts_through_a_grant_for_each_disk(story: Story) -> N
 def test_who_does_not_know_the_external_id_does_not_get_the_role(story: Story, mesh: Mesh) -> None:
     account = story.role.split("/")[1]
     with client_of(mesh, f"app/{account}", account) as app:
-        until(lambda: reason_of(lambda: app.assume_role(story.role, "s", external_id=EXTERNAL_ID)) == "", 1.5)
-        assert refusal(lambda: app.assume_role(story.role, "s", external_id="globex-1")).reason == "PERMISSION_DENIED"
-        assert refusal(lambda: app.assume_role(story.role, "s")).reason == "PERMISSION_DENIED"
+        until(
+            lambda: reason_of(lambda: app.access.sessions.assume_role(story.role, "s", external_id=EXTERNAL_ID)) == "",
+            1.5,
+        )
+        assert (
+            refusal(lambda: app.access.sessions.assume_role(story.role, "s", external_id="globex-1")).reason
+            == "PERMISSION_DENIED"
+        )
+        assert refusal(lambda: app.access.sessions.assume_role(story.role, "s")).reason == "PERMISSION_DENIED"

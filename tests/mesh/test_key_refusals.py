@@ -56,25 +56,25 @@ def world(mesh: Mesh) -> Iterator[World]:
     with client_of(mesh) as client, mesh.channel("keystore") as channel:
         for state in ("enabled", "disabled", "pending-deletion", "pending-import", "protected", "imported", "signing"):
             external = state in ("pending-import", "imported")
-            client.create_key(
+            client.keys.create(
                 key_name(state).rpartition("/")[2],
                 spec="ED25519" if state == "signing" else "AES_256",
                 origin="EXTERNAL" if external else "STRONGROOM",
                 deletion_protection=state == "protected",
             )
-        client.import_material(key_name("imported"), bytes(32))
+        client.keys.material.wrap_and_import(key_name("imported"), bytes(32))
         # Versions: 1 destroyed, 2 disabled, 3 enabled, 4 primary.
         for state in ("enabled", "protected"):
             for _ in range(3):
-                client.create_key_version(key_name(state))
+                client.keys.rotate(key_name(state))
         for version in (1, 2):
-            client.disable_key_version(f"{key_name('enabled')}/versions/{version}")
-        client.disable_key_version(f"{key_name('protected')}/versions/2")
-        client.destroy_key_version(f"{key_name('enabled')}/versions/1")
-        client.create_key_version(key_name("imported"))
-        client.disable_key(key_name("disabled"))
-        client.schedule_key_deletion(key_name("pending-deletion"))
-        client.create_alias("key-refusals", key_name("enabled"))
+            client.keys.versions.disable(f"{key_name('enabled')}/versions/{version}")
+        client.keys.versions.disable(f"{key_name('protected')}/versions/2")
+        client.keys.versions.destroy(f"{key_name('enabled')}/versions/1")
+        client.keys.rotate(key_name("imported"))
+        client.keys.disable(key_name("disabled"))
+        client.keys.schedule_deletion(key_name("pending-deletion"))
+        client.keys.aliases.create("key-refusals", key_name("enabled"))
         yield World(channel)
 
 
@@ -529,25 +529,27 @@ def test_a_field_that_is_wrong_is_named(world: World, case: str) -> None:
 
 def test_what_is_at_its_limit_is_taken(client: Client, name: str) -> None:
     tags = {f"{number:03}".ljust(128, "k"): "v" * 256 for number in range(50)}
-    made = client.create_key(name, description="d" * 1_024, tags=tags, rotation_period=timedelta(days=730))
+    made = client.keys.create(name, description="d" * 1_024, tags=tags, rotation_period=timedelta(days=730))
     assert made.tags == tags
-    assert client.set_deletion_protection(name, protected=True, comment="c" * 256).deletion_protection
-    assert not client.set_deletion_protection(name, protected=False).deletion_protection
-    assert client.schedule_key_deletion(name, timedelta(days=366)).state == "PENDING_DELETION"
-    told = [event.attributes.get("comment") for event in client.lookup_events(action="keystore:SetDeletionProtection")]
+    assert client.keys.set_deletion_protection(name, protected=True, comment="c" * 256).deletion_protection
+    assert not client.keys.set_deletion_protection(name, protected=False).deletion_protection
+    assert client.keys.schedule_deletion(name, timedelta(days=366)).state == "PENDING_DELETION"
+    told = [
+        event.attributes.get("comment") for event in client.audit.events.list(action="keystore:SetDeletionProtection")
+    ]
     assert "c" * 256 in told
 
 
 def test_a_key_has_50_aliases_and_no_more(client: Client, name: str) -> None:
-    key, other = client.create_key(name).name, client.create_key(f"{name}-other").name
+    key, other = client.keys.create(name).name, client.keys.create(f"{name}-other").name
     for number in range(50):
-        client.create_alias(f"{name}-{number}", key)
-    error = refusal(lambda: client.create_alias(f"{name}-50", key))
+        client.keys.aliases.create(f"{name}-{number}", key)
+    error = refusal(lambda: client.keys.aliases.create(f"{name}-50", key))
     assert (error.reason, error.field) == ("LIMIT_EXCEEDED", "alias.key")
-    elsewhere = client.create_alias(f"{name}-50", other).name
-    assert refusal(lambda: client.move_alias(elsewhere, key)).reason == "LIMIT_EXCEEDED"
-    client.delete_alias(f"{name}-0")
-    assert client.move_alias(elsewhere, key).key == key
+    elsewhere = client.keys.aliases.create(f"{name}-50", other).name
+    assert refusal(lambda: client.keys.aliases.move(elsewhere, key)).reason == "LIMIT_EXCEEDED"
+    client.keys.aliases.delete(f"{name}-0")
+    assert client.keys.aliases.move(elsewhere, key).key == key
 
 
 def test_another_request_under_the_same_id_is_refused(world: World, name: str) -> None:

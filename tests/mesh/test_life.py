@@ -48,7 +48,7 @@ def run_service(service: str, command: str, config: Path) -> subprocess.Complete
 def test_on_sigterm_health_turns_first_and_calls_in_flight_finish(private_mesh: PrivateMeshes) -> None:
     mesh = private_mesh(settings={"crypto": {"listeners": {"lame_duck_seconds": LAME_DUCK_SECONDS}}})
     with client_of(mesh) as client:
-        client.create_key("payments")
+        client.keys.create("payments")
         client.encrypt("payments", b"warm")
         mesh.suspend("audit")
         answers = []
@@ -67,14 +67,14 @@ def test_on_sigterm_health_turns_first_and_calls_in_flight_finish(private_mesh: 
 
         assert codes == [0]
         assert len(answers) == 1
-        assert client.get_event(answers[0].event_id).outcome == "ALLOWED"
+        assert client.audit.events.get(answers[0].event_id).outcome == "ALLOWED"
 
 
 def test_new_certificates_are_shown_without_a_restart(private_mesh: PrivateMeshes) -> None:
     mesh = private_mesh()
     pids = {service: mesh.process(service).pid for service in ("keystore", "crypto", "audit")}
     with client_of(mesh) as client:
-        client.create_key("payments")
+        client.keys.create("payments")
         before = {service: serial_number(mesh, service) for service in pids}
         for service in pids:
             files = mesh.authority.issue(f"service/{service}")
@@ -84,22 +84,22 @@ def test_new_certificates_are_shown_without_a_restart(private_mesh: PrivateMeshe
         for service in pids:
             until(lambda service=service: serial_number(mesh, service) != before[service])  # type: ignore[misc]
         until(lambda: not reason_of(lambda: client.encrypt("payments", b"after")))
-        client.create_key("another")
+        client.keys.create("another")
     assert {service: mesh.process(service).pid for service in pids} == pids
 
 
 def test_a_second_start_finds_all_data(private_mesh: PrivateMeshes) -> None:
     mesh = private_mesh()
     with client_of(mesh) as client:
-        client.create_key("payments")
+        client.keys.create("payments")
         sealed = client.encrypt("payments", b"plaintext")
-        client.create_secret("db.password", b"hunter2")
+        client.secrets.create("db.password", b"hunter2")
     mesh.stop()
     mesh.start()
     with client_of(mesh) as client:
         assert client.decrypt(sealed.ciphertext).plaintext == b"plaintext"
-        assert client.get_secret_value("db.password").value == b"hunter2"
-        assert client.get_event(sealed.event_id).id == sealed.event_id
+        assert client.secrets.get_value("db.password").value == b"hunter2"
+        assert client.audit.events.get(sealed.event_id).id == sealed.event_id
 
 
 def test_a_configuration_with_errors_names_all_of_them_at_once(tmp_path: Path) -> None:

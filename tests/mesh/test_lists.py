@@ -19,8 +19,8 @@ def made(client: Client, name: str) -> list[str]:
         ("b", "AES_128", {"team": "blue"}),
         ("c", "AES_256", {"team": "green"}),
     ):
-        client.create_key(f"{name}-{letter}", spec=spec, tags=tags)
-    client.disable_key(f"{name}-c")
+        client.keys.create(f"{name}-{letter}", spec=spec, tags=tags)
+    client.keys.disable(f"{name}-c")
     return [f"{name}-{letter}" for letter in "abc"]
 
 
@@ -40,27 +40,27 @@ def made(client: Client, name: str) -> list[str]:
 )
 def test_keys_are_filtered(client: Client, name: str, made: list[str], condition: str, letters: str) -> None:
     terms = " AND ".join(term for term in (f"id_prefix = {name}-", condition) if term)
-    found = [key.name.rpartition("/")[2] for key in client.list_keys(terms)]
+    found = [key.name.rpartition("/")[2] for key in client.keys.list(terms)]
     assert found == [key for key in made if key[-1] in letters]
 
 
 @pytest.mark.parametrize("condition", ["spec = ROT_13", "colour = red", "state"])
 def test_a_filter_that_means_nothing_is_refused(client: Client, condition: str) -> None:
-    error = refusal(lambda: list(client.list_keys(condition)))
+    error = refusal(lambda: list(client.keys.list(condition)))
     assert (error.reason, error.field) == ("FIELD_INVALID", "filter")
 
 
 def test_every_key_is_listed_once_while_others_are_being_created(client: Client, name: str) -> None:
     there = [f"{name}-{number:03}" for number in range(0, 60, 2)]
     for key in there:
-        client.create_key(key)
+        client.keys.create(key)
     stopping = threading.Event()
 
     def create() -> None:
         for number in range(1, 60, 2):
             if stopping.is_set():
                 return
-            client.create_key(f"{name}-{number:03}")
+            client.keys.create(f"{name}-{number:03}")
 
     thread = threading.Thread(target=create)
     thread.start()
@@ -81,7 +81,7 @@ def _by_pages(client: Client, condition: str, size: int) -> list[str]:
     token = ""
     while True:
         request = pb.ListKeysRequest(parent=client.names.account, page_size=size, page_token=token, filter=condition)
-        page = client._keystore.call(client._keystore.stub.ListKeys, request, None).response
+        page = client.keys._service.call(client.keys._service.stub.ListKeys, request, None).response
         found += [key.name.rpartition("/")[2] for key in page.keys]
         token = page.next_page_token
         if not token:
@@ -92,7 +92,7 @@ def test_a_page_token_is_for_its_own_filter(client: Client, name: str, made: lis
     del made
     parent = client.names.account
     request = pb.ListKeysRequest(parent=parent, page_size=1, filter=f"id_prefix = {name}-")
-    token = client._keystore.call(client._keystore.stub.ListKeys, request, None).response.next_page_token
+    token = client.keys._service.call(client.keys._service.stub.ListKeys, request, None).response.next_page_token
     other = pb.ListKeysRequest(parent=parent, page_size=1, page_token=token)
-    error = refusal(lambda: client._keystore.call(client._keystore.stub.ListKeys, other, None))
+    error = refusal(lambda: client.keys._service.call(client.keys._service.stub.ListKeys, other, None))
     assert error.reason == "PAGE_TOKEN_INVALID"

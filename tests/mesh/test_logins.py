@@ -116,7 +116,7 @@ def test_one_token_serves_many_commands_and_is_got_again_when_refused(
     assert token_file.read_text() == token
     assert [stat.S_IMODE(file.stat().st_mode) for file in kept(config)] == [0o600, 0o600]
 
-    client.revoke_sessions(workload)
+    client.access.principals.revoke_sessions(workload)
 
     until(lambda: whoami()["principal"] == workload and token_file.read_text() != token)
 

@@ -24,7 +24,7 @@ def jwks(*, private: bool = False) -> str:
 def test_a_provider_is_kept_as_it_was_given(tenant: Client, mesh: Mesh, name: str) -> None:
     authority = mesh.authority.trust.read_text()
     keys = jwks()
-    made = tenant.create_oidc_provider(
+    made = tenant.access.oidc_providers.create(
         "cluster", ISSUER, ["strongroom"], ca_certificates=authority, static_jwks=keys, description="Our cluster"
     )
 
@@ -33,29 +33,29 @@ def test_a_provider_is_kept_as_it_was_given(tenant: Client, mesh: Mesh, name: st
         ISSUER,
         ("strongroom",),
     )
-    read = tenant.get_oidc_provider("cluster")
+    read = tenant.access.oidc_providers.get("cluster")
     assert (read.static_jwks, read.ca_certificates, read.description) == (keys, authority, "Our cluster")
     assert (read.fetch_time, read.fetch_error, read.disabled) == (None, "", False)
-    changed = tenant.update_oidc_provider("cluster", audiences=["a", "b"], disabled=True, etag=made.etag)
+    changed = tenant.access.oidc_providers.update("cluster", audiences=["a", "b"], disabled=True, etag=made.etag)
     assert (changed.audiences, changed.disabled, changed.static_jwks) == (("a", "b"), True, keys)
     assert (
-        refusal(lambda: tenant.update_oidc_provider("cluster", disabled=False, etag=made.etag)).reason
+        refusal(lambda: tenant.access.oidc_providers.update("cluster", disabled=False, etag=made.etag)).reason
         == "ETAG_MISMATCH"
     )
-    tenant.create_oidc_provider("other", "https://other.example", ["strongroom"])
-    assert [one.name for one in tenant.list_oidc_providers("disabled = true")] == [made.name]
-    assert [one.name for one in tenant.list_oidc_providers(f'issuer = "{ISSUER}"')] == [made.name]
-    assert len(list(tenant.list_oidc_providers())) == 2
+    tenant.access.oidc_providers.create("other", "https://other.example", ["strongroom"])
+    assert [one.name for one in tenant.access.oidc_providers.list("disabled = true")] == [made.name]
+    assert [one.name for one in tenant.access.oidc_providers.list(f'issuer = "{ISSUER}"')] == [made.name]
+    assert len(list(tenant.access.oidc_providers.list())) == 2
 
 
 def test_an_account_has_an_issuer_once(client: Client, tenant: Client, name: str) -> None:
-    tenant.create_oidc_provider("cluster", ISSUER, ["a"])
-    error = refusal(lambda: tenant.create_oidc_provider("again", ISSUER, ["a"]))
+    tenant.access.oidc_providers.create("cluster", ISSUER, ["a"])
+    error = refusal(lambda: tenant.access.oidc_providers.create("again", ISSUER, ["a"]))
     assert (error.reason, error.field) == ("ALREADY_EXISTS", "oidc_provider.issuer")
-    error = refusal(lambda: tenant.create_oidc_provider("cluster", "https://other.example", ["a"]))
+    error = refusal(lambda: tenant.access.oidc_providers.create("cluster", "https://other.example", ["a"]))
     assert (error.reason, error.field) == ("ALREADY_EXISTS", "oidc_provider_id")
     # Another account may know it too.
-    assert client.create_oidc_provider(name, f"{ISSUER}/{name}", ["a"]).issuer == f"{ISSUER}/{name}"
+    assert client.access.oidc_providers.create(name, f"{ISSUER}/{name}", ["a"]).issuer == f"{ISSUER}/{name}"
 
 
 @pytest.mark.parametrize(
@@ -77,24 +77,24 @@ def test_an_account_has_an_issuer_once(client: Client, tenant: Client, name: str
 )
 def test_what_is_no_provider_is_refused(tenant: Client, changes: dict[str, object], field: str) -> None:
     asked = {"issuer": ISSUER, "audiences": ["a"], **changes}
-    error = refusal(partial(tenant.create_oidc_provider, "cluster", **asked))  # type: ignore[arg-type]
+    error = refusal(partial(tenant.access.oidc_providers.create, "cluster", **asked))  # type: ignore[arg-type]
     assert error.field == f"oidc_provider.{field}"
 
 
 def test_a_subject_stands_for_one_principal_and_keeps_its_provider(tenant: Client) -> None:
-    tenant.create_oidc_provider("cluster", ISSUER, ["a"])
+    tenant.access.oidc_providers.create("cluster", ISSUER, ["a"])
     orders = OidcBinding("cluster", "system:serviceaccount:shop:orders", {"namespace": "shop"})
-    made = tenant.create_principal("workloads/orders", oidc_bindings=[orders])
+    made = tenant.access.principals.create("workloads/orders", oidc_bindings=[orders])
     assert [(binding.subject, binding.required_claims) for binding in made.oidc_bindings] == [
         (orders.subject, orders.required_claims)
     ]
-    error = refusal(lambda: tenant.create_principal("workloads/other", oidc_bindings=[orders]))
+    error = refusal(lambda: tenant.access.principals.create("workloads/other", oidc_bindings=[orders]))
     assert (error.reason, error.field) == ("ALREADY_EXISTS", "principal.oidc_bindings")
     nowhere = OidcBinding("nowhere", "subject")
-    assert refusal(lambda: tenant.create_principal("workloads/x", oidc_bindings=[nowhere])).reason == (
+    assert refusal(lambda: tenant.access.principals.create("workloads/x", oidc_bindings=[nowhere])).reason == (
         "OIDC_PROVIDER_NOT_FOUND"
     )
-    assert refusal(lambda: tenant.delete_oidc_provider("cluster")).reason == "RESOURCE_IN_USE"
-    tenant.update_principal("workloads/orders", oidc_bindings=[])
-    tenant.delete_oidc_provider("cluster")
-    assert refusal(lambda: tenant.get_oidc_provider("cluster")).reason == "OIDC_PROVIDER_NOT_FOUND"
+    assert refusal(lambda: tenant.access.oidc_providers.delete("cluster")).reason == "RESOURCE_IN_USE"
+    tenant.access.principals.update("workloads/orders", oidc_bindings=[])
+    tenant.access.oidc_providers.delete("cluster")
+    assert refusal(lambda: tenant.access.oidc_providers.get("cluster")).reason == "OIDC_PROVIDER_NOT_FOUND"

@@ -12,7 +12,7 @@ import pytest
 
 from deploy.dev.mesh import Mesh
 from strongroom import Client, OidcTokenSession
-from strongroom.calls.access import Session
+from strongroom.calls.access.sessions import Session
 from tests.support import access
 from tests.support.clients import client_by, reason_of, refusal, until
 from tests.support.oidc_issuer import DISCOVERY, JWKS, Issuer, send
@@ -57,7 +57,7 @@ class Exchange:
 
     def __call__(self, token: str, account: str = "default") -> Session:
         self._path.write_text(token)
-        return self._client.create_session(OidcTokenSession(self._path, account))
+        return self._client.access.sessions.create(OidcTokenSession(self._path, account))
 
 
 def test_a_token_is_exchanged_for_a_session_of_its_subjects_principal(
@@ -65,7 +65,7 @@ def test_a_token_is_exchanged_for_a_session_of_its_subjects_principal(
 ) -> None:
     token_file.write_text(issuer.token(SUBJECT))
     with client_by(mesh, OidcTokenSession(token_file, "default")) as client:
-        who = client.whoami()
+        who = client.access.whoami()
         until(lambda: reason_of(lambda: client.encrypt(key, b"rows")) == "")
 
     assert (who.principal, who.credential_kind) == (workload, "OIDC_TOKEN")
@@ -131,7 +131,7 @@ def test_an_issuer_that_cannot_be_reached_may_give_its_keys_beforehand(
 def test_the_keys_may_be_elsewhere_than_discovery_says(
     exchange: Exchange, client: Client, issuer: Issuer, provider: str, workload: str
 ) -> None:
-    client.update_oidc_provider(provider, jwks_uri=issuer.url + JWKS)
+    client.access.oidc_providers.update(provider, jwks_uri=issuer.url + JWKS)
     assert exchange(issuer.token(SUBJECT)).principal == workload
     assert issuer.fetched == [JWKS]
 
@@ -141,7 +141,7 @@ def test_a_changed_provider_has_its_keys_fetched_anew(
 ) -> None:
     del workload
     exchange(issuer.token(SUBJECT))
-    client.update_oidc_provider(provider, audiences=["else", "strongroom"])
+    client.access.oidc_providers.update(provider, audiences=["else", "strongroom"])
     exchange(issuer.token(SUBJECT))
     assert issuer.fetched.count(JWKS) == 2
 
@@ -167,7 +167,7 @@ def test_a_disabled_provider_accepts_nothing(
     exchange: Exchange, client: Client, issuer: Issuer, provider: str, workload: str
 ) -> None:
     del workload
-    client.update_oidc_provider(provider, disabled=True)
+    client.access.oidc_providers.update(provider, disabled=True)
     assert reason_of(lambda: exchange(issuer.token(SUBJECT))) == "TOKEN_INVALID"
 
 
@@ -175,7 +175,7 @@ def test_another_account_does_not_know_the_issuer(
     exchange: Exchange, client: Client, issuer: Issuer, workload: str, name: str
 ) -> None:
     del workload
-    client.create_account(name)
+    client.access.accounts.create(name)
     for account in (name, "nowhere"):
         assert reason_of(partial(exchange, issuer.token(SUBJECT), account)) == "TOKEN_INVALID"
 
@@ -184,12 +184,12 @@ def test_an_issuers_certificate_is_checked(
     exchange: Exchange, client: Client, issuer: Issuer, provider: str, workload: str
 ) -> None:
     del workload
-    client.update_oidc_provider(provider, ca_certificates="")  # the system's, which know nothing of this issuer
+    client.access.oidc_providers.update(provider, ca_certificates="")  # the system's, which know nothing of this issuer
     error = refusal(lambda: exchange(issuer.token(SUBJECT)))
 
     assert error.reason == "OIDC_PROVIDER_UNREACHABLE"
-    assert "certificate" in client.get_oidc_provider(provider).fetch_error
-    assert client.get_event(error.event_id).resource == provider
+    assert "certificate" in client.access.oidc_providers.get(provider).fetch_error
+    assert client.audit.events.get(error.event_id).resource == provider
 
 
 @pytest.mark.parametrize("trouble", ["redirect", "missing", "huge", "no json", "no set", "other issuer"])
@@ -207,14 +207,14 @@ def test_an_issuer_in_trouble_is_named_in_the_provider_until_it_is_well(
     }[trouble]
     issuer.answers = {path: answer}
     assert reason_of(lambda: exchange(issuer.token(SUBJECT))) == "OIDC_PROVIDER_UNREACHABLE"
-    troubled = client.get_oidc_provider(provider)
+    troubled = client.access.oidc_providers.get(provider)
     assert told in troubled.fetch_error
     assert (troubled.fetch_time, "/else" in issuer.fetched) == (None, False)
 
     issuer.answers = {}
-    client.update_oidc_provider(provider, description="changed, so that nobody waits before trying again")
+    client.access.oidc_providers.update(provider, description="changed, so that nobody waits before trying again")
     exchange(issuer.token(SUBJECT))
-    well = client.get_oidc_provider(provider)
+    well = client.access.oidc_providers.get(provider)
     assert well.fetch_error == ""
     assert well.fetch_time is not None
 

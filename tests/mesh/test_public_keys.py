@@ -33,43 +33,43 @@ def oaep() -> padding.OAEP:
 
 @pytest.mark.parametrize("spec", RSA_LIMITS)
 def test_rsa_encrypts_up_to_its_limit(client: Client, name: str, spec: str) -> None:
-    key = client.create_key(name, spec=spec, usage="ENCRYPT_DECRYPT").name
+    key = client.keys.create(name, spec=spec, usage="ENCRYPT_DECRYPT").name
     largest = b"\1" * RSA_LIMITS[spec]
 
-    sealed = client.asymmetric_encrypt(key, largest)
+    sealed = client.asymmetric.encrypt(key, largest)
 
     assert sealed.algorithm == "RSAES_OAEP_SHA_256"
-    assert client.asymmetric_decrypt(sealed.key_version, sealed.ciphertext).plaintext == largest
-    assert refusal(lambda: client.asymmetric_encrypt(key, largest + b"\1")).reason == "FIELD_TOO_LARGE"
-    assert refusal(lambda: client.asymmetric_encrypt(key, b"")).reason == "FIELD_REQUIRED"
-    assert refusal(lambda: client.asymmetric_decrypt(key, sealed.ciphertext[:-1])).reason == "CIPHERTEXT_INVALID"
-    assert refusal(lambda: client.asymmetric_encrypt(key, b"x", {"a": "b"})).field == "encryption_context"
+    assert client.asymmetric.decrypt(sealed.key_version, sealed.ciphertext).plaintext == largest
+    assert refusal(lambda: client.asymmetric.encrypt(key, largest + b"\1")).reason == "FIELD_TOO_LARGE"
+    assert refusal(lambda: client.asymmetric.encrypt(key, b"")).reason == "FIELD_REQUIRED"
+    assert refusal(lambda: client.asymmetric.decrypt(key, sealed.ciphertext[:-1])).reason == "CIPHERTEXT_INVALID"
+    assert refusal(lambda: client.asymmetric.encrypt(key, b"x", {"a": "b"})).field == "encryption_context"
 
 
 @pytest.mark.parametrize("spec", HPKE)
 def test_hpke_binds_the_encryption_context(client: Client, name: str, spec: str) -> None:
-    key = client.create_key(name, spec=spec, usage="ENCRYPT_DECRYPT").name
-    sealed = client.asymmetric_encrypt(key, b"plaintext", {"a": "b"})
+    key = client.keys.create(name, spec=spec, usage="ENCRYPT_DECRYPT").name
+    sealed = client.asymmetric.encrypt(key, b"plaintext", {"a": "b"})
 
-    assert client.asymmetric_decrypt(key, sealed.ciphertext, {"a": "b"}).plaintext == b"plaintext"
-    assert refusal(lambda: client.asymmetric_decrypt(key, sealed.ciphertext)).reason == "CIPHERTEXT_INVALID"
-    assert refusal(lambda: client.asymmetric_decrypt(key, b"short", {"a": "b"})).reason == "CIPHERTEXT_INVALID"
-    assert refusal(lambda: client.asymmetric_encrypt(key, bytes(65_537))).reason == "FIELD_TOO_LARGE"
+    assert client.asymmetric.decrypt(key, sealed.ciphertext, {"a": "b"}).plaintext == b"plaintext"
+    assert refusal(lambda: client.asymmetric.decrypt(key, sealed.ciphertext)).reason == "CIPHERTEXT_INVALID"
+    assert refusal(lambda: client.asymmetric.decrypt(key, b"short", {"a": "b"})).reason == "CIPHERTEXT_INVALID"
+    assert refusal(lambda: client.asymmetric.encrypt(key, bytes(65_537))).reason == "FIELD_TOO_LARGE"
 
 
 def test_hpke_ciphertexts_come_from_outside_too(client: Client, name: str) -> None:
-    key = client.create_key(name, spec="ML_KEM_768", usage="ENCRYPT_DECRYPT").name
-    raw = client.get_public_key(key)
+    key = client.keys.create(name, spec="ML_KEM_768", usage="ENCRYPT_DECRYPT").name
+    raw = client.asymmetric.get_public_key(key)
     public = mlkem.MLKEM768PublicKey.from_public_bytes(raw.der[-1184:])
 
     sealed = Suite(KEM.MLKEM768, KDF.HKDF_SHA256, AEAD.AES_256_GCM).encrypt(b"from outside", public)
 
-    assert client.asymmetric_decrypt(key, sealed).plaintext == b"from outside"
+    assert client.asymmetric.decrypt(key, sealed).plaintext == b"from outside"
 
 
 def test_rsa_encryption_in_a_token_that_lacks_oaep_with_sha_256_is_refused(client: Client, name: str) -> None:
     # SoftHSM2 2.6 takes OAEP with SHA-1 alone: the key is tried once before it is answered.
-    error = refusal(lambda: client.create_key(name, spec="RSA_2048", usage="ENCRYPT_DECRYPT", protection_level="HSM"))
+    error = refusal(lambda: client.keys.create(name, spec="RSA_2048", usage="ENCRYPT_DECRYPT", protection_level="HSM"))
     assert error.reason == "UNSUPPORTED_IN_HSM"
 
 
@@ -77,63 +77,65 @@ def test_rsa_encryption_in_a_token_that_lacks_oaep_with_sha_256_is_refused(clien
 @pytest.mark.parametrize("level", ["SOFTWARE", "HSM"])
 def test_both_sides_derive_one_secret(client: Client, mesh: Mesh, name: str, spec: str, level: str) -> None:
     if (mesh.provider, level) == ("local", "HSM"):
-        error = refusal(lambda: client.create_key(name, spec=spec, usage="KEY_AGREEMENT", protection_level=level))
+        error = refusal(lambda: client.keys.create(name, spec=spec, usage="KEY_AGREEMENT", protection_level=level))
         assert error.reason == "UNSUPPORTED_IN_HSM"
         return
-    key = client.create_key(name, spec=spec, usage="KEY_AGREEMENT", protection_level=level).name
+    key = client.keys.create(name, spec=spec, usage="KEY_AGREEMENT", protection_level=level).name
     ours = ec.generate_private_key(CURVES[spec])
-    theirs = ec.EllipticCurvePublicKey.from_encoded_point(CURVES[spec], _point(client.get_public_key(key).der))
+    theirs = ec.EllipticCurvePublicKey.from_encoded_point(
+        CURVES[spec], _point(client.asymmetric.get_public_key(key).der)
+    )
 
-    derived = client.derive_shared_secret(key, spki(ours))
+    derived = client.asymmetric.derive_shared_secret(key, spki(ours))
 
     assert derived.shared_secret == ours.exchange(ec.ECDH(), theirs)
     assert derived.shared_secret.hex() not in repr(derived)
 
 
 def test_x25519_derives_and_refuses_points_of_small_order(client: Client, name: str) -> None:
-    key = client.create_key(name, spec="X25519").name
+    key = client.keys.create(name, spec="X25519").name
     ours = x25519.X25519PrivateKey.generate()
-    theirs = x25519.X25519PublicKey.from_public_bytes(client.get_public_key(key).der[-32:])
-    assert client.derive_shared_secret(key, spki(ours)).shared_secret == ours.exchange(theirs)
+    theirs = x25519.X25519PublicKey.from_public_bytes(client.asymmetric.get_public_key(key).der[-32:])
+    assert client.asymmetric.derive_shared_secret(key, spki(ours)).shared_secret == ours.exchange(theirs)
     small = x25519.X25519PublicKey.from_public_bytes(bytes(32))
     encoded = small.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    assert refusal(lambda: client.derive_shared_secret(key, encoded)).reason == "PUBLIC_KEY_INVALID"
+    assert refusal(lambda: client.asymmetric.derive_shared_secret(key, encoded)).reason == "PUBLIC_KEY_INVALID"
 
 
 @pytest.mark.parametrize("peer", [b"", b"no key", b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"])
 def test_a_malformed_public_key_is_refused(client: Client, name: str, peer: bytes) -> None:
-    key = client.create_key(name, spec="EC_P256", usage="KEY_AGREEMENT").name
-    error = refusal(lambda: client.derive_shared_secret(key, peer))
+    key = client.keys.create(name, spec="EC_P256", usage="KEY_AGREEMENT").name
+    error = refusal(lambda: client.asymmetric.derive_shared_secret(key, peer))
     assert error.reason == ("PUBLIC_KEY_INVALID" if peer else "FIELD_REQUIRED")
     assert error.field == "peer_public_key"
 
 
 def test_a_peer_on_another_curve_is_refused(client: Client, name: str) -> None:
-    key = client.create_key(name, spec="EC_P256", usage="KEY_AGREEMENT").name
+    key = client.keys.create(name, spec="EC_P256", usage="KEY_AGREEMENT").name
     for other in (ec.generate_private_key(ec.SECP384R1()), ed25519.Ed25519PrivateKey.generate()):
-        error = refusal(partial(client.derive_shared_secret, key, spki(other)))
+        error = refusal(partial(client.asymmetric.derive_shared_secret, key, spki(other)))
         assert error.reason == "PUBLIC_KEY_INVALID"
 
 
 @pytest.mark.parametrize("spec", ["ML_KEM_768", "ML_KEM_1024"])
 def test_what_was_encapsulated_is_decapsulated(client: Client, name: str, spec: str) -> None:
-    key = client.create_key(name, spec=spec, usage="KEY_ENCAPSULATION").name
+    key = client.keys.create(name, spec=spec, usage="KEY_ENCAPSULATION").name
 
-    made = client.encapsulate(key)
+    made = client.asymmetric.encapsulate(key)
 
-    assert client.decapsulate(made.key_version, made.ciphertext).shared_secret == made.shared_secret
+    assert client.asymmetric.decapsulate(made.key_version, made.ciphertext).shared_secret == made.shared_secret
     altered = bytes([made.ciphertext[0] ^ 1]) + made.ciphertext[1:]
-    assert client.decapsulate(key, altered).shared_secret != made.shared_secret
-    assert refusal(lambda: client.decapsulate(key, made.ciphertext[:-1])).reason == "CIPHERTEXT_INVALID"
-    assert refusal(lambda: client.decapsulate(key, b"")).reason == "FIELD_REQUIRED"
+    assert client.asymmetric.decapsulate(key, altered).shared_secret != made.shared_secret
+    assert refusal(lambda: client.asymmetric.decapsulate(key, made.ciphertext[:-1])).reason == "CIPHERTEXT_INVALID"
+    assert refusal(lambda: client.asymmetric.decapsulate(key, b"")).reason == "FIELD_REQUIRED"
 
 
 def test_a_public_key_has_its_fingerprint(client: Client, name: str) -> None:
-    key = client.create_key(name, spec="EC_P256", usage="SIGN_VERIFY").name
-    public = client.get_public_key(f"{key}/versions/1")
+    key = client.keys.create(name, spec="EC_P256", usage="SIGN_VERIFY").name
+    public = client.asymmetric.get_public_key(f"{key}/versions/1")
     assert public.fingerprint == hashlib.sha256(public.der).digest()
     assert (public.spec, public.usage, public.algorithms) == ("EC_P256", "SIGN_VERIFY", ("ECDSA_SHA_256",))
-    assert refusal(lambda: client.get_public_key(f"{key}/versions/2")).reason == "KEY_VERSION_NOT_FOUND"
+    assert refusal(lambda: client.asymmetric.get_public_key(f"{key}/versions/2")).reason == "KEY_VERSION_NOT_FOUND"
 
 
 TARGETS: dict[str, tuple[Callable[[], PrivateKeyTypes], Suite | None]] = {
@@ -161,8 +163,8 @@ def test_a_data_key_is_exported_to_a_public_key(client: Client, key: str, kind: 
     recipient = generate()
     made = client.generate_data_key(key, {"a": "b"})
 
-    exported = client.export_data_key(made.ciphertext, spki(recipient), {"a": "b"})
-    fresh = client.generate_and_export_data_key(key, spki(recipient), byte_count=64)
+    exported = client.data_keys.export(made.ciphertext, spki(recipient), {"a": "b"})
+    fresh = client.data_keys.generate_and_export(key, spki(recipient), byte_count=64)
 
     def opened(sealed: bytes) -> bytes:
         if isinstance(recipient, rsa.RSAPrivateKey):
@@ -181,20 +183,20 @@ def test_what_cannot_be_exported_is_refused(client: Client, key: str) -> None:
     weak = spki(rsa.generate_private_key(65537, 1024))  # noqa: S505  # to be refused
     signing = spki(ed25519.Ed25519PrivateKey.generate())
 
-    assert refusal(lambda: client.export_data_key(made.ciphertext, small)).reason == "FIELD_TOO_LARGE"
-    too_many = refusal(lambda: client.generate_and_export_data_key(key, small, byte_count=191))
+    assert refusal(lambda: client.data_keys.export(made.ciphertext, small)).reason == "FIELD_TOO_LARGE"
+    too_many = refusal(lambda: client.data_keys.generate_and_export(key, small, byte_count=191))
     assert (too_many.reason, too_many.field) == ("FIELD_INVALID", "number_of_bytes")
     for target in (weak, signing, b"none"):
-        error = refusal(partial(client.export_data_key, made.ciphertext, target))
+        error = refusal(partial(client.data_keys.export, made.ciphertext, target))
         assert (error.reason, error.field) == ("PUBLIC_KEY_INVALID", "target.public_key")
-    wrong = refusal(lambda: client.export_data_key(made.ciphertext, small, algorithm="HPKE_P256"))
+    wrong = refusal(lambda: client.data_keys.export(made.ciphertext, small, algorithm="HPKE_P256"))
     assert wrong.reason == "ALGORITHM_INVALID"
 
 
 @pytest.mark.parametrize("spec", ["RSA_2048", "EC_P384", "ED25519", "X25519", "ML_DSA_44", "ML_KEM_768"])
 def test_a_data_key_pair_opens_again(client: Client, key: str, spec: str) -> None:
-    made = client.generate_data_key_pair(key, spec, {"a": "b"})
-    hidden = client.generate_data_key_pair_without_plaintext(key, spec)
+    made = client.data_keys.generate_pair(key, spec, {"a": "b"})
+    hidden = client.data_keys.generate_pair_without_plaintext(key, spec)
 
     assert client.decrypt(made.private_key_ciphertext, {"a": "b"}).plaintext == made.private_key
     assert spki(load_der_private_key(made.private_key, None)) == made.public_key
@@ -205,18 +207,18 @@ def test_a_data_key_pair_opens_again(client: Client, key: str, spec: str) -> Non
 
 @pytest.mark.parametrize("spec", ["AES_256", "X_WING", "HMAC_256"])
 def test_a_pair_of_no_asymmetric_spec_is_refused(client: Client, key: str, spec: str) -> None:
-    error = refusal(lambda: client.generate_data_key_pair(key, spec))
+    error = refusal(lambda: client.data_keys.generate_pair(key, spec))
     assert (error.reason, error.field) == ("FIELD_INVALID", "spec")
 
 
 def test_a_batch_of_data_keys(client: Client, key: str) -> None:
-    made = client.batch_generate_data_key(key, 10, {"a": "b"}, byte_count=48).results()
-    hidden = client.batch_generate_data_key(key, 2, without_plaintext=True).results()
+    made = client.data_keys.generate_batch(key, 10, {"a": "b"}, byte_count=48).results()
+    hidden = client.data_keys.generate_batch(key, 2, without_plaintext=True).results()
 
     assert len({one.plaintext for one in made}) == 10
     assert all(client.decrypt(one.ciphertext, {"a": "b"}).plaintext == one.plaintext for one in made)
     assert [one.plaintext for one in hidden] == [b"", b""]
-    fields = [refusal(partial(client.batch_generate_data_key, key, count)).field for count in (0, 1001)]
+    fields = [refusal(partial(client.data_keys.generate_batch, key, count)).field for count in (0, 1001)]
     assert fields == ["count", "count"]
 
 

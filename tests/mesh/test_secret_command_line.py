@@ -103,26 +103,26 @@ def test_a_database_login_is_made_rotated_repaired_and_handed_to_a_command(
 def test_a_client_key_is_made_kept_and_rotated_and_nobody_has_seen_it(
     typed: Typed, mesh: Mesh, client: Client, name: str
 ) -> None:
-    principal = client.create_principal(f"workloads/{name}").name
+    principal = client.access.principals.create(f"workloads/{name}").name
     create = ("secret", "create", name, "--principal", f"workloads/{name}", "--grace", "0s")
     short = typed(*create, "--rotate-every", "30d", "--lifetime", "30d", status=1)
     assert b"client_key_lifetime" in short.stderr
-    assert list(client.list_client_keys(principal)) == []
+    assert list(client.access.client_keys.list(principal)) == []
     made = typed(*create, "--rotate-every", "30d")
-    (first,) = client.list_client_keys(principal)
+    (first,) = client.access.client_keys.list(principal)
     assert b"strongroom_ck_" not in made.stdout + made.stderr
     assert b"ALREADY_EXISTS" in typed(*create, status=1).stderr
-    assert [key.name for key in client.list_client_keys(principal)] == [first.name]
+    assert [key.name for key in client.access.client_keys.list(principal)] == [first.name]
     typed(*create, "--type", "MYSQL", status=2)
     typed(*create, "--text", "a", status=2)
 
     rotated = answered(typed("secret", "rotate", name, "--now", "--json"))
     assert [item["outcome"] for item in rotated["rotations"]] == ["SUCCEEDED"]
-    (second,) = client.list_client_keys(principal)
+    (second,) = client.access.client_keys.list(principal)
     assert (second.rotated_by, second.name != first.name) == (f"accounts/{ACCOUNT}/secrets/{name}", True)
     value = json.loads(typed("secret", "get", name).stdout)
     with client_by(mesh, ClientKeySession(value["client_key"], value["secret"])) as worker:
-        assert worker.whoami().principal == principal
+        assert worker.access.whoami().principal == principal
 
 
 def test_a_command_finds_a_secret_in_a_file_that_is_gone_afterwards(typed: Typed, name: str) -> None:
@@ -143,11 +143,11 @@ def test_a_commands_exit_status_is_handed_on(typed: Typed, name: str) -> None:
 
 
 def test_who_read_a_version_is_reported(typed: Typed, client: Client, name: str) -> None:
-    client.create_secret(name, b"one")
-    client.get_secret_value(name)
-    client.put_secret_value(name, b"two")
-    client.get_secret_value(name)
-    client.get_secret_value(name)
+    client.secrets.create(name, b"one")
+    client.secrets.get_value(name)
+    client.secrets.put_value(name, b"two")
+    client.secrets.get_value(name)
+    client.secrets.get_value(name)
 
     def read(what: str) -> dict[str, int]:
         found = answered(typed("secret", "readers", what, "--since", "1h", "--json"))
@@ -178,11 +178,11 @@ def test_where_a_secrets_values_may_be_sent_is_said_and_taken_back(typed: Typed,
     places = ("db.example:5432", "10.1.0.0/16")
     listed = [argument for place in places for argument in ("--allow-destination", place)]
     typed("secret", "create", name, "--text", "hunter2", *listed)
-    assert client.get_secret(name).allowed_destinations == places
+    assert client.secrets.get(name).allowed_destinations == places
     typed("secret", "update", name, "--description", "as before")
-    assert client.get_secret(name).allowed_destinations == places
+    assert client.secrets.get(name).allowed_destinations == places
     typed("secret", "update", name, "--allow-destination", places[0])
-    assert client.get_secret(name).allowed_destinations == places[:1]
+    assert client.secrets.get(name).allowed_destinations == places[:1]
     typed("secret", "update", name, *listed, "--allow-any-destination", status=2)
     typed("secret", "update", name, "--allow-any-destination")
-    assert client.get_secret(name).allowed_destinations == ()
+    assert client.secrets.get(name).allowed_destinations == ()

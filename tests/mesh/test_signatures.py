@@ -25,7 +25,7 @@ IN_SOFTHSM = ("RSA_2048", *EC)
 
 
 def signing_key(client: Client, name: str, spec: str, level: str = "SOFTWARE") -> str:
-    return client.create_key(name, spec=spec, usage="SIGN_VERIFY", protection_level=level).name
+    return client.keys.create(name, spec=spec, usage="SIGN_VERIFY", protection_level=level).name
 
 
 @pytest.mark.parametrize("spec", SIGNING)
@@ -47,7 +47,7 @@ def test_the_token_signs(client: Client, mesh: Mesh, name: str, spec: str) -> No
         assert refusal(lambda: signing_key(client, name, spec, "HSM")).reason == "UNSUPPORTED_IN_HSM"
         return
     key = signing_key(client, name, spec, "HSM")
-    for algorithm in client.get_public_key(key).algorithms:
+    for algorithm in client.asymmetric.get_public_key(key).algorithms:
         made = client.sign(key, MESSAGE, algorithm=algorithm)
         assert client.verify(key, made.signature, MESSAGE, algorithm=algorithm)
         assert not client.verify(key, made.signature, MESSAGE[1:], algorithm=algorithm)
@@ -56,14 +56,14 @@ def test_the_token_signs(client: Client, mesh: Mesh, name: str, spec: str) -> No
 @pytest.mark.parametrize("spec", ["ED25519", "ML_DSA_65"])
 def test_what_the_token_lacks_is_refused_and_not_made_in_software(client: Client, name: str, spec: str) -> None:
     assert refusal(lambda: signing_key(client, name, spec, "HSM")).reason == "UNSUPPORTED_IN_HSM"
-    assert refusal(lambda: client.get_key(name)).reason == "KEY_NOT_FOUND"
+    assert refusal(lambda: client.keys.get(name)).reason == "KEY_NOT_FOUND"
 
 
 @pytest.mark.parametrize("digest", ["SHA_256", "SHA_384", "SHA_512"])
 @pytest.mark.parametrize("scheme", ["RSASSA_PSS", "RSASSA_PKCS1_V1_5"])
 def test_rsa_signatures_verify_outside(client: Client, name: str, scheme: str, digest: str) -> None:
     key = signing_key(client, name, "RSA_2048")
-    public = load_pem_public_key(client.get_public_key(key).pem.encode())
+    public = load_pem_public_key(client.asymmetric.get_public_key(key).pem.encode())
     hashing = getattr(hashes, digest.replace("_", ""))()
     pad = padding.PSS(padding.MGF1(hashing), hashing.digest_size) if scheme == "RSASSA_PSS" else padding.PKCS1v15()
     assert isinstance(public, rsa.RSAPublicKey)
@@ -81,7 +81,7 @@ def test_rsa_signatures_verify_outside(client: Client, name: str, scheme: str, d
 def test_ecdsa_signs_digests_and_verifies_outside(client: Client, name: str, spec: str) -> None:
     key = signing_key(client, name, spec)
     hashed = hashlib.new(EC[spec], MESSAGE).digest()
-    public = load_der_public_key(client.get_public_key(key).der)
+    public = load_der_public_key(client.asymmetric.get_public_key(key).der)
     assert isinstance(public, ec.EllipticCurvePublicKey)
 
     signature = client.sign(key, digest=hashed).signature
@@ -131,7 +131,7 @@ def test_a_batch_of_signatures_has_an_outcome_for_each(client: Client, name: str
     for message, outcome in ((b"one", first), (b"three", third)):
         assert not isinstance(outcome, StrongroomError)
         assert client.verify(key, outcome.signature, message)
-    (event,) = client.lookup_events(resource=key, action="crypto:Sign")
+    (event,) = client.audit.events.list(resource=key, action="crypto:Sign")
     assert (event.item_count, event.failed_item_count) == (3, 1)
 
 
@@ -139,11 +139,11 @@ def test_a_batch_of_signatures_has_an_outcome_for_each(client: Client, name: str
 @pytest.mark.parametrize("level", ["SOFTWARE", "HSM"])
 def test_a_mac_verifies_and_of_nothing_else(client: Client, mesh: Mesh, name: str, spec: str, level: str) -> None:
     if (mesh.provider, level) == ("local", "HSM"):
-        assert refusal(lambda: client.create_key(name, spec=spec, protection_level=level)).reason == (
+        assert refusal(lambda: client.keys.create(name, spec=spec, protection_level=level)).reason == (
             "UNSUPPORTED_IN_HSM"
         )
         return
-    key = client.create_key(name, spec=spec, protection_level=level).name
+    key = client.keys.create(name, spec=spec, protection_level=level).name
 
     made = client.generate_mac(key, MESSAGE)
 
@@ -156,7 +156,7 @@ def test_a_mac_verifies_and_of_nothing_else(client: Client, mesh: Mesh, name: st
 
 
 def test_what_is_authenticated_has_limits(client: Client, name: str) -> None:
-    key = client.create_key(name, spec="HMAC_256").name
+    key = client.keys.create(name, spec="HMAC_256").name
     assert refusal(lambda: client.generate_mac(key, b"")).reason == "FIELD_REQUIRED"
     assert refusal(lambda: client.generate_mac(key, bytes(65_537))).reason == "FIELD_TOO_LARGE"
     assert refusal(lambda: client.verify_mac(key, b"m", b"")).field == "mac"
@@ -166,13 +166,13 @@ def test_a_key_is_for_its_usage_alone(client: Client, name: str, key: str) -> No
     signing = signing_key(client, f"{name}-2", "RSA_2048")
     wrong = (
         lambda: client.sign(key, MESSAGE),
-        lambda: client.get_public_key(key),
+        lambda: client.asymmetric.get_public_key(key),
         lambda: client.generate_mac(key, MESSAGE),
         lambda: client.encrypt(signing, MESSAGE),
         lambda: client.generate_data_key(signing),
-        lambda: client.asymmetric_encrypt(signing, MESSAGE),
-        lambda: client.encapsulate(signing),
-        lambda: client.derive_shared_secret(signing, client.get_public_key(signing).der),
+        lambda: client.asymmetric.encrypt(signing, MESSAGE),
+        lambda: client.asymmetric.encapsulate(signing),
+        lambda: client.asymmetric.derive_shared_secret(signing, client.asymmetric.get_public_key(signing).der),
     )
     assert {refusal(work).reason for work in wrong} == {"KEY_USAGE_INVALID"}
 
@@ -186,5 +186,5 @@ def test_a_key_is_for_its_usage_alone(client: Client, name: str, key: str) -> No
     ],
 )
 def test_a_usage_has_to_fit_the_spec(client: Client, name: str, spec: str, usage: str, reason: str) -> None:
-    error = refusal(lambda: client.create_key(name, spec=spec, usage=usage))
+    error = refusal(lambda: client.keys.create(name, spec=spec, usage=usage))
     assert (error.reason, error.field) == (reason, "key.usage")

@@ -10,7 +10,7 @@ import pytest
 from deploy.dev.mesh import Mesh
 from deploy.dev.topology import spiffe_id
 from strongroom import Client
-from strongroom.calls.policies import Policy
+from strongroom.calls.access.policies import Policy
 from tests.support.clients import client_of, reason_of, refusal, until
 
 TENANT_A = 'context.encryption_context.contains({key: "tenant", value: "a"})'
@@ -21,31 +21,31 @@ ENCRYPT = f'permit (principal, action == Strongroom::Action::"crypto:Encrypt", r
 def ann(tenant: Client, mesh: Mesh, name: str) -> Iterator[Client]:
     """A user who encrypts for tenant a."""
     identity = f"user/{name}-ann"
-    tenant.create_principal("users/ann", spiffe_ids=[spiffe_id(identity)])
-    tenant.create_policy("encrypt", ENCRYPT, attached_to=["users/ann"])
+    tenant.access.principals.create("users/ann", spiffe_ids=[spiffe_id(identity)])
+    tenant.access.policies.create("encrypt", ENCRYPT, attached_to=["users/ann"])
     with client_of(mesh, identity, name) as ann:
         yield ann
 
 
 def test_a_simulation_says_what_is_decided_and_by_what(tenant: Client, ann: Client, name: str) -> None:
-    key = tenant.create_key("payments").name
+    key = tenant.keys.create("payments").name
     policy = f"accounts/{name}/policies/encrypt"
     until(lambda: reason_of(lambda: ann.encrypt(key, b"x", {"tenant": "a"})) == "", 1.5)
-    allowed = tenant.simulate_access("users/ann", "crypto:Encrypt", "keys/payments", {"tenant": "a"})
+    allowed = tenant.access.simulate("users/ann", "crypto:Encrypt", "keys/payments", {"tenant": "a"})
     assert (allowed.allowed, allowed.decided_by) == (True, policy)
     assert [(one.name, one.effect, one.account) for one in allowed.determinants] == [(policy, "PERMIT", name)]
     for context in ({"tenant": "b"}, {}):
-        denied = tenant.simulate_access("users/ann", "crypto:Encrypt", key, context)
+        denied = tenant.access.simulate("users/ann", "crypto:Encrypt", key, context)
         assert (denied.allowed, denied.decided_by, denied.determinants) == (False, "default-deny", ())
         assert refusal(lambda context=context: ann.encrypt(key, b"x", context)).reason == "PERMISSION_DENIED"  # type: ignore[misc]
 
 
 def test_drafts_tags_sessions_and_grants_take_part(tenant: Client, ann: Client, name: str) -> None:
     del ann
-    key = tenant.create_key("payments", tags={"team": "a"}).name
+    key = tenant.keys.create("payments", tags={"team": "a"}).name
 
     def decrypting(**given: object) -> str:
-        return tenant.simulate_access("users/ann", "crypto:Decrypt", key, **given).decided_by  # type: ignore[arg-type]
+        return tenant.access.simulate("users/ann", "crypto:Decrypt", key, **given).decided_by  # type: ignore[arg-type]
 
     def draft(cedar: str, *attached_to: str, kind: str = "IDENTITY") -> Policy:
         return Policy(f"accounts/{name}/policies/draft", kind, cedar, attached_to, "", None, None, "")
@@ -59,9 +59,9 @@ def test_drafts_tags_sessions_and_grants_take_part(tenant: Client, ann: Client, 
     assert decrypting(drafts=[draft(on_team, key, kind="RESOURCE")]).endswith("/policies/draft")
     narrow = 'permit (principal, action == Strongroom::Action::"crypto:Encrypt", resource);'
     assert decrypting(drafts=[draft(on_team, principal)], session_policy=narrow) == "session-policy"
-    grant = tenant.create_grant(key, "users/ann", ["crypto:Decrypt"]).name
+    grant = tenant.access.grants.create(key, "users/ann", ["crypto:Decrypt"]).name
     assert decrypting() == grant
-    tenant.disable_principal("users/ann")
+    tenant.access.principals.disable("users/ann")
     assert decrypting() == "principal-disabled"
     refused = refusal(lambda: decrypting(drafts=[draft("permit (principal, action, resource) when { x };")]))
     assert (refused.reason, refused.metadata["column"]) == ("POLICY_INVALID", "45")
@@ -69,20 +69,20 @@ def test_drafts_tags_sessions_and_grants_take_part(tenant: Client, ann: Client, 
 
 def test_across_accounts_each_side_sees_its_own(client: Client, tenant: Client, mesh: Mesh, name: str) -> None:
     other = f"{name}-o"
-    client.create_account(other, administrator_spiffe_ids=[spiffe_id(f"user/{other}")])
+    client.access.accounts.create(other, administrator_spiffe_ids=[spiffe_id(f"user/{other}")])
     with client_of(mesh, f"user/{other}", other) as theirs:
-        vendor = theirs.create_principal("workloads/app").name
+        vendor = theirs.access.principals.create("workloads/app").name
         use = 'permit (principal, action in Strongroom::Action::"crypto", resource);'
-        theirs.create_policy("use", use, attached_to=[vendor])
-        key = tenant.create_key("payments").name
-        mine = tenant.simulate_access(vendor, "crypto:Encrypt", key)
+        theirs.access.policies.create("use", use, attached_to=[vendor])
+        key = tenant.keys.create("payments").name
+        mine = tenant.access.simulate(vendor, "crypto:Encrypt", key)
         assert (mine.allowed, mine.denying_accounts, mine.determinants) == (False, (name,), ())
-        seen = theirs.simulate_access(vendor, "crypto:Encrypt", key)
+        seen = theirs.access.simulate(vendor, "crypto:Encrypt", key)
         assert [one.name for one in seen.determinants] == [f"accounts/{other}/policies/use"]
-        tenant.create_grant(key, vendor, ["crypto:Encrypt"])
-        assert tenant.simulate_access(vendor, "crypto:Encrypt", key).allowed
-        assert theirs.simulate_access(vendor, "crypto:Encrypt", key).decided_by == f"accounts/{other}/policies/use"
-        stranger = refusal(lambda: theirs.simulate_access("accounts/default/users/admin", "crypto:Encrypt", key))
+        tenant.access.grants.create(key, vendor, ["crypto:Encrypt"])
+        assert tenant.access.simulate(vendor, "crypto:Encrypt", key).allowed
+        assert theirs.access.simulate(vendor, "crypto:Encrypt", key).decided_by == f"accounts/{other}/policies/use"
+        stranger = refusal(lambda: theirs.access.simulate("accounts/default/users/admin", "crypto:Encrypt", key))
         assert stranger.reason == "PERMISSION_DENIED"
 
 
@@ -93,13 +93,13 @@ def test_a_question_that_cannot_be_asked_is_refused(tenant: Client) -> None:
         ("services/x", "crypto:Encrypt", "accounts/A/keys/k", "resource"),
         ("accounts/a/keys/k", "crypto:Encrypt", "keys/k", "principal"),
     ):
-        asked = refusal(lambda p=principal, a=action, r=resource: tenant.simulate_access(p, a, r))  # type: ignore[misc]
+        asked = refusal(lambda p=principal, a=action, r=resource: tenant.access.simulate(p, a, r))  # type: ignore[misc]
         assert asked.field == field, asked
 
 
 def test_the_schema_is_there_for_everybody(tenant: Client, ann: Client) -> None:
-    assert "entity Key in [Account]" in tenant.get_access_schema()
-    assert ann.get_access_schema() == tenant.get_access_schema()
-    tenant.disable_principal("users/ann")
-    until(lambda: reason_of(ann.get_access_schema) == "PRINCIPAL_DISABLED", 1.5)
-    assert json.dumps(tenant.get_access_schema())
+    assert "entity Key in [Account]" in tenant.access.get_schema()
+    assert ann.access.get_schema() == tenant.access.get_schema()
+    tenant.access.principals.disable("users/ann")
+    until(lambda: reason_of(ann.access.get_schema) == "PRINCIPAL_DISABLED", 1.5)
+    assert json.dumps(tenant.access.get_schema())

@@ -37,9 +37,9 @@ def names(client: Client) -> list[str]:
     made = []
     for number in range(KEYS):
         spec, usage = ("EC_P256", "SIGN_VERIFY") if number % 4 == 3 else ("AES_256", "")
-        made.append(client.create_key(f"key-{number}", spec=spec, usage=usage).name)
+        made.append(client.keys.create(f"key-{number}", spec=spec, usage=usage).name)
         if number % 2 == 0:
-            client.create_alias(f"alias-{number}", made[-1])
+            client.keys.aliases.create(f"alias-{number}", made[-1])
     return made
 
 
@@ -78,14 +78,14 @@ def test_changes_are_seen_within_a_second_while_keys_push_each_other_out(client:
     with ThreadPoolExecutor(CALLERS) as pool:
         churn = [pool.submit(used, client, names, number % (KEYS - 8) + 8) for number in range(CALLS)]
 
-        client.disable_key(victim)
+        client.keys.disable(victim)
         until(lambda: [reason_of(use) for use in uses] == ["KEY_DISABLED"] * 2, 1.5)
-        client.move_alias("alias-0", other)
+        client.keys.aliases.move("alias-0", other)
         # Until the alias is seen to have moved, it names a key that is disabled.
         until(lambda: not reason_of(uses[1]) and client.encrypt("alias/alias-0", b"x").key == other, 1.5)
-        client.enable_key(victim)
+        client.keys.enable(victim)
         until(lambda: not reason_of(uses[0]), 1.5)
-        client.create_key_version(victim)
+        client.keys.rotate(victim)
         until(lambda: client.encrypt(victim, b"x").key_version == f"{victim}/versions/2", 1.5)
 
         assert all(one.result() for one in churn)

@@ -40,9 +40,9 @@ def test_keys_are_made_used_imported_and_wrapped_anew(private_mesh: PrivateMeshe
             ("ec", "EC_P256", "SIGN_VERIFY"),
             ("mac", "HMAC_256", ""),
         ):
-            client.create_key(name, spec=spec, usage=usage, protection_level="HSM")
+            client.keys.create(name, spec=spec, usage=usage, protection_level="HSM")
         for spec, usage in LACKS[module]:
-            error = refusal(lambda: client.create_key(spec=spec, usage=usage, protection_level="HSM"))  # noqa: B023
+            error = refusal(lambda: client.keys.create(spec=spec, usage=usage, protection_level="HSM"))  # noqa: B023
             assert error.reason == "UNSUPPORTED_IN_HSM"
         imported_aes(client)
         private = imported_ec(client)
@@ -50,11 +50,11 @@ def test_keys_are_made_used_imported_and_wrapped_anew(private_mesh: PrivateMeshe
         mac = client.generate_mac("mac", b"message").mac
         signatures = {name: client.sign(name, b"message").signature for name in ("rsa", "ec", "own-ec")}
 
-        client.rotate_root_key()
+        client.mesh.root_key.rotate()
         until(lambda: rotated(client), 60)
 
-        assert client.get_key_version("aes/versions/1").root_version == 2
-        assert client.get_key_version("own-ec/versions/1").root_version == 2
+        assert client.keys.versions.get("aes/versions/1").root_version == 2
+        assert client.keys.versions.get("own-ec/versions/1").root_version == 2
         assert all(client.decrypt(one).plaintext == b"before" for one in sealed.values())
         assert client.generate_mac("mac", b"message").mac == mac
         assert all(client.verify(name, one, b"message").valid for name, one in signatures.items())
@@ -64,22 +64,24 @@ def test_keys_are_made_used_imported_and_wrapped_anew(private_mesh: PrivateMeshe
 
 
 def imported_aes(client: Client) -> None:
-    client.create_key("own-aes", protection_level="HSM", origin="EXTERNAL")
-    client.import_material("own-aes", os.urandom(32))
+    client.keys.create("own-aes", protection_level="HSM", origin="EXTERNAL")
+    client.keys.material.wrap_and_import("own-aes", os.urandom(32))
     until(lambda: reason_of(lambda: client.encrypt("own-aes", b"x")) == "")
 
 
 def imported_ec(client: Client) -> ec.EllipticCurvePrivateKey:
     private = ec.generate_private_key(ec.SECP256R1())
-    client.create_key("own-ec", spec="EC_P256", usage="SIGN_VERIFY", protection_level="HSM", origin="EXTERNAL")
-    client.import_material("own-ec", private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
+    client.keys.create("own-ec", spec="EC_P256", usage="SIGN_VERIFY", protection_level="HSM", origin="EXTERNAL")
+    client.keys.material.wrap_and_import(
+        "own-ec", private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    )
     until(lambda: reason_of(lambda: client.sign("own-ec", b"x")) == "")
     private.public_key().verify(client.sign("own-ec", b"x").signature, b"x", ec.ECDSA(SHA256()))
     return private
 
 
 def rotated(client: Client) -> bool:
-    rotation = client.get_root_key_status().rotation
+    rotation = client.mesh.root_key.get_status().rotation
     assert rotation is not None
     assert rotation.state in ("RUNNING", "DONE")
     return rotation.state == "DONE"

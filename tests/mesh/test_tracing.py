@@ -16,11 +16,11 @@ def services_in(mesh: Mesh, trace_id: str) -> set[str]:
 
 def test_one_trace_runs_through_every_service(mesh: Mesh, name: str) -> None:
     with client_of(mesh, trace_directory=mesh.directory.traces) as client:
-        key = client.create_key(name).name
+        key = client.keys.create(name).name
         # A crypto that does not know the key yet asks keystore for it.
         sealed = client.encrypt(key, b"plaintext")
         trace_id = client.last_trace_id
-        event = client.get_event(sealed.event_id)
+        event = client.audit.events.get(sealed.event_id)
 
     until(lambda: services_in(mesh, trace_id) >= EVERYONE, WAIT_SECONDS)
     assert event.trace_id == trace_id

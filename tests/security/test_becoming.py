@@ -16,7 +16,7 @@ from cryptography import x509
 from deploy.dev.mesh import Mesh
 from deploy.dev.topology import spiffe_id
 from strongroom import Client, ClientCertificate, SessionToken
-from strongroom.calls.principals import OidcBinding
+from strongroom.calls.access.principals import OidcBinding
 from tests.support import access
 from tests.support.access import ASSUME_ROLE
 from tests.support.clients import client_by, client_of, reason_of, refusal, until
@@ -38,13 +38,13 @@ class Delegates:
         """A new one."""
         user = f"eve-{secrets.token_hex(3)}"
         identity = f"user/{self._account}-{user}"
-        self._tenant.create_principal(f"users/{user}", spiffe_ids=[spiffe_id(identity)])
+        self._tenant.access.principals.create(f"users/{user}", spiffe_ids=[spiffe_id(identity)])
         permits = (
             f'permit (principal, action == Strongroom::Action::"{action}", resource);' for action in (LOOK, *actions)
         )
-        self._tenant.create_policy(f"of-{user}", "\n".join(permits), attached_to=[f"users/{user}"])
+        self._tenant.access.policies.create(f"of-{user}", "\n".join(permits), attached_to=[f"users/{user}"])
         client = self._stack.enter_context(client_of(self._mesh, identity, self._account))
-        until(lambda: reason_of(client.get_account) == "", 2.0)
+        until(lambda: reason_of(client.access.accounts.get) == "", 2.0)
         return client
 
 
@@ -56,35 +56,35 @@ def delegate(mesh: Mesh, tenant: Client, name: str) -> Iterator[Delegates]:
 
 
 def test_to_bind_an_identity_is_to_become_its_principal(tenant: Client, delegate: Delegates, name: str) -> None:
-    provider = tenant.create_oidc_provider("mine", "https://mine.example", ["a"]).name
+    provider = tenant.access.oidc_providers.create("mine", "https://mine.example", ["a"]).name
     changes: list[dict[str, Any]] = [
         {"spiffe_ids": [spiffe_id(f"user/{name}-mine")]},
         {"oidc_bindings": [OidcBinding(provider, "me", {})]},
     ]
     eve = delegate("access:UpdatePrincipal")
-    assert eve.update_principal("users/admin", description="x").description == "x"
+    assert eve.access.principals.update("users/admin", description="x").description == "x"
     for change in changes:
-        assert refusal(lambda: eve.update_principal("users/admin", **change)).reason == "PERMISSION_DENIED"  # noqa: B023
+        assert refusal(lambda: eve.access.principals.update("users/admin", **change)).reason == "PERMISSION_DENIED"  # noqa: B023
     binder = delegate("access:UpdatePrincipal", "access:BindIdentity")
-    tenant.create_principal("users/other")
+    tenant.access.principals.create("users/other")
     for change in changes:
-        binder.update_principal("users/other", **change)
+        binder.access.principals.update("users/other", **change)
 
 
 def test_a_trust_policy_says_who_becomes_the_role(tenant: Client, delegate: Delegates) -> None:
-    tenant.create_principal("roles/r", trust_policy=ASSUME_ROLE.replace("permit", "forbid"))
+    tenant.access.principals.create("roles/r", trust_policy=ASSUME_ROLE.replace("permit", "forbid"))
     eve = delegate("access:UpdatePrincipal")
-    assert reason_of(lambda: eve.update_principal("roles/r", trust_policy=ASSUME_ROLE)) == "PERMISSION_DENIED"
+    assert reason_of(lambda: eve.access.principals.update("roles/r", trust_policy=ASSUME_ROLE)) == "PERMISSION_DENIED"
     setter = delegate("access:UpdatePrincipal", "access:SetTrustPolicy")
-    setter.update_principal("roles/r", trust_policy=ASSUME_ROLE)
+    setter.access.principals.update("roles/r", trust_policy=ASSUME_ROLE)
 
 
 def test_an_issuers_keys_are_changed_by_who_may_become_all_that_it_speaks_for(
     tenant: Client, delegate: Delegates
 ) -> None:
-    provider = tenant.create_oidc_provider("cluster", "https://cluster.example", ["a"]).name
-    tenant.create_principal("users/bound", oidc_bindings=[OidcBinding(provider, "s", {})])
-    tenant.update_oidc_provider(provider, disabled=True)
+    provider = tenant.access.oidc_providers.create("cluster", "https://cluster.example", ["a"]).name
+    tenant.access.principals.create("users/bound", oidc_bindings=[OidcBinding(provider, "s", {})])
+    tenant.access.oidc_providers.update(provider, disabled=True)
     changes: list[dict[str, Any]] = [
         {"jwks_uri": "https://evil.example/keys"},
         {"audiences": ["evil"]},
@@ -92,24 +92,24 @@ def test_an_issuers_keys_are_changed_by_who_may_become_all_that_it_speaks_for(
     ]
     for actions in ((), ("access:SetIssuerKeys",), ("access:BindIdentity",)):
         eve = delegate("access:UpdateOidcProvider", *actions)
-        assert eve.update_oidc_provider(provider, description="x").description == "x"
+        assert eve.access.oidc_providers.update(provider, description="x").description == "x"
         for change in changes:
-            assert reason_of(lambda: eve.update_oidc_provider(provider, **change)) == "PERMISSION_DENIED"  # noqa: B023
+            assert reason_of(lambda: eve.access.oidc_providers.update(provider, **change)) == "PERMISSION_DENIED"  # noqa: B023
     both = delegate("access:UpdateOidcProvider", "access:SetIssuerKeys", "access:BindIdentity")
-    assert both.update_oidc_provider(provider, audiences=["b"]).audiences == ("b",)
+    assert both.access.oidc_providers.update(provider, audiences=["b"]).audiences == ("b",)
 
 
 def test_a_session_as_a_role_ends_with_the_session_that_began_it(client: Client, mesh: Mesh) -> None:
     role = access.role(client)
     credential = access.client_key(client, access.workload(client))
     with client_by(mesh, credential) as whole:
-        short = whole.create_session(credential, duration_seconds=30)
+        short = whole.access.sessions.create(credential, duration_seconds=30)
     with client_by(mesh, SessionToken(short.token)) as stolen:
-        assumed = stolen.assume_role(role, "longer", duration_seconds=3600)
+        assumed = stolen.access.sessions.assume_role(role, "longer", duration_seconds=3600)
     assert ends(assumed.token) <= ends(short.token)
     with client_by(mesh, SessionToken(assumed.token)) as again:
-        assert reason_of(lambda: again.assume_role(role, "itself")) == "FIELD_INVALID"
-        other = again.assume_role(access.role(client), "on")
+        assert reason_of(lambda: again.access.sessions.assume_role(role, "itself")) == "FIELD_INVALID"
+        other = again.access.sessions.assume_role(access.role(client), "on")
     assert ends(other.token) <= ends(short.token)
 
 
@@ -120,48 +120,48 @@ def ends(token: str) -> int:
 
 def test_chains_of_roles_are_bounded(client: Client, mesh: Mesh) -> None:
     roles = [access.role(client) for _ in range(6)]
-    token = client.assume_role(roles[0], "s").token
+    token = client.access.sessions.assume_role(roles[0], "s").token
     reason = ""
     for role in roles[1:]:
         with client_by(mesh, SessionToken(token)) as session:
-            reason = reason_of(lambda: session.assume_role(role, "s"))  # noqa: B023
+            reason = reason_of(lambda: session.access.sessions.assume_role(role, "s"))  # noqa: B023
             if not reason:
-                token = session.assume_role(role, "s").token
+                token = session.access.sessions.assume_role(role, "s").token
     assert reason == "LIMIT_EXCEEDED"
 
 
 def test_an_identity_that_is_taken_away_takes_its_sessions_along(tenant: Client, mesh: Mesh, name: str) -> None:
     identity = f"user/{name}-gone"
-    user = tenant.create_principal("users/gone", spiffe_ids=[spiffe_id(identity)]).name
-    tenant.create_policy("of-gone", access.EVERYTHING, attached_to=[user])
-    role = tenant.create_principal("roles/r", trust_policy=ASSUME_ROLE).name
+    user = tenant.access.principals.create("users/gone", spiffe_ids=[spiffe_id(identity)]).name
+    tenant.access.policies.create("of-gone", access.EVERYTHING, attached_to=[user])
+    role = tenant.access.principals.create("roles/r", trust_policy=ASSUME_ROLE).name
     with client_of(mesh, identity, name) as gone:
-        until(lambda: reason_of(gone.get_account) == "", 2.0)
-        token = gone.assume_role(role, "s").token
+        until(lambda: reason_of(gone.access.accounts.get) == "", 2.0)
+        token = gone.access.sessions.assume_role(role, "s").token
     with client_by(mesh, SessionToken(token), account=name) as session:
-        assert session.whoami().principal == role
-        tenant.update_principal(user, spiffe_ids=[])
-        until(lambda: reason_of(session.whoami) == "TOKEN_INVALID", 3.0)
+        assert session.access.whoami().principal == role
+        tenant.access.principals.update(user, spiffe_ids=[])
+        until(lambda: reason_of(session.access.whoami) == "TOKEN_INVALID", 3.0)
 
 
 def test_an_alias_is_not_deleted_and_made_anew_to_retarget_it(tenant: Client, delegate: Delegates) -> None:
-    old, new = tenant.create_key("old").name, tenant.create_key("new").name
-    signing = tenant.create_key("signing", spec="EC_P256", usage="SIGN_VERIFY").name
-    alias = tenant.create_alias("current", old).name
+    old, new = tenant.keys.create("old").name, tenant.keys.create("new").name
+    signing = tenant.keys.create("signing", spec="EC_P256", usage="SIGN_VERIFY").name
+    alias = tenant.keys.aliases.create("current", old).name
     eve = delegate("keystore:CreateAlias", "keystore:DeleteAlias")
-    eve.delete_alias(alias)
-    assert reason_of(lambda: eve.create_alias("current", new)) == "PERMISSION_DENIED"
+    eve.keys.aliases.delete(alias)
+    assert reason_of(lambda: eve.keys.aliases.create("current", new)) == "PERMISSION_DENIED"
     # Not of another kind either, which nobody could move it to.
-    assert reason_of(lambda: tenant.create_alias("current", signing)) == "FIELD_INVALID"
-    eve.create_alias("current", old)
-    eve.delete_alias(alias)
-    assert tenant.create_alias("current", new).key == new
+    assert reason_of(lambda: tenant.keys.aliases.create("current", signing)) == "FIELD_INVALID"
+    eve.keys.aliases.create("current", old)
+    eve.keys.aliases.delete(alias)
+    assert tenant.keys.aliases.create("current", new).key == new
 
 
 def test_a_request_id_is_its_callers_own(tenant: Client, mesh: Mesh, name: str) -> None:
     identity = f"user/{name}-second"
-    tenant.create_principal("users/second", spiffe_ids=[spiffe_id(identity)])
-    tenant.create_policy("of-second", access.EVERYTHING, attached_to=["users/second"])
+    tenant.access.principals.create("users/second", spiffe_ids=[spiffe_id(identity)])
+    tenant.access.policies.create("of-second", access.EVERYTHING, attached_to=["users/second"])
     requests: dict[str, dict[str, Any]] = {
         "KeyService.CreateKey": {
             "parent": f"accounts/{name}",
@@ -178,7 +178,7 @@ def test_a_request_id_is_its_callers_own(tenant: Client, mesh: Mesh, name: str) 
             "grant": {"key": f"accounts/{name}/keys/k", "grantee": f"accounts/{name}/users/admin"},
         },
     }
-    tenant.create_key("k")
+    tenant.keys.create("k")
     requests["AccessService.CreateGrant"]["grant"]["operations"] = ["crypto:Sign"]
     with Caller(mesh, f"user/{name}") as first, Caller(mesh, identity) as second:
         until(lambda: second.call("AccessService.GetAccount", {"name": f"accounts/{name}"}).code == "OK", 2.0)
@@ -202,18 +202,20 @@ def name_of(answer: Answer) -> str:
 
 def test_a_session_ends_no_later_than_the_certificate_that_began_it(tenant: Client, mesh: Mesh, name: str) -> None:
     identity, longest = f"user/{name}-short", 12 * 3600
-    tenant.create_principal("users/short", spiffe_ids=[spiffe_id(identity)])
-    tenant.create_policy("of-short", access.EVERYTHING, attached_to=["users/short"])
-    role = tenant.create_principal("roles/any", trust_policy=ASSUME_ROLE, max_session_duration=timedelta(hours=12)).name
+    tenant.access.principals.create("users/short", spiffe_ids=[spiffe_id(identity)])
+    tenant.access.policies.create("of-short", access.EVERYTHING, attached_to=["users/short"])
+    role = tenant.access.principals.create(
+        "roles/any", trust_policy=ASSUME_ROLE, max_session_duration=timedelta(hours=12)
+    ).name
     files = mesh.authority.issue(identity, lifetime=timedelta(minutes=20))
     end = x509.load_pem_x509_certificate(files.certificate.read_bytes()).not_valid_after_utc
     credentials = ClientCertificate(files.certificate, files.key)
     with client_by(mesh, credentials, account=name) as short:
-        until(lambda: reason_of(short.get_account) == "", 2.0)
-        begun = short.create_session(duration_seconds=longest)
-        assumed = short.assume_role(role, "s", duration_seconds=longest)
+        until(lambda: reason_of(short.access.accounts.get) == "", 2.0)
+        begun = short.access.sessions.create(duration_seconds=longest)
+        assumed = short.access.sessions.assume_role(role, "s", duration_seconds=longest)
     with client_by(mesh, SessionToken(begun.token), account=name) as later:
-        chained = later.assume_role(role, "s", duration_seconds=longest)
+        chained = later.access.sessions.assume_role(role, "s", duration_seconds=longest)
     for session in (begun, assumed, chained):
         assert session.expire_time is not None
         assert session.expire_time <= end

@@ -49,7 +49,7 @@ def random_bytes(
 
 
 def test_a_session_token_is_enough_without_a_certificate(client: Client, mesh: Mesh) -> None:
-    token = client.create_session(session_name="night-shift").token
+    token = client.access.sessions.create(session_name="night-shift").token
     assert len(random_bytes(mesh, mesh.trust, token, "public").data) == 16
 
 
@@ -97,7 +97,7 @@ def test_a_certificate_bound_to_nobody_is_refused(mesh: Mesh) -> None:
 
 
 def test_an_expired_token_is_refused(client: Client, mesh: Mesh) -> None:
-    token = client.create_session(duration_seconds=1).token
+    token = client.access.sessions.create(duration_seconds=1).token
     time.sleep(1.2)
     code, reason = refused(lambda: random_bytes(mesh, mesh.trust, token, "public"))
     assert (code, reason) == (grpc.StatusCode.UNAUTHENTICATED, "TOKEN_EXPIRED")
@@ -105,7 +105,7 @@ def test_an_expired_token_is_refused(client: Client, mesh: Mesh) -> None:
 
 @pytest.mark.parametrize("change", ["signature", "subject", "unsigned", "garbage"])
 def test_a_forged_token_is_refused(client: Client, mesh: Mesh, change: str) -> None:
-    token = client.create_session().token
+    token = client.access.sessions.create().token
     header, body, signature = token.split(".")
     claims = jwt.decode(token, options={"verify_signature": False})
     other = jwt.encode({**claims, "sub": "accounts/default/users/root"}, "k" * 32, algorithm="HS256")
@@ -137,9 +137,9 @@ def test_only_the_configured_services_may_call_an_internal_method(mesh: Mesh) ->
 
 
 def test_a_session_is_an_event_of_its_principal(client: Client) -> None:
-    session = client.create_session(session_name="seen")
+    session = client.access.sessions.create(session_name="seen")
 
-    event = client.get_event(session.event_id)
+    event = client.audit.events.get(session.event_id)
 
     assert (event.action, event.outcome) == ("access:CreateSession", "ALLOWED")
     assert event.principal == event.resource == "accounts/default/users/admin"

@@ -116,13 +116,13 @@ CASES = {
         lambda client, made: client.generate_data_key(made.name), answer=(*_PLAINTEXT, *_CIPHERTEXT)
     ),
     "generate_data_key_without_plaintext": Case(
-        lambda client, made: client.generate_data_key_without_plaintext(made.name), answer=_CIPHERTEXT
+        lambda client, made: client.data_keys.generate_without_plaintext(made.name), answer=_CIPHERTEXT
     ),
     "asymmetric_encrypt": Case(
-        lambda client, made: client.asymmetric_encrypt(f"{made.name}-rsa", b"x"), _PLAINTEXT, _CIPHERTEXT
+        lambda client, made: client.asymmetric.encrypt(f"{made.name}-rsa", b"x"), _PLAINTEXT, _CIPHERTEXT
     ),
     "asymmetric_decrypt": Case(
-        lambda client, made: client.asymmetric_decrypt(f"{made.name}-rsa", made.rsa_ciphertext),
+        lambda client, made: client.asymmetric.decrypt(f"{made.name}-rsa", made.rsa_ciphertext),
         _CIPHERTEXT,
         _PLAINTEXT,
     ),
@@ -155,14 +155,14 @@ def made(mesh: Mesh) -> Made:
     """Keys and what was made with them."""
     with client_of(mesh) as client:
         name = "checksums"
-        client.create_key(name)
-        client.create_key(f"{name}-rsa", spec="RSA_2048", usage="ENCRYPT_DECRYPT")
-        client.create_key(f"{name}-ec", spec="EC_P256", usage="SIGN_VERIFY")
-        client.create_key(f"{name}-mac", spec="HMAC_256")
+        client.keys.create(name)
+        client.keys.create(f"{name}-rsa", spec="RSA_2048", usage="ENCRYPT_DECRYPT")
+        client.keys.create(f"{name}-ec", spec="EC_P256", usage="SIGN_VERIFY")
+        client.keys.create(f"{name}-mac", spec="HMAC_256")
         return Made(
             name,
             client.encrypt(name, b"x").ciphertext,
-            client.asymmetric_encrypt(f"{name}-rsa", b"x").ciphertext,
+            client.asymmetric.encrypt(f"{name}-rsa", b"x").ciphertext,
             client.sign(f"{name}-ec", b"m").signature,
             client.generate_mac(f"{name}-mac", b"m").mac,
         )
@@ -243,20 +243,23 @@ def test_every_checksum_of_the_contract_is_tried() -> None:
 
 def test_a_secret_value_and_an_import_are_covered_too(mesh: Mesh) -> None:
     with client_of(mesh) as client:
-        client.create_secret("checksums", b"hunter2")
-        client.create_key("checksums-imported", origin="EXTERNAL")
+        client.secrets.create("checksums", b"hunter2")
+        client.keys.create("checksums-imported", origin="EXTERNAL")
     with relayed(mesh, "secrets") as (client, relay):
-        assert client.get_secret_value("checksums").value == b"hunter2"
+        assert client.secrets.get_value("checksums").value == b"hunter2"
         relay.answer = ("value",)
-        assert refusal(lambda: client.get_secret_value("checksums")).reason == "ANSWER_CORRUPTED"
+        assert refusal(lambda: client.secrets.get_value("checksums")).reason == "ANSWER_CORRUPTED"
         relay.answer, relay.request = (), ("value",)
-        assert refusal(lambda: client.put_secret_value("checksums", b"hunter3")).reason == "CHECKSUM_MISMATCH"
+        assert refusal(lambda: client.secrets.put_value("checksums", b"hunter3")).reason == "CHECKSUM_MISMATCH"
     with relayed(mesh, "keystore") as (client, relay):
         relay.answer = ("public_key",)
-        assert refusal(lambda: client.get_parameters_for_import("checksums-imported")).reason == "ANSWER_CORRUPTED"
+        assert (
+            refusal(lambda: client.keys.material.get_import_parameters("checksums-imported")).reason
+            == "ANSWER_CORRUPTED"
+        )
         relay.answer = ()
-        parameters = client.get_parameters_for_import("checksums-imported")
+        parameters = client.keys.material.get_import_parameters("checksums-imported")
         wrapped = wrap_for_import(bytes(32), parameters.public_key, parameters.method)
         relay.request = ("encrypted_material",)
-        error = refusal(lambda: client.import_key_material("checksums-imported", parameters.token, wrapped))
+        error = refusal(lambda: client.keys.material.import_wrapped("checksums-imported", parameters.token, wrapped))
         assert error.reason == "CHECKSUM_MISMATCH"

@@ -51,38 +51,38 @@ def test_a_deleted_client_key_is_refused_and_its_sessions_end_within_a_second(
     role = access.role(client)
     with client_by(mesh, credential) as caller:
         until(lambda: reason_of(lambda: caller.generate_random(16)) == "")
-        session = caller.create_session(credential)
-        assumed = caller.assume_role(role, "s")
+        session = caller.access.sessions.create(credential)
+        assumed = caller.access.sessions.assume_role(role, "s")
     for token in (session.token, assumed.token):
         until(partial(accepted, mesh, token))
 
-    client.delete_client_key(credential.name)
+    client.access.client_keys.delete(credential.name)
     access.settle()
 
-    replayed = refusal(lambda: client.create_session(credential))
-    event = client.get_event(replayed.event_id)
+    replayed = refusal(lambda: client.access.sessions.create(credential))
+    event = client.audit.events.get(replayed.event_id)
     assert (replayed.reason, event.outcome, event.resource) == ("CREDENTIAL_INVALID", "DENIED", credential.name)
     for token in (session.token, assumed.token):
         with client_by(mesh, SessionToken(token)) as late:
             for use in (
-                late.whoami,
+                late.access.whoami,
                 lambda late=late: late.generate_random(16),
-                lambda late=late: late.assume_role(role, "s"),
+                lambda late=late: late.access.sessions.assume_role(role, "s"),
             ):
                 error = refusal(use)
                 assert error.reason == "TOKEN_INVALID"
-                assert client.get_event(error.event_id).outcome == "DENIED"
+                assert client.audit.events.get(error.event_id).outcome == "DENIED"
 
 
 def test_a_disabled_client_keys_sessions_stop_and_go_on(
     mesh: Mesh, client: Client, credential: ClientKeySession
 ) -> None:
-    token = client.create_session(credential).token
+    token = client.access.sessions.create(credential).token
     until(partial(accepted, mesh, token))
-    client.update_client_key(credential.name, disabled=True)
+    client.access.client_keys.update(credential.name, disabled=True)
     access.settle()
     assert not accepted(mesh, token)
-    client.update_client_key(credential.name, disabled=False)
+    client.access.client_keys.update(credential.name, disabled=False)
     access.settle()
     assert accepted(mesh, token)
 
@@ -95,11 +95,11 @@ def test_sessions_end_with_whoever_assumed_the_role(mesh: Mesh, client: Client, 
     role = access.role(client)
     with client_by(mesh, AssumedRole(credential, role, "s")) as caller:
         until(lambda: reason_of(lambda: caller.generate_random(16)) == "")
-        client.disable_principal(workload)
+        client.access.principals.disable(workload)
         access.settle()
         assert reason_of(lambda: caller.generate_random(16)) == "PRINCIPAL_DISABLED"
-        assert reason_of(caller.whoami) == "PRINCIPAL_DISABLED"
-        client.enable_principal(workload)
+        assert reason_of(caller.access.whoami) == "PRINCIPAL_DISABLED"
+        client.access.principals.enable(workload)
         access.settle()
         caller.generate_random(16)
 
@@ -109,37 +109,37 @@ def test_revoked_sessions_end_and_new_ones_begin(mesh: Mesh, client: Client, wor
     credential = access.client_key(client, workload)
     role = access.role(client)
     with client_by(mesh, credential) as caller:
-        until(lambda: reason_of(lambda: caller.assume_role(role, "s")) == "")
-        before = caller.assume_role(role, "s").token
+        until(lambda: reason_of(lambda: caller.access.sessions.assume_role(role, "s")) == "")
+        before = caller.access.sessions.assume_role(role, "s").token
         until(partial(accepted, mesh, before))
 
-        client.revoke_sessions(role if whose == "role" else workload)
+        client.access.principals.revoke_sessions(role if whose == "role" else workload)
         access.settle()
 
         assert not accepted(mesh, before)
-        assert accepted(mesh, caller.assume_role(role, "s").token)
+        assert accepted(mesh, caller.access.sessions.assume_role(role, "s").token)
 
 
 def test_a_revoked_session_begets_no_other_not_even_at_once(mesh: Mesh, client: Client, workload: str) -> None:
     first, second = access.role(client), access.role(client)
     with client_by(mesh, access.client_key(client, workload)) as caller:
-        until(lambda: reason_of(lambda: caller.assume_role(first, "s")) == "")
-        token = caller.assume_role(first, "s").token
+        until(lambda: reason_of(lambda: caller.access.sessions.assume_role(first, "s")) == "")
+        token = caller.access.sessions.assume_role(first, "s").token
     with client_by(mesh, SessionToken(token)) as chained:
-        until(lambda: reason_of(lambda: chained.assume_role(second, "s")) == "")
-        client.revoke_sessions(workload)
-        assert reason_of(lambda: chained.assume_role(second, "s")) == "TOKEN_INVALID"
+        until(lambda: reason_of(lambda: chained.access.sessions.assume_role(second, "s")) == "")
+        client.access.principals.revoke_sessions(workload)
+        assert reason_of(lambda: chained.access.sessions.assume_role(second, "s")) == "TOKEN_INVALID"
 
 
 def test_a_deleted_principals_session_ends(
     mesh: Mesh, client: Client, workload: str, credential: ClientKeySession
 ) -> None:
-    token = client.create_session(credential).token
+    token = client.access.sessions.create(credential).token
     until(partial(accepted, mesh, token))
-    client.delete_principal(workload)
+    client.access.principals.delete(workload)
     access.settle()
     assert not accepted(mesh, token)
-    assert reason_of(lambda: client.create_session(credential)) == "CREDENTIAL_INVALID"
+    assert reason_of(lambda: client.access.sessions.create(credential)) == "CREDENTIAL_INVALID"
 
 
 def succeeds(use: Callable[[], object]) -> bool:
@@ -161,17 +161,17 @@ def test_a_spiffe_id_of_another_trust_domain_is_nobody(mesh: Mesh, client: Clien
     assert (code, reason) == (grpc.StatusCode.UNAUTHENTICATED, "IDENTITY_UNKNOWN")
 
     with client_by(mesh, ClientCertificate(foreign.certificate, foreign.key)) as stranger:
-        for use in (stranger.whoami, stranger.create_session):
+        for use in (stranger.access.whoami, stranger.access.sessions.create):
             error = refusal(use)
             assert error.reason == "IDENTITY_UNKNOWN"
-            (event,) = client.lookup_events(parent="services/audit", trace_id=error.trace_id)
+            (event,) = client.audit.events.list(parent="services/audit", trace_id=error.trace_id)
             assert (event.outcome, event.principal) == ("DENIED", "")
 
 
 def test_a_certificate_cannot_be_exchanged_where_none_came(mesh: Mesh, client: Client) -> None:
-    token = client.create_session().token
+    token = client.access.sessions.create().token
     with client_by(mesh, SessionToken(token)) as without:
-        assert reason_of(without.create_session) == "UNAUTHENTICATED"
+        assert reason_of(without.access.sessions.create) == "UNAUTHENTICATED"
 
 
 # --- narrowing
@@ -181,37 +181,37 @@ def test_a_chain_of_roles_stays_within_every_session_policy_before(mesh: Mesh, c
     ciphertext = client.encrypt(key, b"rows").ciphertext
     first, second = access.role(client), access.role(client)
     access.settle()
-    narrow = client.assume_role(first, "s", session_policy=DECRYPT + ASSUME_ROLE)
+    narrow = client.access.sessions.assume_role(first, "s", session_policy=DECRYPT + ASSUME_ROLE)
     with client_by(mesh, SessionToken(narrow.token)) as caller:
-        wider = caller.assume_role(second, "s", session_policy=EVERYTHING)
-        plain = caller.assume_role(second, "s")
+        wider = caller.access.sessions.assume_role(second, "s", session_policy=EVERYTHING)
+        plain = caller.access.sessions.assume_role(second, "s")
     for token in (wider.token, plain.token):
         with client_by(mesh, SessionToken(token)) as chained:
             until(partial(succeeds, partial(chained.decrypt, ciphertext)))
             error = refusal(partial(chained.encrypt, key, b"rows"))
-            event = client.get_event(error.event_id)
+            event = client.audit.events.get(error.event_id)
             assert (error.reason, event.decided_by) == ("PERMISSION_DENIED", "session-policy")
 
 
 def test_a_session_policy_that_does_not_permit_it_keeps_from_assuming(mesh: Mesh, client: Client) -> None:
     role = access.role(client)
-    narrow = client.create_session(session_policy=DECRYPT)
+    narrow = client.access.sessions.create(session_policy=DECRYPT)
     with client_by(mesh, SessionToken(narrow.token)) as caller:
-        assert reason_of(lambda: caller.assume_role(role, "s")) == "PERMISSION_DENIED"
+        assert reason_of(lambda: caller.access.sessions.assume_role(role, "s")) == "PERMISSION_DENIED"
 
 
 def test_what_narrows_a_session_narrows_what_a_service_does_for_it(mesh: Mesh, client: Client, name: str) -> None:
-    client.create_secret(name, b"value")
-    whole = client.create_session().token
-    narrow = client.create_session(session_policy=SECRETS).token
+    client.secrets.create(name, b"value")
+    whole = client.access.sessions.create().token
+    narrow = client.access.sessions.create(session_policy=SECRETS).token
     with client_by(mesh, SessionToken(whole)) as caller:
-        assert caller.get_secret_value(name).value == b"value"
+        assert caller.secrets.get_value(name).value == b"value"
     with client_by(mesh, SessionToken(narrow)) as caller:
-        assert reason_of(lambda: caller.get_secret_value(name, stage="None")) == "STAGE_NOT_FOUND"
-        error = refusal(lambda: caller.get_secret_value(name))
+        assert reason_of(lambda: caller.secrets.get_value(name, stage="None")) == "STAGE_NOT_FOUND"
+        error = refusal(lambda: caller.secrets.get_value(name))
     assert (error.reason, error.metadata["action"]) == ("PERMISSION_DENIED", "crypto:Decrypt")
     denied = next(
-        event for event in client.lookup_events(trace_id=error.trace_id) if event.service.endswith("CryptoService")
+        event for event in client.audit.events.list(trace_id=error.trace_id) if event.service.endswith("CryptoService")
     )
     assert (denied.decided_by, denied.via_service) == ("session-policy", "services/secrets")
 
@@ -231,22 +231,22 @@ def test_an_agent_of_two_customers_cannot_be_talked_into_acting_for_the_other(
     access.settle()
     with client_by(mesh, access.client_key(client, agent)) as caller:
         for external_id in ("", "agreed-with-another"):
-            error = refusal(partial(caller.assume_role, role, "s", external_id=external_id))
+            error = refusal(partial(caller.access.sessions.assume_role, role, "s", external_id=external_id))
             # The answer names the event in the caller's own log; the customer has one of the same trace.
-            assert client.get_event(error.event_id).outcome == "DENIED"
-            (event,) = tenant.lookup_events(trace_id=error.trace_id)
+            assert client.audit.events.get(error.event_id).outcome == "DENIED"
+            (event,) = tenant.audit.events.list(trace_id=error.trace_id)
             assert (error.reason, event.outcome, event.principal) == ("PERMISSION_DENIED", "DENIED", agent)
-        session = caller.assume_role(role, "for-the-customer", external_id="agreed-with-this-customer")
+        session = caller.access.sessions.assume_role(role, "for-the-customer", external_id="agreed-with-this-customer")
     with client_by(mesh, stranger) as other:
-        agreed = partial(other.assume_role, role, "s", external_id="agreed-with-this-customer")
+        agreed = partial(other.access.sessions.assume_role, role, "s", external_id="agreed-with-this-customer")
         assert reason_of(agreed) == "PERMISSION_DENIED"
     # The trust policy is the customer's; permission on the agent's own side is needed all the same.
-    assert reason_of(partial(client.assume_role, role, "s")) == "PERMISSION_DENIED"
+    assert reason_of(partial(client.access.sessions.assume_role, role, "s")) == "PERMISSION_DENIED"
 
-    key = tenant.create_key("payments").name
+    key = tenant.keys.create("payments").name
     with client_by(mesh, SessionToken(session.token)) as acting:
         until(lambda: reason_of(lambda: acting.encrypt(key, b"rows")) == "")
-        used = tenant.get_event(acting.encrypt(key, b"rows").event_id)
+        used = tenant.audit.events.get(acting.encrypt(key, b"rows").event_id)
         assert (used.principal, used.session_name) == (role, "for-the-customer")
         elsewhere = "accounts/default/keys/strongroom-secrets"
         assert reason_of(lambda: acting.encrypt(elsewhere, b"rows")) == "PERMISSION_DENIED"
@@ -267,8 +267,8 @@ class Exchange:
     def __call__(self, token: str) -> str:
         """Why a token is refused, and that the refusal is an event."""
         self._path.write_text(token)
-        error = refusal(lambda: self._client.create_session(OidcTokenSession(self._path, "default")))
-        event = self._client.get_event(error.event_id)
+        error = refusal(lambda: self._client.access.sessions.create(OidcTokenSession(self._path, "default")))
+        event = self._client.audit.events.get(error.event_id)
         assert (event.outcome, event.reason, event.principal) == ("DENIED", error.reason, "")
         return error.reason
 
@@ -358,9 +358,12 @@ def test_a_key_set_that_gives_a_private_key_away_is_not_believed(
 
 def test_a_secret_of_one_client_key_opens_no_other(client: Client, credential: ClientKeySession) -> None:
     other = access.client_key(client, access.workload(client))
-    assert reason_of(lambda: client.create_session(replace(credential, secret=other.secret))) == "CREDENTIAL_INVALID"
+    assert (
+        reason_of(lambda: client.access.sessions.create(replace(credential, secret=other.secret)))
+        == "CREDENTIAL_INVALID"
+    )
 
 
 def test_a_service_of_the_mesh_cannot_begin_sessions_for_others(mesh: Mesh) -> None:
     with client_of(mesh, "service/secrets") as service:
-        assert reason_of(service.create_session) == "IDENTITY_UNKNOWN"
+        assert reason_of(service.access.sessions.create) == "IDENTITY_UNKNOWN"

@@ -28,12 +28,12 @@ def person(tenant: Client, mesh: Mesh, name: str) -> Iterator[Person]:
 
         def make(person_id: str, **actions: str) -> Client:
             identity = f"user/{name}-{person_id}"
-            tenant.create_principal(f"users/{person_id}", spiffe_ids=[spiffe_id(identity)])
+            tenant.access.principals.create(f"users/{person_id}", spiffe_ids=[spiffe_id(identity)])
             permits = [_permit(action, on) for action, on in actions.items()]
             text = "\n".join([LOOK, *permits])
-            tenant.create_policy(f"of-{person_id}", text, attached_to=[f"users/{person_id}"])
+            tenant.access.policies.create(f"of-{person_id}", text, attached_to=[f"users/{person_id}"])
             client = stack.enter_context(client_of(mesh, identity, name))
-            until(lambda: reason_of(client.get_account) == "", 2.0)
+            until(lambda: reason_of(client.access.accounts.get) == "", 2.0)
             return client
 
         yield make
@@ -48,90 +48,92 @@ def denied(work: Callable[[], object], auditor: Client) -> None:
     """It is refused, and the account's auditor finds the refusal."""
     error = refusal(work)
     assert error.reason == "PERMISSION_DENIED"
-    assert auditor.get_event(error.event_id).outcome == "DENIED"
+    assert auditor.audit.events.get(error.event_id).outcome == "DENIED"
 
 
 def test_who_may_write_policies_may_not_attach_them_to_themselves(tenant: Client, person: Person, name: str) -> None:
     eve = person("eve", CreatePolicy="", AttachPolicy="Policy")
-    assert eve.create_policy("all", EVERYTHING).attached_to == ()
-    denied(lambda: eve.create_policy("mine", EVERYTHING, attached_to=["users/eve"]), tenant)
-    denied(lambda: eve.attach_policy("all", "users/eve"), tenant)
-    denied(lambda: eve.attach_policy("all", f"accounts/{name}"), tenant)
+    assert eve.access.policies.create("all", EVERYTHING).attached_to == ()
+    denied(lambda: eve.access.policies.create("mine", EVERYTHING, attached_to=["users/eve"]), tenant)
+    denied(lambda: eve.access.policies.attach("all", "users/eve"), tenant)
+    denied(lambda: eve.access.policies.attach("all", f"accounts/{name}"), tenant)
 
 
 def test_who_may_attach_to_people_may_not_take_policies_of_others_for_it(tenant: Client, person: Person) -> None:
     eve = person("eve", AttachPolicy="User")
-    denied(lambda: eve.attach_policy("administrator", "users/eve"), tenant)
+    denied(lambda: eve.access.policies.attach("administrator", "users/eve"), tenant)
 
 
 def test_a_policy_is_not_rewritten_by_whoever_has_it(tenant: Client, person: Person) -> None:
     eve = person("eve", UpdatePolicy="")
-    assert eve.update_policy("of-eve", description="of Eve").description == "of Eve"
-    denied(lambda: eve.update_policy("of-eve", cedar=EVERYTHING), tenant)
+    assert eve.access.policies.update("of-eve", description="of Eve").description == "of Eve"
+    denied(lambda: eve.access.policies.update("of-eve", cedar=EVERYTHING), tenant)
     # What nobody has gives nobody anything.
-    tenant.create_policy("idle", LOOK)
-    assert eve.update_policy("idle", cedar=EVERYTHING).attached_to == ()
+    tenant.access.policies.create("idle", LOOK)
+    assert eve.access.policies.update("idle", cedar=EVERYTHING).attached_to == ()
 
 
 def test_a_policy_that_forbids_is_not_taken_off_by_whom_it_forbids(tenant: Client, person: Person) -> None:
     eve = person("eve", DetachPolicy="User", GetPrincipal="")
-    tenant.create_policy("guard", "forbid (principal, action, resource is Strongroom::Key);", attached_to=["users/eve"])
-    denied(lambda: eve.detach_policy("guard", "users/eve"), tenant)
-    denied(lambda: eve.delete_policy("guard"), tenant)
+    tenant.access.policies.create(
+        "guard", "forbid (principal, action, resource is Strongroom::Key);", attached_to=["users/eve"]
+    )
+    denied(lambda: eve.access.policies.detach("guard", "users/eve"), tenant)
+    denied(lambda: eve.access.policies.delete("guard"), tenant)
 
 
 def test_what_forbids_is_taken_off_by_no_other_way(tenant: Client, person: Person) -> None:
     """Deleting detaches, another text takes back what the old one forbade, and who loses a role loses its forbids."""
     eve = person("eve", DeletePolicy="", UpdatePolicy="", AttachPolicy="", DeletePrincipal="")
     forbid = "forbid (principal, action, resource is Strongroom::Key);"
-    tenant.create_principal("roles/bounded", trust_policy=TRUST)
-    tenant.create_policy("guard", forbid, attached_to=["users/eve", "roles/bounded"])
-    tenant.set_principal_roles("users/eve", ["bounded"])
-    denied(lambda: eve.delete_policy("guard"), tenant)
-    denied(lambda: eve.update_policy("guard", cedar=LOOK), tenant)
-    denied(lambda: eve.delete_principal("roles/bounded"), tenant)
+    tenant.access.principals.create("roles/bounded", trust_policy=TRUST)
+    tenant.access.policies.create("guard", forbid, attached_to=["users/eve", "roles/bounded"])
+    tenant.access.principals.set_roles("users/eve", ["bounded"])
+    denied(lambda: eve.access.policies.delete("guard"), tenant)
+    denied(lambda: eve.access.policies.update("guard", cedar=LOOK), tenant)
+    denied(lambda: eve.access.principals.delete("roles/bounded"), tenant)
     # What is on nobody is taken off nobody.
-    tenant.create_policy("idle", forbid)
-    eve.delete_policy("idle")
-    tenant.set_principal_roles("users/eve", [])
-    eve.delete_principal("roles/bounded")
+    tenant.access.policies.create("idle", forbid)
+    eve.access.policies.delete("idle")
+    tenant.access.principals.set_roles("users/eve", [])
+    eve.access.principals.delete("roles/bounded")
 
 
 def test_a_role_is_given_by_who_may_give_it(tenant: Client, person: Person) -> None:
     eve = person("eve", SetPrincipalRoles="User", CreatePrincipal="")
-    denied(lambda: eve.set_principal_roles("users/eve", ["administrator"]), tenant)
-    denied(lambda: eve.create_principal("users/mallory", roles=["administrator"]), tenant)
+    denied(lambda: eve.access.principals.set_roles("users/eve", ["administrator"]), tenant)
+    denied(lambda: eve.access.principals.create("users/mallory", roles=["administrator"]), tenant)
     # Tags take part in decisions.
-    denied(lambda: eve.create_principal("users/mallory", tags={"team": "root"}), tenant)
-    assert eve.create_principal("users/mallory").roles == ()
+    denied(lambda: eve.access.principals.create("users/mallory", tags={"team": "root"}), tenant)
+    assert eve.access.principals.create("users/mallory").roles == ()
     # To take a role away is not to give one.
-    tenant.create_principal("roles/helper", trust_policy=TRUST)
-    tenant.set_principal_roles("users/mallory", ["auditor", "helper"])
-    assert len(eve.set_principal_roles("users/mallory", ["helper"]).roles) == 1
+    tenant.access.principals.create("roles/helper", trust_policy=TRUST)
+    tenant.access.principals.set_roles("users/mallory", ["auditor", "helper"])
+    assert len(eve.access.principals.set_roles("users/mallory", ["helper"]).roles) == 1
 
 
 def test_nobody_becomes_another_by_what_that_one_is_known_by(tenant: Client, person: Person, name: str) -> None:
     eve = person("eve", CreatePrincipal="")
     mine = [spiffe_id(f"user/{name}-another")]
-    denied(lambda: eve.update_principal("users/admin", spiffe_ids=mine), tenant)
-    denied(lambda: eve.create_client_key("users/admin"), tenant)
+    denied(lambda: eve.access.principals.update("users/admin", spiffe_ids=mine), tenant)
+    denied(lambda: eve.access.client_keys.create("users/admin"), tenant)
     taken = [spiffe_id(f"user/{name}")]
-    assert refusal(lambda: eve.create_principal("users/mallory", spiffe_ids=taken)).reason == "ALREADY_EXISTS"
+    assert refusal(lambda: eve.access.principals.create("users/mallory", spiffe_ids=taken)).reason == "ALREADY_EXISTS"
 
 
 def test_what_is_in_another_account_looks_like_what_does_not_exist(client: Client, tenant: Client, name: str) -> None:
-    tenant.create_policy("present", EVERYTHING)
-    tenant.create_oidc_provider("present", "https://cluster.example", ["a"])
-    client_key = tenant.create_client_key("users/admin").client_key.name.rpartition("/")[2]
+    tenant.access.policies.create("present", EVERYTHING)
+    tenant.access.oidc_providers.create("present", "https://cluster.example", ["a"])
+    client_key = tenant.access.client_keys.create("users/admin").client_key.name.rpartition("/")[2]
     looks: list[tuple[Callable[[str], object], str, str]] = [
-        (client.get_policy, "policies/present", "policies/absent"),
-        (client.delete_policy, "policies/present", "policies/absent"),
-        (client.get_oidc_provider, "oidcProviders/present", "oidcProviders/absent"),
-        (client.get_client_key, f"clientKeys/{client_key}", "clientKeys/absent"),
-        (client.get_principal, "users/admin", "users/absent"),
-        (client.delete_principal, "users/admin", "users/absent"),
-        (client.create_client_key, "users/admin", "users/absent"),
-        (client.get_quota, "users/admin", "users/absent"),
+        (client.access.policies.get, "policies/present", "policies/absent"),
+        (client.access.policies.delete, "policies/present", "policies/absent"),
+        (client.access.oidc_providers.get, "oidcProviders/present", "oidcProviders/absent"),
+        (client.access.client_keys.get, f"clientKeys/{client_key}", "clientKeys/absent"),
+        (client.access.principals.get, "users/admin", "users/absent"),
+        (client.access.principals.delete, "users/admin", "users/absent"),
+        (client.access.client_keys.create, "users/admin", "users/absent"),
+        (client.access.quotas.get, "users/admin", "users/absent"),
     ]
     for call, present, absent in looks:
         told = []
@@ -144,18 +146,20 @@ def test_what_is_in_another_account_looks_like_what_does_not_exist(client: Clien
 
 def test_an_account_does_not_reach_into_another(client: Client, tenant: Client, name: str) -> None:
     account = f"accounts/{name}"
-    tenant.create_key("payments")
-    client.create_policy(f"{name}-all", EVERYTHING)
-    client.create_policy(f"{name}-keys", EVERYTHING, kind="RESOURCE")
+    tenant.keys.create("payments")
+    client.access.policies.create(f"{name}-all", EVERYTHING)
+    client.access.policies.create(f"{name}-keys", EVERYTHING, kind="RESOURCE")
     refused: list[Callable[[], object]] = [
-        lambda: client.attach_policy(f"{name}-all", f"{account}/users/admin"),
-        lambda: client.attach_policy(f"{name}-all", account),
-        lambda: client.attach_policy(f"{name}-keys", f"{account}/keys/payments"),
-        lambda: client.create_policy(f"{account}/policies/mine", EVERYTHING),
-        lambda: client.create_principal(f"{account}/users/mine"),
-        lambda: client.set_principal_roles(f"{account}/users/admin", []),
+        lambda: client.access.policies.attach(f"{name}-all", f"{account}/users/admin"),
+        lambda: client.access.policies.attach(f"{name}-all", account),
+        lambda: client.access.policies.attach(f"{name}-keys", f"{account}/keys/payments"),
+        lambda: client.access.policies.create(f"{account}/policies/mine", EVERYTHING),
+        lambda: client.access.principals.create(f"{account}/users/mine"),
+        lambda: client.access.principals.set_roles(f"{account}/users/admin", []),
     ]
     for work in refused:
         assert refusal(work).reason == "PERMISSION_DENIED"
-    with_their_role = partial(client.create_principal, f"users/{name}", roles=[f"{account}/roles/administrator"])
+    with_their_role = partial(
+        client.access.principals.create, f"users/{name}", roles=[f"{account}/roles/administrator"]
+    )
     assert refusal(with_their_role).reason == "FIELD_INVALID"

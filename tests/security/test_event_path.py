@@ -27,7 +27,7 @@ STRANGERS = 300
 def mallory(client: Client, mesh: Mesh, name: str) -> Iterator[Client]:
     """Who administers an account of its own, and may do nothing in another's."""
     identity, account = f"user/{name}-mallory", f"{name}-m"
-    client.create_account(account, administrator_spiffe_ids=[spiffe_id(identity)])
+    client.access.accounts.create(account, administrator_spiffe_ids=[spiffe_id(identity)])
     with client_of(mesh, identity, account) as mallory:
         yield mallory
 
@@ -40,26 +40,26 @@ def size(event: object) -> int:
 def test_one_call_of_many_long_events_is_recorded_and_hurts_nobody(client: Client, tenant: Client, key: str) -> None:
     users = [f"users/u{number}" for number in range(USERS)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(tenant.create_principal, users))
+        list(pool.map(tenant.access.principals.create, users))
     for number in range(4):
         # As many as an account may have of them.
         with suppress(StrongroomError):
-            tenant.create_policy(f"long-{number}", PERMIT_ALL * 100, attached_to=["users/admin"], timeout=60)
-    made = tenant.create_policy("poison", PERMIT_ALL, attached_to=users, timeout=60)
+            tenant.access.policies.create(f"long-{number}", PERMIT_ALL * 100, attached_to=["users/admin"], timeout=60)
+    made = tenant.access.policies.create("poison", PERMIT_ALL, attached_to=users, timeout=60)
     assert len(made.attached_to) == USERS
     assert client.encrypt(key, b"x").ciphertext
-    tenant.set_principal_roles("users/admin", ["administrator", "auditor"])
-    events = [event for event in tenant.lookup_events(limit=300) if event.method == "CreatePolicy"]
+    tenant.access.principals.set_roles("users/admin", ["administrator", "auditor"])
+    events = [event for event in tenant.audit.events.list(limit=300) if event.method == "CreatePolicy"]
     assert len(events) >= USERS
     assert max(map(size, events)) < 6_000
-    assert tenant.service_status("keystore").state == "OK"
+    assert tenant.mesh.service_status("keystore").state == "OK"
 
 
 def test_a_refused_batch_leaves_little_in_anothers_log_and_keeps_nobody_waiting(
     tenant: Client, mallory: Client
 ) -> None:
-    own = tenant.create_key("payments").name
-    tenant.set_principal_roles("users/admin", ["administrator", "auditor"])
+    own = tenant.keys.create("payments").name
+    tenant.access.principals.set_roles("users/admin", ["administrator", "auditor"])
     items = [(b"x", {"n": str(number), "filling": "x" * 4_000}) for number in range(1_000)]
     with ThreadPoolExecutor(4) as pool:
         attacks = [pool.submit(lambda: reason_of(lambda: mallory.batch_encrypt(own, items))) for _ in range(8)]
@@ -67,7 +67,7 @@ def test_a_refused_batch_leaves_little_in_anothers_log_and_keeps_nobody_waiting(
             assert tenant.encrypt(own, b"x").ciphertext
         # Some may find nobody to answer in time, which is the attacker's own affair.
         assert "" not in {attack.result() for attack in attacks}
-    denied = [event for event in tenant.lookup_events(limit=100) if event.outcome == "DENIED"]
+    denied = [event for event in tenant.audit.events.list(limit=100) if event.outcome == "DENIED"]
     assert denied
     assert {event.item_count for event in denied} == {1_000}
     assert all(event.attributes["encryption_contexts"] == "1000" for event in denied)
@@ -87,7 +87,7 @@ def test_calls_without_a_credential_are_summed_up(client: Client, mesh: Mesh, ke
             assert error.reason in ("UNAUTHENTICATED", "QUOTA_EXCEEDED")
             ids += [error.event_id] * bool(error.event_id)
     assert 0 < len(ids) < STRANGERS / 2
-    events = {event.id: event for event in client.lookup_events(parent="services/audit", limit=STRANGERS)}
+    events = {event.id: event for event in client.audit.events.list(parent="services/audit", limit=STRANGERS)}
     # Only those that are in the log have an id.
     assert set(ids) <= set(events)
     assert all(events[event_id].reason == "UNAUTHENTICATED" for event_id in ids)
@@ -114,5 +114,8 @@ def test_a_strangers_wish_to_be_traced_is_not_heard(mesh: Mesh, key: str) -> Non
 @pytest.mark.parametrize("letter", ["x", "é", "\n"])
 def test_a_long_error_reaches_the_caller(client: Client, letter: str) -> None:
     long = f"accounts/{letter * 3_000}/policies/p"
-    for work in (lambda: client.get_policy(long), lambda: client.encrypt(f"accounts/a/keys/{letter * 3_000}", b"x")):
+    for work in (
+        lambda: client.access.policies.get(long),
+        lambda: client.encrypt(f"accounts/a/keys/{letter * 3_000}", b"x"),
+    ):
         assert refusal(work).reason in ("NAME_MALFORMED", "FIELD_INVALID")

@@ -91,9 +91,9 @@ def _shown(answer: Answer, name: str) -> tuple[object, ...]:
 
 def _event(two: Two, answer: Answer, name: str) -> str:
     """What the caller's own log has of the call."""
-    if not answer.event_id or reason_of(lambda: two.auditor.get_event(answer.event_id)):
+    if not answer.event_id or reason_of(lambda: two.auditor.audit.events.get(answer.event_id)):
         return ""
-    event = two.auditor.get_event(answer.event_id)
+    event = two.auditor.audit.events.get(answer.event_id)
     # Not what says when, and which call of several it was.
     text = repr(replace(event, time=None, trace_id=""))
     for one, word in ((answer.event_id, "id"), (name, "it"), (name.split("/")[1], "account")):
@@ -106,10 +106,10 @@ def test_a_refusal_is_in_both_logs_and_names_here_only_what_was_written(two: Two
     error = refusal(lambda: two.auditor.encrypt(alias, b"x"))
     assert error.reason == "PERMISSION_DENIED"
     assert "keys/present" not in error.message
-    assert two.auditor.get_event(error.event_id).resource == alias
+    assert two.auditor.audit.events.get(error.event_id).resource == alias
     with client_of(mesh, two.theirs.identity, two.theirs.names.account) as owner:
         key = f"accounts/{two.theirs.names.account}/keys/present"
-        found = list(owner.lookup_events(action="crypto:Encrypt", resource=key, outcome="DENIED"))
+        found = list(owner.audit.events.list(action="crypto:Encrypt", resource=key, outcome="DENIED"))
     assert found[0].principal == f"accounts/{two.mine.names.account}/users/admin"
 
 
@@ -118,10 +118,13 @@ def test_an_identity_of_another_account_is_bound_as_one_that_is_free_and_stands_
 ) -> None:
     taken, free = spiffe_id(two.theirs.identity), spiffe_id(f"user/free-{secrets.token_hex(4)}")
     for number, identity in enumerate((taken, free)):
-        made = two.auditor.create_principal(f"users/claims-{number}", spiffe_ids=[identity])
+        made = two.auditor.access.principals.create(f"users/claims-{number}", spiffe_ids=[identity])
         assert made.spiffe_ids == (identity,)
     with client_of(mesh, two.theirs.identity, two.theirs.names.account) as owner:
-        assert owner.whoami().account == f"accounts/{two.theirs.names.account}"
+        assert owner.access.whoami().account == f"accounts/{two.theirs.names.account}"
     # Within the account it is told.
-    assert refusal(lambda: two.auditor.create_principal("users/again", spiffe_ids=[taken])).reason == "ALREADY_EXISTS"
-    assert two.auditor.update_principal("users/claims-0", description="x").spiffe_ids == (taken,)
+    assert (
+        refusal(lambda: two.auditor.access.principals.create("users/again", spiffe_ids=[taken])).reason
+        == "ALREADY_EXISTS"
+    )
+    assert two.auditor.access.principals.update("users/claims-0", description="x").spiffe_ids == (taken,)

@@ -364,19 +364,19 @@ def test_a_step_that_was_ended_counts_and_is_put_off(make_lab: Callable[..., Lab
 
 
 def test_reads_go_on_while_another_tenant_asks_targets_that_never_answer(client: Client, tenant: Client) -> None:
-    client.create_secret("read-beside", b"value")
+    client.secrets.create("read-beside", b"value")
     with hostile.serving(hostile.drip) as port, ThreadPoolExecutor(48) as pool:
         value = json.dumps(_LOGIN).encode()
         asked = target(s.SECRET_TYPE_REDIS_ACL, port, seconds=60)
 
         def create_one(number: int) -> str:
-            return reason_of(lambda: tenant.create_secret(f"h{number}", value, type="REDIS_ACL", target=asked))
+            return reason_of(lambda: tenant.secrets.create(f"h{number}", value, type="REDIS_ACL", target=asked))
 
         attempts = [pool.submit(create_one, number) for number in range(96)]
         slowest = 0.0
         while not all(attempt.done() for attempt in attempts):
             started = time.monotonic()
-            assert client.get_secret_value("read-beside").value == b"value"
+            assert client.secrets.get_value("read-beside").value == b"value"
             slowest = max(slowest, time.monotonic() - started)
             time.sleep(0.05)
         reasons = {attempt.result() for attempt in attempts}

@@ -156,13 +156,13 @@ def test_rsa_keys_made_in_the_token_by_one_tenant_leave_others_decrypts_alone(
     mesh: Mesh, client: Client, tenant: Client
 ) -> None:
     level = "HSM" if mesh.provider == "pkcs11" else "SOFTWARE"
-    key = client.create_key("beside", protection_level=level).name
+    key = client.keys.create("beside", protection_level=level).name
     sealed = client.encrypt(key, b"payload").ciphertext
     with ThreadPoolExecutor(16) as pool:
         attempts = [
             pool.submit(
                 reason_of,
-                lambda: tenant.create_key(f"rsa{n}", spec="RSA_4096", usage="SIGN_VERIFY", protection_level=level),  # noqa: B023
+                lambda: tenant.keys.create(f"rsa{n}", spec="RSA_4096", usage="SIGN_VERIFY", protection_level=level),  # noqa: B023
             )
             for n in range(16)
         ]
@@ -171,7 +171,7 @@ def test_rsa_keys_made_in_the_token_by_one_tenant_leave_others_decrypts_alone(
             assert client.decrypt(sealed).plaintext == b"payload"
             decrypted += 1
             if created < 3:
-                client.create_key(f"software{created}")
+                client.keys.create(f"software{created}")
                 created += 1
             time.sleep(0.05)
         assert {attempt.result() for attempt in attempts} <= {"", "HSM_BUSY", "OVERLOADED", "DEADLINE_EXCEEDED"}

@@ -30,24 +30,24 @@ def forms(value: bytes) -> list[bytes]:
 
 def provoke(client: Client, secret: bytes) -> str:
     """Uses and misuses a secret value in every operation there is; the text of every error."""
-    key = client.create_key("marked").name
+    key = client.keys.create("marked").name
     sealed = client.encrypt(key, secret, {"tenant": "blue"})
     client.decrypt(sealed.ciphertext, {"tenant": "blue"})
     client.batch_encrypt(key, [secret, secret])
-    client.create_secret("marked", secret)
-    client.put_secret_value("marked", secret + b"-2")
-    assert client.get_secret_value("marked").value == secret + b"-2"
+    client.secrets.create("marked", secret)
+    client.secrets.put_value("marked", secret + b"-2")
+    assert client.secrets.get_value("marked").value == secret + b"-2"
     errors = [fail_a_rotation(client, secret)]
-    client.disable_key(key)
+    client.keys.disable(key)
     until(lambda: reason_of(lambda: client.encrypt(key, secret)) == "KEY_DISABLED")
     for misuse in (
         lambda: client.encrypt("absent", secret),
         lambda: client.encrypt(key, secret),
         lambda: client.encrypt(key, secret * 10_000),
         lambda: client.decrypt(secret * 4),
-        lambda: client.create_secret("marked", secret),
-        lambda: client.put_secret_value("absent", secret),
-        lambda: client.put_secret_value("marked", secret * 10_000),
+        lambda: client.secrets.create("marked", secret),
+        lambda: client.secrets.put_value("absent", secret),
+        lambda: client.secrets.put_value("marked", secret * 10_000),
     ):
         try:
             misuse()
@@ -62,26 +62,26 @@ def fail_a_rotation(client: Client, secret: bytes) -> str:
     address = TargetAddress(host="127.0.0.1", port=1, tls=TARGET_TLS_DISABLED)
     target = RotationTarget(database=DatabaseTarget(address=address, username="app"))
     value = json.dumps({"username": "app", "password": secret.decode()}).encode()
-    client.create_secret("login", value, type="POSTGRESQL", target=target, check_target=False)
-    client.rotate_secret("login")
-    until(lambda: next(client.list_rotations("login")).state == "WAITING", 30)
-    rotation = next(client.list_rotations("login"))
+    client.secrets.create("login", value, type="POSTGRESQL", target=target, check_target=False)
+    client.secrets.rotate("login")
+    until(lambda: next(client.secrets.rotations.list("login")).state == "WAITING", 30)
+    rotation = next(client.secrets.rotations.list("login"))
     assert {attempt.error_reason for attempt in rotation.attempts} == {"", "TARGET_UNREACHABLE"}
     return repr(rotation)
 
 
 def rotate_a_client_key(client: Client, secret: bytes) -> tuple[list[str], str]:
     """The secrets of client keys that were made and rotated; and what is said of one that is wrong."""
-    principal = client.create_principal("workloads/batch").name
-    client.create_client_key_secret("batch.key", principal)
-    made = [json.loads(client.get_secret_value("batch.key").value)]
-    client.rotate_secret("batch.key")
-    until(lambda: client.get_secret("batch.key").stages["Current"] == 2, 30)
-    made.append(json.loads(client.get_secret_value("batch.key").value))
+    principal = client.access.principals.create("workloads/batch").name
+    client.secrets.client_keys.create("batch.key", principal)
+    made = [json.loads(client.secrets.get_value("batch.key").value)]
+    client.secrets.rotate("batch.key")
+    until(lambda: client.secrets.get("batch.key").stages["Current"] == 2, 30)
+    made.append(json.loads(client.secrets.get_value("batch.key").value))
     wrong = json.dumps({**made[1], "secret": secret.decode()}).encode()
     target = RotationTarget(client_key=ClientKeyTarget(principal=principal))
     with pytest.raises(StrongroomError, match="TARGET_LOGIN_REFUSED") as caught:
-        client.create_secret("wrong.key", wrong, type="CLIENT_KEY", target=target)
+        client.secrets.create("wrong.key", wrong, type="CLIENT_KEY", target=target)
     return [value["secret"] for value in made], f"{caught.value!r} {caught.value.__dict__}"
 
 
@@ -93,12 +93,14 @@ def test_a_marked_value_is_nowhere_in_the_clear(private_mesh: PrivateMeshes) -> 
     mesh = private_mesh(log_level="DEBUG")
     with client_of(mesh, trace_directory=mesh.directory.traces) as client:
         errors = provoke(client, MARK)
-        result = repr(client.decrypt(client.encrypt(client.create_key("repr").name, MARK).ciphertext))
+        result = repr(client.decrypt(client.encrypt(client.keys.create("repr").name, MARK).ciphertext))
         data_key = client.generate_data_key("repr")
-        token = client.create_session().token
-        client_key = client.create_client_key("users/admin")
-        by_client_key = client.create_session(ClientKeySession(client_key.client_key.name, client_key.secret)).token
-        account_secret = client.create_account("other").client_key_secret
+        token = client.access.sessions.create().token
+        client_key = client.access.client_keys.create("users/admin")
+        by_client_key = client.access.sessions.create(
+            ClientKeySession(client_key.client_key.name, client_key.secret)
+        ).token
+        account_secret = client.access.accounts.create("other").client_key_secret
         rotated, refusal = rotate_a_client_key(client, MARK)
         errors += refusal
     mesh.stop()

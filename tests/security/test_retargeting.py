@@ -72,11 +72,11 @@ def person(tenant: Client, mesh: Mesh, name: str) -> Iterator[Person]:
 
         def make(policy: str) -> Client:
             identity = f"user/{name}-eve"
-            tenant.create_principal("users/eve", spiffe_ids=[spiffe_id(identity)])
+            tenant.access.principals.create("users/eve", spiffe_ids=[spiffe_id(identity)])
             look = 'permit (principal, action == Strongroom::Action::"access:GetAccount", resource);'
-            tenant.create_policy("of-eve", look + policy, attached_to=["users/eve"])
+            tenant.access.policies.create("of-eve", look + policy, attached_to=["users/eve"])
             client = stack.enter_context(client_of(mesh, identity, name, timeout=30.0))
-            until(lambda: reason_of(client.get_account) == "", 2.0)
+            until(lambda: reason_of(client.access.accounts.get) == "", 2.0)
             return client
 
         yield make
@@ -114,9 +114,9 @@ def target(port: int, master: str, username: str = "app") -> RotationTarget:
 
 @pytest.fixture
 def world(tenant: Client) -> World:
-    keys = [tenant.create_key(key_id).name for key_id in ("of-secret", "of-master")]
-    master = tenant.create_secret("db.master", MASTER, key=keys[1])
-    secret = tenant.create_secret(
+    keys = [tenant.keys.create(key_id).name for key_id in ("of-secret", "of-master")]
+    master = tenant.secrets.create("db.master", MASTER, key=keys[1])
+    secret = tenant.secrets.create(
         "db", LOGIN, type="POSTGRESQL", target=target(1, master.name), key=keys[0], check_target=False
     )
     assert secret.bound_by.endswith("/users/admin")
@@ -141,10 +141,10 @@ def test_nobody_retargets_what_they_cannot_read(
     # Without a master nothing of it goes anywhere.
     places += [] if "master" in missing else [target(trap.port, "")]
     for check in (True, False):
-        tries += [partial(eve.update_secret, world.secret, target=wanted, check_target=check) for wanted in places]
+        tries += [partial(eve.secrets.update, world.secret, target=wanted, check_target=check) for wanted in places]
     for attempt in tries:
         assert refusal(attempt).reason == "PERMISSION_DENIED"
-    unchanged = tenant.get_secret(world.secret)
+    unchanged = tenant.secrets.get(world.secret)
     assert unchanged.target == target(1, world.master)
     assert trap.visits == 0
 
@@ -167,7 +167,7 @@ def test_nobody_makes_a_secret_with_a_master_that_they_cannot_read(
         for dry, check in ((False, True), (False, False), (True, True)):
             for value in (LOGIN, b""):
                 error = refusal(
-                    partial(eve.create_secret, "mine", value, type=kind, target=place, dry_run=dry, check_target=check)
+                    partial(eve.secrets.create, "mine", value, type=kind, target=place, dry_run=dry, check_target=check)
                 )
                 assert error.reason == "PERMISSION_DENIED", kind
     assert trap.visits == 0
@@ -175,86 +175,88 @@ def test_nobody_makes_a_secret_with_a_master_that_they_cannot_read(
 
 def test_whoever_reads_both_may_and_is_recorded(person: Person, world: World) -> None:
     eve = person(without())
-    moved = eve.update_secret(world.secret, target=target(2, world.master), check_target=False)
+    moved = eve.secrets.update(world.secret, target=target(2, world.master), check_target=False)
     assert moved.bound_by.endswith("/users/eve")
 
 
 def test_other_changes_need_no_reading(person: Person, world: World) -> None:
     eve = person(without(reading(world.secret), reading(world.master)))
-    assert eve.update_secret(world.secret, description="ours", tags={"a": "b"}).description == "ours"
+    assert eve.secrets.update(world.secret, description="ours", tags={"a": "b"}).description == "ours"
     # The same place again is no new pair.
-    assert eve.update_secret(world.secret, target=target(1, world.master), check_target=False).etag
+    assert eve.secrets.update(world.secret, target=target(1, world.master), check_target=False).etag
 
 
 def test_a_master_that_may_not_be_read_now_is_lent_to_nobody(tenant: Client, world: World) -> None:
-    tenant.disable_secret_version(f"{world.master}/versions/1")
+    tenant.secrets.versions.disable(f"{world.master}/versions/1")
     ports = itertools.count(2)
 
     def retarget() -> object:
-        return tenant.update_secret(world.secret, target=target(next(ports), world.master), check_target=False)
+        return tenant.secrets.update(world.secret, target=target(next(ports), world.master), check_target=False)
 
     assert refusal(retarget).reason == "SECRET_VERSION_DISABLED"
-    tenant.enable_secret_version(f"{world.master}/versions/1")
-    tenant.disable_key(world.master_key)
+    tenant.secrets.versions.enable(f"{world.master}/versions/1")
+    tenant.keys.disable(world.master_key)
     until(lambda: reason_of(retarget) == "KEY_DISABLED", 3.0)
 
 
 def test_an_old_version_is_not_brought_back_by_who_cannot_read_it(tenant: Client, person: Person, world: World) -> None:
     """Else one would retarget with a value of one's own at Current, and then put the real one back."""
-    other = tenant.create_key("of-eve").name
-    tenant.update_secret(world.secret, key=other)
-    tenant.put_secret_value(world.secret, LOGIN)
-    tenant.put_secret_value(world.secret, LOGIN)
+    other = tenant.keys.create("of-eve").name
+    tenant.secrets.update(world.secret, key=other)
+    tenant.secrets.put_value(world.secret, LOGIN)
+    tenant.secrets.put_value(world.secret, LOGIN)
     eve = person(without(opening(world.secret_key)))
-    back = lambda: eve.move_secret_stage(world.secret, "Current", to_version=1, from_version=3)  # noqa: E731
+    back = lambda: eve.secrets.move_stage(world.secret, "Current", to_version=1, from_version=3)  # noqa: E731
     assert refusal(back).reason == "PERMISSION_DENIED"
-    assert refusal(lambda: eve.move_secret_stage(world.secret, "Pending", to_version=1)).reason == "PERMISSION_DENIED"
+    assert refusal(lambda: eve.secrets.move_stage(world.secret, "Pending", to_version=1)).reason == "PERMISSION_DENIED"
     # What is sent there already goes on to be: the way back after a bad change stays open.
-    returned = eve.move_secret_stage(world.secret, "Current", to_version=2, from_version=3)
+    returned = eve.secrets.move_stage(world.secret, "Current", to_version=2, from_version=3)
     assert returned.stages["Current"] == 2
 
 
 def test_an_old_master_is_not_brought_back_by_who_cannot_read_it(tenant: Client, person: Person, world: World) -> None:
-    tenant.update_secret(world.master, key=tenant.create_key("of-eve").name)
+    tenant.secrets.update(world.master, key=tenant.keys.create("of-eve").name)
     for _ in range(2):
-        tenant.put_secret_value(world.master, MASTER)
+        tenant.secrets.put_value(world.master, MASTER)
     eve = person(without(opening(world.master_key)))
-    eve.update_secret(world.secret, target=target(2, world.master), check_target=False)
-    back = lambda: eve.move_secret_stage(world.master, "Current", to_version=1, from_version=3)  # noqa: E731
+    eve.secrets.update(world.secret, target=target(2, world.master), check_target=False)
+    back = lambda: eve.secrets.move_stage(world.master, "Current", to_version=1, from_version=3)  # noqa: E731
     assert refusal(back).reason == "PERMISSION_DENIED"
 
 
 def test_the_next_value_comes_under_another_key_only_for_who_can_read_the_last(
     person: Person, world: World, tenant: Client
 ) -> None:
-    other = tenant.create_key("of-eve").name
+    other = tenant.keys.create("of-eve").name
     eve = person(without(opening(world.secret_key)))
-    assert refusal(lambda: eve.update_secret(world.secret, key=other)).reason == "PERMISSION_DENIED"
+    assert refusal(lambda: eve.secrets.update(world.secret, key=other)).reason == "PERMISSION_DENIED"
 
 
 def test_what_a_rotator_is_told_decides_where_values_go(tenant: Client, person: Person, trap: Trap) -> None:
     place = RotationTarget(grpc=GrpcTarget(address=f"{HOST}:1", parameters={"database": "ours"}))
-    key = tenant.create_key("of-remote").name
-    made = tenant.create_secret("remote", b"v", type="GRPC", target=place, key=key, check_target=False)
+    key = tenant.keys.create("of-remote").name
+    made = tenant.secrets.create("remote", b"v", type="GRPC", target=place, key=key, check_target=False)
     eve = person(without(reading(made.name)))
     theirs = RotationTarget(grpc=GrpcTarget(address=f"{HOST}:1", parameters={"database": "theirs"}))
-    assert refusal(lambda: eve.update_secret("remote", target=theirs, check_target=False)).reason == "PERMISSION_DENIED"
-    assert refusal(lambda: eve.update_secret("remote", tags={"database": "theirs"})).reason == "PERMISSION_DENIED"
+    assert (
+        refusal(lambda: eve.secrets.update("remote", target=theirs, check_target=False)).reason == "PERMISSION_DENIED"
+    )
+    assert refusal(lambda: eve.secrets.update("remote", tags={"database": "theirs"})).reason == "PERMISSION_DENIED"
     assert trap.visits == 0
 
 
 def test_host_keys_and_users_over_ssh_decide_it_too(tenant: Client, person: Person) -> None:
     given = SshTarget(host=HOST, port=1, username="ours", host_keys=[HOST_KEY])
     value = b'{"username": "ours", "private_key": "x", "public_key": "y"}'
-    key = tenant.create_key("of-ssh").name
+    key = tenant.keys.create("of-ssh").name
     target = RotationTarget(ssh=given)
-    made = tenant.create_secret("ssh", value, type="SSH_KEY_PAIR", target=target, key=key, check_target=False)
+    made = tenant.secrets.create("ssh", value, type="SSH_KEY_PAIR", target=target, key=key, check_target=False)
     eve = person(without(reading(made.name)))
     for change in ({"username": "theirs"}, {"authorized_keys_path": "elsewhere"}, {"port": 2}, {"host": "localhost"}):
         changed = RotationTarget(ssh=given)
         for changed_field, value_ in change.items():
             setattr(changed.ssh, changed_field, value_)
-        error = refusal(partial(eve.update_secret, "ssh", target=changed, check_target=False))
+        error = refusal(partial(eve.secrets.update, "ssh", target=changed, check_target=False))
         assert error.reason == "PERMISSION_DENIED", change
 
 
@@ -262,27 +264,27 @@ def test_a_secret_says_where_it_may_be_sent(tenant: Client, person: Person, worl
     def reason(work: Callable[[], object]) -> str:
         return str(refusal(work).reason)
 
-    tenant.update_secret(world.master, allowed_destinations=["db.internal:5432", "10.0.0.0/8", f"{HOST}:1"])
+    tenant.secrets.update(world.master, allowed_destinations=["db.internal:5432", "10.0.0.0/8", f"{HOST}:1"])
     elsewhere = target(trap.port, world.master)
     for check in (True, False):
         assert (
-            reason(partial(tenant.update_secret, world.secret, target=elsewhere, check_target=check))
+            reason(partial(tenant.secrets.update, world.secret, target=elsewhere, check_target=check))
             == "DESTINATION_NOT_ALLOWED"
         )
     eve = person(without('action == Strongroom::Action::"secrets:UpdateAllowedDestinations"'))
-    assert reason(lambda: eve.update_secret(world.master, allowed_destinations=[])) == "PERMISSION_DENIED"
+    assert reason(lambda: eve.secrets.update(world.master, allowed_destinations=[])) == "PERMISSION_DENIED"
     # A list that is made shorter holds at the next use, whatever was bound before.
-    tenant.update_secret(world.master, allowed_destinations=["db.internal:5432"])
-    assert reason(lambda: tenant.repair_secret(world.secret)) == "DESTINATION_NOT_ALLOWED"
-    tenant.update_secret(world.master, allowed_destinations=[])
-    tenant.update_secret(world.secret, allowed_destinations=["[2001:db8::/32]:5432"])
-    assert reason(lambda: tenant.repair_secret(world.secret)) == "DESTINATION_NOT_ALLOWED"
+    tenant.secrets.update(world.master, allowed_destinations=["db.internal:5432"])
+    assert reason(lambda: tenant.secrets.rotations.repair(world.secret)) == "DESTINATION_NOT_ALLOWED"
+    tenant.secrets.update(world.master, allowed_destinations=[])
+    tenant.secrets.update(world.secret, allowed_destinations=["[2001:db8::/32]:5432"])
+    assert reason(lambda: tenant.secrets.rotations.repair(world.secret)) == "DESTINATION_NOT_ALLOWED"
     assert trap.visits == 0
 
 
 @pytest.mark.parametrize("entry", ["", "a b", "10.0.0.1/8", "host:0", "host:70000", "300.0.0.1", "[::1", "*", "h/8"])
 def test_a_list_of_destinations_is_checked(tenant: Client, world: World, entry: str) -> None:
-    error = refusal(lambda: tenant.update_secret(world.master, allowed_destinations=[entry]))
+    error = refusal(lambda: tenant.secrets.update(world.master, allowed_destinations=[entry]))
     assert (error.reason, error.field) == ("FIELD_INVALID", "secret.allowed_destinations")
 
 
@@ -300,9 +302,9 @@ def test_no_request_gets_past_the_question(person: Person, world: World, trap: T
         masked.update_mask.paths.extend(paths)
         requests.append(masked)
     with client_of(mesh, f"user/{name}-eve", name) as eve:
-        stub = eve._secrets.stub
+        stub = eve.secrets._service.stub
         for request in requests:
-            error = refusal(partial(eve._secrets.call, stub.UpdateSecret, request, None))
+            error = refusal(partial(eve.secrets._service.call, stub.UpdateSecret, request, None))
             assert error.reason == "PERMISSION_DENIED", request
     assert trap.visits == 0
 
@@ -321,7 +323,7 @@ def test_targets_inside_the_network_and_the_meshs_own_servers_are_refused(
         places.append(TargetAddress(host=host, port=int(port)))
     for place in places:
         wanted = RotationTarget(database=DatabaseTarget(address=place, username="app"))
-        update = partial(tenant.update_secret, world.secret, target=wanted)
+        update = partial(tenant.secrets.update, world.secret, target=wanted)
         # A machine that is busy answers later than a call waits.
         until(lambda update=update: reason_of(update) != "TARGET_CHECK_PENDING", 30)  # type: ignore[misc]
         assert reason_of(update) == "DESTINATION_NOT_ALLOWED", place

@@ -74,9 +74,9 @@ def as_token(mesh: Mesh, token: str) -> str:
 
 def _reasons(client: Client) -> set[str]:
     return {
-        reason_of(client.whoami),
+        reason_of(client.access.whoami),
         reason_of(lambda: client.generate_random(16)),
-        reason_of(lambda: client.get_secret_value("none")).replace("SECRET_NOT_FOUND", ""),
+        reason_of(lambda: client.secrets.get_value("none")).replace("SECRET_NOT_FOUND", ""),
     }
 
 
@@ -115,7 +115,7 @@ def test_a_token_whose_claims_are_not_a_sessions_is_refused(
 
 def test_a_principal_that_does_not_exist_is_nobody(mesh: Mesh, signer: Signer) -> None:
     with client_by(mesh, SessionToken(signer.token(sub="accounts/default/users/nobody"))) as client:
-        assert reason_of(client.whoami) == "IDENTITY_UNKNOWN"
+        assert reason_of(client.access.whoami) == "IDENTITY_UNKNOWN"
         assert reason_of(lambda: client.generate_random(16)) == "PERMISSION_DENIED"
 
 
@@ -186,18 +186,18 @@ def _part(content: dict[str, Any]) -> str:
 def test_a_forged_token_is_refused_and_an_event(
     mesh: Mesh, client: Client, rows: Rows, forge: Callable[[str, Rows], str]
 ) -> None:
-    genuine = client.create_session(session_policy=DECRYPT).token
+    genuine = client.access.sessions.create(session_policy=DECRYPT).token
     with client_by(mesh, SessionToken(forge(genuine, rows))) as forger:
-        error = refusal(forger.whoami)
+        error = refusal(forger.access.whoami)
 
     assert error.reason == "TOKEN_INVALID"
-    (event,) = client.lookup_events(parent="services/audit", trace_id=error.trace_id)
+    (event,) = client.audit.events.list(parent="services/audit", trace_id=error.trace_id)
     assert (event.id, event.outcome, event.reason) == (error.event_id, "DENIED", "TOKEN_INVALID")
     assert event.principal == ""
 
 
 def test_a_service_that_forwards_cannot_vouch_for_a_token(mesh: Mesh, client: Client) -> None:
-    genuine = client.create_session().token
+    genuine = client.access.sessions.create().token
     request = crypto_pb2.GenerateRandomRequest(number_of_bytes=16)
     with mesh.channel("crypto", "internal", mesh.authority.issue("service/secrets")) as channel:
         stub = CryptoServiceStub(channel)
@@ -214,7 +214,7 @@ def test_a_service_that_forwards_cannot_vouch_for_a_token(mesh: Mesh, client: Cl
 
 
 def test_a_service_that_does_not_forward_can_hand_on_nothing(mesh: Mesh, client: Client) -> None:
-    token = client.create_session().token
+    token = client.access.sessions.create().token
     request = crypto_pb2.GenerateRandomRequest(number_of_bytes=16)
     with mesh.channel("crypto", "internal", mesh.authority.issue("service/audit")) as channel:
         stub = CryptoServiceStub(channel)

@@ -44,18 +44,18 @@ def nobodies(mesh: Mesh) -> Iterator[Nobodies]:
         for who in ("disabled", "ended", "narrowed"):
             # Each is whom the account's grant serves, as far as one can be.
             name = f"roles/{who}"
-            made = admin.create_principal(name, trust_policy=ASSUME_ROLE)
-            admin.create_policy(f"of-{who}", EVERYTHING, attached_to=[made.name])
+            made = admin.access.principals.create(name, trust_policy=ASSUME_ROLE)
+            admin.access.policies.create(f"of-{who}", EVERYTHING, attached_to=[made.name])
             policy = NOTHING if who == "narrowed" else ""
-            tokens[who] = admin.assume_role(made.name, "s", session_policy=policy).token
-        admin.disable_principal("roles/disabled")
-        admin.revoke_sessions("roles/ended")
+            tokens[who] = admin.access.sessions.assume_role(made.name, "s", session_policy=policy).token
+        admin.access.principals.disable("roles/disabled")
+        admin.access.principals.revoke_sessions("roles/ended")
     with client_of(mesh, disabled_account.identity, disabled_account.names.account) as admin:
-        made = admin.create_principal("roles/whole", trust_policy=ASSUME_ROLE)
-        admin.create_policy("of-whole", EVERYTHING, attached_to=[made.name])
-        tokens["account"] = admin.assume_role(made.name, "s").token
+        made = admin.access.principals.create("roles/whole", trust_policy=ASSUME_ROLE)
+        admin.access.policies.create("of-whole", EVERYTHING, attached_to=[made.name])
+        tokens["account"] = admin.access.sessions.assume_role(made.name, "s").token
     with client_of(mesh) as operator:
-        operator.disable_account(disabled_account.names.account)
+        operator.access.accounts.disable(disabled_account.names.account)
     callers = {who: Caller(mesh, "", token) for who, token in tokens.items()}
     for who in ("disabled", "ended", "account"):
         for method in (
@@ -84,20 +84,20 @@ def test_a_grant_is_not_read_or_retired_by_whom_it_serves_without_standing(mesh:
     with client_of(mesh) as operator:
         account = furnished(mesh, operator, f"served-{secrets.token_hex(4)}")
     with client_of(mesh, account.identity, account.names.account) as admin:
-        served = admin.create_principal("roles/served", trust_policy=ASSUME_ROLE).name
+        served = admin.access.principals.create("roles/served", trust_policy=ASSUME_ROLE).name
         key = f"accounts/{account.names.account}/keys/present"
-        grant = admin.create_grant(key, served, ["crypto:Sign", "access:RetireGrant"]).name
-        narrowed = admin.assume_role(served, "n", session_policy=NOTHING).token
-        whole = admin.assume_role(served, "w").token
+        grant = admin.access.grants.create(key, served, ["crypto:Sign", "access:RetireGrant"]).name
+        narrowed = admin.access.sessions.assume_role(served, "n", session_policy=NOTHING).token
+        whole = admin.access.sessions.assume_role(served, "w").token
         for token, code in ((narrowed, "PERMISSION_DENIED"), (whole, "OK")):
             with Caller(mesh, "", token) as caller:
                 assert caller.call("AccessService.GetGrant", {"name": grant}).code == code
-        admin.disable_principal(served)
+        admin.access.principals.disable(served)
         for token in (narrowed, whole):
             with Caller(mesh, "", token) as caller:
                 assert caller.call("AccessService.GetGrant", {"name": grant}).code == "PERMISSION_DENIED"
                 assert caller.call("AccessService.RetireGrant", {"name": grant}).code == "PERMISSION_DENIED"
-        admin.enable_principal(served)
+        admin.access.principals.enable(served)
         with Caller(mesh, "", narrowed) as caller:
             assert caller.call("AccessService.RetireGrant", {"name": grant}).code == "PERMISSION_DENIED"
         with Caller(mesh, "", whole) as caller:

@@ -55,52 +55,52 @@ class Tenants:
         self.ours = ours
         self.theirs = theirs
         for client, value in ((ours, OLD), (theirs, THEIRS)):
-            client.create_key("k")
-            client.create_secret("s", value, key=client.get_key("k").name)
+            client.keys.create("k")
+            client.secrets.create("s", value, key=client.keys.get("k").name)
         # What they may for now, and no longer once it is taken back: no row of then may bring it back.
-        ours.create_key("ended")
+        ours.keys.create("ended")
         self.ended = ours.encrypt("ended", PLAINTEXT).ciphertext
-        self.theirs_here = ours.create_principal("users/theirs").name
-        ours.create_policy("for-theirs", EVERYTHING, attached_to=[self.theirs_here])
+        self.theirs_here = ours.access.principals.create("users/theirs").name
+        ours.access.policies.create("for-theirs", EVERYTHING, attached_to=[self.theirs_here])
         self.credential = access.client_key(ours, self.theirs_here)
         self.ciphertext = ours.encrypt("k", PLAINTEXT).ciphertext
         self.snapshot = {service: rows_of(mesh, service) for service in SERVICES}
-        ours.delete_client_key(self.credential.name)
-        ours.disable_key("ended")
-        ours.put_secret_value("s", OURS)
-        ours.disable_secret_version("s/versions/1")
-        ours.create_secret("s2", b"rotated", key="k")
-        ours.rotate_secret("s2")
-        self.event = next(ours.lookup_events(resource=ours.get_key("k").name, limit=1))
-        self.secret, self.key = ours.get_secret("s").name, ours.get_key("k").name
+        ours.access.client_keys.delete(self.credential.name)
+        ours.keys.disable("ended")
+        ours.secrets.put_value("s", OURS)
+        ours.secrets.versions.disable("s/versions/1")
+        ours.secrets.create("s2", b"rotated", key="k")
+        ours.secrets.rotate("s2")
+        self.event = next(ours.audit.events.list(resource=ours.keys.get("k").name, limit=1))
+        self.secret, self.key = ours.secrets.get("s").name, ours.keys.get("k").name
 
     def reached(self) -> None:
         """Asks for everything, as everybody. Fails when something reaches whom it is not for, or is INTERNAL."""
         theirs, ours = self.theirs, self.ours
         event_id = self.event.id
         for forbidden in (
-            lambda: theirs.get_secret_value(self.secret).value,
-            lambda: theirs.get_secret_value(self.secret, version=1).value,
+            lambda: theirs.secrets.get_value(self.secret).value,
+            lambda: theirs.secrets.get_value(self.secret, version=1).value,
             lambda: theirs.decrypt(self.ciphertext).plaintext,
-            lambda: theirs.get_event(event_id),
-            lambda: theirs.get_secret(self.secret),
-            lambda: ours.get_secret_value("s", version=1).value,
+            lambda: theirs.audit.events.get(event_id),
+            lambda: theirs.secrets.get(self.secret),
+            lambda: ours.secrets.get_value("s", version=1).value,
             lambda: ours.decrypt(self.ended).plaintext,
-            lambda: ours.create_session(self.credential),
+            lambda: ours.access.sessions.create(self.credential),
         ):
             self.refused(forbidden)
-        self.answers(lambda: theirs.get_secret_value("s").value, {THEIRS})
-        self.answers(lambda: ours.get_secret_value("s").value, {OURS})
+        self.answers(lambda: theirs.secrets.get_value("s").value, {THEIRS})
+        self.answers(lambda: ours.secrets.get_value("s").value, {OURS})
         self.answers(lambda: ours.decrypt(self.ciphertext).plaintext, {PLAINTEXT})
-        self.answers(lambda: {event.account for event in theirs.lookup_events(limit=20)} - {"theirs", ""}, [set()])
+        self.answers(lambda: {event.account for event in theirs.audit.events.list(limit=20)} - {"theirs", ""}, [set()])
         for told in (
-            lambda: ours.get_event(event_id),
-            lambda: list(ours.list_secrets()),
-            lambda: list(ours.list_secret_versions("s")),
-            lambda: list(ours.list_rotations("s")),
-            lambda: list(ours.list_keys()),
-            lambda: list(ours.list_key_versions("k")),
-            lambda: ours.get_key("k"),
+            lambda: ours.audit.events.get(event_id),
+            lambda: list(ours.secrets.list()),
+            lambda: list(ours.secrets.versions.list("s")),
+            lambda: list(ours.secrets.rotations.list("s")),
+            lambda: list(ours.keys.list()),
+            lambda: list(ours.keys.versions.list("k")),
+            lambda: ours.keys.get("k"),
         ):
             assert reason_of(told) != "INTERNAL"
 
@@ -242,7 +242,7 @@ def tenants(private_mesh: PrivateMeshes, tmp_path: Path) -> Iterator[Tenants]:
     mesh = private_mesh(SQLITE_LOCAL)
     identity = "user/theirs"
     with client_of(mesh) as ours:
-        ours.create_account("theirs", administrator_spiffe_ids=[spiffe_id(identity)])
+        ours.access.accounts.create("theirs", administrator_spiffe_ids=[spiffe_id(identity)])
         with client_of(mesh, identity, "theirs") as theirs:
             yield Tenants(mesh, ours, theirs)
 
@@ -280,21 +280,21 @@ def test_nothing_in_any_store_lets_anything_reach_whom_it_is_not_for(tenants: Te
                 wrong.append(f"{tampering}: {str(error)[:200]}")
     assert not wrong, f"seed {seed}:\n" + "\n".join(wrong)
     tenants.reached()
-    assert tenants.ours.get_secret_value("s").value == OURS
+    assert tenants.ours.secrets.get_value("s").value == OURS
 
 
 def test_a_destroyed_version_put_back_with_all_its_rows_is_dead(private_mesh: PrivateMeshes) -> None:
     """Whoever kept a copy of the rows, seals and all, has nothing of it, also of a keystore that was restarted."""
     mesh = private_mesh(SQLITE_LOCAL)
     with client_of(mesh) as client:
-        client.create_key("k")
+        client.keys.create("k")
         old = client.encrypt("k", PLAINTEXT).ciphertext
-        client.create_key_version("k")
-        client.disable_key_version("k/versions/1")
-        client.enable_key_version("k/versions/1")
+        client.keys.rotate("k")
+        client.keys.versions.disable("k/versions/1")
+        client.keys.versions.enable("k/versions/1")
         kept = {table: rows_of(mesh, "keystore")[table] for table in ("keys", "key_versions")}
-        client.disable_key_version("k/versions/1")
-        client.destroy_key_version("k/versions/1")
+        client.keys.versions.disable("k/versions/1")
+        client.keys.versions.destroy("k/versions/1")
         mesh.terminate("keystore")
         with closing(database(mesh, "keystore")) as connection:
             connection.execute("PRAGMA foreign_keys=OFF")
@@ -302,9 +302,9 @@ def test_a_destroyed_version_put_back_with_all_its_rows_is_dead(private_mesh: Pr
                 for row in rows:
                     connection.execute(*with_row(table, row))
         mesh.launch("keystore")
-        until(lambda: reason_of(lambda: client.get_key("k")) == "", 20)
+        until(lambda: reason_of(lambda: client.keys.get("k")) == "", 20)
         # Enough has passed for crypto to have dropped what it knew.
         mesh.restart("crypto")
         until(lambda: reason_of(lambda: client.encrypt("k", b"x")) == "", 20)
-        assert client.get_key_version("k/versions/1").state == "ENABLED"
+        assert client.keys.versions.get("k/versions/1").state == "ENABLED"
         assert reason_of(lambda: client.decrypt(old)) == "KEY_STATE_INVALID"

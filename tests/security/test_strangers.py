@@ -217,7 +217,7 @@ def test_a_service_goes_on_beside_calls_that_never_come(mesh: Mesh, client: Clie
                 connection.call(path)
         for _ in range(3):
             assert client.decrypt(client.encrypt(key, b"beside").ciphertext).plaintext == b"beside"
-        assert {service.state for service in client.status()} == {"OK"}
+        assert {service.state for service in client.mesh.status()} == {"OK"}
     finally:
         for connection in open_connections:
             connection.close()
@@ -228,7 +228,7 @@ def test_status_tells_strangers_whether_a_service_serves_and_no_more(
 ) -> None:
     with mesh.channel("crypto", "public", mesh.trust) as channel:
         status = StatusServiceStub(channel)
-        token = client.create_session().token
+        token = client.access.sessions.create().token
         known = status.GetStatus(GetStatusRequest(), timeout=SECONDS, metadata=(("authorization", f"Bearer {token}"),))
         anonymous = status.GetStatus(GetStatusRequest(), timeout=SECONDS)
         forged = status.GetStatus(
@@ -242,11 +242,11 @@ def test_status_tells_strangers_whether_a_service_serves_and_no_more(
     assert known.instance
     assert known.version
     assert known.HasField("start_time")
-    of_tenant = tenant.service_status("crypto")
+    of_tenant = tenant.mesh.service_status("crypto")
     assert of_tenant.components
     assert not any((of_tenant.instance, of_tenant.version, of_tenant.attributes, of_tenant.start_time))
     assert all(not component.detail for component in of_tenant.components)
-    assert all(service.instance and service.components for service in client.status())
+    assert all(service.instance and service.components for service in client.mesh.status())
 
 
 def test_calls_end_as_unavailable_when_a_server_stops(tmp_path: Path, engine: str) -> None:

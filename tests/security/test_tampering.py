@@ -50,7 +50,7 @@ def tamper(mesh: Mesh, change: Callable[[Connection, Uids], None]) -> None:
 
 def make_keys(client: Client, level: str) -> bytes:
     for name in ("mine", "theirs"):
-        client.create_key(name, protection_level=level)
+        client.keys.create(name, protection_level=level)
     return client.encrypt("mine", b"for mine alone").ciphertext
 
 

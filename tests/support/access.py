@@ -19,7 +19,7 @@ from services.runtime.storage import sealed_rows
 from services.runtime.storage.database import open_database, transaction
 from strongroom import Client, ClientKeySession
 from strongroom.access.v1.access_record_service_pb2 import TokenKey
-from strongroom.calls.principals import OidcBinding
+from strongroom.calls.access.principals import OidcBinding
 from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_POLICY, CHANGE_KIND_TOKEN_KEY
 from tests.support.oidc_issuer import Issuer
 
@@ -41,37 +41,37 @@ def workload(
     spiffe_ids: Sequence[str] = (),
 ) -> str:
     """The name of a new workload, with a policy of its own."""
-    made = client.create_principal(f"workloads/{_fresh()}", tags=tags, spiffe_ids=spiffe_ids)
+    made = client.access.principals.create(f"workloads/{_fresh()}", tags=tags, spiffe_ids=spiffe_ids)
     if permits:
-        client.create_policy(_fresh(), permits, attached_to=[made.name])
+        client.access.policies.create(_fresh(), permits, attached_to=[made.name])
     return made.name
 
 
 def role(client: Client, *, trust: str = ASSUME_ROLE, permits: str = EVERYTHING, longest_s: int = 3600) -> str:
     """The name of a new role that `trust` says who may assume, with a policy of its own."""
     longest = timedelta(seconds=longest_s)
-    made = client.create_principal(f"roles/{_fresh()}", trust_policy=trust, max_session_duration=longest)
+    made = client.access.principals.create(f"roles/{_fresh()}", trust_policy=trust, max_session_duration=longest)
     if permits:
-        client.create_policy(_fresh(), permits, attached_to=[made.name])
+        client.access.policies.create(_fresh(), permits, attached_to=[made.name])
     return made.name
 
 
 def client_key(client: Client, principal: str, expire_time: datetime | None = None) -> ClientKeySession:
     """A new client key of a principal, as the credential that it is."""
-    made = client.create_client_key(principal, expire_time=expire_time)
+    made = client.access.client_keys.create(principal, expire_time=expire_time)
     return ClientKeySession(made.client_key.name, made.secret)
 
 
 def provider(client: Client, issuer: Issuer, *, url: str = "", **given: Any) -> str:
     """The name of a new provider that accepts an issuer's tokens, as those of `url` where that is given; the rest is as
-    `create_oidc_provider` takes it."""
+    `oidc_providers.create` takes it."""
     usual = {"issuer": url or issuer.url, "audiences": ["strongroom"], "ca_certificates": issuer.ca_certificates}
-    return client.create_oidc_provider(_fresh(), **{**usual, **given}).name
+    return client.access.oidc_providers.create(_fresh(), **{**usual, **given}).name
 
 
 def bind(client: Client, principal: str, provider: str, subject: str, **required_claims: str) -> None:
     """Makes a provider's subject stand for a principal."""
-    client.update_principal(principal, oidc_bindings=[OidcBinding(provider, subject, required_claims)])
+    client.access.principals.update(principal, oidc_bindings=[OidcBinding(provider, subject, required_claims)])
 
 
 class Rows:

@@ -26,20 +26,20 @@ class Furnished:
 def furnished(mesh: Mesh, operator: Client, account: str) -> Furnished:
     """A new account with a key, an alias, a secret and whatever else there is."""
     identity = f"user/{account}"
-    operator.create_account(account, administrator_spiffe_ids=[spiffe_id(identity)])
+    operator.access.accounts.create(account, administrator_spiffe_ids=[spiffe_id(identity)])
     with client_of(mesh, identity, account) as client:
-        client.create_policy("everything", EVERYTHING, attached_to=["users/admin"])
-        user = client.create_principal("users/present").name
-        client.create_principal("roles/present", trust_policy=ASSUME_ROLE.replace("permit", "forbid"))
-        client.create_policy("present", EVERYTHING)
-        client.create_oidc_provider("present", "https://present.example", ["a"])
-        client_key = client.create_client_key("users/present").client_key.name
-        key = client.create_key("present").name
-        client.create_alias("present", key)
-        grant = client.create_grant(key, user, ["crypto:Encrypt"])
-        secret = client.create_secret("present", b"value", key=key)
+        client.access.policies.create("everything", EVERYTHING, attached_to=["users/admin"])
+        user = client.access.principals.create("users/present").name
+        client.access.principals.create("roles/present", trust_policy=ASSUME_ROLE.replace("permit", "forbid"))
+        client.access.policies.create("present", EVERYTHING)
+        client.access.oidc_providers.create("present", "https://present.example", ["a"])
+        client_key = client.access.client_keys.create("users/present").client_key.name
+        key = client.keys.create("present").name
+        client.keys.aliases.create("present", key)
+        grant = client.access.grants.create(key, user, ["crypto:Encrypt"])
+        secret = client.secrets.create("present", b"value", key=key)
         ciphertext = client.encrypt(key, b"text").ciphertext
-        event = next(iter(client.lookup_events())).id
+        event = next(iter(client.audit.events.list())).id
         assert secret.name == f"accounts/{account}/secrets/present"
     return Furnished(
         Names(

@@ -37,14 +37,14 @@ def import_key(client: Client, mesh: Mesh) -> ImportKey:
 
     def import_key(spec: str, usage: str, material: bytes, *, level: str = "") -> str:
         in_token = mesh.provider == "pkcs11" and (spec, usage) in IN_TOKEN
-        key = client.create_key(
+        key = client.keys.create(
             f"vector-{secrets.token_hex(6)}",
             spec=spec,
             usage=usage,
             protection_level=level or ("HSM" if in_token else "SOFTWARE"),
             origin="EXTERNAL",
         )
-        assert client.import_material(key.name, material, method=METHOD).state == "ENABLED"
+        assert client.keys.material.wrap_and_import(key.name, material, method=METHOD).state == "ENABLED"
         return key.name
 
     return import_key

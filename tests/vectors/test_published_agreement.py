@@ -47,7 +47,7 @@ def test_ecdh(client: Client, import_key: ImportKey, curve: str) -> None:
         keys.append(import_key(f"EC_{curve}", "KEY_AGREEMENT", published.pkcs8(private_key)))
         peer = spki(ours, record.number("QsCAVSx"), record.number("QsCAVSy"))
         assert peer is not None
-        assert client.derive_shared_secret(keys[-1], peer).shared_secret == record.raw("Z")
+        assert client.asymmetric.derive_shared_secret(keys[-1], peer).shared_secret == record.raw("Z")
 
     peers = {(record.number("QsCAVSx"), record.number("QsCAVSy")): "CAVS's" not in record["Result"] for record in found}
     peers |= {
@@ -61,9 +61,9 @@ def test_ecdh(client: Client, import_key: ImportKey, curve: str) -> None:
         if peer is None:
             assert not on_curve
         elif on_curve:
-            assert client.derive_shared_secret(keys[0], peer).shared_secret
+            assert client.asymmetric.derive_shared_secret(keys[0], peer).shared_secret
         else:
-            error = refusal(partial(client.derive_shared_secret, keys[0], peer))
+            error = refusal(partial(client.asymmetric.derive_shared_secret, keys[0], peer))
             assert (error.reason, error.field) == ("PUBLIC_KEY_INVALID", "peer_public_key")
             refused += 1
     assert refused >= 4
@@ -82,4 +82,4 @@ def test_x25519(client: Client, import_key: ImportKey) -> None:
         key = import_key("X25519", "KEY_AGREEMENT", published.pkcs8(private_key))
         peer = x25519.X25519PublicKey.from_public_bytes(record.raw("INPUT_U"))
         encoded = peer.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        assert client.derive_shared_secret(key, encoded).shared_secret == record.raw("OUTPUT_U")
+        assert client.asymmetric.derive_shared_secret(key, encoded).shared_secret == record.raw("OUTPUT_U")

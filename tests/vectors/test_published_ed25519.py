@@ -22,7 +22,7 @@ def test_ed25519(client: Client, import_key: ImportKey) -> None:
             "ED25519", "SIGN_VERIFY", published.pkcs8(ed25519.Ed25519PrivateKey.from_private_bytes(private[:32]))
         )
         signature = signed[:64]
-        assert client.get_public_key(key).der.endswith(public)
+        assert client.asymmetric.get_public_key(key).der.endswith(public)
         assert client.sign(key, message).signature == signature
         assert client.verify(key, signature, message)
         assert not client.verify(key, published.flipped(signature), message)

@@ -30,11 +30,11 @@ def test_ml_kem(client: Client, import_key: ImportKey, level: int) -> None:
     for record in published.first(2, published.records(f"asymmetric/MLKEM/kat_MLKEM_{level}.rsp")):
         private_key = PRIVATE_KEYS[level].from_seed_bytes(record.raw("d") + record.raw("z"))
         key = import_key(f"ML_KEM_{level}", "KEY_ENCAPSULATION", published.pkcs8(private_key))
-        assert client.get_public_key(key).der.endswith(record.raw("pk"))
-        assert client.decapsulate(key, record.raw("ct")).shared_secret == record.raw("ss")
-        assert client.decapsulate(key, record.raw("ct_n")).shared_secret == record.raw("ss_n")
+        assert client.asymmetric.get_public_key(key).der.endswith(record.raw("pk"))
+        assert client.asymmetric.decapsulate(key, record.raw("ct")).shared_secret == record.raw("ss")
+        assert client.asymmetric.decapsulate(key, record.raw("ct_n")).shared_secret == record.raw("ss_n")
         for wrong in (record.raw("ct")[:-1], record.raw("ct") + b"\0"):
-            assert refusal(partial(client.decapsulate, key, wrong)).reason == "CIPHERTEXT_INVALID"
+            assert refusal(partial(client.asymmetric.decapsulate, key, wrong)).reason == "CIPHERTEXT_INVALID"
 
 
 def hpke_vectors() -> list[Vector]:
@@ -93,17 +93,17 @@ def test_hpke(client: Client, import_key: ImportKey, kem: int, spec: str) -> Non
         raw = bytes.fromhex(vector["skRm"])
         material = raw if isinstance(private_key, hpke.XWingPrivateKey) else published.pkcs8(private_key)
         key = import_key(spec, "ENCRYPT_DECRYPT", material)
-        assert client.get_public_key(key).der.endswith(bytes.fromhex(vector["pkRm"]))
+        assert client.asymmetric.get_public_key(key).der.endswith(bytes.fromhex(vector["pkRm"]))
 
         context, plaintext = {"tenant": "blue"}, bytes.fromhex(vector["encryptions"][0]["pt"])
         schedule = suite.schedule(bytes.fromhex(vector["shared_secret"]), documented.canonical_context(context))
         message = bytes.fromhex(vector["enc"]) + AESGCM(schedule[0]).encrypt(schedule[1], plaintext, None)
-        assert client.asymmetric_decrypt(key, message, context).plaintext == plaintext
+        assert client.asymmetric.decrypt(key, message, context).plaintext == plaintext
         for wrong, bound in (
             (published.flipped(message), context),
             (published.flipped(message, 0), context),
             (message, {}),
         ):
-            assert refusal(partial(client.asymmetric_decrypt, key, wrong, bound)).reason == "CIPHERTEXT_INVALID"
-        made = client.asymmetric_encrypt(key, plaintext, context).ciphertext
+            assert refusal(partial(client.asymmetric.decrypt, key, wrong, bound)).reason == "CIPHERTEXT_INVALID"
+        made = client.asymmetric.encrypt(key, plaintext, context).ciphertext
         assert suite.open(private_key, documented.canonical_context(context), made) == plaintext

@@ -116,9 +116,9 @@ def test_oaep_with_sha_256(client: Client, import_key: ImportKey) -> None:
         key = import_key("RSA_2048", "ENCRYPT_DECRYPT", published.pkcs8(private_key))
         assert len(encrypted) == 6
         for message, ciphertext in encrypted:
-            assert client.asymmetric_decrypt(key, ciphertext).plaintext == message
+            assert client.asymmetric.decrypt(key, ciphertext).plaintext == message
             altered = published.flipped(ciphertext)
-            assert refusal(partial(client.asymmetric_decrypt, key, altered)).reason == "CIPHERTEXT_INVALID"
+            assert refusal(partial(client.asymmetric.decrypt, key, altered)).reason == "CIPHERTEXT_INVALID"
 
 
 @pytest.mark.parametrize("used", ["sha1-sha256", "sha256-sha1"])
@@ -126,4 +126,4 @@ def test_oaep_with_another_hash_or_mask_is_refused(client: Client, import_key: I
     ((private_key, encrypted),) = published.first(1, oaep(used))
     key = import_key("RSA_2048", "ENCRYPT_DECRYPT", published.pkcs8(private_key))
     for _, ciphertext in encrypted:
-        assert refusal(partial(client.asymmetric_decrypt, key, ciphertext)).reason == "CIPHERTEXT_INVALID"
+        assert refusal(partial(client.asymmetric.decrypt, key, ciphertext)).reason == "CIPHERTEXT_INVALID"

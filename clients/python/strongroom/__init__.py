@@ -15,7 +15,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from strongroom.calls.principals import OidcBinding
+    from strongroom.calls.access.principals import OidcBinding
+    from strongroom.calls.secrets.records import RotationPolicy
     from strongroom.client import Client
     from strongroom.credentials import (
         AssumedRole,
@@ -38,7 +39,8 @@ _HOMES = {
     "ClientKeySession": "strongroom.credentials",
     "OidcTokenSession": "strongroom.credentials",
     "AssumedRole": "strongroom.credentials",
-    "OidcBinding": "strongroom.calls.principals",
+    "OidcBinding": "strongroom.calls.access.principals",
+    "RotationPolicy": "strongroom.calls.secrets.records",
     "SessionToken": "strongroom.credentials",
     "SecretCache": "strongroom.secret_cache",
     "StrongroomError": "strongroom.errors",
@@ -55,6 +57,7 @@ __all__ = [
     "OidcTokenSession",
     "AssumedRole",
     "OidcBinding",
+    "RotationPolicy",
     "SessionToken",
     "SecretCache",
     "StrongroomError",

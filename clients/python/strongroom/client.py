@@ -3,78 +3,72 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from strongroom import logins, profiles
-from strongroom.calls.access import AccessCalls
-from strongroom.calls.audit import AuditCalls
-from strongroom.calls.client_key_secrets import ClientKeySecretCalls
-from strongroom.calls.data_keys import DataKeyCalls
-from strongroom.calls.grants import GrantCalls
-from strongroom.calls.imports import ImportCalls
-from strongroom.calls.oidc_providers import OidcProviderCalls
-from strongroom.calls.policies import PolicyCalls
-from strongroom.calls.principals import PrincipalCalls
-from strongroom.calls.public_keys import PublicKeyCalls
-from strongroom.calls.quotas import QuotaCalls
-from strongroom.calls.root_key import RootKeyCalls
-from strongroom.calls.signatures import SignatureCalls
-from strongroom.calls.simulation import SimulationCalls
-from strongroom.calls.status import StatusCalls
-from strongroom.credentials import (
-    AssumedRole,
-    ClientCertificate,
-    Credentials,
-    ExchangedTokens,
-    FixedToken,
-    SessionToken,
-    TokenSource,
-    TokenStore,
-)
+from strongroom.calls.crypto import results
+from strongroom.calls.crypto.results import algorithm_number
+from strongroom.credentials import ClientCertificate, Credentials, TokenStore
+from strongroom.crypto.v1 import crypto_pb2 as pb
+from strongroom.crypto.v1.crypto_pb2_grpc import CryptoServiceStub
 from strongroom.names import Names
 from strongroom.profiles import Profile
+from strongroom.tokens import token_source
 from strongroom.tracing import SpanFile, Trace, Tracing
-from strongroom.transport import Pem, Transport
+from strongroom.transport import Endpoint, Pem, Transport
+
+if TYPE_CHECKING:
+    from strongroom.calls.access.access import Access
+    from strongroom.calls.audit.audit import Audit
+    from strongroom.calls.crypto.asymmetric import Asymmetric
+    from strongroom.calls.crypto.data_keys import DataKeys
+    from strongroom.calls.crypto.results import (
+        Batch,
+        Context,
+        DataKey,
+        Decrypted,
+        Encrypted,
+        Item,
+        Mac,
+        RandomBytes,
+        Signature,
+        Verification,
+    )
+    from strongroom.calls.keys.keys import Keys
+    from strongroom.calls.mesh.mesh import Mesh
+    from strongroom.calls.secrets.secrets import Secrets
 
 DEFAULT_TIMEOUT = 10.0
 
 
-class Client(
-    ImportCalls,
-    RootKeyCalls,
-    SignatureCalls,
-    PublicKeyCalls,
-    DataKeyCalls,
-    ClientKeySecretCalls,
-    AuditCalls,
-    PrincipalCalls,
-    PolicyCalls,
-    GrantCalls,
-    SimulationCalls,
-    OidcProviderCalls,
-    QuotaCalls,
-    AccessCalls,
-    StatusCalls,
-):
-    """A caller of one mesh. Safe to share between threads; not to be carried over a fork.
+class Client:
+    """A caller of one mesh: encrypts, signs and makes data keys itself, and has a part for every other subject.
 
-    Connections are opened when first needed and kept. Every call has a deadline (`timeout`, seconds, retries
-    included), is retried with growing pauses while the service answers UNAVAILABLE, and carries a trace
-    context. What fails raises StrongroomError.
+    `client.encrypt(…)`, `client.keys.create(…)`, `client.secrets.get_value(…)`,
+    `client.access.principals.create(…)`, `client.audit.events.list(…)`.
 
-    - `endpoints`: `host:port` of `keystore`, `crypto`, `secrets` and `audit`, as far as they are called; of several
-      replicas joined by commas, where calls that nobody answered at one go to the next.
-    - `credentials`: who calls; a client certificate needs the services' listeners for client certificates.
-    - `certificate`: what to connect with to such listeners where the credentials are something else.
-    - `token_store`: keeps the session token that credentials are exchanged for beyond the client's own life.
-    - `trust`: PEM file of the authorities that the services' certificates chain to; default: the system's.
-    - `account`: the account's id; short names are completed with it.
-    - `sample_ratio`: which part of the traces that begin here is recorded, 0 to 1.
-    - `trace_directory`: for development: spans of recorded traces are appended there under `application`.
+    A client may be shared between threads, and not be carried over a fork. Connections are opened when first needed
+    and kept. Every call has a deadline (`timeout`, seconds, retries included), is retried with growing pauses while
+    the service answers UNAVAILABLE, carries a trace context, and raises StrongroomError when it fails. Wherever a
+    method takes a key, that is an id (`payments`), `alias/{alias}`, or a full name.
+
+    Args:
+        endpoints: `host:port` of `keystore`, `crypto`, `secrets` and `audit`, as far as they are called; of several
+            replicas joined by commas, where calls that nobody answered at one go to the next.
+        credentials: who calls; a client certificate needs the services' listeners for client certificates.
+        certificate: what to connect with to such listeners where the credentials are something else.
+        token_store: keeps the session token that credentials are exchanged for beyond the client's own life.
+        trust: PEM file of the authorities that the services' certificates chain to; by default the system's.
+        account: the account's id; short names are completed with it.
+        timeout: seconds that a call may take.
+        sample_ratio: which part of the traces that begin here is recorded, 0 to 1.
+        trace_directory: for development: spans of recorded traces are appended there under `application`.
+        application: the name of the program in those spans.
     """
 
     def __init__(
@@ -93,8 +87,9 @@ class Client(
     ) -> None:
         spans = SpanFile(trace_directory, application) if trace_directory else None
         pem = Pem.of(trust, certificate or credentials)
-        super().__init__(Transport(endpoints, pem, Tracing(sample_ratio, spans), timeout), Names(account))
-        self._transport.tokens = self._token_source(credentials, token_store)
+        self.names = Names(account)
+        self._transport = Transport(endpoints, pem, Tracing(sample_ratio, spans), timeout)
+        self._transport.tokens = token_source(self._transport, credentials, token_store)
 
     @classmethod
     def from_profile(
@@ -147,8 +142,7 @@ class Client(
     def trace(
         self, name: str = "client", *, trace_id: str = "", sampled: bool | None = None
     ) -> AbstractContextManager[Trace]:
-        """Puts every call of the block into one trace, below a span `name`; `with client.trace() as trace:
-        …`.
+        """Puts every call of a `with` block into one trace, below a span `name`.
 
         Inside the application's own OpenTelemetry span it continues that trace. `trace_id` (32 lower-case hex
         digits) begins another of one's own choice; `sampled` says whether a trace that begins here is
@@ -156,12 +150,233 @@ class Client(
         """
         return self._transport.tracing.span(name, trace_id=trace_id, sampled=sampled, attributes={})
 
-    def _token_source(self, credentials: Credentials | None, store: TokenStore | None = None) -> TokenSource | None:
-        if credentials is None or isinstance(credentials, ClientCertificate):
-            return None
-        if isinstance(credentials, SessionToken):
-            return FixedToken(credentials)
-        if isinstance(credentials, AssumedRole):
-            source = self._token_source(credentials.source)
-            return ExchangedTokens(lambda: self._assume(credentials, source), store=store)
-        return ExchangedTokens(lambda: self._exchange(credentials), store=store)
+    # The parts: each is loaded when it is first asked for.
+
+    @cached_property
+    def keys(self) -> Keys:
+        """Keys, with their versions, aliases and imported material."""
+        from strongroom.calls.keys.keys import Keys
+
+        return Keys.of(self._transport, self.names)
+
+    @cached_property
+    def data_keys(self) -> DataKeys:
+        """Data keys beyond the everyday one: without plaintext, many at once, exported, and key pairs."""
+        from strongroom.calls.crypto.data_keys import DataKeys
+
+        return DataKeys(self._crypto, self.names)
+
+    @cached_property
+    def asymmetric(self) -> Asymmetric:
+        """What is done with asymmetric keys besides signing: encryption to a public key, key agreement and KEMs."""
+        from strongroom.calls.crypto.asymmetric import Asymmetric
+
+        return Asymmetric(self._crypto, self.names)
+
+    @cached_property
+    def secrets(self) -> Secrets:
+        """Secrets, their values, versions and rotations."""
+        from strongroom.calls.secrets.secrets import Secrets
+
+        return Secrets(self._transport, self.names)
+
+    @cached_property
+    def access(self) -> Access:
+        """Who may do what: principals, credentials, policies, grants, quotas, sessions and accounts."""
+        from strongroom.calls.access.access import Access
+
+        return Access(self._transport, self.names)
+
+    @cached_property
+    def audit(self) -> Audit:
+        """The audit log: events, usage, proofs and retention."""
+        from strongroom.calls.audit.audit import Audit
+
+        return Audit.of(self._transport, self.names)
+
+    @cached_property
+    def mesh(self) -> Mesh:
+        """The mesh itself: how its services are, and its root key."""
+        from strongroom.calls.mesh.mesh import Mesh
+
+        return Mesh(self._transport, self.names)
+
+    @cached_property
+    def _crypto(self) -> Endpoint[CryptoServiceStub]:
+        return self._transport.endpoint("crypto", CryptoServiceStub)
+
+    # The crypto verbs.
+
+    def encrypt(
+        self, key: str, plaintext: bytes, context: Context = None, *, timeout: float | None = None
+    ) -> Encrypted:
+        """Encrypts 1 to 65,536 bytes under a key's primary version.
+
+        `context` is the encryption context: pairs that the ciphertext is bound to, not secret, up to 8,192 bytes in
+        all. More than 65,536 bytes are encrypted under a data key (`generate_data_key`), and files by
+        `strongroom.encrypt_file`. Raises FIELD_TOO_LARGE, KEY_NOT_FOUND, KEY_DISABLED, PERMISSION_DENIED.
+        """
+        request = pb.EncryptRequest(key=self.names.key(key), plaintext=plaintext, encryption_context=context or {})
+        answer = self._crypto.call(self._crypto.stub.Encrypt, request, timeout)
+        return results.encrypted(answer.response, answer.event_id)
+
+    def decrypt(
+        self, ciphertext: bytes, context: Context = None, *, key: str = "", timeout: float | None = None
+    ) -> Decrypted:
+        """Decrypts a ciphertext, which names its key, with the context that it was encrypted with.
+
+        With `key`, only a ciphertext under that key is accepted: KEY_MISMATCH. Raises CIPHERTEXT_INVALID for whatever
+        does not decrypt, KEY_DISABLED, PERMISSION_DENIED.
+        """
+        request = pb.DecryptRequest(
+            ciphertext=ciphertext, encryption_context=context or {}, key=self.names.key(key) if key else ""
+        )
+        answer = self._crypto.call(self._crypto.stub.Decrypt, request, timeout)
+        return results.decrypted(answer.response, answer.event_id)
+
+    def re_encrypt(
+        self,
+        ciphertext: bytes,
+        destination_key: str,
+        source_context: Context = None,
+        destination_context: Context = None,
+        *,
+        source_key: str = "",
+        source_algorithm: str = "",
+        timeout: float | None = None,
+    ) -> Encrypted:
+        """Moves a ciphertext under another key or encryption context; the plaintext stays inside the service.
+
+        A ciphertext that was encrypted to a public key does not name its key: give `source_key` and
+        `source_algorithm`. Raises what `decrypt` and `encrypt` raise.
+        """
+        request = pb.ReEncryptRequest(
+            ciphertext=ciphertext,
+            source_encryption_context=source_context or {},
+            source_key=self.names.key_or_version(source_key, "source_key") if source_key else "",
+            source_algorithm=algorithm_number(source_algorithm, "source_algorithm"),
+            destination_key=self.names.key(destination_key, "destination_key"),
+            destination_encryption_context=destination_context or {},
+        )
+        answer = self._crypto.call(self._crypto.stub.ReEncrypt, request, timeout)
+        return results.encrypted(answer.response, answer.event_id)
+
+    def batch_encrypt(
+        self, key: str, items: Sequence[Item], context: Context = None, *, timeout: float | None = None
+    ) -> Batch[Encrypted]:
+        """Encrypts up to 1,000 plaintexts, 4 MiB in all, in one call under one key.
+
+        An item is a plaintext, which gets `context`, or a plaintext with a context of its own. Raises what
+        concerns the key or the permission; what concerns one item is its outcome.
+        """
+        given = results.with_contexts(items, context)
+        request = pb.BatchEncryptRequest(
+            key=self.names.key(key),
+            items=[pb.EncryptItem(plaintext=plaintext, encryption_context=own) for plaintext, own in given],
+        )
+        answer = self._crypto.call(self._crypto.stub.BatchEncrypt, request, timeout)
+        return results.encrypted_batch(answer.response, answer.event_id)
+
+    def batch_decrypt(
+        self, items: Sequence[Item], context: Context = None, *, key: str = "", timeout: float | None = None
+    ) -> Batch[Decrypted]:
+        """Decrypts up to 1,000 ciphertexts, 4 MiB in all, in one call, of one or several keys.
+
+        An item is a ciphertext, which was encrypted with `context`, or a ciphertext with a context of its
+        own. With `key`, those under another key get KEY_MISMATCH. Raises what concerns the call; what
+        concerns one item, its key included, is its outcome.
+        """
+        given = results.with_contexts(items, context)
+        request = pb.BatchDecryptRequest(
+            items=[pb.DecryptItem(ciphertext=ciphertext, encryption_context=own) for ciphertext, own in given],
+            key=self.names.key(key) if key else "",
+        )
+        answer = self._crypto.call(self._crypto.stub.BatchDecrypt, request, timeout)
+        return results.decrypted_batch(answer.response, answer.event_id)
+
+    def generate_data_key(
+        self, key: str, context: Context = None, *, byte_count: int = 32, timeout: float | None = None
+    ) -> DataKey:
+        """Makes a random data key of 16 to 1,024 bytes, in the clear and encrypted under `key`.
+
+        `decrypt` opens the encrypted one, given the same `context`. Raises what `encrypt` raises.
+        """
+        request = pb.GenerateDataKeyRequest(
+            key=self.names.key(key), number_of_bytes=byte_count, encryption_context=context or {}
+        )
+        answer = self._crypto.call(self._crypto.stub.GenerateDataKey, request, timeout)
+        return results.data_key(answer.response, answer.event_id)
+
+    def generate_random(self, byte_count: int = 32, *, timeout: float | None = None) -> RandomBytes:
+        """Random bytes, 1 to 1,024, from the key provider: the token's generator where there is a token."""
+        request = pb.GenerateRandomRequest(number_of_bytes=byte_count)
+        answer = self._crypto.call(self._crypto.stub.GenerateRandom, request, timeout)
+        return results.RandomBytes(answer.response.data, answer.event_id)
+
+    def sign(
+        self,
+        key: str,
+        message: bytes | None = None,
+        *,
+        digest: bytes | None = None,
+        algorithm: str = "",
+        timeout: float | None = None,
+    ) -> Signature:
+        """Signs a message of up to 65,536 bytes, or its digest, with a key or one version: `payments/versions/2`.
+
+        `algorithm` is such as `RSASSA_PSS_SHA_256`; empty for the key's default. Raises ALGORITHM_INVALID,
+        KEY_USAGE_INVALID, FIELD_INVALID for a digest of the wrong length.
+        """
+        request = pb.SignRequest(key=self.names.key_or_version(key), algorithm=algorithm_number(algorithm))
+        results.give(request, message, digest)
+        answer = self._crypto.call(self._crypto.stub.Sign, request, timeout)
+        return results.signature(answer.response, answer.event_id)
+
+    def verify(
+        self,
+        key: str,
+        signature: bytes,
+        message: bytes | None = None,
+        *,
+        digest: bytes | None = None,
+        algorithm: str = "",
+        timeout: float | None = None,
+    ) -> Verification:
+        """Whether a signature is that of a message, or of its digest; `key` is a key or one version.
+
+        A signature that does not verify is an answer, not an error. Raises ALGORITHM_INVALID, KEY_USAGE_INVALID,
+        FIELD_INVALID for a digest of the wrong length.
+        """
+        request = pb.VerifyRequest(
+            key=self.names.key_or_version(key), signature=signature, algorithm=algorithm_number(algorithm)
+        )
+        results.give(request, message, digest)
+        answer = self._crypto.call(self._crypto.stub.Verify, request, timeout)
+        return results.verification(answer.response, answer.event_id)
+
+    def batch_sign(
+        self, key: str, messages: Sequence[bytes], *, algorithm: str = "", timeout: float | None = None
+    ) -> Batch[Signature]:
+        """Signs up to 1,000 messages, 4 MiB in all, in one call. What concerns one message is its outcome."""
+        request = pb.BatchSignRequest(
+            key=self.names.key_or_version(key),
+            items=[pb.SignItem(message=message) for message in messages],
+            algorithm=algorithm_number(algorithm),
+        )
+        answer = self._crypto.call(self._crypto.stub.BatchSign, request, timeout)
+        return results.signed_batch(answer.response, answer.event_id)
+
+    def generate_mac(self, key: str, message: bytes, *, timeout: float | None = None) -> Mac:
+        """The message authentication code of 1 to 65,536 bytes, under an HMAC key's primary version."""
+        request = pb.GenerateMacRequest(key=self.names.key(key), message=message)
+        answer = self._crypto.call(self._crypto.stub.GenerateMac, request, timeout)
+        return results.mac(answer.response, answer.event_id)
+
+    def verify_mac(self, key: str, message: bytes, mac: bytes, *, timeout: float | None = None) -> Verification:
+        """Whether a message authentication code is a message's; `key` is a key or one version.
+
+        One that does not verify is an answer, not an error.
+        """
+        request = pb.VerifyMacRequest(key=self.names.key_or_version(key), message=message, mac=mac)
+        answer = self._crypto.call(self._crypto.stub.VerifyMac, request, timeout)
+        return results.verification(answer.response, answer.event_id)

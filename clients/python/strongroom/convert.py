@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from strongroom.errors import StrongroomError
@@ -27,7 +28,10 @@ def enum_text(enum: Enum[Value], prefix: str, number: Value) -> str:
 
 
 def enum_number(enum: Enum[Value], prefix: str, text: str, field: str) -> Value:
-    """The other way, in any case, with `-` for `_`; 0 for the empty string. Raises FIELD_INVALID."""
+    """The value of an enum from its text, in any case, with `-` for `_`; 0 for the empty string.
+
+    Raises FIELD_INVALID.
+    """
     name = prefix + text.upper().replace("-", "_") if text else prefix + "UNSPECIFIED"
     known = list(enum.keys())
     if name not in known:
@@ -44,8 +48,15 @@ def moment(timestamp: Timestamp) -> datetime | None:
 
 
 def timestamp(time: datetime, field: str) -> Timestamp:
-    """The other way. Raises FIELD_INVALID for a time without a zone."""
+    """A time as the contracts have it. Raises FIELD_INVALID for a time without a zone."""
     if time.tzinfo is None:
         raise StrongroomError("FIELD_INVALID", f"{field} has no time zone", field=field)
     whole = (time - _EPOCH) // timedelta(microseconds=1)
     return Timestamp(seconds=whole // 1_000_000, nanos=whole % 1_000_000 * 1000)
+
+
+def duration(span: timedelta) -> Duration:
+    """A duration as the contracts have it."""
+    message = Duration()
+    message.FromTimedelta(span)
+    return message

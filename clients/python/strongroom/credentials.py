@@ -22,9 +22,7 @@ class ClientCertificate:
 
 @dataclass(frozen=True, slots=True)
 class SessionToken:
-    """A session token that somebody else got. It is used until it expires, and then calls fail with
-    TOKEN_EXPIRED.
-    """
+    """A session token that somebody else got: when it has expired, calls fail with TOKEN_EXPIRED."""
 
     token: str = field(repr=False)
 
@@ -46,10 +44,10 @@ class CertificateSession:
 
 @dataclass(frozen=True, slots=True)
 class ClientKeySession:
-    """Session tokens that a client key and its secret are exchanged for, likewise.
+    """Session tokens that a client key and its secret are exchanged for, again before they expire.
 
-    `name` is `accounts/{account}/clientKeys/{id}`. `secret` is the secret itself, or the file that holds it,
-    which is read again for each session.
+    `name` is `accounts/{account}/clientKeys/{id}`. `secret` is the secret itself, or the file that holds it, which is
+    read again for each session.
     """
 
     name: str
@@ -60,8 +58,10 @@ class ClientKeySession:
 
 @dataclass(frozen=True, slots=True)
 class OidcTokenSession:
-    """Session tokens that an issuer's token is exchanged for, likewise. The file is read again for each session,
-    as Kubernetes replaces it; `account` is the id of the account that accepts the issuer.
+    """Session tokens that an issuer's token is exchanged for, again before they expire.
+
+    The file is read again for each session, as Kubernetes replaces it; `account` is the id of the account that accepts
+    the issuer.
     """
 
     path: Path

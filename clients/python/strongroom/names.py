@@ -38,7 +38,7 @@ class Names:
         return self._complete("keys", name, field, f"an id, {ALIAS}{{alias}}, or {ACCOUNTS}…")
 
     def key_or_version(self, name: str, field: str = "key") -> str:
-        """The same, or one version of a key: `payments/versions/2`."""
+        """The full name of a key or alias, or of one version of a key: `payments/versions/2`."""
         key, separator, version = name.partition("/versions/")
         return self.key(key, field) + separator + version
 

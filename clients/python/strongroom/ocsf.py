@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from strongroom.calls.audit import Event
+from strongroom.calls.audit.events import Event
 
 VERSION = "1.5.0"
 

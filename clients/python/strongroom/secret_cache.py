@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
-from strongroom.calls.secrets import SecretChange, SecretValue, SecretWatch
+from strongroom.calls.secrets.records import SecretValue
+from strongroom.calls.secrets.watch import SecretChange, SecretWatch
 from strongroom.errors import StrongroomError
 
 log = logging.getLogger(__name__)
@@ -24,14 +25,21 @@ _MAX_WATCHED = 1000
 _GATHER_SECONDS = 0.05
 
 
-class Source(Protocol):
-    """What a cache needs of a client."""
+class Values(Protocol):
+    """What a cache needs of secrets."""
 
-    def get_secret_value(
+    def get_value(
         self, secret: str, *, stage: str = "", version: int = 0, field: str = "", timeout: float | None = None
     ) -> SecretValue: ...
 
-    def watch_secrets(self, secrets: Sequence[str], *, resume_token: str = "") -> SecretWatch: ...
+    def watch(self, secrets: Sequence[str], *, resume_token: str = "") -> SecretWatch: ...
+
+
+class Source(Protocol):
+    """What a cache needs of a client."""
+
+    @property
+    def secrets(self) -> Values: ...
 
 
 @dataclass(slots=True)
@@ -68,7 +76,7 @@ class SecretCache:
         watch: bool = True,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._client = client
+        self._secrets = client.secrets
         self._ttl = ttl
         self._refresh_ahead = min(refresh_ahead, ttl)
         self._max_stale = max_stale
@@ -77,7 +85,7 @@ class SecretCache:
         self._fetches: dict[str, Future[SecretValue]] = {}
         self._generations: dict[str, int] = {}
         self._lock = threading.Lock()
-        self._follower = _Follower(client, self._changed) if watch else None
+        self._follower = _Follower(client.secrets, self._changed) if watch else None
 
     def __enter__(self) -> Self:
         return self
@@ -88,7 +96,7 @@ class SecretCache:
         self.close()
 
     def get(self, secret: str) -> SecretValue:
-        """The value at Current. Raises what `Client.get_secret_value` does."""
+        """The value at Current. Raises what `client.secrets.get_value` does."""
         entry = self._entries.get(secret)
         if entry is not None:
             now = self._monotonic()
@@ -133,7 +141,7 @@ class SecretCache:
     def _fetch(self, secret: str, future: Future[SecretValue]) -> None:
         generation = self._generations.get(secret, 0)
         try:
-            value = self._client.get_secret_value(secret)
+            value = self._secrets.get_value(secret)
         except StrongroomError as error:
             self._failed(secret, future, error)
             return
@@ -185,8 +193,8 @@ class SecretCache:
 class _Follower:
     """The watch of every secret that a cache holds, on a thread of its own; begun anew when another joins."""
 
-    def __init__(self, client: Source, changed: Callable[[str, int], None]) -> None:
-        self._client = client
+    def __init__(self, secrets: Values, changed: Callable[[str, int], None]) -> None:
+        self._secrets = secrets
         self._changed = changed
         self._asked: dict[str, set[str]] = {}
         """What callers call each secret, by its full name."""
@@ -234,9 +242,7 @@ class _Follower:
 
     def _read(self) -> None:
         with self._lock:
-            watch = self._watch = self._client.watch_secrets(
-                sorted(self._asked)[:_MAX_WATCHED], resume_token=self._token
-            )
+            watch = self._watch = self._secrets.watch(sorted(self._asked)[:_MAX_WATCHED], resume_token=self._token)
         for change in watch:
             self._tell(change)
 

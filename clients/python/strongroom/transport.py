@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
@@ -202,18 +203,18 @@ class ResponseStream(Generic[Response]):
 
 
 class Endpoint(Generic[Stub]):
-    """One gRPC service at one address, or at those of its replicas."""
+    """One gRPC service at one address, or at those of its replicas; looked up with the first call."""
 
     def __init__(
         self,
-        channel: Channel | ReplicatedChannel,
+        channel_of: Callable[[str], Channel | ReplicatedChannel],
         service: str,
         make_stub: Callable[[grpc.Channel], Stub],
         tracing: Tracing,
         timeout: float,
         tokens: TokenSource | None,
     ) -> None:
-        self._channel = channel
+        self._channel_of = channel_of
         self._service = service
         self._make_stub = make_stub
         self._tracing = tracing
@@ -221,9 +222,13 @@ class Endpoint(Generic[Stub]):
         self._tokens = tokens
         self._made: tuple[grpc.Channel, Stub] | None = None
 
+    @cached_property
+    def _channel(self) -> Channel | ReplicatedChannel:
+        return self._channel_of(self._service)
+
     @property
     def stub(self) -> Stub:
-        """The generated stub, on the connection for a call that begins now."""
+        """The generated stub, on the connection for a call that begins now. Raises ENDPOINT_UNKNOWN."""
         channel = self._channel.current()
         made = self._made
         if made is None or made[0] is not channel:
@@ -334,14 +339,14 @@ class Transport:
         self.tokens: TokenSource | None = None
 
     def endpoint(self, service: str, make_stub: Callable[[grpc.Channel], Stub]) -> Endpoint[Stub]:
-        """One gRPC service of `keystore`, `crypto`, `secrets` or `audit`. Raises ENDPOINT_UNKNOWN."""
+        """One gRPC service of `keystore`, `crypto`, `secrets` or `audit`."""
         return self.endpoint_as(service, make_stub, self.tokens)
 
     def endpoint_as(
         self, service: str, make_stub: Callable[[grpc.Channel], Stub], tokens: TokenSource | None
     ) -> Endpoint[Stub]:
-        """The same, called with the tokens of `tokens` in place of the client's own."""
-        return Endpoint(self._channel(service), service, make_stub, self.tracing, self._timeout, tokens)
+        """One gRPC service, called with the tokens of `tokens` in place of the client's own."""
+        return Endpoint(self._channel, service, make_stub, self.tracing, self._timeout, tokens)
 
     def close(self) -> None:
         """Ends every connection; calls in flight are cancelled."""

@@ -97,7 +97,7 @@ class Caller:
         self._made += 1
         key_id = f"{self._name}-{self._made}"
         try:
-            key = self._client.create_key(key_id)
+            key = self._client.keys.create(key_id)
         except StrongroomError:
             self.made.undecided_keys.append(key_id)
             raise
@@ -114,7 +114,7 @@ class Caller:
             return self._create_secret(secret)
         self._put += 1
         try:
-            version = self._client.put_secret_value(secret, value)
+            version = self._client.secrets.put_value(secret, value)
         except StrongroomError:
             self.made.undecided_values[secret].append(value)
             raise
@@ -125,7 +125,7 @@ class Caller:
         self._put += 1
         value = f"{self._name} value {self._put} first".encode()
         try:
-            created = self._client.create_secret(secret, value, retained_versions=100)
+            created = self._client.secrets.create(secret, value, retained_versions=100)
         except StrongroomError:
             # It may be there: this one is left alone, and the next is made.
             self._put += _VERSIONS_A_SECRET
@@ -143,7 +143,7 @@ class Caller:
         values = self.made.values.get(secret)
         if not values:
             return self._encrypt()
-        answer = self._client.get_secret_value(secret)
+        answer = self._client.secrets.get_value(secret)
         last = values[max(values)]
         if answer.value != last and answer.value not in self.made.undecided_values[secret]:
             self.wrong.append(f"{secret} answered {answer.value!r}, not {last!r}")
@@ -152,7 +152,7 @@ class Caller:
     def _look_up(self) -> str:
         if not self.made.events:
             return self._encrypt()
-        found = next(iter(self._client.lookup_events(limit=1)), None)
+        found = next(iter(self._client.audit.events.list(limit=1)), None)
         if found is None:
             self.wrong.append("the log has no events")
         return ""

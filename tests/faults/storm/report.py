@@ -111,7 +111,7 @@ def storm(
     with ExitStack() as stack:
         replicated = stack.enter_context(ReplicatedMesh(directory / "mesh", databases.urls))
         clients = [stack.enter_context(replicated.client(_TIMEOUT_SECONDS)) for _ in range(_CALLERS)]
-        until(lambda: not reason_of(lambda: clients[0].create_key(KEY)), _HEALED_SECONDS)
+        until(lambda: not reason_of(lambda: clients[0].keys.create(KEY)), _HEALED_SECONDS)
         weather = Weather(replicated, databases, seed)
 
         def held() -> tuple[dict[str, Resources], int]:

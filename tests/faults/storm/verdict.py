@@ -39,7 +39,7 @@ def judge(client: Client, callers: list[Caller], directory: Path) -> Verdict:
 
 
 def _judge_keys(client: Client, callers: list[Caller], verdict: Verdict) -> None:
-    there = Counter(key.name for key in client.list_keys())
+    there = Counter(key.name for key in client.keys.list())
     for caller in callers:
         verdict.writes += len(caller.made.keys)
         verdict.lost += [f"key {name}" for name in caller.made.keys if not there[name]]
@@ -60,8 +60,8 @@ def _judge_sealed(client: Client, caller: Caller, verdict: Verdict) -> None:
 def _judge_values(client: Client, caller: Caller, verdict: Verdict) -> None:
     for secret, acknowledged in caller.made.values.items():
         verdict.writes += len(acknowledged)
-        numbers = [int(one.name.rpartition("/")[2]) for one in client.list_secret_versions(secret)]
-        found = {number: client.get_secret_value(secret, version=number).value for number in numbers}
+        numbers = [int(one.name.rpartition("/")[2]) for one in client.secrets.versions.list(secret)]
+        found = {number: client.secrets.get_value(secret, version=number).value for number in numbers}
         for number, value in acknowledged.items():
             if found.get(number) != value:
                 verdict.lost.append(f"version {number} of {secret}: {value!r}")
@@ -72,7 +72,7 @@ def _judge_values(client: Client, caller: Caller, verdict: Verdict) -> None:
 
 
 def _judge_events(client: Client, callers: list[Caller], verdict: Verdict, directory: Path) -> None:
-    kept = Counter(event.id for event in client.lookup_events(timeout=30))
+    kept = Counter(event.id for event in client.audit.events.list(timeout=30))
     acknowledged = [event for caller in callers for event in caller.made.events]
     verdict.events = len(acknowledged)
     verdict.lost += [f"event {event}" for event in acknowledged if not kept[event]]
@@ -80,18 +80,18 @@ def _judge_events(client: Client, callers: list[Caller], verdict: Verdict, direc
     verdict.duplicated += [
         f"event {event} was given to two calls" for event, n in Counter(acknowledged).items() if n > 1
     ]
-    checkpoint = client.get_checkpoint()
-    (log,) = client.list_logs(account=ACCOUNT)
+    checkpoint = client.audit.logs.get_checkpoint()
+    (log,) = client.audit.logs.list(account=ACCOUNT)
     vkey = log.keys[0].verifier_key
     for path in tiles_between(0, checkpoint.tree_size):
         file = directory / str(path)
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(client.get_tile(str(path)))
+        file.write_bytes(client.audit.logs.get_tile(str(path)))
     (directory / "checkpoint").write_bytes(checkpoint.note)
     size, entries = verify_folder(directory, vkey)
     places = set()
     for event in acknowledged[:: max(len(acknowledged) // _PROOFS, 1)]:
-        found = client.get_inclusion_proof(event)
+        found = client.audit.logs.get_inclusion_proof(event)
         places.add(open_proof(found.proof, found.leaf, vkey)[0])
         if found.leaf not in entries:
             verdict.lost.append(f"event {event} is not in the log's tiles")

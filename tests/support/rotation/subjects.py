@@ -247,7 +247,7 @@ class ClientKeys:
     def of(cls, mesh: Mesh) -> ClientKeys:
         identity = "user/lab"
         with client_of(mesh) as operator:
-            operator.create_account(ACCOUNT, administrator_spiffe_ids=[spiffe_id(identity)])
+            operator.access.accounts.create(ACCOUNT, administrator_spiffe_ids=[spiffe_id(identity)])
         return cls(mesh, client_of(mesh, identity, ACCOUNT))
 
     @property
@@ -258,8 +258,8 @@ class ClientKeys:
         return f"accounts/{ACCOUNT}/workloads/{secret_id.replace('.', '-')}"
 
     def create(self, lab: Lab, secret_id: str) -> None:
-        principal = self.administrator.create_principal(self.principal(secret_id)).name
-        made = self.administrator.create_client_key(principal)
+        principal = self.administrator.access.principals.create(self.principal(secret_id)).name
+        made = self.administrator.access.client_keys.create(principal)
         lab.create(
             secret_id,
             s.SECRET_TYPE_CLIENT_KEY,
@@ -273,7 +273,7 @@ class ClientKeys:
         credentials = ClientKeySession(found["client_key"], found["secret"])
         with client_by(self.mesh, credentials, account=ACCOUNT) as client:
             try:
-                client.whoami()
+                client.access.whoami()
             except StrongroomError as error:
                 assert error.reason == "CREDENTIAL_INVALID"
                 return False
@@ -281,7 +281,7 @@ class ClientKeys:
 
     def names(self, secret_id: str) -> set[str]:
         """The principal's client keys."""
-        return {key.name for key in self.administrator.list_client_keys(self.principal(secret_id))}
+        return {key.name for key in self.administrator.access.client_keys.list(self.principal(secret_id))}
 
 
 class TeamRotator(rpc.RotatorServiceServicer):

@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from strongroom.calls.cryptography import DataKey, Decrypted
+from strongroom.calls.crypto.results import DataKey, Decrypted
 from strongroom.client import Client
 from strongroom.errors import StrongroomError
 from strongroom.files import decrypt_file, encrypt_file

@@ -24,7 +24,7 @@ def test_the_error_of_a_call_names_the_proxy_and_not_its_credential(
         Client({"keystore": service}, credentials, trust=files.trust, account="main", timeout=3) as client,
         pytest.raises(StrongroomError) as refused,
     ):
-        client.get_key("k")
+        client.keys.get("k")
     assert f"keystore at {service} (through the proxy {proxy} of {variable}" in refused.value.message
     assert "hunter2" not in str(refused.value)
 

@@ -23,7 +23,8 @@ PROGRAM = """
 import sys
 from types import SimpleNamespace as Of
 from strongroom.cli.run import run
-client = Of(get_secret_value=lambda secret, field: Of(value=b"hunter2"), close=lambda: None)
+secrets = Of(get_value=lambda secret, field: Of(value=b"hunter2"))
+client = Of(secrets=secrets, close=lambda: None)
 files = [given for given in sys.argv[1].split(",") if given]
 sys.exit(run(Of(client=client), sys.argv[2:], None, files).exit_code)
 """

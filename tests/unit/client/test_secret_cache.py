@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from strongroom.calls.secrets import SecretValue
+from strongroom.calls.secrets.records import SecretValue
 from strongroom.errors import StrongroomError
 from strongroom.secret_cache import SecretCache
 from tests.support.clients import refusal, until
@@ -28,7 +28,11 @@ class Service:
         self.gate = threading.Event()
         self.gate.set()
 
-    def get_secret_value(self, secret: str, **_: Any) -> SecretValue:
+    @property
+    def secrets(self) -> Service:
+        return self
+
+    def get_value(self, secret: str, **_: Any) -> SecretValue:
         self.fetches += 1
         self.gate.wait(5)
         if self.error is not None:
@@ -36,7 +40,7 @@ class Service:
         name = f"accounts/a/secrets/{secret}/versions/{self.version}"
         return SecretValue(name, str(self.version).encode(), ("Current",), None)
 
-    def watch_secrets(self, secrets: Sequence[str], *, resume_token: str = "") -> Any:
+    def watch(self, secrets: Sequence[str], *, resume_token: str = "") -> Any:
         raise AssertionError("these caches do not watch")
 
 

@@ -116,26 +116,26 @@ def hang(context: grpc.ServicerContext) -> None:
 
 def test_a_result_carries_the_event_and_the_call_its_trace(client: Client, server: Server) -> None:
     with client.trace(trace_id="ab" * 16, sampled=True):
-        identity = client.whoami()
+        identity = client.access.whoami()
     assert (identity.principal, identity.event_id) == ("accounts/main/users/admin", "event-1")
     traceparent = str(server.metadata[0]["traceparent"])
     assert traceparent.startswith("00-" + "ab" * 16)
     assert traceparent.endswith("-01")
     assert client.last_trace_id == "ab" * 16
-    client.whoami()
+    client.access.whoami()
     assert client.last_trace_id in str(server.metadata[1]["traceparent"])
 
 
 def test_what_is_unavailable_is_tried_again(client: Client, server: Server) -> None:
     server.behaviours = [fail(grpc.StatusCode.UNAVAILABLE, "AUDIT_TIMEOUT")] * 2
-    assert client.whoami().event_id == "event-3"
+    assert client.access.whoami().event_id == "event-3"
     assert len({str(call["traceparent"]) for call in server.metadata}) == 1
 
 
 def test_after_four_tries_the_reason_comes_through(client: Client, server: Server) -> None:
     server.behaviours = [fail(grpc.StatusCode.UNAVAILABLE, "AUDIT_TIMEOUT")] * 9
     with pytest.raises(StrongroomError) as refusal:
-        client.whoami()
+        client.access.whoami()
     assert (refusal.value.reason, len(server.metadata)) == ("AUDIT_TIMEOUT", 4)
 
 
@@ -143,7 +143,7 @@ def test_nothing_but_unavailable_is_tried_again(client: Client, server: Server) 
     for code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.INTERNAL, grpc.StatusCode.RESOURCE_EXHAUSTED):
         server.behaviours = [fail(code, "SOME_REASON")]
         with pytest.raises(StrongroomError) as refusal:
-            client.whoami()
+            client.access.whoami()
         assert (refusal.value.code, refusal.value.reason) == (code, "SOME_REASON")
         assert refusal.value.event_id == "refused"
         assert refusal.value.trace_id == client.last_trace_id
@@ -154,23 +154,23 @@ def test_a_call_ends_at_its_deadline(client: Client, server: Server) -> None:
     server.behaviours = [hang]
     started = time.monotonic()
     with pytest.raises(StrongroomError) as refusal:
-        client.whoami(timeout=0.3)
+        client.access.whoami(timeout=0.3)
     assert refusal.value.reason == "DEADLINE_EXCEEDED"
     assert time.monotonic() - started < 1
 
 
 def test_a_session_token_goes_with_every_call(server: Server, caller: CertificateFiles) -> None:
     with _with_session(server, caller) as client:
-        client.whoami()
-        client.whoami()
+        client.access.whoami()
+        client.access.whoami()
     assert [call["authorization"] for call in server.metadata] == ["Bearer token-1"] * 2
 
 
 def test_a_token_that_is_about_to_expire_is_exchanged(server: Server, caller: CertificateFiles) -> None:
     server.session_seconds = 0
     with _with_session(server, caller) as client:
-        client.whoami()
-        client.whoami()
+        client.access.whoami()
+        client.access.whoami()
     assert [call["authorization"] for call in server.metadata] == ["Bearer token-1", "Bearer token-2"]
 
 
@@ -178,10 +178,10 @@ def test_a_token_that_is_about_to_expire_is_exchanged(server: Server, caller: Ce
 def test_a_refused_token_is_exchanged_once(server: Server, caller: CertificateFiles, reason: str) -> None:
     server.behaviours = [fail(grpc.StatusCode.UNAUTHENTICATED, reason)]
     with _with_session(server, caller) as client:
-        assert client.whoami().event_id == "event-2"
+        assert client.access.whoami().event_id == "event-2"
         server.behaviours = [fail(grpc.StatusCode.UNAUTHENTICATED, reason)] * 2
         with pytest.raises(StrongroomError) as refusal:
-            client.whoami()
+            client.access.whoami()
     assert (refusal.value.reason, server.sessions) == (reason, 3)
 
 
@@ -189,7 +189,7 @@ def test_a_given_token_is_not_exchanged(server: Server, caller: CertificateFiles
     # The server wants a certificate; a real one has a listener that does not.
     with Client({"keystore": server.address}, SessionToken("given"), trust=caller.trust, account="main") as client:
         with pytest.raises(StrongroomError) as refusal:
-            client.whoami(timeout=2)
+            client.access.whoami(timeout=2)
         assert refusal.value.reason in ("UNREACHABLE", "DEADLINE_EXCEEDED")
     assert server.sessions == 0
 
@@ -204,13 +204,13 @@ def test_a_replaced_certificate_is_used_by_new_calls(
     with Client(
         {"keystore": server.address}, ClientCertificate(certificate, key), trust=caller.trust, account="main"
     ) as client:
-        client.whoami()
+        client.access.whoami()
         key.write_bytes(other.key.read_bytes())
         certificate.write_bytes(other.certificate.read_bytes())
         channel = client._transport._channels["keystore"]
         assert isinstance(channel, Channel)
         channel._check_at = 0.0
-        client.whoami()
+        client.access.whoami()
     assert [name.rpartition("/")[2] for name in server.identities] == ["admin", "other"]
 
 
@@ -218,7 +218,7 @@ def test_credentials_that_cannot_be_read_are_named(server: Server, caller: Certi
     credentials = ClientCertificate(Path("/no/such/certificate.pem"), caller.key)
     with Client({"keystore": server.address}, credentials, trust=caller.trust, account="main") as client:
         with pytest.raises(StrongroomError, match=r"/no/such/certificate\.pem") as refusal:
-            client.whoami()
+            client.access.whoami()
         assert refusal.value.reason == "CREDENTIALS_UNREADABLE"
 
 
@@ -231,7 +231,7 @@ def test_an_authority_that_is_not_trusted_is_refused(server: Server, tmp_path: P
         account="main",
     ) as client:
         with pytest.raises(StrongroomError) as refusal:
-            client.whoami(timeout=2)
+            client.access.whoami(timeout=2)
         assert refusal.value.reason in ("UNREACHABLE", "DEADLINE_EXCEEDED")
 
 
@@ -260,11 +260,11 @@ def test_a_call_goes_on_at_another_replica_when_one_is_gone(
     client_of_replicas: Client, replicas: tuple[Server, Server]
 ) -> None:
     first, second = replicas
-    client_of_replicas.whoami()
+    client_of_replicas.access.whoami()
     assert (len(first.metadata), len(second.metadata)) == (1, 0)
     first.stop()
-    client_of_replicas.whoami()
-    client_of_replicas.whoami()
+    client_of_replicas.access.whoami()
+    client_of_replicas.access.whoami()
     assert (len(first.metadata), len(second.metadata)) == (1, 2)
 
 
@@ -274,11 +274,11 @@ def test_calls_after_one_that_hung_go_to_another_replica(
     first, second = replicas
     first.behaviours = [hang]
     with pytest.raises(StrongroomError) as undecided:
-        client_of_replicas._sessions.call(
-            client_of_replicas._sessions.stub.GetCallerIdentity, sessions.GetCallerIdentityRequest(), 0.5
+        client_of_replicas.access.sessions._service.call(
+            client_of_replicas.access.sessions._service.stub.GetCallerIdentity, sessions.GetCallerIdentityRequest(), 0.5
         )
     assert undecided.value.reason == "DEADLINE_EXCEEDED"
-    client_of_replicas.whoami()
+    client_of_replicas.access.whoami()
     assert (len(first.metadata), len(second.metadata)) == (1, 1)
 
 
@@ -288,5 +288,5 @@ def test_what_a_replica_refuses_is_asked_of_no_other(
     first, second = replicas
     first.behaviours = [fail(grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED")]
     with pytest.raises(StrongroomError):
-        client_of_replicas.whoami()
+        client_of_replicas.access.whoami()
     assert (len(first.metadata), len(second.metadata)) == (1, 0)

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from xml.etree import ElementTree
 
-from strongroom.calls.audit import UsageRow
+from strongroom.calls.audit.usage import UsageRow
 from strongroom.cli.usage_page import Usage, page
 from strongroom.names import Names
 

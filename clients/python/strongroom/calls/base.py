@@ -1,29 +1,33 @@
-"""What every subject's methods stand on."""
+"""What every part of the client stands on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import TypeVar
+from typing import Generic, TypeVar
 from uuid import uuid4
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from strongroom.errors import StrongroomError
 from strongroom.names import Names
-from strongroom.transport import Transport
+from strongroom.transport import Endpoint, Stub
 
 Item = TypeVar("Item")
 
 MAX_PAGE_SIZE = 1000
 
 
-class Calls:
-    """One subject's part of the client."""
+class Part(Generic[Stub]):
+    """One subject's calls, made to one gRPC service.
 
-    def __init__(self, transport: Transport, names: Names) -> None:
-        self._transport = transport
-        self.names = names
+    Every call takes `timeout`, in seconds with retries included, in place of the client's own, and raises
+    StrongroomError when it fails.
+    """
+
+    def __init__(self, service: Endpoint[Stub], names: Names) -> None:
+        self._service = service
+        self._names = names
 
 
 def pages(fetch: Callable[[str, int], tuple[Iterable[Item], str]], limit: int | None) -> Iterator[Item]:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from strongroom.calls.audit import Event
-    from strongroom.calls.simulation import AccessDecision
+    from strongroom.calls.access.simulation import AccessDecision
+    from strongroom.calls.audit.events import Event
 
 app = typer.Typer(name="access", help="What would be decided, and why.", no_args_is_help=True)
 
@@ -49,7 +49,7 @@ def simulate(
     via_service: Annotated[str, typer.Option(help="Such as services/secrets, acting for the principal.")] = "",
 ) -> Report:
     """Say what would be decided on a call, without making it. Exits 1 when it would be denied."""
-    decision = session.client.simulate_access(
+    decision = session.client.access.simulate(
         principal,
         action,
         resource,
@@ -71,9 +71,9 @@ def why(
     event: Annotated[str, typer.Argument(metavar="EVENT", help="The id of a call's event.", show_default=False)],
 ) -> Report:
     """Explain what was decided on a call, and what would be decided now."""
-    found = session.client.get_event(event)
+    found = session.client.audit.events.get(event)
     try:
-        now: AccessDecision | None = session.client.simulate_access(
+        now: AccessDecision | None = session.client.access.simulate(
             found.principal,
             found.action,
             found.resource,
@@ -91,7 +91,7 @@ def why(
 @command(app, "schema")
 def schema(session: Session) -> Report:
     """Print the Cedar schema that policies are checked against."""
-    text = session.client.get_access_schema()
+    text = session.client.access.get_schema()
     return Report({"cedar_schema": text}, lambda: text)
 
 

@@ -33,7 +33,7 @@ def create_account(
     ] = None,
 ) -> Report:
     """Make an account with its administrator, for administrators of the mesh."""
-    made = session.client.create_account(
+    made = session.client.access.accounts.create(
         account_id,
         display_name=display_name,
         tags=pairs_of(tag, "--tag"),
@@ -58,7 +58,7 @@ def list_accounts(
     limit: Limit = None,
 ) -> Report:
     """List the accounts of the mesh."""
-    found = list(session.client.list_accounts(filter, limit=limit))
+    found = list(session.client.access.accounts.list(filter, limit=limit))
 
     def show() -> RenderableType:
         from strongroom.cli.show import table
@@ -75,7 +75,7 @@ def list_accounts(
 @command(accounts, "describe")
 def describe_account(session: Session, account: AccountName = "") -> Report:
     """Show an account."""
-    return facts_report(plain(session.client.get_account(account)))
+    return facts_report(plain(session.client.access.accounts.get(account)))
 
 
 @command(accounts, "update")
@@ -87,16 +87,16 @@ def update_account(
 ) -> Report:
     """Change an account's display name, or all of its tags."""
     tags = pairs_of(tag, "--tag") if tag is not None else None
-    return facts_report(plain(session.client.update_account(account, display_name=display_name, tags=tags)))
+    return facts_report(plain(session.client.access.accounts.update(account, display_name=display_name, tags=tags)))
 
 
 @command(accounts, "disable")
 def disable_account(session: Session, account: OtherAccount) -> Report:
     """Refuse everything in an account, within one second."""
-    return facts_report(plain(session.client.disable_account(account)))
+    return facts_report(plain(session.client.access.accounts.disable(account)))
 
 
 @command(accounts, "enable")
 def enable_account(session: Session, account: OtherAccount) -> Report:
     """End what disable began."""
-    return facts_report(plain(session.client.enable_account(account)))
+    return facts_report(plain(session.client.access.accounts.enable(account)))

@@ -31,7 +31,7 @@ from strongroom.errors import StrongroomError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from strongroom.calls.audit import Event, StreamedEvent
+    from strongroom.calls.audit.events import Event, StreamedEvent
 
 app = typer.Typer(name="audit", help="The audit log.", no_args_is_help=True)
 
@@ -59,7 +59,7 @@ def events(
 ) -> Report:
     """List the account's events, newest first."""
     found = list(
-        session.client.lookup_events(
+        session.client.audit.events.list(
             since=moment_of(since, "--since") if since else None,
             until=moment_of(until, "--until") if until else None,
             action=action,
@@ -114,7 +114,7 @@ def tail(
 def _followed(session: Session, token: str, conditions: dict[str, Any]) -> Iterator[StreamedEvent]:
     while True:
         try:
-            for found in session.client.stream_events(resume_token=token, **conditions):
+            for found in session.client.audit.events.stream(resume_token=token, **conditions):
                 token = found.resume_token
                 yield found
         except StrongroomError as error:

@@ -17,7 +17,7 @@ from strongroom.cli.inputs import Force, moment_of, write_bytes
 from strongroom.cli.plain import plain
 
 if TYPE_CHECKING:
-    from strongroom.calls.audit import Event
+    from strongroom.calls.audit.events import Event
 
 KEYS_FILE = "keys"
 
@@ -54,7 +54,7 @@ def export(
         return _export_tiles(session, to, log)
     if form not in ("jsonl", "ocsf"):
         raise typer.BadParameter(f"{form!r} is none of tiles, jsonl, ocsf", param_hint="--format")
-    found = session.client.lookup_events(
+    found = session.client.audit.events.list(
         since=moment_of(since, "--since") if since else None,
         until=moment_of(until, "--until") if until else None,
         action=action,
@@ -79,16 +79,16 @@ def _export_tiles(session: Session, to: Path, log: str) -> Report:
     from strongroom.tlog.verification import CHECKPOINT
 
     client = session.client
-    newest = client.get_checkpoint(log)
+    newest = client.audit.logs.get_checkpoint(log)
     to.mkdir(parents=True, exist_ok=True)
     paths = [path for path in tiles_between(0, newest.tree_size) if not (to / str(path)).exists()]
     with progress("copying", quiet=session.as_json) as tell:
         for number, path in enumerate(paths, 1):
             file = to / str(path)
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(file, client.get_tile(str(path), newest.log), force=True)
+            write_bytes(file, client.audit.logs.get_tile(str(path), newest.log), force=True)
             tell(number, len(paths))
-    keys = "".join(f"{key.verifier_key}\n" for key in client.get_log(newest.log).keys)
+    keys = "".join(f"{key.verifier_key}\n" for key in client.audit.logs.get(newest.log).keys)
     write_bytes(to / KEYS_FILE, keys.encode(), force=True)
     # Last: whoever finds it finds its tiles.
     write_bytes(to / CHECKPOINT, newest.note, force=True)

@@ -14,7 +14,7 @@ from strongroom.cli.inputs import Force, OutputFile, write_bytes
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from strongroom.calls.logs import Log, Witness
+    from strongroom.calls.audit.logs import Log, Witness
     from strongroom.tlog.notes import VerifierKey
     from strongroom.tlog.verification import Trust
 
@@ -40,13 +40,13 @@ def add_to(app: typer.Typer) -> None:
 
 def logs(session: Session) -> Report:
     """Show the logs: their sizes, their keys, their witnesses."""
-    found = list(session.client.list_logs())
+    found = list(session.client.audit.logs.list())
     return Report({"logs": found}, lambda: _table(found))
 
 
 def checkpoint(session: Session, log: LogName = "", out: OutputFile = None, force: Force = False) -> Report:
     """Print the newest checkpoint, a signed note: keep one, and `verify` shows later that nothing before it changed."""
-    found = session.client.get_checkpoint(log)
+    found = session.client.audit.logs.get_checkpoint(log)
     if out is not None:
         write_bytes(out, found.note, force=force)
         return Report({"checkpoint": found, "file": out}, note=f"checkpoint of {found.tree_size} in {out}")
@@ -63,8 +63,8 @@ def prove(
     from strongroom.tlog import proofs
     from strongroom.tlog.notes import parse_verifier_key
 
-    found = session.client.get_inclusion_proof(event)
-    keys = [parse_verifier_key(key.verifier_key) for key in session.client.get_log(found.log).keys]
+    found = session.client.audit.logs.get_inclusion_proof(event)
+    keys = [parse_verifier_key(key.verifier_key) for key in session.client.audit.logs.get(found.log).keys]
     proofs.parse(found.proof).verify(found.leaf, keys)
     document = {"event": event, "log": found.log, "index": found.index, "tree_size": found.checkpoint.tree_size}
     if out is None:

@@ -15,7 +15,7 @@ from strongroom.cli.inputs import Force, moment_of, write_bytes
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from strongroom.calls.audit import UsageReport, UsageRow
+    from strongroom.calls.audit.usage import UsageReport, UsageRow
 
 _DEFAULT = ("resource", "principal", "outcome")
 _HOURLY_UP_TO_DAYS = 3
@@ -51,7 +51,7 @@ def report(
     dimensions = by or list(_DEFAULT)
 
     def asked(*names: str) -> UsageReport:
-        return session.client.report_usage(
+        return session.client.audit.report_usage(
             start, until=end, by=names, action=action, principal=principal, resource=resource, outcome=outcome
         )
 

@@ -27,10 +27,10 @@ def retention(
 ) -> Report:
     """Show how long the account's events are kept, or change it."""
     if not (archive_days or shred_days or never_shred):
-        return facts_report(dataclasses.asdict(session.client.get_retention_policy()))
+        return facts_report(dataclasses.asdict(session.client.audit.retention.get_policy()))
     if shred_days and never_shred:
         raise typer.BadParameter("give either --shred-days or --never-shred")
-    changed = session.client.update_retention_policy(
+    changed = session.client.audit.retention.update_policy(
         archive_after=timedelta(days=archive_days) if archive_days else None,
         shred_after=timedelta(days=shred_days) if shred_days else None,
         never_shred=never_shred,
@@ -47,8 +47,8 @@ def hold(
     if reason and lift:
         raise typer.BadParameter("give either --reason or --lift")
     if reason or lift:
-        return facts_report(dataclasses.asdict(session.client.update_legal_hold(not lift, reason)))
-    return facts_report(dataclasses.asdict(session.client.get_legal_hold()))
+        return facts_report(dataclasses.asdict(session.client.audit.retention.update_legal_hold(not lift, reason)))
+    return facts_report(dataclasses.asdict(session.client.audit.retention.get_legal_hold()))
 
 
 def shred(
@@ -59,7 +59,7 @@ def shred(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
 ) -> Report:
     """Make the account's events unreadable for good. The log still verifies."""
-    done = session.client.shred_account_events(
+    done = session.client.audit.retention.shred_events(
         confirm, comment, before=moment_of(before, "--before") if before else None, validate_only=dry_run
     )
     return facts_report({**dataclasses.asdict(done), "done": not dry_run})

@@ -38,7 +38,7 @@ def create_client_key(
 ) -> Report:
     """Make a client key. Its secret is shown once."""
     expire_time = datetime.now(UTC) + timedelta(days=expire_days)
-    made = session.client.create_client_key(principal, description=description, expire_time=expire_time)
+    made = session.client.access.client_keys.create(principal, description=description, expire_time=expire_time)
     shown = {**plain(made.client_key), "secret": made.secret, "event_id": made.event_id}
     if secret_out is None:
         return facts_report(shown, note="the secret is not shown again")
@@ -53,7 +53,7 @@ def list_client_keys(
     limit: Limit = None,
 ) -> Report:
     """List the account's client keys."""
-    found = list(session.client.list_client_keys(principal, limit=limit))
+    found = list(session.client.access.client_keys.list(principal, limit=limit))
 
     def show() -> RenderableType:
         from strongroom.cli.show import table
@@ -77,7 +77,7 @@ def list_client_keys(
 @command(client_keys, "describe")
 def describe_client_key(session: Session, client_key: ClientKeyName) -> Report:
     """Show a client key, without its secret."""
-    return facts_report(plain(session.client.get_client_key(client_key)))
+    return facts_report(plain(session.client.access.client_keys.get(client_key)))
 
 
 @command(client_keys, "update")
@@ -85,24 +85,24 @@ def update_client_key(
     session: Session, client_key: ClientKeyName, description: Annotated[str, typer.Option(help="For people.")]
 ) -> Report:
     """Give a client key another description."""
-    return facts_report(plain(session.client.update_client_key(client_key, description=description)))
+    return facts_report(plain(session.client.access.client_keys.update(client_key, description=description)))
 
 
 @command(client_keys, "disable")
 def disable_client_key(session: Session, client_key: ClientKeyName) -> Report:
     """Refuse a client key; the sessions that it began stop within one second."""
-    return facts_report(plain(session.client.update_client_key(client_key, disabled=True)))
+    return facts_report(plain(session.client.access.client_keys.update(client_key, disabled=True)))
 
 
 @command(client_keys, "enable")
 def enable_client_key(session: Session, client_key: ClientKeyName) -> Report:
     """End what disable began."""
-    return facts_report(plain(session.client.update_client_key(client_key, disabled=False)))
+    return facts_report(plain(session.client.access.client_keys.update(client_key, disabled=False)))
 
 
 @command(client_keys, "delete")
 def delete_client_key(session: Session, client_key: ClientKeyName) -> Report:
     """Delete a client key; the sessions that it began stop within one second."""
     name = session.client.names.client_key(client_key)
-    event_id = session.client.delete_client_key(client_key)
+    event_id = session.client.access.client_keys.delete(client_key)
     return Report({"name": name, "event_id": event_id}, lambda: f"deleted {session.client.names.relative(name)}")

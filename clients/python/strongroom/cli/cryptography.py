@@ -86,7 +86,7 @@ def data_key(
         raise typer.BadParameter("there is no plaintext to write", param_hint="--plaintext-out")
     make: Any = session.client.generate_data_key
     if without_plaintext:
-        make = session.client.generate_data_key_without_plaintext
+        make = session.client.data_keys.generate_without_plaintext
     result = make(key, pairs_of(context), byte_count=byte_count)
     document = plain(result)
     for name, path in (("plaintext", plaintext_out), ("ciphertext", ciphertext_out)):

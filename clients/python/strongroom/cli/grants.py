@@ -14,7 +14,7 @@ from strongroom.cli.plain import plain
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from strongroom.calls.grants import Grant
+    from strongroom.calls.access.grants import Grant
 
 app = typer.Typer(name="grant", help="Operations on a key, delegated to a principal.", no_args_is_help=True)
 
@@ -36,7 +36,7 @@ def create_grant(
     description: Annotated[str, typer.Option(help="For people.")] = "",
 ) -> Report:
     """Let a principal do some operations with a key."""
-    grant = session.client.create_grant(
+    grant = session.client.access.grants.create(
         key,
         grantee,
         operation,
@@ -60,7 +60,7 @@ def list_grants(
 ) -> Report:
     """List grants by key, by grantee, or both."""
     found = list(
-        session.client.list_grants(
+        session.client.access.grants.list(
             key=key, grantee=grantee, retiring_principal=retiring_principal, any_account=any_account, limit=limit
         )
     )
@@ -70,19 +70,19 @@ def list_grants(
 @command(app, "describe")
 def describe_grant(session: Session, grant: GrantName) -> Report:
     """Show a grant."""
-    return facts_report(plain(session.client.get_grant(grant)))
+    return facts_report(plain(session.client.access.grants.get(grant)))
 
 
 @command(app, "revoke")
 def revoke_grant(session: Session, grant: GrantName) -> Report:
     """End a grant on one of the account's keys, within one second."""
-    return _ended(session, grant, session.client.revoke_grant(grant), "revoked")
+    return _ended(session, grant, session.client.access.grants.revoke(grant), "revoked")
 
 
 @command(app, "retire")
 def retire_grant(session: Session, grant: GrantName) -> Report:
     """End a grant that serves you."""
-    return _ended(session, grant, session.client.retire_grant(grant), "retired")
+    return _ended(session, grant, session.client.access.grants.retire(grant), "retired")
 
 
 def _ended(session: Session, grant: str, event_id: str, how: str) -> Report:

@@ -30,7 +30,9 @@ def import_material(
 ) -> Report:
     """Wrap key material here and import it: a raw key, or a private key in PEM or PKCS#8 DER."""
     given = read_bytes(None, source, _LIMIT, "material")
-    return version_report(session.client.import_material(key, given, expire_time=_expiry(expire_days), method=method))
+    return version_report(
+        session.client.keys.material.wrap_and_import(key, given, expire_time=_expiry(expire_days), method=method)
+    )
 
 
 @command(material, "parameters")
@@ -43,7 +45,7 @@ def import_parameters(
     force: Force = False,
 ) -> Report:
     """Get a wrapping key and a token, in order to wrap material elsewhere."""
-    parameters = session.client.get_parameters_for_import(key, method)
+    parameters = session.client.keys.material.get_import_parameters(key, method)
     write_bytes(public_key, parameters.public_key, force=force)
     write_bytes(token, parameters.token, force=force)
     facts = {**plain(parameters), "public_key": None, "token": None}
@@ -61,13 +63,15 @@ def import_wrapped(
     """Import material that was wrapped elsewhere."""
     wrapped = read_bytes(None, source, _LIMIT, "encrypted_material")
     given = read_bytes(None, token, _TOKEN_LIMIT, "import_token")
-    return version_report(session.client.import_key_material(key, given, wrapped, expire_time=_expiry(expire_days)))
+    return version_report(
+        session.client.keys.material.import_wrapped(key, given, wrapped, expire_time=_expiry(expire_days))
+    )
 
 
 @command(material, "delete")
 def delete_material(session: Session, key: Key) -> Report:
     """Delete imported material, until the same is imported again."""
-    return version_report(session.client.delete_imported_key_material(key))
+    return version_report(session.client.keys.material.delete(key))
 
 
 def _expiry(days: int) -> datetime | None:

@@ -14,7 +14,8 @@ from strongroom.cli.plain import plain
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from strongroom.calls.keys import Alias, Key
+    from strongroom.calls.keys.aliases import Alias
+    from strongroom.calls.keys.records import Key
 
 keys = typer.Typer(name="key", help="Keys.", no_args_is_help=True)
 aliases = typer.Typer(name="alias", help="Second names of keys.", no_args_is_help=True)
@@ -38,7 +39,7 @@ def create_key(
     deletion_protection: Annotated[bool, typer.Option(help="Refuse to delete it.")] = False,
 ) -> Report:
     """Make a key."""
-    key = session.client.create_key(
+    key = session.client.keys.create(
         key_id,
         spec=spec,
         usage=usage,
@@ -59,7 +60,7 @@ def list_keys(
     limit: Limit = None,
 ) -> Report:
     """List the account's keys."""
-    found = list(session.client.list_keys(filter, limit=limit))
+    found = list(session.client.keys.list(filter, limit=limit))
 
     def show() -> RenderableType:
         from strongroom.cli.show import table
@@ -87,19 +88,19 @@ def list_keys(
 @command(keys, "describe")
 def describe_key(session: Session, key: KeyName) -> Report:
     """Show all of a key's record."""
-    return key_report(session.client.get_key(key))
+    return key_report(session.client.keys.get(key))
 
 
 @command(keys, "enable")
 def enable_key(session: Session, key: KeyName) -> Report:
     """Let a disabled key be used again."""
-    return key_report(session.client.enable_key(key))
+    return key_report(session.client.keys.enable(key))
 
 
 @command(keys, "disable")
 def disable_key(session: Session, key: KeyName) -> Report:
     """Stop every use of a key, within one second."""
-    return key_report(session.client.disable_key(key))
+    return key_report(session.client.keys.disable(key))
 
 
 @command(aliases, "create")
@@ -110,13 +111,13 @@ def create_alias(
     description: Annotated[str, typer.Option(help="For people.")] = "",
 ) -> Report:
     """Make an alias for a key."""
-    return _alias_report(session.client.create_alias(alias, key, description=description))
+    return _alias_report(session.client.keys.aliases.create(alias, key, description=description))
 
 
 @command(aliases, "list")
 def list_aliases(session: Session, limit: Limit = None) -> Report:
     """List the account's aliases."""
-    found = list(session.client.list_aliases(limit=limit))
+    found = list(session.client.keys.aliases.list(limit=limit))
 
     def show() -> RenderableType:
         from strongroom.cli.show import table
@@ -131,14 +132,14 @@ def list_aliases(session: Session, limit: Limit = None) -> Report:
 @command(aliases, "move")
 def move_alias(session: Session, alias: AliasName, key: KeyName) -> Report:
     """Make an alias stand for another key, in one step."""
-    return _alias_report(session.client.move_alias(alias, key))
+    return _alias_report(session.client.keys.aliases.move(alias, key))
 
 
 @command(aliases, "delete")
 def delete_alias(session: Session, alias: AliasName) -> Report:
     """Delete an alias, and nothing of its key."""
     name = session.client.names.alias(alias)
-    event_id = session.client.delete_alias(alias)
+    event_id = session.client.keys.aliases.delete(alias)
     return Report({"name": name, "event_id": event_id}, lambda: f"deleted {session.client.names.shorten(name)}")
 
 

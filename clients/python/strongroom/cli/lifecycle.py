@@ -15,7 +15,7 @@ from strongroom.cli.plain import plain
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from strongroom.calls.lifecycle import KeyVersion
+    from strongroom.calls.keys.records import KeyVersion
 
 versions = typer.Typer(name="version", help="Versions of keys.", no_args_is_help=True)
 
@@ -28,7 +28,7 @@ Comment = Annotated[str, typer.Option(help="Why, for the audit log: up to 256 ch
 @command(keys, "update")
 def update_key(session: Session, key: KeyName, description: Annotated[str, typer.Option(help="For people.")]) -> Report:
     """Give a key another description."""
-    return key_report(session.client.update_key(key, description))
+    return key_report(session.client.keys.update(key, description))
 
 
 @command(keys, "tag")
@@ -36,25 +36,25 @@ def tag_key(
     session: Session, key: KeyName, tag: Annotated[list[str], typer.Argument(metavar="NAME=VALUE...")]
 ) -> Report:
     """Add tags, or replace those of the same names."""
-    return key_report(session.client.tag_key(key, pairs_of(tag, "NAME=VALUE")))
+    return key_report(session.client.keys.tag(key, pairs_of(tag, "NAME=VALUE")))
 
 
 @command(keys, "untag")
 def untag_key(session: Session, key: KeyName, name: Annotated[list[str], typer.Argument(metavar="NAME...")]) -> Report:
     """Remove tags."""
-    return key_report(session.client.untag_key(key, name))
+    return key_report(session.client.keys.untag(key, name))
 
 
 @command(keys, "protect")
 def protect_key(session: Session, key: KeyName, comment: Comment = "") -> Report:
     """Refuse deletion of a key and of its versions from now on."""
-    return key_report(session.client.set_deletion_protection(key, protected=True, comment=comment))
+    return key_report(session.client.keys.set_deletion_protection(key, protected=True, comment=comment))
 
 
 @command(keys, "unprotect")
 def unprotect_key(session: Session, key: KeyName, comment: Comment = "") -> Report:
     """Allow deletion again."""
-    return key_report(session.client.set_deletion_protection(key, protected=False, comment=comment))
+    return key_report(session.client.keys.set_deletion_protection(key, protected=False, comment=comment))
 
 
 @command(keys, "schedule-deletion")
@@ -62,19 +62,19 @@ def schedule_deletion(
     session: Session, key: KeyName, days: Annotated[int, typer.Option(help="From now on: 7 to 366.")] = 30
 ) -> Report:
     """Stop every use of a key now, and destroy its material later."""
-    return key_report(session.client.schedule_key_deletion(key, timedelta(days=days)))
+    return key_report(session.client.keys.schedule_deletion(key, timedelta(days=days)))
 
 
 @command(keys, "cancel-deletion")
 def cancel_deletion(session: Session, key: KeyName) -> Report:
     """Take a planned deletion back; the key stays disabled."""
-    return key_report(session.client.cancel_key_deletion(key))
+    return key_report(session.client.keys.cancel_deletion(key))
 
 
 @command(keys, "rotate")
 def rotate_key(session: Session, key: KeyName) -> Report:
     """Make a new version, which becomes primary; old ones still decrypt and verify."""
-    return version_report(session.client.create_key_version(key))
+    return version_report(session.client.keys.rotate(key))
 
 
 @command(keys, "rotation-policy")
@@ -85,13 +85,13 @@ def rotation_policy(
 ) -> Report:
     """Have new versions made by themselves."""
     period = timedelta(days=days) if days else None
-    return key_report(session.client.update_rotation_policy(key, period))
+    return key_report(session.client.keys.update_rotation_policy(key, period))
 
 
 @command(versions, "list")
 def list_versions(session: Session, key: KeyName, limit: Limit = None) -> Report:
     """List a key's versions, newest first."""
-    found = list(session.client.list_key_versions(key, limit=limit))
+    found = list(session.client.keys.versions.list(key, limit=limit))
 
     def show() -> RenderableType:
         from strongroom.cli.show import table
@@ -108,25 +108,25 @@ def list_versions(session: Session, key: KeyName, limit: Limit = None) -> Report
 @command(versions, "enable")
 def enable_version(session: Session, version: VersionName) -> Report:
     """Let a disabled version be used again."""
-    return version_report(session.client.enable_key_version(version))
+    return version_report(session.client.keys.versions.enable(version))
 
 
 @command(versions, "disable")
 def disable_version(session: Session, version: VersionName) -> Report:
     """Stop every use of a version, within one second."""
-    return version_report(session.client.disable_key_version(version))
+    return version_report(session.client.keys.versions.disable(version))
 
 
 @command(versions, "destroy")
 def destroy_version(session: Session, version: VersionName) -> Report:
     """Destroy a disabled version's material for good: what it encrypted is lost."""
-    return version_report(session.client.destroy_key_version(version))
+    return version_report(session.client.keys.versions.destroy(version))
 
 
 @command(versions, "set-primary")
 def set_primary(session: Session, version: VersionName) -> Report:
     """Choose the version that encrypts, signs and makes MACs."""
-    return key_report(session.client.set_primary_key_version(version))
+    return key_report(session.client.keys.versions.set_primary(version))
 
 
 def _document(version: KeyVersion) -> dict[str, object]:

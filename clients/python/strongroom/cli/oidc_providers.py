@@ -42,7 +42,7 @@ def create_oidc_provider(
     description: Annotated[str, typer.Option(help="For people.")] = "",
 ) -> Report:
     """Accept an issuer's tokens."""
-    made = session.client.create_oidc_provider(
+    made = session.client.access.oidc_providers.create(
         provider,
         issuer,
         audience or (),
@@ -57,7 +57,7 @@ def create_oidc_provider(
 @command(oidc_providers, "list")
 def list_oidc_providers(session: Session, limit: Limit = None) -> Report:
     """List the account's OIDC providers."""
-    found = list(session.client.list_oidc_providers(limit=limit))
+    found = list(session.client.access.oidc_providers.list(limit=limit))
 
     def show() -> RenderableType:
         from strongroom.cli.show import table
@@ -80,7 +80,7 @@ def list_oidc_providers(session: Session, limit: Limit = None) -> Report:
 @command(oidc_providers, "describe")
 def describe_oidc_provider(session: Session, provider: ProviderName) -> Report:
     """Show all of an OIDC provider."""
-    return facts_report(plain(session.client.get_oidc_provider(provider)))
+    return facts_report(plain(session.client.access.oidc_providers.get(provider)))
 
 
 @command(oidc_providers, "update")
@@ -94,7 +94,7 @@ def update_oidc_provider(
     description: Annotated[str | None, typer.Option(help="For people.")] = None,
 ) -> Report:
     """Change what is given, and have the signing keys fetched anew."""
-    changed = session.client.update_oidc_provider(
+    changed = session.client.access.oidc_providers.update(
         provider,
         audiences=audience,
         jwks_uri=jwks_uri,
@@ -108,20 +108,20 @@ def update_oidc_provider(
 @command(oidc_providers, "disable")
 def disable_oidc_provider(session: Session, provider: ProviderName) -> Report:
     """Refuse an issuer's tokens from now on."""
-    return facts_report(plain(session.client.update_oidc_provider(provider, disabled=True)))
+    return facts_report(plain(session.client.access.oidc_providers.update(provider, disabled=True)))
 
 
 @command(oidc_providers, "enable")
 def enable_oidc_provider(session: Session, provider: ProviderName) -> Report:
     """End what disable began."""
-    return facts_report(plain(session.client.update_oidc_provider(provider, disabled=False)))
+    return facts_report(plain(session.client.access.oidc_providers.update(provider, disabled=False)))
 
 
 @command(oidc_providers, "delete")
 def delete_oidc_provider(session: Session, provider: ProviderName) -> Report:
     """Delete an OIDC provider that no principal is bound to."""
     name = session.client.names.oidc_provider(provider)
-    event_id = session.client.delete_oidc_provider(provider)
+    event_id = session.client.access.oidc_providers.delete(provider)
     return Report({"name": name, "event_id": event_id}, lambda: f"deleted {session.client.names.relative(name)}")
 
 

@@ -40,7 +40,7 @@ def create_policy(
     description: Annotated[str, typer.Option(help="For people.")] = "",
 ) -> Report:
     """Make a policy of a file, attached to as many targets as are given."""
-    made = session.client.create_policy(
+    made = session.client.access.policies.create(
         policy, read_text(file), kind=kind, attached_to=attach or (), description=description
     )
     return facts_report(plain(made))
@@ -55,7 +55,7 @@ def list_policies(
     limit: Limit = None,
 ) -> Report:
     """List the account's policies."""
-    found = list(session.client.list_policies(filter, limit=limit))
+    found = list(session.client.access.policies.list(filter, limit=limit))
 
     def show() -> RenderableType:
         from strongroom.cli.show import table
@@ -79,7 +79,7 @@ def list_policies(
 @command(policies, "describe")
 def describe_policy(session: Session, policy: PolicyName) -> Report:
     """Show all of a policy."""
-    return facts_report(plain(session.client.get_policy(policy)))
+    return facts_report(plain(session.client.access.policies.get(policy)))
 
 
 @command(policies, "update")
@@ -91,33 +91,33 @@ def update_policy(
 ) -> Report:
     """Change a policy's text, or its description."""
     cedar = read_text(file) if file is not None else None
-    return facts_report(plain(session.client.update_policy(policy, cedar=cedar, description=description)))
+    return facts_report(plain(session.client.access.policies.update(policy, cedar=cedar, description=description)))
 
 
 @command(policies, "delete")
 def delete_policy(session: Session, policy: PolicyName) -> Report:
     """Delete a policy, and detach it."""
     name = session.client.names.policy(policy)
-    event_id = session.client.delete_policy(policy)
+    event_id = session.client.access.policies.delete(policy)
     return Report({"name": name, "event_id": event_id}, lambda: f"deleted {session.client.names.relative(name)}")
 
 
 @command(policies, "attach")
 def attach_policy(session: Session, policy: PolicyName, target: Target) -> Report:
     """Attach a policy."""
-    return facts_report(plain(session.client.attach_policy(policy, target)))
+    return facts_report(plain(session.client.access.policies.attach(policy, target)))
 
 
 @command(policies, "detach")
 def detach_policy(session: Session, policy: PolicyName, target: Target) -> Report:
     """Detach a policy."""
-    return facts_report(plain(session.client.detach_policy(policy, target)))
+    return facts_report(plain(session.client.access.policies.detach(policy, target)))
 
 
 @command(policies, "validate")
 def validate_policy(session: Session, file: Cedar, kind: Kind = "IDENTITY") -> Report:
     """Check a policy's text, and store nothing. Exits 1 where it would not be accepted."""
-    problems = session.client.validate_policy(read_text(file), kind=kind)
+    problems = session.client.access.policies.validate(read_text(file), kind=kind)
     valid = all(problem.severity != "ERROR" for problem in problems)
 
     def show() -> RenderableType:

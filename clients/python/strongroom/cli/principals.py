@@ -18,7 +18,7 @@ from strongroom.cli.plain import plain
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from strongroom.calls.principals import OidcBinding, Principal
+    from strongroom.calls.access.principals import OidcBinding, Principal
 
 principals = typer.Typer(name="principal", help="Users, workloads and roles.", no_args_is_help=True)
 roles = typer.Typer(name="role", help="Roles: what others hold, or assume for a while.", no_args_is_help=True)
@@ -50,7 +50,7 @@ def create_principal(
     oidc: Bindings = None,
 ) -> Report:
     """Make a user or workload. Roles are made with `strongroom role create`."""
-    made = session.client.create_principal(
+    made = session.client.access.principals.create(
         principal,
         description=description,
         tags=pairs_of(tag, "--tag"),
@@ -74,7 +74,7 @@ def list_principals(
 @command(principals, "describe")
 def describe_principal(session: Session, principal: PrincipalName) -> Report:
     """Show all of a principal."""
-    return facts_report(plain(session.client.get_principal(principal)))
+    return facts_report(plain(session.client.access.principals.get(principal)))
 
 
 @command(principals, "update")
@@ -91,7 +91,7 @@ def update_principal(
     """Change a description, or all SPIFFE ids, or all OIDC subjects."""
     if no_identities and (spiffe_id or oidc):
         raise typer.BadParameter("give either identities or none", param_hint="--no-identities")
-    changed = session.client.update_principal(
+    changed = session.client.access.principals.update(
         principal,
         description=description,
         spiffe_ids=() if no_identities else spiffe_id,
@@ -107,7 +107,7 @@ def set_tags(
     tag: Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]...")] = None,
 ) -> Report:
     """Replace a principal's tags."""
-    return facts_report(plain(session.client.set_principal_tags(principal, pairs_of(tag, "NAME=VALUE"))))
+    return facts_report(plain(session.client.access.principals.set_tags(principal, pairs_of(tag, "NAME=VALUE"))))
 
 
 @command(principals, "set-roles")
@@ -117,32 +117,32 @@ def set_roles(
     role: Annotated[list[str] | None, typer.Argument(metavar="[ROLE]...")] = None,
 ) -> Report:
     """Replace the roles that a user or workload holds all the time."""
-    return facts_report(plain(session.client.set_principal_roles(principal, role or ())))
+    return facts_report(plain(session.client.access.principals.set_roles(principal, role or ())))
 
 
 @command(principals, "disable")
 def disable_principal(session: Session, principal: PrincipalName) -> Report:
     """Refuse a principal and its sessions everywhere, within one second."""
-    return facts_report(plain(session.client.disable_principal(principal)))
+    return facts_report(plain(session.client.access.principals.disable(principal)))
 
 
 @command(principals, "enable")
 def enable_principal(session: Session, principal: PrincipalName) -> Report:
     """End what disable began."""
-    return facts_report(plain(session.client.enable_principal(principal)))
+    return facts_report(plain(session.client.access.principals.enable(principal)))
 
 
 @command(principals, "revoke-sessions")
 def revoke_sessions(session: Session, principal: PrincipalName) -> Report:
     """Refuse every session that began before now, within one second."""
-    return facts_report(plain(session.client.revoke_sessions(principal)))
+    return facts_report(plain(session.client.access.principals.revoke_sessions(principal)))
 
 
 @command(principals, "delete")
 def delete_principal(session: Session, principal: PrincipalName) -> Report:
     """Delete a principal with its client keys, for good: its name is never used again."""
     name = session.client.names.principal(principal)
-    event_id = session.client.delete_principal(principal)
+    event_id = session.client.access.principals.delete(principal)
     return Report({"name": name, "event_id": event_id}, lambda: f"deleted {session.client.names.relative(name)}")
 
 
@@ -156,7 +156,7 @@ def create_role(
     tag: Tags = None,
 ) -> Report:
     """Make a role. What it may do, policies say that are attached to roles/ID."""
-    made = session.client.create_principal(
+    made = session.client.access.principals.create(
         session.client.names.role(role),
         description=description,
         tags=pairs_of(tag, "--tag"),
@@ -175,13 +175,13 @@ def list_roles(session: Session, limit: Limit = None) -> Report:
 @command(roles, "describe")
 def describe_role(session: Session, role: RoleName) -> Report:
     """Show all of a role."""
-    return facts_report(plain(session.client.get_principal(session.client.names.role(role))))
+    return facts_report(plain(session.client.access.principals.get(session.client.names.role(role))))
 
 
 @command(roles, "trust")
 def trust(session: Session, role: RoleName, trust_policy: TrustPolicy, max_session: MaxSession = 60) -> Report:
     """Say anew who may assume a role, and for how long."""
-    changed = session.client.update_principal(
+    changed = session.client.access.principals.update(
         session.client.names.role(role),
         trust_policy=read_text(trust_policy),
         max_session_duration=timedelta(minutes=max_session),
@@ -190,7 +190,7 @@ def trust(session: Session, role: RoleName, trust_policy: TrustPolicy, max_sessi
 
 
 def _listed(session: Session, condition: str, limit: int | None) -> Report:
-    found = list(session.client.list_principals(condition, limit=limit))
+    found = list(session.client.access.principals.list(condition, limit=limit))
 
     def show() -> RenderableType:
         from strongroom.cli.show import table
@@ -212,7 +212,7 @@ def _row(session: Session, principal: Principal) -> tuple[object, ...]:
 
 
 def _bindings(pairs: list[str] | None) -> list[OidcBinding]:
-    from strongroom.calls.principals import OidcBinding
+    from strongroom.calls.access.principals import OidcBinding
 
     bindings = []
     for pair in pairs or []:

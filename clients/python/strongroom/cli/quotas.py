@@ -26,13 +26,13 @@ Target = Annotated[
 @command(quotas, "get")
 def get_quota(session: Session, target: Target = "") -> Report:
     """Show the quota that holds."""
-    return facts_report(plain(session.client.get_quota(target)))
+    return facts_report(plain(session.client.access.quotas.get(target)))
 
 
 @command(quotas, "list")
 def list_quotas(session: Session, limit: Limit = None) -> Report:
     """List the quotas that were set in the account."""
-    found = list(session.client.list_quotas(limit=limit))
+    found = list(session.client.access.quotas.list(limit=limit))
 
     def show() -> RenderableType:
         from strongroom.cli.show import table
@@ -63,7 +63,7 @@ def set_quota(
     ] = None,
 ) -> Report:
     """Set a quota as a whole. An account's own is for administrators of the mesh."""
-    quota = session.client.set_quota(
+    quota = session.client.access.quotas.set(
         target,
         requests_per_second=requests_per_second,
         burst=burst,
@@ -75,4 +75,4 @@ def set_quota(
 @command(quotas, "reset")
 def reset_quota(session: Session, target: Target = "") -> Report:
     """Take back what was set; show what holds now."""
-    return facts_report(plain(session.client.reset_quota(target)))
+    return facts_report(plain(session.client.access.quotas.reset(target)))

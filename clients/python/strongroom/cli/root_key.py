@@ -13,7 +13,7 @@ from strongroom.cli.plain import plain
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from strongroom.calls.root_key import RootKeyStatus
+    from strongroom.calls.mesh.root_key import RootKeyStatus
 
 root = typer.Typer(name="root", help="The root key of the mesh.", no_args_is_help=True)
 
@@ -23,7 +23,7 @@ _POLL_SECONDS = 0.5
 @command(root, "status")
 def root_status(session: Session) -> Report:
     """Show the root key's versions, and how far its rotation is."""
-    return _report(session.client.get_root_key_status())
+    return _report(session.client.mesh.root_key.get_status())
 
 
 @command(root, "rotate")
@@ -32,7 +32,7 @@ def rotate_root(
     follow: Annotated[bool, typer.Option("--follow", help="Wait until the rotation ends.")] = False,
 ) -> Report:
     """Make a new version of the root key, and wrap every key anew under it. Resumes what is stalled."""
-    status = session.client.rotate_root_key()
+    status = session.client.mesh.root_key.rotate()
     return _report(_followed(session, status) if follow else status)
 
 
@@ -54,7 +54,7 @@ def _followed(session: Session, status: RootKeyStatus) -> RootKeyStatus:
                 description="retiring old versions" if retiring else "wrapping keys anew",
             )
             time.sleep(_POLL_SECONDS)
-            status = session.client.get_root_key_status()
+            status = session.client.mesh.root_key.get_status()
     return status
 
 

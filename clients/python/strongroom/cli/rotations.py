@@ -21,7 +21,7 @@ from strongroom.names import last_part
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from strongroom.calls.rotations import Rotation
+    from strongroom.calls.secrets.rotations import Rotation
     from strongroom.client import Client
 
 __all__ = ["app"]
@@ -76,7 +76,7 @@ def rotation(
     limit: Annotated[int, typer.Option(min=1, help="Most rotations to show.")] = 5,
 ) -> Report:
     """Show a secret's rotations, newest first, with every step that was tried."""
-    found = list(session.client.list_rotations(secret, limit=limit))
+    found = list(session.client.secrets.rotations.list(secret, limit=limit))
 
     def show() -> RenderableType:
         from strongroom.cli.show import table
@@ -91,13 +91,13 @@ def rotation(
 @command(app, "resume-rotation")
 def resume(session: Session, secret: SecretName) -> Report:
     """Let a rotation that failed go on, or one that waits go on now."""
-    return _rotation_report(session.client.resume_rotation(secret))
+    return _rotation_report(session.client.secrets.rotations.resume(secret))
 
 
 @command(app, "cancel-rotation")
 def cancel(session: Session, secret: SecretName) -> Report:
     """Give up a rotation that failed or waits, once the target accepts Current."""
-    return _rotation_report(session.client.cancel_rotation(secret))
+    return _rotation_report(session.client.secrets.rotations.cancel(secret))
 
 
 @command(app, "repair")
@@ -107,7 +107,7 @@ def repair(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which credential logs in.")] = False,
 ) -> Report:
     """Say which credential logs in to the target, and put secret and target back in step."""
-    done = session.client.repair_secret(secret, dry_run=dry_run)
+    done = session.client.secrets.rotations.repair(secret, dry_run=dry_run)
 
     def show() -> RenderableType:
         from rich.console import Group
@@ -139,7 +139,7 @@ def rotation_policy(
     max_attempts: Annotated[int, typer.Option(help="How often a step is tried.")] = 0,
 ) -> Report:
     """Have a secret rotated by itself."""
-    from strongroom.calls.secrets import RotationPolicy
+    from strongroom.calls.secrets.records import RotationPolicy
 
     policy = None
     if every != "0":
@@ -152,7 +152,7 @@ def rotation_policy(
             time_zone=time_zone,
             max_attempts=max_attempts,
         )
-    return secret_report(session.client.update_secret_rotation_policy(secret, policy))
+    return secret_report(session.client.secrets.update_rotation_policy(secret, policy))
 
 
 def _chosen(session: Session, named: Sequence[str], tags: Mapping[str, str], *, now: bool) -> list[str]:
@@ -163,7 +163,7 @@ def _chosen(session: Session, named: Sequence[str], tags: Mapping[str, str], *, 
     if not now:
         raise typer.BadParameter("rotating every secret with a tag needs --now", param_hint="--tag")
     terms = [f"tags.{_quoted(name)} = {_quoted(value)}" for name, value in tags.items()]
-    found = session.client.list_secrets(" AND ".join(["state = ENABLED", *terms]))
+    found = session.client.secrets.list(" AND ".join(["state = ENABLED", *terms]))
     return [session.client.names.shorten(secret.name) for secret in found]
 
 
@@ -192,11 +192,11 @@ def _each(secrets: Sequence[str], work: Callable[[str], _Outcome], concurrency: 
 
 def _rotated(client: Client, secret: str, seconds: float) -> _Outcome:
     try:
-        begun = client.rotate_secret(secret)
+        begun = client.secrets.rotate(secret)
         deadline = time.monotonic() + seconds
         while begun.state not in _DONE and not _rests(begun) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
-            begun = next(iter(client.list_rotations(secret, limit=1)))
+            begun = next(iter(client.secrets.rotations.list(secret, limit=1)))
     except StrongroomError as error:
         return _Outcome(secret, "REFUSED", error.reason, error.message)
     if _rests(begun):

@@ -160,7 +160,7 @@ def _wanted(options: list[str] | None, option: str) -> list[_Wanted]:
 
 
 def _value(client: Client, wanted: _Wanted) -> bytes:
-    return client.get_secret_value(wanted.secret, field=wanted.field).value
+    return client.secrets.get_value(wanted.secret, field=wanted.field).value
 
 
 def _text(client: Client, wanted: _Wanted) -> str:

@@ -24,8 +24,9 @@ from strongroom.names import last_part
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from strongroom.calls.audit import Event
-    from strongroom.calls.secrets import Secret, SecretChange
+    from strongroom.calls.audit.events import Event
+    from strongroom.calls.secrets.records import Secret
+    from strongroom.calls.secrets.watch import SecretChange
     from strongroom.secrets.v1.password_rule_pb2 import PasswordRule
     from strongroom.secrets.v1.target_pb2 import RotationTarget
 
@@ -89,7 +90,7 @@ def create(
     ] = False,
 ) -> Report:
     """Make a secret. Its value is read from standard input, and asked for without echo on a terminal."""
-    from strongroom.calls.secrets import RotationPolicy
+    from strongroom.calls.secrets.records import RotationPolicy
 
     policy = RotationPolicy(span_of(rotate_every, "--rotate-every")) if rotate_every else None
     if principal:
@@ -98,7 +99,7 @@ def create(
             raise typer.BadParameter("goes with neither a value nor a target nor a dry run", param_hint="--principal")
         if secret_type.upper().replace("-", "_") not in ("", "CLIENT_KEY"):
             raise typer.BadParameter("is for the type CLIENT_KEY", param_hint="--principal")
-        held = session.client.create_client_key_secret(
+        held = session.client.secrets.client_keys.create(
             secret,
             principal,
             lifetime=span_of(lifetime, "--lifetime"),
@@ -110,7 +111,7 @@ def create(
         )
         return secret_report(held)
     create = partial(
-        session.client.create_secret,
+        session.client.secrets.create,
         secret,
         b"" if no_value else _value(text, value_file),
         type=secret_type,
@@ -135,7 +136,7 @@ def list_secrets(
     limit: Limit = None,
 ) -> Report:
     """List secrets by name."""
-    found = list(session.client.list_secrets(filter, limit=limit))
+    found = list(session.client.secrets.list(filter, limit=limit))
 
     def show() -> RenderableType:
         from strongroom.cli.show import table
@@ -159,13 +160,13 @@ def list_secrets(
 @command(app, "describe")
 def describe(session: Session, secret: SecretName) -> Report:
     """Show a secret without its value."""
-    return secret_report(session.client.get_secret(secret))
+    return secret_report(session.client.secrets.get(secret))
 
 
 @command(app, "versions")
 def versions(session: Session, secret: SecretName, limit: Limit = None) -> Report:
     """List a secret's versions, newest first."""
-    found = list(session.client.list_secret_versions(secret, limit=limit))
+    found = list(session.client.secrets.versions.list(secret, limit=limit))
 
     def show() -> RenderableType:
         from strongroom.cli.show import table
@@ -206,7 +207,7 @@ def update(
     if allow_destination and allow_any_destination:
         raise typer.BadParameter("goes without --allow-any-destination", param_hint="--allow-destination")
     update = partial(
-        session.client.update_secret,
+        session.client.secrets.update,
         secret,
         description=description,
         tags=pairs_of(tag, "--tag") if tag else None,
@@ -229,7 +230,7 @@ def stage_secret(
     from_version: Annotated[int, typer.Option("--from", help="The version it is at now; 0 for none.")] = 0,
 ) -> Report:
     """Move, add or remove a stage."""
-    moved = session.client.move_secret_stage(secret, stage, to_version=to_version, from_version=from_version)
+    moved = session.client.secrets.move_stage(secret, stage, to_version=to_version, from_version=from_version)
     return secret_report(moved)
 
 
@@ -240,13 +241,13 @@ def disable_version(
     comment: Annotated[str, typer.Option(help="Why, for the audit log.")] = "",
 ) -> Report:
     """Stop serving a version's value at once: for one that leaked. Rotate the secret, too."""
-    return facts_report(plain(session.client.disable_secret_version(version, comment=comment)))
+    return facts_report(plain(session.client.secrets.versions.disable(version, comment=comment)))
 
 
 @command(app, "enable-version")
 def enable_version(session: Session, version: VersionName) -> Report:
     """Serve a disabled version's value again."""
-    return facts_report(plain(session.client.enable_secret_version(version)))
+    return facts_report(plain(session.client.secrets.versions.enable(version)))
 
 
 @command(app, "delete")
@@ -258,13 +259,13 @@ def delete(
 ) -> Report:
     """Stop every reading of a secret now, and destroy its values later."""
     window = None if force else timedelta(days=days)
-    return secret_report(session.client.delete_secret(secret, recovery_window=window, force=force))
+    return secret_report(session.client.secrets.delete(secret, recovery_window=window, force=force))
 
 
 @command(app, "restore")
 def restore(session: Session, secret: SecretName) -> Report:
     """Take a planned deletion back."""
-    return secret_report(session.client.restore_secret(secret))
+    return secret_report(session.client.secrets.restore(secret))
 
 
 @command(app, "random-password")
@@ -284,7 +285,7 @@ def random_password(
         exclude_characters=exclude,
         all_punctuation=all_punctuation,
     )
-    password = session.client.generate_random_password(rule)
+    password = session.client.secrets.generate_password(rule)
     return Report({"password": password}, raw=password.encode() + b"\n")
 
 
@@ -292,7 +293,7 @@ def random_password(
 def watch(session: Session, secret: Annotated[list[str], typer.Argument(metavar="SECRET...")]) -> Report:
     """Print the changes of secrets as they come, a line each, until Ctrl-C."""
     try:
-        with session.client.watch_secrets(secret) as changes:
+        with session.client.secrets.watch(secret) as changes:
             for change in changes:
                 if change.change:
                     _print_change(session, change)
@@ -311,7 +312,7 @@ def readers(
     asked, _, version = secret.partition("/versions/")
     name = session.client.names.secret(asked)
     read: dict[tuple[str, str], list[Event]] = {}
-    for event in session.client.lookup_events(
+    for event in session.client.audit.events.list(
         resource=name, action="secrets:GetSecretValue", outcome="ALLOWED", since=moment_of(since, "--since")
     ):
         number = event.encryption_context.get("strongroom:version", "")
@@ -342,7 +343,7 @@ def get(
     force: Force = False,
 ) -> Report:
     """Print a secret's value as it is."""
-    value = session.client.get_secret_value(secret, stage=stage, version=version or 0, field=field)
+    value = session.client.secrets.get_value(secret, stage=stage, version=version or 0, field=field)
     document = {**plain(value), "text": _as_text(value.value)}
     if output_file is not None:
         write_bytes(output_file, value.value, force=force)
@@ -362,7 +363,7 @@ def put(
     stage: Annotated[list[str] | None, typer.Option(help="Current by default; may be repeated.")] = None,
 ) -> Report:
     """Store a new value. It is read from standard input, and asked for without echo on a terminal."""
-    version = session.client.put_secret_value(secret, _value(text, value_file), stages=stage or ())
+    version = session.client.secrets.put_value(secret, _value(text, value_file), stages=stage or ())
     return facts_report(plain(version))
 
 

@@ -96,7 +96,7 @@ def assume_role(
 
     `--as-role ROLE` runs any one command as a role instead.
     """
-    begun = session.client.assume_role(
+    begun = session.client.access.sessions.assume_role(
         role,
         session_name,
         external_id=external_id,
@@ -114,7 +114,7 @@ def _login_typed(profile: Profile, client_key: str, session_name: str) -> Report
 
     # Nobody yet: the request itself authenticates.
     with _client(profile, None) as client:
-        begun = client.create_session(ClientKeySession(client_key, _secret()), session_name=session_name)
+        begun = client.access.sessions.create(ClientKeySession(client_key, _secret()), session_name=session_name)
     logins.login_with_token(profile, begun.token, begun.expire_time.timestamp() if begun.expire_time else 0.0)
     return facts_report({name: value for name, value in plain(begun).items() if name != "token"})
 
@@ -123,7 +123,7 @@ def _login_kept(profile: Profile, chosen: Profile) -> Report:
     from strongroom import logins
 
     with _client(profile, logins.own_credentials(chosen)) as client:
-        who = client.whoami()
+        who = client.access.whoami()
     logins.login(profile, chosen)
     return facts_report(plain(who))
 

@@ -109,7 +109,7 @@ def get_public_key(
     force: Force = False,
 ) -> Report:
     """Print a key version's public key, as PEM."""
-    found = session.client.get_public_key(key)
+    found = session.client.asymmetric.get_public_key(key)
     document = {**plain(found), "fingerprint": found.fingerprint.hex()}
     encoded = found.der if der or not found.pem else found.pem.encode()
     return bytes_report(document, "public_key", encoded, output_file, force=force, encoded=False)
@@ -127,7 +127,7 @@ def encrypt_to(
 ) -> Report:
     """Encrypt to an asymmetric key, and print the ciphertext in base64."""
     plaintext = read_bytes(text, input_file, _MAX_BYTES, "plaintext")
-    result = session.client.asymmetric_encrypt(key, plaintext, pairs_of(context))
+    result = session.client.asymmetric.encrypt(key, plaintext, pairs_of(context))
     return bytes_report(plain(result), "ciphertext", result.ciphertext, output_file, force=force, encoded=True)
 
 
@@ -143,7 +143,7 @@ def decrypt_from(
 ) -> Report:
     """Decrypt what was encrypted to an asymmetric key: base64, or raw from a file."""
     sealed = _given_bytes(ciphertext, input_file, "--text")
-    result = session.client.asymmetric_decrypt(key, sealed, pairs_of(context))
+    result = session.client.asymmetric.decrypt(key, sealed, pairs_of(context))
     return bytes_report(plain(result), "plaintext", result.plaintext, output_file, force=force, encoded=False)
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import typer
     from rich.console import RenderableType
 
-    from strongroom.calls.status import ServiceStatus
+    from strongroom.calls.mesh.status import ServiceStatus
 
 
 def add_to(app: typer.Typer) -> None:
@@ -22,7 +22,7 @@ def add_to(app: typer.Typer) -> None:
 
 def status(session: Session) -> Report:
     """Show how each service is, and what is wrong. Exits 1 where one is down."""
-    found = session.client.status()
+    found = session.client.mesh.status()
     down = any(service.state not in ("OK", "DEGRADED") for service in found)
     data = {"state": "DOWN" if down else "OK", "services": found}
     return Report(data, lambda: _status_table(found), exit_code=1 if down else 0)
@@ -30,7 +30,7 @@ def status(session: Session) -> Report:
 
 def whoami(session: Session) -> Report:
     """Show who the services take you for."""
-    return facts_report(plain(session.client.whoami()))
+    return facts_report(plain(session.client.access.whoami()))
 
 
 def _status_table(found: tuple[ServiceStatus, ...]) -> RenderableType:

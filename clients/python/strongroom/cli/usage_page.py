@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from html import escape
 
-from strongroom.calls.audit import UsageRow
+from strongroom.calls.audit.usage import UsageRow
 from strongroom.names import Names
 
 _OUTCOMES = ("ALLOWED", "DENIED", "FAILED")

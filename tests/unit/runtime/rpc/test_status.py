@@ -10,7 +10,7 @@ from rich.console import Console
 
 from services.runtime import clock
 from services.runtime.rpc.status import Status, View
-from strongroom.calls.status import ServiceStatus
+from strongroom.calls.mesh.status import ServiceStatus
 from strongroom.cli.status import _status_table
 
 _HOUR_NS = 3_600 * 10**9

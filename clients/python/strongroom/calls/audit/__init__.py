@@ -1,0 +1,1 @@
+"""The audit log: events, usage, proofs and retention."""

@@ -1,0 +1,1 @@
+"""What keys are used for."""

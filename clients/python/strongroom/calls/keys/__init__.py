@@ -1,0 +1,1 @@
+"""Keys, their versions, aliases and imported material."""

@@ -1,0 +1,56 @@
+"""Versions of keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from strongroom.calls.base import Part, pages
+from strongroom.calls.keys.records import Key, KeyVersion, answered_key, answered_version, version_of
+from strongroom.keystore.v1 import key_service_pb2 as pb
+from strongroom.keystore.v1.key_service_pb2_grpc import KeyServiceStub
+
+
+class KeyVersions(Part[KeyServiceStub]):
+    """The versions of keys. `version` is `payments/versions/2`, or a full name.
+
+    What changes a version raises KEY_STATE_INVALID where its state does not allow it.
+    """
+
+    def list(self, key: str, *, limit: int | None = None, timeout: float | None = None) -> Iterator[KeyVersion]:
+        """Lists a key's versions, newest first.
+
+        Pages are fetched as they are needed, `limit` items at most; `timeout` is for each page.
+        """
+        parent = self._names.key(key)
+
+        def fetch(token: str, size: int) -> tuple[Iterable[KeyVersion], str]:
+            request = pb.ListKeyVersionsRequest(parent=parent, page_size=size, page_token=token)
+            page = self._service.call(self._service.stub.ListKeyVersions, request, timeout).response
+            return map(version_of, page.key_versions), page.next_page_token
+
+        return pages(fetch, limit)
+
+    def get(self, version: str, *, timeout: float | None = None) -> KeyVersion:
+        """Answers one version. Raises KEY_VERSION_NOT_FOUND."""
+        request = pb.GetKeyVersionRequest(name=self._names.key_or_version(version, "version"))
+        return answered_version(self._service.call(self._service.stub.GetKeyVersion, request, timeout))
+
+    def enable(self, version: str, *, timeout: float | None = None) -> KeyVersion:
+        """Lets a disabled version be used again."""
+        request = pb.EnableKeyVersionRequest(name=self._names.key_or_version(version, "version"))
+        return answered_version(self._service.call(self._service.stub.EnableKeyVersion, request, timeout))
+
+    def disable(self, version: str, *, timeout: float | None = None) -> KeyVersion:
+        """Stops every use of a version other than the primary one, within one second."""
+        request = pb.DisableKeyVersionRequest(name=self._names.key_or_version(version, "version"))
+        return answered_version(self._service.call(self._service.stub.DisableKeyVersion, request, timeout))
+
+    def destroy(self, version: str, *, timeout: float | None = None) -> KeyVersion:
+        """Destroys a disabled version's material for good: what it encrypted is lost. Raises DELETION_PROTECTED."""
+        request = pb.DestroyKeyVersionRequest(name=self._names.key_or_version(version, "version"))
+        return answered_version(self._service.call(self._service.stub.DestroyKeyVersion, request, timeout))
+
+    def set_primary(self, version: str, *, timeout: float | None = None) -> Key:
+        """Chooses the version of a key that encrypts, signs and makes MACs; answers the key."""
+        request = pb.SetPrimaryKeyVersionRequest(name=self._names.key_or_version(version, "version"))
+        return answered_key(self._service.call(self._service.stub.SetPrimaryKeyVersion, request, timeout))

@@ -1,0 +1,1 @@
+"""The mesh itself: how its services are, and its root key."""

@@ -1,0 +1,1 @@
+"""Secrets, their values, versions and rotations."""
