@@ -160,6 +160,8 @@ class MeshChannel:
                 self._route.failed(place, rpc_code(error))
                 raise
             self._route.answered(place)
+            if len(self._opened) > 1:
+                self._keep_only(place)
             return answer
 
         def invoke(request: Any, *, timeout: float, metadata: tuple[tuple[str, str], ...] = ()) -> Any:
@@ -193,6 +195,11 @@ class MeshChannel:
                     raise
             time.sleep(pause)
         return once(deadline - time.monotonic())
+
+    def _keep_only(self, place: int) -> None:
+        """Leaves the connections to replicas that are not called any more to the calls that are still on them."""
+        with self._lock:
+            self._opened = {place: self._opened[place]} if place in self._opened else {}
 
     def _at(self, place: int) -> _Opened:
         identity, renewals = self._tls.current(), self._route.renewals[place]

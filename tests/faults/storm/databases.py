@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -28,8 +29,7 @@ class Databases:
         with ExitStack() as stack:
             self.primary = stack.enter_context(PostgresCluster(self._binaries))
             urls = {service: make_url(self.primary.create_database(service)) for service in WITH_DATABASE}
-            self.standby = stack.enter_context(PostgresCluster(self._binaries, primary=self.primary))
-            self.primary.replicate_synchronously()
+            self.standby = stack.enter_context(self._new_standby())
             self.proxies = [
                 stack.enter_context(PostgresProxy(free_port(), cluster.port))
                 for cluster in (self.primary, self.standby)
@@ -90,9 +90,20 @@ class Databases:
         place.target = None
         self._retired.stop()
         place.cut()
-        self.standby = self._stack.enter_context(PostgresCluster(self._binaries, primary=self.primary))
-        self.primary.replicate_synchronously()
+        self.standby = self._stack.enter_context(self._new_standby())
         place.target = self.standby.port
+
+    @contextmanager
+    def _new_standby(self) -> Iterator[PostgresCluster]:
+        """From when it follows on, commits wait for it: before that they would wait for its next try to connect."""
+        with PostgresCluster(self._binaries, primary=self.primary) as standby:
+            until(lambda: _followers(self.primary) > 0, _CAUGHT_UP_SECONDS)
+            self.primary.replicate_synchronously()
+            yield standby
+
+
+def _followers(primary: PostgresCluster) -> int:
+    return int(primary.query("postgres", "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'")[0][0])
 
 
 def _written(primary: PostgresCluster) -> object:

@@ -76,11 +76,11 @@ class ReplicatedMesh:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def client(self, timeout: float) -> Client:
-        """The administrator, who knows both addresses of each service."""
+    def client(self, timeout: float, first: int = 0) -> Client:
+        """The administrator, who knows both addresses of each service, and calls this one `first`."""
         files = self.mesh.authority.issue(ADMINISTRATOR)
         return Client(
-            {service: self._addresses(service, "certificate") for service in SERVICES},
+            {service: self._addresses(service, "certificate", first) for service in SERVICES},
             ClientCertificate(files.certificate, files.key),
             trust=files.trust,
             account=ACCOUNT,
@@ -114,6 +114,18 @@ class ReplicatedMesh:
             return
         for number, process in enumerate(self.replicas[service]):
             assert self._serves(service, number, seconds), f"{process.name} does not serve\n{process.tail()}"
+
+    def let_both_write(self) -> None:
+        """The audit log is handed to the process that stands by, and back: one that never wrote holds less."""
+        for _ in range(2):
+            self.wait_until_serving("audit")
+            number = next(number for number in range(2) if self._serves("audit", number, 0.5))
+            writer = self.replicas["audit"][number]
+            writer.suspend()
+            try:
+                assert self._serves("audit", 1 - number, _SERVING_SECONDS), "nobody took the audit log over"
+            finally:
+                writer.resume()
 
     def _wait_until_back(self, process: Process, written: int) -> None:
         """Returns once a process that was ended, and had written so much, was started again and serves or stands by."""
@@ -151,8 +163,9 @@ class ReplicatedMesh:
         readiness = Readiness(service, address, self.mesh.trust, seconds=seconds, still_hopeful=lambda: True)
         return readiness.missing(1, None) is None
 
-    def _addresses(self, service: str, listener: str) -> str:
-        return ",".join(str(getattr(listeners, listener)) for listeners in self._listeners[service])
+    def _addresses(self, service: str, listener: str, first: int = 0) -> str:
+        both = self._listeners[service]
+        return ",".join(str(getattr(listeners, listener)) for listeners in (both[first], both[1 - first]))
 
     def _second(self, service: str) -> Process:
         listeners = self._listeners[service][1]

@@ -17,6 +17,7 @@ from tests.faults.storm.replicated import ReplicatedMesh
 _HANGING_SECONDS = 4.0
 _LOST_ANSWERS = 5
 _LOSING_SECONDS = 2.0
+_ENDING = ("rolling", "kill -9 of audit", "kill -9 of a service")
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Weather:
         self.events: list[Event] = []
         self.kinds: dict[str, Callable[[], str]] = {
             **{f"rolling SIGTERM of {service}": partial(self._roll, service) for service in SERVICES},
-            "kill -9": self._kill,
+            "kill -9 of a service": self._kill,
             "kill -9 of audit": partial(self._kill, "audit"),
             "SIGSTOP": self._hang,
             "SIGSTOP of audit": partial(self._hang, "audit"),
@@ -53,9 +54,10 @@ class Weather:
             "certificates replaced": self._replace_certificates,
         }
 
-    def rage_once(self, settle_seconds: float, until: float = math.inf) -> bool:
-        """Every kind once, in an order of its own; False where `until`, by the monotonic clock, came before."""
-        kinds = list(self.kinds)
+    def rage_once(self, settle_seconds: float, until: float = math.inf, *, lasting: bool = False) -> bool:
+        """Every kind once, in an order of its own; False where `until`, by the monotonic clock, came before. With
+        `lasting` only the kinds that no process of the mesh ends by: what it leaks is still there afterwards."""
+        kinds = [kind for kind in self.kinds if not (lasting and kind.startswith(_ENDING))]
         self._random.shuffle(kinds)
         for kind in kinds:
             if time.monotonic() >= until:
@@ -107,10 +109,13 @@ class Weather:
         return f"{self._databases.lost_answers - before}"
 
     def _promote(self, *, killed: bool) -> str:
+        began = time.monotonic()
         self._databases.promote(killed=killed)
+        promoted = time.monotonic() - began
         time.sleep(_LOSING_SECONDS)
         self._databases.replace_standby()
-        return "the primary was killed" if killed else "the primary took no more writes"
+        why = "the primary was killed" if killed else "the primary took no more writes"
+        return f"{why}, the standby had taken over after {promoted:.1f} s"
 
     def _empty_redis(self) -> str:
         self._replicated.empty_redis()
