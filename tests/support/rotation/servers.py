@@ -23,7 +23,7 @@ import pymysql
 import redis
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
@@ -34,6 +34,7 @@ from deploy.dev.topology import HOST, free_port
 _START_SECONDS = 60.0
 MARIADB = "/usr/sbin/mariadbd"
 SSHD = "/usr/sbin/sshd"
+_Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +81,20 @@ class TlsServer:
     """The authority, in PEM. The certificate is for the address 127.0.0.1, and for no name."""
 
 
-def server_certificate(directory: Path) -> CertificateFiles:
-    """A certificate for the address 127.0.0.1 alone, and the authority that issued it."""
+def server_certificate(directory: Path, key: _Key | None = None) -> CertificateFiles:
+    """A certificate for the address 127.0.0.1 alone, and the authority that issued it. Of an old server `key` is an RSA
+    key."""
     files = CertificateFiles(directory / "certificate.pem", directory / "key.pem", directory / "authority.pem")
     now, issuer = datetime.now(UTC), f"targets {token_hex(4)}"
 
     def name(text: str) -> x509.Name:
         return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
-    def begun(subject: str, public_key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+    def begun(subject: str, public_key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
         builder = x509.CertificateBuilder(name(issuer), name(subject), public_key, x509.random_serial_number())
         return builder.not_valid_before(now - timedelta(minutes=5)).not_valid_after(now + timedelta(days=1))
 
-    authority, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    authority, key = ec.generate_private_key(ec.SECP256R1()), key or ec.generate_private_key(ec.SECP256R1())
     trusted = begun(issuer, authority.public_key()).add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
     alternatives = x509.SubjectAlternativeName([x509.IPAddress(ip_address(HOST))])
     issued = begun("target", key.public_key()).add_extension(alternatives, critical=False)

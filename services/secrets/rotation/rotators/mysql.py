@@ -26,17 +26,18 @@ from strongroom.secrets.v1.target_pb2 import TARGET_TLS_DISABLED, TARGET_TLS_VER
 
 _DEFAULT_HOST = "%"
 # What the server says of a login: wrong user or password, no right to the database, no such database, host not allowed,
-# account locked, access denied by a plugin.
+# account locked, by hand or after failed logins, access denied by a plugin.
 # Its password has expired is another (MySQL, and MariaDB, whose number it is too).
-_REFUSALS = frozenset({1044, 1045, 1049, 1130, 3118, 1698, 4151, 1862})
+_REFUSALS = frozenset({1044, 1045, 1049, 1130, 3118, 3955, 1698, 4151, 1862})
 _PASSWORD_EXPIRED = 1862
 # The server's own policy of passwords: too simple, used before, refused by a plugin.
 _VALUE_REFUSED = frozenset({1819, 3638, 4165})
-_MUST_GIVE_PASSWORD = 3892
+# PASSWORD REQUIRE CURRENT. The second is that of MySQL 8.0.13 to 8.0.15.
+_MUST_GIVE_PASSWORD = frozenset({3892, 13226})
 # May not read a table of the server's own, or a column of one.
 _UNREADABLE = frozenset({1044, 1142, 1143})
-# Full, starting, ending, out of a resource, locked, or read-only: it says nothing of what was asked.
-_AWAY = frozenset({1040, 1041, 1053, 1129, 1203, 1205, 1213, 1226, 1290, 1836, 1927, 3024, 1969})
+# Full, starting, ending, offline, out of a resource, locked, or read-only: it says nothing of what was asked.
+_AWAY = frozenset({1040, 1041, 1053, 1129, 1203, 1205, 1213, 1226, 1290, 1836, 1927, 3024, 3032, 1969})
 _SERVER_ERRORS = frozenset(number for number in vars(ER).values() if isinstance(number, int)) | _REFUSALS
 # What the client says of a connection: not made, lost, not answered.
 _FIRST_CLIENT_ERROR, _LAST_CLIENT_ERROR = 2000, 2999
@@ -90,9 +91,8 @@ class MysqlDriver:
         try:
             execute("SET PASSWORD = %s", password)
         except _ServerError as error:
-            if error.number != _MUST_GIVE_PASSWORD:
+            if error.number not in _MUST_GIVE_PASSWORD:
                 raise
-            # PASSWORD REQUIRE CURRENT
             execute("SET PASSWORD = %s REPLACE %s", password, _login_password(connection))
 
     def change_password(

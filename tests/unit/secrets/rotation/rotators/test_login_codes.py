@@ -79,8 +79,8 @@ def test_postgresql_is_judged_by_sqlstate(code: str, text: str, reason: str) -> 
 @pytest.mark.parametrize(
     ("number", "reason"),
     [
-        *((number, "TARGET_LOGIN_REFUSED") for number in (1044, 1045, 1049, 1130, 1862)),
-        *((number, "TARGET_UNREACHABLE") for number in (1040, 1129, 1203, 1226, 2003, 2013)),
+        *((number, "TARGET_LOGIN_REFUSED") for number in (1044, 1045, 1049, 1130, 1862, 3118, 3955)),
+        *((number, "TARGET_UNREACHABLE") for number in (1040, 1129, 1203, 1226, 2003, 2013, 3032)),
     ],
 )
 def test_mysql_is_judged_by_number(number: int, reason: str) -> None:
