@@ -18,7 +18,8 @@ from deploy.dev.errors import MeshError
 class Benchmark(Protocol):
     """One benchmark. `quick` ends within a minute, at the price of noise."""
 
-    def __call__(self, *, quick: bool) -> Report: ...
+    def __call__(self, *, quick: bool) -> Report:
+        """Measures."""
 
 
 BENCHMARKS: Mapping[str, Benchmark] = {

@@ -74,7 +74,7 @@ class Target:
 
     @property
     def path(self) -> str:
-        """As gRPC names it."""
+        """The method's path, as gRPC names it."""
         return f"/{self.method.containing_service.full_name}/{self.method.name}"
 
 

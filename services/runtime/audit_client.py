@@ -41,7 +41,8 @@ _REFUSALS = frozenset({Reason.FIELD_INVALID, Reason.FIELD_REQUIRED, Reason.FIELD
 class Append(Protocol):
     """`EventLogService.Append` as a generated stub offers it."""
 
-    def __call__(self, request: AppendRequest, /, *, timeout: float) -> AppendResponse: ...
+    def __call__(self, request: AppendRequest, /, *, timeout: float) -> AppendResponse:
+        """Returns once every event of the request is durable."""
 
 
 class AuditClient:

@@ -17,7 +17,8 @@ T = TypeVar("T")
 class Delivery(Protocol):
     """Told when events have reached the audit log."""
 
-    def delivered(self, events: Iterable[Event]) -> None: ...
+    def delivered(self, events: Iterable[Event]) -> None:
+        """These events are in the log."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,8 @@ _POLL_TIMEOUT_SECONDS = 0.6
 class ListChanges(Protocol):
     """`KeyRecordService.ListChanges`, over the network or against the service's own store."""
 
-    def __call__(self, request: ListChangesRequest, /, *, timeout: float) -> ListChangesResponse: ...
+    def __call__(self, request: ListChangesRequest, /, *, timeout: float) -> ListChangesResponse:
+        """What has changed since the revision of the request."""
 
 
 def answer(seen: int, now: int, read: Callable[[], Sequence[Change]]) -> ListChangesResponse:

@@ -30,10 +30,10 @@ def from_microseconds(value: int) -> Timestamp:
 
 
 def optional_moment(value: int | None) -> Timestamp | None:
-    """The same where there is one."""
+    """A time in microseconds as a Timestamp; None for None."""
     return from_microseconds(value) if value is not None else None
 
 
 def as_datetime(nanoseconds: int) -> datetime:
-    """The same as an aware `datetime` in UTC."""
+    """Nanoseconds since the Unix epoch as an aware `datetime` in UTC."""
     return datetime.fromtimestamp(nanoseconds / 1e9, UTC)

@@ -318,13 +318,13 @@ class StrongroomError(Exception):
         return self.code is grpc.StatusCode.UNAVAILABLE
 
     def saying(self, message: str) -> StrongroomError:
-        """The same error with another message."""
+        """This error, with another message."""
         same = StrongroomError(self.reason, message, field=self.field, retry_after_seconds=self.retry_after_seconds)
         same.metadata = self.metadata
         return same
 
     def renewed(self) -> StrongroomError:
-        """The same error, to be raised once more: an exception that is raised again and again grows with each."""
+        """A copy to raise: an exception that is raised again and again grows each time."""
         return self.saying(self.message)
 
     def without_frames(self) -> StrongroomError:

@@ -18,7 +18,7 @@ from strongroom.audit.v1.event_pb2 import Event, Outcome
 MAX_EVENT_BYTES = 48 << 10
 """Of one event as a protobuf message."""
 MAX_REFUSAL_BYTES = 3 << 10
-"""Likewise of one that tells of something refused or failed: who may do nothing cannot fill another's log."""
+"""The largest event of a call that was refused or failed: whoever may do nothing cannot fill another's log."""
 MAX_CALL_EVENTS = 1_024
 """Events that one call leaves."""
 MAX_CALL_BYTES = 2 << 20

@@ -1,4 +1,4 @@
-"""As a new user: the development mesh in one terminal, the command line in another."""
+"""What a new user does: the development mesh in one terminal, the command line in another."""
 
 from __future__ import annotations
 

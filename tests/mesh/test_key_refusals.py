@@ -40,7 +40,6 @@ class World:
 
     def told(self, method: str, request: Message) -> tuple[str, str]:
         """The reason and the field of a refusal."""
-
         error = refusal(lambda: self.call(method, request))
         return error.reason, error.field
 

@@ -34,7 +34,7 @@ def mysql(subject_of: SubjectOf, lab: Lab, secret_id: str) -> Mysql:
 
 @pytest.fixture
 def postgresql(subject_of: SubjectOf, lab: Lab, secret_id: str) -> Postgresql:
-    """The same of PostgreSQL."""
+    """A PostgreSQL server on which the secret's first user is."""
     subject = subject_of("postgresql-dual")
     assert isinstance(subject, Postgresql)
     subject.create(lab, secret_id)

@@ -1,4 +1,4 @@
-"""The same clients, key and rows as tests/mesh."""
+"""The clients, key and rows of the mesh tests."""
 
 from __future__ import annotations
 

@@ -341,7 +341,7 @@ class _Forgetting(NoPipeline):
 
 
 def test_garbage_that_leads_to_calls_does_not_count_as_open_calls(tmp_path: Path, engine: str) -> None:
-    """gRPC counts a call as open on its connection until nothing refers to it, and refuses what is more. Garbage is
+    """A call is open for gRPC until nothing refers to it, and what is more on a connection is refused. Garbage is
     not collected while calls are refused, so that this would last."""
     with (
         listening(tmp_path, engine=engine, pipeline=_Forgetting(), streams_per_connection=4) as running,

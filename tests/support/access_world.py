@@ -70,17 +70,14 @@ class World:
         self._changed(ChangeKind.CHANGE_KIND_ACCOUNT, f"accounts/{account}")
 
     def account_access(self, account: str) -> tuple[AccountAccess | None, int]:
-        """See AccessRecords."""
         return self.accounts.get(account), len(self.changes)
 
     def resource_policies(self, resource: str) -> tuple[Sequence[PolicyRecord], int]:
-        """See AccessRecords."""
         return self.policies.get(resource, []), len(self.changes)
 
     def find_grants(
         self, key: str, principal: str, action: str, pairs: Mapping[str, str], limit: int
     ) -> tuple[Sequence[GrantRecord], int]:
-        """See AccessRecords."""
         self.reads.append(action)
         everybody = (one for access in self.accounts.values() for one in access.principals)
         roles = next((one.roles for one in everybody if one.name == principal), ())
@@ -91,15 +88,12 @@ class World:
         return lasting[:limit], len(self.changes)
 
     def resolve_identity(self, spiffe_id: str) -> tuple[str | None, int]:
-        """See AccessRecords."""
         raise NotImplementedError
 
     def token_keys(self) -> tuple[Sequence[TokenKey], int]:
-        """See AccessRecords."""
         raise NotImplementedError
 
     def list_changes(self, request: ListChangesRequest, *, timeout: float) -> ListChangesResponse:
-        """See ChangeFeed."""
         changes = self.changes[request.since :] if request.since >= 0 else []
         return ListChangesResponse(changes=changes, revision=len(self.changes))
 

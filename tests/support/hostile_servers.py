@@ -79,7 +79,7 @@ def postgresql_that_falls_silent(connection: socket.socket) -> None:
 
 
 def mysql_that_falls_silent(connection: socket.socket) -> None:
-    """The same over MySQL's protocol."""
+    """Refuses `app`, accepts everybody else, and answers no query, over MySQL's protocol."""
     flags = 0x0008A205
     greeting = (
         b"\x0a8.0.0\0" + struct.pack("<I", 1) + b"a" * 8 + b"\0" + struct.pack("<H", flags & 0xFFFF) + b"\x2d"

@@ -40,7 +40,7 @@ class Echo(EchoServicer):
         self._go = go
 
     def Echo(self, request: Any, call: object) -> Any:  # noqa: N802  # the contract's name
-        """As promised."""
+        """Echoes the payload, once `go` is set where it says "wait"."""
         if request.payload == b"wait":
             self._go.wait(30)
         return super().Echo(request, call)

@@ -1,4 +1,4 @@
-"""The same client as tests/mesh, and keys with the material of published vectors."""
+"""The client of the mesh tests, and keys with the material of published vectors."""
 
 from __future__ import annotations
 

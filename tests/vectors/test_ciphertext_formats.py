@@ -90,20 +90,20 @@ class OneKey:
         return encryption.decryptor(call, call.action, parsed, encryption_context.of(context)).decrypt(parsed)
 
     def by_uid(self, uid: bytes) -> Key:
-        """See KeyRecords."""
+        """The key of the vector, by whatever uid."""
         if uid != self._key.uid:
             raise StrongroomError(Reason.KEY_NOT_FOUND, "no such key")
         return self._key
 
     def authorize(self, *_: object, **__: object) -> Event:
-        """See Authorizer."""
+        """Permits everything."""
         return Event()
 
     def admit(self, *_: object) -> None:
-        """See Authorizer."""
+        """Admits everybody."""
 
     def spend(self, *_: object) -> None:
-        """See MessageLimit."""
+        """Nothing is counted."""
 
 
 def decrypter_of(spec: str, private_key: bytes) -> Decrypter:

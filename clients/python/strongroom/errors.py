@@ -51,7 +51,7 @@ class StrongroomError(Exception):
         self._code = code
 
     def renewed(self) -> StrongroomError:
-        """The same error, to be raised once more: an exception that several raise grows with each."""
+        """A copy to raise: an exception that several raise grows each time."""
         return StrongroomError(
             self.reason,
             self.message,

@@ -62,7 +62,7 @@ class _Method:
         self._opened: dict[int, tuple[grpc.Channel, Any]] = {}
 
     def with_call(self, request: Any, timeout: float, metadata: Metadata = ()) -> tuple[Any, grpc.Call]:
-        """As of a channel's own method: the answer and its call."""
+        """The answer and its call, as a channel's own method has it."""
         deadline = time.monotonic() + timeout
         *others, last = self._replicas.order()
         for index in others:

@@ -30,16 +30,19 @@ class Values(Protocol):
 
     def get_value(
         self, secret: str, *, stage: str = "", version: int = 0, field: str = "", timeout: float | None = None
-    ) -> SecretValue: ...
+    ) -> SecretValue:
+        """The value of a version, or of the one at a stage."""
 
-    def watch(self, secrets: Sequence[str], *, resume_token: str = "") -> SecretWatch: ...
+    def watch(self, secrets: Sequence[str], *, resume_token: str = "") -> SecretWatch:
+        """The changes of these secrets, from now on or from where a token is."""
 
 
 class Source(Protocol):
     """What a cache needs of a client."""
 
     @property
-    def secrets(self) -> Values: ...
+    def secrets(self) -> Values:
+        """Its calls of the secrets service."""
 
 
 @dataclass(slots=True)

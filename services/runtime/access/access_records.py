@@ -24,7 +24,7 @@ class AccessRecords(Protocol):
     def find_grants(
         self, key: str, principal: str, action: str, pairs: Mapping[str, str], limit: int
     ) -> tuple[Sequence[pb.GrantRecord], int]:
-        """See `grants.FindGrants`."""
+        """Up to `limit` grants on a key that fit a principal, an action and the pairs of an encryption context."""
 
     def resolve_identity(self, spiffe_id: str) -> tuple[str | None, int]:
         """The name of the principal that a SPIFFE id is bound to, or None."""
@@ -44,19 +44,19 @@ class RemoteAccessRecords:
         self._list_token_keys = _method(keystore, "ListTokenKeys")
 
     def account_access(self, account: str) -> tuple[pb.AccountAccess | None, int]:
-        """See AccessRecords."""
+        """Asks keystore for an account's principals and policies."""
         response = self._get_account_access(pb.GetAccountAccessRequest(account=account))
         return (response.access if response.HasField("access") else None), response.as_of_revision
 
     def resource_policies(self, resource: str) -> tuple[Sequence[pb.PolicyRecord], int]:
-        """See AccessRecords."""
+        """Asks keystore for the policies that are attached to a key or secret."""
         response = self._find_resource_policies(pb.FindResourcePoliciesRequest(resource=resource))
         return list(response.policies), response.as_of_revision
 
     def find_grants(
         self, key: str, principal: str, action: str, pairs: Mapping[str, str], limit: int
     ) -> tuple[Sequence[pb.GrantRecord], int]:
-        """See AccessRecords."""
+        """Asks keystore for the grants of one key that fit a principal, an action and a context."""
         request = pb.FindGrantsRequest(
             key=key, principal=principal, action=action, encryption_context=pairs, limit=limit
         )
@@ -64,12 +64,12 @@ class RemoteAccessRecords:
         return list(response.grants), response.as_of_revision
 
     def resolve_identity(self, spiffe_id: str) -> tuple[str | None, int]:
-        """See AccessRecords."""
+        """Asks keystore for the principal of a SPIFFE id."""
         response = self._resolve_identity(pb.ResolveIdentityRequest(spiffe_id=spiffe_id))
         return (response.principal.name if response.HasField("principal") else None), response.as_of_revision
 
     def token_keys(self) -> tuple[Sequence[pb.TokenKey], int]:
-        """See AccessRecords."""
+        """Asks keystore for the public keys under which session tokens are valid."""
         response = self._list_token_keys(pb.ListTokenKeysRequest())
         return list(response.token_keys), response.as_of_revision
 

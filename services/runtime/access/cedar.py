@@ -156,7 +156,8 @@ class StatementIndex:
         return list(dict.fromkeys(found))
 
     def pieces(self, action: str, resource: str) -> Iterator[Piece]:
-        """The same, by what their scopes name: each piece is one object for all actions and resources that it fits."""
+        """These statements in pieces, by what their scopes name: each piece is one object for all actions and resources
+        that it fits."""
         for scope in self._scopes(action, resource):
             piece = self._pieces.get(scope)
             yield self._pieces.setdefault(scope, Piece(self._by_scope[scope])) if piece is None else piece

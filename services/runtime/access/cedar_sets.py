@@ -95,7 +95,7 @@ class PolicySet:
 
     def __init__(self, statements: Sequence[Statement]) -> None:
         self.statements = statements
-        """As they are evaluated."""
+        """The statements, as they are evaluated."""
         self._cost = CALL + sum(statement.cost for statement in statements)
         self._set_reads = sum(statement.set_reads for statement in statements)
         self._compiled: cedarpy.PolicySet | None = None

@@ -64,7 +64,7 @@ NO_POLICIES = ResourcePolicies()
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """What an action is on. `kind` is the Cedar entity type: Key, Alias, Secret, Log, Account, …"""
+    """What an action is on. `kind` is the Cedar entity type: Key, Alias, Secret, Log, Account and others."""
 
     kind: str
     name: str

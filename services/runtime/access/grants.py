@@ -31,14 +31,16 @@ def is_grantable(action: str) -> bool:
 
 
 class FindGrants(Protocol):
-    """Reads the grants on a key of a principal and the roles that it holds, at most `limit` of them.
-
-    Without an action: whatever they permit. With one: those that permit it under this encryption context.
-    """
+    """Looks grants up."""
 
     def __call__(
         self, key: str, principal: str, action: str, pairs: Mapping[str, str], limit: int
-    ) -> tuple[Sequence[GrantRecord], int]: ...
+    ) -> tuple[Sequence[GrantRecord], int]:
+        """The grants on a key of a principal and the roles that it holds, at most `limit` of them, and the revision as
+        of which they were read.
+
+        Without an action: whatever they permit. With one: those that permit it under this encryption context.
+        """
 
 
 @dataclass(frozen=True, slots=True)

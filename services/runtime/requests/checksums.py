@@ -15,7 +15,7 @@ def verify(data: bytes, given: int, field: str) -> None:
 
 
 def verify_given(request: Message, field: str, data: bytes) -> None:
-    """The same for an optional field of a request, when it is set."""
+    """Compares the checksum in an optional field of a request, when it is set. Raises CHECKSUM_MISMATCH."""
     if request.HasField(field):
         verify(data, getattr(request, field), field)
 

@@ -33,9 +33,12 @@ class PageRequest(Protocol):
     """A request for a page."""
 
     @property
-    def page_size(self) -> int: ...
+    def page_size(self) -> int:
+        """How many items are wanted at most; 0 for the list's own number."""
+
     @property
-    def page_token(self) -> str: ...
+    def page_token(self) -> str:
+        """Where the page begins; empty for the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,7 @@ def decode(listed: str, token: str) -> str:
 
 
 def decode_numbers(listed: str, token: str, count: int) -> tuple[int, ...]:
-    """The same for a list whose places are so many numbers, with dots between; empty for the first page."""
+    """Where a page begins, in a list whose places are `count` numbers with dots between; empty for the first page."""
     last = decode(listed, token)
     numbers = last.split(".") if last else []
     if numbers and (len(numbers) != count or not all(_NUMBER.fullmatch(number) for number in numbers)):
@@ -118,7 +121,7 @@ def decode_numbers(listed: str, token: str, count: int) -> tuple[int, ...]:
 
 
 def decode_number(listed: str, token: str, first: int) -> int:
-    """The same for a list in the order of numbers, which begins at `first`."""
+    """Where a page begins, in a list in the order of numbers; `first` for the first page."""
     return _number(decode(listed, token), first)
 
 

@@ -154,7 +154,7 @@ def _texts_sieve(names: Sequence[str]) -> Sieve:
 
 
 def _field_sieve(of: FieldDescriptor) -> Sieve | None:
-    """The same of one field; None also for those that `_texts_sieve` looks at together."""
+    """A quick look at one field; None where there is nothing to look at, or `_texts_sieve` looks at it."""
     name = of.name
     if of.full_name in _TEXTS_OF_ANY_KIND or (_is_one_line(of) and not of.is_repeated):
         return None

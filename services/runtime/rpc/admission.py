@@ -32,17 +32,19 @@ class Caller:
 
 
 class Headers(Protocol):
-    """What a call says before its message: `peer` as gRPC writes it, the metadata, and the SPIFFE id of the
-    connection's certificate, empty without one."""
+    """What a call says before its message."""
 
     @property
-    def peer(self) -> str: ...
+    def peer(self) -> str:
+        """The caller's address, as gRPC writes it."""
 
     @property
-    def metadata(self) -> Metadata: ...
+    def metadata(self) -> Metadata:
+        """The pairs that came with the call."""
 
     @property
-    def spiffe_id(self) -> str: ...
+    def spiffe_id(self) -> str:
+        """Whom the connection's certificate is for; empty without one."""
 
 
 Recognize = Callable[[Headers], Caller]
@@ -51,9 +53,11 @@ Recognize = Callable[[Headers], Caller]
 class Remembered(Protocol):
     """What a process knows of credentials that it has verified, without asking anybody."""
 
-    def remembered_token(self, token: str) -> Principal | None: ...
+    def remembered_token(self, token: str) -> Principal | None:
+        """The principal of a token that was verified and holds."""
 
-    def remembered_certificate(self, spiffe_id: str) -> Principal | None: ...
+    def remembered_certificate(self, spiffe_id: str) -> Principal | None:
+        """The principal that a certificate's SPIFFE id was last seen bound to."""
 
 
 def by_connection(headers: Headers) -> Caller:
@@ -68,6 +72,7 @@ class FromOutside:
         self._remembered = remembered
 
     def __call__(self, headers: Headers) -> Caller:
+        """Who calls, by a credential that was verified earlier; a stranger otherwise."""
         authorization = identity.header(headers.metadata, AUTHORIZATION)
         if authorization:
             principal = self._remembered.remembered_token(authorization.removeprefix(BEARER))
@@ -84,6 +89,7 @@ class FromTheMesh:
         self._named = frozenset(settings.may_forward).union(*settings.allow.values())
 
     def __call__(self, headers: Headers) -> Caller:
+        """Who calls: a service that the configuration names; a stranger otherwise."""
         spiffe_id = headers.spiffe_id
         # A process of a service has a connection of its own, and none may starve the next.
         return Caller(spiffe_id, headers.peer, True) if spiffe_id in self._named else stranger(headers.peer)

@@ -52,7 +52,7 @@ class Mode(enum.Enum):
     AT_ONCE = enum.auto()
     """In gRPC's own thread: for what waits for nothing and costs next to nothing."""
     WATCH = enum.auto()
-    """Likewise; it gets an `Outlet` in place of gRPC's way to send, and keeps it."""
+    """In gRPC's own thread; it gets an `Outlet` in place of gRPC's way to send, and keeps it."""
     EXCHANGE = enum.auto()
     """In a thread, once for each message of a stream, each of which it answers with one."""
 
@@ -109,7 +109,7 @@ class Headers:
 
     @cached_property
     def peer(self) -> str:
-        """As gRPC writes it: `ipv4:127.0.0.1:51234`."""
+        """The caller's address as gRPC writes it: `ipv4:127.0.0.1:51234`."""
         peer: bytes | str = self._call.peer()
         return peer if isinstance(peer, str) else peer.decode()
 

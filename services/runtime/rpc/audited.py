@@ -69,11 +69,14 @@ class Made:
 class Reply(Protocol):
     """Where the answer of one call goes, from any thread."""
 
-    def serialize(self, response: Any) -> bytes: ...
+    def serialize(self, response: Any) -> bytes:
+        """The method's answer as bytes."""
 
-    def answer(self, message: bytes, trailers: Trailers) -> None: ...
+    def answer(self, message: bytes, trailers: Trailers) -> None:
+        """Ends the call with its answer."""
 
-    def fail(self, error: StrongroomError, trailers: Trailers) -> None: ...
+    def fail(self, error: StrongroomError, trailers: Trailers) -> None:
+        """Ends the call with an error."""
 
 
 class Answered:

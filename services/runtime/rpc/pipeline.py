@@ -69,15 +69,15 @@ class Pipeline:
         return _offered(self._audited(method, behaviour, self._authenticated), streams=streams)
 
     def credential_exchange(self, method: MethodDescriptor, behaviour: Behaviour) -> Handler:
-        """The same for a method whose request authenticates: `behaviour` sets the call's principal itself."""
+        """A public method whose request is what authenticates: `behaviour` sets the call's principal itself."""
         return self._audited(method, behaviour, self._not_yet_known)
 
     def forwarded(self, method: MethodDescriptor, behaviour: Behaviour, *, streams: bool = False) -> Handler:
-        """The same as `public` for services of the mesh that act for their own callers."""
+        """A public method, for services of the mesh that act for their own callers."""
         return _offered(self._audited(method, behaviour, self._forwarded), streams=streams)
 
     def by_service(self, method: MethodDescriptor, behaviour: Behaviour) -> Handler:
-        """The same for the configured services of the mesh, each of which acts for itself."""
+        """An audited method for the configured services of the mesh, each of which acts for itself."""
         return self._audited(method, behaviour, self._service)
 
     def exchange_by_service(self, method: MethodDescriptor, behaviour: Behaviour) -> Handler:

@@ -67,7 +67,7 @@ class Crew:
     share: int
     """Calls of one group that are in work at once."""
     costly_share: int
-    """The same of one whose calls take long of the processor."""
+    """Calls of one group that are in work at once where its calls take long of the processor."""
     waiting: int
     waiting_bytes: int
 

@@ -47,10 +47,11 @@ class StatusViews:
     def by(
         cls, identities: Identities, authorizer: Authorizer, internal: InternalListener, account: str
     ) -> StatusViews:
-        """As a service's runtime has it."""
+        """The views of a service, made of its parts. Principals of `account` see everything."""
         return cls(identities, authorizer.require_standing, internal, account)
 
     def __call__(self, context: grpc.ServicerContext) -> View:
+        """How much this caller may see."""
         authorization = identity.header(context.invocation_metadata(), AUTHORIZATION)
         if authorization:
             return self._of_token(authorization.removeprefix(BEARER))

@@ -53,13 +53,15 @@ class Task(Protocol):
     """A call that is whole."""
 
     @property
-    def caller(self) -> Caller: ...
+    def caller(self) -> Caller:
+        """Whose turn it takes."""
 
     @property
     def size(self) -> int:
         """Bytes that it holds while it waits."""
 
-    def run(self) -> None: ...
+    def run(self) -> None:
+        """Does the work, in a thread."""
 
 
 @dataclass(slots=True)

@@ -160,7 +160,7 @@ class KeptConnection:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """As the function of this name, and raises the same."""
+        """A transaction on the connection that is kept. Raises what `transaction` of this module does."""
         with _translated():
             connection = self._open()
             try:

@@ -31,7 +31,8 @@ class Stored(Protocol):
     """What access policies can be about."""
 
     @property
-    def resource(self) -> Resource: ...
+    def resource(self) -> Resource:
+        """What policies decide about."""
 
 
 T = TypeVar("T")

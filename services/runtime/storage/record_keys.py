@@ -43,19 +43,19 @@ class RecordKey(Protocol):
 
 
 class AuditRecordKey:
-    """See RecordKey. Audit knows the service by its certificate."""
+    """The record key in audit's database. Audit knows the service by its certificate."""
 
     def __init__(self, audit: MeshChannel) -> None:
         self._get = AUDIT.method(audit, RecordKeyServiceStub, "GetRecordKey", _TIMEOUT_SECONDS)
         self._install = AUDIT.method(audit, RecordKeyServiceStub, "InstallRecordKey", _TIMEOUT_SECONDS)
 
     def get(self) -> SensitiveBytes | None:
-        """See RecordKey."""
+        """The key, or None where audit has none for this service."""
         answer: pb.GetRecordKeyResponse = self._get(pb.GetRecordKeyRequest())
         return SensitiveBytes(answer.key) if answer.key else None
 
     def install(self, key: SensitiveBytes) -> SensitiveBytes:
-        """See RecordKey."""
+        """Gives audit a new key; answers the one that it keeps, which is another process's where that was first."""
         request = pb.InstallRecordKeyRequest(key=key.reveal())
         answer: pb.InstallRecordKeyResponse = self._install(request)
         return SensitiveBytes(answer.key)

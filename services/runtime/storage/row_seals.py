@@ -115,7 +115,7 @@ class RowSeals:
 
 
 def sealed(engine: Engine, seals: RowSeals) -> Engine:
-    """The same database; what is read and written through it is sealed."""
+    """The engine of the same database, through which rows are sealed when written and verified when read."""
     return engine.execution_options(**{_OPTION: seals})
 
 

@@ -71,7 +71,7 @@ class FairQueue(Generic[Item]):
             return None
 
     def try_take(self) -> tuple[str, Item] | None:
-        """The same without waiting: None where nothing may begin just now."""
+        """What may begin now, without waiting for it; None where nothing may."""
         with self._changed:
             return None if self._ended else self._next()
 

@@ -93,7 +93,7 @@ def client_keys(mesh_directory: MeshDirectory) -> Iterator[ClientKeys]:
 
 @pytest.fixture(scope="session")
 def tls(certificate: CertificateFiles) -> TlsFiles:
-    """The same, as the service reads it."""
+    """The certificate, as the service reads it."""
     return tls_files(certificate)
 
 

@@ -31,7 +31,7 @@ class _Console(Console):
     """A console whose own control sequences are the only ones, whatever it is given to print."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """As rich does, with the control characters of texts escaped."""
+        """Prints as rich does, with the control characters of texts escaped."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(visible(segment.text, lines=True), segment.style)
 

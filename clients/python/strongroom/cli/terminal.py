@@ -16,7 +16,7 @@ _CONTROLS_BUT_LINES = re.compile(rf"(?!\n){_CONTROLS.pattern}")
 
 
 def visible(text: str, *, lines: bool = False) -> str:
-    """A text with each control character as Python would write it, such as `\\x1b`; with `lines` its lines stay."""
+    r"""A text with each control character as Python would write it, such as `\x1b`; with `lines` its lines stay."""
     if text.isprintable():
         return text
     return (_CONTROLS_BUT_LINES if lines else _CONTROLS).sub(_escaped, text)

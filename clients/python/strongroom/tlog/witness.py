@@ -85,7 +85,7 @@ class WitnessState:
         return self.by_hash(origin_hash(origin))
 
     def by_hash(self, hashed: str) -> bytes | None:
-        """The same, by the SHA-256 of the origin in hex."""
+        """The newest checkpoint of the log whose origin has this SHA-256 in hex, with the cosignature."""
         path = self._directory / f"{hashed}.checkpoint"
         return path.read_bytes() if path.is_file() else None
 

@@ -40,11 +40,16 @@ class Record(Protocol):
     """What every access record has."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Its full name."""
+
     @property
-    def revision(self) -> int: ...
+    def revision(self) -> int:
+        """The number of its last change."""
+
     @property
-    def resource(self) -> Resource: ...
+    def resource(self) -> Resource:
+        """What policies decide about."""
 
 
 R = TypeVar("R", bound=Record)
