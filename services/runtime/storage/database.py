@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Pool, create_engine, event, make_url, text
 from sqlalchemy.engine import ExceptionContext
@@ -19,6 +19,8 @@ from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _BEFORE = "before_commit"
 _AFTERWARDS = "after_commit"
@@ -76,14 +78,17 @@ def open_database(settings: Database) -> Engine:
     return engine
 
 
-def wait_until_there(engine: Engine) -> None:
-    """Returns once the database's server takes connections, for a service that is started before it."""
+def once_there(engine: Engine, work: Callable[[Connection], T], *, writes: bool = False) -> T:
+    """What `work` answers once the database's server is there and stays for as long as that takes: for a service that
+    is started before its database, or while that fails over. `work` is done anew when the connection is lost."""
     said = ""
     while True:
         try:
-            with engine.connect() as connection:
-                connection.execute(text("SELECT 1"))
-        except OperationalError as error:
+            with engine.connect().execution_options(**{_WRITES: writes}) as connection, connection.begin():
+                return work(connection)
+        except DBAPIError as error:
+            if not isinstance(error, OperationalError) and not _is_away(error):
+                raise
             if engine.dialect.name == "sqlite":
                 raise SystemExit(f"the database cannot be opened: {error.orig}") from None
             why = next(iter(str(error.orig).splitlines()), "")
@@ -91,8 +96,6 @@ def wait_until_there(engine: Engine) -> None:
                 log.warning("waiting for the database", extra={"fields": {"why": why}})
                 said = why
             time.sleep(_AGAIN_SECONDS)
-        else:
-            return
 
 
 def require_writable(engine: Engine) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Connection, Engine, inspect, text
 
 from services.runtime.storage import database
 
@@ -20,14 +20,16 @@ def migrate(engine: Engine, service: str) -> None:
     from alembic import command
     from alembic.config import Config
 
-    database.wait_until_there(engine)
     config = Config()
     config.set_main_option("script_location", str(_directory(service)))
-    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+
+    def upgrade(connection: Connection) -> None:
         if engine.dialect.name == "postgresql":
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+    database.once_there(engine, upgrade, writes=True)
 
 
 def run() -> None:
@@ -41,18 +43,21 @@ def run() -> None:
 
 def require_current(engine: Engine, service: str) -> None:
     """Ends the process unless the schema is this release's, once the database is there."""
-    database.wait_until_there(engine)
     # Revisions are numbered, and a file's name begins with its own.
     newest = max(path.name for path in (_directory(service) / "versions").glob("[0-9]*.py")).partition("_")[0]
-    found = None
-    with engine.connect() as connection:
-        if inspect(connection).has_table("alembic_version"):
-            found = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    found = database.once_there(engine, _revision)
     if found != newest:
         raise SystemExit(
             f"the database is at schema revision {found}, this release needs {newest}: "
             f"run `python -m services.{service} migrate --config FILE`"
         )
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return found
 
 
 def _directory(service: str) -> Path:
