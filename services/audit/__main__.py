@@ -101,6 +101,19 @@ def _serve_as_writer(settings: AuditServiceSettings) -> bool:
         raise SystemExit(error.message) from error
     hosted = host.build("audit", settings, tls, telemetry, open_append=lambda: _append_to(logs))
     hosted.on_close(crypto.close)
+    _offer(hosted, settings, logs)
+    _start_work(hosted, settings, logs)
+    hosted.server.hand_over_by(partial(_hand_over, logs, give_up))
+    watching = threading.Thread(target=_stop_when, args=(overtaken, hosted), name="audit-overtaken", daemon=True)
+    watching.start()
+    try:
+        # The mesh waits for who writes the log, and no append asks keystore.
+        return hosted.run(wait_seconds=_FRESH_SECONDS)
+    finally:
+        overtaken.set()
+
+
+def _offer(hosted: Host, settings: AuditServiceSettings, logs: Logs) -> None:
     tails = Tails()
     hosted.server.on_drain(tails.drain)
     hosted.status.component("log", logs.check)
@@ -111,11 +124,14 @@ def _serve_as_writer(settings: AuditServiceSettings) -> bool:
         AuditService(logs, hosted.authorizer, settings.log.account, tails),
     )
     hosted.internal(
-        event_log_service_pb2.DESCRIPTOR.services_by_name["EventLogService"], EventLogService(logs, telemetry)
+        event_log_service_pb2.DESCRIPTOR.services_by_name["EventLogService"], EventLogService(logs, hosted.telemetry)
     )
     hosted.internal(sealing_service_pb2.DESCRIPTOR.services_by_name["SealingService"], SealingService(logs))
     hosted.internal(record_key_service_pb2.DESCRIPTOR.services_by_name["RecordKeyService"], RecordKeyService(logs))
-    watch = StorageWatch(logs, telemetry.meter)
+
+
+def _start_work(hosted: Host, settings: AuditServiceSettings, logs: Logs) -> None:
+    watch = StorageWatch(logs, hosted.telemetry.meter)
     hosted.on_close(logs.stop)
     hosted.on_close(watch.stop)
     watch.start()
@@ -126,14 +142,6 @@ def _serve_as_writer(settings: AuditServiceSettings) -> bool:
         tiles = HttpTiles(settings.log.http_address, logs)
         tiles.start()
         hosted.on_close(tiles.stop)
-    hosted.server.hand_over_by(partial(_hand_over, logs, give_up))
-    watching = threading.Thread(target=_stop_when, args=(overtaken, hosted), name="audit-overtaken", daemon=True)
-    watching.start()
-    try:
-        # The mesh waits for who writes the log, and no append asks keystore.
-        return hosted.run(wait_seconds=_FRESH_SECONDS)
-    finally:
-        overtaken.set()
 
 
 def _hand_over(logs: Logs, give_up: Callable[[], None]) -> None:

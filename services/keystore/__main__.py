@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
+
+from sqlalchemy import Engine
 
 from services.keystore.access.accounts.accounts import Accounts
 from services.keystore.access.accounts.identities import SpiffeIds
@@ -39,7 +42,7 @@ from services.keystore.keys.material import CryptoMaterial
 from services.keystore.mesh import mesh_resource
 from services.keystore.root_key.rotation import RootKey
 from services.keystore.root_key.service_keys import ServiceKeys
-from services.keystore.settings import KeystoreSettings
+from services.keystore.settings import Bootstrap, KeystoreSettings, Oidc
 from services.keystore.store.destroyed import DestroyedInAudit
 from services.keystore.work.bootstrap import FirstAccount, SecretsKey
 from services.keystore.work.due import DueKeys
@@ -47,6 +50,7 @@ from services.keystore.work.first_seals import seal_all
 from services.runtime import clock
 from services.runtime.errors import Reason
 from services.runtime.hosting import command, components, host
+from services.runtime.hosting.host import Host
 from services.runtime.mesh.channels import MeshChannel
 from services.runtime.mesh.tls import TlsFiles
 from services.runtime.storage import database, migrations, row_seals
@@ -63,6 +67,28 @@ from strongroom.access.v1 import (
     session_service_pb2,
 )
 from strongroom.keystore.v1 import key_record_service_pb2, key_service_pb2
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What keystore's rooms work on: its sealed database, the runtime around it, and where changes are recorded."""
+
+    engine: Engine
+    destroyed: DestroyedInAudit
+    hosted: Host
+    outbox: Outbox
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """What is done with keys, by callers and by keystore itself."""
+
+    keys: Keys
+    lifecycle: Lifecycle
+    versions: KeyVersions
+    imports: Imports
+    root_key: RootKey
+    aliases: Aliases
 
 
 def serve(settings: KeystoreSettings) -> None:
@@ -82,85 +108,15 @@ def serve(settings: KeystoreSettings) -> None:
     hosted = host.build("keystore", settings, tls, telemetry, records=records, list_changes=key_records.changes)
     outbox = Outbox(engine, hosted.audit, "services/keystore", telemetry.meter)
     hosted.status.component("outbox", outbox.check, vital=False)
-    material = CryptoMaterial(crypto)
-    editor = KeyEditor(engine, hosted.authorizer, outbox, destroyed, clock.system_clock)
-    keys = Keys(engine, editor, material, hosted.authorizer, outbox, clock.system_clock)
-    lifecycle = Lifecycle(editor)
-    versions = KeyVersions(engine, editor, material)
-    imports = Imports(engine, editor, material, clock.system_clock)
-    # Whose administrators administer the mesh.
-    operator = settings.bootstrap.account if settings.bootstrap is not None else ""
-    root_key = RootKey(
-        engine,
-        material,
-        ServiceKeys(audit),
-        destroyed,
-        hosted.authorizer,
-        outbox,
-        operator,
-        settings.root_settle_seconds,
-        clock.system_clock,
-    )
-    aliases = Aliases(engine, hosted.authorizer, outbox, clock.system_clock)
-    oidc = settings.oidc
-    get_document = partial(https_documents.get, private=oidc.private_networks, refused=oidc.refused_networks)
-    oidc_tokens = OidcTokens(engine, IssuerKeys(engine, get_document, clock.system_clock), clock.system_clock)
-    credentials = Credentials(engine, hosted.identities, oidc_tokens, clock.system_clock)
-    sessions = Sessions(engine, tls.trust_domain, clock.system_clock)
-    new_sessions = NewSessions(engine, sessions, hosted.authorizer, clock.system_clock)
-    hosted.public(
-        key_service_pb2.DESCRIPTOR.services_by_name["KeyService"],
-        KeyService(keys, lifecycle, versions, imports, root_key, aliases, clock.system_clock),
-    )
-    hosted.public(
-        session_service_pb2.DESCRIPTOR.services_by_name["SessionService"],
-        SessionService(engine, credentials, new_sessions, hosted.authorizer, hosted.quotas),
-        session_service.EXCHANGES,
-    )
-    access_editor = AccessEditor(engine, hosted.authorizer, outbox, clock.system_clock)
-    grants = Grants(engine, hosted.authorizer, outbox, clock.system_clock)
-    access = AccessService(
-        Accounts(access_editor, operator),
-        Principals(access_editor, operator),
-        Policies(access_editor, operator),
-        grants,
-        ClientKeys(access_editor),
-        OidcProviders(access_editor),
-        Quotas(access_editor, mesh_resource(operator), settings.quota),
-        Simulation(engine, hosted.authorizer, operator, clock.system_clock),
-        SpiffeIds(tls.trust_domain),
-        clock.system_clock,
-    )
-    hosted.public(access_service_pb2.DESCRIPTOR.services_by_name["AccessService"], access)
-    hosted.internal(key_record_service_pb2.DESCRIPTOR.services_by_name["KeyRecordService"], key_records)
-    hosted.internal(
-        access_record_service_pb2.DESCRIPTOR.services_by_name["AccessRecordService"], AccessRecordService(records)
-    )
-    hosted.internal(
-        client_key_rotation_service_pb2.DESCRIPTOR.services_by_name["ClientKeyRotationService"],
-        ClientKeyRotationService(ClientKeyRotations(access_editor), clock.system_clock),
-        audited=True,
-    )
+    stored = _Stored(engine, destroyed, hosted, outbox)
+    keys = _keys(settings, stored, crypto, audit)
+    _offer_keys(hosted, keys, key_records)
+    _offer_access(settings, stored, records)
     hosted.status.component("database", components.database(engine))
     hosted.status.component("record key", seals.check)
     # Keys that exist can be read and disabled without it.
     hosted.status.component("crypto", components.crypto(crypto), vital=False)
-    due_work = None
-    if settings.redis is not None:
-        client = components.redis_client(settings.redis)
-        # Without it rotations and deletions are late, and everything else goes on.
-        hosted.status.component("redis", components.redis(client), vital=False)
-        hosted.on_close(client.close)
-        keys_due = DueKeys(engine, lifecycle, versions, imports, root_key, clock.system_clock, outbox, telemetry)
-        schedule = Schedule(client, "keystore")
-        due_work = DueWork(
-            schedule,
-            keys_due.due,
-            keys_due.handle,
-            clock.system_clock,
-            due_now=keys_due.due_now,
-            overdue=keys_due.overdue,
-        )
+    due_work = _due_work(settings, stored, keys)
     hosted.on_close(opened.dispose)
     hosted.on_close(outbox.stop)
     hosted.on_close(sealing.stop)
@@ -170,13 +126,127 @@ def serve(settings: KeystoreSettings) -> None:
         hosted.on_close(due_work.stop)
         due_work.start()
     if settings.bootstrap is not None:
-        first_account = FirstAccount(engine, settings.bootstrap, outbox, clock.system_clock)
-        hosted.status.component("first account", first_account.check)
-        secrets_key = SecretsKey(engine, settings.bootstrap.account, keys, aliases)
-        for made in (first_account, secrets_key):
-            hosted.on_close(made.stop)
-            made.start()
+        _set_up(settings.bootstrap, stored, keys)
     hosted.run()
+
+
+def _operator(settings: KeystoreSettings) -> str:
+    """The account whose administrators administer the mesh."""
+    return settings.bootstrap.account if settings.bootstrap is not None else ""
+
+
+def _keys(settings: KeystoreSettings, stored: _Stored, crypto: MeshChannel, audit: MeshChannel) -> _Keys:
+    engine, authorizer, outbox, now = stored.engine, stored.hosted.authorizer, stored.outbox, clock.system_clock
+    material = CryptoMaterial(crypto)
+    editor = KeyEditor(engine, authorizer, outbox, stored.destroyed, now)
+    return _Keys(
+        Keys(engine, editor, material, authorizer, outbox, now),
+        Lifecycle(editor),
+        KeyVersions(engine, editor, material),
+        Imports(engine, editor, material, now),
+        RootKey(
+            engine,
+            material,
+            ServiceKeys(audit),
+            stored.destroyed,
+            authorizer,
+            outbox,
+            _operator(settings),
+            settings.root_settle_seconds,
+            now,
+        ),
+        Aliases(engine, authorizer, outbox, now),
+    )
+
+
+def _offer_keys(hosted: Host, keys: _Keys, key_records: KeyRecordService) -> None:
+    hosted.public(
+        key_service_pb2.DESCRIPTOR.services_by_name["KeyService"],
+        KeyService(
+            keys.keys,
+            keys.lifecycle,
+            keys.versions,
+            keys.imports,
+            keys.root_key,
+            keys.aliases,
+            clock.system_clock,
+        ),
+    )
+    hosted.internal(key_record_service_pb2.DESCRIPTOR.services_by_name["KeyRecordService"], key_records)
+
+
+def _offer_access(settings: KeystoreSettings, stored: _Stored, records: LocalAccessRecords) -> None:
+    engine, hosted, now = stored.engine, stored.hosted, clock.system_clock
+    operator, trust_domain = _operator(settings), hosted.tls.trust_domain
+    editor = AccessEditor(engine, hosted.authorizer, stored.outbox, now)
+    hosted.public(
+        session_service_pb2.DESCRIPTOR.services_by_name["SessionService"],
+        _sessions(settings.oidc, stored),
+        session_service.EXCHANGES,
+    )
+    hosted.public(
+        access_service_pb2.DESCRIPTOR.services_by_name["AccessService"],
+        AccessService(
+            Accounts(editor, operator),
+            Principals(editor, operator),
+            Policies(editor, operator),
+            Grants(engine, hosted.authorizer, stored.outbox, now),
+            ClientKeys(editor),
+            OidcProviders(editor),
+            Quotas(editor, mesh_resource(operator), settings.quota),
+            Simulation(engine, hosted.authorizer, operator, now),
+            SpiffeIds(trust_domain),
+            now,
+        ),
+    )
+    hosted.internal(
+        access_record_service_pb2.DESCRIPTOR.services_by_name["AccessRecordService"], AccessRecordService(records)
+    )
+    hosted.internal(
+        client_key_rotation_service_pb2.DESCRIPTOR.services_by_name["ClientKeyRotationService"],
+        ClientKeyRotationService(ClientKeyRotations(editor), now),
+        audited=True,
+    )
+
+
+def _sessions(oidc: Oidc, stored: _Stored) -> SessionService:
+    engine, hosted, now = stored.engine, stored.hosted, clock.system_clock
+    get_document = partial(https_documents.get, private=oidc.private_networks, refused=oidc.refused_networks)
+    oidc_tokens = OidcTokens(engine, IssuerKeys(engine, get_document, now), now)
+    credentials = Credentials(engine, hosted.identities, oidc_tokens, now)
+    new_sessions = NewSessions(engine, Sessions(engine, hosted.tls.trust_domain, now), hosted.authorizer, now)
+    return SessionService(engine, credentials, new_sessions, hosted.authorizer, hosted.quotas)
+
+
+def _due_work(settings: KeystoreSettings, stored: _Stored, keys: _Keys) -> DueWork | None:
+    if settings.redis is None:
+        return None
+    hosted, now = stored.hosted, clock.system_clock
+    client = components.redis_client(settings.redis)
+    # Without it rotations and deletions are late, and everything else goes on.
+    hosted.status.component("redis", components.redis(client), vital=False)
+    hosted.on_close(client.close)
+    due = DueKeys(
+        stored.engine,
+        keys.lifecycle,
+        keys.versions,
+        keys.imports,
+        keys.root_key,
+        now,
+        stored.outbox,
+        hosted.telemetry,
+    )
+    schedule = Schedule(client, "keystore")
+    return DueWork(schedule, due.due, due.handle, now, due_now=due.due_now, overdue=due.overdue)
+
+
+def _set_up(settings: Bootstrap, stored: _Stored, keys: _Keys) -> None:
+    first_account = FirstAccount(stored.engine, settings, stored.outbox, clock.system_clock)
+    stored.hosted.status.component("first account", first_account.check)
+    secrets_key = SecretsKey(stored.engine, settings.account, keys.keys, keys.aliases)
+    for made in (first_account, secrets_key):
+        stored.hosted.on_close(made.stop)
+        made.start()
 
 
 def migrate(settings: KeystoreSettings) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import socket
+from dataclasses import dataclass
+
+from sqlalchemy import Engine
 
 from services.runtime import clock
 from services.runtime.changes import ChangeFeed
 from services.runtime.errors import Reason
 from services.runtime.hosting import command, components, host
+from services.runtime.hosting.host import Host
 from services.runtime.mesh.channels import MeshChannel
 from services.runtime.mesh.tls import TlsFiles
 from services.runtime.requests.names import ResourceName
@@ -47,6 +49,27 @@ from services.secrets.work.first_seals import seal_all
 from strongroom.secrets.v1 import secret_service_pb2
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """What the rooms of secrets work on: the sealed database, the runtime around it, and how it is changed."""
+
+    engine: Engine
+    feed: ChangeFeed
+    hosted: Host
+    outbox: Outbox
+    editor: SecretEditor
+
+
+@dataclass(frozen=True)
+class _Targets:
+    """Where secrets are rotated: the processes that connect there, and who may wait for one."""
+
+    rules: TargetRules
+    workers: TargetWorkers
+    checks: TargetChecks
+    access: TargetAccess
+
+
 def serve(settings: SecretsSettings) -> None:
     """Runs the service until SIGTERM."""
     telemetry = Telemetry("secrets", settings.telemetry)
@@ -62,93 +85,113 @@ def serve(settings: SecretsSettings) -> None:
     seals = RowSeals(Reason.SECRET_RECORD_REFUSED)
     engine = row_seals.sealed(changes.heard(opened, feed.tell), seals)
     crypto = MeshChannel(host.upstream(settings, "crypto"), tls)
-    keystore = MeshChannel(host.upstream(settings, "keystore"), tls)
     record_key = AuditRecordKey(MeshChannel(host.upstream(settings, "audit"), tls))
     sealing = RecordSealing(engine, record_key, seals, [seal_all])
     hosted = host.build("secrets", settings, tls, telemetry)
     outbox = Outbox(engine, hosted.audit, "services/secrets", telemetry.meter)
     hosted.status.component("outbox", outbox.check, vital=False)
-    now = clock.system_clock
-    rules = TargetRules(settings.rotation.plaintext_targets)
+    editor = SecretEditor(engine, hosted.authorizer, outbox, clock.system_clock)
+    stored = _Stored(engine, feed, hosted, outbox, editor)
     data_keys = CryptoDataKeys(crypto)
-    sealer = Sealer(data_keys, now)
-    editor = SecretEditor(engine, hosted.authorizer, outbox, now)
-    rotation = settings.rotation
-    targets = TargetWorkers(_step_limits(rotation), telemetry.meter)
-    hosted.on_close(targets.close)
+    # Rotation opens its values on the service's own behalf, seldom, and never from memory.
+    sealer = Sealer(data_keys, clock.system_clock)
+    recent = Sealer(RecentDataKeys(data_keys), clock.system_clock)
+    targets = _targets(settings, stored, sealer)
+    lifecycle = Lifecycle(editor, targets.access, targets.rules)
+    due_work = _due_work(settings, stored, targets, sealer, lifecycle)
+    watches = Watches(engine, editor, hosted.authorizer, hosted.audit, clock.system_clock)
+    service = _service(stored, targets, sealer, recent, lifecycle, watches, due_work)
+    hosted.public(secret_service_pb2.DESCRIPTOR.services_by_name["SecretService"], service)
+    hosted.status.component("database", components.database(engine))
+    hosted.status.component("crypto", components.crypto(crypto))
+    hosted.status.component("record key", seals.check)
+    for close in (opened.dispose, feed.stop, outbox.stop, sealing.stop, targets.checks.close):
+        hosted.on_close(close)
+    hosted.server.on_drain(watches.stop)
+    for work in (sealing, outbox, feed, watches):
+        work.start()
+    if due_work is not None:
+        hosted.on_close(due_work.stop)
+        due_work.start()
+    hosted.run()
+
+
+def _targets(settings: SecretsSettings, stored: _Stored, sealer: Sealer) -> _Targets:
+    rotation, hosted = settings.rotation, stored.hosted
+    workers = TargetWorkers(_step_limits(rotation), hosted.telemetry.meter)
+    hosted.on_close(workers.close)
     waiters = Waiters(rotation.waiting_calls, rotation.target_share)
     checks = TargetChecks(waiters, wait_seconds=rotation.check_wait_seconds)
-    rotators = with_workers(choice.rotators(Supplies(tls, keystore)), targets, tls.current)
-    access = TargetAccess(engine, sealer, rotators, waiters, checks, network=settings.network)
-    # Rotation opens its values on the service's own behalf, seldom, and never from memory.
-    recent = Sealer(RecentDataKeys(data_keys), now)
-    vault = Vault(engine, Readable(engine, feed), recent, editor, outbox, now)
-    lifecycle = Lifecycle(editor, access, rules)
+    keystore = MeshChannel(host.upstream(settings, "keystore"), hosted.tls)
+    rotators = with_workers(choice.rotators(Supplies(hosted.tls, keystore)), workers, hosted.tls.current)
+    access = TargetAccess(stored.engine, sealer, rotators, waiters, checks, network=settings.network)
+    return _Targets(TargetRules(rotation.plaintext_targets), workers, checks, access)
+
+
+def _due_work(
+    settings: SecretsSettings, stored: _Stored, targets: _Targets, sealer: Sealer, lifecycle: Lifecycle
+) -> DueWork | None:
+    if settings.redis is None:
+        return None
+    hosted, rotation, now = stored.hosted, settings.rotation, clock.system_clock
     work = RotationWork(
-        engine,
+        stored.engine,
         sealer,
-        access,
-        outbox,
-        RotationMetrics(telemetry.meter),
+        targets.access,
+        stored.outbox,
+        RotationMetrics(hosted.telemetry.meter),
         now,
-        f"{socket.gethostname()}/{os.getpid()}",
+        host.instance(),
         first_retry_seconds=rotation.first_retry_seconds,
     )
-    due_work = None
-    if settings.redis is not None:
-        client = components.redis_client(settings.redis)
-        # Without it rotations are late, and everything else goes on.
-        hosted.status.component("redis", components.redis(client), vital=False)
-        hosted.on_close(client.close)
-        due = DueSecrets(engine, work, lifecycle, outbox, telemetry, now)
-        aside = Aside(due.account_of_target, rotation.target_threads, rotation.target_share)
-        watch_targets(hosted.status, telemetry.meter, targets, aside)
-        due_work = DueWork(
-            Schedule(client, "secrets"),
-            due.due,
-            due.handle,
-            now,
-            threads=rotation.threads,
-            lease_seconds=rotation.lease_seconds,
-            aside=aside,
-            overdue=due.overdue,
-        )
+    client = components.redis_client(settings.redis)
+    # Without it rotations are late, and everything else goes on.
+    hosted.status.component("redis", components.redis(client), vital=False)
+    hosted.on_close(client.close)
+    due = DueSecrets(stored.engine, work, lifecycle, stored.outbox, hosted.telemetry, now)
+    aside = Aside(due.account_of_target, rotation.target_threads, rotation.target_share)
+    watch_targets(hosted.status, hosted.telemetry.meter, targets.workers, aside)
+    return DueWork(
+        Schedule(client, "secrets"),
+        due.due,
+        due.handle,
+        now,
+        threads=rotation.threads,
+        lease_seconds=rotation.lease_seconds,
+        aside=aside,
+        overdue=due.overdue,
+    )
+
+
+def _service(
+    stored: _Stored,
+    targets: _Targets,
+    sealer: Sealer,
+    recent: Sealer,
+    lifecycle: Lifecycle,
+    watches: Watches,
+    due_work: DueWork | None,
+) -> SecretService:
+    engine, editor, outbox, now = stored.engine, stored.editor, stored.outbox, clock.system_clock
+    authorizer, access = stored.hosted.authorizer, targets.access
 
     def hasten(secret: ResourceName) -> None:
         if due_work is not None:
             due_work.hasten(rotation_item(secret))
 
+    vault = Vault(engine, Readable(engine, stored.feed), recent, editor, outbox, now)
     rotations = Rotations(engine, editor, access, outbox, now, hasten)
-    watches = Watches(engine, editor, hosted.authorizer, hosted.audit, now)
-    service = SecretService(
+    return SecretService(
         vault,
-        Catalog(engine, editor, hosted.authorizer),
-        Creation(engine, sealer, vault, editor, access, hosted.authorizer, outbox, now, hasten),
+        Catalog(engine, editor, authorizer),
+        Creation(engine, sealer, vault, editor, access, authorizer, outbox, now, hasten),
         lifecycle,
         rotations,
         Repairs(engine, editor, access, rotations, outbox, now),
         watches,
-        hosted.authorizer,
-        rules,
+        authorizer,
+        targets.rules,
     )
-    hosted.public(secret_service_pb2.DESCRIPTOR.services_by_name["SecretService"], service)
-    hosted.status.component("database", components.database(engine))
-    hosted.status.component("crypto", components.crypto(crypto))
-    hosted.status.component("record key", seals.check)
-    hosted.on_close(opened.dispose)
-    hosted.on_close(feed.stop)
-    hosted.on_close(outbox.stop)
-    hosted.on_close(sealing.stop)
-    hosted.on_close(checks.close)
-    hosted.server.on_drain(watches.stop)
-    sealing.start()
-    outbox.start()
-    feed.start()
-    watches.start()
-    if due_work is not None:
-        hosted.on_close(due_work.stop)
-        due_work.start()
-    hosted.run()
 
 
 def _step_limits(settings: RotationSettings) -> StepLimits:

@@ -110,24 +110,12 @@ class Authorizer:
         account = self._account_of(principal) if principal.account else self.account(resource.account)
         standing = self._standing(principal, account)
         if standing:
-            reason, message = _STANDING_REASONS.get(standing, (Reason.PERMISSION_DENIED, ""))
             decision = Decision(False, standing)
         else:
-            reason, message = Reason.PERMISSION_DENIED, ""
-            question = Question(
-                principal,
-                action,
-                resource,
-                context,
-                call.source_address,
-                call.via_service,
-                self._wall_clock(),
-                told or {},
-                grant,
-                serves,
-            )
+            question = self._question(call, action, resource, context, told or {}, grant, serves)
             decision = self._decided(call, question, account, named)
         if not decision.allowed:
+            reason, message = _STANDING_REASONS.get(standing, (Reason.PERMISSION_DENIED, ""))
             raise self._refused(
                 call,
                 action,
@@ -146,6 +134,29 @@ class Authorizer:
         )
         event.decided_by = event_bounds.decided_by(decision.decided_by)
         return event
+
+    def _question(
+        self,
+        call: Call,
+        action: str,
+        resource: Resource,
+        context: EncryptionContext,
+        told: Mapping[str, str],
+        grant: str,
+        serves: bool,
+    ) -> Question:
+        return Question(
+            call.principal,
+            action,
+            resource,
+            context,
+            call.source_address,
+            call.via_service,
+            self._wall_clock(),
+            told,
+            grant,
+            serves,
+        )
 
     def refuse(self, call: Call, action: str, resource: Resource) -> NoReturn:
         """Refuses what no policy could permit, as `authorize` refuses what none does."""

@@ -95,26 +95,11 @@ def build(
     """Puts the runtime together. Keystore hands in its own records and changes, audit its own append; the others
     reach them over the mesh. Keystore decides on what holds when it is asked, the others on what held a moment ago."""
     own_records = records is not None
-    channels: list[MeshChannel] = []
-
-    def channel(route: Route, *, retry: bool = True) -> MeshChannel:
-        channels.append(MeshChannel(route, tls, retry=retry))
-        return channels[-1]
-
+    reached = _Reached(settings, tls)
     if records is None or list_changes is None:
-        keystore = Route(upstream(settings, "keystore"))
-        records = RemoteAccessRecords(channel(keystore))
-        # The poll is its own retry: a lost one must not delay the next.
-        list_changes = channel(keystore, retry=False).method(KeyRecordServiceStub, "ListChanges")
-    if open_append is None:
-        # One for all senders and the probe: whichever finds the writer of the log, all of them do.
-        route = Route(upstream(settings, "audit"))
-
-        def open_append() -> Append:
-            return channel(route, retry=False).method(EventLogServiceStub, "Append")
-
+        records, list_changes = reached.keystore()
     audit = AuditClient(
-        open_append,
+        open_append or reached.audit(),
         senders=settings.audit.senders,
         group_limit=settings.audit.group_limit,
         deadline_seconds=settings.audit.deadline_seconds,
@@ -122,19 +107,9 @@ def build(
     feed = ChangeFeed(list_changes)
     identities = Identities(records, feed, tls.trust_domain)
     authorizer = Authorizer(records, feed)
-    worker = workers.worker_number()
     status = Status(service, instance())
     status.attribute("listener", ports.described(settings.listeners))
-    status.component("audit", audit.require_writable)
-    status.component("keystore", feed.require_fresh)
-    status.component("policies", authorizer.require_usable, vital=False)
-    status.component("background work", background.check, vital=False)
-    background.measure(telemetry.meter)
-    telemetry.meter.create_observable_gauge(
-        "strongroom.policies.unusable",
-        [lambda _: [Observation(len(authorizer.unusable_policies))]],
-        description="Policies that cannot be evaluated, which deny",
-    )
+    _watch(status, telemetry, audit, feed, authorizer)
     quotas = Quotas(
         authorizer.account,
         _held_to(settings.quota.account, settings.quota.account_ceiling),
@@ -154,9 +129,48 @@ def build(
         outside=FromOutside(identities),
         mesh=FromTheMesh(internal),
         refusal=lambda caller: quotas.refusal(caller.group, caller.member),
-        shared_port=worker is not None,
+        shared_port=workers.worker_number() is not None,
     )
-    return Host(settings, tls, telemetry, status, audit, feed, identities, authorizer, quotas, server, channels)
+    return Host(settings, tls, telemetry, status, audit, feed, identities, authorizer, quotas, server, reached.channels)
+
+
+class _Reached:
+    """The services that this one reaches over the mesh, and the channels to them."""
+
+    def __init__(self, settings: ServiceSettings, tls: TlsFiles) -> None:
+        self._settings = settings
+        self._tls = tls
+        self.channels: list[MeshChannel] = []
+
+    def keystore(self) -> tuple[AccessRecords, ListChanges]:
+        """Keystore's records and changes."""
+        route = Route(upstream(self._settings, "keystore"))
+        records = RemoteAccessRecords(self._channel(route))
+        # The poll is its own retry: a lost one must not delay the next.
+        return records, self._channel(route, retry=False).method(KeyRecordServiceStub, "ListChanges")
+
+    def audit(self) -> Callable[[], Append]:
+        """Opens a way to append to the log."""
+        # One for all senders and the probe: whichever finds the writer of the log, all of them do.
+        route = Route(upstream(self._settings, "audit"))
+        return lambda: self._channel(route, retry=False).method(EventLogServiceStub, "Append")
+
+    def _channel(self, route: Route, *, retry: bool = True) -> MeshChannel:
+        self.channels.append(MeshChannel(route, self._tls, retry=retry))
+        return self.channels[-1]
+
+
+def _watch(status: Status, telemetry: Telemetry, audit: AuditClient, feed: ChangeFeed, authorizer: Authorizer) -> None:
+    status.component("audit", audit.require_writable)
+    status.component("keystore", feed.require_fresh)
+    status.component("policies", authorizer.require_usable, vital=False)
+    status.component("background work", background.check, vital=False)
+    background.measure(telemetry.meter)
+    telemetry.meter.create_observable_gauge(
+        "strongroom.policies.unusable",
+        [lambda _: [Observation(len(authorizer.unusable_policies))]],
+        description="Policies that cannot be evaluated, which deny",
+    )
 
 
 def _limit(settings: RequestLimit) -> Limit:
