@@ -11,7 +11,8 @@ from typing import Any
 from services.runtime.background import Background
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.rpc.admission import Caller, Recognize
-from services.runtime.rpc.arriving import ArrivingCall, Headers, Mode, Room, broken, require_known_grpcio
+from services.runtime.rpc.arriving import ArrivingCall, Headers, require_known_grpcio
+from services.runtime.rpc.methods import Mode, Room, broken
 from services.runtime.rpc.places import Places
 from services.runtime.rpc.turns import Turns
 

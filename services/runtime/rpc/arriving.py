@@ -8,11 +8,9 @@ hold it to what is relied on.
 
 from __future__ import annotations
 
-import enum
 import inspect
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -23,13 +21,11 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]  # the stubs know 
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.mesh.forwarding import Metadata
 from services.runtime.rpc.admission import Caller
+from services.runtime.rpc.methods import BEGIN, Mode, arrival_of, broken, malformed
 from services.runtime.rpc.streams import Trailers, error_trailers
 
 log = logging.getLogger(__name__)
 
-_ATTRIBUTE = "arrival"
-_BEGIN = "begin"
-"""Of a handler that answers by a `Reply`, in a thread of its own choice."""
 _NOBODY = Caller("", "", is_known=False)
 _NO_FLAGS = 0
 _RESPOND = {
@@ -42,62 +38,6 @@ _RESPOND = {
     "_is_rpc_state_active": ("state",),
     "_get_initial_metadata_operation": ("state", "metadata"),
 }
-
-
-class Mode(enum.Enum):
-    """Where a method's handler runs."""
-
-    IN_TURN = enum.auto()
-    """In a thread, callers in turn."""
-    AT_ONCE = enum.auto()
-    """In gRPC's own thread: for what waits for nothing and costs next to nothing."""
-    WATCH = enum.auto()
-    """In gRPC's own thread; it gets an `Outlet` in place of gRPC's way to send, and keeps it."""
-    EXCHANGE = enum.auto()
-    """In a thread, once for each message of a stream, each of which it answers with one."""
-
-
-class Room(enum.Enum):
-    """Whose threads a handler of `Mode.IN_TURN` or `EXCHANGE` takes."""
-
-    BY_CALLER = enum.auto()
-    """The callers' that are known, or the strangers'."""
-    EXCHANGES = enum.auto()
-    """Those for requests that authenticate, where the caller is not known."""
-    RESERVED = enum.auto()
-    """Those for what must be answered while all others wait for something."""
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """How the calls of a method arrive. `admit` raises for a caller that the method is not for, before anything of the
-    message is read."""
-
-    mode: Mode = Mode.IN_TURN
-    room: Room = Room.BY_CALLER
-    admit: Callable[[Headers], None] | None = None
-
-
-_IN_TURN = Arrival()
-
-
-def arrival_of(handler: Callable[..., Any]) -> Arrival:
-    """How the calls of a method arrive."""
-    arrival: Arrival = getattr(handler, _ATTRIBUTE, _IN_TURN)
-    return arrival
-
-
-def arriving(handler: Callable[..., Any], arrival: Arrival) -> Callable[..., Any]:
-    """The handler, marked with how its calls arrive."""
-
-    def marked(*arguments: Any) -> Any:
-        return handler(*arguments)
-
-    setattr(marked, _ATTRIBUTE, arrival)
-    setattr(marked, _BEGIN, getattr(handler, _BEGIN, None))
-    if getattr(handler, "experimental_non_blocking", False) or arrival.mode is Mode.WATCH:
-        marked.experimental_non_blocking = True  # type: ignore[attr-defined]
-    return marked
 
 
 class Headers:
@@ -237,7 +177,7 @@ class ArrivingCall:
         if self.arrival.mode is Mode.EXCHANGE:
             self._answer_one()
             return
-        begin = getattr(self._behaviour, _BEGIN, None)
+        begin = getattr(self._behaviour, BEGIN, None)
         if begin is not None:
             self._state.context.run(self._begin, begin)
             return
@@ -412,13 +352,3 @@ def _send(event: Any, state: Any, message: bytes, sent: Callable[[Any], Any]) ->
         state.initial_metadata_allowed = False
     event.call.start_server_batch(tuple(operations), sent)
     state.due.add(_server._SEND_MESSAGE_TOKEN)
-
-
-def malformed() -> StrongroomError:
-    """What a caller is told whose message cannot be read."""
-    return StrongroomError(Reason.REQUEST_MALFORMED, "the message is not one that this method takes")
-
-
-def broken() -> StrongroomError:
-    """What a caller is told of a fault of ours."""
-    return StrongroomError(Reason.INTERNAL, "internal error")

@@ -21,7 +21,7 @@ from services.runtime.mesh.tls import TlsFiles
 from services.runtime.rpc import arrivals, ports
 from services.runtime.rpc.admission import Caller, Recognize
 from services.runtime.rpc.arrivals import Refusal
-from services.runtime.rpc.arriving import Mode, Room, arrival_of, broken, malformed
+from services.runtime.rpc.methods import Mode, Room, arrival_of, broken, malformed
 from services.runtime.rpc.pipeline import Handler
 from services.runtime.rpc.streams import Trailers, error_trailers
 

@@ -23,8 +23,8 @@ from services.runtime.mesh.tls import TlsFiles
 from services.runtime.rpc import ports, reflection
 from services.runtime.rpc.admission import Caller, Headers, Recognize, by_connection, stranger
 from services.runtime.rpc.arrivals import Refusal
-from services.runtime.rpc.arriving import Arrival, Mode, Room, arriving
 from services.runtime.rpc.grpcio_port import GrpcioPort
+from services.runtime.rpc.methods import Arrival, Mode, Room, arriving
 from services.runtime.rpc.pipeline import Behaviour, Handler, Pipeline
 from services.runtime.rpc.ports import Port
 from services.runtime.rpc.status import Status
