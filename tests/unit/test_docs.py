@@ -110,7 +110,7 @@ def paths_in(page: Path) -> Iterator[str]:
 
 def modules_in(page: Path) -> Iterator[str]:
     """The modules that a page names: `python -m services.keystore`, `services.crypto.primitives.xaes`."""
-    for code in re.findall(r"(?:python -m |`)([a-z_.]+)", page.read_text()):
+    for code in re.findall(r"(?:python -m |`)([a-z0-9_.]+)", page.read_text()):
         if A_MODULE.fullmatch(code):
             yield code
 

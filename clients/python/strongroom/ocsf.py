@@ -54,17 +54,7 @@ def api_activity(event: Event) -> Mapping[str, Any]:
             "logged_time": round(event.time.timestamp() * 1000) if event.time else 0,
             "product": {"name": "Strongroom", "vendor_name": "Strongroom"},
         },
-        "actor": {
-            "user": {
-                "uid": event.principal,
-                "name": event.principal.rpartition("/")[2],
-                "type_id": _user_type(event.principal),
-                "account": {"uid": event.account},
-                "credential_uid": event.credential,
-            },
-            "session": {"uid": event.session_name, "issuer": event.assumed_by},
-            "invoked_by": event.via_service,
-        },
+        "actor": _actor(event),
         "src_endpoint": {"ip": event.source_address, "name": "" if event.source_address else "unknown"},
         "api": {
             "operation": event.action,
@@ -73,17 +63,35 @@ def api_activity(event: Event) -> Mapping[str, Any]:
         },
         "resources": [_resource(event)] if event.resource else [],
         "policy": {"name": event.decided_by},
-        "unmapped": {
-            "method": event.method,
-            "key_version": event.key_version,
-            "secret_version": event.secret_version,
-            "encryption_context": dict(event.encryption_context),
-            "failed_item_count": event.failed_item_count or "",
-            "instance": event.instance,
-            "attributes": dict(event.attributes),
-        },
+        "unmapped": _unmapped(event),
     }
     return _without_empty(document)
+
+
+def _actor(event: Event) -> Mapping[str, Any]:
+    return {
+        "user": {
+            "uid": event.principal,
+            "name": event.principal.rpartition("/")[2],
+            "type_id": _user_type(event.principal),
+            "account": {"uid": event.account},
+            "credential_uid": event.credential,
+        },
+        "session": {"uid": event.session_name, "issuer": event.assumed_by},
+        "invoked_by": event.via_service,
+    }
+
+
+def _unmapped(event: Event) -> Mapping[str, Any]:
+    return {
+        "method": event.method,
+        "key_version": event.key_version,
+        "secret_version": event.secret_version,
+        "encryption_context": dict(event.encryption_context),
+        "failed_item_count": event.failed_item_count or "",
+        "instance": event.instance,
+        "attributes": dict(event.attributes),
+    }
 
 
 def _resource(event: Event) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -55,9 +56,6 @@ def report(
             start, until=end, by=names, action=action, principal=principal, resource=resource, outcome=outcome
         )
 
-    def counted(*names: str) -> list[UsageRow]:
-        return list(asked(*names))
-
     found = asked(*dimensions)
     rows = list(found)
     document = {
@@ -70,15 +68,30 @@ def report(
     }
     if html is None:
         return Report(document, lambda: _table(session, dimensions, rows), note=_left_out(found))
+    page = _page(session, start, end, dimensions, rows, asked)
+    write_bytes(html, page.encode(), force=force)
+    note = f"{sum(row.event_count for row in rows)} events in {html}"
+    return Report({**document, "file": html}, note="; ".join(filter(None, (note, _left_out(found)))))
+
+
+def _page(
+    session: Session,
+    start: datetime,
+    end: datetime,
+    dimensions: list[str],
+    rows: list[UsageRow],
+    asked: Callable[..., UsageReport],
+) -> str:
     from strongroom.cli.usage_page import Usage, page
+
+    def counted(*names: str) -> list[UsageRow]:
+        return list(asked(*names))
 
     step = "hour" if (end - start).days < _HOURLY_UP_TO_DAYS else "day"
     usage = Usage(
         start, end, step, counted(step, "outcome"), counted("resource", "outcome"), counted("principal", "outcome")
     )
-    write_bytes(html, page(session.client.names, usage, dimensions, rows).encode(), force=force)
-    note = f"{sum(row.event_count for row in rows)} events in {html}"
-    return Report({**document, "file": html}, note="; ".join(filter(None, (note, _left_out(found)))))
+    return page(session.client.names, usage, dimensions, rows)
 
 
 def _left_out(report: UsageReport) -> str:

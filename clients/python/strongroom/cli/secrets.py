@@ -5,18 +5,32 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from strongroom.bounded import read_text
 from strongroom.cli.command import Report, Session, command, facts_report
-from strongroom.cli.inputs import Force, OutputFile, moment_of, pairs_of, read_bytes, span_of, write_bytes
+from strongroom.cli.inputs import Force, OutputFile, moment_of, pairs_of, span_of, write_bytes
 from strongroom.cli.keys import Limit
 from strongroom.cli.plain import plain
+from strongroom.cli.secret_inputs import (
+    Destinations,
+    KeyOfValues,
+    Lifetime,
+    OfPrincipal,
+    PasswordRuleText,
+    SkipTargetCheck,
+    TargetFile,
+    Text,
+    ValueFile,
+    password_rule_of,
+    target_of,
+    value_of,
+)
 from strongroom.cli.targets import once_checked
 from strongroom.cli.terminal import write_line
 from strongroom.names import last_part
@@ -27,106 +41,79 @@ if TYPE_CHECKING:
     from strongroom.calls.audit.events import Event
     from strongroom.calls.secrets.records import Secret
     from strongroom.calls.secrets.watch import SecretChange
-    from strongroom.secrets.v1.password_rule_pb2 import PasswordRule
-    from strongroom.secrets.v1.target_pb2 import RotationTarget
-
-MAX_VALUE_BYTES = 65_536
 
 app = typer.Typer(name="secret", help="Secrets and their values.", no_args_is_help=True)
 
 SecretName = Annotated[str, typer.Argument(metavar="SECRET", help="An id or a full name.")]
 VersionName = Annotated[str, typer.Argument(metavar="VERSION", help="SECRET/versions/NUMBER, or a full name.")]
-Text = Annotated[
-    str | None, typer.Option(metavar="TEXT", help="The value; others can see it in the process list and history.")
-]
-PasswordRuleText = Annotated[
-    str,
-    typer.Option(
-        metavar="RULE",
-        help="What rotation's passwords look like, a PasswordRule in JSON:"
-        ' \'{"length": 24, "excludeCharacters": "-"}\'; {} for the default.',
-    ),
-]
-ValueFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Read the value from a file, as it is.")]
-Destinations = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--allow-destination",
-        metavar="PLACE",
-        help="HOST[:PORT] or CIDR[:PORT] that its values may be sent to, all of them; may be repeated.",
-    ),
-]
 
 
 @command(app, "create")
 def create(
     session: Session,
     secret: Annotated[str, typer.Argument(metavar="ID", help="Its id.")],
-    key: Annotated[
-        str, typer.Option(metavar="KEY", help="Its values are encrypted under it; default: alias/strongroom-secrets.")
-    ] = "",
+    key: KeyOfValues = "",
     text: Text = None,
     value_file: ValueFile = None,
     no_value: Annotated[bool, typer.Option("--no-value", help="Create it without a value.")] = False,
     description: Annotated[str, typer.Option(help="For people.")] = "",
     tag: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="May be repeated.")] = None,
     secret_type: Annotated[str, typer.Option("--type", help="GENERIC, POSTGRESQL, MYSQL, REDIS_ACL, …")] = "",
-    target: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where the value is valid: a RotationTarget in JSON.")
-    ] = None,
-    principal: Annotated[
-        str, typer.Option(help="Make and keep a client key of this user or workload; with neither value nor target.")
-    ] = "",
-    lifetime: Annotated[
-        str, typer.Option(metavar="SPAN", help="How long each client key is valid, with --principal: 1h to 366d.")
-    ] = "90d",
+    target: TargetFile = None,
+    principal: OfPrincipal = "",
+    lifetime: Lifetime = "90d",
     rotate_every: Annotated[str, typer.Option(metavar="SPAN", help="Such as 30d; 6h to 365d.")] = "",
     grace: Annotated[str, typer.Option(metavar="SPAN", help="How long what was replaced works on.")] = "",
     password_rule: PasswordRuleText = "",
     allow_destination: Destinations = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, log in, and store nothing.")] = False,
-    skip_target_check: Annotated[
-        bool, typer.Option("--skip-target-check", help="Do not ask the target whether the credentials log in.")
-    ] = False,
+    skip_target_check: SkipTargetCheck = False,
 ) -> Report:
     """Make a secret. Its value is read from standard input, and asked for without echo on a terminal."""
     from strongroom.calls.secrets.records import RotationPolicy
 
-    policy = RotationPolicy(span_of(rotate_every, "--rotate-every")) if rotate_every else None
+    given: dict[str, Any] = {
+        "key": key,
+        "description": description,
+        "tags": pairs_of(tag, "--tag"),
+        "rotation_policy": RotationPolicy(span_of(rotate_every, "--rotate-every")) if rotate_every else None,
+        "grace_period": span_of(grace, "--grace") if grace else None,
+    }
     if principal:
         of_targets = target or skip_target_check or password_rule or allow_destination
-        if of_targets or text is not None or value_file or no_value or dry_run:
-            raise typer.BadParameter("goes with neither a value nor a target nor a dry run", param_hint="--principal")
-        if secret_type.upper().replace("-", "_") not in ("", "CLIENT_KEY"):
-            raise typer.BadParameter("is for the type CLIENT_KEY", param_hint="--principal")
-        held = session.client.secrets.client_keys.create(
-            secret,
-            principal,
-            lifetime=span_of(lifetime, "--lifetime"),
-            key=key,
-            description=description,
-            tags=pairs_of(tag, "--tag"),
-            rotation_policy=policy,
-            grace_period=span_of(grace, "--grace") if grace else None,
+        _require_fit_for_principal(
+            bool(of_targets or text is not None or value_file or no_value or dry_run), secret_type
         )
-        return secret_report(held)
+        return _holding_client_key(session, secret, principal, lifetime, given)
     create = partial(
         session.client.secrets.create,
         secret,
-        b"" if no_value else _value(text, value_file),
+        b"" if no_value else value_of(text, value_file),
         type=secret_type,
-        key=key,
-        description=description,
-        tags=pairs_of(tag, "--tag"),
-        target=_target(target) if target else None,
-        password_rule=_password_rule(password_rule) if password_rule else None,
-        rotation_policy=policy,
-        grace_period=span_of(grace, "--grace") if grace else None,
+        target=target_of(target) if target else None,
+        password_rule=password_rule_of(password_rule) if password_rule else None,
         allowed_destinations=allow_destination or (),
         dry_run=dry_run,
         check_target=not skip_target_check,
+        **given,
     )
     return secret_report(once_checked(create))
+
+
+def _require_fit_for_principal(more_is_given: bool, secret_type: str) -> None:
+    if more_is_given:
+        raise typer.BadParameter("goes with neither a value nor a target nor a dry run", param_hint="--principal")
+    if secret_type.upper().replace("-", "_") not in ("", "CLIENT_KEY"):
+        raise typer.BadParameter("is for the type CLIENT_KEY", param_hint="--principal")
+
+
+def _holding_client_key(
+    session: Session, secret: str, principal: str, lifetime: str, given: Mapping[str, Any]
+) -> Report:
+    held = session.client.secrets.client_keys.create(
+        secret, principal, lifetime=span_of(lifetime, "--lifetime"), **given
+    )
+    return secret_report(held)
 
 
 @command(app, "list")
@@ -213,8 +200,8 @@ def update(
         tags=pairs_of(tag, "--tag") if tag else None,
         key=key,
         retained_versions=retained_versions,
-        target=_target(target) if target else None,
-        password_rule=_password_rule(password_rule) if password_rule else None,
+        target=target_of(target) if target else None,
+        password_rule=password_rule_of(password_rule) if password_rule else None,
         grace_period=span_of(grace, "--grace") if grace else None,
         allowed_destinations=[] if allow_any_destination else allow_destination,
     )
@@ -363,7 +350,7 @@ def put(
     stage: Annotated[list[str] | None, typer.Option(help="Current by default; may be repeated.")] = None,
 ) -> Report:
     """Store a new value. It is read from standard input, and asked for without echo on a terminal."""
-    version = session.client.secrets.put_value(secret, _value(text, value_file), stages=stage or ())
+    version = session.client.secrets.put_value(secret, value_of(text, value_file), stages=stage or ())
     return facts_report(plain(version))
 
 
@@ -382,28 +369,6 @@ def secret_report(secret: Secret) -> Report:
     return facts_report(secret_document(secret))
 
 
-def _target(path: Path) -> RotationTarget:
-    from google.protobuf.json_format import Parse, ParseError
-
-    from strongroom.secrets.v1.target_pb2 import RotationTarget
-
-    try:
-        return Parse(read_text(path), RotationTarget())
-    except ParseError as error:
-        raise typer.BadParameter(f"{path} is no RotationTarget in JSON: {error}", param_hint="--target") from None
-
-
-def _password_rule(text: str) -> PasswordRule:
-    from google.protobuf.json_format import Parse, ParseError
-
-    from strongroom.secrets.v1.password_rule_pb2 import PasswordRule
-
-    try:
-        return Parse(text, PasswordRule())
-    except ParseError as error:
-        raise typer.BadParameter(f"no PasswordRule in JSON: {error}", param_hint="--password-rule") from None
-
-
 def _print_change(session: Session, change: SecretChange) -> None:
     if session.as_json:
         line = json.dumps(plain(change))
@@ -412,13 +377,6 @@ def _print_change(session: Session, change: SecretChange) -> None:
         time = change.time.strftime("%H:%M:%S") if change.time else ""
         line = f"{time} {session.client.names.shorten(change.name)} {change.change} {stages}"
     write_line(line)
-
-
-def _value(text: str | None, path: Path | None) -> bytes:
-    if text is None and path is None and sys.stdin.isatty():
-        typed: str = typer.prompt("value", hide_input=True, confirmation_prompt=True, err=True)
-        return typed.encode()
-    return read_bytes(text, path, MAX_VALUE_BYTES, "value")
 
 
 def _as_text(value: bytes) -> str | None:

@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 from services.audit.publication import witnesses
 from services.audit.publication.witnesses import WitnessSettings
 from services.runtime.errors import Reason, StrongroomError
-from strongroom.cli.audit_witness import _server
+from strongroom.cli.witness_server import WitnessServer
 from strongroom.tlog import checkpoints, merkle, notes
 from strongroom.tlog.checkpoints import Checkpoint, open_checkpoint
 from strongroom.tlog.notes import Note, Signer, VerifierKey
@@ -122,7 +122,7 @@ class Running:
 
     def __init__(self, directory: Path, keys: list[VerifierKey]) -> None:
         self.witness = Witness(NAME, WitnessState(directory), keys, time.time)
-        self._server = _server(self.witness, "127.0.0.1", 0)
+        self._server = WitnessServer(self.witness, "127.0.0.1", 0)
         self.settings = WitnessSettings(self.witness.verifier_key, f"http://127.0.0.1:{self._server.server_port}")
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
