@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup run native test unit faults fuzz tamper lint format protos lock bench clean
+.PHONY: help setup run native test unit coverage faults fuzz tamper lint format protos lock bench clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,11 @@ test: setup ## run every test
 
 unit: setup ## run the tests that need no mesh; they end within a minute
 	$(BIN)/python -m pytest --numprocesses=$(TEST_PROCESSES) tests/unit
+
+coverage: setup ## what of services and client the tests without a mesh reach, line by line in .coverage_html
+	$(BIN)/coverage run -m pytest -q tests/unit tests/vectors
+	$(BIN)/coverage html --quiet --directory .coverage_html
+	$(BIN)/coverage report
 
 faults: setup ## kill rotations 2,000 times, at every step of every rotator
 	STRONGROOM_FAULT_RUNS=200 $(BIN)/python -m pytest tests/faults/test_rotation_killed.py
@@ -70,5 +75,5 @@ bench: setup ## run every benchmark, a table each
 	$(BIN)/python -m bench
 
 clean: ## remove the environment, caches and the development mesh's data
-	rm -rf $(VENV) .strongroom .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .strongroom .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis .coverage .coverage_html
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
