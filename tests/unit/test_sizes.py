@@ -14,7 +14,7 @@ FILE_LINES = 400
 FUNCTION_LINES = 50
 
 # What is longer still, with a little room to work in. The list only shrinks: whoever shortens one takes it out.
-LONGER_FILES: dict[str, int] = {"services/runtime/rpc/arriving.py": 430}
+LONGER_FILES: dict[str, int] = {}
 LONGER_FUNCTIONS: dict[str, int] = {}
 
 
