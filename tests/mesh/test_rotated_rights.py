@@ -99,7 +99,7 @@ class Test_mysql:  # noqa: N801
         lab.work_until_idle()
         with mysql.connect(mysql.server.username, mysql.server.password, "mysql") as connection:
             cursor = connection.cursor()
-            cursor.execute("SELECT x509_issuer, x509_subject FROM user WHERE User = %s", f"u_{secret_id}_clone")
+            cursor.execute("SELECT x509_issuer, x509_subject FROM user WHERE User = %s", (f"u_{secret_id}_clone",))
             assert cursor.fetchall() in ((("/CN=a", "/CN=b"),), ((b"/CN=a", b"/CN=b"),))
 
     def test_what_was_revoked_is_taken_from_both(self, lab: Lab, mysql: Mysql, secret_id: str) -> None:
