@@ -33,10 +33,14 @@ class Replicas:
         return _Method(self, lambda channel: channel.unary_unary(path, **options))
 
     def unary_stream(self, path: str, **options: Any) -> Callable[..., Any]:
-        """Stands for the method of a channel; a stream stays where it began."""
+        """Stands for the method of a channel. A stream stays where it began; once it has ended because nobody is there,
+        later ones begin at the next address."""
 
         def begin(request: Any, **arguments: Any) -> Any:
-            return self._currents[self._preferred]().unary_stream(path, **options)(request, **arguments)
+            index = self._preferred
+            stream: Any = self._currents[index]().unary_stream(path, **options)(request, **arguments)
+            stream.add_done_callback(lambda ended: self._note_ended(index, ended))
+            return stream
 
         return begin
 
@@ -48,6 +52,10 @@ class Replicas:
     def connection(self, index: int) -> grpc.Channel:
         """The one to an address."""
         return self._currents[index]()
+
+    def _note_ended(self, index: int, stream: grpc.Call) -> None:
+        if stream.code() is grpc.StatusCode.UNAVAILABLE:
+            self.note_unanswered(index)
 
     def note_unanswered(self, index: int) -> None:
         """Later calls begin at another address."""

@@ -27,7 +27,7 @@ from strongroom.names import Names
 from strongroom.secrets.v1 import password_rule_pb2, secret_pb2, target_pb2
 from strongroom.secrets.v1 import secret_service_pb2 as pb
 from strongroom.secrets.v1.secret_service_pb2_grpc import SecretServiceStub
-from strongroom.transport import Transport
+from strongroom.transport import ResponseStream, Transport
 
 if TYPE_CHECKING:
     from strongroom.calls.secrets.client_keys import ClientKeySecrets
@@ -272,12 +272,14 @@ class Secrets(Part[SecretServiceStub]):
 
     def watch(self, secrets: Sequence[str], *, resume_token: str = "") -> SecretWatch:
         """Tells the changes of up to 1,000 secrets as they come: iterate over it, and close it."""
-        request = pb.WatchSecretRequest(
-            names=[self._names.secret(secret) for secret in secrets], resume_token=resume_token
-        )
+        names = [self._names.secret(secret) for secret in secrets]
         from strongroom.calls.secrets.watch import SecretWatch
 
-        return SecretWatch(self._service.stream(self._service.stub.WatchSecret, request))
+        def begin(token: str) -> ResponseStream[pb.WatchSecretResponse]:
+            request = pb.WatchSecretRequest(names=names, resume_token=token)
+            return self._service.stream(self._service.stub.WatchSecret, request)
+
+        return SecretWatch(begin, resume_token)
 
     def update_rotation_policy(
         self, secret: str, policy: RotationPolicy | None, *, timeout: float | None = None

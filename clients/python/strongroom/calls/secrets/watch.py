@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 from typing import Self
 
 from strongroom.convert import enum_text, moment
+from strongroom.errors import StrongroomError
 from strongroom.secrets.v1 import secret_service_pb2 as pb
 from strongroom.transport import ResponseStream
+
+_AGAIN_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,21 +34,37 @@ class SecretChange:
 
 
 class SecretWatch:
-    """A watch of secrets: an iterator of changes, a context manager, closed from any thread."""
+    """A watch of secrets: an iterator of changes, a context manager, closed from any thread.
 
-    def __init__(self, stream: ResponseStream[pb.WatchSecretResponse]) -> None:
-        self._stream = stream
+    One that has told something goes on behind that when its process ends or cannot be reached for a while: no change is
+    missed. What the service refuses ends it.
+    """
+
+    def __init__(self, begin: Callable[[str], ResponseStream[pb.WatchSecretResponse]], resume_token: str = "") -> None:
+        self._begin = begin
+        self._token = resume_token
+        self._told = False
+        self._closed = threading.Event()
+        self._stream = begin(resume_token)
 
     def __iter__(self) -> Iterator[SecretChange]:
-        for told in self._stream:
-            yield SecretChange(
-                change=enum_text(pb.SecretChange, "SECRET_CHANGE_", told.change).replace("UNSPECIFIED", ""),
-                name=told.name,
-                stages=dict(told.stages),
-                version=told.version,
-                resume_token=told.resume_token,
-                time=moment(told.time),
-            )
+        yield from self._changes()
+        while not self._closed.wait(_AGAIN_SECONDS):
+            self._stream = self._begin(self._token)
+            if self._closed.is_set():
+                self._stream.close()
+            yield from self._changes()
+
+    def _changes(self) -> Iterator[SecretChange]:
+        """Those of one stream, until it ends in a way that another may follow."""
+        try:
+            for told in self._stream:
+                self._told = True
+                self._token = told.resume_token or self._token
+                yield _change(told)
+        except StrongroomError as error:
+            if not self._told or error.code.name != "UNAVAILABLE":
+                raise
 
     def __enter__(self) -> Self:
         return self
@@ -56,4 +76,16 @@ class SecretWatch:
 
     def close(self) -> None:
         """Ends it."""
+        self._closed.set()
         self._stream.close()
+
+
+def _change(told: pb.WatchSecretResponse) -> SecretChange:
+    return SecretChange(
+        change=enum_text(pb.SecretChange, "SECRET_CHANGE_", told.change).replace("UNSPECIFIED", ""),
+        name=told.name,
+        stages=dict(told.stages),
+        version=told.version,
+        resume_token=told.resume_token,
+        time=moment(told.time),
+    )
