@@ -33,6 +33,7 @@ CODE = re.compile(r"`([^`\n]+)`")
 A_PATH = re.compile(r"(?:bench|clients|deploy|docs|protos|services|tests|tools|\.ci)/[\w./*-]+")
 A_MODULE = re.compile(r"(?:bench|deploy|services|tools)(?:\.[a-z_][a-z0-9_]*)+")
 A_METHOD = re.compile(r"(?P<kind>[A-Z]\w+)\.(?P<method>[A-Za-z_]\w*)")
+A_FUNCTION = re.compile(r"(?P<module>[a-z_]+)\.(?P<function>[a-z_]+)")
 A_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 # Names of the internal services are no paths.
 NO_PATHS = re.compile(r"services/(?:keystore|crypto|secrets|audit)(?![\w/.-])")
@@ -81,6 +82,16 @@ def test_every_method_that_the_page_on_development_names_exists() -> None:
     classes = methods_of_classes()
     assert len(named) > 15
     assert [name for name in sorted(named) if not is_method(name, classes)] == []
+
+
+def test_every_function_that_the_page_on_development_names_exists() -> None:
+    text = (ROOT / "docs/development.md").read_text()
+    named = [match.groups() for code in CODE.findall(text) if (match := A_FUNCTION.fullmatch(code))]
+    functions = [
+        (module, function) for module, function in named if module != "tool" and function not in ("md", "py", "toml")
+    ]
+    assert functions
+    assert [(one, function) for one, function in functions if not is_function(one, function)] == []
 
 
 def test_every_make_target_that_a_page_names_exists() -> None:
@@ -137,6 +148,11 @@ def methods_of_classes() -> dict[str, str]:
         for match in re.finditer(r"^class (\w+)(.*?)(?=^\S|\Z)", module.read_text(), re.MULTILINE | re.DOTALL):
             bodies[match[1]] = bodies.get(match[1], "") + match[2]
     return bodies
+
+
+def is_function(module: str, function: str) -> bool:
+    """Whether a module of this name, in whatever room, defines the function."""
+    return any(f"def {function}(" in path.read_text() for path in (ROOT / "services").rglob(f"{module}.py"))
 
 
 def is_method(name: str, classes: dict[str, str]) -> bool:
