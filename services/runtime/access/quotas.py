@@ -230,13 +230,14 @@ def ceiling(rate: float, burst: float) -> Limit:
     return Limit(rate, burst, _ITEMS_OF_A_CEILING)
 
 
-def weigher(method: MethodDescriptor) -> Callable[[Message], float]:
-    """How many requests one of this method weighs: each item of a batch is one, and each 64 KiB are."""
+def weigher(method: MethodDescriptor) -> Callable[[Message, int], float]:
+    """How many requests one of this method, of so many bytes, weighs: each item of a batch is one, and each 64 KiB
+    are."""
     fields = method.input_type.fields_by_name
     name = next((name for name in _COUNTED if name in fields), "")
 
-    def weight(request: Message) -> float:
-        size = 1 + request.ByteSize() // _BYTES_OF_A_REQUEST
+    def weight(request: Message, message_bytes: int) -> float:
+        size = 1 + message_bytes // _BYTES_OF_A_REQUEST
         if not name:
             return size
         counted = getattr(request, name)

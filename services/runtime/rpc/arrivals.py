@@ -141,6 +141,21 @@ class Arrivals:
         if isinstance(displaced, ArrivingCall):
             displaced.refuse(overloaded())
 
+    def may_run(self, call: ArrivingCall) -> bool:
+        """Whether a call is to be answered now that its turn has come. One that waited may be over its quota by now,
+        and its caller known, who was not when it came."""
+        if self._refusal is None or call.arrival.mode is not Mode.IN_TURN:
+            return True
+        caller, headers = call.caller, call.headers()
+        if not caller.is_known and headers is not None:
+            caller = self._recognize(headers)
+        refusal = self._refusal(caller) if caller.is_known else None
+        if refusal is None:
+            return True
+        call.message, call.refusal = None, refusal
+        self._displace(self._unfinished.enter(call, call.caller.group))
+        return False
+
     def wants_next(self, call: ArrivingCall) -> None:
         """A stream's message was answered; the next is awaited."""
         self._await_message(call)

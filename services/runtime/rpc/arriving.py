@@ -86,6 +86,9 @@ _ENDED = _Ended()
 class Context(_server._Context):
     """gRPC's context, which can let go of its call."""
 
+    message_bytes = 0
+    """The size of the request as it came."""
+
     def let_go(self) -> None:
         """Knows nothing of the call any more."""
         self._rpc_event = _ENDED
@@ -102,6 +105,9 @@ class Awaiting(Protocol):
 
     def message_came(self, call: ArrivingCall) -> None:
         """The call is whole, or its end came first."""
+
+    def may_run(self, call: ArrivingCall) -> bool:
+        """Whether the call is to be answered now that its turn has come: if not, nothing of its message is parsed."""
 
     def wants_next(self, call: ArrivingCall) -> None:
         """A stream's message was answered, and the next is awaited. The call's condition is held."""
@@ -155,6 +161,11 @@ class ArrivingCall:
         self.refusal: StrongroomError | None = None
         """What it is refused with when its time has come, and nothing of its message is read."""
 
+    def headers(self) -> Headers | None:
+        """What the call said before its message; None once it has ended."""
+        event = self._event
+        return Headers(event) if event is not None else None
+
     def on_end(self, tell: Callable[[], None]) -> None:
         """Has `tell` called, in gRPC's own thread, when the call has ended, however that may be."""
         self._state.callbacks.append(tell)
@@ -173,6 +184,8 @@ class ArrivingCall:
 
     def run(self) -> None:
         """Has the method answer the message."""
+        if not self._awaiting.may_run(self):
+            return
         self.begun = True
         if self.arrival.mode is Mode.EXCHANGE:
             self._answer_one()
@@ -258,6 +271,7 @@ class ArrivingCall:
         if request is None:
             return
         context = Context(self._event, self._state, self._deserialize)
+        context.message_bytes = self.size
         with self._state.condition:
             if not _server._is_rpc_state_active(self._state):
                 return

@@ -106,7 +106,7 @@ class Pipeline:
                 call.principal = authenticate(call, context, metadata)
                 if trace.asked and call.principal.name:
                     trace = telemetry.caller_known(trace, service, name)
-                cost = 1.0 if request is wire.UNREADABLE else weight(request)
+                cost = 1.0 if request is wire.UNREADABLE else weight(request, _size(request, context))
                 quotas.require(call, cost)
                 check(request)
                 response = behaviour(request, call)
@@ -232,6 +232,12 @@ def _internal(unexpected: Exception) -> StrongroomError:
     # The message of a foreign exception may hold anything; the caller gets none of it.
     log.error("a call failed unexpectedly and is answered INTERNAL", exc_info=unexpected)
     return StrongroomError(Reason.INTERNAL, "internal error; the event id in the trailing metadata identifies it")
+
+
+def _size(request: Any, context: grpc.ServicerContext) -> int:
+    """In bytes, as it came where that is known: to ask a large message takes as long as to write it."""
+    size: int = getattr(context, "message_bytes", 0) or request.ByteSize()
+    return size
 
 
 def _is_stranger(call: Call) -> bool:

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Protocol
@@ -18,35 +19,39 @@ log = logging.getLogger(__name__)
 _COSTLY_SECONDS = 0.02
 _LARGE_BYTES = 128 << 10
 _KNOWN_COSTS = 4_096
-_WEIGHT = 0.2
+_COSTLY_FOR_SECONDS = 2.0
 
 
 class Costs:
-    """How much of a processor the tasks of each group have taken lately: the mean of thread time, in seconds."""
+    """Which groups have tasks that take long of the processor: those of which one did lately, and those that send large
+    messages. What else they send makes no difference, or cheap calls would hide costly ones."""
 
-    def __init__(self) -> None:
-        self._of: dict[str, float] = {}
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._until: dict[str, float] = {}
 
     def expect(self, task: Task) -> None:
-        """Takes a large message for costly, until something is known of its group."""
-        group = task.caller.group
-        if task.size > _LARGE_BYTES and group not in self._of:
-            self._note(group, 2 * _COSTLY_SECONDS)
+        """Takes a large message for costly."""
+        if task.size > _LARGE_BYTES:
+            self._note(task.caller.group)
 
     def spent(self, group: str, seconds: float) -> None:
-        """Notes what a task has taken."""
-        before = self._of.get(group)
-        if before is not None or seconds > _COSTLY_SECONDS:
-            self._note(group, seconds if before is None else before + _WEIGHT * (seconds - before))
+        """Notes what a task has taken, in thread time."""
+        if seconds > _COSTLY_SECONDS:
+            self._note(group)
 
     def are_costly(self, group: str) -> bool:
         """Whether the group's tasks are to run few at a time."""
-        return self._of.get(group, 0.0) > _COSTLY_SECONDS
+        until = self._until.get(group)
+        if until is None or self._monotonic() < until:
+            return until is not None
+        del self._until[group]
+        return False
 
-    def _note(self, group: str, seconds: float) -> None:
-        if len(self._of) >= _KNOWN_COSTS:
-            self._of.clear()
-        self._of[group] = seconds
+    def _note(self, group: str) -> None:
+        if len(self._until) >= _KNOWN_COSTS:
+            self._until.clear()
+        self._until[group] = self._monotonic() + _COSTLY_FOR_SECONDS
 
 
 class Task(Protocol):

@@ -6,6 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
+from google.protobuf.message import Message
 
 from services.runtime.access.quotas import weigher
 from services.runtime.errors import CODE_OF, Reason, StrongroomError
@@ -50,12 +51,16 @@ def test_an_error_that_is_kept_is_never_raised_itself() -> None:
 
 def test_a_request_counts_as_its_items_and_its_bytes() -> None:
     methods = pb.DESCRIPTOR.services_by_name["CryptoService"].methods_by_name
-    assert weigher(methods["Encrypt"])(pb.EncryptRequest(plaintext=bytes(100))) == 1
-    assert weigher(methods["Encrypt"])(pb.EncryptRequest(plaintext=bytes(200 << 10))) == 4
+
+    def weighs(method: str, request: Message) -> float:
+        return weigher(methods[method])(request, request.ByteSize())
+
+    assert weighs("Encrypt", pb.EncryptRequest(plaintext=bytes(100))) == 1
+    assert weighs("Encrypt", pb.EncryptRequest(plaintext=bytes(200 << 10))) == 4
     batch = pb.BatchEncryptRequest(items=[pb.EncryptItem(plaintext=b"x")] * 700)
-    assert weigher(methods["BatchEncrypt"])(batch) == 700
-    assert weigher(methods["BatchGenerateDataKey"])(pb.BatchGenerateDataKeyRequest(count=1_000)) == 1_000
-    assert weigher(methods["BatchGenerateDataKey"])(pb.BatchGenerateDataKeyRequest(count=1 << 31)) == 1_000
+    assert weighs("BatchEncrypt", batch) == 700
+    assert weighs("BatchGenerateDataKey", pb.BatchGenerateDataKeyRequest(count=1_000)) == 1_000
+    assert weighs("BatchGenerateDataKey", pb.BatchGenerateDataKeyRequest(count=1 << 31)) == 1_000
 
 
 def test_what_a_stranger_says_of_sampling_does_not_count() -> None:

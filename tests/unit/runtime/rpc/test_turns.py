@@ -141,11 +141,14 @@ def test_a_group_whose_tasks_are_costly_has_few_threads() -> None:
     assert most == [1]
 
 
-def test_what_a_group_costs_is_learned() -> None:
-    costs = Costs()
+def test_cheap_calls_do_not_hide_a_costly_one() -> None:
+    now = [0.0]
+    costs = Costs(lambda: now[0])
     assert not costs.are_costly("acme")
     costs.spent("acme", 0.05)
-    assert costs.are_costly("acme")
     for _ in range(50):
         costs.spent("acme", 0.0001)
+    assert costs.are_costly("acme")
+    assert not costs.are_costly("other")
+    now[0] = 10.0
     assert not costs.are_costly("acme")
