@@ -7,6 +7,7 @@ measures has to find out by another way whether the calls did their work.
 from __future__ import annotations
 
 import math
+import os
 import re
 import struct
 import subprocess
@@ -114,7 +115,7 @@ class Load:
 
     @contextmanager
     def flood(self, method: Method, shape: Shape) -> Iterator[None]:
-        """Meanwhile sends calls as fast as they are answered, whatever the answers are."""
+        """Meanwhile sends calls as fast as they are answered, whatever the answers are, from `elsewhere`."""
         how = [f"--clients={shape.connections}", f"--max-concurrent-streams={shape.streams}"]
         with tempfile.TemporaryDirectory(prefix="strongroom-bench-") as directory:
             message = Path(directory) / "message"
@@ -122,6 +123,7 @@ class Load:
             command = ["h2load", f"--duration={_TIMEOUT_SECONDS:g}", *how, *method.arguments(message)]
             with confined(self._cores):
                 process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+            elsewhere(process.pid)
             try:
                 yield
             finally:
@@ -150,6 +152,12 @@ class Load:
         except subprocess.CalledProcessError as error:
             raise BenchmarkError(f"h2load failed: {error.stdout}{error.stderr}") from error
         return finished.stdout
+
+
+def elsewhere(process: int) -> None:
+    """Leaves an attacker's process what victim and mesh do not use of the processor: attackers have machines of their
+    own, and what they spend there is none of what they cost others."""
+    os.sched_setscheduler(process, os.SCHED_IDLE, os.sched_param(0))
 
 
 def framed(message: bytes) -> bytes:

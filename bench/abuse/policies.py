@@ -1,18 +1,17 @@
 """A hostile tenant whose policies cost as much as any that are accepted, with eight callers at full tilt.
 
-They ask for keys that do not exist, so that no answer is remembered and every call is a decision.
+They ask for a key that does not exist, so that no answer is remembered and every call is a decision.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from itertools import count
+from collections.abc import Mapping
 
 from bench.abuse.town import Town
+from bench.load import Method, Shape
 from bench.report import Target
-from strongroom import Client, StrongroomError
+from strongroom import StrongroomError
+from strongroom.crypto.v1.crypto_pb2 import EncryptRequest
 
 NAME = "tenant_policies"
 TARGETS = {f"{NAME}_p99_vs_quiet": Target(2.0, at_most=True)}
@@ -35,26 +34,14 @@ def measure(town: Town, *, quick: bool) -> Mapping[str, float]:
             if error.reason != "LIMIT_EXCEEDED":
                 raise
             break
-    return town.beside(NAME, lambda: _attack(hostile), rounds=1 if quick else 5, seconds=3.0 if quick else 10.0)
-
-
-@contextmanager
-def _attack(hostile: Client) -> Iterator[None]:
-    over, absent = threading.Event(), count()
-
-    def call() -> None:
-        while not over.is_set():
-            try:
-                hostile.encrypt(f"absent-{next(absent)}", b"x", {"tenant": "a"})
-            except StrongroomError:
-                continue
-
-    callers = [threading.Thread(target=call) for _ in range(_CALLERS)]
-    for caller in callers:
-        caller.start()
-    try:
-        yield
-    finally:
-        over.set()
-        for caller in callers:
-            caller.join()
+    attack = Method(
+        town.mesh.address("crypto", "public"),
+        "/strongroom.crypto.v1.CryptoService/Encrypt",
+        EncryptRequest(
+            key=f"{hostile.names.account}/keys/absent", plaintext=b"x", encryption_context={"tenant": "a"}
+        ).SerializeToString(),
+        hostile.access.sessions.create().token,
+    )
+    callers = Shape(connections=_CALLERS, streams=1)
+    rounds, seconds = (1, 3.0) if quick else (5, 10.0)
+    return town.beside(NAME, lambda: town.flood(attack, callers), rounds=rounds, seconds=seconds)

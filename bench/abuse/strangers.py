@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import psutil
 
 from bench.abuse.town import Town
+from bench.load import elsewhere
 from bench.report import BenchmarkError, Target
 from deploy.dev.mesh import SOURCE
 
@@ -75,6 +76,7 @@ def _attack(
     if listener in ("certificate", "internal"):
         command += [f"--certificate={files.certificate}", f"--key={files.key}"]
     process = subprocess.Popen(command, cwd=SOURCE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    elsewhere(process.pid)
     assert process.stdin is not None
     assert process.stdout is not None
     try:
