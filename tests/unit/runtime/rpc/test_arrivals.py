@@ -8,7 +8,8 @@ from typing import Any, cast
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.rpc.admission import Caller
 from services.runtime.rpc.arrivals import Arrivals, Limits, Threads
-from services.runtime.rpc.arriving import Arrival, ArrivingCall, Mode
+from services.runtime.rpc.arriving import ArrivingCall
+from services.runtime.rpc.methods import Arrival, Mode
 from services.runtime.rpc.turns import Turns
 from tests.support.clients import until
 
