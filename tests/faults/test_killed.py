@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.conftest import VARIANTS, PrivateMeshes
 from tests.support.clients import client_of
 
 LOAD_SECONDS = 1.5
+CALLERS = 3
 
 
 class Load:
@@ -22,18 +24,19 @@ class Load:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._work, args=(number,)) for number in range(3)]
+        self._callers = ThreadPoolExecutor(CALLERS)
         self.keys: list[str] = []
         self.secrets: dict[str, bytes] = {}
         self.sealed: dict[bytes, bytes] = {}
         self.events: list[str] = []
-        for thread in self._threads:
-            thread.start()
+        self._work_of_each = [self._callers.submit(self._work, number) for number in range(CALLERS)]
 
     def stop(self) -> None:
+        """Ends the callers. Raises what one of them ended with that no refusal was."""
         self._stopping.set()
-        for thread in self._threads:
-            thread.join()
+        self._callers.shutdown()
+        for work in self._work_of_each:
+            work.result()
 
     def _work(self, caller: int) -> None:
         for number in itertools.count():

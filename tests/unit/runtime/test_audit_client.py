@@ -108,17 +108,17 @@ def test_append_returns_once_the_log_has_the_events(client: AuditClient, audit_l
     assert audit_log.groups == [[event.id for event in appended]]
 
 
-def test_events_of_waiting_calls_travel_as_one_group(client: AuditClient, audit_log: AuditLog) -> None:
-    audit_log.free.clear()
-    threads = [threading.Thread(target=client.append, args=(events(),)) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    time.sleep(0.1)
-    audit_log.free.set()
-    for thread in threads:
-        thread.join()
-    assert sum(map(len, audit_log.groups)) == 20
-    assert len(audit_log.groups) == 2  # the one that was under way, and all the others
+def test_events_of_waiting_calls_travel_as_one_group(patient: AuditClient, audit_log: AuditLog) -> None:
+    told: list[StrongroomError | None] = []
+    audit_log.gate.clear()
+    patient.append_then(events(), "", "acme", told.append)
+    audit_log.reached.wait()
+    for _ in range(19):
+        patient.append_then(events(), "", "acme", told.append)
+    audit_log.gate.set()
+    until(lambda: len(told) == 20)
+    # The one that was under way, and all the others.
+    assert [len(group) for group in audit_log.groups] == [1, 19]
 
 
 def test_a_hanging_log_fails_calls_within_the_deadline_and_names_the_cause(
@@ -139,10 +139,7 @@ def test_after_a_failure_calls_fail_at_once_until_the_log_can_be_written(
     assert reason_of(client) is Reason.AUDIT_STORAGE_FULL
     assert time.monotonic() - began < DEADLINE / 2
     audit_log.failure = None
-    deadline = time.monotonic() + 3
-    while client.failure is not None:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: client.failure is None)
     client.append(events())
 
 
@@ -179,10 +176,7 @@ def test_an_absence_beyond_the_deadline_is_unreachable(client: AuditClient, audi
 
 def test_a_log_that_fails_while_idle_is_noticed_without_a_call(client: AuditClient, audit_log: AuditLog) -> None:
     audit_log.failure = StrongroomError(Reason.AUDIT_STORAGE_FAILED, "broken")
-    deadline = time.monotonic() + 3
-    while client.failure is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: client.failure is not None)
     assert audit_log.groups == []
 
 

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from deploy.dev.redis_server import find_redis, redis_command, wait_for_redis
 from deploy.dev.topology import free_port
-from services.runtime.work.schedule import Schedule
+from services.runtime.work.schedule import Claim, Schedule
 from tests.support.clients import until
 
 PAST = 1_000_000
@@ -40,6 +40,18 @@ def redis(port: int) -> Iterator[Redis]:
     client.close()
 
 
+def next_claim(schedule: Schedule, lease: float = 60) -> Claim:
+    """The item that is due next, once one is."""
+    found: list[Claim] = []
+
+    def is_found() -> bool:
+        found[:] = schedule.claim(1, lease)
+        return bool(found)
+
+    until(is_found, 10)
+    return found[0]
+
+
 def items(schedule: Schedule, limit: int = 10, lease: float = 60) -> list[str]:
     return [claim.item for claim in schedule.claim(limit, lease)]
 
@@ -58,8 +70,7 @@ def test_a_lease_that_ends_brings_the_item_up_again_under_a_higher_token(redis: 
     schedule = Schedule(redis, "test")
     schedule.fill({"a": PAST})
     (first,) = schedule.claim(1, 0.1)
-    time.sleep(0.15)
-    (second,) = schedule.claim(1, 60)
+    second = next_claim(schedule)
 
     assert second.item == "a"
     assert second.token > first.token
@@ -83,8 +94,7 @@ def test_a_lease_that_is_renewed_goes_on(redis: Redis) -> None:
     schedule.fill({"a": PAST, "b": PAST})
     renewed, other = schedule.claim(2, 0.1)
     schedule.renew([renewed], 60)
-    time.sleep(0.15)
-    assert items(schedule) == [other.item]
+    until(lambda: items(schedule) == [other.item], 10)
     assert schedule.done(renewed)
 
 
@@ -92,8 +102,7 @@ def test_a_lease_that_was_lost_is_not_renewed(redis: Redis) -> None:
     schedule = Schedule(redis, "test")
     schedule.fill({"a": PAST})
     (lost,) = schedule.claim(1, 0.05)
-    time.sleep(0.1)
-    (mine,) = schedule.claim(1, 0.05)
+    mine = next_claim(schedule, 0.05)
     schedule.renew([lost], 60)
     until(lambda: items(schedule) == ["a"], 2)
     assert not schedule.done(mine)
