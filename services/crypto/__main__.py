@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from services.crypto.handlers.crypto_service import CryptoService
+from services.crypto.handlers.asymmetric_service import AsymmetricHandlers
+from services.crypto.handlers.crypto_service import EncryptionHandlers
+from services.crypto.handlers.data_key_service import DataKeyHandlers
 from services.crypto.handlers.material_service import MaterialService
 from services.crypto.keys.generation import Generation
 from services.crypto.keys.imports import Imports
@@ -39,7 +41,9 @@ def serve(settings: CryptoSettings) -> None:
     generation = Generation(settings.generations)
     hosted.public(
         crypto_pb2.DESCRIPTOR.services_by_name["CryptoService"],
-        CryptoService(uses, hosted.authorizer, provider, generation),
+        EncryptionHandlers(uses, hosted.authorizer, provider),
+        DataKeyHandlers(uses, generation),
+        AsymmetricHandlers(uses),
     )
     material_service = MaterialService(provider, Imports(provider, clock.system_clock), clock.system_clock, generation)
     hosted.internal(material_pb2.DESCRIPTOR.services_by_name["MaterialService"], material_service)

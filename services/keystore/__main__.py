@@ -27,11 +27,18 @@ from services.keystore.access.policies.simulation import Simulation
 from services.keystore.access.records.reading import LocalAccessRecords
 from services.keystore.handlers import session_service
 from services.keystore.handlers.access_record_service import AccessRecordService
-from services.keystore.handlers.access_service import AccessService
+from services.keystore.handlers.account_service import AccountHandlers
 from services.keystore.handlers.client_key_rotation_service import ClientKeyRotationService
+from services.keystore.handlers.client_key_service import ClientKeyHandlers
+from services.keystore.handlers.grant_service import GrantHandlers
 from services.keystore.handlers.key_record_service import KeyRecordService
 from services.keystore.handlers.key_service import KeyService
+from services.keystore.handlers.oidc_provider_service import OidcProviderHandlers
+from services.keystore.handlers.policy_service import PolicyHandlers
+from services.keystore.handlers.principal_service import PrincipalHandlers
+from services.keystore.handlers.quota_service import QuotaHandlers
 from services.keystore.handlers.session_service import SessionService
+from services.keystore.handlers.simulation_service import SimulationHandlers
 from services.keystore.keys.aliases import Aliases
 from services.keystore.keys.editing import KeyEditor
 from services.keystore.keys.imports import Imports
@@ -177,27 +184,23 @@ def _offer_keys(hosted: Host, keys: _Keys, key_records: KeyRecordService) -> Non
 
 def _offer_access(settings: KeystoreSettings, stored: _Stored, records: LocalAccessRecords) -> None:
     engine, hosted, now = stored.engine, stored.hosted, clock.system_clock
-    operator, trust_domain = _operator(settings), hosted.tls.trust_domain
+    operator, spiffe_ids = _operator(settings), SpiffeIds(hosted.tls.trust_domain)
     editor = AccessEditor(engine, hosted.authorizer, stored.outbox, now)
     hosted.public(
         session_service_pb2.DESCRIPTOR.services_by_name["SessionService"],
         _sessions(settings.oidc, stored),
-        session_service.EXCHANGES,
+        exchanges=session_service.EXCHANGES,
     )
     hosted.public(
         access_service_pb2.DESCRIPTOR.services_by_name["AccessService"],
-        AccessService(
-            Accounts(editor, operator),
-            Principals(editor, operator),
-            Policies(editor, operator),
-            Grants(engine, hosted.authorizer, stored.outbox, now),
-            ClientKeys(editor),
-            OidcProviders(editor),
-            Quotas(editor, mesh_resource(operator), settings.quota),
-            Simulation(engine, hosted.authorizer, operator, now),
-            SpiffeIds(trust_domain),
-            now,
-        ),
+        AccountHandlers(Accounts(editor, operator), spiffe_ids),
+        PrincipalHandlers(Principals(editor, operator), spiffe_ids),
+        PolicyHandlers(Policies(editor, operator)),
+        GrantHandlers(Grants(engine, hosted.authorizer, stored.outbox, now), now),
+        ClientKeyHandlers(ClientKeys(editor), now),
+        OidcProviderHandlers(OidcProviders(editor)),
+        QuotaHandlers(Quotas(editor, mesh_resource(operator), settings.quota)),
+        SimulationHandlers(Simulation(engine, hosted.authorizer, operator, now)),
     )
     hosted.internal(
         access_record_service_pb2.DESCRIPTOR.services_by_name["AccessRecordService"], AccessRecordService(records)

@@ -18,7 +18,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from services.crypto.handlers.crypto_service import CryptoService
+from services.crypto.handlers.asymmetric_service import AsymmetricHandlers
+from services.crypto.handlers.crypto_service import EncryptionHandlers
+from services.crypto.handlers.data_key_service import DataKeyHandlers
+from services.crypto.keys.generation import Generation
 from services.crypto.operations import exports
 from services.crypto.primitives import ciphertexts, private_keys, public_keys
 from services.keystore.access.credentials import key_sets
@@ -26,6 +29,7 @@ from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.outside import key_screening
 from services.runtime.outside.key_screening import KeyRefusedError
+from services.runtime.rpc.handlers import by_method
 from services.secrets.kinds import ssh_keys
 from strongroom.crypto.v1 import crypto_pb2
 from strongroom.crypto.v1.algorithm_pb2 import ALGORITHM_XAES_256_GCM
@@ -348,11 +352,16 @@ def test_nothing_is_parsed_before_the_caller_is_permitted(method: str, monkeypat
     ):  # fmt: skip
         monkeypatch.setattr(module, name, lambda *_a, name=name, **_n: reached.append(name))
     nobody: Any = Nobody()
-    service = CryptoService(nobody, nobody, nobody)
+    handlers = (
+        EncryptionHandlers(nobody, nobody, nobody),
+        DataKeyHandlers(nobody, Generation()),
+        AsymmetricHandlers(nobody),
+    )
+    behaviours = by_method(METHODS[method].containing_service, handlers)
     request = message_factory.GetMessageClass(METHODS[method].input_type)()
     fill(request)
     try:
-        answered = getattr(service, method)(request, Call("strongroom.crypto.v1.CryptoService", method, "crypto:Test"))
+        answered = behaviours[method](request, Call("strongroom.crypto.v1.CryptoService", method, "crypto:Test"))
     except StrongroomError as refusal:
         assert refusal.reason in (Reason.PERMISSION_DENIED, Reason.CIPHERTEXT_INVALID)
     else:

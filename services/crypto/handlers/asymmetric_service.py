@@ -19,9 +19,10 @@ from strongroom.crypto.v1 import crypto_pb2 as pb
 
 
 class AsymmetricHandlers:
-    """Part of CryptoService."""
+    """The methods of CryptoService about asymmetric keys and message authentication codes."""
 
-    _uses: KeyUses
+    def __init__(self, uses: KeyUses) -> None:
+        self._uses = uses
 
     def Sign(self, request: pb.SignRequest, call: Call) -> pb.SignResponse:
         """A signature of a message or a digest."""

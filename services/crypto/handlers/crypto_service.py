@@ -1,10 +1,7 @@
-"""`CryptoService`: reads requests, calls the domain, writes responses."""
+"""Handlers of symmetric encryption: each reads its request, calls the domain, writes its response."""
 
 from __future__ import annotations
 
-from services.crypto.handlers.asymmetric_service import AsymmetricHandlers
-from services.crypto.handlers.data_key_service import DataKeyHandlers
-from services.crypto.keys.generation import Generation
 from services.crypto.keys.key_uses import KeyUses
 from services.crypto.operations import batches, re_encryption
 from services.crypto.operations.encryption import Encryption, check_plaintext
@@ -21,14 +18,11 @@ _MAX_RANDOM_BYTES = 1024
 _DEFAULT_RANDOM_BYTES = 32
 
 
-class CryptoService(DataKeyHandlers, AsymmetricHandlers):
-    """Handlers of the public service: here those of symmetric encryption, the rest in the two that it is made of."""
+class EncryptionHandlers:
+    """The methods of CryptoService about symmetric encryption, and random bytes."""
 
-    def __init__(
-        self, uses: KeyUses, authorizer: Authorizer, provider: Provider, generation: Generation | None = None
-    ) -> None:
+    def __init__(self, uses: KeyUses, authorizer: Authorizer, provider: Provider) -> None:
         self._uses = uses
-        self._generation = generation or Generation()
         self._encryption = Encryption(uses)
         self._authorizer = authorizer
         self._provider = provider

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from services.crypto.keys.generation import Generation
+from services.crypto.keys.key_uses import KeyUses
 from services.crypto.operations import data_keys, exports
 from services.crypto.operations.encryption import Encryption
 from services.crypto.primitives import ciphertexts, private_keys
@@ -14,10 +15,11 @@ from strongroom.crypto.v1 import crypto_pb2 as pb
 
 
 class DataKeyHandlers:
-    """Part of CryptoService."""
+    """The methods of CryptoService about data keys and data key pairs."""
 
-    _encryption: Encryption
-    _generation: Generation
+    def __init__(self, uses: KeyUses, generation: Generation) -> None:
+        self._encryption = Encryption(uses)
+        self._generation = generation
 
     def GenerateDataKey(self, request: pb.GenerateDataKeyRequest, call: Call) -> pb.GenerateDataKeyResponse:
         """A data key in plaintext, and encrypted under the key."""

@@ -25,10 +25,11 @@ _PATHS = ("display_name", "tags")
 
 
 class AccountHandlers:
-    """Part of AccessService."""
+    """The methods of AccessService about accounts."""
 
-    _accounts: Accounts
-    _spiffe_ids: SpiffeIds
+    def __init__(self, accounts: Accounts, spiffe_ids: SpiffeIds) -> None:
+        self._accounts = accounts
+        self._spiffe_ids = spiffe_ids
 
     def CreateAccount(self, request: pb.CreateAccountRequest, call: Call) -> pb.CreateAccountResponse:
         """A new account, and the way into it."""

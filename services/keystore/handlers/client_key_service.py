@@ -26,10 +26,11 @@ _PATHS = ("description", "disabled")
 
 
 class ClientKeyHandlers:
-    """Part of AccessService."""
+    """The methods of AccessService about client keys."""
 
-    _client_keys: ClientKeys
-    _clock: clock.Clock
+    def __init__(self, client_keys: ClientKeys, clock: clock.Clock) -> None:
+        self._client_keys = client_keys
+        self._clock = clock
 
     def CreateClientKey(self, request: pb.CreateClientKeyRequest, call: Call) -> pb.CreateClientKeyResponse:
         """A new client key, and its secret."""

@@ -43,10 +43,11 @@ _OPERATIONS = {
 
 
 class GrantHandlers:
-    """Part of AccessService."""
+    """The methods of AccessService about grants."""
 
-    _grants: Grants
-    _clock: Clock
+    def __init__(self, grants: Grants, clock: Clock) -> None:
+        self._grants = grants
+        self._clock = clock
 
     def CreateGrant(self, request: pb.CreateGrantRequest, call: Call) -> grant_pb2.Grant:
         """A new grant."""

@@ -30,9 +30,10 @@ _PATHS = ("audiences", "jwks_uri", "ca_certificates", "static_jwks", "descriptio
 
 
 class OidcProviderHandlers:
-    """Part of AccessService."""
+    """The methods of AccessService about OIDC providers."""
 
-    _oidc_providers: OidcProviders
+    def __init__(self, oidc_providers: OidcProviders) -> None:
+        self._oidc_providers = oidc_providers
 
     def CreateOidcProvider(self, request: pb.CreateOidcProviderRequest, call: Call) -> principal_pb2.OidcProvider:
         """A new provider."""

@@ -24,9 +24,10 @@ _PATHS = ("cedar", "description")
 
 
 class PolicyHandlers:
-    """Part of AccessService."""
+    """The methods of AccessService about policies."""
 
-    _policies: Policies
+    def __init__(self, policies: Policies) -> None:
+        self._policies = policies
 
     def CreatePolicy(self, request: pb.CreatePolicyRequest, call: Call) -> policy_pb2.Policy:
         """A new policy."""

@@ -43,10 +43,11 @@ _PATHS = ("description", "spiffe_ids", "oidc_bindings", "role_settings")
 
 
 class PrincipalHandlers:
-    """Part of AccessService."""
+    """The methods of AccessService about principals."""
 
-    _principals: Principals
-    _spiffe_ids: SpiffeIds
+    def __init__(self, principals: Principals, spiffe_ids: SpiffeIds) -> None:
+        self._principals = principals
+        self._spiffe_ids = spiffe_ids
 
     def CreatePrincipal(self, request: pb.CreatePrincipalRequest, call: Call) -> principal_pb2.Principal:
         """A new user, workload or role."""

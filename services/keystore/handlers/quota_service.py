@@ -21,9 +21,10 @@ _PATHS = ("requests_per_second", "burst", _OF_ACCOUNTS)
 
 
 class QuotaHandlers:
-    """Part of AccessService."""
+    """The methods of AccessService about quotas."""
 
-    _quotas: Quotas
+    def __init__(self, quotas: Quotas) -> None:
+        self._quotas = quotas
 
     def GetQuota(self, request: pb.GetQuotaRequest, call: Call) -> principal_pb2.Quota:
         """The quota that holds."""

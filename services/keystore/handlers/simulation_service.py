@@ -41,9 +41,10 @@ _SERVICE = "services/"
 
 
 class SimulationHandlers:
-    """Part of AccessService."""
+    """The methods of AccessService about what explains decisions: simulation and the schema."""
 
-    _simulation: Simulation
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
 
     def SimulateAccess(self, request: pb.SimulateAccessRequest, call: Call) -> pb.SimulateAccessResponse:
         """What would be decided on a call, and why."""

@@ -53,13 +53,19 @@ class Host:
     _channels: Sequence[MeshChannel]
     _closing: list[Callable[[], None]] = field(default_factory=list)
 
-    def public(self, service: ServiceDescriptor, servicer: object, exchanges: Collection[str] = ()) -> None:
-        """Offers a public service; the requests of the methods `exchanges` authenticate."""
-        self.server.public(service, servicer, exchanges)
+    def public(self, service: ServiceDescriptor, *handlers: object, exchanges: Collection[str] = ()) -> None:
+        """Offers a public service, whose methods are divided between `handlers`: each is offered by exactly one.
 
-    def internal(self, service: ServiceDescriptor, servicer: object, *, audited: bool = False) -> None:
-        """Offers a service to the mesh alone; `audited` where it changes something by the caller's own permission."""
-        self.server.internal(service, servicer, audited=audited)
+        The requests of the methods `exchanges` authenticate.
+        """
+        self.server.public(service, *handlers, exchanges=exchanges)
+
+    def internal(self, service: ServiceDescriptor, *handlers: object, audited: bool = False) -> None:
+        """Offers a service to the mesh alone, whose methods are divided between `handlers`.
+
+        It is `audited` where it changes something by the caller's own permission.
+        """
+        self.server.internal(service, *handlers, audited=audited)
 
     def on_close(self, close: Callable[[], None]) -> None:
         """Runs `close` once calls have drained, before the audit client ends; the last added runs first."""

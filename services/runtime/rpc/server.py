@@ -16,14 +16,13 @@ import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from services.runtime.access.identity import Callers
-from services.runtime.call import Call
 from services.runtime.config import Listeners
-from services.runtime.errors import Reason, StrongroomError
 from services.runtime.mesh.tls import TlsFiles
 from services.runtime.rpc import ports, reflection
 from services.runtime.rpc.admission import Caller, Headers, Recognize, by_connection, stranger
 from services.runtime.rpc.arrivals import Refusal
 from services.runtime.rpc.grpcio_port import GrpcioPort
+from services.runtime.rpc.handlers import Behaviours, by_method
 from services.runtime.rpc.methods import Arrival, Mode, Room, arriving
 from services.runtime.rpc.pipeline import Behaviour, Handler, Pipeline
 from services.runtime.rpc.ports import Port
@@ -71,23 +70,31 @@ class Listener:
         """Listens on an address; ends the process where that is not possible."""
         self._port.bind(address, tls, require_client_certificate=require_client_certificate)
 
-    def public(self, service: ServiceDescriptor, servicer: object, exchanges: Collection[str]) -> None:
+    def public(self, service: ServiceDescriptor, behaviours: Behaviours, exchanges: Collection[str]) -> None:
         """Adds a public service; the requests of the methods `exchanges` authenticate."""
         self._add(
-            service, {method.name: self._public_handler(servicer, method, exchanges) for method in service.methods}
+            service,
+            {
+                method.name: self._public_handler(method, behaviours[method.name], exchanges)
+                for method in service.methods
+            },
         )
 
-    def forwarded(self, service: ServiceDescriptor, servicer: object, exchanges: Collection[str]) -> None:
+    def forwarded(self, service: ServiceDescriptor, behaviours: Behaviours, exchanges: Collection[str]) -> None:
         """Adds a public service for services of the mesh that act for their own callers. The requests of the methods
         `exchanges` authenticate, so that nobody can make those for another."""
         self._add(
-            service, {method.name: self._forwarded_handler(servicer, method, exchanges) for method in service.methods}
+            service,
+            {
+                method.name: self._forwarded_handler(method, behaviours[method.name], exchanges)
+                for method in service.methods
+            },
         )
 
-    def internal(self, service: ServiceDescriptor, servicer: object, *, audited: bool) -> None:
+    def internal(self, service: ServiceDescriptor, behaviours: Behaviours, *, audited: bool) -> None:
         """Adds a service that only the mesh may call."""
         handler = self._pipeline.by_service if audited else self._pipeline.internal
-        handlers = {method.name: handler(method, _behaviour(servicer, method)) for method in service.methods}
+        handlers = {method.name: handler(method, behaviours[method.name]) for method in service.methods}
         if not audited:
             # Nothing is recorded of who may not, so that the headers are enough to refuse.
             arrival = Arrival(admit=lambda headers: self._require_allowed(headers.spiffe_id, service.full_name))
@@ -105,17 +112,15 @@ class Listener:
         if not self._port.stop(seconds):
             log.warning("calls that had not finished in time were ended", extra={"fields": {"listener": self._name}})
 
-    def _public_handler(self, servicer: object, method: MethodDescriptor, exchanges: Collection[str]) -> Handler:
-        behaviour = _behaviour(servicer, method)
+    def _public_handler(self, method: MethodDescriptor, behaviour: Behaviour, exchanges: Collection[str]) -> Handler:
         if method.name in exchanges:
             return arriving(self._pipeline.credential_exchange(method, behaviour), Arrival(room=Room.EXCHANGES))
-        return self._pipeline.public(method, behaviour, streams=_streams(servicer, method))
+        return self._pipeline.public(method, behaviour, streams=method.server_streaming)
 
-    def _forwarded_handler(self, servicer: object, method: MethodDescriptor, exchanges: Collection[str]) -> Handler:
-        behaviour = _behaviour(servicer, method)
+    def _forwarded_handler(self, method: MethodDescriptor, behaviour: Behaviour, exchanges: Collection[str]) -> Handler:
         if method.name in exchanges:
             return self._pipeline.exchange_by_service(method, behaviour)
-        return self._pipeline.forwarded(method, behaviour, streams=_streams(servicer, method))
+        return self._pipeline.forwarded(method, behaviour, streams=method.server_streaming)
 
     def _add(self, service: ServiceDescriptor, handlers: dict[str, Handler]) -> None:
         self._port.add(service, handlers)
@@ -162,20 +167,25 @@ class Server:
         health = settings.health
         self._health = HealthServer(settings, health.address, status, shared_port=shared_port) if health else None
 
-    def public(self, service: ServiceDescriptor, servicer: object, exchanges: Collection[str] = ()) -> None:
+    def public(self, service: ServiceDescriptor, *handlers: object, exchanges: Collection[str] = ()) -> None:
         """Offers a service to callers from outside, and on the internal listener to services that act for theirs.
 
-        The requests of the methods `exchanges` authenticate; on the internal listener those are for services that the
+        Each method is answered by the one of `handlers` that has it; TypeError for one that none or several have. The
+        requests of the methods `exchanges` authenticate; on the internal listener those are for services that the
         configuration lets call this one.
         """
+        behaviours = by_method(service, handlers)
         for listener in self._outside:
-            listener.public(service, servicer, exchanges)
-        self._internal.forwarded(service, servicer, exchanges)
+            listener.public(service, behaviours, exchanges)
+        self._internal.forwarded(service, behaviours, exchanges)
         self._status.serves(service.full_name)
 
-    def internal(self, service: ServiceDescriptor, servicer: object, *, audited: bool = False) -> None:
-        """Offers a service to the mesh alone; on the public listener it does not exist."""
-        self._internal.internal(service, servicer, audited=audited)
+    def internal(self, service: ServiceDescriptor, *handlers: object, audited: bool = False) -> None:
+        """Offers a service to the mesh alone; on the public listener it does not exist.
+
+        Each method is answered by the one of `handlers` that has it; TypeError for one that none or several have.
+        """
+        self._internal.internal(service, by_method(service, handlers), audited=audited)
         self._status.serves(service.full_name)
 
     def on_drain(self, begin: Callable[[], None]) -> None:
@@ -278,21 +288,3 @@ def _health_handlers(status: Status) -> dict[str, Handler]:
         "Check": arriving(status.health.check, Arrival(Mode.AT_ONCE)),
         "Watch": arriving(status.health.watch, Arrival(Mode.WATCH)),
     }
-
-
-def _streams(servicer: object, method: MethodDescriptor) -> bool:
-    """Whether a method answers with a stream; one that is not implemented refuses like any other."""
-    return method.server_streaming and hasattr(servicer, method.name)
-
-
-def _behaviour(servicer: object, method: MethodDescriptor) -> Behaviour:
-    """The servicer's own method, or one that answers NOT_YET where it has none."""
-    behaviour: Behaviour | None = getattr(servicer, method.name, None)
-    return behaviour if behaviour is not None else _not_yet(method)
-
-
-def _not_yet(method: MethodDescriptor) -> Behaviour:
-    def refuse(_request: Any, _call: Call) -> Any:
-        raise StrongroomError(Reason.NOT_YET, f"{method.name} is not implemented yet", method=method.full_name)
-
-    return refuse
