@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
@@ -39,6 +38,9 @@ def replacing(destination: Path, *, overwrite: bool) -> Iterator[FileIO]:
     symbolic link is followed with `overwrite`, and counts as present without. Raises FILE_EXISTS, also where the
     destination appears meanwhile, unless `overwrite`; FILE_NOT_REGULAR; OSError.
     """
+    # Most programs that load the client write no file.
+    import tempfile
+
     check_destination(destination, overwrite=overwrite)
     target = destination.resolve()
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)

@@ -69,6 +69,9 @@ class Client:
         sample_ratio: which part of the traces that begin here is recorded, 0 to 1.
         trace_directory: for development: spans of recorded traces are appended there under `application`.
         application: the name of the program in those spans.
+
+    Attributes:
+        names: completes short names to full ones within the account, and shortens full ones.
     """
 
     def __init__(

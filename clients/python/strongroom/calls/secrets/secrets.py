@@ -272,8 +272,9 @@ class Secrets(Part[SecretServiceStub]):
 
     def watch(self, secrets: Sequence[str], *, resume_token: str = "") -> SecretWatch:
         """Tells the changes of up to 1,000 secrets as they come: iterate over it, and close it."""
-        names = [self._names.secret(secret) for secret in secrets]
         from strongroom.calls.secrets.watch import SecretWatch
+
+        names = [self._names.secret(secret) for secret in secrets]
 
         def begin(token: str) -> ResponseStream[pb.WatchSecretResponse]:
             request = pb.WatchSecretRequest(names=names, resume_token=token)
@@ -291,9 +292,9 @@ class Secrets(Part[SecretServiceStub]):
 
     def rotate(self, secret: str, *, timeout: float | None = None) -> Rotation:
         """Begins a rotation now, and does not wait for its end. Raises ROTATION_ACTIVE, ROTATION_UNSUPPORTED."""
-        request = pb.RotateSecretRequest(name=self._names.secret(secret), request_id=new_request_id())
         from strongroom.calls.secrets.rotations import answered_rotation
 
+        request = pb.RotateSecretRequest(name=self._names.secret(secret), request_id=new_request_id())
         return answered_rotation(self._service.call(self._service.stub.RotateSecret, request, timeout))
 
 
