@@ -21,10 +21,10 @@ def read_file(path: Path, limit: int, *, regular: bool = False) -> bytes:
     # Opening a pipe that nobody writes to would wait for ever.
     flags = os.O_RDONLY | os.O_CLOEXEC | (os.O_NONBLOCK if regular else 0)
     descriptor = os.open(path, flags)
-    with FileIO(descriptor) as file:
+    with BufferedReader(FileIO(descriptor)) as file:
         if regular and not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise StrongroomError("FILE_NOT_REGULAR", f"{path} is not a regular file", code="FAILED_PRECONDITION")
-        content = BufferedReader(file).read(limit + 1)
+        content = file.read(limit + 1)
     if len(content) > limit:
         raise StrongroomError("FILE_TOO_LARGE", f"{path} is larger than {limit} bytes", code="FAILED_PRECONDITION")
     return content

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -43,14 +44,19 @@ sys.exit(int(got[0]))
 """
 
 
-def started(*command: str, files: str = "KEY=secret:k") -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextmanager
+def started(*command: str, files: str = "KEY=secret:k") -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
         [sys.executable, "-c", PROGRAM, files, *command],
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
         env={**os.environ, "STRONGROOM_TOKEN": "a.b.c"},
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def line(process: subprocess.Popen[str]) -> str:
@@ -67,29 +73,29 @@ def eventually(holds: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1])
 def test_a_signal_reaches_the_command_once_and_leaves_no_file(number: signal.Signals) -> None:
-    process = started(sys.executable, "-c", COUNTS)
-    path, token = line(process).split()
-    assert token == "none"
-    assert Path(path).read_text() == "hunter2"
-    process.send_signal(number)
-    assert line(process) == "1"
-    assert process.wait(30) == number
+    with started(sys.executable, "-c", COUNTS) as process:
+        path, token = line(process).split()
+        assert token == "none"
+        assert Path(path).read_text() == "hunter2"
+        process.send_signal(number)
+        assert line(process) == "1"
+        assert process.wait(30) == number
     assert not Path(path).parent.exists()
 
 
 def test_what_is_killed_leaves_neither_file_nor_command() -> None:
-    process = started(sys.executable, "-c", COUNTS)
-    path, _ = line(process).split()
-    process.kill()
-    process.wait(30)
-    assert line(process) == "1"
+    with started(sys.executable, "-c", COUNTS) as process:
+        path, _ = line(process).split()
+        process.kill()
+        process.wait(30)
+        assert line(process) == "1"
     eventually(lambda: not Path(path).parent.exists())
 
 
 def test_what_cannot_be_run_leaves_no_file() -> None:
     before = set(Path("/dev/shm").glob("strongroom-*"))  # noqa: S108
-    process = started("/no/such/command")
-    assert process.wait(30) == 127
+    with started("/no/such/command") as process:
+        assert process.wait(30) == 127
     # Those of tests in other processes come and go.
     until(lambda: not set(Path("/dev/shm").glob("strongroom-*")) - before)  # noqa: S108
 
