@@ -149,6 +149,8 @@ class PostgresCluster:
             "port": self.port,
             "unix_socket_directories": self._directory,
             "max_connections": 200,
+            # A standby whose primary was killed sleeps this long, also where it is promoted meanwhile; 5 s by default.
+            "wal_retrieve_retry_interval": "200ms",
             "fsync": "on" if self._durable else "off",
         }
         self._process = Process(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import grpc
 
@@ -67,7 +68,8 @@ class _Method:
     def __init__(self, replicas: Replicas, open_method: Callable[[grpc.Channel], Any]) -> None:
         self._replicas = replicas
         self._open = open_method
-        self._opened: dict[int, tuple[grpc.Channel, Any]] = {}
+        # Not one that was given up: it lives no longer than its calls.
+        self._opened: WeakKeyDictionary[grpc.Channel, Any] = WeakKeyDictionary()
 
     def with_call(self, request: Any, timeout: float, metadata: Metadata = ()) -> tuple[Any, grpc.Call]:
         """The answer and its call, as a channel's own method has it."""
@@ -86,11 +88,11 @@ class _Method:
 
     def _on(self, index: int, request: Any, timeout: float, metadata: Metadata) -> tuple[Any, grpc.Call]:
         channel = self._replicas.connection(index)
-        opened = self._opened.get(index)
-        if opened is None or opened[0] is not channel:
-            self._opened[index] = opened = (channel, self._open(channel))
+        method = self._opened.get(channel)
+        if method is None:
+            method = self._opened[channel] = self._open(channel)
         try:
-            answer: tuple[Any, grpc.Call] = opened[1].with_call(request, timeout=timeout, metadata=metadata)
+            answer: tuple[Any, grpc.Call] = method.with_call(request, timeout=timeout, metadata=metadata)
         except grpc.RpcError as error:
             if cast("grpc.Call", error).code() in _NOBODY_ANSWERED:
                 self._replicas.note_unanswered(index)

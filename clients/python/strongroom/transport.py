@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 import grpc
 from google.protobuf.message import Message
@@ -220,7 +221,8 @@ class Endpoint(Generic[Stub]):
         self._tracing = tracing
         self._timeout = timeout
         self._tokens = tokens
-        self._made: tuple[grpc.Channel, Stub] | None = None
+        # Not on a connection that was given up: it lives no longer than its calls.
+        self._made: WeakKeyDictionary[grpc.Channel, Stub] = WeakKeyDictionary()
 
     @cached_property
     def _channel(self) -> Channel | ReplicatedChannel:
@@ -230,10 +232,10 @@ class Endpoint(Generic[Stub]):
     def stub(self) -> Stub:
         """The generated stub, on the connection for a call that begins now. Raises ENDPOINT_UNKNOWN."""
         channel = self._channel.current()
-        made = self._made
-        if made is None or made[0] is not channel:
-            self._made = made = (channel, self._make_stub(channel))
-        return made[1]
+        stub = self._made.get(channel)
+        if stub is None:
+            stub = self._made[channel] = self._make_stub(channel)
+        return stub
 
     def call(
         self,

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from sqlalchemy.exc import IntegrityError
+
 from services.audit.keys.signing import SigningKeys
 from services.audit.log.sequencer import Log
 from services.audit.publication.store import PublicationStore, SignedCheckpoint
@@ -91,11 +93,7 @@ class Publisher:
         if newest is not None and (
             newest.tree_size > self._log.size or tiles.proofs(self._log.size).root(newest.tree_size) != newest.root_hash
         ):
-            raise StrongroomError(
-                Reason.AUDIT_STORAGE_FAILED,
-                f"the audit log is not what the checkpoint of {newest.tree_size} says: its database was changed",
-                peer="audit",
-            )
+            raise _contradicted(newest.tree_size)
         self._publishing.start()
 
     def stop(self) -> None:
@@ -119,13 +117,24 @@ class Publisher:
         text = Checkpoint(self._publication.origin, tree.size, root).text
         note = Note(text, [signer.sign(text) for signer in signers])
         published = self._publication.quorum == 0
-        checkpoint = SignedCheckpoint(tree.size, root, self._clock() // 1000, bytes(note), "", published)
-        self._log.exclusively(lambda: self._store.insert(checkpoint))
+        checkpoint = self._kept(SignedCheckpoint(tree.size, root, self._clock() // 1000, bytes(note), "", published))
         self._signed = checkpoint
         for listener in self._signed_listeners:
             listener(checkpoint)
-        if published:
+        if checkpoint.published:
             self._publish(checkpoint)
+
+    def _kept(self, checkpoint: SignedCheckpoint) -> SignedCheckpoint:
+        """It, or the one of this size that is there already: the answer to its COMMIT was lost, or it is by the writer
+        before this one. Raises AUDIT_STORAGE_FAILED where that is of another tree."""
+        try:
+            self._log.exclusively(lambda: self._store.insert(checkpoint))
+        except IntegrityError:
+            there = self._store.at(checkpoint.tree_size)
+            if there is None or there.root_hash != checkpoint.root_hash:
+                raise _contradicted(checkpoint.tree_size) from None
+            return there
+        return checkpoint
 
     def cosigned(self, checkpoint: SignedCheckpoint) -> None:
         """Keeps cosignatures, and publishes the checkpoint when that is due."""
@@ -147,3 +156,11 @@ class Publisher:
             return None
         self.sign()
         return self._publication.interval_seconds
+
+
+def _contradicted(tree_size: int) -> StrongroomError:
+    return StrongroomError(
+        Reason.AUDIT_STORAGE_FAILED,
+        f"the audit log is not what the checkpoint of {tree_size} says: its database was changed",
+        peer="audit",
+    )

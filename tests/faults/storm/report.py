@@ -30,8 +30,8 @@ _GROWTH = 1.1
 _SLACK = {"memory": 0, "descriptors": 4, "threads": 4}
 _SESSIONS_SLACK = 2
 # As many calls at once as bring pools of threads and connections to what they may hold.
-_BUSY_CALLERS = 24
-_BUSY_SECONDS = 3.0
+_BUSY_CALLERS = 48
+_BUSY_SECONDS = 4.0
 # The rest of a storm ends no process.
 _ENDING_SHARE = 0.6
 _BROKEN = {"INTERNAL", "UNKNOWN", "DATA_LOSS", "CANCELLED"}
@@ -121,8 +121,8 @@ def storm(
 ) -> Report:
     """Calm, every kind once, and on for so many seconds in all, calm; then what is left is judged.
 
-    What processes hold is compared from after the first round, both times after a busy moment: pools that hold more
-    because more was called at once have not leaked. In the last part no process is ended, so that what leaks adds up.
+    What processes hold is compared from after two rounds, both times after a busy moment: pools that hold more because
+    more was called at once have not leaked. In the last part no process is ended, so that what leaks adds up.
     """
     report = Report(seed)
     with ExitStack() as stack:
@@ -146,6 +146,7 @@ def storm(
             ending, end = began + seconds * _ENDING_SHARE, began + seconds
             weather.rage_once(settle_seconds)
             if time.monotonic() < end:
+                weather.rage_once(settle_seconds, lasting=True)
                 report.before, before = held()
                 while weather.rage_once(settle_seconds, ending):
                     pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from sqlalchemy import Engine, text
 from services.audit.keys.signing import OVERLAP_DAYS
 from services.audit.logs.logs import OpenLog
 from services.audit.publication.export_folder import ExportFolder
+from services.audit.publication.store import SignedCheckpoint
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.tlog import merkle, notes, proofs, tiles
 from strongroom.tlog.checkpoints import Checkpoint, open_checkpoint
@@ -53,6 +55,36 @@ def test_an_event_s_proof_holds_with_the_public_key_alone(open_log: OpenLog) -> 
     assert proof.index == 33
     assert proof.verify(found.leaf, [key]).size >= 70
     assert reason_of(lambda: open_log.transparency.inclusion("other", recorded[33].id, 0)) is Reason.EVENT_NOT_FOUND
+
+
+def test_a_checkpoint_whose_commit_was_not_answered_is_published(
+    open_log: OpenLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_log.publisher._store
+    insert, lost = store.insert, list[SignedCheckpoint]()
+
+    def insert_unanswered(checkpoint: SignedCheckpoint) -> None:
+        insert(checkpoint)
+        if not lost:
+            lost.append(checkpoint)
+            raise StrongroomError(Reason.AUDIT_STORAGE_FAILED, "the answer was lost")
+
+    monkeypatch.setattr(store, "insert", insert_unanswered)
+    open_log.log.append([event()])
+    assert published(open_log, 1).size == 1
+    assert open_log.publisher.signed == lost[0]
+
+
+def test_a_checkpoint_of_another_tree_is_not_taken_over(open_log: OpenLog) -> None:
+    open_log.log.append([event()])
+    published(open_log, 1)
+    store = open_log.publisher._store
+    first = store.at(1)
+    assert first is not None
+    store.insert(replace(first, tree_size=2, root_hash=bytes(32)))
+    open_log.log.append([event()])
+    assert reason_of(open_log.publisher.sign) is Reason.AUDIT_STORAGE_FAILED
+    assert open_log.publisher.published == first
 
 
 def test_checkpoints_only_grow(open_log: OpenLog) -> None:
