@@ -12,8 +12,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import psutil
 
@@ -25,6 +27,7 @@ from bench.subject import BATCH_ITEMS, PLAINTEXT_BYTES, Subject
 from bench.workers import crypto_workers
 from deploy.dev.mesh import Mesh, MeshOptions
 from deploy.dev.topology import SERVICES
+from services.runtime.rpc.ports import EXTENSION, Engine
 
 NAME = "echo"
 TARGETS = {
@@ -85,7 +88,34 @@ def run(*, quick: bool) -> Report:
                 "encrypt_2_workers_vs_1": encrypt_per_s / figures["encrypt_per_s"],
             }
             subject.verify()
+        if find_spec(EXTENSION):
+            with tempfile.TemporaryDirectory(prefix="strongroom-bench-") as other:
+                figures |= _natively(plan, cores, Path(other))
     return Report(NAME, figures, TARGETS)
+
+
+def _natively(plan: Plan, cores: Cores, directory: Path) -> dict[str, float]:
+    """What the listener in native code makes of it, beside the echo on grpcio's server."""
+    with _mesh(directory, cores, "native") as mesh:
+        subject = Subject(mesh)
+        batch_answer_bytes = subject.try_out()
+        with _echo(mesh, cores.server, 1) as bare, _echo(mesh, cores.server, 1, "native") as own:
+            bench = _Rounds(plan, Load(cores.others), subject)
+            figures = bench.throughput(bare, batch_answer_bytes)
+            latency = bench.latency(bare, figures["encrypt_per_s"] / 2)
+            native_echo_per_s = bench.echo(own)
+        subject.verify()
+    return {
+        "native_encrypt_per_s": figures["encrypt_per_s"],
+        "native_echo_per_s": native_echo_per_s,
+        "native_echo_vs_grpcio_echo": native_echo_per_s / figures["echo_per_s"],
+        "encrypt_vs_grpcio_echo": figures["encrypt_vs_echo"],
+        "data_key_vs_grpcio_echo": figures["data_key_vs_echo"],
+        "batch_encrypt_vs_grpcio_echo": figures["batch_encrypt_vs_echo"],
+        "native_batch_encrypt_items_per_s": figures["batch_encrypt_items_per_s"],
+        "native_encrypt_p99_ms": latency["encrypt_p99_ms"],
+        "native_encrypt_p99_vs_grpcio_echo": latency["encrypt_p99_vs_echo"],
+    }
 
 
 class _Rounds:
@@ -138,6 +168,10 @@ class _Rounds:
             "encrypt_p99_vs_echo": _ratio(encrypts, echoes),
         }
 
+    def echo(self, echo: EchoProcess) -> float:
+        """Requests a second of an echo alone."""
+        return median(self._take_turns({"echo": (echo.method(PLAINTEXT_BYTES), _CALLS)})["echo"])
+
     def two_workers(self, echo: EchoProcess) -> tuple[float, float]:
         """Requests a second of echo and of Encrypt."""
         methods = {
@@ -175,22 +209,25 @@ def _two_workers(plan: Plan, cores: Cores, mesh: Mesh, subject: Subject) -> tupl
         return _Rounds(plan, Load(cores.beside_two), subject).two_workers(echo)
 
 
-def _mesh(directory: Path, cores: Cores) -> Mesh:
+def _mesh(directory: Path, cores: Cores, engine: Engine = "grpcio") -> Mesh:
+    # The services' own defaults, not what `make run` sets to be looked into.
+    telemetry = {"telemetry": {"sample_ratio": None, "span_directory": None}}
+    settings: dict[str, dict[str, Any]] = dict.fromkeys(SERVICES, telemetry)
+    settings["crypto"] = {**telemetry, "listeners": {"engine": engine}}
     return Mesh(
         directory,
         MeshOptions(
             provider="local",
             cpus={"redis": cores.others, **dict.fromkeys(SERVICES, cores.others), "crypto": cores.server},
-            # The services' own defaults, not what `make run` sets to be looked into.
-            settings={service: {"telemetry": {"sample_ratio": None, "span_directory": None}} for service in SERVICES},
+            settings=settings,
             log_level="WARNING",
         ),
     )
 
 
 @contextmanager
-def _echo(mesh: Mesh, cores: frozenset[int], workers: int) -> Iterator[EchoProcess]:
-    echo = EchoProcess(mesh, cores, workers)
+def _echo(mesh: Mesh, cores: frozenset[int], workers: int, engine: Engine = "grpcio") -> Iterator[EchoProcess]:
+    echo = EchoProcess(mesh, cores, workers, engine)
     echo.start()
     try:
         echo.wait()

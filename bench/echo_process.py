@@ -15,6 +15,7 @@ from deploy.dev.files import toml_text, write_file
 from deploy.dev.mesh import SOURCE, Mesh
 from deploy.dev.processes import Process
 from deploy.dev.topology import HOST, free_port
+from services.runtime.rpc.ports import Engine
 
 _START_SECONDS = 20.0
 
@@ -22,12 +23,12 @@ _START_SECONDS = 20.0
 class EchoProcess:
     """Serves until `stop`: `workers` processes on `cores`, with the listeners and certificate of `mesh`'s crypto."""
 
-    def __init__(self, mesh: Mesh, cores: frozenset[int], workers: int = 1) -> None:
+    def __init__(self, mesh: Mesh, cores: frozenset[int], workers: int = 1, engine: Engine = "grpcio") -> None:
         self.address = f"{HOST}:{free_port()}"
-        name = f"echo-{workers}"
+        name = f"echo-{workers}-{engine}"
         configuration = mesh.directory.configurations / f"{name}.toml"
         crypto = tomllib.loads((mesh.directory.configurations / "crypto.toml").read_text())
-        listeners = {**crypto["listeners"], "public": {"address": self.address}}
+        listeners = {**crypto["listeners"], "public": {"address": self.address}, "engine": engine}
         listeners["internal"] = {"address": f"{HOST}:{free_port()}"}
         write_file(configuration, toml_text({"listeners": listeners, "tls": crypto["tls"], "upstream": {}}))
         command = [sys.executable, "-m", "bench.echo_server", "--config", str(configuration)]
