@@ -48,8 +48,8 @@ pub struct Call {
     has_begun: AtomicBool,
     has_ended: AtomicBool,
     on_end: Mutex<Vec<Py<PyAny>>>,
-    /// Told when one message of a stream was answered and the next may be read.
-    pub wants_next: Notify,
+    /// Told when one message of a stream was answered, so that the next may be read, and when the call has ended.
+    pub told: Notify,
 }
 
 impl Call {
@@ -76,7 +76,7 @@ impl Call {
             has_begun: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
             on_end: Mutex::new(Vec::new()),
-            wants_next: Notify::new(),
+            told: Notify::new(),
         };
         (Arc::new(call), decided)
     }
@@ -150,7 +150,7 @@ impl Call {
         if let Some(outbox) = self.outbox.get() {
             outbox.close();
         }
-        self.wants_next.notify_waiters();
+        self.told.notify_waiters();
         (std::mem::take(&mut all), was_answered)
     }
 }

@@ -1,8 +1,12 @@
 //! gRPC's messages on a stream of HTTP/2: a byte that says whether they are compressed, four that say how long they are.
 
+use std::sync::Arc;
+
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
+
+use crate::connection::Peer;
 
 const PREFIX: usize = 5;
 
@@ -24,14 +28,15 @@ pub enum Wrong {
 /// Reads messages one by one.
 pub struct Messages {
     body: Incoming,
+    peer: Arc<Peer>,
     kept: BytesMut,
     limit: usize,
 }
 
 impl Messages {
     /// Of a request, each of so many bytes at most.
-    pub fn new(body: Incoming, limit: usize) -> Self {
-        Self { body, kept: BytesMut::new(), limit }
+    pub fn new(body: Incoming, peer: Arc<Peer>, limit: usize) -> Self {
+        Self { body, peer, kept: BytesMut::new(), limit }
     }
 
     /// The next message, once it is whole. What is read of it so far stays when nobody waits any more.
@@ -46,6 +51,7 @@ impl Messages {
             match self.body.frame().await {
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
+                        self.peer.earn(data.len() as u64 + data.len() as u64 / 16);
                         match self.whole(data)? {
                             Ok(message) => return Ok(message),
                             Err(part) => self.kept.extend_from_slice(&part),

@@ -377,7 +377,7 @@ impl PyCall {
         let message = framed(message);
         let outbox = self.call.open();
         let sent = py.detach(|| outbox.send(message));
-        self.call.wants_next.notify_waiters();
+        self.call.told.notify_waiters();
         sent
     }
 

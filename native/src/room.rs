@@ -1,4 +1,5 @@
-//! Threads in which Python answers calls: one at a time as long as it gets on, more while it waits for something.
+//! Threads in which Python answers calls: one at a time as long as it gets on, more while it waits for something. Python
+//! runs in one thread at a time, and each more that wants to keeps the others waiting.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -6,6 +7,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
+use rustix::thread::gettid;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Handle;
 
@@ -14,8 +16,8 @@ use crate::turns::{Bounds, Task, Turns};
 
 /// Calls that a thread answers for each time that it acquires the interpreter's lock.
 const BATCH: usize = 32;
-/// For so long no call may have been taken, while some wait, until one more thread wakes.
-const STUCK: Duration = Duration::from_millis(1);
+/// How long a thread may be at one call, while others wait, until it is looked at whether it waits for something.
+const LONG: Duration = Duration::from_millis(2);
 const LEAVE_POLL: Duration = Duration::from_millis(5);
 
 /// Has Python answer one call.
@@ -26,18 +28,28 @@ enum Work {
     Chore(Vec<Py<PyAny>>),
 }
 
+struct Worker {
+    thread: JoinHandle<()>,
+    /// The kernel's number of the thread, once it runs.
+    number: i32,
+    /// When it took what it works on.
+    taken: Instant,
+    /// Whether it woke and has taken nothing yet: then it may be waiting for the interpreter's lock.
+    is_fresh: bool,
+    is_active: bool,
+    /// Whether it was seen to wait for something.
+    is_blocked: bool,
+}
+
 struct State {
     turns: Turns<Waiting>,
     chores: VecDeque<Vec<Py<PyAny>>>,
-    threads: Vec<JoinHandle<()>>,
-    active: usize,
+    workers: Vec<Worker>,
+    /// Those that are active and not blocked: one at a time gets on best.
+    running: usize,
     idle: usize,
     /// Threads that are to wake and have not done so.
     permits: usize,
-    /// Threads that woke and have not taken anything yet: they may be waiting for the interpreter's lock.
-    fresh: usize,
-    taken_at: Instant,
-    taken_by: usize,
     is_watched: bool,
     is_closed: bool,
 }
@@ -58,13 +70,10 @@ impl Room {
         let state = State {
             turns: Turns::new(bounds),
             chores: VecDeque::new(),
-            threads: Vec::new(),
-            active: 0,
+            workers: Vec::new(),
+            running: 0,
             idle: 0,
             permits: 0,
-            fresh: 0,
-            taken_at: Instant::now(),
-            taken_by: 0,
             is_watched: false,
             is_closed: false,
         };
@@ -93,20 +102,11 @@ impl Room {
 
     /// Ends the threads once they have nothing to do, and waits for them, but not for ever: what one waits for may hang.
     pub fn close(&self, patience: Duration) {
-        let threads = {
-            let mut state = self.lock();
-            state.is_closed = true;
-            self.wake.notify_all();
-            std::mem::take(&mut state.threads)
-        };
+        self.lock().is_closed = true;
+        self.wake.notify_all();
         let deadline = Instant::now() + patience;
-        for thread in threads {
-            while !thread.is_finished() && Instant::now() < deadline {
-                std::thread::sleep(LEAVE_POLL);
-            }
-            if thread.is_finished() && thread.join().is_err() {
-                // It has told of its panic.
-            }
+        while !self.lock().workers.iter().all(|worker| worker.thread.is_finished()) && Instant::now() < deadline {
+            std::thread::sleep(LEAVE_POLL);
         }
     }
 
@@ -114,7 +114,7 @@ impl Room {
         if !state.is_ready() {
             return;
         }
-        if state.active == 0 {
+        if state.running == 0 {
             self.wake_one(state);
         } else if !state.is_watched {
             state.is_watched = true;
@@ -122,16 +122,24 @@ impl Room {
         }
     }
 
-    /// Wakes one more thread each time that nobody gets on, until nothing waits.
+    /// Wakes one more thread each time that all of them wait for something, until no call waits.
     async fn watch(self: Arc<Self>) {
         loop {
-            tokio::time::sleep(STUCK).await;
+            tokio::time::sleep(LONG).await;
             let mut state = self.lock();
             if !state.is_ready() || state.is_closed {
                 state.is_watched = false;
                 return;
             }
-            if state.fresh == 0 && state.taken_at.elapsed() >= STUCK {
+            let mut blocked = 0;
+            for worker in &mut state.workers {
+                if worker.is_active && !worker.is_blocked && !worker.is_fresh && worker.taken.elapsed() >= LONG {
+                    worker.is_blocked = sleeps(worker.number);
+                    blocked += usize::from(worker.is_blocked);
+                }
+            }
+            state.running -= blocked;
+            if state.running == 0 {
                 self.wake_one(&mut state);
             }
         }
@@ -142,26 +150,28 @@ impl Room {
             state.idle -= 1;
             state.permits += 1;
             self.wake.notify_one();
-        } else if state.threads.len() < self.most {
-            let (room, me) = (self.clone(), state.threads.len() + 1);
-            match Builder::new().name(format!("{}-{me}", self.name)).spawn(move || room.work(me)) {
-                Ok(thread) => state.threads.push(thread),
+        } else if state.workers.len() < self.most {
+            let (room, me) = (self.clone(), state.workers.len());
+            // It waits for the state's lock first, which is held here.
+            let Ok(thread) = Builder::new().name(format!("{}-{me}", self.name)).spawn(move || room.work(me)) else {
                 // A machine without threads has those that there are.
-                Err(_) => return,
-            }
+                return;
+            };
+            let taken = Instant::now();
+            let worker = Worker { thread, number: 0, taken, is_fresh: true, is_active: true, is_blocked: false };
+            state.workers.push(worker);
         } else {
             return;
         }
-        state.active += 1;
-        state.fresh += 1;
+        state.running += 1;
     }
 
     fn work(&self, me: usize) {
+        self.lock().workers[me].number = gettid().as_raw_nonzero().get();
         Python::attach(|py| {
-            let mut is_fresh = true;
-            while py.detach(|| self.rest(me, &mut is_fresh)) {
+            while py.detach(|| self.rest(me)) {
                 for _ in 0..BATCH {
-                    match self.next(me, &mut is_fresh) {
+                    match self.next(me) {
                         None => break,
                         Some(Work::Call(waiting)) => {
                             let began = thread_time();
@@ -183,17 +193,17 @@ impl Room {
     }
 
     /// Waits until this thread has something to do. False where the room is closed.
-    fn rest(&self, me: usize, is_fresh: &mut bool) -> bool {
+    fn rest(&self, me: usize) -> bool {
         let mut state = self.lock();
-        let others_get_on = state.active > 1 && state.taken_by != me && state.taken_at.elapsed() < STUCK;
-        if state.is_ready() && (*is_fresh || !others_get_on) {
+        state.is_back(me);
+        if state.is_ready() && (state.running == 1 || state.workers[me].is_fresh) {
             return true;
         }
         loop {
-            state.active -= 1;
-            if std::mem::take(is_fresh) {
-                state.fresh -= 1;
-            }
+            state.running -= 1;
+            let worker = &mut state.workers[me];
+            worker.is_fresh = false;
+            worker.is_active = false;
             if state.is_closed {
                 return false;
             }
@@ -205,24 +215,29 @@ impl Room {
                 return false;
             }
             state.permits -= 1;
-            *is_fresh = true;
+            let worker = &mut state.workers[me];
+            worker.is_fresh = true;
+            worker.is_active = true;
             if state.is_ready() {
                 return true;
             }
         }
     }
 
-    fn next(&self, me: usize, is_fresh: &mut bool) -> Option<Work> {
+    /// What to do next; nothing where that is for another thread.
+    fn next(&self, me: usize) -> Option<Work> {
         let mut state = self.lock();
+        let was_blocked = state.is_back(me);
+        if was_blocked && state.running > 1 {
+            return None;
+        }
         let work = match state.chores.pop_front() {
             Some(all) => Work::Chore(all),
             None => Work::Call(state.turns.take()?),
         };
-        if std::mem::take(is_fresh) {
-            state.fresh -= 1;
-        }
-        state.taken_at = Instant::now();
-        state.taken_by = me;
+        let worker = &mut state.workers[me];
+        worker.is_fresh = false;
+        worker.taken = Instant::now();
         Some(work)
     }
 
@@ -232,9 +247,23 @@ impl Room {
 }
 
 impl State {
+    /// A thread is through with what it took. Whether it had been seen to wait.
+    fn is_back(&mut self, me: usize) -> bool {
+        let was_blocked = std::mem::take(&mut self.workers[me].is_blocked);
+        self.running += usize::from(was_blocked);
+        was_blocked
+    }
+
     fn is_ready(&self) -> bool {
         !self.chores.is_empty() || self.turns.is_ready()
     }
+}
+
+/// Whether a thread of this process waits for something, and not for a processor. One of which that cannot be told does.
+fn sleeps(number: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{number}/stat")).unwrap_or_default();
+    // The state follows the name, which may hold anything.
+    !stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('R'))
 }
 
 /// How long this thread has had a processor.

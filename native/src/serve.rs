@@ -77,8 +77,9 @@ fn take(core: &Arc<Core>, peer: Arc<Peer>, request: Request<Incoming>) -> Result
         Some(None) => return Err(refused(&core.endings.malformed)),
     };
     let whose = core.callers.find(&headers, &peer.spiffe_id, &peer.stranger);
+    let messages = Messages::new(body, peer.clone(), core.settings.message_bytes);
     let (call, decided) = Call::new(core.number(), method.clone(), headers, peer, deadline, whose);
-    Ok((Guard::new(core, &call), decided, Messages::new(body, core.settings.message_bytes)))
+    Ok((Guard::new(core, &call), decided, messages))
 }
 
 /// A call with one message.
@@ -121,13 +122,18 @@ async fn answer(
 /// A call that goes on, message for message: the next is read when the one before was answered.
 async fn exchange(core: Arc<Core>, call: Arc<Call>, mut messages: Messages) {
     loop {
+        // Listened for before there is anything to be told, and before it is looked whether the call has ended.
+        let mut told = pin!(call.told.notified());
+        told.as_mut().enable();
+        if !call.is_active() {
+            return;
+        }
         let message = tokio::select! {
+            biased;
+            () = &mut told => continue,
             () = until(call.deadline) => Err(&core.endings.overdue),
             message = whole(&core, &call, &mut messages) => message,
         };
-        // Asked for before the answer can come.
-        let mut answered = pin!(call.wants_next.notified());
-        answered.as_mut().enable();
         match message {
             Ok(message) => hand_over(&core, &call, message),
             Err(ending) => {
@@ -136,11 +142,11 @@ async fn exchange(core: Arc<Core>, call: Arc<Call>, mut messages: Messages) {
             }
         }
         tokio::select! {
-            () = answered => {}
-            () = until(call.deadline) => {}
-        }
-        if !call.is_active() {
-            return;
+            () = told => {}
+            () = until(call.deadline) => {
+                call.refuse(&core.endings.overdue);
+                return;
+            }
         }
     }
 }
@@ -162,17 +168,17 @@ async fn whole<'a>(core: &'a Core, call: &Arc<Call>, messages: &mut Messages) ->
             }
         }
     };
-    match &read {
-        Ok(message) => call.peer.earn(message.len() as u64 + message.len() as u64 / 16),
-        Err(_) => call.peer.earn(REFUSED_WINDOW),
-    }
     read.map_err(|wrong| match wrong {
         // An exchange is over when the caller has said all that it had to.
         Wrong::Missing if matches!(call.method.lasting, Some(Lasting::Exchange)) => &endings.fine,
         Wrong::Missing => &endings.missing,
         Wrong::Malformed | Wrong::Gone => &endings.malformed,
         Wrong::Compressed => &endings.compressed,
-        Wrong::TooLarge => &endings.too_large,
+        Wrong::TooLarge => {
+            // What is on its way of it already.
+            call.peer.earn(REFUSED_WINDOW);
+            &endings.too_large
+        }
     })
 }
 
