@@ -3,12 +3,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-const COSTLY: f64 = 0.02;
+const COSTLY: Duration = Duration::from_millis(20);
+const COSTLY_FOR: Duration = Duration::from_secs(2);
 const LARGE_BYTES: usize = 128 << 10;
 const KNOWN_COSTS: usize = 4_096;
-const WEIGHT: f64 = 0.2;
 
 /// Whose a call is, as far as its headers tell.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,34 +42,34 @@ pub struct Bounds {
     pub waiting_bytes: usize,
 }
 
-/// How much of a processor the tasks of each group have taken lately: the mean, in seconds.
+/// Which groups have tasks that take long of the processor, and until when that is held against them: those of which one
+/// did lately, and those that send large messages. What else they send makes no difference, or cheap calls would hide
+/// costly ones.
 #[derive(Default)]
-struct Costs(HashMap<Arc<str>, f64>);
+struct Costs(HashMap<Arc<str>, Instant>);
 
 impl Costs {
     fn expect(&mut self, group: &Arc<str>, size: usize) {
-        if size > LARGE_BYTES && !self.0.contains_key(group) {
-            self.note(group, 2.0 * COSTLY);
+        if size > LARGE_BYTES {
+            self.note(group);
         }
     }
 
-    fn spent(&mut self, group: &Arc<str>, seconds: f64) {
-        match self.0.get(group) {
-            Some(before) => self.note(group, before + WEIGHT * (seconds - before)),
-            None if seconds > COSTLY => self.note(group, seconds),
-            None => {}
+    fn spent(&mut self, group: &Arc<str>, time: Duration) {
+        if time > COSTLY {
+            self.note(group);
         }
     }
 
     fn are_costly(&self, group: &str) -> bool {
-        self.0.get(group).is_some_and(|seconds| *seconds > COSTLY)
+        self.0.get(group).is_some_and(|until| Instant::now() < *until)
     }
 
-    fn note(&mut self, group: &Arc<str>, seconds: f64) {
+    fn note(&mut self, group: &Arc<str>) {
         if self.0.len() >= KNOWN_COSTS {
             self.0.clear();
         }
-        self.0.insert(group.clone(), seconds);
+        self.0.insert(group.clone(), Instant::now() + COSTLY_FOR);
     }
 }
 
@@ -178,7 +178,7 @@ impl<T: Task> Turns<T> {
 
     /// A task of a group has run and took so much of a processor.
     pub fn done(&mut self, name: &Arc<str>, took: Duration) {
-        self.costs.spent(name, took.as_secs_f64());
+        self.costs.spent(name, took);
         if let Some(group) = self.groups.get_mut(name) {
             group.running -= 1;
             if group.waiting == 0 && group.running == 0 {

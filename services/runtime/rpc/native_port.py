@@ -47,6 +47,7 @@ class NativePort:
     def __init__(
         self, name: str, settings: Listeners, recognize: Recognize, refusal: Refusal | None, *, shared_port: bool
     ) -> None:
+        self._recognize = recognize
         self._refusal = refusal
         self._shared_port = shared_port
         self._listener = strongroom_native.Listener(
@@ -78,7 +79,7 @@ class NativePort:
                 at_once = arrival.mode in (Mode.AT_ONCE, Mode.WATCH)
                 self._listener.add(
                     f"/{service.full_name}/{method.name}",
-                    _Method(method, handler, self._refusal),
+                    _Method(method, handler, self._recognize, self._refusal),
                     room="at once" if at_once else _ROOMS[arrival.room],
                     lasting=_LASTING.get(arrival.mode),
                 )
@@ -98,14 +99,17 @@ class NativePort:
 class _Method:
     """Has a handler answer the calls of a method."""
 
-    def __init__(self, method: MethodDescriptor, handler: Handler, refusal: Refusal | None) -> None:
+    def __init__(
+        self, method: MethodDescriptor, handler: Handler, recognize: Recognize, refusal: Refusal | None
+    ) -> None:
         arrival = arrival_of(handler)
         self._read = ports.request_reader(method)
         self._write = ports.response_writer(method)
         self._handler = handler
         self._begin: Callable[..., None] | None = getattr(handler, "begin", None)
         self._admit: Callable[[Any], None] | None = arrival.admit
-        self._refusal = refusal
+        self._recognize = recognize
+        self._refusal = refusal if arrival.mode is Mode.IN_TURN else None
         self._respond: Callable[[Any, NativeCall], None]
         if arrival.mode is Mode.EXCHANGE:
             self._respond = self._exchange
@@ -128,6 +132,7 @@ class _Method:
             message = native.message()
             if message is None:
                 return
+            call.message_bytes = len(message)
             try:
                 request = self._read(message)
             except Exception:  # noqa: BLE001  # whatever a parser makes of what a stranger sent
@@ -148,8 +153,11 @@ class _Method:
     def _overdrawn(self, native: strongroom_native.Call) -> StrongroomError | None:
         if self._refusal is None:
             return None
-        group, member, is_known = native.caller
-        return self._refusal(Caller(group, member, True)) if is_known else None
+        caller = Caller(*native.caller)
+        if not caller.is_known:
+            # Who was not known when it came may be by now.
+            caller = self._recognize(native)
+        return self._refusal(caller) if caller.is_known else None
 
     def _one(self, request: Any, call: NativeCall) -> None:
         call.conclude(self._handler(request, call))
@@ -171,7 +179,7 @@ class _Ended(Exception):  # noqa: N818  # no error: it leaves a handler whose ca
 class NativeCall:
     """One call, as handlers have it from grpcio: the context, and where the answer goes."""
 
-    __slots__ = ("_code", "_details", "_native", "_trailers", "_write")
+    __slots__ = ("_code", "_details", "_native", "_trailers", "_write", "message_bytes")
 
     def __init__(self, native: strongroom_native.Call, write: Callable[[Any], bytes]) -> None:
         self._native = native
@@ -179,6 +187,8 @@ class NativeCall:
         self._code = _OK
         self._details = ""
         self._trailers: Trailers = ()
+        self.message_bytes = 0
+        """The size of the request as it came."""
 
     def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
         """What the caller said in headers."""
