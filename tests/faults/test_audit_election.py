@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from sqlalchemy import Engine, text
@@ -14,7 +14,6 @@ from sqlalchemy.exc import DBAPIError
 from deploy.dev.postgres import PostgresCluster
 from services.audit.keys.service_keys import ServiceKeys
 from services.audit.keys.store import WrappedKeys
-from services.audit.log import election
 from services.audit.log.election import AdvisoryElection
 from services.audit.storage.store import Head, LogStore
 from services.runtime import clock
@@ -36,15 +35,14 @@ def engine(postgres_cluster: PostgresCluster) -> Iterator[Engine]:
     postgres_cluster.drop_database(DATABASE)
 
 
-@pytest.fixture(autouse=True)
-def short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(election, "_SILENT_SECONDS", 0.5)
-    monkeypatch.setattr(election, "_CHECK_SECONDS", 0.0)
+def candidate(engine: Engine, lost: Callable[[], None] = lambda: None) -> AdvisoryElection:
+    """One that finds a writer silent after half a second."""
+    return AdvisoryElection(engine, lost, silent_seconds=0.5, check_seconds=0.0)
 
 
 def test_a_writer_that_hangs_is_replaced_and_finds_itself_overtaken(engine: Engine) -> None:
     lost = threading.Event()
-    hung, standby = AdvisoryElection(engine, lost.set), AdvisoryElection(engine, lambda: None)
+    hung, standby = candidate(engine, lost.set), candidate(engine)
     store = LogStore(engine)
     assert hung.try_to_win()
     epoch = store.take_over()
@@ -60,7 +58,7 @@ def test_a_writer_that_hangs_is_replaced_and_finds_itself_overtaken(engine: Engi
 
 
 def test_a_writer_that_hangs_in_an_append_does_not_hold_up_whoever_takes_over(engine: Engine) -> None:
-    hung, standby = AdvisoryElection(engine, lambda: None), AdvisoryElection(engine, lambda: None)
+    hung, standby = candidate(engine), candidate(engine)
     store, its_own = LogStore(engine), LogStore(engine)
     assert hung.try_to_win()
     epoch = store.take_over()
@@ -94,7 +92,7 @@ def test_a_standby_that_has_the_keys_needs_no_crypto_when_it_takes_over(engine: 
 
 
 def test_a_writer_that_beats_is_not_replaced(engine: Engine) -> None:
-    writer, standby = AdvisoryElection(engine, lambda: None), AdvisoryElection(engine, lambda: None)
+    writer, standby = candidate(engine), candidate(engine)
     store = LogStore(engine)
     assert writer.try_to_win()
     epoch, until_then = store.take_over(), time.monotonic() + 1.5
@@ -108,7 +106,7 @@ def test_a_writer_that_beats_is_not_replaced(engine: Engine) -> None:
 
 def test_a_writer_whose_session_was_ended_keeps_writing_unless_another_was_quicker(engine: Engine) -> None:
     lost: list[str] = []
-    writer, standby = AdvisoryElection(engine, lambda: lost.append("")), AdvisoryElection(engine, lambda: None)
+    writer, standby = candidate(engine, lambda: lost.append("")), candidate(engine)
     assert writer.try_to_win()
     end_sessions(engine)
     writer.check()

@@ -16,7 +16,6 @@ from sqlalchemy import create_engine
 
 from deploy.dev.configs import ACCOUNT
 from deploy.dev.mesh import Mesh
-from services.audit.handlers import http_tiles
 from services.audit.handlers.http_tiles import HttpTiles
 from services.audit.logs.logs import Logs
 from services.audit.logs.streaming import place_of
@@ -157,10 +156,9 @@ def test_strangers_and_tenants_who_make_things_up_are_answered(mesh: Mesh) -> No
 
 
 @pytest.fixture
-def tiles(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
+def tiles() -> Iterator[tuple[str, int]]:
     """The address of a server of tiles that has four places."""
-    monkeypatch.setattr(http_tiles, "_CONNECTIONS", 4)
-    server = HttpTiles("127.0.0.1:0", cast("Logs", SimpleNamespace()))
+    server = HttpTiles("127.0.0.1:0", cast("Logs", SimpleNamespace()), connections=4)
     server.start()
     yield cast("tuple[str, int]", server._server.server_address)
     server.stop()

@@ -30,11 +30,11 @@ _CONNECTIONS = 128
 
 
 class HttpTiles:
-    """The server. `address` is `host:port`."""
+    """The server. `address` is `host:port`; it takes so many `connections` at once."""
 
-    def __init__(self, address: str, logs: Logs) -> None:
+    def __init__(self, address: str, logs: Logs, connections: int = _CONNECTIONS) -> None:
         host, _, port = address.rpartition(":")
-        self._server = _Server((host.strip("[]"), int(port)), _handler(logs))
+        self._server = _Server((host.strip("[]"), int(port)), _handler(logs), connections)
         self._thread = threading.Thread(target=self._server.serve_forever, name="http-tiles", daemon=True)
 
     def start(self) -> None:
@@ -53,8 +53,8 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        self._places: Places[socket.socket] = Places(_CONNECTIONS)
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler], connections: int) -> None:
+        self._places: Places[socket.socket] = Places(connections)
         super().__init__(address, handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:

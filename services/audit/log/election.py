@@ -123,8 +123,18 @@ class AdvisoryElection:
     two seconds, and the hung one finds itself overtaken when it goes on.
     """
 
-    def __init__(self, engine: Engine, lost: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        lost: Callable[[], None],
+        *,
+        silent_seconds: float = _SILENT_SECONDS,
+        check_seconds: float = _CHECK_SECONDS,
+    ) -> None:
+        """A writer hangs that has not beaten for `silent_seconds`; its own lock is looked at every `check_seconds`."""
         self._engine = engine
+        self._silent_seconds = silent_seconds
+        self._check_seconds = check_seconds
         self._store = LogStore(engine)
         self._lost = lost
         self._lock = threading.Lock()
@@ -153,7 +163,7 @@ class AdvisoryElection:
     def check(self) -> None:
         """Looks four times a second at most. While the database is away nobody else can write either."""
         with self._lock:
-            if self._given_up or time.monotonic() - self._checked < _CHECK_SECONDS:
+            if self._given_up or time.monotonic() - self._checked < self._check_seconds:
                 return
             if not self._is_held() and not self.try_to_win():
                 log.warning("another process has taken over the audit log; this one stands by again")
@@ -189,7 +199,7 @@ class AdvisoryElection:
         beat, now = self._store.beat_of_writer(), time.monotonic()
         if beat != self._beat:
             self._beat, self._changed = beat, now
-        elif now - self._changed > _SILENT_SECONDS:
+        elif now - self._changed > self._silent_seconds:
             log.warning(
                 "the process that writes the audit log does not answer; taking over",
                 extra={"fields": {"epoch": beat[0]}},

@@ -156,8 +156,10 @@ class KeptConnection:
     before it, at less than half the price of `transaction`. Nothing can be done `after_commit` of one.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, idle_seconds: float = _KEPT_SECONDS) -> None:
+        """One that was idle for `idle_seconds` is given back."""
         self._engine = engine
+        self._idle_seconds = idle_seconds
         self._connection: Connection | None = None
         self._used = 0.0
 
@@ -182,7 +184,7 @@ class KeptConnection:
 
     def _open(self) -> Connection:
         # The pool finds out whether one that was idle for long is still good.
-        if self._connection is not None and time.monotonic() - self._used > _KEPT_SECONDS:
+        if self._connection is not None and time.monotonic() - self._used > self._idle_seconds:
             self.close()
         if self._connection is None:
             self._connection = self._engine.connect().execution_options(**{_WRITES: True})

@@ -36,11 +36,9 @@ def test_what_the_target_answered_is_told_at_once() -> None:
     assert len(calls) == 1
 
 
-def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(targets, "_SECONDS", 0.05)
-
+def test_nobody_waits_for_ever() -> None:
     def call() -> None:
         raise failing("TARGET_CHECK_PENDING")
 
     with pytest.raises(StrongroomError, match="of the target"):
-        targets.once_checked(call)
+        targets.once_checked(call, seconds=0.05)

@@ -13,9 +13,9 @@ T = TypeVar("T")
 _SECONDS = 60.0
 
 
-def once_checked(call: Callable[[], T]) -> T:
+def once_checked(call: Callable[[], T], seconds: float = _SECONDS) -> T:
     """Makes the call again while its target is still being tried out (TARGET_CHECK_PENDING), for up to a minute."""
-    end = time.monotonic() + _SECONDS
+    end = time.monotonic() + seconds
     while True:
         try:
             return call()

@@ -119,14 +119,16 @@ def test_a_kept_connection_is_given_back_after_an_error_and_what_it_did_is_taken
     kept.close()
 
 
-def test_a_kept_connection_that_was_idle_is_asked_for_anew(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = KeptConnection(engine)
+def test_a_kept_connection_that_was_idle_is_asked_for_anew(engine: Engine) -> None:
     taken: list[object] = []
     event.listen(engine, "checkout", lambda driver, *_: taken.append(driver))
+    kept = KeptConnection(engine, idle_seconds=60.0)
     add(kept, 1)
     add(kept, 2)
     assert len(taken) == 1
-    monkeypatch.setattr(database, "_KEPT_SECONDS", 0.0)
-    add(kept, 3)
-    assert len(taken) == 2
     kept.close()
+    always_idle = KeptConnection(engine, idle_seconds=0.0)
+    add(always_idle, 3)
+    add(always_idle, 4)
+    assert len(taken) == 3
+    always_idle.close()
