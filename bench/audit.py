@@ -253,7 +253,7 @@ def _event(number: int) -> Event:
     """An event as crypto makes it."""
     return Event(
         id=identifiers.event_id(),
-        time=clock.timestamp(time.time_ns()),
+        time=clock.from_microseconds(clock.system_clock.now_us()),
         account=ACCOUNT,
         principal=_principal(number % _PRINCIPALS),
         source_address="10.20.30.40",

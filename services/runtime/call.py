@@ -97,7 +97,7 @@ class Call:
     """What authorization decided with last on something that there is not, and on what."""
     kept: bool = False
     """Whether the events are durable: in the audit log, or in the database with the change that they record."""
-    time_ns: int = field(default_factory=clock.system_clock)
+    time_us: int = field(default_factory=clock.system_clock.now_us)
     seconds_left: Callable[[], float | None] = field(default=lambda: None, repr=False)
     """How long the caller still waits for the answer; None where it would for ever."""
 
@@ -117,7 +117,7 @@ class Call:
         principal = self.principal
         event = Event(
             id=identifiers.event_id(),
-            time=clock.timestamp(self.time_ns),
+            time=clock.from_microseconds(self.time_us),
             account=account,
             principal=principal.name,
             session_name=principal.session_name,

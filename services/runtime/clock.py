@@ -1,22 +1,40 @@
-"""Time, injected: domain code asks its clock, tests turn it."""
+"""Time, injected: domain code asks its clock, tests turn it.
+
+Points in time are microseconds since the Unix epoch everywhere in the services. How long something takes is measured by
+`time.monotonic`, which nobody sets and which nothing that is stored or told depends on; what tests turn takes it as an
+argument.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
+from typing import Protocol
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-# Nanoseconds since the Unix epoch.
-Clock = Callable[[], int]
 
-system_clock: Clock = time.time_ns
+class Clock(Protocol):
+    """Tells what time it is."""
+
+    def now_us(self) -> int:
+        """Microseconds since the Unix epoch."""
 
 
-def timestamp(nanoseconds: int) -> Timestamp:
-    """The protobuf form of a point in time given in nanoseconds since the Unix epoch."""
-    return Timestamp(seconds=nanoseconds // 1_000_000_000, nanos=nanoseconds % 1_000_000_000)
+class SystemClock:
+    """The machine's clock."""
+
+    def now_us(self) -> int:
+        """Microseconds since the Unix epoch."""
+        return time.time_ns() // 1_000
+
+
+system_clock = SystemClock()
+"""The clock of every service."""
+
+
+def seconds(microseconds: int) -> float:
+    """A point in time as seconds since the Unix epoch, which is what tokens and policies tell it in."""
+    return microseconds / 1e6
 
 
 def microseconds(value: Timestamp) -> int:
@@ -25,15 +43,10 @@ def microseconds(value: Timestamp) -> int:
 
 
 def from_microseconds(value: int) -> Timestamp:
-    """The protobuf form of microseconds since the Unix epoch, which is how the databases keep time."""
-    return timestamp(value * 1_000)
+    """The protobuf form of microseconds since the Unix epoch."""
+    return Timestamp(seconds=value // 1_000_000, nanos=value % 1_000_000 * 1_000)
 
 
 def optional_moment(value: int | None) -> Timestamp | None:
-    """A time in microseconds as a Timestamp; None for None."""
+    """The protobuf form of a point in time that there may not be."""
     return from_microseconds(value) if value is not None else None
-
-
-def as_datetime(nanoseconds: int) -> datetime:
-    """Nanoseconds since the Unix epoch as an aware `datetime` in UTC."""
-    return datetime.fromtimestamp(nanoseconds / 1e9, UTC)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import time
+
+from services.runtime.clock import Clock, system_clock
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
 
 
-def event_id() -> str:
+def event_id(clock: Clock = system_clock) -> str:
     """A UUIDv7 (RFC 9562 §5.7) as text: ordered by time, 74 random bits, so that indexes stay local."""
-    value = int.from_bytes(os.urandom(10), "big") | (time.time_ns() // 1_000_000) << 80
+    value = int.from_bytes(os.urandom(10), "big") | (clock.now_us() // 1_000) << 80
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     text = f"{value:032x}"

@@ -129,13 +129,15 @@ class Telemetry:
         with self._tracer.start_as_current_span(name, parent, kind=SpanKind.CLIENT, attributes=attributes):
             yield
 
-    def record_remote(self, name: str, traceparents: Iterable[str], started_ns: int, ended_ns: int) -> None:
+    def record_remote(self, name: str, traceparents: Iterable[str], started_us: int, ended_us: int) -> None:
         """Adds one finished span to each of several traces, for work that one call did for many."""
         for traceparent in traceparents:
             parent = _parsed(traceparent)
             if parent is not None and parent.sampled:
-                span = self._tracer.start_span(name, _remote(parent), kind=SpanKind.SERVER, start_time=started_ns)
-                span.end(ended_ns)
+                span = self._tracer.start_span(
+                    name, _remote(parent), kind=SpanKind.SERVER, start_time=started_us * 1_000
+                )
+                span.end(ended_us * 1_000)
 
     def shutdown(self) -> None:
         """Flushes what is buffered, and closes what was opened."""

@@ -28,6 +28,7 @@ from strongroom.secrets.v1 import rotation_pb2 as r
 from strongroom.secrets.v1 import secret_service_pb2 as pb
 from strongroom.secrets.v1.secret_pb2 import SECRET_TYPE_GENERIC, VALUE_FORMAT_TEXT
 from tests.support.clients import until
+from tests.support.clocks import StillClock
 from tests.support.rotation.lab import ACCOUNT, Lab, person
 from tests.support.rotation.subjects import Generic, Postgresql, RedisAcl, Remote, Subject
 
@@ -232,7 +233,7 @@ def test_a_lease_from_a_redis_whose_clock_is_behind_waits_until_it_has_caught_up
     lab = make_lab(wrap=faults, first_retry_seconds=0.001)
     Generic().create(lab, "s")
     lab.rotate("s")
-    token = lab.clock() // 1000
+    token = lab.clock.now_us()
     faults.fail(refused())
     lab.work.work(NAME, token)
     faults.fail(None)
@@ -408,8 +409,8 @@ def test_a_rotator_of_a_teams_own_says_what_cannot_be_cured(
 
 def test_a_rotation_that_falls_due_outside_its_window_waits_for_it(make_lab: Callable[..., Lab]) -> None:
     start = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
-    now = [int(start.timestamp()) * 10**9]
-    lab = make_lab(clock=lambda: now[0])
+    now = StillClock(int(start.timestamp()) * 10**6)
+    lab = make_lab(clock=now)
     window = r.MaintenanceWindow(start="02:00", duration=Duration(seconds=3600))
     lab.create(
         "s", SECRET_TYPE_GENERIC, b"v", policy=r.RotationPolicy(period=Duration(seconds=6 * 3600), window=window)
@@ -421,10 +422,10 @@ def test_a_rotation_that_falls_due_outside_its_window_waits_for_it(make_lab: Cal
 
     assert due(lab.secret("s")) == datetime(2026, 11, 25, 2, 0, tzinfo=UTC)
     # Nobody worked while the window was open.
-    now[0] = int(datetime(2026, 11, 25, 3, 30, tzinfo=UTC).timestamp()) * 10**9
+    now.us = int(datetime(2026, 11, 25, 3, 30, tzinfo=UTC).timestamp()) * 10**6
     assert lab.work.work(NAME, 1) == pytest.approx(timedelta(hours=22, minutes=30).total_seconds())
     assert lab.secret("s").rotation_count == 0
-    now[0] = int(datetime(2026, 11, 26, 2, 1, tzinfo=UTC).timestamp()) * 10**9
+    now.us = int(datetime(2026, 11, 26, 2, 1, tzinfo=UTC).timestamp()) * 10**6
     assert lab.work.work(NAME, 2) is None
     assert lab.secret("s").rotation_count == 1
 

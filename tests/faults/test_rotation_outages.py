@@ -36,6 +36,7 @@ from strongroom.secrets.v1.secret_pb2 import SECRET_TYPE_GENERIC
 from strongroom.secrets.v1.secret_service_pb2 import SECRET_CHANGE_STAGE, WatchSecretResponse
 from tests.conftest import PrivateMeshes
 from tests.support.clients import client_by, client_of, reason_of, until
+from tests.support.clocks import SkewedClock
 from tests.support.rotation.lab import ACCOUNT, Lab, NoAudit, Permits, Place, person
 from tests.support.rotation.subjects import Generic
 
@@ -130,7 +131,7 @@ def test_replicas_whose_clocks_are_a_minute_apart_rotate_each_secret_once_and_no
     make_lab: Callable[..., Lab],
 ) -> None:
     skews_s = (30, -30)
-    labs = [make_lab(clock=partial(_skewed, skew_s), threads=2) for skew_s in skews_s]
+    labs = [make_lab(clock=SkewedClock(skew_s), threads=2) for skew_s in skews_s]
     names = [f"s{number}" for number in range(20)]
     policy = r.RotationPolicy(period=Duration(seconds=86_400))
     for name in names:
@@ -165,15 +166,11 @@ def test_replicas_whose_clocks_are_a_minute_apart_rotate_each_secret_once_and_no
 def test_a_rotation_begun_where_the_clock_is_ahead_is_at_once_worked_on_where_it_is_behind(
     make_lab: Callable[..., Lab],
 ) -> None:
-    ahead, behind = (make_lab(clock=partial(_skewed, skew_s)) for skew_s in (30, -30))
+    ahead, behind = (make_lab(clock=SkewedClock(skew_s)) for skew_s in (30, -30))
     ahead.create("s", SECRET_TYPE_GENERIC, b"first value")
     ahead.rotate("s")
     behind.work_until_idle()
     assert succeeded(behind)
-
-
-def _skewed(skew_s: int) -> int:
-    return time.time_ns() + skew_s * 1_000_000_000
 
 
 def test_replicas_of_a_mesh_whose_clocks_are_a_minute_apart_rotate_once_and_at_once(

@@ -22,6 +22,7 @@ from services.runtime.requests.names import ResourceName
 from strongroom.crypto.v1 import material_pb2 as pb
 from strongroom.keystore.v1 import key_pb2 as k
 from strongroom.wrapping import wrap_for_import
+from tests.support.clocks import StillClock
 
 METHOD = k.IMPORT_METHOD_RSA_AES_KEY_WRAP_3072_SHA256
 EXPIRE_US = 3_600_000_000
@@ -55,7 +56,7 @@ class Importing:
     def __init__(self, directory: Path) -> None:
         local.initialize(directory / "root.key")
         provider = LocalProvider(directory / "root.key")
-        service = MaterialService(provider, Imports(provider, lambda: 0), lambda: 0)
+        service = MaterialService(provider, Imports(provider, StillClock()), StillClock())
         self.key = cast(Key, OneKey())
         self.material = CryptoMaterial(cast(MeshChannel, InProcess(service)))
         parameters = self.material.begin_import(self.key, 1, METHOD, EXPIRE_US)

@@ -20,6 +20,7 @@ from services.runtime.config import Database
 from services.runtime.errors import StrongroomError
 from services.runtime.storage import migrations
 from services.runtime.storage.database import open_database
+from tests.support.clocks import StillClock
 from tests.support.sealing import sealed
 
 LINK_LOCAL = ("169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "0.0.0.0", "[::]", "224.0.0.1", "[ff02::1]")  # noqa: S104
@@ -109,7 +110,7 @@ def test_a_document_says_no_more_than_a_caller_may(engine: Engine, jwks_uri: str
         asked.append(url)
         return {"issuer": "https://issuer", "jwks_uri": jwks_uri}
 
-    keys = IssuerKeys(engine, get, lambda: 0)
+    keys = IssuerKeys(engine, get, StillClock())
     provider = OidcProvider("accounts/a/oidcProviders/p", "https://issuer", ("a",), "", "", "", "", revision=1)
     with pytest.raises(StrongroomError, match="OIDC_PROVIDER_UNREACHABLE"):
         keys.find(provider, {"alg": "EdDSA", "kid": "one"})

@@ -29,6 +29,7 @@ from strongroom.access.v1 import access_service_pb2, session_service_pb2
 from strongroom.audit.v1 import audit_service_pb2
 from strongroom.crypto.v1 import crypto_pb2
 from strongroom.secrets.v1 import secret_service_pb2
+from tests.support.clocks import StillClock
 from tests.support.every_method import Caller
 
 MEBIBYTE = 1 << 20
@@ -122,14 +123,14 @@ def test_places_in_the_log_are_none_below_its_beginning() -> None:
 
 @pytest.mark.parametrize("header", HEADERS, ids=lambda part: repr(part[:20]))
 def test_a_token_of_nobody_is_refused_whatever_its_header(header: bytes) -> None:
-    tokens = OidcTokens(create_engine("sqlite://"), cast("IssuerKeys", None), lambda: 0)
+    tokens = OidcTokens(create_engine("sqlite://"), cast("IssuerKeys", None), StillClock())
     assert reason(lambda: tokens.provider_of("a", token(header, b'{"iss":[]}'))) is Reason.TOKEN_INVALID
 
 
 @pytest.mark.parametrize("claims", CLAIMS, ids=lambda part: repr(part[:20]))
 def test_an_issuer_that_could_be_none_is_not_looked_for(claims: bytes) -> None:
     nowhere: Any = SimpleNamespace()  # not even a database
-    tokens = OidcTokens(nowhere, cast("IssuerKeys", None), lambda: 0)
+    tokens = OidcTokens(nowhere, cast("IssuerKeys", None), StillClock())
     if b'"iss":[]' not in claims:
         assert reason(lambda: tokens.provider_of("a", token(b'{"alg":"RS256"}', claims))) is Reason.TOKEN_INVALID
 

@@ -16,6 +16,7 @@ from services.runtime.requests.names import ResourceName
 from services.secrets.rotation.rotators.rotation_tokens import METADATA, rotation_token
 from strongroom.rotator import verify
 from strongroom.secrets.v1.rotator_service_pb2 import RotationContext
+from tests.support.clocks import StillClock
 
 SECRETS = spiffe_id("service/secrets")
 HERE = "rotator.example:7443"
@@ -85,7 +86,7 @@ def test_a_token_is_for_one_rotator_one_step_and_a_minute(files: CertificateFile
     refused = grpc.StatusCode.UNAUTHENTICATED
     assert asked(Caller(files, SECRETS, [token(files, "elsewhere:1")])) is refused
     assert asked(Caller(files, SECRETS, [token(files)]), step="FinishRotation") is refused
-    assert asked(Caller(files, SECRETS, [token(files, wall_clock=lambda: 1_000_000.0)])) is refused
+    assert asked(Caller(files, SECRETS, [token(files, clock=StillClock(1_000_000_000_000))])) is refused
     assert asked(Caller(files, SECRETS, [])) is refused
     assert asked(Caller(files, SECRETS, [token(files)] * 2)) is refused
 

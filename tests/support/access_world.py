@@ -16,6 +16,7 @@ from strongroom.access.v1.access_record_service_pb2 import (
     TokenKey,
 )
 from strongroom.keystore.v1.key_record_service_pb2 import Change, ChangeKind, ListChangesRequest, ListChangesResponse
+from tests.support.clocks import ClockOf
 
 
 class World:
@@ -29,7 +30,7 @@ class World:
         self.reads: list[str] = []
         self.now = 1_000_000.0
         self.feed = ChangeFeed(self.list_changes)
-        self.authorizer = Authorizer(self, self.feed, lambda: self.now)
+        self.authorizer = Authorizer(self, self.feed, ClockOf(lambda: int(self.now * 1e6)))
         self.feed.poll()
 
     def principal(self, name: str, roles: Sequence[str] = (), tags: Mapping[str, str] | None = None) -> PrincipalRecord:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 
 import pytest
@@ -18,8 +17,8 @@ from services.audit.logs.logs import OpenLog, open_log
 from services.audit.publication.publishing import Publication
 from services.audit.publication.witnesses import WitnessSettings
 from services.audit.storage.files import Limits
-from services.runtime import clock, identifiers
-from services.runtime.clock import Clock
+from services.runtime import identifiers
+from services.runtime.clock import Clock, from_microseconds, system_clock
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.sensitive import SensitiveBytes
 from strongroom.audit.v1.event_pb2 import Event, Outcome
@@ -57,7 +56,7 @@ def opened(
     engine: Engine,
     crypto: OwnRoot,
     *,
-    wall_clock: Clock = clock.system_clock,
+    clock: Clock = system_clock,
     interval_seconds: float = 0.01,
     limits: Limits = NO_LIMITS,
     quorum: int = 0,
@@ -69,7 +68,7 @@ def opened(
     """A log that runs, and can be written where crypto is not away, or its keys are prepared."""
     publication = Publication(ORIGIN, interval_seconds, quorum)
     election = election_for(engine, lambda: None)
-    log = open_log(name, engine, crypto, publication, limits, 365, wall_clock, election, witnesses, endings, prepared)
+    log = open_log(name, engine, crypto, publication, limits, 365, clock, election, witnesses, endings, prepared)
     log.start()
     if not crypto.away:
         until(lambda: is_writable(log))
@@ -98,11 +97,17 @@ def is_writable(log: OpenLog) -> bool:
     return bool(log.signing_keys.signers())
 
 
-def event(account: str = "acme", principal: str = "accounts/acme/users/ann", at: int = 0, **fields: object) -> Event:
-    """An event of now, or of `at` in nanoseconds since the Unix epoch."""
+def event(
+    account: str = "acme",
+    principal: str = "accounts/acme/users/ann",
+    at: int = 0,
+    made_by: Clock = system_clock,
+    **fields: object,
+) -> Event:
+    """An event of now, or of `at` in nanoseconds since the Unix epoch, whose id is of the time of `made_by`."""
     made = Event(
-        id=identifiers.event_id(),
-        time=clock.timestamp(at or time.time_ns()),
+        id=identifiers.event_id(made_by),
+        time=from_microseconds(at // 1_000 if at else system_clock.now_us()),
         account=account,
         principal=principal,
         outcome=Outcome.OUTCOME_ALLOWED,

@@ -32,6 +32,7 @@ from services.runtime.errors import StrongroomError
 from strongroom.crypto.v1.algorithm_pb2 import ALGORITHM_ECDSA_SHA_256
 from strongroom.keystore.v1 import key_pb2 as k
 from strongroom.wrapping import wrap_for_import
+from tests.support.clocks import StillClock
 from tests.support.tokens import provider_in, softhsm_pool
 from tests.support.vectors import documented
 from tests.support.vectors.own import vectors
@@ -197,7 +198,7 @@ def test_a_blob_of_something_else_is_refused(vector: Vector, provider_of: Provid
 def imports(tmp_path_factory: pytest.TempPathFactory) -> Imports:
     root_key = tmp_path_factory.mktemp("local") / "root.key"
     local.initialize(root_key)
-    return Imports(LocalProvider(root_key), lambda: 0)
+    return Imports(LocalProvider(root_key), StillClock())
 
 
 def imported(imports: Imports, vector: Vector) -> bytes:

@@ -112,7 +112,7 @@ class AuditService:
         if start_us is None:
             raise required("start_time")
         if end_us is None:
-            end_us = call.time_ns // 1000
+            end_us = call.time_us
         if not 0 <= end_us - start_us <= _LONGEST_REPORT_US:
             raise invalid("end_time", "is not up to 400 days after start_time")
         dimensions = request.dimensions or DEFAULT_DIMENSIONS

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import time
 
 from services.audit.logs.logs import Logs
 from services.runtime import event_bounds, identifiers
 from services.runtime.call import Call
+from services.runtime.clock import system_clock
 from services.runtime.errors import invalid, too_large
 from services.runtime.event_bounds import MAX_APPEND_BYTES, MAX_APPEND_EVENTS
 from services.runtime.telemetry import Telemetry
@@ -39,8 +39,10 @@ class EventLogService:
                 raise invalid(f"events[{position}].account", "is not the id of an account")
             # Services bound them where they make them; one of an earlier release may not have.
             event_bounds.bound(event)
-        arrived = time.time_ns()
+        arrived_us = system_clock.now_us()
         indexes = self._logs.append(request.events, resent=request.resend)
         if request.traceparents:
-            self._telemetry.record_remote(f"{call.service}/Append", request.traceparents, arrived, time.time_ns())
+            self._telemetry.record_remote(
+                f"{call.service}/Append", request.traceparents, arrived_us, system_clock.now_us()
+            )
         return AppendResponse(indexes=indexes)

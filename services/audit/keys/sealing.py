@@ -99,7 +99,7 @@ class Sealer:
     def renew(self) -> None:
         """Gets the sealing root from crypto when there is none in use or a new one is due. Raises what
         `RootWrapping` does."""
-        now_us = self._clock() // 1000
+        now_us = self._clock.now_us()
         if self._root is not None and now_us - self._root[1] < DAY_US:
             return
         newest = self._service_keys.newest(SEALING_ROOT)
@@ -121,7 +121,7 @@ class Sealer:
 
         Called by the sequencer alone. Raises AUDIT_SEALING_KEY_UNAVAILABLE.
         """
-        now_us = self._clock() // 1000
+        now_us = self._clock.now_us()
         key = self._by_account.get(account)
         if key is None or now_us // DAY_US != key.wrapped.created_us // DAY_US:
             key = self._make_key(account, now_us)

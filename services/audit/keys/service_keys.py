@@ -79,7 +79,7 @@ class ServiceKeys:
     def make(self, purpose: str, material: SensitiveBytes) -> ServiceKey:
         """A new one, wrapped and stored. Raises as `RootWrapping.wrap`."""
         wrapped = self._wrapping.wrap(purpose, material)
-        key = ServiceKey(os.urandom(16), purpose, self._clock() // 1000, wrapped.blob, wrapped.root_version)
+        key = ServiceKey(os.urandom(16), purpose, self._clock.now_us(), wrapped.blob, wrapped.root_version)
         self._store.insert_service_key(key)
         self._opened[key.key_id] = material
         return key

@@ -32,7 +32,7 @@ class SigningKeys:
 
     def renew(self) -> None:
         """Opens the keys, and makes a new one when it is due. Raises what `RootWrapping` does."""
-        now_us = self._clock() // 1000
+        now_us = self._clock.now_us()
         known = list(self._store.signing_keys())
         if not known or now_us - known[0].created_us >= self._rotation_us:
             known.insert(0, self._make())
@@ -41,7 +41,7 @@ class SigningKeys:
     def signers(self) -> list[Signer]:
         """Who signs now, the newest first; none until crypto has opened the keys."""
         signers = self._signers
-        overlap = signers and self._clock() // 1000 - signers[0][1] < OVERLAP_DAYS * DAY_US
+        overlap = signers and self._clock.now_us() - signers[0][1] < OVERLAP_DAYS * DAY_US
         return [signer for signer, _ in (signers if overlap else signers[:1])]
 
     def known(self) -> list[PublicSigningKey]:

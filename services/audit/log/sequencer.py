@@ -33,7 +33,7 @@ from strongroom.tlog.tree import Tree
 
 log = logging.getLogger(__name__)
 
-_PROBE_IS_NEEDLESS_NS = 400_000_000
+_PROBE_IS_NEEDLESS_US = 400_000
 _BEAT_SECONDS = 0.5
 _LEVELS = 8
 _MAX_EVENT_BYTES = MAX_ENTRY_BYTES - SEALING_BYTES
@@ -100,7 +100,7 @@ class Log:
         tokens: Tokens,
         index: Index,
         storage: Storage,
-        wall_clock: Clock,
+        clock: Clock,
         endings: Endings | None = None,
     ) -> None:
         """Takes the log over from whoever wrote it before."""
@@ -110,11 +110,11 @@ class Log:
         self._tokens = tokens
         self._index = index
         self._storage = storage
-        self._clock = wall_clock
+        self._clock = clock
         self._waiting: deque[_Batch] = deque()
         self._lock = threading.Lock()
         self._endings = endings or Endings()
-        self._written_ns = 0
+        self._written_us = 0
         self._refusal: tuple[Reason, str] | None = None
         self._doubtful: _Addition | None = None
         self._epoch = store.take_over()
@@ -212,11 +212,11 @@ class Log:
         with self._lock:
             self._require_writable()
             self._settle()
-            now = self._clock()
-            if now - self._written_ns > _PROBE_IS_NEEDLESS_NS:
+            now = self._clock.now_us()
+            if now - self._written_us > _PROBE_IS_NEEDLESS_US:
                 if not self._store.beat(self._epoch):
                     raise self._moved()
-                self._written_ns = now
+                self._written_us = now
 
     def _write(self, batches: list[_Batch]) -> None:
         # Until the commit has returned, every batch stands as failed, whatever happens on the way there.
@@ -281,7 +281,7 @@ class Log:
         for key in addition.new_keys:
             self._sealer.stored(key)
         self._head, self._tree = addition.head, addition.tree
-        self._written_ns = self._clock()
+        self._written_us = self._clock.now_us()
         self._index.written(addition.indexed)
         self._index.note(addition.first, addition.tokens)
         with self._grown:

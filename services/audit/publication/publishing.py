@@ -117,7 +117,7 @@ class Publisher:
         text = Checkpoint(self._publication.origin, tree.size, root).text
         note = Note(text, [signer.sign(text) for signer in signers])
         published = self._publication.quorum == 0
-        checkpoint = self._kept(SignedCheckpoint(tree.size, root, self._clock() // 1000, bytes(note), "", published))
+        checkpoint = self._kept(SignedCheckpoint(tree.size, root, self._clock.now_us(), bytes(note), "", published))
         self._signed = checkpoint
         for listener in self._signed_listeners:
             listener(checkpoint)

@@ -182,7 +182,7 @@ class Retention:
             raise _held()
 
     def _now_us(self) -> int:
-        return self._clock() // 1000
+        return self._clock.now_us()
 
 
 class RetentionWork:

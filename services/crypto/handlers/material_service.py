@@ -49,7 +49,7 @@ class MaterialService:
     ) -> pb.CreateImportWrappingKeyResponse:
         """An RSA pair for one import of one key version."""
         expire_us = microseconds(request.expire_time)
-        if not 0 < expire_us - self._clock() // 1000 <= _LONGEST_IMPORT_US:
+        if not 0 < expire_us - self._clock.now_us() <= _LONGEST_IMPORT_US:
             raise invalid("expire_time", "is not within the next 24 hours")
         binding = _binding(request.binding)
         with self._generation.turn(call, binding.account, KEY_SPEC_RSA_4096, in_hsm=self._provider.has_hsm):

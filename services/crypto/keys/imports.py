@@ -129,7 +129,7 @@ class Imports:
         UNSUPPORTED_IN_HSM.
         """
         wrapping_key = self._opened(version, opening)
-        if opening.expire_us <= self._clock() // 1000:
+        if opening.expire_us <= self._clock.now_us():
             raise StrongroomError(
                 Reason.IMPORT_TOKEN_EXPIRED, "the import token has expired: ask for another", field="import_token"
             )

@@ -48,7 +48,7 @@ _ATTRIBUTES = {
 class Version:
     """One version of a key, and its material once it was used."""
 
-    __slots__ = ("expires_ns", "number", "opened", "public_key", "state", "wrapped")
+    __slots__ = ("expires_us", "number", "opened", "public_key", "state", "wrapped")
 
     def __init__(self, record: VersionRecord) -> None:
         self.number = record.version
@@ -56,7 +56,7 @@ class Version:
         self.wrapped = record.wrapped_material
         self.public_key = record.public_key
         """SubjectPublicKeyInfo in DER; for X-Wing the raw key, empty for symmetric keys."""
-        self.expires_ns = record.expire_time.ToNanoseconds() if record.HasField("expire_time") else None
+        self.expires_us = clock.microseconds(record.expire_time) if record.HasField("expire_time") else None
         self.opened: Opened | None = None
 
 
@@ -126,7 +126,7 @@ class Key:
         """The material of one version. Raises KEY_DISABLED, KEY_STATE_INVALID, KEY_VERSION_NOT_FOUND, or
         KEY_MATERIAL_REFUSED when the stored blob is not this version's."""
         version = self.version(number)
-        if version.expires_ns is not None and version.expires_ns <= clock.system_clock():
+        if version.expires_us is not None and version.expires_us <= clock.system_clock.now_us():
             raise _unusable("PENDING_IMPORT", f"the material of {self.version_name(number)} has expired")
         opened = version.opened
         if opened is None:

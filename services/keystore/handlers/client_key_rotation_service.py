@@ -58,7 +58,7 @@ class ClientKeyRotationService:
         lifetime_us = request.lifetime.ToMicroseconds()
         if not _SHORTEST_LIFETIME_US <= lifetime_us <= LONGEST_LIFETIME_US:
             raise invalid("lifetime", "is not 1 hour to 366 days")
-        return self._clock() // 1000 + lifetime_us
+        return self._clock.now_us() + lifetime_us
 
 
 def _same_account(name: ResourceName, account: str, field: str) -> ResourceName:

@@ -76,7 +76,7 @@ class ClientKeyHandlers:
         return Empty()
 
     def _expiry(self, asked: principal_pb2.ClientKey) -> int:
-        now_us = self._clock() // 1000
+        now_us = self._clock.now_us()
         if not asked.HasField("expire_time"):
             return now_us + _DEFAULT_LIFETIME_US
         expires_us = clock.microseconds(asked.expire_time)

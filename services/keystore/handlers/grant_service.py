@@ -83,7 +83,7 @@ class GrantHandlers:
         if key.account != account:
             raise invalid("grant.key", f"is not of {request.parent}")
         expires_us = clock.microseconds(asked.expire_time) if asked.HasField("expire_time") else None
-        if expires_us is not None and expires_us <= self._clock() // 1000:
+        if expires_us is not None and expires_us <= self._clock.now_us():
             raise invalid("grant.expire_time", "is not in the future")
         if asked.retiring_principal:
             _check_principal(asked.retiring_principal, "grant.retiring_principal")

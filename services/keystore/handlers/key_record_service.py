@@ -107,7 +107,7 @@ class KeyRecordService:
         if key is None:
             raise _unknown_uid()
         version = found_version(connection, key, usage.version, lock=True)
-        granted = message_limit.reserve(connection, key, version, usage.message_count, self._clock() // 1000)
+        granted = message_limit.reserve(connection, key, version, usage.message_count, self._clock.now_us())
         return pb.VersionAllowance(key_uid=key.uid, version=version.version, granted_count=granted)
 
 

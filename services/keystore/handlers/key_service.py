@@ -167,7 +167,7 @@ class KeyService:
     def ImportKeyMaterial(self, request: pb.ImportKeyMaterialRequest, call: Call) -> KeyVersion:
         """Imports a version's material."""
         name = names.parse(request.name, "name", *_KEY_OR_ALIAS, versioned=None)
-        expires_us = messages.material_to_import(request, self._clock() // 1000)
+        expires_us = messages.material_to_import(request, self._clock.now_us())
         return messages.version_message(
             *self._imports.finish(call, name, request.import_token, request.encrypted_material, expires_us)
         )

@@ -59,7 +59,7 @@ class Aliases:
         """The same for a call that was permitted before."""
         try:
             with transaction(self._engine) as connection:
-                now_us = self._clock() // 1000
+                now_us = self._clock.now_us()
                 made = REQUEST_IDS.made_before(connection, new.name.account, repeatable, now_us)
                 if made is not None:
                     name = parse(made, "request_id", "aliases")
@@ -109,7 +109,7 @@ class Aliases:
                 key_uid=key.uid,
                 description=wanted.description if "description" in paths else present.description,
                 revision=revision,
-                updated_us=self._clock() // 1000,
+                updated_us=self._clock.now_us(),
             )
             alias_store.update_alias(connection, changed)
             self._outbox.put(connection, call)

@@ -54,7 +54,7 @@ class Imports:
         _require_importable(key, version)
         version_name = key.version_name(version.version)
         _record(call, version_name)
-        expire_us = self._clock() // 1000 + _TOKEN_US
+        expire_us = self._clock.now_us() + _TOKEN_US
         return Begun(version_name, self._material.begin_import(key, version.version, method, expire_us), expire_us)
 
     def finish(

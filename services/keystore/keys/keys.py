@@ -86,7 +86,7 @@ class Keys:
             made_before = self._made_before(connection, call, new.name.account, repeatable)
         if made_before is not None:
             return made_before
-        key = _created(new, self._clock() // 1000)
+        key = _created(new, self._clock.now_us())
         version = new_version(key, 1, KEY_VERSION_ORIGIN_CREATION, self._material)
         for event in call.events:
             event.key_version = str(key.version_name(1))
@@ -111,7 +111,7 @@ class Keys:
         self, connection: Connection, call: Call, account: str, repeatable: Repeatable | None
     ) -> Key | None:
         """What the same request made already. Raises REQUEST_ID_REUSED when another one had its id."""
-        made = REQUEST_IDS.made_before(connection, account, repeatable, self._clock() // 1000)
+        made = REQUEST_IDS.made_before(connection, account, repeatable, self._clock.now_us())
         if made is None:
             return None
         for event in call.events:

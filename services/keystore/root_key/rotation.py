@@ -129,12 +129,12 @@ class RootKey:
             raise
 
     def _made_before(self, connection: Connection, repeatable: Repeatable | None) -> bool:
-        account, now_us = self._resource.account, self._clock() // 1000
+        account, now_us = self._resource.account, self._clock.now_us()
         return REQUEST_IDS.made_before(connection, account, repeatable, now_us) is not None
 
     def _remember(self, connection: Connection, repeatable: Repeatable | None, rotation: Rotation) -> None:
         made = f"{self._resource.name}/rootKey/versions/{rotation.target_version}"
-        REQUEST_IDS.remember(connection, self._resource.account, repeatable, made, self._clock() // 1000)
+        REQUEST_IDS.remember(connection, self._resource.account, repeatable, made, self._clock.now_us())
 
     def _begin(self, call: Call, repeatable: Repeatable | None) -> None:
         versions = [version.version for version in self._material.root_status().versions]
@@ -146,7 +146,7 @@ class RootKey:
         with transaction(self._engine) as connection:
             if self._made_before(connection, repeatable):
                 return
-            now_us = self._clock() // 1000
+            now_us = self._clock.now_us()
             total = service_keys + sum(
                 count for version, count in store.blob_counts(connection).items() if version < target
             )
@@ -174,7 +174,7 @@ class RootKey:
         left = sum(count for version, count in counts.items() if version < rotation.target_version)
         if left:
             return self._end_pass(left)
-        if self._clock() // 1000 < rotation.progressed_us + self._settle_us:
+        if self._clock.now_us() < rotation.progressed_us + self._settle_us:
             return False
         self._finish(rotation.target_version)
         return False
@@ -206,7 +206,7 @@ class RootKey:
                 failed_count=rotation.failed_count + failed,
                 cursor_uid=last.uid,
                 cursor_version=last.version,
-                progressed_us=self._clock() // 1000 if done else rotation.progressed_us,
+                progressed_us=self._clock.now_us() if done else rotation.progressed_us,
             )
             store.put_rotation(connection, rotation)
 
@@ -229,7 +229,7 @@ class RootKey:
     def _progress(self, moved: int) -> None:
         with transaction(self._engine) as connection:
             rotation = _running(store.rotation(connection, lock=True))
-            now_us = self._clock() // 1000
+            now_us = self._clock.now_us()
             rotation = replace(rotation, done_count=rotation.done_count + moved, progressed_us=now_us)
             store.put_rotation(connection, rotation)
 
@@ -239,7 +239,7 @@ class RootKey:
         for version in old:
             try:
                 with transaction(self._engine) as connection:
-                    store.retire(connection, version, self._clock() // 1000)
+                    store.retire(connection, version, self._clock.now_us())
             except store.BlobsLeftError:
                 return
             self._material.retire_root(version)
@@ -250,7 +250,7 @@ class RootKey:
                 state=pb.ROOT_KEY_ROTATION_STATE_DONE,
                 error_reason="",
                 error_detail="",
-                ended_us=self._clock() // 1000,
+                ended_us=self._clock.now_us(),
             )
             store.put_rotation(connection, done)
 

@@ -50,7 +50,7 @@ def make_account(engine: Engine, settings: Bootstrap, outbox: Outbox, clock: Clo
             principal_store.release_identity(connection, spiffe_id)
             new = Account(f"accounts/{settings.account}", "", {})
             account, administrator = new_accounts.add(
-                connection, new, settings.administrator, [spiffe_id], clock() // 1000
+                connection, new, settings.administrator, [spiffe_id], clock.now_us()
             )
             call = Call("strongroom.access.v1.AccessService", "CreateAccount", "access:CreateAccount", principal=SELF)
             call.record(call.action, account.name, settings.account)

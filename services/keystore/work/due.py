@@ -85,7 +85,7 @@ class DueKeys:
             rotations = store.rotations_due(connection, until_us, _FILL_LIMIT)
             used_up = store.near_message_limit(connection, message_limit.NEAR, _FILL_LIMIT)
             expiries = store.expiries_due(connection, until_us, _FILL_LIMIT)
-        now_us = self._clock() // 1000
+        now_us = self._clock.now_us()
         due = {f"{_DELETE}:{uid.hex()}": at for uid, at in deletions}
         due |= {f"{_ROTATE}:{uid.hex()}": at for uid, at in rotations}
         due |= {f"{_LIMIT}:{uid.hex()}": now_us for uid in used_up}
@@ -94,7 +94,7 @@ class DueKeys:
 
     def due_now(self) -> Mapping[str, int]:
         """The rotation of the root key, while there is one."""
-        return {_ROOT: self._clock() // 1000} if self._root_key.is_rotating() else {}
+        return {_ROOT: self._clock.now_us()} if self._root_key.is_rotating() else {}
 
     def overdue(self, before_us: int) -> list[Claim]:
         """What was due before then, as the database says: claims of its own, told in the metric and in events. Whatever
@@ -111,7 +111,7 @@ class DueKeys:
         # Some of each kind, and others the next time.
         chosen = fair_choice.choose(((item.partition(":")[0], item) for item in items), _OVERDUE_LIMIT)
         self._record(chosen)
-        return [Claim(item, self._clock() // 1000) for item in chosen]
+        return [Claim(item, self._clock.now_us()) for item in chosen]
 
     def handle(self, claim: Claim) -> float | None:
         """Does what an item stands for; what stands for nothing is done with."""
@@ -141,7 +141,7 @@ class DueKeys:
         kind, _, uid = item.partition(":")
         with reading(self._engine) as connection:
             key = store.key_by_uid(connection, bytes.fromhex(uid))
-        now_us = self._clock() // 1000
+        now_us = self._clock.now_us()
         if key is not None and kind == _DELETE:
             self._lifecycle.destroy_due(own_call("DestroyKey", key.name), key)
         elif key is not None and kind == _EXPIRE:

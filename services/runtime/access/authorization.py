@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NoReturn
 
@@ -30,6 +29,7 @@ from services.runtime.access.session_tokens import account_of
 from services.runtime.access.shares import SharedCache
 from services.runtime.call import Call, Principal, SessionScope
 from services.runtime.changes import ChangeFeed, FreshCache
+from services.runtime.clock import Clock, seconds, system_clock
 from services.runtime.encryption_context import EncryptionContext
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.access.v1.access_record_service_pb2 import AccountAccess, PolicyRecord
@@ -73,9 +73,9 @@ def account_resource(account: str) -> Resource:
 class Authorizer:
     """Decides for one service process, from keystore's access records."""
 
-    def __init__(self, records: AccessRecords, feed: ChangeFeed, wall_clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, records: AccessRecords, feed: ChangeFeed, clock: Clock = system_clock) -> None:
         self._records = records
-        self._wall_clock = wall_clock
+        self._clock = clock
         self._parsed = Parsed()
         self._accounts: FreshCache[str, Account | None] = FreshCache(feed, _CACHED_ACCOUNTS)
         self._policies: FreshCache[str, ResourcePolicies] = FreshCache(feed, _CACHED_RESOURCES)
@@ -83,7 +83,7 @@ class Authorizer:
         self._unknown: dict[str, float] = {}
         self._deciders: SharedCache[_DeciderKey, Decider] = SharedCache(_CACHED_DECIDER_BYTES)
         feed.listen(self._changed, self._forget_all)
-        self._grants = Grants(records.find_grants, feed, wall_clock)
+        self._grants = Grants(records.find_grants, feed, clock)
 
     def authorize(
         self,
@@ -152,7 +152,7 @@ class Authorizer:
             context,
             call.source_address,
             call.via_service,
-            self._wall_clock(),
+            seconds(self._clock.now_us()),
             told,
             grant,
             serves,
@@ -335,7 +335,7 @@ class Authorizer:
 
     def _may_be_new(self, name: str) -> bool:
         """Whether a principal may have been created since its account was read, and nobody has looked lately."""
-        now = self._wall_clock()
+        now = seconds(self._clock.now_us())
         if now < self._unknown.get(name, 0.0):
             return False
         if len(self._unknown) >= _CACHED_UNKNOWN:

@@ -6,13 +6,13 @@ disk, they are looked up for each action and encryption context, at a cost that 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Protocol
 
 from services.runtime.changes import ChangeFeed
+from services.runtime.clock import Clock, microseconds, seconds, system_clock
 from strongroom.access.v1.access_record_service_pb2 import GrantRecord
 from strongroom.access.v1.grant_pb2 import GrantConstraint
 from strongroom.keystore.v1.key_record_service_pb2 import Change, ChangeKind
@@ -83,10 +83,10 @@ class _Known:
 class Grants:
     """Finds the grant that permits a use of a key, if there is one."""
 
-    def __init__(self, find_grants: FindGrants, feed: ChangeFeed, wall_clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, find_grants: FindGrants, feed: ChangeFeed, clock: Clock = system_clock) -> None:
         self._find_grants = find_grants
         self._feed = feed
-        self._wall_clock = wall_clock
+        self._clock = clock
         self._by_key: dict[bytes, dict[str, _Known]] = {}
         feed.listen(self._changed, self._by_key.clear)
 
@@ -97,7 +97,7 @@ class Grants:
         encryption context; empty without one. `canonical` identifies the context."""
         self._feed.require_fresh()
         grants = self._known(key_uid, key, principal, action, pairs, canonical)
-        now = self._wall_clock()
+        now = seconds(self._clock.now_us())
         if any(grant.expires <= now for grant in grants):
             # Beside those that have ended there may be others, which were left out.
             self._by_key.get(key_uid, {}).pop(principal, None)
@@ -158,7 +158,7 @@ def _grants(records: Iterable[GrantRecord]) -> tuple[Grant, ...]:
             record.name,
             frozenset(record.operations),
             record.constraint,
-            record.expire_time.ToNanoseconds() / 1e9 if record.HasField("expire_time") else float("inf"),
+            seconds(microseconds(record.expire_time)) if record.HasField("expire_time") else float("inf"),
         )
         for record in records
     )

@@ -11,12 +11,12 @@ import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from services.runtime import clock
 from services.runtime.access import session_tokens
 from services.runtime.access.access_records import AccessRecords
 from services.runtime.access.session_tokens import account_of
 from services.runtime.call import Principal
 from services.runtime.changes import ChangeFeed, FreshCache
+from services.runtime.clock import Clock, microseconds, seconds, system_clock
 from services.runtime.config import InternalListener
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.mesh.forwarding import ON_BEHALF_OF, Metadata
@@ -49,13 +49,13 @@ class Identities:
         records: AccessRecords,
         feed: ChangeFeed,
         trust_domain: str,
-        wall_clock: Callable[[], float] = time.time,
+        clock: Clock = system_clock,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._records = records
         self._issuer = session_tokens.issuer(trust_domain)
         self._trust_prefix = f"spiffe://{trust_domain}/"
-        self._wall_clock = wall_clock
+        self._clock = clock
         self._monotonic = monotonic
         self._reread_at = 0.0
         self._tokens: dict[bytes, Principal] = {}
@@ -72,7 +72,7 @@ class Identities:
             if len(self._tokens) >= _CACHED_TOKENS:
                 self._tokens.clear()
             self._tokens[digest] = principal
-        if self._wall_clock() >= principal.expires:
+        if seconds(self._clock.now_us()) >= principal.expires:
             self._tokens.pop(digest, None)
             raise session_tokens.expired()
         return principal
@@ -80,7 +80,7 @@ class Identities:
     def remembered_token(self, token: str) -> Principal | None:
         """The principal of a token that has been verified and holds; None for any other, whatever it is."""
         principal = self._tokens.get(sha256(token.encode()).digest())
-        return principal if principal is not None and self._wall_clock() < principal.expires else None
+        return principal if principal is not None and seconds(self._clock.now_us()) < principal.expires else None
 
     def last_known(self, token: str) -> Principal | None:
         """The principal of a token by the signing keys that were read last, however long ago that was."""
@@ -89,7 +89,7 @@ class Identities:
             principal = session_tokens.read(token, self._issuer, key.public) if key is not None else None
         except StrongroomError:
             return None
-        return principal if principal is not None and self._wall_clock() < principal.expires else None
+        return principal if principal is not None and seconds(self._clock.now_us()) < principal.expires else None
 
     def remembered_certificate(self, spiffe_id: str) -> Principal | None:
         """The principal that a SPIFFE id was last seen bound to, however long ago that was; None where it was not."""
@@ -115,7 +115,7 @@ class Identities:
     def _verify(self, token: str) -> Principal:
         key = self._token_key(session_tokens.key_id_of(token))
         principal = session_tokens.read(token, self._issuer, key.public)
-        if not key.not_before <= principal.issued or not self._wall_clock() < key.not_after:
+        if not key.not_before <= principal.issued or not seconds(self._clock.now_us()) < key.not_after:
             raise session_tokens.invalid()
         return principal
 
@@ -202,6 +202,6 @@ def service_name_of(spiffe_id: str) -> str:
 def _token_key(key: TokenKey) -> _TokenKey:
     return _TokenKey(
         Ed25519PublicKey.from_public_bytes(key.public_key),
-        clock.microseconds(key.not_before) / 1e6,
-        clock.microseconds(key.not_after) / 1e6,
+        microseconds(key.not_before) / 1e6,
+        microseconds(key.not_after) / 1e6,
     )

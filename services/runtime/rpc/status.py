@@ -11,8 +11,8 @@ from importlib.metadata import version
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.runtime import clock
 from services.runtime.background import Background
+from services.runtime.clock import Clock, from_microseconds, system_clock
 from services.runtime.errors import StrongroomError
 from services.runtime.rpc.health import NOT_SERVING, SERVING, Health
 from strongroom.runtime.v1 import status_pb2 as pb
@@ -56,9 +56,10 @@ class _Component:
 class Status:
     """Checks components all the time, so that health and `GetStatus` answer at once whatever hangs."""
 
-    def __init__(self, service: str, instance: str) -> None:
+    def __init__(self, service: str, instance: str, clock: Clock = system_clock) -> None:
         self._service = service
         self._instance = instance
+        self._clock = clock
         self._started = time.monotonic()
         self._components: list[_Component] = []
         self._attributes: dict[str, Callable[[], str]] = {}
@@ -108,15 +109,15 @@ class Status:
         return answer
 
     def _tell_all(self, answer: pb.GetStatusResponse) -> None:
-        now_ns, now = clock.system_clock(), time.monotonic()
+        now_us, now = self._clock.now_us(), time.monotonic()
         answer.instance = self._instance
         answer.version = version("strongroom")
-        answer.start_time.CopyFrom(_moment(self._started, now_ns, now))
+        answer.start_time.CopyFrom(_moment(self._started, now_us, now))
         answer.uptime.FromNanoseconds(int((now - self._started) * 1e9))
         answer.attributes.update({name: value() for name, value in self._attributes.items()})
         for told, component in zip(answer.components, self._components, strict=True):
             told.detail = component.detail
-            told.since.CopyFrom(_moment(component.since, now_ns, now))
+            told.since.CopyFrom(_moment(component.since, now_us, now))
 
     def _watch(self) -> None:
         for component in self._components:
@@ -141,6 +142,6 @@ class Status:
         component.reason, component.detail = reason, detail
 
 
-def _moment(then: float, now_ns: int, now: float) -> Timestamp:
+def _moment(then: float, now_us: int, now: float) -> Timestamp:
     """The time of day, by what it is now, of a moment on the monotonic clock."""
-    return clock.timestamp(now_ns - int((now - then) * 1e9))
+    return from_microseconds(now_us - int((now - then) * 1e6))

@@ -72,7 +72,7 @@ class Edits:
 
     def now_us(self) -> int:
         """The time, in microseconds since the Unix epoch."""
-        return self._clock() // 1000
+        return self._clock.now_us()
 
     def edit(
         self,

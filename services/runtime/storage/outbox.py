@@ -8,7 +8,6 @@ does not take is set aside, which an event of its own tells of, and keeps no oth
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -32,10 +31,11 @@ from sqlalchemy import (
     update,
 )
 
-from services.runtime import clock, event_bounds
+from services.runtime import event_bounds
 from services.runtime.audit_client import AuditClient
 from services.runtime.background import Background
 from services.runtime.call import Call
+from services.runtime.clock import Clock, from_microseconds, system_clock
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.storage.database import after_commit, reading, transaction
 from strongroom.audit.v1.event_pb2 import Event, Outcome
@@ -80,11 +80,19 @@ class _Left:
 class Outbox:
     """The outbox of one database, and the thread that empties it."""
 
-    def __init__(self, engine: Engine, audit: AuditClient, service: str = "", meter: Meter | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        audit: AuditClient,
+        service: str = "",
+        meter: Meter | None = None,
+        clock: Clock = system_clock,
+    ) -> None:
         """`service` is who tells of events that were set aside: `services/keystore`."""
         self._engine = engine
         self._audit = audit
         self._service = service
+        self._clock = clock
         self._delivered: list[str] = []
         self._refused = 0
         self._relaying = Background(
@@ -123,7 +131,7 @@ class Outbox:
         nobody has permitted does not come about. Where it does not commit, the call's events do not say that it did."""
         call.require_permitted()
         call.foresee()
-        now = _now_us()
+        now = self._clock.now_us()
         connection.execute(
             insert(_outbox),
             [{"event_id": e.id, "event": e.SerializeToString(), "created_us": now} for e in call.events],
@@ -150,7 +158,7 @@ class Outbox:
     def _left_behind(self) -> tuple[list[_Left], list[_Left], int]:
         """The oldest rows, as many as one append carries, those among them that are no events, and how many were set
         aside."""
-        overdue = _now_us() - _LEFT_BEHIND_US
+        overdue = self._clock.now_us() - _LEFT_BEHIND_US
         waiting = _outbox.c.refused_us.is_(None)
         oldest = (
             select(_outbox.c.event_id, _outbox.c.event)
@@ -210,14 +218,14 @@ class Outbox:
             connection.execute(
                 update(_outbox)
                 .where(_outbox.c.event_id == row.event_id)
-                .values(refused_us=_now_us(), refused_reason=reason[:64])
+                .values(refused_us=self._clock.now_us(), refused_reason=reason[:64])
             )
 
     def _told(self, row: _Left, reason: str) -> Event:
         told = Event(
             # The same each time: a repeat keeps its place in the log.
             id=str(UUID(bytes=sha256(f"{_SET_ASIDE} {row.event_id}".encode()).digest()[:16])),
-            time=clock.timestamp(time.time_ns()),
+            time=from_microseconds(self._clock.now_us()),
             principal=self._service,
             method="SetEventAside",
             action=_SET_ASIDE,
@@ -242,7 +250,3 @@ class Outbox:
 
     def _observe(self, _: CallbackOptions) -> Iterable[Observation]:
         yield Observation(self._refused)
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000

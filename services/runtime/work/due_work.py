@@ -168,7 +168,7 @@ class DueWork:
 
     def fill(self) -> None:
         """Puts what the database says into the schedule."""
-        self._schedule.fill(self._due(self._clock() // 1000 + _HORIZON_US))
+        self._schedule.fill(self._due(self._clock.now_us() + _HORIZON_US))
 
     def work_once(self) -> bool:
         """Claims and does one item; whether there was one."""
@@ -182,7 +182,7 @@ class DueWork:
     def bring_forward(self) -> None:
         """Takes up what the database says is overdue, in an order of its own: other replicas do the same."""
         now = time.monotonic()
-        found = list(self._overdue(self._clock() // 1000 - int(self._overdue_seconds * 1_000_000)))
+        found = list(self._overdue(self._clock.now_us() - int(self._overdue_seconds * 1_000_000)))
         busy = {claim.item for claim in tuple(self._in_work)}
         left = {item: at for item, at in self._forwarded.items() if now - at < _RETRY_SECONDS}
         fresh = [claim for claim in found if claim.item not in busy and claim.item not in left]

@@ -64,7 +64,7 @@ class PairPermissions:
         if not moves:
             return Bound(permitted or NONE, None)
         authority = _authority(call.events[already:])
-        now = clock.timestamp(call.time_ns)
+        now = clock.from_microseconds(call.time_us)
         return Bound(permitted, TargetBinding(principal=call.principal.name, authority=authority, time=now))
 
     def _made(self, before: Secret | None, wanted: Secret) -> frozenset[Pair]:

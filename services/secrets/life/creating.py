@@ -178,7 +178,7 @@ class Creation:
         return secret
 
     def _now_us(self) -> int:
-        return self._clock() // 1000
+        return self._clock.now_us()
 
 
 def _created(new: NewSecret, *, has_value: bool, now_us: int, bound: Bound | None = None) -> Secret:

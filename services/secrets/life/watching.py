@@ -230,7 +230,7 @@ class Watches:
         """Raises PERMISSION_DENIED, and records that, when the caller may not watch any more; TOKEN_EXPIRED when the
         session has ended."""
         principal = watch.call.principal
-        if principal.expires and self._clock() / 1e9 >= principal.expires:
+        if principal.expires and self._clock.now_us() / 1e6 >= principal.expires:
             raise StrongroomError(Reason.TOKEN_EXPIRED, "the session token has expired")
         wanted = [change.secret] if change is not None else list(watch.names)
         with reading(self._engine) as connection:
@@ -260,7 +260,7 @@ class Watches:
             return WatchSecretResponse(
                 change=SECRET_CHANGE_UNSPECIFIED,
                 resume_token=resume_tokens.encode(watch.seen),
-                time=clocks.timestamp(self._clock()),
+                time=clocks.from_microseconds(self._clock.now_us()),
             )
         return WatchSecretResponse(
             change=change.kind,

@@ -355,7 +355,7 @@ class RotationWork:
         return secret, rotation
 
     def _now_us(self) -> int:
-        return self._clock() // 1000
+        return self._clock.now_us()
 
 
 def _advanced_to(step: RotationStep.ValueType, rotation: Rotation) -> Rotation:

@@ -120,7 +120,7 @@ class Repairs:
                 raise no_secret(seen.name)
             if present.stages != seen.stages or present.active_rotation != seen.active_rotation:
                 raise StrongroomError(Reason.STAGE_CONFLICT, f"{seen.name} changed while it was repaired")
-            now_us = self._clock() // 1000
+            now_us = self._clock.now_us()
             wanted = present
             if action == REPAIR_ACTION_PROMOTE_PENDING:
                 wanted = transitions.promote(present, present.stages[PENDING])

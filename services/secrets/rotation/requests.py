@@ -57,7 +57,7 @@ class Rotations:
         """Begins a rotation now. Raises ROTATION_ACTIVE, ROTATION_UNSUPPORTED, REQUEST_ID_REUSED."""
         _, secret = self._editor.permitted(call, "secrets:RotateSecret", name)
         with reading(self._engine) as connection:
-            made = REQUEST_IDS.made_before(connection, name.account, repeatable, self._clock() // 1000)
+            made = REQUEST_IDS.made_before(connection, name.account, repeatable, self._clock.now_us())
         if made is not None:
             return self._rotation(name, _number(made))
         self._require_rotatable(secret)
@@ -108,7 +108,7 @@ class Rotations:
                 self._return_target(secret, rotation, until)
         with transaction(self._engine) as connection:
             present = self._still(connection, rotation)
-            now_us = self._clock() // 1000
+            now_us = self._clock.now_us()
             left = transitions.drop_pending(connection, present, rotation, now_us)
             left = transitions.end(connection, left, rotation, RotationEvent.CANCEL, now_us)
             self._outbox.put(connection, call)
@@ -162,7 +162,7 @@ class Rotations:
                 raise StrongroomError(
                     Reason.ROTATION_STATE_INVALID, f"{rotation.name} cannot be cancelled: Current has moved"
                 )
-            token = max(self._clock() // 1000, rotation.fencing_token + 1)
+            token = max(self._clock.now_us(), rotation.fencing_token + 1)
             fenced = replace(rotation, fencing_token=token)
             rotation_store.update_rotation(connection, fenced)
         return secret, fenced

@@ -47,7 +47,7 @@ class Sealer:
             data_key.key_version,
             new.format,
             len(new.value),
-            self._clock() // 1000,
+            self._clock.now_us(),
         )
         return SealedVersion(version, data_key.ciphertext, values.seal(new.value, data_key.plaintext, name))
 

@@ -203,7 +203,7 @@ class Vault:
         return True
 
     def _now_us(self) -> int:
-        return self._clock() // 1000
+        return self._clock.now_us()
 
 
 def before(

@@ -75,7 +75,7 @@ class DueSecrets:
 
     def due(self, until_us: int) -> Mapping[str, int]:
         """Items by their due time, as the database says. Forgets what is kept no longer."""
-        now_us = self._clock() // 1000
+        now_us = self._clock.now_us()
         with transaction(self._engine) as connection:
             changes.forget(connection, now_us - _CHANGES_KEPT_US)
             rotation_store.forget_rotations(connection, now_us - _ROTATIONS_KEPT_US, _FORGET_LIMIT)
@@ -103,7 +103,7 @@ class DueSecrets:
             deletions = store.deletions_due(connection, before_us, *limits)
             due = store.rotations_due(connection, before_us, *limits)
             begun = rotation_store.attempts_overdue(connection, before_us, before_us - _IN_WORK_US, *limits)
-        now_us = self._clock() // 1000
+        now_us = self._clock.now_us()
         found = {_deletion_item(name): (name, Claim(_deletion_item(name), now_us)) for name, _ in deletions}
         for name, seen in (*((name, 0) for name, _ in due), *begun):
             found[rotation_item(name)] = name, Claim(rotation_item(name), now_us, seen)

@@ -39,6 +39,7 @@ from services.runtime.work.due_work import Aside, DueWork
 from services.runtime.work.schedule import Claim
 from services.secrets.life.watching import Watches
 from tests.support.clients import until
+from tests.support.clocks import StillClock
 
 ROOT = Path(__file__).parents[3]
 METER = NoOpMeterProvider().get_meter("test")
@@ -92,7 +93,7 @@ def audit_client() -> object:
 
 def due_work() -> object:
     aside = Aside(lambda _: "a", 1, 1)
-    work = DueWork(BROKEN, BROKEN, BROKEN, lambda: 0, due_now=BROKEN, overdue=BROKEN, aside=aside)
+    work = DueWork(BROKEN, BROKEN, BROKEN, StillClock(), due_now=BROKEN, overdue=BROKEN, aside=aside)
     for number in range(3):
         aside.queue.put("a", Claim(f"delete:a/{number}", 0), 10)
     return work

@@ -55,7 +55,7 @@ class Credentials:
 
     def client_key(self, call: Call, name: ResourceName, secret: str) -> Proof:
         """Whom a client key stands for. Raises CREDENTIAL_INVALID, and does not tell why; ACCESS_RECORD_REFUSED."""
-        now_us = self._clock() // 1000
+        now_us = self._clock.now_us()
         with reading(self._engine) as connection:
             known = store.account_exists(connection, name.account)
             found = client_key_store.credential(connection, str(name))

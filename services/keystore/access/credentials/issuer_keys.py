@@ -156,7 +156,7 @@ class IssuerKeys:
             if issuer.failed_at - issuer.fetched_at > KEPT_SECONDS:
                 issuer.keys = ()
         with transaction(self._engine) as connection:
-            oidc_provider_store.note_fetch(connection, provider.name, self._clock() // 1000, issuer.error)
+            oidc_provider_store.note_fetch(connection, provider.name, self._clock.now_us(), issuer.error)
 
     def _fetched(self, provider: OidcProvider) -> tuple[VerificationKey, ...]:
         jwks_uri = provider.jwks_uri or self._discovered(provider)

@@ -75,14 +75,14 @@ class NewSessions:
         seconds = _checked_seconds(wish.seconds, _DEFAULT_SECONDS, 1, LONGEST_SECONDS)
         scope = SessionScope(policies=_checked_policies(wish.policy, principal.account))
         self._authorizer.admit(call, principal)
-        begun_us = self._clock() // 1000
+        begun_us = self._clock.now_us()
         named = replace(principal, session_name=session_name, scope=scope)
         return self._begin(named, seconds, begun_us, proof.expires_us)
 
     def assume(self, call: Call, name: ResourceName, wish: RoleWish) -> Session:
         """The session of a caller as a role, within the caller's own. Raises PERMISSION_DENIED unless both sides permit
         it, FIELD_INVALID, FIELD_TOO_LARGE, POLICY_INVALID, PRINCIPAL_DISABLED."""
-        caller, begun_us = call.principal, self._clock() // 1000
+        caller, begun_us = call.principal, self._clock.now_us()
         session_name = _checked_name(wish.session_name)
         if len(wish.external_id) > _MAX_EXTERNAL_ID:
             raise too_large("external_id", _MAX_EXTERNAL_ID, "characters")

@@ -68,7 +68,7 @@ class OidcTokens:
                 leeway=_LEEWAY_SECONDS,
                 options={"require": ["iss", "aud", "sub", "exp"], "enforce_minimum_key_length": True},
             )
-            ended = int(claims["exp"]) <= self._clock() // 1_000_000_000
+            ended = int(claims["exp"]) <= self._clock.now_us() // 1_000_000
         except jwt.ExpiredSignatureError as error:
             raise _expired() from error
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:

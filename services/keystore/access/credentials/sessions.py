@@ -62,7 +62,7 @@ class Sessions:
 
     def _signing_key(self) -> _SigningKey:
         """The key of today; its public half is durable before anything is signed with it."""
-        now_us = self._clock() // 1000
+        now_us = self._clock.now_us()
         with self._lock:
             if self._key is None or now_us >= self._key.rotate_us:
                 self._key = self._new_key(now_us)

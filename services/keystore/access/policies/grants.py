@@ -74,7 +74,7 @@ class Grants:
         """A new grant. Raises KEY_NOT_FOUND, KEY_STATE_INVALID, PRINCIPAL_NOT_FOUND, LIMIT_EXCEEDED,
         REQUEST_ID_REUSED."""
         key = self._permitted_key(call, CREATE_GRANT, new.key, new)
-        now_us = self._clock() // 1000
+        now_us = self._clock.now_us()
         with transaction(self._engine) as connection:
             present = store.key_by_uid(connection, key.uid, lock=True) or key
             made = REQUEST_IDS.made_before(connection, new.account, repeatable, now_us)
@@ -129,7 +129,7 @@ class Grants:
                 wanted.account,
                 after,
                 limit,
-                self._clock() // 1000,
+                self._clock.now_us(),
                 key_uid=key_uid,
                 grantee=wanted.grantee,
                 retiring_principal=wanted.retiring_principal,
@@ -151,7 +151,7 @@ class Grants:
     def forget_expired(self) -> int:
         """Removes grants that expired an hour ago or longer, some at a time; how many it were."""
         with transaction(self._engine) as connection:
-            before_us = self._clock() // 1000 - _FORGET_AFTER_US
+            before_us = self._clock.now_us() - _FORGET_AFTER_US
             expired = grant_store.expired(connection, before_us, _FORGET_LIMIT)
             grant_store.delete_grants(connection, expired)
         return len(expired)
@@ -206,7 +206,7 @@ class Grants:
             CREATE_GRANT,
             new.constraint_context.pairs,
             _SOME,
-            self._clock() // 1000,
+            self._clock.now_us(),
         )
         return next((str(grant.name) for grant in held if _covers(grant, new)), "")
 

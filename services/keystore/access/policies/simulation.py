@@ -124,7 +124,7 @@ class Simulation:
             named = question.resource
             resource = _resource(connection, named, tags)
             policies = self._policies(connection, resource, drafts)
-            question = replace(question, resource=resource, time=question.time or self._clock() / 1e9)
+            question = replace(question, resource=resource, time=question.time or self._clock.now_us() / 1e6)
             outcome, decision = self._decided(question, account, owner, policies, known=known)
             may_help = outcome.grant_may_help and not decision.allowed
             grant = self._grant(connection, question, known=known) if may_help else ""
@@ -157,7 +157,7 @@ class Simulation:
         return frozenset(seen)
 
     def _account(self, connection: Connection, name: str, drafts: Sequence[Draft]) -> Account:
-        access = store.account_access(connection, name, self._clock() // 1000) if name else None
+        access = store.account_access(connection, name, self._clock.now_us()) if name else None
         access = access or AccountAccess(account=name)
         own = [draft for draft in drafts if draft.account == name and draft.kind != POLICY_KIND_RESOURCE]
         replaced = {draft.name for draft in own}

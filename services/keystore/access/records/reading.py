@@ -31,7 +31,7 @@ class LocalAccessRecords:
     def account_access(self, account: str) -> tuple[AccountAccess | None, int]:
         """Principals and policies of an account, or None when there is no such account."""
         with reading(self._engine) as connection:
-            return store.account_access(connection, account, self._clock() // 1000), changes.current(connection)
+            return store.account_access(connection, account, self._clock.now_us()), changes.current(connection)
 
     def resource_policies(self, resource: str) -> tuple[Sequence[PolicyRecord], int]:
         """The policies that are attached to a key or secret."""
@@ -47,7 +47,7 @@ class LocalAccessRecords:
         with reading(self._engine) as connection:
             found = key_store.key(connection, name)
             grantees = store.grantees(connection, principal)
-            now_us = self._clock() // 1000
+            now_us = self._clock.now_us()
             if found is None:
                 grants = []
             elif action:
@@ -69,4 +69,4 @@ class LocalAccessRecords:
     def token_keys(self) -> tuple[Sequence[TokenKey], int]:
         """The public keys under which session tokens are valid now."""
         with reading(self._engine) as connection:
-            return store.valid_token_keys(connection, self._clock() // 1000), changes.current(connection)
+            return store.valid_token_keys(connection, self._clock.now_us()), changes.current(connection)

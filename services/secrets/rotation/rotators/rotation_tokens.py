@@ -7,15 +7,13 @@ docs/formats.md, "Rotation token".
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import jwt
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from services.runtime import identifiers
+from services.runtime.clock import Clock, system_clock
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.mesh.tls import Identity
 from services.runtime.requests.names import ResourceName
@@ -28,12 +26,12 @@ _CURVES = {"secp256r1": "ES256", "secp384r1": "ES384"}
 
 
 def rotation_token(
-    identity: Identity, audience: str, secret: ResourceName, step: str, wall_clock: Callable[[], float] = time.time
+    identity: Identity, audience: str, secret: ResourceName, step: str, clock: Clock = system_clock
 ) -> str:
     """A token for the rotator at `audience`, `host:port` as the target names it. Raises ROTATOR_FAILED for a
     certificate's key that no algorithm is known for."""
     key = load_pem_private_key(identity.key, None)
-    now = int(wall_clock())
+    now = clock.now_us() // 1_000_000
     claims = {
         "iss": _spiffe_id(identity.certificate),
         "aud": audience,

@@ -20,8 +20,9 @@ from strongroom.tlog import merkle, notes, proofs, tiles
 from strongroom.tlog.checkpoints import Checkpoint, open_checkpoint
 from tests.support.audit_logs import ORIGIN, OwnRoot, event, opened
 from tests.support.clients import until
+from tests.support.clocks import StillClock
 
-DAY_NS = 86_400_000_000_000
+DAY_US = 86_400_000_000
 
 
 def published(log: OpenLog, size: int) -> Checkpoint:
@@ -151,14 +152,14 @@ def test_a_restart_goes_on_with_the_same_tree_and_key(open_log: OpenLog, open_ag
 
 
 def test_a_new_signing_key_takes_over_and_old_checkpoints_stay_valid(engine: Engine, crypto: OwnRoot) -> None:
-    now_ns = time.time_ns()
-    log = opened(engine, crypto, wall_clock=lambda: now_ns)
+    clock = StillClock(time.time_ns() // 1000)
+    log = opened(engine, crypto, clock=clock)
     log.log.append([event()])
     old_note = (published(log, 1), log.transparency.checkpoint().note)[1]
     log.stop()
 
-    now_ns += 366 * DAY_NS
-    log = opened(engine, crypto, wall_clock=lambda: now_ns)
+    clock.us += 366 * DAY_US
+    log = opened(engine, crypto, clock=clock)
     new_key, old_key = (notes.parse_verifier_key(key.verifier_key) for key in log.signing_keys.known())
     log.log.append([event()])
     published(log, 2)
@@ -168,7 +169,7 @@ def test_a_new_signing_key_takes_over_and_old_checkpoints_stay_valid(engine: Eng
         assert open_checkpoint(both, [key])[0].size == 2
     assert open_checkpoint(old_note, [new_key, old_key])[0].size == 1
 
-    now_ns += (OVERLAP_DAYS + 1) * DAY_NS
+    clock.us += (OVERLAP_DAYS + 1) * DAY_US
     log.log.append([event()])
     published(log, 3)
     alone = log.transparency.checkpoint().note

@@ -19,6 +19,7 @@ from strongroom.audit.v1.event_pb2 import Event
 from strongroom.tlog import merkle
 from strongroom.tlog.tiles import TilePath, entries_of
 from tests.support.audit_logs import OwnRoot, append_indexed, event, opened, use_small_nodes
+from tests.support.clocks import StillClock
 
 COUNT = 1300
 LATE = 701
@@ -31,27 +32,27 @@ class Aged:
     log: OpenLog
     events: list[Event]
     root: bytes
-    now_ns: int
+    clock: StillClock
 
 
 @pytest.fixture
 def aged(engine: Engine, crypto: OwnRoot, monkeypatch: pytest.MonkeyPatch) -> Iterator[Aged]:
     # What is archived has to be in a stored node.
     use_small_nodes(monkeypatch)
-    now_ns = time.time_ns()
-    old_ns = now_ns - 500 * DAY_US * 1000
-    monkeypatch.setattr("services.runtime.identifiers.time.time_ns", lambda: old_ns)
-    log = opened(engine, crypto, wall_clock=lambda: now_ns)
+    clock = StillClock(time.time_ns() // 1000)
+    old = StillClock(clock.us - 500 * DAY_US)
+    log = opened(engine, crypto, clock=clock)
     events = [
         event(
             account="acme" if number % 5 else "other",
-            at=old_ns + number * 1_000_000 - (3_000_000_000 if number == LATE else 0),
+            at=(old.us + number * 1_000 - (3_000_000 if number == LATE else 0)) * 1_000,
+            made_by=old,
             resource=f"key-{number % 3}",
         )
         for number in range(COUNT)
     ]
     append_indexed(log, events, 100)
-    yield Aged(log, events, log.log.tree.root(), now_ns)
+    yield Aged(log, events, log.log.tree.root(), clock)
     log.stop()
 
 
@@ -121,10 +122,10 @@ def test_archived_events_are_made_unreadable_with_the_others(aged: Aged) -> None
 def test_a_restart_finds_the_log_as_it_was(aged: Aged, engine: Engine, crypto: OwnRoot) -> None:
     aged.log.retention.archive_due()
     aged.log.stop()
-    again = opened(engine, crypto, wall_clock=lambda: aged.now_ns)
+    again = opened(engine, crypto, clock=aged.clock)
     assert again.log.tree.root() == aged.root
     assert again.log.append([event()]) == [COUNT]
-    found = Aged(again, aged.events, aged.root, aged.now_ns)
+    found = Aged(again, aged.events, aged.root, aged.clock)
     in_order = sorted(aged.events, key=lambda one: (one.time.seconds, one.time.nanos))
     assert of(found, Query("other"), archive=True) == [one for one in in_order if one.account == "other"]
     again.stop()

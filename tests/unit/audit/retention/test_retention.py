@@ -20,6 +20,7 @@ from services.audit.retention.store import LegalHold, RetentionPolicy
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.tlog import merkle
 from tests.support.audit_logs import OwnRoot, event, opened
+from tests.support.clocks import StillClock
 
 HOLD = LegalHold("acme", True, "case 7", "accounts/acme/users/ann")
 
@@ -68,12 +69,12 @@ def test_an_account_s_events_become_unreadable_and_the_log_still_verifies(
 
 
 def test_only_days_that_ended_before_a_time(engine: Engine) -> None:
-    now_ns = time.time_ns() // (DAY_US * 1000) * (DAY_US * 1000) + 12 * 3_600_000_000_000
-    log = opened(engine, OwnRoot(), wall_clock=lambda: now_ns)
+    clock = StillClock(time.time_ns() // 1000 // DAY_US * DAY_US + DAY_US // 2)
+    log = opened(engine, OwnRoot(), clock=clock)
     for _ in range(3):
         log.log.append([event(), event()])
-        now_ns += DAY_US * 1000
-    today_us = now_ns // 1000 // DAY_US * DAY_US
+        clock.us += DAY_US
+    today_us = clock.us // DAY_US * DAY_US
     assert log.retention.shred("acme", today_us - 2 * DAY_US + DAY_US // 2).event_count == 2
     assert readable(log, "acme") == 4
     assert log.retention.shred("acme", today_us).event_count == 4
@@ -98,15 +99,15 @@ def test_while_a_legal_hold_is_active_nothing_is_destroyed(open_log: OpenLog) ->
 
 
 def test_a_policy_makes_events_unreadable_when_their_time_has_come(engine: Engine) -> None:
-    now_ns = time.time_ns()
-    log = opened(engine, OwnRoot(), wall_clock=lambda: now_ns)
+    clock = StillClock(time.time_ns() // 1000)
+    log = opened(engine, OwnRoot(), clock=clock)
     log.log.append([event(), event("other")])
     assert log.retention.policy("acme").archive_after_days == 400
     policy = log.retention.update_policy(RetentionPolicy("acme", 30, 40), POLICY_PATHS, "0")
     assert (policy.archive_after_days, policy.shred_after_days, policy.revision) == (30, 40, 1)
 
     assert log.retention.shred_due() == []
-    now_ns += 42 * DAY_US * 1000
+    clock.us += 42 * DAY_US
     log.retention.update_hold(HOLD, HOLD_PATHS, "")
     assert log.retention.shred_due() == []
     log.retention.update_hold(LegalHold("acme"), HOLD_PATHS, "")
@@ -135,13 +136,13 @@ def test_a_hold_forbids_that_events_become_unreadable_earlier(open_log: OpenLog)
 def test_an_account_whose_events_cannot_be_shredded_holds_up_no_other(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now_ns = time.time_ns()
-    log = opened(engine, OwnRoot(), wall_clock=lambda: now_ns)
+    clock = StillClock(time.time_ns() // 1000)
+    log = opened(engine, OwnRoot(), clock=clock)
     accounts = ("acme", "bold", "cold")
     log.log.append([event(account) for account in accounts])
     for account in accounts:
         log.retention.update_policy(RetentionPolicy(account, 30, 40), POLICY_PATHS, "0")
-    now_ns += 42 * DAY_US * 1000
+    clock.us += 42 * DAY_US
     shred = log.retention.shred
 
     def failing(account: str, end_us: int) -> object:

@@ -15,6 +15,7 @@ from services.crypto.providers.local import LocalProvider
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.keystore.v1 import key_pb2 as k
 from strongroom.wrapping import wrap_for_import
+from tests.support.clocks import StillClock
 
 METHOD = k.IMPORT_METHOD_RSA_AES_KEY_WRAP_3072_SHA256
 BINDING = Binding(
@@ -33,9 +34,9 @@ class Importing:
     """An import under way, with a clock to turn."""
 
     def __init__(self, provider: LocalProvider) -> None:
-        self.now_ns = 0
+        self.clock = StillClock()
         self.provider = provider
-        self.imports = Imports(provider, lambda: self.now_ns)
+        self.imports = Imports(provider, self.clock)
         self.opening = self.imports.begin(BINDING, METHOD, EXPIRE_US)
 
     def wrapped(self, given: bytes) -> bytes:
@@ -56,10 +57,10 @@ def reason(importing: Importing, binding: Binding = BINDING, **changes: object) 
 
 
 def test_material_comes_in_until_the_token_expires(importing: Importing) -> None:
-    importing.now_ns = (EXPIRE_US - 1) * 1_000
+    importing.clock.us = EXPIRE_US - 1
     imported = importing.imports.finish(BINDING, importing.opening, importing.wrapped(bytes(32)), b"")
     material.open_blob(importing.provider, BINDING, imported.made.blob)
-    importing.now_ns = EXPIRE_US * 1_000
+    importing.clock.us = EXPIRE_US
     assert reason(importing) is Reason.IMPORT_TOKEN_EXPIRED
 
 

@@ -32,6 +32,7 @@ from services.runtime.storage.database import open_database, reading
 from services.runtime.storage.outbox import Outbox
 from strongroom.crypto.v1 import material_pb2 as pb
 from strongroom.keystore.v1 import key_pb2 as k
+from tests.support.clocks import ClockOf
 from tests.support.everybody import Everybody
 from tests.support.sealing import DestroyedHere, sealed
 
@@ -101,6 +102,7 @@ class Lives(RuleBasedStateMachine):
         self.engine = sealed(open_database(Database(url=f"sqlite:///{Path(self.directory.name) / 'keystore.db'}")))
         migrations.migrate(self.engine, "keystore")
         self.now_s = 1_000_000_000
+        self.clock = ClockOf(lambda: self.now_s * 1_000_000)
         authorizer = cast(Authorizer, Everybody())
         outbox = Outbox(self.engine, cast(AuditClient, None))
         editor = KeyEditor(self.engine, authorizer, outbox, DestroyedHere(), self.clock)
@@ -124,9 +126,6 @@ class Lives(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.engine.dispose()
         self.directory.cleanup()
-
-    def clock(self) -> int:
-        return self.now_s * 1_000_000_000
 
     def call(self) -> Call:
         return Call("test", "Test", "keystore:Test", principal=Principal("services/keystore", ""))

@@ -15,10 +15,11 @@ from services.runtime.storage.database import reading, transaction
 from services.runtime.storage.outbox import Outbox
 from services.runtime.storage.request_ids import Repeatable
 from strongroom.keystore.v1 import root_key_pb2 as pb
+from tests.support.clocks import StillClock
 from tests.support.everybody import Everybody
 from tests.support.sealing import DestroyedHere
 
-NOW_NS = 1_000_000_000_000_000_000
+NOW_US = 1_000_000_000_000_000
 
 
 @dataclass
@@ -59,7 +60,7 @@ def test_the_same_request_again_rotates_once_though_the_rotation_is_done(engine:
         Outbox(engine, cast(Any, None)),
         "a",
         60.0,
-        lambda: NOW_NS,
+        StillClock(NOW_US),
     )
     root_key._status = lambda: cast(Any, None)  # type: ignore[method-assign]
     first, second = Repeatable("1", bytes(32)), Repeatable("2", bytes(32))

@@ -50,6 +50,7 @@ from strongroom.access.v1.grant_pb2 import GrantConstraint
 from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY
 from strongroom.keystore.v1 import key_pb2 as k
 from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_KEY, GetKeyRecordRequest, KeyRecord
+from tests.support.clocks import StillClock
 from tests.support.sealing import DestroyedHere
 
 NOW = 1_800_000_000_000_000
@@ -322,7 +323,7 @@ def destroy(engine: Engine, number: int) -> None:
 def test_a_destroyed_version_stays_so_though_everything_is_put_back(filled: Engine) -> None:
     before = {table: rows_of(filled, table) for table in (keys, key_versions)}
     destroyed = DestroyedHere()
-    service = KeyRecordService(filled, destroyed, lambda: NOW * 1000)
+    service = KeyRecordService(filled, destroyed, StillClock(NOW))
 
     def record() -> KeyRecord:
         return service.GetKeyRecord(GetKeyRecordRequest(uid=UID), Call("", "", "")).record

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import time
 from io import StringIO
 
 import pytest
 from rich.console import Console
 
-from services.runtime import clock
 from services.runtime.rpc.status import Status, View
 from strongroom.calls.mesh.status import ServiceStatus
 from strongroom.cli.status import _status_table
+from tests.support.clocks import SkewedClock
 
 _HOUR_NS = 3_600 * 10**9
 
 
 @pytest.mark.parametrize("hours", [-2, 2])
-def test_a_clock_that_is_set_moves_no_uptime(monkeypatch: pytest.MonkeyPatch, hours: int) -> None:
-    status = Status("crypto", "here/1")
+def test_a_clock_that_is_set_moves_no_uptime(hours: int) -> None:
+    clock = SkewedClock()
+    status = Status("crypto", "here/1", clock)
     status.component("keystore", lambda: None)
     before = status.get(View.WHOLE)
-    monkeypatch.setattr(clock, "system_clock", lambda: time.time_ns() + hours * _HOUR_NS)
+    clock.seconds = hours * 3_600
     after = status.get(View.WHOLE)
     assert 0 <= before.uptime.ToNanoseconds() <= after.uptime.ToNanoseconds() < _HOUR_NS
     # By what time it is now, so that the two go together.

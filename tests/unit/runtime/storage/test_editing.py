@@ -18,9 +18,10 @@ from services.runtime.errors import Reason, StrongroomError
 from services.runtime.storage.database import open_database, transaction
 from services.runtime.storage.editing import UNCHANGED, Edits, Unchanged, permitted, require_current
 from strongroom.audit.v1.event_pb2 import Event
+from tests.support.clocks import StillClock
 
 CALL = Call("s", "m", "a")
-NOW_NS = 5_000_000
+NOW_US = 5_000
 ABSENT = Resource("Thing", "there", "a")
 
 
@@ -39,7 +40,7 @@ class Box:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.recorded: list[Call] = []
-        self.edits = Edits(engine, cast(Any, self), lambda: NOW_NS)
+        self.edits = Edits(engine, cast(Any, self), StillClock(NOW_US))
         with transaction(engine) as connection:
             connection.execute(text("CREATE TABLE t (n INTEGER)"))
             connection.execute(text("INSERT INTO t VALUES (1)"))
@@ -68,7 +69,7 @@ def box(tmp_path: Path) -> Iterator[Box]:
 
 def test_a_change_is_written_and_its_event_with_it(box: Box) -> None:
     def change(_connection: Connection, present: Thing, now_us: int) -> Thing:
-        assert now_us == NOW_NS // 1000
+        assert now_us == NOW_US
         return replace(present, number=7)
 
     assert box.edits.edit(CALL, box.read, change, box.write) == Thing(5_007)

@@ -117,7 +117,7 @@ def secrets(tmp_path: Path, lockbox: ModuleType) -> Iterator[Secrets]:
 
 def test_it_is_created_and_rotated(secrets: Secrets, lockbox: ModuleType) -> None:
     secrets.rotate()
-    assert secrets.work.work(NAME, clock.system_clock() // 1000) is None
+    assert secrets.work.work(NAME, clock.system_clock.now_us()) is None
     assert secrets.state(1) == ROTATION_STATE_SUCCEEDED
     assert lockbox.OPENS["b1"] == {secrets.code()} != {"1234"}
 
@@ -130,7 +130,7 @@ def test_it_is_repaired(secrets: Secrets, lockbox: ModuleType, monkeypatch: pyte
     with monkeypatch.context() as patched:
         patched.setattr(lockbox.Lockboxes, "test", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            secrets.work.work(NAME, clock.system_clock() // 1000)
+            secrets.work.work(NAME, clock.system_clock.now_us())
     assert secrets.state(1) == ROTATION_STATE_RUNNING
     # Somebody took the old code away meanwhile.
     lockbox.OPENS["b1"].discard("1234")

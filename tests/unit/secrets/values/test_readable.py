@@ -58,7 +58,7 @@ class Replica:
         self.reads += 1
 
     def create(self, secret_id: str) -> None:
-        now_us = clock.system_clock() // 1000
+        now_us = clock.system_clock.now_us()
         name = ResourceName(ACCOUNT, "secrets", secret_id)
         added = Secret(name, SECRET_TYPE_GENERIC, SECRET_STATE_ENABLED, "", "", {}, 10, 0, 1, now_us, now_us, stages={})
         with database.transaction(self.engine) as connection:

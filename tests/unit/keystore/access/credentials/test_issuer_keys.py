@@ -26,6 +26,7 @@ from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.storage import migrations
 from services.runtime.storage.database import open_database
+from tests.support.clocks import StillClock
 from tests.support.oidc_issuer import public_jwk
 from tests.support.sealing import sealed
 
@@ -74,7 +75,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 @pytest.fixture
 def keys(engine: Engine, site: Site) -> IssuerKeys:
-    return IssuerKeys(engine, site.get, lambda: 0, lambda: site.now)
+    return IssuerKeys(engine, site.get, StillClock(), lambda: site.now)
 
 
 def found(keys: IssuerKeys, key_id: str) -> bool:

@@ -18,6 +18,7 @@ from services.keystore.access.records import oidc_provider_store
 from services.keystore.access.records.resources import Account, OidcProvider
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.storage.database import transaction
+from tests.support.clocks import StillClock
 
 NOW = 1_800_000_000
 TRUSTED, OTHER = "https://trusted.example", "https://other.example"
@@ -36,7 +37,7 @@ def tokens(engine: Engine) -> OidcTokens:
         new_accounts.add(connection, Account("accounts/acme", "", {}), "ann", [], NOW)
         provider = OidcProvider("accounts/acme/oidcProviders/p", TRUSTED, ("x",), "", "", "", "")
         oidc_provider_store.insert_oidc_provider(connection, provider)
-    return OidcTokens(engine, cast(IssuerKeys, NeverAsked()), lambda: NOW * 1_000_000_000)
+    return OidcTokens(engine, cast(IssuerKeys, NeverAsked()), StillClock(NOW * 1_000_000))
 
 
 def token(issuer: str, header: Mapping[str, Any]) -> str:

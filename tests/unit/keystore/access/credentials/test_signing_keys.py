@@ -21,6 +21,7 @@ from services.runtime.errors import Reason, StrongroomError
 from services.runtime.storage import migrations
 from services.runtime.storage.database import open_database
 from strongroom.access.v1.session_service_pb2 import CREDENTIAL_KIND_ASSUMED_ROLE
+from tests.support.clocks import SkewedClock
 from tests.support.sealing import DestroyedHere, sealed
 
 DOMAIN = "mesh.test"
@@ -38,13 +39,13 @@ ROLE = Principal(
 
 
 class Clock:
-    """Nanoseconds since the epoch, so many hours from now."""
+    """So many hours from now."""
 
     def __init__(self) -> None:
         self.hours = 0.0
 
-    def __call__(self) -> int:
-        return time.time_ns() + int(self.hours * HOUR * 1e9)
+    def now_us(self) -> int:
+        return time.time_ns() // 1_000 + int(self.hours * HOUR * 1e6)
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def identities(engine: Engine, clock: Clock) -> Identities:
 
 
 def begun(sessions: Sessions, clock: Clock, principal: Principal = ROLE, seconds: int = HOUR) -> Session:
-    return sessions.begin(principal, seconds, clock() // 1000)
+    return sessions.begin(principal, seconds, clock.now_us())
 
 
 def token(sessions: Sessions, clock: Clock, seconds: int = HOUR) -> str:
@@ -148,8 +149,7 @@ def test_tokens_that_name_keys_of_nobody_make_a_worker_read_only_now_and_then(en
 def test_a_key_that_has_ended_signs_for_nobody(engine: Engine, clock: Clock) -> None:
     sessions = Sessions(engine, DOMAIN, clock)
     feed = ChangeFeed(KeyRecordService(engine, DestroyedHere(), clock).changes)
-    now = time.time()
-    later = Identities(LocalAccessRecords(engine, clock), feed, DOMAIN, wall_clock=lambda: now + 37 * HOUR)
+    later = Identities(LocalAccessRecords(engine, clock), feed, DOMAIN, clock=SkewedClock(37 * HOUR))
     feed.poll()
     with pytest.raises(StrongroomError) as refusal:
         later.from_token(token(sessions, clock))

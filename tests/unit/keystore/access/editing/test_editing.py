@@ -33,6 +33,7 @@ from services.runtime.storage.outbox import Outbox
 from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY, POLICY_KIND_RESOURCE
 from strongroom.keystore.v1 import key_pb2 as k
 from strongroom.keystore.v1.key_record_service_pb2 import ChangeKind
+from tests.support.clocks import StillClock
 from tests.support.everybody import Everybody
 from tests.support.sealing import sealed
 
@@ -84,7 +85,7 @@ def world(tmp_path: Path) -> Iterator[World]:
         engine,
         cast(Authorizer, Everybody()),
         Outbox(engine, cast(AuditClient, None)),
-        lambda: 1_800_000_000_000_000_000,
+        StillClock(1_800_000_000_000_000),
     )
     with transaction(engine) as connection:
         new_accounts.add(connection, Account("accounts/acme", "", {}), "admin", [], 1)

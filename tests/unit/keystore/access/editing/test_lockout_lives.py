@@ -29,6 +29,7 @@ from services.runtime.storage import migrations
 from services.runtime.storage.database import open_database, transaction
 from services.runtime.storage.outbox import Outbox
 from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY
+from tests.support.clocks import StillClock
 from tests.support.everybody import Everybody
 from tests.support.sealing import sealed
 
@@ -87,7 +88,7 @@ class Lives(RuleBasedStateMachine):
         path.write_bytes(empty_database())
         self.engine = sealed(open_database(Database(url=f"sqlite:///{path}")))
         outbox = Outbox(self.engine, cast(AuditClient, None))
-        editor = AccessEditor(self.engine, cast(Authorizer, Everybody()), outbox, lambda: 1_800_000_000_000_000_000)
+        editor = AccessEditor(self.engine, cast(Authorizer, Everybody()), outbox, StillClock(1_800_000_000_000_000))
         self.policies, self.principals = Policies(editor, "mesh"), Principals(editor)
         self.model = Model()
         with transaction(self.engine) as connection:
