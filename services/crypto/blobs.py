@@ -122,7 +122,7 @@ def unseal(provider: Provider, kind: int, blob: bytes, binding: bytes) -> bytes:
 
 
 def reseal(provider: Provider, kind: int, blob: bytes, binding: bytes) -> bytes:
-    """The same payload in a blob under the newest root version. Raises KEY_MATERIAL_REFUSED."""
+    """A blob of an older root version, its payload sealed again under the newest one. Raises KEY_MATERIAL_REFUSED."""
     return seal(provider, kind, unseal(provider, kind, blob, binding), binding)
 
 

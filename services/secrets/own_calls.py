@@ -16,5 +16,5 @@ def own_call(method: str, resource: ResourceName) -> Call:
 
 
 def unrecorded_call(method: str) -> Call:
-    """The same for what crypto alone records: the use of a key on the service's own behalf."""
+    """A call by the service itself that crypto alone records: the use of a key on the service's own behalf."""
     return Call("strongroom.secrets.v1.SecretService", method, f"secrets:{method}", principal=SELF)

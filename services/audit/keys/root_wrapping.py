@@ -12,7 +12,7 @@ _TIMEOUT_SECONDS = 2.0
 
 
 class CryptoRootWrapping:
-    """See RootWrapping."""
+    """Root wrapping by crypto, over the mesh."""
 
     def __init__(self, crypto: MeshChannel) -> None:
         self._wrap = CRYPTO.method(crypto, MaterialServiceStub, "WrapServiceKey", _TIMEOUT_SECONDS)
@@ -20,18 +20,18 @@ class CryptoRootWrapping:
         self._rewrap = CRYPTO.method(crypto, MaterialServiceStub, "RewrapServiceKey", _TIMEOUT_SECONDS)
 
     def wrap(self, purpose: str, key: SensitiveBytes) -> Wrapped:
-        """See RootWrapping."""
+        """Wraps a key."""
         request = pb.WrapServiceKeyRequest(purpose=purpose, plaintext=key.reveal())
         answer: pb.WrapServiceKeyResponse = self._wrap(request)
         return Wrapped(answer.wrapped, answer.root_version)
 
     def unwrap(self, purpose: str, wrapped: bytes) -> SensitiveBytes:
-        """See RootWrapping."""
+        """What was wrapped."""
         request = pb.UnwrapServiceKeyRequest(purpose=purpose, wrapped=wrapped)
         return SensitiveBytes(self._unwrap(request).plaintext)
 
     def rewrap(self, purpose: str, wrapped: bytes) -> Wrapped:
-        """See RootWrapping."""
+        """Wraps it anew, under the newest version of the root key."""
         request = pb.RewrapServiceKeyRequest(purpose=purpose, wrapped=wrapped)
         answer: pb.RewrapServiceKeyResponse = self._rewrap(request)
         return Wrapped(answer.wrapped, answer.root_version)

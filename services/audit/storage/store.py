@@ -113,7 +113,7 @@ class LogStore:
         return _translated(transaction(self._engine))
 
     def appending(self) -> AbstractContextManager[Connection]:
-        """The same for the log's one writer, who comes back at once."""
+        """A durable transaction for the log's one writer, who comes back at once. Raises as `writing` does."""
         return _translated(self._kept.transaction())
 
     def close(self) -> None:

@@ -27,7 +27,8 @@ def to_sign(request: pb.SignRequest | pb.VerifyRequest) -> Input:
 
 
 def item_to_sign(item: pb.SignRequest | pb.VerifyRequest | pb.SignItem) -> Input:
-    """The same of one item of a batch, which has no checksum. An empty message can be signed."""
+    """The message or the digest of one item of a batch, which has no checksum. An empty message can be signed. Raises
+    FIELD_REQUIRED without either, FIELD_TOO_LARGE."""
     given = item.WhichOneof("input")
     if given is None:
         raise required("message")

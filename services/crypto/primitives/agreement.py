@@ -35,7 +35,7 @@ class SoftwareAgreement(Agreement):
         self._key = key
 
     def derive(self, peer: PublicKey) -> bytes:
-        """See Agreement."""
+        """The raw shared secret, as long as the curve's field."""
         if isinstance(self._key, x25519.X25519PrivateKey) and isinstance(peer, x25519.X25519PublicKey):
             try:
                 return self._key.exchange(peer)
@@ -55,7 +55,7 @@ class TokenAgreement(Agreement):
         self._key = key
 
     def derive(self, peer: PublicKey) -> bytes:
-        """See Agreement."""
+        """The raw shared secret, as long as the curve's field."""
         point = _on_curve(peer, self._curve).public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
         return self._key.agree(point)
 

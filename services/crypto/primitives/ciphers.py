@@ -59,15 +59,15 @@ class XaesCipher(Cipher):
         self._aead = aead
 
     def encrypt(self, plaintext: bytes, associated_data: bytes) -> bytes:
-        """See Cipher."""
+        """Nonce, ciphertext and tag."""
         return self._aead.encrypt(plaintext, associated_data)
 
     def encrypt_all(self, plaintexts: Sequence[bytes], associated_data: bytes, prefix: bytes) -> list[bytes]:
-        """See Cipher."""
+        """What `encrypt` makes of each plaintext, behind `prefix`."""
         return self._aead.encrypt_all(plaintexts, associated_data, prefix)
 
     def decrypt(self, sealed: bytes, associated_data: bytes) -> bytes:
-        """See Cipher."""
+        """The plaintext; raises CIPHERTEXT_INVALID."""
         try:
             return self._aead.decrypt(sealed, associated_data)
         except InvalidTag as error:
@@ -85,14 +85,14 @@ class Sm4Cipher(Cipher):
         self._key = algorithms.SM4(material)
 
     def encrypt(self, plaintext: bytes, associated_data: bytes) -> bytes:
-        """See Cipher."""
+        """Nonce, ciphertext and tag."""
         nonce = os.urandom(NONCE_BYTES)
         encryptor = BlockCipher(self._key, modes.GCM(nonce)).encryptor()
         encryptor.authenticate_additional_data(associated_data)
         return nonce + encryptor.update(plaintext) + encryptor.finalize() + encryptor.tag
 
     def decrypt(self, sealed: bytes, associated_data: bytes) -> bytes:
-        """See Cipher."""
+        """The plaintext; raises CIPHERTEXT_INVALID."""
         nonce, body, tag = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:-TAG_BYTES], sealed[-TAG_BYTES:]
         decryptor = BlockCipher(self._key, modes.GCM(nonce, tag)).decryptor()
         decryptor.authenticate_additional_data(associated_data)
@@ -112,11 +112,11 @@ class TokenCipher(Cipher):
         self._key = key
 
     def encrypt(self, plaintext: bytes, associated_data: bytes) -> bytes:
-        """See Cipher."""
+        """Nonce, ciphertext and tag."""
         return self._key.encrypt(plaintext, associated_data)
 
     def decrypt(self, sealed: bytes, associated_data: bytes) -> bytes:
-        """See Cipher."""
+        """The plaintext; raises CIPHERTEXT_INVALID."""
         try:
             return self._key.decrypt(sealed, associated_data)
         except SealBrokenError as error:

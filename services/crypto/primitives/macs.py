@@ -42,7 +42,7 @@ class SoftwareMacKey(MacKey):
         self._hash = HASHES[algorithm].name
 
     def compute(self, message: bytes) -> bytes:
-        """See MacKey."""
+        """The whole MAC: 32, 48 or 64 bytes."""
         return hmac.digest(self._material, message, self._hash)
 
 
@@ -54,5 +54,5 @@ class TokenMacKey(MacKey):
         self._key = key
 
     def compute(self, message: bytes) -> bytes:
-        """See MacKey."""
+        """The whole MAC: 32, 48 or 64 bytes."""
         return self._key.sign(self.algorithm, message)

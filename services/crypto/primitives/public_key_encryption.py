@@ -62,7 +62,7 @@ class SoftwareDecrypter(Decrypter):
         self._key = key
 
     def decrypt(self, algorithm: Algorithm.ValueType, ciphertext: bytes, bound: bytes) -> bytes:
-        """See Decrypter."""
+        """The plaintext of what `encrypt` made with the same `bound`; raises CIPHERTEXT_INVALID."""
         try:
             if isinstance(self._key, rsa.RSAPrivateKey):
                 return self._key.decrypt(ciphertext, _oaep())
@@ -79,7 +79,7 @@ class TokenDecrypter(Decrypter):
         self._key = key
 
     def decrypt(self, algorithm: Algorithm.ValueType, ciphertext: bytes, bound: bytes) -> bytes:
-        """See Decrypter."""
+        """The plaintext of what `encrypt` made with the same `bound`; raises CIPHERTEXT_INVALID."""
         try:
             return self._key.decrypt_oaep(ciphertext)
         except SealBrokenError as error:

@@ -76,7 +76,7 @@ class SoftwareSigner(Signer):
         self._key = key
 
     def sign(self, algorithm: Algorithm.ValueType, data: Input) -> bytes:
-        """See Signer."""
+        """A signature; ECDSA's in DER."""
         key = self._key
         if isinstance(key, rsa.RSAPrivateKey):
             return key.sign(data.hashed(algorithm), _padding(algorithm), utils.Prehashed(HASHES[algorithm]))
@@ -97,7 +97,7 @@ class TokenSigner(Signer):
         self._key = key
 
     def sign(self, algorithm: Algorithm.ValueType, data: Input) -> bytes:
-        """See Signer."""
+        """A signature; ECDSA's in DER."""
         return self._key.sign(algorithm, data.hashed(algorithm))
 
 

@@ -70,7 +70,7 @@ class XAES256GCM:
 
 
 class XAES128GCM(XAES256GCM):
-    """The same with a key of 16 bytes: the derived key is the first of the two blocks."""
+    """XAES with a key of 16 bytes: the derived key is the first of the two blocks."""
 
     __slots__ = ()
 

@@ -27,7 +27,7 @@ def initialize(path: Path) -> bool:
 
 
 class LocalProvider:
-    """See Provider. Keys of protection level HSM do not exist here.
+    """A root key in files, without a token: there are no keys of protection level HSM.
 
     Root version 1 is the file at `path`, version n the file beside it that ends in `.n`.
     """
@@ -48,44 +48,44 @@ class LocalProvider:
 
     @property
     def root_version(self) -> int:
-        """See Provider."""
+        """The newest root version: what new blobs are sealed under."""
         return self._newest.get()
 
     def root_versions(self) -> list[RootVersion]:
-        """See Provider."""
+        """Every root version that there is just now, oldest first."""
         return [
             RootVersion(version, _file(self._path, version).stat().st_mtime_ns // 1000)
             for version in sorted(_versions(self._path))
         ]
 
     def make_root(self, version: int) -> None:
-        """See Provider."""
+        """Makes a root version, whole or not at all."""
         _make(_file(self._path, version))
         self._newest.forget()
 
     def destroy_root(self, version: int) -> None:
-        """See Provider."""
+        """Destroys a root version for good; what is still under it is lost."""
         _file(self._path, version).unlink(missing_ok=True)
         self._keys.pop(version, None)
 
     def seal(self, root_version: int, payload: bytes, associated_data: bytes) -> bytes:
-        """See Provider."""
+        """12 bytes of nonce, the ciphertext under the root's sealing key, and 16 bytes of tag."""
         nonce = os.urandom(NONCE_BYTES)
         return nonce + self._key(root_version).encrypt(nonce, payload, associated_data)
 
     def unseal(self, root_version: int, sealed: bytes, associated_data: bytes) -> bytes:
-        """See Provider."""
+        """The payload of what `seal` made."""
         try:
             return self._key(root_version).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], associated_data)
         except (InvalidTag, ValueError) as error:
             raise SealBrokenError from error
 
     def make_hsm_key(self, spec: KeySpec.ValueType) -> MadeHsmKey:
-        """See Provider."""
+        """Makes a key in the token."""
         raise _no_hsm()
 
     def import_hsm_key(self, spec: KeySpec.ValueType, material: bytes) -> MadeHsmKey:
-        """See Provider."""
+        """Puts a key into the token, and answers it wrapped: a raw key, or PKCS#8 in DER."""
         raise _no_hsm()
 
     def hsm_key(
@@ -96,22 +96,22 @@ class LocalProvider:
         wrapped: bytes,
         account: str = "",
     ) -> HsmKey:
-        """See Provider."""
+        """The key that was wrapped, for use inside the token, as one of the account's."""
         raise _no_hsm()
 
     def rewrap_hsm_key(self, spec: KeySpec.ValueType, root_version: int, wrapped: bytes) -> MadeHsmKey:
-        """See Provider."""
+        """Wraps the key anew, under the newest root version, inside the token; no public half is answered."""
         raise _no_hsm()
 
     def random(self, size: int) -> bytes:
-        """See Provider."""
+        """`size` random bytes from the token where there is one."""
         return os.urandom(size)
 
     def check(self) -> None:
-        """See Provider."""
+        """Raises PROVIDER_UNAVAILABLE unless the root key can be used."""
 
     def close(self) -> None:
-        """See Provider."""
+        """Lets go of the token."""
 
     def _key(self, version: int) -> AESGCM:
         key = self._keys.get(version)

@@ -78,7 +78,8 @@ class KeyRecordService:
         return self.changes(request, timeout=0)
 
     def changes(self, request: pb.ListChangesRequest, /, *, timeout: float) -> pb.ListChangesResponse:
-        """The same for this process's own change feed; reading the database has a time limit of its own."""
+        """What changed since a revision, for this process's own change feed; reading the database has a time limit of
+        its own."""
         del timeout
         if request.since < LATEST:
             raise invalid("since", "is less than -1")

@@ -56,7 +56,7 @@ class Aliases:
         return self.make(call, new, repeatable)
 
     def make(self, call: Call, new: AliasContent, repeatable: Repeatable | None = None) -> Alias:
-        """The same for a call that was permitted before."""
+        """Makes an alias for a call that was permitted before. Raises as `create` does."""
         try:
             with transaction(self._engine) as connection:
                 now_us = self._clock.now_us()

@@ -65,7 +65,7 @@ class KeyEditor:
         return self.edit(call, self.permitted(call, action, name), change)
 
     def edit(self, call: Call, key: Key, change: Change) -> Key:
-        """The same for a call that was permitted before. Raises KEY_NOT_FOUND, and what `change` does."""
+        """Changes a key for a call that was permitted before. Raises KEY_NOT_FOUND, and what `change` does."""
 
         def lock(connection: Connection) -> Key:
             present = store.key_by_uid(connection, key.uid, lock=True)

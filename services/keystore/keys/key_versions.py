@@ -31,7 +31,7 @@ class _OvertakenError(Exception):
 
 
 class _MadeBeforeError(Exception):
-    """The same request made a version while this one waited."""
+    """This request made a version while another of it waited."""
 
     def __init__(self, key: Key, version: Version) -> None:
         super().__init__()

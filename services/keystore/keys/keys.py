@@ -81,7 +81,7 @@ class Keys:
         return self.make(call, new, repeatable)
 
     def make(self, call: Call, new: NewKey, repeatable: Repeatable | None = None) -> Key:
-        """The same for a call that was permitted before."""
+        """Makes a key for a call that was permitted before. Raises as `create` does."""
         with reading(self._engine) as connection:
             made_before = self._made_before(connection, call, new.name.account, repeatable)
         if made_before is not None:

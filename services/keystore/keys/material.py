@@ -116,13 +116,13 @@ class CryptoMaterial:
         self._root_status = _method(crypto, "GetRootStatus")
 
     def create(self, key: Key, version: int) -> WrappedMaterial:
-        """See Material."""
+        """Fresh material for a version."""
         request = pb.CreateMaterialRequest(binding=_binding(key, version))
         made: pb.CreateMaterialResponse = self._create(request)
         return WrappedMaterial(made.wrapped_material, made.public_key, made.root_version)
 
     def begin_import(self, key: Key, version: int, method: ImportMethod.ValueType, expire_us: int) -> ImportParameters:
-        """See Material."""
+        """A wrapping key for one import."""
         binding, expire_time = _binding(key, version), clock.from_microseconds(expire_us)
         request = pb.CreateImportWrappingKeyRequest(binding=binding, import_method=method, expire_time=expire_time)
         made: pb.CreateImportWrappingKeyResponse = self._create_wrapping_key(request)
@@ -137,7 +137,7 @@ class CryptoMaterial:
         return ImportParameters(made.public_key, made.protection_level, _canonical(token))
 
     def finish_import(self, key: Key, token: ImportToken, encrypted: bytes, fingerprint: bytes) -> ImportedMaterial:
-        """See Material."""
+        """Takes in wrapped material, which must be that of `fingerprint` unless that is empty."""
         if token.request.binding != _binding(key, token.version):
             raise _token_invalid()
         request = pb.ImportMaterialRequest()

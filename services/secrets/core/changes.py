@@ -49,7 +49,7 @@ class Change:
 
 
 def heard(engine: Engine, hear: Callable[[pb.Change], None]) -> Engine:
-    """The same database; `hear` gets every change that is committed through it."""
+    """This database, told of: `hear` gets every change that is committed through it."""
     return engine.execution_options(**{_HEARS: hear})
 
 

@@ -72,7 +72,7 @@ class Destination:
         return found is not None and found in self.network
 
     def may_permit(self, place: Place) -> bool:
-        """The same where a name that is not resolved yet may be at any address."""
+        """Whether the place may turn out to be meant: a name that is not resolved yet may be at any address."""
         unknown = self.network is not None and place.address is None and self.port in (0, place.port)
         return unknown or self.permits(place, None)
 

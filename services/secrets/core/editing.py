@@ -74,7 +74,8 @@ class SecretEditor:
             raise
 
     def permit(self, call: Call, action: str, name: ResourceName, secret: Secret | None) -> tuple[Event, Secret]:
-        """The same for a secret that was looked for before."""
+        """The event and the secret, which was looked for before, once the caller may. Raises PERMISSION_DENIED,
+        SECRET_NOT_FOUND."""
         absent = Resource("Secret", str(name), name.account)
         return permitted(secret, absent, partial(self._authorizer.authorize, call, action), lambda: no_secret(name))
 
@@ -111,8 +112,8 @@ class SecretEditor:
         return self.edit(call, name, change)
 
     def edit(self, call: Call, name: ResourceName, change: Change, pairs: Permitted = NONE) -> Secret:
-        """The same for a call that was permitted before, with the new pairs of value and destination that it may make.
-        Raises SECRET_NOT_FOUND, what `change` does, and STAGE_CONFLICT for any other pair."""
+        """Changes a secret for a call that was permitted before, with the new pairs of value and destination that it
+        may make. Raises SECRET_NOT_FOUND, what `change` does, and STAGE_CONFLICT for any other pair."""
 
         def lock(connection: Connection) -> Secret:
             present = store.secret(connection, name, lock=True)

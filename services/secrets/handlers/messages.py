@@ -140,7 +140,7 @@ def reading(request: GetSecretValueRequest) -> Reading:
 
 
 def item_reading(request: GetSecretValueRequest) -> Reading | StrongroomError:
-    """The same for an item of a batch, where what is wrong with it concerns no other."""
+    """What an item of a batch wants to read, or what is wrong with it, which concerns no other item."""
     try:
         return reading(request)
     except StrongroomError as error:

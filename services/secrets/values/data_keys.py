@@ -61,7 +61,7 @@ class CryptoDataKeys:
         self._batch_decrypt = CRYPTO.method(crypto, CryptoServiceStub, "BatchDecrypt", _TIMEOUT_SECONDS)
 
     def generate(self, call: Call, key: str, version: ResourceName) -> DataKey:
-        """See DataKeys."""
+        """A new data key for `version` under `key`."""
         request = pb.GenerateDataKeyRequest(
             key=key, number_of_bytes=DATA_KEY_BYTES, encryption_context=encryption_context(version)
         )
@@ -72,7 +72,7 @@ class CryptoDataKeys:
         return DataKey(SensitiveBytes(response.plaintext), response.ciphertext, response.key_version)
 
     def open(self, call: Call, ciphertext: bytes, version: ResourceName) -> SensitiveBytes:
-        """See DataKeys."""
+        """The data key of `version`."""
         request = pb.DecryptRequest(ciphertext=ciphertext, encryption_context=encryption_context(version))
         response: pb.DecryptResponse = self._decrypt(request, metadata=forwarding.on_behalf_of(call))
         return SensitiveBytes(response.plaintext)
@@ -80,7 +80,8 @@ class CryptoDataKeys:
     def open_many(
         self, call: Call, wanted: Sequence[tuple[bytes, ResourceName]]
     ) -> list[SensitiveBytes | StrongroomError]:
-        """See DataKeys."""
+        """The data keys of many versions, in their order; in the place of each that cannot be had what `open` would
+        raise."""
         items = [
             pb.DecryptItem(ciphertext=ciphertext, encryption_context=encryption_context(version))
             for ciphertext, version in wanted

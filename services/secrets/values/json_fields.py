@@ -90,7 +90,7 @@ def read_json(value: SensitiveBytes) -> Any:
 
 
 def json_object(value: SensitiveBytes) -> dict[str, Any] | None:
-    """The same where it is an object; None otherwise."""
+    """What a value is as JSON, where it is an object; None otherwise."""
     found = read_json(value)
     return found if isinstance(found, dict) else None
 

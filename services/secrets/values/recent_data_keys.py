@@ -36,7 +36,7 @@ class _UnderWay:
 
 
 class RecentDataKeys:
-    """See DataKeys."""
+    """Data keys that were opened a moment ago, from memory; others from where they come from."""
 
     def __init__(self, data_keys: DataKeys, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._data_keys = data_keys
@@ -46,11 +46,11 @@ class RecentDataKeys:
         self._under_way: dict[_Opening, _UnderWay] = {}
 
     def generate(self, call: Call, key: str, version: ResourceName) -> DataKey:
-        """See DataKeys."""
+        """A new data key for `version` under `key`."""
         return self._data_keys.generate(call, key, version)
 
     def open(self, call: Call, ciphertext: bytes, version: ResourceName) -> SensitiveBytes:
-        """See DataKeys."""
+        """The data key of `version`."""
         # With all that crypto would have decided by, what narrows the session included; and with the ciphertext itself:
         # what else the database holds by now is not taken for what it was.
         opening = (call.principal, call.source_address, call.via_service, version, ciphertext)
@@ -73,7 +73,8 @@ class RecentDataKeys:
     def open_many(
         self, call: Call, wanted: Sequence[tuple[bytes, ResourceName]]
     ) -> list[SensitiveBytes | StrongroomError]:
-        """See DataKeys."""
+        """The data keys of many versions, in their order; in the place of each that cannot be had what `open` would
+        raise."""
         return self._data_keys.open_many(call, wanted)
 
     def _open(self, call: Call, opening: _Opening, mine: _UnderWay) -> SensitiveBytes:

@@ -61,7 +61,7 @@ class Sealer:
         return values.unseal(found.sealed, data_key, found.version.name)
 
     def open_many(self, call: Call, found: Sequence[SealedVersion]) -> list[SensitiveBytes | StrongroomError]:
-        """The same for many, with one call to crypto; an error in the place of a value that cannot be had."""
+        """The values of many versions, with one call to crypto; an error in the place of a value that cannot be had."""
         opened = self._data_keys.open_many(call, [(sealed.data_key, sealed.version.name) for sealed in found])
         return [_unsealed(sealed, data_key) for sealed, data_key in zip(found, opened, strict=True)]
 

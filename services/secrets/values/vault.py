@@ -56,7 +56,7 @@ class StagedVersion:
 
 @dataclass(frozen=True, slots=True)
 class OpenedVersion(StagedVersion):
-    """The same with its value in the clear, or with the field of it that was asked for."""
+    """A version with its stages and its value in the clear, or the field of the value that was asked for."""
 
     value: SensitiveBytes
     format: ValueFormat.ValueType
@@ -130,8 +130,8 @@ class Vault:
         return found.opened(self._sealer.open(call, found.sealed))
 
     def open_many(self, call: Call, wanted: Sequence[Reading]) -> list[OpenedVersion | StrongroomError]:
-        """The same for many, with an error in the place of a value that cannot be had. Raises only what concerns the
-        whole call."""
+        """The values that many readings want, with an error in the place of a value that cannot be had. Raises only
+        what concerns the whole call."""
         found: list[_Found | StrongroomError] = []
         events: list[Sequence[Event]] = []
         for each in wanted:

@@ -28,7 +28,7 @@ def decrypt(pooled: PooledSession, key: TokenKey, sealed: bytes, associated_data
 
 
 def decrypt_intact(key: TokenKey, sealed: bytes, associated_data: bytes) -> bytes:
-    """As `decrypt`, for what is known to be intact: any PKCS11Error is the token's."""
+    """The plaintext of what is known to be intact, which `encrypt` made: any PKCS11Error is the token's."""
     parameters = GCMParams(sealed[:NONCE_BYTES], associated_data, _TAG_BITS)
     plaintext: bytes = key.decrypt(sealed[NONCE_BYTES:], mechanism=Mechanism.AES_GCM, mechanism_param=parameters)
     return plaintext

@@ -173,7 +173,7 @@ def rewrap(
 
 
 class Pkcs11Key(HsmKey):
-    """See HsmKey. The key is unwrapped into each session that comes to use it."""
+    """A key in the token. It is unwrapped into each session that comes to use it."""
 
     def __init__(
         self,
@@ -198,17 +198,17 @@ class Pkcs11Key(HsmKey):
         self._name = sha256(usage.to_bytes(4, "big") + wrapped).digest()
 
     def encrypt(self, plaintext: bytes, associated_data: bytes) -> bytes:
-        """See HsmKey."""
+        """AES-GCM: 12 bytes of nonce from the token, the ciphertext and 16 bytes of tag."""
         with self._in_token("hsm encrypt") as (pooled, key):
             return gcm.encrypt(pooled, key, plaintext, associated_data)
 
     def decrypt(self, sealed: bytes, associated_data: bytes) -> bytes:
-        """See HsmKey."""
+        """The plaintext of what `encrypt` made."""
         with self._in_token("hsm decrypt") as (pooled, key):
             return gcm.decrypt(pooled, key, sealed, associated_data)
 
     def sign(self, algorithm: Algorithm.ValueType, data: bytes) -> bytes:
-        """See HsmKey."""
+        """RSA and ECDSA: a signature of a digest, ECDSA's in DER."""
         with self._in_token("hsm sign") as (_, key):
             if algorithm in _HMACS:
                 return bytes(key.sign(data, mechanism=_HMACS[algorithm]))
@@ -226,7 +226,7 @@ class Pkcs11Key(HsmKey):
             )
 
     def decrypt_oaep(self, ciphertext: bytes) -> bytes:
-        """See HsmKey."""
+        """RSAES-OAEP with SHA-256."""
         with self._in_token("hsm decrypt") as (pooled, key):
             parameters = (Mechanism.SHA256, MGF.SHA256, None)
             try:
@@ -239,7 +239,7 @@ class Pkcs11Key(HsmKey):
                 raise SealBrokenError from error
 
     def agree(self, point: bytes) -> bytes:
-        """See HsmKey."""
+        """ECDH with an uncompressed point of the same curve: the raw shared secret."""
         field_bits = (private_keys.CURVES[self._spec].key_size + 7) // 8 * 8
         with self._in_token("hsm derive") as (_, key):
             shared = key.derive_key(

@@ -26,7 +26,7 @@ def initialize(pool: SessionPool) -> bool:
 
 
 class Pkcs11Provider:
-    """See Provider."""
+    """A root key in a PKCS#11 token."""
 
     name = "pkcs11"
     has_hsm = True
@@ -42,43 +42,43 @@ class Pkcs11Provider:
 
     @property
     def root_version(self) -> int:
-        """See Provider."""
+        """The newest root version: what new blobs are sealed under."""
         return self._newest.get()
 
     def root_versions(self) -> list[RootVersion]:
-        """See Provider."""
+        """Every root version that there is just now, oldest first."""
         with self._pool.session() as pooled:
             return [RootVersion(number) for number in root.versions_in(pooled.session)]
 
     def make_root(self, version: int) -> None:
-        """See Provider."""
+        """Makes a root version, whole or not at all."""
         with self._pool.writing() as session:
             root.make(session, version)
         self._newest.forget()
 
     def destroy_root(self, version: int) -> None:
-        """See Provider."""
+        """Destroys a root version for good; what is still under it is lost."""
         with self._pool.writing() as session:
             root.destroy(session, version)
 
     def seal(self, root_version: int, payload: bytes, associated_data: bytes) -> bytes:
-        """See Provider."""
+        """12 bytes of nonce, the ciphertext under the root's sealing key, and 16 bytes of tag."""
         with self._pool.session() as pooled:
             return gcm.encrypt(pooled, pooled.root(seal_label(root_version)), payload, associated_data)
 
     def unseal(self, root_version: int, sealed: bytes, associated_data: bytes) -> bytes:
-        """See Provider."""
+        """The payload of what `seal` made."""
         with self._pool.session() as pooled:
             return gcm.decrypt(pooled, pooled.root(seal_label(root_version)), sealed, associated_data)
 
     def make_hsm_key(self, spec: KeySpec.ValueType) -> MadeHsmKey:
-        """See Provider."""
+        """Makes a key in the token."""
         root_version = self.root_version
         with self._pool.session(Work.GENERATION) as pooled:
             return keys.make(pooled, pooled.root(root_label(root_version)), root_version, spec)
 
     def import_hsm_key(self, spec: KeySpec.ValueType, material: bytes) -> MadeHsmKey:
-        """See Provider."""
+        """Puts a key into the token, and answers it wrapped: a raw key, or PKCS#8 in DER."""
         root_version = self.root_version
         with self._pool.session(Work.OPERATION) as pooled:
             return keys.put(pooled, pooled.root(root_label(root_version)), root_version, spec, material)
@@ -91,27 +91,27 @@ class Pkcs11Provider:
         wrapped: bytes,
         account: str = "",
     ) -> HsmKey:
-        """See Provider."""
+        """The key that was wrapped, for use inside the token, as one of the account's."""
         return Pkcs11Key(self._pool, self._telemetry, spec, usage, root_label(root_version), wrapped, account)
 
     def rewrap_hsm_key(self, spec: KeySpec.ValueType, root_version: int, wrapped: bytes) -> MadeHsmKey:
-        """See Provider."""
+        """Wraps the key anew, under the newest root version, inside the token; no public half is answered."""
         newest = self.root_version
         with self._pool.session(Work.OPERATION) as pooled:
             old, new = pooled.root(root_label(root_version)), pooled.root(root_label(newest))
             return keys.rewrap(pooled, old, new, newest, spec, wrapped)
 
     def random(self, size: int) -> bytes:
-        """See Provider."""
+        """`size` random bytes from the token where there is one."""
         with self._pool.session(Work.OPERATION) as pooled:
             return pooled.session.generate_random(size * 8)
 
     def check(self) -> None:
-        """See Provider."""
+        """Raises PROVIDER_UNAVAILABLE unless the root key can be used."""
         self._pool.check()
 
     def close(self) -> None:
-        """See Provider."""
+        """Lets go of the token."""
         self._pool.close()
 
     def _lacks_root(self) -> bool:

@@ -68,7 +68,7 @@ class _Proof:
 
 
 class RootProbe:
-    """See Probe: the token answers, and opens with its root key what it sealed before.
+    """Whether the token answers, and opens with its root key what it sealed before.
 
     What it opens is sealed once a process and root version, not once a probe: nonces under a root key are counted.
     """

@@ -238,7 +238,7 @@ class AccessEditor:
             require_cheap(principal.name, account.highest_cost(principal))
 
     def require_cheap_resource(self, connection: Connection, resource: str) -> None:
-        """The same for the policies of one key or secret."""
+        """Raises LIMIT_EXCEEDED when the policies of one key or secret cost more than the services spend on a call."""
         policies = decisions.resource_policies(
             store.resource_policies(connection, resource), self._parsed, account_of(resource)
         )

@@ -99,7 +99,7 @@ class Schema:
     digest: bytes
     """SHA-256 of `cedar`."""
     json: str
-    """The same schema as JSON."""
+    """The schema as JSON."""
     actions: frozenset[str]
     """Every action, groups of them left out."""
 
@@ -135,7 +135,8 @@ def require_valid(cedar: str, kind: PolicyKind.ValueType, account: str, field: s
 
 
 def require_valid_trust(cedar: str, account: str, field: str) -> None:
-    """The same for a role's trust policy, which may speak of `access:AssumeRole` and `access:TagSession` alone."""
+    """Raises as `require_valid` does for a role's trust policy, which may speak of `access:AssumeRole` and
+    `access:TagSession` alone."""
     require_valid(cedar, PolicyKind.POLICY_KIND_RESOURCE, account, field)
     statements = cedar_text.statements(cedar)
     for number, statement in enumerate(statements):

@@ -47,7 +47,7 @@ class Draft:
 
     @property
     def record(self) -> PolicyRecord:
-        """As the services would use it."""
+        """The record of the policy that the services would use."""
         everybody = f"accounts/{self.account}" in self.attached_to
         return PolicyRecord(
             name=self.name, cedar=self.cedar, kind=self.kind, attached_to=() if everybody else self.attached_to

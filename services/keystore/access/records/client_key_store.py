@@ -93,7 +93,7 @@ def delete_client_key(connection: Connection, name: str, now_us: int) -> None:
 
 
 def delete_client_keys_of(connection: Connection, principal: str, now_us: int) -> None:
-    """The same for every client key of a principal."""
+    """Ends every client key of a principal, and forgets those that ended long ago."""
     of_principal = (client_keys.c.principal == principal, _LIVING)
     contents.changing(connection, account_of(principal))
     sealed_rows.update(connection, client_keys, of_principal, {"deleted_us": now_us})

@@ -51,7 +51,8 @@ def require(connection: Connection, account: Row[Any]) -> None:
 
 
 def require_of(connection: Connection, account: str) -> bool:
-    """The same for an account by its id; False where there is none."""
+    """Whether there is an account of this id. Raises ACCESS_RECORD_REFUSED unless it holds what it held when it was
+    last changed."""
     row = connection.execute(select(accounts).where(accounts.c.account == account)).one_or_none()
     if row is None:
         return False

@@ -46,7 +46,7 @@ _INCURABLE = frozenset((Reason.PRINCIPAL_NOT_FOUND, Reason.ALREADY_EXISTS))
 
 
 class ClientKeyRotator:
-    """See Rotator."""
+    """The rotator of client keys, which asks keystore."""
 
     def __init__(self, keystore: MeshChannel) -> None:
         self._install = KEYSTORE.method(keystore, ClientKeyRotationServiceStub, "InstallClientKey", _TIMEOUT_SECONDS)
@@ -54,7 +54,7 @@ class ClientKeyRotator:
         self._create_session = KEYSTORE.method(keystore, SessionServiceStub, "CreateSession", _TIMEOUT_SECONDS)
 
     def check(self, context: RotationContext, current: Credential | None) -> None:
-        """See Rotator."""
+        """Finds out, without changing anything, whether a rotation could work."""
         if current is None:
             return
         new = self.create(context, current)
@@ -64,7 +64,7 @@ class ClientKeyRotator:
         self.test(context, current)
 
     def create(self, context: RotationContext, current: Credential | None) -> NewValue:
-        """See Rotator."""
+        """A new value; the target does not hear of it."""
         name = ResourceName(context.secret.name.account, "clientKeys", identifiers.resource_id("ck"))
         return login_value(current, client_key=str(name), secret=new_secret().reveal().decode())
 
@@ -75,12 +75,12 @@ class ClientKeyRotator:
         current: Credential | None,
         previous: Credential | None,
     ) -> None:
-        """See Rotator."""
+        """Makes the target accept `pending`."""
         old = require_credential(current, context.secret)
         _call(self._install, _installation(context, pending, old, previous))
 
     def test(self, context: RotationContext, credential: Credential) -> None:
-        """See Rotator."""
+        """Logs in."""
         request = session_service_pb2.CreateSessionRequest(
             client_key=_credential(credential), session_name=_SESSION_NAME, duration=_SHORTEST
         )
@@ -91,7 +91,7 @@ class ClientKeyRotator:
             )
 
     def finish(self, context: RotationContext, current: Credential, previous: Credential | None) -> None:
-        """See Rotator."""
+        """Makes the target refuse what is older, as far as that is wanted; `current` is the new value by now."""
         request = pb.RetireClientKeysRequest(
             rotated_by=str(context.secret.name),
             principal=context.secret.principal,

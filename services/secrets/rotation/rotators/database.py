@@ -43,8 +43,8 @@ class Driver(Protocol):
         """Changes a user's password. Raises as above."""
 
     def clone_user(self, connection: Any, target: DatabaseTarget, username: str, password: str) -> None:
-        """The same for a user that is made where it is absent, and has the rights of the target's first user before its
-        password is set. Raises as above, and TARGET_RIGHTS_MISSING."""
+        """Changes the password of a user that is made where it is absent, once it has the rights of the target's first
+        user. Raises as above, and TARGET_RIGHTS_MISSING."""
 
     def require_equal(self, connection: Any, target: DatabaseTarget, username: str, *, template: bool) -> None:
         """Compares the second user with the first. Raises TARGET_RIGHTS_MISSING, saying what differs; with `template`
@@ -60,13 +60,13 @@ class Driver(Protocol):
 
 
 class DatabaseRotator:
-    """See Rotator."""
+    """The rotator of database logins, over one kind of database."""
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
 
     def check(self, context: RotationContext, current: Credential | None) -> None:
-        """See Rotator."""
+        """Finds out, without changing anything, whether a rotation could work."""
         if context.master is not None:
             target = context.target.database
             with self._as_master(context, context.master) as connection:
@@ -75,7 +75,7 @@ class DatabaseRotator:
             self.test(context, current)
 
     def create(self, context: RotationContext, current: Credential | None) -> NewValue:
-        """See Rotator."""
+        """A new value; the target does not hear of it."""
         target = context.target.database
         return login_value(
             current,
@@ -94,7 +94,7 @@ class DatabaseRotator:
         current: Credential | None,
         previous: Credential | None,
     ) -> None:
-        """See Rotator."""
+        """Makes the target accept `pending`."""
         target, login = context.target.database, pending.fields
         username, password = login["username"], login["password"]
         self._require_own_user(target, username)
@@ -114,7 +114,7 @@ class DatabaseRotator:
             change(connection, target, username, password)
 
     def test(self, context: RotationContext, credential: Credential) -> None:
-        """See Rotator. The second of two users must have the rights of the first."""
+        """Logs in. The second of two users must have the rights of the first."""
         target, username = context.target.database, credential.fields["username"]
         with self._as(context, credential) as connection:
             self._driver.try_out(connection, target, username)

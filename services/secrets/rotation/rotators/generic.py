@@ -11,10 +11,11 @@ from strongroom.secrets.v1.secret_pb2 import VALUE_FORMAT_BINARY, VALUE_FORMAT_T
 
 
 class GenericRotator:
-    """See Rotator. Whoever uses the value reads it when it is needed."""
+    """The rotator of passwords without a target. Whoever uses the value reads it when it is needed."""
 
     def check(self, context: RotationContext, current: Credential | None) -> None:
-        """See Rotator. Raises ROTATION_UNSUPPORTED for what no password can take the place of."""
+        """Finds out, without changing anything, whether a rotation could work. Raises ROTATION_UNSUPPORTED for what no
+        password can take the place of."""
         if current is not None and (
             current.format == VALUE_FORMAT_BINARY or isinstance(read_json(current.value), dict | list)
         ):
@@ -25,7 +26,7 @@ class GenericRotator:
             )
 
     def create(self, context: RotationContext, current: Credential | None) -> NewValue:
-        """See Rotator."""
+        """A new value; the target does not hear of it."""
         self.check(context, current)
         return NewValue(SensitiveBytes(new_password(context).encode()), VALUE_FORMAT_TEXT)
 
@@ -36,10 +37,10 @@ class GenericRotator:
         current: Credential | None,
         previous: Credential | None,
     ) -> None:
-        """See Rotator."""
+        """Makes the target accept `pending`."""
 
     def test(self, context: RotationContext, credential: Credential) -> None:
-        """See Rotator."""
+        """Logs in."""
 
     def finish(self, context: RotationContext, current: Credential, previous: Credential | None) -> None:
         """Does nothing: there is no target."""

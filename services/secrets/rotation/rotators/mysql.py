@@ -44,14 +44,14 @@ _FIRST_CLIENT_ERROR, _LAST_CLIENT_ERROR = 2000, 2999
 
 
 class MysqlDriver:
-    """See Driver. The server's own log of statements, where it is on, holds passwords as MySQL and MariaDB write them
-    there: MySQL's redacted, MariaDB's in the clear."""
+    """Logins of MySQL and MariaDB. The server's own log of statements, where it is on, holds passwords as MySQL and
+    MariaDB write them there: MySQL's redacted, MariaDB's in the clear."""
 
     kind = MYSQL
 
     @contextmanager
     def login(self, target: DatabaseTarget, username: str, password: str, address: str) -> Iterator[Connection[Any]]:
-        """See Driver."""
+        """A connection to the target's host, which is at `address`."""
         where = target.address
         seconds = seconds_of(where)
         require_plain(where.host, target.database, username, password)
@@ -81,7 +81,8 @@ class MysqlDriver:
     def change_own_password(
         self, connection: Connection[Any], target: DatabaseTarget, username: str, password: str
     ) -> None:
-        """See Driver. The plugin stays: SET PASSWORD makes what the user's own wants."""
+        """Changes the password of whom the connection is of. The plugin stays: SET PASSWORD makes what the user's own
+        wants."""
         execute = partial(_execute, connection, username)
         # A user may do this for itself; ALTER USER needs rights on MariaDB.
         ((version,),) = execute("SELECT VERSION()")
@@ -98,8 +99,8 @@ class MysqlDriver:
     def change_password(
         self, connection: Connection[Any], target: DatabaseTarget, username: str, password: str
     ) -> None:
-        """See Driver. A master that may not read the server's tables cannot know of a plugin: the server's usual one is
-        taken then."""
+        """Changes a user's password. A master that may not read the server's tables cannot know of a plugin: the
+        server's usual one is taken then."""
         execute, account = partial(_execute, connection, username), Account(username, _host(target))
         try:
             found = Catalog(execute).rights(account)
@@ -111,7 +112,8 @@ class MysqlDriver:
         Catalog(execute).set_password(account, _there(found, account).plugin, password)
 
     def clone_user(self, connection: Connection[Any], target: DatabaseTarget, username: str, password: str) -> None:
-        """See Driver."""
+        """Changes the password of a user that is made where it is absent, once it has the rights of the target's first
+        user."""
         execute, host = partial(_execute, connection, username), _host(target)
         catalog, account = Catalog(execute), Account(username, host)
         first = _there(catalog.rights(Account(target.username, host)), Account(target.username, host))
@@ -127,7 +129,7 @@ class MysqlDriver:
     def require_equal(
         self, connection: Connection[Any], target: DatabaseTarget, username: str, *, template: bool
     ) -> None:
-        """See Driver."""
+        """Compares the second user with the first."""
         catalog = Catalog(partial(_execute, connection, username))
         first, second = (catalog.rights(Account(name, _host(target))) for name in (target.username, username))
         if first is None:
@@ -141,7 +143,8 @@ class MysqlDriver:
             _require_none(second.lacks(first), first.lacks(second), second.differs(first))
 
     def check_master(self, connection: Connection[Any], target: DatabaseTarget, alternate: str) -> None:
-        """See Driver. That the master may give on what the first user has is known of one that takes no role."""
+        """Whether the master may do what rotations need, with a second user where one is named. That the master may
+        give on what the first user has is known of one that takes no role."""
         execute, account = partial(_execute, connection, target.username), Account(target.username, _host(target))
         catalog = Catalog(execute)
         try:
@@ -164,7 +167,7 @@ class MysqlDriver:
             raise _incurable("the master has no GRANT OPTION for what the first user has")
 
     def try_out(self, connection: Connection[Any], target: DatabaseTarget, username: str) -> None:
-        """See Driver."""
+        """Whether who has logged in can do what is wanted: the target's own statement among it."""
         if not target.test_statement:
             return
         try:

@@ -42,7 +42,7 @@ _LIBPQ = {
 
 
 class PostgresqlDriver:
-    """See Driver."""
+    """Logins of PostgreSQL."""
 
     kind = POSTGRESQL
 
@@ -50,8 +50,8 @@ class PostgresqlDriver:
     def login(
         self, target: DatabaseTarget, username: str, password: str, address: str
     ) -> Iterator[psycopg.Connection[Any]]:
-        """See Driver. A password is proved by SCRAM and by nothing else, so that no server is sent it; where a server's
-        name is not verified, the proof is bound to its certificate."""
+        """A connection to the target's host, which is at `address`. A password is proved by SCRAM and by nothing else,
+        so that no server is sent it; where a server's name is not verified, the proof is bound to its certificate."""
         where = target.address
         seconds = seconds_of(where)
         # A NUL would end libpq's connection string, and with it what protects the connection.
@@ -87,13 +87,13 @@ class PostgresqlDriver:
     def change_own_password(
         self, connection: psycopg.Connection[Any], target: DatabaseTarget, username: str, password: str
     ) -> None:
-        """See Driver."""
+        """Changes the password of whom the connection is of."""
         self.change_password(connection, target, username, password)
 
     def change_password(
         self, connection: psycopg.Connection[Any], target: DatabaseTarget, username: str, password: str
     ) -> None:
-        """See Driver."""
+        """Changes a user's password."""
         with _change_of(username):
             _alter(connection, username, password)
             connection.commit()
@@ -101,7 +101,8 @@ class PostgresqlDriver:
     def clone_user(
         self, connection: psycopg.Connection[Any], target: DatabaseTarget, username: str, password: str
     ) -> None:
-        """See Driver. All of it is one transaction."""
+        """Changes the password of a user that is made where it is absent, once it has the rights of the target's first
+        user. All of it is one transaction."""
         with _change_of(username):
             make_equal(connection, target.username, username)
             _alter(connection, username, password)
@@ -111,14 +112,16 @@ class PostgresqlDriver:
     def require_equal(
         self, connection: psycopg.Connection[Any], target: DatabaseTarget, username: str, *, template: bool
     ) -> None:
-        """See Driver. What the second user has it has by way of the first, who therefore lacks nothing."""
+        """Compares the second user with the first. What the second user has it has by way of the first, who therefore
+        lacks nothing."""
         if template:
             return
         with _change_of(username):
             _require_none(differences(connection, target.username, username), username)
 
     def check_master(self, connection: psycopg.Connection[Any], target: DatabaseTarget, alternate: str) -> None:
-        """See Driver. What a rotation would do is done, and rolled back."""
+        """Whether the master may do what rotations need, with a second user where one is named. What a rotation would
+        do is done, and rolled back."""
         unused = secrets.token_urlsafe(32)
         with _change_of(target.username):
             try:
@@ -130,7 +133,7 @@ class PostgresqlDriver:
                 connection.rollback()
 
     def try_out(self, connection: psycopg.Connection[Any], target: DatabaseTarget, username: str) -> None:
-        """See Driver."""
+        """Whether who has logged in can do what is wanted: the target's own statement among it."""
         try:
             if username != target.username:
                 _require_none(differences(connection, target.username, username), username)

@@ -163,7 +163,8 @@ def _set(connection: psycopg.Connection[Any], user: str, database: str, name: st
 
 
 def _values(name: str, value: str) -> sql.Composable:
-    """As SET takes it: settings that are lists of names are kept as a text of quoted names."""
+    """A setting's values in the form that SET takes: settings that are lists of names are kept as a text of quoted
+    names."""
     if name not in _LISTS:
         return sql.Literal(value)
     return sql.SQL(", ").join(map(sql.Literal, _names(value))) if value.strip() else sql.Literal("")

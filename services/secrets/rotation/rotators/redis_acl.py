@@ -40,10 +40,10 @@ _CODES = frozenset(
 
 
 class RedisAclRotator:
-    """See Rotator."""
+    """The rotator of Redis users."""
 
     def check(self, context: RotationContext, current: Credential | None) -> None:
-        """See Rotator."""
+        """Finds out, without changing anything, whether a rotation could work."""
         if context.master is not None:
             with as_master(_login(context, context.master)) as client:
                 _check_master(client, context)
@@ -53,7 +53,7 @@ class RedisAclRotator:
                 _check_replicas(client, context)
 
     def create(self, context: RotationContext, current: Credential | None) -> NewValue:
-        """See Rotator."""
+        """A new value; the target does not hear of it."""
         target = context.target.redis
         return login_value(
             current,
@@ -70,17 +70,17 @@ class RedisAclRotator:
         current: Credential | None,
         previous: Credential | None,
     ) -> None:
-        """See Rotator."""
+        """Makes the target accept `pending`."""
         as_whom = context.master or require_credential(current, context.secret)
         _set_user(context, as_whom, "on", _stored(pending))
 
     def test(self, context: RotationContext, credential: Credential) -> None:
-        """See Rotator."""
+        """Logs in."""
         with _login(context, credential):
             pass
 
     def finish(self, context: RotationContext, current: Credential, previous: Credential | None) -> None:
-        """See Rotator."""
+        """Makes the target refuse what is older, as far as that is wanted; `current` is the new value by now."""
         _set_user(context, context.master or current, "resetpass", _stored(current))
 
 
@@ -210,7 +210,7 @@ class _Plain(redis.Connection):
 
 
 class _Tls(redis.SSLConnection):
-    """The same over TLS, which verifies the host's name."""
+    """A connection over TLS to an address, which verifies the host's name."""
 
     def __init__(self, address: str, **given: Any) -> None:
         self._address = address

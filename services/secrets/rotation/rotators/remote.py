@@ -34,18 +34,19 @@ _CURABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc
 
 
 class RemoteRotator:
-    """See Rotator. Every call is made over a connection of its own, with this service's certificate."""
+    """The rotator of teams' own services. Every call is made over a connection of its own, with this service's
+    certificate."""
 
     def __init__(self, tls: Identities) -> None:
         self._tls = tls
 
     def check(self, context: RotationContext, current: Credential | None) -> None:
-        """See Rotator."""
+        """Finds out, without changing anything, whether a rotation could work."""
         request = pb.CheckTargetRequest(context=_context(context), current=_credential(current))
         self._call(context, "CheckTarget", request)
 
     def create(self, context: RotationContext, current: Credential | None) -> NewValue:
-        """See Rotator."""
+        """A new value; the target does not hear of it."""
         request = pb.CreateCredentialRequest(
             context=_context(context),
             current=_credential(current),
@@ -64,7 +65,7 @@ class RemoteRotator:
         current: Credential | None,
         previous: Credential | None,
     ) -> None:
-        """See Rotator."""
+        """Makes the target accept `pending`."""
         request = pb.SetCredentialRequest(
             context=_context(context),
             pending=_credential(pending),
@@ -74,7 +75,7 @@ class RemoteRotator:
         self._call(context, "SetCredential", request)
 
     def test(self, context: RotationContext, credential: Credential) -> None:
-        """See Rotator."""
+        """Logs in."""
         request = pb.TestCredentialRequest(context=_context(context), credential=_credential(credential))
         answer: pb.TestCredentialResponse = self._call(context, "TestCredential", request)
         if not answer.accepted:
@@ -82,7 +83,7 @@ class RemoteRotator:
             raise StrongroomError(Reason.TARGET_LOGIN_REFUSED, "the rotator says that the target refuses it")
 
     def finish(self, context: RotationContext, current: Credential, previous: Credential | None) -> None:
-        """See Rotator."""
+        """Makes the target refuse what is older, as far as that is wanted; `current` is the new value by now."""
         request = pb.FinishRotationRequest(
             context=_context(context), current=_credential(current), previous=_credential(previous)
         )

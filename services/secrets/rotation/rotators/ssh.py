@@ -47,15 +47,15 @@ Edit = Callable[[list[str]], list[str]]
 
 
 class SshRotator:
-    """See Rotator."""
+    """The rotator of SSH key pairs."""
 
     def check(self, context: RotationContext, current: Credential | None) -> None:
-        """See Rotator."""
+        """Finds out, without changing anything, whether a rotation could work."""
         if current is not None:
             self.test(context, current)
 
     def create(self, context: RotationContext, current: Credential | None) -> NewValue:
-        """See Rotator."""
+        """A new value; the target does not hear of it."""
         target = context.target.ssh
         key = asyncssh.generate_private_key(**KEY_TYPES[target.key_type or DEFAULT_KEY_TYPE])
         return login_value(
@@ -74,7 +74,7 @@ class SshRotator:
         current: Credential | None,
         previous: Credential | None,
     ) -> None:
-        """See Rotator."""
+        """Makes the target accept `pending`."""
         old = require_credential(current, context.secret)
 
         def install(lines: list[str]) -> list[str]:
@@ -95,11 +95,11 @@ class SshRotator:
         _run(_edited(context, old, install))
 
     def test(self, context: RotationContext, credential: Credential) -> None:
-        """See Rotator."""
+        """Logs in."""
         _run(_logged_in(context, credential))
 
     def finish(self, context: RotationContext, current: Credential, previous: Credential | None) -> None:
-        """See Rotator."""
+        """Makes the target refuse what is older, as far as that is wanted; `current` is the new value by now."""
         ours = _comment(f"{context.secret.name}/versions/")
         replaced = _blob(previous) if previous is not None else ""
 

@@ -21,7 +21,8 @@ def ssl_context(address: TargetAddress) -> ssl.SSLContext | None:
 
 @contextmanager
 def trust_file(address: TargetAddress) -> Iterator[str]:
-    """The same certificates as a file, for libraries that read them from one; the system's where none are given."""
+    """The certificates that a connection is checked with as a file, for libraries that read them from one; the system's
+    where the target gives none."""
     if not address.ca_pem:
         yield ssl.get_default_verify_paths().cafile or ""
         return

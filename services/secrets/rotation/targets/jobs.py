@@ -59,7 +59,7 @@ class TargetJob:
     """What a connection to a RotatorService is made with."""
 
     def encoded(self) -> bytes:
-        """As JSON."""
+        """The job as JSON."""
         context, secret, identity = self.context, self.context.secret, self.identity
         return json.dumps(
             {

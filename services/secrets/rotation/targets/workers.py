@@ -189,11 +189,11 @@ class WorkerRotator:
         self._identity = identity
 
     def check(self, context: RotationContext, current: Credential | None) -> None:
-        """See Rotator."""
+        """Finds out, without changing anything, whether a rotation could work."""
         self._run("check", context, current=current)
 
     def create(self, context: RotationContext, current: Credential | None) -> NewValue:
-        """See Rotator."""
+        """A new value; the target does not hear of it."""
         made = self._run("create", context, current=current)
         if made is None:
             raise _failed("the step's process answered no value")
@@ -206,15 +206,15 @@ class WorkerRotator:
         current: Credential | None,
         previous: Credential | None,
     ) -> None:
-        """See Rotator."""
+        """Makes the target accept `pending`."""
         self._run("set", context, pending=pending, current=current, previous=previous)
 
     def test(self, context: RotationContext, credential: Credential) -> None:
-        """See Rotator."""
+        """Logs in."""
         self._run("test", context, credential=credential)
 
     def finish(self, context: RotationContext, current: Credential, previous: Credential | None) -> None:
-        """See Rotator."""
+        """Makes the target refuse what is older, as far as that is wanted; `current` is the new value by now."""
         self._run("finish", context, current=current, previous=previous)
 
     def _run(self, step: str, context: RotationContext, **credentials: Credential | None) -> NewValue | None:
