@@ -38,7 +38,7 @@ class GrpcioPort:
         self._server = grpc.server(self._arrivals, options=_options(name, settings, shared_port))  # type: ignore[arg-type]
 
     def bind(self, address: str, tls: TlsFiles | None, *, require_client_certificate: bool) -> None:
-        """As promised."""
+        """Listens on an address, without TLS where there is none; ends the process where that is not possible."""
         try:
             if tls is None:
                 self._server.add_insecure_port(address)
@@ -49,7 +49,7 @@ class GrpcioPort:
             raise SystemExit(f"cannot listen on {address}: is it in use?") from error
 
     def add(self, service: ServiceDescriptor, handlers: Mapping[str, Handler]) -> None:
-        """As promised."""
+        """Has the methods of a service answered by their handlers."""
         added = {
             method.name: _rpc_handler(method, handlers[method.name])
             for method in service.methods
@@ -59,11 +59,11 @@ class GrpcioPort:
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, dict(added)),))
 
     def start(self) -> None:
-        """As promised."""
+        """Begins to serve; nothing is added afterwards."""
         self._server.start()
 
     def stop(self, seconds: float) -> bool:
-        """As promised."""
+        """Takes no new calls, waits so long for those that are in work, and ends the rest. False where it had to."""
         stopped = self._server.stop(seconds + _ENDING_SECONDS)
         self._arrivals.stop()
         is_done = stopped.wait(seconds)

@@ -59,7 +59,7 @@ class NativePort:
         )
 
     def bind(self, address: str, tls: TlsFiles | None, *, require_client_certificate: bool) -> None:
-        """As promised."""
+        """Listens on an address, without TLS where there is none; ends the process where that is not possible."""
         try:
             self._listener.bind(
                 address,
@@ -71,7 +71,7 @@ class NativePort:
             raise SystemExit(f"cannot listen on {address}: is it in use? ({error})") from error
 
     def add(self, service: ServiceDescriptor, handlers: Mapping[str, Handler]) -> None:
-        """As promised."""
+        """Has the methods of a service answered by their handlers."""
         for method in service.methods:
             if method.name in handlers:
                 handler = handlers[method.name]
@@ -85,11 +85,11 @@ class NativePort:
                 )
 
     def start(self) -> None:
-        """As promised."""
+        """Begins to serve; nothing is added afterwards."""
         self._listener.start()
 
     def stop(self, seconds: float) -> bool:
-        """As promised."""
+        """Takes no new calls, waits so long for those that are in work, and ends the rest. False where it had to."""
         self._listener.drain()
         is_done = self._listener.wait(seconds)
         self._listener.end()
@@ -195,7 +195,7 @@ class NativeCall:
         return self._native.metadata
 
     def peer(self) -> str:
-        """As gRPC writes it: `ipv4:127.0.0.1:51234`."""
+        """The caller's address as gRPC writes it: `ipv4:127.0.0.1:51234`."""
         return self._native.peer
 
     def time_remaining(self) -> float | None:
