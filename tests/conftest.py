@@ -30,6 +30,9 @@ _LOG_LINES = 15
 hypothesis.settings.register_profile("strongroom", deadline=None)
 hypothesis.settings.load_profile("strongroom")
 
+# What services only tell of in production, so that a call is answered, is a failure in every process of a test.
+os.environ["PYTHONWARNINGS"] = "error:a thread asked for a second connection:RuntimeWarning"
+
 # Each of several processes that run tests side by side takes its ports from a range of its own.
 _PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 _PROCESS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))

@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import traceback
+import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from opentelemetry.metrics import Meter, Observation
 from sqlalchemy import Connection, Engine, Pool, create_engine, event, make_url, text
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, NoResultFound, OperationalError
@@ -28,6 +31,8 @@ _WRITES = "writes"
 # How long a caller waits for a connection of the pool.
 _POOL_SECONDS = 5.0
 _KEPT_SECONDS = 1.0
+# Of the stack, in the log.
+_FRAMES = 12
 _AGAIN_SECONDS = 0.5
 # SQLSTATE classes and codes of a server that is not there, or not the one that takes writes: connection exception,
 # insufficient resources, operator intervention; read-only transaction, as on a primary that became a standby.
@@ -54,13 +59,45 @@ class _Held(threading.local):
 _held = _Held()
 
 
-def open_database(settings: Database) -> Engine:
+class SecondConnectionWarning(RuntimeWarning):
+    """A thread asked for a connection of a database while it held one."""
+
+
+class _Second:
+    """How often threads of this process asked for a second connection."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.count = 0
+
+    def tell(self) -> None:
+        """Counts it, and says where it was. Raises SecondConnectionWarning where that is made an error."""
+        with self._lock:
+            self.count += 1
+        where = "".join(traceback.format_stack(limit=_FRAMES)[:-2])
+        log.error("a thread asked for a second connection of a database", extra={"fields": {"where": where}})
+        warnings.warn("a thread asked for a second connection of a database", SecondConnectionWarning, stacklevel=5)
+
+
+_second = _Second()
+
+
+def count_second_connections(meter: Meter) -> None:
+    """Counts in a metric how often a thread asked for a second connection of a database, which none should."""
+    meter.create_observable_counter(
+        "database.second_connections",
+        [lambda _: [Observation(_second.count)]],
+        description="connections that threads asked for while they held one",
+    )
+
+
+def open_database(settings: Database, *, pool_seconds: float = _POOL_SECONDS) -> Engine:
     """An engine whose commits are durable: SQLite in WAL mode with synchronous=FULL, or PostgreSQL as configured."""
     # Without hide_parameters an error's text would show the values of its statement.
     options: dict[str, Any] = {
         "pool_size": settings.pool_size,
         "max_overflow": 0,
-        "pool_timeout": _POOL_SECONDS,
+        "pool_timeout": pool_seconds,
         "hide_parameters": True,
     }
     if settings.url.startswith("sqlite"):
@@ -116,8 +153,8 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     """A transaction that writes: committed durably on leaving, rolled back on an exception.
 
     Raises DATABASE_UNAVAILABLE when the database cannot be reached or written, or has no connection left; a violated
-    constraint passes through as SQLAlchemy's IntegrityError. Within it, and within `reading`, its thread asks for no
-    other connection of the same database: that is a RuntimeError.
+    constraint passes through as SQLAlchemy's IntegrityError. Within it, and within `reading`, its thread asks for
+    no other connection of the same database.
     """
     before: dict[Hashable, Callable[[], None]] = {}
     afterwards: list[Callable[[], None]] = []
@@ -201,11 +238,19 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def _only_connection(engine: Engine, options: Mapping[str, Any]) -> Iterator[Connection]:
-    """A connection of the pool. Raises RuntimeError for a thread that holds one already: as many of those at once as
-    the pool has connections would all wait for one that none of them gives back."""
-    if engine.pool in _held.pools:
-        raise RuntimeError("a connection was asked for while the same thread holds one of the same database")
+    """A connection of the pool, and no second one for a thread: as many threads with one as the pool has connections
+    would all wait for another that none of them gives back.
+
+    Where a path breaks that rule, a call that would most likely be answered is: it is logged, counted and warned of.
+    Tests make the warning an error.
+    """
+    is_second = engine.pool in _held.pools
+    if is_second:
+        _second.tell()
     with engine.connect().execution_options(**options) as connection:
+        if is_second:
+            yield connection
+            return
         _held.pools.add(engine.pool)
         try:
             yield connection
@@ -225,7 +270,7 @@ def _translated() -> Iterator[None]:
         # Asked for with `scalar_one`: one that the service made once and for all.
         raise _unavailable("a row that it always has was taken away") from error
     except PoolTimeoutError as error:
-        raise _unavailable(f"each of its connections was in use for {_POOL_SECONDS:g} s") from error
+        raise _unavailable("each of its connections was in use for as long as a caller waits") from error
 
 
 def _throw_away(context: ExceptionContext) -> None:

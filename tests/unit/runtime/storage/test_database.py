@@ -4,9 +4,11 @@ is told so.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +19,9 @@ from services.runtime.errors import StrongroomError
 from services.runtime.storage import database
 from services.runtime.storage.database import (
     KeptConnection,
+    SecondConnectionWarning,
     after_commit,
+    count_second_connections,
     open_database,
     reading,
     require_writable,
@@ -68,12 +72,11 @@ def test_nothing_follows_what_was_taken_back(engine: Engine) -> None:
     assert count(engine) == 0
 
 
-def test_who_gets_no_connection_in_time_may_try_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "_POOL_SECONDS", 0.1)
-    engine = open_database(Database(url=f"sqlite:///{tmp_path}/some.db", pool_size=1))
+def test_who_gets_no_connection_in_time_may_try_again(tmp_path: Path) -> None:
+    engine = open_database(Database(url=f"sqlite:///{tmp_path}/some.db", pool_size=1), pool_seconds=0.1)
     with reading(engine), ThreadPoolExecutor(1) as another:
         asking = another.submit(count, engine)
-        with pytest.raises(StrongroomError, match=r"in use for 0\.1 s") as refused:
+        with pytest.raises(StrongroomError, match="in use for as long as a caller waits") as refused:
             asking.result()
     assert (refused.value.reason, refused.value.is_unavailable) == ("DATABASE_UNAVAILABLE", True)
     engine.dispose()
@@ -82,9 +85,30 @@ def test_who_gets_no_connection_in_time_may_try_again(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize("held", [reading, transaction])
 @pytest.mark.parametrize("ask", [count, put, require_writable])
 def test_a_thread_asks_for_no_second_connection_while_it_holds_one(engine: Engine, held: Any, ask: Any) -> None:
-    with held(engine), pytest.raises(RuntimeError, match="holds one"):
+    with held(engine), pytest.raises(SecondConnectionWarning):
         ask(engine)
     ask(engine)
+
+
+def test_where_nothing_makes_it_an_error_a_second_connection_is_given_logged_and_counted(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    counted: list[Any] = []
+    meter: Any = SimpleNamespace(create_observable_counter=lambda _name, reads, **_: counted.extend(reads))
+    count_second_connections(meter)
+    before = counted[0](None)[0].value
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with reading(engine):
+            put(engine)
+            # The first one is still this thread's only one.
+            put(engine)
+    assert [one.category for one in told] == [SecondConnectionWarning] * 2
+    assert counted[0](None)[0].value == before + 2
+    assert count(engine) == 2
+    fields = [record.fields["where"] for record in caplog.records if hasattr(record, "fields")]
+    assert len(fields) == 2
+    assert all("in put" in where for where in fields)
 
 
 def add(kept: KeptConnection, number: int) -> Any:
