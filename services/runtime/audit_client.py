@@ -130,7 +130,7 @@ class AuditClient:
         has events for several appends, this thread waits and calls it."""
         parts = event_bounds.parts(events)
         if len(parts) > 1 or not self._deferred.enter(held_bytes):
-            then(self._failure_to_append(events, traceparent, payer))
+            then(failure_to_append(self, events, traceparent, payer))
             return
         ((part, size),) = parts
 
@@ -144,13 +144,6 @@ class AuditClient:
             self._queue.put(payer, (deferred,))
         except StrongroomError as error:
             deferred.settle(error)
-
-    def _failure_to_append(self, events: Sequence[Event], traceparent: str, payer: str) -> StrongroomError | None:
-        try:
-            self.append(events, traceparent, payer)
-        except StrongroomError as error:
-            return error.renewed()
-        return None
 
     def stop(self) -> None:
         """Sends what still waits, then ends the sender threads."""
@@ -252,6 +245,17 @@ class AuditClient:
             log.info("audit log can be written again")
         self._failure = None
         return None
+
+
+def failure_to_append(
+    audit: AuditClient, events: Sequence[Event], traceparent: str, payer: str
+) -> StrongroomError | None:
+    """Returns once `events` are durable, or with what `append` raises, for whoever tells somebody else of it."""
+    try:
+        audit.append(events, traceparent, payer)
+    except StrongroomError as error:
+        return error.without_frames()
+    return None
 
 
 class _Deferrals:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import grpc
 
-from services.runtime.audit_client import AuditClient
+from services.runtime.audit_client import AuditClient, failure_to_append
 from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.rpc.streams import Trailers, error_trailers
@@ -29,6 +29,8 @@ class Made:
     error: StrongroomError | None
     trace: TraceContext
     started: float
+    cost: float = 1.0
+    """What it took of quotas, in calls."""
 
     def conclude(self) -> bool:
         """Gives the events their outcome. False where no event is to be kept."""
@@ -144,12 +146,7 @@ class Audited(Answered):
     def _settled(self, made: Made) -> StrongroomError | None:
         if not made.conclude():
             return made.error
-        unrecorded = None
-        try:
-            self._audit.append(made.call.events, made.call.traceparent, made.payer)
-        except StrongroomError as failure:
-            unrecorded = failure.without_frames()
-        return made.kept(unrecorded)
+        return made.kept(failure_to_append(self._audit, made.call.events, made.call.traceparent, made.payer))
 
     def _settle(self, made: Made, size: int, finish: Callable[[StrongroomError | None], None]) -> None:
         call = made.call

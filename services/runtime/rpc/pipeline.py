@@ -31,6 +31,10 @@ Behaviour = Callable[[Any, Call], Any]
 Handler = Callable[..., Any]
 """Gets the request and gRPC's context, and where the method streams what sends."""
 Authenticate = Callable[[Call, grpc.ServicerContext, Metadata], Principal]
+Admit = Callable[[Made, Any, grpc.ServicerContext, Metadata], None]
+"""Finds out whose a call is and whether it may go on. Raises why not."""
+Left = Callable[[Made], None]
+"""Is told of a call that its method has left."""
 
 # Each context of a refused batch is decided on, and none of it is of use to anybody: it counts ten times.
 _MANY = 16
@@ -86,45 +90,67 @@ class Pipeline:
 
     def _audited(self, method: MethodDescriptor, behaviour: Behaviour, authenticate: Authenticate) -> Audited:
         telemetry, audit, quotas, catch_up = self._telemetry, self._audit, self._quotas, self._catch_up
-        service, name, action = method.containing_service.full_name, method.name, action_of(method)
+        service, name = method.containing_service.full_name, method.name
         weight = weigher(method)
-        check = wire.checker(method.input_type)
 
-        def made(request: Any, context: grpc.ServicerContext) -> Made:
+        def admit(made: Made, request: Any, context: grpc.ServicerContext, metadata: Metadata) -> None:
+            call = made.call
+            call.permitted = False
+            call.seconds_left = context.time_remaining
+            audit.require_writable()
+            call.source_address = address_of(context.peer())
+            if catch_up is not None:
+                catch_up()
+            call.principal = authenticate(call, context, metadata)
+            if made.trace.asked and call.principal.name:
+                made.trace = telemetry.caller_known(made.trace, service, name)
+            if request is not wire.UNREADABLE:
+                made.cost = weight(request, _size(request, context))
+            quotas.require(call, made.cost)
+
+        def left(made: Made) -> None:
+            if made.trace.sampled:
+                made.call.traceparent = made.trace.traceparent
+            if made.error is not None:
+                made.error = self._refused(made.call, made.error, made.cost)
+
+        return Audited(self._making(method, behaviour, admit, left), self._ended(method), audit)
+
+    def _making(
+        self, method: MethodDescriptor, behaviour: Behaviour, admit: Admit, left: Left, *, may_begin: bool = True
+    ) -> Callable[[Any, grpc.ServicerContext], Made]:
+        """What makes an answer or an error of each request: `admit` says whether the call may go on and whose it is,
+        `left` is told how it ended. A call that `may_begin` a trace does where it belongs to none."""
+        telemetry, check = self._telemetry, wire.checker(method.input_type)
+        service, name, action = method.containing_service.full_name, method.name, action_of(method)
+
+        def make(request: Any, context: grpc.ServicerContext) -> Made:
             started = time.perf_counter()
             metadata: Metadata = context.invocation_metadata()
-            trace = telemetry.start_call(service, name, identity.header(metadata, TRACEPARENT))
-            call = Call(
-                service, name, action, trace_id=trace.trace_id, permitted=False, seconds_left=context.time_remaining
-            )
-            response, error, cost = None, None, 1.0
+            trace = telemetry.start_call(service, name, identity.header(metadata, TRACEPARENT), may_begin=may_begin)
+            call = Call(service, name, action, trace_id=trace.trace_id)
+            made = Made(call, None, None, trace, started)
             try:
-                audit.require_writable()
-                call.source_address = address_of(context.peer())
-                if catch_up is not None:
-                    catch_up()
-                call.principal = authenticate(call, context, metadata)
-                if trace.asked and call.principal.name:
-                    trace = telemetry.caller_known(trace, service, name)
-                cost = 1.0 if request is wire.UNREADABLE else weight(request, _size(request, context))
-                quotas.require(call, cost)
+                admit(made, request, context, metadata)
                 check(request)
-                response = behaviour(request, call)
+                made.response = behaviour(request, call)
                 call.require_permitted()
             except StrongroomError as refusal:
-                error = refusal.without_frames()
+                made.response, made.error = None, refusal.without_frames()
             except Exception as unexpected:  # noqa: BLE001  # the outermost edge: nothing may escape undescribed
-                error = _internal(unexpected)
-            if trace.sampled:
-                call.traceparent = trace.traceparent
-            if error is not None:
-                error = self._refused(call, error, cost)
-            return Made(call, response, error, trace, started)
+                made.response, made.error = None, _internal(unexpected)
+            left(made)
+            return made
+
+        return make
+
+    def _ended(self, method: MethodDescriptor) -> Callable[[Made, StrongroomError | None], None]:
+        telemetry, service, name = self._telemetry, method.containing_service.full_name, method.name
 
         def ended(made: Made, error: StrongroomError | None) -> None:
             telemetry.end_call(made.trace, service, name, error.reason if error else "OK", made.started)
 
-        return Audited(made, ended, audit)
+        return ended
 
     def _refused(self, call: Call, error: StrongroomError, cost: float) -> StrongroomError:
         """What a call that failed is told, once it has paid for it."""
@@ -139,32 +165,16 @@ class Pipeline:
     def internal(self, method: MethodDescriptor, behaviour: Behaviour) -> Handler:
         """A method that only the configured services of the mesh may call; not audited by itself."""
         telemetry, callers = self._telemetry, self._callers
-        service, name, action = method.containing_service.full_name, method.name, action_of(method)
-        check = wire.checker(method.input_type)
+        service, name = method.containing_service.full_name, method.name
 
-        def made(request: Any, context: grpc.ServicerContext) -> Made:
-            started = time.perf_counter()
-            metadata: Metadata = context.invocation_metadata()
-            trace = telemetry.start_call(service, name, identity.header(metadata, TRACEPARENT), may_begin=False)
-            call = Call(service, name, action, trace_id=trace.trace_id)
-            response, error = None, None
-            try:
-                spiffe_id = identity.spiffe_id_of(context)
-                callers.require_allowed(spiffe_id, service)
-                call.principal = Principal(identity.service_name_of(spiffe_id), "")
-                trace = telemetry.caller_known(trace, service, name)
-                check(request)
-                response = behaviour(request, call)
-            except StrongroomError as refusal:
-                error = refusal.without_frames()
-            except Exception as unexpected:  # noqa: BLE001  # as above
-                error = _internal(unexpected)
-            return Made(call, response, error, trace, started)
+        def admit(made: Made, _request: Any, context: grpc.ServicerContext, _metadata: Metadata) -> None:
+            spiffe_id = identity.spiffe_id_of(context)
+            callers.require_allowed(spiffe_id, service)
+            made.call.principal = Principal(identity.service_name_of(spiffe_id), "")
+            made.trace = telemetry.caller_known(made.trace, service, name)
 
-        def ended(made: Made, error: StrongroomError | None) -> None:
-            telemetry.end_call(made.trace, service, name, error.reason if error else "OK", made.started)
-
-        return Answered(made, ended)
+        make = self._making(method, behaviour, admit, lambda _: None, may_begin=False)
+        return Answered(make, self._ended(method))
 
     def _authenticated(self, call: Call, context: grpc.ServicerContext, metadata: Metadata) -> Principal:
         if identity.header(metadata, AUTHORIZATION):
