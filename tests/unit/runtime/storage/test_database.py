@@ -16,7 +16,6 @@ from sqlalchemy import Engine, event, text
 
 from services.runtime.config import Database
 from services.runtime.errors import StrongroomError
-from services.runtime.storage import database
 from services.runtime.storage.database import (
     KeptConnection,
     SecondConnectionWarning,
