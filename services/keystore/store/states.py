@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from enum import Enum
 
 from services.runtime.errors import Reason, StrongroomError
+from services.runtime.transitions import following
 from strongroom.keystore.v1.key_pb2 import (
     KEY_STATE_DESTROYED,
     KEY_STATE_DISABLED,
@@ -106,18 +107,22 @@ _NEXT_OF_VERSION: Mapping[tuple[KeyVersionState.ValueType, VersionEvent], KeyVer
 
 def next_state(state: KeyState.ValueType, event: KeyEvent) -> KeyState.ValueType:
     """The state that an event leads a key to. Raises KEY_STATE_INVALID where the table has none."""
-    following = _NEXT_OF_KEY.get((state, event))
-    if following is None:
-        raise _invalid("key", KeyState.Name(state).removeprefix("KEY_STATE_"), event)
-    return following
+    return following(
+        _NEXT_OF_KEY,
+        state,
+        event,
+        lambda: _invalid("key", KeyState.Name(state).removeprefix("KEY_STATE_"), event),
+    )
 
 
 def next_version_state(state: KeyVersionState.ValueType, event: VersionEvent) -> KeyVersionState.ValueType:
     """The state that an event leads a version to. Raises KEY_STATE_INVALID where the table has none."""
-    following = _NEXT_OF_VERSION.get((state, event))
-    if following is None:
-        raise _invalid("key version", KeyVersionState.Name(state).removeprefix("KEY_VERSION_STATE_"), event)
-    return following
+    return following(
+        _NEXT_OF_VERSION,
+        state,
+        event,
+        lambda: _invalid("key version", KeyVersionState.Name(state).removeprefix("KEY_VERSION_STATE_"), event),
+    )
 
 
 def _invalid(what: str, state: str, event: KeyEvent | VersionEvent) -> StrongroomError:

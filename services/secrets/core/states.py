@@ -7,6 +7,7 @@ from enum import Enum
 
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.requests.names import ResourceName
+from services.runtime.transitions import following
 from services.secrets.core.model import Secret, Version
 from strongroom.secrets.v1.secret_pb2 import (
     SECRET_STATE_DELETED,
@@ -65,27 +66,29 @@ _NEXT_OF_VERSION: Mapping[tuple[SecretVersionState.ValueType, VersionEvent], Sec
 def next_state(secret: Secret, event: SecretEvent) -> SecretState.ValueType:
     """The state that an event leads a secret to. Raises SECRET_PENDING_DELETION, SECRET_NOT_FOUND once it is deleted,
     SECRET_STATE_INVALID for a restoration of what is not deleted."""
-    following = _NEXT_OF_SECRET.get((secret.state, event))
-    if following is not None:
-        return following
+    return following(_NEXT_OF_SECRET, secret.state, event, lambda: _refused(secret, event))
+
+
+def _refused(secret: Secret, event: SecretEvent) -> StrongroomError:
     if secret.state == SECRET_STATE_PENDING_DELETION:
-        raise StrongroomError(Reason.SECRET_PENDING_DELETION, f"{secret.name} waits for its deletion")
+        return StrongroomError(Reason.SECRET_PENDING_DELETION, f"{secret.name} waits for its deletion")
     if secret.state == SECRET_STATE_DELETED and event is not SecretEvent.RESTORE:
-        raise no_secret(secret.name)
+        return no_secret(secret.name)
     state = SecretState.Name(secret.state).removeprefix("SECRET_STATE_")
-    raise StrongroomError(
+    return StrongroomError(
         Reason.SECRET_STATE_INVALID, f"{secret.name}, which is {state}, cannot be {event.value}", state=state
     )
 
 
 def next_version_state(version: Version, event: VersionEvent) -> SecretVersionState.ValueType:
     """The state that an event leads a version to. Raises SECRET_VERSION_DISABLED, SECRET_VERSION_DESTROYED."""
-    following = _NEXT_OF_VERSION.get((version.state, event))
-    if following is not None:
-        return following
+    return following(_NEXT_OF_VERSION, version.state, event, lambda: _refused_version(version))
+
+
+def _refused_version(version: Version) -> StrongroomError:
     if version.state == SECRET_VERSION_STATE_DESTROYED:
-        raise StrongroomError(Reason.SECRET_VERSION_DESTROYED, f"the value of {version.name} is destroyed")
-    raise StrongroomError(Reason.SECRET_VERSION_DISABLED, f"{version.name} is disabled")
+        return StrongroomError(Reason.SECRET_VERSION_DESTROYED, f"the value of {version.name} is destroyed")
+    return StrongroomError(Reason.SECRET_VERSION_DISABLED, f"{version.name} is disabled")
 
 
 def no_secret(name: ResourceName) -> StrongroomError:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from enum import Enum
 
 from services.runtime.errors import Reason, StrongroomError
+from services.runtime.transitions import following
 from services.secrets.core.model import Rotation
 from strongroom.secrets.v1.rotation_pb2 import (
     ROTATION_STATE_CANCELLED,
@@ -65,13 +66,14 @@ OWN_METHODS: Mapping[RotationEvent, str] = {
 
 def next_rotation_state(rotation: Rotation, event: RotationEvent) -> RotationState.ValueType:
     """The state that an event leads a rotation to. Raises ROTATION_STATE_INVALID where the table has none."""
-    following = _NEXT.get((rotation.state, event))
-    if following is None:
-        state = RotationState.Name(rotation.state).removeprefix("ROTATION_STATE_")
-        raise StrongroomError(
-            Reason.ROTATION_STATE_INVALID, f"{rotation.name}, which is {state}, cannot be {event.value}", state=state
-        )
-    return following
+    return following(_NEXT, rotation.state, event, lambda: _refused(rotation, event))
+
+
+def _refused(rotation: Rotation, event: RotationEvent) -> StrongroomError:
+    state = RotationState.Name(rotation.state).removeprefix("ROTATION_STATE_")
+    return StrongroomError(
+        Reason.ROTATION_STATE_INVALID, f"{rotation.name}, which is {state}, cannot be {event.value}", state=state
+    )
 
 
 def is_ended(rotation: Rotation) -> bool:
