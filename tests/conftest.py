@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Generator, Iterator
+import shutil
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +16,14 @@ import pytest
 
 from deploy.dev import topology
 from deploy.dev.certificates import DevelopmentAuthority
+from deploy.dev.directory import MeshDirectory
 from deploy.dev.mesh import Mesh, MeshOptions
 from deploy.dev.postgres import PostgresCluster, find_postgres
 from deploy.dev.redis_server import find_redis
 from deploy.dev.softhsm import find_module
 from deploy.dev.topology import WITH_DATABASE
+from services.runtime.config import Database
+from services.runtime.storage import database, migrations
 
 SQLITE_LOCAL = "sqlite-local"
 POSTGRES_SOFTHSM = "postgres-softhsm"
@@ -41,18 +45,26 @@ topology.FREE_PORTS = topology.FREE_PORTS[_PROCESS * _PORTS :][:_PORTS]
 
 
 class Meshes:
-    """Starts meshes of either variant, each with its own directory and databases, and knows which run."""
+    """Starts meshes of either variant, each with its own directory and databases, and knows which run.
+
+    Databases are copies of one that was migrated once, since to migrate takes longer than most tests.
+    """
 
     def __init__(self, request: pytest.FixtureRequest, directories: pytest.TempPathFactory) -> None:
         self._request = request
         self._directories = directories
         self._numbers = itertools.count()
+        self._templates = directories.mktemp("migrated")
+        self._on_postgres: set[str] = set()
         self.running: list[Mesh] = []
 
     def start(self, stack: ExitStack, variant: str, options: MeshOptions) -> Mesh:
         """A mesh that runs until `stack` closes. Skips the test where this machine lacks what it needs."""
         if find_redis() is None:
             pytest.skip("redis-server is not installed")
+        # Whoever says more of a service or its database has that migrated by the service's own command.
+        plain = frozenset(WITH_DATABASE).difference(options.database_urls, options.settings, options.environment)
+        options = replace(options, migrated=plain)
         if variant == POSTGRES_SOFTHSM:
             if find_module() is None:
                 pytest.skip("SoftHSM2 (libsofthsm2.so, softhsm2-util) is not installed")
@@ -61,17 +73,37 @@ class Meshes:
         else:
             options = replace(options, provider="local")
         mesh = Mesh(self._directories.mktemp(f"mesh-{variant}"), options)
+        if variant == SQLITE_LOCAL:
+            self._copy_files(options.migrated, mesh.directory)
         stack.enter_context(mesh)
         self.running.append(mesh)
         stack.callback(self.running.remove, mesh)
         return mesh
 
+    def _copy_files(self, services: Iterable[str], directory: MeshDirectory) -> None:
+        directory.data.mkdir(mode=0o700, parents=True)
+        for service in services:
+            template = self._templates / f"{service}.db"
+            if not template.exists():
+                _migrate(f"sqlite:///{template}", service)
+            shutil.copyfile(template, directory.data / template.name)
+
     def _database(self, stack: ExitStack, service: str) -> str:
         cluster: PostgresCluster = self._request.getfixturevalue("postgres_cluster")
+        template = f"{service}_migrated"
+        if service not in self._on_postgres:
+            _migrate(cluster.create_database(template), service)
+            self._on_postgres.add(service)
         name = f"{service}_{next(self._numbers)}"
-        url = cluster.create_database(name)
+        url = cluster.create_database(name, template)
         stack.callback(cluster.drop_database, name)
         return url
+
+
+def _migrate(url: str, service: str) -> None:
+    engine = database.open_database(Database(url=url))
+    migrations.migrate(engine, service)
+    engine.dispose()
 
 
 class PrivateMeshes:
@@ -107,14 +139,30 @@ def postgres_cluster() -> Iterator[PostgresCluster]:
         yield cluster
 
 
+@pytest.fixture(scope="session")
+def sqlite_mesh(meshes: Meshes) -> Iterator[Mesh]:
+    """The shared mesh on SQLite with the local provider."""
+    with ExitStack() as stack:
+        yield meshes.start(stack, SQLITE_LOCAL, MeshOptions())
+
+
+@pytest.fixture(scope="session")
+def postgres_mesh(meshes: Meshes, postgres_cluster: PostgresCluster) -> Iterator[Mesh]:
+    """The shared mesh on PostgreSQL with SoftHSM2; it ends before the server does."""
+    del postgres_cluster
+    with ExitStack() as stack:
+        yield meshes.start(stack, POSTGRES_SOFTHSM, MeshOptions())
+
+
 @pytest.fixture(scope="session", params=VARIANTS)
-def mesh(request: pytest.FixtureRequest, meshes: Meshes) -> Iterator[Mesh]:
-    """A mesh that many tests share: once on SQLite with the local provider, once on PostgreSQL with SoftHSM2.
+def mesh(request: pytest.FixtureRequest) -> Mesh:
+    """A mesh that many tests share: once on SQLite with the local provider, once on PostgreSQL with SoftHSM2. Both stay
+    until the end, since tests of one and of the other follow each other.
 
     Leave its processes alone, and make keys and secrets under names of your own.
     """
-    with ExitStack() as stack:
-        yield meshes.start(stack, request.param, MeshOptions())
+    mesh: Mesh = request.getfixturevalue("sqlite_mesh" if request.param == SQLITE_LOCAL else "postgres_mesh")
+    return mesh
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ class MeshOptions:
 
     `database_urls` replaces a service's SQLite file; `settings` is merged into its configuration file;
     `environment` is added to its environment; `cpus` pins it to cores. `base_port` None means free ports.
-    `redis_password` lets nobody use Redis without one.
+    `redis_password` lets nobody use Redis without one. `migrated` services have a database of this release's schema.
     """
 
     provider: Choice = "auto"
@@ -59,6 +59,7 @@ class MeshOptions:
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     redis_password: bool = False
+    migrated: frozenset[str] = frozenset()
     log_level: str = "INFO"
     start_seconds: float = 60.0
 
@@ -279,9 +280,10 @@ class Mesh:
             workers = self.options.workers.get(service, 1)
             serve = ("serve", *(("--workers", str(workers)) if workers > 1 else ()))
             self._processes[service] = self._service_process(service, service, serve, extra)
-            prepare = (PREPARATION[service],)
-            name = f"{service}-{PREPARATION[service]}"
-            self._preparations[service] = self._service_process(name, service, prepare, extra)
+            if service not in self.options.migrated:
+                prepare = (PREPARATION[service],)
+                name = f"{service}-{PREPARATION[service]}"
+                self._preparations[service] = self._service_process(name, service, prepare, extra)
         self._processes[REDIS] = self._redis_process()
 
     def database_url(self, service: str) -> str:
