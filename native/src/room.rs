@@ -37,6 +37,8 @@ struct Worker {
     /// Whether it woke and has taken nothing yet: then it may be waiting for the interpreter's lock.
     is_fresh: bool,
     is_active: bool,
+    /// How often it had given up its processor when it was looked at last, at the same call.
+    seen: Option<u64>,
     /// Whether it was seen to wait for something.
     is_blocked: bool,
 }
@@ -134,7 +136,9 @@ impl Room {
             let mut blocked = 0;
             for worker in &mut state.workers {
                 if worker.is_active && !worker.is_blocked && !worker.is_fresh && worker.taken.elapsed() >= LONG {
-                    worker.is_blocked = sleeps(worker.number);
+                    let now = sleeping(worker.number);
+                    worker.is_blocked = now.is_some() && now == worker.seen;
+                    worker.seen = now;
                     blocked += usize::from(worker.is_blocked);
                 }
             }
@@ -158,7 +162,8 @@ impl Room {
                 return;
             };
             let taken = Instant::now();
-            let worker = Worker { thread, number: 0, taken, is_fresh: true, is_active: true, is_blocked: false };
+            let worker =
+                Worker { thread, number: 0, taken, is_fresh: true, is_active: true, seen: None, is_blocked: false };
             state.workers.push(worker);
         } else {
             return;
@@ -237,6 +242,7 @@ impl Room {
         };
         let worker = &mut state.workers[me];
         worker.is_fresh = false;
+        worker.seen = None;
         worker.taken = Instant::now();
         Some(work)
     }
@@ -259,11 +265,16 @@ impl State {
     }
 }
 
-/// Whether a thread of this process waits for something, and not for a processor. One of which that cannot be told does.
-fn sleeps(number: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/self/task/{number}/stat")).unwrap_or_default();
-    // The state follows the name, which may hold anything.
-    !stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('R'))
+/// How often a thread of this process has given up its processor, where it sleeps. Who waits for the interpreter's lock
+/// sleeps too, but wakes again and again to ask for it: only a number that stays tells of one that waits for something
+/// else.
+fn sleeping(number: i32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/self/task/{number}/status")).unwrap_or_default();
+    let value = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    if value("State:").is_some_and(|state| state.starts_with('R')) {
+        return None;
+    }
+    Some(value("voluntary_ctxt_switches:").and_then(|count| count.parse().ok()).unwrap_or_default())
 }
 
 /// How long this thread has had a processor.
