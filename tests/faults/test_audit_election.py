@@ -101,7 +101,8 @@ def test_a_writer_that_beats_is_not_replaced(engine: Engine) -> None:
         assert not standby.try_to_win()
     writer.check()
     writer.give_up()
-    assert standby.try_to_win()
+    # The server lets go of the lock when it notices that the session has ended.
+    until(standby.try_to_win, 10)
 
 
 def test_a_writer_whose_session_was_ended_keeps_writing_unless_another_was_quicker(engine: Engine) -> None:
