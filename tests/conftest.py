@@ -139,30 +139,14 @@ def postgres_cluster() -> Iterator[PostgresCluster]:
         yield cluster
 
 
-@pytest.fixture(scope="session")
-def sqlite_mesh(meshes: Meshes) -> Iterator[Mesh]:
-    """The shared mesh on SQLite with the local provider."""
-    with ExitStack() as stack:
-        yield meshes.start(stack, SQLITE_LOCAL, MeshOptions())
-
-
-@pytest.fixture(scope="session")
-def postgres_mesh(meshes: Meshes, postgres_cluster: PostgresCluster) -> Iterator[Mesh]:
-    """The shared mesh on PostgreSQL with SoftHSM2; it ends before the server does."""
-    del postgres_cluster
-    with ExitStack() as stack:
-        yield meshes.start(stack, POSTGRES_SOFTHSM, MeshOptions())
-
-
 @pytest.fixture(scope="session", params=VARIANTS)
-def mesh(request: pytest.FixtureRequest) -> Mesh:
-    """A mesh that many tests share: once on SQLite with the local provider, once on PostgreSQL with SoftHSM2. Both stay
-    until the end, since tests of one and of the other follow each other.
+def mesh(request: pytest.FixtureRequest, meshes: Meshes) -> Iterator[Mesh]:
+    """A mesh that many tests share: once on SQLite with the local provider, once on PostgreSQL with SoftHSM2.
 
     Leave its processes alone, and make keys and secrets under names of your own.
     """
-    mesh: Mesh = request.getfixturevalue("sqlite_mesh" if request.param == SQLITE_LOCAL else "postgres_mesh")
-    return mesh
+    with ExitStack() as stack:
+        yield meshes.start(stack, request.param, MeshOptions())
 
 
 @pytest.fixture
