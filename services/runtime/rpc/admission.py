@@ -14,6 +14,7 @@ from typing import Protocol
 from services.runtime.access import identity
 from services.runtime.call import Principal
 from services.runtime.config import InternalListener
+from services.runtime.errors import StrongroomError
 from services.runtime.mesh.forwarding import AUTHORIZATION, BEARER, Metadata
 
 _SHARED_IPV6_BITS = 64
@@ -48,6 +49,20 @@ class Headers(Protocol):
 
 
 Recognize = Callable[[Headers], Caller]
+Refusal = Callable[[Caller], StrongroomError | None]
+"""Tells of whom nothing is read just now."""
+
+
+def refused_in_turn(
+    caller: Caller, headers: Callable[[], Headers | None], recognize: Recognize, refusal: Refusal
+) -> StrongroomError | None:
+    """What a call is refused with whose turn has come. It may be over its quota by now, and its caller known, who was
+    not when it came; `headers` answers None once the call has ended."""
+    if not caller.is_known:
+        said = headers()
+        if said is not None:
+            caller = recognize(said)
+    return refusal(caller) if caller.is_known else None
 
 
 class Remembered(Protocol):

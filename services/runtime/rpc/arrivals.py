@@ -10,7 +10,7 @@ from typing import Any
 
 from services.runtime.background import Background
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.rpc.admission import Caller, Recognize
+from services.runtime.rpc.admission import Caller, Recognize, Refusal, refused_in_turn
 from services.runtime.rpc.arriving import ArrivingCall, Headers, require_known_grpcio
 from services.runtime.rpc.methods import Mode, Room, broken
 from services.runtime.rpc.places import Places
@@ -51,9 +51,6 @@ class Threads:
         if caller.is_known:
             return self.known
         return self.exchanges if room is Room.EXCHANGES else self.strangers
-
-
-Refusal = Callable[[Caller], StrongroomError | None]
 
 
 class Arrivals:
@@ -142,14 +139,10 @@ class Arrivals:
             displaced.refuse(overloaded())
 
     def may_run(self, call: ArrivingCall) -> bool:
-        """Whether a call is to be answered now that its turn has come. One that waited may be over its quota by now,
-        and its caller known, who was not when it came."""
+        """Whether a call is to be answered now that its turn has come."""
         if self._refusal is None or call.arrival.mode is not Mode.IN_TURN:
             return True
-        caller, headers = call.caller, call.headers()
-        if not caller.is_known and headers is not None:
-            caller = self._recognize(headers)
-        refusal = self._refusal(caller) if caller.is_known else None
+        refusal = refused_in_turn(call.caller, call.headers, self._recognize, self._refusal)
         if refusal is None:
             return True
         call.message, call.refusal = None, refusal

@@ -18,10 +18,10 @@ import grpc
 from grpc import _server
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # the stubs know the public API alone
 
-from services.runtime.errors import Reason, StrongroomError
+from services.runtime.errors import StrongroomError
 from services.runtime.mesh.forwarding import Metadata
 from services.runtime.rpc.admission import Caller
-from services.runtime.rpc.methods import BEGIN, Mode, arrival_of, broken, malformed
+from services.runtime.rpc.methods import BEGIN, Mode, arrival_of, broken, malformed, without_message
 from services.runtime.rpc.streams import Trailers, error_trailers
 
 log = logging.getLogger(__name__)
@@ -264,7 +264,7 @@ class ArrivingCall:
                 # The caller has said all that it had to.
                 _server._abort(state, self._event.call, cygrpc.StatusCode.ok, b"")
         else:
-            self.refuse(StrongroomError(Reason.REQUEST_MALFORMED, "the call has no message"))
+            self.refuse(without_message())
 
     def _begin(self, begin: Callable[..., None]) -> None:
         request = self._request()

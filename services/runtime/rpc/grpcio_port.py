@@ -11,8 +11,8 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from services.runtime.config import Listeners
 from services.runtime.mesh.tls import TlsFiles
 from services.runtime.rpc import ports
-from services.runtime.rpc.admission import Recognize
-from services.runtime.rpc.arrivals import Arrivals, Limits, Refusal, Threads
+from services.runtime.rpc.admission import Recognize, Refusal
+from services.runtime.rpc.arrivals import Arrivals, Limits, Threads
 from services.runtime.rpc.pipeline import Handler
 from services.runtime.rpc.ports import Crew
 from services.runtime.rpc.turns import Turns

@@ -76,6 +76,11 @@ def malformed() -> StrongroomError:
     return StrongroomError(Reason.REQUEST_MALFORMED, "the message is not one that this method takes")
 
 
+def without_message() -> StrongroomError:
+    """What a caller is told whose call has none."""
+    return StrongroomError(Reason.REQUEST_MALFORMED, "the call has no message")
+
+
 def broken() -> StrongroomError:
     """What a caller is told of a fault of ours."""
     return StrongroomError(Reason.INTERNAL, "internal error")

@@ -19,9 +19,8 @@ from services.runtime.config import Listeners
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.mesh.tls import TlsFiles
 from services.runtime.rpc import arrivals, ports
-from services.runtime.rpc.admission import Caller, Recognize
-from services.runtime.rpc.arrivals import Refusal
-from services.runtime.rpc.methods import Mode, Room, arrival_of, broken, malformed
+from services.runtime.rpc.admission import Caller, Recognize, Refusal, refused_in_turn
+from services.runtime.rpc.methods import Mode, Room, arrival_of, broken, malformed, without_message
 from services.runtime.rpc.pipeline import Handler
 from services.runtime.rpc.streams import Trailers, error_trailers
 
@@ -153,11 +152,7 @@ class _Method:
     def _overdrawn(self, native: strongroom_native.Call) -> StrongroomError | None:
         if self._refusal is None:
             return None
-        caller = Caller(*native.caller)
-        if not caller.is_known:
-            # Who was not known when it came may be by now.
-            caller = self._recognize(native)
-        return self._refusal(caller) if caller.is_known else None
+        return refused_in_turn(Caller(*native.caller), lambda: native, self._recognize, self._refusal)
 
     def _one(self, request: Any, call: NativeCall) -> None:
         call.conclude(self._handler(request, call))
@@ -315,7 +310,7 @@ def _endings(name: str, settings: Listeners) -> dict[str, tuple[int, str, Traile
         "incomplete": arrivals.incomplete(settings.message_seconds),
         "stopping": arrivals.stopping(),
         "malformed": malformed(),
-        "missing": StrongroomError(Reason.REQUEST_MALFORMED, "the call has no message"),
+        "missing": without_message(),
         "too_large": StrongroomError(
             Reason.LIMIT_EXCEEDED, f"a message is larger than {limit} bytes: send less at once"
         ),

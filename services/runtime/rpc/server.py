@@ -19,8 +19,7 @@ from services.runtime.access.identity import Callers
 from services.runtime.config import Listeners
 from services.runtime.mesh.tls import TlsFiles
 from services.runtime.rpc import ports, reflection
-from services.runtime.rpc.admission import Caller, Headers, Recognize, by_connection, stranger
-from services.runtime.rpc.arrivals import Refusal
+from services.runtime.rpc.admission import Caller, Headers, Recognize, Refusal, by_connection, stranger
 from services.runtime.rpc.grpcio_port import GrpcioPort
 from services.runtime.rpc.handlers import Behaviours, by_method
 from services.runtime.rpc.methods import Arrival, Mode, Room, arriving

@@ -43,7 +43,7 @@ class Various:
         raise AssertionError("a handler that begins is begun")
 
     def begin(self, asked: Any, context: Any, reply: Any) -> None:
-        """As the payload says."""
+        """Answers, refuses, breaks or never ends, whatever the payload says."""
         self.seen.append((dict(context.invocation_metadata()), context.peer(), context.time_remaining()))
         if asked.payload == b"later":
             threading.Timer(0.05, reply.answer, (reply.serialize(response(b"late")), (("told", "late"),))).start()
