@@ -118,14 +118,7 @@ class DataKeys(Part[CryptoServiceStub]):
             target=pb.ExportTarget(public_key=public_key, algorithm=algorithm_number(algorithm)),
         )
         answer = self._service.call(self._service.stub.ExportDataKey, request, timeout)
-        response = answer.response
-        return ExportedDataKey(
-            response.exported_key,
-            response.key_version,
-            response.public_key_fingerprint,
-            algorithm_text(response.algorithm),
-            answer.event_id,
-        )
+        return _exported(answer.response, answer.event_id)
 
     def generate_and_export(
         self,
@@ -148,15 +141,7 @@ class DataKeys(Part[CryptoServiceStub]):
             target=pb.ExportTarget(public_key=public_key, algorithm=algorithm_number(algorithm)),
         )
         answer = self._service.call(self._service.stub.GenerateAndExportDataKey, request, timeout)
-        response = answer.response
-        return ExportedDataKey(
-            response.exported_key,
-            response.key_version,
-            response.public_key_fingerprint,
-            algorithm_text(response.algorithm),
-            answer.event_id,
-            response.ciphertext,
-        )
+        return _exported(answer.response, answer.event_id, answer.response.ciphertext)
 
     def generate_pair(
         self, key: str, spec: str, context: Context = None, *, timeout: float | None = None
@@ -166,15 +151,7 @@ class DataKeys(Part[CryptoServiceStub]):
             key=self._names.key(key), spec=_spec(spec), encryption_context=context or {}
         )
         answer = self._service.call(self._service.stub.GenerateDataKeyPair, request, timeout)
-        response = answer.response
-        return DataKeyPair(
-            response.private_key,
-            response.private_key_ciphertext,
-            response.public_key,
-            response.key,
-            response.key_version,
-            answer.event_id,
-        )
+        return _pair(answer.response, answer.event_id, answer.response.private_key)
 
     def generate_pair_without_plaintext(
         self, key: str, spec: str, context: Context = None, *, timeout: float | None = None
@@ -184,15 +161,35 @@ class DataKeys(Part[CryptoServiceStub]):
             key=self._names.key(key), spec=_spec(spec), encryption_context=context or {}
         )
         answer = self._service.call(self._service.stub.GenerateDataKeyPairWithoutPlaintext, request, timeout)
-        response = answer.response
-        return DataKeyPair(
-            b"",
-            response.private_key_ciphertext,
-            response.public_key,
-            response.key,
-            response.key_version,
-            answer.event_id,
-        )
+        return _pair(answer.response, answer.event_id)
+
+
+def _pair(
+    response: pb.GenerateDataKeyPairResponse | pb.GenerateDataKeyPairWithoutPlaintextResponse,
+    event_id: str,
+    private_key: bytes = b"",
+) -> DataKeyPair:
+    return DataKeyPair(
+        private_key,
+        response.private_key_ciphertext,
+        response.public_key,
+        response.key,
+        response.key_version,
+        event_id,
+    )
+
+
+def _exported(
+    response: pb.ExportDataKeyResponse | pb.GenerateAndExportDataKeyResponse, event_id: str, ciphertext: bytes = b""
+) -> ExportedDataKey:
+    return ExportedDataKey(
+        response.exported_key,
+        response.key_version,
+        response.public_key_fingerprint,
+        algorithm_text(response.algorithm),
+        event_id,
+        ciphertext,
+    )
 
 
 def _spec(name: str) -> key_pb2.KeySpec.ValueType:
