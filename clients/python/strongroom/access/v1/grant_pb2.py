@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n strongroom/access/v1/grant.proto\x12\x14strongroom.access.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\x02\n\x05Grant\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0f\n\x07grantee\x18\x03 \x01(\t\x12\x12\n\noperations\x18\x04 \x03(\t\x12\x39\n\nconstraint\x18\x05 \x01(\x0b\x32%.strongroom.access.v1.GrantConstraint\x12\x1a\n\x12retiring_principal\x18\x06 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x64\x65scription\x18\x08 \x01(\t\x12\x0f\n\x07\x63reator\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x97\x01\n\x0fGrantConstraint\x12<\n\x0e\x63ontext_equals\x18\x01 \x01(\x0b\x32\".strongroom.access.v1.ContextPairsH\x00\x12>\n\x10\x63ontext_contains\x18\x02 \x01(\x0b\x32\".strongroom.access.v1.ContextPairsH\x00\x42\x06\n\x04kind\"z\n\x0c\x43ontextPairs\x12<\n\x05pairs\x18\x01 \x03(\x0b\x32-.strongroom.access.v1.ContextPairs.PairsEntry\x1a,\n\nPairsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n strongroom/access/v1/grant.proto\x12\x14strongroom.access.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\x02\n\x05Grant\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0f\n\x07grantee\x18\x03 \x01(\t\x12\x12\n\noperations\x18\x04 \x03(\t\x12\x39\n\nconstraint\x18\x05 \x01(\x0b\x32%.strongroom.access.v1.GrantConstraint\x12\x1a\n\x12retiring_principal\x18\x06 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x64\x65scription\x18\x08 \x01(\t\x12\x0f\n\x07\x63reator\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x97\x01\n\x0fGrantConstraint\x12<\n\x0e\x63ontext_equals\x18\x01 \x01(\x0b\x32\".strongroom.access.v1.ContextPairsH\x00\x12>\n\x10\x63ontext_contains\x18\x02 \x01(\x0b\x32\".strongroom.access.v1.ContextPairsH\x00\x42\x06\n\x04kind\"z\n\x0c\x43ontextPairs\x12<\n\x05pairs\x18\x01 \x03(\x0b\x32-.strongroom.access.v1.ContextPairs.PairsEntry\x1a,\n\nPairsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x89\x01\n\x17io.strongroom.access.v1B\nGrantProtoP\x01ZIgithub.com/strongroom/strongroom/clients/go/strongroom/access/v1;accessv1\xaa\x02\x14Strongroom.Access.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'strongroom.access.v1.grant_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\027io.strongroom.access.v1B\nGrantProtoP\001ZIgithub.com/strongroom/strongroom/clients/go/strongroom/access/v1;accessv1\252\002\024Strongroom.Access.V1'
   _globals['_CONTEXTPAIRS_PAIRSENTRY']._loaded_options = None
   _globals['_CONTEXTPAIRS_PAIRSENTRY']._serialized_options = b'8\001'
   _globals['_GRANT']._serialized_start=92

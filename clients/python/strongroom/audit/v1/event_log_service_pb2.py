@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from strongroom.audit.v1 import event_pb2 as strongroom_dot_audit_dot_v1_dot_event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+strongroom/audit/v1/event_log_service.proto\x12\x13strongroom.audit.v1\x1a\x1fstrongroom/audit/v1/event.proto\"a\n\rAppendRequest\x12*\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1a.strongroom.audit.v1.Event\x12\x0e\n\x06resend\x18\x02 \x01(\x08\x12\x14\n\x0ctraceparents\x18\x03 \x03(\t\"!\n\x0e\x41ppendResponse\x12\x0f\n\x07indexes\x18\x01 \x03(\x03\x32\x64\n\x0f\x45ventLogService\x12Q\n\x06\x41ppend\x12\".strongroom.audit.v1.AppendRequest\x1a#.strongroom.audit.v1.AppendResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+strongroom/audit/v1/event_log_service.proto\x12\x13strongroom.audit.v1\x1a\x1fstrongroom/audit/v1/event.proto\"a\n\rAppendRequest\x12*\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1a.strongroom.audit.v1.Event\x12\x0e\n\x06resend\x18\x02 \x01(\x08\x12\x14\n\x0ctraceparents\x18\x03 \x03(\t\"!\n\x0e\x41ppendResponse\x12\x0f\n\x07indexes\x18\x01 \x03(\x03\x32\x64\n\x0f\x45ventLogService\x12Q\n\x06\x41ppend\x12\".strongroom.audit.v1.AppendRequest\x1a#.strongroom.audit.v1.AppendResponseB\x8f\x01\n\x16io.strongroom.audit.v1B\x14\x45ventLogServiceProtoP\x01ZGgithub.com/strongroom/strongroom/clients/go/strongroom/audit/v1;auditv1\xaa\x02\x13Strongroom.Audit.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'strongroom.audit.v1.event_log_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\026io.strongroom.audit.v1B\024EventLogServiceProtoP\001ZGgithub.com/strongroom/strongroom/clients/go/strongroom/audit/v1;auditv1\252\002\023Strongroom.Audit.V1'
   _globals['_APPENDREQUEST']._serialized_start=101
   _globals['_APPENDREQUEST']._serialized_end=198
   _globals['_APPENDRESPONSE']._serialized_start=200

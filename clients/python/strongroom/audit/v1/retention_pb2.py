@@ -26,13 +26,14 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#strongroom/audit/v1/retention.proto\x12\x13strongroom.audit.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc0\x01\n\x0fRetentionPolicy\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x30\n\rarchive_after\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0bshred_after\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0bupdate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x05 \x01(\t\"\x8c\x01\n\tLegalHold\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tive\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x12\n\nchanged_by\x18\x04 \x01(\t\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x06 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#strongroom/audit/v1/retention.proto\x12\x13strongroom.audit.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc0\x01\n\x0fRetentionPolicy\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x30\n\rarchive_after\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0bshred_after\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0bupdate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x05 \x01(\t\"\x8c\x01\n\tLegalHold\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tive\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x12\n\nchanged_by\x18\x04 \x01(\t\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x06 \x01(\tB\x89\x01\n\x16io.strongroom.audit.v1B\x0eRetentionProtoP\x01ZGgithub.com/strongroom/strongroom/clients/go/strongroom/audit/v1;auditv1\xaa\x02\x13Strongroom.Audit.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'strongroom.audit.v1.retention_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\026io.strongroom.audit.v1B\016RetentionProtoP\001ZGgithub.com/strongroom/strongroom/clients/go/strongroom/audit/v1;auditv1\252\002\023Strongroom.Audit.V1'
   _globals['_RETENTIONPOLICY']._serialized_start=126
   _globals['_RETENTIONPOLICY']._serialized_end=318
   _globals['_LEGALHOLD']._serialized_start=321

@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)strongroom/audit/v1/sealing_service.proto\x12\x13strongroom.audit.v1\"E\n\x18RewrapServiceKeysRequest\x12\x1a\n\x12\x62\x65low_root_version\x18\x01 \x01(\r\x12\r\n\x05limit\x18\x02 \x01(\r\"H\n\x19RewrapServiceKeysResponse\x12\x12\n\ndone_count\x18\x01 \x01(\x03\x12\x17\n\x0fremaining_count\x18\x02 \x01(\x03\x32\x84\x01\n\x0eSealingService\x12r\n\x11RewrapServiceKeys\x12-.strongroom.audit.v1.RewrapServiceKeysRequest\x1a..strongroom.audit.v1.RewrapServiceKeysResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)strongroom/audit/v1/sealing_service.proto\x12\x13strongroom.audit.v1\"E\n\x18RewrapServiceKeysRequest\x12\x1a\n\x12\x62\x65low_root_version\x18\x01 \x01(\r\x12\r\n\x05limit\x18\x02 \x01(\r\"H\n\x19RewrapServiceKeysResponse\x12\x12\n\ndone_count\x18\x01 \x01(\x03\x12\x17\n\x0fremaining_count\x18\x02 \x01(\x03\x32\x84\x01\n\x0eSealingService\x12r\n\x11RewrapServiceKeys\x12-.strongroom.audit.v1.RewrapServiceKeysRequest\x1a..strongroom.audit.v1.RewrapServiceKeysResponseB\x8e\x01\n\x16io.strongroom.audit.v1B\x13SealingServiceProtoP\x01ZGgithub.com/strongroom/strongroom/clients/go/strongroom/audit/v1;auditv1\xaa\x02\x13Strongroom.Audit.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'strongroom.audit.v1.sealing_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\026io.strongroom.audit.v1B\023SealingServiceProtoP\001ZGgithub.com/strongroom/strongroom/clients/go/strongroom/audit/v1;auditv1\252\002\023Strongroom.Audit.V1'
   _globals['_REWRAPSERVICEKEYSREQUEST']._serialized_start=66
   _globals['_REWRAPSERVICEKEYSREQUEST']._serialized_end=135
   _globals['_REWRAPSERVICEKEYSRESPONSE']._serialized_start=137

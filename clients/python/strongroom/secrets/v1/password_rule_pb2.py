@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)strongroom/secrets/v1/password_rule.proto\x12\x15strongroom.secrets.v1\"\xf2\x01\n\x0cPasswordRule\x12\x0e\n\x06length\x18\x01 \x01(\r\x12\x19\n\x11\x65xclude_lowercase\x18\x02 \x01(\x08\x12\x19\n\x11\x65xclude_uppercase\x18\x03 \x01(\x08\x12\x16\n\x0e\x65xclude_digits\x18\x04 \x01(\x08\x12\x1b\n\x13\x65xclude_punctuation\x18\x05 \x01(\x08\x12\x15\n\rinclude_space\x18\x06 \x01(\x08\x12\x1a\n\x12\x65xclude_characters\x18\x07 \x01(\t\x12\x1b\n\x13\x61llow_missing_kinds\x18\x08 \x01(\x08\x12\x17\n\x0f\x61ll_punctuation\x18\t \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)strongroom/secrets/v1/password_rule.proto\x12\x15strongroom.secrets.v1\"\xf2\x01\n\x0cPasswordRule\x12\x0e\n\x06length\x18\x01 \x01(\r\x12\x19\n\x11\x65xclude_lowercase\x18\x02 \x01(\x08\x12\x19\n\x11\x65xclude_uppercase\x18\x03 \x01(\x08\x12\x16\n\x0e\x65xclude_digits\x18\x04 \x01(\x08\x12\x1b\n\x13\x65xclude_punctuation\x18\x05 \x01(\x08\x12\x15\n\rinclude_space\x18\x06 \x01(\x08\x12\x1a\n\x12\x65xclude_characters\x18\x07 \x01(\t\x12\x1b\n\x13\x61llow_missing_kinds\x18\x08 \x01(\x08\x12\x17\n\x0f\x61ll_punctuation\x18\t \x01(\x08\x42\x94\x01\n\x18io.strongroom.secrets.v1B\x11PasswordRuleProtoP\x01ZKgithub.com/strongroom/strongroom/clients/go/strongroom/secrets/v1;secretsv1\xaa\x02\x15Strongroom.Secrets.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'strongroom.secrets.v1.password_rule_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\030io.strongroom.secrets.v1B\021PasswordRuleProtoP\001ZKgithub.com/strongroom/strongroom/clients/go/strongroom/secrets/v1;secretsv1\252\002\025Strongroom.Secrets.V1'
   _globals['_PASSWORDRULE']._serialized_start=69
   _globals['_PASSWORDRULE']._serialized_end=311
 # @@protoc_insertion_point(module_scope)
