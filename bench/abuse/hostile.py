@@ -42,7 +42,10 @@ INTERNAL_SERVICES = {
     "strongroom.audit.v1.RecordKeyService": ("audit", "service/secrets"),
     "strongroom.audit.v1.SealingService": ("audit", "service/keystore"),
 }
-_SERVED_BY_OTHERS = frozenset(("strongroom.secrets.v1.RotatorService", "strongroom.runtime.v1.StatusService"))
+_SERVED_BY_OTHERS = frozenset(
+    f"strongroom.{name}"
+    for name in ("secrets.v1.RotatorService", "runtime.v1.StatusService", "runtime.v1.DiscoveryService")
+)
 # What would end the mesh, or the caller's own rights, and with them what there is to find.
 _LEFT_OUT = frozenset(
     ("RotateRootKey", "RetireRootKeyVersion", "ShredAccountEvents", "DeletePrincipal", "DetachPolicy", "DeletePolicy")

@@ -70,6 +70,10 @@ class Configuration:
             "listeners": {
                 "public": {"address": listeners.public, "certificate_address": listeners.certificate},
                 "internal": internal,
+                "advertised": {
+                    "token": {name: each.public for name, each in self.topology.services.items()},
+                    "certificate": {name: each.certificate for name, each in self.topology.services.items()},
+                },
             },
             "tls": {
                 "certificate": files.certificate,

@@ -58,12 +58,33 @@ class HealthListener(Section):
     address: Address
 
 
+class AdvertisedAddresses(Section):
+    """The addresses of the mesh's services for one kind of caller; several of one service are joined by commas."""
+
+    keystore: Addresses | None = None
+    crypto: Addresses | None = None
+    secrets: Addresses | None = None
+    audit: Addresses | None = None
+
+
+class Advertised(Section):
+    """What whoever asks this service is told of where the mesh is: how its services are reached from outside."""
+
+    token: AdvertisedAddresses = Field(
+        default=AdvertisedAddresses(), description="for callers that present a session token"
+    )
+    certificate: AdvertisedAddresses = Field(
+        default=AdvertisedAddresses(), description="for callers that present a client certificate"
+    )
+
+
 class Listeners(Section):
     """The listeners, and how much a process takes on at once."""
 
     public: PublicListener
     internal: InternalListener
     health: HealthListener | None = None
+    advertised: Advertised = Advertised()
     threads: int = Field(default=64, ge=1, le=1024, description="calls in work at once, a listener's each")
     held_refusals: int = Field(
         default=64, ge=0, le=1024, description="callers over their quota that wait a moment to be told, beside those"

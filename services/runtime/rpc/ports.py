@@ -20,7 +20,7 @@ from grpc_health.v1 import health_pb2
 from services.runtime.config import Listeners
 from services.runtime.mesh.tls import TlsFiles
 from services.runtime.requests import wire
-from services.runtime.rpc import reflection
+from services.runtime.rpc import discovery, reflection
 from services.runtime.rpc.pipeline import Handler
 from strongroom.runtime.v1 import status_pb2
 
@@ -28,7 +28,7 @@ EXTENSION = "strongroom_native"
 
 STATUS: ServiceDescriptor = status_pb2.DESCRIPTOR.services_by_name["StatusService"]
 HEALTH: ServiceDescriptor = health_pb2.DESCRIPTOR.services_by_name["Health"]  # type: ignore[assignment]
-_OWN = {STATUS.full_name, HEALTH.full_name, reflection.SERVICE.full_name}
+_OWN = {STATUS.full_name, discovery.SERVICE.full_name, HEALTH.full_name, *reflection.NAMES}
 
 # A batch holds 4 MiB besides names, contexts and framing; its service says so where it holds more.
 MAX_MESSAGE_BYTES = {"public": 8 << 20, "certificate": 8 << 20, "internal": 16 << 20, "health": 4 << 10}

@@ -18,7 +18,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from services.runtime.access.identity import Callers
 from services.runtime.config import Listeners
 from services.runtime.mesh.tls import TlsFiles
-from services.runtime.rpc import ports, reflection
+from services.runtime.rpc import discovery, ports, reflection
 from services.runtime.rpc.admission import Caller, Headers, Recognize, Refusal, by_connection, stranger
 from services.runtime.rpc.grpcio_port import GrpcioPort
 from services.runtime.rpc.handlers import Behaviours, by_method
@@ -56,9 +56,10 @@ class Listener:
         self._name = name
         self._pipeline = pipeline
         self._require_allowed = Callers(settings.internal).require_allowed
-        self._names = [reflection.SERVICE.full_name]
+        self._names = list(reflection.NAMES)
         self._port = _port(name, settings, recognize, refusal, shared_port=shared_port)
         self._add(ports.HEALTH, _health_handlers(status))
+        self._add(discovery.SERVICE, discovery.handlers(settings))
 
         def get_status(_request: Any, context: grpc.ServicerContext) -> Any:
             return status.get(view_of(context))
@@ -103,7 +104,8 @@ class Listener:
     def start(self) -> None:
         """Begins to serve."""
         answer = arriving(reflection.Reflection(list(self._names)).answer, Arrival(Mode.EXCHANGE))
-        self._add(reflection.SERVICE, {"ServerReflectionInfo": answer})
+        for service in reflection.services():
+            self._port.add(service, {reflection.METHOD: answer})
         self._port.start()
 
     def stop(self, seconds: float) -> None:
