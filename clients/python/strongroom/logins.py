@@ -12,8 +12,10 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from strongroom.atomic import replacing
@@ -119,6 +121,19 @@ def logout(profile: Profile) -> bool:
     return there
 
 
+def described(profile: Profile) -> str:
+    """Whom the profile's login is for, without its secrets; empty without one. Raises PROFILE_INVALID."""
+    document = _login_document(profile)
+    if document is None:
+        return ""
+    if "token" in document:
+        until = datetime.fromtimestamp(document["expires"], UTC)
+        return f"a session until {until:%Y-%m-%d %H:%M:%SZ}"
+    if document["client_key"]:
+        return f"{document['client_key']}, secret in {document['client_key_secret_file']}"
+    return f"OIDC token in {document['oidc_token_file']}" if document["oidc_token_file"] else "the client certificate"
+
+
 def own_credentials(profile: Profile) -> Credentials | None:
     """The credentials that the profile itself names. Raises PROFILE_INVALID."""
     if profile.client_key and profile.oidc_token_file is not None:
@@ -144,16 +159,23 @@ def certificate_of(profile: Profile) -> ClientCertificate | None:
     return ClientCertificate(profile.certificate, profile.key)
 
 
-def _login(profile: Profile) -> Credentials | None:
+def _login_document(profile: Profile) -> dict[str, Any] | None:
     if profile.directory is None:
         return None
     path = _sessions(profile) / _LOGIN
     try:
-        document = json.loads(path.read_text())
+        document: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise _invalid(profile, f"has a login that cannot be read ({path})") from error
+    return document
+
+
+def _login(profile: Profile) -> Credentials | None:
+    document = _login_document(profile)
+    if document is None:
+        return None
     if "token" in document:
         if time.time() >= document["expires"]:
             raise StrongroomError(

@@ -106,14 +106,16 @@ def load(path: Path | None = None) -> Profiles:
     try:
         document = tomllib.loads(path.read_text())
     except FileNotFoundError:
-        raise _not_found(f"{path} does not exist; `make run` writes one for the development mesh") from None
+        raise _not_found(
+            f"{path} does not exist; `strongroom profile create NAME HOST:PORT` makes one, and so does `make run`"
+        ) from None
     except (OSError, ValueError) as error:
         raise _invalid(path, str(error)) from error
     tables = document.get("profiles", {})
     current = document.get("current", "")
     if not isinstance(tables, dict) or not isinstance(current, str):
         raise _invalid(path, "`current` is a name, and `profiles` holds a table for each")
-    return Profiles(path, current, {name: _profile(path, name, table) for name, table in tables.items()})
+    return Profiles(path, current, {name: profile_of(path, name, table) for name, table in tables.items()})
 
 
 def find(name: str = "", environment: Mapping[str, str] = os.environ) -> Profile:
@@ -142,7 +144,8 @@ def use(name: str, path: Path | None = None) -> Profiles:
     return replace(profiles, current=name)
 
 
-def _profile(path: Path, name: str, table: object) -> Profile:
+def profile_of(path: Path, name: str, table: object) -> Profile:
+    """The profile that a table of the file at `path` describes. Raises PROFILE_INVALID."""
     if not isinstance(table, dict):
         raise _invalid(path, f"profiles.{name} is not a table")
     for field in (*_TEXTS, *_PATHS):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from strongroom import profiles
+from strongroom.cli import profile_editing
 from strongroom.cli.command import Report, Session, command
 
 if TYPE_CHECKING:
@@ -47,3 +48,6 @@ def use_profile(session: Session, name: Annotated[str, typer.Argument(metavar="N
     del session
     found = profiles.use(name)
     return Report({"path": found.path, "current": found.current}, lambda: f"current profile: {found.current}")
+
+
+profile_editing.add_to(app)

@@ -1,0 +1,217 @@
+"""`strongroom profile create`, `edit` and `show`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from strongroom import profile_file, profiles
+from strongroom.cli.command import Report, Session, command, facts_report
+from strongroom.cli.inputs import pairs_of
+
+if TYPE_CHECKING:
+    from strongroom.profiles import Profile
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The profile's name: letters, digits, `.`, `_` and `-`.")]
+Address = Annotated[
+    str, typer.Argument(metavar="[HOST:PORT]", help="Any one service of the mesh: it tells where the others are.")
+]
+Account = Annotated[str | None, typer.Option(metavar="ID", help="The account that short names belong to.")]
+Trust = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="PEM file of the mesh's certificate authorities; default: the system's."),
+]
+Certificate = Annotated[Path | None, typer.Option(metavar="FILE", help="PEM file of your certificate, with --key.")]
+Key = Annotated[Path | None, typer.Option(metavar="FILE", help="PEM file of your certificate's private key.")]
+ClientKey = Annotated[
+    str | None, typer.Option(metavar="NAME", help="A client key, by id or full name, with --secret-file.")
+]
+SecretFile = Annotated[
+    Path | None, typer.Option("--secret-file", metavar="FILE", help="A file with the client key's secret.")
+]
+OidcTokenFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A file with an issuer's token; read again for each session.")
+]
+Role = Annotated[str | None, typer.Option(metavar="ROLE", help="A role to assume for every command.")]
+SessionName = Annotated[str | None, typer.Option(metavar="NAME", help="What audit events call the sessions.")]
+Addresses = Annotated[
+    list[str] | None,
+    typer.Option("--endpoint", metavar="SERVICE=HOST:PORT", help="A service's address by hand; may be repeated."),
+]
+Use = Annotated[bool, typer.Option("--use", help="Make it the current profile.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace a profile of this name.")]
+Unset = Annotated[
+    list[str] | None, typer.Option(metavar="FIELD", help="Forget a field, such as client_key; may be repeated.")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds the commands."""
+    command(app, "create")(create)
+    command(app, "edit")(edit)
+    command(app, "show")(show)
+
+
+def create(
+    session: Session,
+    name: Name,
+    address: Address = "",
+    account: Account = None,
+    trust: Trust = None,
+    certificate: Certificate = None,
+    key: Key = None,
+    client_key: ClientKey = None,
+    client_key_secret_file: SecretFile = None,
+    oidc_token_file: OidcTokenFile = None,
+    role: Role = None,
+    session_name: SessionName = None,
+    endpoint: Addresses = None,
+    use: Use = False,
+    force: Force = False,
+) -> Report:
+    """Make a profile for a mesh anywhere: one address is enough to find all of its services.
+
+    strongroom profile create live kms.example.com:7101 --account shop --trust ca.pem
+    """
+    del session
+    table = _given(
+        account=account,
+        trust=trust,
+        certificate=certificate,
+        key=key,
+        client_key=client_key,
+        client_key_secret_file=client_key_secret_file,
+        oidc_token_file=oidc_token_file,
+        role=role,
+        session_name=session_name,
+    )
+    found = _discovered(address, table, table) if address else {}
+    return _save(name, table, found | pairs_of(endpoint, "--endpoint"), use=use, overwrite=force)
+
+
+def edit(
+    session: Session,
+    name: Name,
+    address: Address = "",
+    account: Account = None,
+    trust: Trust = None,
+    certificate: Certificate = None,
+    key: Key = None,
+    client_key: ClientKey = None,
+    client_key_secret_file: SecretFile = None,
+    oidc_token_file: OidcTokenFile = None,
+    role: Role = None,
+    session_name: SessionName = None,
+    endpoint: Addresses = None,
+    unset: Unset = None,
+    use: Use = False,
+) -> Report:
+    """Change what is given of a profile, and leave the rest. With an address, its endpoints are asked for anew.
+
+    strongroom profile edit live --client-key ck-3m5t7qz2k4r6xvbn --secret-file orders.secret
+    """
+    del session
+    path = profiles.profile_path()
+    profiles.load(path).get(name)
+    before = profile_file.table_of(path, name)
+    table = before | _given(
+        account=account,
+        trust=trust,
+        certificate=certificate,
+        key=key,
+        client_key=client_key,
+        client_key_secret_file=client_key_secret_file,
+        oidc_token_file=oidc_token_file,
+        role=role,
+        session_name=session_name,
+    )
+    for field in unset or []:
+        if table.pop(field, None) is None:
+            raise typer.BadParameter(f"profile {name} has no {field}: it has {', '.join(table)}", param_hint="--unset")
+    endpoints: dict[str, str] = dict(table.pop("endpoints", {}))
+    if address:
+        endpoints |= _discovered(address, table, table)
+    elif endpoints and ("certificate" in before) != ("certificate" in table):
+        # The other listeners are for this kind of caller, and each of these tells where they are.
+        endpoints |= _discovered(next(iter(endpoints.values())), before, table)
+    return _save(name, table, endpoints | pairs_of(endpoint, "--endpoint"), use=use, overwrite=True)
+
+
+def show(session: Session, name: Annotated[str, typer.Argument(metavar="[NAME]")] = "") -> Report:
+    """Show a profile, by default the one in use, and as whom it calls. Secrets are in files of their own.
+
+    strongroom profile show live
+    """
+    profile = profiles.load().get(name) if name else session.profile
+    return facts_report(_facts(profile))
+
+
+def _save(name: str, table: Mapping[str, Any], endpoints: Mapping[str, str], *, use: bool, overwrite: bool) -> Report:
+    """Puts the profile into the file, and forgets the login of one whose place it takes."""
+    from strongroom import logins
+
+    if not endpoints:
+        raise typer.BadParameter("give the address of one service, or --endpoint for each")
+    path = profiles.profile_path()
+    written = {**table, "endpoints": endpoints}
+    # What is wrong with it is told before anything is written.
+    profile = profiles.profile_of(path, name, written)
+    has_credentials = logins.own_credentials(profile) is not None
+    current = profile_file.put(path, name, written, overwrite=overwrite)
+    logins.logout(profile)
+    if use and not current:
+        profiles.use(name, path)
+    how = "" if use or current else f" --profile {name}"
+    return facts_report(
+        _facts(profile), note=f"next: strongroom{how} {'whoami' if has_credentials else 'login --client-key NAME'}"
+    )
+
+
+def _discovered(address: str, connecting: Mapping[str, Any], calling: Mapping[str, Any]) -> dict[str, str]:
+    """The services' addresses for the profile `calling`, asked of one that the profile `connecting` reaches."""
+    from strongroom.credentials import ClientCertificate
+    from strongroom.discovery import discover
+
+    certificate = (
+        ClientCertificate(Path(connecting["certificate"]), Path(connecting["key"]))
+        if connecting.get("certificate") and connecting.get("key")
+        else None
+    )
+    trust = Path(connecting["trust"]) if connecting.get("trust") else None
+    found = discover(address.partition(",")[0], trust=trust, certificate=certificate)
+    return dict(found.certificate if calling.get("certificate") else found.token)
+
+
+def _given(**options: str | Path | None) -> dict[str, Any]:
+    """The fields that options name, as the file has them: its own paths are relative to it, ours to here."""
+    return {
+        name: str(value.absolute()) if isinstance(value, Path) else value
+        for name, value in options.items()
+        if value is not None
+    }
+
+
+def _facts(profile: Profile) -> dict[str, Any]:
+    from strongroom import logins
+
+    fields = {
+        "name": profile.name,
+        "account": profile.account,
+        "trust": profile.trust,
+        "certificate": profile.certificate,
+        "key": profile.key,
+        "client_key": profile.client_key,
+        "client_key_secret_file": profile.client_key_secret_file,
+        "oidc_token_file": profile.oidc_token_file,
+        "role": profile.role,
+        "session_name": profile.session_name,
+        "trace_directory": profile.trace_directory,
+        "login": logins.described(profile),
+    }
+    return {
+        **{name: value for name, value in fields.items() if value},
+        **{f"{service}_address": address for service, address in profile.endpoints.items()},
+    }

@@ -1,0 +1,129 @@
+"""`strongroom profile create`, `edit` and `show`: from one address to a profile that works."""
+
+from __future__ import annotations
+
+import json
+import stat
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from strongroom import logins, profiles
+from strongroom.cli.app import app
+from tests.support.listening import Listening, listening
+
+SERVICES = ("keystore", "crypto", "secrets", "audit")
+ADVERTISED = {
+    kind: {service: f"{service}.example:{port}" for service in SERVICES}
+    for kind, port in (("token", 7101), ("certificate", 7102))
+}
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listening]:
+    with listening(tmp_path_factory.mktemp("mesh"), advertised=ADVERTISED) as running:
+        yield running
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "config" / "profiles.toml"
+    monkeypatch.setenv("STRONGROOM_CONFIG", str(path))
+    monkeypatch.delenv("STRONGROOM_PROFILE", raising=False)
+    return path
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner().invoke(app, ["profile", *map(str, arguments)])
+
+
+def done(*arguments: object) -> Any:
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_one_address_is_enough(mesh: Listening, config: Path) -> None:
+    made = run("create", "live", mesh.address("public"), "--account", "shop", "--trust", mesh.trust)
+    assert made.exit_code == 0, made.output
+    assert "next: strongroom login" in made.stderr
+    profile = profiles.load(config).get()
+    assert profile.endpoints == ADVERTISED["token"]
+    assert (profile.name, profile.account, profile.trust) == ("live", "shop", mesh.trust)
+    assert stat.S_IMODE(config.stat().st_mode) == 0o600
+    assert stat.S_IMODE(config.parent.stat().st_mode) == 0o700
+
+
+@pytest.mark.usefixtures("config")
+def test_a_certificate_is_for_the_listeners_that_take_certificates(mesh: Listening) -> None:
+    pair = ("--certificate", mesh.files.certificate, "--key", mesh.files.key, "--trust", mesh.trust)
+    for name, listener in (("a", "public"), ("b", "certificate")):
+        made = done("create", name, mesh.address(listener), *pair)
+        assert made["keystore_address"] == "keystore.example:7102"
+
+
+@pytest.mark.usefixtures("config")
+def test_endpoints_change_with_the_kind_of_credential(mesh: Listening) -> None:
+    by_hand = [option for service in SERVICES for option in ("--endpoint", f"{service}={mesh.address('public')}")]
+    done("create", "live", *by_hand, "--trust", mesh.trust)
+    made = done("edit", "live", "--certificate", mesh.files.certificate, "--key", mesh.files.key)
+    assert made["crypto_address"] == "crypto.example:7102"
+
+
+def test_what_an_edit_does_not_name_stays_as_it_is(mesh: Listening, config: Path) -> None:
+    config.parent.mkdir()
+    config.write_text('# mine\ncurrent = "other"\n\n[profiles.other] # by hand\naccount = "x"\n')
+    done("create", "live", mesh.address("public"), "--trust", mesh.trust, "--session-name", "nightly")
+    done("edit", "live", "--account", "shop", "--unset", "session_name")
+    text = config.read_text()
+    assert text.startswith('# mine\ncurrent = "other"\n\n[profiles.other] # by hand\n')
+    live = tomllib.loads(text)["profiles"]["live"]
+    assert live == {"trust": str(mesh.trust), "account": "shop", "endpoints": ADVERTISED["token"]}
+    done("edit", "live", "--account", "shop", "--use")
+    assert profiles.load(config).current == "live"
+
+
+def test_a_profile_is_not_replaced_unasked_and_takes_over_no_login(mesh: Listening, config: Path) -> None:
+    create = ("create", "live", mesh.address("public"), "--trust", mesh.trust)
+    done(*create)
+    logins.login_with_token(profiles.load(config).get("live"), "token", 4e9)
+    assert "a session until 2096" in done("show", "live")["login"]
+    refused = run(*create)
+    assert (refused.exit_code != 0, "FILE_EXISTS" in refused.stderr) == (True, True)
+    assert "login" not in done(*create, "--force")
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("--certificate", "c.pem"), "PROFILE_INVALID"),
+        (("--client-key", "ck"), "PROFILE_INVALID"),
+        (("--trust", "missing.pem"), "CREDENTIALS_UNREADABLE"),
+    ],
+)
+def test_nothing_is_written_of_a_profile_that_cannot_work(
+    mesh: Listening, config: Path, options: tuple[str, ...], why: str
+) -> None:
+    refused = run("create", "live", mesh.address("public"), "--trust", mesh.trust, *options)
+    assert (refused.exit_code != 0, why in refused.stderr) == (True, True), refused.output
+    assert not config.exists()
+
+
+def test_a_mesh_of_somebody_else_is_not_asked(mesh: Listening, config: Path, tmp_path: Path) -> None:
+    with listening(tmp_path, advertised=ADVERTISED) as other:
+        refused = run("create", "live", mesh.address("public"), "--trust", other.trust)
+    assert "UNREACHABLE" in refused.stderr
+    assert not config.exists()
+
+
+@pytest.mark.usefixtures("config")
+def test_a_mesh_that_does_not_tell_is_named_by_hand(tmp_path: Path) -> None:
+    with listening(tmp_path) as silent:
+        refused = run("create", "live", silent.address("public"), "--trust", silent.trust)
+    assert "ENDPOINT_UNKNOWN" in refused.stderr
+    assert run("create", "live").exit_code == 2
+    assert done("create", "live", "--endpoint", "crypto=a:1")["crypto_address"] == "a:1"
