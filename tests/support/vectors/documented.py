@@ -218,7 +218,7 @@ def fingerprint(vector: Json) -> bytes:
     return salt + hmac.digest(salt, binding(vector["binding"]) + bytes.fromhex(vector["material"]), sha256)
 
 
-# Encrypted file
+# Encrypted file of version 1
 
 _FIXED_BYTES, _COMMITMENT_BYTES = 50, 32
 
