@@ -14,9 +14,9 @@ Id = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 class Bootstrap(Section):
     """The first account and its administrator, made when they are not there yet."""
 
-    account: Id
-    administrator: Id
-    administrator_spiffe_id: SpiffeId
+    account: Id = Field(description="the account's id")
+    administrator: Id = Field(description="the id of its first user")
+    administrator_spiffe_id: SpiffeId = Field(description="what that user's certificate says")
 
 
 class Oidc(Section):

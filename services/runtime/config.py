@@ -42,7 +42,7 @@ class PublicListener(Section):
 class InternalListener(Section):
     """Where the other services of the mesh connect: mTLS only."""
 
-    address: Address
+    address: Address = Field(description="mTLS; callers present a certificate of the mesh")
     allow: dict[str, list[SpiffeId]] = Field(
         default_factory=dict, description="internal gRPC service → identities that may call it"
     )
@@ -55,16 +55,16 @@ class InternalListener(Section):
 class HealthListener(Section):
     """Where probes that cannot do TLS ask for gRPC health, and nothing else."""
 
-    address: Address
+    address: Address = Field(description="without TLS")
 
 
 class AdvertisedAddresses(Section):
     """The addresses of the mesh's services for one kind of caller; several of one service are joined by commas."""
 
-    keystore: Addresses | None = None
-    crypto: Addresses | None = None
-    secrets: Addresses | None = None
-    audit: Addresses | None = None
+    keystore: Addresses | None = Field(default=None, description="where keystore is reached")
+    crypto: Addresses | None = Field(default=None, description="where crypto is reached")
+    secrets: Addresses | None = Field(default=None, description="where the secrets service is reached")
+    audit: Addresses | None = Field(default=None, description="where audit is reached")
 
 
 class Advertised(Section):
@@ -123,16 +123,18 @@ class Listeners(Section):
 class Tls(Section):
     """This service's certificate and whom it trusts. The files are read again when they change."""
 
-    certificate: Path
-    key: Path
-    trust: Path
-    trust_domain: Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]+$")]
+    certificate: Path = Field(description="PEM: this service's certificate, with those between it and the authority")
+    key: Path = Field(description="PEM: the certificate's private key")
+    trust: Path = Field(description="PEM: the authorities of the mesh's and its callers' certificates")
+    trust_domain: Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]+$")] = Field(
+        description="of the SPIFFE ids: `spiffe://{trust_domain}/…`; ids of others are nobody's"
+    )
 
 
 class Store(Section):
     """A server that keeps something for a service, by a URL that may hold a password: so it may stand in a file."""
 
-    url: str
+    url: str = Field(description="where it is")
     url_file: Path | None = Field(default=None, description="a file with the URL, in place of `url`; read at start")
     plaintext: bool = Field(default=False, description="lets the connection to another machine be without TLS")
 
@@ -157,8 +159,10 @@ class Store(Section):
 class Database(Store):
     """The service's own database."""
 
-    url: Annotated[str, StringConstraints(pattern=r"^(sqlite:///|postgresql\+psycopg://)")]
-    pool_size: int = Field(default=8, ge=1, le=256)
+    url: Annotated[str, StringConstraints(pattern=r"^(sqlite:///|postgresql\+psycopg://)")] = Field(
+        description="`sqlite:////absolute/path.db` or `postgresql+psycopg://…`"
+    )
+    pool_size: int = Field(default=8, ge=1, le=256, description="connections of one worker, at most")
 
     @model_validator(mode="after")
     def _is_private(self) -> Self:
@@ -173,7 +177,9 @@ class Database(Store):
 class Redis(Store):
     """Where the rotation schedule lives."""
 
-    url: Annotated[str, StringConstraints(pattern=r"^(redis|rediss|unix)://")]
+    url: Annotated[str, StringConstraints(pattern=r"^(redis|rediss|unix)://")] = Field(
+        description="`rediss://…`; `redis://…` on this machine; `unix://…`"
+    )
 
     @model_validator(mode="after")
     def _is_private(self) -> Self:
@@ -185,9 +191,9 @@ class Redis(Store):
 class Upstream(Section):
     """Internal addresses of the services that this one calls: of one replica or of several, joined by commas."""
 
-    keystore: Addresses | None = None
-    crypto: Addresses | None = None
-    audit: Addresses | None = None
+    keystore: Addresses | None = Field(default=None, description="keystore's internal listener")
+    crypto: Addresses | None = Field(default=None, description="crypto's internal listener")
+    audit: Addresses | None = Field(default=None, description="audit's internal listener")
 
 
 class AuditClientSettings(Section):
@@ -201,7 +207,7 @@ class AuditClientSettings(Section):
 class RequestLimit(Section):
     """How many requests are let through."""
 
-    requests_per_second: float = Field(ge=0.1, le=1_000_000)
+    requests_per_second: float = Field(ge=0.1, le=1_000_000, description="on average")
     burst: int = Field(ge=1, le=1_000_000, description="requests that may come at once after a pause")
 
 
@@ -227,7 +233,9 @@ class DefaultQuotas(Section):
 class Telemetry(Section):
     """Logs, traces and metrics."""
 
-    log_level: Annotated[str, StringConstraints(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
+    log_level: Annotated[str, StringConstraints(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = Field(
+        default="INFO", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`"
+    )
     sample_ratio: float = Field(default=0.01, ge=0, le=1, description="share of calls traced whose caller did not say")
     span_directory: Path | None = Field(default=None, description="write finished spans here, JSON lines")
     otlp_endpoint: Annotated[str, StringConstraints(pattern=r"^$|^https?://[^\s]+$")] = Field(
