@@ -41,7 +41,7 @@ def read(vector: Vector, message: bytes | None = None) -> tuple[str, bytes]:
 
     accepted = [Accepted(one["key"], one["mesh"]) for one in vector["accepted"]]
     opened = open_header(found, vector["context"], accepted, decrypt)
-    return opened.key, whole.open_body(opened.keys, memoryview(stream.read()), opened.header.chunk_size)
+    return opened.key, whole.open_body(opened.keys, stream.read(), 0, opened.header.chunk_size)
 
 
 def test_the_file_is_what_its_maker_makes() -> None:

@@ -16,6 +16,9 @@ UNREACHABLE = "UNREACHABLE"
 DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
 ANSWER_CORRUPTED = "ANSWER_CORRUPTED"
 
+AWAY = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"})
+"""Codes of a service that could not serve now, or of one that it needs: another time it may. Others are its answer."""
+
 
 class StrongroomError(Exception):
     """A call that was refused or failed, or something that the client itself refuses.
@@ -52,9 +55,16 @@ class StrongroomError(Exception):
 
     def renewed(self) -> StrongroomError:
         """A copy to raise: an exception that several raise grows each time."""
+        return self._with_message(self.message)
+
+    def with_advice(self, advice: str) -> StrongroomError:
+        """A copy whose message goes on with what to do."""
+        return self._with_message(f"{self.message}; {advice}")
+
+    def _with_message(self, message: str) -> StrongroomError:
         return StrongroomError(
             self.reason,
-            self.message,
+            message,
             code=self._code,
             field=self.field,
             metadata=self.metadata,

@@ -13,13 +13,11 @@ from typing import Protocol, Self
 
 from strongroom.calls.secrets.records import SecretValue
 from strongroom.calls.secrets.watch import SecretChange, SecretWatch
-from strongroom.errors import StrongroomError
+from strongroom.errors import AWAY, StrongroomError
 
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 1.0
-# The service, or what it needs, is away; anything else is its answer.
-_AWAY = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"})
 _MAX_WATCHED = 1000
 # Secrets that are first read one after the other begin one watch.
 _GATHER_SECONDS = 0.05
@@ -165,7 +163,7 @@ class SecretCache:
 
     def _failed(self, secret: str, future: Future[SecretValue], error: StrongroomError) -> None:
         entry = self._entries.get(secret)
-        away = error.code.name in _AWAY
+        away = error.code.name in AWAY
         if away and entry is not None and self._monotonic() < entry.stale_until:
             log.warning("secret answered from the cache: %s", error.reason)
             # Not asked again by every read.

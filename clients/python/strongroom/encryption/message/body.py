@@ -8,9 +8,10 @@ share, so that a message costs two blocks of AES and not a hash.
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from hmac import compare_digest
 from hmac import digest as hmac_digest
+from os import urandom
 from struct import Struct
 
 from cryptography.exceptions import InvalidTag
@@ -31,6 +32,7 @@ _DERIVED_BYTES = 12  # of the nonce prefix, which the key of a message is derive
 _BLOCK = 16
 _PLACE = Struct(">IB")
 _ONLY_CHUNK = _PLACE.pack(0, 1)
+_IN_BOTH = 1 << 8 * _BLOCK | 1
 
 
 class MessageKeys:
@@ -50,6 +52,7 @@ class MessageKeys:
         subkey = _doubled(self._block(bytes(_BLOCK)))
         counters = bytes.fromhex("00015800") + bytes(_DERIVED_BYTES), bytes.fromhex("00025800") + bytes(_DERIVED_BYTES)
         self._counters = int.from_bytes(b"".join(counters), "big") ^ subkey << 8 * _BLOCK ^ subkey
+        self.seal = _sealing(self._block, self._counters)
 
     def header_tag(self, header: bytes) -> bytes:
         """What authenticates a header, and commits to the data key."""
@@ -64,13 +67,7 @@ class MessageKeys:
         """What seals and opens the chunks of the message with this nonce prefix."""
         return ChunkCipher(self._message_key(nonce_prefix), nonce_prefix)
 
-    def seal(self, content: bytes) -> bytes:
-        """The body of a new message of one chunk, with its nonce prefix; `content` must fit into one."""
-        prefix = os.urandom(NONCE_PREFIX_BYTES)
-        nonce = prefix[_DERIVED_BYTES:] + _ONLY_CHUNK
-        return prefix + AESGCM(self._message_key(prefix)).encrypt(nonce, content, None)
-
-    def open(self, prefix: bytes, chunk: bytes) -> bytes:
+    def open(self, prefix: bytes, chunk: bytes | memoryview) -> bytes:
         """The content of a message of one chunk. Raises MESSAGE_ALTERED."""
         try:
             nonce = prefix[_DERIVED_BYTES:] + _ONLY_CHUNK
@@ -80,8 +77,8 @@ class MessageKeys:
 
     def _message_key(self, prefix: bytes) -> bytes:
         # Both blocks of SP 800-108 at once: the same twelve bytes into each.
-        both = int.from_bytes(prefix[:_DERIVED_BYTES], "big") * (1 << 8 * _BLOCK | 1)
-        return self._block((self._counters ^ both).to_bytes(2 * _BLOCK, "big"))
+        both = int.from_bytes(prefix[:_DERIVED_BYTES], "big") * _IN_BOTH
+        return self._block((self._counters ^ both).to_bytes(32, "big"))
 
 
 class ChunkCipher:
@@ -105,10 +102,39 @@ class ChunkCipher:
         except InvalidTag:
             raise altered() from None
 
+    def seal_run(self, number: int, count: int, size: int, content: memoryview, sealed: memoryview) -> None:
+        """Encrypts `count` whole chunks of `size` bytes, none of them the last. Raises MESSAGE_TOO_LARGE."""
+        self._check_run(number, count)
+        encrypt, start, pack, taken = self._cipher.encrypt_into, self._nonce_start, _PLACE.pack, size + TAG_BYTES
+        at = into = 0
+        for chunk in range(number, number + count):
+            encrypt(start + pack(chunk, 0), content[at : at + size], None, sealed[into : into + taken])
+            at += size
+            into += taken
+
+    def open_run(self, number: int, count: int, size: int, sealed: memoryview, content: memoryview) -> None:
+        """Verifies and decrypts `count` whole chunks of `size` bytes, none of them the last.
+
+        Raises MESSAGE_ALTERED or MESSAGE_TOO_LARGE.
+        """
+        self._check_run(number, count)
+        decrypt, start, pack, taken = self._cipher.decrypt_into, self._nonce_start, _PLACE.pack, size + TAG_BYTES
+        at = into = 0
+        try:
+            for chunk in range(number, number + count):
+                decrypt(start + pack(chunk, 0), sealed[at : at + taken], None, content[into : into + size])
+                at += taken
+                into += size
+        except InvalidTag:
+            raise altered() from None
+
     def _nonce(self, number: int, last: bool) -> bytes:
-        if number >= MAX_CHUNKS:
-            raise too_large()
+        self._check_run(number, 1)
         return self._nonce_start + _PLACE.pack(number, last)
+
+    def _check_run(self, number: int, count: int) -> None:
+        if number + count > MAX_CHUNKS:
+            raise too_large()
 
 
 class Layout:
@@ -140,6 +166,21 @@ class Layout:
 def body_bytes_of(content_bytes: int, chunk_size: int) -> int:
     """How many bytes a content has as a body, behind the nonce prefix."""
     return content_bytes + TAG_BYTES * max(1, -(-content_bytes // chunk_size))
+
+
+def _sealing(block: Callable[[bytes], bytes], counters: int) -> Callable[[bytes, bytes], bytes]:
+    """What answers a beginning and behind it the body of a new message of one chunk, which the content must fit in.
+
+    A closure over what it needs: looking that up in an object would take a tenth of its time.
+    """
+    from_bytes, derived = int.from_bytes, _DERIVED_BYTES
+
+    def seal(content: bytes, beginning: bytes) -> bytes:
+        prefix = urandom(NONCE_PREFIX_BYTES)
+        key = block((counters ^ from_bytes(prefix[:derived], "big") * _IN_BOTH).to_bytes(32, "big"))
+        return beginning + prefix + AESGCM(key).encrypt(prefix[derived:] + _ONLY_CHUNK, content, None)
+
+    return seal
 
 
 def _doubled(block: bytes) -> int:

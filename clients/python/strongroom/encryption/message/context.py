@@ -27,8 +27,8 @@ def canonical(pairs: Mapping[str, str] | None) -> bytes:
         raise _too_large()
     try:
         encoded = sorted((key.encode(), value.encode()) for key, value in pairs.items())
-    except UnicodeEncodeError:
-        raise _invalid("has text that cannot be written in UTF-8") from None
+    except (UnicodeEncodeError, AttributeError):
+        raise _invalid("holds something that is no text in UTF-8") from None
     if not encoded[0][0]:
         raise _invalid("has an empty key")
     if 2 + sum(4 + len(key) + len(value) for key, value in encoded) > MAX_BYTES:

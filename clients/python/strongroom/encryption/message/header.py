@@ -130,11 +130,19 @@ def read_header(read: Read) -> ReadHeader:
     return ReadHeader(Header(wrapped_keys, digest, context, chunk_size_log2), fixed + body, tag)
 
 
-def header_end(message: bytes) -> int:
-    """Where the header of a message ends, by its length; 0 where there is none. Nothing else is looked at."""
-    if len(message) < FIXED.size:
-        return 0
-    return FIXED.size + int.from_bytes(message[FIXED.size - _U16.size : FIXED.size], "big")
+def head_end(message: bytes) -> int:
+    """Where header and tag of a message end, by the header's length; nothing else is looked at.
+
+    Of what is too short to say so, some place within.
+    """
+    return FIXED.size + int.from_bytes(message[FIXED.size - _U16.size : FIXED.size], "big") + TAG_BYTES
+
+
+def is_head_there(message: bytes) -> bool:
+    """Whether the beginning of a message holds all of header and tag, or so much that it must be refused."""
+    if not MAGIC.startswith(message[: len(MAGIC)]):
+        return True
+    return len(message) >= FIXED.size and len(message) >= head_end(message)
 
 
 def _fixed_fields(fixed: bytes) -> tuple[int, int, int, int]:

@@ -10,11 +10,9 @@ from strongroom.calls.crypto.results import Decrypted
 from strongroom.encryption.message.body import DATA_KEY_BYTES, MessageKeys
 from strongroom.encryption.message.header import Header, ReadHeader, WrappedKey
 from strongroom.encryption.message.refusals import altered, key_not_accepted
-from strongroom.errors import StrongroomError
+from strongroom.errors import AWAY, StrongroomError
 
 MAX_ATTEMPTS = 16
-# The mesh could not serve: another time it may.
-_AWAY = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"})
 
 
 class Accepted(Protocol):
@@ -88,7 +86,7 @@ def _first_answer(
             return key, _checked(decrypt(key, wrapped.encrypted_data_key, context), wrapped)
         except StrongroomError as refusal:
             refusals.append(refusal)
-    away = [refusal for refusal in refusals if refusal.code.name in _AWAY]
+    away = [refusal for refusal in refusals if refusal.code.name in AWAY]
     raise (away or refusals)[0]
 
 

@@ -20,7 +20,7 @@ def seal_body(keys: MessageKeys, content: bytes, chunk_size: int, nonce_prefix: 
     Raises MESSAGE_TOO_LARGE.
     """
     if len(content) <= chunk_size and not nonce_prefix:
-        return keys.seal(content)
+        return keys.seal(content, b"")
     prefix = nonce_prefix or os.urandom(NONCE_PREFIX_BYTES)
     size = body_bytes_of(len(content), chunk_size)
     body = bytearray(NONCE_PREFIX_BYTES + size)
@@ -34,16 +34,21 @@ def seal_body(keys: MessageKeys, content: bytes, chunk_size: int, nonce_prefix: 
     return bytes(body)
 
 
-def open_body(keys: MessageKeys, body: memoryview, chunk_size: int) -> bytes:
-    """The content of nonce prefix and chunks, all of it or nothing. Raises MESSAGE_ALTERED or MESSAGE_TOO_LARGE."""
-    if len(body) < NONCE_PREFIX_BYTES + TAG_BYTES:
+def open_body(keys: MessageKeys, message: bytes, start: int, chunk_size: int) -> bytes:
+    """The content of the body that begins at `start`, all of it or nothing.
+
+    Raises MESSAGE_ALTERED or MESSAGE_TOO_LARGE.
+    """
+    chunks = start + NONCE_PREFIX_BYTES
+    size = len(message) - chunks
+    if size < TAG_BYTES:
         raise altered()
-    prefix, sealed = bytes(body[:NONCE_PREFIX_BYTES]), body[NONCE_PREFIX_BYTES:]
-    if len(sealed) <= chunk_size + TAG_BYTES:
-        return keys.open(prefix, bytes(sealed))
-    layout, cipher = Layout(len(sealed), chunk_size), keys.cipher(prefix)
+    prefix = message[start:chunks]
+    if size <= chunk_size + TAG_BYTES:
+        return keys.open(prefix, message[chunks:])
+    layout, cipher = Layout(size, chunk_size), keys.cipher(prefix)
     content = bytearray(layout.content_bytes)
-    opened = memoryview(content)
+    opened, sealed = memoryview(content), memoryview(message)[chunks:]
     for number in range(layout.chunks):
         start, length = layout.sealed_range(number)
         piece = opened[number * chunk_size :][: length - TAG_BYTES]

@@ -1,0 +1,1 @@
+"""The encryption SDK inside other libraries: each module needs the library that it is named for."""

@@ -1,0 +1,1 @@
+"""Messages that do not fit into memory."""

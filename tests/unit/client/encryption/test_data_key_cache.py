@@ -1,0 +1,223 @@
+"""The data key cache: its limits, what it does ahead, and what while the mesh is away."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from strongroom.encryption import DataKeyCache, EncryptionClient
+from strongroom.errors import StrongroomError
+from tests.support.mesh_keys import MeshKeys
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def mesh() -> MeshKeys:
+    return MeshKeys()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def encrypting(mesh: MeshKeys, cache: DataKeyCache) -> EncryptionClient:
+    return EncryptionClient(mesh, keys="payments", cache=cache)
+
+
+def test_a_data_key_ends_with_its_age(mesh: MeshKeys, clock: Clock) -> None:
+    encryption = encrypting(mesh, DataKeyCache(max_age=60, refresh_ahead=0, monotonic=clock))
+    encryption.encrypt(b"a")
+    clock.now += 59.9
+    encryption.encrypt(b"a")
+    assert mesh.calls == 1
+    clock.now += 0.1
+    encryption.encrypt(b"a")
+    assert mesh.calls == 2
+
+
+@pytest.mark.parametrize("limits", [{"max_messages": 3}, {"max_bytes": 300}])
+def test_a_data_key_serves_so_many_messages_and_bytes(mesh: MeshKeys, limits: dict[str, int]) -> None:
+    cache = DataKeyCache(**limits)  # type: ignore[arg-type]
+    encryption = encrypting(mesh, cache)
+    heads = [encryption.encrypt(bytes(100))[:200] for _ in range(9)]
+    until(lambda: not any(room._fetches for room in cache._all()))
+    assert max(heads.count(head) for head in heads) <= 3
+    assert len(set(heads)) >= 3
+
+
+def test_many_threads_keep_the_limit(mesh: MeshKeys) -> None:
+    encryption = encrypting(mesh, DataKeyCache(max_messages=10, refresh_ahead=0))
+    with ThreadPoolExecutor(16) as pool:
+        heads = [message[:200] for message in pool.map(lambda _: encryption.encrypt(b"a"), range(200))]
+    assert max(heads.count(head) for head in heads) <= 10
+
+
+def test_a_message_larger_than_the_limit_has_a_data_key_of_its_own(mesh: MeshKeys) -> None:
+    encryption = encrypting(mesh, DataKeyCache(max_bytes=10))
+    assert encryption.decrypt(encryption.encrypt(bytes(100))) == bytes(100)
+    assert encryption.encrypt(bytes(100))[:200] != encryption.encrypt(bytes(100))[:200]
+
+
+def test_concurrent_messages_without_a_data_key_make_one_call(mesh: MeshKeys) -> None:
+    cache = DataKeyCache()
+    encryption = encrypting(mesh, cache)
+    mesh.before = lambda: until(lambda: cache.metrics.misses == 8)
+    with ThreadPoolExecutor(8) as pool:
+        messages = list(pool.map(lambda _: encryption.encrypt(b"a"), range(8)))
+    assert mesh.calls == 1
+    mesh.before = lambda: until(lambda: cache.metrics.misses == 16)
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(encryption.decrypt, messages)) == {b"a"}
+    assert mesh.calls == 2
+    assert cache.metrics.hits == 0
+
+
+def test_a_failure_is_told_to_all_that_waited_and_is_not_kept(mesh: MeshKeys) -> None:
+    cache = DataKeyCache()
+    encryption = encrypting(mesh, cache)
+    mesh.is_away()
+    mesh.before = lambda: until(lambda: cache.metrics.misses == 4)
+
+    def reason(_: int) -> str:
+        with pytest.raises(StrongroomError) as refused:
+            encryption.encrypt(b"a")
+        return refused.value.reason
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(reason, range(4))) == {"UNREACHABLE"}
+    mesh.failure, mesh.before = None, lambda: None
+    encryption.encrypt(b"a")
+
+
+def test_a_data_key_is_replaced_ahead_of_its_end_and_nobody_waits(mesh: MeshKeys, clock: Clock) -> None:
+    cache = DataKeyCache(max_age=60, refresh_ahead=10, monotonic=clock)
+    encryption = encrypting(mesh, cache)
+    first = encryption.encrypt(b"a")[:200]
+    clock.now += 51
+    gate = threading.Event()
+    mesh.before = lambda: until(gate.is_set)
+    assert encryption.encrypt(b"a")[:200] == first
+    assert encryption.encrypt(b"a")[:200] == first
+    gate.set()
+    until(lambda: encryption.encrypt(b"a")[:200] != first)
+    assert (mesh.calls, cache.metrics.refreshes, cache.metrics.misses) == (2, 1, 1)
+
+
+def test_a_data_key_is_replaced_before_its_messages_are_used_up(mesh: MeshKeys) -> None:
+    cache = DataKeyCache(max_messages=100)
+    encryption = encrypting(mesh, cache)
+    first = encryption.encrypt(b"a")[:200]
+    for _ in range(91):
+        encryption.encrypt(b"a")
+    until(lambda: mesh.calls == 2)
+    until(lambda: encryption.encrypt(b"a")[:200] != first)
+    assert cache.metrics.misses == 1
+
+
+def test_while_the_mesh_is_gone_messages_go_on_and_do_not_wait(mesh: MeshKeys, clock: Clock) -> None:
+    cache = DataKeyCache(max_age=60, refresh_ahead=10, max_stale=120, monotonic=clock)
+    encryption = encrypting(mesh, cache)
+    message = encryption.encrypt(b"a")
+    assert encryption.decrypt(message) == b"a"
+    mesh.is_away()
+    clock.now += 55
+    while clock.now < 1000 + 60 + 119:
+        failures = cache.metrics.failures
+        assert encryption.encrypt(b"a")[:200] == message[:200]
+        assert encryption.decrypt(message) == b"a"
+        until(lambda: cache.metrics.failures >= failures + 2)  # noqa: B023
+        clock.now += 5
+    assert cache.metrics.stale > 10
+    clock.now = 1000 + 60 + 121
+    with pytest.raises(StrongroomError) as refused:
+        encryption.encrypt(b"a")
+    assert refused.value.reason == "UNREACHABLE"
+    assert "crypto at kms:7443" in refused.value.message
+    assert "strongroom status" in refused.value.message
+
+
+def test_what_the_mesh_refuses_is_not_bridged(mesh: MeshKeys, clock: Clock) -> None:
+    encryption = encrypting(mesh, DataKeyCache(max_age=60, refresh_ahead=10, monotonic=clock))
+    message = encryption.encrypt(b"a")
+    encryption.decrypt(message)
+    mesh.failure = StrongroomError("KEY_DISABLED", "the key is disabled", code="FAILED_PRECONDITION")
+    clock.now += 61
+    with pytest.raises(StrongroomError) as refused:
+        encryption.encrypt(b"a")
+    assert refused.value.reason == "KEY_DISABLED"
+    with pytest.raises(StrongroomError) as refused:
+        encryption.decrypt(message)
+    assert refused.value.reason == "KEY_DISABLED"
+
+
+def test_a_refusal_ahead_of_the_end_forgets_the_data_key(mesh: MeshKeys, clock: Clock) -> None:
+    cache = DataKeyCache(max_age=60, refresh_ahead=10, monotonic=clock)
+    encryption = encrypting(mesh, cache)
+    encryption.encrypt(b"a")
+    mesh.failure = StrongroomError("KEY_DISABLED", "the key is disabled", code="FAILED_PRECONDITION")
+    clock.now += 55
+    encryption.encrypt(b"a")
+    until(lambda: cache.metrics.entries == 0)
+    with pytest.raises(StrongroomError):
+        encryption.encrypt(b"a")
+
+
+def test_clear_forgets_what_is_kept_and_what_is_on_its_way(mesh: MeshKeys) -> None:
+    cache = DataKeyCache()
+    encryption = encrypting(mesh, cache)
+    encryption.encrypt(b"a")
+    cache.clear()
+    assert cache.metrics.entries == 0
+    mesh.before = cache.clear
+    encryption.encrypt(b"a")
+    assert cache.metrics.entries == 0
+
+
+def test_the_cache_is_no_larger_than_its_capacity(mesh: MeshKeys) -> None:
+    cache = DataKeyCache(capacity=5)
+    encryption = encrypting(mesh, cache)
+    for tenant in range(12):
+        encryption.encrypt(b"a", {"tenant": str(tenant)})
+    assert (cache.metrics.entries, cache.metrics.evictions) == (5, 7)
+
+
+def test_the_metrics_count_what_was_done(mesh: MeshKeys) -> None:
+    cache = DataKeyCache()
+    encryption = encrypting(mesh, cache)
+    messages = [encryption.encrypt(b"a") for _ in range(5)]
+    for message in messages:
+        encryption.decrypt(message)
+    metrics = cache.metrics
+    assert (metrics.hits, metrics.misses, metrics.entries, metrics.failures) == (8, 2, 2, 0)
+    cache.clear()
+    assert cache.metrics.hits == 8
+
+
+def test_clients_with_other_keys_or_callers_share_nothing() -> None:
+    cache, one, other = DataKeyCache(), MeshKeys(), MeshKeys()
+    heads = {
+        encrypting(mesh, cache).encrypt(b"a")[:200] if key == "payments" else b""
+        for mesh in (one, other)
+        for key in ("payments",)
+    }
+    EncryptionClient(one, keys="escrow", cache=cache).encrypt(b"a")
+    assert len(heads) == 2
+    assert (one.calls, other.calls) == (2, 1)
