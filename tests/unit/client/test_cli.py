@@ -68,7 +68,7 @@ COMMANDS = [
     *(f"mac {verb}" for verb in ("generate", "verify")),
     *(f"public-key {verb}" for verb in ("get", "encrypt", "decrypt")),
     *(f"alias {verb}" for verb in ("create", "list", "move", "delete")),
-    *(f"file {verb}" for verb in ("encrypt", "decrypt")),
+    *(f"file {verb}" for verb in ("encrypt", "decrypt", "inspect", "rewrap")),
     *(f"secret {verb}" for verb in ("create", "get", "put")),
     *(f"account {verb}" for verb in ("create", "list", "describe", "update", "disable", "enable")),
     *(f"principal {verb}" for verb in ("create", "list", "describe", "update", "set-tags", "set-roles")),

@@ -1,138 +1,181 @@
-"""`strongroom file`: files of any size, each under a data key of its own."""
+"""`strongroom file`: files of any size, alone, in folders, or through pipes."""
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from strongroom.cli import file_runs, file_sets
 from strongroom.cli.command import Report, Session, command
+from strongroom.cli.file_sets import STANDARD, SUFFIX, Work
 from strongroom.cli.inputs import Context, Force, pairs_of
 from strongroom.cli.keys import KeyName
 from strongroom.cli.plain import plain
 
 if TYPE_CHECKING:
-    from strongroom.files import FileResult
+    from rich.console import RenderableType
 
-SUFFIX = ".strongroom"
+    from strongroom.encryption.cache import DataKeyCache
 
 app = typer.Typer(name="file", help="Files of any size, encrypted here under data keys.", no_args_is_help=True)
 
-Source = Annotated[Path, typer.Argument(metavar="FILE", help="The file to read.")]
+Sources = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FILE…", help="Files, folders, quoted patterns such as '**/*.csv', or - for standard input."
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PATH",
+        help=f"The file or folder to write, or - for standard output; beside FILE by default ({SUFFIX}).",
+    ),
+]
+Accepted = Annotated[
+    list[str] | None, typer.Option("--key", metavar="KEY", help="Accept files under this key alone; may be repeated.")
+]
+Jobs = Annotated[int, typer.Option(min=1, max=64, help="How many files at a time.")]
 
 
 @command(app, "encrypt")
 def encrypt(
     session: Session,
     key: KeyName,
-    source: Source,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help=f"The file to write; FILE{SUFFIX} by default.")
+    sources: Sources,
+    out: Out = None,
+    recipient: Annotated[
+        list[str] | None, typer.Option(metavar="KEY", help="Another key that opens the files too; may be repeated.")
     ] = None,
     context: Context = None,
+    store_context: Annotated[
+        bool, typer.Option("--store-context", help="Write the context into the files, for everybody to read.")
+    ] = False,
     force: Force = False,
+    jobs: Jobs = file_runs.JOBS,
 ) -> Report:
-    """Encrypt a file under a fresh data key. Only with KEY can it be decrypted, and only with the same
-    context.
-    """
-    from strongroom.files import encrypt_file
+    """Encrypt files. Any one of the keys decrypts them, and only with the same context."""
+    works, pairs = file_sets.encrypted(sources, out), pairs_of(context) if context else None
+    if works[:1] and works[0].destination == STANDARD and sys.stdout.isatty():
+        raise typer.BadParameter("needed, as standard output is a terminal", param_hint="--out")
+    from strongroom.files import FileEncryption
 
-    destination = out or source.with_name(source.name + SUFFIX)
-    with _removed_when_terminated(), _progress_bar(session, "encrypting", source) as progress:
-        result = encrypt_file(
-            session.client,
-            key,
-            source,
-            destination,
-            context=pairs_of(context),
-            overwrite=force,
-            progress=progress,
-        )
-    return _report("encrypted", result)
+    keys = [key, *(recipient or [])]
+    encryption = FileEncryption(session.client, keys, cache=_cache_for(works), store_context=store_context)
+    return file_runs.run(
+        session,
+        "encrypted",
+        works,
+        lambda source, sink, progress: encryption.encrypt(source, sink, pairs, progress),
+        force=force,
+        jobs=jobs,
+    )
 
 
 @command(app, "decrypt")
 def decrypt(
     session: Session,
-    source: Source,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help=f"The file to write; FILE without {SUFFIX} by default.")
-    ] = None,
-    key: Annotated[str, typer.Option(metavar="KEY", help="Accept a file under this key alone.")] = "",
+    sources: Sources,
+    out: Out = None,
+    key: Accepted = None,
     context: Context = None,
     force: Force = False,
+    jobs: Jobs = file_runs.JOBS,
 ) -> Report:
-    """Decrypt a file. Nothing appears in its place until all of it has been verified."""
-    from strongroom.files import decrypt_file
+    """Decrypt files. Nothing appears in a file's place until all of it has been verified.
 
-    if out is None and source.suffix != SUFFIX:
-        raise typer.BadParameter(f"needed, as {source.name} does not end in {SUFFIX}", param_hint="--out")
-    destination = out or source.with_suffix("")
-    with _removed_when_terminated(), _progress_bar(session, "decrypting", source) as progress:
-        result = decrypt_file(
-            session.client,
-            source,
-            destination,
-            key=key,
-            context=pairs_of(context),
-            overwrite=force,
-            progress=progress,
-        )
-    return _report("decrypted", result)
+    To standard output each part goes once it is verified; that nothing is missing, only exit status 0 says.
+    """
+    works, pairs = file_sets.decrypted(sources, out), pairs_of(context) if context else None
+    from strongroom.encryption.keys import ANY_KEY
+    from strongroom.files import FileEncryption
 
-
-def _report(verb: str, result: FileResult) -> Report:
-    from strongroom.cli.show import size_text
-
-    return Report(plain(result), note=f"{verb} {size_text(result.size)} to {result.path}")
-
-
-@contextmanager
-def _removed_when_terminated() -> Iterator[None]:
-    """Lets SIGTERM and SIGHUP unwind as Ctrl-C does, so that no partial file stays behind."""
-
-    def stop(number: int, frame: object) -> None:
-        del frame
-        sys.exit(128 + number)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _progress_bar(session: Session, verb: str, source: Path) -> Iterator[Callable[[int], None] | None]:
-    """A bar on standard error, where that is a terminal."""
-    if session.as_json or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
+    encryption = FileEncryption(session.client, key or ANY_KEY, cache=_cache_for(works))
+    return file_runs.run(
+        session,
+        "decrypted",
+        works,
+        lambda source, sink, progress: encryption.decrypt(source, sink, pairs, progress),
+        force=force,
+        jobs=jobs,
     )
 
-    from strongroom.cli.show import console
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
+@command(app, "rewrap")
+def rewrap(
+    session: Session,
+    sources: Sources,
+    recipient: Annotated[
+        list[str], typer.Option(metavar="KEY", help="A key that opens the files from now on; may be repeated.")
+    ],
+    key: Accepted = None,
+    context: Context = None,
+    jobs: Jobs = file_runs.JOBS,
+) -> Report:
+    """Move encrypted files to other keys, in their place. Their content is not decrypted.
+
+    Whoever could decrypt a file before may have kept its data key: against them, encrypt the content anew.
+    """
+    works, pairs = file_sets.in_place(sources), pairs_of(context) if context else None
+    from strongroom.encryption.keys import ANY_KEY
+    from strongroom.files import FileEncryption
+
+    encryption = FileEncryption(session.client, key or ANY_KEY)
+    return file_runs.run(
+        session,
+        "rewrapped",
+        works,
+        lambda source, sink, progress: encryption.rewrap(source, sink, recipient, pairs, progress),
+        force=True,
+        jobs=jobs,
     )
-    size = source.stat().st_size if source.is_file() else None
-    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
-        task = progress.add_task(verb, total=size)
-        yield lambda count: progress.advance(task, count)
+
+
+@command(app, "inspect")
+def inspect(session: Session, sources: Sources) -> Report:
+    """Show what encrypted files say about themselves: keys, context and size. Nothing of it is verified."""
+    del session
+    from strongroom.files import inspect_file
+
+    found = [_described(path, inspect_file(path)) for path in file_sets.chosen(sources)]
+
+    def show() -> RenderableType:
+        from rich.console import Group
+
+        from strongroom.cli.show import facts
+
+        return Group(*(facts(_lines(document)) for document in found))
+
+    return Report(found[0] if len(found) == 1 else {"files": found}, show)
+
+
+def _described(path: Path, inspection: object) -> dict[str, Any]:
+    return {"path": str(path), **plain(inspection)}
+
+
+def _lines(document: dict[str, Any]) -> dict[str, object]:
+    keys = [" at ".join(filter(None, (one["key"] or "(not named)", one["mesh"]))) for one in document["keys"]]
+    context = document["context"]
+    shown = None if context is None else ", ".join(f"{name}={value}" for name, value in context.items()) or "(empty)"
+    return {
+        "path": document["path"],
+        "version": document["version"],
+        "keys": ", ".join(keys),
+        "context": shown or " ".join(("not stored", document["context_digest"])).strip(),
+        "size": document["size"],
+        "chunk size": document["chunk_size"],
+        "header size": document["header_size"],
+    }
+
+
+def _cache_for(works: Sequence[Work]) -> DataKeyCache | None:
+    """Many files share data keys, a thousand at most; one file has its own."""
+    if len(works) < 2:
+        return None
+    from strongroom.encryption.cache import DataKeyCache
+
+    return DataKeyCache(max_messages=1000)

@@ -100,10 +100,10 @@ class EncryptionClient:
         `context` is the encryption context: pairs that the message is bound to, not secret, up to 8,192 bytes in all.
         Raises what `Client.generate_data_key` does where no data key is at hand, FIELD_INVALID or FIELD_TOO_LARGE.
         """
-        # As `_beginning` and `seal_body` in one, for messages that take hardly longer than a call in Python.
+        # As `begin` and `seal_body` in one, for messages that take hardly longer than a call in Python.
         size = len(content)
         lookup = context if context is None else tuple(context.items())
-        beginning = self._at_hand(lookup, size, self._begin) or self._beginning(context, size)
+        beginning = self._at_hand(lookup, size, self._begin) or self.begin(context, size)
         if size <= self._chunk_size:
             return beginning.keys.seal(content, beginning.data)
         return beginning.data + seal_body(beginning.keys, content, self._chunk_size)
@@ -117,7 +117,7 @@ class EncryptionClient:
         MESSAGE_ALTERED, CONTEXT_MISMATCH, KEY_NOT_ACCEPTED, and what `Client.decrypt` does.
         """
         end = head_end(message)
-        opened = self._opened(message[:end], context, keys, len(message) - end)
+        opened = self.open_head(message[:end], context, keys, len(message) - end)
         return open_body(opened.keys, message, end, opened.header.chunk_size)
 
     def encrypt_at_hand(self, content: bytes, context: Context = None) -> bytes | None:
@@ -144,12 +144,10 @@ class EncryptionClient:
         default those of this client. Raises what `decrypt` and `encrypt` do.
         """
         end = head_end(message)
-        return self.rewrap_header(message[:end], keys, context, accepted=accepted) + message[end:]
+        return self.rewrapped_head(self.open_head(message[:end], context, accepted), keys) + message[end:]
 
-    def rewrap_header(self, head: bytes, keys: Keys, context: Context = None, *, accepted: Keys | None = None) -> bytes:
-        """The header and header tag of `rewrap`, from those of a message whose body is elsewhere."""
-        known = self.keys if accepted is None else keys_of(self._client, accepted)
-        opened = _opened_under(known, (head, _lookup(context)))
+    def rewrapped_head(self, opened: Opened, keys: Keys) -> bytes:
+        """Header and header tag of a message under other keys, for the body that it has. Raises what `encrypt` does."""
         wrapped = wrapped_under(keys_of(self._client, keys), opened.data_key, opened.context, name_keys=self._name_keys)
         data = replace(opened.header, wrapped_keys=tuple(wrapped)).to_bytes()
         return data + opened.keys.header_tag(data)
@@ -173,7 +171,7 @@ class EncryptionClient:
         is not closed. Raises what `decrypt` does.
         """
         found = read_header(whole_reads(file))
-        opened = self._opened(found.data + found.tag, context, keys, 0)
+        opened = self.open_head(found.data + found.tag, context, keys, 0)
         if file.seekable():
             return DecryptingFile(file, opened.keys, opened.header.chunk_size)
         return DecryptingStream(file, Opener(opened.keys, opened.header.chunk_size))
@@ -204,15 +202,16 @@ class EncryptionClient:
 
     def sealer(self, context: Context = None) -> Sealer:
         """What makes a message of a content that comes in pieces; what it gives is to be used before its next step."""
-        beginning = self._beginning(context, 0)
+        beginning = self.begin(context, 0)
         return Sealer(beginning.keys, beginning.data, self._chunk_size)
 
     def opener(self, head: bytes, context: Context = None, *, keys: Keys | None = None) -> Opener:
         """What gives the content behind a message's header and header tag. Raises what `decrypt` does."""
-        opened = self._opened(head, context, keys, 0)
+        opened = self.open_head(head, context, keys, 0)
         return Opener(opened.keys, opened.header.chunk_size)
 
-    def _beginning(self, context: Context, size: int) -> Beginning:
+    def begin(self, context: Context = None, size: int = 0) -> Beginning:
+        """What a message of `size` bytes begins with. Raises what `encrypt` does."""
         lookup = context if context is None else tuple(context.items())
         if self._writing is None:
             return self._begun(lookup)
@@ -230,7 +229,8 @@ class EncryptionClient:
         data = header.to_bytes()
         return Beginning(header, data + keys.header_tag(data), keys, made.key_version, made.event_id)
 
-    def _opened(self, head: bytes, context: Context, keys: Keys | None, size: int) -> Opened:
+    def open_head(self, head: bytes, context: Context = None, keys: Keys | None = None, size: int = 0) -> Opened:
+        """What a message's header and header tag open to, for `size` bytes behind them. Raises what `decrypt` does."""
         lookup = head, context if context is None else tuple(context.items())
         if keys is None:
             return self._reading.get(lookup, size, self._open) if self._reading is not None else self._open(lookup)

@@ -20,9 +20,10 @@ def not_recognized() -> StrongroomError:
 
 def version_unknown(version: int, known: int) -> StrongroomError:
     """It is of a format that this reader does not know."""
+    advice = "use a newer one" if version > known else "`strongroom file decrypt` reads files of version 1"
     return StrongroomError(
         VERSION_UNKNOWN,
-        f"the message is of format version {version}; this reader knows version {known}: use a newer one",
+        f"the message is of format version {version}; this reader knows version {known}: {advice}",
         metadata={"version": str(version)},
     )
 

@@ -1,0 +1,152 @@
+"""Files one by one or several at a time: progress over all, an outcome for each, and nothing half done is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from contextvars import copy_context
+from io import FileIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from strongroom.cli.command import Report, Session, complain
+from strongroom.cli.file_sets import STANDARD, Work
+from strongroom.cli.plain import plain
+from strongroom.errors import StrongroomError
+
+if TYPE_CHECKING:
+    from strongroom.file_format import Progress, Sink, Source
+    from strongroom.files import FileResult, Written
+
+    Handle = Callable[[Source, Sink, Progress], Written]
+
+JOBS = min(4, os.cpu_count() or 1)
+
+
+def run(session: Session, verb: str, works: Sequence[Work], handle: Handle, *, force: bool, jobs: int) -> Report:
+    """Handles every file, and says what became of it. One that fails stops no other."""
+    if not works:
+        return Report({"files": [], "failed": []}, note=f"nothing to be {verb}")
+    with _removed_when_terminated(), _progress_bar(session, verb, works) as progress:
+        if len(works) == 1:
+            result = _through(works[0], handle, progress, force=force)
+            # What went to standard output is no place for a report.
+            return Report(plain(result), note=_note(verb, [result]), silent=works[0].destination == STANDARD)
+        return _all(verb, works, handle, progress, force=force, jobs=jobs)
+
+
+def _all(verb: str, works: Sequence[Work], handle: Handle, progress: Progress, *, force: bool, jobs: int) -> Report:
+    done: list[FileResult] = []
+    failed: list[dict[str, str]] = []
+    stopped = threading.Event()
+
+    def seen(count: int) -> None:
+        if stopped.is_set():
+            raise SystemExit
+        progress(count)
+
+    with ThreadPoolExecutor(jobs, thread_name_prefix="file") as pool:
+        futures: dict[Future[FileResult], Work] = {
+            pool.submit(copy_context().run, _through, work, handle, seen, force=force): work for work in works
+        }
+        try:
+            for future in as_completed(futures):
+                try:
+                    done.append(future.result())
+                except (StrongroomError, OSError) as error:
+                    failed.append(_told(futures[future].source, error))
+        except BaseException:
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    done.sort(key=lambda result: result.path)
+    return Report({"files": plain(done), "failed": failed}, note=_note(verb, done), exit_code=1 if failed else 0)
+
+
+def _through(work: Work, handle: Handle, progress: Progress, *, force: bool) -> FileResult:
+    from strongroom.atomic import check_destination, replacing
+
+    if work.destination == STANDARD:
+        with _opened(work.source) as source, FileIO(1, "w", closefd=False) as standard:
+            return handle(source, standard, progress).at(STANDARD)
+    check_destination(work.destination, overwrite=force)
+    with _opened(work.source) as source:
+        work.destination.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(work.destination, overwrite=force) as destination:
+            return handle(source, destination, progress).at(work.destination)
+
+
+def _opened(path: Path) -> FileIO:
+    return FileIO(0, "r", closefd=False) if path == STANDARD else FileIO(path, "r")
+
+
+def _told(source: Path, error: StrongroomError | OSError) -> dict[str, str]:
+    if isinstance(error, StrongroomError):
+        reason, message = error.reason, error.message
+    else:
+        reason, message = "IO_ERROR", error.strerror or str(error)
+    complain(f"{source}: {message}", reason)
+    return {"path": str(source), "reason": reason, "message": message}
+
+
+def _note(verb: str, results: Sequence[FileResult]) -> str:
+    from strongroom.cli.show import size_text
+
+    size = size_text(sum(result.size for result in results))
+    return f"{verb} {size} to {results[0].path}" if len(results) == 1 else f"{verb} {len(results)} files, {size}"
+
+
+def _unwatched(count: int) -> None:
+    del count
+
+
+@contextmanager
+def _removed_when_terminated() -> Iterator[None]:
+    """Lets SIGTERM and SIGHUP unwind as Ctrl-C does, so that no partial file stays behind."""
+
+    def stop(number: int, frame: object) -> None:
+        del frame
+        sys.exit(128 + number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _progress_bar(session: Session, verb: str, works: Sequence[Work]) -> Iterator[Progress]:
+    """A bar over all files on standard error, where that is a terminal."""
+    if session.as_json or not sys.stderr.isatty():
+        yield _unwatched
+        return
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    from strongroom.cli.show import console
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    sizes = [work.source.stat().st_size if work.source.is_file() else None for work in works]
+    total = None if None in sizes else sum(size for size in sizes if size is not None)
+    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
+        task = progress.add_task(verb, total=total)
+        yield lambda count: progress.advance(task, count)

@@ -1,0 +1,98 @@
+"""Which files a command reads, and where it writes what comes of each."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+SUFFIX = ".strongroom"
+STANDARD = Path("-")
+"""Standard input, or standard output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One file to read and one to write."""
+
+    source: Path
+    destination: Path
+
+
+def encrypted(sources: Sequence[Path], out: Path | None) -> list[Work]:
+    """What is to be encrypted: files, all files in folders but those that are encrypted already, and patterns."""
+    return _planned(sources, out, _with_suffix, lambda path: path.suffix != SUFFIX)
+
+
+def decrypted(sources: Sequence[Path], out: Path | None) -> list[Work]:
+    """What is to be decrypted: files, all encrypted files in folders, and patterns."""
+    return _planned(sources, out, _without_suffix, lambda path: path.suffix == SUFFIX)
+
+
+def chosen(sources: Sequence[Path]) -> list[Path]:
+    """Encrypted files that are named, in folders, or matched by patterns."""
+    found = [path for source in sources for _, path in _files(source, lambda path: path.suffix == SUFFIX)]
+    return list(dict.fromkeys(found))
+
+
+def in_place(sources: Sequence[Path]) -> list[Work]:
+    """Encrypted files that are written anew where they are; of standard input, to standard output."""
+    return [Work(path, path) for path in chosen(sources)]
+
+
+def _planned(
+    sources: Sequence[Path], out: Path | None, renamed: Callable[[Path], Path], wanted: Callable[[Path], bool]
+) -> list[Work]:
+    if STANDARD in sources:
+        if len(sources) > 1:
+            raise typer.BadParameter("standard input is read alone", param_hint="FILE")
+        return [Work(STANDARD, out or STANDARD)]
+    # A pattern may match a folder, and what is in it again.
+    roots: dict[Path, Path] = {}
+    for source in sources:
+        for root, path in _files(source, wanted):
+            roots.setdefault(path, root)
+    found = [(root, path) for path, root in roots.items()]
+    is_one = len(sources) == 1 and len(found) == 1 and found[0][1] == sources[0]
+    if out is not None and is_one and not out.is_dir():
+        return [Work(sources[0], out)]
+    if out is not None and (out == STANDARD or (out.exists() and not out.is_dir())):
+        raise typer.BadParameter("several files are written into a folder", param_hint="--out")
+    works = [Work(path, renamed(path if out is None else out / path.relative_to(root))) for root, path in found]
+    places = [work.destination for work in works]
+    twice = {place for place in places if places.count(place) > 1} if len(set(places)) < len(places) else set()
+    if twice:
+        raise typer.BadParameter(f"two files would be written to {min(twice)}", param_hint="FILE")
+    return works
+
+
+def _files(source: Path, wanted: Callable[[Path], bool]) -> Iterator[tuple[Path, Path]]:
+    """The files that an argument stands for, each with the folder that its place is told from.
+
+    Links to folders are not followed, and in folders only regular files are taken.
+    """
+    if source.is_dir():
+        for path in sorted(source.rglob("*")):
+            if path.is_file() and not path.is_symlink() and wanted(path):
+                yield source, path
+    elif source.exists() or not glob.has_magic(str(source)):
+        yield source.parent, source
+    else:
+        matched = sorted(glob.glob(str(source), recursive=True))  # noqa: PTH207  # patterns may begin at the root
+        if not matched:
+            raise typer.BadParameter(f"{source} matches nothing", param_hint="FILE")
+        for match in matched:
+            yield from _files(Path(match), wanted)
+
+
+def _with_suffix(path: Path) -> Path:
+    return path.with_name(path.name + SUFFIX)
+
+
+def _without_suffix(path: Path) -> Path:
+    if path.suffix != SUFFIX:
+        raise typer.BadParameter(f"needed, as {path.name} does not end in {SUFFIX}", param_hint="--out")
+    return path.with_suffix("")

@@ -1,0 +1,182 @@
+"""`strongroom file`: many files, folders, patterns, pipes and several keys."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from strongroom import file_format
+from strongroom.cli.app import app
+from strongroom.cli.command import Session
+from strongroom.files import decrypt_file, encrypt_file, inspect_file
+from tests.support.mesh_keys import MeshKeys
+
+
+@pytest.fixture
+def mesh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MeshKeys:
+    mesh = MeshKeys()
+    monkeypatch.setattr(Session, "client", mesh)
+    monkeypatch.chdir(tmp_path)
+    return mesh
+
+
+def run(*arguments: str, status: int = 0) -> Result:
+    result = CliRunner().invoke(app, ["file", *arguments])
+    assert result.exit_code == status, result.stderr
+    return result
+
+
+def written(*places: str) -> None:
+    for place in places:
+        path = Path(place)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(f"content of {place}".encode())
+
+
+def test_a_file_goes_beside_itself_and_back(mesh: MeshKeys) -> None:
+    written("report.pdf")
+    told = json.loads(run("encrypt", "payments", "report.pdf", "--context", "tenant=a", "--json").stdout)
+    assert (told["path"], told["size"]) == ("report.pdf.strongroom", 21)
+    Path("report.pdf").unlink()
+    run("decrypt", "report.pdf.strongroom", "--context", "tenant=a")
+    assert Path("report.pdf").read_bytes() == b"content of report.pdf"
+    assert mesh.calls == 2
+
+
+def test_a_folder_is_encrypted_with_one_call_and_what_is_encrypted_is_left_alone(mesh: MeshKeys) -> None:
+    written("data/a.csv", "data/deep/er/b.csv", "data/c")
+    Path("data/link").symlink_to("c")
+    told = json.loads(run("encrypt", "payments", "data", "--json").stdout)
+    assert len(told["files"]) == 3
+    assert mesh.calls == 1
+    assert (
+        json.loads(run("encrypt", "payments", "data", "--json", status=1).stdout)["failed"][0]["reason"]
+        == "FILE_EXISTS"
+    )
+    told = json.loads(run("decrypt", "data", "--out", "opened", "--json").stdout)
+    assert sorted(one["path"] for one in told["files"]) == ["opened/a.csv", "opened/c", "opened/deep/er/b.csv"]
+    assert Path("opened/deep/er/b.csv").read_bytes() == b"content of data/deep/er/b.csv"
+
+
+def test_patterns_are_matched_where_the_shell_has_not(mesh: MeshKeys) -> None:
+    del mesh
+    written("a.csv", "b.csv", "c.txt", "deep/d.csv")
+    run("encrypt", "payments", "**/*.csv", "--out", "sealed")
+    assert {path.name for path in Path("sealed").rglob("*.strongroom")} == {f"{one}.csv.strongroom" for one in "abd"}
+    assert "matches nothing" in run("encrypt", "payments", "*.parquet", status=2).stderr
+
+
+def test_one_file_that_fails_stops_no_other(mesh: MeshKeys) -> None:
+    del mesh
+    written(*(f"data/{number}" for number in range(6)))
+    run("encrypt", "payments", "data", "--jobs", "3")
+    broken = Path("data/3.strongroom")
+    broken.write_bytes(broken.read_bytes()[:-1])
+    result = run("decrypt", "data", "--out", "opened", "--json", status=1)
+    told = json.loads(result.stdout)
+    assert len(told["files"]) == 5
+    assert [(one["path"], one["reason"]) for one in told["failed"]] == [("data/3.strongroom", "FILE_ALTERED")]
+    assert "data/3.strongroom" in result.stderr
+    assert sorted(path.name for path in Path("opened").iterdir()) == ["0", "1", "2", "4", "5"]
+
+
+def test_any_recipient_opens_a_file_and_rewrapping_shuts_one_out(mesh: MeshKeys) -> None:
+    written("report.pdf")
+    run("encrypt", "payments", "report.pdf", "--recipient", "escrow")
+    for key in ("payments", "escrow"):
+        run("decrypt", "report.pdf.strongroom", "--key", key, "--out", f"by-{key}")
+    body = Path("report.pdf.strongroom").read_bytes()[-56:]
+    run("rewrap", "report.pdf.strongroom", "--recipient", "escrow")
+    assert Path("report.pdf.strongroom").read_bytes()[-56:] == body
+    assert (
+        "KEY_MISMATCH" in run("decrypt", "report.pdf.strongroom", "--key", "payments", "--out", "no", status=1).stderr
+    )
+    run("decrypt", "report.pdf.strongroom", "--key", "escrow", "--out", "yes")
+    assert mesh.calls > 5
+
+
+def test_inspection_shows_keys_context_and_size_without_the_mesh(mesh: MeshKeys) -> None:
+    written("report.pdf", "other")
+    run("encrypt", "payments", "report.pdf", "--recipient", "escrow", "--context", "tenant=a", "--store-context")
+    run("encrypt", "payments", "other", "--context", "tenant=a")
+    mesh.is_away()
+    told = json.loads(run("inspect", "report.pdf.strongroom", "--json").stdout)
+    assert (told["size"], told["context"], told["version"]) == (21, {"tenant": "a"}, 2)
+    assert [one["key"] for one in told["keys"]] == ["accounts/main/keys/payments", "accounts/main/keys/escrow"]
+    shown = run("inspect", ".").stdout
+    assert "accounts/main/keys/escrow" in shown
+    assert "not stored" in shown
+
+
+def test_a_stored_context_need_not_be_named(mesh: MeshKeys) -> None:
+    written("report.pdf")
+    run("encrypt", "payments", "report.pdf", "--context", "tenant=a", "--store-context")
+    del mesh
+    run("decrypt", "report.pdf.strongroom", "--out", "opened")
+    assert (
+        "CIPHERTEXT_INVALID"
+        in run("decrypt", "report.pdf.strongroom", "--context", "tenant=b", "--out", "no", status=1).stderr
+    )
+
+
+def test_standard_input_and_output_are_a_pipe(mesh: MeshKeys, tmp_path: Path) -> None:
+    """A process of its own, as the test's own standard input is no pipe."""
+    content = os.urandom(3 << 20)
+    sealed = tmp_path / "sealed"
+    (tmp_path / "content").write_bytes(content)
+    encrypt_file(mesh, "payments", tmp_path / "content", sealed)  # type: ignore[arg-type]
+    script = (
+        "import pickle, sys\nfrom strongroom.cli.command import Session\nfrom strongroom.cli.app import app\n"
+        "from tests.support.mesh_keys import MeshKeys\nmesh = MeshKeys()\n"
+        "mesh._wrapped = pickle.loads(bytes.fromhex(sys.argv.pop(1)))\nSession.client = mesh\napp()\n"
+    )
+    import pickle
+
+    known = pickle.dumps(mesh._wrapped).hex()
+
+    def piped(given: bytes) -> subprocess.CompletedProcess[bytes]:
+        arguments = [sys.executable, "-c", script, known, "file", "decrypt", "-"]
+        return subprocess.run(
+            arguments,
+            input=given,
+            capture_output=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+
+    whole = piped(sealed.read_bytes())
+    assert (whole.returncode, whole.stdout) == (0, content), whole.stderr
+    cut = piped(sealed.read_bytes()[: -(1 << 20)])
+    assert cut.returncode == 1
+    assert content.startswith(cut.stdout)
+    assert b"FILE_ALTERED" in cut.stderr
+
+
+def test_files_of_version_1_are_still_read(mesh: MeshKeys) -> None:
+    key = mesh.generate_data_key("accounts/main/keys/payments", {"tenant": "a"})
+    header = file_format.Header.fresh(key.ciphertext)
+    sealed = io.BytesIO()
+    file_format.encrypt_stream(key.plaintext, header, io.BytesIO(b"of old"), sealed, lambda count: None)  # noqa: ARG005
+    Path("old.strongroom").write_bytes(sealed.getvalue())
+    for keys in ([], ["--key", "payments"], ["--key", "escrow", "--key", "payments"]):
+        run("decrypt", "old.strongroom", "--context", "tenant=a", "--force", *keys)
+        assert Path("old").read_bytes() == b"of old"
+    assert "KEY_MISMATCH" in run("decrypt", "old.strongroom", "--key", "escrow", "--force", status=1).stderr
+    found = inspect_file(Path("old.strongroom"))
+    assert (found.version, found.size) == (1, 6)
+    refused = run("rewrap", "old.strongroom", "--recipient", "escrow", status=1)
+    assert "file decrypt" in refused.stderr
+    decrypt_file(mesh, Path("old.strongroom"), Path("again"), context={"tenant": "a"})  # type: ignore[arg-type]
+
+
+def test_two_files_for_one_place_are_refused_before_anything_is_done(mesh: MeshKeys) -> None:
+    written("a/x", "b/x")
+    assert "two files" in run("encrypt", "payments", "a/x", "b/x", "--out", "sealed", status=2).stderr
+    assert mesh.calls == 0
