@@ -57,6 +57,34 @@ CLIENT: Mapping[str, tuple[str, str]] = {
         "The encrypted file was altered or cut short.",
         "Get an intact copy. What was written before the altered part is removed.",
     ),
+    "MESSAGE_NOT_RECOGNIZED": (
+        "This is no message that the encryption SDK wrote in any language.",
+        "Give the whole message, from its first byte. A ciphertext of `Encrypt` is opened with `Client.decrypt`.",
+    ),
+    "MESSAGE_VERSION_UNKNOWN": (
+        "The message is of a format version that this client does not know.",
+        "Use a newer client; files of version 1 are read by `strongroom file decrypt`.",
+    ),
+    "MESSAGE_ALTERED": (
+        "The message was altered or cut short, or something was added to it.",
+        "Get an intact copy, and use nothing of what a stream had handed out before.",
+    ),
+    "MESSAGE_CHUNK_SIZE_INVALID": (
+        "The message claims chunks of a size that no writer makes.",
+        "Get an intact copy: this one was altered, or made to harm.",
+    ),
+    "MESSAGE_TOO_LARGE": (
+        "The content needs 2^32 chunks or more.",
+        "Choose larger chunks (`chunk_size_log2`), or divide the content.",
+    ),
+    "CONTEXT_MISMATCH": (
+        "The message was encrypted with another encryption context.",
+        "Give exactly the pairs that the writer gave, or none where the message holds them.",
+    ),
+    "KEY_NOT_ACCEPTED": (
+        "The message is under none of the keys that the reader accepts.",
+        "See by `strongroom file inspect` which keys it names, and accept one of them if you trust its writer.",
+    ),
     "TRACE_NOT_FOUND": (
         "No span of this trace is in the profile's trace directory.",
         "Give the id of a traced call, or look in your trace collector.",
