@@ -68,7 +68,7 @@ def test_accounts_are_kept(shell: Shell, name: str) -> None:
     assert not shell.json("account", "enable", f"{name}-2", *of_mesh)["disabled"]
     assert shell.json("account", "update", "--display-name", "Us")["display_name"] == "Us"
     assert shell.json("account", "describe")["name"] == f"accounts/{name}"
-    assert "(FIELD_REQUIRED)" in shell.type("account", "update", status=1)
+    assert "(FIELD_REQUIRED)" in shell.type("account", "update", status=3)
 
 
 def test_principals_and_roles_are_kept(shell: Shell, name: str) -> None:
@@ -87,8 +87,8 @@ def test_principals_and_roles_are_kept(shell: Shell, name: str) -> None:
     assert shell.json("principal", "disable", "users/ann")["disabled"]
     assert not shell.json("principal", "enable", "users/ann")["disabled"]
     assert shell.json("principal", "revoke-sessions", "users/ann")["sessions_valid_after"]
-    assert shell.type("principal", "delete", "users/ann") == "deleted users/ann\n"
-    assert "(PRINCIPAL_NOT_FOUND," in shell.type("principal", "describe", "users/ann", status=1)
+    assert shell.type("principal", "delete", "users/ann", "--yes") == "deleted users/ann\n"
+    assert "(PRINCIPAL_NOT_FOUND," in shell.type("principal", "describe", "users/ann", status=3)
 
 
 def test_policies_are_kept(shell: Shell, name: str) -> None:
@@ -104,9 +104,9 @@ def test_policies_are_kept(shell: Shell, name: str) -> None:
     assert shell.type("policy", "validate", use) == "valid\n"
     assert f"{odd}:2:" in CliRunner().invoke(app, ["policy", "validate", odd]).stdout
     assert CliRunner().invoke(app, ["policy", "validate", odd]).exit_code == 1
-    assert "line 2" in shell.type("policy", "update", "use", odd, status=1)
-    assert "(POLICY_LOCKOUT," in shell.type("policy", "delete", "administrator", status=1)
-    assert shell.type("policy", "delete", "use") == "deleted policies/use\n"
+    assert "line 2" in shell.type("policy", "update", "use", odd, status=3)
+    assert "(POLICY_LOCKOUT," in shell.type("policy", "delete", "administrator", "--yes", status=3)
+    assert shell.type("policy", "delete", "use", "--yes") == "deleted policies/use\n"
 
 
 def test_client_keys_are_kept(shell: Shell) -> None:
@@ -121,7 +121,7 @@ def test_client_keys_are_kept(shell: Shell) -> None:
     assert shell.json("client-key", "update", kept["name"], "--description", "desk")["description"] == "desk"
     assert shell.json("client-key", "disable", kept["name"])["disabled"]
     assert not shell.json("client-key", "enable", kept["name"])["disabled"]
-    assert shell.type("client-key", "delete", kept["name"]).startswith("deleted clientKeys/ck-")
+    assert shell.type("client-key", "delete", kept["name"], "--yes").startswith("deleted clientKeys/ck-")
     assert shell.json("client-key", "describe", shown["name"])["expire_time"] == shown["expire_time"]
 
 
@@ -129,7 +129,7 @@ def test_oidc_providers_and_quotas_are_kept(shell: Shell) -> None:
     shell.type("oidc-provider", "create", "cluster", "--issuer", "https://cluster.example", "--audience", "strongroom")
     orders = shell.json("principal", "create", "workloads/orders", "--oidc", "cluster=system:serviceaccount:a:b")
     assert orders["oidc_bindings"][0]["subject"] == "system:serviceaccount:a:b"
-    assert "(RESOURCE_IN_USE," in shell.type("oidc-provider", "delete", "cluster", status=1)
+    assert "(RESOURCE_IN_USE," in shell.type("oidc-provider", "delete", "cluster", "--yes", status=3)
     assert shell.json("principal", "update", "workloads/orders", "--no-identities")["oidc_bindings"] == []
     assert shell.json("oidc-provider", "disable", "cluster")["disabled"]
     assert "DISABLED" in shell.type("oidc-provider", "list")
@@ -138,10 +138,10 @@ def test_oidc_providers_and_quotas_are_kept(shell: Shell) -> None:
         "a",
         "b",
     ]
-    assert shell.type("oidc-provider", "delete", "cluster") == "deleted oidcProviders/cluster\n"
+    assert shell.type("oidc-provider", "delete", "cluster", "--yes") == "deleted oidcProviders/cluster\n"
 
     assert shell.json("quota", "set", "workloads/orders", "--requests-per-second", "50")["burst"] == 100
     assert shell.json("quota", "get", "workloads/orders")["overridden"]
     assert "workloads/orders  50.0        100" in shell.type("quota", "list")
     assert not shell.json("quota", "reset", "workloads/orders")["overridden"]
-    assert "(PERMISSION_DENIED," in shell.type("quota", "set", "--each-principal", "5", status=1)
+    assert "(PERMISSION_DENIED," in shell.type("quota", "set", "--each-principal", "5", status=3)

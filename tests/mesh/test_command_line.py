@@ -97,10 +97,10 @@ def test_a_new_user_encrypts_a_file_and_finds_everything_again_after_a_restart(t
         terminal.type("file", "decrypt", "sealed", "--out", "opened")
         assert (terminal.home / "opened").read_bytes() == plain.read_bytes()
         assert terminal.type("secret", "get", "db.password") == b"hunter2"
-        refused = terminal.type("file", "decrypt", "sealed", "--out", "opened", status=1)
+        refused = terminal.type("file", "decrypt", "sealed", "--out", "opened", status=3)
         assert b"--force" in refused
         terminal.type("key", "disable", "payments")
-        told = terminal.type("encrypt", "payments", "--text", "late", status=1)
+        told = terminal.type("encrypt", "payments", "--text", "late", status=3)
         assert b"KEY_DISABLED" in told
 
 
@@ -130,7 +130,7 @@ def test_a_key_of_each_kind_is_walked_through_its_life(terminal: Terminal) -> No
         moved = terminal.type("re-encrypt", "other", given=sealed)
         assert terminal.type("decrypt", "--key", "other", given=moved) == b"old"
         terminal.type("key", "protect", "payments")
-        assert b"DELETION_PROTECTED" in terminal.type("key", "schedule-deletion", "payments", status=1)
+        assert b"DELETION_PROTECTED" in terminal.type("key", "schedule-deletion", "payments", status=3)
 
         rotating = terminal.json("root", "rotate")
         assert (rotating["current_version"], rotating["rotation"]["state"]) == (2, "RUNNING")
@@ -153,7 +153,7 @@ def test_a_key_of_each_kind_is_walked_through_its_life(terminal: Terminal) -> No
         (terminal.home / "raw").write_bytes(bytes(32))
         subprocess.run(OPENSSL_OAEP, cwd=terminal.home, check=True)
         terminal.type("key", "material", "import-wrapped", "brought", "--token", "token", "--in", "wrapped")
-        assert terminal.json("key", "material", "delete", "brought")["state"] == "PENDING_IMPORT"
+        assert terminal.json("key", "material", "delete", "brought", "--yes")["state"] == "PENDING_IMPORT"
         told = terminal.json("key", "material", "import", "brought", "--in", "raw", "--expire-days", "7")
         assert (told["state"], told["expire_time"] is not None) == ("ENABLED", True)
 

@@ -84,7 +84,7 @@ def test_a_typed_secret_begins_a_session_that_later_commands_use_until_logout(
 
     strongroom("logout")
     assert kept(config) == []
-    assert "UNAUTHENTICATED" in strongroom("whoami", status=1).stderr
+    assert "UNAUTHENTICATED" in strongroom("whoami", status=3).stderr
 
 
 def test_a_login_that_is_over_says_so(config: Path, credential: ClientKeySession) -> None:
@@ -92,13 +92,13 @@ def test_a_login_that_is_over_says_so(config: Path, credential: ClientKeySession
     (login,) = kept(config)
     login.write_text(json.dumps({**json.loads(login.read_text()), "expires": 1.0}))
 
-    assert "LOGIN_EXPIRED" in strongroom("whoami", status=1).stderr
+    assert "LOGIN_EXPIRED" in strongroom("whoami", status=3).stderr
 
 
 def test_a_wrong_secret_leaves_the_login_before_as_it_was(config: Path, credential: ClientKeySession) -> None:
     del config
     strongroom("login", "--client-key", credential.name, stdin=str(credential.secret))
-    refused = strongroom("login", "--client-key", credential.name, stdin="guessed", status=1)
+    refused = strongroom("login", "--client-key", credential.name, stdin="guessed", status=3)
     assert "CREDENTIAL_INVALID" in refused.stderr
     assert whoami()["credential"] == credential.name
 

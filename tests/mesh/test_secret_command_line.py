@@ -69,7 +69,7 @@ def test_a_database_login_is_made_rotated_repaired_and_handed_to_a_command(
     (tmp_path / "target.json").write_text(MessageToJson(target))
     create = ("secret", "create", name, "--type", "POSTGRESQL", "--target", "target.json")
 
-    wrong = typed(*create, given=json.dumps({"username": username, "password": "wrong"}).encode(), status=1)
+    wrong = typed(*create, given=json.dumps({"username": username, "password": "wrong"}).encode(), status=3)
     assert b"TARGET_LOGIN_REFUSED" in wrong.stderr
     assert b"wrong" not in wrong.stderr
     typed(*create, "--tag", f"team={team}", given=json.dumps({"username": username, "password": "first"}).encode())
@@ -105,13 +105,13 @@ def test_a_client_key_is_made_kept_and_rotated_and_nobody_has_seen_it(
 ) -> None:
     principal = client.access.principals.create(f"workloads/{name}").name
     create = ("secret", "create", name, "--principal", f"workloads/{name}", "--grace", "0s")
-    short = typed(*create, "--rotate-every", "30d", "--lifetime", "30d", status=1)
+    short = typed(*create, "--rotate-every", "30d", "--lifetime", "30d", status=3)
     assert b"client_key_lifetime" in short.stderr
     assert list(client.access.client_keys.list(principal)) == []
     made = typed(*create, "--rotate-every", "30d")
     (first,) = client.access.client_keys.list(principal)
     assert b"strongroom_ck_" not in made.stdout + made.stderr
-    assert b"ALREADY_EXISTS" in typed(*create, status=1).stderr
+    assert b"ALREADY_EXISTS" in typed(*create, status=3).stderr
     assert [key.name for key in client.access.client_keys.list(principal)] == [first.name]
     typed(*create, "--type", "MYSQL", status=2)
     typed(*create, "--text", "a", status=2)
@@ -138,7 +138,7 @@ def test_a_command_finds_a_secret_in_a_file_that_is_gone_afterwards(typed: Typed
 def test_a_commands_exit_status_is_handed_on(typed: Typed, name: str) -> None:
     typed("secret", "create", name, "--text", "hunter2")
     typed("run", "--env", f"TOKEN=secret:{name}", "--", sys.executable, "-c", "raise SystemExit(7)", status=7)
-    refused = typed("run", "--env", f"TOKEN=secret:{name}-absent", "--", "true", status=1)
+    refused = typed("run", "--env", f"TOKEN=secret:{name}-absent", "--", "true", status=3)
     assert b"SECRET_NOT_FOUND" in refused.stderr
 
 
@@ -163,7 +163,7 @@ def test_a_secret_lives_and_ends(typed: Typed, name: str) -> None:
     versions = answered(typed("secret", "versions", name, "--json"))["versions"]
     assert [version["stages"] for version in versions] == [["Current"], ["Previous"]]
     typed("secret", "disable-version", f"{name}/versions/1", "--comment", "leaked")
-    assert b"SECRET_VERSION_DISABLED" in typed("secret", "get", name, "--version", "1", status=1).stderr
+    assert b"SECRET_VERSION_DISABLED" in typed("secret", "get", name, "--version", "1", status=3).stderr
     policy = answered(typed("secret", "rotation-policy", name, "--every", "30d", "--window", "02:00", "--json"))
     assert policy["rotation_policy"]["period"] == "2592000s"
     listed = answered(typed("secret", "list", "--filter", f"id_prefix = {name}", "--json"))["secrets"]

@@ -51,7 +51,7 @@ class Shell:
         """What a `strongroom` command prints: on standard output, or on standard error when it fails."""
         done = CliRunner().invoke(app, arguments, input=given)
         assert done.exit_code == status, (arguments, done.output)
-        return done.stderr_bytes if status == 1 and done.stderr_bytes else done.stdout_bytes
+        return done.stderr_bytes if status == 3 and done.stderr_bytes else done.stdout_bytes
 
     def json(self, *arguments: str) -> Any:
         return json.loads(self.type(*arguments, "--json"))
@@ -132,7 +132,7 @@ def material(shell: Shell, kind: Kind) -> None:
 def test_a_key_is_walked_through_its_life(shell: Shell, mesh: Mesh, name: str, kind: Kind, level: str) -> None:
     create = ("--spec", kind.spec, "--usage", kind.usage, "--protection-level", level)
     if level == "HSM" and not (kind.in_softhsm and mesh.provider == "pkcs11"):
-        assert b"UNSUPPORTED_IN_HSM" in shell.type("key", "create", name, *create, status=1)
+        assert b"UNSUPPORTED_IN_HSM" in shell.type("key", "create", name, *create, status=3)
         return
     uses = Uses(shell, kind)
 
@@ -153,14 +153,14 @@ def test_a_key_is_walked_through_its_life(shell: Shell, mesh: Mesh, name: str, k
     assert [one["state"] for one in shell.json("key", "version", "list", name)["versions"]] == ["ENABLED", "ENABLED"]
 
     shell.type("key", "version", "disable", first)
-    uses.settles(first, old, status=1)
+    uses.settles(first, old, status=3)
     shell.type("key", "version", "enable", first)
     uses.settles(first, old, status=0)
 
     planned = shell.json("key", "schedule-deletion", name, "--days", "7")
     assert planned["state"] == "PENDING_DELETION"
-    uses.settles(first, old, status=1)
-    assert b"KEY_STATE_INVALID" in shell.type("key", "enable", name, status=1)
+    uses.settles(first, old, status=3)
+    assert b"KEY_STATE_INVALID" in shell.type("key", "enable", name, status=3)
     assert shell.json("key", "cancel-deletion", name)["state"] == "DISABLED"
     assert shell.json("key", "enable", name)["state"] == "ENABLED"
     uses.settles(first, old, status=0)
@@ -176,8 +176,8 @@ def test_a_key_is_walked_through_its_life(shell: Shell, mesh: Mesh, name: str, k
     uses.settles_use(own)
     made = uses.make(own)
     uses.check(f"{own}/versions/1", made)
-    assert shell.json("key", "material", "delete", own)["state"] == "PENDING_IMPORT"
-    uses.settles(f"{own}/versions/1", made, status=1)
+    assert shell.json("key", "material", "delete", own, "--yes")["state"] == "PENDING_IMPORT"
+    uses.settles(f"{own}/versions/1", made, status=3)
     shell.type(*bring)
     uses.settles(f"{own}/versions/1", made, status=0)
 

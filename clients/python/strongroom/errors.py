@@ -74,6 +74,11 @@ class StrongroomError(Exception):
         )
 
     @property
+    def code_name(self) -> str:
+        """The name of `code`, for those who have no need of gRPC."""
+        return self._code
+
+    @property
     def code(self) -> grpc.StatusCode:
         """The gRPC status code; for what the client itself refuses, the one that a service would use."""
         import grpc
@@ -135,9 +140,16 @@ def _from_status(status: Status, code: str, event_id: str, trace_id: str) -> Str
 def _without_reason(code: str, details: str, peer: str, event_id: str, trace_id: str) -> StrongroomError:
     if code in ("UNAVAILABLE", "CANCELLED"):
         # No service says CANCELLED: gRPC does, of a call that it had not handed over when the server stopped.
-        code, reason, message = "UNAVAILABLE", UNREACHABLE, f"{peer} cannot be reached: {details}"
+        code, reason, message = "UNAVAILABLE", UNREACHABLE, f"{peer} cannot be reached: {_cause(details)}"
     elif code == "DEADLINE_EXCEEDED":
         reason, message = DEADLINE_EXCEEDED, f"{peer} did not answer in time"
     else:
         reason, message = code, f"{peer}: {details}"
     return StrongroomError(reason, message, code=code, event_id=event_id, trace_id=trace_id)
+
+
+def _cause(details: str) -> str:
+    """What gRPC's core tells of a connection that it did not get, without the way there."""
+    if "address lookup failed" in details:
+        return "nobody knows that host"
+    return details.rpartition("Failed to connect to remote host: ")[2]

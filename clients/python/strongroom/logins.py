@@ -66,7 +66,8 @@ def credentials_of(profile: Profile, environment: Mapping[str, str], role: str =
     """Whom a client of the profile calls as: `$STRONGROOM_TOKEN`, or the profile's login, or its own credentials; and
     from there as a role, if the profile or the caller names one. Raises PROFILE_INVALID, LOGIN_EXPIRED.
     """
-    token = environment.get("STRONGROOM_TOKEN")
+    # Whoever read it from a file may have its last newline.
+    token = environment.get("STRONGROOM_TOKEN", "").strip()
     source = SessionToken(token) if token else _login(profile) or own_credentials(profile)
     assumed = role or profile.role
     if not assumed:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from strongroom.errors import StrongroomError
 
 ACCOUNTS = "accounts/"
@@ -10,6 +12,9 @@ DEFAULT_ROLE_SESSION = "strongroom"
 """What events call a session as a role that nobody has named."""
 PRINCIPALS = ("users", "workloads", "roles")
 _RESOURCES = (*PRINCIPALS, "keys", "aliases", "secrets", "policies", "grants", "clientKeys", "oidcProviders")
+_OF_AN_ACCOUNT = (*_RESOURCES, "events", "retentionPolicy", "legalHold", "quota")
+# What stands beside the accounts, and names that are no resource: who calls without an account has its certificate's.
+_OF_THE_MESH = ("accounts", "services", "logs", "spiffe:")
 
 
 class Names:
@@ -102,6 +107,30 @@ class Names:
     def oidc_provider(self, name: str, field: str = "oidc_provider") -> str:
         """The full name of an OIDC provider: from an id or a full name."""
         return self._complete("oidcProviders", name, field, f"an id, or {ACCOUNTS}…")
+
+    def recorded(self, name: str, field: str) -> str:
+        """The full name of whatever events, policies or usage are looked for by: `keys/payments`, `users/ann`,
+        `keys/payments/versions/2`, `alias/current`, or a full name, also of what is in no account. Raises
+        NAME_MALFORMED for what nothing can be called: a search for it would find nothing and say so to nobody.
+        """
+        if name.startswith(ALIAS):
+            return self.alias(name, field)
+        collection = name.partition("/")[0]
+        if collection in _OF_AN_ACCOUNT:
+            return f"{self.account}/{name}"
+        if collection not in _OF_THE_MESH:
+            forms = ", ".join(f"{one}/{{id}}" for one in _RESOURCES)
+            raise StrongroomError("NAME_MALFORMED", f"{field} is none of {forms}, {ACCOUNTS}…: {name}", field=field)
+        return name
+
+    def completed(self, conditions: str, field: str) -> str:
+        """A list's filter, with the short names that it asks `field` for in full."""
+
+        def full(found: re.Match[str]) -> str:
+            return f'{found[1]}"{self.account}/{found[2]}"'
+
+        short = rf"""\b({field}\s*=\s*)"?((?:{"|".join(_RESOURCES)})/[^"\s]+)"?"""
+        return re.sub(short, full, conditions)
 
     def parts(self, name: str, field: str) -> tuple[str, str, str]:
         """A full name's account, `accounts/{account}`, its collection and its id. Raises NAME_MALFORMED."""

@@ -95,7 +95,10 @@ def profile_path(environment: Mapping[str, str] = os.environ) -> Path:
     if chosen:
         return Path(chosen)
     home = environment.get("XDG_CONFIG_HOME")
-    return (Path(home) if home else Path("~/.config").expanduser()) / "strongroom" / "profiles.toml"
+    try:
+        return (Path(home) if home else Path("~/.config").expanduser()) / "strongroom" / "profiles.toml"
+    except RuntimeError:  # neither HOME nor an entry among the users
+        raise _not_found("you have no home directory: say in STRONGROOM_CONFIG where the profiles are") from None
 
 
 def load(path: Path | None = None) -> Profiles:
@@ -186,7 +189,12 @@ def _endpoints(path: Path, name: str, endpoints: object) -> dict[str, str]:
 
 def _path(file: Path, table: Mapping[str, Any], field: str) -> Path | None:
     # Relative to the file, so that profile and certificates can be handed on in one directory.
-    return file.parent / Path(table[field]).expanduser() if table.get(field) else None
+    if not table.get(field):
+        return None
+    try:
+        return file.parent / Path(table[field]).expanduser()
+    except RuntimeError:
+        raise _invalid(file, f"{field} {table[field]!r}: there is no such home directory") from None
 
 
 def _not_found(message: str) -> StrongroomError:

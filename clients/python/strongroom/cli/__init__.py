@@ -4,9 +4,10 @@ from __future__ import annotations
 
 
 def main() -> None:
-    """Runs the command line on the process's arguments: exits 0 when done, 1 when refused or failed, 2 on
-    misuse.
-    """
+    """Runs the command line on the process's arguments. What it exits with, `strongroom help exit-codes` tells."""
+    from strongroom.cli import startup
+
+    startup.begin()
     from strongroom.cli.app import app
 
-    app()
+    app(prog_name="strongroom")

@@ -7,21 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from strongroom.bounded import read_text
-from strongroom.cli.command import Report, Session, command
-from strongroom.cli.inputs import Context, moment_of, pairs_of
-from strongroom.cli.plain import plain
+from strongroom.cli.command import Report, Session, command, fields_of
+from strongroom.cli.inputs import Context, moment_of, pairs_of, read_text
+from strongroom.cli.parser import Group
+from strongroom.cli.tables import Shown, facts, table
 from strongroom.errors import StrongroomError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rich.console import RenderableType
-
     from strongroom.calls.access.simulation import AccessDecision
     from strongroom.calls.audit.events import Event
 
-app = typer.Typer(name="access", help="What would be decided, and why.", no_args_is_help=True)
+app = typer.Typer(name="access", cls=Group, help="What would be decided, and why.", no_args_is_help=True)
 
 _EXPLAINED: Mapping[str, str] = {
     "default-deny": "no policy and no grant permits it",
@@ -34,19 +32,32 @@ _EXPLAINED: Mapping[str, str] = {
 _Tags = list[str] | None
 
 
-@command(app, "simulate")
+def add_to(app_of_all: typer.Typer) -> None:
+    """Adds the commands."""
+    app_of_all.add_typer(app)
+
+
+@command(
+    app, "simulate", "strongroom access simulate --principal users/ann --action crypto:Decrypt --resource keys/payments"
+)
 def simulate(
     session: Session,
-    principal: Annotated[str, typer.Option(help="users/ID, workloads/ID, roles/ID, or a full name.")],
-    action: Annotated[str, typer.Option(help="Such as crypto:Decrypt.")],
-    resource: Annotated[str, typer.Option(help="keys/ID, secrets/ID and the like, or a full name.")],
+    principal: Annotated[
+        str, typer.Option(metavar="PRINCIPAL", help="users/ID, workloads/ID, roles/ID, or a full name.")
+    ],
+    action: Annotated[str, typer.Option(metavar="ACTION", help="Such as crypto:Decrypt.")],
+    resource: Annotated[
+        str, typer.Option(metavar="RESOURCE", help="keys/ID, secrets/ID and the like, or a full name.")
+    ],
     context: Context = None,
     session_policy: Annotated[Path | None, typer.Option(metavar="FILE", help="Of the session.")] = None,
     session_tag: Annotated[_Tags, typer.Option(metavar="NAME=VALUE", help="Of the session; may be repeated.")] = None,
     resource_tag: Annotated[_Tags, typer.Option(metavar="NAME=VALUE", help="In place of the resource's.")] = None,
-    source_address: Annotated[str, typer.Option(help="The caller's address.")] = "",
+    source_address: Annotated[str, typer.Option(metavar="ADDRESS", help="The caller's address.")] = "",
     at: Annotated[str, typer.Option(metavar="TIME", help="When; now by default.")] = "",
-    via_service: Annotated[str, typer.Option(help="Such as services/secrets, acting for the principal.")] = "",
+    via_service: Annotated[
+        str, typer.Option(metavar="SERVICE", help="Such as services/secrets, acting for the principal.")
+    ] = "",
 ) -> Report:
     """Say what would be decided on a call, without making it. Exits 1 when it would be denied."""
     decision = session.client.access.simulate(
@@ -61,11 +72,10 @@ def simulate(
         at=moment_of(at, "--at") if at else None,
         via_service=via_service,
     )
-    document = plain(decision)
-    return Report(document, lambda: _shown(decision), exit_code=0 if decision.allowed else 1)
+    return Report(fields_of(decision), lambda: _shown(decision), exit_code=0 if decision.allowed else 1)
 
 
-@command(app, "why")
+@command(app, "why", "strongroom access why 0198c7c4-1a2b-7c3d-8e4f-5a6b7c8d9e0f")
 def why(
     session: Session,
     event: Annotated[str, typer.Argument(metavar="EVENT", help="The id of a call's event.", show_default=False)],
@@ -84,22 +94,18 @@ def why(
     except StrongroomError:
         # The auditor may read events without being permitted to simulate, and the resource may not be nameable.
         now = None
-    document = {"event": plain(found), "because": _because(found), "now": plain(now) if now is not None else None}
+    document = {"event": found, "because": _because(found), "now": now}
     return Report(document, lambda: _story(session, found, now))
 
 
-@command(app, "schema")
+@command(app, "schema", "strongroom access schema > strongroom.cedarschema")
 def schema(session: Session) -> Report:
     """Print the Cedar schema that policies are checked against."""
     text = session.client.access.get_schema()
     return Report({"cedar_schema": text}, lambda: text)
 
 
-def _shown(decision: AccessDecision) -> RenderableType:
-    from rich.console import Group
-
-    from strongroom.cli.show import facts, table
-
+def _shown(decision: AccessDecision) -> list[str | Shown]:
     facts_of_it: dict[str, object] = {
         "decision": "allowed" if decision.allowed else "denied",
         "because": _explained(decision.decided_by),
@@ -109,17 +115,13 @@ def _shown(decision: AccessDecision) -> RenderableType:
     for name, error in decision.errors.items():
         facts_of_it[f"error in {name}"] = error
     rows = [(one.effect.lower(), one.name, f"accounts/{one.account}") for one in decision.determinants]
-    parts: list[RenderableType] = [facts(facts_of_it)]
+    parts: list[str | Shown] = [facts(facts_of_it)]
     if rows:
         parts.append(table(("effect", "policy or grant", "side"), rows))
-    return Group(*parts)
+    return parts
 
 
-def _story(session: Session, event: Event, now: AccessDecision | None) -> RenderableType:
-    from rich.console import Group
-
-    from strongroom.cli.show import facts
-
+def _story(session: Session, event: Event, now: AccessDecision | None) -> list[str | Shown]:
     relative = session.client.names.relative
     told: dict[str, object] = {
         "who": relative(event.principal) + (f" in session {event.session_name}" if event.session_name else ""),
@@ -130,7 +132,7 @@ def _story(session: Session, event: Event, now: AccessDecision | None) -> Render
         "outcome": f"{event.outcome} {event.reason}".rstrip(),
         "because": _because(event),
     }
-    return Group(facts(told), *(["", "now it would be:", _shown(now)] if now is not None else []))
+    return [facts(told), *(["", "now it would be:", *_shown(now)] if now is not None else [])]
 
 
 def _because(event: Event) -> str:

@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from strongroom.cli.command import Report, Session, command, facts_report
-from strongroom.cli.inputs import pairs_of
+from strongroom.cli.command import Report, Session, command, facts_report, fields_of
+from strongroom.cli.inputs import Force, Tags, pairs_of
 from strongroom.cli.keys import Limit
-from strongroom.cli.plain import plain
+from strongroom.cli.outputs import SecretOut, secret_report
+from strongroom.cli.parser import Group
+from strongroom.cli.tables import Table, table
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-accounts = typer.Typer(name="account", help="Accounts: the tenants of the mesh.", no_args_is_help=True)
+accounts = typer.Typer(name="account", cls=Group, help="Accounts: the tenants of the mesh.", no_args_is_help=True)
 
 AccountName = Annotated[str, typer.Argument(metavar="ACCOUNT", help="An id or a full name; your own by default.")]
 OtherAccount = Annotated[str, typer.Argument(metavar="ACCOUNT", help="An id or a full name.", show_default=False)]
-Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="NAME=VALUE", help="May be repeated.")]
+DisplayName = Annotated[str, typer.Option(metavar="TEXT", help="For people.", show_default=False)]
 
 
-@command(accounts, "create")
+def add_to(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.add_typer(accounts)
+
+
+@command(accounts, "create", "strongroom account create shop --display-name 'The shop' --secret-out admin.secret")
 def create_account(
     session: Session,
     account_id: Annotated[str, typer.Argument(metavar="ID", help="Its id.", show_default=False)],
-    display_name: Annotated[str, typer.Option(help="For people.")] = "",
+    display_name: DisplayName = "",
     tag: Tags = None,
     administrator: Annotated[str, typer.Option(metavar="ID", help="The user that administers it.")] = "admin",
     spiffe_id: Annotated[
-        list[str] | None, typer.Option(help="What the administrator is known by; may be repeated. Else a client key.")
+        list[str] | None,
+        typer.Option(
+            metavar="SPIFFE_ID", help="What the administrator is known by; may be repeated. Else a client key is made."
+        ),
     ] = None,
+    secret_out: SecretOut = None,
+    force: Force = False,
 ) -> Report:
     """Make an account with its administrator, for administrators of the mesh."""
     made = session.client.access.accounts.create(
@@ -41,62 +50,63 @@ def create_account(
         administrator_spiffe_ids=spiffe_id or (),
     )
     shown = {
-        **plain(made.account),
+        **fields_of(made.account),
         "administrator": made.administrator,
         "client_key": made.client_key,
         "client_key_secret": made.client_key_secret,
         "event_id": made.event_id,
     }
-    note = "the client key's secret is not shown again" if made.client_key_secret else ""
-    return facts_report(shown, note=note)
+    if not made.client_key_secret:
+        return facts_report(shown)
+    return secret_report(shown, "client_key_secret", secret_out, force=force)
 
 
-@command(accounts, "list")
+@command(accounts, "list", "strongroom account list --filter 'id_prefix = shop'")
 def list_accounts(
     session: Session,
-    filter: Annotated[str, typer.Option(help="Such as: id_prefix = shop")] = "",  # noqa: A002
+    filter: Annotated[  # noqa: A002  # the option's name
+        str, typer.Option("--filter", metavar="FILTER", help="Such as: id_prefix = shop")
+    ] = "",
     limit: Limit = None,
 ) -> Report:
     """List the accounts of the mesh."""
     found = list(session.client.access.accounts.list(filter, limit=limit))
 
-    def show() -> RenderableType:
-        from strongroom.cli.show import table
-
+    def show() -> Table:
         rows = [
             (account.name, "DISABLED" if account.disabled else "", account.create_time, account.display_name)
             for account in found
         ]
-        return table(("account", "state", "created", "display name"), rows)
+        return table(("account", "state", "created", "display name"), rows, prose=("display name",))
 
     return Report({"accounts": found}, show)
 
 
-@command(accounts, "describe")
+@command(accounts, "describe", "strongroom account describe")
 def describe_account(session: Session, account: AccountName = "") -> Report:
     """Show an account."""
-    return facts_report(plain(session.client.access.accounts.get(account)))
+    return facts_report(session.client.access.accounts.get(account))
 
 
-@command(accounts, "update")
+@command(accounts, "update", "strongroom account update --display-name 'Payments' --tag stage=live")
 def update_account(
     session: Session,
     account: AccountName = "",
-    display_name: Annotated[str | None, typer.Option(help="For people.")] = None,
+    display_name: Annotated[str | None, typer.Option(metavar="TEXT", help="For people.")] = None,
     tag: Tags = None,
 ) -> Report:
     """Change an account's display name, or all of its tags."""
     tags = pairs_of(tag, "--tag") if tag is not None else None
-    return facts_report(plain(session.client.access.accounts.update(account, display_name=display_name, tags=tags)))
+    return facts_report(session.client.access.accounts.update(account, display_name=display_name, tags=tags))
 
 
-@command(accounts, "disable")
+@command(accounts, "disable", "strongroom account disable shop")
 def disable_account(session: Session, account: OtherAccount) -> Report:
     """Refuse everything in an account, within one second."""
-    return facts_report(plain(session.client.access.accounts.disable(account)))
+    return facts_report(session.client.access.accounts.disable(account))
 
 
-@command(accounts, "enable")
+@command(accounts, "enable", "strongroom account enable shop")
 def enable_account(session: Session, account: OtherAccount) -> Report:
     """End what disable began."""
-    return facts_report(plain(session.client.access.accounts.enable(account)))
+    return facts_report(session.client.access.accounts.enable(account))

@@ -1,40 +1,130 @@
-"""The commands, put together."""
+"""The commands, put together: each is loaded when it is first asked for."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.main import get_group
 
-from strongroom.cli import (
-    access,
-    accounts,
-    audit,
-    audit_export,
-    audit_logs,
-    audit_report,
-    audit_retention,
-    audit_witness,
-    client_keys,
-    cryptography,
-    files,
-    grants,
-    imports,
-    keys,
-    lifecycle,
-    oidc_providers,
-    policies,
-    principals,
-    profile,
-    quotas,
-    root_key,
-    rotations,
-    run,
-    sessions,
-    signatures,
-    status,
-    trace,
-)
+from strongroom.cli.main import guarded
+from strongroom.cli.parser import Group
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """Where a command or group is: a module of this package, whose `add_to` adds it, and what it is for."""
+
+    module: str
+    about: str
+
+
+# In the order of the help, under the headings there.
+_ENTRIES: Mapping[str, Mapping[str, _Entry]] = {
+    "Begin": {
+        "status": _Entry("status", "Show how each service is, and what is wrong."),
+        "whoami": _Entry("status", "Show who the services take you for."),
+        "login": _Entry("sessions", "Begin a session and use it for every command of this profile until `logout`."),
+        "logout": _Entry("sessions", "End this profile's login."),
+        "profile": _Entry("profile", "Which mesh to call, and as whom."),
+        "help": _Entry("help", "Explain a topic, or a command."),
+    },
+    "Use keys": {
+        "encrypt": _Entry("cryptography", "Encrypt up to 64 KiB."),
+        "decrypt": _Entry("cryptography", "Decrypt a ciphertext."),
+        "re-encrypt": _Entry("signatures", "Move a ciphertext under another key or context."),
+        "file": _Entry("files", "Files of any size, encrypted here under data keys."),
+        "data-key": _Entry("cryptography", "Make a data key."),
+        "sign": _Entry("signatures", "Sign up to 64 KiB."),
+        "verify": _Entry("signatures", "Verify a signature."),
+        "mac": _Entry("signatures", "Message authentication codes."),
+        "public-key": _Entry("signatures", "Public keys, and encryption to them."),
+        "random": _Entry("cryptography", "Print random bytes from the service."),
+    },
+    "Keep keys and secrets": {
+        "key": _Entry("keys", "Keys, their versions and their material."),
+        "alias": _Entry("keys", "Second names of keys."),
+        "secret": _Entry("secrets", "Secrets and their values."),
+        "run": _Entry("run", "Run a command with secrets in its environment, or in files."),
+    },
+    "Say who may": {
+        "access": _Entry("access", "What would be decided, and why."),
+        "account": _Entry("accounts", "Accounts: the tenants of the mesh."),
+        "principal": _Entry("principals", "Users, workloads and roles."),
+        "role": _Entry("principals", "Roles: what others hold, or assume for a while."),
+        "assume-role": _Entry("sessions", "Begin a session as a role and print its token."),
+        "policy": _Entry("policies", "Policies: who may do what."),
+        "grant": _Entry("grants", "Operations on a key, delegated to a principal."),
+        "client-key": _Entry("client_keys", "Client keys: what clients without a certificate log in with."),
+        "oidc-provider": _Entry("oidc_providers", "Issuers of OIDC tokens, such as Kubernetes clusters."),
+        "quota": _Entry("quotas", "How many requests are let through."),
+    },
+    "Look into it": {
+        "audit": _Entry("audit", "The audit log."),
+        "trace": _Entry("trace", "Draw what one request did, in every service."),
+        "root": _Entry("root_key", "The root key of the mesh."),
+    },
+}
+_HOMES: Mapping[str, str] = {name: entry.module for group in _ENTRIES.values() for name, entry in group.items()}
+
+
+class Root(Group):
+    """`strongroom` itself."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Every command and group, in the order of the help."""
+        del ctx
+        return list(_HOMES)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A command or group, loaded with what stands beside it in its module."""
+        del ctx
+        if cmd_name not in self.commands and cmd_name in _HOMES:
+            loaded = typer.Typer(rich_markup_mode=None, add_completion=False)
+            loaded.callback()(_nothing)
+            import_module(f"strongroom.cli.{_HOMES[cmd_name]}").add_to(loaded)
+            self.commands = {**get_group(loaded).commands, **self.commands}
+        return self.commands.get(cmd_name)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """All commands under their headings, without loading one."""
+        del ctx
+        for heading, entries in _ENTRIES.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name, entry.about) for name, entry in entries.items()])
+
+    def main(
+        self,
+        args: Any = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Runs what was typed; the process ends with its status, unless it is not to stand alone."""
+        del windows_expand_args
+        arguments = list(sys.argv[1:] if args is None else args)
+
+        name = prog_name or "strongroom"
+
+        def typed() -> object:
+            self._main_shell_completion(extra, name, complete_var)
+            with self.make_context(name, list(arguments), **extra) as context:
+                return self.invoke(context)
+
+        status = guarded(typed, arguments)
+        if standalone_mode:
+            sys.exit(status)
+        return status
+
+
+def _nothing() -> None:
+    """A group has a callback."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -52,39 +142,18 @@ def _root(
 ) -> None:
     """Keys, secrets and encryption with Strongroom.
 
-    KEY is a key's id, alias/ALIAS, or a full name such as accounts/main/keys/payments. Commands exit 0 when
-    done, 1 when refused or failed, and 2 when they are not understood.
+    KEY is a key's id, alias/ALIAS, or a full name such as accounts/main/keys/payments. `strongroom help` lists what
+    else is explained: how durations, files and contexts are written, what a command exits with, and more.
     """
     del show_version
 
 
 app = typer.Typer(
     name="strongroom",
+    cls=Root,
     no_args_is_help=True,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.callback()(_root)
-status.add_to(app)
-sessions.add_to(app)
-cryptography.add_to(app)
-signatures.add_to(app)
-for subject in (audit_logs, audit_export, audit_report, audit_retention, audit_witness):
-    subject.add_to(audit.app)
-keys.keys.add_typer(lifecycle.versions)
-keys.keys.add_typer(imports.material)
-for group in (keys.keys, keys.aliases, files.app, rotations.app, audit.app, root_key.root, grants.app, access.app):
-    app.add_typer(group)
-for group in (
-    accounts.accounts,
-    principals.principals,
-    principals.roles,
-    policies.policies,
-    client_keys.client_keys,
-    oidc_providers.oidc_providers,
-    quotas.quotas,
-):
-    app.add_typer(group)
-trace.add_to(app)
-run.add_to(app)
-app.add_typer(profile.app)

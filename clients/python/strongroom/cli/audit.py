@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from strongroom.bounded import read_text
 from strongroom.cli.audit_filters import (
     Action,
     Outcome,
@@ -23,27 +22,39 @@ from strongroom.cli.audit_filters import (
     Version,
 )
 from strongroom.cli.command import Report, Session, command
-from strongroom.cli.inputs import moment_of
-from strongroom.cli.plain import plain
-from strongroom.cli.terminal import write_line
+from strongroom.cli.inputs import moment_of, read_text
+from strongroom.cli.parser import Group
+from strongroom.cli.tables import Table, table, time_text
 from strongroom.errors import StrongroomError
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from strongroom.calls.audit.events import Event, StreamedEvent
 
-app = typer.Typer(name="audit", help="The audit log.", no_args_is_help=True)
+app = typer.Typer(name="audit", cls=Group, help="The audit log.", no_args_is_help=True)
 
 # What ends a stream and says nothing against going on.
 _PASSING = frozenset({"SHUTTING_DOWN", "UNREACHABLE", "UNAVAILABLE", "OVERLOADED", "KEYSTORE_STALE", "UNKNOWN"})
 _AGAIN_SECONDS = 1.0
 
 
-@command(app, "events")
+def add_to(app_of_all: typer.Typer) -> None:
+    """Adds the commands."""
+    from strongroom.cli import audit_export, audit_logs, audit_report, audit_retention, audit_witness
+
+    for subject in (audit_logs, audit_export, audit_report, audit_retention, audit_witness):
+        subject.add_to(app)
+    app_of_all.add_typer(app)
+
+
+@command(
+    app,
+    "events",
+    "strongroom audit events --resource keys/payments --since 7d",
+    "strongroom audit events --principal users/ann --outcome DENIED --wide",
+)
 def events(
     session: Session,
-    limit: Annotated[int, typer.Option(min=1, help="Most events to list.")] = 50,
+    limit: Annotated[int, typer.Option(metavar="COUNT", min=1, max=1_000_000, help="Most events to list.")] = 50,
     since: Since = "",
     until: Until = "",
     action: Action = "",
@@ -55,9 +66,8 @@ def events(
     text: Text = "",
     archive: Annotated[bool, typer.Option("--archive", help="Look into the archive too; slower.")] = False,
     oldest_first: Annotated[bool, typer.Option("--oldest-first", help="In place of the newest.")] = False,
-    wide: Annotated[bool, typer.Option("--wide", help="With the year, encryption contexts and event ids.")] = False,
 ) -> Report:
-    """List the account's events, newest first."""
+    """List the account's events, newest first; with `--wide`, their encryption contexts and ids too."""
     found = list(
         session.client.audit.events.list(
             since=moment_of(since, "--since") if since else None,
@@ -74,10 +84,10 @@ def events(
             limit=limit,
         )
     )
-    return Report({"events": found}, lambda: _table(session, found, wide=wide))
+    return Report({"events": found}, lambda: _table(session, found))
 
 
-@command(app, "tail")
+@command(app, "tail", "strongroom audit tail --action crypto:Decrypt --state tail.state")
 def tail(
     session: Session,
     since: Since = "",
@@ -89,7 +99,9 @@ def tail(
     state: Annotated[
         Path | None, typer.Option("--state", metavar="FILE", help="Keeps the place here, and goes on from it.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=0, help="End after so many events; 0: never.")] = 0,
+    limit: Annotated[
+        int, typer.Option(metavar="COUNT", min=0, max=1_000_000, help="End after so many events; 0: never.")
+    ] = 0,
 ) -> Report:
     """Follow the account's events as they come, until Ctrl-C. Each is printed once, also when audit restarts meanwhile;
     with --state also when this command does.
@@ -100,7 +112,7 @@ def tail(
     left = limit
     try:
         for found in _followed(session, token, {"since": start, **conditions}):
-            write_line(_line(session, found.event))
+            session.say(found.event, _line(session, found.event))
             if state:
                 _keep(state, found.resume_token)
             left -= 1
@@ -135,28 +147,24 @@ def _keep(path: Path, token: str) -> None:
 
 
 def _line(session: Session, event: Event) -> str:
-    if session.as_json:
-        return json.dumps(plain(event))
     relative = session.client.names.relative
-    when = event.time.strftime("%m-%d %H:%M:%S") if event.time else ""
+    when = time_text(event.time, local=sys.stdout.isatty()) if event.time else ""
     parts = (when, relative(event.principal), event.action, relative(event.resource), event.outcome, event.reason)
     return "  ".join(part for part in parts if part)
 
 
-def _table(session: Session, found: list[Event], *, wide: bool) -> RenderableType:
-    from strongroom.cli.show import table
-
+def _table(session: Session, found: list[Event]) -> Table:
     relative = session.client.names.relative
     headings = ("time", "principal", "action", "resource", "outcome")
     rows = [
         (
-            event.time if wide or event.time is None else event.time.strftime("%m-%d %H:%M:%S"),
+            event.time,
             relative(event.principal),
             f"{event.action} ({event.item_count} items)" if event.item_count > 1 else event.action,
             relative(event.resource),
             f"{event.outcome} {event.reason}".rstrip(),
-            *((event.encryption_context, event.id) if wide else ()),
+            *((event.encryption_context, event.id) if session.wide else ()),
         )
         for event in found
     ]
-    return table((*headings, "context", "event") if wide else headings, rows)
+    return table((*headings, "context", "event") if session.wide else headings, rows)

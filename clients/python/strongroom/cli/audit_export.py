@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from strongroom.cli import choices
 from strongroom.cli.audit_filters import Action, Outcome, Principal, Resource, Since, Until
 from strongroom.cli.audit_logs import LogName
 from strongroom.cli.command import Report, Session, command, facts_report
@@ -26,7 +27,12 @@ _TILES = "tiles"
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands."""
-    command(app, "export")(export)
+    command(
+        app,
+        "export",
+        "strongroom audit export log",
+        "strongroom audit export --format jsonl --since 30d - | gzip > events.gz",
+    )(export)
 
 
 def export(
@@ -34,7 +40,7 @@ def export(
     to: Annotated[
         Path, typer.Argument(metavar="PATH", help="A folder for tiles, else a new file; - for standard output.")
     ],
-    form: Annotated[str, typer.Option("--format", help="tiles, jsonl or ocsf.")] = _TILES,
+    form: Annotated[str, choices.one_of(choices.EXPORT_FORMATS, "What is written", "FORMAT", "--format")] = _TILES,
     log: LogName = "",
     since: Since = "",
     until: Until = "",
@@ -52,8 +58,6 @@ def export(
     """
     if form == _TILES:
         return _export_tiles(session, to, log)
-    if form not in ("jsonl", "ocsf"):
-        raise typer.BadParameter(f"{form!r} is none of tiles, jsonl, ocsf", param_hint="--format")
     found = session.client.audit.events.list(
         since=moment_of(since, "--since") if since else None,
         until=moment_of(until, "--until") if until else None,
@@ -82,7 +86,7 @@ def _export_tiles(session: Session, to: Path, log: str) -> Report:
     newest = client.audit.logs.get_checkpoint(log)
     to.mkdir(parents=True, exist_ok=True)
     paths = [path for path in tiles_between(0, newest.tree_size) if not (to / str(path)).exists()]
-    with progress("copying", quiet=session.as_json) as tell:
+    with progress("copying", quiet=session.quiet) as tell:
         for number, path in enumerate(paths, 1):
             file = to / str(path)
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from strongroom.bounded import read_text
 from strongroom.cli.command import Report, Session, command, facts_report
-from strongroom.cli.inputs import Force, OutputFile, write_bytes
+from strongroom.cli.inputs import STANDARD, Force, OutputFile, read_file, read_text, write_bytes
+from strongroom.cli.tables import Table, table
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from strongroom.calls.audit.logs import Log, Witness
     from strongroom.tlog.notes import VerifierKey
     from strongroom.tlog.verification import Trust
@@ -21,21 +19,23 @@ if TYPE_CHECKING:
 LogName = Annotated[str, typer.Option("--log", metavar="LOG", help="logs/{log}, where there are several.")]
 Keys = Annotated[
     list[str],
-    typer.Option("--key", metavar="KEY", help="A verifier key of the log, or a file of them. May be repeated."),
+    typer.Option("--key", metavar="VERIFIER", help="A verifier key of the log, or a file of them. May be repeated."),
 ]
 Witnesses = Annotated[
     list[str] | None,
-    typer.Option("--witness", metavar="KEY", help="A verifier key of a witness, or a file of them. May be repeated."),
+    typer.Option(
+        "--witness", metavar="VERIFIER", help="A verifier key of a witness, or a file of them. May be repeated."
+    ),
 ]
-Quorum = Annotated[int, typer.Option(min=0, help="How many witnesses must have cosigned.")]
+Quorum = Annotated[int, typer.Option(metavar="COUNT", min=0, max=1000, help="How many witnesses must have cosigned.")]
 
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands."""
-    command(app, "logs")(logs)
-    command(app, "checkpoint")(checkpoint)
-    command(app, "prove")(prove)
-    command(app, "verify")(verify)
+    command(app, "logs", "strongroom audit logs")(logs)
+    command(app, "checkpoint", "strongroom audit checkpoint --out checkpoint")(checkpoint)
+    command(app, "prove", "strongroom audit prove 0198c7c4-1a2b-7c3d-8e4f-5a6b7c8d9e0f --out proof")(prove)
+    command(app, "verify", "strongroom audit verify log --key log/keys --older checkpoint")(verify)
 
 
 def logs(session: Session) -> Report:
@@ -47,7 +47,7 @@ def logs(session: Session) -> Report:
 def checkpoint(session: Session, log: LogName = "", out: OutputFile = None, force: Force = False) -> Report:
     """Print the newest checkpoint, a signed note: keep one, and `verify` shows later that nothing before it changed."""
     found = session.client.audit.logs.get_checkpoint(log)
-    if out is not None:
+    if out is not None and out != STANDARD:
         write_bytes(out, found.note, force=force)
         return Report({"checkpoint": found, "file": out}, note=f"checkpoint of {found.tree_size} in {out}")
     return Report({"checkpoint": found, "note": found.note.decode()}, raw=found.note)
@@ -55,7 +55,7 @@ def checkpoint(session: Session, log: LogName = "", out: OutputFile = None, forc
 
 def prove(
     session: Session,
-    event: Annotated[str, typer.Argument(help="The event's id, as every answer tells it.")],
+    event: Annotated[str, typer.Argument(metavar="EVENT", help="The event's id, as every answer tells it.")],
     out: OutputFile = None,
     force: Force = False,
 ) -> Report:
@@ -67,7 +67,7 @@ def prove(
     keys = [parse_verifier_key(key.verifier_key) for key in session.client.audit.logs.get(found.log).keys]
     proofs.parse(found.proof).verify(found.leaf, keys)
     document = {"event": event, "log": found.log, "index": found.index, "tree_size": found.checkpoint.tree_size}
-    if out is None:
+    if out is None or out == STANDARD:
         return Report({**document, "proof": found.proof.decode()}, raw=found.proof)
     write_bytes(out, found.proof, force=force)
     return Report({**document, "file": out}, note=f"event {found.index} of {found.checkpoint.tree_size} in {out}")
@@ -87,7 +87,6 @@ def verify(
 
     Names the first entry that is wrong.
     """
-    from strongroom.bounded import read_file
     from strongroom.cli.show import progress
     from strongroom.tlog.notes import MAX_NOTE_BYTES
     from strongroom.tlog.verification import TileFolder, Trust, verify_log
@@ -96,7 +95,7 @@ def verify(
     if not path.is_dir():
         return _verified_proof(path, trust)
     before = read_file(older, MAX_NOTE_BYTES) if older else None
-    with progress("verifying", quiet=session.as_json) as advance:
+    with progress("verifying", quiet=session.quiet) as advance:
         checkpoint = verify_log(TileFolder(path), trust, before, advance)
     return facts_report(
         {"verified": True, "origin": checkpoint.origin, "entries": checkpoint.size, "root_hash": checkpoint.root.hex()}
@@ -104,7 +103,6 @@ def verify(
 
 
 def _verified_proof(path: Path, trust: Trust) -> Report:
-    from strongroom.bounded import read_file
     from strongroom.tlog import proofs
 
     proof = proofs.parse(read_file(path, proofs.MAX_PROOF_BYTES))
@@ -118,16 +116,14 @@ def keys_of(given: list[str], option: str) -> list[VerifierKey]:
 
     found = []
     for one in given:
-        lines = read_text(Path(one)).split() if Path(one).is_file() else [one]
+        lines = read_text(Path(one)).split() if one == str(STANDARD) or Path(one).is_file() else [one]
         found += [parse_verifier_key(line) for line in lines]
     if given and not found:
         raise typer.BadParameter("there is no key in it", param_hint=option)
     return found
 
 
-def _table(found: list[Log]) -> RenderableType:
-    from strongroom.cli.show import table
-
+def _table(found: list[Log]) -> Table:
     rows = [
         (
             log.name,

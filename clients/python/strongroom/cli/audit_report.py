@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from strongroom.cli import choices
 from strongroom.cli.audit_filters import Action, Outcome, Principal, Resource, Until
 from strongroom.cli.command import Report, Session, command
 from strongroom.cli.inputs import Force, moment_of, write_bytes
+from strongroom.cli.tables import Table, table
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from strongroom.calls.audit.usage import UsageReport, UsageRow
 
 _DEFAULT = ("resource", "principal", "outcome")
@@ -24,7 +24,12 @@ _HOURLY_UP_TO_DAYS = 3
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands."""
-    command(app, "report")(report)
+    command(
+        app,
+        "report",
+        "strongroom audit report --since 30d --by principal --by outcome",
+        "strongroom audit report --resource keys/payments --html report.html",
+    )(report)
 
 
 def report(
@@ -35,7 +40,7 @@ def report(
     until: Until = "",
     by: Annotated[
         list[str] | None,
-        typer.Option("--by", help="resource, principal, action, outcome, version, hour or day. May be repeated."),
+        choices.one_of(choices.DIMENSIONS, "What to count by; may be repeated", "DIMENSION", "--by"),
     ] = None,
     action: Action = "",
     principal: Principal = "",
@@ -107,9 +112,7 @@ def _left_out(report: UsageReport) -> str:
     return "; ".join(parts)
 
 
-def _table(session: Session, dimensions: list[str], rows: list[UsageRow]) -> RenderableType:
-    from strongroom.cli.show import table
-
+def _table(session: Session, dimensions: list[str], rows: list[UsageRow]) -> Table:
     relative = session.client.names.relative
     headings = (*dimensions, "events", "items", "first", "last")
     return table(

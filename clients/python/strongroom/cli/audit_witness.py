@@ -14,14 +14,16 @@ from strongroom.cli.command import Report, Session, command
 
 def add_to(app: typer.Typer) -> None:
     """Adds the command."""
-    command(app, "witness")(witness)
+    command(app, "witness", "strongroom audit witness --key log/keys --state witness --name witness.example.com/w1")(
+        witness
+    )
 
 
 def witness(
     session: Session,
     key: Keys,
     state: Annotated[Path, typer.Option(metavar="FOLDER", help="Its key, and what it cosigned last. Keep it.")],
-    name: Annotated[str, typer.Option(help="Its name, such as witness.example.com/w1.")],
+    name: Annotated[str, typer.Option(metavar="TEXT", help="Its name, such as witness.example.com/w1.")],
     listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where it serves HTTP.")] = "127.0.0.1:7140",
 ) -> Report:
     """Run a witness (C2SP tlog-witness) of the logs whose keys are given, until Ctrl-C.

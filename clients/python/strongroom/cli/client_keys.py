@@ -2,62 +2,65 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from strongroom.cli.command import Report, Session, command, facts_report
-from strongroom.cli.inputs import Force, write_bytes
+from strongroom.cli.command import Report, Session, command, facts_report, fields_of
+from strongroom.cli.confirmation import Destruction
+from strongroom.cli.inputs import Description, Force, later_of
 from strongroom.cli.keys import Limit
-from strongroom.cli.plain import plain
+from strongroom.cli.outputs import SecretOut, secret_report
+from strongroom.cli.parser import Group
 from strongroom.cli.principals import PrincipalName
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from strongroom.cli.tables import Table, table
 
 client_keys = typer.Typer(
-    name="client-key", help="Client keys: what clients without a certificate log in with.", no_args_is_help=True
+    name="client-key",
+    cls=Group,
+    help="Client keys: what clients without a certificate log in with.",
+    no_args_is_help=True,
 )
 
 ClientKeyName = Annotated[str, typer.Argument(metavar="CLIENT_KEY", help="An id or a full name.", show_default=False)]
 
 
-@command(client_keys, "create")
+def add_to(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.add_typer(client_keys)
+
+
+@command(client_keys, "create", "strongroom client-key create workloads/api --expires 90d --secret-out api.secret")
 def create_client_key(
     session: Session,
     principal: PrincipalName,
-    description: Annotated[str, typer.Option(help="For people.")] = "",
-    expire_days: Annotated[int, typer.Option(help="Days until it ends: 1 to 366.")] = 90,
-    secret_out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write the secret to a new file (mode 0600), and do not show it."),
-    ] = None,
+    description: Description = "",
+    expires: Annotated[
+        str,
+        typer.Option(
+            "--expires", "--expire-days", metavar="TIME", help="When it ends: a time, or from now, 1d to 366d."
+        ),
+    ] = "90d",
+    secret_out: SecretOut = None,
     force: Force = False,
 ) -> Report:
     """Make a client key. Its secret is shown once."""
-    expire_time = datetime.now(UTC) + timedelta(days=expire_days)
+    expire_time = later_of(expires, "--expires", "d")
     made = session.client.access.client_keys.create(principal, description=description, expire_time=expire_time)
-    shown = {**plain(made.client_key), "secret": made.secret, "event_id": made.event_id}
-    if secret_out is None:
-        return facts_report(shown, note="the secret is not shown again")
-    write_bytes(secret_out, made.secret.encode(), force=force)
-    return facts_report({**shown, "secret": None, "secret_file": secret_out})
+    shown = {**fields_of(made.client_key), "secret": made.secret, "event_id": made.event_id}
+    return secret_report(shown, "secret", secret_out, force=force)
 
 
-@command(client_keys, "list")
+@command(client_keys, "list", "strongroom client-key list --principal workloads/api")
 def list_client_keys(
     session: Session,
-    principal: Annotated[str, typer.Option(help="Only those of this principal.")] = "",
+    principal: Annotated[str, typer.Option(metavar="PRINCIPAL", help="Only those of this principal.")] = "",
     limit: Limit = None,
 ) -> Report:
     """List the account's client keys."""
     found = list(session.client.access.client_keys.list(principal, limit=limit))
 
-    def show() -> RenderableType:
-        from strongroom.cli.show import table
-
+    def show() -> Table:
         rows = [
             (
                 key.name.rpartition("/")[2],
@@ -69,38 +72,46 @@ def list_client_keys(
             )
             for key in found
         ]
-        return table(("client key", "principal", "state", "expires", "last use", "description"), rows)
+        headings = ("client key", "principal", "state", "expires", "last use", "description")
+        return table(headings, rows, prose=("description",))
 
     return Report({"client_keys": found}, show)
 
 
-@command(client_keys, "describe")
+@command(client_keys, "describe", "strongroom client-key describe ck-1a2b3c")
 def describe_client_key(session: Session, client_key: ClientKeyName) -> Report:
     """Show a client key, without its secret."""
-    return facts_report(plain(session.client.access.client_keys.get(client_key)))
+    return facts_report(session.client.access.client_keys.get(client_key))
 
 
-@command(client_keys, "update")
+@command(client_keys, "update", "strongroom client-key update ck-1a2b3c --description 'CI'")
 def update_client_key(
-    session: Session, client_key: ClientKeyName, description: Annotated[str, typer.Option(help="For people.")]
+    session: Session,
+    client_key: ClientKeyName,
+    description: Annotated[str, typer.Option(metavar="TEXT", help="For people.")],
 ) -> Report:
     """Give a client key another description."""
-    return facts_report(plain(session.client.access.client_keys.update(client_key, description=description)))
+    return facts_report(session.client.access.client_keys.update(client_key, description=description))
 
 
-@command(client_keys, "disable")
+@command(client_keys, "disable", "strongroom client-key disable ck-1a2b3c")
 def disable_client_key(session: Session, client_key: ClientKeyName) -> Report:
     """Refuse a client key; the sessions that it began stop within one second."""
-    return facts_report(plain(session.client.access.client_keys.update(client_key, disabled=True)))
+    return facts_report(session.client.access.client_keys.update(client_key, disabled=True))
 
 
-@command(client_keys, "enable")
+@command(client_keys, "enable", "strongroom client-key enable ck-1a2b3c")
 def enable_client_key(session: Session, client_key: ClientKeyName) -> Report:
     """End what disable began."""
-    return facts_report(plain(session.client.access.client_keys.update(client_key, disabled=False)))
+    return facts_report(session.client.access.client_keys.update(client_key, disabled=False))
 
 
-@command(client_keys, "delete")
+@command(
+    client_keys,
+    "delete",
+    "strongroom client-key delete ck-1a2b3c --yes",
+    destroys=Destruction("deletes the client key {client_key}; sessions that it began stop"),
+)
 def delete_client_key(session: Session, client_key: ClientKeyName) -> Report:
     """Delete a client key; the sessions that it began stop within one second."""
     name = session.client.names.client_key(client_key)

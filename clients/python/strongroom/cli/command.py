@@ -1,12 +1,13 @@
-"""What every command has in common: options, the client it calls with, its output and its errors."""
+"""What every command has in common: options, the client it calls with, its confirmation and its output."""
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,38 +15,66 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
+from typer.models import ArgumentInfo
 
+from strongroom.cli import forms
+from strongroom.cli.complaints import complain, refused
+from strongroom.cli.completion import completed
+from strongroom.cli.confirmation import Destruction, Yes
+from strongroom.cli.parser import Command
 from strongroom.cli.plain import plain
-from strongroom.cli.terminal import write_line
+from strongroom.cli.tables import Facts, Look, Shown, Table
+from strongroom.cli.terminal import visible, write_line
 from strongroom.errors import StrongroomError
 from strongroom.profiles import Profile, find
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from strongroom.client import Client
+
+__all__ = ["COMMON_OPTIONS", "Report", "Session", "command", "complain", "facts_report", "fields_of"]
 
 _APPLICATION = "strongroom-cli"
 
 _COMMON: Mapping[str, Any] = {
-    "as_json": Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")],
-    "profile": Annotated[str, typer.Option(metavar="NAME", help="The profile to use, in place of the current one.")],
+    "output": Annotated[
+        forms.Form,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FORM",
+            help="How to print the answer: table, json, yaml or name (names alone, a line each).",
+        ),
+    ],
+    "as_json": Annotated[bool, typer.Option("--json", help="The same as -o json: JSON, and errors in JSON too.")],
+    "wide": Annotated[bool, typer.Option("--wide", help="Show all columns whole, however narrow the terminal is.")],
+    "profile": Annotated[str, typer.Option(metavar="PROFILE", help="The profile to use, in place of the current one.")],
     "as_role": Annotated[str, typer.Option(metavar="ROLE", help="Assume a role for this command.")],
     "trace": Annotated[bool, typer.Option("--trace", help="Print the trace id on standard error.")],
 }
-_COMMON_DEFAULTS: Mapping[str, Any] = {"as_json": False, "profile": "", "as_role": "", "trace": False}
+_COMMON_DEFAULTS: Mapping[str, Any] = {
+    "output": "table",
+    "as_json": False,
+    "wide": False,
+    "profile": "",
+    "as_role": "",
+    "trace": False,
+}
+COMMON_OPTIONS = frozenset(_COMMON)
+"""Options of every command, by their parameters' names."""
+
+Showable = "str | Shown | Sequence[str | Shown] | RenderableType"
 
 
 @dataclass(frozen=True)
 class Report:
     """What a command has to say.
 
-    `data` is printed as JSON with `--json`; without it, `raw` is written to standard output as it is, or else
-    what `show` makes is printed. `note` goes to standard error, for people alone.
+    `data` is printed as JSON, YAML or names where that is asked for; otherwise `raw` is written to standard output as
+    it is, or else what `show` makes is printed. `note` goes to standard error, for people alone.
     """
 
     data: Mapping[str, Any]
-    show: Callable[[], RenderableType] | None = None
+    show: Callable[[], Any] | None = None
     raw: bytes | None = field(default=None, repr=False)
     note: str = ""
     exit_code: int = 0
@@ -53,22 +82,37 @@ class Report:
     """Everything was printed already, as it came."""
 
 
-def facts_report(document: Mapping[str, Any], *, note: str = "", exit_code: int = 0) -> Report:
-    """One thing's fields: for people a line each, without those that are empty."""
+def fields_of(value: object) -> dict[str, Any]:
+    """A dataclass's fields, or a copy of a mapping."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    assert dataclasses.is_dataclass(value)  # noqa: S101  # nothing else is answered
+    return {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
 
-    def show() -> RenderableType:
-        from strongroom.cli.show import facts
 
-        return facts({name.replace("_", " "): value for name, value in document.items()})
-
-    return Report(document, show, note=note, exit_code=exit_code)
+def facts_report(answer: object, *, note: str = "", exit_code: int = 0) -> Report:
+    """One thing's fields, of a mapping or a dataclass: for people a line each, without those that are empty."""
+    document = fields_of(answer)
+    shown = {name.replace("_", " "): value for name, value in document.items()}
+    return Report(document, lambda: Facts(shown), note=note, exit_code=exit_code)
 
 
 class Session:
     """One run of one command."""
 
-    def __init__(self, command: str, profile: str, *, role: str = "", as_json: bool) -> None:
-        self.as_json = as_json
+    def __init__(
+        self,
+        command: str,
+        profile: str,
+        *,
+        role: str = "",
+        as_json: bool = False,
+        form: str = "table",
+        wide: bool = False,
+    ) -> None:
+        self.form = "json" if as_json else form
+        self.as_json = self.form == "json"
+        self.wide = wide
         self._command = command
         self._profile = profile
         self._role = role
@@ -82,6 +126,11 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         return self._open.__exit__(kind, error, trace)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing may move on standard error: it is no terminal, or a program reads the answer."""
+        return self.form != "table" or not sys.stderr.isatty()
 
     @cached_property
     def profile(self) -> Profile:
@@ -100,78 +149,134 @@ class Session:
         self.trace_id = self._open.enter_context(client.trace(self._command)).trace_id
         return client
 
+    def say(self, data: object, text: str) -> None:
+        """Prints one of many answers as it comes: a line of JSON, a YAML document, a name, or the text."""
+        document = plain(data)
+        if self.form == "json":
+            write_line(json.dumps(document))
+        elif self.form == "table":
+            write_line(text)
+        else:
+            sys.stdout.write(("---\n" if self.form == "yaml" else "") + forms.document_text(document, self.form))
+            sys.stdout.flush()
 
-def command(app: typer.Typer, name: str) -> Callable[[Callable[..., Report]], Callable[..., Report]]:
-    """Adds a function as a command of `app`: its parameters after the session are the options, and `--json`,
-    `--profile`, `--as-role` and `--trace` join them."""
+
+def command(
+    app: typer.Typer, name: str, *examples: str, destroys: Destruction | None = None
+) -> Callable[[Callable[..., Report]], Callable[..., Report]]:
+    """Adds a function as a command of `app`: its parameters after the session are the options, and those of every
+    command join them. `examples` are whole command lines for its help. What `destroys` is asked about first, unless
+    `--yes` is given.
+    """
 
     def register(function: Callable[..., Report]) -> Callable[..., Report]:
-        parameters = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
-        common = [
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+        if destroys is not None:
+            own.append(inspect.Parameter("yes", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Yes))
+        own += [
             inspect.Parameter(
                 option, inspect.Parameter.KEYWORD_ONLY, default=_COMMON_DEFAULTS[option], annotation=annotation
             )
             for option, annotation in _COMMON.items()
         ]
+        parameters = [parameter.replace(annotation=completed(parameter.annotation)) for parameter in own]
         title = " ".join(part for part in ("strongroom", app.info.name, name) if isinstance(part, str))
 
-        def run(as_json: bool, profile: str, as_role: str, trace: bool, **options: Any) -> None:
-            exit_code = _run(Session(title, profile, role=as_role, as_json=as_json), function, options, trace)
+        def run(
+            output: str, as_json: bool, wide: bool, profile: str, as_role: str, trace: bool, **options: Any
+        ) -> None:
+            _require_text(options)
+            if destroys is not None:
+                destroys.confirm(options, yes=options.pop("yes"))
+            session = Session(title, profile, role=as_role, as_json=as_json, form=output, wide=wide)
+            try:
+                exit_code = _run(session, function, options, trace)
+            except StrongroomError as error:
+                exit_code = refused(error, _flags(parameters))
             if exit_code:
                 raise typer.Exit(exit_code)
 
-        run.__signature__ = inspect.Signature([*parameters, *common])  # type: ignore[attr-defined]
-        run.__annotations__ = {parameter.name: parameter.annotation for parameter in (*parameters, *common)}
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         run.__doc__ = function.__doc__
-        app.command(name)(run)
+        app.command(name, cls=Command, epilog="\n".join(examples) or None)(run)
         return function
 
     return register
 
 
-# What the command line can do about an error of the library.
-_HINTS = {"FILE_EXISTS": "; --force replaces it"}
+def _flags(parameters: Sequence[inspect.Parameter]) -> dict[str, str]:
+    """How each parameter is written on the command line, by its name: `--out`, or `KEY` for an argument."""
+    written = {}
+    for parameter in parameters:
+        (info,) = parameter.annotation.__metadata__
+        long = [name for name in getattr(info, "param_decls", None) or () if name.startswith("--")]
+        is_argument = parameter.kind is not inspect.Parameter.KEYWORD_ONLY and isinstance(info, ArgumentInfo)
+        default = info.metavar or parameter.name.upper() if is_argument else f"--{parameter.name.replace('_', '-')}"
+        written[parameter.name] = long[0] if long else default
+    return written
+
+
+def _require_text(options: Mapping[str, object]) -> None:
+    """A usage error where something that was typed is no UTF-8; a path may be anything."""
+    for name, value in options.items():
+        for text in value if isinstance(value, list) else (value,):
+            if isinstance(text, str) and any("\ud800" <= one <= "\udfff" for one in text):
+                raise typer.BadParameter(f"{visible(text)} is not UTF-8", param_hint=f"--{name.replace('_', '-')}")
 
 
 def _run(session: Session, function: Callable[..., Report], options: Mapping[str, Any], trace: bool) -> int:
     try:
         with session:
             report = function(session, **options)
-        _print(report, session)
-    except StrongroomError as error:
-        hint = _HINTS.get(error.reason, "")
-        complain(error.message + hint, error.reason, f"event {error.event_id}" if error.event_id else "")
-        return 1
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        complain(f"{error.filename}: {error.strerror}" if error.filename else str(error), "IO_ERROR")
-        return 1
+        _print(report, session, options)
     finally:
-        if trace and session.trace_id:
+        if trace and session.trace_id and not session.as_json:
             sys.stderr.write(f"trace {session.trace_id}\n")
     return report.exit_code
 
 
-def complain(message: str, *details: str) -> None:
-    """Writes the one line that an error gets, on standard error."""
-    inside = ", ".join(detail for detail in details if detail)
-    write_line(f"error: {message} ({inside})", sys.stderr)
-
-
-def _print(report: Report, session: Session) -> None:
+def _print(report: Report, session: Session, options: Mapping[str, Any]) -> None:
     if report.silent:
         return
-    if session.as_json:
+    if session.form != "table":
         document = {**plain(report.data), **({"trace_id": session.trace_id} if session.trace_id else {})}
-        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        sys.stdout.write(forms.document_text(document, session.form))
         return
     if report.raw is not None:
         sys.stdout.buffer.write(report.raw)
         sys.stdout.flush()
     elif report.show is not None:
-        from strongroom.cli.show import console
-
-        console().print(report.show(), soft_wrap=True)
+        shown = report.show()
+        if isinstance(shown, Table) and not shown.rows:
+            write_line(_nothing(report, options), sys.stderr)
+        else:
+            _print_shown(shown, Look.of_output(wide=session.wide))
     if report.note:
         write_line(report.note, sys.stderr)
+
+
+def _print_shown(shown: Any, look: Look) -> None:
+    parts = shown if isinstance(shown, list | tuple) else (shown,)
+    for part in parts:
+        if isinstance(part, str):
+            sys.stdout.write(visible(part, lines=True) + "\n")
+        elif isinstance(part, Shown):
+            sys.stdout.writelines(f"{line}\n" for line in part.lines(look))
+        else:
+            from strongroom.cli.show import console
+
+            console().print(part, soft_wrap=True)
+
+
+def _nothing(report: Report, options: Mapping[str, Any]) -> str:
+    """That there is nothing, of what, and under which conditions."""
+    what = next(
+        (name for name, value in report.data.items() if isinstance(value, list | tuple) and not value), "answers"
+    )
+    given = [
+        f"{name.replace('_', '-')} {', '.join(value) if isinstance(value, list) else value}"
+        for name, value in options.items()
+        if isinstance(value, str | list) and value
+    ]
+    return f"no {what.replace('_', ' ')}" + (f" with {'; '.join(given)}" if given else "")

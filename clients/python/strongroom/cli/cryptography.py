@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from strongroom.cli.command import Report, Session, command, facts_report
+from strongroom.cli.command import Report, Session, command, facts_report, fields_of
 from strongroom.cli.inputs import (
     Context,
     Force,
@@ -20,7 +20,6 @@ from strongroom.cli.inputs import (
 )
 from strongroom.cli.keys import KeyName
 from strongroom.cli.outputs import bytes_report
-from strongroom.cli.plain import plain
 
 MAX_PLAINTEXT_BYTES = 65_536
 _MAX_ENCODED_BYTES = 131_072
@@ -29,10 +28,12 @@ _INSTEAD = "; `strongroom file encrypt` takes files of any size"
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands."""
-    command(app, "encrypt")(encrypt)
-    command(app, "decrypt")(decrypt)
-    command(app, "data-key")(data_key)
-    command(app, "random")(random)
+    command(app, "encrypt", "strongroom encrypt payments --context tenant=a < order.txt > ciphertext")(encrypt)
+    command(app, "decrypt", "strongroom decrypt --context tenant=a < ciphertext")(decrypt)
+    command(app, "data-key", "strongroom data-key payments --plaintext-out key.bin --ciphertext-out key.sealed")(
+        data_key
+    )
+    command(app, "random", "strongroom random 16 --hex")(random)
 
 
 def encrypt(
@@ -47,7 +48,7 @@ def encrypt(
     """Encrypt up to 64 KiB, by default from standard input, and print the ciphertext in base64."""
     plaintext = read_bytes(text, input_file, MAX_PLAINTEXT_BYTES, "plaintext", _INSTEAD)
     result = session.client.encrypt(key, plaintext, pairs_of(context))
-    document = plain(result)
+    document = fields_of(result)
     return bytes_report(document, "ciphertext", result.ciphertext, output_file, force=force, encoded=True)
 
 
@@ -64,13 +65,13 @@ def decrypt(
     """Decrypt a ciphertext, raw or in base64, by default from standard input, and print the plaintext."""
     ciphertext = ciphertext_of(read_bytes(text, input_file, _MAX_ENCODED_BYTES, "ciphertext"))
     result = session.client.decrypt(ciphertext, pairs_of(context), key=key)
-    return bytes_report(plain(result), "plaintext", result.plaintext, output_file, force=force, encoded=base64)
+    return bytes_report(fields_of(result), "plaintext", result.plaintext, output_file, force=force, encoded=base64)
 
 
 def data_key(
     session: Session,
     key: KeyName,
-    byte_count: Annotated[int, typer.Option("--bytes", min=16, max=1024, help="Its length.")] = 32,
+    byte_count: Annotated[int, typer.Option("--bytes", metavar="COUNT", min=16, max=1024, help="Its length.")] = 32,
     without_plaintext: Annotated[bool, typer.Option("--without-plaintext", help="Answer it encrypted alone.")] = False,
     context: Context = None,
     plaintext_out: Annotated[
@@ -88,26 +89,25 @@ def data_key(
     if without_plaintext:
         make = session.client.data_keys.generate_without_plaintext
     result = make(key, pairs_of(context), byte_count=byte_count)
-    document = plain(result)
+    document = fields_of(result)
     for name, path in (("plaintext", plaintext_out), ("ciphertext", ciphertext_out)):
         if path is not None:
             write_bytes(path, getattr(result, name), force=force)
             document[name] = None
-            document[f"{name}_file"] = str(path)
-
+            document[f"{name}_file"] = path
     return facts_report(document)
 
 
 def random(
     session: Session,
-    byte_count: Annotated[int, typer.Argument(metavar="BYTES", min=1)] = 32,
+    byte_count: Annotated[int, typer.Argument(metavar="COUNT", min=1, max=1024, help="How many bytes.")] = 32,
     hex_digits: Annotated[bool, typer.Option("--hex", help="Print hex digits in place of base64.")] = False,
     output_file: OutputFile = None,
     force: Force = False,
 ) -> Report:
     """Print random bytes from the service."""
     result = session.client.generate_random(byte_count)
-    document = {**plain(result), **({"data": result.data.hex()} if hex_digits else {})}
+    document = {**fields_of(result), **({"data": result.data.hex()} if hex_digits else {})}
     if hex_digits and output_file is None:
         return Report(document, raw=result.data.hex().encode() + b"\n")
     return bytes_report(document, "data", result.data, output_file, force=force, encoded=True)

@@ -7,23 +7,29 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from strongroom.cli.command import Report, Session, command, facts_report
-from strongroom.cli.inputs import later_of, pairs_of
+from strongroom.cli.inputs import Description, later_of, pairs_of
 from strongroom.cli.keys import KeyName, Limit
-from strongroom.cli.plain import plain
+from strongroom.cli.parser import Group
+from strongroom.cli.tables import Table, table
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from strongroom.calls.access.grants import Grant
 
-app = typer.Typer(name="grant", help="Operations on a key, delegated to a principal.", no_args_is_help=True)
+app = typer.Typer(name="grant", cls=Group, help="Operations on a key, delegated to a principal.", no_args_is_help=True)
 
 GrantName = Annotated[str, typer.Argument(metavar="GRANT", help="An id or a full name.", show_default=False)]
 _PRINCIPAL = "users/ID, workloads/ID, roles/ID, or a full name, of any account."
 _Pairs = list[str] | None
 
 
-@command(app, "create")
+def add_to(app_of_all: typer.Typer) -> None:
+    """Adds the commands."""
+    app_of_all.add_typer(app)
+
+
+@command(
+    app, "create", "strongroom grant create payments --grantee workloads/api --operation crypto:Decrypt --expires 8h"
+)
 def create_grant(
     session: Session,
     key: KeyName,
@@ -33,7 +39,7 @@ def create_grant(
     context_contains: Annotated[_Pairs, typer.Option(metavar="NAME=VALUE", help="Pairs that it has to have.")] = None,
     retiring_principal: Annotated[str, typer.Option(metavar="PRINCIPAL", help="Who else may retire it.")] = "",
     expires: Annotated[str, typer.Option(metavar="TIME", help="A time, or how long from now: 8h, 30d.")] = "",
-    description: Annotated[str, typer.Option(help="For people.")] = "",
+    description: Description = "",
 ) -> Report:
     """Let a principal do some operations with a key."""
     grant = session.client.access.grants.create(
@@ -46,10 +52,10 @@ def create_grant(
         expire_time=later_of(expires, "--expires") if expires else None,
         description=description,
     )
-    return facts_report(plain(grant))
+    return facts_report(grant)
 
 
-@command(app, "list")
+@command(app, "list", "strongroom grant list --key payments")
 def list_grants(
     session: Session,
     key: Annotated[str, typer.Option(metavar="KEY", help="On this key alone.")] = "",
@@ -64,22 +70,22 @@ def list_grants(
             key=key, grantee=grantee, retiring_principal=retiring_principal, any_account=any_account, limit=limit
         )
     )
-    return Report({"grants": [plain(grant) for grant in found]}, lambda: _table(session, found))
+    return Report({"grants": found}, lambda: _table(session, found))
 
 
-@command(app, "describe")
+@command(app, "describe", "strongroom grant describe g-1a2b3c")
 def describe_grant(session: Session, grant: GrantName) -> Report:
     """Show a grant."""
-    return facts_report(plain(session.client.access.grants.get(grant)))
+    return facts_report(session.client.access.grants.get(grant))
 
 
-@command(app, "revoke")
+@command(app, "revoke", "strongroom grant revoke g-1a2b3c")
 def revoke_grant(session: Session, grant: GrantName) -> Report:
     """End a grant on one of the account's keys, within one second."""
     return _ended(session, grant, session.client.access.grants.revoke(grant), "revoked")
 
 
-@command(app, "retire")
+@command(app, "retire", "strongroom grant retire g-1a2b3c")
 def retire_grant(session: Session, grant: GrantName) -> Report:
     """End a grant that serves you."""
     return _ended(session, grant, session.client.access.grants.retire(grant), "retired")
@@ -90,9 +96,7 @@ def _ended(session: Session, grant: str, event_id: str, how: str) -> Report:
     return Report({"name": name, "event_id": event_id}, lambda: f"{how} {session.client.names.relative(name)}")
 
 
-def _table(session: Session, found: list[Grant]) -> RenderableType:
-    from strongroom.cli.show import table
-
+def _table(session: Session, found: list[Grant]) -> Table:
     relative = session.client.names.relative
     rows = [
         (

@@ -1,45 +1,69 @@
-"""What people type: bytes from a file, a pipe or the line itself, encryption contexts, times, places to write
-to.
+"""What people type: bytes from a file, a pipe or the line itself, pairs, and places to write to.
+
+A FILE is a path, or `-` for standard input, or for standard output where something is written.
 """
 
 from __future__ import annotations
 
 import binascii
+import json
 import re
 import sys
 from base64 import b64decode
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from strongroom import bounded
+from strongroom.cli.forms import warn
+from strongroom.cli.spans import later_of, moment_of, span_of
 from strongroom.errors import StrongroomError
+
+__all__ = ["later_of", "moment_of", "span_of"]
+
+STANDARD = Path("-")
 
 Context = Annotated[
     list[str] | None,
     typer.Option("--context", metavar="NAME=VALUE", help="One pair of the encryption context; may be repeated."),
 ]
-InputFile = Annotated[Path | None, typer.Option("--in", metavar="FILE", help="Read it from a file.")]
+InputFile = Annotated[
+    Path | None, typer.Option("--in", metavar="FILE", help="Read it from a file; - is standard input.")
+]
 OutputFile = Annotated[
     Path | None, typer.Option("--out", metavar="FILE", help="Write the bytes to a new file (mode 0600).")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite a file that exists.")]
+Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="NAME=VALUE", help="A tag; may be repeated.")]
+Comment = Annotated[
+    str, typer.Option(metavar="TEXT", help="Why, for the audit log: up to 256 characters.", show_default=False)
+]
+Description = Annotated[str, typer.Option(metavar="TEXT", help="For people.", show_default=False)]
 
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_AGE = re.compile(r"(\d+)([smhd])")
 _CIPHERTEXT_VERSION = 0x01
+_BASE64 = re.compile(rb"[A-Za-z0-9+/\s]+={0,2}\s*")
+# `a=1,b=2`, which reads like two pairs.
+_LOOKS_LIKE_MORE = re.compile(r",\s*[A-Za-z_][\w.-]*=")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def pairs_of(pairs: list[str] | None, option: str = "--context") -> dict[str, str]:
-    """NAME=VALUE pairs as a mapping. A usage error where a pair has no `=` or a name comes twice."""
+    """NAME=VALUE pairs as a mapping. A usage error where a pair has no `=`, no name, or a name that came before; a
+    warning where one looks like several.
+    """
     mapping: dict[str, str] = {}
     for pair in pairs or []:
         name, equals, value = pair.partition("=")
         if not equals:
             raise typer.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint=option)
+        if not name:
+            raise typer.BadParameter(f"{pair!r} has no name before the =", param_hint=option)
         if name in mapping:
             raise typer.BadParameter(f"{name!r} comes twice", param_hint=option)
+        if _LOOKS_LIKE_MORE.search(value):
+            again = f" {option}" if option.startswith("-") else ""
+            warn(f"{pair} is one pair, whose value is {value!r}: for several, write{again} A=1{again} B=2")
         mapping[name] = value
     return mapping
 
@@ -50,65 +74,132 @@ def read_bytes(text: str | None, path: Path | None, limit: int, field: str, hint
     Raises FIELD_TOO_LARGE beyond `limit` bytes, with `hint` on what to do instead.
     """
     if text is not None and path is not None:
-        raise typer.BadParameter("give either a text or a file")
+        raise typer.BadParameter("give either a text or a file", param_hint="--text / --in")
     if text is not None:
         content = text.encode()
-    elif path is not None:
+    elif path is not None and path != STANDARD:
         with path.open("rb") as file:
             content = file.read(limit + 1)
     else:
-        if sys.stdin.isatty():
-            sys.stderr.write(f"type the {field}, and end it with Ctrl-D\n")
-        content = sys.stdin.buffer.read(limit + 1)
+        content = _standard_input(limit + 1, field)
     if len(content) > limit:
         raise StrongroomError("FIELD_TOO_LARGE", f"{field} is larger than {limit} bytes{hint}", field=field)
     return content
 
 
-def ciphertext_of(content: bytes) -> bytes:
-    """A ciphertext from its own bytes or from base64. Raises CIPHERTEXT_INVALID."""
-    # The first byte of a ciphertext is its format version, which no base64 begins with.
-    if content[:1] == bytes([_CIPHERTEXT_VERSION]):
+def read_file(path: Path, limit: int) -> bytes:
+    """The bytes of a file, or of standard input. Raises FILE_TOO_LARGE."""
+    if path != STANDARD:
+        return bounded.read_file(path, limit)
+    content = _standard_input(limit + 1, "input")
+    if len(content) > limit:
+        raise StrongroomError(
+            "FILE_TOO_LARGE", f"standard input is larger than {limit} bytes", code="FAILED_PRECONDITION"
+        )
+    return content
+
+
+def read_text(path: Path, limit: int = bounded.TEXT_BYTES) -> str:
+    """The text of a UTF-8 file, or of standard input, without a byte order mark. Raises FILE_TOO_LARGE,
+    FILE_NOT_TEXT.
+    """
+    try:
+        return read_file(path, limit).removeprefix(_BYTE_ORDER_MARK).decode()
+    except UnicodeDecodeError:
+        what = "standard input" if path == STANDARD else str(path)
+        raise StrongroomError("FILE_NOT_TEXT", f"{what} is not text in UTF-8", code="FAILED_PRECONDITION") from None
+
+
+def given_bytes(encoded: str, path: Path | None, option: str, field: str, limit: int) -> bytes:
+    """Bytes that a command printed before: base64 on the line, or a file with them in any form in which they were
+    written: as they are, in base64, or within JSON or YAML as `field`.
+    """
+    if bool(encoded) == (path is not None):
+        raise typer.BadParameter(f"give either base64 or a file: {option} or {option}-file", param_hint=option)
+    if path is not None:
+        return decoded(read_file(path, limit), field)
+    content = encoded.encode()
+    if not _BASE64.fullmatch(content):
+        raise typer.BadParameter("is no base64", param_hint=option)
+    return _of_base64(content, option)
+
+
+def decoded(content: bytes, field: str) -> bytes:
+    """Bytes out of whatever a command wrote them in: as they are, in base64, or within JSON or YAML as `field`."""
+    content = _member(content, field) or content
+    if content[:1] == bytes([_CIPHERTEXT_VERSION]) or not _BASE64.fullmatch(content):
         return content
     try:
         return b64decode(b"".join(content.split()), validate=True)
     except binascii.Error:
+        return content
+
+
+def ciphertext_of(content: bytes) -> bytes:
+    """A ciphertext, however it was written. Raises CIPHERTEXT_INVALID."""
+    found = decoded(content, "ciphertext")
+    # The first byte of a ciphertext is its format version, which no base64 begins with.
+    if found == content and content[:1] != bytes([_CIPHERTEXT_VERSION]):
         raise StrongroomError(
             "CIPHERTEXT_INVALID", "this is neither a ciphertext nor base64 of one", field="ciphertext"
-        ) from None
+        )
+    return found
 
 
-def moment_of(text: str, option: str) -> datetime:
-    """A time: RFC 3339 (UTC where no zone is given), or an age such as `90s`, `15m`, `2h`, `7d`."""
-    age = _AGE.fullmatch(text)
-    if age:
-        return datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: int(age[1])})
+def without_line_end(value: bytes, *, keep: bool) -> bytes:
+    """A value without the newline that a shell or an editor put at its end. Bytes that are no text, and texts of
+    several lines, such as a private key in PEM, stay as they are.
+    """
+    if keep or not value.endswith(b"\n"):
+        return value
+    line = value.removesuffix(b"\n").removesuffix(b"\r")
     try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is neither a time nor an age such as 15m", param_hint=option) from None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
-
-
-def later_of(text: str, option: str) -> datetime:
-    """A time to come: RFC 3339, or how long from now, such as `15m`, `8h`, `30d`."""
-    age = _AGE.fullmatch(text)
-    if age:
-        return datetime.now(UTC) + timedelta(**{_UNITS[age[2]]: int(age[1])})
-    return moment_of(text, option)
-
-
-def span_of(text: str, option: str) -> timedelta:
-    """A span of time such as `90s`, `15m`, `6h`, `30d`."""
-    span = _AGE.fullmatch(text)
-    if not span:
-        raise typer.BadParameter(f"{text!r} is no span such as 6h or 30d", param_hint=option)
-    return timedelta(**{_UNITS[span[2]]: int(span[1])})
+        line.decode()
+    except UnicodeDecodeError:
+        return value
+    if b"\n" in line or b"\0" in line:
+        return value
+    if sys.stderr.isatty():
+        warn("the newline at the end is no part of the value: --keep-newline keeps it")
+    return line
 
 
 def write_bytes(path: Path, content: bytes, *, force: bool) -> None:
-    """Writes a whole new file, mode 0600. Raises FILE_EXISTS unless `force`."""
+    """Writes a whole new file, mode 0600, or to standard output for `-`. Raises FILE_EXISTS unless `force`."""
+    if path == STANDARD:
+        sys.stdout.buffer.write(content)
+        sys.stdout.flush()
+        return
     from strongroom.atomic import replacing
 
     with replacing(path, overwrite=force) as file:
         file.write(content)
+
+
+def _standard_input(limit: int, field: str) -> bytes:
+    # Without one it is None.
+    if sys.stdin is None:
+        raise StrongroomError("FIELD_REQUIRED", f"there is no standard input to read the {field} from", field=field)
+    if sys.stdin.isatty():
+        sys.stderr.write(f"type the {field}, and end it with Ctrl-D\n")
+    return sys.stdin.buffer.read(limit)
+
+
+def _member(content: bytes, field: str) -> bytes:
+    """What the field is in an answer in JSON or YAML; nothing where this is neither."""
+    if content.lstrip()[:1] == b"{":
+        try:
+            document = json.loads(content)
+        except (ValueError, RecursionError):
+            return b""
+        found = document.get(field) if isinstance(document, dict) else None
+        return found.encode() if isinstance(found, str) else b""
+    line = re.search(rb'^%s: +"?([A-Za-z0-9+/=]+)"?\r?$' % re.escape(field.encode()), content, re.MULTILINE)
+    return line[1] if line else b""
+
+
+def _of_base64(content: bytes, option: str) -> bytes:
+    try:
+        return b64decode(b"".join(content.split()), validate=True)
+    except binascii.Error:
+        raise typer.BadParameter("is no base64", param_hint=option) from None

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from strongroom.bounded import read_text
+from strongroom.cli import choices
 from strongroom.cli.command import Report, Session, command, facts_report
+from strongroom.cli.confirmation import Destruction
+from strongroom.cli.inputs import Description, read_text
 from strongroom.cli.keys import Limit
-from strongroom.cli.plain import plain
+from strongroom.cli.parser import Group
+from strongroom.cli.tables import Table, table
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-policies = typer.Typer(name="policy", help="Policies: who may do what.", no_args_is_help=True)
+policies = typer.Typer(name="policy", cls=Group, help="Policies: who may do what.", no_args_is_help=True)
 
 PolicyName = Annotated[str, typer.Argument(metavar="POLICY", help="An id or a full name.", show_default=False)]
 Cedar = Annotated[Path, typer.Argument(metavar="FILE", help="Cedar policies.", show_default=False)]
-Kind = Annotated[str, typer.Option(help="IDENTITY (on principals), or RESOURCE (on keys and secrets).")]
+Kind = Annotated[str, choices.one_of(choices.POLICY_KINDS, "What it is for, principals, or keys and secrets", "KIND")]
 Target = Annotated[
     str,
     typer.Argument(
@@ -30,36 +30,40 @@ Target = Annotated[
 ]
 
 
-@command(policies, "create")
+def add_to(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.add_typer(policies)
+
+
+@command(policies, "create", "strongroom policy create use payments.cedar --attach users/ann")
 def create_policy(
     session: Session,
     policy: Annotated[str, typer.Argument(metavar="ID", help="Its id.", show_default=False)],
     file: Cedar,
     kind: Kind = "IDENTITY",
     attach: Annotated[list[str] | None, typer.Option(metavar="TARGET", help="May be repeated.")] = None,
-    description: Annotated[str, typer.Option(help="For people.")] = "",
+    description: Description = "",
 ) -> Report:
     """Make a policy of a file, attached to as many targets as are given."""
     made = session.client.access.policies.create(
         policy, read_text(file), kind=kind, attached_to=attach or (), description=description
     )
-    return facts_report(plain(made))
+    return facts_report(made)
 
 
-@command(policies, "list")
+@command(policies, "list", "strongroom policy list --filter 'kind = RESOURCE'")
 def list_policies(
     session: Session,
-    filter: Annotated[  # noqa: A002
-        str, typer.Option(help='Such as: kind = RESOURCE AND attached_to = "accounts/a/keys/k"')
+    filter: Annotated[  # noqa: A002  # the option's name
+        str,
+        typer.Option("--filter", metavar="FILTER", help='Such as: kind = RESOURCE AND attached_to = "keys/payments"'),
     ] = "",
     limit: Limit = None,
 ) -> Report:
     """List the account's policies."""
     found = list(session.client.access.policies.list(filter, limit=limit))
 
-    def show() -> RenderableType:
-        from strongroom.cli.show import table
-
+    def show() -> Table:
         relative = session.client.names.relative
         rows = [
             (
@@ -71,30 +75,35 @@ def list_policies(
             )
             for policy in found
         ]
-        return table(("policy", "kind", "attached to", "updated", "description"), rows)
+        return table(("policy", "kind", "attached to", "updated", "description"), rows, prose=("description",))
 
     return Report({"policies": found}, show)
 
 
-@command(policies, "describe")
+@command(policies, "describe", "strongroom policy describe use")
 def describe_policy(session: Session, policy: PolicyName) -> Report:
     """Show all of a policy."""
-    return facts_report(plain(session.client.access.policies.get(policy)))
+    return facts_report(session.client.access.policies.get(policy))
 
 
-@command(policies, "update")
+@command(policies, "update", "strongroom policy update use payments.cedar")
 def update_policy(
     session: Session,
     policy: PolicyName,
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Cedar policies.", show_default=False)] = None,
-    description: Annotated[str | None, typer.Option(help="For people.")] = None,
+    description: Annotated[str | None, typer.Option(metavar="TEXT", help="For people.")] = None,
 ) -> Report:
     """Change a policy's text, or its description."""
     cedar = read_text(file) if file is not None else None
-    return facts_report(plain(session.client.access.policies.update(policy, cedar=cedar, description=description)))
+    return facts_report(session.client.access.policies.update(policy, cedar=cedar, description=description))
 
 
-@command(policies, "delete")
+@command(
+    policies,
+    "delete",
+    "strongroom policy delete use --yes",
+    destroys=Destruction("deletes the policy {policy}, and detaches it"),
+)
 def delete_policy(session: Session, policy: PolicyName) -> Report:
     """Delete a policy, and detach it."""
     name = session.client.names.policy(policy)
@@ -102,25 +111,25 @@ def delete_policy(session: Session, policy: PolicyName) -> Report:
     return Report({"name": name, "event_id": event_id}, lambda: f"deleted {session.client.names.relative(name)}")
 
 
-@command(policies, "attach")
+@command(policies, "attach", "strongroom policy attach use users/ann")
 def attach_policy(session: Session, policy: PolicyName, target: Target) -> Report:
     """Attach a policy."""
-    return facts_report(plain(session.client.access.policies.attach(policy, target)))
+    return facts_report(session.client.access.policies.attach(policy, target))
 
 
-@command(policies, "detach")
+@command(policies, "detach", "strongroom policy detach use users/ann")
 def detach_policy(session: Session, policy: PolicyName, target: Target) -> Report:
     """Detach a policy."""
-    return facts_report(plain(session.client.access.policies.detach(policy, target)))
+    return facts_report(session.client.access.policies.detach(policy, target))
 
 
-@command(policies, "validate")
+@command(policies, "validate", "strongroom policy validate payments.cedar --kind IDENTITY")
 def validate_policy(session: Session, file: Cedar, kind: Kind = "IDENTITY") -> Report:
     """Check a policy's text, and store nothing. Exits 1 where it would not be accepted."""
     problems = session.client.access.policies.validate(read_text(file), kind=kind)
     valid = all(problem.severity != "ERROR" for problem in problems)
 
-    def show() -> RenderableType:
+    def show() -> str:
         lines = [
             f"{file}:{problem.line}:{problem.column}: {problem.severity}: {problem.message}" for problem in problems
         ]

@@ -2,42 +2,53 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from strongroom.bounded import read_text
-from strongroom.cli.accounts import Tags
 from strongroom.cli.command import Report, Session, command, facts_report
-from strongroom.cli.inputs import pairs_of
+from strongroom.cli.confirmation import Destruction
+from strongroom.cli.inputs import Description, Tags, pairs_of, read_text, span_of
 from strongroom.cli.keys import Limit
-from strongroom.cli.plain import plain
+from strongroom.cli.parser import Group
+from strongroom.cli.tables import Table, table
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from strongroom.calls.access.principals import OidcBinding, Principal
 
-principals = typer.Typer(name="principal", help="Users, workloads and roles.", no_args_is_help=True)
-roles = typer.Typer(name="role", help="Roles: what others hold, or assume for a while.", no_args_is_help=True)
+principals = typer.Typer(name="principal", cls=Group, help="Users, workloads and roles.", no_args_is_help=True)
+roles = typer.Typer(
+    name="role", cls=Group, help="Roles: what others hold, or assume for a while.", no_args_is_help=True
+)
 
 PrincipalName = Annotated[
     str,
     typer.Argument(metavar="PRINCIPAL", help="users/ID, workloads/ID, roles/ID, or a full name.", show_default=False),
 ]
 RoleName = Annotated[str, typer.Argument(metavar="ROLE", help="An id or a full name.", show_default=False)]
-Description = Annotated[str, typer.Option(help="For people.")]
 TrustPolicy = Annotated[Path, typer.Option(metavar="FILE", help="Cedar: who may assume it.")]
-MaxSession = Annotated[int, typer.Option(metavar="MINUTES", help="The longest session: 15 to 720 minutes.")]
-SpiffeIds = Annotated[list[str] | None, typer.Option("--spiffe-id", help="What it is known by; may be repeated.")]
+MaxSession = Annotated[str, typer.Option(metavar="SPAN", help="The longest session: 15m to 12h.")]
+SpiffeIds = Annotated[
+    list[str] | None, typer.Option("--spiffe-id", metavar="SPIFFE_ID", help="What it is known by; may be repeated.")
+]
 Bindings = Annotated[
     list[str] | None, typer.Option("--oidc", metavar="PROVIDER=SUBJECT", help="What it is known by; may be repeated.")
 ]
 
 
-@command(principals, "create")
+def add_to(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.add_typer(principals)
+    app.add_typer(roles)
+
+
+@command(
+    principals,
+    "create",
+    "strongroom principal create workloads/api --role reader",
+    "strongroom principal create users/ann --oidc cluster=system:serviceaccount:default:ann",
+)
 def create_principal(
     session: Session,
     principal: Annotated[
@@ -45,7 +56,9 @@ def create_principal(
     ],
     description: Description = "",
     tag: Tags = None,
-    role: Annotated[list[str] | None, typer.Option(help="A role that it holds; may be repeated.")] = None,
+    role: Annotated[
+        list[str] | None, typer.Option(metavar="ROLE", help="A role that it holds; may be repeated.")
+    ] = None,
     spiffe_id: SpiffeIds = None,
     oidc: Bindings = None,
 ) -> Report:
@@ -58,30 +71,32 @@ def create_principal(
         spiffe_ids=spiffe_id or (),
         oidc_bindings=_bindings(oidc),
     )
-    return facts_report(plain(made))
+    return facts_report(made)
 
 
-@command(principals, "list")
+@command(principals, "list", "strongroom principal list --filter 'kind = USER'")
 def list_principals(
     session: Session,
-    filter: Annotated[str, typer.Option(help='Such as: kind = USER AND tags.team = "a"')] = "",  # noqa: A002
+    filter: Annotated[  # noqa: A002  # the option's name
+        str, typer.Option("--filter", metavar="FILTER", help='Such as: kind = USER AND tags.team = "a"')
+    ] = "",
     limit: Limit = None,
 ) -> Report:
     """List the account's principals."""
     return _listed(session, filter, limit)
 
 
-@command(principals, "describe")
+@command(principals, "describe", "strongroom principal describe users/ann")
 def describe_principal(session: Session, principal: PrincipalName) -> Report:
     """Show all of a principal."""
-    return facts_report(plain(session.client.access.principals.get(principal)))
+    return facts_report(session.client.access.principals.get(principal))
 
 
-@command(principals, "update")
+@command(principals, "update", "strongroom principal update users/ann --description 'On call'")
 def update_principal(
     session: Session,
     principal: PrincipalName,
-    description: Annotated[str | None, typer.Option(help="For people.")] = None,
+    description: Annotated[str | None, typer.Option(metavar="TEXT", help="For people.")] = None,
     spiffe_id: SpiffeIds = None,
     oidc: Bindings = None,
     no_identities: Annotated[
@@ -97,48 +112,53 @@ def update_principal(
         spiffe_ids=() if no_identities else spiffe_id,
         oidc_bindings=() if no_identities else _bindings(oidc) if oidc is not None else None,
     )
-    return facts_report(plain(changed))
+    return facts_report(changed)
 
 
-@command(principals, "set-tags")
+@command(principals, "set-tags", "strongroom principal set-tags users/ann team=billing")
 def set_tags(
     session: Session,
     principal: PrincipalName,
     tag: Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]...")] = None,
 ) -> Report:
     """Replace a principal's tags."""
-    return facts_report(plain(session.client.access.principals.set_tags(principal, pairs_of(tag, "NAME=VALUE"))))
+    return facts_report(session.client.access.principals.set_tags(principal, pairs_of(tag, "NAME=VALUE")))
 
 
-@command(principals, "set-roles")
+@command(principals, "set-roles", "strongroom principal set-roles users/ann reader")
 def set_roles(
     session: Session,
     principal: PrincipalName,
     role: Annotated[list[str] | None, typer.Argument(metavar="[ROLE]...")] = None,
 ) -> Report:
     """Replace the roles that a user or workload holds all the time."""
-    return facts_report(plain(session.client.access.principals.set_roles(principal, role or ())))
+    return facts_report(session.client.access.principals.set_roles(principal, role or ()))
 
 
-@command(principals, "disable")
+@command(principals, "disable", "strongroom principal disable users/ann")
 def disable_principal(session: Session, principal: PrincipalName) -> Report:
     """Refuse a principal and its sessions everywhere, within one second."""
-    return facts_report(plain(session.client.access.principals.disable(principal)))
+    return facts_report(session.client.access.principals.disable(principal))
 
 
-@command(principals, "enable")
+@command(principals, "enable", "strongroom principal enable users/ann")
 def enable_principal(session: Session, principal: PrincipalName) -> Report:
     """End what disable began."""
-    return facts_report(plain(session.client.access.principals.enable(principal)))
+    return facts_report(session.client.access.principals.enable(principal))
 
 
-@command(principals, "revoke-sessions")
+@command(principals, "revoke-sessions", "strongroom principal revoke-sessions users/ann")
 def revoke_sessions(session: Session, principal: PrincipalName) -> Report:
     """Refuse every session that began before now, within one second."""
-    return facts_report(plain(session.client.access.principals.revoke_sessions(principal)))
+    return facts_report(session.client.access.principals.revoke_sessions(principal))
 
 
-@command(principals, "delete")
+@command(
+    principals,
+    "delete",
+    "strongroom principal delete users/ann --yes",
+    destroys=Destruction("deletes {principal} with its client keys for good: its name is never used again"),
+)
 def delete_principal(session: Session, principal: PrincipalName) -> Report:
     """Delete a principal with its client keys, for good: its name is never used again."""
     name = session.client.names.principal(principal)
@@ -146,12 +166,12 @@ def delete_principal(session: Session, principal: PrincipalName) -> Report:
     return Report({"name": name, "event_id": event_id}, lambda: f"deleted {session.client.names.relative(name)}")
 
 
-@command(roles, "create")
+@command(roles, "create", "strongroom role create reader --trust-policy trust.cedar --max-session 1h")
 def create_role(
     session: Session,
     role: RoleName,
     trust_policy: TrustPolicy,
-    max_session: MaxSession = 60,
+    max_session: MaxSession = "1h",
     description: Description = "",
     tag: Tags = None,
 ) -> Report:
@@ -161,41 +181,40 @@ def create_role(
         description=description,
         tags=pairs_of(tag, "--tag"),
         trust_policy=read_text(trust_policy),
-        max_session_duration=timedelta(minutes=max_session),
+        max_session_duration=span_of(max_session, "--max-session", "m"),
     )
-    return facts_report(plain(made))
+    return facts_report(made)
 
 
-@command(roles, "list")
+@command(roles, "list", "strongroom role list")
 def list_roles(session: Session, limit: Limit = None) -> Report:
     """List the account's roles."""
     return _listed(session, "kind = ROLE", limit)
 
 
-@command(roles, "describe")
+@command(roles, "describe", "strongroom role describe reader")
 def describe_role(session: Session, role: RoleName) -> Report:
     """Show all of a role."""
-    return facts_report(plain(session.client.access.principals.get(session.client.names.role(role))))
+    return facts_report(session.client.access.principals.get(session.client.names.role(role)))
 
 
-@command(roles, "trust")
-def trust(session: Session, role: RoleName, trust_policy: TrustPolicy, max_session: MaxSession = 60) -> Report:
+@command(roles, "trust", "strongroom role trust reader --trust-policy trust.cedar")
+def trust(session: Session, role: RoleName, trust_policy: TrustPolicy, max_session: MaxSession = "1h") -> Report:
     """Say anew who may assume a role, and for how long."""
     changed = session.client.access.principals.update(
         session.client.names.role(role),
         trust_policy=read_text(trust_policy),
-        max_session_duration=timedelta(minutes=max_session),
+        max_session_duration=span_of(max_session, "--max-session", "m"),
     )
-    return facts_report(plain(changed))
+    return facts_report(changed)
 
 
 def _listed(session: Session, condition: str, limit: int | None) -> Report:
     found = list(session.client.access.principals.list(condition, limit=limit))
 
-    def show() -> RenderableType:
-        from strongroom.cli.show import table
-
-        return table(("principal", "state", "roles", "created", "description"), [_row(session, one) for one in found])
+    def show() -> Table:
+        headings = ("principal", "state", "roles", "created", "description")
+        return table(headings, [_row(session, one) for one in found], prose=("description",))
 
     return Report({"principals": found}, show)
 

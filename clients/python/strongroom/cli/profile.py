@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from strongroom import profiles
 from strongroom.cli import profile_editing
 from strongroom.cli.command import Report, Session, command
+from strongroom.cli.parser import Group
+from strongroom.cli.tables import Table, table
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-app = typer.Typer(name="profile", help="Which mesh to call, and as whom.", no_args_is_help=True)
+app = typer.Typer(name="profile", cls=Group, help="Which mesh to call, and as whom.", no_args_is_help=True)
 
 
-@command(app, "list")
+def add_to(app_of_all: typer.Typer) -> None:
+    """Adds the commands."""
+    app_of_all.add_typer(app)
+
+
+@command(app, "list", "strongroom profile list")
 def list_profiles(session: Session) -> Report:
     """List the profiles; an asterisk marks the one in use."""
     del session
@@ -30,9 +34,7 @@ def list_profiles(session: Session) -> Report:
         },
     }
 
-    def show() -> RenderableType:
-        from strongroom.cli.show import table
-
+    def show() -> Table:
         rows = [
             ("*" if name == found.current else "", name, profile.account, profile.endpoints.get("keystore", ""))
             for name, profile in found.profiles.items()
@@ -42,8 +44,8 @@ def list_profiles(session: Session) -> Report:
     return Report(data, show)
 
 
-@command(app, "use")
-def use_profile(session: Session, name: Annotated[str, typer.Argument(metavar="NAME")]) -> Report:
+@command(app, "use", "strongroom profile use live")
+def use_profile(session: Session, name: Annotated[str, typer.Argument(metavar="PROFILE", help="Its name.")]) -> Report:
     """Make a profile the current one."""
     del session
     found = profiles.use(name)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from strongroom.cli.command import Report, Session, command, facts_report
 from strongroom.cli.keys import Limit
-from strongroom.cli.plain import plain
+from strongroom.cli.parser import Group
+from strongroom.cli.tables import Table, table
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-quotas = typer.Typer(name="quota", help="How many requests are let through.", no_args_is_help=True)
+quotas = typer.Typer(name="quota", cls=Group, help="How many requests are let through.", no_args_is_help=True)
 
 Target = Annotated[
     str,
@@ -23,20 +21,23 @@ Target = Annotated[
 ]
 
 
-@command(quotas, "get")
+def add_to(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.add_typer(quotas)
+
+
+@command(quotas, "get", "strongroom quota get users/ann")
 def get_quota(session: Session, target: Target = "") -> Report:
     """Show the quota that holds."""
-    return facts_report(plain(session.client.access.quotas.get(target)))
+    return facts_report(session.client.access.quotas.get(target))
 
 
-@command(quotas, "list")
+@command(quotas, "list", "strongroom quota list")
 def list_quotas(session: Session, limit: Limit = None) -> Report:
     """List the quotas that were set in the account."""
     found = list(session.client.access.quotas.list(limit=limit))
 
-    def show() -> RenderableType:
-        from strongroom.cli.show import table
-
+    def show() -> Table:
         rows = [
             (
                 session.client.names.relative(quota.name.removesuffix("/quota")),
@@ -52,14 +53,31 @@ def list_quotas(session: Session, limit: Limit = None) -> Report:
     return Report({"quotas": found}, show)
 
 
-@command(quotas, "set")
+@command(quotas, "set", "strongroom quota set users/ann --requests-per-second 50 --burst 100")
 def set_quota(
     session: Session,
     target: Target = "",
-    requests_per_second: Annotated[float | None, typer.Option(help="In each worker; no limit where not given.")] = None,
-    burst: Annotated[int, typer.Option(help="At once, after a pause; two seconds' worth where not given.")] = 0,
+    requests_per_second: Annotated[
+        float | None,
+        typer.Option(metavar="RATE", min=0, max=1e9, help="In each worker; no limit where not given."),
+    ] = None,
+    burst: Annotated[
+        int,
+        typer.Option(
+            metavar="COUNT",
+            min=0,
+            max=1_000_000_000,
+            help="At once, after a pause; two seconds' worth where not given.",
+        ),
+    ] = 0,
     each_principal: Annotated[
-        float | None, typer.Option(help="Of an account: requests a second of each principal without its own quota.")
+        float | None,
+        typer.Option(
+            metavar="RATE",
+            min=0,
+            max=1e9,
+            help="Of an account: requests a second of each principal without its own quota.",
+        ),
     ] = None,
 ) -> Report:
     """Set a quota as a whole. An account's own is for administrators of the mesh."""
@@ -69,10 +87,10 @@ def set_quota(
         burst=burst,
         default_principal_requests_per_second=each_principal,
     )
-    return facts_report(plain(quota))
+    return facts_report(quota)
 
 
-@command(quotas, "reset")
+@command(quotas, "reset", "strongroom quota reset users/ann")
 def reset_quota(session: Session, target: Target = "") -> Report:
     """Take back what was set; show what holds now."""
-    return facts_report(plain(session.client.access.quotas.reset(target)))
+    return facts_report(session.client.access.quotas.reset(target))

@@ -7,26 +7,30 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from strongroom.cli.command import Report, Session, command
-from strongroom.cli.plain import plain
+from strongroom.cli.command import Report, Session, command, fields_of
+from strongroom.cli.parser import Group
+from strongroom.cli.tables import Shown, facts, table
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from strongroom.calls.mesh.root_key import RootKeyStatus
 
-root = typer.Typer(name="root", help="The root key of the mesh.", no_args_is_help=True)
+root = typer.Typer(name="root", cls=Group, help="The root key of the mesh.", no_args_is_help=True)
 
 _POLL_SECONDS = 0.5
 
 
-@command(root, "status")
+def add_to(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.add_typer(root)
+
+
+@command(root, "status", "strongroom root status")
 def root_status(session: Session) -> Report:
     """Show the root key's versions, and how far its rotation is."""
     return _report(session.client.mesh.root_key.get_status())
 
 
-@command(root, "rotate")
+@command(root, "rotate", "strongroom root rotate --follow")
 def rotate_root(
     session: Session,
     follow: Annotated[bool, typer.Option("--follow", help="Wait until the rotation ends.")] = False,
@@ -42,7 +46,7 @@ def _followed(session: Session, status: RootKeyStatus) -> RootKeyStatus:
     from strongroom.cli.show import console
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console(stderr=True), transient=True, disable=session.as_json) as progress:
+    with Progress(*columns, console=console(stderr=True), transient=True, disable=session.quiet) as progress:
         task = progress.add_task("wrapping keys anew", total=None)
         while status.rotation is not None and status.rotation.state == "RUNNING":
             rotation = status.rotation
@@ -59,20 +63,15 @@ def _followed(session: Session, status: RootKeyStatus) -> RootKeyStatus:
 
 
 def _report(status: RootKeyStatus) -> Report:
-    def show() -> RenderableType:
-        from rich.console import Group
-
-        from strongroom.cli.show import facts, table
-
+    def show() -> list[Shown]:
         rows = [
             (version.version, version.state, version.blob_count, version.create_time, version.retire_time)
             for version in status.versions
         ]
         versions = table(("version", "state", "blobs", "created", "retired"), rows)
-        rotation = {} if status.rotation is None else plain(status.rotation)
-        return Group(
-            versions, facts({"provider": status.provider, **{k.replace("_", " "): v for k, v in rotation.items()}})
-        )
+        rotation = {} if status.rotation is None else fields_of(status.rotation)
+        told = {name.replace("_", " "): value for name, value in rotation.items()}
+        return [versions, facts({"provider": status.provider, **told})]
 
     stalled = status.rotation is not None and status.rotation.state == "STALLED"
-    return Report(plain(status), show, exit_code=1 if stalled else 0)
+    return Report(fields_of(status), show, exit_code=1 if stalled else 0)

@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from strongroom.cli.command import Report, Session, command, facts_report
+from strongroom.cli import choices
+from strongroom.cli.command import Report, Session, command, facts_report, fields_of
 from strongroom.cli.inputs import pairs_of, span_of
-from strongroom.cli.plain import plain
 from strongroom.cli.secrets import SecretName, app, secret_report
+from strongroom.cli.tables import Shown, Table, facts, table
 from strongroom.errors import StrongroomError
 from strongroom.names import last_part
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from strongroom.calls.secrets.rotations import Rotation
     from strongroom.client import Client
 
@@ -41,66 +40,67 @@ class _Outcome:
     detail: str
 
 
-@command(app, "rotate")
+@command(
+    app, "rotate", "strongroom secret rotate database-password", "strongroom secret rotate --tag team=billing --now"
+)
 def rotate(
     session: Session,
     secret: Annotated[list[str] | None, typer.Argument(metavar="SECRET...")] = None,
-    tag: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Every secret with these tags.")] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option("--tag", metavar="NAME=VALUE", help="Every secret with these tags.")
+    ] = None,
     now: Annotated[bool, typer.Option("--now", help="Needed with --tag: whatever their window.")] = False,
-    concurrency: Annotated[int, typer.Option(min=1, max=200, help="How many at once.")] = 10,
+    concurrency: Annotated[int, typer.Option(metavar="COUNT", min=1, max=200, help="How many at once.")] = 10,
     follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Wait until they have ended.")] = True,
-    timeout: Annotated[float, typer.Option(help="How long to wait for each, in seconds.")] = 300.0,
+    timeout: Annotated[str, typer.Option(metavar="SPAN", help="How long to wait for each.")] = "5m",
 ) -> Report:
     """Rotate secrets now: those named, or all with the tags. Exits 1 unless each has a new value."""
+    seconds = span_of(timeout, "--timeout", "s").total_seconds()
     chosen = _chosen(session, secret or [], pairs_of(tag, "--tag"), now=now)
     # One for all threads, made before they begin.
     client = session.client
     outcomes = _each(
-        chosen, lambda name: _rotated(client, name, timeout if follow else 0), concurrency, quiet=session.as_json
+        chosen, lambda name: _rotated(client, name, seconds if follow else 0), concurrency, quiet=session.quiet
     )
 
-    def show() -> RenderableType:
-        from strongroom.cli.show import table
-
+    def show() -> Table:
         rows = [(item.secret, item.outcome, item.reason, item.detail) for item in outcomes]
         return table(("secret", "outcome", "reason", "detail"), rows)
 
     well = ("SUCCEEDED", "RESTING") if follow else ("RUNNING",)
-    return Report({"rotations": plain(outcomes)}, show, exit_code=any(item.outcome not in well for item in outcomes))
+    return Report({"rotations": outcomes}, show, exit_code=int(any(item.outcome not in well for item in outcomes)))
 
 
-@command(app, "rotation")
+@command(app, "rotation", "strongroom secret rotation database-password")
 def rotation(
     session: Session,
     secret: SecretName,
-    limit: Annotated[int, typer.Option(min=1, help="Most rotations to show.")] = 5,
+    limit: Annotated[int, typer.Option(metavar="COUNT", min=1, max=1_000_000, help="Most rotations to show.")] = 5,
 ) -> Report:
     """Show a secret's rotations, newest first, with every step that was tried."""
     found = list(session.client.secrets.rotations.list(secret, limit=limit))
 
-    def show() -> RenderableType:
-        from strongroom.cli.show import table
-
+    def show() -> Table:
         headings = ("rotation", "state", "trigger", "step", "try", "began", "took", "error", "detail")
         rows = [row for each in found for row in _rows(each)]
         return table(headings, rows)
 
-    return Report({"rotations": plain(found)}, show)
+    return Report({"rotations": found}, show)
 
 
-@command(app, "resume-rotation")
+@command(app, "resume-rotation", "strongroom secret resume-rotation database-password")
 def resume(session: Session, secret: SecretName) -> Report:
     """Let a rotation that failed go on, or one that waits go on now."""
     return _rotation_report(session.client.secrets.rotations.resume(secret))
 
 
-@command(app, "cancel-rotation")
+@command(app, "cancel-rotation", "strongroom secret cancel-rotation database-password")
 def cancel(session: Session, secret: SecretName) -> Report:
     """Give up a rotation that failed or waits, once the target accepts Current."""
     return _rotation_report(session.client.secrets.rotations.cancel(secret))
 
 
-@command(app, "repair")
+@command(app, "repair", "strongroom secret repair database-password --dry-run")
 def repair(
     session: Session,
     secret: SecretName,
@@ -109,24 +109,24 @@ def repair(
     """Say which credential logs in to the target, and put secret and target back in step."""
     done = session.client.secrets.rotations.repair(secret, dry_run=dry_run)
 
-    def show() -> RenderableType:
-        from rich.console import Group
-
-        from strongroom.cli.show import facts, table
-
+    def show() -> list[Shown]:
         rows = [
             (check.credential, last_part(check.version), "logs in" if check.accepted else check.reason, check.detail)
             for check in done.checks
         ]
         stages = {stage: str(number) for stage, number in done.secret.stages.items()}
         action = {"would do" if dry_run else "did": done.action, "stages": stages}
-        return Group(table(("credential", "version", "outcome", "detail"), rows), facts(action))
+        return [table(("credential", "version", "outcome", "detail"), rows), facts(action)]
 
-    document = {"action": done.action, "checks": plain(done.checks), "stages": dict(done.secret.stages)}
+    document = {"action": done.action, "checks": done.checks, "stages": dict(done.secret.stages)}
     return Report(document, show, exit_code=1 if done.action == "IMPOSSIBLE" else 0)
 
 
-@command(app, "rotation-policy")
+@command(
+    app,
+    "rotation-policy",
+    "strongroom secret rotation-policy database-password --every 30d --window 02:00 --time-zone Europe/Berlin",
+)
 def rotation_policy(
     session: Session,
     secret: SecretName,
@@ -134,17 +134,18 @@ def rotation_policy(
     jitter: Annotated[str, typer.Option(metavar="SPAN", help="Earlier by up to so much.")] = "",
     window: Annotated[str, typer.Option(metavar="HH:MM", help="When rotations may begin.")] = "",
     window_length: Annotated[str, typer.Option(metavar="SPAN", help="How long the window is open.")] = "1h",
-    day: Annotated[list[str] | None, typer.Option(help="MONDAY, …; may be repeated.")] = None,
-    time_zone: Annotated[str, typer.Option(help="Of the window, such as Europe/Berlin.")] = "",
-    max_attempts: Annotated[int, typer.Option(help="How often a step is tried.")] = 0,
+    day: Annotated[list[str] | None, choices.one_of(choices.WEEKDAYS, "May be repeated", "DAY")] = None,
+    time_zone: Annotated[str, typer.Option(metavar="ZONE", help="Of the window, such as Europe/Berlin.")] = "",
+    max_attempts: Annotated[int, typer.Option(metavar="COUNT", min=0, max=1000, help="How often a step is tried.")] = 0,
 ) -> Report:
     """Have a secret rotated by itself."""
     from strongroom.calls.secrets.records import RotationPolicy
 
     policy = None
-    if every != "0":
+    period = span_of(every, "--every", "d")
+    if period:
         policy = RotationPolicy(
-            period=span_of(every, "--every"),
+            period=period,
             jitter=span_of(jitter, "--jitter") if jitter else timedelta(),
             window_start=window,
             window_duration=span_of(window_length, "--window-length"),
@@ -157,14 +158,22 @@ def rotation_policy(
 
 def _chosen(session: Session, named: Sequence[str], tags: Mapping[str, str], *, now: bool) -> list[str]:
     if bool(named) == bool(tags):
-        raise typer.BadParameter("name secrets, or give --tag")
+        raise typer.BadParameter("name secrets, or give --tag", param_hint="SECRET / --tag")
     if not tags:
         return list(named)
     if not now:
         raise typer.BadParameter("rotating every secret with a tag needs --now", param_hint="--tag")
     terms = [f"tags.{_quoted(name)} = {_quoted(value)}" for name, value in tags.items()]
     found = session.client.secrets.list(" AND ".join(["state = ENABLED", *terms]))
-    return [session.client.names.shorten(secret.name) for secret in found]
+    chosen = [session.client.names.shorten(secret.name) for secret in found]
+    if not chosen:
+        wanted = ", ".join(f"{name}={value}" for name, value in tags.items())
+        raise StrongroomError(
+            "SECRET_NOT_FOUND",
+            f"no secret that is enabled has the tags {wanted}: nothing was rotated",
+            code="NOT_FOUND",
+        )
+    return chosen
 
 
 def _quoted(text: str) -> str:
@@ -226,5 +235,4 @@ def _rows(rotation: Rotation) -> list[tuple[object, ...]]:
 
 
 def _rotation_report(rotation: Rotation) -> Report:
-    document = plain(rotation)
-    return facts_report({name: value for name, value in document.items() if name != "attempts"})
+    return facts_report({name: value for name, value in fields_of(rotation).items() if name != "attempts"})

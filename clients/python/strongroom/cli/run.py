@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from strongroom.cli.command import Report, Session, command
+from strongroom.cli.complaints import Status, failed
 from strongroom.errors import StrongroomError
 
 if TYPE_CHECKING:
@@ -60,7 +61,12 @@ class _Wanted:
 
 def add_to(app: typer.Typer) -> None:
     """Adds the command."""
-    command(app, "run")(run)
+    command(
+        app,
+        "run",
+        "strongroom run --env DB_PASSWORD=secret:payments/db#password -- ./server",
+        "strongroom run --file TLS_KEY=secret:web/key -- nginx",
+    )(run)
 
 
 def run(
@@ -90,7 +96,7 @@ def run(
     with _files(session, in_files) as (paths, guard):
         # The command is on its own: it has no part in this connection.
         session.client.close()
-        return Report({}, exit_code=_run(arguments, {**environment, **paths}, guard), raw=b"")
+        return Report({}, exit_code=_run(arguments, {**environment, **paths}, guard), silent=True)
 
 
 @contextmanager
@@ -187,7 +193,7 @@ def _run(arguments: Sequence[str], environment: Mapping[str, str], guard: _Guard
             arguments[0], list(arguments), environment, setsigmask=[], setsigdef=[signal.SIGPIPE]
         )
     except (OSError, ValueError) as error:
-        sys.stderr.write(f"error: {arguments[0]}: {getattr(error, 'strerror', None) or 'cannot be run'}\n")
+        failed("IO_ERROR", f"{arguments[0]}: {getattr(error, 'strerror', None) or 'cannot be run'}", Status.LOCAL)
         return 127
     if guard is not None:
         guard.watch(process_id)

@@ -1,4 +1,4 @@
-"""What commands are told of a secret: its value, its target, and what its passwords look like."""
+"""What commands are told of a secret: its value, and what its passwords look like."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from strongroom.bounded import read_text
-from strongroom.cli.inputs import read_bytes
+from strongroom.cli.inputs import read_bytes, without_line_end
+from strongroom.errors import StrongroomError
 
 if TYPE_CHECKING:
     from strongroom.secrets.v1.password_rule_pb2 import PasswordRule
-    from strongroom.secrets.v1.target_pb2 import RotationTarget
 
 MAX_VALUE_BYTES = 65_536
 
@@ -23,12 +22,17 @@ Text = Annotated[
 PasswordRuleText = Annotated[
     str,
     typer.Option(
-        metavar="RULE",
+        metavar="JSON",
         help="What rotation's passwords look like, a PasswordRule in JSON:"
         ' \'{"length": 24, "excludeCharacters": "-"}\'; {} for the default.',
     ),
 ]
-ValueFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Read the value from a file, as it is.")]
+ValueFile = Annotated[
+    Path | None, typer.Option("--value-file", "--in", metavar="FILE", help="Read the value from a file.")
+]
+KeepNewline = Annotated[
+    bool, typer.Option("--keep-newline", help="Keep the newline at the end of a value of one line.")
+]
 Destinations = Annotated[
     list[str] | None,
     typer.Option(
@@ -40,11 +44,11 @@ Destinations = Annotated[
 KeyOfValues = Annotated[
     str, typer.Option(metavar="KEY", help="Its values are encrypted under it; default: alias/strongroom-secrets.")
 ]
-TargetFile = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Where the value is valid: a RotationTarget in JSON.")
-]
 OfPrincipal = Annotated[
-    str, typer.Option(help="Make and keep a client key of this user or workload; with neither value nor target.")
+    str,
+    typer.Option(
+        metavar="PRINCIPAL", help="Make and keep a client key of this user or workload; with neither value nor target."
+    ),
 ]
 Lifetime = Annotated[
     str, typer.Option(metavar="SPAN", help="How long each client key is valid, with --principal: 1h to 366d.")
@@ -52,18 +56,6 @@ Lifetime = Annotated[
 SkipTargetCheck = Annotated[
     bool, typer.Option("--skip-target-check", help="Do not ask the target whether the credentials log in.")
 ]
-
-
-def target_of(path: Path) -> RotationTarget:
-    """The target that a file describes in JSON."""
-    from google.protobuf.json_format import Parse, ParseError
-
-    from strongroom.secrets.v1.target_pb2 import RotationTarget
-
-    try:
-        return Parse(read_text(path), RotationTarget())
-    except ParseError as error:
-        raise typer.BadParameter(f"{path} is no RotationTarget in JSON: {error}", param_hint="--target") from None
 
 
 def password_rule_of(text: str) -> PasswordRule:
@@ -78,9 +70,15 @@ def password_rule_of(text: str) -> PasswordRule:
         raise typer.BadParameter(f"no PasswordRule in JSON: {error}", param_hint="--password-rule") from None
 
 
-def value_of(text: str | None, path: Path | None) -> bytes:
-    """The value of a text, of a file, of standard input, or typed without echo on a terminal."""
-    if text is None and path is None and sys.stdin.isatty():
+def value_of(text: str | None, path: Path | None, *, keep_newline: bool = False) -> bytes:
+    """The value of a text, of a file, of standard input, or typed without echo on a terminal; without the newline at
+    its end. Raises FIELD_REQUIRED where there is none.
+    """
+    if text is None and path is None and sys.stdin is not None and sys.stdin.isatty():
         typed: str = typer.prompt("value", hide_input=True, confirmation_prompt=True, err=True)
         return typed.encode()
-    return read_bytes(text, path, MAX_VALUE_BYTES, "value")
+    given = read_bytes(text, path, MAX_VALUE_BYTES, "value")
+    value = given if text is not None else without_line_end(given, keep=keep_newline)
+    if not value:
+        raise StrongroomError("FIELD_REQUIRED", "the value is empty: is what it was to be read from?", field="value")
+    return value

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from strongroom.bounded import read_text
-from strongroom.cli.command import Report, Session, command, facts_report
-from strongroom.cli.inputs import pairs_of, read_bytes
-from strongroom.cli.plain import plain
+from strongroom.cli.command import Report, Session, command, facts_report, fields_of
+from strongroom.cli.inputs import Force, Tags, pairs_of, read_bytes, read_text, span_of
+from strongroom.cli.outputs import SecretOut, secret_report
+from strongroom.cli.tables import time_text
 from strongroom.names import DEFAULT_ROLE_SESSION, Names
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ SessionName = Annotated[str, typer.Option(metavar="NAME", help="What audit event
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands."""
-    command(app, "login")(login)
-    command(app, "logout")(logout)
-    command(app, "assume-role")(assume_role)
+    command(app, "login", "strongroom login --client-key ck-1a2b3c", "strongroom login --certificate")(login)
+    command(app, "logout", "strongroom logout")(logout)
+    command(app, "assume-role", "strongroom assume-role reader --duration 1h")(assume_role)
 
 
 def login(
@@ -51,9 +51,11 @@ def login(
     A session by a certificate or from a file is begun again by itself. One by a secret that was typed lasts an hour.
     """
     if (bool(client_key), oidc_token_file is not None, certificate).count(True) != 1:
-        raise typer.BadParameter("give one of --client-key, --oidc-token-file and --certificate")
+        raise typer.BadParameter(
+            "give one of --client-key, --oidc-token-file and --certificate", param_hint="--client-key"
+        )
     if secret_file is not None and not client_key:
-        raise typer.BadParameter("--secret-file goes with --client-key")
+        raise typer.BadParameter("goes with --client-key", param_hint="--secret-file")
     profile = session.profile
     key_name = Names(profile.account).client_key(client_key) if client_key else ""
     if client_key and secret_file is None:
@@ -84,13 +86,13 @@ def assume_role(
     role: Annotated[str, typer.Argument(metavar="ROLE", help="An id or a full name, of any account.")],
     session_name: SessionName = DEFAULT_ROLE_SESSION,
     external_id: Annotated[str, typer.Option(metavar="ID", help="What the role's trust policy may ask for.")] = "",
-    duration_seconds: Annotated[
-        int | None, typer.Option("--duration", metavar="SECONDS", help="900 or more; default: an hour or less.")
-    ] = None,
+    duration: Annotated[str, typer.Option(metavar="SPAN", help="15m or more; default: an hour or less.")] = "",
     policy_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Cedar policies that the session stays within.")
     ] = None,
-    tag: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A session tag; may be repeated.")] = None,
+    tag: Tags = None,
+    secret_out: SecretOut = None,
+    force: Force = False,
 ) -> Report:
     """Begin a session as a role and print its token, to be used as STRONGROOM_TOKEN.
 
@@ -100,12 +102,15 @@ def assume_role(
         role,
         session_name,
         external_id=external_id,
-        duration_seconds=duration_seconds,
+        duration_seconds=int(span_of(duration, "--duration", "s").total_seconds()) if duration else None,
         session_policy=read_text(policy_file) if policy_file is not None else "",
         session_tags=pairs_of(tag, "--tag"),
     )
-    expires = f"{begun.expire_time:%Y-%m-%d %H:%M:%SZ}" if begun.expire_time else ""
-    return Report(plain(begun), raw=begun.token.encode() + b"\n", note=f"{begun.principal} until {expires}")
+    expires = time_text(begun.expire_time, local=sys.stderr.isatty()) if begun.expire_time else ""
+    note = f"{begun.principal} until {expires}"
+    if secret_out is None:
+        return Report(fields_of(begun), raw=begun.token.encode() + b"\n", note=note)
+    return replace(secret_report(fields_of(begun), "token", secret_out, force=force), note=note)
 
 
 def _login_typed(profile: Profile, client_key: str, session_name: str) -> Report:
@@ -116,7 +121,7 @@ def _login_typed(profile: Profile, client_key: str, session_name: str) -> Report
     with _client(profile, None) as client:
         begun = client.access.sessions.create(ClientKeySession(client_key, _secret()), session_name=session_name)
     logins.login_with_token(profile, begun.token, begun.expire_time.timestamp() if begun.expire_time else 0.0)
-    return facts_report({name: value for name, value in plain(begun).items() if name != "token"})
+    return facts_report({name: value for name, value in fields_of(begun).items() if name != "token"})
 
 
 def _login_kept(profile: Profile, chosen: Profile) -> Report:
@@ -125,7 +130,7 @@ def _login_kept(profile: Profile, chosen: Profile) -> Report:
     with _client(profile, logins.own_credentials(chosen)) as client:
         who = client.access.whoami()
     logins.login(profile, chosen)
-    return facts_report(plain(who))
+    return facts_report(who)
 
 
 def _client(profile: Profile, credentials: Credentials | None) -> Client:

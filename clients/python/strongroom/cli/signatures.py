@@ -2,44 +2,51 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
-from binascii import Error
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from strongroom.bounded import read_file
-from strongroom.cli.command import Report, Session, command, facts_report
+from strongroom.cli import choices
+from strongroom.cli.command import Report, Session, command, facts_report, fields_of
 from strongroom.cli.inputs import (
     Context,
     Force,
     InputFile,
     OutputFile,
     ciphertext_of,
+    decoded,
+    given_bytes,
     pairs_of,
     read_bytes,
 )
 from strongroom.cli.keys import KeyName
 from strongroom.cli.outputs import bytes_report
-from strongroom.cli.plain import plain
+from strongroom.cli.parser import Group
+from strongroom.cli.versions import verified_with
 
-macs = typer.Typer(name="mac", help="Message authentication codes.", no_args_is_help=True)
-public_keys = typer.Typer(name="public-key", help="Public keys, and encryption to them.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from strongroom.calls.crypto.results import Verification
+
+macs = typer.Typer(name="mac", cls=Group, help="Message authentication codes.", no_args_is_help=True)
+public_keys = typer.Typer(
+    name="public-key", cls=Group, help="Public keys, and encryption to them.", no_args_is_help=True
+)
 
 _MAX_BYTES = 65_536
 _MAX_CIPHERTEXT_BYTES = 131_072
 
 Text = Annotated[str | None, typer.Option("--text", metavar="TEXT", help="Take this text (UTF-8).")]
-Algorithm = Annotated[str, typer.Option(help="Such as RSASSA_PSS_SHA_384; the key's default where not given.")]
+Algorithm = Annotated[str, choices.one_of(choices.SIGNING_ALGORITHMS, "The key's default where not given", "ALGORITHM")]
 Digest = Annotated[bool, typer.Option("--digest", help="The input is the message's digest, raw.")]
 
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands."""
-    command(app, "sign")(sign)
-    command(app, "verify")(verify)
-    command(app, "re-encrypt")(re_encrypt)
+    command(app, "sign", "strongroom sign signing --in report.pdf > report.sig")(sign)
+    command(app, "verify", "strongroom verify signing --signature-file report.sig --in report.pdf")(verify)
+    command(app, "re-encrypt", "strongroom re-encrypt payments-2027 < ciphertext > moved")(re_encrypt)
     app.add_typer(macs)
     app.add_typer(public_keys)
 
@@ -58,49 +65,76 @@ def sign(
     data = read_bytes(text, input_file, _MAX_BYTES, "message")
     message, hashed = (None, data) if digest else (data, None)
     result = session.client.sign(key, message, digest=hashed, algorithm=algorithm)
-    return bytes_report(plain(result), "signature", result.signature, output_file, force=force, encoded=True)
+    return bytes_report(
+        fields_of(result),
+        "signature",
+        result.signature,
+        output_file,
+        force=force,
+        encoded=True,
+        note=f"signed by {session.client.names.relative(result.key_version)}",
+    )
 
 
 def verify(
     session: Session,
     key: KeyName,
     signature: Annotated[str, typer.Option(metavar="BASE64", help="The signature.")] = "",
-    signature_file: Annotated[Path | None, typer.Option(metavar="FILE", help="The signature, raw.")] = None,
+    signature_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The signature, as it is, in base64 or as JSON.")
+    ] = None,
     text: Text = None,
     input_file: InputFile = None,
     digest: Digest = False,
     algorithm: Algorithm = "",
 ) -> Report:
-    """Verify a signature; exit with 1 when it is not valid."""
+    """Verify a signature, and say which version of the key made it; exit with 1 when none did.
+
+    A key that was rotated is tried with each version that is enabled, its primary one first.
+    """
     data = read_bytes(text, input_file, _MAX_BYTES, "message")
     message, hashed = (None, data) if digest else (data, None)
-    made = _given_bytes(signature, signature_file, "--signature")
-    result = session.client.verify(key, made, message, digest=hashed, algorithm=algorithm)
-    return facts_report(plain(result), exit_code=0 if result.valid else 1)
+    made = given_bytes(signature, signature_file, "--signature", "signature", _MAX_BYTES)
+
+    def check(version: str) -> Verification:
+        return session.client.verify(version, made, message, digest=hashed, algorithm=algorithm)
+
+    return _checked(session, key, check)
 
 
-@command(macs, "generate")
-def generate_mac(session: Session, key: KeyName, text: Text = None, input_file: InputFile = None) -> Report:
+@command(macs, "generate", "strongroom mac generate tags --in message > message.mac")
+def generate_mac(
+    session: Session,
+    key: KeyName,
+    text: Text = None,
+    input_file: InputFile = None,
+    output_file: OutputFile = None,
+    force: Force = False,
+) -> Report:
     """Compute the MAC of up to 64 KiB, by default from standard input, and print it in base64."""
     result = session.client.generate_mac(key, read_bytes(text, input_file, _MAX_BYTES, "message"))
-    return bytes_report(plain(result), "mac", result.mac, None, force=False, encoded=True)
+    made_by = f"made by {session.client.names.relative(result.key_version)}"
+    return bytes_report(fields_of(result), "mac", result.mac, output_file, force=force, encoded=True, note=made_by)
 
 
-@command(macs, "verify")
+@command(macs, "verify", "strongroom mac verify tags --mac-file message.mac --in message")
 def verify_mac(
     session: Session,
     key: KeyName,
-    mac: Annotated[str, typer.Option(metavar="BASE64", help="The MAC.")],
+    mac: Annotated[str, typer.Option(metavar="BASE64", help="The MAC.")] = "",
+    mac_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The MAC, as it is, in base64 or as JSON.")
+    ] = None,
     text: Text = None,
     input_file: InputFile = None,
 ) -> Report:
-    """Verify a MAC; exit with 1 when it is not valid."""
+    """Verify a MAC, and say which version of the key made it; exit with 1 when none did."""
+    made = given_bytes(mac, mac_file, "--mac", "mac", _MAX_BYTES)
     message = read_bytes(text, input_file, _MAX_BYTES, "message")
-    result = session.client.verify_mac(key, message, _given_bytes(mac, None, "--mac"))
-    return facts_report(plain(result), exit_code=0 if result.valid else 1)
+    return _checked(session, key, lambda version: session.client.verify_mac(version, message, made))
 
 
-@command(public_keys, "get")
+@command(public_keys, "get", "strongroom public-key get signing --out signing.pem")
 def get_public_key(
     session: Session,
     key: KeyName,
@@ -110,12 +144,12 @@ def get_public_key(
 ) -> Report:
     """Print a key version's public key, as PEM."""
     found = session.client.asymmetric.get_public_key(key)
-    document = {**plain(found), "fingerprint": found.fingerprint.hex()}
+    document = {**fields_of(found), "fingerprint": found.fingerprint.hex()}
     encoded = found.der if der or not found.pem else found.pem.encode()
     return bytes_report(document, "public_key", encoded, output_file, force=force, encoded=False)
 
 
-@command(public_keys, "encrypt")
+@command(public_keys, "encrypt", "strongroom public-key encrypt inbox --in letter > letter.sealed")
 def encrypt_to(
     session: Session,
     key: KeyName,
@@ -128,23 +162,31 @@ def encrypt_to(
     """Encrypt to an asymmetric key, and print the ciphertext in base64."""
     plaintext = read_bytes(text, input_file, _MAX_BYTES, "plaintext")
     result = session.client.asymmetric.encrypt(key, plaintext, pairs_of(context))
-    return bytes_report(plain(result), "ciphertext", result.ciphertext, output_file, force=force, encoded=True)
+    return bytes_report(
+        fields_of(result),
+        "ciphertext",
+        result.ciphertext,
+        output_file,
+        force=force,
+        encoded=True,
+        note=f"encrypted to {session.client.names.relative(result.key_version)}",
+    )
 
 
-@command(public_keys, "decrypt")
+@command(public_keys, "decrypt", "strongroom public-key decrypt inbox --in letter.sealed")
 def decrypt_from(
     session: Session,
     key: KeyName,
-    ciphertext: Annotated[str, typer.Option("--text", metavar="BASE64", help="The ciphertext.")] = "",
+    text: Annotated[str | None, typer.Option("--text", metavar="BASE64", help="The ciphertext.")] = None,
     input_file: InputFile = None,
     context: Context = None,
     output_file: OutputFile = None,
     force: Force = False,
 ) -> Report:
-    """Decrypt what was encrypted to an asymmetric key: base64, or raw from a file."""
-    sealed = _given_bytes(ciphertext, input_file, "--text")
+    """Decrypt what was encrypted to an asymmetric key, by default from standard input, raw or in base64."""
+    sealed = decoded(read_bytes(text, input_file, _MAX_CIPHERTEXT_BYTES, "ciphertext"), "ciphertext")
     result = session.client.asymmetric.decrypt(key, sealed, pairs_of(context))
-    return bytes_report(plain(result), "plaintext", result.plaintext, output_file, force=force, encoded=False)
+    return bytes_report(fields_of(result), "plaintext", result.plaintext, output_file, force=force, encoded=False)
 
 
 def re_encrypt(
@@ -164,15 +206,11 @@ def re_encrypt(
     result = session.client.re_encrypt(
         ciphertext, destination, pairs_of(source_context, "--source-context"), pairs_of(context)
     )
-    return bytes_report(plain(result), "ciphertext", result.ciphertext, output_file, force=force, encoded=True)
+    return bytes_report(fields_of(result), "ciphertext", result.ciphertext, output_file, force=force, encoded=True)
 
 
-def _given_bytes(encoded: str, path: Path | None, option: str) -> bytes:
-    if bool(encoded) == (path is not None):
-        raise typer.BadParameter("give either base64 or a file", param_hint=option)
-    if path is not None:
-        return read_file(path, _MAX_BYTES)
-    try:
-        return b64decode(encoded, validate=True)
-    except Error:
-        raise typer.BadParameter("is no base64", param_hint=option) from None
+def _checked(session: Session, key: str, check: Callable[[str], Verification]) -> Report:
+    """The outcome of a check, with the version that made what was checked."""
+    result, passed_over = verified_with(session.client, key, check)
+    note = f"not tried: {', '.join(map(session.client.names.relative, passed_over))}" if passed_over else ""
+    return facts_report(result, note="" if result.valid else note, exit_code=0 if result.valid else 1)

@@ -5,19 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from strongroom.cli.command import Report, Session, command, facts_report
-from strongroom.cli.plain import plain
+from strongroom.cli.tables import Table, duration, table
 
 if TYPE_CHECKING:
     import typer
-    from rich.console import RenderableType
 
     from strongroom.calls.mesh.status import ServiceStatus
 
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands."""
-    command(app, "status")(status)
-    command(app, "whoami")(whoami)
+    command(app, "status", "strongroom status", "strongroom status -o json")(status)
+    command(app, "whoami", "strongroom whoami")(whoami)
 
 
 def status(session: Session) -> Report:
@@ -30,12 +29,10 @@ def status(session: Session) -> Report:
 
 def whoami(session: Session) -> Report:
     """Show who the services take you for."""
-    return facts_report(plain(session.client.access.whoami()))
+    return facts_report(session.client.access.whoami())
 
 
-def _status_table(found: tuple[ServiceStatus, ...]) -> RenderableType:
-    from strongroom.cli.show import duration, table
-
+def _status_table(found: tuple[ServiceStatus, ...]) -> Table:
     rows: list[tuple[object, ...]] = []
     for service in found:
         up = duration(service.uptime_seconds) if service.uptime_seconds is not None else ""

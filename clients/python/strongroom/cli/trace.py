@@ -44,7 +44,7 @@ class Span:
 
 def add_to(app: typer.Typer) -> None:
     """Adds the command."""
-    command(app, "trace")(trace)
+    command(app, "trace", "strongroom trace")(trace)
 
 
 def trace(

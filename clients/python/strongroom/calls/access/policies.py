@@ -92,13 +92,14 @@ class Policies(Part[AccessServiceStub]):
     ) -> Iterator[Policy]:
         """Lists the account's policies by name.
 
-        `filter` is such as `kind = RESOURCE AND attached_to = "accounts/a/keys/k"`. Pages are fetched as they are
-        needed, `limit` items at most; `timeout` is for each page.
+        `filter` is such as `kind = RESOURCE AND attached_to = "keys/k"`, whose name may be a full one. Pages are
+        fetched as they are needed, `limit` items at most; `timeout` is for each page.
         """
+        conditions = self._names.completed(filter, "attached_to")
 
         def fetch(token: str, size: int) -> tuple[list[Policy], str]:
             request = pb.ListPoliciesRequest(
-                parent=self._names.account, page_size=size, page_token=token, filter=filter
+                parent=self._names.account, page_size=size, page_token=token, filter=conditions
             )
             answer = self._service.call(self._service.stub.ListPolicies, request, timeout).response
             return [_policy(policy) for policy in answer.policies], answer.next_page_token

@@ -68,16 +68,16 @@ class Audit(Part[AuditServiceStub]):
 
         `by` names RESOURCE, PRINCIPAL, ACTION, OUTCOME, VERSION, HOUR or DAY; by default RESOURCE, PRINCIPAL and
         OUTCOME. `since` is included, `until` is not; both need a time zone. `principal` and `resource`
-        are full names. `timeout` is for each page.
+        are full names or such as `keys/payments`. `timeout` is for each page.
         """
         dimensions = [enum_number(pb.UsageDimension, "USAGE_DIMENSION_", one, "by") for one in by]
         request = pb.ReportUsageRequest(
             parent=parent or self._names.account,
             start_time=timestamp(since, "since"),
             dimensions=dimensions,
-            principal=principal,
+            principal=principal and self._names.recorded(principal, "principal"),
             action=action,
-            resource=resource,
+            resource=resource and self._names.recorded(resource, "resource"),
             outcome=enum_number(event_pb2.Outcome, "OUTCOME_", outcome, "outcome"),
         )
         if until is not None:

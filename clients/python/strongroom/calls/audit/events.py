@@ -92,18 +92,18 @@ class Events(Part[AuditServiceStub]):
         """Lists the events that meet every condition given, newest first unless `oldest_first`.
 
         `since` is included, `until` is not; both need a time zone. `principal`, `resource` and `resource_version` (of
-        a key or a secret) are full names, `action` is such as `crypto:Encrypt`. With `archive` the archive is searched
-        too. `parent` is by default the client's account; `services/audit` has the events of no account. Pages are
-        fetched as they are needed; `timeout` is for each page.
+        a key or a secret) are full names or such as `keys/payments`, `action` is such as `crypto:Encrypt`. With
+        `archive` the archive is searched too. `parent` is by default the client's account; `services/audit`
+        has the events of no account. Pages are fetched as they are needed; `timeout` is for each page.
         """
         request = pb.LookupEventsRequest(
             parent=parent or self._names.account,
-            principal=principal,
+            principal=principal and self._names.recorded(principal, "principal"),
             action=action,
-            resource=resource,
+            resource=resource and self._names.recorded(resource, "resource"),
             outcome=enum_number(event_pb2.Outcome, "OUTCOME_", outcome, "outcome"),
             trace_id=trace_id,
-            resource_version=resource_version,
+            resource_version=resource_version and self._names.recorded(resource_version, "resource_version"),
             session_name=session_name,
             text=text,
             include_archive=archive,
@@ -136,14 +136,15 @@ class Events(Part[AuditServiceStub]):
         """Tells events as they come, in the order of the log, without an end.
 
         It begins at `since`, behind the event that `resume_token` came with, or now. It ends with an error when the
-        service drains: begin again with the last token then. `principal` and `resource` are full names.
+        service drains: begin again with the last token then. `principal` and `resource` are full
+        names or such as `keys/payments`.
         """
         request = pb.StreamEventsRequest(
             parent=parent or self._names.account,
             resume_token=resume_token,
-            principal=principal,
+            principal=principal and self._names.recorded(principal, "principal"),
             action=action,
-            resource=resource,
+            resource=resource and self._names.recorded(resource, "resource"),
             outcome=enum_number(event_pb2.Outcome, "OUTCOME_", outcome, "outcome"),
             text=text,
         )

@@ -1,0 +1,97 @@
+"""How a command ends badly: one line or one JSON object on standard error, and a status that tells scripts why."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Any
+
+from strongroom.cli.forms import errors_are_documents
+from strongroom.cli.hints import hint_for
+from strongroom.cli.terminal import write_line
+from strongroom.errors import DEADLINE_EXCEEDED, UNREACHABLE, StrongroomError
+
+
+class Status(IntEnum):
+    """What the process exits with."""
+
+    DONE = 0
+    NO = 1
+    """A check's answer is no: a signature that is not valid, a call that would be denied, a service that is down."""
+    USAGE = 2
+    """The command line is not understood, or a confirmation is missing: nothing was done."""
+    REFUSED = 3
+    """A service or the client refused."""
+    UNREACHABLE = 4
+    """A service cannot be reached, or did not answer in time: the same may work later."""
+    LOCAL = 5
+    """A file or a stream of this machine cannot be read or written."""
+    FAULT = 70
+    """A fault of the command line itself."""
+    INTERRUPTED = 130
+    PIPE_CLOSED = 141
+
+
+MEANINGS: Mapping[Status, str] = {
+    Status.DONE: "done",
+    Status.NO: "a check's answer is no: an invalid signature or MAC, a call that would be denied, a policy that would "
+    "not be accepted, a service that is down, a rotation that failed",
+    Status.USAGE: "the command line is not understood, or needs `--yes`: nothing was done",
+    Status.REFUSED: "refused: by a service, or by the client itself",
+    Status.UNREACHABLE: "a service cannot be reached or does not answer: the same may work later",
+    Status.LOCAL: "a file of this machine cannot be read or written",
+    Status.FAULT: "a fault of the command line itself; please report it",
+    Status.INTERRUPTED: "interrupted by Ctrl-C, or answered with no",
+    Status.PIPE_CLOSED: "whoever read the output has stopped reading",
+}
+
+_TRY_LATER = frozenset({UNREACHABLE, DEADLINE_EXCEEDED})
+
+
+def complain(message: str, *details: str) -> None:
+    """Writes the one line that an error gets, on standard error."""
+    inside = ", ".join(detail for detail in details if detail)
+    write_line(f"error: {message} ({inside})", sys.stderr)
+
+
+def refused(error: StrongroomError, flags: Mapping[str, str] | None = None) -> int:
+    """Tells an error of the mesh or the client. `flags` are the command's own, by the names of their parameters."""
+    hint = hint_for(error, flags or {})
+    status = (
+        Status.UNREACHABLE
+        if error.reason in _TRY_LATER or error.code_name in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+        else Status.REFUSED
+    )
+    if errors_are_documents():
+        _document(
+            error.reason,
+            error.message,
+            status,
+            hint=hint,
+            field=error.field,
+            metadata=error.metadata,
+            event_id=error.event_id,
+            trace_id=error.trace_id,
+        )
+    else:
+        told = f"{error.message}; {hint}" if hint else error.message
+        complain(told, error.reason, f"event {error.event_id}" if error.event_id else "")
+    return status
+
+
+def failed(reason: str, message: str, status: Status, hint: str = "") -> int:
+    """Tells an error of the command line or of this machine."""
+    if errors_are_documents():
+        _document(reason, message, status, hint=hint)
+    else:
+        complain(f"{message}; {hint}" if hint else message, reason)
+    return status
+
+
+def _document(reason: str, message: str, status: int, **more: Any) -> None:
+    said = {name: value for name, value in more.items() if value}
+    document = {"error": {"reason": reason, "message": message, **said, "exit_status": int(status)}}
+    # One line: what follows on standard error is another.
+    write_line(json.dumps(document), sys.stderr)

@@ -1,0 +1,63 @@
+"""Commands and groups as the parser knows them: help that is never cut off, with examples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup
+
+_COMMON = frozenset({"output", "as_json", "wide", "profile", "as_role", "trace", "help"})
+
+
+class Command(TyperCommand):
+    """A command whose help ends with examples, one a line of its `epilog`."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Arguments, the command's own options, and then those of every command."""
+        arguments: list[tuple[str, str]] = []
+        own: list[tuple[str, str]] = []
+        common: list[tuple[str, str]] = []
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is None:
+                continue
+            if parameter.param_type_name == "argument":
+                arguments.append((record[0].partition(" <")[0], record[1]))
+            else:
+                (common if parameter.name in _COMMON else own).append(record)
+        for title, records in (
+            ("Arguments", arguments),
+            ("Options", own),
+            ("Options of every command", common),
+        ):
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records, col_max=34)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """The examples, to be copied as they stand."""
+        del ctx
+        if self.epilog:
+            with formatter.section("Examples"):
+                for line in self.epilog.splitlines():
+                    formatter.write(f"{' ' * formatter.current_indent}{line}\n")
+
+    @property
+    def examples(self) -> list[str]:
+        """Whole command lines, `strongroom` first."""
+        return (self.epilog or "").splitlines()
+
+
+class Group(TyperGroup):
+    """A command of commands."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that is meant; a usage error that names the likeliest where there is none."""
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], self.list_commands(ctx), 3)
+            path = ctx.command_path
+            hint = f"did you mean {' or '.join(f'`{path} {name}`' for name in near)}?" if near else f"`{path} --help`"
+            ctx.fail(f"there is no `{path} {args[0]}`: {hint}")
+        return super().resolve_command(ctx, args)
