@@ -20,7 +20,7 @@ from rich.table import Table
 from deploy.dev.configs import ACCOUNT
 from deploy.dev.errors import MeshError
 from deploy.dev.mesh import SOURCE, Mesh, MeshOptions
-from deploy.dev.profile import PROFILE, write_profile
+from deploy.dev.profile import PROFILE, profile_name, write_profile
 from deploy.dev.provider import Choice
 from deploy.dev.topology import HOST, SERVICES
 from strongroom.profiles import profile_path
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with mesh:
             seconds = time.monotonic() - started
-            _announce(console, mesh, seconds, write_profile(profile_path(), _profile(mesh)))
+            _announce(console, mesh, seconds)
             failure = _watch(mesh, stopping)
             console.print("stopping" if failure is None else "stopping the others", style="dim")
     except MeshError as error:
@@ -93,7 +93,7 @@ def _profile(mesh: Mesh) -> dict[str, object]:
     }
 
 
-def _announce(console: Console, mesh: Mesh, seconds: float, current: bool) -> None:
+def _announce(console: Console, mesh: Mesh, seconds: float) -> None:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("service", "with token", "with certificate", "internal"):
         table.add_column(heading)
@@ -117,12 +117,15 @@ def _announce(console: Console, mesh: Mesh, seconds: float, current: bool) -> No
         )
     else:
         console.print(f"provider: pkcs11 (SoftHSM2, token in {mesh.directory.hsm})")
-    command = _command_line()
-    if not current:
-        command += f" --profile {PROFILE}"
+    path = profile_path()
+    name = profile_name(path, str(mesh.administrator.trust))
+    current = write_profile(path, _profile(mesh), name)
+    if name != PROFILE:
+        console.print(f"\nThe profile {PROFILE} is another mesh's and stays so: this one's is [bold]{name}[/].")
+    option = "" if current else f" --profile {name}"
     console.print("\nIn another terminal, try:")
     for arguments in ("status", "key create my-key", "audit events"):
-        console.print(f"  [bold]{command} {arguments}[/]", soft_wrap=True)
+        console.print(f"  [bold]{_command_line()} {arguments}{option}[/]", soft_wrap=True)
 
 
 def _command_line() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import suppress
 from ipaddress import ip_address
@@ -16,6 +17,8 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+from services.runtime.environment import unknown_variables
 
 _ADDRESS = r"(?:[^\s:,]+|\[[0-9a-fA-F:]+\]):\d{1,5}"
 Address = Annotated[str, StringConstraints(pattern=rf"^{_ADDRESS}$")]
@@ -298,6 +301,7 @@ def load(settings: type[S], service: str, path: Path) -> S:
 
     if not path.is_file():
         _refuse(f"configuration file {path} does not exist")
+    unknown = unknown_variables(settings, service, os.environ)
     try:
         loaded: S = Loaded()
     except ValidationError as error:
@@ -305,9 +309,12 @@ def load(settings: type[S], service: str, path: Path) -> S:
             f"  {'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
             for item in error.errors(include_input=False, include_url=False)
         ]
+        problems += [f"  {problem}" for problem in unknown]
         _refuse(f"{len(problems)} error(s) in the configuration ({path} and {prefix}*):\n" + "\n".join(problems))
     except ValueError as error:  # not TOML at all
         _refuse(f"{path}: {error}")
+    if unknown:
+        _refuse(f"{len(unknown)} error(s) in the environment:\n" + "\n".join(f"  {problem}" for problem in unknown))
     return loaded
 
 

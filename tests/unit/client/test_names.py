@@ -85,3 +85,40 @@ def test_a_full_name_comes_apart() -> None:
     with pytest.raises(StrongroomError) as refusal:
         NAMES.parts("accounts/shop", "principal")
     assert (refusal.value.reason, refusal.value.field) == ("NAME_MALFORMED", "principal")
+
+
+@pytest.mark.parametrize(
+    ("given", "full"),
+    [
+        ("keys/payments", "accounts/main/keys/payments"),
+        ("keys/payments/versions/2", "accounts/main/keys/payments/versions/2"),
+        ("secrets/payments/db", "accounts/main/secrets/payments/db"),
+        ("users/ann", "accounts/main/users/ann"),
+        ("clientKeys/ck-1", "accounts/main/clientKeys/ck-1"),
+        ("alias/current", "accounts/main/aliases/current"),
+        ("accounts/other/keys/k", "accounts/other/keys/k"),
+        ("accounts/main", "accounts/main"),
+        ("services/secrets", "services/secrets"),
+        ("logs/main", "logs/main"),
+        ("spiffe://strongroom.test/user/a", "spiffe://strongroom.test/user/a"),
+    ],
+)
+def test_what_events_are_looked_for_by_is_completed(given: str, full: str) -> None:
+    assert NAMES.recorded(given, "resource") == full
+    assert NAMES.recorded(NAMES.relative(full), "resource") == full
+
+
+@pytest.mark.parametrize("name", ["payments", "key/payments", "KEYS/payments", "user/ann", "a"])
+def test_what_nothing_can_be_called_is_not_looked_for(name: str) -> None:
+    with pytest.raises(StrongroomError) as refused:
+        NAMES.recorded(name, "resource")
+    assert (refused.value.reason, refused.value.field) == ("NAME_MALFORMED", "resource")
+
+
+def test_names_in_a_filter_are_completed() -> None:
+    asked = 'kind = RESOURCE AND attached_to = "keys/k" AND id_prefix = keys'
+    assert NAMES.completed(asked, "attached_to") == (
+        'kind = RESOURCE AND attached_to = "accounts/main/keys/k" AND id_prefix = keys'
+    )
+    for whole in ('attached_to = "accounts/a/keys/k"', "kind = RESOURCE", "", 'attached_to = "other/x"'):
+        assert NAMES.completed(whole, "attached_to") == whole

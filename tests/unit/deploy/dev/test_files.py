@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from deploy.dev.configs import merged
 from deploy.dev.directory import DirectoryInUseError, MeshDirectory
 from deploy.dev.files import toml_text, write_file
-from deploy.dev.profile import ProfileError, write_profile
+from deploy.dev.profile import ProfileError, profile_name, write_profile
 
 # TOML has no surrogates and at most 64-bit integers.
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
@@ -49,6 +49,24 @@ def test_overrides_replace_values_and_keep_the_rest_of_a_table() -> None:
 
 
 PROFILE = {"account": "default", "endpoints": {"keystore": "127.0.0.1:7102"}}
+
+
+def test_a_second_mesh_leaves_the_profile_of_the_first_alone(tmp_path: Path) -> None:
+    path, first, second = tmp_path / "profiles.toml", tmp_path / "first.pem", tmp_path / "second.pem"
+    for trust in (first, second):
+        trust.touch()
+    assert profile_name(path, str(first)) == "dev"
+    write_profile(path, {**PROFILE, "trust": str(first)}, "dev")
+    assert profile_name(path, str(first)) == "dev"
+    assert profile_name(path, str(second)) == "dev-2"
+    write_profile(path, {**PROFILE, "trust": str(second)}, "dev-2")
+    assert profile_name(path, str(second)) == "dev-2"
+    assert profile_name(path, str(tmp_path / "third.pem")) == "dev-3"
+    first.unlink()
+    assert profile_name(path, str(tmp_path / "third.pem")) == "dev"
+    path.write_text("]")
+    with pytest.raises(ProfileError):
+        profile_name(path, str(first))
 
 
 def test_first_profile_becomes_the_current_one(tmp_path: Path) -> None:

@@ -1,0 +1,87 @@
+"""Variables that are to override settings: one that overrides nothing is a mistake that nobody would hear of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+PREFIX = "STRONGROOM_"
+_SEPARATOR = "__"
+_SERVICES = ("KEYSTORE", "CRYPTO", "SECRETS", "AUDIT")
+# Kubernetes tells every container of the services beside it (service links), by names that begin with theirs.
+_SERVICE_LINK = re.compile(r".*_(?:SERVICE_HOST|SERVICE_PORT(?:_.+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_.+)?)?)")
+_NEAR = 0.7
+
+
+def unknown_variables(settings: type[BaseModel], service: str, environment: Mapping[str, str]) -> list[str]:
+    """What is wrong with the names of variables that begin as settings do: each with the likeliest that there is.
+
+    Another service's variables are its own affair, and so is what does not look like a setting at all.
+    """
+    own = f"{PREFIX}{service.upper()}{_SEPARATOR}"
+    known = {f"{own}{name}": open_ended for name, open_ended in _names(settings)}
+    problems = []
+    for given in sorted(environment):
+        name = given.upper()
+        if not name.startswith(PREFIX) or _SERVICE_LINK.fullmatch(name) or not _is_meant(name, own, known):
+            continue
+        if name in known or any(name.startswith(f"{one}{_SEPARATOR}") for one, is_open in known.items() if is_open):
+            continue
+        near = _nearest(name, own, known)
+        problems.append(f"{given}: there is no such setting" + (f"; {near} is near" if near else ""))
+    return problems
+
+
+def _nearest(name: str, own: str, known: Iterable[str]) -> str:
+    if not name.startswith(own):
+        return next(iter(get_close_matches(name, known, 1, _NEAR)), "")
+    # What they have in common makes nothing alike.
+    found = get_close_matches(name.removeprefix(own), [one.removeprefix(own) for one in known], 1, _NEAR)
+    return f"{own}{found[0]}" if found else ""
+
+
+def _is_meant(name: str, own: str, known: Iterable[str]) -> bool:
+    """Whether a name can only be meant for one of this service's settings."""
+    if name.startswith(own) or _joined(name) in map(_joined, known):
+        return True
+    service = own.removeprefix(PREFIX).removesuffix(_SEPARATOR)
+    head, separator, _ = name.removeprefix(PREFIX).partition(_SEPARATOR)
+    if not separator or head in _SERVICES:
+        return False
+    return head.startswith(f"{service}_") or get_close_matches(head, (*_SERVICES, service), 1, _NEAR) == [service]
+
+
+def _joined(name: str) -> str:
+    return name.replace(_SEPARATOR, "_")
+
+
+def _names(model: type[BaseModel]) -> Iterator[tuple[str, bool]]:
+    """Every name below a model, sections included, and whether anything may stand below it."""
+    for name, field in model.model_fields.items():
+        upper = name.upper()
+        below = list(_models(field.annotation))
+        yield upper, _is_open(field.annotation)
+        for one in below:
+            for inner, open_ended in _names(one):
+                yield f"{upper}{_SEPARATOR}{inner}", open_ended
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) in (Union, UnionType):
+        for one in get_args(annotation):
+            yield from _models(one)
+
+
+def _is_open(annotation: Any) -> bool:
+    """Whether a field is a mapping, whose names nobody knows beforehand."""
+    origin = get_origin(annotation)
+    if origin in (Union, UnionType):
+        return any(map(_is_open, get_args(annotation)))
+    return isinstance(origin, type) and issubclass(origin, Mapping)

@@ -1,0 +1,81 @@
+"""Which version of a key made a signature: found among those that there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from strongroom.calls.crypto.results import Verification
+from strongroom.cli.versions import verified_with
+from strongroom.errors import StrongroomError
+
+KEY = "accounts/main/keys/k"
+
+
+def names(*numbers: int) -> list[str]:
+    return [f"{KEY}/versions/{number}" for number in numbers]
+
+
+def client(*numbers: int, denied: bool = False) -> Any:
+    def listed(key: str, *, limit: int) -> list[Any]:
+        assert (key, limit) == ("k", 100)
+        if denied:
+            raise StrongroomError("PERMISSION_DENIED", "no", code="PERMISSION_DENIED")
+        return [SimpleNamespace(name=name) for name in names(*numbers)]
+
+    return SimpleNamespace(keys=SimpleNamespace(versions=SimpleNamespace(list=listed)))
+
+
+def check_of(
+    signer: int, primary: int, refused: Mapping[int, str] | None = None
+) -> tuple[Callable[[str], Verification], list[str]]:
+    tried: list[str] = []
+
+    def check(version: str) -> Verification:
+        number = int(version.rpartition("/")[2]) if "/versions/" in version else primary
+        tried.append(version)
+        if number in (refused or {}):
+            raise StrongroomError((refused or {})[number], "no")
+        return Verification(number == signer, f"{KEY}/versions/{number}", "ED25519", "event")
+
+    return check, tried
+
+
+def test_the_primary_version_is_tried_first_and_alone_when_it_made_it() -> None:
+    check, tried = check_of(3, 3)
+    assert verified_with(client(3, 2, 1), "k", check)[0].key_version == names(3)[0]
+    assert tried == ["k"]
+
+
+@pytest.mark.parametrize("denied", [False, True])
+def test_an_older_version_that_made_it_is_found(denied: bool) -> None:
+    check, tried = check_of(1, 3, {2: "KEY_DISABLED"})
+    found, passed_over = verified_with(client(3, 2, 1, denied=denied), "k", check)
+    assert (found.valid, found.key_version, passed_over) == (True, names(1)[0], ())
+    assert tried == ["k", *names(2, 1)]
+
+
+def test_a_newer_version_that_is_not_primary_is_found() -> None:
+    check, _ = check_of(5, 2)
+    assert verified_with(client(5, 4, 3, 2, 1), "k", check)[0].key_version == names(5)[0]
+
+
+def test_what_none_made_is_not_valid_and_says_what_was_not_tried() -> None:
+    check, _ = check_of(9, 3, {1: "KEY_DISABLED", 2: "KEY_VERSION_NOT_FOUND"})
+    found, passed_over = verified_with(client(3, 2, 1), "k", check)
+    assert (found.valid, found.key_version, passed_over) == (False, names(3)[0], tuple(names(1)))
+
+
+def test_a_version_that_was_named_is_the_only_one() -> None:
+    check, tried = check_of(1, 3)
+    assert not verified_with(client(), "k/versions/2", check)[0].valid
+    assert tried == ["k/versions/2"]
+
+
+def test_other_errors_are_told() -> None:
+    check, _ = check_of(1, 3, {2: "ALGORITHM_INVALID"})
+    with pytest.raises(StrongroomError, match="ALGORITHM_INVALID"):
+        verified_with(client(3, 2, 1), "k", check)
