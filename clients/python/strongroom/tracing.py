@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -17,8 +18,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-
-from opentelemetry import trace as opentelemetry
 
 from strongroom.errors import StrongroomError
 
@@ -148,7 +147,10 @@ class Tracing:
 
 
 def _of_application() -> Trace | None:
-    """The application's own current span, if it uses OpenTelemetry."""
+    """The application's own current span, if it uses OpenTelemetry: it has imported it then."""
+    opentelemetry = sys.modules.get("opentelemetry.trace")
+    if opentelemetry is None:
+        return None
     context = opentelemetry.get_current_span().get_span_context()
     if not context.is_valid:
         return None

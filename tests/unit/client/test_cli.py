@@ -218,3 +218,18 @@ def _write(
     }
     with path.open("a") as file:
         file.write(json.dumps(line) + "\n")
+
+
+def test_a_command_loads_what_it_needs_and_no_more() -> None:
+    script = (
+        "import sys\nsys.argv = ['strongroom', 'encrypt', 'k', '--text', 'x', '--profile', 'none']\n"
+        "from strongroom.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "import strongroom.client, strongroom.crypto.v1.crypto_pb2_grpc\n"
+        "loaded = {'asyncio.base_events', 'grpc.aio._call', 'rich', 'pydantic', 'opentelemetry',\n"
+        "          'strongroom.cli.secrets', 'google.protobuf.internal.decoder'} & set(sys.modules)\n"
+        "assert not loaded, loaded\n"
+        "import asyncio, grpc.aio\n"
+        "assert asyncio.run and asyncio.base_events and grpc.aio.Channel\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, stderr=subprocess.PIPE)

@@ -174,7 +174,7 @@ def test_arguments_that_are_not_utf8_are_told(arguments: list[str | bytes]) -> N
         (["key", "material", "import", "k"], {}),
         (["secret", "create", "s"], {}),
         (["encrypt", "k"], {"preexec_fn": lambda: os.close(0)}),
-        (["key", "list"], {"env": {"PATH": os.environ["PATH"]}, "user": None}),
+        (["key", "list"], {"env": {"PATH": os.environ["PATH"], "HOME": "/nowhere"}}),
         (["decrypt", "--in", "/proc/self/mem"], {}),
         (["decrypt", "--in", "/"], {}),
         (["audit", "verify", "nowhere", "--key", "x"], {}),
@@ -186,7 +186,7 @@ def test_arguments_that_are_not_utf8_are_told(arguments: list[str | bytes]) -> N
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_odd_surroundings_are_told_in_one_line(arguments: list[str], more: dict[str, Any]) -> None:
-    ended = typed(*arguments, **{name: value for name, value in more.items() if value is not None})
+    ended = typed(*arguments, **more)
     assert ended.returncode in (Status.USAGE, Status.REFUSED, Status.UNREACHABLE, Status.LOCAL)
     assert re.fullmatch(rb"error: [^\n\x1b]*\n", ended.stderr), ended.stderr
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -24,6 +25,7 @@ ABOUT_VARIABLES: Mapping[str, str] = {
 """The variables that the command line reads."""
 
 _PREFIX = "STRONGROOM_"
+_QUOTED = re.compile(r"^'([^']+)'(?=:)")
 _DEBUG = "STRONGROOM_DEBUG"
 
 
@@ -90,6 +92,7 @@ def _misused(error: Any) -> int:
         typer.echo(message, err=True)
         return Status.USAGE
     message = message.replace("Invalid value for ", "").replace("Invalid value: ", "").rstrip(".")
+    message = _QUOTED.sub(r"\1", message)
     message = message[:1].lower() + message[1:] if message[1:2].islower() else message
     hint = f"`{context.command_path if context is not None else 'strongroom'} --help` says more"
     if "did you mean" in message or "--help`" in message:

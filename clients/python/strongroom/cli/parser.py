@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
+from strongroom.cli.values import Plain
+
 _COMMON = frozenset({"output", "as_json", "wide", "profile", "as_role", "trace", "help"})
+
+
+def read_plainly(parameters: Iterable[Any]) -> None:
+    """Has the values of parameters made by `Plain`, in place of typer's own way, where it knows their type."""
+    for parameter in parameters:
+        descriptor = getattr(parameter, "type_descriptor", None)
+        if descriptor is not None and Plain.knows(descriptor.annotation):
+            info = descriptor.parameter_info
+            parameter._runtime_param = Plain(descriptor.annotation, info.min, info.max)  # noqa: SLF001
 
 
 class Command(TyperCommand):
     """A command whose help ends with examples, one a line of its `epilog`."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """Every parameter, the option of the help included."""
+        found = super().get_params(ctx)
+        read_plainly(found)
+        return found
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Arguments, the command's own options, and then those of every command."""
@@ -50,6 +68,12 @@ class Command(TyperCommand):
 
 class Group(TyperGroup):
     """A command of commands."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """Every parameter, the option of the help included."""
+        found = super().get_params(ctx)
+        read_plainly(found)
+        return found
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that is meant; a usage error that names the likeliest where there is none."""
