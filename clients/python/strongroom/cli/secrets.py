@@ -97,15 +97,7 @@ def create(
     skip_target_check: SkipTargetCheck = False,
 ) -> Report:
     """Make a secret. Its value is read from standard input, and asked for without echo on a terminal."""
-    from strongroom.calls.secrets.records import RotationPolicy
-
-    given: dict[str, Any] = {
-        "key": key,
-        "description": description,
-        "tags": pairs_of(tag, "--tag"),
-        "rotation_policy": RotationPolicy(span_of(rotate_every, "--rotate-every", "d")) if rotate_every else None,
-        "grace_period": span_of(grace, "--grace") if grace else None,
-    }
+    given = _kept(key, description, tag, rotate_every, grace)
     place = Place(host, port, user, tls, database, host_keys, master)
     if principal:
         of_targets = target or place.given() or skip_target_check or password_rule or allow_destination
@@ -126,6 +118,19 @@ def create(
         **given,
     )
     return secret_report(once_checked(create))
+
+
+def _kept(key: str, description: str, tag: list[str] | None, rotate_every: str, grace: str) -> dict[str, Any]:
+    """What is said of every secret, whoever makes its value."""
+    from strongroom.calls.secrets.records import RotationPolicy
+
+    return {
+        "key": key,
+        "description": description,
+        "tags": pairs_of(tag, "--tag"),
+        "rotation_policy": RotationPolicy(span_of(rotate_every, "--rotate-every", "d")) if rotate_every else None,
+        "grace_period": span_of(grace, "--grace") if grace else None,
+    }
 
 
 def _require_fit_for_principal(more_is_given: bool, secret_type: str) -> None:
