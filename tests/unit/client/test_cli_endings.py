@@ -250,7 +250,7 @@ def test_errors_name_the_option_and_the_next_step() -> None:
     version = StrongroomError("NAME_MALFORMED", "key is not an id: payments/versions/1", field="key")
     assert "`strongroom key version`" in hint_for(version, flags)
     no_event = StrongroomError("PERMISSION_DENIED", "no")
-    assert hint_for(no_event, flags) == ""
+    assert hint_for(no_event, flags) == "`strongroom help PERMISSION_DENIED` explains it"
 
 
 def test_a_version_where_a_key_is_meant_is_told_the_other_command() -> None:

@@ -96,7 +96,7 @@ def test_any_recipient_opens_a_file_and_rewrapping_shuts_one_out(mesh: MeshKeys)
     run("rewrap", "report.pdf.strongroom", "--recipient", "escrow")
     assert Path("report.pdf.strongroom").read_bytes()[-56:] == body
     assert (
-        "KEY_MISMATCH" in run("decrypt", "report.pdf.strongroom", "--key", "payments", "--out", "no", status=1).stderr
+        "KEY_MISMATCH" in run("decrypt", "report.pdf.strongroom", "--key", "payments", "--out", "no", status=3).stderr
     )
     run("decrypt", "report.pdf.strongroom", "--key", "escrow", "--out", "yes")
     assert mesh.calls > 5
@@ -122,7 +122,7 @@ def test_a_stored_context_need_not_be_named(mesh: MeshKeys) -> None:
     run("decrypt", "report.pdf.strongroom", "--out", "opened")
     assert (
         "CIPHERTEXT_INVALID"
-        in run("decrypt", "report.pdf.strongroom", "--context", "tenant=b", "--out", "no", status=1).stderr
+        in run("decrypt", "report.pdf.strongroom", "--context", "tenant=b", "--out", "no", status=3).stderr
     )
 
 
@@ -154,7 +154,7 @@ def test_standard_input_and_output_are_a_pipe(mesh: MeshKeys, tmp_path: Path) ->
     whole = piped(sealed.read_bytes())
     assert (whole.returncode, whole.stdout) == (0, content), whole.stderr
     cut = piped(sealed.read_bytes()[: -(1 << 20)])
-    assert cut.returncode == 1
+    assert cut.returncode == 3
     assert content.startswith(cut.stdout)
     assert b"FILE_ALTERED" in cut.stderr
 
@@ -168,10 +168,10 @@ def test_files_of_version_1_are_still_read(mesh: MeshKeys) -> None:
     for keys in ([], ["--key", "payments"], ["--key", "escrow", "--key", "payments"]):
         run("decrypt", "old.strongroom", "--context", "tenant=a", "--force", *keys)
         assert Path("old").read_bytes() == b"of old"
-    assert "KEY_MISMATCH" in run("decrypt", "old.strongroom", "--key", "escrow", "--force", status=1).stderr
+    assert "KEY_MISMATCH" in run("decrypt", "old.strongroom", "--key", "escrow", "--force", status=3).stderr
     found = inspect_file(Path("old.strongroom"))
     assert (found.version, found.size) == (1, 6)
-    refused = run("rewrap", "old.strongroom", "--recipient", "escrow", status=1)
+    refused = run("rewrap", "old.strongroom", "--recipient", "escrow", status=3)
     assert "file decrypt" in refused.stderr
     decrypt_file(mesh, Path("old.strongroom"), Path("again"), context={"tenant": "a"})  # type: ignore[arg-type]
 

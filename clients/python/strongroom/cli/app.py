@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Annotated, Any
@@ -31,7 +31,7 @@ _ENTRIES: Mapping[str, Mapping[str, _Entry]] = {
         "login": _Entry("sessions", "Begin a session and use it for every command of this profile until `logout`."),
         "logout": _Entry("sessions", "End this profile's login."),
         "profile": _Entry("profile", "Which mesh to call, and as whom."),
-        "help": _Entry("help", "Explain a topic, or a command."),
+        "help": _Entry("help", "Explain a topic, a command, or the reason of an error."),
     },
     "Use keys": {
         "encrypt": _Entry("cryptography", "Encrypt up to 64 KiB."),
@@ -72,22 +72,53 @@ _ENTRIES: Mapping[str, Mapping[str, _Entry]] = {
 _HOMES: Mapping[str, str] = {name: entry.module for group in _ENTRIES.values() for name, entry in group.items()}
 
 
+class _Commands(MutableMapping[str, Any]):
+    """Every command and group by name, in the order of the help; one is loaded, with what stands beside it in its
+    module, when it is asked for.
+    """
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._loaded:
+            loaded = typer.Typer(rich_markup_mode=None, add_completion=False)
+            loaded.callback()(_nothing)
+            import_module(f"strongroom.cli.{_HOMES[name]}").add_to(loaded)
+            self._loaded = {**get_group(loaded).commands, **self._loaded}
+        return self._loaded[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._loaded[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._loaded[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in _HOMES or name in self._loaded
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**_HOMES, **self._loaded})
+
+    def __len__(self) -> int:
+        return len({**_HOMES, **self._loaded})
+
+
 class Root(Group):
     """`strongroom` itself."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.commands = _Commands()
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Every command and group, in the order of the help."""
         del ctx
-        return list(_HOMES)
+        return list(self.commands)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """A command or group, loaded with what stands beside it in its module."""
+        """A command or group, where there is one of this name."""
         del ctx
-        if cmd_name not in self.commands and cmd_name in _HOMES:
-            loaded = typer.Typer(rich_markup_mode=None, add_completion=False)
-            loaded.callback()(_nothing)
-            import_module(f"strongroom.cli.{_HOMES[cmd_name]}").add_to(loaded)
-            self.commands = {**get_group(loaded).commands, **self.commands}
         return self.commands.get(cmd_name)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

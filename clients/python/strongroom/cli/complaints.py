@@ -37,7 +37,7 @@ class Status(IntEnum):
 MEANINGS: Mapping[Status, str] = {
     Status.DONE: "done",
     Status.NO: "a check's answer is no: an invalid signature or MAC, a call that would be denied, a policy that would "
-    "not be accepted, a service that is down, a rotation that failed",
+    "not be accepted, a service that is down; or some of several things failed",
     Status.USAGE: "the command line is not understood, or needs `--yes`: nothing was done",
     Status.REFUSED: "refused: by a service, or by the client itself",
     Status.UNREACHABLE: "a service cannot be reached or does not answer: the same may work later",

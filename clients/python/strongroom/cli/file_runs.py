@@ -95,7 +95,7 @@ def _told(source: Path, error: StrongroomError | OSError) -> dict[str, str]:
 
 
 def _note(verb: str, results: Sequence[FileResult]) -> str:
-    from strongroom.cli.show import size_text
+    from strongroom.cli.tables import size_text
 
     size = size_text(sum(result.size for result in results))
     return f"{verb} {size} to {results[0].path}" if len(results) == 1 else f"{verb} {len(results)} files, {size}"
@@ -124,7 +124,7 @@ def _removed_when_terminated() -> Iterator[None]:
 @contextmanager
 def _progress_bar(session: Session, verb: str, works: Sequence[Work]) -> Iterator[Progress]:
     """A bar over all files on standard error, where that is a terminal."""
-    if session.as_json or not sys.stderr.isatty():
+    if session.quiet:
         yield _unwatched
         return
     from rich.progress import (

@@ -14,19 +14,27 @@ from strongroom.cli.command import Report, Session, command
 from strongroom.cli.file_sets import STANDARD, SUFFIX, Work
 from strongroom.cli.inputs import Context, Force, pairs_of
 from strongroom.cli.keys import KeyName
+from strongroom.cli.parser import Group
 from strongroom.cli.plain import plain
+from strongroom.cli.tables import Facts, facts
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from strongroom.encryption.cache import DataKeyCache
 
-app = typer.Typer(name="file", help="Files of any size, encrypted here under data keys.", no_args_is_help=True)
+app = typer.Typer(
+    name="file", cls=Group, help="Files of any size, encrypted here under data keys.", no_args_is_help=True
+)
+
+
+def add_to(app_of_all: typer.Typer) -> None:
+    """Adds the commands."""
+    app_of_all.add_typer(app)
+
 
 Sources = Annotated[
     list[Path],
     typer.Argument(
-        metavar="FILE…", help="Files, folders, quoted patterns such as '**/*.csv', or - for standard input."
+        metavar="FILE...", help="Files, folders, quoted patterns such as '**/*.csv', or - for standard input."
     ),
 ]
 Out = Annotated[
@@ -39,10 +47,15 @@ Out = Annotated[
 Accepted = Annotated[
     list[str] | None, typer.Option("--key", metavar="KEY", help="Accept files under this key alone; may be repeated.")
 ]
-Jobs = Annotated[int, typer.Option(min=1, max=64, help="How many files at a time.")]
+Jobs = Annotated[int, typer.Option(metavar="COUNT", min=1, max=64, help="How many files at a time.")]
 
 
-@command(app, "encrypt")
+@command(
+    app,
+    "encrypt",
+    "strongroom file encrypt payments backup.tar",
+    "strongroom file encrypt payments - --out data.tar.strongroom < data.tar",
+)
 def encrypt(
     session: Session,
     key: KeyName,
@@ -76,7 +89,7 @@ def encrypt(
     )
 
 
-@command(app, "decrypt")
+@command(app, "decrypt", "strongroom file decrypt backup.tar.strongroom --out restored.tar")
 def decrypt(
     session: Session,
     sources: Sources,
@@ -105,7 +118,7 @@ def decrypt(
     )
 
 
-@command(app, "rewrap")
+@command(app, "rewrap", "strongroom file rewrap archive --recipient payments-2027")
 def rewrap(
     session: Session,
     sources: Sources,
@@ -135,7 +148,7 @@ def rewrap(
     )
 
 
-@command(app, "inspect")
+@command(app, "inspect", "strongroom file inspect backup.tar.strongroom")
 def inspect(session: Session, sources: Sources) -> Report:
     """Show what encrypted files say about themselves: keys, context and size. Nothing of it is verified."""
     del session
@@ -143,12 +156,8 @@ def inspect(session: Session, sources: Sources) -> Report:
 
     found = [_described(path, inspect_file(path)) for path in file_sets.chosen(sources)]
 
-    def show() -> RenderableType:
-        from rich.console import Group
-
-        from strongroom.cli.show import facts
-
-        return Group(*(facts(_lines(document)) for document in found))
+    def show() -> list[Facts]:
+        return [facts(_lines(document)) for document in found]
 
     return Report(found[0] if len(found) == 1 else {"files": found}, show)
 

@@ -10,11 +10,18 @@ import typer
 from strongroom.cli.command import Report, Session, command
 from strongroom.cli.tables import table
 from strongroom.cli.topics import TOPICS
+from strongroom.reasons import EXPLANATIONS, Explanation
 
 
 def add_to(app: typer.Typer) -> None:
     """Adds the command."""
-    command(app, "help", "strongroom help exit-codes", "strongroom help key create")(show_help)
+    command(app, "help", "strongroom help exit-codes", "strongroom help key create", "strongroom help KEY_DISABLED")(
+        show_help
+    )
+
+
+def _topics() -> list[str]:
+    return list(TOPICS)
 
 
 def show_help(
@@ -22,11 +29,13 @@ def show_help(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[TOPIC]...", help="A topic, or the words of a command.", autocompletion=lambda: list(TOPICS)
+            metavar="[TOPIC]...",
+            help="A topic, the words of a command, or a reason such as KEY_DISABLED.",
+            autocompletion=_topics,
         ),
     ] = None,
 ) -> Report:
-    """Explain a topic, or a command; list the topics where none is given."""
+    """Explain a topic, a command, or the reason of an error; list the topics where none is given."""
     del session
     if not words:
         rows = [(name, title) for name, (title, _) in TOPICS.items()]
@@ -36,8 +45,15 @@ def show_help(
     if name in TOPICS:
         title, text = TOPICS[name]
         return Report({"name": name, "title": title, "text": text}, lambda: f"{title}\n\n{text}")
+    if name in EXPLANATIONS:
+        return _explained(EXPLANATIONS[name])
     text = _help_of(words)
     return Report({"name": " ".join(words), "text": text}, lambda: text)
+
+
+def _explained(told: Explanation) -> Report:
+    document = {"name": told.reason, "about": told.subject, "cause": told.cause, "cure": told.cure}
+    return Report(document, lambda: f"{told.reason}\n\n{told.cause}\n{told.cure}")
 
 
 def _help_of(words: list[str]) -> str:

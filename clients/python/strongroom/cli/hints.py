@@ -70,7 +70,8 @@ _VERSION = re.compile(r"/versions/\d+")
 def hint_for(error: StrongroomError, flags: Mapping[str, str]) -> str:
     """The next step, or nothing. `flags` are the command's own options, by the names of their parameters."""
     told = [_flag_hint(error, flags), _version_hint(error, flags), _next_step(error)]
-    return "; ".join(hint for hint in told if hint)
+    hints = [hint for hint in told if hint]
+    return "; ".join(hints or [f"`strongroom help {error.reason}` explains it"])
 
 
 def _next_step(error: StrongroomError) -> str:

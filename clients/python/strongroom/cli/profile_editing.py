@@ -50,9 +50,11 @@ Unset = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands."""
-    command(app, "create")(create)
-    command(app, "edit")(edit)
-    command(app, "show")(show)
+    command(app, "create", "strongroom profile create live kms.example.com:7101 --account shop --trust ca.pem")(create)
+    command(app, "edit", "strongroom profile edit live --client-key ck-3m5t7qz2k4r6xvbn --secret-file orders.secret")(
+        edit
+    )
+    command(app, "show", "strongroom profile show live")(show)
 
 
 def create(
@@ -72,10 +74,7 @@ def create(
     use: Use = False,
     force: Force = False,
 ) -> Report:
-    """Make a profile for a mesh anywhere: one address is enough to find all of its services.
-
-    strongroom profile create live kms.example.com:7101 --account shop --trust ca.pem
-    """
+    """Make a profile for a mesh anywhere: one address is enough to find all of its services."""
     del session
     table = _given(
         account=account,
@@ -109,10 +108,7 @@ def edit(
     unset: Unset = None,
     use: Use = False,
 ) -> Report:
-    """Change what is given of a profile, and leave the rest. With an address, its endpoints are asked for anew.
-
-    strongroom profile edit live --client-key ck-3m5t7qz2k4r6xvbn --secret-file orders.secret
-    """
+    """Change what is given of a profile, and leave the rest. With an address, its endpoints are asked for anew."""
     del session
     path = profiles.profile_path()
     profiles.load(path).get(name)
@@ -140,11 +136,8 @@ def edit(
     return _save(name, table, endpoints | pairs_of(endpoint, "--endpoint"), use=use, overwrite=True)
 
 
-def show(session: Session, name: Annotated[str, typer.Argument(metavar="[NAME]")] = "") -> Report:
-    """Show a profile, by default the one in use, and as whom it calls. Secrets are in files of their own.
-
-    strongroom profile show live
-    """
+def show(session: Session, name: Annotated[str, typer.Argument(metavar="[PROFILE]", help="Its name.")] = "") -> Report:
+    """Show a profile, by default the one in use, and as whom it calls. Secrets are in files of their own."""
     profile = profiles.load().get(name) if name else session.profile
     return facts_report(_facts(profile))
 

@@ -106,4 +106,8 @@ CLIENT: Mapping[str, tuple[str, str]] = {
         "Fewer witnesses have cosigned the checkpoint than you asked for.",
         "Wait for the next checkpoint, or look at the witnesses: `strongroom audit logs`.",
     ),
+    "USAGE": (
+        "The command line was not understood, or needs `--yes`. Nothing was done.",
+        "`strongroom help` and the `--help` of the command say what it takes.",
+    ),
 }
