@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup run native test unit coverage faults fuzz tamper lint format protos lock bench clean
+.PHONY: help setup run native test unit coverage faults appends fuzz tamper lint format protos lock bench clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,9 @@ coverage: setup ## what of services and client the tests without a mesh reach, l
 
 faults: setup ## kill rotations 2,000 times, at every step of every rotator
 	STRONGROOM_FAULT_RUNS=200 $(BIN)/python -m pytest tests/faults/test_rotation_killed.py
+
+appends: setup ## end the direct way into the audit log at 500 moments; STRONGROOM_APPEND_SEED chooses which
+	STRONGROOM_APPEND_CUTS=500 $(BIN)/python -m pytest tests/faults/test_appends_cut.py
 
 storm: setup ## failures of every kind over a replicated mesh for twenty minutes; STRONGROOM_STORM_SEED chooses which
 	STRONGROOM_STORM_SECONDS=$${STRONGROOM_STORM_SECONDS:-1200} STRONGROOM_STORM_CALLS=$${STRONGROOM_STORM_CALLS:-100} \

@@ -33,6 +33,10 @@ class Call:
         """How long the caller still waits; None where it would for ever."""
     def is_active(self) -> bool:
         """Whether the caller still listens."""
+    def ready(self, message: bytes, trailers: Trailers) -> Ready:
+        """An answer for `Appends` to send."""
+    def ready_to_fail(self, code: int, message: str, trailers: Trailers) -> Ready:
+        """An error likewise."""
     def answer(self, message: bytes, trailers: Trailers) -> None:
         """Ends the call with an answer."""
     def fail(self, code: int, message: str, trailers: Trailers, after: float = 0.0) -> None:
@@ -45,6 +49,48 @@ class Call:
         """Ends a call of several messages."""
     def on_end(self, tell: Callable[[], Any]) -> bool:
         """Has `tell` called when the call ends, however that may be. False where it has ended."""
+
+@final
+class Ready:
+    """An answer that waits until its call's events are durable."""
+
+@final
+class Appends:
+    """The way into the audit log past Python's own threads, while that is open."""
+
+    def __init__(
+        self,
+        path: str,
+        tls: tuple[Path, Path, Path],
+        settings: Mapping[str, int],
+        settled: Callable[[list[Any]], None],
+        given_back: Callable[[list[Any], tuple[int, str, Trailers] | None], None],
+    ) -> None:
+        """`path` is the method's that appends. `settled` gets what stands for events that are durable, `given_back` for
+        those that are not: with a status code, a message and trailing metadata where they were sent. Raises OSError."""
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes events."""
+    def open(self, address: str) -> None:
+        """Connects to an address, unless it is or does so already, by the files as they are now."""
+    def append(
+        self,
+        entry: Any,
+        payer: str,
+        request: bytes,
+        events: int,
+        seconds: float,
+        held: int = 0,
+        ready: Ready | None = None,
+    ) -> bool:
+        """Has events sent: a serialized request to append them, which `entry` stands for and which has to be durable in
+        so many seconds; `held` bytes more are held until then. Then `ready` leaves, or without one `settled` is told.
+        False where it takes none now."""
+    def close(self) -> list[list[Any]]:
+        """Takes no more events until it is opened again. Answers what stands for those that were not sent, in groups
+        that one append can carry."""
+    def stop(self, seconds: float) -> list[list[Any]]:
+        """The same for good; waits so many seconds at most for what was sent."""
 
 @final
 class Listener:

@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::callers::{network, stranger};
 use crate::core::{Core, Phase};
 use crate::serve::serve;
-use crate::tls::{Files, spiffe_id};
+use crate::tls::{ServerFiles, spiffe_id};
 use crate::turns::Caller;
 
 /// The client's preface and its first, empty settings.
@@ -162,7 +162,7 @@ impl Peer {
 }
 
 /// Takes connections for as long as the listener serves.
-pub async fn accept(core: Arc<Core>, listener: TcpListener, tls: Option<Arc<Files>>) {
+pub async fn accept(core: Arc<Core>, listener: TcpListener, tls: Option<ServerFiles>) {
     let mut phases = core.phases();
     while core.phase() == Phase::Serving {
         let accepted = tokio::select! {
@@ -178,7 +178,7 @@ pub async fn accept(core: Arc<Core>, listener: TcpListener, tls: Option<Arc<File
     }
 }
 
-fn take(core: &Arc<Core>, socket: TcpStream, address: SocketAddr, tls: Option<Arc<Files>>) {
+fn take(core: &Arc<Core>, socket: TcpStream, address: SocketAddr, tls: Option<ServerFiles>) {
     let from: Arc<str> = network(address.ip()).into();
     let ticket = core.number();
     let (placed, has_place) = tokio::sync::oneshot::channel();
@@ -217,7 +217,7 @@ enum Made {
 }
 
 /// TLS, in time.
-async fn make(core: &Core, socket: TcpStream, tls: Option<Arc<Files>>) -> Option<Made> {
+async fn make(core: &Core, socket: TcpStream, tls: Option<ServerFiles>) -> Option<Made> {
     socket.set_nodelay(true).ok()?;
     let Some(tls) = tls else { return Some(Made::Plain(socket)) };
     let accepting = TlsAcceptor::from(tls.current()).accept(socket);

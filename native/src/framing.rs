@@ -100,11 +100,21 @@ fn announced(data: &[u8], limit: usize) -> Result<Option<usize>, Wrong> {
     if length > limit { Err(Wrong::TooLarge) } else { Ok(Some(length)) }
 }
 
+/// Whether this is one message as it travels, and nothing besides.
+pub fn is_one_message(data: &[u8]) -> bool {
+    matches!(announced(data, usize::MAX), Ok(Some(length)) if data.len() - PREFIX == length)
+}
+
+/// What stands before a message of so many bytes.
+pub fn prefix(length: usize) -> [u8; PREFIX] {
+    let [a, b, c, d] = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
+    [0, a, b, c, d]
+}
+
 /// A message as it travels.
 pub fn framed(message: &[u8]) -> Bytes {
     let mut framed = Vec::with_capacity(PREFIX + message.len());
-    framed.push(0);
-    framed.extend_from_slice(&u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes());
+    framed.extend_from_slice(&prefix(message.len()));
     framed.extend_from_slice(message);
     framed.into()
 }
@@ -126,5 +136,9 @@ mod tests {
     #[test]
     fn messages_are_framed() {
         assert_eq!(&framed(b"ab")[..], b"\0\0\0\0\x02ab");
+        assert!(is_one_message(&framed(b"ab")) && is_one_message(&framed(b"")));
+        for wrong in [&b""[..], b"\0\0\0\0", b"\0\0\0\0\x02a", b"\0\0\0\0\x01ab", b"\x01\0\0\0\x01a"] {
+            assert!(!is_one_message(wrong));
+        }
     }
 }

@@ -1,14 +1,19 @@
 //! The listener of Strongroom's services: it takes connections, does TLS, HTTP/2 and gRPC's framing, holds callers to
-//! their limits, and hands Python whole calls, one after another. What a call may do is Python's to decide.
+//! their limits, and hands Python whole calls, one after another. What a call may do is Python's to decide. Answers leave
+//! when the audit log has their events.
 
 mod answer;
+mod appends;
 mod call;
 mod callers;
+mod client;
 mod connection;
 mod core;
 mod framing;
 mod places;
 mod python;
+mod python_appends;
+mod queue;
 mod room;
 mod serve;
 mod status;
@@ -22,5 +27,7 @@ use pyo3::prelude::*;
 fn strongroom_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<python::PyListener>()?;
     module.add_class::<python::PyCall>()?;
+    module.add_class::<python::PyReady>()?;
+    module.add_class::<python_appends::PyAppends>()?;
     module.add("VERSION", env!("CARGO_PKG_VERSION"))
 }

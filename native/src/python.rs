@@ -2,17 +2,17 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::{Builder, Runtime};
 
+use crate::appends::Ready;
 use crate::call::{Call, Outcome, Waiting};
 use crate::connection::accept;
 use crate::core::{Core, Endings, Lasting, Method, Rooms, Settings, Threads};
@@ -20,7 +20,7 @@ use crate::framing::framed;
 use crate::room::{Answer, Room};
 use crate::serve::accepts_identity;
 use crate::status::{BINARY, Ending, OK, decoded, encoded};
-use crate::tls::{ClientCertificate, Files};
+use crate::tls::{ClientCertificate, Files, Paths, ServerFiles};
 use crate::turns::{Bounds, Caller};
 
 const MOST_RUNTIME_THREADS: usize = 2;
@@ -31,7 +31,8 @@ const UNKNOWN: u8 = 2;
 /// Names of gRPC's own, which are no metadata.
 const RESERVED: [&str; 5] = ["content-type", "te", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding"];
 
-fn runtime() -> PyResult<&'static Runtime> {
+/// What everything in this process runs on that is not Python's.
+pub fn runtime() -> PyResult<&'static Runtime> {
     static RUNTIME: OnceLock<Result<Runtime, String>> = OnceLock::new();
     let made = RUNTIME.get_or_init(|| {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -122,7 +123,7 @@ struct Kinds {
 pub struct PyListener {
     core: Arc<Core>,
     methods: Mutex<HashMap<String, Arc<Method>>>,
-    bound: Mutex<Vec<(TcpListener, Option<Arc<Files>>)>>,
+    bound: Mutex<Vec<(TcpListener, Option<ServerFiles>)>>,
 }
 
 #[pymethods]
@@ -191,14 +192,14 @@ impl PyListener {
     /// Listens on an address, with TLS from the PEM files of a certificate, its key and whom to trust. Clients show a
     /// certificate: `none`, `optional` or `required`. Raises `OSError`.
     #[pyo3(signature = (address, *, tls = None, client_certificate = "none", shared = false))]
-    fn bind(&self, address: &str, tls: Option<[PathBuf; 3]>, client_certificate: &str, shared: bool) -> PyResult<()> {
+    fn bind(&self, address: &str, tls: Option<Paths>, client_certificate: &str, shared: bool) -> PyResult<()> {
         let client = match client_certificate {
             "none" => ClientCertificate::None,
             "optional" => ClientCertificate::Optional,
             "required" => ClientCertificate::Required,
             other => return Err(PyValueError::new_err(format!("client certificates cannot be {other}"))),
         };
-        let files = tls.map(|paths| Files::read(paths, client).map(Arc::new)).transpose()?;
+        let files = tls.map(|paths| Files::of_server(paths, client).map(Arc::new)).transpose()?;
         let _entered = runtime()?.enter();
         for address in std::net::ToSocketAddrs::to_socket_addrs(address)? {
             lock(&self.bound).push((listening(address, shared)?, files.clone()));
@@ -295,23 +296,7 @@ impl PyCall {
         if let Some(made) = self.metadata.get() {
             return Ok(made.bind(py).clone());
         }
-        let mut pairs = Vec::with_capacity(self.call.headers.len());
-        for (name, value) in &self.call.headers {
-            let name = name.as_str();
-            if RESERVED.contains(&name) {
-                continue;
-            }
-            let value = if name.ends_with(BINARY) {
-                decoded(value).map(|value| PyBytes::new(py, &value).into_any())
-            } else {
-                value.to_str().ok().map(|value| PyString::new(py, value).into_any())
-            };
-            // What is not written as gRPC has it says nothing.
-            if let Some(value) = value {
-                pairs.push((PyString::new(py, name), value));
-            }
-        }
-        let made = PyTuple::new(py, pairs)?;
+        let made = metadata(py, &self.call.headers)?;
         let _ = self.metadata.set(made.clone().unbind());
         Ok(made)
     }
@@ -350,6 +335,19 @@ impl PyCall {
     /// Whether the caller still listens.
     fn is_active(&self) -> bool {
         self.call.is_active()
+    }
+
+    /// An answer for `Appends` to send.
+    fn ready(&self, message: &[u8], trailers: &Bound<'_, PyAny>) -> PyResult<PyReady> {
+        let ending = Ending::new(OK, "", pairs(trailers)?);
+        Ok(PyReady::new(&self.call, Outcome::Answer(framed(message), ending.into_trailers())))
+    }
+
+    /// An error likewise.
+    fn ready_to_fail(&self, code: u8, message: &str, trailers: &Bound<'_, PyAny>) -> PyResult<PyReady> {
+        let code = if code == OK { UNKNOWN } else { code };
+        let trailers = Ending::new(code, message, pairs(trailers)?).into_trailers();
+        Ok(PyReady::new(&self.call, Outcome::Ending(trailers)))
     }
 
     /// Ends the call with an answer; nothing where it has ended.
@@ -397,6 +395,42 @@ impl PyCall {
     fn on_end(&self, tell: Py<PyAny>) -> bool {
         self.call.on_end(tell)
     }
+}
+
+/// An answer that waits until its call's events are durable.
+#[pyclass(name = "Ready", module = "strongroom_native", frozen)]
+pub struct PyReady(Mutex<Option<Ready>>);
+
+impl PyReady {
+    fn new(call: &Arc<Call>, outcome: Outcome) -> Self {
+        Self(Mutex::new(Some(Ready { call: call.clone(), outcome })))
+    }
+
+    /// Takes it; whoever comes later has nothing.
+    pub fn take(&self) -> Option<Ready> {
+        lock(&self.0).take()
+    }
+}
+
+/// Headers as Python has metadata: names and values, which are bytes where the name ends in `-bin`.
+pub fn metadata<'py>(py: Python<'py>, headers: &HeaderMap) -> PyResult<Bound<'py, PyTuple>> {
+    let mut pairs = Vec::with_capacity(headers.len());
+    for (name, value) in headers {
+        let name = name.as_str();
+        if RESERVED.contains(&name) {
+            continue;
+        }
+        let value = if name.ends_with(BINARY) {
+            decoded(value).map(|value| PyBytes::new(py, &value).into_any())
+        } else {
+            value.to_str().ok().map(|value| PyString::new(py, value).into_any())
+        };
+        // What is not written as gRPC has it says nothing.
+        if let Some(value) = value {
+            pairs.push((PyString::new(py, name), value));
+        }
+    }
+    PyTuple::new(py, pairs)
 }
 
 fn pairs(trailers: &Bound<'_, PyAny>) -> PyResult<Vec<(HeaderName, HeaderValue)>> {

@@ -20,8 +20,10 @@ use crate::core::{Core, Lasting, Phase};
 use crate::framing::{Messages, Wrong};
 use crate::status::Ending;
 
-const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
-const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+/// The content type of gRPC.
+pub const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+/// Where a caller says for how long it waits.
+pub const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const ACCEPTS: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
@@ -247,7 +249,8 @@ fn not_grpc(status: StatusCode) -> Box<Response<Answer>> {
     Box::new(response)
 }
 
-fn is_grpc(content_type: &HeaderValue) -> bool {
+/// Whether a content type is gRPC's.
+pub fn is_grpc(content_type: &HeaderValue) -> bool {
     let rest = content_type.as_bytes().strip_prefix(GRPC.as_bytes());
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }

@@ -5,8 +5,10 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD_NO_PAD};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-const STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+/// Where the status code is said.
+pub const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+/// Where the sentence beside it is.
+pub const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// The end of names whose values are bytes.
 pub const BINARY: &str = "-bin";
 
@@ -79,6 +81,23 @@ fn percent_encoded(text: &str) -> HeaderValue {
     HeaderValue::from_bytes(&encoded).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
+/// What such a message says; what is not written so stands for itself.
+pub fn percent_decoded(value: &HeaderValue) -> String {
+    let mut rest = value.as_bytes();
+    let mut decoded = Vec::with_capacity(rest.len());
+    while let Some((&first, after)) = rest.split_first() {
+        let digits = after.get(..2).filter(|_| first == b'%').and_then(|two| std::str::from_utf8(two).ok());
+        if let Some(byte) = digits.and_then(|two| u8::from_str_radix(two, 16).ok()) {
+            decoded.push(byte);
+            rest = &after[2..];
+        } else {
+            decoded.push(first);
+            rest = after;
+        }
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +105,10 @@ mod tests {
     #[test]
     fn messages_are_percent_encoded() {
         assert_eq!(percent_encoded("a 100% ü\n"), "a 100%25 %C3%BC%0A");
+        assert_eq!(percent_decoded(&percent_encoded("a 100% ü\n")), "a 100% ü\n");
+        for text in ["%", "%4", "%zz"] {
+            assert_eq!(percent_decoded(&HeaderValue::from_static(text)), text);
+        }
     }
 
     #[test]

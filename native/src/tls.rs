@@ -2,13 +2,14 @@
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{ClientConfig, ConfigBuilder, ConfigSide, RootCertStore, ServerConfig, WantsVerifier, WantsVersions};
 
 const ALPN: &[u8] = b"h2";
 const SPIFFE: &str = "spiffe://";
@@ -26,29 +27,50 @@ pub enum ClientCertificate {
     Required,
 }
 
-/// PEM files: a certificate chain, its key, and whom clients' certificates chain to.
-pub struct Files {
-    paths: [PathBuf; 3],
-    client: ClientCertificate,
-    current: Mutex<(Stamps, Arc<ServerConfig>)>,
+/// PEM files: a certificate chain, its key, and whom the other side's certificates chain to.
+pub type Paths = [PathBuf; 3];
+
+type Read<C> = Box<dyn Fn(&Paths) -> io::Result<C> + Send + Sync>;
+
+/// What is made of the files, anew whenever one of them has changed.
+pub struct Files<C> {
+    paths: Paths,
+    read: Read<C>,
+    current: Mutex<(Stamps, Arc<C>)>,
 }
+
+/// Those of a server.
+pub type ServerFiles = Arc<Files<ServerConfig>>;
 
 type Stamps = [(i64, i64, u64); 3];
 
-impl Files {
-    /// Reads the files.
-    pub fn read(paths: [PathBuf; 3], client: ClientCertificate) -> io::Result<Self> {
-        let current = (stamps(&paths)?, configuration(&paths, client)?);
-        Ok(Self { paths, client, current: Mutex::new(current) })
+impl Files<ServerConfig> {
+    /// Reads the files for one who is connected to.
+    pub fn of_server(paths: Paths, client: ClientCertificate) -> io::Result<Self> {
+        Self::new(paths, Box::new(move |paths| server(paths, client)))
+    }
+}
+
+impl Files<ClientConfig> {
+    /// Reads the files for one who connects.
+    pub fn of_client(paths: Paths) -> io::Result<Self> {
+        Self::new(paths, Box::new(client))
+    }
+}
+
+impl<C> Files<C> {
+    fn new(paths: Paths, read: Read<C>) -> io::Result<Self> {
+        let current = (stamps(&paths)?, Arc::new(read(&paths)?));
+        Ok(Self { paths, read, current: Mutex::new(current) })
     }
 
     /// What the files hold now. While a replacement is half done, what they held before.
-    pub fn current(&self) -> Arc<ServerConfig> {
+    pub fn current(&self) -> Arc<C> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let Ok(stamps) = stamps(&self.paths) {
             if stamps != current.0 {
-                if let Ok(read) = configuration(&self.paths, self.client) {
-                    *current = (stamps, read);
+                if let Ok(read) = (self.read)(&self.paths) {
+                    *current = (stamps, Arc::new(read));
                 }
             }
         }
@@ -56,7 +78,7 @@ impl Files {
     }
 }
 
-fn stamps(paths: &[PathBuf; 3]) -> io::Result<Stamps> {
+fn stamps(paths: &Paths) -> io::Result<Stamps> {
     let mut stamps = [(0, 0, 0); 3];
     for (stamp, path) in stamps.iter_mut().zip(paths) {
         let found = path.metadata()?;
@@ -65,29 +87,52 @@ fn stamps(paths: &[PathBuf; 3]) -> io::Result<Stamps> {
     Ok(stamps)
 }
 
-fn configuration(paths: &[PathBuf; 3], client: ClientCertificate) -> io::Result<Arc<ServerConfig>> {
+fn server(paths: &Paths, client: ClientCertificate) -> io::Result<ServerConfig> {
     let [certificate, key, trust] = paths;
-    let chain = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect).map_err(io::Error::other)?;
-    let key = PrivateKeyDer::from_pem_file(key).map_err(io::Error::other)?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?;
+    let builder = versions(ServerConfig::builder_with_provider(provider()))?;
     let builder = if client == ClientCertificate::None {
         builder.with_no_client_auth()
     } else {
-        let mut roots = RootCertStore::empty();
-        for root in CertificateDer::pem_file_iter(trust).map_err(io::Error::other)? {
-            roots.add(root.map_err(io::Error::other)?).map_err(io::Error::other)?;
-        }
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(trust)?), provider());
         let verifier = if client == ClientCertificate::Optional { verifier.allow_unauthenticated() } else { verifier };
         builder.with_client_cert_verifier(verifier.build().map_err(io::Error::other)?)
     };
     // Refuses a key that is not the certificate's.
-    let mut configuration = builder.with_single_cert(chain, key).map_err(io::Error::other)?;
+    let mut configuration = builder.with_single_cert(chain(certificate)?, private(key)?).map_err(io::Error::other)?;
     configuration.alpn_protocols = vec![ALPN.to_vec()];
-    Ok(Arc::new(configuration))
+    Ok(configuration)
+}
+
+fn client([certificate, key, trust]: &Paths) -> io::Result<ClientConfig> {
+    let builder = versions(ClientConfig::builder_with_provider(provider()))?.with_root_certificates(roots(trust)?);
+    let built = builder.with_client_auth_cert(chain(certificate)?, private(key)?);
+    let mut configuration = built.map_err(io::Error::other)?;
+    configuration.alpn_protocols = vec![ALPN.to_vec()];
+    Ok(configuration)
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn versions<S: ConfigSide>(builder: ConfigBuilder<S, WantsVersions>) -> io::Result<ConfigBuilder<S, WantsVerifier>> {
+    builder.with_safe_default_protocol_versions().map_err(io::Error::other)
+}
+
+fn chain(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
+    CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(io::Error::other)
+}
+
+fn private(path: &Path) -> io::Result<PrivateKeyDer<'static>> {
+    PrivateKeyDer::from_pem_file(path).map_err(io::Error::other)
+}
+
+fn roots(path: &Path) -> io::Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for root in chain(path)? {
+        roots.add(root).map_err(io::Error::other)?;
+    }
+    Ok(roots)
 }
 
 /// The SPIFFE id of a verified certificate, by gRPC's rules: its one URI name, where that has the form of one. Otherwise

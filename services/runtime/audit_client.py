@@ -9,16 +9,26 @@ matter: it costs the call that made it, and nobody else.
 from __future__ import annotations
 
 import logging
-import threading
+import queue
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import grpc
 
 from services.runtime import event_bounds
-from services.runtime.audit_queue import Deferred, Entry, Queue, Waiting
+from services.runtime.audit_queue import (
+    Deferrals,
+    Deferred,
+    Direct,
+    Entry,
+    GiveBack,
+    GivenBack,
+    Queue,
+    Then,
+    Waiting,
+)
 from services.runtime.background import NEVER, Background
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.failed_calls import from_rpc_error, rpc_code
@@ -32,8 +42,6 @@ _IDLE_PROBE_SECONDS = 1.0
 _PROBE_TIMEOUT_SECONDS = 1.0
 _RETRY_SECONDS = 0.05
 _NO_TIME_SECONDS = 0.01
-_MOST_DEFERRED = 4_096
-_MOST_DEFERRED_BYTES = 32 << 20
 _REFUSALS = frozenset({Reason.FIELD_INVALID, Reason.FIELD_REQUIRED, Reason.FIELD_TOO_LARGE, Reason.INTERNAL})
 """What the log says of events that it does not take, whether or not it can be written."""
 
@@ -45,10 +53,119 @@ class Append(Protocol):
         """Returns once every event of the request is durable."""
 
 
+class _Delivery:
+    """Sends groups, and remembers why the log cannot be written, while that is so."""
+
+    def __init__(self, deadline_seconds: float) -> None:
+        self.deadline_seconds = deadline_seconds
+        self.failure: StrongroomError | None = None
+        """Why appends fail just now, or None while they succeed."""
+        self._failed_at = 0.0
+
+    def require_writable(self) -> None:
+        """Raises what an append would, for work that should not begin when its event cannot be kept."""
+        failure = self.failure
+        if failure is not None and not self._may_go_over(failure):
+            raise failure.renewed()
+
+    def probe(self, append: Append, seconds: float) -> None:
+        """Finds out whether the log can be written. Raises what nobody foresaw."""
+        try:
+            append(AppendRequest(), timeout=seconds)
+        except (grpc.RpcError, StrongroomError) as error:
+            self.fail(self.understood(error))
+        except Exception as error:
+            self.fail(_broken(error))
+            raise
+        else:
+            self._succeed()
+
+    def deliver(self, append: Append, group: Sequence[Entry], *, resend: bool = False) -> None:
+        """Sends a group until each of it is told: those whose time is over, that it is; where the log refuses it, in
+        halves, until what it refuses stands alone."""
+        while group := self._in_time(group):
+            error = self._send(append, group, resend=resend)
+            if error is not None and error.reason is Reason.AUDIT_TIMEOUT and _is_late(group):
+                # The others came later and wait on.
+                resend = True
+            elif error is not None and error.reason is Reason.EVENT_REFUSED and len(group) > 1:
+                middle = len(group) // 2
+                self.deliver(append, group[:middle], resend=resend)
+                group = group[middle:]
+            else:
+                _settle(group, error)
+                return
+
+    def _in_time(self, group: Sequence[Entry]) -> Sequence[Entry]:
+        """Those of a group that may still be sent; the others are told."""
+        soon = time.monotonic() + _NO_TIME_SECONDS
+        late = [entry for entry in group if entry.deadline <= soon]
+        if not late:
+            return group
+        _settle(late, _timed_out(self.deadline_seconds))
+        return [entry for entry in group if entry.deadline > soon]
+
+    def _send(self, append: Append, group: Sequence[Entry], *, resend: bool) -> StrongroomError | None:
+        """Sends one group until it is durable or the first deadline in it passes; a repeat is safe, events have ids."""
+        request = AppendRequest(resend=resend)
+        for entry in group:
+            entry.sent = True
+            request.events.extend(entry.events)
+            if entry.traceparent:
+                request.traceparents.append(entry.traceparent)
+        deadline = min(entry.deadline for entry in group)
+        while True:
+            try:
+                append(request, timeout=max(deadline - time.monotonic(), 0.001))
+            except (grpc.RpcError, StrongroomError) as error:
+                failure = self.understood(error)
+                if failure.reason in _REFUSALS:
+                    return _refused(failure)
+                if failure.reason is not Reason.AUDIT_UNREACHABLE or time.monotonic() + _RETRY_SECONDS > deadline:
+                    return self.fail(failure)
+            except Exception as error:  # a sender that ends would leave its calls waiting for ever
+                log.exception("appending events to the audit log failed unexpectedly")
+                return self.fail(_broken(error))
+            else:
+                # Before the probe finds out: what fails later fails anew.
+                self._succeed()
+                return None
+            request.resend = True
+            time.sleep(_RETRY_SECONDS)
+
+    def _may_go_over(self, failure: StrongroomError) -> bool:
+        """Whether the log may just be going over to another process, which seldom takes longer than a call waits: calls
+        wait for that, as in a rolling restart. One that is gone for twice as long stays away."""
+        is_gone = failure.reason is Reason.AUDIT_UNREACHABLE
+        return is_gone and time.monotonic() - self._failed_at < 2 * self.deadline_seconds
+
+    def _succeed(self) -> None:
+        if self.failure is not None:
+            log.info("audit log can be written again")
+        self.failure = None
+
+    def fail(self, failure: StrongroomError) -> StrongroomError:
+        """Notes that the log cannot be written because of that, and answers it."""
+        if self.failure is None:
+            self._failed_at = time.monotonic()
+            log.error("audit log cannot be written", extra={"fields": {"reason": failure.reason}})
+        self.failure = failure
+        return failure
+
+    def understood(self, error: grpc.RpcError | StrongroomError) -> StrongroomError:
+        """Why an append failed."""
+        if isinstance(error, StrongroomError):
+            return error.renewed()
+        if rpc_code(error) is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return _timed_out(self.deadline_seconds)
+        return from_rpc_error(error, Reason.AUDIT_UNREACHABLE, "the audit service")
+
+
 class AuditClient:
     """Appends events durably, in groups, over a few sender threads.
 
     `open_append` makes a sender's own stub method (a channel each, so that groups do not queue behind each other).
+    Where there is a `direct` way, `append_and_send` takes that first.
     """
 
     def __init__(
@@ -58,22 +175,23 @@ class AuditClient:
         senders: int = 2,
         group_limit: int = 512,
         deadline_seconds: float = 1.5,
+        direct: Callable[[GiveBack], Direct] | None = None,
     ) -> None:
         self._deadline_seconds = deadline_seconds
         self._queue = Queue(group_limit)
-        self._deferred = _Deferrals()
-        self._failure: StrongroomError | None = None
+        self._deferred = Deferrals()
+        self._delivery = _Delivery(deadline_seconds)
         self._probe = open_append()
-        self._failed_at = 0.0
+        self._given_back: queue.SimpleQueue[GivenBack | None] = queue.SimpleQueue()
+        fails = "events could not be sent to the audit log"
         self._threads = [
-            Background(
-                f"audit-sender-{n}",
-                partial(self._send_group, open_append()),
-                "events could not be sent to the audit log",
-                every=0.0,
-            )
+            Background(f"audit-sender-{n}", partial(self._send_group, open_append()), fails, every=0.0)
             for n in range(senders)
         ]
+        if direct is not None:
+            self._threads.append(
+                Background("audit-resender", partial(self._send_given_back, open_append()), fails, every=0.0)
+            )
         self._threads.append(
             Background(
                 "audit-probe",
@@ -84,19 +202,24 @@ class AuditClient:
                 again=_PROBE_SECONDS,
             )
         )
+        self._direct = direct(self._give_back) if direct is not None else None
         for thread in self._threads:
             thread.start()
+        self._open_directly()
 
     @property
     def failure(self) -> StrongroomError | None:
         """Why appends fail just now, or None while they succeed."""
-        return self._failure
+        return self._delivery.failure
+
+    @property
+    def directly(self) -> bool:
+        """Whether events go past the threads of this process just now."""
+        return self._direct is not None and self._direct.is_open
 
     def require_writable(self) -> None:
         """Raises what `append` would raise, for work that should not begin when its event cannot be kept."""
-        failure = self._failure
-        if failure is not None and not self._may_go_over(failure):
-            raise failure.renewed()
+        self._delivery.require_writable()
 
     def append(self, events: Sequence[Event], traceparent: str = "", payer: str = "") -> None:
         """Returns once `events` are durable; raises UNAVAILABLE with an AUDIT_… reason when they are not.
@@ -112,18 +235,12 @@ class AuditClient:
             if not one.done.acquire(timeout=max(deadline - time.monotonic(), 0.0) + 0.1):
                 failure = _timed_out(self._deadline_seconds)
                 # One that was not sent only waited for others: that says nothing of the log.
-                raise (self._fail(failure) if one.sent else failure).renewed()
+                raise (self._delivery.fail(failure) if one.sent else failure).renewed()
             if one.error is not None:
                 raise one.error.renewed()
 
     def append_then(
-        self,
-        events: Sequence[Event],
-        traceparent: str,
-        payer: str,
-        then: Callable[[StrongroomError | None], None],
-        *,
-        held_bytes: int = 0,
+        self, events: Sequence[Event], traceparent: str, payer: str, then: Then, *, held_bytes: int = 0
     ) -> None:
         """Calls `then` once `events` are durable, or with what `append` would have raised. A sender's thread calls it,
         so that none waits meanwhile; where too many are on their way already, which hold `held_bytes` each, or the call
@@ -145,8 +262,28 @@ class AuditClient:
         except StrongroomError as error:
             deferred.settle(error)
 
+    def append_and_send(
+        self, events: Sequence[Event], traceparent: str, payer: str, then: Then, *, held_bytes: int, ready: Any
+    ) -> None:
+        """Does what `append_then` does by the direct way where there is one, which sends what is `ready` in place of
+        calling `then` with None. Only what goes well goes that way."""
+        if self._direct is not None and self._delivery.failure is None:
+            parts = event_bounds.parts(events)
+            if len(parts) == 1:
+                ((part, size),) = parts
+                seconds = self._deadline_seconds
+                entry = Deferred(part, size, traceparent, time.monotonic() + seconds, _with_renewed(then))
+                request = AppendRequest(events=part, traceparents=(traceparent,) if traceparent else ())
+                if self._direct.append(entry, payer, request.SerializeToString(), seconds, held_bytes, ready):
+                    return
+        self.append_then(events, traceparent, payer, then, held_bytes=held_bytes)
+
     def stop(self) -> None:
         """Sends what still waits, then ends the sender threads."""
+        if self._direct is not None:
+            for group in self._direct.stop(self._deadline_seconds):
+                self._give_back(group, None)
+            self._given_back.put(None)
         self._queue.stop()
         # A sender ends once nothing waits any more.
         self._threads[-1].end()
@@ -157,94 +294,37 @@ class AuditClient:
         group = self._queue.next_group()
         if not group:
             return NEVER
-        self._deliver(append, group)
+        self._delivery.deliver(append, group)
         return None
 
-    def _deliver(self, append: Append, group: Sequence[Entry], *, resend: bool = False) -> None:
-        """Sends a group until each of it is told: those whose time is over, that it is; where the log refuses it, in
-        halves, until what it refuses stands alone."""
-        while group := self._in_time(group):
-            error = self._send(append, group, resend=resend)
-            if error is not None and error.reason is Reason.AUDIT_TIMEOUT and _is_late(group):
-                # The others came later and wait on.
-                resend = True
-            elif error is not None and error.reason is Reason.EVENT_REFUSED and len(group) > 1:
-                middle = len(group) // 2
-                self._deliver(append, group[:middle], resend=resend)
-                group = group[middle:]
-            else:
-                _settle(group, error)
-                return
+    def _give_back(self, group: Sequence[Entry], failure: grpc.RpcError | None) -> None:
+        """Takes over what did not go directly. Of an error only the refusal of events says that the way is good."""
+        error = None if failure is None else self._delivery.understood(failure)
+        self._given_back.put(GivenBack(group, error))
+        if error is not None and error.reason not in _REFUSALS and self._direct is not None:
+            for unsent in self._direct.close():
+                self._given_back.put(GivenBack(unsent, None))
 
-    def _in_time(self, group: Sequence[Entry]) -> Sequence[Entry]:
-        """Those of a group that may still be sent; the others are told."""
-        soon = time.monotonic() + _NO_TIME_SECONDS
-        late = [entry for entry in group if entry.deadline <= soon]
-        if not late:
-            return group
-        _settle(late, _timed_out(self._deadline_seconds))
-        return [entry for entry in group if entry.deadline > soon]
-
-    def _send(self, append: Append, group: Sequence[Entry], *, resend: bool) -> StrongroomError | None:
-        """Sends one group until it is durable or the first deadline in it passes; a repeat is safe, events have ids."""
-        request = AppendRequest(resend=resend)
-        for entry in group:
-            entry.sent = True
-            request.events.extend(entry.events)
-            if entry.traceparent:
-                request.traceparents.append(entry.traceparent)
-        deadline = min(entry.deadline for entry in group)
-        while True:
-            try:
-                append(request, timeout=max(deadline - time.monotonic(), 0.001))
-            except (grpc.RpcError, StrongroomError) as error:
-                failure = _failure(error, self._deadline_seconds)
-                if failure.reason in _REFUSALS:
-                    return _refused(failure)
-                if failure.reason is not Reason.AUDIT_UNREACHABLE or time.monotonic() + _RETRY_SECONDS > deadline:
-                    return self._fail(failure)
-            except Exception as error:  # a sender that ends would leave its calls waiting for ever
-                log.exception("appending events to the audit log failed unexpectedly")
-                return self._fail(_broken(error))
-            else:
-                # Before the probe finds out: what fails later fails anew.
-                self._succeed()
-                return None
-            request.resend = True
-            time.sleep(_RETRY_SECONDS)
-
-    def _may_go_over(self, failure: StrongroomError) -> bool:
-        """Whether the log may just be going over to another process, which seldom takes longer than a call waits: calls
-        wait for that, as in a rolling restart. One that is gone for twice as long stays away."""
-        is_gone = failure.reason is Reason.AUDIT_UNREACHABLE
-        return is_gone and time.monotonic() - self._failed_at < 2 * self._deadline_seconds
-
-    def _succeed(self) -> None:
-        if self._failure is not None:
-            log.info("audit log can be written again")
-        self._failure = None
-
-    def _fail(self, failure: StrongroomError) -> StrongroomError:
-        if self._failure is None:
-            self._failed_at = time.monotonic()
-            log.error("audit log cannot be written", extra={"fields": {"reason": failure.reason}})
-        self._failure = failure
-        return failure
+    def _send_given_back(self, append: Append) -> float | None:
+        given_back = self._given_back.get()
+        if given_back is None:
+            return NEVER
+        error = given_back.error
+        if error is not None and error.reason is Reason.AUDIT_TIMEOUT:
+            self._delivery.fail(error)
+        self._delivery.deliver(append, given_back.group, resend=error is not None)
+        self._open_directly()
+        return None
 
     def _probed(self) -> float | None:
         """Finds out that the log cannot be written before a call does, and that it can be again."""
-        try:
-            self._probe(AppendRequest(), timeout=_PROBE_TIMEOUT_SECONDS)
-        except (grpc.RpcError, StrongroomError) as error:
-            self._fail(_failure(error, self._deadline_seconds))
-            return _PROBE_SECONDS
-        except Exception as error:
-            self._fail(_broken(error))
-            raise
-        if self._failure is not None:
-            log.info("audit log can be written again")
-        self._failure = None
-        return None
+        self._delivery.probe(self._probe, _PROBE_TIMEOUT_SECONDS)
+        self._open_directly()
+        return None if self.failure is None else _PROBE_SECONDS
+
+    def _open_directly(self) -> None:
+        if self._direct is not None and self.failure is None:
+            self._direct.open()
 
 
 def failure_to_append(
@@ -258,28 +338,8 @@ def failure_to_append(
     return None
 
 
-class _Deferrals:
-    """How many calls wait without a thread, and how much they hold."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._calls = 0
-        self._bytes = 0
-
-    def enter(self, held_bytes: int) -> bool:
-        """Whether there is room for one more."""
-        with self._lock:
-            if self._calls >= _MOST_DEFERRED or self._bytes + held_bytes > _MOST_DEFERRED_BYTES:
-                return False
-            self._calls += 1
-            self._bytes += held_bytes
-            return True
-
-    def leave(self, held_bytes: int) -> None:
-        """Makes room again."""
-        with self._lock:
-            self._calls -= 1
-            self._bytes -= held_bytes
+def _with_renewed(then: Then) -> Then:
+    return lambda error: then(error.renewed() if error is not None else None)
 
 
 def _settle(group: Iterable[Entry], error: StrongroomError | None) -> None:
@@ -290,14 +350,6 @@ def _settle(group: Iterable[Entry], error: StrongroomError | None) -> None:
 def _is_late(group: Iterable[Entry]) -> bool:
     soon = time.monotonic() + _NO_TIME_SECONDS
     return any(entry.deadline <= soon for entry in group)
-
-
-def _failure(error: grpc.RpcError | StrongroomError, deadline_seconds: float) -> StrongroomError:
-    if isinstance(error, StrongroomError):
-        return error.renewed()
-    if rpc_code(error) is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return _timed_out(deadline_seconds)
-    return from_rpc_error(error, Reason.AUDIT_UNREACHABLE, "the audit service")
 
 
 def _refused(failure: StrongroomError) -> StrongroomError:

@@ -5,11 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import grpc
 
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.event_bounds import MAX_CALL_BYTES
 from strongroom.audit.v1.event_pb2 import Event
+
+Then = Callable[[StrongroomError | None], None]
+"""Is told that the events of a call are durable, or why they are not."""
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +24,8 @@ MAX_WAITING_BYTES = 8 << 20
 """Of one payer; so much more than calls in work can make that only one whose own are slow comes near it."""
 MAX_WAITING_EVENTS = 16_384
 _GROUP_BYTES = MAX_CALL_BYTES
+_MOST_DEFERRED = 4_096
+_MOST_DEFERRED_BYTES = 32 << 20
 
 
 class Entry:
@@ -65,7 +74,7 @@ class Deferred(Entry):
         size: int,
         traceparent: str,
         deadline: float,
-        then: Callable[[StrongroomError | None], None],
+        then: Then,
     ) -> None:
         super().__init__(events, size, traceparent, deadline)
         self._then = then
@@ -156,6 +165,65 @@ class Queue:
             else:
                 del self._backlogs[payer]
         return group
+
+
+class Deferrals:
+    """How many calls wait without a thread, and how much they hold."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls = 0
+        self._bytes = 0
+
+    def enter(self, held_bytes: int) -> bool:
+        """Whether there is room for one more."""
+        with self._lock:
+            if self._calls >= _MOST_DEFERRED or self._bytes + held_bytes > _MOST_DEFERRED_BYTES:
+                return False
+            self._calls += 1
+            self._bytes += held_bytes
+            return True
+
+    def leave(self, held_bytes: int) -> None:
+        """Makes room again."""
+        with self._lock:
+            self._calls -= 1
+            self._bytes -= held_bytes
+
+
+GiveBack = Callable[[Sequence[Entry], grpc.RpcError | None], None]
+"""Is told a group that was not appended, because of that or without having been sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class GivenBack:
+    """A group that did not go directly."""
+
+    group: Sequence[Entry]
+    error: StrongroomError | None
+    """Why, where it was sent."""
+
+
+class Direct(Protocol):
+    """A way to the log past the threads of this process, for as long as all goes well: what it cannot do it gives
+    back."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes events."""
+
+    def open(self) -> None:
+        """Begins to take events, unless it does, as soon as the log is reached."""
+
+    def append(self, entry: Deferred, payer: str, request: bytes, seconds: float, held_bytes: int, ready: Any) -> bool:
+        """Appends the events of an entry, whose `request` that is, within so many seconds, and then sends what is
+        `ready`, or settles the entry where nothing is. False where it takes none now."""
+
+    def close(self) -> Iterable[Sequence[Entry]]:
+        """Takes no more, until it is opened. Answers the groups that were not sent."""
+
+    def stop(self, seconds: float) -> Iterable[Sequence[Entry]]:
+        """Takes no more for good, and waits so long for what was sent. Answers the groups that were not."""
 
 
 def _nothing(_error: StrongroomError | None) -> None:

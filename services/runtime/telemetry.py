@@ -118,6 +118,10 @@ class Telemetry:
                 {"rpc.service": service, "rpc.method": method, "outcome": outcome},
             )
 
+    def notes_end_of(self, context: TraceContext) -> bool:
+        """Whether `end_call` does anything for such a call."""
+        return context.span is not None or self._duration is not None
+
     @contextmanager
     def span(self, name: str, **attributes: str | int) -> Iterator[None]:
         """A child span for HSM, database or Redis work; costs nothing when the call is not sampled."""

@@ -41,7 +41,12 @@ class CuttingProxy:
         with suppress(OSError):
             while True:
                 client, _ = self._listening.accept()
-                server = socket.create_connection((HOST, self._target))
+                try:
+                    server = socket.create_connection((HOST, self._target))
+                except OSError:
+                    # As it would be without a proxy while nothing listens there.
+                    client.close()
+                    continue
                 for work in (self._forward, self._answer):
                     threading.Thread(target=work, args=(client, server), daemon=True).start()
 

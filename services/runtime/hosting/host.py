@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from google.protobuf.descriptor import ServiceDescriptor
 from opentelemetry.metrics import Observation
@@ -17,8 +18,9 @@ from services.runtime.access.identity import Callers, Identities
 from services.runtime.access.quotas import Limit, Quotas, ceiling
 from services.runtime.access.strangers import Strangers
 from services.runtime.audit_client import Append, AuditClient
+from services.runtime.audit_queue import Direct, GiveBack
 from services.runtime.changes import ChangeFeed, ListChanges
-from services.runtime.config import RequestLimit, ServiceSettings
+from services.runtime.config import AuditClientSettings, RequestLimit, ServiceSettings
 from services.runtime.hosting import workers
 from services.runtime.mesh.channels import MeshChannel, Route
 from services.runtime.mesh.tls import TlsFiles
@@ -105,12 +107,7 @@ def build(
     reached = _Reached(settings, tls)
     if records is None or list_changes is None:
         records, list_changes = reached.keystore()
-    audit = AuditClient(
-        open_append or reached.audit(),
-        senders=settings.audit.senders,
-        group_limit=settings.audit.group_limit,
-        deadline_seconds=settings.audit.deadline_seconds,
-    )
+    audit = reached.audit_client() if open_append is None else _audit_client(settings.audit, open_append)
     feed = ChangeFeed(list_changes)
     identities = Identities(records, feed, tls.trust_domain)
     authorizer = Authorizer(records, feed)
@@ -156,15 +153,39 @@ class _Reached:
         # The poll is its own retry: a lost one must not delay the next.
         return records, self._channel(route, retry=False).method(KeyRecordServiceStub, "ListChanges")
 
-    def audit(self) -> Callable[[], Append]:
-        """Opens a way to append to the log."""
+    def audit_client(self) -> AuditClient:
+        """Appends to the log."""
         # One for all senders and the probe: whichever finds the writer of the log, all of them do.
         route = Route(upstream(self._settings, "audit"))
-        return lambda: self._channel(route, retry=False).method(EventLogServiceStub, "Append")
+
+        def open_append() -> Append:
+            return self._channel(route, retry=False).method(EventLogServiceStub, "Append")
+
+        if ports.engine(self._settings.listeners) != "native":
+            return _audit_client(self._settings.audit, open_append)
+        # It is not built everywhere.
+        from services.runtime.mesh.direct_appends import DirectAppends
+
+        direct = partial(DirectAppends, route, self._tls, self._settings.audit)
+        return _audit_client(self._settings.audit, open_append, direct)
 
     def _channel(self, route: Route, *, retry: bool = True) -> MeshChannel:
         self.channels.append(MeshChannel(route, self._tls, retry=retry))
         return self.channels[-1]
+
+
+def _audit_client(
+    settings: AuditClientSettings,
+    open_append: Callable[[], Append],
+    direct: Callable[[GiveBack], Direct] | None = None,
+) -> AuditClient:
+    return AuditClient(
+        open_append,
+        senders=settings.senders,
+        group_limit=settings.group_limit,
+        deadline_seconds=settings.deadline_seconds,
+        direct=direct,
+    )
 
 
 def _watch(status: Status, telemetry: Telemetry, audit: AuditClient, feed: ChangeFeed, authorizer: Authorizer) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import grpc
 
@@ -64,7 +64,15 @@ class Made:
 
     def trailers(self, error: StrongroomError | None) -> Trailers:
         """What the caller is told beside the answer or the error."""
-        event = ((EVENT_ID, self.call.events[0].id),) if self.call.kept else ()
+        return self._trailers(error, kept=self.call.kept)
+
+    def ready(self, reply: NativeReply, message: bytes) -> Any:
+        """The end of the call as it is once its events are durable, for native code to send."""
+        trailers = self._trailers(self.error, kept=True)
+        return reply.ready(message, trailers) if self.error is None else reply.ready_to_fail(self.error, trailers)
+
+    def _trailers(self, error: StrongroomError | None, *, kept: bool) -> Trailers:
+        event = ((EVENT_ID, self.call.events[0].id),) if kept else ()
         return event if error is None else (*error_trailers(error), *event)
 
 
@@ -79,6 +87,16 @@ class Reply(Protocol):
 
     def fail(self, error: StrongroomError, trailers: Trailers) -> None:
         """Ends the call with an error."""
+
+
+class NativeReply(Reply, Protocol):
+    """One that native code can send without Python."""
+
+    def ready(self, message: bytes, trailers: Trailers) -> Any:
+        """The answer, to be sent later."""
+
+    def ready_to_fail(self, error: StrongroomError, trailers: Trailers) -> Any:
+        """The error likewise."""
 
 
 class Answered:
@@ -119,15 +137,17 @@ class Answered:
             else:
                 reply.fail(error, trailers)
 
-        self._settle(made, len(message), finish)
+        self._settle(made, reply, message, finish)
 
     def _settled(self, made: Made) -> StrongroomError | None:
         """The error of the call, once nothing about it may change any more."""
         return made.error
 
-    def _settle(self, made: Made, size: int, finish: Callable[[StrongroomError | None], None]) -> None:
-        """Has `finish` called with what `_settled` answers; `size` is of the answer, in bytes."""
-        del size
+    def _settle(
+        self, made: Made, reply: Reply, message: bytes, finish: Callable[[StrongroomError | None], None]
+    ) -> None:
+        """Has `finish` called with what `_settled` answers."""
+        del reply, message
         finish(self._settled(made))
 
 
@@ -139,26 +159,38 @@ class Audited(Answered):
         make: Callable[[Any, grpc.ServicerContext], Made],
         end: Callable[[Made, StrongroomError | None], None],
         audit: AuditClient,
+        is_watched: Callable[[Made], bool],
     ) -> None:
+        """The end of a call that `is_watched` is told to `end` in any case, that of others only where it is not as it
+        was to be."""
         super().__init__(make, end)
         self._audit = audit
+        self._is_watched = is_watched
 
     def _settled(self, made: Made) -> StrongroomError | None:
         if not made.conclude():
             return made.error
         return made.kept(failure_to_append(self._audit, made.call.events, made.call.traceparent, made.payer))
 
-    def _settle(self, made: Made, size: int, finish: Callable[[StrongroomError | None], None]) -> None:
+    def _settle(
+        self, made: Made, reply: Reply, message: bytes, finish: Callable[[StrongroomError | None], None]
+    ) -> None:
         call = made.call
         if call.outbox is not None:
             # A database is told then that they are durable, which may take its time.
             finish(self._settled(made))
         elif made.conclude():
-            self._audit.append_then(
-                call.events, call.traceparent, made.payer, lambda error: finish(made.kept(error)), held_bytes=size
-            )
+            self._append(made, reply, message, lambda error: finish(made.kept(error)))
         else:
             finish(made.error)
+
+    def _append(self, made: Made, reply: Reply, message: bytes, then: Callable[[StrongroomError | None], None]) -> None:
+        call, payer, audit = made.call, made.payer, self._audit
+        if not hasattr(reply, "ready"):
+            audit.append_then(call.events, call.traceparent, payer, then, held_bytes=len(message))
+            return
+        ready = None if self._is_watched(made) else made.ready(cast(NativeReply, reply), message)
+        audit.append_and_send(call.events, call.traceparent, payer, then, held_bytes=len(message), ready=ready)
 
 
 def _pending(unrecorded: StrongroomError) -> StrongroomError:

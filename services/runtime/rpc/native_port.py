@@ -264,6 +264,14 @@ class NativeCall:
         """Ends the call with an error, unless it has ended."""
         self._native.fail(error.code.value[0], error.message, trailers, after)
 
+    def ready(self, message: bytes, trailers: Trailers) -> strongroom_native.Ready:
+        """The answer, to be sent once the call's events are durable."""
+        return self._native.ready(message, trailers)
+
+    def ready_to_fail(self, error: StrongroomError, trailers: Trailers) -> strongroom_native.Ready:
+        """The error likewise."""
+        return self._native.ready_to_fail(error.code.value[0], error.message, trailers)
+
 
 class _Outlet:
     """The caller's end of a stream of which only the newest message matters."""

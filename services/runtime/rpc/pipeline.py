@@ -114,7 +114,8 @@ class Pipeline:
             if made.error is not None:
                 made.error = self._refused(made.call, made.error, made.cost)
 
-        return Audited(self._making(method, behaviour, admit, left), self._ended(method), audit)
+        making = self._making(method, behaviour, admit, left)
+        return Audited(making, self._ended(method), audit, lambda made: telemetry.notes_end_of(made.trace))
 
     def _making(
         self, method: MethodDescriptor, behaviour: Behaviour, admit: Admit, left: Left, *, may_begin: bool = True
