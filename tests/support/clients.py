@@ -23,6 +23,7 @@ def client_of(
     trace_directory: Path | None = None,
     timeout: float = 10.0,
     addresses: Mapping[str, str] | None = None,
+    coalesce: bool = False,
 ) -> Client:
     """Whoever `identity` (`user/admin`) is bound to, the account's administrator by default, by certificate; with a
     trace directory every trace is recorded; `addresses` are of services to reach at another replica."""
@@ -35,6 +36,7 @@ def client_of(
         timeout=timeout,
         sample_ratio=1.0 if trace_directory else 0.0,
         trace_directory=trace_directory,
+        coalesce=coalesce,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from strongroom import logins, profiles
 from strongroom.calls.crypto import results
+from strongroom.calls.crypto.coalesced import CoalescedCalls
 from strongroom.calls.crypto.results import algorithm_number
 from strongroom.credentials import ClientCertificate, Credentials, TokenStore
 from strongroom.crypto.v1 import crypto_pb2 as pb
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
         Context,
         DataKey,
         Decrypted,
+        Digest,
         Encrypted,
         Item,
         Mac,
@@ -69,10 +72,14 @@ class Client:
         sample_ratio: which part of the traces that begin here is recorded, 0 to 1.
         trace_directory: for development: spans of recorded traces are appended there under `application`.
         application: the name of the program in those spans.
+        coalesce: send single `encrypt`, `decrypt` and `sign` calls of concurrent threads together as batch calls, each
+            with its own outcome; none waits more than a millisecond for others. A batch is in the trace of its first.
 
     Attributes:
         names: completes short names to full ones within the account, and shortens full ones.
     """
+
+    _coalesced: CoalescedCalls | None = None
 
     def __init__(
         self,
@@ -87,12 +94,14 @@ class Client:
         sample_ratio: float = 0.0,
         trace_directory: Path | None = None,
         application: str = "strongroom-client",
+        coalesce: bool = False,
     ) -> None:
         spans = SpanFile(trace_directory, application) if trace_directory else None
         pem = Pem.of(trust, certificate or credentials)
         self.names = Names(account)
         self._transport = Transport(endpoints, pem, Tracing(sample_ratio, spans), timeout)
         self._transport.tokens = token_source(self._transport, credentials, token_store)
+        self._coalesced = CoalescedCalls(copy(self), timeout) if coalesce else None
 
     @classmethod
     def from_profile(
@@ -102,6 +111,7 @@ class Client:
         role: str = "",
         timeout: float = DEFAULT_TIMEOUT,
         application: str = "strongroom-client",
+        coalesce: bool = False,
     ) -> Self:
         """The client of a profile: by name, or `$STRONGROOM_PROFILE`, or the current one; with `role`, as that.
 
@@ -123,6 +133,7 @@ class Client:
             sample_ratio=1.0 if profile.trace_directory else 0.0,
             trace_directory=profile.trace_directory,
             application=application,
+            coalesce=coalesce,
         )
 
     def __enter__(self) -> Self:
@@ -216,9 +227,11 @@ class Client:
         """Encrypts 1 to 65,536 bytes under a key's primary version.
 
         `context` is the encryption context: pairs that the ciphertext is bound to, not secret, up to 8,192 bytes in
-        all. More than 65,536 bytes are encrypted under a data key (`generate_data_key`), and files by
-        `strongroom.encrypt_file`. Raises FIELD_TOO_LARGE, KEY_NOT_FOUND, KEY_DISABLED, PERMISSION_DENIED.
+        all. For more content there is `strongroom.encryption`. Raises FIELD_TOO_LARGE, KEY_NOT_FOUND, KEY_DISABLED,
+        PERMISSION_DENIED.
         """
+        if self._coalesced is not None:
+            return self._coalesced.encrypt(self.names.key(key), plaintext, context, timeout)
         request = pb.EncryptRequest(key=self.names.key(key), plaintext=plaintext, encryption_context=context or {})
         answer = self._crypto.call(self._crypto.stub.Encrypt, request, timeout)
         return results.encrypted(answer.response, answer.event_id)
@@ -231,6 +244,8 @@ class Client:
         With `key`, only a ciphertext under that key is accepted: KEY_MISMATCH. Raises CIPHERTEXT_INVALID for whatever
         does not decrypt, KEY_DISABLED, PERMISSION_DENIED.
         """
+        if self._coalesced is not None:
+            return self._coalesced.decrypt(ciphertext, context, self.names.key(key) if key else "", timeout)
         request = pb.DecryptRequest(
             ciphertext=ciphertext, encryption_context=context or {}, key=self.names.key(key) if key else ""
         )
@@ -330,6 +345,8 @@ class Client:
         `algorithm` is such as `RSASSA_PSS_SHA_256`; empty for the key's default. Raises ALGORITHM_INVALID,
         KEY_USAGE_INVALID, FIELD_INVALID for a digest of the wrong length.
         """
+        if self._coalesced is not None:
+            return self._coalesced.sign(self.names.key_or_version(key), message, digest, algorithm, timeout)
         request = pb.SignRequest(key=self.names.key_or_version(key), algorithm=algorithm_number(algorithm))
         results.give(request, message, digest)
         answer = self._crypto.call(self._crypto.stub.Sign, request, timeout)
@@ -358,12 +375,12 @@ class Client:
         return results.verification(answer.response, answer.event_id)
 
     def batch_sign(
-        self, key: str, messages: Sequence[bytes], *, algorithm: str = "", timeout: float | None = None
+        self, key: str, messages: Sequence[bytes | Digest], *, algorithm: str = "", timeout: float | None = None
     ) -> Batch[Signature]:
-        """Signs up to 1,000 messages, 4 MiB in all, in one call. What concerns one message is its outcome."""
+        """Signs up to 1,000 messages or digests, 4 MiB in all, in one call. What concerns one is its outcome."""
         request = pb.BatchSignRequest(
             key=self.names.key_or_version(key),
-            items=[pb.SignItem(message=message) for message in messages],
+            items=[results.sign_item(message) for message in messages],
             algorithm=algorithm_number(algorithm),
         )
         answer = self._crypto.call(self._crypto.stub.BatchSign, request, timeout)
@@ -376,10 +393,7 @@ class Client:
         return results.mac(answer.response, answer.event_id)
 
     def verify_mac(self, key: str, message: bytes, mac: bytes, *, timeout: float | None = None) -> Verification:
-        """Whether a message authentication code is a message's; `key` is a key or one version.
-
-        One that does not verify is an answer, not an error.
-        """
+        """Whether a message authentication code is a message's, which is an answer; `key` is a key or one version."""
         request = pb.VerifyMacRequest(key=self.names.key_or_version(key), message=message, mac=mac)
         answer = self._crypto.call(self._crypto.stub.VerifyMac, request, timeout)
         return results.verification(answer.response, answer.event_id)

@@ -152,29 +152,29 @@ class EncryptionClient:
         data = replace(opened.header, wrapped_keys=tuple(wrapped)).to_bytes()
         return data + opened.keys.header_tag(data)
 
-    def open_encrypting(self, file: BinaryIO, context: Context = None) -> EncryptingFile:
+    def open_encrypting(self, file: BinaryIO, context: Context = None, *, close_file: bool = False) -> EncryptingFile:
         """A binary file to write content to, whose message goes into `file`, in constant memory.
 
         The message is whole once it is closed; a `with` block that ends with an exception leaves it cut off, so that no
-        reader takes it for whole. `file` is not closed.
+        reader takes it for whole. `close_file` closes `file` with it.
         """
-        return EncryptingFile(file, self.sealer(context))
+        return EncryptingFile(file, self.sealer(context), close_file=close_file)
 
     def open_decrypting(
-        self, file: BinaryIO, context: Context = None, *, keys: Keys | None = None
+        self, file: BinaryIO, context: Context = None, *, keys: Keys | None = None, close_file: bool = False
     ) -> DecryptingFile | DecryptingStream:
         """A binary file to read the content of the message in `file` from, in constant memory.
 
         Where `file` can seek, so can it, and a read decrypts no more than the chunks that it is from; that nothing is
         missing at the message's end is known at once. Of another file each chunk is verified before it is handed out,
-        and the end when it is reached: what was read before may have been cut off, so keep it aside until then. `file`
-        is not closed. Raises what `decrypt` does.
+        and the end when it is reached: what was read before may have been cut off, so keep it aside until then.
+        `close_file` closes `file` with it. Raises what `decrypt` does.
         """
         found = read_header(whole_reads(file))
         opened = self.open_head(found.data + found.tag, context, keys, 0)
         if file.seekable():
-            return DecryptingFile(file, opened.keys, opened.header.chunk_size)
-        return DecryptingStream(file, Opener(opened.keys, opened.header.chunk_size))
+            return DecryptingFile(file, opened.keys, opened.header.chunk_size, close_file=close_file)
+        return DecryptingStream(file, Opener(opened.keys, opened.header.chunk_size), close_file=close_file)
 
     def encrypt_pieces(self, pieces: Iterable[bytes], context: Context = None) -> Iterator[bytes]:
         """The message of a content that comes in pieces, in pieces."""

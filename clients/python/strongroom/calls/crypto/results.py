@@ -21,6 +21,13 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
+class Digest:
+    """The digest of a message, where the message itself could be given."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Encrypted:
     """A ciphertext, at most 62 bytes longer than its plaintext; it names its key, so `decrypt` needs none.
 
@@ -225,6 +232,11 @@ def give(request: pb.SignRequest | pb.VerifyRequest, message: bytes | None, dige
         request.message = message
     if digest is not None:
         request.digest = digest
+
+
+def sign_item(message: bytes | Digest) -> pb.SignItem:
+    """What a batch signs."""
+    return pb.SignItem(digest=message.data) if isinstance(message, Digest) else pb.SignItem(message=message)
 
 
 def algorithm_text(algorithm: algorithm_pb2.Algorithm.ValueType) -> str:

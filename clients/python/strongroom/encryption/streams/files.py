@@ -27,8 +27,9 @@ class EncryptingFile(io.BufferedIOBase):
     reader takes it for whole.
     """
 
-    def __init__(self, file: BinaryIO, sealer: Sealer) -> None:
+    def __init__(self, file: BinaryIO, sealer: Sealer, *, close_file: bool = False) -> None:
         self._file = file
+        self._close_file = close_file
         self._sealer = sealer
         self._written = 0
 
@@ -50,7 +51,7 @@ class EncryptingFile(io.BufferedIOBase):
         return len(piece)
 
     def close(self) -> None:
-        """Writes the end of the message. The file below stays open."""
+        """Writes the end of the message."""
         if self.closed:
             return
         try:
@@ -58,11 +59,14 @@ class EncryptingFile(io.BufferedIOBase):
                 _write_all(self._file, sealed)
             self._file.flush()
         finally:
-            super().close()
+            self.abort()
 
     def abort(self) -> None:
         """Leaves the message without an end."""
-        super().close()
+        if not self.closed:
+            super().close()
+            if self._close_file:
+                self._file.close()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -76,7 +80,9 @@ class EncryptingFile(io.BufferedIOBase):
         return self
 
     def __del__(self) -> None:
-        self.abort()
+        # What could not be made has nothing to close.
+        if hasattr(self, "_written"):
+            self.abort()
 
     def _check_open(self) -> None:
         if self.closed:
@@ -89,8 +95,9 @@ class DecryptingStream(io.BufferedIOBase):
     Every byte that is read was verified; that nothing was cut off is known when a read has answered the end.
     """
 
-    def __init__(self, file: BinaryIO, opener: Opener) -> None:
+    def __init__(self, file: BinaryIO, opener: Opener, *, close_file: bool = False) -> None:
         self._file = file
+        self._close_file = close_file
         self._opener = opener
         self._sealed = memoryview(bytearray(_BATCH_BYTES))
         self._pieces = self._decrypted()
@@ -133,6 +140,13 @@ class DecryptingStream(io.BufferedIOBase):
         buffer = bytearray(_BATCH_BYTES if size < 0 else min(size, _BATCH_BYTES))
         return bytes(buffer[: self.readinto(buffer)])
 
+    def close(self) -> None:
+        """Ends reading."""
+        if not self.closed:
+            super().close()
+            if self._close_file:
+                self._file.close()
+
     def _decrypted(self) -> Iterator[memoryview]:
         while count := fill(self._file, self._sealed):
             yield from self._opener.update(self._sealed[:count])
@@ -146,7 +160,7 @@ class DecryptingFile(io.BufferedIOBase):
     threads may read it through `read_at`.
     """
 
-    def __init__(self, file: BinaryIO, keys: MessageKeys, chunk_size: int) -> None:
+    def __init__(self, file: BinaryIO, keys: MessageKeys, chunk_size: int, *, close_file: bool = False) -> None:
         start = file.tell()
         length = file.seek(0, io.SEEK_END) - start
         if length < NONCE_PREFIX_BYTES + TAG_BYTES:
@@ -155,6 +169,7 @@ class DecryptingFile(io.BufferedIOBase):
         file.seek(start)
         self._cipher = keys.cipher(whole_reads(file)(NONCE_PREFIX_BYTES))
         self._file = file
+        self._close_file = close_file
         self._start = start + NONCE_PREFIX_BYTES
         self._chunk_size = chunk_size
         self._lock = threading.Lock()
@@ -206,6 +221,13 @@ class DecryptingFile(io.BufferedIOBase):
     def read1(self, size: int = -1, /) -> bytes:
         """Up to `size` bytes, and no more than a mebibyte at once."""
         return self.read(_BATCH_BYTES if size < 0 else min(size, _BATCH_BYTES))
+
+    def close(self) -> None:
+        """Ends reading."""
+        if not self.closed:
+            super().close()
+            if self._close_file:
+                self._file.close()
 
     def read_at(self, offset: int, buffer: WriteableBuffer) -> int:
         """Reads from `offset` on, wherever others read; answers how many bytes. Raises MESSAGE_ALTERED."""
