@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup run native test unit coverage faults appends fuzz tamper lint format protos lock bench clean
+.PHONY: help setup run native test unit coverage faults appends fuzz fuzz-messages tamper lint format protos lock bench clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12

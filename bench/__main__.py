@@ -10,7 +10,7 @@ from typing import Protocol
 import grpc
 from rich.console import Console
 
-from bench import abuse, access, algorithms, audit, echo, hsm_soak, keystore, rotation
+from bench import abuse, access, algorithms, audit, echo, hsm_soak, keystore, rotation, sdk
 from bench.report import BenchmarkError, Report
 from deploy.dev.errors import MeshError
 
@@ -30,6 +30,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     hsm_soak.NAME: hsm_soak.run,
     audit.NAME: audit.run,
     rotation.NAME: rotation.run,
+    sdk.NAME: sdk.run,
     abuse.NAME: abuse.run,
 }
 

@@ -1,0 +1,30 @@
+"""The kept corpus and some seconds of random changes: what holds of every input of the fuzzed parsers."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.fuzz import corpus
+from tests.fuzz.targets import TARGETS
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_the_kept_corpus_holds(name: str) -> None:
+    inputs = [*corpus.kept(name), *(corpus._messages() if name == "header" else ())]
+    assert len(inputs) > 20
+    for data in inputs:
+        TARGETS[name](data)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_random_changes_hold(name: str, data: st.DataObject) -> None:
+    inputs = [*corpus.kept(name), *(corpus._messages() if name == "header" else ())]
+    changed = bytearray(data.draw(st.sampled_from(inputs)))
+    for _ in range(data.draw(st.integers(0, 4))):
+        place = data.draw(st.integers(0, len(changed)))
+        changed[place : place + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=4))
+    TARGETS[name](bytes(changed))
