@@ -193,7 +193,7 @@ REQUESTS: Mapping[str, Mapping[str, Any]] = {
                 "GetSecret DeleteSecret RestoreSecret GetSecretValue RotateSecret CancelRotation RepairSecret"
                 " ResumeRotation",
             ),
-            **_named(f"{_SECRET}/versions/1", "DisableSecretVersion EnableSecretVersion"),
+            **_named(f"{_SECRET}/versions/1", "DisableSecretVersion EnableSecretVersion DestroySecretVersion"),
             "CreateSecret": {
                 "parent": _A,
                 "secret_id": NEW,

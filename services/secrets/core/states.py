@@ -39,6 +39,7 @@ class VersionEvent(Enum):
     STAGE = "given a stage"
     ENABLE = "enabled"
     DISABLE = "disabled"
+    DESTROY = "destroyed"
 
 
 _NEXT_OF_SECRET: Mapping[tuple[SecretState.ValueType, SecretEvent], SecretState.ValueType] = {
@@ -60,6 +61,9 @@ _NEXT_OF_VERSION: Mapping[tuple[SecretVersionState.ValueType, VersionEvent], Sec
     (SECRET_VERSION_STATE_DISABLED, VersionEvent.ROTATE): SECRET_VERSION_STATE_DISABLED,
     (SECRET_VERSION_STATE_DISABLED, VersionEvent.ENABLE): SECRET_VERSION_STATE_ENABLED,
     (SECRET_VERSION_STATE_DISABLED, VersionEvent.DISABLE): SECRET_VERSION_STATE_DISABLED,
+    (SECRET_VERSION_STATE_ENABLED, VersionEvent.DESTROY): SECRET_VERSION_STATE_DESTROYED,
+    (SECRET_VERSION_STATE_DISABLED, VersionEvent.DESTROY): SECRET_VERSION_STATE_DESTROYED,
+    (SECRET_VERSION_STATE_DESTROYED, VersionEvent.DESTROY): SECRET_VERSION_STATE_DESTROYED,
 }
 
 

@@ -232,6 +232,7 @@ def value_message(opened: OpenedVersion) -> pb.SecretValue:
         stages=opened.stages,
         create_time=clock.from_microseconds(opened.version.created_us),
         value_crc32c=checksums.crc32c(value),
+        tags=opened.tags,
     )
 
 

@@ -138,8 +138,9 @@ class SecretService:
         """A new version of a secret."""
         name = _secret_name(request.name)
         value = messages.new_value(request)
+        current = request.current_version if request.HasField("current_version") else None
         added = self._vault.put(
-            call, name, value, check_stages(request.stages), repeatable(request, call, redacted="value")
+            call, name, value, check_stages(request.stages), repeatable(request, call, redacted="value"), current
         )
         return messages.version_message(added.version, added.stages)
 
@@ -170,6 +171,12 @@ class SecretService:
     def EnableSecretVersion(self, request: pb.EnableSecretVersionRequest, call: Call) -> SecretVersion:
         """Serves a version's value again."""
         staged = self._lifecycle.enable_version(call, _version_name(request.name))
+        return messages.version_message(staged.version, staged.stages)
+
+    def DestroySecretVersion(self, request: pb.DestroySecretVersionRequest, call: Call) -> SecretVersion:
+        """Destroys a version's value."""
+        name = _version_name(request.name)
+        staged = self._lifecycle.destroy_version(call, name, messages.comment(request.comment))
         return messages.version_message(staged.version, staged.stages)
 
     def WatchSecret(self, request: pb.WatchSecretRequest, call: Call) -> Callable[[Stream], None]:

@@ -110,6 +110,34 @@ class Lifecycle:
         """Stops serving a version's value. Raises as `enable_version`."""
         return self._serve(call, "secrets:DisableSecretVersion", name, VersionEvent.DISABLE, comment)
 
+    def destroy_version(self, call: Call, name: ResourceName, comment: str) -> StagedVersion:
+        """Destroys a version's value for good. Raises SECRET_VERSION_NOT_FOUND, ROTATION_ACTIVE, RESOURCE_IN_USE."""
+        recorded, _ = self._editor.permitted(call, "secrets:DestroySecretVersion", name.without_version)
+        recorded.secret_version = str(name)
+        if comment:
+            recorded.attributes["comment"] = comment
+        versions: list[Version] = []
+
+        def change(connection: Connection, secret: Secret, now_us: int) -> Secret | Unchanged:
+            next_state(secret, SecretEvent.CHANGE)
+            version = _version(connection, secret, name.version)
+            state = next_version_state(version, VersionEvent.DESTROY)
+            if state == version.state:
+                versions.append(version)
+                return UNCHANGED
+            if OWN_STAGES & set(secret.stages_of(name.version)):
+                require_no_rotation(secret)
+            if secret.stages.get(CURRENT) == name.version:
+                _require_unused(connection, secret)
+            versions.append(replace(version, state=state, destroyed_us=now_us))
+            left = store.destroy_values(connection, secret, [name.version], now_us)
+            kind = SECRET_CHANGE_VERSION_DISABLED
+            changes.note(connection, secret.name, kind, name.version, secret.stages, now_us)
+            return left
+
+        secret = self._editor.edit(call, name.without_version, change)
+        return StagedVersion(versions[-1], secret.stages_of(name.version))
+
     def delete(self, call: Call, name: ResourceName, window_s: int, etag: str) -> Secret:
         """Stops every reading, ends a rotation, and plans the destruction. Raises ETAG_MISMATCH, RESOURCE_IN_USE."""
 

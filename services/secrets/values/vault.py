@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hmac import compare_digest
 
@@ -60,6 +60,7 @@ class OpenedVersion(StagedVersion):
 
     value: SensitiveBytes
     format: ValueFormat.ValueType
+    tags: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class _Found:
         field, text = self.reading.field, version.format
         if field:
             value, text = json_fields.field_of(value, field), VALUE_FORMAT_TEXT
-        return OpenedVersion(version, self.secret.stages_of(version.name.version), value, text)
+        return OpenedVersion(version, self.secret.stages_of(version.name.version), value, text, self.secret.tags)
 
 
 class Vault:
@@ -99,9 +100,11 @@ class Vault:
         value: NewValue,
         stages: Sequence[str],
         repeatable: Repeatable | None = None,
+        current: int | None = None,
     ) -> StagedVersion:
-        """A new version at `stages`. Raises SECRET_NOT_FOUND, FIELD_INVALID for a value that is not of the secret's
-        type, ROTATION_ACTIVE, REQUEST_ID_REUSED, LIMIT_EXCEEDED, and what crypto raises."""
+        """A new version at `stages`, where Current is at the version `current` (0: at none) if that is given. Raises
+        SECRET_NOT_FOUND, FIELD_INVALID for a value that is not of the secret's type, STAGE_CONFLICT, ROTATION_ACTIVE,
+        REQUEST_ID_REUSED, LIMIT_EXCEEDED, and what crypto raises."""
         action = "secrets:PutSecretValue"
         event, secret = self._editor.permitted(call, action, name)
         for _ in range(ATTEMPTS):
@@ -112,13 +115,13 @@ class Vault:
                 if made is None:
                     raise reused()
                 return StagedVersion(made.version, secret.stages_of(known.version))
-            _require_puttable(secret)
+            _require_puttable(secret, current)
             check_shape(secret.type, value.value)
             added = secret.version_name(secret.latest_version + 1)
             sealed = self._sealer.seal(call, added, secret.key, value, SECRET_VERSION_ORIGIN_PUT)
             event.encryption_context.update(encryption_context(added))
             event.secret_version = str(added)
-            if self._added(call, sealed, stages, repeatable):
+            if self._added(call, sealed, stages, repeatable, current):
                 return StagedVersion(sealed.version, stages)
         raise too_many(name)
 
@@ -184,7 +187,14 @@ class Vault:
         event.secret_version = str(sealed.version.name)
         return _Found(wanted, secret, sealed)
 
-    def _added(self, call: Call, added: SealedVersion, stages: Sequence[str], repeatable: Repeatable | None) -> bool:
+    def _added(
+        self,
+        call: Call,
+        added: SealedVersion,
+        stages: Sequence[str],
+        repeatable: Repeatable | None,
+        current: int | None,
+    ) -> bool:
         """Commits a new version with its event; False when another call took its number or the request id."""
         version, now_us = added.version.name, self._now_us()
         with transaction(self._engine) as connection:
@@ -193,7 +203,7 @@ class Vault:
                 return False
             if present is None or present.latest_version + 1 != version.version:
                 return False
-            _require_puttable(present)
+            _require_puttable(present, current)
             moved = moves(present, version.version, stages)
             REQUEST_IDS.remember(connection, version.account, repeatable, str(version), now_us)
             self._outbox.put(connection, call)
@@ -222,9 +232,13 @@ def too_many(name: ResourceName) -> StrongroomError:
     return StrongroomError(Reason.OVERLOADED, f"too many calls change {name} at once", retry_after_seconds=0.2)
 
 
-def _require_puttable(secret: Secret) -> None:
+def _require_puttable(secret: Secret, current: int | None) -> None:
     next_state(secret, SecretEvent.CHANGE)
     require_no_rotation(secret)
+    at = secret.stages.get(CURRENT, 0)
+    if current not in (None, at):
+        where = f"at version {at}" if at else "at no version"
+        raise StrongroomError(Reason.STAGE_CONFLICT, f"{CURRENT} is {where}", stage=CURRENT)
 
 
 def _opened(found: _Found, value: SensitiveBytes | StrongroomError) -> OpenedVersion | StrongroomError:

@@ -45,3 +45,9 @@ class SecretVersions(Part[SecretServiceStub]):
         request = pb.EnableSecretVersionRequest(name=self._names.secret_version(version))
         answer = self._service.call(self._service.stub.EnableSecretVersion, request, timeout)
         return version_of(answer.response, answer.event_id)
+
+    def destroy(self, version: str, *, comment: str = "", timeout: float | None = None) -> SecretVersion:
+        """Destroys a version's value at once and for good."""
+        request = pb.DestroySecretVersionRequest(name=self._names.secret_version(version), comment=comment)
+        answer = self._service.call(self._service.stub.DestroySecretVersion, request, timeout)
+        return version_of(answer.response, answer.event_id)

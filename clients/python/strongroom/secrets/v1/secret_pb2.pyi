@@ -464,12 +464,33 @@ class SecretValue(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class TagsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     STAGES_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     VALUE_CRC32C_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`accounts/{account}/secrets/{secret}/versions/{number}`."""
     value: _builtins.bytes
@@ -486,6 +507,10 @@ class SecretValue(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the version was made."""
 
+    @_builtins.property
+    def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The secret's tags."""
+
     def __init__(
         self,
         *,
@@ -495,10 +520,11 @@ class SecretValue(_message.Message):
         stages: _abc.Iterable[_builtins.str] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         value_crc32c: _builtins.int | None = ...,
+        tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_value_crc32c", b"_value_crc32c", "create_time", b"create_time", "value_crc32c", b"value_crc32c"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value_crc32c", b"_value_crc32c", "create_time", b"create_time", "format", b"format", "name", b"name", "stages", b"stages", "value", b"value", "value_crc32c", b"value_crc32c"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value_crc32c", b"_value_crc32c", "create_time", b"create_time", "format", b"format", "name", b"name", "stages", b"stages", "tags", b"tags", "value", b"value", "value_crc32c", b"value_crc32c"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__value_crc32c: _TypeAlias = _typing.Literal["value_crc32c"]  # noqa: Y015
     _WhichOneofArgType__value_crc32c: _TypeAlias = _typing.Literal["_value_crc32c", b"_value_crc32c"]  # noqa: Y015

@@ -39,7 +39,7 @@ class _SecretChangeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SecretCh
     SECRET_CHANGE_STAGE: _SecretChange.ValueType  # 2
     """A stage is at another version."""
     SECRET_CHANGE_VERSION_DISABLED: _SecretChange.ValueType  # 3
-    """A version was disabled: forget its value."""
+    """A version was disabled or destroyed: forget its value."""
     SECRET_CHANGE_VERSION_ENABLED: _SecretChange.ValueType  # 4
     """A version was enabled."""
     SECRET_CHANGE_DELETED: _SecretChange.ValueType  # 5
@@ -57,7 +57,7 @@ SECRET_CHANGE_STATE: SecretChange.ValueType  # 1
 SECRET_CHANGE_STAGE: SecretChange.ValueType  # 2
 """A stage is at another version."""
 SECRET_CHANGE_VERSION_DISABLED: SecretChange.ValueType  # 3
-"""A version was disabled: forget its value."""
+"""A version was disabled or destroyed: forget its value."""
 SECRET_CHANGE_VERSION_ENABLED: SecretChange.ValueType  # 4
 """A version was enabled."""
 SECRET_CHANGE_DELETED: SecretChange.ValueType  # 5
@@ -481,6 +481,7 @@ class PutSecretValueRequest(_message.Message):
     VALUE_CRC32C_FIELD_NUMBER: _builtins.int
     STAGES_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CURRENT_VERSION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`accounts/{account}/secrets/{secret}`. Required."""
     value: _builtins.bytes
@@ -491,6 +492,10 @@ class PutSecretValueRequest(_message.Message):
     """CRC32C (Castagnoli) of `value`; checked when given."""
     request_id: _builtins.str
     """A UUID that makes the call safe to repeat, as in CreateSecretRequest. Optional."""
+    current_version: _builtins.int
+    """The version that must be at Current, by its number; 0: there must be none. Where another is, the call fails with
+    STAGE_CONFLICT and nothing is stored. Absent: whichever is there.
+    """
     @_builtins.property
     def stages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The stages of the new version, without Previous and Pending; up to 20. Default: `Current`."""
@@ -504,13 +509,19 @@ class PutSecretValueRequest(_message.Message):
         value_crc32c: _builtins.int | None = ...,
         stages: _abc.Iterable[_builtins.str] | None = ...,
         request_id: _builtins.str = ...,
+        current_version: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_value_crc32c", b"_value_crc32c", "value_crc32c", b"value_crc32c"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_current_version", b"_current_version", "_value_crc32c", b"_value_crc32c", "current_version", b"current_version", "value_crc32c", b"value_crc32c"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value_crc32c", b"_value_crc32c", "format", b"format", "name", b"name", "request_id", b"request_id", "stages", b"stages", "value", b"value", "value_crc32c", b"value_crc32c"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_current_version", b"_current_version", "_value_crc32c", b"_value_crc32c", "current_version", b"current_version", "format", b"format", "name", b"name", "request_id", b"request_id", "stages", b"stages", "value", b"value", "value_crc32c", b"value_crc32c"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__current_version: _TypeAlias = _typing.Literal["current_version"]  # noqa: Y015
+    _WhichOneofArgType__current_version: _TypeAlias = _typing.Literal["_current_version", b"_current_version"]  # noqa: Y015
     _WhichOneofReturnType__value_crc32c: _TypeAlias = _typing.Literal["value_crc32c"]  # noqa: Y015
     _WhichOneofArgType__value_crc32c: _TypeAlias = _typing.Literal["_value_crc32c", b"_value_crc32c"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__current_version) -> _WhichOneofReturnType__current_version | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__value_crc32c) -> _WhichOneofReturnType__value_crc32c | None: ...
 
 Global___PutSecretValueRequest: _TypeAlias = PutSecretValueRequest  # noqa: Y015
@@ -658,6 +669,32 @@ class EnableSecretVersionRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EnableSecretVersionRequest: _TypeAlias = EnableSecretVersionRequest  # noqa: Y015
+
+@_typing.final
+class DestroySecretVersionRequest(_message.Message):
+    """What DestroySecretVersion takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`accounts/{account}/secrets/{secret}/versions/{number}`. Required."""
+    comment: _builtins.str
+    """Why, for the audit log; up to 256 characters. Optional."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        comment: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DestroySecretVersionRequest: _TypeAlias = DestroySecretVersionRequest  # noqa: Y015
 
 @_typing.final
 class WatchSecretRequest(_message.Message):

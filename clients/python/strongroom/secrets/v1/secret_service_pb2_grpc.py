@@ -120,6 +120,11 @@ class SecretServiceStub:
                 request_serializer=strongroom_dot_secrets_dot_v1_dot_secret__service__pb2.EnableSecretVersionRequest.SerializeToString,
                 response_deserializer=strongroom_dot_secrets_dot_v1_dot_secret__pb2.SecretVersion.FromString,
                 _registered_method=True)
+        self.DestroySecretVersion = channel.unary_unary(
+                '/strongroom.secrets.v1.SecretService/DestroySecretVersion',
+                request_serializer=strongroom_dot_secrets_dot_v1_dot_secret__service__pb2.DestroySecretVersionRequest.SerializeToString,
+                response_deserializer=strongroom_dot_secrets_dot_v1_dot_secret__pb2.SecretVersion.FromString,
+                _registered_method=True)
         self.WatchSecret = channel.unary_stream(
                 '/strongroom.secrets.v1.SecretService/WatchSecret',
                 request_serializer=strongroom_dot_secrets_dot_v1_dot_secret__service__pb2.WatchSecretRequest.SerializeToString,
@@ -260,7 +265,7 @@ class SecretServiceServicer:
     def PutSecretValue(self, request, context):
         """Stores a value as a new version. At Current, unless said otherwise: what was Current becomes Previous. The target
         is not told. Fails with ROTATION_ACTIVE while a rotation is not ended, LIMIT_EXCEEDED when every version that could
-        be destroyed is at a stage.
+        be destroyed is at a stage, STAGE_CONFLICT where Current is not at the version that the caller says.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -294,6 +299,15 @@ class SecretServiceServicer:
 
     def EnableSecretVersion(self, request, context):
         """Serves a disabled version's value again. Fails with SECRET_VERSION_DESTROYED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DestroySecretVersion(self, request, context):
+        """Destroys a version's value at once and for good; a destroyed one stays as it is, and so do the stages that it is
+        at. Fails with ROTATION_ACTIVE for a version at Current, Previous or Pending while a rotation is not ended,
+        RESOURCE_IN_USE for that at Current of another's master secret.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -433,6 +447,11 @@ def add_SecretServiceServicer_to_server(servicer, server):
             'EnableSecretVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.EnableSecretVersion,
                     request_deserializer=strongroom_dot_secrets_dot_v1_dot_secret__service__pb2.EnableSecretVersionRequest.FromString,
+                    response_serializer=strongroom_dot_secrets_dot_v1_dot_secret__pb2.SecretVersion.SerializeToString,
+            ),
+            'DestroySecretVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.DestroySecretVersion,
+                    request_deserializer=strongroom_dot_secrets_dot_v1_dot_secret__service__pb2.DestroySecretVersionRequest.FromString,
                     response_serializer=strongroom_dot_secrets_dot_v1_dot_secret__pb2.SecretVersion.SerializeToString,
             ),
             'WatchSecret': grpc.unary_stream_rpc_method_handler(
@@ -845,6 +864,33 @@ class SecretService:
             target,
             '/strongroom.secrets.v1.SecretService/EnableSecretVersion',
             strongroom_dot_secrets_dot_v1_dot_secret__service__pb2.EnableSecretVersionRequest.SerializeToString,
+            strongroom_dot_secrets_dot_v1_dot_secret__pb2.SecretVersion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DestroySecretVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.secrets.v1.SecretService/DestroySecretVersion',
+            strongroom_dot_secrets_dot_v1_dot_secret__service__pb2.DestroySecretVersionRequest.SerializeToString,
             strongroom_dot_secrets_dot_v1_dot_secret__pb2.SecretVersion.FromString,
             options,
             channel_credentials,

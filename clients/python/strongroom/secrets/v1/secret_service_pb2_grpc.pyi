@@ -79,7 +79,7 @@ class SecretServiceStub:
     PutSecretValue: _grpc.UnaryUnaryMultiCallable[_secret_service_pb2.PutSecretValueRequest, _secret_pb2.SecretVersion]
     """Stores a value as a new version. At Current, unless said otherwise: what was Current becomes Previous. The target
     is not told. Fails with ROTATION_ACTIVE while a rotation is not ended, LIMIT_EXCEEDED when every version that could
-    be destroyed is at a stage.
+    be destroyed is at a stage, STAGE_CONFLICT where Current is not at the version that the caller says.
     """
     ListSecretVersions: _grpc.UnaryUnaryMultiCallable[_secret_service_pb2.ListSecretVersionsRequest, _secret_service_pb2.ListSecretVersionsResponse]
     """Lists a secret's versions, newest first, without values."""
@@ -96,6 +96,11 @@ class SecretServiceStub:
     """
     EnableSecretVersion: _grpc.UnaryUnaryMultiCallable[_secret_service_pb2.EnableSecretVersionRequest, _secret_pb2.SecretVersion]
     """Serves a disabled version's value again. Fails with SECRET_VERSION_DESTROYED."""
+    DestroySecretVersion: _grpc.UnaryUnaryMultiCallable[_secret_service_pb2.DestroySecretVersionRequest, _secret_pb2.SecretVersion]
+    """Destroys a version's value at once and for good; a destroyed one stays as it is, and so do the stages that it is
+    at. Fails with ROTATION_ACTIVE for a version at Current, Previous or Pending while a rotation is not ended,
+    RESOURCE_IN_USE for that at Current of another's master secret.
+    """
     WatchSecret: _grpc.UnaryStreamMultiCallable[_secret_service_pb2.WatchSecretRequest, _secret_service_pb2.WatchSecretResponse]
     """Tells the changes of secrets as they come: a new Current within one second. Answers first the state of each secret.
     Ends with UNAVAILABLE when the process drains, with PERMISSION_DENIED when the permission is gone; watch again from
@@ -249,7 +254,7 @@ class SecretServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _secret_pb2.SecretVersion:
         """Stores a value as a new version. At Current, unless said otherwise: what was Current becomes Previous. The target
         is not told. Fails with ROTATION_ACTIVE while a rotation is not ended, LIMIT_EXCEEDED when every version that could
-        be destroyed is at a stage.
+        be destroyed is at a stage, STAGE_CONFLICT where Current is not at the version that the caller says.
         """
 
     @_abc_1.abstractmethod
@@ -290,6 +295,17 @@ class SecretServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _secret_pb2.SecretVersion:
         """Serves a disabled version's value again. Fails with SECRET_VERSION_DESTROYED."""
+
+    @_abc_1.abstractmethod
+    def DestroySecretVersion(
+        self,
+        request: _secret_service_pb2.DestroySecretVersionRequest,
+        context: _grpc.ServicerContext,
+    ) -> _secret_pb2.SecretVersion:
+        """Destroys a version's value at once and for good; a destroyed one stays as it is, and so do the stages that it is
+        at. Fails with ROTATION_ACTIVE for a version at Current, Previous or Pending while a rotation is not ended,
+        RESOURCE_IN_USE for that at Current of another's master secret.
+        """
 
     @_abc_1.abstractmethod
     def WatchSecret(
