@@ -34,6 +34,10 @@ CALLERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 }
 # Who may call public methods on an internal listener, on behalf of its own caller.
 FORWARDERS: Mapping[str, tuple[str, ...]] = {"crypto": ("secrets",)}
+# Who brings sessions of callers from outside the mesh, and where it may.
+DOORS = "doors"
+BEHIND_DOORS = ("keystore", "crypto", "secrets")
+SESSIONS = "strongroom.access.v1.SessionService"
 UPSTREAM: Mapping[str, tuple[str, ...]] = {
     "keystore": ("crypto", "audit"),
     "crypto": ("keystore", "audit"),
@@ -66,6 +70,11 @@ class Configuration:
         }
         if service in FORWARDERS:
             internal["may_forward"] = _identities(FORWARDERS[service])
+        if service in BEHIND_DOORS:
+            internal["may_pass_on"] = _identities((DOORS,))
+        if service == "keystore":
+            internal["may_present_certificates"] = _identities((DOORS,))
+            internal["allow"][SESSIONS] += _identities((DOORS,))
         content: dict[str, Any] = {
             "listeners": {
                 "public": {"address": listeners.public, "certificate_address": listeners.certificate},

@@ -18,7 +18,7 @@ import grpc
 from deploy.dev import redis_server, softhsm
 from deploy.dev.certificates import CertificateFiles, DevelopmentAuthority
 from deploy.dev.channels import Trust, open_channel
-from deploy.dev.configs import Configuration
+from deploy.dev.configs import DOORS, Configuration
 from deploy.dev.directory import MeshDirectory
 from deploy.dev.errors import MeshError
 from deploy.dev.files import private_directory, toml_text, write_file
@@ -248,7 +248,7 @@ class Mesh:
 
     def renew_certificates(self) -> None:
         """Issues anew what expires soon; services read their files again by themselves."""
-        for path in (*(f"service/{service}" for service in SERVICES), ADMINISTRATOR):
+        for path in (*(f"service/{service}" for service in (*SERVICES, DOORS)), ADMINISTRATOR):
             self.authority.issue(path)
 
     # --- parts

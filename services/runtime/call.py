@@ -78,6 +78,8 @@ class Call:
     """The token that the caller came with, to be handed on where a service calls another for it (`forwarding`)."""
     via_service: str = ""
     """The service of the mesh that acts for the principal, when it does."""
+    is_from_outside: bool = False
+    """Whether that service brings a credential of somebody else, from `source_address`."""
     permitted: bool = True
     """False for a call from outside until somebody has decided on it: before, nothing is changed and nothing
     answered."""

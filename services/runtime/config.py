@@ -53,6 +53,14 @@ class InternalListener(Section):
         default_factory=list,
         description="services that may call public methods on behalf of their own callers",
     )
+    may_pass_on: list[SpiffeId] = Field(
+        default_factory=list,
+        description="services that may do so by their callers' session tokens alone, and name nobody: doors",
+    )
+    may_present_certificates: list[SpiffeId] = Field(
+        default_factory=list,
+        description="of those, services that may begin sessions by client certificates that they have seen verified",
+    )
 
 
 class HealthListener(Section):
@@ -277,7 +285,7 @@ class ServiceSettings(BaseSettings):
     telemetry: Telemetry = Telemetry()
 
 
-S = TypeVar("S", bound=ServiceSettings)
+S = TypeVar("S", bound=BaseSettings)
 
 
 def load(settings: type[S], service: str, path: Path) -> S:

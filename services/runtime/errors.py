@@ -133,6 +133,7 @@ class Reason(_UpperStrEnum):
     KEYSTORE_STALE = auto()
     CRYPTO_UNREACHABLE = auto()
     CRYPTO_NOT_SERVING = auto()
+    SECRETS_UNREACHABLE = auto()
     REDIS_UNREACHABLE = auto()
     SCHEDULE_OVERDUE = auto()
     PROVIDER_UNAVAILABLE = auto()
@@ -261,6 +262,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.KEYSTORE_STALE,
         Reason.CRYPTO_UNREACHABLE,
         Reason.CRYPTO_NOT_SERVING,
+        Reason.SECRETS_UNREACHABLE,
         Reason.REDIS_UNREACHABLE,
         Reason.SCHEDULE_OVERDUE,
         Reason.PROVIDER_UNAVAILABLE,

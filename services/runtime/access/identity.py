@@ -153,6 +153,8 @@ class Callers:
     def __init__(self, settings: InternalListener) -> None:
         self._allow = {service: frozenset(ids) for service, ids in settings.allow.items()}
         self._may_forward = frozenset(settings.may_forward)
+        self._may_pass_on = frozenset(settings.may_pass_on)
+        self._may_present = frozenset(settings.may_present_certificates)
 
     def require_allowed(self, spiffe_id: str, service: str) -> None:
         """Raises CALLER_NOT_ALLOWED unless the configuration lets this identity call this internal service."""
@@ -163,6 +165,16 @@ class Callers:
         """Raises CALLER_NOT_ALLOWED unless the configuration lets this service act for its own callers."""
         if spiffe_id not in self._may_forward:
             raise StrongroomError(Reason.CALLER_NOT_ALLOWED, "this identity may not act for another principal")
+
+    def require_may_pass_on(self, spiffe_id: str) -> None:
+        """Raises CALLER_NOT_ALLOWED unless the configuration lets this service bring its callers' sessions."""
+        if spiffe_id not in self._may_pass_on:
+            self.require_may_forward(spiffe_id)
+
+    def require_may_present_certificates(self, spiffe_id: str) -> None:
+        """Raises CALLER_NOT_ALLOWED unless the configuration lets this service say whose certificate it has seen."""
+        if spiffe_id not in self._may_present:
+            raise StrongroomError(Reason.CALLER_NOT_ALLOWED, "this identity may not present certificates of others")
 
 
 def named_principal(metadata: Metadata) -> Principal:

@@ -253,6 +253,7 @@ class Peer:
 AUDIT = Peer("audit", Reason.AUDIT_UNREACHABLE)
 CRYPTO = Peer("crypto", Reason.CRYPTO_UNREACHABLE)
 KEYSTORE = Peer("keystore", Reason.KEYSTORE_UNREACHABLE)
+SECRETS = Peer("secrets", Reason.SECRETS_UNREACHABLE)
 
 
 def _is_final(error: grpc.RpcError) -> bool:

@@ -101,7 +101,7 @@ class FromTheMesh:
     """Callers of the internal listener: whoever the configuration names."""
 
     def __init__(self, settings: InternalListener) -> None:
-        self._named = frozenset(settings.may_forward).union(*settings.allow.values())
+        self._named = frozenset(settings.may_forward).union(settings.may_pass_on, *settings.allow.values())
 
     def __call__(self, headers: Headers) -> Caller:
         """Who calls: a service that the configuration names; a stranger otherwise."""

@@ -18,7 +18,14 @@ from services.runtime.access.strangers import Strangers
 from services.runtime.audit_client import AuditClient
 from services.runtime.call import ANONYMOUS, Call, Principal
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.mesh.forwarding import AUTHORIZATION, BEARER, SOURCE_ADDRESS, Metadata
+from services.runtime.mesh.forwarding import (
+    AUTHORIZATION,
+    BEARER,
+    CERTIFICATE_EXPIRES,
+    CERTIFICATE_ID,
+    SOURCE_ADDRESS,
+    Metadata,
+)
 from services.runtime.requests import wire
 from services.runtime.rpc.admission import address_of
 from services.runtime.rpc.audited import Answered, Audited, Made
@@ -200,16 +207,29 @@ class Pipeline:
     def _by_service_not_yet_known(self, call: Call, context: grpc.ServicerContext, metadata: Metadata) -> Principal:
         # The certificate is the service's, and no credential of whoever it begins a session for.
         call.via_service = self._service(call, context, metadata).name
+        if address := identity.header(metadata, SOURCE_ADDRESS):
+            call.source_address, call.is_from_outside = address, True
+            self._strangers.require(call)
+        if presented := identity.header(metadata, CERTIFICATE_ID):
+            self._callers.require_may_present_certificates(identity.spiffe_id_of(context))
+            expires = identity.header(metadata, CERTIFICATE_EXPIRES)
+            call.certificate_id = presented
+            call.certificate_expires_us = lambda: int(expires) if expires.isdecimal() else None
         return ANONYMOUS
 
     def _forwarded(self, call: Call, context: grpc.ServicerContext, metadata: Metadata) -> Principal:
         spiffe_id = identity.spiffe_id_of(context)
-        self._callers.require_may_forward(spiffe_id)
+        brings_session = bool(identity.header(metadata, AUTHORIZATION))
+        if brings_session:
+            self._callers.require_may_pass_on(spiffe_id)
+        else:
+            self._callers.require_may_forward(spiffe_id)
         call.via_service = identity.service_name_of(spiffe_id)
         call.source_address = identity.header(metadata, SOURCE_ADDRESS)
-        if identity.header(metadata, AUTHORIZATION):
-            return self._by_token(call, metadata)
-        return identity.named_principal(metadata)
+        if not brings_session:
+            return identity.named_principal(metadata)
+        call.is_from_outside = True
+        return self._by_token(call, metadata)
 
     def _by_token(self, call: Call, metadata: Metadata) -> Principal:
         authorization = identity.header(metadata, AUTHORIZATION)
@@ -252,4 +272,4 @@ def _size(request: Any, context: grpc.ServicerContext) -> int:
 
 
 def _is_stranger(call: Call) -> bool:
-    return not call.principal.name and not call.via_service
+    return not call.principal.name and (call.is_from_outside or not call.via_service)

@@ -40,7 +40,7 @@ class StatusViews:
     ) -> None:
         self._identities = identities
         self._require_standing = require_standing
-        self._services = frozenset(internal.may_forward).union(*internal.allow.values())
+        self._services = frozenset(internal.may_forward).union(internal.may_pass_on, *internal.allow.values())
         self._account = account
 
     @classmethod
