@@ -1,0 +1,203 @@
+"""A door's listener: a loop that reads requests whole, and threads that answer them. A slow client has no thread."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from uvicorn.config import Config
+
+from services.doors.listening.connections import CERTIFICATE, Connections, method_of
+from services.doors.listening.exchange import Door, Head, HttpError, Response
+from services.doors.listening.paths import parts_of, query_of
+from services.doors.listening.server_tls import ServerTls
+from services.doors.settings import HttpListener
+
+log = logging.getLogger(__name__)
+
+Receive = Callable[[], Any]
+Send = Callable[[dict[str, Any]], Any]
+
+_KIB, _MIB = 1 << 10, 1 << 20
+_SMALL_BODY = 64 * _KIB
+_SWEEP_SECONDS = 1.0
+_BACKLOG = 512
+_BUSY = HttpError(503, "the door is busy: try again in a moment", retry_after_seconds=1)
+
+
+class Listener:
+    """One port of a door."""
+
+    def __init__(self, settings: HttpListener, door: Door, tls: ServerTls | None) -> None:
+        """Without `tls` it is plain HTTP."""
+        self._settings = settings
+        self._door = door
+        self._tls = tls
+        self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="door")
+        self._in_work = 0
+        self._held_bytes = 0
+        self._server: asyncio.Server | None = None
+        self._sweeping: asyncio.Task[None] | None = None
+        config = Config(
+            self._app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            timeout_keep_alive=int(settings.idle_seconds),
+        )
+        config.load()
+        malformed = door.refusal(HttpError(400, "the request is no HTTP/1.1"))
+        too_large = door.refusal(_too_large_head(settings))
+        self._connections = Connections(settings, config, malformed, too_large)
+
+    async def start(self) -> None:
+        """Begins to listen. Raises OSError where the address cannot be had."""
+        loop = asyncio.get_running_loop()
+        context = self._tls.context if self._tls is not None else None
+        timeouts: dict[str, Any] = {}
+        if context is not None:
+            timeouts = {"ssl_handshake_timeout": self._settings.handshake_seconds, "ssl_shutdown_timeout": 2.0}
+        self._server = await loop.create_server(
+            self._connections.accept, sock=_bound(self._settings.address), ssl=context, backlog=_BACKLOG, **timeouts
+        )
+        self._sweeping = loop.create_task(self._sweep())
+
+    async def stop(self) -> None:
+        """Takes no new connections, lets requests in work be answered, and ends."""
+        if self._server is not None:
+            self._server.close()
+        await self._connections.drain(self._settings.drain_seconds)
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._sweeping
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            self._connections.sweep()
+            if self._tls is not None:
+                self._tls.refresh()
+
+    async def _app(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        response = await self._response(scope, receive)
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(response.body)),
+            (b"cache-control", b"no-store"),
+            *((name.encode(), value.encode()) for name, value in response.headers),
+        ]
+        if response.status == 204:  # has no body, and no length of one (RFC 9110 §8.6)
+            headers = headers[2:]
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        await send({"type": "http.response.body", "body": response.body})
+
+    async def _response(self, scope: dict[str, Any], receive: Receive) -> Response:
+        held = 0
+        try:
+            head = self._head(scope)
+            body = bytearray()
+            async for part in _parts(receive):
+                was_small = held <= _SMALL_BODY
+                held += len(part)
+                self._held_bytes += len(part)
+                self._require_room(held)
+                if was_small and held > _SMALL_BODY:
+                    # A stranger's is not read on.
+                    await self._in_thread(self._door.admit, head)
+                body += part
+            return await self._answered(head, bytes(body))
+        except HttpError as error:
+            return self._door.refusal(error)
+        finally:
+            self._held_bytes -= held
+
+    def _require_room(self, size: int) -> None:
+        if size > self._settings.max_body_kib * _KIB:
+            raise HttpError(413, f"the body is larger than {self._settings.max_body_kib} KiB")
+        if self._held_bytes > self._settings.max_held_mib * _MIB:
+            raise _BUSY
+
+    async def _answered(self, head: Head, body: bytes) -> Response:
+        response: Response = await self._in_thread(self._door.answer, head, body)
+        return response
+
+    async def _in_thread(self, work: Callable[..., Any], *arguments: object) -> Any:
+        if self._in_work >= self._settings.threads + self._settings.max_waiting:
+            raise _BUSY
+        self._in_work += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
+        finally:
+            self._in_work -= 1
+
+    def _head(self, scope: dict[str, Any]) -> Head:
+        headers: dict[str, str] = {}
+        size = len(scope["raw_path"])
+        for name, value in scope["headers"]:
+            size += len(name) + len(value)
+            text = name.decode("ascii")
+            if text in headers:
+                raise HttpError(400, f"the header {text} is there twice")
+            headers[text] = value.decode("latin-1")
+        if size > self._settings.max_header_kib * _KIB:
+            raise _too_large_head(self._settings)
+        length = headers.get("content-length", "0")
+        if not length.isdecimal() or int(length[:20]) > self._settings.max_body_kib * _KIB:
+            raise HttpError(413, f"the body is larger than {self._settings.max_body_kib} KiB")
+        path, is_folder = parts_of(scope["raw_path"])
+        address = scope["client"][0] if scope["client"] else ""
+        certificate = scope["state"].get(CERTIFICATE, b"")
+        query = query_of(scope["query_string"])
+        return Head(method_of(scope), path, is_folder, query, headers, address, certificate)
+
+
+def _too_large_head(settings: HttpListener) -> HttpError:
+    return HttpError(431, f"line and headers are larger than {settings.max_header_kib} KiB")
+
+
+async def _parts(receive: Receive) -> Any:
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise HttpError(400, "the client has gone")
+        more = message.get("more_body", False)
+        if message["body"]:
+            yield message["body"]
+
+
+def _bound(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    bound = socket.socket(found[0], found[1])
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind(found[4])
+    except OSError:
+        bound.close()
+        raise
+    bound.setblocking(False)
+    return bound
+
+
+async def run(listeners: list[Listener], stopping: asyncio.Event) -> None:
+    """Serves until `stopping` is set."""
+    for listener in listeners:
+        await listener.start()
+    log.info("serving", extra={"fields": {"doors": len(listeners)}})
+    await stopping.wait()
+    log.info("stopping: requests in progress may finish")
+    await asyncio.gather(*(listener.stop() for listener in listeners))
+    log.info("stopped")

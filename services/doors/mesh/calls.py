@@ -1,0 +1,85 @@
+"""Calls to the mesh for a caller: on the internal listeners, by the caller's own session, which the mesh verifies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+
+from services.doors.mesh.sessions import Caller
+from services.doors.settings import MeshAddresses
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.mesh.channels import CRYPTO, KEYSTORE, SECRETS, MeshChannel, Peer
+from services.runtime.mesh.tls import TlsFiles
+from strongroom.access.v1 import access_service_pb2, session_service_pb2
+from strongroom.access.v1.access_service_pb2_grpc import AccessServiceStub
+from strongroom.access.v1.session_service_pb2_grpc import SessionServiceStub
+from strongroom.crypto.v1 import crypto_pb2
+from strongroom.crypto.v1.crypto_pb2_grpc import CryptoServiceStub
+from strongroom.keystore.v1 import key_service_pb2
+from strongroom.keystore.v1.key_service_pb2_grpc import KeyServiceStub
+from strongroom.secrets.v1 import secret_service_pb2
+from strongroom.secrets.v1.secret_service_pb2_grpc import SecretServiceStub
+
+_SECONDS = 10.0
+_ENDED = frozenset({Reason.TOKEN_EXPIRED, Reason.TOKEN_INVALID})
+
+Method = Callable[..., Any]
+
+
+class Mesh:
+    """Every public method that a door calls, by its name."""
+
+    def __init__(self, addresses: MeshAddresses, tls: TlsFiles) -> None:
+        keystore = MeshChannel(addresses.keystore, tls)
+        crypto = MeshChannel(addresses.crypto, tls)
+        secrets = MeshChannel(addresses.secrets, tls)
+        self._channels = (keystore, crypto, secrets)
+        self.by_health = {
+            "strongroom.keystore.v1.KeyService": keystore,
+            "strongroom.crypto.v1.CryptoService": crypto,
+            "strongroom.secrets.v1.SecretService": secrets,
+        }
+        """The channels by the name that says whether the service behind them serves."""
+        self._methods: dict[str, Method] = {}
+        self._add(KEYSTORE, keystore, KeyServiceStub, _service(key_service_pb2, "KeyService"))
+        self._add(KEYSTORE, keystore, SessionServiceStub, _service(session_service_pb2, "SessionService"))
+        self._add(KEYSTORE, keystore, AccessServiceStub, _service(access_service_pb2, "AccessService"))
+        self._add(CRYPTO, crypto, CryptoServiceStub, _service(crypto_pb2, "CryptoService"))
+        self._add(SECRETS, secrets, SecretServiceStub, _service(secret_service_pb2, "SecretService"))
+
+    def ask(self, caller: Caller, method: str, request: Any) -> Any:
+        """What the mesh answers the caller. Raises StrongroomError.
+
+        A session that was begun for a client key is begun again where the mesh does not know it any more.
+        """
+        call = self._methods[method]
+        try:
+            return call(request, metadata=caller.metadata)
+        except StrongroomError as error:
+            if error.reason not in _ENDED or not caller.renew():
+                raise
+        return call(request, metadata=caller.metadata)
+
+    def exchange(self, request: Any, metadata: tuple[tuple[str, str], ...]) -> Any:
+        """Begins a session by the credential in the request. Raises StrongroomError."""
+        return self._methods["CreateSession"](request, metadata=metadata)
+
+    def close(self) -> None:
+        """Ends the connections."""
+        for channel in self._channels:
+            channel.close()
+
+    def _add(
+        self, peer: Peer, channel: MeshChannel, stub: Callable[[grpc.Channel], Any], service: ServiceDescriptor
+    ) -> None:
+        for method in service.methods:
+            if not method.server_streaming:
+                self._methods[method.name] = peer.method(channel, stub, method.name, _SECONDS)
+
+
+def _service(module: Any, name: str) -> ServiceDescriptor:
+    found: ServiceDescriptor = module.DESCRIPTOR.services_by_name[name]
+    return found

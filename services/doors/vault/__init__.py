@@ -1,0 +1,1 @@
+"""The door for what speaks Vault's HTTP API."""

@@ -1,0 +1,1 @@
+"""The KV engines: secrets of the mesh, by Vault's API."""

@@ -1,0 +1,83 @@
+"""Values of secrets as KV shows them: a JSON object byte for byte as it was written, anything else as one member."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+from services.doors.vault.answers import Raw
+from services.doors.vault.errors import invalid
+from strongroom.secrets.v1.secret_pb2 import SecretValue
+
+_MAX_BYTES = 65_536
+
+
+def shown(value: SecretValue) -> Raw:
+    """The JSON that a value is shown as: itself where it is a JSON object; `{"value": text}` for other text, and
+    `{"value": …, "encoding": "base64"}` for bytes."""
+    try:
+        text = value.value.decode()
+    except UnicodeDecodeError:
+        return Raw(json.dumps({"value": base64.b64encode(value.value).decode(), "encoding": "base64"}))
+    return Raw(text) if is_object(text) else Raw(json.dumps({"value": text}))
+
+
+def is_object(text: str) -> bool:
+    """Whether a text is one JSON object, and so may stand in an answer as it is."""
+    if not text.lstrip(" \t\r\n").startswith("{"):
+        return False
+    try:
+        return isinstance(json.loads(text, parse_int=str, parse_float=str, parse_constant=_refuse), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def stored(text: str | None) -> bytes:
+    """The bytes that are stored of a `data` member as it was written. Raises HttpError."""
+    if text is None or text == "null":
+        raise invalid("no data provided")
+    if not text.startswith("{"):
+        raise invalid("data is no JSON object")
+    value = text.encode()
+    if len(value) > _MAX_BYTES:
+        raise invalid(f"data is larger than {_MAX_BYTES} bytes")
+    return value
+
+
+def merged(before: str, patch: str) -> str:
+    """A JSON merge patch (RFC 7396) applied to an object. Numbers stay as they are written."""
+    read = json.JSONDecoder(parse_int=_Number, parse_float=_Number)
+    return _text(_merge(read.decode(before), read.decode(patch)))
+
+
+class _Number(str):
+    """A number as it is written."""
+
+    __slots__ = ()
+
+
+def _merge(target: Any, patch: Any) -> Any:
+    if not isinstance(patch, dict):
+        return patch
+    merged_members = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            merged_members.pop(name, None)
+        else:
+            merged_members[name] = _merge(merged_members.get(name), value)
+    return merged_members
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, _Number):
+        return str(value)
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{json.dumps(name)}:{_text(member)}" for name, member in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_text, value)) + "]"
+    return json.dumps(value)
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(name)

@@ -1,0 +1,114 @@
+"""A request to a mount of the door: who asks, for what, with which parameters."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+from typing import Any
+
+from services.doors.listening import json_bodies
+from services.doors.listening.exchange import Head
+from services.doors.mesh.sessions import Caller
+from services.doors.vault.errors import invalid, no_operation
+
+
+class Operation(Enum):
+    """What Vault makes of an HTTP method."""
+
+    READ = "read"
+    LIST = "list"
+    WRITE = "update"
+    PATCH = "patch"
+    DELETE = "delete"
+
+
+_OPERATIONS = {
+    "GET": Operation.READ,
+    "LIST": Operation.LIST,
+    "POST": Operation.WRITE,
+    "PUT": Operation.WRITE,
+    "PATCH": Operation.PATCH,
+    "DELETE": Operation.DELETE,
+}
+
+
+def operation_of(head: Head) -> Operation:
+    """What a request asks for. Raises HttpError 405."""
+    found = _OPERATIONS.get(head.method)
+    if found is None:
+        raise no_operation()
+    return Operation.LIST if found is Operation.READ and head.query.get("list") == "true" else found
+
+
+@dataclass
+class Request:
+    """What one caller asks of one mount."""
+
+    caller: Caller
+    operation: Operation
+    path: tuple[str, ...]
+    """Below the mount."""
+    head: Head
+    body: bytes = field(repr=False)
+
+    @cached_property
+    def parameters(self) -> dict[str, Any]:
+        """The members of the body. Raises HttpError."""
+        return json_bodies.parse(self.body)
+
+    @cached_property
+    def texts(self) -> dict[str, str]:
+        """The members of the body, each as it is written. Raises HttpError."""
+        self.parameters  # noqa: B018  # says what is wrong with it
+        return dict(json_bodies.texts(self.body.decode())) if not json_bodies.is_nothing(self.body) else {}
+
+    def text(self, name: str, default: str = "") -> str:
+        """A parameter that is a text. Raises HttpError."""
+        return text_in(self.parameters, name, default)
+
+    def number(self, name: str, default: int = 0) -> int:
+        """A parameter that is a whole number, or the text of one. Raises HttpError."""
+        return number_in(self.parameters, name, default)
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        """A parameter that is true or false, or the text of one. Raises HttpError."""
+        value = self.parameters.get(name, default)
+        if value in ("true", "false"):
+            return bool(value == "true")
+        if not isinstance(value, bool):
+            raise invalid(f"{name} is neither true nor false")
+        return value
+
+
+def text_in(parameters: dict[str, Any], name: str, default: str = "") -> str:
+    """A member that is a text. Raises HttpError."""
+    value = parameters.get(name, default)
+    if value is None:
+        return default
+    if not isinstance(value, str):
+        raise invalid(f"{name} is no text")
+    return value
+
+
+def number_in(parameters: dict[str, Any], name: str, default: int = 0) -> int:
+    """A member that is a whole number, or the text of one. Raises HttpError."""
+    value = parameters.get(name, default)
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 12:
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 31:
+        raise invalid(f"{name} is no whole number that is taken here")
+    return value
+
+
+def base64_in(parameters: dict[str, Any], name: str) -> bytes:
+    """A member that is bytes in base64 (RFC 4648 §4). Raises HttpError."""
+    value = parameters.get(name, "")
+    if not isinstance(value, str):
+        raise invalid(f"{name} is no text")
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        raise invalid(f"failed to base64-decode {name}") from None

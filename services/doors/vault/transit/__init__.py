@@ -1,0 +1,1 @@
+"""The transit engine: keys of the mesh, used by Vault's API."""

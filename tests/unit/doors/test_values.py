@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.doors.listening.exchange import HttpError
+from services.doors.vault.kv import values
+from services.doors.vault.transit import forms
+from services.doors.vault.transit.algorithms import from_jws, to_jws
+from strongroom.crypto.v1.algorithm_pb2 import Algorithm
+from strongroom.secrets.v1.secret_pb2 import SecretValue
+
+
+def shown(value: bytes) -> str:
+    return values.shown(SecretValue(value=value)).text
+
+
+@pytest.mark.parametrize("text", ['{"a":1.10}', '{ "b" : [1e400, -0] }', '{"a":"\\u00e9"}', "{}"])
+def test_a_json_object_is_shown_as_it_was_written(text: str) -> None:
+    assert shown(text.encode()) == text
+
+
+@given(st.binary(max_size=40))
+def test_whatever_a_value_is_its_answer_is_json(value: bytes) -> None:
+    assert isinstance(json.loads(shown(value)), dict)
+
+
+@pytest.mark.parametrize(
+    "value", [b'{"a":1}}', b'{"a":1},"x":{', b'{"a":NaN}', b"[1]", b'"text"', b"plain", b"{" * 9999]
+)
+def test_what_is_no_object_cannot_break_out_of_the_answer(value: bytes) -> None:
+    assert json.loads(shown(value)) == {"value": value.decode()}
+
+
+def test_bytes_are_shown_in_base64() -> None:
+    assert json.loads(shown(b"\xff\x00")) == {"value": "/wA=", "encoding": "base64"}
+
+
+def test_a_patch_is_a_merge_patch_and_keeps_numbers() -> None:
+    before = '{"keep": 1.10, "drop": 1, "deep": {"a": 1E5, "b": 2}, "list": [1, 2]}'
+    patch = '{"drop": null, "deep": {"b": null, "c": 12345678901234567890123}, "list": [3], "new": {"x": null}}'
+    assert values.merged(before, patch) == (
+        '{"keep":1.10,"deep":{"a":1E5,"c":12345678901234567890123},"list":[3],"new":{}}'
+    )
+
+
+@pytest.mark.parametrize("text", [None, "null", "[]", '"a"', "1", '{"a":"' + "x" * 65_536 + '"}'])
+def test_data_that_cannot_be_stored_are_refused(text: str | None) -> None:
+    with pytest.raises(HttpError):
+        values.stored(text)
+
+
+def test_a_ciphertext_names_its_version() -> None:
+    text = forms.written(b"\x01\x02", "accounts/a/keys/k/versions/12")
+    assert text == "vault:v12:AQI="
+    assert forms.read(text, "ciphertext") == (12, b"\x01\x02")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "vault",
+        "vault:v0:AQI=",
+        "vault:v-1:AQI=",
+        "vault:v1",
+        "vault:v1:",
+        "vault:v1:A",
+        "vault:v1:AQI=\n",
+        "v1:AQI=",
+        "vault:v9999999999:AQI=",
+        "vault:v1:A" * 200_000,
+    ],
+    ids=lambda text: text[:20],
+)
+def test_what_is_no_ciphertext_is_refused(text: str) -> None:
+    with pytest.raises(HttpError) as caught:
+        forms.read(text, "ciphertext")
+    assert caught.value.status == 400
+
+
+def test_what_context_binds_does_not_depend_on_how_it_is_written() -> None:
+    assert forms.context_of({"associated_data": "YQ==", "context": ""}) == {"associated_data": "YQ=="}
+    for wrong in ("YQ", "not base64!", 5):
+        with pytest.raises(HttpError):
+            forms.context_of({"context": wrong})
+
+
+def test_jws_signatures_are_the_two_numbers() -> None:
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    signature = ec.generate_private_key(ec.SECP256R1()).sign(b"m", ec.ECDSA(hashes.SHA256()))
+    text = to_jws(signature, Algorithm.ALGORITHM_ECDSA_SHA_256)
+    assert len(text) == 86
+    assert from_jws(text, Algorithm.ALGORITHM_ECDSA_SHA_256) == signature
