@@ -18,6 +18,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from deploy.dev.configs import ACCOUNT
+from deploy.dev.doors import Doors
 from deploy.dev.errors import MeshError
 from deploy.dev.mesh import SOURCE, Mesh, MeshOptions
 from deploy.dev.profile import PROFILE, profile_name, write_profile
@@ -26,6 +27,7 @@ from deploy.dev.topology import HOST, SERVICES
 from strongroom.profiles import profile_path
 
 DEFAULT_PORT = 7100
+_DOORS_OFFSET = 60
 _WATCH_SECONDS = 0.25
 _RENEW_SECONDS = 3600.0
 
@@ -53,9 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(number, stop)
     started = time.monotonic()
     try:
-        with mesh:
+        with mesh, Doors(mesh, port=options.port + _DOORS_OFFSET) as doors:
             seconds = time.monotonic() - started
-            _announce(console, mesh, seconds)
+_announce(console, mesh, seconds)
+            _announce_doors(console, doors)
             failure = _watch(mesh, stopping)
             console.print("stopping" if failure is None else "stopping the others", style="dim")
     except MeshError as error:
@@ -126,6 +129,12 @@ def _announce(console: Console, mesh: Mesh, seconds: float) -> None:
     console.print("\nIn another terminal, try:")
     for arguments in ("status", "key create my-key", "audit events"):
         console.print(f"  [bold]{_command_line()} {arguments}{option}[/]", soft_wrap=True)
+
+
+def _announce_doors(console: Console, doors: Doors) -> None:
+    console.print("\nFor what speaks Vault's HTTP API (docs/doors/vault):")
+    console.print(f"  [bold]export VAULT_ADDR={doors.address}[/]", soft_wrap=True)
+    console.print(f"  [bold]export VAULT_TOKEN={doors.token()}[/]", soft_wrap=True)
 
 
 def _command_line() -> str:
