@@ -171,7 +171,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         assert isinstance(item, pytest.Function)
         if "private_mesh" not in item.fixturenames and item.path.parent.name != "faults":
             variant = item.callspec.params.get("mesh", "") if hasattr(item, "callspec") else ""
-            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{variant}"))
+            # Those of doors have one mesh in all.
+            group = "doors" if item.path.parent.name == "doors" else f"{item.path.stem}-{variant}"
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,0 +1,1 @@
+"""Doors, by the clients that use them, unchanged, against a mesh of real processes."""

@@ -1,0 +1,175 @@
+"""Logins, and what clients ask of Vault itself."""
+
+from __future__ import annotations
+
+import json
+
+import hvac
+import pytest
+import requests
+from hvac.exceptions import Forbidden, InvalidPath, InvalidRequest, VaultError
+
+from deploy.dev.doors import Doors
+from deploy.dev.mesh import Mesh
+from deploy.dev.topology import spiffe_id
+from strongroom import Client, OidcBinding
+from tests.support.clients import until
+from tests.support.oidc_issuer import Issuer
+
+
+@pytest.fixture
+def stranger(mesh: Mesh, doors: Doors) -> hvac.Client:
+    return hvac.Client(url=doors.address, verify=str(mesh.authority.trust))
+
+
+@pytest.fixture
+def machine(administrator: Client, name: str) -> str:
+    """A workload that may use one key, `name`."""
+    administrator.access.principals.create(f"workloads/{name}", spiffe_ids=[spiffe_id(f"workload/{name}")])
+    administrator.keys.create(name)
+    return f"accounts/default/workloads/{name}"
+
+
+def test_a_client_key_is_a_token(vault: hvac.Client, token: str) -> None:
+    assert vault.is_authenticated()
+    looked = vault.auth.token.lookup_self()["data"]
+    assert looked["entity_id"] == "accounts/default/users/admin"
+    assert (looked["id"], looked["ttl"], looked["renewable"]) == (token, 0, False)
+    assert vault.auth.token.renew_self()["auth"]["client_token"] == token
+
+
+def test_approle_is_a_client_key_and_answers_a_session(stranger: hvac.Client, token: str) -> None:
+    role_id, secret_id = token.split(".")
+    login = stranger.auth.approle.login(role_id=role_id, secret_id=secret_id)["auth"]
+    assert 0 < login["lease_duration"] <= 3600
+    assert login["metadata"]["principal"] == "accounts/default/users/admin"
+    assert stranger.is_authenticated()
+    assert stranger.auth.token.lookup_self()["data"]["ttl"] > 3000
+    assert stranger.auth.token.renew_self()["auth"]["client_token"] == login["client_token"]
+    with pytest.raises(InvalidRequest, match="not supported by this door"):
+        stranger.auth.token.revoke_self()
+
+
+def test_a_certificate_is_a_login(mesh: Mesh, doors: Doors) -> None:
+    files = mesh.administrator
+    client = hvac.Client(url=doors.address, verify=str(files.trust), cert=(str(files.certificate), str(files.key)))
+    login = client.auth.cert.login(cert_pem=str(files.certificate), key_pem=str(files.key))["auth"]
+    assert login["metadata"]["principal"] == "accounts/default/users/admin"
+    assert client.secrets.transit.generate_random_bytes(n_bytes=8)["data"]["random_bytes"]
+
+
+def test_an_oidc_token_is_a_login(administrator: Client, mesh: Mesh, stranger: hvac.Client, name: str) -> None:
+    subject = "system:serviceaccount:shop:orders"
+    with Issuer(mesh.authority.issue("service/issuer")) as issuer:
+        keys = json.dumps({"keys": issuer.keys})
+        administrator.access.oidc_providers.create(name, issuer.url, ["vault"], static_jwks=keys)
+        administrator.access.principals.create(f"workloads/{name}", oidc_bindings=[OidcBinding(name, subject)])
+        token = issuer.token(subject, aud="vault")
+    by_jwt = stranger.auth.jwt.jwt_login(role="any", jwt=token)
+    by_kubernetes = stranger.auth.kubernetes.login(role="any", jwt=token)
+    for answer in (by_jwt, by_kubernetes):
+        assert answer["auth"]["metadata"]["principal"] == f"accounts/default/workloads/{name}"
+    with pytest.raises(Forbidden, match="permission denied"):
+        stranger.auth.jwt.jwt_login(role="any", jwt=token[:-4] + "AAAA")
+
+
+def test_wrong_credentials_are_refused_alike(stranger: hvac.Client, plain_doors: Doors, token: str) -> None:
+    role_id, secret_id = token.split(".")
+    other = secret_id[:-1] + ("a" if secret_id[-1] != "a" else "b")
+    for wrong in ((role_id, other), ("ck-nothing", secret_id), ("Not An Id", secret_id), (role_id, "x")):
+        with pytest.raises(Forbidden, match="permission denied"):
+            stranger.auth.approle.login(role_id=wrong[0], secret_id=wrong[1])
+    for token_text in ("", "nonsense", "a.b.c", f"{role_id}.{other}", "x" * 9000, "h\u00e9"):
+        url = f"{plain_doors.address}/v1/auth/token/lookup-self"
+        answer = requests.get(url, headers={"X-Vault-Token": token_text.encode()}, timeout=10)
+        assert answer.status_code == 403
+        assert answer.json()["errors"][0] == "permission denied"
+
+
+def test_a_namespace_is_an_account(mesh: Mesh, doors: Doors, token: str) -> None:
+    def of(namespace: str) -> hvac.Client:
+        return hvac.Client(url=doors.address, token=token, namespace=namespace, verify=str(mesh.authority.trust))
+
+    assert of("default").is_authenticated()
+    assert of("default/").secrets.transit.generate_random_bytes(n_bytes=8)
+    with pytest.raises(Forbidden):
+        of("elsewhere").secrets.transit.list_keys()
+    with pytest.raises(VaultError):
+        of("No/Such").secrets.transit.list_keys()
+
+
+def test_revoking_a_static_token_deletes_its_client_key(
+    administrator: Client, mesh: Mesh, doors: Doors, machine: str
+) -> None:
+    made = administrator.access.client_keys.create(machine.removeprefix("accounts/default/"))
+    text = f"{made.client_key.name.rpartition('/')[2]}.{made.secret}"
+    client = hvac.Client(url=doors.address, token=text, verify=str(mesh.authority.trust))
+    assert client.is_authenticated()
+    with pytest.raises(Forbidden):
+        client.auth.token.revoke_self()
+    administrator.access.client_keys.delete(made.client_key.name)
+    until(lambda: not client.is_authenticated(), 2)
+
+
+def test_each_use_is_an_event_of_who_asked_and_names_the_door(
+    administrator: Client, mesh: Mesh, doors: Doors, machine: str, name: str
+) -> None:
+    grant = administrator.access.grants.create(name, machine, ["crypto:Encrypt"])
+    made = administrator.access.client_keys.create(machine.removeprefix("accounts/default/"))
+    text = f"{made.client_key.name.rpartition('/')[2]}.{made.secret}"
+    client = hvac.Client(url=doors.address, token=text, verify=str(mesh.authority.trust))
+    client.secrets.transit.encrypt_data(name=name, plaintext="YQ==")
+    with pytest.raises(Forbidden, match="permission denied"):
+        client.secrets.transit.read_key(name=name)
+
+    def events() -> list[object]:
+        return list(administrator.audit.events.list(principal=machine, limit=20))
+
+    until(lambda: len(events()) >= 2, 5)
+    by_action = {event.action: event for event in events()}  # type: ignore[attr-defined]
+    for action, outcome in (("crypto:Encrypt", "ALLOWED"), ("keystore:GetKey", "DENIED")):
+        event = by_action[action]
+        assert event.via_service == "services/doors"  # type: ignore[attr-defined]
+        assert event.source_address == "127.0.0.1"  # type: ignore[attr-defined]
+        assert str(event.outcome).endswith(outcome)  # type: ignore[attr-defined]
+    administrator.access.grants.revoke(grant.name)
+
+    def refused() -> bool:
+        try:
+            client.secrets.transit.encrypt_data(name=name, plaintext="YQ==")
+        except Forbidden:
+            return True
+        return False
+
+    until(refused, 2)
+
+
+def test_sys_tells_what_clients_want_to_know(vault: hvac.Client, stranger: hvac.Client) -> None:
+    assert stranger.sys.read_health_status(method="GET")["initialized"]
+    assert stranger.sys.read_health_status(method="HEAD").status_code == 200
+    assert not stranger.sys.is_sealed()
+    assert stranger.sys.is_initialized()
+    assert stranger.sys.read_leader_status()["is_self"]
+    mounts = vault.sys.list_mounted_secrets_engines()
+    assert mounts["data"]["secret/"]["options"] == mounts["secret/"]["options"] == {"version": "2"}
+    tuned = vault.sys.read_mount_configuration(path="mariadb")
+    assert tuned["options"] == tuned["data"]["options"] == {"version": "2"}
+    assert vault.read("sys/internal/ui/mounts/secret/any/path")["data"]["path"] == "secret/"
+    with pytest.raises(InvalidPath):
+        vault.sys.read_mount_configuration(path="absent")
+    with pytest.raises(Forbidden):
+        stranger.sys.list_mounted_secrets_engines()
+
+
+def test_capabilities_are_what_the_mesh_would_decide(vault: hvac.Client, name: str) -> None:
+    answer = vault.sys.get_capabilities(
+        paths=[f"transit/encrypt/{name}", f"secret/data/{name}", "nowhere/x", "transit/encrypt/No"]
+    )
+    assert answer[f"transit/encrypt/{name}"] == ["update"]
+    assert set(answer[f"secret/data/{name}"]) == {"read", "create", "update", "delete"}
+    assert answer["nowhere/x"] == answer["transit/encrypt/No"] == ["deny"]
+
+
+def test_nobody_who_asks_for_a_wrapped_answer_is_given_it_in_the_clear(vault: hvac.Client) -> None:
+    with pytest.raises(InvalidRequest, match="response wrapping"):
+        vault.read("transit/wrapping_key", wrap_ttl="60s")
