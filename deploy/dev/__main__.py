@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with mesh, Doors(mesh, port=options.port + _DOORS_OFFSET) as doors:
             seconds = time.monotonic() - started
-_announce(console, mesh, seconds)
+            _announce(console, mesh, seconds)
             _announce_doors(console, doors)
             failure = _watch(mesh, stopping)
             console.print("stopping" if failure is None else "stopping the others", style="dim")
