@@ -105,6 +105,9 @@ METHODS = [
     Method("EnableKeyVersion", lambda name: pb.EnableKeyVersionRequest(name=name), of_version=True),
     Method("DisableKeyVersion", lambda name: pb.DisableKeyVersionRequest(name=name), of_version=True),
     Method("DestroyKeyVersion", lambda name: pb.DestroyKeyVersionRequest(name=name), of_version=True),
+    Method(
+        "CancelKeyVersionDestruction", lambda name: pb.CancelKeyVersionDestructionRequest(name=name), of_version=True
+    ),
     Method("SetPrimaryKeyVersion", lambda name: pb.SetPrimaryKeyVersionRequest(name=name), of_version=True),
     Method(
         "GetParametersForImport",
@@ -186,6 +189,7 @@ def test_a_key_has_to_be_there(world: World, method: Method) -> None:
         *((method, "enabled/versions/2", INVALID) for method in ("DisableKeyVersion", "SetPrimaryKeyVersion")),
         *((method, "enabled/versions/1", INVALID) for method in ("EnableKeyVersion", "DisableKeyVersion")),
         *((method, "enabled/versions/1", INVALID) for method in ("DestroyKeyVersion", "SetPrimaryKeyVersion")),
+        *(("CancelKeyVersionDestruction", f"enabled/versions/{number}", INVALID) for number in (1, 2, 3, 4)),
         # A version that waits for material.
         ("CreateKeyVersion", "imported", INVALID),
         *((method, "imported/versions/2", INVALID) for method in ("EnableKeyVersion", "DisableKeyVersion")),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
@@ -166,3 +166,28 @@ def test_a_step_of_a_keys_life_is_an_event(client: Client, key: str) -> None:
 def test_a_missing_version_is_told(client: Client, key: str) -> None:
     with pytest.raises(StrongroomError, match="KEY_VERSION_NOT_FOUND"):
         client.keys.versions.get(f"{key}/versions/7")
+
+
+def test_a_version_waits_for_its_destruction_and_is_saved_from_it(client: Client, name: str) -> None:
+    key = client.keys.create(name).name
+    first = f"{key}/versions/1"
+    sealed = client.encrypt(key, b"kept").ciphertext
+    client.keys.rotate(key)
+    assert refusal(lambda: client.keys.versions.destroy(first, waiting_period=timedelta(days=7))).reason == (
+        "KEY_STATE_INVALID"
+    )
+    client.keys.versions.disable(first)
+    for days in (6, 367):
+        error = refusal(partial(client.keys.versions.destroy, first, waiting_period=timedelta(days=days)))
+        assert (error.reason, error.field) == ("FIELD_INVALID", "waiting_period")
+    planned = client.keys.versions.destroy(first, waiting_period=timedelta(days=7))
+    assert planned.state == "PENDING_DESTRUCTION"
+    assert planned.destroy_time is not None
+    assert timedelta(days=6) < planned.destroy_time - datetime.now(UTC) < timedelta(days=8)
+    assert refusal(lambda: client.keys.versions.enable(first)).reason == "KEY_STATE_INVALID"
+    until(lambda: reason_of(lambda: client.decrypt(sealed)) == "KEY_STATE_INVALID", 3)
+    saved = client.keys.versions.cancel_destruction(first)
+    assert (saved.state, saved.destroy_time) == ("DISABLED", None)
+    client.keys.versions.enable(first)
+    until(lambda: reason_of(lambda: client.decrypt(sealed)) == "", 3)
+    assert client.decrypt(sealed).plaintext == b"kept"

@@ -138,7 +138,8 @@ REQUESTS: Mapping[str, Mapping[str, Any]] = {
             ),
             **_named(
                 f"{_KEY}/versions/1",
-                "GetKeyVersion EnableKeyVersion DisableKeyVersion DestroyKeyVersion SetPrimaryKeyVersion",
+                "GetKeyVersion EnableKeyVersion DisableKeyVersion DestroyKeyVersion SetPrimaryKeyVersion"
+                " CancelKeyVersionDestruction",
             ),
             **_named(_ALIAS, "GetAlias DeleteAlias"),
             "GetParametersForImport": {"name": _KEY, "import_method": "IMPORT_METHOD_RSA_OAEP_3072_SHA256"},

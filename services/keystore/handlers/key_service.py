@@ -148,8 +148,13 @@ class KeyService:
         return messages.version_message(*self._versions.disable(call, _version_name(request.name)))
 
     def DestroyKeyVersion(self, request: pb.DestroyKeyVersionRequest, call: Call) -> KeyVersion:
-        """Destroys a version's material for good."""
-        return messages.version_message(*self._versions.destroy(call, _version_name(request.name)))
+        """Destroys a version's material for good, at once or later."""
+        name, waiting_s = _version_name(request.name), messages.waiting_period(request)
+        return messages.version_message(*self._versions.destroy(call, name, waiting_s))
+
+    def CancelKeyVersionDestruction(self, request: pb.CancelKeyVersionDestructionRequest, call: Call) -> KeyVersion:
+        """Takes a planned destruction back."""
+        return messages.version_message(*self._versions.cancel_destruction(call, _version_name(request.name)))
 
     def SetPrimaryKeyVersion(self, request: pb.SetPrimaryKeyVersionRequest, call: Call) -> Key:
         """Chooses the version that encrypts, signs and makes MACs."""

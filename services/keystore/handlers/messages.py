@@ -26,6 +26,7 @@ from strongroom.keystore.v1 import root_key_pb2 as root_pb
 from strongroom.keystore.v1.key_service_pb2 import (
     CreateAliasRequest,
     CreateKeyRequest,
+    DestroyKeyVersionRequest,
     GetParametersForImportResponse,
     ImportKeyMaterialRequest,
     ScheduleKeyDeletionRequest,
@@ -84,6 +85,13 @@ def deletion_window(request: ScheduleKeyDeletionRequest) -> int:
     if not request.HasField("pending_window"):
         return _DEFAULT_WINDOW_DAYS * _DAY_SECONDS
     return _whole_seconds(request.pending_window, _WINDOW_DAYS, "pending_window")
+
+
+def waiting_period(request: DestroyKeyVersionRequest) -> int | None:
+    """Seconds until a version is destroyed; None for at once. Raises FIELD_INVALID outside 7 to 366 days."""
+    if not request.HasField("waiting_period"):
+        return None
+    return _whole_seconds(request.waiting_period, _WINDOW_DAYS, "waiting_period")
 
 
 def comment(request: SetDeletionProtectionRequest) -> str:

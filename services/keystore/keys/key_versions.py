@@ -8,7 +8,7 @@ from dataclasses import replace
 from sqlalchemy import Connection, Engine
 
 from services.keystore.keys.editing import REQUEST_IDS, KeyEditor
-from services.keystore.keys.lifecycle import require_unprotected
+from services.keystore.keys.lifecycle import SECOND_US, require_unprotected
 from services.keystore.keys.material import Material
 from services.keystore.store import store
 from services.keystore.store.destroyed import ids_of
@@ -126,9 +126,40 @@ class KeyVersions:
         """Stops every use of a version other than the primary one."""
         return self._moved(call, "keystore:DisableKeyVersion", name, VersionEvent.DISABLE)
 
-    def destroy(self, call: Call, name: ResourceName) -> tuple[Key, Version]:
-        """Destroys a version's material for good. Raises DELETION_PROTECTED."""
-        return self._moved(call, "keystore:DestroyKeyVersion", name, VersionEvent.DESTROY)
+    def destroy(self, call: Call, name: ResourceName, waiting_s: int | None = None) -> tuple[Key, Version]:
+        """Destroys a version's material for good, at once or when so many seconds are over. Raises
+        DELETION_PROTECTED."""
+        event = VersionEvent.DESTROY if waiting_s is None else VersionEvent.PLAN_DESTRUCTION
+        return self._moved(call, "keystore:DestroyKeyVersion", name, event, waiting_s or 0)
+
+    def cancel_destruction(self, call: Call, name: ResourceName) -> tuple[Key, Version]:
+        """Takes a planned destruction back."""
+        action = "keystore:CancelKeyVersionDestruction"
+        return self._moved(call, action, name, VersionEvent.CANCEL_DESTRUCTION)
+
+    def destroy_due(self, call: Call, key: Key) -> Key:
+        """Destroys the material of every version whose time has come. Where the key was protected meanwhile, they are
+        kept."""
+
+        def change(connection: Connection, present: Key, now_us: int) -> Key | Unchanged:
+            due = [version for version in store.versions(connection, present.uid) if _is_due(version, now_us)]
+            if not due:
+                return UNCHANGED
+            kept = present.deletion_protection
+            if not kept:
+                self._editor.destroyed.note(ids_of(due))
+            for version in due:
+                ended = (
+                    _saved(version)
+                    if kept
+                    else version.destroyed(next_version_state(version.state, VersionEvent.DESTROY), now_us)
+                )
+                store.update_version(connection, ended)
+                for recorded in call.events:
+                    recorded.key_version = str(present.version_name(version.version))
+            return present
+
+        return self._editor.edit(call, key, change)
 
     def set_primary(self, call: Call, name: ResourceName) -> Key:
         """Chooses the version that encrypts, signs and makes MACs."""
@@ -147,17 +178,28 @@ class KeyVersions:
 
         return self._editor.permitted_edit(call, "keystore:SetPrimaryKeyVersion", name.without_version, change)
 
-    def _moved(self, call: Call, action: str, name: ResourceName, event: VersionEvent) -> tuple[Key, Version]:
+    def _moved(
+        self, call: Call, action: str, name: ResourceName, event: VersionEvent, waiting_s: int = 0
+    ) -> tuple[Key, Version]:
         def change(connection: Connection, key: Key, now_us: int) -> Key | Unchanged:
             next_state(key.state, KeyEvent.CHANGE_VERSION)
             version = found_version(connection, key, name.version)
             state = next_version_state(version.state, event)
             if event is not VersionEvent.ENABLE and version.version == key.primary_version:
                 raise StrongroomError(Reason.KEY_STATE_INVALID, f"{name} is the primary version", state="PRIMARY")
-            if event is VersionEvent.DESTROY:
+            if event in (VersionEvent.DESTROY, VersionEvent.PLAN_DESTRUCTION):
                 require_unprotected(key)
+            if event is VersionEvent.DESTROY:
                 version = version.destroyed(state, now_us)
                 self._editor.destroyed.note(ids_of([version]))
+            elif event is VersionEvent.PLAN_DESTRUCTION:
+                version = replace(version, destroyed_us=now_us + waiting_s * SECOND_US)
+            elif event is VersionEvent.CANCEL_DESTRUCTION:
+                if self._editor.destroyed.among(ids_of([version])):
+                    # Its destruction was begun, and will be ended.
+                    next_version_state(k.KEY_VERSION_STATE_DESTROYED, event)
+                version = _saved(version)
+                state = version.state
             store.update_version(connection, replace(version, state=state))
             return key
 
@@ -199,6 +241,17 @@ def new_version(key: Key, number: int, origin: k.KeyVersionOrigin.ValueType, mat
         made.root_version,
         key.created_us,
     )
+
+
+def _saved(version: Version) -> Version:
+    """A version whose destruction is taken back: DISABLED, or waiting for its owner's material, if that has gone."""
+    state = next_version_state(version.state, VersionEvent.CANCEL_DESTRUCTION)
+    return replace(version, state=state if version.wrapped else k.KEY_VERSION_STATE_PENDING_IMPORT, destroyed_us=None)
+
+
+def _is_due(version: Version, now_us: int) -> bool:
+    planned = version.state == k.KEY_VERSION_STATE_PENDING_DESTRUCTION
+    return planned and version.destroyed_us is not None and version.destroyed_us <= now_us
 
 
 def _require_rotatable(connection: Connection, key: Key) -> None:

@@ -90,6 +90,7 @@ class Version:
     root_version: int
     created_us: int
     destroyed_us: int | None = None
+    """When the material was destroyed, or will be in PENDING_DESTRUCTION."""
     imported_us: int | None = None
     expires_us: int | None = None
     """When its imported material expires."""

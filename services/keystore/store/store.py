@@ -24,6 +24,7 @@ from services.runtime.storage.sql_filters import Condition
 from strongroom.keystore.v1.key_pb2 import (
     KEY_ORIGIN_STRONGROOM,
     KEY_STATE_ENABLED,
+    KEY_VERSION_STATE_PENDING_DESTRUCTION,
     KeyOrigin,
     KeySpec,
     KeyState,
@@ -153,6 +154,14 @@ def expiries_due(connection: Connection, until_us: int, limit: int) -> list[tupl
     """Uids of keys that have versions whose imported material expires by then, with the time of the first."""
     first = func.min(key_versions.c.expires_us)
     due = select(key_versions.c.uid, first).where(key_versions.c.expires_us <= until_us).group_by(key_versions.c.uid)
+    return [(row[0], row[1]) for row in connection.execute(due.order_by(first).limit(limit))]
+
+
+def destructions_due(connection: Connection, until_us: int, limit: int) -> list[tuple[bytes, int]]:
+    """Uids of keys that have versions to be destroyed by then, with the time of the first."""
+    first = func.min(key_versions.c.destroyed_us)
+    planned = (key_versions.c.state == KEY_VERSION_STATE_PENDING_DESTRUCTION, key_versions.c.destroyed_us <= until_us)
+    due = select(key_versions.c.uid, first).where(*planned).group_by(key_versions.c.uid)
     return [(row[0], row[1]) for row in connection.execute(due.order_by(first).limit(limit))]
 
 

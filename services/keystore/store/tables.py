@@ -118,6 +118,7 @@ key_versions = Table(
     seal_column(),
     PrimaryKeyConstraint("uid", "version"),
     ForeignKeyConstraint(["uid"], ["keys.uid"]),
+    Index("key_versions_by_destroyed_us", "destroyed_us"),
     Index("key_versions_by_expires_us", "expires_us"),
     Index("key_versions_by_message_count", "message_count"),
     Index("key_versions_by_root_version", "root_version", "uid", "version"),

@@ -1,5 +1,5 @@
-"""What keystore does when its time has come: versions by rotation policy, the destruction of deleted keys, and the end
-of imported material."""
+"""What keystore does when its time has come: versions by rotation policy, the destruction of keys and versions, and
+the end of imported material."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from strongroom.keystore.v1.key_pb2 import KEY_VERSION_ORIGIN_AUTOMATIC, KEY_VER
 _ROTATE = "rotate"
 _DELETE = "delete"
 _EXPIRE = "expire"
+_DESTROY = "destroy"
 _LIMIT = "limit"
 _ROOT = "root"
 
@@ -40,12 +41,13 @@ _ROOT_SECONDS = 5.0
 _SETTLES_US = 60_000_000
 _OVERDUE_LIMIT = 64
 # Anything may stand in Redis.
-_ITEM = re.compile(f"(?:{_ROTATE}|{_DELETE}|{_EXPIRE}|{_LIMIT}):[0-9a-f]{{32}}")
+_ITEM = re.compile(f"(?:{_ROTATE}|{_DELETE}|{_DESTROY}|{_EXPIRE}|{_LIMIT}):[0-9a-f]{{32}}")
 
 _TELL_SECONDS = 3600.0
 _METHODS = {
     _ROTATE: "CreateKeyVersion",
     _DELETE: "DestroyKey",
+    _DESTROY: "DestroyKeyVersion",
     _EXPIRE: "DeleteImportedKeyMaterial",
     _LIMIT: "CreateKeyVersion",
 }
@@ -85,11 +87,13 @@ class DueKeys:
             rotations = store.rotations_due(connection, until_us, _FILL_LIMIT)
             used_up = store.near_message_limit(connection, message_limit.NEAR, _FILL_LIMIT)
             expiries = store.expiries_due(connection, until_us, _FILL_LIMIT)
+            destructions = store.destructions_due(connection, until_us, _FILL_LIMIT)
         now_us = self._clock.now_us()
         due = {f"{_DELETE}:{uid.hex()}": at for uid, at in deletions}
         due |= {f"{_ROTATE}:{uid.hex()}": at for uid, at in rotations}
         due |= {f"{_LIMIT}:{uid.hex()}": now_us for uid in used_up}
         due |= {f"{_EXPIRE}:{uid.hex()}": at for uid, at in expiries}
+        due |= {f"{_DESTROY}:{uid.hex()}": at for uid, at in destructions}
         return due
 
     def due_now(self) -> Mapping[str, int]:
@@ -144,6 +148,8 @@ class DueKeys:
         now_us = self._clock.now_us()
         if key is not None and kind == _DELETE:
             self._lifecycle.destroy_due(own_call("DestroyKey", key.name), key)
+        elif key is not None and kind == _DESTROY:
+            self._versions.destroy_due(own_call("DestroyKeyVersion", key.name), key)
         elif key is not None and kind == _EXPIRE:
             self._imports.expire_due(own_call("DeleteImportedKeyMaterial", key.name), key)
         elif key is not None and kind == _LIMIT:

@@ -210,7 +210,9 @@ def _flags(parameters: Sequence[inspect.Parameter]) -> dict[str, str]:
     written = {}
     for parameter in parameters:
         (info,) = parameter.annotation.__metadata__
-        long = [name for name in getattr(info, "param_decls", None) or () if name.startswith("--")]
+        # typer takes the first for a default, until it makes the option.
+        names = (info.default, *(getattr(info, "param_decls", None) or ()))
+        long = [name for name in names if isinstance(name, str) and name.startswith("--")]
         is_argument = parameter.kind is not inspect.Parameter.KEYWORD_ONLY and isinstance(info, ArgumentInfo)
         default = info.metavar or parameter.name.upper() if is_argument else f"--{parameter.name.replace('_', '-')}"
         written[parameter.name] = long[0] if long else default

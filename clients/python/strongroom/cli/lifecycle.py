@@ -123,11 +123,24 @@ def disable_version(session: Session, version: VersionName) -> Report:
     versions,
     "destroy",
     "strongroom key version destroy payments/versions/1 --yes",
+    "strongroom key version destroy payments/versions/1 --now --yes",
     destroys=Destruction("destroys {version} for good: what it encrypted is lost"),
 )
-def destroy_version(session: Session, version: VersionName) -> Report:
-    """Destroy a disabled version's material for good: what it encrypted is lost."""
-    return version_report(session.client.keys.versions.destroy(version))
+def destroy_version(
+    session: Session,
+    version: VersionName,
+    after: Annotated[str, typer.Option(metavar="SPAN", help="From now on: 7d to 366d.")] = "30d",
+    now: Annotated[bool, typer.Option("--now", help="At once, in place of a waiting time.")] = False,
+) -> Report:
+    """Destroy a disabled version's material for good, after a waiting time: what it encrypted is lost."""
+    waiting = None if now else span_of(after, "--after", "d")
+    return version_report(session.client.keys.versions.destroy(version, waiting_period=waiting))
+
+
+@command(versions, "cancel-destruction", "strongroom key version cancel-destruction payments/versions/1")
+def cancel_destruction(session: Session, version: VersionName) -> Report:
+    """Take a planned destruction back; the version stays disabled."""
+    return version_report(session.client.keys.versions.cancel_destruction(version))
 
 
 @command(versions, "set-primary", "strongroom key version set-primary payments/versions/1")

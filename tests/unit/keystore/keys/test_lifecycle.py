@@ -49,6 +49,7 @@ OF_VERSION = {
     k.KEY_VERSION_STATE_ENABLED: "ENABLED",
     k.KEY_VERSION_STATE_DISABLED: "DISABLED",
     k.KEY_VERSION_STATE_PENDING_IMPORT: "WAITING",
+    k.KEY_VERSION_STATE_PENDING_DESTRUCTION: "DOOMED",
     k.KEY_VERSION_STATE_DESTROYED: "DESTROYED",
 }
 
@@ -85,12 +86,29 @@ class Model:
     known: dict[int, bytes] = field(default_factory=dict)
     """What was imported first, by version."""
     expiries_s: dict[int, int] = field(default_factory=dict)
+    dooms_s: dict[int, int] = field(default_factory=dict)
+    """When versions are destroyed that wait for it."""
+    empty: set[int] = field(default_factory=set)
+    """Versions that lost their material while they waited to be destroyed."""
 
     def lose(self, number: int) -> None:
-        self.versions[number] = "WAITING"
         self.expiries_s.pop(number, None)
+        if self.versions[number] == "DOOMED":
+            self.empty.add(number)
+            return
+        self.versions[number] = "WAITING"
         if number == self.primary and self.state != "PENDING":
             self.state = "WAITING"
+
+    def save(self, number: int) -> None:
+        self.versions[number] = "WAITING" if number in self.empty else "DISABLED"
+        self.empty.discard(number)
+        self.dooms_s.pop(number)
+
+    def destroy(self, number: int) -> None:
+        self.versions[number] = "DESTROYED"
+        self.expiries_s.pop(number, None)
+        self.dooms_s.pop(number, None)
 
 
 class Lives(RuleBasedStateMachine):
@@ -205,12 +223,16 @@ class Lives(RuleBasedStateMachine):
         self.lifecycle.destroy_due(self.call(), self.key)
         if self.model.state == "PENDING" and self.now_s >= self.delete_s:
             self.model.state = "DESTROYED"
-            self.model.versions = dict.fromkeys(self.model.versions, "DESTROYED")
-            self.model.expiries_s.clear()
+            for number in self.model.versions:
+                self.model.destroy(number)
+        self.versions.destroy_due(self.call(), self.key)
+        for number in [number for number, at_s in self.model.dooms_s.items() if at_s <= self.now_s]:
+            (self.model.save if self.model.protected else self.model.destroy)(number)
 
     @rule(number=st.integers(1, 4), material=st.sampled_from([b"a", b"b"]), days=st.none() | st.integers(1, 9))
     def import_material(self, number: int, material: bytes, days: int | None) -> None:
-        possible = self.changeable(number) and self.model.external and self.model.versions[number] != "DESTROYED"
+        ended = self.model.versions.get(number) in ("DESTROYED", "DOOMED")
+        possible = self.changeable(number) and self.model.external and not ended
         legal = possible and self.model.known.get(number, material) == material
         expires_us = None if days is None else (self.now_s + days * 86_400) * 1_000_000
         token = Wrapper().begin_import(self.key, number, k.IMPORT_METHOD_UNSPECIFIED, 0).token
@@ -228,7 +250,7 @@ class Lives(RuleBasedStateMachine):
     @rule(number=st.integers(min_value=1, max_value=4))
     def delete_material(self, number: int) -> None:
         possible = self.changeable(number) and self.model.external and not self.model.protected
-        legal = possible and self.model.versions[number] in ("ENABLED", "DISABLED")
+        legal = possible and self.model.versions[number] in ("ENABLED", "DISABLED", "DOOMED")
         reasons = (*self.missing(number), Reason.DELETION_PROTECTED)
         if self.step(legal, lambda call: self.imports.delete(call, self.version(number)), *reasons):
             self.model.lose(number)
@@ -247,12 +269,27 @@ class Lives(RuleBasedStateMachine):
 
     @rule(number=st.integers(min_value=1, max_value=4))
     def destroy_version(self, number: int) -> None:
-        idle = self.changeable(number) and self.model.versions[number] in ("DISABLED", "WAITING")
+        idle = self.changeable(number) and self.model.versions[number] in ("DISABLED", "WAITING", "DOOMED")
         legal = idle and number != self.model.primary and not self.model.protected
         reasons = (*self.missing(number), Reason.DELETION_PROTECTED)
         if self.step(legal, lambda call: self.versions.destroy(call, self.version(number)), *reasons):
-            self.model.versions[number] = "DESTROYED"
-            self.model.expiries_s.pop(number, None)
+            self.model.destroy(number)
+
+    @rule(number=st.integers(min_value=1, max_value=4))
+    def plan_destruction(self, number: int) -> None:
+        idle = self.changeable(number) and self.model.versions[number] == "DISABLED"
+        legal = idle and number != self.model.primary and not self.model.protected
+        reasons = (*self.missing(number), Reason.DELETION_PROTECTED)
+        if self.step(legal, lambda call: self.versions.destroy(call, self.version(number), WEEK_S), *reasons):
+            self.model.versions[number] = "DOOMED"
+            self.model.dooms_s[number] = self.now_s + WEEK_S
+
+    @rule(number=st.integers(min_value=1, max_value=4))
+    def cancel_destruction(self, number: int) -> None:
+        legal = self.changeable(number) and self.model.versions[number] == "DOOMED"
+        cancel = self.versions.cancel_destruction
+        if self.step(legal, lambda call: cancel(call, self.version(number)), *self.missing(number)):
+            self.model.save(number)
 
     @rule(number=st.integers(min_value=1, max_value=4))
     def choose(self, number: int) -> None:
@@ -285,7 +322,12 @@ class Lives(RuleBasedStateMachine):
         assert (key.primary_version, stored) == (self.model.primary, self.model.versions)
         # Material is there as long as its version is not destroyed or waits for some, and then no longer.
         with_material = {version.version for version in versions if version.wrapped}
-        assert with_material == {number for number, state in stored.items() if state in ("ENABLED", "DISABLED")}
+        whole = {number for number, state in stored.items() if state in ("ENABLED", "DISABLED", "DOOMED")}
+        assert with_material == whole - self.model.empty
+        planned_s = {one.version: (one.destroyed_us or 0) // 1_000_000 for one in versions if one.wrapped}
+        assert {number: at_s for number, at_s in planned_s.items() if at_s} == {
+            number: at_s for number, at_s in self.model.dooms_s.items() if number not in self.model.empty
+        }
         expiries_s = {version.version: version.expires_us // 1_000_000 for version in versions if version.expires_us}
         assert expiries_s == self.model.expiries_s
         assert key.expires_us == versions[key.primary_version - 1].expires_us
@@ -293,3 +335,63 @@ class Lives(RuleBasedStateMachine):
 
 TestLives = Lives.TestCase
 TestLives.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+
+
+def test_versions_wait_for_their_destruction_and_may_be_saved_from_it() -> None:
+    life = Lives()
+    life.make(external=False)
+    try:
+        for _ in range(3):
+            life.rotate()
+        for number in (1, 2, 3):
+            life.disable_version(number)
+            life.plan_destruction(number)
+            life.enable_version(number)
+            life.the_store_is_as_the_model()
+        life.days_pass(4)
+        life.cancel_destruction(1)
+        life.destroy_version(2)
+        life.the_store_is_as_the_model()
+        assert life.model.versions == {1: "DISABLED", 2: "DESTROYED", 3: "DOOMED", 4: "ENABLED"}
+        life.days_pass(4)
+        life.the_store_is_as_the_model()
+        assert life.model.versions[3] == "DESTROYED"
+        assert life.model.versions[1] == "DISABLED"
+    finally:
+        life.teardown()
+
+
+def test_a_key_that_is_protected_meanwhile_keeps_its_versions() -> None:
+    life = Lives()
+    life.make(external=False)
+    try:
+        life.rotate()
+        life.disable_version(1)
+        life.plan_destruction(1)
+        life.protect(protected=True)
+        life.days_pass(4)
+        life.days_pass(4)
+        life.the_store_is_as_the_model()
+        assert life.model.versions[1] == "DISABLED"
+    finally:
+        life.teardown()
+
+
+def test_material_that_expires_meanwhile_is_waited_for_afterwards() -> None:
+    life = Lives()
+    life.make(external=True)
+    try:
+        life.import_material(1, b"a", None)
+        life.rotate()
+        life.import_material(2, b"a", None)
+        life.choose(2)
+        life.import_material(1, b"a", 3)
+        life.disable_version(1)
+        life.plan_destruction(1)
+        life.days_pass(4)
+        life.the_store_is_as_the_model()
+        life.cancel_destruction(1)
+        life.the_store_is_as_the_model()
+        assert life.model.versions[1] == "WAITING"
+    finally:
+        life.teardown()

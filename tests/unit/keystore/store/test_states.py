@@ -13,7 +13,7 @@ from strongroom.keystore.v1 import key_pb2 as k
 E, D, P, X = k.KEY_STATE_ENABLED, k.KEY_STATE_DISABLED, k.KEY_STATE_PENDING_DELETION, k.KEY_STATE_DESTROYED
 W = k.KEY_STATE_PENDING_IMPORT
 VE, VD, VX = k.KEY_VERSION_STATE_ENABLED, k.KEY_VERSION_STATE_DISABLED, k.KEY_VERSION_STATE_DESTROYED
-VW = k.KEY_VERSION_STATE_PENDING_IMPORT
+VW, VP = k.KEY_VERSION_STATE_PENDING_IMPORT, k.KEY_VERSION_STATE_PENDING_DESTRUCTION
 
 # Written down a second time on purpose, by event: what each leads to from which state.
 LEGAL = {
@@ -36,9 +36,11 @@ LEGAL_OF_VERSIONS = {
     VersionEvent.DISABLE: {VE: VD},
     VersionEvent.CHOOSE: {VE: VE},
     VersionEvent.IMPORT: {VE: VE, VD: VD, VW: VE},
-    VersionEvent.LOSE_MATERIAL: {VE: VW, VD: VW},
-    VersionEvent.DESTROY: {VD: VX, VW: VX},
-    VersionEvent.DESTROY_WITH_KEY: {VE: VX, VD: VX, VW: VX, VX: VX},
+    VersionEvent.LOSE_MATERIAL: {VE: VW, VD: VW, VP: VP},
+    VersionEvent.PLAN_DESTRUCTION: {VD: VP},
+    VersionEvent.CANCEL_DESTRUCTION: {VP: VD},
+    VersionEvent.DESTROY: {VD: VX, VW: VX, VP: VX},
+    VersionEvent.DESTROY_WITH_KEY: {VE: VX, VD: VX, VW: VX, VP: VX, VX: VX},
 }
 
 
@@ -54,7 +56,7 @@ def test_a_key_moves_as_it_may_and_not_otherwise(state: k.KeyState.ValueType, ev
     assert refused.value.metadata["state"] == k.KeyState.Name(state).removeprefix("KEY_STATE_")
 
 
-@pytest.mark.parametrize(("state", "event"), list(product((VE, VD, VW, VX), VersionEvent)))
+@pytest.mark.parametrize(("state", "event"), list(product((VE, VD, VW, VP, VX), VersionEvent)))
 def test_a_version_moves_as_it_may_and_not_otherwise(state: k.KeyVersionState.ValueType, event: VersionEvent) -> None:
     following = LEGAL_OF_VERSIONS[event].get(state)
     if following is not None:

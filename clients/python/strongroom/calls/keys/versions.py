@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 
 from strongroom.calls.base import Part, pages
 from strongroom.calls.keys.records import Key, KeyVersion, answered_key, answered_version, version_of
+from strongroom.convert import duration
 from strongroom.keystore.v1 import key_service_pb2 as pb
 from strongroom.keystore.v1.key_service_pb2_grpc import KeyServiceStub
 
@@ -45,10 +47,21 @@ class KeyVersions(Part[KeyServiceStub]):
         request = pb.DisableKeyVersionRequest(name=self._names.key_or_version(version, "version"))
         return answered_version(self._service.call(self._service.stub.DisableKeyVersion, request, timeout))
 
-    def destroy(self, version: str, *, timeout: float | None = None) -> KeyVersion:
-        """Destroys a disabled version's material for good: what it encrypted is lost. Raises DELETION_PROTECTED."""
+    def destroy(
+        self, version: str, *, waiting_period: timedelta | None = None, timeout: float | None = None
+    ) -> KeyVersion:
+        """Destroys a disabled version's material for good: what it encrypted is lost. It is done at once, or when a
+        `waiting_period` of 7 to 366 days is over. Raises DELETION_PROTECTED, FIELD_INVALID.
+        """
         request = pb.DestroyKeyVersionRequest(name=self._names.key_or_version(version, "version"))
+        if waiting_period is not None:
+            request.waiting_period.CopyFrom(duration(waiting_period))
         return answered_version(self._service.call(self._service.stub.DestroyKeyVersion, request, timeout))
+
+    def cancel_destruction(self, version: str, *, timeout: float | None = None) -> KeyVersion:
+        """Takes a planned destruction back; the version is disabled again."""
+        request = pb.CancelKeyVersionDestructionRequest(name=self._names.key_or_version(version, "version"))
+        return answered_version(self._service.call(self._service.stub.CancelKeyVersionDestruction, request, timeout))
 
     def set_primary(self, version: str, *, timeout: float | None = None) -> Key:
         """Chooses the version of a key that encrypts, signs and makes MACs; answers the key."""

@@ -265,6 +265,8 @@ class _KeyVersionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KeyVe
     """Waits for material to be imported."""
     KEY_VERSION_STATE_DESTROYED: _KeyVersionState.ValueType  # 4
     """Material destroyed for good: what it encrypted is lost. Final."""
+    KEY_VERSION_STATE_PENDING_DESTRUCTION: _KeyVersionState.ValueType  # 5
+    """Waits for `destroy_time`; may not be used: KEY_STATE_INVALID. CancelKeyVersionDestruction leads to DISABLED."""
 
 class KeyVersionState(_KeyVersionState, metaclass=_KeyVersionStateEnumTypeWrapper):
     """What may be done with one version of a key, as far as the key's own state permits anything."""
@@ -279,6 +281,8 @@ KEY_VERSION_STATE_PENDING_IMPORT: KeyVersionState.ValueType  # 3
 """Waits for material to be imported."""
 KEY_VERSION_STATE_DESTROYED: KeyVersionState.ValueType  # 4
 """Material destroyed for good: what it encrypted is lost. Final."""
+KEY_VERSION_STATE_PENDING_DESTRUCTION: KeyVersionState.ValueType  # 5
+"""Waits for `destroy_time`; may not be used: KEY_STATE_INVALID. CancelKeyVersionDestruction leads to DISABLED."""
 Global___KeyVersionState: _TypeAlias = KeyVersionState  # noqa: Y015
 
 class _ImportMethod:
@@ -549,7 +553,7 @@ class KeyVersion(_message.Message):
 
     @_builtins.property
     def destroy_time(self) -> _timestamp_pb2.Timestamp:
-        """When its material was destroyed. Output only."""
+        """When its material was destroyed, or will be in PENDING_DESTRUCTION. Output only."""
 
     def __init__(
         self,

@@ -540,6 +540,34 @@ class DestroyKeyVersionRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
+    WAITING_PERIOD_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`accounts/{account}/keys/{key}/versions/{number}`. Required."""
+    @_builtins.property
+    def waiting_period(self) -> _duration_pb2.Duration:
+        """From now to the destruction: 7 to 366 days. Absent: at once."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        waiting_period: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["waiting_period", b"waiting_period"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "waiting_period", b"waiting_period"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DestroyKeyVersionRequest: _TypeAlias = DestroyKeyVersionRequest  # noqa: Y015
+
+@_typing.final
+class CancelKeyVersionDestructionRequest(_message.Message):
+    """What CancelKeyVersionDestruction takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`accounts/{account}/keys/{key}/versions/{number}`. Required."""
     def __init__(
@@ -553,7 +581,7 @@ class DestroyKeyVersionRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DestroyKeyVersionRequest: _TypeAlias = DestroyKeyVersionRequest  # noqa: Y015
+Global___CancelKeyVersionDestructionRequest: _TypeAlias = CancelKeyVersionDestructionRequest  # noqa: Y015
 
 @_typing.final
 class SetPrimaryKeyVersionRequest(_message.Message):

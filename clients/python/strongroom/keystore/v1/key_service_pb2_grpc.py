@@ -132,6 +132,11 @@ class KeyServiceStub:
                 request_serializer=strongroom_dot_keystore_dot_v1_dot_key__service__pb2.DestroyKeyVersionRequest.SerializeToString,
                 response_deserializer=strongroom_dot_keystore_dot_v1_dot_key__pb2.KeyVersion.FromString,
                 _registered_method=True)
+        self.CancelKeyVersionDestruction = channel.unary_unary(
+                '/strongroom.keystore.v1.KeyService/CancelKeyVersionDestruction',
+                request_serializer=strongroom_dot_keystore_dot_v1_dot_key__service__pb2.CancelKeyVersionDestructionRequest.SerializeToString,
+                response_deserializer=strongroom_dot_keystore_dot_v1_dot_key__pb2.KeyVersion.FromString,
+                _registered_method=True)
         self.SetPrimaryKeyVersion = channel.unary_unary(
                 '/strongroom.keystore.v1.KeyService/SetPrimaryKeyVersion',
                 request_serializer=strongroom_dot_keystore_dot_v1_dot_key__service__pb2.SetPrimaryKeyVersionRequest.SerializeToString,
@@ -332,8 +337,18 @@ class KeyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DestroyKeyVersion(self, request, context):
-        """Destroys a version's material at once and for good: what it encrypted is lost. Fails with KEY_VERSION_NOT_FOUND,
-        DELETION_PROTECTED, KEY_STATE_INVALID unless the version is DISABLED or PENDING_IMPORT, and for the primary one.
+        """Destroys a version's material for good, at once or when the waiting period is over: what it encrypted is lost.
+        Fails with KEY_VERSION_NOT_FOUND, DELETION_PROTECTED, FIELD_INVALID for another waiting period, KEY_STATE_INVALID
+        for the primary version, and unless the version is DISABLED, or without a waiting period PENDING_IMPORT or
+        PENDING_DESTRUCTION. A key that is protected when the period ends keeps the version, DISABLED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelKeyVersionDestruction(self, request, context):
+        """Takes a planned destruction back; the version is DISABLED again. Fails with KEY_VERSION_NOT_FOUND,
+        KEY_STATE_INVALID unless the version is PENDING_DESTRUCTION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -525,6 +540,11 @@ def add_KeyServiceServicer_to_server(servicer, server):
             'DestroyKeyVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.DestroyKeyVersion,
                     request_deserializer=strongroom_dot_keystore_dot_v1_dot_key__service__pb2.DestroyKeyVersionRequest.FromString,
+                    response_serializer=strongroom_dot_keystore_dot_v1_dot_key__pb2.KeyVersion.SerializeToString,
+            ),
+            'CancelKeyVersionDestruction': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelKeyVersionDestruction,
+                    request_deserializer=strongroom_dot_keystore_dot_v1_dot_key__service__pb2.CancelKeyVersionDestructionRequest.FromString,
                     response_serializer=strongroom_dot_keystore_dot_v1_dot_key__pb2.KeyVersion.SerializeToString,
             ),
             'SetPrimaryKeyVersion': grpc.unary_unary_rpc_method_handler(
@@ -1056,6 +1076,33 @@ class KeyService:
             target,
             '/strongroom.keystore.v1.KeyService/DestroyKeyVersion',
             strongroom_dot_keystore_dot_v1_dot_key__service__pb2.DestroyKeyVersionRequest.SerializeToString,
+            strongroom_dot_keystore_dot_v1_dot_key__pb2.KeyVersion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelKeyVersionDestruction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.keystore.v1.KeyService/CancelKeyVersionDestruction',
+            strongroom_dot_keystore_dot_v1_dot_key__service__pb2.CancelKeyVersionDestructionRequest.SerializeToString,
             strongroom_dot_keystore_dot_v1_dot_key__pb2.KeyVersion.FromString,
             options,
             channel_credentials,

@@ -82,8 +82,14 @@ class KeyServiceStub:
     other states and for the primary version.
     """
     DestroyKeyVersion: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.DestroyKeyVersionRequest, _key_pb2.KeyVersion]
-    """Destroys a version's material at once and for good: what it encrypted is lost. Fails with KEY_VERSION_NOT_FOUND,
-    DELETION_PROTECTED, KEY_STATE_INVALID unless the version is DISABLED or PENDING_IMPORT, and for the primary one.
+    """Destroys a version's material for good, at once or when the waiting period is over: what it encrypted is lost.
+    Fails with KEY_VERSION_NOT_FOUND, DELETION_PROTECTED, FIELD_INVALID for another waiting period, KEY_STATE_INVALID
+    for the primary version, and unless the version is DISABLED, or without a waiting period PENDING_IMPORT or
+    PENDING_DESTRUCTION. A key that is protected when the period ends keeps the version, DISABLED.
+    """
+    CancelKeyVersionDestruction: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.CancelKeyVersionDestructionRequest, _key_pb2.KeyVersion]
+    """Takes a planned destruction back; the version is DISABLED again. Fails with KEY_VERSION_NOT_FOUND,
+    KEY_STATE_INVALID unless the version is PENDING_DESTRUCTION.
     """
     SetPrimaryKeyVersion: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.SetPrimaryKeyVersionRequest, _key_pb2.Key]
     """Chooses the version that encrypts, signs and makes MACs. Fails with KEY_VERSION_NOT_FOUND, KEY_STATE_INVALID
@@ -302,8 +308,20 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _key_service_pb2.DestroyKeyVersionRequest,
         context: _grpc.ServicerContext,
     ) -> _key_pb2.KeyVersion:
-        """Destroys a version's material at once and for good: what it encrypted is lost. Fails with KEY_VERSION_NOT_FOUND,
-        DELETION_PROTECTED, KEY_STATE_INVALID unless the version is DISABLED or PENDING_IMPORT, and for the primary one.
+        """Destroys a version's material for good, at once or when the waiting period is over: what it encrypted is lost.
+        Fails with KEY_VERSION_NOT_FOUND, DELETION_PROTECTED, FIELD_INVALID for another waiting period, KEY_STATE_INVALID
+        for the primary version, and unless the version is DISABLED, or without a waiting period PENDING_IMPORT or
+        PENDING_DESTRUCTION. A key that is protected when the period ends keeps the version, DISABLED.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelKeyVersionDestruction(
+        self,
+        request: _key_service_pb2.CancelKeyVersionDestructionRequest,
+        context: _grpc.ServicerContext,
+    ) -> _key_pb2.KeyVersion:
+        """Takes a planned destruction back; the version is DISABLED again. Fails with KEY_VERSION_NOT_FOUND,
+        KEY_STATE_INVALID unless the version is PENDING_DESTRUCTION.
         """
 
     @_abc_1.abstractmethod
