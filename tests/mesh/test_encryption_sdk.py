@@ -111,6 +111,13 @@ def test_one_mesh_that_is_there_is_enough_to_decrypt(mesh: Mesh, client: Client,
         assert EncryptionClient(client, keys=reading).decrypt(message) == b"content"
 
 
+def test_a_data_key_comes_from_the_next_address_where_nobody_is_at_the_first(mesh: Mesh, key: str, nobody: int) -> None:
+    addresses = f"127.0.0.1:{nobody},{mesh.address('crypto')}"
+    with client_of(mesh, addresses={"crypto": addresses}) as client:
+        encryption = EncryptionClient(client, keys=key)
+        assert encryption.decrypt(encryption.encrypt(b"content")) == b"content"
+
+
 # Coalescing
 
 
@@ -128,4 +135,6 @@ def test_concurrent_calls_travel_together_with_an_outcome_each(mesh: Mesh, clien
         )
         assert set(reasons) == {"", "CIPHERTEXT_INVALID"}
         signatures = list(pool.map(lambda n: coalescing.sign(signing, b"%d" % n).signature, range(50)))
+        assert refusal(lambda: coalescing.encrypt("no-such-key", b"a")).reason == "KEY_NOT_FOUND"
+        assert refusal(lambda: coalescing.encrypt(key, b"")).reason == "FIELD_REQUIRED"
     assert all(client.verify(signing, signature, b"%d" % n) for n, signature in enumerate(signatures))

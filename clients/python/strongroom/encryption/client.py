@@ -116,6 +116,7 @@ class EncryptionClient:
         that the client may use. Raises MESSAGE_NOT_RECOGNIZED, MESSAGE_VERSION_UNKNOWN, MESSAGE_CHUNK_SIZE_INVALID,
         MESSAGE_ALTERED, CONTEXT_MISMATCH, KEY_NOT_ACCEPTED, and what `Client.decrypt` does.
         """
+        message = bytes(message)  # a view, as database drivers answer, cannot be looked up
         end = head_end(message)
         opened = self.open_head(message[:end], context, keys, len(message) - end)
         return open_body(opened.keys, message, end, opened.header.chunk_size)
