@@ -237,6 +237,13 @@ class Room(Generic[Key, Value]):
                 self._count("_served_after_waiting")
                 return entry.value
 
+    def spend(self, key: Key, size: int) -> None:
+        """Counts bytes of a message that nobody knew the size of when it began."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            with entry.lock:
+                entry.bytes_left -= size
+
     def clear(self) -> None:
         """Forgets everything."""
         with self._lock:

@@ -16,6 +16,7 @@ from strongroom.encryption.message.body import MessageKeys
 from strongroom.encryption.message.context import canonical
 from strongroom.encryption.message.header import (
     CHUNK_SIZE_LOG2,
+    CHUNK_SIZE_LOG2_RANGE,
     Header,
     head_end,
     is_head_there,
@@ -27,6 +28,7 @@ from strongroom.encryption.streams.files import DecryptingFile, DecryptingStream
 from strongroom.encryption.streams.opening import Opener
 from strongroom.encryption.streams.reading import whole_reads
 from strongroom.encryption.streams.sealing import Sealer
+from strongroom.errors import StrongroomError
 
 Lookup = tuple[tuple[str, str], ...] | None
 Opened = OpenedHeader[MeshKey]
@@ -78,6 +80,8 @@ class EncryptionClient:
         name_keys: bool = True,
         chunk_size_log2: int = CHUNK_SIZE_LOG2,
     ) -> None:
+        if chunk_size_log2 not in CHUNK_SIZE_LOG2_RANGE:
+            raise StrongroomError("FIELD_INVALID", "chunks have 2^6 to 2^20 bytes", field="chunk_size_log2")
         self._client = client
         self.keys = keys_of(client, keys)
         self._store_context = store_context
@@ -85,7 +89,7 @@ class EncryptionClient:
         self._chunk_size_log2 = chunk_size_log2
         self._chunk_size = 1 << chunk_size_log2
         self._cache = cache
-        self._begin = self._begun
+        self._begin = self._begun  # bound once, not with every message
         self._at_hand: Callable[[Lookup, int, Callable[[Lookup], Beginning]], Beginning | None] = _nothing_at_hand
         self._writing: Room[Lookup, Beginning] | None = None
         self._reading: Room[Asked, Opened] | None = None
@@ -95,7 +99,7 @@ class EncryptionClient:
             self._reading = cache.room(("decrypt", self.keys))
 
     def encrypt(self, content: bytes, context: Context = None) -> bytes:
-        """The message that holds `content`, some 300 bytes longer with one key.
+        """The message that holds `content`, some 240 bytes longer with one key.
 
         `context` is the encryption context: pairs that the message is bound to, not secret, up to 8,192 bytes in all.
         Raises what `Client.generate_data_key` does where no data key is at hand, FIELD_INVALID or FIELD_TOO_LARGE.
@@ -203,8 +207,9 @@ class EncryptionClient:
 
     def sealer(self, context: Context = None) -> Sealer:
         """What makes a message of a content that comes in pieces; what it gives is to be used before its next step."""
-        beginning = self.begin(context, 0)
-        return Sealer(beginning.keys, beginning.data, self._chunk_size)
+        beginning = self.begin(context)
+        spent = None if self._writing is None else partial(self._writing.spend, _lookup(context))
+        return Sealer(beginning.keys, beginning.data, self._chunk_size, spent)
 
     def opener(self, head: bytes, context: Context = None, *, keys: Keys | None = None) -> Opener:
         """What gives the content behind a message's header and header tag. Raises what `decrypt` does."""

@@ -84,18 +84,18 @@ class NewDataKey:
 
 
 def keys_of(client: KeyCalls, keys: Keys) -> tuple[MeshKey, ...]:
-    """The keys that a caller named, each once. Raises FIELD_REQUIRED, FIELD_INVALID or NAME_MALFORMED."""
+    """The keys that a caller named, each once. Raises FIELD_REQUIRED or NAME_MALFORMED."""
     given = [keys] if isinstance(keys, str | MeshKey) else list(keys)
     made = tuple(dict.fromkeys(key if isinstance(key, MeshKey) else MeshKey(key, client) for key in given))
     if not made:
         raise StrongroomError("FIELD_REQUIRED", "name at least one key", field="keys")
-    if len(made) > MAX_WRAPPED_KEYS:
-        raise StrongroomError("FIELD_INVALID", f"a message is under at most {MAX_WRAPPED_KEYS} keys", field="keys")
     return made
 
 
 def new_data_key(keys: Sequence[MeshKey], context: Mapping[str, str], *, name_keys: bool = True) -> NewDataKey:
     """Has a data key made under the first key, and wrapped under each other one. Raises what the mesh answers."""
+    if len(keys) > MAX_WRAPPED_KEYS:
+        raise StrongroomError("FIELD_INVALID", f"a message is under at most {MAX_WRAPPED_KEYS} keys", field="keys")
     first, *others = keys
     made = first.generate(context)
     wrapped = [_wrapped(first, made, name_keys=name_keys)]

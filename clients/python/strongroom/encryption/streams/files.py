@@ -17,7 +17,7 @@ from strongroom.encryption.streams.sealing import Sealer
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-_BATCH_BYTES = 1 << 20
+_BATCH_BYTES = 1 << 18
 
 
 class EncryptingFile(io.BufferedIOBase):
@@ -44,7 +44,7 @@ class EncryptingFile(io.BufferedIOBase):
     def write(self, data: ReadableBuffer, /) -> int:
         """Encrypts all of `data`; the last chunk waits for what follows. Raises MESSAGE_TOO_LARGE."""
         self._check_open()
-        piece = memoryview(data).cast("B")
+        piece = data if isinstance(data, bytes) else memoryview(data).cast("B")
         for sealed in self._sealer.update(piece):
             _write_all(self._file, sealed)
         self._written += len(piece)
@@ -277,5 +277,5 @@ class DecryptingFile(io.BufferedIOBase):
 
 def _write_all(file: BinaryIO, data: memoryview) -> None:
     """Writes all of `data`, however little the file takes at once."""
-    while len(data):
-        data = data[file.write(data) or 0 :]
+    while (written := file.write(data) or 0) < len(data):
+        data = data[written:]

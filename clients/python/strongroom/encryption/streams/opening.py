@@ -8,7 +8,7 @@ from strongroom.encryption.message.body import NONCE_PREFIX_BYTES, TAG_BYTES, Ch
 from strongroom.encryption.message.refusals import altered
 from strongroom.encryption.streams.reading import Piece
 
-_BATCH_BYTES = 1 << 20
+_BATCH_BYTES = 1 << 18
 
 
 class Opener:
