@@ -32,7 +32,7 @@ def run(*, quick: bool) -> Report:
             measure: Callable[..., Mapping[str, float]] = attack.measure
             with (
                 tempfile.TemporaryDirectory(prefix="strongroom-bench-") as directory,
-                Town(Path(directory), provider=getattr(attack, "PROVIDER", "local")) as town,
+                Town(Path(directory), cores, provider=getattr(attack, "PROVIDER", "local")) as town,
             ):
                 figures |= measure(town, quick=quick)
             wanted |= attack.TARGETS

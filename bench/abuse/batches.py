@@ -21,7 +21,7 @@ TARGETS = {
 _CONTEXTS = 1_000
 _FILLING = 4_000
 _THREADS = 14
-_CALLS = 20
+_CALLS = 8
 
 
 def measure(town: Town, *, quick: bool) -> Mapping[str, float]:

@@ -28,8 +28,9 @@ _PLAINTEXT = bytes(64)
 class Town:
     """A mesh of its own for one attack; a context manager. Crypto has a core to itself, all else shares the others."""
 
-    def __init__(self, directory: Path, options: MeshOptions | None = None, *, provider: Kind = "local") -> None:
-        cores = Cores.of_this_machine()
+    def __init__(
+        self, directory: Path, cores: Cores, options: MeshOptions | None = None, *, provider: Kind = "local"
+    ) -> None:
         settings: dict[str, dict[str, Any]] = {
             service: {"telemetry": {"sample_ratio": None, "span_directory": None}} for service in SERVICES
         }

@@ -83,6 +83,8 @@ class Call:
     permitted: bool = True
     """False for a call from outside until somebody has decided on it: before, nothing is changed and nothing
     answered."""
+    refused_whatever: bool = False
+    """Whether what was refused last would be in all circumstances, under every encryption context."""
     events: list[Event] = field(default_factory=list)
     refused_elsewhere: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Refusals by other accounts, by the ids of the events that are in those accounts' logs: what the caller wrote for

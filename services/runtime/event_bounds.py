@@ -131,10 +131,25 @@ def _cut_in_parts(events: Sequence[Event]) -> Iterable[tuple[list[Event], int]]:
         yield part, total
 
 
+def merge_refusals(events: list[Event], refused: Sequence[Sequence[Event]], contexts: Sequence[bytes]) -> None:
+    """Makes one event of each refusal's first, second, … tell of all of them, and of others like them, of which only
+    the digests of their encryption contexts are given; the rest leave `events`."""
+    gone: set[str] = set()
+    for first, *others in zip(*refused, strict=False):
+        _merge(first, others, contexts)
+        gone.update(event.id for event in others)
+    events[:] = [event for event in events if event.id not in gone]
+
+
+def canonical_digest(canonical: bytes) -> bytes:
+    """The SHA-256 digest of an encryption context's canonical bytes."""
+    return sha256(canonical).digest()
+
+
 def context_digest(pairs: Mapping[str, str]) -> bytes:
     """The SHA-256 digest of an encryption context's canonical bytes (docs/formats.md)."""
     try:
-        return sha256(encryption_context.canonical(pairs)).digest()
+        return canonical_digest(encryption_context.canonical(pairs))
     except StrongroomError:
         # One that no call is permitted with.
         return sha256("\n".join(sorted(f"{key}={value}" for key, value in pairs.items())).encode()).digest()
@@ -204,13 +219,13 @@ def _merged(events: list[Event], some: list[Event], alike: Callable[[Event], Has
     return [event for event in some if event.id not in gone]
 
 
-def _merge(first: Event, others: Sequence[Event]) -> None:
-    """Makes one event tell of all, in numbers and digests."""
+def _merge(first: Event, others: Sequence[Event], more: Sequence[bytes] = ()) -> None:
+    """Makes one event tell of all, in numbers and digests; `more` are those of contexts of no event."""
     group = (first, *others)
     first.item_count = sum(event.item_count for event in group)
     first.failed_item_count = sum(event.failed_item_count for event in group)
-    contexts = sorted(_context_digest(event) for event in group)
-    if any(event.encryption_context != first.encryption_context or event.attributes for event in group):
+    contexts = sorted((*map(_context_digest, group), *more))
+    if more or any(event.encryption_context != first.encryption_context or event.attributes for event in group):
         first.encryption_context.clear()
         first.attributes["encryption_contexts"] = str(len(contexts))
         first.attributes["encryption_contexts_sha256"] = sha256(b"".join(contexts)).hexdigest()

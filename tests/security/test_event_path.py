@@ -21,6 +21,7 @@ from tests.support.clients import client_of, reason_of, refusal, until
 PERMIT_ALL = "permit(principal, action, resource);"
 USERS = 180
 STRANGERS = 300
+_UNLIKE = 20
 
 
 @pytest.fixture
@@ -119,3 +120,30 @@ def test_a_long_error_reaches_the_caller(client: Client, letter: str) -> None:
         lambda: client.encrypt(f"accounts/a/keys/{letter * 3_000}", b"x"),
     ):
         assert refusal(work).reason in ("NAME_MALFORMED", "FIELD_INVALID")
+
+
+def test_a_batch_refused_in_any_context_is_not_decided_on_a_thousand_times(tenant: Client, mallory: Client) -> None:
+    own = tenant.keys.create("payments").name
+    tenant.access.principals.set_roles("users/admin", ["administrator", "auditor"])
+    items = [(b"x", {"n": str(number)}) for number in range(_UNLIKE)]
+    sealed = [tenant.encrypt(own, data, context).ciphertext for data, context in items]
+    assert reason_of(lambda: mallory.batch_encrypt(own, items)) == "PERMISSION_DENIED"
+    pairs = [(ciphertext, context) for ciphertext, (_, context) in zip(sealed, items, strict=True)]
+    assert reason_of(lambda: mallory.batch_decrypt(pairs)) == "CIPHERTEXT_INVALID"
+    denied = [event for event in tenant.audit.events.list(limit=100) if event.outcome == "DENIED"]
+    assert {event.method for event in denied} == {"BatchEncrypt", "BatchDecrypt"}
+    for event in denied:
+        # Each context is told of, also those that nobody was asked about.
+        assert (event.item_count, event.failed_item_count) == (_UNLIKE, _UNLIKE)
+        assert event.attributes["encryption_contexts"] == str(_UNLIKE)
+
+
+def test_a_grant_for_the_last_context_of_a_batch_is_found(tenant: Client, mallory: Client) -> None:
+    own = tenant.keys.create("payments").name
+    items = [(b"x", {"n": str(number)}) for number in range(_UNLIKE)]
+    caller = mallory.access.principals.get("users/admin").name
+    mallory.access.policies.create("all", PERMIT_ALL, attached_to=["users/admin"])
+    tenant.access.grants.create(own, caller, ["crypto:Encrypt"], context_equals=items[-1][1])
+    until(lambda: reason_of(lambda: mallory.encrypt(own, *items[-1])) == "")
+    outcomes = mallory.batch_encrypt(own, items).outcomes
+    assert [getattr(outcome, "reason", "") for outcome in outcomes] == ["PERMISSION_DENIED"] * (_UNLIKE - 1) + [""]

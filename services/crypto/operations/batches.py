@@ -3,12 +3,16 @@
 A batch asks for permission once for each key version and encryption context among its items, and leaves one event for
 each, with the number of items that it stands for and how many of them have no result. When no item has a key that the
 caller may use, the call as a whole fails.
+
+A key that was refused under some contexts, by a decision that is the same under every context, is not asked for again:
+what else the batch has under it is refused with those, and one event tells of all.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
@@ -17,10 +21,10 @@ from services.crypto.keys.key_uses import KeyUse
 from services.crypto.operations import inputs
 from services.crypto.operations.encryption import Decryptor, Encryption, Encryptor, check_plaintext
 from services.crypto.primitives import ciphertexts
-from services.crypto.primitives.ciphertexts import Ciphertext
 from services.crypto.primitives.signatures import Signer
-from services.runtime import encryption_context
+from services.runtime import encryption_context, event_bounds
 from services.runtime.call import Call
+from services.runtime.encryption_context import EncryptionContext
 from services.runtime.errors import Reason, StrongroomError, required, too_large
 from services.runtime.requests import checksums
 from strongroom.audit.v1.event_pb2 import Event, Outcome
@@ -30,9 +34,20 @@ from strongroom.crypto.v1.algorithm_pb2 import Algorithm
 _MAX_ITEMS = 1000
 _MAX_BYTES = 4 << 20
 _DECRYPT = "crypto:Decrypt"
+_ASKED_IN_VAIN = 8
 
 U = TypeVar("U", Encryptor, Decryptor)
 Item = TypeVar("Item")
+
+
+@dataclass(slots=True)
+class _Refusals:
+    """Of one key, by decisions that are the same under every encryption context."""
+
+    groups: list[Hashable] = field(default_factory=list)
+    """Those that were asked for."""
+    contexts: list[bytes] = field(default_factory=list)
+    """The digests of the contexts that were refused with them."""
 
 
 class _Uses(Generic[U]):
@@ -45,12 +60,24 @@ class _Uses(Generic[U]):
         self._events: dict[Hashable, list[Event]] = {}
         """Two where a ciphertext is under another account's key: its refusal there, and here."""
         self._groupless: Counter[Reason] = Counter()
+        self._refusals: defaultdict[Hashable, _Refusals] = defaultdict(_Refusals)
 
-    def use(self, group: Hashable, open_use: Callable[[], U], items: int = 1) -> U:
-        """The use that items of this group share, for so many more of them. Raises what opening it raised."""
+    def use(
+        self, key: Hashable, group: Hashable, context: EncryptionContext, open_use: Callable[[], U], items: int = 1
+    ) -> U:
+        """The use of a key under a context that items of this group share, for so many more of them. Raises what
+        opening it raised."""
         opened = self._opened.get(group)
         if opened is None:
-            opened = self._opened[group] = self._open(group, open_use)
+            refusals = self._refusals[key]
+            if len(refusals.groups) < _ASKED_IN_VAIN:
+                opened = self._opened[group] = self._open(group, open_use)
+                if isinstance(opened, StrongroomError) and self._call.refused_whatever:
+                    refusals.groups.append(group)
+            else:
+                refusals.contexts.append(event_bounds.canonical_digest(context.canonical))
+                opened = self._opened[group] = self._opened[refusals.groups[0]]
+                self._events[group] = self._events[refusals.groups[0]]
         for event in self._events.get(group, ()):
             event.item_count += items
         if isinstance(opened, StrongroomError):
@@ -69,6 +96,10 @@ class _Uses(Generic[U]):
     def conclude(self, admit: Callable[[Call], None]) -> None:
         """Records what belongs to no group. Raises the first group's error when no group could be opened at all. Where
         no item got as far as a key nobody was asked whether the caller may: `admit` asks whether it may do anything."""
+        for refusals in self._refusals.values():
+            if refusals.contexts:
+                asked = [self._events[group] for group in refusals.groups]
+                event_bounds.merge_refusals(self._call.events, asked, refusals.contexts)
         errors = [opened for opened in self._opened.values() if isinstance(opened, StrongroomError)]
         if errors and len(errors) == len(self._opened):
             raise errors[0].renewed()
@@ -79,7 +110,7 @@ class _Uses(Generic[U]):
             event.outcome, event.reason, event.failed_item_count = Outcome.OUTCOME_FAILED, reason, count
 
     def _open(self, group: Hashable, open_use: Callable[[], U]) -> U | StrongroomError:
-        before = len(self._call.events)
+        before, self._call.refused_whatever = len(self._call.events), False
         try:
             opened: U | StrongroomError = open_use()
         except StrongroomError as error:
@@ -107,7 +138,7 @@ def encrypt(encryption: Encryption, call: Call, request: pb.BatchEncryptRequest)
         try:
             bound = encryption_context.of(dict(context))
             open_use = partial(encryption.encryptor, call, action, request.key, bound)
-            encryptor = uses.use(context, open_use, len(group))
+            encryptor = uses.use(request.key, context, bound, open_use, len(group))
             encrypted = encryptor.encrypt_all([plaintexts[position] for position in sound])
         except StrongroomError as error:
             for position in group:
@@ -144,10 +175,9 @@ def decrypt(encryption: Encryption, call: Call, request: pb.BatchDecryptRequest)
                 checksums.verify(item.ciphertext, item.ciphertext_crc32c, "ciphertext_crc32c")
             parsed = ciphertexts.parse(item.ciphertext)
             group = (parsed.key_uid, parsed.key_version, frozenset(context.items()))
-            decryptor = uses.use(
-                group,
-                partial(_decryptor, encryption, call, parsed, context, request.key),
-            )
+            bound = encryption_context.of(context)
+            open_use = partial(encryption.decryptor, call, _DECRYPT, parsed, bound, request.key)
+            decryptor = uses.use(parsed.key_uid, group, bound, open_use)
             plaintext = decryptor.decrypt(parsed)
         except StrongroomError as error:
             response.outcomes.add(error=uses.failed(error, group))
@@ -181,12 +211,6 @@ def sign(use: KeyUse[Signer], algorithm: Algorithm.ValueType, items: Sequence[pb
 def item_error(error: StrongroomError) -> pb.ItemError:
     """Why one item of several has no result."""
     return pb.ItemError(reason=error.reason, message=error.message)
-
-
-def _decryptor(
-    encryption: Encryption, call: Call, ciphertext: Ciphertext, context: Mapping[str, str], key_name: str
-) -> Decryptor:
-    return encryption.decryptor(call, _DECRYPT, ciphertext, encryption_context.of(context), key_name)
 
 
 def checked(items: Sequence[Item], content: Callable[[Item], bytes]) -> Sequence[Item]:

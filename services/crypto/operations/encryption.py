@@ -94,6 +94,7 @@ class Encryption:
         key = self._uses.carried(call, ciphertext.key_uid)
         if key is None:
             self.require_standing(call)
+            call.refused_whatever = True
             raise _unknown(call, action, context)
         events = len(call.events)
         try:

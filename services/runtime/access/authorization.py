@@ -110,7 +110,7 @@ class Authorizer:
         account = self._account_of(principal) if principal.account else self.account(resource.account)
         standing = self._standing(principal, account)
         if standing:
-            decision = Decision(False, standing)
+            decision, call.refused_whatever = Decision(False, standing), True
         else:
             question = self._question(call, action, resource, context, told or {}, grant, serves)
             decision = self._decided(call, question, account, named)
@@ -259,13 +259,17 @@ class Authorizer:
         owner = question.resource.account
         across = owner != question.principal.account
         if across and self.account(owner).disabled:
+            call.refused_whatever = True
             return Decision(False, ACCOUNT_DISABLED)
-        outcome, decision = self._decider(call, question, account).decide(question)
+        decider = self._decider(call, question, account)
+        outcome, decision = decider.decide(question)
         if question.serves:
             return outcome.served_by(question.grant)
         if not decision.allowed and outcome.grant_may_help:
             grant = question.grant or self._grant(question)
             decision = outcome.decision(grant) if grant else decision
+        if not decision.allowed:
+            call.refused_whatever = not (decider.reads or (outcome.grant_may_help and self._may_be_granted(question)))
         if across and not decision.allowed:
             # It was decided on as something that there is not, and the next time takes as long again.
             self._deciders.drop(question.principal.account, _decider_key(question))
@@ -277,6 +281,13 @@ class Authorizer:
             return ""
         name = question.principal.name
         return self._grants.find(resource.uid, resource.name, name, action, context.pairs, context.canonical)
+
+    def _may_be_granted(self, question: Question) -> bool:
+        """Whether some grant could permit it under another encryption context."""
+        resource = question.resource
+        if resource.kind != "Key" or not resource.uid or not grants.is_grantable(question.action):
+            return False
+        return self._grants.may_permit(resource.uid, question.principal.name, question.action)
 
     def _decider(self, call: Call, question: Question, account: Account) -> Decider:
         principal, resource = question.principal, question.resource

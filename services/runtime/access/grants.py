@@ -104,6 +104,11 @@ class Grants:
             grants = self._known(key_uid, key, principal, action, pairs, canonical)
         return next((grant.name for grant in grants if grant.permits(action, pairs, now)), "")
 
+    def may_permit(self, key_uid: bytes, principal: str, action: str) -> bool:
+        """Whether what `find` has read leaves it open that a grant permits the action under some encryption context."""
+        known = self._by_key.get(key_uid, {}).get(principal)
+        return known is None or not known.whole or any(action in grant.operations for grant in known.grants)
+
     def _known(
         self, key_uid: bytes, key: str, principal: str, action: str, pairs: Mapping[str, str], canonical: bytes
     ) -> tuple[Grant, ...]:

@@ -19,9 +19,12 @@ from strongroom.access.v1.access_record_service_pb2 import QuotaRecord
 _BUCKETS = 100_000
 _SECONDS_OF_BURST = 2.0
 _TELL_SECONDS = 1.0
+# To read a large request only to refuse it costs everybody else some ten milliseconds of the interpreter.
+_READ_SECONDS = 10.0
 _LONGEST_SECONDS = 5.0
 _HELD_SECONDS = 1.0
 _LONGEST_DEBT_SECONDS = 10.0
+_PART_OF_ACCOUNT = 0.1
 _BYTES_OF_A_REQUEST = 64 << 10
 _MOST_ITEMS = 1_000
 _ITEMS_OF_A_CEILING = 64.0
@@ -48,7 +51,7 @@ class Limit:
 class Bucket:
     """Tokens that come back at a rate."""
 
-    __slots__ = ("_lock", "_promised", "_refused", "_tokens", "_told", "_updated", "limit")
+    __slots__ = ("_lock", "_promised", "_refused", "_spent", "_tokens", "_told", "_updated", "limit")
 
     def __init__(self, limit: Limit, now: float) -> None:
         self.limit = limit
@@ -57,7 +60,7 @@ class Bucket:
         self._updated = now
         self._promised = now
         self._refused = 0
-        self._told = float("-inf")
+        self._told = self._spent = float("-inf")
 
     def take(self, now: float, weight: float = 1.0) -> float:
         """Takes `weight` tokens and answers 0, as long as there is one: what is taken beyond those there are has to
@@ -75,10 +78,12 @@ class Bucket:
 
     def refuse(self, now: float) -> float:
         """In how many seconds there will be a token, for a request that is refused before anything of it is read; 0
-        where there is one, or where none was told of for a second, so that one is read and told of."""
+        where there is one, or where none was told of for a second, so that one is read and told of; for ten seconds
+        after requests that cost more than they seemed."""
         with self._lock:
             tokens = self._refilled(now)
-            if tokens >= 1.0 or now - self._told >= _TELL_SECONDS:
+            seconds = _READ_SECONDS if now - self._spent < _READ_SECONDS else _TELL_SECONDS
+            if tokens >= 1.0 or now - self._told >= seconds:
                 return 0.0
             self._refused += 1
             return (1.0 - tokens) / self.limit.rate
@@ -92,6 +97,7 @@ class Bucket:
     def spend(self, now: float, weight: float) -> None:
         """Takes tokens whether or not there are any, down to what comes back within ten seconds."""
         with self._lock:
+            self._spent = now
             self._tokens, self._updated = min(self.limit.burst, self._refilled(now)), now
             self._tokens = max(self._tokens - weight, min(self._tokens, -_LONGEST_DEBT_SECONDS * self.limit.rate))
 
@@ -167,10 +173,12 @@ class Quotas:
 
     def charge(self, call: Call, weight: float) -> None:
         """Takes as many requests more of the principal, which has to earn them back before its next is let through: for
-        what turns out to cost more than it seemed. Others of its account have no part in that."""
-        bucket = self._buckets.get(call.principal.name)
-        if bucket is not None:
-            bucket.spend(self._monotonic(), weight)
+        what turns out to cost more than it seemed. Of its account a tenth is taken: others are not locked out with it,
+        and one that does the same in turn by many principals is."""
+        for target, part in ((call.principal.name, 1.0), (f"accounts/{call.principal.account}", _PART_OF_ACCOUNT)):
+            bucket = self._buckets.get(target)
+            if bucket is not None:
+                bucket.spend(self._monotonic(), weight * part)
 
     def hold(self, refusal: StrongroomError) -> None:
         """Has a caller wait a moment for its refusal, as long as there is a place: who asks again at once would take

@@ -18,6 +18,7 @@ from services.runtime.rpc.ports import Crew
 from services.runtime.rpc.turns import Turns
 
 _ENDING_SECONDS = 2.0
+_UNREAD_BYTES = 64 << 10
 
 
 class GrpcioPort:
@@ -102,6 +103,9 @@ def _options(name: str, settings: Listeners, shared_port: bool) -> list[tuple[st
         ("grpc.server_handshake_timeout_ms", int(settings.handshake_seconds * 1000)),
         ("grpc.max_connection_idle_ms", int(settings.idle_seconds * 1000)),
         ("grpc.max_connection_age_ms", int(settings.connection_seconds * 1000)),
+        # Of a call that is refused by its headers no more comes than this; one that is read gets the room it needs.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", _UNREAD_BYTES),
         ("grpc.max_metadata_size", ports.METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", ports.METADATA_BYTES),
         # Connections whose peer is gone without a word.

@@ -43,9 +43,9 @@ Admit = Callable[[Made, Any, grpc.ServicerContext, Metadata], None]
 Left = Callable[[Made], None]
 """Is told of a call that its method has left."""
 
-# Each context of a refused batch is decided on, and none of it is of use to anybody: it counts ten times.
+# A refused batch has been read whole, and is of no use to anybody: it counts a hundred times.
 _MANY = 16
-_REFUSED_ITEM = 9
+_REFUSED_ITEM = 99
 
 
 class Pipeline:
