@@ -5,8 +5,9 @@ TEST_PROCESSES ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-.PHONY: help setup run native test unit coverage faults appends fuzz fuzz-messages tamper lint format protos lock bench clean
+.PHONY: help setup run native test unit coverage faults appends fuzz fuzz-messages tamper lint docs format protos lock bench clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,8 +20,8 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-run: setup ## start the whole mesh here, with a development CA; Ctrl-C stops it
-	@$(BIN)/python -m deploy.dev
+run: setup ## start the whole mesh here, with a development CA; Ctrl-C stops it; HOST=ADDRESS lets other machines reach it
+	@$(BIN)/python -m deploy.dev $(if $(HOST),--host $(HOST))
 
 native: setup ## build the listener in native code, where cargo is there; everything runs without it
 	@if command -v cargo >/dev/null; then $(BIN)/python -m tools.native; \
@@ -53,7 +54,7 @@ fuzz: setup ## send hostile requests to every method for ten minutes; STRONGROOM
 tamper: setup ## write to every column of every store under a running mesh
 	STRONGROOM_TAMPER_SECONDS=36000 STRONGROOM_TAMPER_SEED=0 $(BIN)/python -m pytest tests/security/test_stores.py
 
-lint: setup ## formatting, lints, types, layers, contracts, stubs and lock
+lint: setup ## formatting, lints, types, layers, contracts, stubs, lock and the documentation's links
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -62,6 +63,11 @@ lint: setup ## formatting, lints, types, layers, contracts, stubs and lock
 	$(BIN)/buf format --diff --exit-code
 	$(BIN)/python -m tools.stubs --check
 	$(BIN)/python -m tools.lock --check
+	$(SITE) --quiet --site-dir $(VENV)/.site
+
+docs: setup ## build the documentation as a site in site/, every link checked, without a network
+	$(SITE) --site-dir site
+	@echo "read it: site/index.html"
 
 format: setup ## format Python and protos
 	$(BIN)/ruff format .
@@ -78,5 +84,5 @@ bench: setup ## run every benchmark, a table each
 	$(BIN)/python -m bench
 
 clean: ## remove the environment, caches and the development mesh's data
-	rm -rf $(VENV) .strongroom .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis .coverage .coverage_html
+	rm -rf $(VENV) site .strongroom .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis .coverage .coverage_html
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tools.reference import PAGES as GENERATED
+
 ROOT = Path(__file__).parents[2]
 PAGES = [
     *sorted(ROOT.glob("*.md")),
@@ -65,12 +67,16 @@ def test_every_module_that_a_page_names_exists(page: Path) -> None:
 
 @pytest.mark.parametrize("page", OF_TODAY, ids=lambda page: page.name)
 def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    # The site has them, whose builder follows every link.
+    generated = {ROOT / "docs" / name for name in GENERATED}
     broken = []
     for link in A_LINK.findall(page.read_text()):
         place, _, section = link.partition("#")
         if re.match(r"[a-z]+:", link):
             continue
         target = (page.parent / place).resolve() if place else page
+        if target in generated:
+            continue
         if not target.exists() or (section and section not in sections_of(target)):
             broken.append(link)
     assert broken == []
