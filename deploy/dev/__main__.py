@@ -41,7 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     mesh = Mesh(
         options.directory,
         MeshOptions(
-            provider=options.provider, base_port=options.port, workers=dict(options.workers), redis_password=True
+            provider=options.provider,
+            base_port=options.port,
+            host=options.host,
+            workers=dict(options.workers),
+            redis_password=True,
         ),
     )
 
@@ -84,7 +88,8 @@ def _watch(mesh: Mesh, stopping: threading.Event) -> MeshError | None:
     return None
 
 
-def _profile(mesh: Mesh) -> dict[str, object]:
+def profile_of(mesh: Mesh) -> dict[str, object]:
+    """The profile of the administrator, as the profile file has it."""
     administrator = mesh.administrator
     return {
         "account": ACCOUNT,
@@ -157,6 +162,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m deploy.dev", description="Runs the mesh on this machine.")
     parser.add_argument("--directory", type=Path, default=SOURCE / ".strongroom", help="data, keys, logs")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="first of its ports (default %(default)s)")
+    parser.add_argument(
+        "--host", default=HOST, help="name or address of this machine that clients reach it at (default %(default)s)"
+    )
     parser.add_argument("--provider", choices=get_args(Choice), default="auto", help="where the root key is")
     parser.add_argument(
         "--workers",

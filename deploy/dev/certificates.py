@@ -6,7 +6,7 @@ For development and tests only: its key lies unencrypted beside the mesh's data.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +25,7 @@ LIFETIME = timedelta(days=90)
 RENEW_BEFORE = timedelta(days=30)
 # Clocks of a virtual machine and its host differ.
 _BACKDATED = timedelta(minutes=5)
+_SERVICES = "service/"
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,18 @@ def utc_now() -> datetime:
 
 
 class DevelopmentAuthority:
-    """Issues certificates below `directory`; what it finds there is kept while it is valid."""
+    """Issues certificates below `directory`; what it finds there is kept while it is valid. Those that serve bear
+    `hosts`, names or addresses, besides localhost's."""
 
     def __init__(
-        self, directory: Path, trust_domain: str = TRUST_DOMAIN, now: Callable[[], datetime] = utc_now
+        self,
+        directory: Path,
+        trust_domain: str = TRUST_DOMAIN,
+        now: Callable[[], datetime] = utc_now,
+        hosts: Sequence[str] = (),
     ) -> None:
         self.trust_domain = trust_domain
+        self._hosts = [x509.DNSName("localhost"), *map(_host_name, dict.fromkeys((HOST, *hosts)))]
         self._directory = private_directory(directory)
         self._now = now
         self.trust = directory / "authority.pem"
@@ -61,29 +68,31 @@ class DevelopmentAuthority:
         """
         directory = private_directory(self._directory / path.replace("/", "-"))
         files = CertificateFiles(directory / "certificate.pem", directory / "key.pem", self.trust)
-        if not self._still_good(files):
+        if not self._still_good(files, serves=path.startswith(_SERVICES)):
             key = ec.generate_private_key(ec.SECP256R1())
             certificate = self._sign(path, key.public_key(), lifetime)
             write_file(files.key, _private_pem(key), mode=0o600)
             write_file(files.certificate, certificate.public_bytes(serialization.Encoding.PEM))
         return files
 
-    def _still_good(self, files: CertificateFiles) -> bool:
+    def _still_good(self, files: CertificateFiles, *, serves: bool) -> bool:
         try:
             certificate = x509.load_pem_x509_certificate(files.certificate.read_bytes())
             key = serialization.load_pem_private_key(files.key.read_bytes(), None)
             certificate.verify_directly_issued_by(self._certificate)
+            names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         except (OSError, ValueError, TypeError, InvalidSignature):
             return False
         pair = certificate.public_key() == key.public_key()
-        return pair and certificate.not_valid_after_utc - self._now() > RENEW_BEFORE
+        named = not serves or all(host in names for host in self._hosts)
+        return pair and named and certificate.not_valid_after_utc - self._now() > RENEW_BEFORE
 
     def _sign(self, path: str, key: ec.EllipticCurvePublicKey, lifetime: timedelta) -> x509.Certificate:
-        serves = path.startswith("service/")
+        serves = path.startswith(_SERVICES)
         names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(f"spiffe://{self.trust_domain}/{path}")]
         usages = [ExtendedKeyUsageOID.CLIENT_AUTH]
         if serves:
-            names += [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(HOST))]
+            names += self._hosts
             usages.append(ExtendedKeyUsageOID.SERVER_AUTH)
         expires = self._now() + lifetime
         begins = min(self._now(), expires) - _BACKDATED
@@ -138,6 +147,13 @@ class DevelopmentAuthority:
         write_file(self._directory / "authority.key", _private_pem(key), mode=0o600)
         write_file(self.trust, certificate.public_bytes(serialization.Encoding.PEM))
         return key, certificate
+
+
+def _host_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
 
 
 def _name(common_name: str) -> x509.Name:

@@ -27,11 +27,13 @@ from deploy.dev.provider import Choice, Kind, set_up_provider
 from deploy.dev.readiness import Readiness
 from deploy.dev.topology import (
     ADMINISTRATOR,
+    HOST,
     SERVICES,
     WITH_DATABASE,
     Topology,
     fixed_ports,
     free_ports,
+    reached_at,
 )
 
 SOURCE = Path(__file__).resolve().parent.parent.parent
@@ -48,11 +50,14 @@ class MeshOptions:
 
     `database_urls` replaces a service's SQLite file; `settings` is merged into its configuration file;
     `environment` is added to its environment; `cpus` pins it to cores. `base_port` None means free ports.
-    `redis_password` lets nobody use Redis without one. `migrated` services have a database of this release's schema.
+    Callers from outside reach it at `host`, a name or an address of this machine; the services and Redis stay on the
+    loopback address. `redis_password` lets nobody use Redis without one. `migrated` services have a database of this
+    release's schema.
     """
 
     provider: Choice = "auto"
     base_port: int | None = None
+    host: str = HOST
     database_urls: Mapping[str, str] = field(default_factory=dict)
     workers: Mapping[str, int] = field(default_factory=dict)
     cpus: Mapping[str, frozenset[int]] = field(default_factory=dict)
@@ -255,8 +260,9 @@ class Mesh:
 
     def _prepare(self) -> None:
         base = self.options.base_port
-        self._topology = fixed_ports(base) if base is not None else self._topology or free_ports()
-        self._authority = DevelopmentAuthority(self.directory.certificates)
+        free = fixed_ports(base) if base is not None else self._topology or free_ports()
+        self._topology = reached_at(self.options.host, free)
+        self._authority = DevelopmentAuthority(self.directory.certificates, hosts=[self.options.host])
         for directory in (self.directory.data, self.directory.logs, self.directory.traces):
             private_directory(directory)
         set_aside(self.directory.logs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from deploy.dev.errors import MeshError
@@ -55,6 +55,20 @@ def fixed_ports(base: int) -> Topology:
     if taken:
         raise PortTakenError(f"in use by another program: port {', '.join(taken)} on {HOST}")
     return topology
+
+
+def reached_at(host: str, topology: Topology) -> Topology:
+    """The same ports, with the listeners for callers from outside at `host`."""
+    place = f"[{host}]" if ":" in host else host
+
+    def moved(address: str) -> str:
+        return f"{place}:{address.rpartition(':')[2]}"
+
+    services = {
+        service: replace(listeners, public=moved(listeners.public), certificate=moved(listeners.certificate))
+        for service, listeners in topology.services.items()
+    }
+    return replace(topology, services=services)
 
 
 def free_base() -> int:

@@ -57,6 +57,18 @@ def test_service_certificate_names_the_service_and_this_machine(authority: Devel
     assert key.curve.name == "secp256r1"
 
 
+def test_services_are_reached_at_further_names_and_a_certificate_without_them_is_issued_anew(
+    authority: DevelopmentAuthority, tmp_path: Path, clock: Clock
+) -> None:
+    before = load(authority.issue("service/crypto"))
+    wider = DevelopmentAuthority(tmp_path, now=clock, hosts=["192.0.2.7", "kms.example", "127.0.0.1"])
+    found = names(load(wider.issue("service/crypto")))
+    assert found.get_values_for_type(x509.DNSName) == ["localhost", "kms.example"]
+    assert [str(address) for address in found.get_values_for_type(x509.IPAddress)] == ["127.0.0.1", "192.0.2.7"]
+    # One that bears more than is needed stays.
+    assert load(authority.issue("service/crypto")) == load(wider.issue("service/crypto")) != before
+
+
 def test_certificate_of_a_user_cannot_serve(authority: DevelopmentAuthority) -> None:
     certificate = load(authority.issue("user/admin"))
     assert len(names(certificate)) == 1
