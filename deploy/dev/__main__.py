@@ -127,7 +127,7 @@ def _announce(console: Console, mesh: Mesh, seconds: float) -> None:
         console.print(f"provider: pkcs11 (SoftHSM2, token in {mesh.directory.hsm})")
     path = profile_path()
     name = profile_name(path, str(mesh.administrator.trust))
-    current = write_profile(path, _profile(mesh), name)
+    current = write_profile(path, profile_of(mesh), name)
     if name != PROFILE:
         console.print(f"\nThe profile {PROFILE} is another mesh's and stays so: this one's is [bold]{name}[/].")
     option = "" if current else f" --profile {name}"

@@ -50,6 +50,7 @@ _ENTRIES: Mapping[str, Mapping[str, _Entry]] = {
         "alias": _Entry("keys", "Second names of keys."),
         "secret": _Entry("secrets", "Secrets and their values."),
         "run": _Entry("run", "Run a command with secrets in its environment, or in files."),
+        "migrate": _Entry("migrate", "Copy secrets from somewhere else."),
     },
     "Say who may": {
         "access": _Entry("access", "What would be decided, and why."),
