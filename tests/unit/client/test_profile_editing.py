@@ -87,6 +87,12 @@ def test_what_an_edit_does_not_name_stays_as_it_is(mesh: Listening, config: Path
     assert profiles.load(config).current == "live"
 
 
+def test_a_client_key_may_be_named_by_its_id(mesh: Listening, config: Path, tmp_path: Path) -> None:
+    options = ("--trust", mesh.trust, "--account", "shop", "--client-key", "ck-1", "--secret-file", tmp_path / "secret")
+    done("create", "live", mesh.address("public"), *options)
+    assert profiles.load(config).get().client_key == "accounts/shop/clientKeys/ck-1"
+
+
 def test_a_profile_is_not_replaced_unasked_and_takes_over_no_login(mesh: Listening, config: Path) -> None:
     create = ("create", "live", mesh.address("public"), "--trust", mesh.trust)
     done(*create)
@@ -101,7 +107,8 @@ def test_a_profile_is_not_replaced_unasked_and_takes_over_no_login(mesh: Listeni
     ("options", "why"),
     [
         (("--certificate", "c.pem"), "PROFILE_INVALID"),
-        (("--client-key", "ck"), "PROFILE_INVALID"),
+        (("--client-key", "accounts/shop/clientKeys/ck"), "PROFILE_INVALID"),
+        (("--client-key", "ck"), "FIELD_REQUIRED"),
         (("--trust", "missing.pem"), "CREDENTIALS_UNREADABLE"),
     ],
 )

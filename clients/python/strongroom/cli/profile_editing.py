@@ -11,6 +11,7 @@ import typer
 from strongroom import profile_file, profiles
 from strongroom.cli.command import Report, Session, command, facts_report
 from strongroom.cli.inputs import pairs_of
+from strongroom.names import Names
 
 if TYPE_CHECKING:
     from strongroom.profiles import Profile
@@ -150,6 +151,8 @@ def _save(name: str, table: Mapping[str, Any], endpoints: Mapping[str, str], *, 
         raise typer.BadParameter("give the address of one service, or --endpoint for each")
     path = profiles.profile_path()
     written = {**table, "endpoints": endpoints}
+    if written.get("client_key"):
+        written["client_key"] = Names(written.get("account", "")).client_key(written["client_key"])
     # What is wrong with it is told before anything is written.
     profile = profiles.profile_of(path, name, written)
     has_credentials = logins.own_credentials(profile) is not None

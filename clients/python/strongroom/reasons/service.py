@@ -59,6 +59,10 @@ SERVICE: Mapping[str, tuple[str, str]] = {
         "Crypto runs and says that it does not serve.",
         "`strongroom status` shows which component of crypto does not work.",
     ),
+    "SECRETS_UNREACHABLE": (
+        "The secrets service cannot be reached.",
+        _AGAIN + "See that it runs and that the network lets whoever calls it, such as a door, reach it.",
+    ),
     "REDIS_UNREACHABLE": (
         "Redis cannot be reached. Rotations are late; none is lost.",
         "Mend Redis. The schedule fills itself again.",
