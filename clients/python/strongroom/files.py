@@ -6,7 +6,7 @@ Files of version 1, which there were before messages, are still read (docs/forma
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -96,13 +96,13 @@ class FileEncryption:
         `progress` is called with the bytes of content just done with. Raises what `Client.generate_data_key` does.
         """
         beginning = self._encryption.begin(context)
-        sealer = Sealer(beginning.keys, beginning.data, 1 << CHUNK_SIZE_LOG2)
+        sealer = Sealer(beginning.keys, beginning.data, 1 << CHUNK_SIZE_LOG2, partial(write_all, sink))
         size = 0
         for piece in _pieces(source):
-            _write(sink, sealer.update(piece))
+            sealer.update(piece)
             _tell(progress, len(piece))
             size += len(piece)
-        _write(sink, sealer.finish())
+        sealer.finish()
         return Written(size, beginning.key_version, beginning.event_id)
 
     def decrypt(
@@ -289,11 +289,6 @@ def _pieces(source: Source) -> Iterator[memoryview]:
     buffer = memoryview(bytearray(1 << CHUNK_SIZE_LOG2))
     while count := read_full(source, buffer):
         yield buffer[:count]
-
-
-def _write(sink: Sink, pieces: Iterable[memoryview]) -> None:
-    for piece in pieces:
-        write_all(sink, piece)
 
 
 def _tell(progress: Progress | None, count: int) -> None:

@@ -70,12 +70,16 @@ class AsyncEncryptionClient:
 
     async def encrypt_pieces(self, pieces: AsyncIterable[bytes], context: Context = None) -> AsyncIterator[bytes]:
         """The message of a content that comes in pieces, in pieces."""
-        sealer = await in_thread(self._client.sealer, context)
+        ready: list[bytes] = []
+        sealer = (await in_thread(self._client.sealer, context))(lambda part: ready.append(bytes(part)))
         async for piece in pieces:
-            for sealed in await in_thread(_copies, sealer.update, piece):
-                yield sealed
-        for sealed in await in_thread(_copies, sealer.finish):
-            yield sealed
+            await in_thread(sealer.update, piece)
+            for part in ready:
+                yield part
+            ready.clear()
+        await in_thread(sealer.finish)
+        for part in ready:
+            yield part
 
     async def decrypt_pieces(
         self, pieces: AsyncIterable[bytes], context: Context = None, *, keys: Keys | None = None

@@ -27,7 +27,7 @@ from strongroom.encryption.message.whole import open_body, seal_body
 from strongroom.encryption.streams.files import DecryptingFile, DecryptingStream, EncryptingFile
 from strongroom.encryption.streams.opening import Opener
 from strongroom.encryption.streams.reading import whole_reads
-from strongroom.encryption.streams.sealing import Sealer
+from strongroom.encryption.streams.sealing import Sealer, Take
 from strongroom.errors import StrongroomError
 
 Lookup = tuple[tuple[str, str], ...] | None
@@ -183,10 +183,14 @@ class EncryptionClient:
 
     def encrypt_pieces(self, pieces: Iterable[bytes], context: Context = None) -> Iterator[bytes]:
         """The message of a content that comes in pieces, in pieces."""
-        sealer = self.sealer(context)
+        ready: list[bytes] = []
+        sealer = self.sealer(context)(lambda part: ready.append(bytes(part)))
         for piece in pieces:
-            yield from map(bytes, sealer.update(piece))
-        yield from map(bytes, sealer.finish())
+            sealer.update(piece)
+            yield from ready
+            ready.clear()
+        sealer.finish()
+        yield from ready
 
     def decrypt_pieces(
         self, pieces: Iterable[bytes], context: Context = None, *, keys: Keys | None = None
@@ -205,11 +209,11 @@ class EncryptionClient:
             yield from map(bytes, opener.update(piece))
         yield from map(bytes, opener.finish())
 
-    def sealer(self, context: Context = None) -> Sealer:
-        """What makes a message of a content that comes in pieces; what it gives is to be used before its next step."""
+    def sealer(self, context: Context = None) -> Callable[[Take], Sealer]:
+        """What makes a message of a content that comes in pieces, for whoever takes its parts."""
         beginning = self.begin(context)
         spent = None if self._writing is None else partial(self._writing.spend, _lookup(context))
-        return Sealer(beginning.keys, beginning.data, self._chunk_size, spent)
+        return lambda take: Sealer(beginning.keys, beginning.data, self._chunk_size, take, spent)
 
     def opener(self, head: bytes, context: Context = None, *, keys: Keys | None = None) -> Opener:
         """What gives the content behind a message's header and header tag. Raises what `decrypt` does."""

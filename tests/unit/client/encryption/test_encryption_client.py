@@ -240,6 +240,19 @@ class Counting(io.BytesIO):
         return count
 
 
+def test_nothing_unverified_stays_in_a_readers_buffer_and_a_refusal_is_no_end(mesh: MeshKeys) -> None:
+    encryption = EncryptionClient(mesh, keys="payments", chunk_size_log2=6)
+    message = bytearray(encryption.encrypt(b"A" * 640))
+    message[-300] ^= 1
+    for source in (io.BytesIO(message), Unseekable(message)):
+        file, buffer = encryption.open_decrypting(source), bytearray(640)
+        for _ in range(2):
+            with pytest.raises(StrongroomError) as refused:
+                [b"" for _ in iter(lambda: file.readinto(buffer), 0)]  # noqa: B023
+            assert reason_of(refused) == "MESSAGE_ALTERED"
+            assert b"A" not in buffer
+
+
 @pytest.mark.parametrize("cut", [1, 16, 17, 64, 80, 81, 160])
 def test_a_file_that_was_cut_off_is_refused_when_opened_or_at_its_end(mesh: MeshKeys, cut: int) -> None:
     encryption = EncryptionClient(mesh, keys="payments", chunk_size_log2=6)

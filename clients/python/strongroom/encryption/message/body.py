@@ -8,7 +8,7 @@ share, so that a message costs two blocks of AES and not a hash.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hmac import compare_digest
 from hmac import digest as hmac_digest
 from os import urandom
@@ -100,17 +100,21 @@ class ChunkCipher:
         try:
             self._cipher.decrypt_into(self._nonce(number, last), sealed, None, content)
         except InvalidTag:
+            _wipe(content)
             raise altered() from None
 
-    def seal_run(self, number: int, count: int, size: int, content: memoryview, sealed: memoryview) -> None:
-        """Encrypts `count` whole chunks of `size` bytes, none of them the last. Raises MESSAGE_TOO_LARGE."""
-        self._check_run(number, count)
-        encrypt, start, pack, taken = self._cipher.encrypt_into, self._nonce_start, _PLACE.pack, size + TAG_BYTES
-        at = into = 0
-        for chunk in range(number, number + count):
-            encrypt(start + pack(chunk, 0), content[at : at + size], None, sealed[into : into + taken])
+    def seal_run(self, number: int, size: int, content: memoryview, places: Sequence[memoryview]) -> None:
+        """Encrypts a whole chunk of `size` bytes into each of these places, none of them the last.
+
+        Raises MESSAGE_TOO_LARGE.
+        """
+        self._check_run(number, len(places))
+        encrypt, start, pack = self._cipher.encrypt_into, self._nonce_start, _PLACE.pack
+        at = 0
+        for place in places:
+            encrypt(start + pack(number, 0), content[at : at + size], None, place)
             at += size
-            into += taken
+            number += 1
 
     def open_run(self, number: int, count: int, size: int, sealed: memoryview, content: memoryview) -> None:
         """Verifies and decrypts `count` whole chunks of `size` bytes, none of them the last.
@@ -126,6 +130,7 @@ class ChunkCipher:
                 at += taken
                 into += size
         except InvalidTag:
+            _wipe(content)
             raise altered() from None
 
     def _nonce(self, number: int, last: bool) -> bytes:
@@ -135,6 +140,11 @@ class ChunkCipher:
     def _check_run(self, number: int, count: int) -> None:
         if number + count > MAX_CHUNKS:
             raise too_large()
+
+
+def _wipe(content: memoryview) -> None:
+    """What was decrypted before its tag was found wrong stays in nobody's buffer."""
+    content[:] = bytes(len(content))
 
 
 class Layout:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self
 
@@ -12,7 +13,8 @@ from strongroom.encryption.message.body import NONCE_PREFIX_BYTES, TAG_BYTES, La
 from strongroom.encryption.message.refusals import altered
 from strongroom.encryption.streams.opening import Opener
 from strongroom.encryption.streams.reading import fill, whole_reads
-from strongroom.encryption.streams.sealing import Sealer
+from strongroom.encryption.streams.sealing import Sealer, Take
+from strongroom.errors import StrongroomError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -27,10 +29,10 @@ class EncryptingFile(io.BufferedIOBase):
     reader takes it for whole.
     """
 
-    def __init__(self, file: BinaryIO, sealer: Sealer, *, close_file: bool = False) -> None:
+    def __init__(self, file: BinaryIO, sealer: Callable[[Take], Sealer], *, close_file: bool = False) -> None:
         self._file = file
         self._close_file = close_file
-        self._sealer = sealer
+        self._sealer = sealer(partial(_write_all, file))
         self._written = 0
 
     def writable(self) -> bool:
@@ -45,8 +47,7 @@ class EncryptingFile(io.BufferedIOBase):
         """Encrypts all of `data`; the last chunk waits for what follows. Raises MESSAGE_TOO_LARGE."""
         self._check_open()
         piece = data if isinstance(data, bytes) else memoryview(data).cast("B")
-        for sealed in self._sealer.update(piece):
-            _write_all(self._file, sealed)
+        self._sealer.update(piece)
         self._written += len(piece)
         return len(piece)
 
@@ -55,8 +56,7 @@ class EncryptingFile(io.BufferedIOBase):
         if self.closed:
             return
         try:
-            for sealed in self._sealer.finish():
-                _write_all(self._file, sealed)
+            self._sealer.finish()
             self._file.flush()
         finally:
             self.abort()
@@ -102,6 +102,7 @@ class DecryptingStream(io.BufferedIOBase):
         self._sealed = memoryview(bytearray(_BATCH_BYTES))
         self._pieces = self._decrypted()
         self._ready = memoryview(b"")
+        self._refusal: StrongroomError | None = None
         self._at = 0
 
     def readable(self) -> bool:
@@ -116,7 +117,7 @@ class DecryptingStream(io.BufferedIOBase):
         """Reads up to as much as the buffer holds; 0 at the end. Raises MESSAGE_ALTERED or MESSAGE_TOO_LARGE."""
         view = memoryview(buffer).cast("B")
         while view and not self._ready:
-            piece = next(self._pieces, None)
+            piece = self._next_piece()
             if piece is None:
                 return 0
             self._ready = piece
@@ -146,6 +147,16 @@ class DecryptingStream(io.BufferedIOBase):
             super().close()
             if self._close_file:
                 self._file.close()
+
+    def _next_piece(self) -> memoryview | None:
+        # Whoever reads on after a refusal must not take it for the end.
+        if self._refusal is not None:
+            raise self._refusal.renewed()
+        try:
+            return next(self._pieces, None)
+        except StrongroomError as refusal:
+            self._refusal = refusal
+            raise
 
     def _decrypted(self) -> Iterator[memoryview]:
         while count := fill(self._file, self._sealed):

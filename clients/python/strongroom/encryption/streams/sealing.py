@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable
 
 from strongroom.encryption.message.body import NONCE_PREFIX_BYTES, TAG_BYTES, MessageKeys
 from strongroom.encryption.streams.reading import Piece
 
-_BATCH_BYTES = 1 << 18
 _NOTHING = memoryview(b"")
+# Few chunks at a time: what is sealed stays in the processor's cache until it is taken.
+_BATCH_BYTES = 1 << 17
+
+Take = Callable[[memoryview], object]
+"""Takes a part of a message or of a content, in memory that is used again once it returns."""
 
 
 class Sealer:
-    """Takes pieces of a content and gives pieces of its message.
+    """Takes pieces of a content and gives parts of its message to `take`.
 
-    What it gives is its own memory, which is used again: take or copy it before the next. `spent` is told the bytes of
-    the content at its end. Not for several threads.
+    `beginning` is the message's header with its tag; `spent` is told the bytes of the content at its end. Not for
+    several threads.
     """
 
     def __init__(
-        self, keys: MessageKeys, beginning: bytes, chunk_size: int, spent: Callable[[int], None] | None = None
+        self,
+        keys: MessageKeys,
+        beginning: bytes,
+        chunk_size: int,
+        take: Take,
+        spent: Callable[[int], None] | None = None,
     ) -> None:
         prefix = os.urandom(NONCE_PREFIX_BYTES)
         self._cipher = keys.cipher(prefix)
+        self._take = take
         self._spent = spent
         self._size = chunk_size
         self._number = 0
@@ -32,19 +42,21 @@ class Sealer:
         self._filled = 0
         self._kept_view = _NOTHING
         self._begun = memoryview(beginning + prefix)
-        # Few chunks at a time: what is written stays in the processor's cache until it is taken.
-        self._sealed = memoryview(bytearray(max(1, _BATCH_BYTES // chunk_size) * (chunk_size + TAG_BYTES)))
+        sealed_size = chunk_size + TAG_BYTES
+        self._sealed = memoryview(bytearray(max(1, _BATCH_BYTES // chunk_size) * sealed_size))
+        starts = range(0, len(self._sealed), sealed_size)
+        self._places = [self._sealed[start : start + sealed_size] for start in starts]
 
-    def update(self, piece: Piece) -> Iterator[memoryview]:
-        """What of the message is ready with this piece. Raises MESSAGE_TOO_LARGE."""
-        yield from self._beginning()
+    def update(self, piece: Piece) -> None:
+        """Goes on with this piece. Raises MESSAGE_TOO_LARGE."""
+        self._begin()
         data = memoryview(piece).cast("B")
         if data and self._kept_view:
             kept, self._kept_view = self._kept_view, _NOTHING
-            yield self._seal(kept, last=False)
+            self._seal(kept, last=False)
         while len(data):
             if self._filled == 0 and len(data) > self._size:
-                data = yield from self._seal_through(data)
+                data = self._seal_through(data)
                 continue
             if self._filled == 0 and len(data) == self._size and isinstance(piece, bytes):
                 # Nobody changes it: it need not be copied.
@@ -52,7 +64,7 @@ class Sealer:
                 return
             room = self._size - self._filled
             if room == 0:
-                yield self._seal(self._kept, last=False)
+                self._seal(self._kept, last=False)
                 self._filled = 0
                 continue
             taken = data[:room]
@@ -60,32 +72,33 @@ class Sealer:
             self._filled += len(taken)
             data = data[room:]
 
-    def finish(self) -> Iterator[memoryview]:
-        """The end of the message."""
-        yield from self._beginning()
+    def finish(self) -> None:
+        """Ends the message."""
+        self._begin()
         content = self._kept_view or self._kept[: self._filled]
         if self._spent is not None:
             self._spent(self._number * self._size + len(content))
-        yield self._seal(content, last=True)
+        self._seal(content, last=True)
 
-    def _beginning(self) -> Iterator[memoryview]:
+    def _begin(self) -> None:
         if self._begun:
             begun, self._begun = self._begun, _NOTHING
-            yield begun
+            self._take(begun)
 
-    def _seal_through(self, data: memoryview) -> Generator[memoryview, None, memoryview]:
+    def _seal_through(self, data: memoryview) -> memoryview:
         """Whole chunks without a copy, as far as more follows; answers what is left."""
-        size, sealed_size = self._size, self._size + TAG_BYTES
+        size = self._size
         while len(data) > size:
-            count = min((len(data) - 1) // size, len(self._sealed) // sealed_size)
-            self._cipher.seal_run(self._number, count, size, data, self._sealed)
+            places = self._places[: (len(data) - 1) // size]
+            count = len(places)
+            self._cipher.seal_run(self._number, size, data, places)
             self._number += count
             data = data[count * size :]
-            yield self._sealed[: count * sealed_size]
+            self._take(self._sealed[: count * (size + TAG_BYTES)])
         return data
 
-    def _seal(self, content: memoryview, *, last: bool) -> memoryview:
+    def _seal(self, content: memoryview, *, last: bool) -> None:
         sealed = self._sealed[: len(content) + TAG_BYTES]
         self._cipher.seal(self._number, last, content, sealed)
         self._number += 1
-        return sealed
+        self._take(sealed)
