@@ -12,7 +12,7 @@ from typing import BinaryIO
 from strongroom.calls.crypto.results import Context
 from strongroom.encryption.cache import DataKeyCache, Room
 from strongroom.encryption.keys import KeyCalls, Keys, MeshKey, keys_of, new_data_key, wrapped_under
-from strongroom.encryption.message.body import MessageKeys
+from strongroom.encryption.message.body import MessageKeys, Take
 from strongroom.encryption.message.context import canonical
 from strongroom.encryption.message.header import (
     CHUNK_SIZE_LOG2,
@@ -27,7 +27,7 @@ from strongroom.encryption.message.whole import open_body, seal_body
 from strongroom.encryption.streams.files import DecryptingFile, DecryptingStream, EncryptingFile
 from strongroom.encryption.streams.opening import Opener
 from strongroom.encryption.streams.reading import whole_reads
-from strongroom.encryption.streams.sealing import Sealer, Take
+from strongroom.encryption.streams.sealing import Sealer
 from strongroom.errors import StrongroomError
 
 Lookup = tuple[tuple[str, str], ...] | None

@@ -34,6 +34,9 @@ _PLACE = Struct(">IB")
 _ONLY_CHUNK = _PLACE.pack(0, 1)
 _IN_BOTH = 1 << 8 * _BLOCK | 1
 
+Take = Callable[[memoryview], object]
+"""Takes a part of a message, in memory that is used again once it returns."""
+
 
 class MessageKeys:
     """What is derived from one data key, for one encryption context and size of chunks; used for many messages.
@@ -103,18 +106,26 @@ class ChunkCipher:
             _wipe(content)
             raise altered() from None
 
-    def seal_run(self, number: int, size: int, content: memoryview, places: Sequence[memoryview]) -> None:
-        """Encrypts a whole chunk of `size` bytes into each of these places, none of them the last.
+    def seal_run(self, number: int, content: memoryview, places: Sequence[memoryview], take: Take) -> int:
+        """Encrypts whole chunks as far as more follows, and answers how many bytes of `content` they are.
 
-        Raises MESSAGE_TOO_LARGE.
+        `places` lie one behind the other, each as large as a sealed chunk; `take` gets what is in one or in all of
+        them, before they are used again. Raises MESSAGE_TOO_LARGE.
         """
-        self._check_run(number, len(places))
-        encrypt, start, pack = self._cipher.encrypt_into, self._nonce_start, _PLACE.pack
-        at = 0
-        for place in places:
-            encrypt(start + pack(number, 0), content[at : at + size], None, place)
-            at += size
-            number += 1
+        size, together = len(places[0]) - TAG_BYTES, len(places)
+        left = (len(content) - 1) // size
+        self._check_run(number, left)
+        encrypt, start, pack, at = self._cipher.encrypt_into, self._nonce_start, _PLACE.pack, 0
+        whole = memoryview(places[0].obj)
+        while left:
+            filled = places if left >= together else places[:1]
+            for place in filled:
+                encrypt(start + pack(number, 0), content[at : at + size], None, place)
+                at += size
+                number += 1
+            take(whole if filled is places else places[0])
+            left -= len(filled)
+        return at
 
     def open_run(self, number: int, count: int, size: int, sealed: memoryview, content: memoryview) -> None:
         """Verifies and decrypts `count` whole chunks of `size` bytes, none of them the last.

@@ -5,15 +5,14 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable, Iterator
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self
 
-from strongroom.encryption.message.body import NONCE_PREFIX_BYTES, TAG_BYTES, Layout, MessageKeys
+from strongroom.encryption.message.body import NONCE_PREFIX_BYTES, TAG_BYTES, Layout, MessageKeys, Take
 from strongroom.encryption.message.refusals import altered
 from strongroom.encryption.streams.opening import Opener
 from strongroom.encryption.streams.reading import fill, whole_reads
-from strongroom.encryption.streams.sealing import Sealer, Take
+from strongroom.encryption.streams.sealing import Sealer
 from strongroom.errors import StrongroomError
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ class EncryptingFile(io.BufferedIOBase):
     def __init__(self, file: BinaryIO, sealer: Callable[[Take], Sealer], *, close_file: bool = False) -> None:
         self._file = file
         self._close_file = close_file
-        self._sealer = sealer(partial(_write_all, file))
+        self._sealer = sealer(_writing(file))
         self._written = 0
 
     def writable(self) -> bool:
@@ -286,7 +285,12 @@ class DecryptingFile(io.BufferedIOBase):
         return sealed
 
 
-def _write_all(file: BinaryIO, data: memoryview) -> None:
-    """Writes all of `data`, however little the file takes at once."""
-    while (written := file.write(data) or 0) < len(data):
-        data = data[written:]
+def _writing(file: BinaryIO) -> Take:
+    """What writes all of a part into a file, however little that takes at once."""
+    write = file.write
+
+    def take(part: memoryview) -> None:
+        while (written := write(part) or 0) < len(part):
+            part = part[written:]
+
+    return take

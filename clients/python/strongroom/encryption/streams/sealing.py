@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from strongroom.encryption.message.body import NONCE_PREFIX_BYTES, TAG_BYTES, MessageKeys
+from strongroom.encryption.message.body import NONCE_PREFIX_BYTES, TAG_BYTES, MessageKeys, Take
 from strongroom.encryption.streams.reading import Piece
 
 _NOTHING = memoryview(b"")
 # Few chunks at a time: what is sealed stays in the processor's cache until it is taken.
 _BATCH_BYTES = 1 << 17
-
-Take = Callable[[memoryview], object]
-"""Takes a part of a message or of a content, in memory that is used again once it returns."""
 
 
 class Sealer:
@@ -43,9 +40,8 @@ class Sealer:
         self._kept_view = _NOTHING
         self._begun = memoryview(beginning + prefix)
         sealed_size = chunk_size + TAG_BYTES
-        self._sealed = memoryview(bytearray(max(1, _BATCH_BYTES // chunk_size) * sealed_size))
-        starts = range(0, len(self._sealed), sealed_size)
-        self._places = [self._sealed[start : start + sealed_size] for start in starts]
+        whole = memoryview(bytearray(max(1, _BATCH_BYTES // chunk_size) * sealed_size))
+        self._places = [whole[start : start + sealed_size] for start in range(0, len(whole), sealed_size)]
 
     def update(self, piece: Piece) -> None:
         """Goes on with this piece. Raises MESSAGE_TOO_LARGE."""
@@ -56,7 +52,9 @@ class Sealer:
             self._seal(kept, last=False)
         while len(data):
             if self._filled == 0 and len(data) > self._size:
-                data = self._seal_through(data)
+                sealed = self._cipher.seal_run(self._number, data, self._places, self._take)
+                self._number += sealed // self._size
+                data = data[sealed:]
                 continue
             if self._filled == 0 and len(data) == self._size and isinstance(piece, bytes):
                 # Nobody changes it: it need not be copied.
@@ -85,20 +83,8 @@ class Sealer:
             begun, self._begun = self._begun, _NOTHING
             self._take(begun)
 
-    def _seal_through(self, data: memoryview) -> memoryview:
-        """Whole chunks without a copy, as far as more follows; answers what is left."""
-        size = self._size
-        while len(data) > size:
-            places = self._places[: (len(data) - 1) // size]
-            count = len(places)
-            self._cipher.seal_run(self._number, size, data, places)
-            self._number += count
-            data = data[count * size :]
-            self._take(self._sealed[: count * (size + TAG_BYTES)])
-        return data
-
     def _seal(self, content: memoryview, *, last: bool) -> None:
-        sealed = self._sealed[: len(content) + TAG_BYTES]
+        sealed = self._places[0][: len(content) + TAG_BYTES]
         self._cipher.seal(self._number, last, content, sealed)
         self._number += 1
         self._take(sealed)
