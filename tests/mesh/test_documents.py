@@ -19,7 +19,9 @@ from deploy.dev.__main__ import profile_of
 from deploy.dev.mesh import Mesh, MeshOptions
 from deploy.dev.profile import write_profile
 from deploy.dev.topology import HOST
+from tests.support.clients import client_of
 from tests.support.documents import Block, blocks, whole
+from tests.support.foreign_secrets import VAULT_TOKEN, Vault, serving
 from tests.support.quick_cli import quick_commands
 
 ROOT = Path(__file__).parents[2]
@@ -106,3 +108,56 @@ def test_a_command_that_fails_is_told_with_its_place(shell: Shell, tmp_path: Pat
     done = shell.run("page.md", whole([block], {}), tmp_path)
     assert done.returncode != 0
     assert done.stderr.strip().endswith("at page.md:7: strongroom key describe not-there")
+
+
+def test_somebody_at_another_machine_needs_one_address_an_authority_and_a_credential(
+    shell: Shell, tmp_path: Path
+) -> None:
+    if outside_address() == HOST:
+        pytest.skip("this machine has no address but the loopback's")
+    address, trust = shell.mesh.address("keystore", "public"), shell.mesh.authority.trust
+    assert not address.startswith("127.")
+    person = shell.mesh.authority.issue("user/ann-elsewhere")
+    shell_script = f"""
+        strongroom principal create users/ann-elsewhere --spiffe-id spiffe://strongroom.local/user/ann-elsewhere
+        strongroom client-key create users/ann-elsewhere --secret-out ann.secret -o json > made
+        CLIENT_KEY=$(grep -o 'ck-[a-z0-9]*' made | head -1)
+        export STRONGROOM_CONFIG=$PWD/elsewhere/profiles.toml
+        strongroom profile create live {address} --account default --trust {trust} --use
+        strongroom login --client-key $CLIENT_KEY < ann.secret
+        strongroom whoami
+        find elsewhere -type f -exec stat -c 'mode %a %n' {{}} +
+        strongroom logout
+        strongroom profile create mine {address} --account default --trust {trust} \\
+            --certificate {person.certificate} --key {person.key} --use
+        strongroom whoami
+        strongroom status
+    """
+    done = shell.run("elsewhere", f"set -euo pipefail\n{shell_script}", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.findall(r"credential kind +(\w+)", done.stdout) == ["CLIENT_KEY", "CERTIFICATE"]
+    modes = re.findall(r"^mode (\d+) ", done.stdout, re.MULTILINE)
+    assert (len(modes) >= 2, set(modes)) == (True, {"600"})
+    assert "strongroom_ck_" not in "".join(path.read_text() for path in (tmp_path / "elsewhere").rglob("*.*"))
+
+
+def test_secrets_of_a_vault_are_copied_and_a_copy_goes_on(shell: Shell, tmp_path: Path) -> None:
+    pytest.importorskip("hvac", reason="hvac is not installed")
+    vault = Vault({"Shop/DB": {"password": "p"}, "api": {"value": "t"}, "gone": None})
+    (tmp_path / "token").write_text(VAULT_TOKEN)
+    with serving(vault) as url:
+        copy = f"strongroom migrate vault --address {url} --token-file token --prefix vault/"
+        done = shell.run("migrate", f"{copy} --dry-run || true; {copy} || true; {copy}", tmp_path)
+        assert done.returncode == 1
+        assert re.findall(r"^(\w+) +(\S+) → (\S+)", done.stdout, re.MULTILINE) == [
+            (outcome, name, secret)
+            for outcomes in (("created", "created"), ("created", "created"), ("unchanged", "unchanged"))
+            for outcome, name, secret in (
+                (outcomes[0], "Shop/DB", "vault/shop/db"),
+                (outcomes[1], "api", "vault/api"),
+                ("failed", "gone", "vault/gone"),
+            )
+        ]
+    with client_of(shell.mesh) as client:
+        assert client.secrets.get_value("vault/shop/db", field="password").value == b"p"
+        assert client.secrets.get("vault/api").tags["migrated-from"] == "vault:secret/api"

@@ -14,7 +14,7 @@ A call that is refused or fails has a reason. It is stable: programs may switch 
 In Python it is `StrongroomError.reason`; other languages find it in the `google.rpc.ErrorInfo` of the status, under
 the domain `strongroom`. The message beside it is for people, names the field that is at fault, and may change.
 
-Press Ctrl-F and type the reason.
+Press Ctrl-F and type the reason, or type `strongroom help KEY_DISABLED` in a terminal.
 """
 
 
