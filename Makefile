@@ -67,7 +67,7 @@ lint: setup ## formatting, lints, types, layers, contracts, stubs, lock and the 
 
 docs: setup ## build the documentation as a site in site/, every link checked, without a network
 	$(SITE) --site-dir site
-	@echo "read it: site/index.html"
+	@echo "read it: site/index.html (search needs a server: $(BIN)/python -m http.server --bind 127.0.0.1 --directory site)"
 
 format: setup ## format Python and protos
 	$(BIN)/ruff format .
