@@ -11,11 +11,12 @@ import grpc
 from bench import echo_server
 from bench.load import Method
 from bench.report import BenchmarkError
-from deploy.dev.files import toml_text, write_file
+from deploy.dev.files import write_file
 from deploy.dev.mesh import SOURCE, Mesh
 from deploy.dev.processes import Process
 from deploy.dev.topology import HOST, free_port
 from services.runtime.rpc.ports import Engine
+from strongroom.toml_text import toml_text
 
 _START_SECONDS = 20.0
 

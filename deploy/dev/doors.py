@@ -13,11 +13,12 @@ from typing import Any, Self
 
 from deploy.dev.configs import ACCOUNT, ADMINISTRATOR_ID, DOORS, merged
 from deploy.dev.errors import MeshError
-from deploy.dev.files import toml_text, write_file
+from deploy.dev.files import write_file
 from deploy.dev.mesh import SOURCE, Mesh
 from deploy.dev.processes import Process
 from deploy.dev.topology import HOST, SERVICES, TRUST_DOMAIN, free_port
 from strongroom import Client, ClientCertificate
+from strongroom.toml_text import toml_text
 
 _UPSTREAM = ("keystore", "crypto", "secrets")
 _PAUSE_SECONDS = 0.05

@@ -21,7 +21,7 @@ from deploy.dev.channels import Trust, open_channel
 from deploy.dev.configs import DOORS, Configuration
 from deploy.dev.directory import MeshDirectory
 from deploy.dev.errors import MeshError
-from deploy.dev.files import private_directory, toml_text, write_file
+from deploy.dev.files import private_directory, write_file
 from deploy.dev.processes import Process, set_aside
 from deploy.dev.provider import Choice, Kind, set_up_provider
 from deploy.dev.readiness import Readiness
@@ -35,6 +35,7 @@ from deploy.dev.topology import (
     free_ports,
     reached_at,
 )
+from strongroom.toml_text import toml_text
 
 SOURCE = Path(__file__).resolve().parent.parent.parent
 REDIS = "redis"

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from deploy.dev.errors import MeshError
-from deploy.dev.files import private_directory, toml_text, write_file
+from strongroom import profile_file
+from strongroom.errors import StrongroomError
 
 PROFILE = "dev"
-_HEADER = re.compile(r"\s*\[")
 
 
 class ProfileError(MeshError):
@@ -44,37 +43,6 @@ def write_profile(path: Path, profile: Mapping[str, Any], name: str = PROFILE) -
     file cannot be read, and leaves it alone.
     """
     try:
-        text = path.read_text() if path.exists() else ""
-        document: dict[str, Any] = tomllib.loads(text)
-    except (OSError, ValueError) as error:
-        raise ProfileError(f"{path} cannot be read: {error}") from error
-    if not document.get("current"):
-        document = {**document, "current": name}
-        text = toml_text({"current": name}) + "\n" + text
-    document["profiles"] = {**document.get("profiles", {}), name: profile}
-    written = _without(text, name) + toml_text({"profiles": {name: profile}})
-    if not _says(written, document):
-        written = toml_text(document)  # written in a way that lines do not tell: rather lose comments than profiles
-    private_directory(path.parent)
-    write_file(path, written, mode=0o600)
-    return bool(document["current"] == name)
-
-
-def _without(text: str, name: str) -> str:
-    """The text without the tables of the profile `name`, comments of the others kept."""
-    own = re.compile(rf"\s*\[profiles\.{re.escape(name)}[\].]")
-    kept, skipping = [], False
-    for line in text.splitlines():
-        if _HEADER.match(line):
-            skipping = own.match(line) is not None
-        if not skipping:
-            kept.append(line)
-    rest = "\n".join(kept).strip()
-    return f"{rest}\n\n" if rest else ""
-
-
-def _says(text: str, document: Mapping[str, Any]) -> bool:
-    try:
-        return tomllib.loads(text) == document
-    except ValueError:
-        return False
+        return profile_file.put(path, name, profile, overwrite=True)
+    except (StrongroomError, OSError) as error:
+        raise ProfileError(f"{path} cannot be changed: {error}") from error

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from deploy.dev.files import toml_text
 from deploy.dev.mesh import Mesh
 from deploy.dev.topology import SERVICES
 from strongroom import Client, ClientKeySession
 from strongroom.cli.app import app
+from strongroom.toml_text import toml_text
 from tests.support import access
 from tests.support.clients import until
 from tests.support.oidc_issuer import Issuer

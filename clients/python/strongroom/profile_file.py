@@ -1,16 +1,16 @@
-"""Changes to the profile file: one profile is put into it, and the rest, comments too, stays as it is."""
+"""Changes to the profile file: one profile is put into it, and the rest stays as it is, comments too."""
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from strongroom.atomic import replacing
 from strongroom.errors import StrongroomError
+from strongroom.toml_text import toml_text
 
 _HEADER = re.compile(r"\s*\[")
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -27,8 +27,7 @@ def put(path: Path, name: str, table: Mapping[str, Any], *, overwrite: bool) -> 
     """Puts a profile into the file, which is made with mode 0600 where it is not there. It becomes the current one
     where none is; answers whether it is current now.
 
-    Values are texts, booleans and tables of these. Raises FILE_EXISTS for a profile that is there, unless `overwrite`;
-    PROFILE_INVALID where the file cannot be changed without harm to the rest.
+    Raises FILE_EXISTS for a profile that is there, unless `overwrite`; PROFILE_INVALID for a file that cannot be read.
     """
     if not _NAME.fullmatch(name):
         raise _invalid(path, f"{name!r} is no name for a profile: letters, digits, `.`, `_` and `-` alone")
@@ -38,12 +37,12 @@ def put(path: Path, name: str, table: Mapping[str, Any], *, overwrite: bool) -> 
             "FILE_EXISTS", f"{path} has a profile {name} already", code="ALREADY_EXISTS", field="profile"
         )
     if not document.get("current"):
-        text = f"current = {json.dumps(name)}\n\n{text}"
+        text = toml_text({"current": name}) + "\n" + text
         document = {**document, "current": name}
     document["profiles"] = {**document.get("profiles", {}), name: table}
-    written = _without(text, name) + "\n".join(_lines(("profiles", name), table)) + "\n"
+    written = _without(text, name) + toml_text({"profiles": {name: table}})
     if not _says(written, document):
-        raise _invalid(path, f"the profile {name} is written in a form that cannot be changed here: edit the file")
+        written = toml_text(document)  # written in a way that lines do not tell: rather lose comments than profiles
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with replacing(path, overwrite=True) as file:
         file.write(written.encode())
@@ -72,22 +71,6 @@ def _without(text: str, name: str) -> str:
             kept.append(line)
     rest = "\n".join(kept).strip()
     return f"{rest}\n\n" if rest else ""
-
-
-def _lines(name: tuple[str, ...], table: Mapping[str, Any]) -> Iterator[str]:
-    yield f"[{'.'.join(map(_key, name))}]"
-    for key, value in table.items():
-        if not isinstance(value, Mapping):
-            # JSON's escapes are TOML's too, but for DEL.
-            yield f"{_key(key)} = {json.dumps(value, ensure_ascii=False)}".replace("\x7f", "\\u007f")
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield ""
-            yield from _lines((*name, key), value)
-
-
-def _key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key, ensure_ascii=False)
 
 
 def _says(text: str, document: Mapping[str, Any]) -> bool:

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from deploy.dev.configs import merged
 from deploy.dev.directory import DirectoryInUseError, MeshDirectory
-from deploy.dev.files import toml_text, write_file
+from deploy.dev.files import write_file
 from deploy.dev.profile import ProfileError, profile_name, write_profile
+from strongroom.toml_text import toml_text
 
 # TOML has no surrogates and at most 64-bit integers.
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
