@@ -24,7 +24,9 @@ NAVIGATION: dict[str, list[str]] = {
         "tutorials/isv.md",
         "isv.md",
     ],
-    "How to": ["how-to/*", "doors/*", "languages/index.md", "languages/*"],
+    "How to": ["how-to/*", "server-side-encryption.md"],
+    "Software that speaks something else": ["doors/*"],
+    "Languages": ["languages/index.md", "languages/*"],
     "Subjects": ["keys.md", "access.md", "policies.md", "secrets.md", "audit.md", "encryption.md"],
     "Run it": ["operations.md", "threat-model.md", "releases.md"],
     "Reference": [

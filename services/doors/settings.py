@@ -19,7 +19,7 @@ Account = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 class HttpListener(Section):
     """Where a door's clients connect, and how much of them a process takes on."""
 
-    address: Address
+    address: Address = Field(description="`host:port`; TLS, unless `plaintext`")
     plaintext: bool = Field(default=False, description="HTTP without TLS; on a loopback address alone")
     certificate: Path | None = Field(default=None, description="what clients see in place of the mesh's certificate")
     key: Path | None = Field(default=None, description="its private key")
@@ -51,15 +51,15 @@ class HttpListener(Section):
 class MeshAddresses(Section):
     """Internal addresses of the services that a door calls: of one replica or of several, joined by commas."""
 
-    keystore: Addresses
-    crypto: Addresses
-    secrets: Addresses
+    keystore: Addresses = Field(description="keystore's internal listener")
+    crypto: Addresses = Field(description="crypto's internal listener")
+    secrets: Addresses = Field(description="the secrets service's internal listener")
 
 
 class Mount(Section):
     """What answers below a path, `/v1/{path}/`."""
 
-    type: Literal["kv-v1", "kv-v2", "transit"]
+    type: Literal["kv-v1", "kv-v2", "transit"] = Field(description="which engine of Vault it is")
     prefix: Annotated[str, StringConstraints(pattern=rf"^$|^{_SEGMENT}(/{_SEGMENT})*$", max_length=40)] = Field(
         default="", description="for kv: the first parts of the ids of the secrets that are shown here"
     )

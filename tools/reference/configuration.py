@@ -8,9 +8,11 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings
 
 from services.audit.settings import AuditServiceSettings
 from services.crypto.settings import CryptoSettings
+from services.doors.settings import DoorsSettings
 from services.keystore.settings import KeystoreSettings
 from services.runtime.config import ServiceSettings
 from services.secrets.settings import SecretsSettings
@@ -21,11 +23,12 @@ Each service reads one TOML file. An environment variable `STRONGROOM_<SERVICE>_
 `STRONGROOM_CRYPTO__LISTENERS__THREADS=128`. A file that has a key which is not listed here is refused, and so is a
 value out of range; every error is named at once. [Operations](../operations.md) says what the keys are for.
 """
-_SERVICES: dict[str, type[ServiceSettings]] = {
+SERVICES: dict[str, type[BaseSettings]] = {
     "keystore": KeystoreSettings,
     "crypto": CryptoSettings,
     "secrets": SecretsSettings,
     "audit": AuditServiceSettings,
+    "doors": DoorsSettings,
 }
 
 
@@ -39,10 +42,20 @@ def _lines() -> Iterator[str]:
     yield "## Every service"
     yield ""
     yield from _sections("", ServiceSettings)
-    for name, settings in _SERVICES.items():
+    for name, settings in SERVICES.items():
         yield f"## {name}"
         yield ""
-        yield from _sections("", settings, without=frozenset(ServiceSettings.model_fields))
+        yield from _sections("", settings, without=_common(settings))
+
+
+def _common(settings: type[BaseSettings]) -> frozenset[str]:
+    """What a service's settings have of those of every service."""
+    shared = ServiceSettings.model_fields
+    return frozenset(
+        name
+        for name, field in settings.model_fields.items()
+        if name in shared and field.annotation == shared[name].annotation
+    )
 
 
 def _sections(path: str, model: type[BaseModel], without: frozenset[str] = frozenset()) -> Iterator[str]:

@@ -50,6 +50,16 @@ def test_every_key_of_the_configuration_is_named_and_described() -> None:
     assert re.findall(r"^\| (`\w+`) \|.*\|  \|$", page, re.MULTILINE) == []
 
 
+def test_every_process_that_reads_a_configuration_is_listed() -> None:
+    modules = sorted((ROOT / "services").rglob("settings.py"))
+    found = {
+        match[1]
+        for path in modules
+        for match in re.finditer(r"^class (\w+)\((?:BaseSettings|ServiceSettings)\)", path.read_text(), re.MULTILINE)
+    }
+    assert found == {settings.__name__ for settings in configuration.SERVICES.values()}
+
+
 def test_metrics_are_found_where_they_are_made() -> None:
     found = {metric.name: metric for metric in metrics.found()}
     assert {"rpc.server.duration", "audit.log.unpublished", "hsm.calls", "secrets.rotation.ended"} <= found.keys()
