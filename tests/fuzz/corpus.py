@@ -21,7 +21,7 @@ def kept(name: str) -> Iterator[bytes]:
 
 def write(name: str, directory: Path) -> None:
     """Lays the corpus out as files, with the vectors' messages for headers."""
-    for data in (*kept(name), *(_messages() if name == "header" else ())):
+    for data in (*kept(name), *(messages() if name == "header" else ())):
         (directory / sha256(data).hexdigest()).write_bytes(data)
 
 
@@ -33,7 +33,8 @@ def keep(name: str, directory: Path) -> None:
     (HERE / f"{name}.txt").write_text("\n".join(lines[:_MOST]) + "\n")
 
 
-def _messages() -> Iterator[bytes]:
+def messages() -> Iterator[bytes]:
+    """The short ones of the vectors."""
     for kind in ("valid", "refused"):
         for parameters in vectors("encrypted_message", kind):
             message = bytes.fromhex(parameters.values[0]["message"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -10,11 +12,15 @@ from tests.fuzz import corpus
 from tests.fuzz.targets import TARGETS
 
 
+@cache
+def inputs(name: str) -> list[bytes]:
+    return [*corpus.kept(name), *(corpus.messages() if name == "header" else ())]
+
+
 @pytest.mark.parametrize("name", TARGETS)
 def test_the_kept_corpus_holds(name: str) -> None:
-    inputs = [*corpus.kept(name), *(corpus._messages() if name == "header" else ())]
-    assert len(inputs) > 20
-    for data in inputs:
+    assert len(inputs(name)) > 20
+    for data in inputs(name):
         TARGETS[name](data)
 
 
@@ -22,8 +28,7 @@ def test_the_kept_corpus_holds(name: str) -> None:
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_random_changes_hold(name: str, data: st.DataObject) -> None:
-    inputs = [*corpus.kept(name), *(corpus._messages() if name == "header" else ())]
-    changed = bytearray(data.draw(st.sampled_from(inputs)))
+    changed = bytearray(data.draw(st.sampled_from(inputs(name))))
     for _ in range(data.draw(st.integers(0, 4))):
         place = data.draw(st.integers(0, len(changed)))
         changed[place : place + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=4))
