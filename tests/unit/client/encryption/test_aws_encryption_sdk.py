@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import aws_encryption_sdk
 import pytest
+from aws_cryptographic_material_providers.mpl import AwsCryptographicMaterialProviders
+from aws_cryptographic_material_providers.mpl.config import MaterialProvidersConfig
+from aws_cryptographic_material_providers.mpl.models import CreateMultiKeyringInput
 from aws_encryption_sdk.exceptions import AWSEncryptionSDKClientError
 from aws_encryption_sdk.identifiers import CommitmentPolicy
 
+from strongroom.encryption.adapters.aws_keyring import StrongroomKeyring
 from strongroom.encryption.adapters.aws_provider import StrongroomMasterKeyProvider
 from tests.support.mesh_keys import MeshKeys
 
@@ -40,3 +44,38 @@ def test_its_cache_saves_calls() -> None:
     for _ in range(5):
         sdk.encrypt(source=b"content", materials_manager=manager)
     assert mesh.calls == 1
+
+
+def test_a_keyring_opens_under_any_of_its_keys_and_no_other() -> None:
+    mesh = MeshKeys()
+    sdk = aws_encryption_sdk.EncryptionSDKClient()
+    context = {"tenant": "a"}
+    both = StrongroomKeyring(mesh, keys=["payments", "escrow"])
+    sealed, _ = sdk.encrypt(source=b"content", keyring=both, encryption_context=context)
+    for keys in ("payments", "escrow", "alias/current"):
+        opened, header = sdk.decrypt(source=sealed, keyring=StrongroomKeyring(mesh, keys), encryption_context=context)
+        assert opened == b"content"
+        assert header.encryption_context["tenant"] == "a"
+    calls = mesh.calls
+    with pytest.raises(Exception, match="KEY_NOT_ACCEPTED"):
+        sdk.decrypt(source=sealed, keyring=StrongroomKeyring(mesh, "other"), encryption_context=context)
+    assert mesh.calls == calls
+    with pytest.raises(Exception, match="ncryption context"):
+        sdk.decrypt(source=sealed, keyring=both, encryption_context={"tenant": "b"})
+    mesh.is_away()
+    with pytest.raises(Exception, match="UNREACHABLE"):
+        sdk.encrypt(source=b"content", keyring=both)
+    with pytest.raises(Exception, match="UNREACHABLE"):
+        sdk.decrypt(source=sealed, keyring=both, encryption_context=context)
+
+
+def test_keyrings_stand_behind_each_other() -> None:
+    here, there = MeshKeys(), MeshKeys("escrow")
+    sdk = aws_encryption_sdk.EncryptionSDKClient()
+    providers = AwsCryptographicMaterialProviders(config=MaterialProvidersConfig())
+    behind = StrongroomKeyring(there, "vault")
+    together = providers.create_multi_keyring(
+        CreateMultiKeyringInput(generator=StrongroomKeyring(here, "payments"), child_keyrings=[behind])
+    )
+    sealed, _ = sdk.encrypt(source=b"content", keyring=together)
+    assert sdk.decrypt(source=sealed, keyring=behind)[0] == b"content"

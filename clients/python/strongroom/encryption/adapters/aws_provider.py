@@ -1,4 +1,4 @@
-"""Keys of the mesh for the AWS Encryption SDK, without any cloud (`pip install strongroom[aws-encryption-sdk]`).
+"""Keys of the mesh for the older interface of the AWS Encryption SDK (`pip install strongroom[aws-encryption-sdk]`).
 
     provider = StrongroomMasterKeyProvider(client=client, keys=("payments", "escrow"))
     sealed, header = aws_encryption_sdk.EncryptionSDKClient().encrypt(source=content, key_provider=provider)
