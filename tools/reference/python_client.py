@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import strongroom
+from strongroom import encryption
 from tools.reference.markdown import document
 
 _PACKAGE = Path(strongroom.__file__).parent
@@ -29,13 +30,14 @@ def parts() -> Iterator[tuple[str, str]]:
 
 def _lines() -> Iterator[str]:
     yield _LEAD
-    yield "## What a program imports"
-    yield ""
-    for name in strongroom.__all__:
-        yield f"::: strongroom.{name}"
-        yield "    options:"
-        yield "      heading_level: 3"
+    for heading, package in (("What a program imports", strongroom), ("Encryption SDK", encryption)):
+        yield f"## {heading}"
         yield ""
+        for name in package.__all__:
+            yield f"::: {package.__name__}.{name}"
+            yield "    options:"
+            yield "      heading_level: 3"
+            yield ""
     yield "## Below a client"
     yield ""
     for path, name in parts():
