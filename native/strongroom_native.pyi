@@ -1,6 +1,6 @@
 """The listener of Strongroom's services: connections, TLS, HTTP/2, gRPC's framing, and all their limits."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -113,8 +113,10 @@ class Listener:
         *,
         room: Literal["by caller", "exchanges", "reserved", "at once"],
         lasting: Literal["watch", "exchange"] | None = None,
+        only: tuple[Set[str], tuple[int, str, Trailers]] | None = None,
     ) -> None:
-        """Has `answer` called with each call of a method."""
+        """Has `answer` called with each call of a method. Where that is for `only` some SPIFFE ids, others are refused
+        by their headers, so."""
     def bind(
         self,
         address: str,

@@ -1,6 +1,6 @@
 //! What all connections of a listener share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -86,6 +86,8 @@ pub struct Method {
     pub room: Rooms,
     /// Whether its calls last.
     pub lasting: Option<Lasting>,
+    /// The SPIFFE ids that it is for, where it is not for all, and how the calls of others end.
+    pub only: Option<(HashSet<String>, Ending)>,
 }
 
 /// What a listener does with connections and calls.

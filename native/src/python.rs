@@ -1,6 +1,6 @@
 //! What Python sees: a listener, and its calls.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -170,8 +170,16 @@ impl PyListener {
 
     /// Has `answer` called with each call of a method, in threads of a `room`: `by caller`, `exchanges`, `reserved` or
     /// `at once`. Calls that last are of a `lasting` kind: `watch`, or `exchange` for message after message.
-    #[pyo3(signature = (path, answer, *, room, lasting = None))]
-    fn add(&self, path: String, answer: Py<PyAny>, room: &str, lasting: Option<&str>) -> PyResult<()> {
+    /// Where the method is for `only` some SPIFFE ids, others are refused so by their headers.
+    #[pyo3(signature = (path, answer, *, room, lasting = None, only = None))]
+    fn add(
+        &self,
+        path: String,
+        answer: Py<PyAny>,
+        room: &str,
+        lasting: Option<&str>,
+        only: Option<(HashSet<String>, Said)>,
+    ) -> PyResult<()> {
         let room = match room {
             "by caller" => Rooms::ByCaller,
             "exchanges" => Rooms::Exchanges,
@@ -185,7 +193,8 @@ impl PyListener {
             Some("exchange") => Some(Lasting::Exchange),
             Some(other) => return Err(PyValueError::new_err(format!("no calls last as {other}"))),
         };
-        lock(&self.methods).insert(path, Arc::new(Method { answer, room, lasting }));
+        let only = only.map(|(ids, said)| PyResult::Ok((ids, said.into_ending()?))).transpose()?;
+        lock(&self.methods).insert(path, Arc::new(Method { answer, room, lasting, only }));
         Ok(())
     }
 

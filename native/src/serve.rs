@@ -70,6 +70,11 @@ fn take(core: &Arc<Core>, peer: Arc<Peer>, request: Request<Incoming>) -> Result
     let Some(method) = core.methods.get().and_then(|methods| methods.get(head.uri.path())) else {
         return Err(refused(&core.endings.unknown));
     };
+    if let Some((identities, ending)) = &method.only {
+        if !identities.contains(&peer.spiffe_id) {
+            return Err(refused(ending));
+        }
+    }
     if headers.get(ENCODING).is_some_and(|encoding| encoding != IDENTITY) {
         return Err(refused(&core.endings.compressed));
     }

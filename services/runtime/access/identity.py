@@ -158,8 +158,12 @@ class Callers:
 
     def require_allowed(self, spiffe_id: str, service: str) -> None:
         """Raises CALLER_NOT_ALLOWED unless the configuration lets this identity call this internal service."""
-        if spiffe_id not in self._allow.get(service, ()):
-            raise StrongroomError(Reason.CALLER_NOT_ALLOWED, f"this identity may not call {service}")
+        if spiffe_id not in self.allowed(service):
+            raise not_allowed(service)
+
+    def allowed(self, service: str) -> frozenset[str]:
+        """The identities that the configuration lets call this internal service."""
+        return self._allow.get(service, frozenset())
 
     def require_may_forward(self, spiffe_id: str) -> None:
         """Raises CALLER_NOT_ALLOWED unless the configuration lets this service act for its own callers."""
@@ -175,6 +179,11 @@ class Callers:
         """Raises CALLER_NOT_ALLOWED unless the configuration lets this service say whose certificate it has seen."""
         if spiffe_id not in self._may_present:
             raise StrongroomError(Reason.CALLER_NOT_ALLOWED, "this identity may not present certificates of others")
+
+
+def not_allowed(service: str) -> StrongroomError:
+    """What those are told whom the configuration does not let call an internal service."""
+    return StrongroomError(Reason.CALLER_NOT_ALLOWED, f"this identity may not call {service}")
 
 
 def named_principal(metadata: Metadata) -> Principal:

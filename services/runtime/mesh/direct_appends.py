@@ -19,6 +19,9 @@ _SERVICE = event_log_service_pb2.DESCRIPTOR.services_by_name["EventLogService"]
 _PATH = f"/{_SERVICE.full_name}/Append"
 _MOST_WAITING = 4_096
 _MOST_WAITING_BYTES = 32 << 20
+# An event costs the log 84 µs in groups of 8, 29 µs in groups of 32 and 14 µs in groups of 512: what comes while one
+# group is under way becomes the next.
+_GROUPS_AT_ONCE = 1
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 Trailers = Iterable[tuple[str, str | bytes]]
@@ -34,7 +37,7 @@ class DirectAppends:
         bounds = {
             "group_events": settings.group_limit,
             "group_bytes": MAX_CALL_BYTES,
-            "groups": settings.senders,
+            "groups": _GROUPS_AT_ONCE,
             "waiting": _MOST_WAITING,
             "waiting_bytes": _MOST_WAITING_BYTES,
         }

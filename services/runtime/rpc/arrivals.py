@@ -90,8 +90,8 @@ class Arrivals:
             call.on_end(lambda: self._forget(call))
             headers = Headers(event)
             call.caller = self._recognize(headers)
-            if call.arrival.admit is not None:
-                call.arrival.admit(headers)
+            if call.arrival.only is not None:
+                call.arrival.only.admit(headers)
             places = self._lasting.get(call.arrival.mode)
             if places is not None:
                 self._displace(places.enter(call, call.caller.group))

@@ -40,13 +40,26 @@ class Room(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Only:
+    """The identities of certificates that a method is for, and what others are told."""
+
+    identities: frozenset[str]
+    refusal: StrongroomError
+
+    def admit(self, headers: Headers) -> None:
+        """Raises for a caller that the method is not for."""
+        if headers.spiffe_id not in self.identities:
+            raise self.refusal.renewed()
+
+
+@dataclass(frozen=True, slots=True)
 class Arrival:
-    """How the calls of a method arrive. `admit` raises for a caller that the method is not for, before anything of the
-    message is read."""
+    """How the calls of a method arrive. Where it is for some `only`, others are refused before anything of a message is
+    read."""
 
     mode: Mode = Mode.IN_TURN
     room: Room = Room.BY_CALLER
-    admit: Callable[[Headers], None] | None = None
+    only: Only | None = None
 
 
 _IN_TURN = Arrival()

@@ -20,7 +20,7 @@ from services.runtime.errors import Reason, StrongroomError
 from services.runtime.mesh.tls import TlsFiles
 from services.runtime.rpc import arrivals, ports
 from services.runtime.rpc.admission import Caller, Recognize, Refusal, refused_in_turn
-from services.runtime.rpc.methods import Mode, Room, arrival_of, broken, malformed, without_message
+from services.runtime.rpc.methods import Mode, Only, Room, arrival_of, broken, malformed, without_message
 from services.runtime.rpc.pipeline import Handler
 from services.runtime.rpc.streams import Trailers, error_trailers
 
@@ -49,6 +49,8 @@ class NativePort:
         self._recognize = recognize
         self._refusal = refusal
         self._shared_port = shared_port
+        # Whoever comes with a token needs none, and whoever has one needs no other port.
+        self._unless_required: Literal["none", "optional"] = "optional" if name == "public" else "none"
         self._listener = strongroom_native.Listener(
             name,
             _settings(name, settings),
@@ -63,7 +65,7 @@ class NativePort:
             self._listener.bind(
                 address,
                 tls=tls.paths if tls is not None else None,
-                client_certificate="required" if require_client_certificate else "none",
+                client_certificate="required" if require_client_certificate else self._unless_required,
                 shared=self._shared_port,
             )
         except OSError as error:
@@ -81,6 +83,7 @@ class NativePort:
                     _Method(method, handler, self._recognize, self._refusal),
                     room="at once" if at_once else _ROOMS[arrival.room],
                     lasting=_LASTING.get(arrival.mode),
+                    only=_only(arrival.only),
                 )
 
     def start(self) -> None:
@@ -106,7 +109,6 @@ class _Method:
         self._write = ports.response_writer(method)
         self._handler = handler
         self._begin: Callable[..., None] | None = getattr(handler, "begin", None)
-        self._admit: Callable[[Any], None] | None = arrival.admit
         self._recognize = recognize
         self._refusal = refusal if arrival.mode is Mode.IN_TURN else None
         self._respond: Callable[[Any, NativeCall], None]
@@ -122,8 +124,6 @@ class _Method:
     def __call__(self, native: strongroom_native.Call) -> None:
         call = NativeCall(native, self._write)
         try:
-            if self._admit is not None:
-                self._admit(native)
             refused = self._overdrawn(native)
             if refused is not None:
                 call.fail(refused, error_trailers(refused), after=_HELD_SECONDS * uniform(0.5, 1.5))  # noqa: S311  # nothing secret hangs on it
@@ -286,6 +286,10 @@ class _Outlet:
 
 def _known(caller: Caller) -> tuple[str, str] | None:
     return (caller.group, caller.member) if caller.is_known else None
+
+
+def _only(only: Only | None) -> tuple[frozenset[str], tuple[int, str, Trailers]] | None:
+    return None if only is None else (only.identities, _said(only.refusal, final=False))
 
 
 def _settings(name: str, settings: Listeners) -> dict[str, float]:

@@ -15,14 +15,14 @@ from typing import Any
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
-from services.runtime.access.identity import Callers
+from services.runtime.access.identity import Callers, not_allowed
 from services.runtime.config import Listeners
 from services.runtime.mesh.tls import TlsFiles
 from services.runtime.rpc import discovery, ports, reflection
 from services.runtime.rpc.admission import Caller, Headers, Recognize, Refusal, by_connection, stranger
 from services.runtime.rpc.grpcio_port import GrpcioPort
 from services.runtime.rpc.handlers import Behaviours, by_method
-from services.runtime.rpc.methods import Arrival, Mode, Room, arriving
+from services.runtime.rpc.methods import Arrival, Mode, Only, Room, arriving
 from services.runtime.rpc.pipeline import Behaviour, Handler, Pipeline
 from services.runtime.rpc.ports import Port
 from services.runtime.rpc.status import Status
@@ -55,7 +55,7 @@ class Listener:
     ) -> None:
         self._name = name
         self._pipeline = pipeline
-        self._require_allowed = Callers(settings.internal).require_allowed
+        self._callers = Callers(settings.internal)
         self._names = list(reflection.NAMES)
         self._port = _port(name, settings, recognize, refusal, shared_port=shared_port)
         self._add(ports.HEALTH, _health_handlers(status))
@@ -97,7 +97,8 @@ class Listener:
         handlers = {method.name: handler(method, behaviours[method.name]) for method in service.methods}
         if not audited:
             # Nothing is recorded of who may not, so that the headers are enough to refuse.
-            arrival = Arrival(admit=lambda headers: self._require_allowed(headers.spiffe_id, service.full_name))
+            name = service.full_name
+            arrival = Arrival(only=Only(self._callers.allowed(name), not_allowed(name)))
             handlers = {name: arriving(handler, arrival) for name, handler in handlers.items()}
         self._add(service, handlers)
 
