@@ -10,7 +10,7 @@ from typing import Protocol
 import grpc
 from rich.console import Console
 
-from bench import abuse, access, algorithms, audit, echo, hsm_soak, keystore, rotation, sdk
+from bench import abuse, access, algorithms, audit, cli, echo, hsm_soak, keystore, rotation, sdk
 from bench.report import BenchmarkError, Report
 from deploy.dev.errors import MeshError
 
@@ -31,6 +31,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     audit.NAME: audit.run,
     rotation.NAME: rotation.run,
     sdk.NAME: sdk.run,
+    cli.NAME: cli.run,
     abuse.NAME: abuse.run,
 }
 

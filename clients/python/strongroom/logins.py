@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -88,6 +87,9 @@ def token_file(profile: Profile, credentials: Credentials) -> TokenFile | None:
         source = source.source
     if profile.directory is None or isinstance(source, SessionToken):
         return None
+    # OpenSSL takes its time to load.
+    from hashlib import sha256
+
     # Secrets are in no repr.
     digest = sha256(repr((credentials, sorted(profile.endpoints.items()))).encode())
     try:

@@ -10,4 +10,9 @@ def main() -> None:
     startup.begin()
     from strongroom.cli.app import app
 
-    app(prog_name="strongroom")
+    try:
+        app(prog_name="strongroom")
+    except SystemExit as ending:
+        if startup.is_whole_process():
+            startup.end(ending.code)
+        raise

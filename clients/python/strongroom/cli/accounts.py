@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from strongroom.cli.command import Report, Session, command, facts_report, fields_of
-from strongroom.cli.inputs import Force, Tags, pairs_of
-from strongroom.cli.keys import Limit
+from strongroom.cli.inputs import Force, Limit, Tags, pairs_of
 from strongroom.cli.outputs import SecretOut, secret_report
 from strongroom.cli.parser import Group
 from strongroom.cli.tables import Table, table

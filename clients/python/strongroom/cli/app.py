@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Annotated, Any
@@ -73,6 +73,14 @@ _ENTRIES: Mapping[str, Mapping[str, _Entry]] = {
 _HOMES: Mapping[str, str] = {name: entry.module for group in _ENTRIES.values() for name, entry in group.items()}
 
 
+class _Wanted(typer.Typer):
+    """An application to which commands of these names alone are added, and every group."""
+
+    def __init__(self, wanted: Sequence[str]) -> None:
+        super().__init__(rich_markup_mode=None, add_completion=False)
+        self.wanted = wanted
+
+
 class _Commands(MutableMapping[str, Any]):
     """Every command and group by name, in the order of the help; one is loaded, with what stands beside it in its
     module, when it is asked for.
@@ -83,7 +91,7 @@ class _Commands(MutableMapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._loaded:
-            loaded = typer.Typer(rich_markup_mode=None, add_completion=False)
+            loaded = _Wanted((name,))
             loaded.callback()(_nothing)
             import_module(f"strongroom.cli.{_HOMES[name]}").add_to(loaded)
             self._loaded = {**get_group(loaded).commands, **self._loaded}

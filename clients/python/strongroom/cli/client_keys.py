@@ -8,8 +8,7 @@ import typer
 
 from strongroom.cli.command import Report, Session, command, facts_report, fields_of
 from strongroom.cli.confirmation import Destruction
-from strongroom.cli.inputs import Description, Force, later_of
-from strongroom.cli.keys import Limit
+from strongroom.cli.inputs import Description, Force, Limit, later_of
 from strongroom.cli.outputs import SecretOut, secret_report
 from strongroom.cli.parser import Group
 from strongroom.cli.principals import PrincipalName

@@ -23,12 +23,12 @@ from strongroom.cli.completion import completed
 from strongroom.cli.confirmation import Destruction, Yes
 from strongroom.cli.parser import Command
 from strongroom.cli.plain import plain
-from strongroom.cli.tables import Facts, Look, Shown, Table
 from strongroom.cli.terminal import visible, write_line
 from strongroom.errors import StrongroomError
 from strongroom.profiles import Profile, find
 
 if TYPE_CHECKING:
+    from strongroom.cli.tables import Facts, Look
     from strongroom.client import Client
 
 __all__ = ["COMMON_OPTIONS", "Report", "Session", "command", "complain", "facts_report", "fields_of"]
@@ -62,8 +62,6 @@ _COMMON_DEFAULTS: Mapping[str, Any] = {
 COMMON_OPTIONS = frozenset(_COMMON)
 """Options of every command, by their parameters' names."""
 
-Showable = "str | Shown | Sequence[str | Shown] | RenderableType"
-
 
 @dataclass(frozen=True)
 class Report:
@@ -94,7 +92,13 @@ def facts_report(answer: object, *, note: str = "", exit_code: int = 0) -> Repor
     """One thing's fields, of a mapping or a dataclass: for people a line each, without those that are empty."""
     document = fields_of(answer)
     shown = {name.replace("_", " "): value for name, value in document.items()}
-    return Report(document, lambda: Facts(shown), note=note, exit_code=exit_code)
+
+    def show() -> Facts:
+        from strongroom.cli.tables import Facts
+
+        return Facts(shown)
+
+    return Report(document, show, note=note, exit_code=exit_code)
 
 
 class Session:
@@ -166,10 +170,12 @@ def command(
 ) -> Callable[[Callable[..., Report]], Callable[..., Report]]:
     """Adds a function as a command of `app`: its parameters after the session are the options, and those of every
     command join them. `examples` are whole command lines for its help. What `destroys` is asked about first, unless
-    `--yes` is given.
+    `--yes` is given. Where `app` says which commands are `wanted`, the others are passed over.
     """
 
     def register(function: Callable[..., Report]) -> Callable[..., Report]:
+        if name not in getattr(app, "wanted", (name,)):
+            return function
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
         if destroys is not None:
             own.append(inspect.Parameter("yes", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Yes))
@@ -249,6 +255,8 @@ def _print(report: Report, session: Session, options: Mapping[str, Any]) -> None
         sys.stdout.buffer.write(report.raw)
         sys.stdout.flush()
     elif report.show is not None:
+        from strongroom.cli.tables import Look, Table
+
         shown = report.show()
         if isinstance(shown, Table) and not shown.rows:
             write_line(_nothing(report, options), sys.stderr)
@@ -259,6 +267,8 @@ def _print(report: Report, session: Session, options: Mapping[str, Any]) -> None
 
 
 def _print_shown(shown: Any, look: Look) -> None:
+    from strongroom.cli.tables import Shown
+
     parts = shown if isinstance(shown, list | tuple) else (shown,)
     for part in parts:
         if isinstance(part, str):

@@ -12,13 +12,13 @@ from strongroom.cli.inputs import (
     Context,
     Force,
     InputFile,
+    KeyName,
     OutputFile,
     ciphertext_of,
     pairs_of,
     read_bytes,
     write_bytes,
 )
-from strongroom.cli.keys import KeyName
 from strongroom.cli.outputs import bytes_report
 
 MAX_PLAINTEXT_BYTES = 65_536

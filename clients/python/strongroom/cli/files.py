@@ -12,8 +12,7 @@ import typer
 from strongroom.cli import file_runs, file_sets
 from strongroom.cli.command import Report, Session, command
 from strongroom.cli.file_sets import STANDARD, SUFFIX, Work
-from strongroom.cli.inputs import Context, Force, pairs_of
-from strongroom.cli.keys import KeyName
+from strongroom.cli.inputs import Context, Force, KeyName, pairs_of
 from strongroom.cli.parser import Group
 from strongroom.cli.plain import plain
 from strongroom.cli.tables import Facts, facts

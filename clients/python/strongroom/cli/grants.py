@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from strongroom.cli.command import Report, Session, command, facts_report
-from strongroom.cli.inputs import Description, later_of, pairs_of
-from strongroom.cli.keys import KeyName, Limit
+from strongroom.cli.inputs import Description, KeyName, Limit, later_of, pairs_of
 from strongroom.cli.parser import Group
 from strongroom.cli.tables import Table, table
 

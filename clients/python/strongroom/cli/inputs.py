@@ -41,6 +41,11 @@ Comment = Annotated[
 ]
 Description = Annotated[str, typer.Option(metavar="TEXT", help="For people.", show_default=False)]
 
+KeyName = Annotated[str, typer.Argument(metavar="KEY", help="An id, alias/ALIAS, or a full name.", show_default=False)]
+Limit = Annotated[
+    int | None, typer.Option(min=1, max=1_000_000, metavar="COUNT", help="Most to list; all of them where not given.")
+]
+
 _CIPHERTEXT_VERSION = 0x01
 _BASE64 = re.compile(rb"[A-Za-z0-9+/\s]+={0,2}\s*")
 # `a=1,b=2`, which reads like two pairs.

@@ -9,7 +9,7 @@ import typer
 from strongroom.cli import choices
 from strongroom.cli.command import Report, Session, command, facts_report, fields_of
 from strongroom.cli.confirmation import Destruction
-from strongroom.cli.inputs import Description, Tags, pairs_of, span_of
+from strongroom.cli.inputs import Description, KeyName, Limit, Tags, pairs_of, span_of
 from strongroom.cli.parser import Group
 from strongroom.cli.tables import Table, table
 
@@ -20,11 +20,7 @@ if TYPE_CHECKING:
 keys = typer.Typer(name="key", cls=Group, help="Keys, their versions and their material.", no_args_is_help=True)
 aliases = typer.Typer(name="alias", cls=Group, help="Second names of keys.", no_args_is_help=True)
 
-KeyName = Annotated[str, typer.Argument(metavar="KEY", help="An id, alias/ALIAS, or a full name.", show_default=False)]
 AliasName = Annotated[str, typer.Argument(metavar="ALIAS", help="An id, with or without alias/ before it.")]
-Limit = Annotated[
-    int | None, typer.Option(min=1, max=1_000_000, metavar="COUNT", help="Most to list; all of them where not given.")
-]
 KeyFilter = Annotated[
     str, typer.Option("--filter", metavar="FILTER", help='Such as: state = ENABLED AND tags.team = "a"')
 ]

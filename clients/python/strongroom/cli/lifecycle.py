@@ -8,8 +8,8 @@ import typer
 
 from strongroom.cli.command import Report, Session, command, facts_report, fields_of
 from strongroom.cli.confirmation import Destruction
-from strongroom.cli.inputs import Comment, pairs_of, span_of
-from strongroom.cli.keys import KeyName, Limit, key_report, keys
+from strongroom.cli.inputs import Comment, KeyName, Limit, pairs_of, span_of
+from strongroom.cli.keys import key_report, keys
 from strongroom.cli.parser import Group
 from strongroom.cli.tables import Table, table
 

@@ -10,8 +10,7 @@ import typer
 from strongroom.cli import choices
 from strongroom.cli.command import Report, Session, command, facts_report
 from strongroom.cli.confirmation import Destruction
-from strongroom.cli.inputs import Description, read_text
-from strongroom.cli.keys import Limit
+from strongroom.cli.inputs import Description, Limit, read_text
 from strongroom.cli.parser import Group
 from strongroom.cli.tables import Table, table
 

@@ -9,8 +9,7 @@ import typer
 
 from strongroom.cli.command import Report, Session, command, facts_report
 from strongroom.cli.confirmation import Destruction
-from strongroom.cli.inputs import Description, Tags, pairs_of, read_text, span_of
-from strongroom.cli.keys import Limit
+from strongroom.cli.inputs import Description, Limit, Tags, pairs_of, read_text, span_of
 from strongroom.cli.parser import Group
 from strongroom.cli.tables import Table, table
 

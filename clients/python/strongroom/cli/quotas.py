@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from strongroom.cli.command import Report, Session, command, facts_report
-from strongroom.cli.keys import Limit
+from strongroom.cli.inputs import Limit
 from strongroom.cli.parser import Group
 from strongroom.cli.tables import Table, table
 

@@ -11,8 +11,7 @@ import typer
 from strongroom.cli import choices
 from strongroom.cli.command import Report, Session, command, facts_report, fields_of
 from strongroom.cli.confirmation import Destruction
-from strongroom.cli.inputs import Comment, Description, Tags, pairs_of, span_of
-from strongroom.cli.keys import Limit
+from strongroom.cli.inputs import Comment, Description, Limit, Tags, pairs_of, span_of
 from strongroom.cli.parser import Group
 from strongroom.cli.secret_inputs import (
     Destinations,

@@ -14,6 +14,7 @@ from strongroom.cli.inputs import (
     Context,
     Force,
     InputFile,
+    KeyName,
     OutputFile,
     ciphertext_of,
     decoded,
@@ -21,7 +22,6 @@ from strongroom.cli.inputs import (
     pairs_of,
     read_bytes,
 )
-from strongroom.cli.keys import KeyName
 from strongroom.cli.outputs import bytes_report
 from strongroom.cli.parser import Group
 from strongroom.cli.versions import verified_with

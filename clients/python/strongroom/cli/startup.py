@@ -5,13 +5,24 @@ are loaded when they are first used. In an application of somebody else's that w
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-# gRPC's calls without threads, and the messages that protobuf has where it is not built in C.
-_LATER = ("asyncio", "grpc.aio", "google.protobuf.internal.python_message", "google.protobuf.text_format")
+_LATER = (
+    # gRPC's calls without threads.
+    "asyncio",
+    "grpc.aio",
+    # The messages that protobuf has where it is not built in C.
+    "google.protobuf.internal.python_message",
+    "google.protobuf.text_format",
+    # What typer opens browsers and finds shells with.
+    "platform",
+    "shellingham",
+    "subprocess",
+)
 _OBJECTS = 100_000
 
 
@@ -33,3 +44,20 @@ def begin() -> None:
     gc.set_threshold(_OBJECTS, 20, 20)
     for name in _LATER:
         sys.modules.setdefault(name, _Later(name))
+
+
+def is_whole_process() -> bool:
+    """Whether this process was started for one command, by the script of that name."""
+    started = getattr(sys.modules.get("__main__"), "__file__", None) or ""
+    return os.path.basename(started) == "strongroom"  # noqa: PTH119  # pathlib is loaded later
+
+
+def end(status: object) -> None:
+    """Ends the process at once: it has nothing left to do, and to take everything apart takes longer than a call."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            continue
+    os._exit(status if isinstance(status, int) else 0)
