@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -186,6 +188,15 @@ def test_a_refusal_says_what_can_be_done(typed: Typed, name: str) -> None:
     assert answered(typed("access", "why", error["event_id"], "--json"))["event"]["reason"] == "KEY_DISABLED"
     odd = typed("key", "rotation-policy", name, "--every", "1d", status=Status.REFUSED).stderr
     assert "--every" in odd
+
+
+def test_a_shell_is_offered_the_keys_that_there_are(typed: Typed, name: str) -> None:
+    typed("key", "create", name)
+    words = f"strongroom key describe {name[:8]}"
+    environment = {**os.environ, "_STRONGROOM_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": "3"}
+    command = [str(Path(sys.executable).parent / "strongroom")]
+    offered = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    assert name in offered.splitlines()
 
 
 def test_material_is_found_in_its_file(typed: Typed, name: str) -> None:

@@ -73,6 +73,11 @@ _ENTRIES: Mapping[str, Mapping[str, _Entry]] = {
 _HOMES: Mapping[str, str] = {name: entry.module for group in _ENTRIES.values() for name, entry in group.items()}
 
 
+def sections() -> list[tuple[str, list[str]]]:
+    """The headings of the help, with the commands and groups under each."""
+    return [(heading, list(entries)) for heading, entries in _ENTRIES.items()]
+
+
 class _Wanted(typer.Typer):
     """An application to which commands of these names alone are added, and every group."""
 
