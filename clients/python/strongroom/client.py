@@ -122,13 +122,11 @@ class Client:
         if isinstance(profile, str):
             profile = profiles.find(profile)
         credentials = logins.credentials_of(profile, os.environ, role)
-        # Who calls by certificate is given no token.
-        kept = None if credentials is None or isinstance(credentials, ClientCertificate) else credentials
         return cls(
             profile.endpoints,
             credentials,
             certificate=logins.certificate_of(profile),
-            token_store=logins.token_file(profile, kept) if kept is not None else None,
+            token_store=logins.token_store(profile, credentials),
             trust=profile.trust,
             account=profile.account,
             timeout=timeout,

@@ -77,6 +77,13 @@ def credentials_of(profile: Profile, environment: Mapping[str, str], role: str =
     return AssumedRole(source, Names(profile.account).role(assumed), session_name, profile.external_id)
 
 
+def token_store(profile: Profile, credentials: Credentials | None) -> TokenFile | None:
+    """Where a client of the profile keeps its tokens; None for one that calls by certificate, and is given none."""
+    if credentials is None or isinstance(credentials, ClientCertificate):
+        return None
+    return token_file(profile, credentials)
+
+
 def token_file(profile: Profile, credentials: Credentials) -> TokenFile | None:
     """Where tokens of these credentials are kept between processes; None where that cannot be said.
 

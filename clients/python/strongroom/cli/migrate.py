@@ -46,7 +46,7 @@ def from_vault(
     ] = None,
     mount: Annotated[str, typer.Option(metavar="PATH", help="Where the key/value engine is mounted.")] = "secret",
     path: Annotated[str, typer.Option(metavar="PATH", help="Only what is below this path.")] = "",
-    kv_version: Annotated[int, typer.Option(min=1, max=2, help="The engine's version: 1 or 2.")] = 2,
+    kv_version: Annotated[int, typer.Option(metavar="NUMBER", min=1, max=2, help="The engine's version: 1 or 2.")] = 2,
     namespace: Annotated[str, typer.Option(metavar="PATH", help="The namespace; default: $VAULT_NAMESPACE.")] = "",
     ca: Annotated[Path | None, typer.Option(metavar="FILE", help="PEM file of its authorities.")] = None,
     prefix: Prefix = "",
