@@ -108,7 +108,7 @@ def test_an_error_in_json_says_all_that_it_knows(monkeypatch: pytest.MonkeyPatch
     assert told == {
         "reason": "PERMISSION_DENIED",
         "message": "not permitted",
-        "hint": f"that is KEY; `strongroom access why {EVENT}` says why",
+        "hint": f"`strongroom access why {EVENT}` says why",
         "field": "key",
         "metadata": {"action": "crypto:Encrypt"},
         "event_id": EVENT,
@@ -149,6 +149,9 @@ def test_misuse_is_one_line_and_exits_two(arguments: list[str]) -> None:
 def test_a_command_that_is_misspelt_is_told_the_likeliest() -> None:
     assert "`strongroom encrypt`" in run("encrpyt").stderr
     assert "`strongroom key describe`" in run("key", "descibe", "k").stderr
+    assert "`strongroom key schedule-deletion`" in run("key", "delete", "k").stderr
+    assert "`strongroom secret list`" in run("secret", "ls").stderr
+    assert "crypto:Encrypt" in run("audit", "events", "--action", "Encrypt").stderr
 
 
 @pytest.mark.parametrize(
@@ -207,6 +210,14 @@ def test_output_that_cannot_be_written_is_told() -> None:
         ended = typed("help", "values", stdout=full)
     assert ended.returncode == Status.LOCAL
     assert ended.stderr == b"error: No space left on device (IO_ERROR)\n"
+
+
+@pytest.mark.parametrize("stream", [0, 1, 2])
+def test_a_stream_that_is_closed_is_told_or_done_without(stream: int) -> None:
+    ended = typed("help", "-o", "name", preexec_fn=lambda: os.close(stream))
+    assert b"Traceback" not in ended.stderr
+    assert ended.returncode == (Status.LOCAL if stream == 1 else Status.DONE)
+    assert (ended.stdout == b"") == (stream == 1)
 
 
 def test_a_reader_that_stops_ends_it_quietly() -> None:

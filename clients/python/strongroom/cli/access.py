@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from strongroom.cli import choices
 from strongroom.cli.command import Report, Session, command, fields_of
 from strongroom.cli.inputs import Context, moment_of, pairs_of, read_text
 from strongroom.cli.parser import Group
@@ -45,7 +46,7 @@ def simulate(
     principal: Annotated[
         str, typer.Option(metavar="PRINCIPAL", help="users/ID, workloads/ID, roles/ID, or a full name.")
     ],
-    action: Annotated[str, typer.Option(metavar="ACTION", help="Such as crypto:Decrypt.")],
+    action: Annotated[str, choices.an_action("Such as crypto:Decrypt.")],
     resource: Annotated[
         str, typer.Option(metavar="RESOURCE", help="keys/ID, secrets/ID and the like, or a full name.")
     ],

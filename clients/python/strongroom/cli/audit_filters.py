@@ -12,7 +12,7 @@ Since = Annotated[
     str, typer.Option("--since", metavar="TIME", help="A time (2026-11-24T02:25Z), or an age such as 15m, 2h, 7d.")
 ]
 Until = Annotated[str, typer.Option("--until", metavar="TIME", help="As --since; events before it.")]
-Action = Annotated[str, typer.Option("--action", metavar="ACTION", help="Such as crypto:Encrypt.")]
+Action = Annotated[str, choices.an_action("Such as crypto:Encrypt.", "--action")]
 Principal = Annotated[
     str, typer.Option("--principal", metavar="PRINCIPAL", help="Who called: users/ann, or a full name.")
 ]

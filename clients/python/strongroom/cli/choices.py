@@ -76,6 +76,20 @@ def one_of(values: tuple[str, ...], about: str, metavar: str, *names: str, **mor
     )
 
 
+def an_action(about: str, *names: str) -> Any:
+    """An option that takes an action, such as crypto:Decrypt, or several."""
+    return typer.Option(*names, metavar="ACTION", help=about, callback=_actions)
+
+
+def _actions(value: Any) -> Any:
+    for text in value if isinstance(value, list | tuple) else (value,):
+        if text and ":" not in text:
+            raise typer.BadParameter(
+                f"{text!r} is no action such as crypto:{text}: `strongroom access schema` lists all"
+            )
+    return value
+
+
 def _choice(values: tuple[str, ...]) -> Callable[[Any], Any]:
     def choose(value: Any) -> Any:
         if isinstance(value, list | tuple):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from strongroom.cli import choices
 from strongroom.cli.command import Report, Session, command, facts_report
 from strongroom.cli.inputs import Description, KeyName, Limit, later_of, pairs_of
 from strongroom.cli.parser import Group
@@ -33,7 +34,7 @@ def create_grant(
     session: Session,
     key: KeyName,
     grantee: Annotated[str, typer.Option(metavar="PRINCIPAL", help=_PRINCIPAL)],
-    operation: Annotated[list[str], typer.Option(metavar="ACTION", help="Such as crypto:Decrypt; may be repeated.")],
+    operation: Annotated[list[str], choices.an_action("Such as crypto:Decrypt; may be repeated.", "--operation")],
     context_equals: Annotated[_Pairs, typer.Option(metavar="NAME=VALUE", help="The whole encryption context.")] = None,
     context_contains: Annotated[_Pairs, typer.Option(metavar="NAME=VALUE", help="Pairs that it has to have.")] = None,
     retiring_principal: Annotated[str, typer.Option(metavar="PRINCIPAL", help="Who else may retire it.")] = "",

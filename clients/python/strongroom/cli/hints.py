@@ -83,11 +83,13 @@ def _next_step(error: StrongroomError) -> str:
 
 
 def _flag_hint(error: StrongroomError, flags: Mapping[str, str]) -> str:
+    """How a field that the message names is called on the command line, where that is something else."""
     for part in reversed(error.field.split(".")):
-        for name in (part, *_OPTIONS.get(part, ())):
-            flag = flags.get(name, "")
-            if flag and flag not in error.message:
-                return f"that is {flag}"
+        if part and part in error.message:
+            for name in (part, *_OPTIONS.get(part, ())):
+                flag = flags.get(name, "")
+                if flag and flag not in error.message and flag.lstrip("-").replace("-", "_").lower() != part:
+                    return f"that is {flag}"
     return ""
 
 

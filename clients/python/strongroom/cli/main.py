@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -33,6 +35,7 @@ def guarded(work: Callable[[], object], arguments: Sequence[str]) -> int:
     """Does the work and answers what the process exits with; what goes wrong becomes one line or one JSON object."""
     with asked_for(form_in(arguments)):
         try:
+            _require_streams()
             require_known(os.environ)
             status = work()
         except typer.Exit as ending:
@@ -47,6 +50,16 @@ def guarded(work: Callable[[], object], arguments: Sequence[str]) -> int:
         except OSError as error:
             return int(_told(error))
     return int(status) if isinstance(status, int) else Status.DONE
+
+
+def _require_streams() -> None:
+    """Standard streams that can be asked; one that is closed is None. Raises OSError without a place for the answer."""
+    if sys.stdin is None:
+        sys.stdin = Path(os.devnull).open()  # noqa: SIM115  # it stays open as long as the process does
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, "standard output is closed")
 
 
 def require_known(environment: Mapping[str, str]) -> None:

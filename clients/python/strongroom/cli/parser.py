@@ -11,6 +11,21 @@ from strongroom.cli.values import Plain
 
 _COMMON = frozenset({"output", "as_json", "wide", "profile", "as_role", "trace", "help"})
 
+# What other command lines call it.
+_MEANT = {
+    "add": ("create",),
+    "delete": ("schedule-deletion", "destroy", "revoke"),
+    "get": ("describe", "list"),
+    "info": ("describe", "status"),
+    "ls": ("list",),
+    "new": ("create",),
+    "put": ("update", "set"),
+    "remove": ("delete", "schedule-deletion"),
+    "rm": ("delete", "schedule-deletion"),
+    "set": ("update", "put"),
+    "show": ("describe",),
+}
+
 
 def read_plainly(parameters: Iterable[Any]) -> None:
     """Has the values of parameters made by `Plain`, in place of typer's own way, where it knows their type."""
@@ -80,7 +95,9 @@ class Group(TyperGroup):
         if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             from difflib import get_close_matches
 
-            near = get_close_matches(args[0], self.list_commands(ctx), 3)
+            known = self.list_commands(ctx)
+            meant = [name for name in _MEANT.get(args[0], ()) if name in known]
+            near = meant or get_close_matches(args[0], known, 3)
             path = ctx.command_path
             hint = f"did you mean {' or '.join(f'`{path} {name}`' for name in near)}?" if near else f"`{path} --help`"
             ctx.fail(f"there is no `{path} {args[0]}`: {hint}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from strongroom.cli.inputs import read_bytes, without_line_end
+from strongroom.cli.inputs import STANDARD, read_bytes, without_line_end
 from strongroom.errors import StrongroomError
 
 if TYPE_CHECKING:
@@ -80,5 +80,11 @@ def value_of(text: str | None, path: Path | None, *, keep_newline: bool = False)
     given = read_bytes(text, path, MAX_VALUE_BYTES, "value")
     value = given if text is not None else without_line_end(given, keep=keep_newline)
     if not value:
-        raise StrongroomError("FIELD_REQUIRED", "the value is empty: is what it was to be read from?", field="value")
+        raise StrongroomError("FIELD_REQUIRED", f"the value is empty: {_source(text, path)}", field="value")
     return value
+
+
+def _source(text: str | None, path: Path | None) -> str:
+    if text is not None:
+        return "--text has nothing in it"
+    return f"there is nothing in {'standard input' if path in (None, STANDARD) else path}"

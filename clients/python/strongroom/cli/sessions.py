@@ -13,6 +13,7 @@ from strongroom.cli.command import Report, Session, command, facts_report, field
 from strongroom.cli.inputs import Force, Tags, pairs_of, read_bytes, read_text, span_of
 from strongroom.cli.outputs import SecretOut, secret_report
 from strongroom.cli.tables import time_text
+from strongroom.errors import StrongroomError
 from strongroom.names import DEFAULT_ROLE_SESSION, Names
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def logout(session: Session) -> Report:
     from strongroom import logins
 
     ended = logins.logout(session.profile)
-    return Report({"logged_out": ended}, note="" if ended else f"profile {session.profile.name} had no login")
+    return Report({"logged_out": ended}, note="logged out" if ended else f"profile {session.profile.name} had no login")
 
 
 def assume_role(
@@ -150,4 +151,7 @@ def _secret() -> str:
     if sys.stdin.isatty():
         typed: str = typer.prompt("secret", hide_input=True, err=True)
         return typed
-    return read_bytes(None, None, _MAX_SECRET_BYTES, "secret").decode().strip()
+    given = read_bytes(None, None, _MAX_SECRET_BYTES, "secret").decode(errors="replace").strip()
+    if not given:
+        raise StrongroomError("FIELD_REQUIRED", "there is no secret in standard input", field="secret")
+    return given
