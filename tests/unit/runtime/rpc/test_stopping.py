@@ -15,7 +15,7 @@ from services.runtime.mesh import channels
 from strongroom import StrongroomError, transport
 from strongroom.errors import from_rpc_error
 from tests.support.clients import until
-from tests.support.listening import KNOWN, Listening, listening
+from tests.support.listening import ENGINES, KNOWN, Listening, listening
 
 _MESH = [*channels._OPTIONS, ("grpc.enable_retries", 1), ("grpc.service_config", channels._SERVICE_CONFIG)]
 _CHANNELS = 8
@@ -43,12 +43,13 @@ class _Caller:
                 self.codes.add(failed.code())
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("options", [_MESH, transport._OPTIONS], ids=["mesh", "client"])
 def test_callers_of_a_server_that_stops_are_told_unavailable_and_nothing_else(
-    tmp_path: Path, options: list[tuple[str, Any]]
+    tmp_path: Path, options: list[tuple[str, Any]], engine: str
 ) -> None:
     stopped = threading.Event()
-    with listening(tmp_path) as server:
+    with listening(tmp_path, engine=engine) as server:
         opened = [_channel(server, options) for _ in range(_CHANNELS)]
         callers = [_Caller(channel) for channel in opened for _ in range(_CALLS_EACH)]
         threads = [threading.Thread(target=caller.run, args=(stopped,)) for caller in callers]
