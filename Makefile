@@ -54,7 +54,7 @@ storm: setup ## failures of every kind over a replicated mesh for twenty minutes
 		$(BIN)/python -m pytest -s tests/faults/storm/whole.py
 
 fuzz: setup ## send hostile requests to every method for ten minutes; STRONGROOM_FUZZ_SEED chooses which
-	STRONGROOM_FUZZ_SECONDS=600 $(BIN)/python -m pytest tests/security/test_fuzz.py
+	STRONGROOM_FUZZ_SECONDS=600 $(BIN)/python -m pytest tests/security/test_fuzz.py tests/doors/test_hostile.py
 
 tamper: setup ## write to every column of every store under a running mesh
 	STRONGROOM_TAMPER_SECONDS=36000 STRONGROOM_TAMPER_SEED=0 $(BIN)/python -m pytest tests/security/test_stores.py
