@@ -10,7 +10,7 @@ from typing import Protocol
 import grpc
 from rich.console import Console
 
-from bench import abuse, access, algorithms, audit, cli, echo, hsm_soak, keystore, rotation, sdk
+from bench import abuse, access, algorithms, audit, cli, doors, echo, hsm_soak, keystore, rotation, sdk
 from bench.report import BenchmarkError, Report
 from deploy.dev.errors import MeshError
 
@@ -32,6 +32,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     rotation.NAME: rotation.run,
     sdk.NAME: sdk.run,
     cli.NAME: cli.run,
+    doors.NAME: doors.run,
     abuse.NAME: abuse.run,
 }
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from bench.cores import confined
 from bench.report import BenchmarkError
@@ -47,6 +48,11 @@ class Method:
     message: bytes
     token: str = ""
 
+    @property
+    def content(self) -> bytes:
+        """What the body of each request is."""
+        return framed(self.message)
+
     def arguments(self, message_file: Path) -> list[str]:
         """What h2load is told of it."""
         headers = ["content-type: application/grpc", "te: trailers"]
@@ -57,6 +63,21 @@ class Method:
             *(f"--header={header}" for header in headers),
             f"https://{self.address}{self.path}",
         ]
+
+
+class Sent(Protocol):
+    """What h2load sends again and again."""
+
+    @property
+    def path(self) -> str:
+        """What it is called in errors."""
+
+    @property
+    def content(self) -> bytes:
+        """What the body of each request is."""
+
+    def arguments(self, message_file: Path) -> list[str]:
+        """What h2load is told of it; `message_file` has the content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +114,7 @@ class Load:
     def __init__(self, cores: frozenset[int]) -> None:
         self._cores = cores
 
-    def full(self, method: Method, calls: int, shape: Shape) -> Outcome:
+    def full(self, method: Sent, calls: int, shape: Shape) -> Outcome:
         """`calls` calls, as fast as they are answered. Raises BenchmarkError unless each was."""
         calls = max(calls, shape.connections * shape.streams)
         return self._run(method, calls, [f"--clients={shape.connections}", f"--max-concurrent-streams={shape.streams}"])
@@ -119,7 +140,7 @@ class Load:
         how = [f"--clients={shape.connections}", f"--max-concurrent-streams={shape.streams}"]
         with tempfile.TemporaryDirectory(prefix="strongroom-bench-") as directory:
             message = Path(directory) / "message"
-            message.write_bytes(framed(method.message))
+            message.write_bytes(method.content)
             command = ["h2load", f"--duration={_TIMEOUT_SECONDS:g}", *how, *method.arguments(message)]
             with confined(self._cores):
                 process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -130,10 +151,10 @@ class Load:
                 process.terminate()
                 process.wait()
 
-    def _run(self, method: Method, calls: int, how: list[str]) -> Outcome:
+    def _run(self, method: Sent, calls: int, how: list[str]) -> Outcome:
         with tempfile.TemporaryDirectory(prefix="strongroom-bench-") as directory:
             message, log = Path(directory) / "message", Path(directory) / "log"
-            message.write_bytes(framed(method.message))
+            message.write_bytes(method.content)
             command = ["h2load", f"--requests={calls}", f"--log-file={log}", *how, *method.arguments(message)]
             output = self._output(command)
             answers = parse_log(log.read_text())

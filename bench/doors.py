@@ -1,0 +1,184 @@
+"""`doors`: what the same work costs through the Vault door and by the mesh's own gRPC.
+
+The server under test has a core to itself: crypto or secrets, when they are called by gRPC, and the door in front of
+them, when it is called by HTTP. Everything else shares the other cores with the load. So a ratio says how many doors it
+takes to keep a mesh's process busy.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.cores import Cores
+from bench.load import Load, Method, Outcome, Sent, Shape
+from bench.report import BenchmarkError, Report, Target
+from deploy.dev.configs import ACCOUNT
+from deploy.dev.doors import Doors
+from deploy.dev.mesh import Mesh, MeshOptions
+from deploy.dev.topology import SERVICES
+from strongroom import Client, ClientCertificate
+from strongroom.crypto.v1 import crypto_pb2
+from strongroom.secrets.v1 import secret_service_pb2
+
+NAME = "doors"
+TARGETS = {
+    "vault_encrypt_vs_grpc": Target(0.5),
+    "vault_batch_vs_grpc": Target(0.5),
+    "vault_kv_read_vs_grpc": Target(0.5),
+    "idle_mib": Target(120.0, at_most=True),
+}
+
+CONNECTIONS = 64
+_BATCH_ITEMS = 256
+_PLAINTEXT = bytes(range(64))
+_CALLS, _CALLS_QUICK = 12_000, 3_000
+_BATCHES, _BATCHES_QUICK = 600, 150
+_WARM_UP = 500
+_ROUNDS = 3
+_KEY = "bench-doors"
+_SECRET = "bench/doors"  # noqa: S105  # a name
+
+
+@dataclass(frozen=True)
+class HttpCall:
+    """A request over HTTP/1.1 that is sent again and again."""
+
+    url: str
+    token: str
+    content: bytes = b""
+
+    @property
+    def path(self) -> str:
+        """What it is called in errors."""
+        return self.url
+
+    def arguments(self, message_file: Path) -> list[str]:
+        """What h2load is told of it."""
+        data = [f"--data={message_file}", "--header=content-type: application/json"] if self.content else []
+        return ["--h1", *data, f"--header=x-vault-token: {self.token}", self.url]
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """The same work by both ways, and the service of the mesh that does it."""
+
+    service: str
+    grpc: Method
+    http: HttpCall
+    calls: int
+
+
+def run(*, quick: bool) -> Report:
+    """Measures each pair in turns, the way that is asked first and the other, so that both have the same machine."""
+    cores = Cores.of_this_machine()
+    load = Load(cores.others)
+    figures: dict[str, float] = {}
+    options = MeshOptions(provider="local", cpus=dict.fromkeys((*SERVICES, "redis"), cores.others))
+    with (
+        tempfile.TemporaryDirectory(prefix="strongroom-bench-") as directory,
+        Mesh(Path(directory), options) as mesh,
+        Doors(mesh, tls=True, cpus=cores.server) as doors,
+    ):
+        figures["idle_mib"] = _resident_mib(doors)
+        token = _set_up(mesh)
+        for name, pair in _pairs(mesh, doors, token, quick=quick).items():
+            by_grpc, by_http = _measured(mesh, cores, load, pair)
+            figures[f"{name}_grpc_per_s"], figures[f"{name}_vault_per_s"] = by_grpc.per_second, by_http.per_second
+            figures[f"{name}_vault_p99_ms"] = by_http.latency_ms(0.99)
+            figures[f"vault_{name}_vs_grpc"] = by_http.per_second / by_grpc.per_second
+        figures["busy_mib"] = _resident_mib(doors)
+    return Report(NAME, figures, TARGETS)
+
+
+def _set_up(mesh: Mesh) -> str:
+    """Makes the key and the secret; a session token."""
+    files = mesh.administrator
+    with Client(
+        {service: mesh.address(service) for service in SERVICES},
+        ClientCertificate(files.certificate, files.key),
+        trust=files.trust,
+        account=ACCOUNT,
+    ) as client:
+        client.keys.create(_KEY)
+        client.secrets.create(_SECRET, json.dumps({"username": "app", "password": "p" * 40}).encode())
+        return client.access.sessions.create().token
+
+
+def _pairs(mesh: Mesh, doors: Doors, token: str, *, quick: bool) -> dict[str, _Pair]:
+    crypto, secrets = mesh.address("crypto", "public"), mesh.address("secrets", "public")
+    key, url = f"accounts/{ACCOUNT}/keys/{_KEY}", f"{doors.address}/v1"
+    text = base64.b64encode(_PLAINTEXT).decode()
+    calls, batches = (_CALLS_QUICK, _BATCHES_QUICK) if quick else (_CALLS, _BATCHES)
+
+    def grpc(address: str, service: str, method: str, message: bytes) -> Method:
+        return Method(address, f"/strongroom.{service}/{method}", message, token)
+
+    def http(path: str, body: object = None) -> HttpCall:
+        return HttpCall(f"{url}/{path}", token, json.dumps(body).encode() if body is not None else b"")
+
+    one = crypto_pb2.EncryptRequest(key=key, plaintext=_PLAINTEXT, encryption_context={"context": "YmVuY2g="})
+    items = [crypto_pb2.EncryptItem(plaintext=_PLAINTEXT)] * _BATCH_ITEMS
+    batch = crypto_pb2.BatchEncryptRequest(key=key, items=items)
+    read = secret_service_pb2.GetSecretValueRequest(name=f"accounts/{ACCOUNT}/secrets/{_SECRET}")
+    encrypt = "crypto.v1.CryptoService"
+    return {
+        "encrypt": _Pair(
+            "crypto",
+            grpc(crypto, encrypt, "Encrypt", one.SerializeToString()),
+            http(f"transit/encrypt/{_KEY}", {"plaintext": text, "context": "YmVuY2g="}),
+            calls,
+        ),
+        "batch": _Pair(
+            "crypto",
+            grpc(crypto, encrypt, "BatchEncrypt", batch.SerializeToString()),
+            http(f"transit/encrypt/{_KEY}", {"batch_input": [{"plaintext": text}] * _BATCH_ITEMS}),
+            batches,
+        ),
+        "kv_read": _Pair(
+            "secrets",
+            grpc(secrets, "secrets.v1.SecretService", "GetSecretValue", read.SerializeToString()),
+            http(f"secret/data/{_SECRET}"),
+            calls // 2,
+        ),
+    }
+
+
+def _measured(mesh: Mesh, cores: Cores, load: Load, pair: _Pair) -> tuple[Outcome, Outcome]:
+    """The better of a few rounds of each."""
+    shape = Shape(CONNECTIONS, 1)
+    by_grpc: list[Outcome] = []
+    by_http: list[Outcome] = []
+
+    def on(core: frozenset[int], sent: Sent, calls: int) -> Outcome:
+        _pin(mesh.process(pair.service).pid, core)
+        return load.full(sent, calls, shape)
+
+    for round_number in range(_ROUNDS + 1):
+        calls = pair.calls if round_number else min(_WARM_UP, pair.calls)
+        by_grpc.append(on(cores.server, pair.grpc, calls))
+        by_http.append(on(cores.others, pair.http, calls))
+    best = [max(outcomes[1:], key=lambda outcome: outcome.per_second) for outcomes in (by_grpc, by_http)]
+    return best[0], best[1]
+
+
+def _pin(pid: int | None, cores: frozenset[int]) -> None:
+    """Moves every thread of a process."""
+    if pid is None:
+        raise BenchmarkError("a process of the mesh has ended")
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(task.name), cores)
+
+
+def _resident_mib(doors: Doors) -> float:
+    time.sleep(0.5)
+    pid = doors.process.pid if doors.process is not None else None
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise BenchmarkError("the memory of the doors cannot be read")
