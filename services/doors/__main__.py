@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import logging
 import signal
 from pathlib import Path
 
@@ -89,6 +90,8 @@ def main() -> int:
     serving.add_argument("--config", required=True, type=Path, help="TOML file")
     loaded = config.load(DoorsSettings, _SERVICE, parser.parse_args().config)
     configure_logging(_SERVICE, loaded.telemetry.log_level)
+    # A line for each request that is no HTTP would let strangers fill the log.
+    logging.getLogger("uvicorn").setLevel("ERROR")
     serve(loaded)
     return 0
 

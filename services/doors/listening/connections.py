@@ -21,6 +21,7 @@ from uvicorn.server import ServerState
 
 from services.doors.listening.exchange import Response
 from services.doors.settings import HttpListener
+from services.runtime.access.strangers import network_of
 
 CERTIFICATE = "certificate"
 """Where a request's scope has the client's certificate, in its `state`."""
@@ -107,7 +108,7 @@ class Connection(HttpToolsProtocol):
         """Takes a connection whose handshake is done, or ends it where there are too many."""
         super().connection_made(transport)
         self._is_open = True
-        self._address = self.client[0] if self.client else ""
+        self._address = network_of(self.client[0]) if self.client else ""
         self._since = time.monotonic()
         if not self._among.entered(self._address) or self._among.is_full:
             transport.abort()

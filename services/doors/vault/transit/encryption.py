@@ -213,7 +213,7 @@ class Encryption:
 
 def refuse_convergent(parameters: dict[str, Any]) -> None:
     """Raises HttpError where equal plaintexts are to have equal ciphertexts."""
-    if parameters.get("convergent_encryption") or parameters.get("nonce"):
+    if parameters.get("convergent_encryption") not in (None, False, "false") or parameters.get("nonce"):
         raise errors.unsupported("convergent encryption and nonces of the caller's: equal plaintexts would show")
 
 

@@ -80,7 +80,7 @@ class Keys:
         full_name, caller, given = key_name(request, name), request.caller, request.parameters
         _refuse_unsupported(given)
         key = self.present(caller, full_name)
-        if given.get("min_encryption_version") not in (None, 0, key.primary_version):
+        if request.number("min_encryption_version") not in (0, key.primary_version):
             raise errors.unsupported("min_encryption_version: the primary version alone encrypts")
         if "deletion_allowed" in given:
             self._protect(caller, full_name, protected=not request.flag("deletion_allowed"))
