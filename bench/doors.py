@@ -1,22 +1,20 @@
 """`doors`: what the same work costs through the Vault door and by the mesh's own gRPC.
 
-The server under test has a core to itself: crypto or secrets, when they are called by gRPC, and the door in front of
-them, when it is called by HTTP. Everything else shares the other cores with the load. So a ratio says how many doors it
-takes to keep a mesh's process busy.
+The whole mesh has one core, and so has the door in front of it: the same one. The load comes from the others. So a
+ratio says what part of the work is the mesh's when somebody comes through the door.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import os
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.cores import Cores
-from bench.load import Load, Method, Outcome, Sent, Shape
+from bench.load import Load, Method, Outcome, Shape
 from bench.report import BenchmarkError, Report, Target
 from deploy.dev.configs import ACCOUNT
 from deploy.dev.doors import Doors
@@ -37,8 +35,8 @@ TARGETS = {
 CONNECTIONS = 64
 _BATCH_ITEMS = 256
 _PLAINTEXT = bytes(range(64))
-_CALLS, _CALLS_QUICK = 12_000, 3_000
-_BATCHES, _BATCHES_QUICK = 600, 150
+_CALLS, _CALLS_QUICK = 8_000, 2_500
+_BATCHES, _BATCHES_QUICK = 400, 100
 _WARM_UP = 500
 _ROUNDS = 3
 _KEY = "bench-doors"
@@ -66,9 +64,8 @@ class HttpCall:
 
 @dataclass(frozen=True)
 class _Pair:
-    """The same work by both ways, and the service of the mesh that does it."""
+    """The same work by both ways."""
 
-    service: str
     grpc: Method
     http: HttpCall
     calls: int
@@ -79,7 +76,7 @@ def run(*, quick: bool) -> Report:
     cores = Cores.of_this_machine()
     load = Load(cores.others)
     figures: dict[str, float] = {}
-    options = MeshOptions(provider="local", cpus=dict.fromkeys((*SERVICES, "redis"), cores.others))
+    options = MeshOptions(provider="local", cpus=dict.fromkeys((*SERVICES, "redis"), cores.server))
     with (
         tempfile.TemporaryDirectory(prefix="strongroom-bench-") as directory,
         Mesh(Path(directory), options) as mesh,
@@ -88,7 +85,7 @@ def run(*, quick: bool) -> Report:
         figures["idle_mib"] = _resident_mib(doors)
         token = _set_up(mesh)
         for name, pair in _pairs(mesh, doors, token, quick=quick).items():
-            by_grpc, by_http = _measured(mesh, cores, load, pair)
+            by_grpc, by_http = _measured(load, pair)
             figures[f"{name}_grpc_per_s"], figures[f"{name}_vault_per_s"] = by_grpc.per_second, by_http.per_second
             figures[f"{name}_vault_p99_ms"] = by_http.latency_ms(0.99)
             figures[f"vault_{name}_vs_grpc"] = by_http.per_second / by_grpc.per_second
@@ -129,19 +126,16 @@ def _pairs(mesh: Mesh, doors: Doors, token: str, *, quick: bool) -> dict[str, _P
     encrypt = "crypto.v1.CryptoService"
     return {
         "encrypt": _Pair(
-            "crypto",
             grpc(crypto, encrypt, "Encrypt", one.SerializeToString()),
             http(f"transit/encrypt/{_KEY}", {"plaintext": text, "context": "YmVuY2g="}),
             calls,
         ),
         "batch": _Pair(
-            "crypto",
             grpc(crypto, encrypt, "BatchEncrypt", batch.SerializeToString()),
             http(f"transit/encrypt/{_KEY}", {"batch_input": [{"plaintext": text}] * _BATCH_ITEMS}),
             batches,
         ),
         "kv_read": _Pair(
-            "secrets",
             grpc(secrets, "secrets.v1.SecretService", "GetSecretValue", read.SerializeToString()),
             http(f"secret/data/{_SECRET}"),
             calls // 2,
@@ -149,30 +143,17 @@ def _pairs(mesh: Mesh, doors: Doors, token: str, *, quick: bool) -> dict[str, _P
     }
 
 
-def _measured(mesh: Mesh, cores: Cores, load: Load, pair: _Pair) -> tuple[Outcome, Outcome]:
-    """The better of a few rounds of each."""
+def _measured(load: Load, pair: _Pair) -> tuple[Outcome, Outcome]:
+    """The better of a few rounds of each, which take turns."""
     shape = Shape(CONNECTIONS, 1)
     by_grpc: list[Outcome] = []
     by_http: list[Outcome] = []
-
-    def on(core: frozenset[int], sent: Sent, calls: int) -> Outcome:
-        _pin(mesh.process(pair.service).pid, core)
-        return load.full(sent, calls, shape)
-
     for round_number in range(_ROUNDS + 1):
         calls = pair.calls if round_number else min(_WARM_UP, pair.calls)
-        by_grpc.append(on(cores.server, pair.grpc, calls))
-        by_http.append(on(cores.others, pair.http, calls))
+        by_grpc.append(load.full(pair.grpc, calls, shape))
+        by_http.append(load.full(pair.http, calls, shape))
     best = [max(outcomes[1:], key=lambda outcome: outcome.per_second) for outcomes in (by_grpc, by_http)]
     return best[0], best[1]
-
-
-def _pin(pid: int | None, cores: frozenset[int]) -> None:
-    """Moves every thread of a process."""
-    if pid is None:
-        raise BenchmarkError("a process of the mesh has ended")
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        os.sched_setaffinity(int(task.name), cores)
 
 
 def _resident_mib(doors: Doors) -> float:

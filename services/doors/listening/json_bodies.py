@@ -12,7 +12,7 @@ from services.doors.listening.exchange import HttpError
 
 MAX_DEPTH = 64
 MAX_VALUES = 50_000
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
+_CONTAINERS = (dict, list)
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = JSONDecoder()
 
@@ -29,7 +29,7 @@ def parse(body: bytes) -> dict[str, Any]:
         raise HttpError(400, f"the body is no JSON that is taken here: {_why(error)}") from None
     if not isinstance(value, dict):
         raise HttpError(400, "the body is no JSON object")
-    _require_shallow(body)
+    _require_shallow(value)
     return value
 
 
@@ -62,19 +62,19 @@ def _require_few(body: bytes) -> None:
         raise HttpError(400, f"the body has more than {MAX_VALUES} values")
 
 
-def _require_shallow(body: bytes) -> None:
-    """Of what has been read: the reader itself ends at some thousand, and only in JSON does each string end."""
-    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
-        return
-    depth = 0
-    for found in _BRACKETS.finditer(body):
-        token = found.group()
-        if token in b"[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise HttpError(400, f"the body is nested deeper than {MAX_DEPTH}")
-        elif token in b"]}":
-            depth -= 1
+def _require_shallow(value: Any) -> None:
+    """Of what has been read, level by level; the reader itself ends at some thousand."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            member
+            for container in level
+            for member in (container.values() if type(container) is dict else container)
+            if type(member) in _CONTAINERS
+        ]
+        if not level:
+            return
+    raise HttpError(400, f"the body is nested deeper than {MAX_DEPTH}")
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 from dataclasses import dataclass, field
 from enum import Enum
@@ -109,6 +108,6 @@ def base64_in(parameters: dict[str, Any], name: str) -> bytes:
     if not isinstance(value, str):
         raise invalid(f"{name} is no text")
     try:
-        return base64.b64decode(value, validate=True)
+        return binascii.a2b_base64(value, strict_mode=True)
     except (binascii.Error, ValueError):
         raise invalid(f"failed to base64-decode {name}") from None

@@ -10,7 +10,9 @@ import (
 	"log"
 	"net/http"
 	"os"
+	"strings"
 
+	"github.com/getsops/sops/v3/hcvault"
 	"github.com/hashicorp/vault/api"
 	"github.com/hashicorp/vault/api/auth/approle"
 )
@@ -25,6 +27,7 @@ func main() {
 	checkHealth(client)
 	checkTransit(client, key)
 	checkKV(client, path)
+	checkSops(client, key)
 	checkLogin(client)
 	fmt.Println("ok")
 }
@@ -85,6 +88,25 @@ func checkKV(client *api.Client, path string) {
 	}
 	if _, err := kv.Get(ctx, path+"-absent"); !errors.Is(err, api.ErrSecretNotFound) {
 		log.Fatalf("absent: %v", err)
+	}
+}
+
+// What SOPS itself does with a file's data key under `hc_vault_transit`, before and after the key is rotated.
+func checkSops(client *api.Client, key string) {
+	master := hcvault.NewMasterKey(client.Address(), "transit", key)
+	dataKey := []byte("0123456789abcdef0123456789abcdef")
+	if err := master.Encrypt(dataKey); err != nil {
+		log.Fatal(err)
+	}
+	if _, err := client.Logical().Write("transit/keys/"+key+"/rotate", nil); err != nil {
+		log.Fatal(err)
+	}
+	opened, err := master.Decrypt()
+	if err != nil || string(opened) != string(dataKey) {
+		log.Fatalf("sops: %v", err)
+	}
+	if err := master.Encrypt(dataKey); err != nil || !strings.HasPrefix(string(master.EncryptedDataKey()), "vault:v2:") {
+		log.Fatalf("sops after rotation: %v, %s", err, master.EncryptedDataKey())
 	}
 }
 

@@ -5,21 +5,25 @@ from __future__ import annotations
 import hmac
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from services.doors.listening.exchange import HttpError, Response
 from services.doors.mesh.calls import Mesh
 from services.doors.mesh.sessions import Caller
 from services.doors.vault import answers, errors
+from services.doors.vault.answers import Raw
 from services.doors.vault.requests import Request, base64_in, number_in, text_in
-from services.doors.vault.transit.batches import Batch, Outcome, answered
-from services.doors.vault.transit.forms import context_of, encoded, number_of, read, written
+from services.doors.vault.transit.batches import Batch, Outcome, Told, answered
+from services.doors.vault.transit.forms import context_of, encoded, number_of, prefix, read, written
 from services.doors.vault.transit.names import key_name
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.crypto.v1 import crypto_pb2 as pb
 
 _KNOWN_KEYS = 4096
 _DATA_KEY_BITS = (128, 256, 512)
+_UNDECIDED: Outcome = {}
+T = TypeVar("T")
+
 NO_KEY = "encryption key not found"
 
 
@@ -39,14 +43,18 @@ class Encryption:
         if batch is None:
             return answers.data(self._encrypted(request.caller, key, request.parameters))
 
-        def whole(items: Sequence[dict[str, Any]]) -> Sequence[Outcome]:
-            asked = [pb.EncryptItem(plaintext=_plaintext(item), encryption_context=context_of(item)) for item in items]
+        def whole(items: Sequence[tuple[bytes, dict[str, str]]]) -> Sequence[Told]:
+            asked = [
+                pb.EncryptItem(plaintext=plaintext, encryption_context=context)
+                if context
+                else pb.EncryptItem(plaintext=plaintext)
+                for plaintext, context in items
+            ]
             made = self._mesh.ask(request.caller, "BatchEncrypt", pb.BatchEncryptRequest(key=key, items=asked))
             number = number_of(made.key_version)
+            begins, ends = f'{{"ciphertext":"{prefix(number)}', f'","key_version":{number}}}'
             return [
-                _failed(one.error)
-                if one.HasField("error")
-                else {"ciphertext": written(one.ciphertext, made.key_version), "key_version": number}
+                _failed(one.error) if one.HasField("error") else Raw(begins + encoded(one.ciphertext) + ends)
                 for one in made.outcomes
             ]
 
@@ -59,14 +67,15 @@ class Encryption:
         if batch is None:
             return answers.data(self._decrypted(request.caller, key, request.parameters))
 
-        def whole(items: Sequence[dict[str, Any]]) -> Sequence[Outcome]:
-            given = [_ciphertext(item) for item in items]
+        def whole(items: Sequence[tuple[tuple[int, bytes], dict[str, str]]]) -> Sequence[Told]:
             asked = [
-                pb.DecryptItem(ciphertext=data, encryption_context=context_of(item))
-                for item, (_, data) in zip(items, given, strict=True)
+                pb.DecryptItem(ciphertext=data, encryption_context=context)
+                if context
+                else pb.DecryptItem(ciphertext=data)
+                for (_, data), context in items
             ]
             made = self._mesh.ask(request.caller, "BatchDecrypt", pb.BatchDecryptRequest(key=key, items=asked))
-            return [_opened(one, version) for one, (version, _) in zip(made.outcomes, given, strict=True)]
+            return [_opened(one, version) for one, ((version, _), _) in zip(made.outcomes, items, strict=True)]
 
         return self._batch(request, key, batch, whole, self._decrypted, _ciphertext)
 
@@ -166,21 +175,31 @@ class Encryption:
         request: Request,
         key: str,
         batch: Batch,
-        whole: Callable[[Sequence[dict[str, Any]]], Sequence[Outcome]],
+        whole: Callable[[Sequence[tuple[T, dict[str, str]]]], Sequence[Told]],
         alone: Callable[[Caller, str, dict[str, Any]], Outcome],
-        check: Callable[[dict[str, Any]], object],
+        read_item: Callable[[dict[str, Any]], T],
     ) -> Response:
         """All items that can be read in one call of the mesh; an asymmetric key takes them one by one."""
+        if any("key_version" in item and number_in(item, "key_version") for item in batch.items):
+            return answered(batch, [_alone(alone, request.caller, key, item) for item in batch.items])
+        outcomes: list[Told] = []
+        sound: list[tuple[T, dict[str, str]]] = []
+        places: list[int] = []
+        for place, item in enumerate(batch.items):
+            try:
+                sound.append((read_item(item), context_of(item)))
+            except HttpError as error:
+                outcomes.append({"error": error.messages[0]})
+            else:
+                places.append(place)
+                outcomes.append(_UNDECIDED)
 
-        def one_by_one(items: Sequence[dict[str, Any]]) -> Sequence[Outcome]:
-            return [_alone(alone, request.caller, key, item) for item in items]
+        def one_by_one() -> Sequence[Outcome]:
+            return [_alone(alone, request.caller, key, batch.items[place]) for place in places]
 
-        if any(number_in(item, "key_version") for item in batch.items):
-            return answered(batch, one_by_one(batch.items))
-        unread = {place: error for place, item in enumerate(batch.items) if (error := _unread(check, item))}
-        sound = [item for place, item in enumerate(batch.items) if place not in unread]
-        made = iter(self._by_kind(key, lambda: whole(sound), lambda: one_by_one(sound)) if sound else ())
-        outcomes = [unread[place] if place in unread else next(made) for place in range(len(batch.items))]
+        made = self._by_kind(key, lambda: whole(sound), one_by_one) if sound else ()
+        for place, outcome in zip(places, made, strict=True):
+            outcomes[place] = outcome
         return answered(batch, outcomes)
 
     def _by_kind(self, key: str, symmetric: Callable[[], Any], asymmetric: Callable[[], Any]) -> Any:
@@ -238,25 +257,16 @@ def _require_version(told: int, key_version: str) -> None:
         raise errors.invalid("invalid ciphertext: it is of another version of the key")
 
 
-def _opened(one: pb.DecryptOutcome, told: int) -> Outcome:
+def _opened(one: pb.DecryptOutcome, told: int) -> Told:
     if one.HasField("error"):
         return _failed(one.error)
     if number_of(one.decrypted.key_version) != told:
         return {"error": "invalid ciphertext: it is of another version of the key"}
-    return {"plaintext": encoded(one.decrypted.plaintext)}
+    return Raw(f'{{"plaintext":"{encoded(one.decrypted.plaintext)}"}}')
 
 
 def _failed(error: pb.ItemError) -> Outcome:
     return {"error": f"{error.reason}: {error.message}"}
-
-
-def _unread(check: Callable[[dict[str, Any]], object], item: dict[str, Any]) -> Outcome | None:
-    try:
-        check(item)
-        context_of(item)
-    except HttpError as error:
-        return {"error": error.messages[0]}
-    return None
 
 
 def _alone(
