@@ -131,7 +131,7 @@ def build(
         status,
         StatusViews.by(identities, authorizer, internal, settings.status.account),
         outside=FromOutside(identities),
-        mesh=FromTheMesh(internal),
+        mesh=FromTheMesh(internal, identities),
         refusal=lambda caller: quotas.refusal(caller.group, caller.member),
         shared_port=workers.worker_number() is not None,
     )

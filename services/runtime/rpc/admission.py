@@ -15,7 +15,7 @@ from services.runtime.access import identity
 from services.runtime.call import Principal
 from services.runtime.config import InternalListener
 from services.runtime.errors import StrongroomError
-from services.runtime.mesh.forwarding import AUTHORIZATION, BEARER, Metadata
+from services.runtime.mesh.forwarding import AUTHORIZATION, BEARER, SOURCE_ADDRESS, Metadata
 
 _SHARED_IPV6_BITS = 64
 
@@ -98,16 +98,29 @@ class FromOutside:
 
 
 class FromTheMesh:
-    """Callers of the internal listener: whoever the configuration names."""
+    """Callers of the internal listener: whoever the configuration names. Those who come through a door take turns as
+    they do outside, so that none of them takes the door's whole share."""
 
-    def __init__(self, settings: InternalListener) -> None:
+    def __init__(self, settings: InternalListener, remembered: Remembered) -> None:
         self._named = frozenset(settings.may_forward).union(settings.may_pass_on, *settings.allow.values())
+        self._doors = frozenset(settings.may_pass_on)
+        self._remembered = remembered
 
     def __call__(self, headers: Headers) -> Caller:
-        """Who calls: a service that the configuration names; a stranger otherwise."""
+        """Who calls: a service that the configuration names, or whose session a door brings; a stranger otherwise."""
         spiffe_id = headers.spiffe_id
+        if spiffe_id in self._doors:
+            return self._through_a_door(headers)
         # A process of a service has a connection of its own, and none may starve the next.
         return Caller(spiffe_id, headers.peer, True) if spiffe_id in self._named else stranger(headers.peer)
+
+    def _through_a_door(self, headers: Headers) -> Caller:
+        authorization = identity.header(headers.metadata, AUTHORIZATION)
+        principal = self._remembered.remembered_token(authorization.removeprefix(BEARER)) if authorization else None
+        if principal is not None:
+            return Caller(principal.account, principal.name, True)
+        address = identity.header(headers.metadata, SOURCE_ADDRESS) or address_of(headers.peer)
+        return Caller(_network(address), address, is_known=False)
 
 
 def stranger(peer: str) -> Caller:

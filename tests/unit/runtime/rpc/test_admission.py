@@ -52,10 +52,24 @@ def test_only_configured_services_are_known_to_the_mesh() -> None:
         allow={"s": ["spiffe://mesh/service/crypto"]},
         may_forward=["spiffe://mesh/service/secrets"],
     )
-    recognize = FromTheMesh(settings)
+    recognize = FromTheMesh(settings, Remembering())
     assert recognize(Said(spiffe_id="spiffe://mesh/service/crypto")).is_known
     assert recognize(Said(spiffe_id="spiffe://mesh/service/secrets")).is_known
     assert not recognize(Said(spiffe_id="spiffe://mesh/user/admin")).is_known
+
+
+def test_callers_who_come_through_a_door_take_turns_as_they_do_outside() -> None:
+    door = "spiffe://mesh/service/doors"
+    settings = InternalListener(address="127.0.0.1:1", allow={"s": [door]}, may_pass_on=[door])
+    recognize = FromTheMesh(settings, Remembering())
+    for metadata, group, known in (
+        ((("authorization", "Bearer good"), ("strongroom-source-address", "192.0.2.7")), "a", True),
+        ((("authorization", "Bearer new"), ("strongroom-source-address", "192.0.2.7")), "192.0.2.7", False),
+        ((("strongroom-source-address", "2001:db8::1"),), "2001:db8::/64", False),
+        ((), "10.0.0.1", False),
+    ):
+        caller = recognize(Said(spiffe_id=door, metadata=metadata))
+        assert (caller.group, caller.is_known) == (group, known)
 
 
 def test_a_host_with_a_whole_ipv6_network_is_one_stranger() -> None:
