@@ -231,11 +231,13 @@ class Room(Generic[Key, Value]):
         if size > self._cache.max_bytes:
             return fetch(key)
         while True:
-            entry = self._fetched(key, fetch)
-            # Others that waited for it too may have used it up.
-            if entry.take(size):
+            entry, is_mine = self._fetched(key, fetch)
+            # One that another asked for may have come to its end meanwhile; others may have used it up.
+            if (is_mine or self._monotonic() < entry.expires_at) and entry.take(size):
                 self._count("_served_after_waiting")
                 return entry.value
+            if is_mine:
+                return fetch(key)
 
     def spend(self, key: Key, size: int) -> None:
         """Counts bytes of a message that nobody knew the size of when it began."""
@@ -256,14 +258,15 @@ class Room(Generic[Key, Value]):
         with self._lock:
             self._drop(key)
 
-    def _fetched(self, key: Key, fetch: Callable[[Key], Value]) -> Entry[Value]:
+    def _fetched(self, key: Key, fetch: Callable[[Key], Value]) -> tuple[Entry[Value], bool]:
+        """A data key from the mesh, and whether this caller asked for it."""
         future, is_mine = self._fetch_of(key)
         if is_mine:
             self._fetch(key, future, fetch)
         failure = future.exception()
         if isinstance(failure, StrongroomError):
             raise failure.renewed()
-        return future.result()
+        return future.result(), is_mine
 
     def _refresh_beside(self, key: Key, fetch: Callable[[Key], Value]) -> None:
         future, is_mine = self._fetch_of(key)

@@ -161,6 +161,16 @@ def test_while_the_mesh_is_gone_messages_go_on_and_do_not_wait(mesh: MeshKeys, c
     assert "strongroom status" in refused.value.message
 
 
+def test_a_data_key_that_has_too_few_bytes_left_bridges_nothing(mesh: MeshKeys) -> None:
+    encryption = encrypting(mesh, DataKeyCache(max_bytes=1000))
+    encryption.encrypt(bytes(900))
+    mesh.is_away()
+    with pytest.raises(StrongroomError) as refused:
+        encryption.encrypt(bytes(900))
+    assert refused.value.reason == "UNREACHABLE"
+    assert encryption.encrypt(bytes(50))
+
+
 def test_what_the_mesh_refuses_is_not_bridged(mesh: MeshKeys, clock: Clock) -> None:
     encryption = encrypting(mesh, DataKeyCache(max_age=60, refresh_ahead=10, monotonic=clock))
     message = encryption.encrypt(b"a")
