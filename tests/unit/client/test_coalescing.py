@@ -132,6 +132,34 @@ def test_a_refusal_of_the_whole_is_each_ones_own(service: Service) -> None:
         assert first.result(20) == 200
 
 
+def test_an_item_that_no_request_can_be_made_of_fails_alone(service: Service) -> None:
+    coalescer: Coalescer[int, int] = Coalescer(max_wait=20)
+
+    def send(numbers: Sequence[int]) -> Batch[int]:
+        if -2 in numbers:
+            raise TypeError("no message is made of this")
+        return service.send(numbers)
+
+    def call(number: int) -> int:
+        def alone() -> int:
+            return send([number]).outcomes[0] if number == -2 else service.alone(number)  # type: ignore[return-value]
+
+        return coalescer.call("key", number, 10, 5.0, alone, send)
+
+    service.gate.clear()
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(call, 100)
+        until(lambda: service.single == 1)
+        leader = pool.submit(call, 1)
+        until(lambda: gathered(coalescer) == 1)
+        broken = pool.submit(call, -2)
+        until(lambda: gathered(coalescer) == 2)
+        service.gate.set()
+        assert [first.result(20), leader.result(20)] == [200, 2]
+        with pytest.raises(TypeError):
+            broken.result(20)
+
+
 def test_a_service_that_is_away_is_not_asked_again_by_each(service: Service) -> None:
     coalescer: Coalescer[int, int] = Coalescer(max_wait=20)
     call = caller(coalescer, service)

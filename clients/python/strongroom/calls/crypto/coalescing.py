@@ -90,10 +90,11 @@ class Coalescer(Generic[Item, Result]):
             if len(group.items) == 1:
                 return alone()
             group.batch = send(group.items)
-        except StrongroomError as error:
+        except Exception as error:
             if len(group.items) == 1:
                 raise
-            group.failure = error
+            # Whose item it was that no request can be made of shows when each is tried alone.
+            group.failure = error if isinstance(error, StrongroomError) else None
         finally:
             self._ended(key)
             group.done.set()
