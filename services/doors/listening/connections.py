@@ -79,10 +79,14 @@ class Connections:
         for connection in list(self._coming):
             connection.end_if_late(now)
 
-    async def drain(self, seconds: float) -> None:
-        """Lets requests in work be answered, for so long, and ends every connection."""
+    def end_when_answered(self) -> None:
+        """Ends every connection as soon as what is in work on it is answered."""
         for connection in list(self._coming):
             connection.shutdown_when_answered()
+
+    async def drain(self, seconds: float) -> None:
+        """Lets requests in work be answered, for so long, and ends every connection."""
+        self.end_when_answered()
         deadline = time.monotonic() + seconds
         while self.state.tasks and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
@@ -99,8 +103,11 @@ class Connection(HttpToolsProtocol):
         self._limits = among.settings
         self._address = ""
         self._is_open = False
+        self._is_over = False
         self._since = time.monotonic()
         self._is_coming = False
+        self._is_at_start = False
+        self._is_in_head = False
         self._head_bytes = 0
         self._begun = b""
 
@@ -110,7 +117,7 @@ class Connection(HttpToolsProtocol):
         self._is_open = True
         self._address = network_of(self.client[0]) if self.client else ""
         self._since = time.monotonic()
-        if not self._among.entered(self._address) or self._among.is_full:
+        if not self._among.entered(self._address) or self._among.is_full or self._is_over:
             transport.abort()
             return
         secured = transport.get_extra_info("ssl_object")
@@ -129,9 +136,9 @@ class Connection(HttpToolsProtocol):
         if self.parser is None or self.transport.is_closing():
             return
         if not self._is_coming:
-            self._is_coming, self._since = True, time.monotonic()
-            self._head_bytes = 0
-        if self._head_bytes == 0:
+            self._begin()
+            self._is_at_start = True
+        if self._is_at_start:
             data = self._begun + data
             self._begun = b""
             if len(data) < len(_LIST) and _LIST.startswith(data):
@@ -139,22 +146,30 @@ class Connection(HttpToolsProtocol):
                 return
             if data.startswith(_LIST):
                 data = _LINK + data[len(_LIST) :]
-        self._head_bytes += len(data)
+            self._is_at_start = False
+        if self._is_in_head:
+            self._head_bytes += len(data)
         super().data_received(data)
         if self._is_in_head and self._head_bytes > self._limits.max_header_kib << 10:
             self._refuse(self._among.too_large)
 
+    def on_message_begin(self) -> None:
+        """A request begins, perhaps behind another in the same bytes."""
+        super().on_message_begin()
+        if not self._is_coming:
+            self._begin()
+
     def on_headers_complete(self) -> None:
         """The head is whole. More than a few requests before their answers are not waited for."""
         super().on_headers_complete()
-        self._head_bytes = -1
+        self._is_in_head = False
         if len(self.pipeline) > _PIPELINED:
             self.transport.abort()
 
     def on_message_complete(self) -> None:
         """The request is whole, whether or not somebody still wanted it to be."""
         super().on_message_complete()
-        self._is_coming, self._since = False, time.monotonic()
+        self._is_coming, self._is_in_head, self._since = False, False, time.monotonic()
 
     def on_response_complete(self) -> None:
         """The answer is written, as far as the other side takes it. What is left of a request it never asked for is
@@ -174,7 +189,8 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
 
     def shutdown_when_answered(self) -> None:
-        """Takes no further request."""
+        """Takes no further request, and none at all while the handshake is not done."""
+        self._is_over = True
         if self._is_open:
             self.shutdown()
 
@@ -188,9 +204,9 @@ class Connection(HttpToolsProtocol):
             self.transport.write(_REFUSED % (told.status, len(told.body)) + told.body)
         self.transport.close()
 
-    @property
-    def _is_in_head(self) -> bool:
-        return self._is_coming and self._head_bytes >= 0
+    def _begin(self) -> None:
+        self._is_coming, self._is_in_head, self._since = True, True, time.monotonic()
+        self._head_bytes = 0
 
     @property
     def _is_answered(self) -> bool:

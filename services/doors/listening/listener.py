@@ -27,6 +27,8 @@ _KIB, _MIB = 1 << 10, 1 << 20
 _SMALL_BODY = 64 * _KIB
 _SWEEP_SECONDS = 1.0
 _BACKLOG = 512
+# And without a length of one (RFC 9110 §8.6): clients take what follows for the next answer.
+_WITHOUT_BODY = (204, 205, 304)
 _BUSY = HttpError(503, "the door is busy: try again in a moment", retry_after_seconds=1)
 
 
@@ -41,6 +43,7 @@ class Listener:
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="door")
         self._in_work = 0
         self._held_bytes = 0
+        self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
         self._sweeping: asyncio.Task[None] | None = None
         config = Config(
@@ -50,6 +53,8 @@ class Listener:
             lifespan="off",
             interface="asgi3",
             log_config=None,
+            # What strangers send is not worth a line each.
+            log_level=logging.ERROR,
             access_log=False,
             proxy_headers=False,
             timeout_keep_alive=int(settings.idle_seconds),
@@ -61,15 +66,9 @@ class Listener:
 
     async def start(self) -> None:
         """Begins to listen. Raises OSError where the address cannot be had."""
-        loop = asyncio.get_running_loop()
-        context = self._tls.context if self._tls is not None else None
-        timeouts: dict[str, Any] = {}
-        if context is not None:
-            timeouts = {"ssl_handshake_timeout": self._settings.handshake_seconds, "ssl_shutdown_timeout": 2.0}
-        self._server = await loop.create_server(
-            self._connections.accept, sock=_bound(self._settings.address), ssl=context, backlog=_BACKLOG, **timeouts
-        )
-        self._sweeping = loop.create_task(self._sweep())
+        self._socket = _bound(self._settings.address)
+        self._server = await self._accepting(self._socket)
+        self._sweeping = asyncio.get_running_loop().create_task(self._sweep(self._socket))
 
     async def stop(self) -> None:
         """Takes no new connections, lets requests in work be answered, and ends."""
@@ -80,27 +79,43 @@ class Listener:
             self._sweeping.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._sweeping
+        if self._socket is not None:
+            self._socket.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _sweep(self) -> None:
+    async def _accepting(self, bound: socket.socket) -> asyncio.Server:
+        context = self._tls.context if self._tls is not None else None
+        timeouts: dict[str, Any] = {}
+        if context is not None:
+            timeouts = {"ssl_handshake_timeout": self._settings.handshake_seconds, "ssl_shutdown_timeout": 2.0}
+        return await asyncio.get_running_loop().create_server(
+            self._connections.accept, sock=bound.dup(), ssl=context, backlog=_BACKLOG, **timeouts
+        )
+
+    async def _sweep(self, bound: socket.socket) -> None:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             self._connections.sweep()
-            if self._tls is not None:
-                self._tls.refresh()
+            if self._tls is not None and self._tls.refresh():
+                before, self._server = self._server, await self._accepting(bound)
+                if before is not None:
+                    before.close()
+                # Whoever is not trusted any more shows nobody the certificate of before.
+                self._connections.end_when_answered()
 
     async def _app(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         response = await self._response(scope, receive)
+        body = response.body if response.status not in _WITHOUT_BODY else b""
         headers = [
             (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(response.body)),
+            (b"content-length", b"%d" % len(body)),
             (b"cache-control", b"no-store"),
             *((name.encode(), value.encode()) for name, value in response.headers),
         ]
-        if response.status == 204:  # has no body, and no length of one (RFC 9110 §8.6)
+        if response.status in _WITHOUT_BODY:
             headers = headers[2:]
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
-        await send({"type": "http.response.body", "body": response.body})
+        await send({"type": "http.response.body", "body": body})
 
     async def _response(self, scope: dict[str, Any], receive: Receive) -> Response:
         held = 0

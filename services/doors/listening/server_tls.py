@@ -10,32 +10,40 @@ log = logging.getLogger(__name__)
 
 
 class ServerTls:
-    """TLS 1.2 and later. A client certificate is optional; one that does not chain to `trust` ends the handshake."""
+    """TLS 1.2 and later. A client certificate is optional; one that does not chain to `trust` ends the handshake.
+
+    `context` is another one once the files have changed: one that exists goes on trusting whom it did, also in sessions
+    that are taken up again.
+    """
 
     def __init__(self, certificate: Path, key: Path, trust: Path) -> None:
         self._files = (certificate, key, trust)
         self._stamps = self._stat()
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self.context.verify_mode = ssl.CERT_OPTIONAL
-        self.context.set_alpn_protocols(["http/1.1"])
-        self._load()
+        self.context = self._made()
 
-    def refresh(self) -> None:
-        """Reads the files again when they have changed: new handshakes see what they hold now."""
+    def refresh(self) -> bool:
+        """Reads the files again when they have changed; whether there is a new `context`."""
         try:
             stamps = self._stat()
-            if stamps != self._stamps:
-                self._load()
-                self._stamps = stamps
+            if stamps == self._stamps:
+                return False
+            self.context = self._made()
         except (OSError, ssl.SSLError) as error:
             # A replacement that is half done; what they held before goes on.
             log.warning("certificate files cannot be read", extra={"fields": {"error": type(error).__name__}})
+            return False
+        self._stamps = stamps
+        return True
 
-    def _load(self) -> None:
+    def _made(self) -> ssl.SSLContext:
         certificate, key, trust = self._files
-        self.context.load_cert_chain(certificate, key)
-        self.context.load_verify_locations(trust)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.set_alpn_protocols(["http/1.1"])
+        context.load_cert_chain(certificate, key)
+        context.load_verify_locations(trust)
+        return context
 
     def _stat(self) -> tuple[tuple[int, int], ...]:
         return tuple((stat.st_mtime_ns, stat.st_ino) for stat in map(Path.stat, self._files))

@@ -160,7 +160,8 @@ def _both(payload: Mapping[str, Any]) -> Response:
 
 def _code(query: Mapping[str, str], name: str, usual: int) -> int:
     given = query.get(name, "")
-    return int(given) if given.isascii() and given.isdecimal() and 200 <= int(given[:4]) < 600 else usual
+    is_status = len(given) == 3 and given.isascii() and given.isdecimal()
+    return int(given) if is_status and 200 <= int(given) < 600 else usual
 
 
 def _paths(request: Request) -> Sequence[str]:

@@ -1,0 +1,181 @@
+"""What comes over a door's connections reaches it as it was sent, and answers end where clients take them to end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from deploy.dev import topology
+from deploy.dev.certificates import CertificateFiles, DevelopmentAuthority
+from services.doors.listening.exchange import Head, HttpError, Response
+from services.doors.listening.listener import Listener, run
+from services.doors.listening.server_tls import ServerTls
+from services.doors.settings import HttpListener
+from tests.support.clients import until
+
+PAUSE_SECONDS = 0.02
+
+
+class Seen:
+    """A door that keeps what it is asked, and answers with one status."""
+
+    def __init__(self, status: int = 200) -> None:
+        self.status = status
+        self.asked: list[tuple[str, bytes]] = []
+        self.certificates: list[bytes] = []
+
+    def admit(self, head: Head) -> None:
+        del head
+
+    def answer(self, head: Head, body: bytes) -> Response:
+        self.asked.append((head.method, body))
+        self.certificates.append(head.certificate)
+        return Response(self.status, b"{}")
+
+    def refusal(self, error: HttpError) -> Response:
+        return Response(error.status, b'{"errors":[]}')
+
+
+@contextmanager
+def listening(door: Seen, tls: ServerTls | None = None) -> Iterator[int]:
+    """The port of a listener."""
+    port = topology.free_port()
+    settings = HttpListener(address=f"127.0.0.1:{port}", plaintext=tls is None, drain_seconds=0.5)
+    loop, stopping = asyncio.new_event_loop(), asyncio.Event()
+    thread = threading.Thread(target=loop.run_until_complete, args=(run([Listener(settings, door, tls)], stopping),))
+    thread.start()
+    try:
+        until(lambda: _accepts(port))
+        yield port
+    finally:
+        loop.call_soon_threadsafe(stopping.set)
+        thread.join(20)
+        loop.close()
+
+
+def _accepts(port: int) -> bool:
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) == 0
+
+
+def answer_to(port: int, parts: Sequence[bytes]) -> bytes:
+    """What a connection is answered until it ends, when these parts come one after the other."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for part in parts:
+            connection.sendall(part)
+            time.sleep(PAUSE_SECONDS)
+        received = b""
+        while part := connection.recv(65_536):
+            received += part
+        return received
+
+
+def head(method: str, length: int, *, ends: bool = True) -> bytes:
+    end = "connection: close\r\n" if ends else ""
+    return f"{method} /v1/x HTTP/1.1\r\nhost: door\r\n{end}content-length: {length}\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [b"a", b"LIST b"],
+        [b"L", b"IST b"],
+        [b"LIST ", b"LIST "],
+        [b"x" * 20_000] * 6,
+        [b"x", b"L", b"LIST c"],
+    ],
+    ids=lambda parts: repr(parts)[:20],
+)
+def test_a_body_is_taken_as_it_was_sent_in_whatever_parts_it_comes(parts: list[bytes]) -> None:
+    door, body = Seen(), b"".join(parts)
+    with listening(door) as port:
+        assert answer_to(port, [head("POST", len(body)), *parts]).startswith(b"HTTP/1.1 200 ")
+        # Behind another request, in the same bytes.
+        both = head("POST", 1, ends=False) + b"1" + head("POST", len(body))
+        assert answer_to(port, [both, *parts]).count(b"HTTP/1.1 200 ") == 2
+    assert door.asked == [("POST", body), ("POST", b"1"), ("POST", body)]
+
+
+@pytest.mark.parametrize("parts", [[b"LIST"], [b"L", b"IS", b"T"]])
+def test_list_is_a_method_in_whatever_parts_it_comes(parts: list[bytes]) -> None:
+    door = Seen()
+    with listening(door) as port:
+        *first, last = parts
+        answer_to(port, [*first, last + head("LIST", 0)[len("LIST") :]])
+    assert door.asked == [("LIST", b"")]
+
+
+def test_a_head_that_does_not_end_is_refused() -> None:
+    with listening(Seen()) as port:
+        answer = answer_to(port, [b"GET /v1/x HTTP/1.1\r\n", *[b"x: " + b"y" * 8_000 + b"\r\n"] * 6])
+    assert answer.startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize("status", [204, 205, 304])
+def test_an_answer_that_has_no_body_has_none_whatever_the_door_says(status: int) -> None:
+    with listening(Seen(status)) as port:
+        answer = answer_to(port, [head("GET", 0)])
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert b"{}" not in answer
+
+
+def test_an_authority_that_is_taken_from_the_trust_is_trusted_no_more(tmp_path: Path) -> None:
+    mesh, former = DevelopmentAuthority(tmp_path / "mesh"), DevelopmentAuthority(tmp_path / "former")
+    own = mesh.issue("service/doors")
+    present, past = holder(mesh, mesh.issue("user/present")), holder(mesh, former.issue("user/past"))
+    trust = tmp_path / "trust.pem"
+    trust.write_bytes(mesh.trust.read_bytes() + former.trust.read_bytes())
+    door = Seen()
+    with listening(door, ServerTls(own.certificate, own.key, trust)) as port:
+        kept = connected(port, past)
+        ask(kept)
+        assert door.certificates[-1]
+        staged = tmp_path / "staged.pem"
+        staged.write_bytes(mesh.trust.read_bytes())
+        os.replace(staged, trust)
+        until(lambda: not _is_trusted(port, past))
+        # Nor on what was open before, nor by a session of it; others still are.
+        with pytest.raises(OSError), kept:  # noqa: PT011  # reset, closed or refused
+            ask(kept)
+        assert not _is_trusted(port, past, kept.session)
+        assert _is_trusted(port, present)
+
+
+def holder(mesh: DevelopmentAuthority, files: CertificateFiles) -> ssl.SSLContext:
+    """How the holder of a certificate connects."""
+    context = ssl.create_default_context(cafile=str(mesh.trust))
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # whose sessions are known once the handshake is done
+    context.load_cert_chain(files.certificate, files.key)
+    return context
+
+
+def connected(port: int, context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> ssl.SSLSocket:
+    """A connection of somebody's. Raises OSError."""
+    plain = socket.create_connection(("127.0.0.1", port), timeout=20)
+    return context.wrap_socket(plain, server_hostname="127.0.0.1", session=session)
+
+
+def ask(connection: ssl.SSLSocket) -> None:
+    """One request, and its answer. Raises OSError."""
+    connection.sendall(head("GET", 0, ends=False))
+    if not connection.recv(65_536).startswith(b"HTTP/1.1 200 "):
+        raise ConnectionResetError
+
+
+def _is_trusted(port: int, context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> bool:
+    try:
+        with connected(port, context, session) as connection:
+            ask(connection)
+    except OSError:
+        return False
+    return True
