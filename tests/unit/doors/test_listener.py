@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
 import threading
@@ -142,7 +141,7 @@ def test_an_authority_that_is_taken_from_the_trust_is_trusted_no_more(tmp_path: 
         assert door.certificates[-1]
         staged = tmp_path / "staged.pem"
         staged.write_bytes(mesh.trust.read_bytes())
-        os.replace(staged, trust)
+        staged.replace(trust)
         until(lambda: not _is_trusted(port, past))
         # Nor on what was open before, nor by a session of it; others still are.
         with pytest.raises(OSError), kept:  # noqa: PT011  # reset, closed or refused
