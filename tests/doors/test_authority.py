@@ -12,6 +12,7 @@ from services.runtime.mesh import forwarding
 from strongroom import Client
 from strongroom.access.v1.session_service_pb2 import (
     CertificateCredential,
+    ClientKeyCredential,
     CreateSessionRequest,
 )
 from strongroom.access.v1.session_service_pb2_grpc import SessionServiceStub
@@ -93,3 +94,26 @@ def test_a_certificate_is_presented_by_doors_alone(mesh: Mesh, door: Certificate
         with mesh.channel("keystore", listener, identity) as channel, pytest.raises(grpc.RpcError) as caught:
             SessionServiceStub(channel).CreateSession(request, timeout=SECONDS, metadata=presented)
         assert reason_of(caught.value) in ("CALLER_NOT_ALLOWED", "UNAUTHENTICATED")
+
+
+def test_wrong_credentials_by_a_door_are_counted_by_the_address_that_they_came_from(
+    mesh: Mesh, door: CertificateFiles
+) -> None:
+    wrong = CreateSessionRequest(
+        client_key=ClientKeyCredential(client_key="accounts/default/clientKeys/ck-none", secret="wrong")
+    )
+    refused: dict[str, set[str]] = {"192.0.2.7": set(), "192.0.2.8": set()}
+    with mesh.channel("keystore", "internal", door) as channel:
+        sessions = SessionServiceStub(channel)
+
+        def reasons(address: str, count: int) -> set[str]:
+            source = ((forwarding.SOURCE_ADDRESS, address),)
+            calls = [sessions.CreateSession.future(wrong, timeout=20, metadata=source) for _ in range(count)]
+            return {reason_of(call.exception()) for call in calls}
+
+        for _ in range(20):
+            refused["192.0.2.7"] |= reasons("192.0.2.7", 100)
+            if "QUOTA_EXCEEDED" in refused["192.0.2.7"]:
+                break
+        refused["192.0.2.8"] |= reasons("192.0.2.8", 1)
+    assert refused == {"192.0.2.7": {"CREDENTIAL_INVALID", "QUOTA_EXCEEDED"}, "192.0.2.8": {"CREDENTIAL_INVALID"}}
