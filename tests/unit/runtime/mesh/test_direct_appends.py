@@ -197,3 +197,12 @@ def test_what_waits_is_sent_before_the_end(mesh: AppendingMesh) -> None:
         ids = calls.begin(200)
         client.stop()
         assert calls.told == {one: [""] for one in ids}
+
+
+def test_a_way_that_never_opens_is_told_of_once(mesh: AppendingMesh, caplog: pytest.LogCaptureFixture) -> None:
+    with mesh.client(mesh.port(), deadline_seconds=1.0) as client:
+        for _ in range(20):
+            client._open_directly()
+    assert [record.message for record in caplog.records].count(
+        "events reach the audit log by the slower way alone"
+    ) == 1
