@@ -1,0 +1,116 @@
+"""Clients in other languages, by one table: what each needs here, and how it is built, tested, linted and run.
+
+A language joins the tests of this folder with an entry in LANGUAGES and a program `crypt`, which takes
+
+    crypt encrypt|decrypt --key KEY… [--context NAME=VALUE…] [--store-context]
+
+as the current profile's caller, reads standard input and writes standard output. A refusal is exit status 1, and the
+first word on standard error is its reason, followed by a colon. Without `--context` the caller gives no context.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CACHE = ROOT / ".cache" / "polyglot"
+"""What is built stays here from one session to the next."""
+
+Command = tuple[str, ...]
+_SECONDS = 240
+
+
+@dataclass(frozen=True)
+class Language:
+    """A client in another language. Commands run in its folder; `{cache}` in them is a folder for what is built."""
+
+    name: str
+    needs: tuple[str, ...]
+    build: Sequence[Command]
+    test: Sequence[Command]
+    lint: Sequence[Command]
+    crypt: Command
+
+    @property
+    def folder(self) -> Path:
+        """Where its client is."""
+        return ROOT / "clients" / self.name
+
+    @property
+    def cache(self) -> Path:
+        """Where what is built of it goes."""
+        return CACHE / self.name
+
+    def built(self) -> None:
+        """Builds it, once in each process; skips the test where this machine lacks what it needs."""
+        missing = [program for program in self.needs if shutil.which(program) is None]
+        if missing:
+            pytest.skip(f"{', '.join(missing)} is not installed, which the client in {self.name} needs")
+        if self.name not in _BUILT:
+            with _alone(self.cache):
+                self.run(self.build)
+            _BUILT.add(self.name)
+
+    def run(self, commands: Sequence[Command]) -> None:
+        """Runs commands one after the other. Fails the test with what they wrote where one fails."""
+        for command in commands:
+            done = subprocess.run(
+                self._filled(command), cwd=self.folder, capture_output=True, text=True, check=False, timeout=_SECONDS
+            )
+            assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout[-6000:]}{done.stderr[-6000:]}"
+
+    def run_crypt(self, arguments: Sequence[str], given: bytes, profile: Path) -> subprocess.CompletedProcess[bytes]:
+        """What `crypt` makes of its arguments and standard input, as the caller of a profile file."""
+        return subprocess.run(
+            [*self._filled(self.crypt), *arguments],
+            cwd=self.folder,
+            input=given,
+            env=_environment(profile),
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+
+    def _filled(self, command: Command) -> list[str]:
+        return [part.replace("{cache}", str(self.cache)) for part in command]
+
+
+GO = Language(
+    name="go",
+    needs=("go",),
+    build=[("go", "build", "-o", "{cache}/crypt", "./cmd/crypt")],
+    test=[("go", "test", "./encryption", "./strongroom")],
+    lint=[
+        # gofmt names what it would change, and is content all the same.
+        ("sh", "-c", 'found=$(gofmt -l cmd encryption examples strongroom/*.go); echo "$found"; test -z "$found"'),
+        ("go", "vet", "./cmd/...", "./encryption", "./examples/...", "./strongroom"),
+    ],
+    crypt=("{cache}/crypt",),
+)
+
+LANGUAGES: Sequence[Language] = (GO,)
+
+_BUILT: set[str] = set()
+
+
+def _environment(profile: Path) -> Mapping[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("STRONGROOM_")}
+    return {**kept, "STRONGROOM_CONFIG": str(profile)}
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Several processes run tests; one of them builds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
