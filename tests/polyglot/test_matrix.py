@@ -98,13 +98,20 @@ def account(mesh: Mesh, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ac
         made = administrator.access.accounts.create(name)
     (folder / "secret").write_text(f"{made.client_key_secret}\n")
     with client_by(mesh, ClientKeySession(made.client_key, made.client_key_secret), account=name) as client:
-        key, other, disabled = (client.keys.create(id_).name for id_ in ("payments", "other", "disabled"))
+        key, other, disabled = (new_key(client, id_) for id_ in ("payments", "other", "disabled"))
         profile = folder / "profiles.toml"
         caller = {"client_key": made.client_key, "client_key_secret_file": "secret"}
         write_profile(
             profile, mesh, {"account": name, **caller}, {one: mesh.address(one, "public") for one in SERVICES}
         )
         yield Account(client, profile, key, other, disabled)
+
+
+def new_key(client: Client, id_: str) -> str:
+    """A key that every worker knows."""
+    key = client.keys.create(id_).name
+    until(lambda: reason_of(lambda: client.encrypt(key, b"a")) == "")
+    return key
 
 
 def write_profile(path: Path, mesh: Mesh, caller: Mapping[str, str], endpoints: Mapping[str, str]) -> None:
@@ -207,9 +214,8 @@ def test_a_certificate_is_enough_and_the_next_address_is_tried(mesh: Mesh, progr
     nobody = f"127.0.0.1:{free_port()}"
     path = tmp_path / "profiles.toml"
     write_profile(path, mesh, caller, {one: f"{nobody},{mesh.address(one)}" for one in SERVICES})
-    key = f"polyglot-{secrets.token_hex(4)}"
     with client_of(mesh) as client:
-        client.keys.create(key)
+        key = new_key(client, f"polyglot-{secrets.token_hex(4)}")
         there = Account(client, path, key, "", "")
         message = program.encrypt(there, [key], TENANT)
         assert Python().decrypt(there, [key], TENANT, message) == CONTENT
