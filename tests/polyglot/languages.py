@@ -97,7 +97,21 @@ GO = Language(
     crypt=("{cache}/crypt",),
 )
 
-LANGUAGES: Sequence[Language] = (GO,)
+_NPM_CI = "npm ci --ignore-scripts --prefer-offline --no-audit --no-fund"
+
+NODE = Language(
+    name="node",
+    needs=("node", "npm"),
+    build=[
+        ("sh", "-c", f"test node_modules/.package-lock.json -nt package-lock.json || {_NPM_CI}"),
+        ("npm", "run", "--silent", "build"),
+    ],
+    test=[("node", "--test", "dist/test/")],
+    lint=[("npm", "run", "--silent", "check")],
+    crypt=("node", "--no-deprecation", "dist/crypt.js"),
+)
+
+LANGUAGES: Sequence[Language] = (GO, NODE)
 
 _BUILT: set[str] = set()
 

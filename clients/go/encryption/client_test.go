@@ -161,14 +161,3 @@ func TestAHostileHeaderAllocatesLittle(t *testing.T) {
 type zeros struct{}
 
 func (zeros) Read(buffer []byte) (int, error) { clear(buffer); return len(buffer), nil }
-
-func BenchmarkEncryptOneKiB(b *testing.B) {
-	client, _ := New(&wrapping{}, Named("a"), WithCache(time.Hour))
-	content := make([]byte, 1024)
-	b.SetBytes(1024)
-	for b.Loop() {
-		if _, err := client.Encrypt(context.Background(), content, nil); err != nil {
-			b.Fatal(err)
-		}
-	}
-}

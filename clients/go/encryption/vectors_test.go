@@ -62,7 +62,7 @@ type vector struct {
 
 type vectorFile struct{ Valid, Refused, Flipped, Truncated, Layouts []vector }
 
-func vectors(t *testing.T) vectorFile {
+func vectors(t testing.TB) vectorFile {
 	t.Helper()
 	text, err := os.ReadFile("../../../tests/vectors/encrypted_message.json")
 	if err != nil {

@@ -1,0 +1,221 @@
+/** The one way that every call takes: trace, token, deadline, checksums, retries, errors. */
+
+import { setTimeout as sleep } from "node:timers/promises";
+
+import {
+  create,
+  type DescMethod,
+  type DescMethodServerStreaming,
+  type DescMethodUnary,
+  fromBinary,
+  type Message,
+  type MessageInitShape,
+  type MessageShape,
+  toBinary,
+} from "@bufbuild/protobuf";
+import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
+import { type ClientReadableStream, Metadata, type ServiceError, status } from "@grpc/grpc-js";
+
+import type { Channel } from "./channel.js";
+import { addChecksums, corrupted } from "./checksums.js";
+import { fromServiceError, StrongroomError } from "./errors.js";
+import type { TokenSource } from "./tokens.js";
+import { addTrace } from "./tracing.js";
+
+const ROUNDS = 4; // each tries every address once
+const FIRST_PAUSE_MS = 100;
+const LONGEST_PAUSE_MS = 1000;
+const PENDING_PAUSE_MS = 250;
+const PENDING = "AUDIT_PENDING";
+
+// Methods whose repetition changes nothing more. A change is repeated with its request id, or where nothing was sent.
+const SAFE =
+  /^(Get|List|Lookup|Simulate|Validate|Encrypt|Decrypt|ReEncrypt|Generate|Export|Asymmetric|Sign|Verify|Derive|Encapsulate|Decapsulate|Batch|CreateSession|AssumeRole)/;
+
+/** What a call is made with. */
+export interface CallOptions {
+  /** Milliseconds for the call, retries included. */
+  timeoutMs?: number;
+}
+
+/** The methods of a service: a promise for one answer, an iterable for a stream of them. */
+export type Stub<Service> =
+  Service extends GenService<infer Methods extends GenServiceMethods>
+    ? {
+        [Name in keyof Methods]: Methods[Name]["methodKind"] extends "server_streaming"
+          ? (request: MessageInitShape<Methods[Name]["input"]>) => AsyncIterable<MessageShape<Methods[Name]["output"]>>
+          : (
+              request: MessageInitShape<Methods[Name]["input"]>,
+              options?: CallOptions,
+            ) => Promise<MessageShape<Methods[Name]["output"]>>;
+      }
+    : never;
+
+/** One service at one address or at several. */
+export class Endpoint {
+  #preferred = 0;
+
+  constructor(
+    private readonly service: string,
+    private readonly channels: readonly Channel[],
+    private readonly timeoutMs: number,
+    private readonly tokens: TokenSource | undefined,
+  ) {}
+
+  /** The same service, called with the tokens of another source. */
+  withTokens(tokens: TokenSource | undefined): Endpoint {
+    return new Endpoint(this.service, this.channels, this.timeoutMs, tokens);
+  }
+
+  /** The methods of a generated service. */
+  stub<Methods extends GenServiceMethods>(service: GenService<Methods>): Stub<GenService<Methods>> {
+    const methods = service.methods.map((method: DescMethod) => [
+      method.localName,
+      method.methodKind === "server_streaming"
+        ? (request: Message) => this.#stream(method as DescMethodServerStreaming & DescMethod, request)
+        : (request: Message, options?: CallOptions) => this.#call(method as DescMethodUnary & DescMethod, request, options),
+    ]);
+    return Object.fromEntries(methods) as Stub<GenService<Methods>>;
+  }
+
+  async #call(method: DescMethodUnary, init: Message, options: CallOptions = {}): Promise<Message> {
+    const request = create(method.input, init);
+    addChecksums(method.input, request);
+    const deadline = Date.now() + (options.timeoutMs ?? this.timeoutMs);
+    try {
+      return await this.#authorized(method, request, deadline);
+    } catch (error) {
+      if (!(error instanceof StrongroomError) || error.reason !== PENDING || !requestId(request)) throw error;
+      return await this.#untilDecided(method, request, deadline, error);
+    }
+  }
+
+  /** Asks for a change again, by its request id, until the audit log is back or the time is over. */
+  async #untilDecided(method: DescMethodUnary, request: Message, deadline: number, pending: Error): Promise<Message> {
+    while (deadline - Date.now() > PENDING_PAUSE_MS) {
+      await sleep(PENDING_PAUSE_MS);
+      try {
+        return await this.#authorized(method, request, deadline);
+      } catch (error) {
+        if (!(error instanceof StrongroomError) || !error.isAway) throw error;
+      }
+    }
+    throw pending;
+  }
+
+  /** Calls with a token, and once again with another where the service did not accept that. */
+  async #authorized(method: DescMethodUnary, request: Message, deadline: number): Promise<Message> {
+    const token = await this.tokens?.current();
+    try {
+      return await this.#answered(method, request, deadline, token);
+    } catch (error) {
+      const refused = error instanceof StrongroomError && ["TOKEN_EXPIRED", "TOKEN_INVALID"].includes(error.reason);
+      if (!refused || token === undefined || !this.tokens?.renew(token)) throw error;
+    }
+    return await this.#answered(method, request, deadline, await this.tokens.current());
+  }
+
+  /** Calls at one address after the other, in rounds with growing random pauses, until one answers. */
+  async #answered(method: DescMethodUnary, request: Message, deadline: number, token?: string): Promise<Message> {
+    for (let round = 0; ; round++) {
+      const first = this.#preferred;
+      let failure: unknown;
+      for (let step = 0; step < this.channels.length; step++) {
+        const index = (first + step) % this.channels.length;
+        try {
+          return await this.#at(this.channels[index]!, method, request, deadline, token);
+        } catch (error) {
+          if (!(error instanceof StrongroomError)) throw error;
+          if (error.code === status.UNAVAILABLE || error.code === status.DEADLINE_EXCEEDED) {
+            if (this.#preferred === index) this.#preferred = (index + 1) % this.channels.length;
+          }
+          if (!(error instanceof Repeatable) || Date.now() >= deadline) throw plain(error);
+          failure = plain(error);
+        }
+      }
+      const pause = Math.random() * Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** round);
+      if (round === ROUNDS - 1 || Date.now() + pause >= deadline) throw failure;
+      await sleep(pause);
+    }
+  }
+
+  async #at(channel: Channel, method: DescMethodUnary, request: Message, deadline: number, token?: string) {
+    const metadata = new Metadata();
+    const traceId = addTrace(metadata);
+    if (token !== undefined) metadata.set("authorization", `Bearer ${token}`);
+    if (!(await channel.ready(deadline))) {
+      const why = "nobody answers there, or not with a certificate that is trusted";
+      const details = { code: status.UNAVAILABLE, traceId };
+      throw new Repeatable("UNREACHABLE", `${this.#peer} cannot be reached: ${why}`, details);
+    }
+    const answer = await new Promise<Message>((resolve, reject) => {
+      channel.current().makeUnaryRequest(
+        path(method),
+        (message: Message) => Buffer.from(toBinary(method.input, message)),
+        (bytes) => fromBinary(method.output, bytes),
+        request,
+        metadata,
+        { deadline },
+        (error, response) => (error === null ? resolve(response as Message) : reject(this.#refusal(error, method, request, traceId))),
+      );
+    });
+    const field = corrupted(method.output, answer);
+    if (field) {
+      const details = { code: status.DATA_LOSS, field, traceId };
+      throw new StrongroomError("ANSWER_CORRUPTED", `${this.#peer}: ${field} was altered on the way, by its checksum`, details);
+    }
+    return answer;
+  }
+
+  #refusal(error: ServiceError, method: DescMethodUnary, request: Message, traceId: string): StrongroomError {
+    const refusal = fromServiceError(error, this.#peer, traceId);
+    if (refusal.code !== status.UNAVAILABLE || refusal.reason === PENDING) return refusal;
+    // A service that says UNAVAILABLE with a reason has done nothing.
+    const repeatable = refusal.reason !== "UNREACHABLE" || SAFE.test(method.name) || requestId(request);
+    return repeatable ? new Repeatable(refusal.reason, unprefixed(refusal), refusal.details) : refusal;
+  }
+
+  async *#stream(method: DescMethodServerStreaming, init: Message): AsyncGenerator<Message> {
+    const metadata = new Metadata();
+    const traceId = addTrace(metadata);
+    const token = await this.tokens?.current();
+    if (token !== undefined) metadata.set("authorization", `Bearer ${token}`);
+    const stream: ClientReadableStream<Message> = this.channels[this.#preferred]!.current().makeServerStreamRequest(
+      path(method),
+      (message: Message) => Buffer.from(toBinary(method.input, message)),
+      (bytes) => fromBinary(method.output, bytes) as Message,
+      create(method.input, init),
+      metadata,
+    );
+    try {
+      yield* stream;
+    } catch (error) {
+      throw fromServiceError(error as ServiceError, this.#peer, traceId);
+    } finally {
+      stream.cancel();
+    }
+  }
+
+  get #peer(): string {
+    return `${this.service} at ${this.channels.map((channel) => channel.address).join(", ")}`;
+  }
+}
+
+/** A failure after which the call may be made again: nothing was done, or doing it twice does no harm. */
+class Repeatable extends StrongroomError {}
+
+function plain(error: StrongroomError): StrongroomError {
+  return error instanceof Repeatable ? new StrongroomError(error.reason, unprefixed(error), error.details) : error;
+}
+
+function unprefixed(error: StrongroomError): string {
+  return error.message.slice(error.reason.length + 2);
+}
+
+function path(method: DescMethod): string {
+  return `/${method.parent.typeName}/${method.name}`;
+}
+
+function requestId(request: Message): boolean {
+  return "requestId" in request && request.requestId !== "";
+}
