@@ -6,7 +6,7 @@ import hmac
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, select, text
+from sqlalchemy import LargeBinary, column, create_engine, literal, select, table, text, type_coerce
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from strongroom.calls.crypto.results import Mac
@@ -71,6 +71,30 @@ def test_values_are_encrypted_searched_for_and_read() -> None:
         assert refused.value.reason == "CONTEXT_MISMATCH"
     assert macs.calls == 1
     assert mesh.calls < 10
+    engine.dispose()
+
+
+def test_a_statement_that_is_kept_serves_no_other_context_key_or_index() -> None:
+    mesh, engine = MeshKeys(), create_engine("sqlite://")
+    tenants = {
+        name: EncryptedText(EncryptionClient(mesh, keys=key), {"tenant": name})
+        for name, key in (("a", "payments"), ("b", "payments"), ("c", "orders"))
+    }
+    indices = [BlindIndex(Index(Macs(), "search", name)) for name in tenants]
+    with engine.begin() as connection:
+        connection.execute(text("create table t (tenant text, v blob, i blob)"))
+        for (name, of_tenant), index in zip(tenants.items(), indices, strict=True):
+            into = table("t", column("tenant"), column("v", of_tenant), column("i", index))
+            connection.execute(into.insert().values(tenant=name, v=name, i="same"))
+        stored = table("t", column("tenant"), column("v", LargeBinary), column("i", LargeBinary))
+        assert len({row.i for row in connection.execute(select(stored))}) == 3
+        for name, of_tenant in tenants.items():
+            assert connection.scalar(select(literal(name, of_tenant))) == name
+            own = select(type_coerce(stored.c.v, of_tenant)).where(stored.c.tenant == name)
+            assert connection.scalar(own) == name
+            others = select(type_coerce(stored.c.v, of_tenant)).where(stored.c.tenant != name)
+            with pytest.raises(StrongroomError):
+                connection.scalar(others)
     engine.dispose()
 
 

@@ -44,16 +44,19 @@ class EncryptedBytes(TypeDecorator[bytes]):
 
     def __init__(self, encryption: EncryptionClient, context: Mapping[str, str] | None = None) -> None:
         super().__init__()
-        self._encryption = encryption
-        self._context = dict(context or {})
+        # By the names of its arguments SQLAlchemy finds what a type is made of, and takes types that are made of the
+        # same for one: a statement that it keeps would else encrypt under the context that came first.
+        self.encryption = encryption
+        self.context = tuple(sorted((context or {}).items()))
+        self._pairs = dict(self.context)
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> bytes | None:
         """What is stored."""
-        return None if value is None else self._encryption.encrypt(self._encoded(value), self._context)
+        return None if value is None else self.encryption.encrypt(self._encoded(value), self._pairs)
 
     def process_result_value(self, value: bytes | None, dialect: Dialect) -> Any:
         """What was stored. Raises what `EncryptionClient.decrypt` does."""
-        return None if value is None else self._decoded(self._encryption.decrypt(bytes(value), self._context))
+        return None if value is None else self._decoded(self.encryption.decrypt(bytes(value), self._pairs))
 
     def _encoded(self, value: Any) -> bytes:
         return bytes(value)
@@ -146,8 +149,8 @@ class BlindIndex(TypeDecorator[Any]):
 
     def __init__(self, index: Index) -> None:
         super().__init__()
-        self._index = index
+        self.index = index  # as with `EncryptedBytes`
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> bytes | None:
         """The entry of a value."""
-        return None if value is None else self._index.entry(value)
+        return None if value is None else self.index.entry(value)
