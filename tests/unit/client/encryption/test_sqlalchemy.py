@@ -76,7 +76,7 @@ def test_values_are_encrypted_searched_for_and_read() -> None:
 
 def test_a_statement_that_is_kept_serves_no_other_context_key_or_index() -> None:
     mesh, engine = MeshKeys(), create_engine("sqlite://")
-    tenants = {
+    tenants: dict[str, Any] = {
         name: EncryptedText(EncryptionClient(mesh, keys=key), {"tenant": name})
         for name, key in (("a", "payments"), ("b", "payments"), ("c", "orders"))
     }
