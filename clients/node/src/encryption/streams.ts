@@ -123,20 +123,27 @@ class Kept {
 
   /** The first bytes, as many as are kept and at most `size`; they stay. */
   peek(size: number): Buffer {
-    return this.#joined().subarray(0, size);
+    const taken = this.take(size);
+    this.#pieces.unshift(taken);
+    this.#size += taken.length;
+    return taken;
   }
 
-  /** The first bytes, as many as are kept and at most `size`. */
+  /** The first bytes, as many as are kept and at most `size`; copied only where they came in several pieces. */
   take(size: number): Buffer {
-    const all = this.#joined();
-    this.#pieces = [all.subarray(size)];
-    this.#size = Math.max(0, all.length - size);
-    return all.subarray(0, size);
-  }
-
-  #joined(): Buffer {
-    const [only] = this.#pieces;
-    if (this.#pieces.length === 1 && only) return Buffer.from(only.buffer, only.byteOffset, only.byteLength);
-    return Buffer.concat(this.#pieces);
+    const parts: Uint8Array[] = [];
+    let [left, used] = [size, 0];
+    for (const piece of this.#pieces) {
+      if (left === 0) break;
+      parts.push(piece.subarray(0, left));
+      left -= Math.min(left, piece.length);
+      used++;
+    }
+    const last = parts.at(-1);
+    const rest = last && this.#pieces[used - 1]!.subarray(last.length);
+    this.#pieces.splice(0, used, ...(rest?.length ? [rest] : []));
+    this.#size -= size - left;
+    const [only] = parts;
+    return parts.length === 1 && only ? Buffer.from(only.buffer, only.byteOffset, only.byteLength) : Buffer.concat(parts);
   }
 }
