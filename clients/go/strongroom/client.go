@@ -58,7 +58,9 @@ func New(config Config) (*Client, error) {
 	for _, service := range services {
 		made := &endpoint{service: service, timeout: config.Timeout}
 		for address := range strings.SplitSeq(config.Endpoints[service], ",") {
-			made.channels = append(made.channels, &channel{address: strings.TrimSpace(address), files: files})
+			if address = strings.TrimSpace(address); address != "" {
+				made.channels = append(made.channels, &channel{address: address, files: files})
+			}
 		}
 		client.channels = append(client.channels, made.channels...)
 		endpoints[service] = made

@@ -239,6 +239,13 @@ func TestADeadlineEndsACallAndACancelledContextIsTold(t *testing.T) {
 	}
 }
 
+func TestAServiceWithoutAnAddressIsNamed(t *testing.T) {
+	client := clientOf(t, filepath.Join(t.TempDir(), "trust.pem"), "")
+	if _, err := client.Encrypt(t.Context(), "a", []byte("content"), nil); ReasonOf(err) != "ENDPOINT_UNKNOWN" {
+		t.Fatal(err)
+	}
+}
+
 func TestSecretsAreNotPrinted(t *testing.T) {
 	credentials := ClientKeySession{Name: "a", Secret: "very secret"}
 	for _, text := range []string{fmt.Sprint(credentials), fmt.Sprintf("%+v", credentials), fmt.Sprintf("%#v", credentials)} {

@@ -97,6 +97,12 @@ func (e *endpoint) peer() string {
 }
 
 func (e *endpoint) withToken(ctx context.Context) (context.Context, string, error) {
+	if len(e.channels) == 0 {
+		return nil, "", &Error{
+			Reason: "ENDPOINT_UNKNOWN", Code: codes.FailedPrecondition, Field: e.service,
+			Message: "the address of " + e.service + " is not known",
+		}
+	}
 	if e.tokens == nil {
 		return ctx, "", nil
 	}

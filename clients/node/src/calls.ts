@@ -79,6 +79,7 @@ export class Endpoint {
   }
 
   async #call(method: DescMethodUnary, init: Message, options: CallOptions = {}): Promise<Message> {
+    this.#checkKnown();
     const request = create(method.input, init);
     addChecksums(method.input, request);
     const deadline = Date.now() + (options.timeoutMs ?? this.timeoutMs);
@@ -176,6 +177,7 @@ export class Endpoint {
   }
 
   async *#stream(method: DescMethodServerStreaming, init: Message): AsyncGenerator<Message> {
+    this.#checkKnown();
     const metadata = new Metadata();
     const traceId = addTrace(metadata);
     const token = await this.tokens?.current();
@@ -194,6 +196,12 @@ export class Endpoint {
     } finally {
       stream.cancel();
     }
+  }
+
+  #checkKnown(): void {
+    if (this.channels.length > 0) return;
+    const details = { code: status.FAILED_PRECONDITION, field: this.service };
+    throw new StrongroomError("ENDPOINT_UNKNOWN", `the address of ${this.service} is not known`, details);
   }
 
   get #peer(): string {

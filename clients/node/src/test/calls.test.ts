@@ -141,3 +141,7 @@ test("a change that may have been made is not repeated without a request id", as
   await assert.rejects(keys.createKey({ requestId: "one" }), { reason: "UNREACHABLE" });
   assert.equal(creates.count, 5);
 });
+
+test("a service without an address is named", async () => {
+  await assert.rejects(endpoint([]).stub(CryptoService).encrypt({ key: "a" }), { reason: "ENDPOINT_UNKNOWN" });
+});
