@@ -1,0 +1,151 @@
+package io.strongroom;
+
+import com.google.protobuf.Descriptors.FieldDescriptor;
+import com.google.protobuf.Message;
+import io.grpc.CallOptions;
+import io.grpc.Channel;
+import io.grpc.ClientInterceptors;
+import io.grpc.Metadata;
+import io.grpc.MethodDescriptor;
+import io.grpc.StatusRuntimeException;
+import io.grpc.stub.ClientCalls;
+import io.grpc.stub.MetadataUtils;
+import java.time.Duration;
+import java.util.List;
+import java.util.Set;
+import java.util.UUID;
+import java.util.concurrent.ThreadLocalRandom;
+import java.util.concurrent.TimeUnit;
+
+/** One service at its addresses, and the one path that every call takes: trace, token, deadline, retries, errors. */
+final class Endpoint implements AutoCloseable {
+    private static final Metadata.Key<String> TRACEPARENT = key("traceparent");
+    private static final Metadata.Key<String> AUTHORIZATION = key("authorization");
+    private static final Set<String> TOKEN_REFUSALS = Set.of("TOKEN_EXPIRED", "TOKEN_INVALID");
+
+    /** How often all addresses are tried, and how long is waited between at most: a random part of it is. */
+    private static final int ROUNDS = 4;
+    private static final long FIRST_WAIT_NANOS = TimeUnit.MILLISECONDS.toNanos(100);
+    private static final long LONGEST_WAIT_NANOS = TimeUnit.SECONDS.toNanos(1);
+
+    private final Service service;
+    private final List<Connection> connections;
+    private volatile int preferred;
+
+    Endpoint(Service service, List<Connection> connections) {
+        this.service = service;
+        this.connections = connections;
+    }
+
+    @Override
+    public void close() {
+        connections.forEach(Connection::close);
+    }
+
+    /** What {@code method} answers within {@code timeout}, retries included; {@code tokens} is null without any. */
+    <Q extends Message, A> A call(MethodDescriptor<Q, A> method, Q request, Duration timeout, Tokens tokens) {
+        long deadline = System.nanoTime() + timeout.toNanos();
+        Q named = withRequestId(request);
+        if (tokens == null) {
+            return retried(method, named, deadline, null);
+        }
+        String token = tokens.current();
+        try {
+            return retried(method, named, deadline, token);
+        } catch (StrongroomException error) {
+            if (!TOKEN_REFUSALS.contains(error.reason()) || !tokens.renew(token)) {
+                throw error;
+            }
+        }
+        return retried(method, named, deadline, tokens.current());
+    }
+
+    private <Q extends Message, A> A retried(MethodDescriptor<Q, A> method, Q request, long deadline, String token) {
+        boolean repeatable = isRepeatable(method, request);
+        int attempts = repeatable ? ROUNDS * connections.size() : 1;
+        for (int attempt = 1; ; attempt++) {
+            int index = preferred;
+            try {
+                return once(connections.get(index), method, request, deadline, token);
+            } catch (StrongroomException error) {
+                if (error.isAway()) {
+                    preferred = (index + 1) % connections.size();
+                }
+                if (attempt >= attempts || !error.code().equals("UNAVAILABLE")) {
+                    throw error;
+                }
+                // At once at another address; at all of them again only after a while.
+                int round = attempt / connections.size();
+                if (attempt % connections.size() == 0 && !waited(wait(round, error), deadline)) {
+                    throw error;
+                }
+            }
+        }
+    }
+
+    private <Q, A> A once(Connection connection, MethodDescriptor<Q, A> method, Q request, long deadline, String token) {
+        String traceparent = Traces.traceparent();
+        Metadata metadata = new Metadata();
+        metadata.put(TRACEPARENT, traceparent);
+        if (token != null) {
+            metadata.put(AUTHORIZATION, "Bearer " + token);
+        }
+        Channel channel = ClientInterceptors.intercept(
+                connection.current(), MetadataUtils.newAttachHeadersInterceptor(metadata));
+        CallOptions options =
+                CallOptions.DEFAULT.withDeadlineAfter(deadline - System.nanoTime(), TimeUnit.NANOSECONDS);
+        try {
+            return ClientCalls.blockingUnaryCall(channel, method, options, request);
+        } catch (StatusRuntimeException error) {
+            String peer = service.id() + " at " + connection.address();
+            throw Failures.of(error, peer, Traces.traceId(traceparent));
+        }
+    }
+
+    /**
+     * Whether a call may be made again when nobody answered: it changes nothing, or the service knows it again by its
+     * request id.
+     */
+    static boolean isRepeatable(MethodDescriptor<?, ?> method, Message request) {
+        FieldDescriptor requestId = request.getDescriptorForType().findFieldByName("request_id");
+        if (requestId != null) {
+            return !((String) request.getField(requestId)).isEmpty();
+        }
+        String name = method.getBareMethodName();
+        return method.getServiceName().equals("strongroom.crypto.v1.CryptoService")
+                || name.equals("CreateSession")
+                || name.startsWith("Get")
+                || name.startsWith("List");
+    }
+
+    @SuppressWarnings("unchecked") // a message's builder builds such a message
+    private static <Q extends Message> Q withRequestId(Q request) {
+        FieldDescriptor requestId = request.getDescriptorForType().findFieldByName("request_id");
+        if (requestId == null || !((String) request.getField(requestId)).isEmpty()) {
+            return request;
+        }
+        return (Q) request.toBuilder().setField(requestId, UUID.randomUUID().toString()).build();
+    }
+
+    private static long wait(int round, StrongroomException error) {
+        long longest = Math.min(LONGEST_WAIT_NANOS, FIRST_WAIT_NANOS << (round - 1));
+        return error.retryAfter().toNanos() + ThreadLocalRandom.current().nextLong(longest);
+    }
+
+    private static boolean waited(long nanos, long deadline) {
+        if (System.nanoTime() + nanos >= deadline) {
+            return false;
+        }
+        try {
+            TimeUnit.NANOSECONDS.sleep(nanos);
+            return true;
+        } catch (InterruptedException interrupted) {
+            Thread.currentThread().interrupt();
+            return false;
+        }
+    }
+
+    private static Metadata.Key<String> key(String name) {
+        return Metadata.Key.of(name, Metadata.ASCII_STRING_MARSHALLER);
+    }
+}

@@ -1,0 +1,218 @@
+package io.strongroom;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.google.protobuf.Any;
+import com.google.rpc.Code;
+import com.google.rpc.ErrorInfo;
+import com.google.rpc.RetryInfo;
+import com.google.rpc.Status;
+import io.grpc.ManagedChannel;
+import io.grpc.Metadata;
+import io.grpc.Server;
+import io.grpc.ServerCall;
+import io.grpc.ServerCallHandler;
+import io.grpc.ServerInterceptor;
+import io.grpc.inprocess.InProcessChannelBuilder;
+import io.grpc.inprocess.InProcessServerBuilder;
+import io.grpc.protobuf.StatusProto;
+import io.grpc.stub.StreamObserver;
+import io.strongroom.crypto.v1.CryptoServiceGrpc;
+import io.strongroom.crypto.v1.EncryptRequest;
+import io.strongroom.crypto.v1.EncryptResponse;
+import io.strongroom.keystore.v1.CreateKeyRequest;
+import io.strongroom.keystore.v1.DisableKeyRequest;
+import io.strongroom.keystore.v1.Key;
+import io.strongroom.keystore.v1.KeyServiceGrpc;
+import java.io.IOException;
+import java.time.Duration;
+import java.time.Instant;
+import java.util.ArrayDeque;
+import java.util.ArrayList;
+import java.util.Deque;
+import java.util.List;
+import java.util.UUID;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+
+/** What a call does about a service that refuses, is away, or asks for another token. */
+class EndpointTest {
+    private final Deque<Status> refusals = new ArrayDeque<>();
+    private final List<Metadata> headers = new ArrayList<>();
+    private final List<String> requestIds = new ArrayList<>();
+    private Server server;
+    private ManagedChannel channel;
+    private Endpoint endpoint;
+
+    @BeforeEach
+    void start() throws IOException {
+        String name = UUID.randomUUID().toString();
+        server = InProcessServerBuilder.forName(name)
+                .directExecutor()
+                .addService(new Crypto())
+                .addService(new Keys())
+                .intercept(new Headers())
+                .build()
+                .start();
+        channel = InProcessChannelBuilder.forName(name).directExecutor().build();
+        ManagedChannel nobody = InProcessChannelBuilder.forName(name + "-nobody").directExecutor().build();
+        endpoint = new Endpoint(Service.CRYPTO, List.of(new At("nobody", nobody), new At("here", channel)));
+    }
+
+    @AfterEach
+    void stop() {
+        endpoint.close();
+        channel.shutdownNow();
+        server.shutdownNow();
+    }
+
+    @Test
+    void theNextAddressIsTriedAndKept() {
+        assertEquals("payments", encrypt(null).getKey());
+        assertEquals("payments", encrypt(null).getKey());
+        assertEquals(2, headers.size());
+    }
+
+    @Test
+    void aRefusalSaysWhatTheServiceSaid() {
+        refusals.add(status(Code.FAILED_PRECONDITION, "KEY_DISABLED"));
+        StrongroomException error = assertThrows(StrongroomException.class, () -> encrypt(null));
+        assertEquals("KEY_DISABLED", error.reason());
+        assertEquals("FAILED_PRECONDITION", error.code());
+        assertEquals("key", error.field());
+        assertTrue(header(0, "traceparent").contains(error.traceId()));
+        assertEquals(1, headers.size());
+    }
+
+    @Test
+    void whatIsSafeIsTriedAgainWhileTheServiceIsAway() {
+        refusals.add(status(Code.UNAVAILABLE, "AUDIT_UNREACHABLE"));
+        refusals.add(status(Code.UNAVAILABLE, "AUDIT_UNREACHABLE"));
+        assertEquals("payments", encrypt(null).getKey());
+        assertEquals(3, headers.size());
+    }
+
+    @Test
+    void aChangeIsTriedAgainUnderOneRequestId() {
+        refusals.add(status(Code.UNAVAILABLE, "AUDIT_PENDING"));
+        endpoint.call(
+                KeyServiceGrpc.getCreateKeyMethod(), CreateKeyRequest.getDefaultInstance(), Duration.ofSeconds(5), null);
+        assertEquals(2, requestIds.size());
+        assertEquals(requestIds.get(0), requestIds.get(1));
+        assertEquals(requestIds.get(0), UUID.fromString(requestIds.get(0)).toString());
+    }
+
+    @Test
+    void aServiceThatStaysAwayEndsWithItsReasonInTime() {
+        for (int count = 0; count < 50; count++) {
+            refusals.add(status(Code.UNAVAILABLE, "AUDIT_UNREACHABLE"));
+        }
+        StrongroomException error = assertThrows(StrongroomException.class, () -> encrypt(null));
+        assertTrue(error.isAway());
+    }
+
+    @Test
+    void aTokenThatIsRefusedIsExchangedAnewOnce() {
+        Deque<String> texts = new ArrayDeque<>(List.of("first", "second"));
+        Tokens tokens = new Tokens.Exchanged(
+                () -> new Tokens.Token(texts.pop(), Instant.now().plusSeconds(3600)), Instant::now);
+        refusals.add(status(Code.UNAUTHENTICATED, "TOKEN_EXPIRED"));
+        assertEquals("payments", encrypt(tokens).getKey());
+        assertEquals("Bearer first", header(0, "authorization"));
+        assertEquals("Bearer second", header(1, "authorization"));
+    }
+
+    @Test
+    void aTokenIsExchangedAgainWhenAFifthOfItsTimeIsLeft() {
+        Instant begun = Instant.parse("2026-01-01T00:00:00Z");
+        Instant[] now = {begun};
+        int[] count = {0};
+        Tokens tokens = new Tokens.Exchanged(
+                () -> new Tokens.Token("token-" + count[0]++, now[0].plusSeconds(100)), () -> now[0]);
+        assertEquals("token-0", tokens.current());
+        now[0] = begun.plusSeconds(79);
+        assertEquals("token-0", tokens.current());
+        now[0] = begun.plusSeconds(80);
+        assertEquals("token-1", tokens.current());
+    }
+
+    @Test
+    void whatMayHaveHappenedIsNotRepeated() {
+        assertEquals(false, Endpoint.isRepeatable(KeyServiceGrpc.getCreateKeyMethod(), CreateKeyRequest.getDefaultInstance()));
+        assertEquals(false, Endpoint.isRepeatable(KeyServiceGrpc.getDisableKeyMethod(), DisableKeyRequest.getDefaultInstance()));
+        assertEquals(true, Endpoint.isRepeatable(CryptoServiceGrpc.getEncryptMethod(), EncryptRequest.getDefaultInstance()));
+    }
+
+    private EncryptResponse encrypt(Tokens tokens) {
+        EncryptRequest request = EncryptRequest.newBuilder().setKey("payments").build();
+        return endpoint.call(CryptoServiceGrpc.getEncryptMethod(), request, Duration.ofSeconds(2), tokens);
+    }
+
+    private String header(int call, String name) {
+        return headers.get(call).get(Metadata.Key.of(name, Metadata.ASCII_STRING_MARSHALLER));
+    }
+
+    private static Status status(Code code, String reason) {
+        ErrorInfo info = ErrorInfo.newBuilder()
+                .setDomain("strongroom")
+                .setReason(reason)
+                .putMetadata("field", "key")
+                .build();
+        return Status.newBuilder()
+                .setCode(code.getNumber())
+                .setMessage("refused")
+                .addDetails(Any.pack(info))
+                .addDetails(Any.pack(RetryInfo.getDefaultInstance()))
+                .build();
+    }
+
+    private <T> void answer(StreamObserver<T> observer, T answer) {
+        if (refusals.isEmpty()) {
+            observer.onNext(answer);
+            observer.onCompleted();
+        } else {
+            observer.onError(StatusProto.toStatusRuntimeException(refusals.pop()));
+        }
+    }
+
+    private final class Crypto extends CryptoServiceGrpc.CryptoServiceImplBase {
+        @Override
+        public void encrypt(EncryptRequest request, StreamObserver<EncryptResponse> observer) {
+            answer(observer, EncryptResponse.newBuilder().setKey(request.getKey()).build());
+        }
+    }
+
+    private final class Keys extends KeyServiceGrpc.KeyServiceImplBase {
+        @Override
+        public void createKey(CreateKeyRequest request, StreamObserver<Key> observer) {
+            requestIds.add(request.getRequestId());
+            answer(observer, Key.getDefaultInstance());
+        }
+    }
+
+    private final class Headers implements ServerInterceptor {
+        @Override
+        public <Q, A> ServerCall.Listener<Q> interceptCall(
+                ServerCall<Q, A> call, Metadata given, ServerCallHandler<Q, A> next) {
+            headers.add(given);
+            return next.startCall(call, given);
+        }
+    }
+
+    private static final class At extends Connection {
+        private final ManagedChannel channel;
+
+        At(String address, ManagedChannel channel) {
+            super(address, new Pem(null, null, null));
+            this.channel = channel;
+        }
+
+        @Override
+        ManagedChannel current() {
+            return channel;
+        }
+    }
+}

@@ -1,0 +1,185 @@
+package io.strongroom.encryption;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import io.strongroom.KeyCalls;
+import io.strongroom.StrongroomException;
+import java.io.ByteArrayInputStream;
+import java.io.ByteArrayOutputStream;
+import java.io.IOException;
+import java.time.Duration;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.atomic.AtomicLong;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+class EncryptionClientTest {
+    private static final Map<String, String> CONTEXT = Map.of("tenant", "a");
+
+    private final Mesh mesh = new Mesh();
+
+    @ParameterizedTest
+    @ValueSource(ints = {0, 1, 63, 64, 65, 128, 1000})
+    void aMessageOfAnySizeComesBack(int size) throws IOException {
+        EncryptionClient client = builder("payments").chunkSizeLog2(6).build();
+        byte[] content = new byte[size];
+        byte[] message = client.encrypt(content, CONTEXT);
+        assertArrayEquals(content, client.decrypt(message, CONTEXT));
+
+        ByteArrayOutputStream written = new ByteArrayOutputStream();
+        try (EncryptingOutputStream output = client.encryptingStream(written, CONTEXT)) {
+            for (byte one : content) {
+                output.write(one);
+            }
+        }
+        assertEquals(message.length, written.size());
+        assertArrayEquals(content, client.decrypt(written.toByteArray(), CONTEXT));
+        ByteArrayInputStream input = new ByteArrayInputStream(message);
+        assertArrayEquals(content, client.decryptingStream(input, CONTEXT).readAllBytes());
+    }
+
+    @Test
+    void anyOfSeveralKeysOpensAMessage() {
+        byte[] message = builder("payments").key("vault").build().encrypt(new byte[3], CONTEXT);
+        assertArrayEquals(new byte[3], builder("vault").build().decrypt(message, CONTEXT));
+        mesh.disabled = "payments";
+        assertArrayEquals(new byte[3], builder("payments").key("vault").build().decrypt(message, CONTEXT));
+        assertEquals("KEY_DISABLED", reason(() -> builder("payments").build().decrypt(message, CONTEXT)));
+    }
+
+    @Test
+    void onlyAcceptedKeysAreAskedFor() {
+        byte[] message = builder("payments").build().encrypt(new byte[3], CONTEXT);
+        long calls = mesh.calls.get();
+        EncryptionClient other = builder("vault").build();
+        assertEquals("KEY_NOT_ACCEPTED", reason(() -> other.decrypt(message, CONTEXT)));
+        assertEquals(calls, mesh.calls.get());
+        assertArrayEquals(new byte[3], other.decrypt(message, CONTEXT, List.of(MeshKey.any(mesh))));
+    }
+
+    @Test
+    void aRewrappedMessageIsUnderTheOtherKeysAlone() {
+        EncryptionClient client = builder("payments").storeContext(true).build();
+        byte[] message = client.rewrap(client.encrypt(new byte[3], CONTEXT), List.of(MeshKey.of(mesh, "vault")), CONTEXT);
+        assertArrayEquals(new byte[3], builder("vault").build().decrypt(message, null));
+        assertEquals("KEY_NOT_ACCEPTED", reason(() -> client.decrypt(message, CONTEXT)));
+    }
+
+    @Test
+    void anAbortedMessageIsRefused() throws IOException {
+        EncryptionClient client = builder("payments").chunkSizeLog2(6).build();
+        ByteArrayOutputStream written = new ByteArrayOutputStream();
+        try (EncryptingOutputStream output = client.encryptingStream(written, CONTEXT)) {
+            output.write(new byte[200]);
+            output.abort();
+        }
+        assertEquals("MESSAGE_ALTERED", reason(() -> client.decrypt(written.toByteArray(), CONTEXT)));
+    }
+
+    @Test
+    void aDataKeyAtHandServesUntilALimit() {
+        AtomicLong now = new AtomicLong();
+        DataKeyCache cache = new DataKeyCache(Duration.ofSeconds(5), 3, 1000, now::get);
+        EncryptionClient client = builder("payments").cache(cache).build();
+        for (int count = 0; count < 3; count++) {
+            assertArrayEquals(new byte[3], client.decrypt(client.encrypt(new byte[3], CONTEXT), CONTEXT));
+        }
+        assertEquals(2, mesh.calls.get());
+        client.encrypt(new byte[3], CONTEXT);
+        assertEquals(3, mesh.calls.get());
+        now.addAndGet(Duration.ofSeconds(5).toNanos());
+        client.encrypt(new byte[3], CONTEXT);
+        client.encrypt(new byte[998], CONTEXT);
+        assertEquals(5, mesh.calls.get());
+        client.encrypt(new byte[3], Map.of("tenant", "b"));
+        cache.clear();
+        client.encrypt(new byte[3], Map.of("tenant", "b"));
+        assertEquals(7, mesh.calls.get());
+    }
+
+    @Test
+    void whatHasNoCanonicalFormIsRefusedBeforeAnyCall() {
+        EncryptionClient client = builder("payments").build();
+        Map<String, String> nothing = new HashMap<>();
+        nothing.put("tenant", null);
+        assertEquals("FIELD_INVALID", reason(() -> client.encrypt(new byte[1], Map.of("", "a"))));
+        assertEquals("FIELD_INVALID", reason(() -> client.encrypt(new byte[1], Map.of("a", "\ud800"))));
+        assertEquals("FIELD_INVALID", reason(() -> client.encrypt(new byte[1], nothing)));
+        assertEquals("FIELD_TOO_LARGE", reason(() -> client.encrypt(new byte[1], Map.of("a", "a".repeat(8192)))));
+        assertEquals(0, mesh.calls.get());
+    }
+
+    @Test
+    void aKeyWithoutNameIsNotEveryKey() {
+        assertEquals("FIELD_REQUIRED", reason(() -> builder("")));
+        assertEquals("FIELD_REQUIRED", reason(() -> EncryptionClient.builder(mesh).build()));
+    }
+
+    @Test
+    void whenTheMeshIsAwayTheErrorSaysWhatToDo() {
+        mesh.away = true;
+        StrongroomException error = assertThrows(
+                StrongroomException.class, () -> builder("payments").build().encrypt(new byte[1], CONTEXT));
+        assertEquals("UNREACHABLE", error.reason());
+        assertTrue(error.getMessage().contains("accounts/main/keys/payments"));
+    }
+
+    private EncryptionClient.Builder builder(String key) {
+        return EncryptionClient.builder(mesh).key(key);
+    }
+
+    private static String reason(Runnable call) {
+        return assertThrows(StrongroomException.class, call::run).reason();
+    }
+
+    /** A mesh that wraps by writing key and data key down. */
+    private static final class Mesh implements KeyCalls {
+        private final AtomicLong calls = new AtomicLong();
+        private String disabled = "";
+        private boolean away;
+
+        @Override
+        public DataKey generateDataKey(String key, int bytes, Map<String, String> context) {
+            byte[] dataKey = new byte[bytes];
+            dataKey[0] = (byte) calls.get();
+            return new DataKey(dataKey, encrypt(key, dataKey, context).ciphertext(), key);
+        }
+
+        @Override
+        public Encrypted encrypt(String key, byte[] plaintext, Map<String, String> context) {
+            answer(key);
+            byte[] wrapped = (key + " ".repeat(64)).substring(0, 64).getBytes();
+            byte[] ciphertext = java.util.Arrays.copyOf(wrapped, 64 + plaintext.length);
+            System.arraycopy(plaintext, 0, ciphertext, 64, plaintext.length);
+            return new Encrypted(ciphertext, key);
+        }
+
+        @Override
+        public Decrypted decrypt(byte[] ciphertext, Map<String, String> context, String key) {
+            String under = new String(ciphertext, 0, 64).strip();
+            answer(under);
+            return new Decrypted(java.util.Arrays.copyOfRange(ciphertext, 64, ciphertext.length), under);
+        }
+
+        @Override
+        public String keyName(String name) {
+            return "accounts/main/keys/" + name;
+        }
+
+        private void answer(String key) {
+            calls.incrementAndGet();
+            if (away) {
+                throw new StrongroomException("UNREACHABLE", "nobody answers", "UNAVAILABLE", "");
+            }
+            if (key.equals("accounts/main/keys/" + disabled)) {
+                throw new StrongroomException("KEY_DISABLED", "the key is disabled", "FAILED_PRECONDITION", "");
+            }
+        }
+    }
+}
