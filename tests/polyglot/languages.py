@@ -87,7 +87,8 @@ class Language:
 GO = Language(
     name="go",
     needs=("go",),
-    build=[("go", "build", "-o", "{cache}/crypt", "./cmd/crypt")],
+    # Another process may be running the one before.
+    build=[("sh", "-c", "go build -o {cache}/crypt.new ./cmd/crypt && mv -f {cache}/crypt.new {cache}/crypt")],
     test=[("go", "test", "./encryption", "./strongroom")],
     lint=[
         # gofmt names what it would change, and is content all the same.
