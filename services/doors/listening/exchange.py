@@ -46,6 +46,9 @@ class HttpError(Exception):
 class Door(Protocol):
     """What answers requests that have come whole. Methods run in threads, several at once."""
 
+    def caller_of(self, head: Head) -> str:
+        """What tells callers apart that take turns, before anybody has verified it."""
+
     def admit(self, head: Head) -> None:
         """Raises HttpError for a caller whose large body is not worth reading."""
 

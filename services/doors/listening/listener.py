@@ -16,6 +16,7 @@ from services.doors.listening.connections import CERTIFICATE, Connections, metho
 from services.doors.listening.exchange import Door, Head, HttpError, Response
 from services.doors.listening.paths import parts_of, query_of
 from services.doors.listening.server_tls import ServerTls
+from services.doors.listening.turns import Turns
 from services.doors.settings import HttpListener
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ _KIB, _MIB = 1 << 10, 1 << 20
 _SMALL_BODY = 64 * _KIB
 _SWEEP_SECONDS = 1.0
 _BACKLOG = 512
+_SHARES = 4
 # And without a length of one (RFC 9110 §8.6): clients take what follows for the next answer.
 _WITHOUT_BODY = (204, 205, 304)
 _BUSY = HttpError(503, "the door is busy: try again in a moment", retry_after_seconds=1)
@@ -41,6 +43,8 @@ class Listener:
         self._door = door
         self._tls = tls
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="door")
+        # A batch of one caller's is a thousand calls to the mesh.
+        self._turns = Turns(max(1, settings.threads // _SHARES))
         self._in_work = 0
         self._held_bytes = 0
         self._socket: socket.socket | None = None
@@ -129,7 +133,7 @@ class Listener:
                 self._require_room(held)
                 if was_small and held > _SMALL_BODY:
                     # A stranger's is not read on.
-                    await self._in_thread(self._door.admit, head)
+                    await self._in_thread(head, self._door.admit, head)
                 body += part
             return await self._answered(head, bytes(body))
         except HttpError as error:
@@ -144,15 +148,16 @@ class Listener:
             raise _BUSY
 
     async def _answered(self, head: Head, body: bytes) -> Response:
-        response: Response = await self._in_thread(self._door.answer, head, body)
+        response: Response = await self._in_thread(head, self._door.answer, head, body)
         return response
 
-    async def _in_thread(self, work: Callable[..., Any], *arguments: object) -> Any:
+    async def _in_thread(self, head: Head, work: Callable[..., Any], *arguments: object) -> Any:
         if self._in_work >= self._settings.threads + self._settings.max_waiting:
             raise _BUSY
         self._in_work += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
+            async with self._turns.of(self._door.caller_of(head)):
+                return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
         finally:
             self._in_work -= 1
 

@@ -10,7 +10,7 @@ from typing import Protocol
 from services.doors.listening.exchange import Head, HttpError, Response
 from services.doors.vault import errors
 from services.doors.vault.auth import Auth
-from services.doors.vault.callers import Callers
+from services.doors.vault.callers import Callers, token_of
 from services.doors.vault.requests import Request, operation_of
 from services.doors.vault.system import System
 from services.runtime.errors import StrongroomError
@@ -41,6 +41,10 @@ class VaultDoor:
         self._mounts = mounts
         self._engines: Mapping[str, Engine] = {**mounts, "sys": system, "auth": auth}
         self._telemetry = telemetry
+
+    def caller_of(self, head: Head) -> str:
+        """The token that a request carries, or the address that it is from."""
+        return token_of(head) or head.address
 
     def admit(self, head: Head) -> None:
         """Raises HttpError for a large body of somebody whom the mesh does not know."""

@@ -8,6 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,6 +32,10 @@ class Seen:
         self.status = status
         self.asked: list[tuple[str, bytes]] = []
         self.certificates: list[bytes] = []
+        self.gate = threading.Event()
+
+    def caller_of(self, head: Head) -> str:
+        return head.headers.get("x-caller", head.address)
 
     def admit(self, head: Head) -> None:
         del head
@@ -38,6 +43,8 @@ class Seen:
     def answer(self, head: Head, body: bytes) -> Response:
         self.asked.append((head.method, body))
         self.certificates.append(head.certificate)
+        if "x-waits" in head.headers:
+            assert self.gate.wait(20)
         return Response(self.status, b"{}")
 
     def refusal(self, error: HttpError) -> Response:
@@ -126,6 +133,19 @@ def test_an_answer_that_has_no_body_has_none_whatever_the_door_says(status: int)
         answer = answer_to(port, [head("GET", 0)])
     assert answer.startswith(b"HTTP/1.1 %d " % status)
     assert b"{}" not in answer
+
+
+def test_one_caller_has_no_more_than_its_share_of_the_threads() -> None:
+    door, share, asked = Seen(), 8, 40
+    waits = head("GET", 0).replace(b"host: door", b"host: door\r\nx-caller: one\r\nx-waits: 1")
+    with listening(door) as port, ThreadPoolExecutor(asked) as pool:
+        answers = [pool.submit(answer_to, port, [waits]) for _ in range(asked)]
+        until(lambda: len(door.asked) == share)
+        assert answer_to(port, [head("POST", 0)]).startswith(b"HTTP/1.1 200 ")
+        assert len(door.asked) == share + 1
+        door.gate.set()
+        assert all(answer.result(20).startswith(b"HTTP/1.1 200 ") for answer in answers)
+    assert len(door.asked) == asked + 1
 
 
 def test_an_authority_that_is_taken_from_the_trust_is_trusted_no_more(tmp_path: Path) -> None:
