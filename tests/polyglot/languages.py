@@ -112,7 +112,32 @@ NODE = Language(
     crypt=("node", "--no-deprecation", "dist/crypt.js"),
 )
 
-LANGUAGES: Sequence[Language] = (GO, NODE)
+# Maven takes ten seconds to find that nothing has changed.
+_JAVA_BUILD = (
+    "changed=$(find pom.xml src/main examples ../../protos -newer {cache}/built 2>/dev/null || echo all); "
+    'test -z "$changed" || { mvn -q -B -Dmaven.test.skip=true package '
+    "&& javac -d {cache} -cp 'target/classes:target/lib/*' examples/*.java && touch {cache}/built; }"
+)
+_JAVA_LINT = (
+    "javac -Werror -Xlint:all,-processing -Xdoclint:all,-missing "
+    "-implicit:none -d {cache}/lint -cp 'target/strongroom-client-0.1.0-SNAPSHOT.jar:target/lib/*' "
+    "$(find src/main/java -name '*.java')"
+)
+
+JAVA = Language(
+    name="java",
+    needs=("java", "javac", "mvn"),
+    build=[("sh", "-c", _JAVA_BUILD)],
+    test=[("mvn", "-q", "-B", "test")],
+    lint=[("mkdir", "-p", "{cache}/lint"), ("sh", "-c", _JAVA_LINT)],
+    # The JVM reads arguments in the locale's encoding.
+    crypt=(
+        *("env", "LC_ALL=C.UTF-8", "java", "-XX:TieredStopAtLevel=1"),
+        *("-cp", "{cache}:target/classes:target/lib/*", "Crypt"),
+    ),
+)
+
+LANGUAGES: Sequence[Language] = (GO, NODE, JAVA)
 
 _BUILT: set[str] = set()
 
