@@ -6,6 +6,8 @@ A language joins the tests of this folder with an entry in LANGUAGES and a progr
 
 as the current profile's caller, reads standard input and writes standard output. A refusal is exit status 1, and the
 first word on standard error is its reason, followed by a colon. Without `--context` the caller gives no context.
+
+`python -m tests.polyglot.languages` builds them all, so that no test waits for what is fetched from elsewhere.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ CACHE = ROOT / ".cache" / "polyglot"
 """What is built stays here from one session to the next."""
 
 Command = tuple[str, ...]
-_SECONDS = 240
+_SECONDS = 540
 
 
 @dataclass(frozen=True)
@@ -154,3 +156,8 @@ def _alone(folder: Path) -> Iterator[None]:
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+if __name__ == "__main__":
+    for one in LANGUAGES:
+        one.built()
