@@ -29,6 +29,7 @@ SQLITE_LOCAL = "sqlite-local"
 POSTGRES_SOFTHSM = "postgres-softhsm"
 VARIANTS = (SQLITE_LOCAL, POSTGRES_SOFTHSM)
 _LOG_LINES = 15
+_LONGEST_NAME_BYTES = 24
 
 # A machine that runs many things is slow at times; that is not what these tests are about.
 hypothesis.settings.register_profile("strongroom", deadline=None)
@@ -161,6 +162,12 @@ def private_mesh(meshes: Meshes) -> Iterator[PrivateMeshes]:
 def foreign_authority(tmp_path: Path) -> DevelopmentAuthority:
     """An authority that no mesh trusts, though it bears the same name and issues for the same domain."""
     return DevelopmentAuthority(tmp_path / "foreign-authority")
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Names cases by long bytes without them: they may be random, and each of several processes that run tests side by
+    side has to find the same ones."""
+    return argname if isinstance(val, bytes) and len(val) > _LONGEST_NAME_BYTES else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
