@@ -95,7 +95,7 @@ def test_events_are_followed_as_they_come_and_resumed_without_gap_or_repeat(clie
     follow(found[-1].resume_token, 6)
     assert [streamed.event.id for streamed in found] == ids[begun : begun + 6]
     assert [streamed.index for streamed in found] == sorted({streamed.index for streamed in found})
-    error = refusal(lambda: next(client.audit.events.stream(resource="other", resume_token=found[0].resume_token)))
+    error = refusal(lambda: next(client.audit.events.stream(resource="keys/other", resume_token=found[0].resume_token)))
     assert error.reason == "RESUME_TOKEN_INVALID"
 
 

@@ -38,11 +38,11 @@ class Mesh:
         secrets = MeshChannel(addresses.secrets, tls)
         self._channels = (keystore, crypto, secrets)
         self.by_health = {
-            "strongroom.keystore.v1.KeyService": keystore,
-            "strongroom.crypto.v1.CryptoService": crypto,
-            "strongroom.secrets.v1.SecretService": secrets,
+            "strongroom.keystore.v1.KeyService": (KEYSTORE, keystore),
+            "strongroom.crypto.v1.CryptoService": (CRYPTO, crypto),
+            "strongroom.secrets.v1.SecretService": (SECRETS, secrets),
         }
-        """The channels by the name that says whether the service behind them serves."""
+        """The services and their channels by the name that says whether one serves."""
         self._methods: dict[str, Method] = {}
         self._add(KEYSTORE, keystore, KeyServiceStub, _service(key_service_pb2, "KeyService"))
         self._add(KEYSTORE, keystore, SessionServiceStub, _service(session_service_pb2, "SessionService"))

@@ -6,11 +6,11 @@ import threading
 import time
 from collections.abc import Callable
 
-import grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from services.runtime.mesh.channels import MeshChannel
+from services.runtime.errors import StrongroomError
+from services.runtime.mesh.channels import MeshChannel, Peer
 
 _FRESH_SECONDS = 1.0
 _ANSWER_SECONDS = 2.0
@@ -19,9 +19,14 @@ _ANSWER_SECONDS = 2.0
 class MeshHealth:
     """The services that a door needs."""
 
-    def __init__(self, services: dict[str, MeshChannel], monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, services: dict[str, tuple[Peer, MeshChannel]], monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         """`services` are channels by the full name of a gRPC service whose health is asked."""
-        self._checks = {name: channel.method(HealthStub, "Check") for name, channel in services.items()}
+        self._checks = {
+            name: peer.method(channel, HealthStub, "Check", _ANSWER_SECONDS)
+            for name, (peer, channel) in services.items()
+        }
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._asked_at = float("-inf")
@@ -37,7 +42,7 @@ class MeshHealth:
 
     def _one_serves(self, name: str) -> bool:
         try:
-            answer = self._checks[name](HealthCheckRequest(service=name), timeout=_ANSWER_SECONDS)
-        except grpc.RpcError:
+            answer = self._checks[name](HealthCheckRequest(service=name))
+        except StrongroomError:
             return False
         return bool(answer.status == HealthCheckResponse.SERVING)
