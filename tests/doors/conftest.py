@@ -5,15 +5,14 @@ from __future__ import annotations
 import secrets
 import ssl
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import hvac
 import pytest
 
 from deploy.dev.doors import Doors
-from deploy.dev.mesh import Mesh, MeshOptions
+from deploy.dev.mesh import Mesh
 from strongroom import Client
-from tests.conftest import SQLITE_LOCAL, Meshes
+from tests.conftest import BEHIND_DOORS
 from tests.support.clients import client_of
 
 MOUNTS = {
@@ -24,11 +23,10 @@ MOUNTS = {
 }
 
 
-@pytest.fixture(scope="session")
-def mesh(meshes: Meshes) -> Iterator[Mesh]:
+@pytest.fixture(scope="session", params=[BEHIND_DOORS])
+def mesh(mesh: Mesh) -> Mesh:
     """The mesh behind the doors. Leave its processes alone."""
-    with ExitStack() as stack:
-        yield meshes.start(stack, SQLITE_LOCAL, MeshOptions())
+    return mesh
 
 
 @pytest.fixture(scope="session")
