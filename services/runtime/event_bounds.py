@@ -134,22 +134,13 @@ def _cut_in_parts(events: Sequence[Event]) -> Iterable[tuple[list[Event], int]]:
 def merge_refusals(events: list[Event], refused: Sequence[Sequence[Event]], contexts: Sequence[bytes]) -> None:
     """Makes one event of each refusal's first, second, … tell of all of them, and of others like them, of which only
     the digests of their encryption contexts are given; the rest leave `events`."""
-    gone: set[str] = set()
-    for first, *others in zip(*refused, strict=False):
-        _merge(first, others, contexts)
-        gone.update(event.id for event in others)
-    events[:] = [event for event in events if event.id not in gone]
-
-
-def canonical_digest(canonical: bytes) -> bytes:
-    """The SHA-256 digest of an encryption context's canonical bytes."""
-    return sha256(canonical).digest()
+    _fold(events, zip(*refused, strict=False), contexts)
 
 
 def context_digest(pairs: Mapping[str, str]) -> bytes:
     """The SHA-256 digest of an encryption context's canonical bytes (docs/formats.md)."""
     try:
-        return canonical_digest(encryption_context.canonical(pairs))
+        return sha256(encryption_context.canonical(pairs)).digest()
     except StrongroomError:
         # One that no call is permitted with.
         return sha256("\n".join(sorted(f"{key}={value}" for key, value in pairs.items())).encode()).digest()
@@ -210,13 +201,19 @@ def _merged(events: list[Event], some: list[Event], alike: Callable[[Event], Has
     groups: defaultdict[Hashable, list[Event]] = defaultdict(list)
     for event in some[kept:]:
         groups[alike(event)].append(event)
+    gone = _fold(events, groups.values())
+    return [event for event in some if event.id not in gone]
+
+
+def _fold(events: list[Event], groups: Iterable[Sequence[Event]], contexts: Sequence[bytes] = ()) -> set[str]:
+    """Makes the first event of each group tell of all, and of further contexts; answers the ids of those that leave."""
     gone: set[str] = set()
-    for first, *others in groups.values():
+    for first, *others in groups:
         if others:
-            _merge(first, others)
+            _merge(first, others, contexts)
             gone.update(event.id for event in others)
     events[:] = [event for event in events if event.id not in gone]
-    return [event for event in some if event.id not in gone]
+    return gone
 
 
 def _merge(first: Event, others: Sequence[Event], more: Sequence[bytes] = ()) -> None:

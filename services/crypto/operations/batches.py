@@ -21,10 +21,10 @@ from services.crypto.keys.key_uses import KeyUse
 from services.crypto.operations import inputs
 from services.crypto.operations.encryption import Decryptor, Encryption, Encryptor, check_plaintext
 from services.crypto.primitives import ciphertexts
+from services.crypto.primitives.ciphertexts import Ciphertext
 from services.crypto.primitives.signatures import Signer
 from services.runtime import encryption_context, event_bounds
 from services.runtime.call import Call
-from services.runtime.encryption_context import EncryptionContext
 from services.runtime.errors import Reason, StrongroomError, required, too_large
 from services.runtime.requests import checksums
 from strongroom.audit.v1.event_pb2 import Event, Outcome
@@ -63,7 +63,7 @@ class _Uses(Generic[U]):
         self._refusals: defaultdict[Hashable, _Refusals] = defaultdict(_Refusals)
 
     def use(
-        self, key: Hashable, group: Hashable, context: EncryptionContext, open_use: Callable[[], U], items: int = 1
+        self, key: Hashable, group: Hashable, context: Mapping[str, str], open_use: Callable[[], U], items: int = 1
     ) -> U:
         """The use of a key under a context that items of this group share, for so many more of them. Raises what
         opening it raised."""
@@ -75,7 +75,7 @@ class _Uses(Generic[U]):
                 if isinstance(opened, StrongroomError) and self._call.refused_whatever:
                     refusals.groups.append(group)
             else:
-                refusals.contexts.append(event_bounds.canonical_digest(context.canonical))
+                refusals.contexts.append(event_bounds.context_digest(context))
                 opened = self._opened[group] = self._opened[refusals.groups[0]]
                 self._events[group] = self._events[refusals.groups[0]]
         for event in self._events.get(group, ()):
@@ -138,7 +138,7 @@ def encrypt(encryption: Encryption, call: Call, request: pb.BatchEncryptRequest)
         try:
             bound = encryption_context.of(dict(context))
             open_use = partial(encryption.encryptor, call, action, request.key, bound)
-            encryptor = uses.use(request.key, context, bound, open_use, len(group))
+            encryptor = uses.use(request.key, context, bound.pairs, open_use, len(group))
             encrypted = encryptor.encrypt_all([plaintexts[position] for position in sound])
         except StrongroomError as error:
             for position in group:
@@ -175,9 +175,8 @@ def decrypt(encryption: Encryption, call: Call, request: pb.BatchDecryptRequest)
                 checksums.verify(item.ciphertext, item.ciphertext_crc32c, "ciphertext_crc32c")
             parsed = ciphertexts.parse(item.ciphertext)
             group = (parsed.key_uid, parsed.key_version, frozenset(context.items()))
-            bound = encryption_context.of(context)
-            open_use = partial(encryption.decryptor, call, _DECRYPT, parsed, bound, request.key)
-            decryptor = uses.use(parsed.key_uid, group, bound, open_use)
+            open_use = partial(_decryptor, encryption, call, parsed, context, request.key)
+            decryptor = uses.use(parsed.key_uid, group, context, open_use)
             plaintext = decryptor.decrypt(parsed)
         except StrongroomError as error:
             response.outcomes.add(error=uses.failed(error, group))
@@ -211,6 +210,12 @@ def sign(use: KeyUse[Signer], algorithm: Algorithm.ValueType, items: Sequence[pb
 def item_error(error: StrongroomError) -> pb.ItemError:
     """Why one item of several has no result."""
     return pb.ItemError(reason=error.reason, message=error.message)
+
+
+def _decryptor(
+    encryption: Encryption, call: Call, ciphertext: Ciphertext, context: Mapping[str, str], key_name: str
+) -> Decryptor:
+    return encryption.decryptor(call, _DECRYPT, ciphertext, encryption_context.of(context), key_name)
 
 
 def checked(items: Sequence[Item], content: Callable[[Item], bytes]) -> Sequence[Item]:
