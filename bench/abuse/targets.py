@@ -9,12 +9,14 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from statistics import median
 
 from bench.abuse.town import Town
 from bench.load import Method
 from bench.report import BenchmarkError, Target
 from strongroom import Client, StrongroomError
+from strongroom.cli.targets import once_checked
 from strongroom.secrets.v1 import target_pb2 as t
 from strongroom.secrets.v1.secret_service_pb2 import GetSecretValueRequest
 
@@ -49,7 +51,8 @@ def measure(town: Town, *, quick: bool) -> dict[str, float]:
     with _server(obliging=True) as good, _server(obliging=False) as silent:
         names = [f"rotated-{number}" for number in range(_ROTATED)]
         for name in names:
-            _create(victim, name, _target("REDIS_ACL", good, 5))
+            target = _target("REDIS_ACL", good, 5)
+            once_checked(partial(victim.secrets.create, name, _LOGIN, type="REDIS_ACL", target=target))
         _rotated_s(victim, names)
         quiet_ms, quiet_s = town.p99_ms(seconds, read), _rotated_s(victim, names)
         with ThreadPoolExecutor(8) as pool:
@@ -65,20 +68,6 @@ def measure(town: Town, *, quick: bool) -> dict[str, float]:
         "hostile_targets_rotation_s": beside_s,
         "hostile_targets_rotation_lateness_vs_quiet": beside_s / quiet_s,
     }
-
-
-def _create(victim: Client, name: str, target: t.RotationTarget) -> None:
-    """Makes a secret whose target is asked first; one that takes longer than a call waits is asked about again."""
-    until = time.perf_counter() + _PATIENCE_SECONDS
-    while True:
-        try:
-            victim.secrets.create(name, _LOGIN, type="REDIS_ACL", target=target)
-        except StrongroomError as error:
-            if error.reason != "TARGET_CHECK_PENDING" or time.perf_counter() > until:
-                raise
-            time.sleep(error.retry_after_seconds or 0.5)
-        else:
-            return
 
 
 def _begin(hostile: Client, number: int, port: int) -> None:
