@@ -26,6 +26,7 @@ from bench.cores import Cores, confined
 from bench.load import Load, Method, Shape
 from bench.report import BenchmarkError, Report, Target
 from deploy.dev import records
+from deploy.dev.clients import by_certificate
 from deploy.dev.configs import ACCOUNT
 from deploy.dev.mesh import Mesh, MeshOptions
 from deploy.dev.topology import SERVICES, spiffe_id
@@ -35,7 +36,7 @@ from services.keystore.access.records.tables import grant_operations, grants, po
 from services.keystore.store.tables import keys
 from services.runtime.storage import sealed_rows
 from services.runtime.storage.database import transaction
-from strongroom import Client, ClientCertificate, StrongroomError
+from strongroom import Client, StrongroomError
 from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY
 from strongroom.crypto.v1.crypto_pb2 import EncryptRequest
 
@@ -371,10 +372,7 @@ def _tenant_policy(number: int) -> str:
 
 
 def _client(mesh: Mesh, stack: ExitStack, identity: str = "", account: str = ACCOUNT) -> Client:
-    files = mesh.authority.issue(identity) if identity else mesh.administrator
-    addresses = {service: mesh.address(service) for service in SERVICES}
-    credentials = ClientCertificate(files.certificate, files.key)
-    return stack.enter_context(Client(addresses, credentials, trust=mesh.administrator.trust, account=account))
+    return stack.enter_context(by_certificate(mesh, identity, account))
 
 
 @contextmanager

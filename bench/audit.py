@@ -25,12 +25,13 @@ import psutil
 
 from bench.cores import Cores, confined
 from bench.report import BenchmarkError, Report, Target
+from deploy.dev.clients import by_certificate
 from deploy.dev.configs import ACCOUNT
 from deploy.dev.mesh import Mesh, MeshOptions
 from deploy.dev.postgres import PostgresCluster, find_postgres
 from deploy.dev.topology import SERVICES
 from services.runtime import clock, identifiers
-from strongroom import Client, ClientCertificate, StrongroomError
+from strongroom import Client, StrongroomError
 from strongroom.audit.v1.audit_service_pb2 import LookupEventsRequest
 from strongroom.audit.v1.audit_service_pb2_grpc import AuditServiceStub
 from strongroom.audit.v1.event_log_service_pb2 import AppendRequest
@@ -317,14 +318,7 @@ def _senders(mesh: Mesh) -> Iterator[list[Send]]:
 
 
 def _client(mesh: Mesh) -> Client:
-    administrator = mesh.administrator
-    return Client(
-        {service: mesh.address(service) for service in SERVICES},
-        ClientCertificate(administrator.certificate, administrator.key),
-        trust=administrator.trust,
-        account=ACCOUNT,
-        timeout=_TIMEOUT_SECONDS,
-    )
+    return by_certificate(mesh, timeout=_TIMEOUT_SECONDS)
 
 
 def _mesh(directory: Path, cores: Cores, urls: dict[str, str]) -> Mesh:

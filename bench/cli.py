@@ -18,11 +18,11 @@ from statistics import median
 
 import strongroom
 from bench.report import BenchmarkError, Report, Target
+from deploy.dev.clients import by_certificate
 from deploy.dev.configs import ACCOUNT
 from deploy.dev.mesh import Mesh, MeshOptions
 from deploy.dev.profile import write_profile
 from deploy.dev.topology import SERVICES
-from strongroom import Client, ClientCertificate
 
 NAME = "cli"
 TARGETS = {"cli_encrypt_vs_python_startup": Target(4.0, at_most=True)}
@@ -75,13 +75,7 @@ def _taken(mesh: Mesh, environment: Mapping[str, str], rounds: int) -> dict[str,
 
 def _call(mesh: Mesh) -> None:
     """What the command asks of the mesh, over a connection that is made for it."""
-    files = mesh.administrator
-    with Client(
-        {service: mesh.address(service) for service in SERVICES},
-        ClientCertificate(files.certificate, files.key),
-        trust=files.trust,
-        account=ACCOUNT,
-    ) as client:
+    with by_certificate(mesh) as client:
         client.encrypt(_KEY, b"attack at dawn")
 
 

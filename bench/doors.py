@@ -16,11 +16,11 @@ from pathlib import Path
 from bench.cores import Cores
 from bench.load import Load, Method, Outcome, Shape
 from bench.report import BenchmarkError, Report, Target
+from deploy.dev.clients import by_certificate
 from deploy.dev.configs import ACCOUNT
 from deploy.dev.doors import Doors
 from deploy.dev.mesh import Mesh, MeshOptions
 from deploy.dev.topology import SERVICES
-from strongroom import Client, ClientCertificate
 from strongroom.crypto.v1 import crypto_pb2
 from strongroom.secrets.v1 import secret_service_pb2
 
@@ -95,13 +95,7 @@ def run(*, quick: bool) -> Report:
 
 def _set_up(mesh: Mesh) -> str:
     """Makes the key and the secret; a session token."""
-    files = mesh.administrator
-    with Client(
-        {service: mesh.address(service) for service in SERVICES},
-        ClientCertificate(files.certificate, files.key),
-        trust=files.trust,
-        account=ACCOUNT,
-    ) as client:
+    with by_certificate(mesh) as client:
         client.keys.create(_KEY)
         client.secrets.create(_SECRET, json.dumps({"username": "app", "password": "p" * 40}).encode())
         return client.access.sessions.create().token

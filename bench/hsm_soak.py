@@ -24,12 +24,12 @@ import psutil
 from bench import hsm_soak_process
 from bench.report import BenchmarkError, Report, Target
 from deploy.dev import softhsm
-from deploy.dev.configs import ACCOUNT
+from deploy.dev.clients import by_certificate
 from deploy.dev.mesh import SOURCE, Mesh, MeshOptions
 from deploy.dev.processes import Process
 from deploy.dev.readiness import Readiness
 from deploy.dev.topology import SERVICES
-from strongroom import Client, ClientCertificate, StrongroomError
+from strongroom import Client, StrongroomError
 
 NAME = "hsm-soak"
 CALLERS = 64
@@ -227,12 +227,4 @@ def _faulty_crypto(mesh: Mesh, seconds_between_outages: float) -> Process:
 
 
 def _client(mesh: Mesh) -> Client:
-    administrator = mesh.administrator
-    return Client(
-        {service: mesh.address(service) for service in SERVICES},
-        ClientCertificate(administrator.certificate, administrator.key),
-        trust=administrator.trust,
-        account=ACCOUNT,
-        timeout=_TIMEOUT_SECONDS,
-        sample_ratio=0.0,
-    )
+    return by_certificate(mesh, timeout=_TIMEOUT_SECONDS)

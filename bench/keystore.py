@@ -21,6 +21,7 @@ from sqlalchemy import Connection, create_engine, func, insert, select
 from bench import key_cache
 from bench.report import Report, Target
 from deploy.dev import records
+from deploy.dev.clients import by_certificate
 from deploy.dev.configs import ACCOUNT
 from deploy.dev.mesh import Mesh, MeshOptions
 from deploy.dev.topology import SERVICES
@@ -30,7 +31,6 @@ from services.crypto.providers.local import LocalProvider
 from services.keystore.store.tables import key_tags, key_versions, keys
 from services.runtime.requests import paging
 from services.runtime.storage import row_seals, sealed_rows
-from strongroom import Client, ClientCertificate
 from strongroom.keystore.v1 import key_pb2 as k
 from strongroom.keystore.v1 import key_service_pb2 as pb
 from strongroom.keystore.v1.key_service_pb2_grpc import KeyServiceStub
@@ -72,12 +72,9 @@ def run(*, quick: bool) -> Report:
 
 
 def _measured(mesh: Mesh, name: str, count: int) -> dict[str, float]:
-    administrator = mesh.administrator
-    credentials = ClientCertificate(administrator.certificate, administrator.key)
-    addresses = {service: mesh.address(service) for service in SERVICES}
     step = max(count // _CALLS, 1)
     with (
-        Client(addresses, credentials, trust=administrator.trust, account=ACCOUNT) as client,
+        by_certificate(mesh) as client,
         mesh.channel("keystore") as channel,
     ):
         stub = KeyServiceStub(channel)

@@ -26,6 +26,7 @@ from bench.cores import Cores, confined
 from bench.echo_process import EchoProcess
 from bench.load import Load, Method, Shape
 from bench.report import BenchmarkError, Report, Target
+from deploy.dev.clients import by_certificate
 from deploy.dev.configs import ACCOUNT
 from deploy.dev.mesh import Mesh, MeshOptions
 from deploy.dev.postgres import PostgresCluster, find_postgres
@@ -35,7 +36,7 @@ from services.runtime.requests.names import ResourceName
 from services.runtime.work.schedule import Schedule
 from services.secrets.core.tables import attempts, rotations, secrets
 from services.secrets.work.due import rotation_item
-from strongroom import Client, ClientCertificate, SecretCache
+from strongroom import Client, SecretCache
 from strongroom.access.v1.session_service_pb2 import CertificateCredential, CreateSessionRequest
 from strongroom.access.v1.session_service_pb2_grpc import SessionServiceStub
 from strongroom.secrets.v1 import secret_pb2 as s
@@ -322,13 +323,8 @@ def _quantile(values: list[float], quantile: float) -> float:
     return sorted(values)[min(int(quantile * len(values)), len(values) - 1)]
 
 
-@contextmanager
-def _client(mesh: Mesh) -> Iterator[Client]:
-    administrator = mesh.administrator
-    addresses = {service: mesh.address(service) for service in SERVICES}
-    credentials = ClientCertificate(administrator.certificate, administrator.key)
-    with Client(addresses, credentials, trust=administrator.trust, account=ACCOUNT, timeout=30.0) as client:
-        yield client
+def _client(mesh: Mesh) -> Client:
+    return by_certificate(mesh, timeout=30.0)
 
 
 @contextmanager

@@ -22,10 +22,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from bench.report import Report, Target
 from bench.sdk_subjects import KEY, RememberedKeys, aws_cached, tink_envelope
-from deploy.dev.configs import ACCOUNT
+from deploy.dev.clients import by_certificate
 from deploy.dev.mesh import Mesh, MeshOptions
-from deploy.dev.topology import SERVICES
-from strongroom import Client, ClientCertificate
+from strongroom import Client
 from strongroom.encryption import DataKeyCache, EncryptionClient
 from strongroom.encryption.message.body import NONCE_PREFIX_BYTES, Layout, body_bytes_of
 
@@ -219,10 +218,7 @@ def _coalesced(seconds: float) -> dict[str, float]:
 
 
 def _client(mesh: Mesh, *, coalesce: bool = False) -> Client:
-    files = mesh.administrator
-    addresses = {service: mesh.address(service) for service in SERVICES}
-    credentials = ClientCertificate(files.certificate, files.key)
-    return Client(addresses, credentials, trust=files.trust, account=ACCOUNT, coalesce=coalesce)
+    return by_certificate(mesh, coalesce=coalesce)
 
 
 def _calls_a_second(client: Client, key: str, seconds: float) -> float:

@@ -11,11 +11,12 @@ from typing import Any, Self
 
 from bench.cores import Cores
 from bench.load import Load, Method, Shape
+from deploy.dev.clients import by_certificate
 from deploy.dev.configs import ACCOUNT
 from deploy.dev.mesh import Mesh, MeshOptions
 from deploy.dev.provider import Kind
 from deploy.dev.topology import HOST, SERVICES, free_port, spiffe_id
-from strongroom import Client, ClientCertificate
+from strongroom import Client
 from strongroom.crypto.v1.crypto_pb2 import EncryptRequest
 
 VICTIM_RATE = 200.0
@@ -72,10 +73,7 @@ class Town:
 
     def client(self, identity: str = "", account: str = ACCOUNT) -> Client:
         """A client by certificate; of the mesh's administrator without an identity. The caller closes it."""
-        files = self.mesh.authority.issue(identity) if identity else self.mesh.administrator
-        addresses = {service: self.mesh.address(service) for service in SERVICES}
-        credentials = ClientCertificate(files.certificate, files.key)
-        return Client(addresses, credentials, trust=self.mesh.administrator.trust, account=account)
+        return by_certificate(self.mesh, identity, account)
 
     def beside(
         self,

@@ -11,13 +11,13 @@ from contextlib import closing, suppress
 from types import TracebackType
 from typing import Any, Self
 
+from deploy.dev.clients import by_certificate
 from deploy.dev.configs import ACCOUNT, ADMINISTRATOR_ID, DOORS, merged
 from deploy.dev.errors import MeshError
 from deploy.dev.files import write_file
 from deploy.dev.mesh import SOURCE, Mesh
 from deploy.dev.processes import Process
-from deploy.dev.topology import HOST, SERVICES, TRUST_DOMAIN, free_port
-from strongroom import Client, ClientCertificate
+from deploy.dev.topology import HOST, TRUST_DOMAIN, free_port
 from strongroom.toml_text import toml_text
 
 _UPSTREAM = ("keystore", "crypto", "secrets")
@@ -133,12 +133,6 @@ class Doors:
 
 
 def _new_token(mesh: Mesh) -> str:
-    files = mesh.administrator
-    with Client(
-        {service: mesh.address(service) for service in SERVICES},
-        ClientCertificate(files.certificate, files.key),
-        trust=files.trust,
-        account=ACCOUNT,
-    ) as client:
+    with by_certificate(mesh) as client:
         made = client.access.client_keys.create(f"users/{ADMINISTRATOR_ID}", description="VAULT_TOKEN of make run")
     return f"{made.client_key.name.rpartition('/')[2]}.{made.secret}"

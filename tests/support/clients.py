@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.dev.clients import by_certificate
 from deploy.dev.configs import ACCOUNT
 from deploy.dev.mesh import Listener, Mesh
 from deploy.dev.topology import ADMINISTRATOR, SERVICES
@@ -27,12 +28,11 @@ def client_of(
 ) -> Client:
     """Whoever `identity` (`user/admin`) is bound to, the account's administrator by default, by certificate; with a
     trace directory every trace is recorded; `addresses` are of services to reach at another replica."""
-    files = mesh.authority.issue(identity)
-    return Client(
-        {service: mesh.address(service) for service in SERVICES} | dict(addresses or {}),
-        ClientCertificate(files.certificate, files.key),
-        trust=files.trust,
-        account=account,
+    return by_certificate(
+        mesh,
+        identity,
+        account,
+        addresses=addresses,
         timeout=timeout,
         sample_ratio=1.0 if trace_directory else 0.0,
         trace_directory=trace_directory,
