@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
@@ -62,6 +62,15 @@ class Mesh:
             if error.reason not in _ENDED or not caller.renew():
                 raise
         return call(request, metadata=caller.metadata)
+
+    def pages(self, caller: Caller, method: str, request: Any) -> Iterator[Any]:
+        """The pages of a list, as many as are asked for. Raises StrongroomError."""
+        while True:
+            page = self.ask(caller, method, request)
+            yield page
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
 
     def exchange(self, request: Any, metadata: tuple[tuple[str, str], ...]) -> Any:
         """Begins a session by the credential in the request. Raises StrongroomError."""

@@ -67,15 +67,10 @@ class KvSecrets:
 
     def versions(self, caller: Caller, name: str) -> list[SecretVersion]:
         """The versions of a secret, oldest first. Raises StrongroomError."""
-        found: list[SecretVersion] = []
-        token = ""
-        while True:
-            request = pb.ListSecretVersionsRequest(parent=name, page_size=_PAGE, page_token=token)
-            page = self._mesh.ask(caller, "ListSecretVersions", request)
-            found += page.secret_versions
-            token = page.next_page_token
-            if not token:
-                return found[::-1]
+        pages = self._mesh.pages(
+            caller, "ListSecretVersions", pb.ListSecretVersionsRequest(parent=name, page_size=_PAGE)
+        )
+        return [version for page in pages for version in page.secret_versions][::-1]
 
     def put(self, caller: Caller, name: str, value: bytes, current: int | None) -> SecretVersion:
         """Stores a value as the next version; with `current` only where that is the version now, 0 for none. A secret
@@ -134,23 +129,16 @@ class KvSecrets:
         if folder and not _ID.fullmatch(folder[:-1]):
             raise errors.not_found()
         below: dict[str, None] = {}
-        token, count = "", 0
-        while True:
-            request = pb.ListSecretsRequest(
-                parent=f"accounts/{caller.account}",
-                page_size=_PAGE,
-                page_token=token,
-                filter=f'id_prefix = "{folder}"' if folder else "",
-            )
-            page = self._mesh.ask(caller, "ListSecrets", request)
+        count = 0
+        wanted = f'id_prefix = "{folder}"' if folder else ""
+        request = pb.ListSecretsRequest(parent=f"accounts/{caller.account}", page_size=_PAGE, filter=wanted)
+        for page in self._mesh.pages(caller, "ListSecrets", request):
             for secret in page.secrets:
                 if secret.state == SecretState.SECRET_STATE_ENABLED:
                     first, slash, _ = _id_of(secret.name).removeprefix(folder).partition("/")
                     below[first + slash] = None
-            token, count = page.next_page_token, count + len(page.secrets)
-            if not token:
-                break
-            if count >= _MAX_LISTED:
+            count += len(page.secrets)
+            if count >= _MAX_LISTED and page.next_page_token:
                 raise errors.unsupported(f"lists over more than {_MAX_LISTED} secrets: list a folder below")
         if not below:
             raise errors.not_found()

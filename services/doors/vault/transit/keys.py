@@ -214,26 +214,16 @@ class Keys:
         return shown
 
     def _versions(self, caller: Caller, name: str) -> list[KeyVersion]:
-        found: list[KeyVersion] = []
-        token = ""
-        while True:
-            request = pb.ListKeyVersionsRequest(parent=name, page_size=_PAGE, page_token=token)
-            page = self._mesh.ask(caller, "ListKeyVersions", request)
-            found += page.key_versions
-            token = page.next_page_token
-            if not token:
-                return found
+        pages = self._mesh.pages(caller, "ListKeyVersions", pb.ListKeyVersionsRequest(parent=name, page_size=_PAGE))
+        return [version for page in pages for version in page.key_versions]
 
     def _listed(self, caller: Caller) -> Iterator[Key]:
-        token, count = "", 0
-        while True:
-            request = pb.ListKeysRequest(parent=f"accounts/{caller.account}", page_size=_PAGE, page_token=token)
-            page = self._mesh.ask(caller, "ListKeys", request)
+        count = 0
+        request = pb.ListKeysRequest(parent=f"accounts/{caller.account}", page_size=_PAGE)
+        for page in self._mesh.pages(caller, "ListKeys", request):
             yield from page.keys
-            token, count = page.next_page_token, count + len(page.keys)
-            if not token:
-                return
-            if count >= _MAX_LISTED:
+            count += len(page.keys)
+            if count >= _MAX_LISTED and page.next_page_token:
                 raise errors.unsupported(f"lists of more than {_MAX_LISTED} keys: use the mesh's own, which has pages")
 
 

@@ -33,18 +33,12 @@ class Signatures:
     def sign(self, request: Request) -> Response:
         """`sign/{name}` and `sign/{name}/{hash}`."""
         key, wish = self._key_and_wish(request)
-        batch = Batch.of(request)
-        items = batch.items if batch is not None else [request.parameters]
-        outcomes = [self._one(lambda item: self._signed(request.caller, key, wish, item), item) for item in items]
-        return answered(batch, outcomes) if batch is not None else _single(outcomes[0])
+        return self._each(request, lambda item: self._signed(request.caller, key, wish, item))
 
     def verify(self, request: Request) -> Response:
         """`verify/{name}` and `verify/{name}/{hash}`, of a signature or a MAC."""
         key, wish = self._key_and_wish(request)
-        batch = Batch.of(request)
-        items = batch.items if batch is not None else [request.parameters]
-        outcomes = [self._one(lambda item: self._verified(request.caller, key, wish, item), item) for item in items]
-        return answered(batch, outcomes) if batch is not None else _single(outcomes[0])
+        return self._each(request, lambda item: self._verified(request.caller, key, wish, item))
 
     def hmac(self, request: Request) -> Response:
         """`hmac/{name}` and `hmac/{name}/{hash}`."""
@@ -52,10 +46,7 @@ class Signatures:
         name = name or text_in(request.parameters, "algorithm")
         if name and name not in MACS:
             raise errors.unsupported(f"the hash {name[:32]!r}: one of {', '.join(MACS)}")
-        batch = Batch.of(request)
-        items = batch.items if batch is not None else [request.parameters]
-        outcomes = [self._one(lambda item: self._mac(request.caller, key, name, item), item) for item in items]
-        return answered(batch, outcomes) if batch is not None else _single(outcomes[0])
+        return self._each(request, lambda item: self._mac(request.caller, key, name, item))
 
     def _key_and_wish(self, request: Request) -> tuple[str, Wish]:
         key, name = _named(request)
@@ -127,6 +118,13 @@ class Signatures:
                 self._algorithms.popitem(last=False)
             return made
         raise errors.unsupported("this hash with this key: an EC key signs with the hash of its own size")
+
+    def _each(self, request: Request, work: Callable[[dict[str, Any]], Outcome]) -> Response:
+        """The request's only item, or those of its batch with an outcome each."""
+        batch = Batch.of(request)
+        if batch is None:
+            return _single(self._one(work, request.parameters))
+        return answered(batch, [self._one(work, item) for item in batch.items])
 
     def _one(self, work: Callable[[dict[str, Any]], Outcome], item: dict[str, Any]) -> Outcome:
         """One item; what is wrong with it alone is its outcome, anything else is raised."""
