@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,12 +24,15 @@ from services.secrets.rotation.policy import next_due_us, require_outlives
 from services.secrets.rotation.targets.access import TargetAccess
 from services.secrets.rotation.targets.targets import TargetRules
 from services.secrets.values.vault import StagedVersion
-from strongroom.secrets.v1.secret_pb2 import SECRET_VERSION_STATE_DISABLED
+from strongroom.secrets.v1.secret_pb2 import SECRET_VERSION_STATE_DISABLED, SECRET_VERSION_STATE_ENABLED
 from strongroom.secrets.v1.secret_service_pb2 import SECRET_CHANGE_VERSION_DISABLED, SECRET_CHANGE_VERSION_ENABLED
 
 SECOND_US = 1_000_000
 # Fields whose change is permitted by itself; UpdateSecret permits the others.
 _OWN_ACTIONS = {"tags": "secrets:TagSecret", "allowed_destinations": "secrets:UpdateAllowedDestinations"}
+
+Move = Callable[[Connection, Secret, Version, int], tuple[Version, Secret]]
+"""Writes a version in its new state at a time in microseconds; the version and its secret as they are then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,31 +115,18 @@ class Lifecycle:
 
     def destroy_version(self, call: Call, name: ResourceName, comment: str) -> StagedVersion:
         """Destroys a version's value for good. Raises SECRET_VERSION_NOT_FOUND, ROTATION_ACTIVE, RESOURCE_IN_USE."""
-        recorded, _ = self._editor.permitted(call, "secrets:DestroySecretVersion", name.without_version)
-        recorded.secret_version = str(name)
-        if comment:
-            recorded.attributes["comment"] = comment
-        versions: list[Version] = []
 
-        def change(connection: Connection, secret: Secret, now_us: int) -> Secret | Unchanged:
-            next_state(secret, SecretEvent.CHANGE)
-            version = _version(connection, secret, name.version)
-            state = next_version_state(version, VersionEvent.DESTROY)
-            if state == version.state:
-                versions.append(version)
-                return UNCHANGED
+        def destroy(connection: Connection, secret: Secret, version: Version, now_us: int) -> tuple[Version, Secret]:
             if OWN_STAGES & set(secret.stages_of(name.version)):
                 require_no_rotation(secret)
             if secret.stages.get(CURRENT) == name.version:
                 _require_unused(connection, secret)
-            versions.append(replace(version, state=state, destroyed_us=now_us))
             left = store.destroy_values(connection, secret, [name.version], now_us)
-            kind = SECRET_CHANGE_VERSION_DISABLED
-            changes.note(connection, secret.name, kind, name.version, secret.stages, now_us)
-            return left
+            return replace(version, destroyed_us=now_us), left
 
-        secret = self._editor.edit(call, name.without_version, change)
-        return StagedVersion(versions[-1], secret.stages_of(name.version))
+        return self._move_version(
+            call, "secrets:DestroySecretVersion", name, VersionEvent.DESTROY, destroy, comment=comment
+        )
 
     def delete(self, call: Call, name: ResourceName, window_s: int, etag: str) -> Secret:
         """Stops every reading, ends a rotation, and plans the destruction. Raises ETAG_MISMATCH, RESOURCE_IN_USE."""
@@ -184,6 +174,17 @@ class Lifecycle:
     def _serve(
         self, call: Call, action: str, name: ResourceName, event: VersionEvent, comment: str = ""
     ) -> StagedVersion:
+        def serve(connection: Connection, secret: Secret, version: Version, now_us: int) -> tuple[Version, Secret]:
+            disabled = version.state == SECRET_VERSION_STATE_DISABLED
+            changed = replace(version, disabled_us=now_us if disabled else None)
+            return changed, store.update_version(connection, secret, changed)
+
+        return self._move_version(call, action, name, event, serve, comment=comment)
+
+    def _move_version(
+        self, call: Call, action: str, name: ResourceName, event: VersionEvent, move: Move, *, comment: str
+    ) -> StagedVersion:
+        """Takes a version to the state that follows the event; `move` writes it where that is another one."""
         recorded, _ = self._editor.permitted(call, action, name.without_version)
         recorded.secret_version = str(name)
         if comment:
@@ -194,16 +195,15 @@ class Lifecycle:
             next_state(secret, SecretEvent.CHANGE)
             version = _version(connection, secret, name.version)
             state = next_version_state(version, event)
-            disabled = state == SECRET_VERSION_STATE_DISABLED
-            changed = replace(version, state=state, disabled_us=now_us if disabled else None)
             if state == version.state:
                 versions.append(version)
                 return UNCHANGED
-            versions.append(changed)
-            served = store.update_version(connection, secret, changed)
-            kind = SECRET_CHANGE_VERSION_DISABLED if disabled else SECRET_CHANGE_VERSION_ENABLED
+            moved, left = move(connection, secret, replace(version, state=state), now_us)
+            versions.append(moved)
+            enabled = state == SECRET_VERSION_STATE_ENABLED
+            kind = SECRET_CHANGE_VERSION_ENABLED if enabled else SECRET_CHANGE_VERSION_DISABLED
             changes.note(connection, secret.name, kind, name.version, secret.stages, now_us)
-            return served
+            return left
 
         secret = self._editor.edit(call, name.without_version, change)
         return StagedVersion(versions[-1], secret.stages_of(name.version))
