@@ -64,7 +64,7 @@ class HttpCall:
 
 @dataclass(frozen=True)
 class _Pair:
-    """The same work by both ways."""
+    """One piece of work, asked for by gRPC and through the door."""
 
     grpc: Method
     http: HttpCall

@@ -20,19 +20,19 @@ class RememberedKeys:
         self._data_keys: dict[bytes, bytes] = {}
 
     def generate_data_key(self, key: str, context: Context = None, *, byte_count: int = 32) -> DataKey:
-        """As a client does."""
+        """A new data key, and what wraps it."""
         plaintext = os.urandom(byte_count)
         made = self.encrypt(key, plaintext, context)
         return DataKey(plaintext, made.ciphertext, made.key, made.key_version, "")
 
     def encrypt(self, key: str, plaintext: bytes, context: Context = None) -> Encrypted:
-        """As a client does."""
+        """Wraps by remembering."""
         ciphertext = b"\x01\x01" + os.urandom(92)
         self._data_keys[ciphertext] = plaintext
         return Encrypted(ciphertext, key, f"{key}/versions/1", "")
 
     def decrypt(self, ciphertext: bytes, context: Context = None, *, key: str = "") -> Decrypted:
-        """As a client does."""
+        """What was wrapped."""
         return Decrypted(self._data_keys[ciphertext], KEY, f"{KEY}/versions/1", "")
 
 

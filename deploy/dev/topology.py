@@ -58,7 +58,7 @@ def fixed_ports(base: int) -> Topology:
 
 
 def reached_at(host: str, topology: Topology) -> Topology:
-    """The same ports, with the listeners for callers from outside at `host`."""
+    """A topology on the ports of another, with the listeners for callers from outside at `host`."""
     place = f"[{host}]" if ":" in host else host
 
     def moved(address: str) -> str:

@@ -26,13 +26,13 @@ class MeshKeys:
         self._lock = threading.Lock()
 
     def generate_data_key(self, key: str, context: Context = None, *, byte_count: int = 32) -> DataKey:
-        """As a client does."""
+        """A new data key, and what wraps it."""
         plaintext = os.urandom(byte_count)
         made = self.encrypt(key, plaintext, context)
         return DataKey(plaintext, made.ciphertext, made.key, made.key_version, made.event_id)
 
     def encrypt(self, key: str, plaintext: bytes, context: Context = None) -> Encrypted:
-        """As a client does."""
+        """Wraps by remembering."""
         self._call()
         name = self._aliases.get(key, key)
         ciphertext = b"\x01\x01" + os.urandom(92)
@@ -40,7 +40,7 @@ class MeshKeys:
         return Encrypted(ciphertext, name, f"{name}/versions/1", "event")
 
     def decrypt(self, ciphertext: bytes, context: Context = None, *, key: str = "") -> Decrypted:
-        """As a client does."""
+        """What was wrapped, under its own key and context alone. Raises KEY_MISMATCH or CIPHERTEXT_INVALID."""
         self._call()
         plaintext, name, bound = self._wrapped.get(ciphertext, (b"", "", {"nothing": ""}))
         if key and name and self._aliases.get(key, key) != name:

@@ -53,7 +53,7 @@ class Written:
     event_id: str
 
     def at(self, path: Path) -> FileResult:
-        """As a file."""
+        """What came of the file that was written to `path`."""
         return FileResult(path, self.size, self.key_version, self.event_id)
 
 

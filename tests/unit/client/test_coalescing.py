@@ -12,6 +12,7 @@ import pytest
 from strongroom.calls.crypto.coalescing import Coalescer
 from strongroom.calls.crypto.results import Batch
 from strongroom.errors import StrongroomError
+from tests.support.clients import until
 
 
 class Service:
@@ -74,13 +75,6 @@ def gathered(coalescer: Coalescer[int, int]) -> int:
     return len(group.items) if group else 0
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-
-
 def test_a_lone_call_goes_alone_and_at_once(service: Service) -> None:
     call = caller(Coalescer(max_wait=20), service)
     began = time.monotonic()
@@ -95,9 +89,9 @@ def test_what_comes_while_a_call_is_under_way_goes_together(service: Service) ->
     service.gate.clear()
     with ThreadPoolExecutor(9) as pool:
         first = pool.submit(call, 100)
-        until(lambda: service.single == 1)
+        until(lambda: service.single == 1, 20)
         others = [pool.submit(call, number) for number in (1, 2, -1, 3)]
-        until(lambda: gathered(coalescer) == 4)
+        until(lambda: gathered(coalescer) == 4, 20)
         service.gate.set()
         assert [one.result(20) for one in others] == [2, 4, "CIPHERTEXT_INVALID", 6]
         assert first.result(20) == 200
@@ -111,9 +105,9 @@ def test_nobody_waits_for_a_call_that_hangs(service: Service) -> None:
     service.gate.clear()
     with ThreadPoolExecutor(2) as pool:
         hanging = pool.submit(call, 1)
-        until(lambda: service.single == 1)
+        until(lambda: service.single == 1, 20)
         second = pool.submit(call, 2)
-        until(lambda: service.single == 2)
+        until(lambda: service.single == 2, 20)
         service.gate.set()
         assert (hanging.result(20), second.result(20)) == (2, 4)
 
@@ -124,9 +118,9 @@ def test_a_refusal_of_the_whole_is_each_ones_own(service: Service) -> None:
     service.gate.clear()
     with ThreadPoolExecutor(9) as pool:
         first = pool.submit(call, 100)
-        until(lambda: service.single == 1)
+        until(lambda: service.single == 1, 20)
         others = [pool.submit(call, number) for number in (0, 1, -1)]
-        until(lambda: gathered(coalescer) == 3)
+        until(lambda: gathered(coalescer) == 3, 20)
         service.gate.set()
         assert [one.result(20) for one in others] == ["PERMISSION_DENIED", 2, "CIPHERTEXT_INVALID"]
         assert first.result(20) == 200
@@ -149,11 +143,11 @@ def test_an_item_that_no_request_can_be_made_of_fails_alone(service: Service) ->
     service.gate.clear()
     with ThreadPoolExecutor(4) as pool:
         first = pool.submit(call, 100)
-        until(lambda: service.single == 1)
+        until(lambda: service.single == 1, 20)
         leader = pool.submit(call, 1)
-        until(lambda: gathered(coalescer) == 1)
+        until(lambda: gathered(coalescer) == 1, 20)
         broken = pool.submit(call, -2)
-        until(lambda: gathered(coalescer) == 2)
+        until(lambda: gathered(coalescer) == 2, 20)
         service.gate.set()
         assert [first.result(20), leader.result(20)] == [200, 2]
         with pytest.raises(TypeError):
@@ -166,9 +160,9 @@ def test_a_service_that_is_away_is_not_asked_again_by_each(service: Service) -> 
     service.gate.clear()
     with ThreadPoolExecutor(9) as pool:
         first = pool.submit(call, 100)
-        until(lambda: service.single == 1)
+        until(lambda: service.single == 1, 20)
         others = [pool.submit(call, number) for number in (1, 2, 3)]
-        until(lambda: gathered(coalescer) == 3)
+        until(lambda: gathered(coalescer) == 3, 20)
         service.away = True
         service.gate.set()
         assert {one.result(20) for one in [first, *others]} == {"UNREACHABLE"}
@@ -180,7 +174,7 @@ def test_calls_of_other_keys_do_not_travel_together(service: Service) -> None:
     service.gate.clear()
     with ThreadPoolExecutor(9) as pool:
         asked = [pool.submit(caller(coalescer, service, key), 1) for key in "abcd"]
-        until(lambda: service.single == 4)
+        until(lambda: service.single == 4, 20)
         service.gate.set()
         assert [one.result(20) for one in asked] == [2, 2, 2, 2]
 
@@ -190,12 +184,12 @@ def test_a_batch_is_no_larger_than_a_request_may_be(service: Service) -> None:
     service.gate.clear()
     with ThreadPoolExecutor(70) as pool:
         first = pool.submit(caller(coalescer, service), 1)
-        until(lambda: service.single == 1)
+        until(lambda: service.single == 1, 20)
         calls = [
             pool.submit(coalescer.call, "key", 2, 65_536, 5.0, lambda: service.alone(2), service.send)
             for _ in range(60)
         ]
-        until(lambda: gathered(coalescer) == 12)
+        until(lambda: gathered(coalescer) == 12, 20)
         service.gate.set()
         assert {one.result(20) for one in calls} == {4}
         assert first.result(20) == 2

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from strongroom.encryption import DataKeyCache, EncryptionClient
 from strongroom.errors import StrongroomError
+from tests.support.clients import until
 from tests.support.mesh_keys import MeshKeys
 
 
@@ -29,13 +28,6 @@ def clock() -> Clock:
 @pytest.fixture
 def mesh() -> MeshKeys:
     return MeshKeys()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def encrypting(mesh: MeshKeys, cache: DataKeyCache) -> EncryptionClient:
@@ -58,7 +50,7 @@ def test_a_data_key_serves_so_many_messages_and_bytes(mesh: MeshKeys, limits: di
     cache = DataKeyCache(**limits)  # type: ignore[arg-type]
     encryption = encrypting(mesh, cache)
     heads = [encryption.encrypt(bytes(100))[:200] for _ in range(9)]
-    until(lambda: not any(room._fetches for room in cache._all()))
+    until(lambda: not any(room._fetches for room in cache._all()), 20)
     assert max(heads.count(head) for head in heads) <= 3
     assert len(set(heads)) >= 3
 
@@ -124,7 +116,7 @@ def test_a_data_key_is_replaced_ahead_of_its_end_and_nobody_waits(mesh: MeshKeys
     assert encryption.encrypt(b"a")[:200] == first
     assert encryption.encrypt(b"a")[:200] == first
     gate.set()
-    until(lambda: encryption.encrypt(b"a")[:200] != first)
+    until(lambda: encryption.encrypt(b"a")[:200] != first, 20)
     assert (mesh.calls, cache.metrics.refreshes, cache.metrics.misses) == (2, 1, 1)
 
 
@@ -134,8 +126,8 @@ def test_a_data_key_is_replaced_before_its_messages_are_used_up(mesh: MeshKeys) 
     first = encryption.encrypt(b"a")[:200]
     for _ in range(91):
         encryption.encrypt(b"a")
-    until(lambda: mesh.calls == 2)
-    until(lambda: encryption.encrypt(b"a")[:200] != first)
+    until(lambda: mesh.calls == 2, 20)
+    until(lambda: encryption.encrypt(b"a")[:200] != first, 20)
     assert cache.metrics.misses == 1
 
 
@@ -192,7 +184,7 @@ def test_a_refusal_ahead_of_the_end_forgets_the_data_key(mesh: MeshKeys, clock: 
     mesh.failure = StrongroomError("KEY_DISABLED", "the key is disabled", code="FAILED_PRECONDITION")
     clock.now += 55
     encryption.encrypt(b"a")
-    until(lambda: cache.metrics.entries == 0)
+    until(lambda: cache.metrics.entries == 0, 20)
     with pytest.raises(StrongroomError):
         encryption.encrypt(b"a")
 

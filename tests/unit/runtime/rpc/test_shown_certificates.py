@@ -45,7 +45,7 @@ class Served:
             method(request(b"x").SerializeToString(), timeout=SECONDS)
 
     def spiffe_id(self, path: str) -> bytes:
-        """As the authority writes it."""
+        """The SPIFFE id that the authority writes for a path."""
         return f"spiffe://{self.authority.trust_domain}/{path}".encode()
 
 

@@ -28,7 +28,7 @@ class CoalescedCalls:
         self._sign: Coalescer[bytes | Digest, Signature] = Coalescer()
 
     def encrypt(self, key: str, plaintext: bytes, context: Context, timeout: float | None) -> Encrypted:
-        """As `Client.encrypt`."""
+        """Encrypts a plaintext, in one call with others under the key. Raises StrongroomError for itself alone."""
 
         def alone() -> Encrypted:
             return self._alone.encrypt(key, plaintext, context, timeout=timeout)
@@ -40,7 +40,7 @@ class CoalescedCalls:
         return self._encrypt.call((key, timeout), item, len(plaintext), within, alone, send)
 
     def decrypt(self, ciphertext: bytes, context: Context, key: str, timeout: float | None) -> Decrypted:
-        """As `Client.decrypt`."""
+        """Decrypts a ciphertext, in one call with others. Raises StrongroomError for itself alone."""
 
         def alone() -> Decrypted:
             return self._alone.decrypt(ciphertext, context, key=key, timeout=timeout)
@@ -54,7 +54,7 @@ class CoalescedCalls:
     def sign(
         self, key: str, message: bytes | None, digest: bytes | None, algorithm: str, timeout: float | None
     ) -> Signature:
-        """As `Client.sign`."""
+        """Signs a message or a digest, in one call with others by the key. Raises StrongroomError for itself alone."""
 
         def alone() -> Signature:
             return self._alone.sign(key, message, digest=digest, algorithm=algorithm, timeout=timeout)
