@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
@@ -14,6 +13,7 @@ from typing import Protocol, Self
 from strongroom.calls.secrets.records import SecretValue
 from strongroom.calls.secrets.watch import SecretChange, SecretWatch
 from strongroom.errors import AWAY, StrongroomError
+from strongroom.fetches import Fetches
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class SecretCache:
         self._max_stale = max_stale
         self._monotonic = monotonic
         self._entries: dict[str, _Entry] = {}
-        self._fetches: dict[str, Future[SecretValue]] = {}
+        self._fetches: Fetches[str, SecretValue] = Fetches("secret-refresh")
         self._generations: dict[str, int] = {}
         self._lock = threading.Lock()
         self._follower = _Follower(client.secrets, self._changed) if watch else None
@@ -104,9 +104,10 @@ class SecretCache:
             if now < entry.refresh_at:
                 return entry.value
             if now < entry.expires_at:
-                self._refresh_beside(secret)
+                self._fetches.beside(secret, self._fetched)
                 return entry.value
-        return self._fetched(secret)
+        value, _ = self._fetches.wait(secret, self._fetched)
+        return value
 
     def close(self) -> None:
         """Forgets every value and ends the watch."""
@@ -116,70 +117,37 @@ class SecretCache:
             self._entries.clear()
 
     def _fetched(self, secret: str) -> SecretValue:
-        future, is_mine = self._fetch_of(secret)
-        if is_mine:
-            self._fetch(secret, future)
-        failure = future.exception()
-        if isinstance(failure, StrongroomError):
-            raise failure.renewed()
-        return future.result()
-
-    def _refresh_beside(self, secret: str) -> None:
-        future, is_mine = self._fetch_of(secret)
-        if is_mine:
-            threading.Thread(target=self._fetch, args=(secret, future), name="secret-refresh", daemon=True).start()
-
-    def _fetch_of(self, secret: str) -> tuple[Future[SecretValue], bool]:
-        """The fetch that is under way, or a new one that is the caller's to make."""
-        with self._lock:
-            present = self._fetches.get(secret)
-            if present is not None:
-                return present, False
-            future: Future[SecretValue] = Future()
-            self._fetches[secret] = future
-            return future, True
-
-    def _fetch(self, secret: str, future: Future[SecretValue]) -> None:
+        """The value from the service; while that is away the one at hand, as long as that may be."""
         generation = self._generations.get(secret, 0)
         try:
             value = self._secrets.get_value(secret)
         except StrongroomError as error:
-            self._failed(secret, future, error)
-            return
-        except BaseException as error:
-            self._done(secret)
-            future.set_exception(error)
-            raise
+            stale = self._after(error, secret)
+            if stale is None:
+                raise
+            return stale
         now = self._monotonic()
         with self._lock:
             # One that was told to be outdated while it was fetched is answered once and not kept.
             if self._generations.get(secret, 0) == generation:
                 end = now + self._ttl
                 self._entries[secret] = _Entry(value, end - self._refresh_ahead, end, end + self._max_stale)
-        self._done(secret)
-        future.set_result(value)
         if self._follower is not None:
             self._follower.follow(value.name.partition("/versions/")[0], secret)
+        return value
 
-    def _failed(self, secret: str, future: Future[SecretValue], error: StrongroomError) -> None:
+    def _after(self, error: StrongroomError, secret: str) -> SecretValue | None:
+        """What is answered after a fetch that failed."""
         entry = self._entries.get(secret)
-        away = error.code.name in AWAY
-        if away and entry is not None and self._monotonic() < entry.stale_until:
+        if error.code.name not in AWAY:
+            with self._lock:
+                self._entries.pop(secret, None)
+        elif entry is not None and self._monotonic() < entry.stale_until:
             log.warning("secret answered from the cache: %s", error.reason)
             # Not asked again by every read.
             entry.refresh_at = entry.expires_at = max(entry.expires_at, self._monotonic() + _RETRY_SECONDS)
-            self._done(secret)
-            future.set_result(entry.value)
-            return
-        if not away:
-            with self._lock:
-                self._entries.pop(secret, None)
-        self._done(secret)
-        future.set_exception(error)
-
-    def _done(self, secret: str) -> None:
-        with self._lock:
-            self._fetches.pop(secret, None)
+            return entry.value
+        return None
 
     def _changed(self, secret: str, current: int) -> None:
         """Something is new of a secret whose Current is at this version; 0 where its values must be forgotten."""

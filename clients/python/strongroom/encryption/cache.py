@@ -6,11 +6,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable
-from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from strongroom.errors import AWAY, StrongroomError
+from strongroom.fetches import Fetches
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, Meter, Observation
@@ -182,7 +183,7 @@ class Room(Generic[Key, Value]):
     def __init__(self, cache: DataKeyCache) -> None:
         self._cache = cache
         self._entries: dict[Key, Entry[Value]] = {}
-        self._fetches: dict[Key, Future[Entry[Value]]] = {}
+        self._fetches: Fetches[Key, Entry[Value]] = Fetches("data-key-refresh")
         self._lock = threading.Lock()
         self._generation = 0
         self._monotonic = cache.monotonic
@@ -231,7 +232,7 @@ class Room(Generic[Key, Value]):
         if size > self._cache.max_bytes:
             return fetch(key)
         while True:
-            entry, is_mine = self._fetched(key, fetch)
+            entry, is_mine = self._fetches.wait(key, partial(self._fetched, fetch))
             # One that another asked for may have come to its end meanwhile; others may have used it up.
             if (is_mine or self._monotonic() < entry.expires_at) and entry.take(size):
                 self._count("_served_after_waiting")
@@ -258,67 +259,39 @@ class Room(Generic[Key, Value]):
         with self._lock:
             self._drop(key)
 
-    def _fetched(self, key: Key, fetch: Callable[[Key], Value]) -> tuple[Entry[Value], bool]:
-        """A data key from the mesh, and whether this caller asked for it."""
-        future, is_mine = self._fetch_of(key)
-        if is_mine:
-            self._fetch(key, future, fetch)
-        failure = future.exception()
-        if isinstance(failure, StrongroomError):
-            raise failure.renewed()
-        return future.result(), is_mine
-
     def _refresh_beside(self, key: Key, fetch: Callable[[Key], Value]) -> None:
-        future, is_mine = self._fetch_of(key)
-        if is_mine:
+        if self._fetches.beside(key, partial(self._fetched, fetch)):
             self._count("refreshes_count")
-            arguments = (key, future, fetch)
-            threading.Thread(target=self._fetch, args=arguments, name="data-key-refresh", daemon=True).start()
 
-    def _fetch_of(self, key: Key) -> tuple[Future[Entry[Value]], bool]:
-        """The fetch that is under way, or a new one that is the caller's to make."""
-        with self._lock:
-            present = self._fetches.get(key)
-            if present is not None:
-                return present, False
-            future: Future[Entry[Value]] = Future()
-            self._fetches[key] = future
-            return future, True
-
-    def _fetch(self, key: Key, future: Future[Entry[Value]], fetch: Callable[[Key], Value]) -> None:
+    def _fetched(self, fetch: Callable[[Key], Value], key: Key) -> Entry[Value]:
+        """A data key from the mesh; while that is away the one at hand, as long as that may be."""
         generation = self._generation
         try:
             entry = Entry(fetch(key), self._cache, self._monotonic())
         except StrongroomError as error:
-            self._failed(key, future, error)
-            return
-        except BaseException as error:
-            self._done(key)
-            future.set_exception(error)
-            raise
+            stale = self._after(error, key)
+            if stale is None:
+                raise
+            return stale
         with self._lock:
             # One that was to be forgotten while it was on its way is used by who waits for it, and not kept.
             if self._generation == generation:
                 self._keep(key, entry)
-        self._done(key)
-        future.set_result(entry)
+        return entry
 
-    def _failed(self, key: Key, future: Future[Entry[Value]], error: StrongroomError) -> None:
+    def _after(self, error: StrongroomError, key: Key) -> Entry[Value] | None:
+        """What is used after a fetch that failed."""
         entry = self._entries.get(key)
         now = self._monotonic()
         self._count("failures_count")
-        if error.code.name in AWAY:
-            if entry is not None and now < entry.stale_until and not entry.is_used_up:
-                log.warning("the mesh does not answer: a data key is used longer: %s", error.reason)
-                self._count("stale_count")
-                entry.prolong(now)
-                self._done(key)
-                future.set_result(entry)
-                return
-        else:
+        if error.code.name not in AWAY:
             self.forget(key)
-        self._done(key)
-        future.set_exception(error)
+        elif entry is not None and now < entry.stale_until and not entry.is_used_up:
+            log.warning("the mesh does not answer: a data key is used longer: %s", error.reason)
+            self._count("stale_count")
+            entry.prolong(now)
+            return entry
+        return None
 
     def _keep(self, key: Key, entry: Entry[Value]) -> None:
         self._drop(key)
@@ -331,10 +304,6 @@ class Room(Generic[Key, Value]):
         entry = self._entries.pop(key, None)
         if entry is not None:
             self._served_before += entry.served
-
-    def _done(self, key: Key) -> None:
-        with self._lock:
-            self._fetches.pop(key, None)
 
     def _count(self, name: str) -> None:
         with self._lock:
