@@ -82,7 +82,7 @@ def test_principals_and_roles_are_kept(shell: Shell, name: str) -> None:
     assert (ann["kind"], ann["roles"]) == ("USER", [f"accounts/{name}/roles/operator"])
     assert shell.json("principal", "set-tags", "users/ann", "team=b")["tags"] == {"team": "b"}
     assert "users/ann" in shell.type("principal", "list", "--filter", "tags.team = b")
-    assert shell.json("principal", "set-roles", "users/ann")["roles"] == []
+    assert shell.json("principal", "set-roles", "users/ann", "--yes")["roles"] == []
     assert shell.json("principal", "update", "users/ann", "--description", "Ann")["description"] == "Ann"
     assert shell.json("principal", "disable", "users/ann")["disabled"]
     assert not shell.json("principal", "enable", "users/ann")["disabled"]
@@ -130,7 +130,7 @@ def test_oidc_providers_and_quotas_are_kept(shell: Shell) -> None:
     orders = shell.json("principal", "create", "workloads/orders", "--oidc", "cluster=system:serviceaccount:a:b")
     assert orders["oidc_bindings"][0]["subject"] == "system:serviceaccount:a:b"
     assert "(RESOURCE_IN_USE," in shell.type("oidc-provider", "delete", "cluster", "--yes", status=3)
-    assert shell.json("principal", "update", "workloads/orders", "--no-identities")["oidc_bindings"] == []
+    assert shell.json("principal", "update", "workloads/orders", "--no-identities", "--yes")["oidc_bindings"] == []
     assert shell.json("oidc-provider", "disable", "cluster")["disabled"]
     assert "DISABLED" in shell.type("oidc-provider", "list")
     assert not shell.json("oidc-provider", "enable", "cluster")["disabled"]

@@ -132,7 +132,7 @@ def test_a_key_of_each_kind_is_walked_through_its_life(terminal: Terminal) -> No
         terminal.type("key", "protect", "payments")
         assert b"DELETION_PROTECTED" in terminal.type("key", "schedule-deletion", "payments", status=3)
 
-        rotating = terminal.json("root", "rotate")
+        rotating = terminal.json("root", "rotate", "--yes")
         assert (rotating["current_version"], rotating["rotation"]["state"]) == (2, "RUNNING")
         assert terminal.json("root", "status")["rotation"]["target_version"] == 2
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from strongroom.atomic import replacing
 from strongroom.errors import StrongroomError
+from strongroom.profiles import CURRENT_LINE
 from strongroom.toml_text import toml_text
 
 _HEADER = re.compile(r"\s*\[")
@@ -44,9 +45,26 @@ def put(path: Path, name: str, table: Mapping[str, Any], *, overwrite: bool) -> 
     if not _says(written, document):
         written = toml_text(document)  # written in a way that lines do not tell: rather lose comments than profiles
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with replacing(path, overwrite=True) as file:
-        file.write(written.encode())
+    _replace(path, written)
     return bool(document["current"] == name)
+
+
+def remove(path: Path, name: str) -> None:
+    """Takes a profile out of the file; none is current where it was. Raises PROFILE_INVALID."""
+    text, document = _read(path)
+    document["profiles"] = {other: table for other, table in document.get("profiles", {}).items() if other != name}
+    if not document["profiles"]:
+        del document["profiles"]
+    written = _without(text, name)
+    if document.get("current") == name:
+        del document["current"]
+        written = CURRENT_LINE.sub("", written, count=1)
+    _replace(path, written if _says(written, document) else toml_text(document))
+
+
+def _replace(path: Path, text: str) -> None:
+    with replacing(path, overwrite=True) as file:
+        file.write(text.encode())
 
 
 def _read(path: Path) -> tuple[str, dict[str, Any]]:

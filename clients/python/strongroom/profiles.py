@@ -40,7 +40,8 @@ SERVICES = ("keystore", "crypto", "secrets", "audit")
 
 _TEXTS = ("account", "client_key", "session_name", "role", "external_id")
 _PATHS = ("trust", "certificate", "key", "client_key_secret_file", "oidc_token_file", "trace_directory")
-_CURRENT_LINE = re.compile(r"^[ \t]*current[ \t]*=[^\n]*\n?", re.MULTILINE)
+CURRENT_LINE = re.compile(r"^[ \t]*current[ \t]*=[^\n]*\n?", re.MULTILINE)
+"""The line of the file that says which profile is current."""
 _FIRST_TABLE = re.compile(r"^[ \t]*\[", re.MULTILINE)
 _BARE = re.compile(r"[A-Za-z0-9._-]+")
 
@@ -135,7 +136,7 @@ def use(name: str, path: Path | None = None) -> Profiles:
     text = profiles.path.read_text()
     table = _FIRST_TABLE.search(text)
     head, tail = (text[: table.start()], text[table.start() :]) if table else (text, "")
-    text = f'current = "{name}"\n' + _CURRENT_LINE.sub("", head) + tail
+    text = f'current = "{name}"\n' + CURRENT_LINE.sub("", head) + tail
     try:
         understood = tomllib.loads(text)["current"] == name
     except tomllib.TOMLDecodeError:

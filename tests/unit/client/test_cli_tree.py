@@ -25,11 +25,6 @@ from strongroom.secrets.v1.secret_pb2 import SecretType
 from tests.support.cli import commands, parsed, parser, run
 
 COMMANDS = sorted(commands())
-ENDS_FOR_GOOD = re.compile(r"(?:^|[ -])(?:delete|destroy|shred|purge|erase)$")
-# What is to be typed once more asks more than a yes.
-ASKS = ("yes", "confirm")
-# A waiting time runs first, and can be cancelled.
-LATER = {"secret delete": ["--force"]}
 
 
 def options_of(command: Any) -> list[Any]:
@@ -85,22 +80,6 @@ def test_help_is_never_cut_off(command: str, monkeypatch: pytest.MonkeyPatch) ->
             assert option in printed.stdout
     for example in commands()[command].examples:
         assert f"  {example}\n" in printed.stdout
-
-
-@pytest.mark.parametrize("command", [command for command in COMMANDS if ENDS_FOR_GOOD.search(command)])
-def test_what_ends_for_good_asks(command: str) -> None:
-    found = commands()[command]
-    assert any(parameter.name in ASKS for parameter in found.params), "it has no --yes"
-    if not any(parameter.name == "yes" for parameter in found.params):
-        return
-    values = ["x" for parameter in found.params if parameter.param_type_name == "argument" and parameter.required]
-    refused = run(*command.split(), *values, *LATER.get(command, []))
-    assert (refused.exit_code, refused.stdout) == (Status.USAGE, "")
-    assert "--yes" in refused.stderr
-
-
-def test_no_wait_is_asked_about() -> None:
-    assert "--yes" not in run("secret", "delete", "x", "--profile", "none").stderr
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`strongroom profile create`, `edit` and `show`: from one address to a profile that works."""
+"""`strongroom profile create`, `edit`, `show` and `delete`: from one address to a profile that works."""
 
 from __future__ import annotations
 
@@ -134,3 +134,28 @@ def test_a_mesh_that_does_not_tell_is_named_by_hand(tmp_path: Path) -> None:
     assert "ENDPOINT_UNKNOWN" in refused.stderr
     assert run("create", "live").exit_code == 2
     assert done("create", "live", "--endpoint", "crypto=a:1")["crypto_address"] == "a:1"
+
+
+def test_a_profile_is_deleted_with_its_login_and_the_rest_stays(mesh: Listening, config: Path) -> None:
+    for name in ("live", "other"):
+        done("create", name, mesh.address("public"), "--trust", mesh.trust)
+    config.write_text(f"# mine\n{config.read_text()}")
+    logins.login_with_token(profiles.load(config).get("live"), "a token", 4e9)
+    tokens = config.parent / "sessions" / "live"
+    assert list(tokens.iterdir())
+    deleted = run("delete", "live", "--yes")
+    assert (deleted.exit_code, deleted.stdout) == (0, "deleted live\n")
+    assert "no profile is current" in deleted.stderr
+    assert list(tokens.glob("*.json")) == []
+    kept = profiles.load(config)
+    assert (list(kept.profiles), kept.current, config.read_text().startswith("# mine")) == (["other"], "", True)
+    assert "(PROFILE_NOT_FOUND)" in run("delete", "live", "--yes").stderr
+    assert done("delete", "other", "--yes")["name"] == "other"
+    assert "profiles" not in tomllib.loads(config.read_text())
+
+
+def test_a_profile_that_is_not_current_is_deleted_and_the_current_one_stays(mesh: Listening, config: Path) -> None:
+    for name in ("live", "other"):
+        done("create", name, mesh.address("public"), "--trust", mesh.trust)
+    assert run("delete", "other", "--yes").stderr == ""
+    assert (profiles.load(config).current, list(profiles.load(config).profiles)) == ("live", ["live"])

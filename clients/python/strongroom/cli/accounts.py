@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from strongroom.cli.command import Report, Session, command, facts_report, fields_of
-from strongroom.cli.inputs import Force, Limit, Tags, pairs_of
+from strongroom.cli.inputs import AllTags, Force, Limit, NoTags, Tags, all_tags_of, pairs_of
 from strongroom.cli.outputs import SecretOut, secret_report
 from strongroom.cli.parser import Group
 from strongroom.cli.tables import Table, table
@@ -92,10 +92,11 @@ def update_account(
     session: Session,
     account: AccountName = "",
     display_name: Annotated[str | None, typer.Option(metavar="TEXT", help="For people.")] = None,
-    tag: Tags = None,
+    tag: AllTags = None,
+    no_tags: NoTags = False,
 ) -> Report:
     """Change an account's display name, or all of its tags."""
-    tags = pairs_of(tag, "--tag") if tag is not None else None
+    tags = all_tags_of(tag, none=no_tags)
     return facts_report(session.client.access.accounts.update(account, display_name=display_name, tags=tags))
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from strongroom.cli.command import Report, Session, command, facts_report, fields_of
+from strongroom.cli.confirmation import Destruction
 from strongroom.cli.inputs import Comment, moment_of, span_of
 
 
@@ -16,7 +17,11 @@ def add_to(app: typer.Typer) -> None:
         app,
         "retention",
         "strongroom audit retention",
-        "strongroom audit retention --archive-after 90d --shred-after 730d",
+        "strongroom audit retention --archive-after 90d --shred-after 730d --yes",
+        destroys=Destruction(
+            "makes every event that is older than {shred_after} unreadable for good, from now on",
+            lambda options: bool(options["shred_after"]),
+        ),
     )(retention)
     command(app, "hold", "strongroom audit hold --reason 'case 4711'")(hold)
     command(app, "shred", "strongroom audit shred --confirm main --before 2025-01-01 --comment 'retention' --dry-run")(
@@ -30,7 +35,13 @@ def retention(
         str, typer.Option("--archive-after", "--archive-days", metavar="SPAN", help="In the index: 30d to 3660d.")
     ] = "",
     shred_after: Annotated[
-        str, typer.Option("--shred-after", "--shred-days", metavar="SPAN", help="Readable at all; for good.")
+        str,
+        typer.Option(
+            "--shred-after",
+            "--shred-days",
+            metavar="SPAN",
+            help="How long events can be read at all; older ones are unreadable for good.",
+        ),
     ] = "",
     never_shred: Annotated[bool, typer.Option("--never-shred", help="They never do.")] = False,
 ) -> Report:

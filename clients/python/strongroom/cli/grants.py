@@ -8,6 +8,7 @@ import typer
 
 from strongroom.cli import choices
 from strongroom.cli.command import Report, Session, command, facts_report
+from strongroom.cli.confirmation import Destruction
 from strongroom.cli.inputs import Description, KeyName, Limit, later_of, pairs_of
 from strongroom.cli.parser import Group
 from strongroom.cli.tables import Table, table
@@ -79,15 +80,25 @@ def describe_grant(session: Session, grant: GrantName) -> Report:
     return facts_report(session.client.access.grants.get(grant))
 
 
-@command(app, "revoke", "strongroom grant revoke g-1a2b3c")
+@command(
+    app,
+    "revoke",
+    "strongroom grant revoke g-1a2b3c --yes",
+    destroys=Destruction("ends the grant {grant} for good: another one has to be made"),
+)
 def revoke_grant(session: Session, grant: GrantName) -> Report:
-    """End a grant on one of the account's keys, within one second."""
+    """End a grant on one of the account's keys for good, within one second."""
     return _ended(session, grant, session.client.access.grants.revoke(grant), "revoked")
 
 
-@command(app, "retire", "strongroom grant retire g-1a2b3c")
+@command(
+    app,
+    "retire",
+    "strongroom grant retire g-1a2b3c --yes",
+    destroys=Destruction("ends the grant {grant} for good: whoever made it has to make another one"),
+)
 def retire_grant(session: Session, grant: GrantName) -> Report:
-    """End a grant that serves you."""
+    """End a grant that serves you, for good."""
     return _ended(session, grant, session.client.access.grants.retire(grant), "retired")
 
 

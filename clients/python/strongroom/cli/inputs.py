@@ -36,6 +36,11 @@ OutputFile = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite a file that exists.")]
 Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="NAME=VALUE", help="A tag; may be repeated.")]
+AllTags = Annotated[
+    list[str] | None,
+    typer.Option("--tag", metavar="NAME=VALUE", help="All tags that it has from now on; may be repeated."),
+]
+NoTags = Annotated[bool, typer.Option("--no-tags", help="Take every tag away.")]
 Comment = Annotated[
     str, typer.Option(metavar="TEXT", help="Why, for the audit log: up to 256 characters.", show_default=False)
 ]
@@ -71,6 +76,13 @@ def pairs_of(pairs: list[str] | None, option: str = "--context") -> dict[str, st
             warn(f"{pair} is one pair, whose value is {value!r}: for several, write{again} A=1{again} B=2")
         mapping[name] = value
     return mapping
+
+
+def all_tags_of(tag: list[str] | None, *, none: bool) -> dict[str, str] | None:
+    """All tags that something has from now on; None where they stay as they are."""
+    if tag and none:
+        raise typer.BadParameter("goes without --no-tags", param_hint="--tag")
+    return pairs_of(tag, "--tag") if tag or none else None
 
 
 def read_bytes(text: str | None, path: Path | None, limit: int, field: str, hint: str = "") -> bytes:

@@ -91,7 +91,15 @@ def describe_principal(session: Session, principal: PrincipalName) -> Report:
     return facts_report(session.client.access.principals.get(principal))
 
 
-@command(principals, "update", "strongroom principal update users/ann --description 'On call'")
+@command(
+    principals,
+    "update",
+    "strongroom principal update users/ann --description 'On call'",
+    destroys=Destruction(
+        "makes the mesh forget every SPIFFE id and OIDC subject of {principal}",
+        lambda options: bool(options["no_identities"]),
+    ),
+)
 def update_principal(
     session: Session,
     principal: PrincipalName,
@@ -114,21 +122,37 @@ def update_principal(
     return facts_report(changed)
 
 
-@command(principals, "set-tags", "strongroom principal set-tags users/ann team=billing")
+@command(
+    principals,
+    "set-tags",
+    "strongroom principal set-tags users/ann team=billing",
+    destroys=Destruction("takes every tag of {principal} away, as none is named", lambda options: not options["tag"]),
+)
 def set_tags(
     session: Session,
     principal: PrincipalName,
-    tag: Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]...")] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME=VALUE]...", help="All tags that it has from now on; none takes them away."),
+    ] = None,
 ) -> Report:
     """Replace a principal's tags."""
     return facts_report(session.client.access.principals.set_tags(principal, pairs_of(tag, "NAME=VALUE")))
 
 
-@command(principals, "set-roles", "strongroom principal set-roles users/ann reader")
+@command(
+    principals,
+    "set-roles",
+    "strongroom principal set-roles users/ann reader",
+    destroys=Destruction("takes every role of {principal} away, as none is named", lambda options: not options["role"]),
+)
 def set_roles(
     session: Session,
     principal: PrincipalName,
-    role: Annotated[list[str] | None, typer.Argument(metavar="[ROLE]...")] = None,
+    role: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ROLE]...", help="All roles that it holds from now on; none takes them away."),
+    ] = None,
 ) -> Report:
     """Replace the roles that a user or workload holds all the time."""
     return facts_report(session.client.access.principals.set_roles(principal, role or ()))

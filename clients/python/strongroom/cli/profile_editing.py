@@ -1,4 +1,4 @@
-"""`strongroom profile create`, `edit` and `show`."""
+"""`strongroom profile create`, `edit`, `show` and `delete`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 
 from strongroom import profile_file, profiles
 from strongroom.cli.command import Report, Session, command, facts_report
+from strongroom.cli.confirmation import Destruction
 from strongroom.cli.inputs import pairs_of
 from strongroom.names import Names
 
@@ -56,6 +57,12 @@ def add_to(app: typer.Typer) -> None:
         edit
     )
     command(app, "show", "strongroom profile show live")(show)
+    command(
+        app,
+        "delete",
+        "strongroom profile delete live --yes",
+        destroys=Destruction("deletes the profile {name} of this machine with its login, and nothing in the mesh"),
+    )(delete)
 
 
 def create(
@@ -141,6 +148,19 @@ def show(session: Session, name: Annotated[str, typer.Argument(metavar="[PROFILE
     """Show a profile, by default the one in use, and as whom it calls. Secrets are in files of their own."""
     profile = profiles.load().get(name) if name else session.profile
     return facts_report(_facts(profile))
+
+
+def delete(session: Session, name: Annotated[str, typer.Argument(metavar="PROFILE", help="Its name.")]) -> Report:
+    """Delete a profile of this machine with its login. Its certificate and its secrets in files stay where they are."""
+    from strongroom import logins
+
+    del session
+    path = profiles.profile_path()
+    found = profiles.load(path)
+    logins.logout(found.get(name))
+    profile_file.remove(path, name)
+    note = "no profile is current: `strongroom profile use PROFILE` chooses one" if found.current == name else ""
+    return Report({"path": path, "name": name}, lambda: f"deleted {name}", note=note)
 
 
 def _save(name: str, table: Mapping[str, Any], endpoints: Mapping[str, str], *, use: bool, overwrite: bool) -> Report:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from strongroom.cli.command import Report, Session, command, fields_of
+from strongroom.cli.confirmation import Destruction
 from strongroom.cli.parser import Group
 from strongroom.cli.tables import Shown, facts, table
 
@@ -30,12 +31,23 @@ def root_status(session: Session) -> Report:
     return _report(session.client.mesh.root_key.get_status())
 
 
-@command(root, "rotate", "strongroom root rotate --follow")
+@command(
+    root,
+    "rotate",
+    "strongroom root rotate --follow --yes",
+    destroys=Destruction(
+        "destroys the older versions of the root key once every key is wrapped anew: no backup of a database from "
+        "before can be read any more"
+    ),
+)
 def rotate_root(
     session: Session,
     follow: Annotated[bool, typer.Option("--follow", help="Wait until the rotation ends.")] = False,
 ) -> Report:
-    """Make a new version of the root key, and wrap every key anew under it. Resumes what is stalled."""
+    """Make a new version of the root key, wrap every key anew under it, and destroy the older versions for good.
+
+    It resumes what is stalled. Backups of the databases from before the rotation cannot be read afterwards.
+    """
     status = session.client.mesh.root_key.rotate()
     return _report(_followed(session, status) if follow else status)
 

@@ -11,7 +11,7 @@ import typer
 from strongroom.cli import choices
 from strongroom.cli.command import Report, Session, command, facts_report, fields_of
 from strongroom.cli.confirmation import Destruction
-from strongroom.cli.inputs import Comment, Description, Limit, Tags, pairs_of, span_of
+from strongroom.cli.inputs import AllTags, Comment, Description, Limit, NoTags, Tags, all_tags_of, pairs_of, span_of
 from strongroom.cli.parser import Group
 from strongroom.cli.secret_inputs import (
     Destinations,
@@ -204,17 +204,28 @@ def versions(session: Session, secret: SecretName, limit: Limit = None) -> Repor
     return Report({"versions": found}, show)
 
 
-@command(app, "update", "strongroom secret update database-password --tag team=billing")
+@command(
+    app,
+    "update",
+    "strongroom secret update database-password --tag team=billing",
+    "strongroom secret update database-password --retained-versions 5 --yes",
+    destroys=Destruction(
+        "destroys the oldest values of {secret} at once and for good, so that {retained_versions} are left",
+        lambda options: options["retained_versions"] is not None,
+    ),
+)
 def update(
     session: Session,
     secret: SecretName,
     description: Annotated[str | None, typer.Option(metavar="TEXT", help="For people.")] = None,
-    tag: Annotated[
-        list[str] | None, typer.Option("--tag", metavar="NAME=VALUE", help="All its tags; may be repeated.")
-    ] = None,
+    tag: AllTags = None,
+    no_tags: NoTags = False,
     key: Annotated[str | None, typer.Option(metavar="KEY", help="For new versions.")] = None,
     retained_versions: Annotated[
-        int | None, typer.Option(metavar="COUNT", min=2, max=100, help="How many keep their value.")
+        int | None,
+        typer.Option(
+            metavar="COUNT", min=2, max=100, help="How many keep their value: the oldest lose it at once and for good."
+        ),
     ] = None,
     target: TargetFile = None,
     grace: Annotated[str, typer.Option(metavar="SPAN", help="How long what was replaced works on.")] = "",
@@ -231,7 +242,7 @@ def update(
         session.client.secrets.update,
         secret,
         description=description,
-        tags=pairs_of(tag, "--tag") if tag else None,
+        tags=all_tags_of(tag, none=no_tags),
         key=key,
         retained_versions=retained_versions,
         target=target_of("", target, Place(), session.client.names.secret),

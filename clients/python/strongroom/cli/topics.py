@@ -165,8 +165,13 @@ profile has them. `strongroom --show-completion` prints what is installed.""",
     ),
     "destruction": (
         "What cannot be taken back",
-        """What ends something for good asks first on a terminal, and needs --yes where nobody can be asked. Keys, key
-versions and secrets are destroyed after a waiting time, in which the destruction can be cancelled.""",
+        """What ends something for good asks first on a terminal, and needs --yes where nobody can be asked. So
+does what takes every role, tag or identity away at once. `audit shred` wants the account's id typed once more. Some
+commands ask for one of their options alone: `secret delete --force`, `secret update --retained-versions`, `audit
+retention --shred-after`.
+
+Keys, key versions and secrets are destroyed after a waiting time, in which the destruction can be cancelled. So `key
+schedule-deletion` and `secret delete` ask nothing: `key cancel-deletion` and `secret restore` take them back.""",
     ),
     "values": ("What the words in capitals stand for", _values()),
 }
