@@ -7,15 +7,12 @@ look, over and over, so that a long log is gone through by and by.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable
 
 from services.audit.keys.sealing import Sealer
-from services.audit.keys.service_keys import TOMBSTONES, ServiceKeys
 from services.audit.keys.store import WrappedKeys
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.sensitive import SensitiveBytes
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +23,8 @@ _LEAVES_AT_ONCE = 20_000
 class KeyInspection:
     """Of one log."""
 
-    def __init__(self, keys: WrappedKeys, service_keys: ServiceKeys, sealer: Sealer, size: Callable[[], int]) -> None:
+    def __init__(self, keys: WrappedKeys, sealer: Sealer, size: Callable[[], int]) -> None:
         self._keys = keys
-        self._service_keys = service_keys
         self._sealer = sealer
         self._size = size
         self._lock = threading.Lock()
@@ -44,8 +40,6 @@ class KeyInspection:
     def look(self) -> None:
         """One look. Raises what crypto raises, DATABASE_UNAVAILABLE."""
         with self._lock:
-            if self._sealer.blank_is_destroyed:
-                self._settle()
             self._look_at_keys()
             self._look_at_leaves()
 
@@ -58,23 +52,11 @@ class KeyInspection:
                 " leaves are sealed under keys that are gone without having been destroyed by it",
             )
 
-    def _settle(self) -> None:
-        """Once in the life of a log: gives keys that were blanked by releases before their tombstones."""
-        if self._service_keys.newest(TOMBSTONES) is None:
-            key_id = b""
-            while found := self._keys.sealing_keys_after(key_id, _KEYS_AT_ONCE):
-                for key in found:
-                    if not key.wrapped:
-                        self._sealer.bind(key)
-                key_id = found[-1].key_id
-            self._service_keys.make(TOMBSTONES, SensitiveBytes(os.urandom(32)))
-        self._sealer.blank_is_destroyed = False
-
     def _look_at_keys(self) -> None:
         found = self._keys.sealing_keys_after(self._key, _KEYS_AT_ONCE)
         for key in found:
             try:
-                self._sealer.bind(key)
+                self._sealer.verify(key)
             except StrongroomError as error:
                 if error.reason not in (Reason.AUDIT_RECORD_REFUSED, Reason.KEY_MATERIAL_REFUSED):
                     raise

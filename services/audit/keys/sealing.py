@@ -93,8 +93,6 @@ class Sealer:
         self._by_id: dict[bytes, AESGCM] = {}
         # Whose a key is stays so, also when the key was destroyed.
         self._accounts: dict[bytes, str] = {}
-        self.blank_is_destroyed = True
-        """Until keys that releases before destroyed, and blanked, have tombstones like others."""
 
     def renew(self) -> None:
         """Gets the sealing root from crypto when there is none in use or a new one is due. Raises what
@@ -167,28 +165,19 @@ class Sealer:
         return account
 
     def tombstones(self, key_ids: Sequence[bytes]) -> dict[bytes, bytes]:
-        """What takes the place of keys that are destroyed. Raises as `open`."""
-        found = {key_id: self._store.sealing_key(key_id) for key_id in key_ids}
-        return {
-            key_id: sealing_wraps.destroyed(self._service_keys.open(key.root_id), key_id, key.account)
-            for key_id, key in found.items()
-            if key is not None
-        }
+        """What takes the place of keys that are destroyed. Raises as `open`, also where another account's key was moved
+        among them."""
+        found: dict[bytes, bytes] = {}
+        for key in filter(None, map(self._store.sealing_key, key_ids)):
+            self.verify(key)
+            found[key.key_id] = sealing_wraps.destroyed(self._service_keys.open(key.root_id), key)
+        return found
 
-    def bind(self, key: WrappedKey) -> None:
-        """Puts a key into the form that binds it to its account, unless it is in that. Raises as `open` for one that
-        was changed."""
-        material = self._material(key)
-        if not key.wrapped:
-            self._store.replace_sealing_key(replace(key, wrapped=self.tombstones([key.key_id])[key.key_id]), b"")
-        elif material is not None and not sealing_wraps.is_bound(key):
-            root = self._service_keys.open(key.root_id)
-            wrapped = sealing_wraps.wrap(root, material, key.key_id, key.account)
-            self._store.replace_sealing_key(replace(key, wrapped=wrapped), key.wrapped)
+    def verify(self, key: WrappedKey) -> None:
+        """Raises as `open` for a key that is not what the service wrote."""
+        self._material(key)
 
     def _material(self, key: WrappedKey) -> bytes | None:
-        if not key.wrapped and self.blank_is_destroyed:
-            return None
         return sealing_wraps.unwrap(self._service_keys.open(key.root_id), key)
 
     def _make_key(self, account: str, now_us: int) -> SealingKey:
@@ -196,7 +185,8 @@ class Sealer:
         assert self._root is not None  # noqa: S101  # check() has just seen it
         root_id, _, root = self._root
         key_id, material = os.urandom(16), os.urandom(_KEY_BYTES)
-        wrapped = WrappedKey(key_id, account, now_us, root_id, sealing_wraps.wrap(root, material, key_id, account))
+        made = WrappedKey(key_id, account, now_us, root_id, b"")
+        wrapped = replace(made, wrapped=sealing_wraps.wrap(root, material, made))
         return SealingKey(_HEADER.pack(FORMAT, key_id), AESGCM(material), wrapped)
 
     def _load(self, key_id: bytes) -> AESGCM | None:

@@ -22,8 +22,6 @@ from services.runtime.sensitive import SensitiveBytes
 SEALING_ROOT = "audit sealing root"
 SIGNING_KEY = "audit log signing key"
 INDEX_KEY = "audit index key"
-TOMBSTONES = "audit tombstones"
-"""Says that no sealing key is blank any more; protects nothing."""
 
 _RETRY_SECONDS = 0.25
 _CHECK_SECONDS = 60.0

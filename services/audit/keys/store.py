@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
-from sqlalchemy import Connection, Engine, and_, func, insert, select, update
+from sqlalchemy import Connection, Engine, func, insert, select, update
 
 from services.audit.storage.tables import leaves, sealing_keys, service_keys, signing_keys
 from services.runtime.storage.database import reading, transaction
@@ -25,8 +25,7 @@ class ServiceKey:
 
 @dataclass(frozen=True, slots=True)
 class WrappedKey:
-    """A sealing key, wrapped under a sealing root (sealing_wraps.py); `wrapped` is empty where a release before
-    destroyed it."""
+    """A sealing key, wrapped under a sealing root, or what is left of it (sealing_wraps.py)."""
 
     key_id: bytes
     account: str
@@ -100,12 +99,6 @@ class WrappedKeys:
         query = select(sealing_keys).where(sealing_keys.c.key_id > key_id).order_by(sealing_keys.c.key_id)
         with reading(self._engine) as connection:
             return [WrappedKey(**row._mapping) for row in connection.execute(query.limit(limit))]
-
-    def replace_sealing_key(self, key: WrappedKey, before: bytes) -> None:
-        """Puts a key that is wrapped anew in the place of the old one, unless that is another by now."""
-        this = and_(sealing_keys.c.key_id == key.key_id, sealing_keys.c.wrapped == before)
-        with transaction(self._engine) as connection:
-            connection.execute(update(sealing_keys).where(this).values(wrapped=key.wrapped))
 
     def without_sealing_key(self, start: int, end: int) -> int:
         """How many leaves from `start` to, not including, `end` are sealed under keys that have no row."""

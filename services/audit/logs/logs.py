@@ -107,7 +107,7 @@ def open_log(
     storage = Storage.of(engine, limits)
     log = Log(store, keys, sealer, tokens, index, storage, clock, endings)
     archive = Archive(engine, store, postings)
-    inspection = KeyInspection(keys, service_keys, sealer, lambda: log.size)
+    inspection = KeyInspection(keys, sealer, lambda: log.size)
     checkpoints, source = PublicationStore(engine, store), TileSource(store, archive)
     publisher = Publisher(publication, log, checkpoints, signing_keys, clock)
     events = Events(store, sealer, tokens, index, archive)

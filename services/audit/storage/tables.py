@@ -142,7 +142,7 @@ sealing_keys = Table(
     Column("account", String(63), nullable=False),
     Column("created_us", BigInteger, nullable=False),
     Column("root_id", LargeBinary(16), nullable=False),
-    # Empty once it was destroyed.
+    # The key, or what tells that the service destroyed it (keys/sealing_wraps.py).
     Column("wrapped", LargeBinary, nullable=False),
     Index("sealing_keys_by_account", "account", "created_us"),
 )

@@ -9,11 +9,11 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 from sqlalchemy import Engine, text
 
 import services.audit
 from services.audit.index.store import IndexStore
+from services.audit.keys import sealing_wraps
 from services.audit.keys.store import WrappedKey
 from services.audit.log.sequencer import event_key
 from services.audit.reading.events import Period, Query
@@ -87,7 +87,7 @@ def test_an_index_of_one_level_is_gone_on_with(tmp_path: Path, monkeypatch: pyte
 def before(engine: Engine, crypto: OwnRoot, events: list[Event]) -> list[bytes]:
     """Fills a database as the release before left it; the leaves."""
     root, root_id, key_id, material = SensitiveBytes(os.urandom(32)), os.urandom(16), os.urandom(16), os.urandom(32)
-    wrapped = WrappedKey(key_id, "acme", 1, root_id, aes_key_wrap(root.reveal(), material))
+    wrapped = sealing_wraps.wrap(root, material, WrappedKey(key_id, "acme", 1, root_id, b""))
     leaves = [_sealed(b"\x01" + key_id, AESGCM(material), one.SerializeToString()) for one in events]
     config = Config()
     config.set_main_option("script_location", str(Path(str(services.audit.__file__)).parent / "migrations"))
@@ -100,7 +100,7 @@ def before(engine: Engine, crypto: OwnRoot, events: list[Event]) -> list[bytes]:
         )
         connection.execute(
             text("INSERT INTO sealing_keys VALUES (:id, 'acme', 1, :root, :wrapped)"),
-            {"id": key_id, "root": root_id, "wrapped": wrapped.wrapped},
+            {"id": key_id, "root": root_id, "wrapped": wrapped},
         )
         connection.execute(
             text("INSERT INTO leaves VALUES (:place, :id, 'acme', :time, :leaf)"),

@@ -4,15 +4,21 @@ more is noticed."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 from sqlalchemy import Engine, delete, select, update
 
-from services.audit.keys.service_keys import TOMBSTONES
+from services.audit.keys import sealing_wraps
+from services.audit.keys.sealing import sealing_key_of
+from services.audit.keys.service_keys import INDEX_KEY, SEALING_ROOT, SIGNING_KEY
+from services.audit.keys.store import WrappedKey
 from services.audit.logs.logs import OpenLog
-from services.audit.reading.events import Period, Query
+from services.audit.reading.events import Period, Query, Unread
+from services.audit.reading.usage import DEFAULT_DIMENSIONS, counted
 from services.audit.storage.tables import sealing_keys, service_keys
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.storage import database
@@ -57,14 +63,10 @@ def event_of(log: OpenLog, account: str) -> str:
     return found.id
 
 
-@pytest.mark.parametrize("bound", [True, False])
 def test_a_key_moved_to_another_account_opens_nothing_for_it(
-    log: OpenLog, open_again: Callable[[], OpenLog], engine: Engine, bound: bool
+    log: OpenLog, open_again: Callable[[], OpenLog], engine: Engine
 ) -> None:
     theirs = event_of(log, "acme")
-    if not bound:
-        # As releases before kept it: nothing in it says whose it is.
-        unbind(log, engine)
     change(engine, update(sealing_keys).where(of("acme")).values(account="other"))
     again = open_again()
     assert reason_of(lambda: again.events.get("other", theirs)) in (
@@ -74,32 +76,53 @@ def test_a_key_moved_to_another_account_opens_nothing_for_it(
     assert reason_of(lambda: again.events.get("acme", theirs)) is Reason.EVENT_NOT_FOUND
     page, _ = again.events.page(Query("other"), Period(), None, 10, newest_first=True)
     assert {found.account for found in page} == {"other"}
-    if bound:
-        assert looked(again) is Reason.AUDIT_RECORD_REFUSED
+    assert looked(again) is Reason.AUDIT_RECORD_REFUSED
 
 
-def unbind(log: OpenLog, engine: Engine) -> None:
-    """Puts acme's key into the form that releases before had."""
-    with database.reading(engine) as connection:
-        row = connection.execute(select(sealing_keys).where(of("acme"))).one()
-    (key,) = [key for key in log.key_inspection._keys.sealing_keys_after(b"", 9) if key.key_id == row.key_id]
-    material = log.key_inspection._sealer._material(key)
-    assert material is not None
-    wrapped = aes_key_wrap(log.service_keys.open(key.root_id).reveal(), material)
-    change(engine, update(sealing_keys).where(of("acme")).values(wrapped=wrapped))
+def test_a_key_moved_among_those_of_another_account_is_not_destroyed_with_them(
+    log: OpenLog, open_again: Callable[[], OpenLog], engine: Engine
+) -> None:
+    theirs = event_of(log, "other")
+    change(engine, update(sealing_keys).where(of("other")).values(account="acme"))
+    again = open_again()
+    assert reason_of(lambda: again.retention.shred("acme", None)) is Reason.AUDIT_RECORD_REFUSED
+    of_other = sealing_keys.c.key_id == sealing_key_of(again.source.entries(0, 2)[1])
+    change(engine, update(sealing_keys).where(of_other).values(account="other"))
+    assert open_again().events.get("other", theirs).id == theirs
 
 
-def test_keys_of_releases_before_are_bound_and_open_as_before(
+def test_a_key_that_was_made_older_than_it_is_is_not_destroyed_before_its_time(
     log: OpenLog, open_again: Callable[[], OpenLog], engine: Engine
 ) -> None:
     theirs = event_of(log, "acme")
-    unbind(log, engine)
-    assert open_again().events.get("acme", theirs).id == theirs
-    assert looked(open_again()) is None
     with database.reading(engine) as connection:
-        wrapped = connection.execute(select(sealing_keys.c.wrapped).where(of("acme"))).scalar_one()
-    assert wrapped[:1] == b"\x02"
+        made_us = connection.execute(select(sealing_keys.c.created_us).where(of("acme"))).scalar_one()
+    change(engine, update(sealing_keys).where(of("acme")).values(created_us=1))
+    again = open_again()
+    assert looked(again) is Reason.AUDIT_RECORD_REFUSED
+    assert reason_of(lambda: again.retention.shred("acme", made_us)) is Reason.AUDIT_RECORD_REFUSED
+    change(engine, update(sealing_keys).where(of("acme")).values(created_us=made_us))
     assert open_again().events.get("acme", theirs).id == theirs
+
+
+@pytest.mark.parametrize("form", [b"", b"\x00", b"\x02"])
+def test_a_key_in_a_form_that_binds_it_to_less_opens_nothing(
+    log: OpenLog, open_again: Callable[[], OpenLog], engine: Engine, form: bytes
+) -> None:
+    """As somebody may have it who kept a copy from before there was a form that says whose it is."""
+    theirs = event_of(log, "acme")
+    with database.reading(engine) as connection:
+        row = connection.execute(select(sealing_keys).where(of("acme"))).one()
+    root = log.service_keys.open(row.root_id)
+    material = sealing_wraps.unwrap(root, WrappedKey(**row._mapping))
+    assert material is not None
+    less = b"strongroom sealing key" + form + row.key_id + b"acme"
+    sealed = form + bytes(12) + AESGCM(root.reveal()).encrypt(bytes(12), material * (form == b"\x02"), less)
+    wrapped = sealed if form else aes_key_wrap(root.reveal(), material)
+    change(engine, update(sealing_keys).where(of("acme")).values(wrapped=wrapped))
+    again = open_again()
+    assert looked(again) is Reason.AUDIT_RECORD_REFUSED
+    assert reason_of(lambda: again.events.get("acme", theirs)) is Reason.AUDIT_RECORD_REFUSED
 
 
 @pytest.mark.parametrize(
@@ -145,15 +168,19 @@ def test_the_proof_of_one_shred_is_none_of_another(
     assert looked(again) is Reason.AUDIT_RECORD_REFUSED
 
 
-def test_what_releases_before_destroyed_counts_as_destroyed(
+def test_a_blank_key_is_not_taken_for_destroyed_whatever_else_is_taken_away(
     log: OpenLog, open_again: Callable[[], OpenLog], engine: Engine
 ) -> None:
+    """The database of a service that never started, but for the events, is no licence to bless what is blank."""
     theirs = event_of(log, "acme")
+    kept = service_keys.c.purpose.in_([SEALING_ROOT, SIGNING_KEY, INDEX_KEY])
     change(
         engine,
         update(sealing_keys).where(of("acme")).values(wrapped=b""),
-        delete(service_keys).where(service_keys.c.purpose == TOMBSTONES),
+        delete(service_keys).where(~kept),
     )
-    again = open_again()
-    assert looked(again) is None
-    assert reason_of(lambda: again.events.get("acme", theirs)) is Reason.EVENT_SHREDDED
+    for again in (open_again(), open_again()):
+        assert looked(again) is Reason.AUDIT_RECORD_REFUSED
+        assert reason_of(partial(again.events.get, "acme", theirs)) is Reason.AUDIT_RECORD_REFUSED
+        unread = counted(again.events, Query("acme"), Period(), DEFAULT_DIMENSIONS).unread
+        assert unread == Unread(refused=1)
