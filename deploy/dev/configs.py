@@ -119,6 +119,8 @@ class Configuration:
                 "administrator": ADMINISTRATOR_ID,
                 "administrator_spiffe_id": spiffe_id(ADMINISTRATOR),
             }
+            # Whoever tries the mesh out is everybody in it.
+            content["bind_any_spiffe_id"] = True
             content["oidc"] = {"private_networks": ["127.0.0.0/8", "::1/128"]}
         return merged(content, self.overrides.get(service, {}))
 

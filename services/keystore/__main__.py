@@ -194,7 +194,7 @@ def _offer_access(settings: KeystoreSettings, stored: _Stored, records: LocalAcc
     hosted.public(
         access_service_pb2.DESCRIPTOR.services_by_name["AccessService"],
         AccountHandlers(Accounts(editor, operator), spiffe_ids),
-        PrincipalHandlers(Principals(editor, operator), spiffe_ids),
+        PrincipalHandlers(Principals(editor, operator, bind_any=settings.bind_any_spiffe_id), spiffe_ids),
         PolicyHandlers(Policies(editor, operator)),
         GrantHandlers(Grants(engine, hosted.authorizer, stored.outbox, now), now),
         ClientKeyHandlers(ClientKeys(editor), now),

@@ -37,6 +37,11 @@ class KeystoreSettings(ServiceSettings):
     redis: Redis | None = None
     bootstrap: Bootstrap | None = None
     oidc: Oidc = Field(default_factory=Oidc)
+    bind_any_spiffe_id: bool = Field(
+        default=False,
+        description="whether accounts may bind SPIFFE ids that the mesh's administrators gave to no account, the first"
+        " one having it: for development",
+    )
     root_settle_seconds: float = Field(
         default=60.0, ge=10.0, description="how long after its last blob moved a version of the root key is retired"
     )

@@ -67,6 +67,7 @@ class Reason(_UpperStrEnum):
     LEGAL_HOLD = auto()
     CONFIRMATION_MISMATCH = auto()
     ALREADY_EXISTS = auto()
+    SPIFFE_ID_NOT_GIVEN = auto()
     RESOURCE_IN_USE = auto()
     POLICY_INVALID = auto()
     POLICY_LOCKOUT = auto()
@@ -207,6 +208,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.SECRET_SHOWN,
     ),
     grpc.StatusCode.FAILED_PRECONDITION: (
+        Reason.SPIFFE_ID_NOT_GIVEN,
         Reason.KEY_DISABLED,
         Reason.KEY_STATE_INVALID,
         Reason.KEY_USAGE_INVALID,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.keystore.access.accounts.accounts import Accounts, MadeAccount, NewAccount
+from services.keystore.access.accounts.accounts import PREFIXES, Accounts, MadeAccount, NewAccount
 from services.keystore.access.accounts.identities import SpiffeIds
 from services.keystore.access.records import filters
 from services.keystore.access.records.resources import Account, id_of
@@ -22,6 +22,8 @@ from strongroom.access.v1 import principal_pb2
 _MAX_DISPLAY_NAME = 256
 _ADMINISTRATOR = "admin"
 _PATHS = ("display_name", "tags")
+# For the mesh's administrators: a mask that says nothing does not mean it.
+_GIVEN = "spiffe_id_prefixes"
 
 
 class AccountHandlers:
@@ -48,17 +50,19 @@ class AccountHandlers:
         return pb.ListAccountsResponse(accounts=accounts, next_page_token=token)
 
     def UpdateAccount(self, request: pb.UpdateAccountRequest, call: Call) -> principal_pb2.Account:
-        """Another display name, other tags."""
+        """Another display name, other tags, other SPIFFE ids that its principals may be known by."""
         asked = request.account
         name = _name(asked.name, "account.name")
-        paths = changed_paths(request.update_mask, _PATHS)
+        paths = changed_paths(request.update_mask, (*_PATHS, _GIVEN)) if request.update_mask.paths else _PATHS
         display_name = check_text(asked.display_name, "account.display_name", _MAX_DISPLAY_NAME)
         tags = check_tags(asked.tags, "account.tags")
+        prefixes = self._spiffe_ids.checked_prefixes(asked.spiffe_id_prefixes, PREFIXES)
         changed = self._accounts.update(
             call,
             name,
             display_name if "display_name" in paths else None,
             tags if "tags" in paths else None,
+            prefixes if _GIVEN in paths else None,
             asked.etag,
         )
         return account_message(changed)
@@ -80,6 +84,7 @@ class AccountHandlers:
             f"accounts/{account_id}",
             check_text(request.account.display_name, "account.display_name", _MAX_DISPLAY_NAME),
             check_tags(request.account.tags, "account.tags"),
+            spiffe_id_prefixes=self._spiffe_ids.checked_prefixes(request.account.spiffe_id_prefixes, PREFIXES),
         )
         return NewAccount(
             account,
@@ -98,6 +103,7 @@ def account_message(account: Account) -> principal_pb2.Account:
         create_time=clock.from_microseconds(account.created_us),
         update_time=clock.from_microseconds(account.updated_us),
         etag=str(account.revision),
+        spiffe_id_prefixes=account.spiffe_id_prefixes,
     )
 
 

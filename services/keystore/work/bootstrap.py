@@ -48,7 +48,7 @@ def make_account(engine: Engine, settings: Bootstrap, outbox: Outbox, clock: Clo
             spiffe_id = settings.administrator_spiffe_id
             # Who sets the mesh up decides whom this certificate stands for.
             principal_store.release_identity(connection, spiffe_id)
-            new = Account(f"accounts/{settings.account}", "", {})
+            new = Account(f"accounts/{settings.account}", "", {}, spiffe_id_prefixes=(spiffe_id,))
             account, administrator = new_accounts.add(
                 connection, new, settings.administrator, [spiffe_id], clock.now_us()
             )

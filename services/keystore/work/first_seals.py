@@ -8,6 +8,7 @@ from services.keystore.access.records import contents
 from services.keystore.access.records.tables import (
     accounts,
     client_keys,
+    given_spiffe_ids,
     grants,
     identities,
     oidc_bindings,
@@ -24,7 +25,7 @@ from services.keystore.store.tables import aliases, deleted_aliases, key_version
 from services.runtime.storage import sealed_rows
 from strongroom.keystore.v1.key_pb2 import KEY_VERSION_STATE_DESTROYED
 
-_BOUND = (principals, identities, waiting_identities, oidc_bindings, policies, policy_attachments)
+_BOUND = (principals, identities, waiting_identities, given_spiffe_ids, oidc_bindings, policies, policy_attachments)
 _OTHERS = (client_keys, oidc_providers, grants, token_keys, key_versions, aliases, deleted_aliases, requests)
 
 

@@ -19,6 +19,16 @@ OtherAccount = Annotated[str, typer.Argument(metavar="ACCOUNT", help="An id or a
 DisplayName = Annotated[str, typer.Option(metavar="TEXT", help="For people.", show_default=False)]
 
 
+GiveSpiffeIds = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--give-spiffe-id",
+        metavar="ID-OR-PREFIX/",
+        help="What its principals may be known by: a SPIFFE id, or all below one that ends with /; may be repeated.",
+    ),
+]
+
+
 def add_to(app: typer.Typer) -> None:
     """Adds the commands."""
     app.add_typer(accounts)
@@ -37,6 +47,7 @@ def create_account(
             metavar="SPIFFE_ID", help="What the administrator is known by; may be repeated. Else a client key is made."
         ),
     ] = None,
+    give_spiffe_id: GiveSpiffeIds = None,
     secret_out: SecretOut = None,
     force: Force = False,
 ) -> Report:
@@ -47,6 +58,7 @@ def create_account(
         tags=pairs_of(tag, "--tag"),
         administrator_id=administrator,
         administrator_spiffe_ids=spiffe_id or (),
+        spiffe_id_prefixes=give_spiffe_id or (),
     )
     shown = {
         **fields_of(made.account),
@@ -94,10 +106,19 @@ def update_account(
     display_name: Annotated[str | None, typer.Option(metavar="TEXT", help="For people.")] = None,
     tag: AllTags = None,
     no_tags: NoTags = False,
+    give_spiffe_id: GiveSpiffeIds = None,
+    no_spiffe_ids: Annotated[
+        bool, typer.Option("--no-spiffe-ids", help="Take back every SPIFFE id that the account was given.")
+    ] = False,
 ) -> Report:
-    """Change an account's display name, or all of its tags."""
-    tags = all_tags_of(tag, none=no_tags)
-    return facts_report(session.client.access.accounts.update(account, display_name=display_name, tags=tags))
+    """Change an account's display name, all of its tags, or all SPIFFE ids that its principals may be known by."""
+    changed = session.client.access.accounts.update(
+        account,
+        display_name=display_name,
+        tags=all_tags_of(tag, none=no_tags),
+        spiffe_id_prefixes=() if no_spiffe_ids else give_spiffe_id,
+    )
+    return facts_report(changed)
 
 
 @command(accounts, "disable", "strongroom account disable shop")

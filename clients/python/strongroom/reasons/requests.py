@@ -85,6 +85,10 @@ REQUESTS: Mapping[str, tuple[str, str]] = {
         "The name is taken, or was in the past: names of keys, secrets and principals are never used again.",
         "Choose another name. To repeat a create safely, send the same `request_id`.",
     ),
+    "SPIFFE_ID_NOT_GIVEN": (
+        "The account may not bind this SPIFFE id: the mesh's administrators gave it neither the id nor a prefix of it.",
+        "An administrator of the mesh gives it: `strongroom account update ACCOUNT --give-spiffe-id ID-OR-PREFIX/`.",
+    ),
     "ETAG_MISMATCH": (
         "Somebody changed the resource after you read it.",
         "Read it again, apply your change to what is there now, and send that with the new etag.",

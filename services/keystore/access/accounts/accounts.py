@@ -9,12 +9,12 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from services.keystore.access.accounts import new_accounts
-from services.keystore.access.accounts.identities import require_free_spiffe_ids
+from services.keystore.access.accounts.identities import require_free_prefixes, require_free_spiffe_ids, settle
 from services.keystore.access.credentials import client_keys
 from services.keystore.access.editing import kinds
 from services.keystore.access.editing.editing import AccessEditor, already_exists, insert
 from services.keystore.access.records import account_store, principal_store
-from services.keystore.access.records.resources import Account, ClientKey, Principal
+from services.keystore.access.records.resources import Account, ClientKey, Principal, account_of
 from services.keystore.mesh import mesh_resource
 from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError
@@ -23,6 +23,8 @@ from services.runtime.storage.editing import UNCHANGED, Unchanged
 from services.runtime.storage.request_ids import Repeatable
 from services.runtime.storage.sql_filters import Condition
 
+PREFIXES = "account.spiffe_id_prefixes"
+_ADMINISTRATOR_IDS = "administrator_spiffe_ids"
 _FIRST_CLIENT_KEY_US = 24 * 3600 * 1_000_000
 
 
@@ -64,7 +66,9 @@ class Accounts:
                 if self._editor.made_before(connection, self._operator, repeatable) is not None:
                     return self._made_before(connection, new)
                 now_us = self._editor.now_us()
-                account, administrator = new_accounts.add(connection, new.account, new.administrator_id, (), now_us)
+                wanted = _with_given(connection, new)
+                account, administrator = new_accounts.add(connection, wanted, new.administrator_id, (), now_us)
+                settle(connection, account, self._operator, PREFIXES, now_us)
                 made = self._with_credentials(connection, account, administrator, new, now_us)
                 self._editor.remember(connection, self._operator, repeatable, name)
                 self._editor.record(connection, call)
@@ -83,19 +87,39 @@ class Accounts:
             return account_store.accounts_page(connection, after, limit, conditions)
 
     def update(
-        self, call: Call, name: str, display_name: str | None, tags: Mapping[str, str] | None, etag: str
+        self,
+        call: Call,
+        name: str,
+        display_name: str | None,
+        tags: Mapping[str, str] | None,
+        prefixes: tuple[str, ...] | None,
+        etag: str,
     ) -> Account:
-        """Changes what is not None. Raises ACCOUNT_NOT_FOUND, ETAG_MISMATCH."""
-        self._editor.permitted(call, "access:UpdateAccount", kinds.ACCOUNT, name)
+        """Changes what is not None; which SPIFFE ids an account was given, administrators of the mesh alone. Raises
+        ACCOUNT_NOT_FOUND, ETAG_MISMATCH, ALREADY_EXISTS."""
+        if prefixes is not None:
+            self._editor.authorize(call, "access:GiveSpiffeIds", self._mesh, name)
+        if prefixes is None or display_name is not None or tags is not None:
+            self._editor.permitted(call, "access:UpdateAccount", kinds.ACCOUNT, name)
 
-        def change(_connection: Connection, present: Account) -> Account:
+        def change(connection: Connection, present: Account) -> Account:
+            require_free_prefixes(connection, account_of(name), prefixes or (), PREFIXES)
             return replace(
                 present,
                 display_name=present.display_name if display_name is None else display_name,
                 tags=present.tags if tags is None else tags,
+                spiffe_id_prefixes=present.spiffe_id_prefixes if prefixes is None else prefixes,
             )
 
-        return self._editor.edit(call, kinds.ACCOUNT, name, change, etag=etag)
+        def then(connection: Connection, changed: Account) -> None:
+            if prefixes:
+                settle(connection, changed, self._operator, PREFIXES, self._editor.now_us())
+
+        try:
+            return self._editor.edit(call, kinds.ACCOUNT, name, change, etag=etag, then=then)
+        except IntegrityError:
+            # Another call was quicker.
+            raise already_exists("an account that one of the SPIFFE ids was given to", PREFIXES) from None
 
     def disable(self, call: Call, name: str) -> Account:
         """Refuses everything in an account. Raises ACCOUNT_NOT_FOUND; POLICY_LOCKOUT for the operator's own, which
@@ -124,9 +148,6 @@ class Accounts:
     ) -> MadeAccount:
         """Gives the administrator of a new account its SPIFFE ids, or else a client key."""
         if new.administrator_spiffe_ids:
-            field = "administrator_spiffe_ids"
-            spiffe_ids = new.administrator_spiffe_ids
-            require_free_spiffe_ids(connection, administrator.name, spiffe_ids, field, everywhere=True)
             administrator = replace(administrator, spiffe_ids=new.administrator_spiffe_ids)
             principal_store.update_principal(connection, administrator)
             return MadeAccount(account, administrator)
@@ -138,3 +159,13 @@ class Accounts:
         account = kinds.ACCOUNT.require(connection, name, "request_id")
         administrator = kinds.PRINCIPAL.require(connection, f"{name}/users/{new.administrator_id}", "request_id")
         return MadeAccount(account, administrator)
+
+
+def _with_given(connection: Connection, new: NewAccount) -> Account:
+    """A new account, given the SPIFFE ids that its administrator is known by and what else it is to have. Raises
+    ALREADY_EXISTS for what is another's."""
+    account, ids = new.account, new.administrator_spiffe_ids
+    administrator = f"{account.name}/users/{new.administrator_id}"
+    require_free_prefixes(connection, account_of(account.name), account.spiffe_id_prefixes, PREFIXES)
+    require_free_spiffe_ids(connection, administrator, ids, _ADMINISTRATOR_IDS, everywhere=True)
+    return replace(account, spiffe_id_prefixes=tuple(sorted({*ids, *account.spiffe_id_prefixes})))

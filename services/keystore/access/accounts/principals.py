@@ -8,7 +8,7 @@ from dataclasses import replace
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from services.keystore.access.accounts.identities import require_free_spiffe_ids, require_free_subjects
+from services.keystore.access.accounts.identities import require_free_spiffe_ids, require_free_subjects, require_given
 from services.keystore.access.editing import kinds
 from services.keystore.access.editing.editing import (
     AccessEditor,
@@ -44,10 +44,12 @@ class Principals:
     """The principals of all accounts. Methods raise PERMISSION_DENIED, PRINCIPAL_NOT_FOUND, ETAG_MISMATCH; those that
     may take somebody's permissions away POLICY_LOCKOUT."""
 
-    def __init__(self, editor: AccessEditor, operator: str = "") -> None:
-        """`operator` is the account of the mesh's administrators, who may learn which SPIFFE ids others have bound."""
+    def __init__(self, editor: AccessEditor, operator: str = "", *, bind_any: bool = False) -> None:
+        """`operator` is the account of the mesh's administrators, who may learn which SPIFFE ids others have bound, and
+        bind any; the others bind what they were given, or with `bind_any` also what nobody was."""
         self._editor = editor
         self._operator = operator
+        self._bind_any = bind_any
 
     def create(self, call: Call, new: Principal, repeatable: Repeatable | None) -> Principal:
         """Adds a principal. Raises ALREADY_EXISTS, POLICY_INVALID, OIDC_PROVIDER_NOT_FOUND, REQUEST_ID_REUSED."""
@@ -62,7 +64,7 @@ class Principals:
         def check(connection: Connection, added: Principal) -> None:
             for role in added.roles:
                 kinds.PRINCIPAL.require(connection, role, "principal.roles")
-            self._require_free(connection, added)
+            self._require_free(connection, added, added.spiffe_ids)
 
         def then(connection: Connection, added: Principal) -> None:
             self._editor.require_room(connection, account_of(added.name))
@@ -92,7 +94,7 @@ class Principals:
 
         def change(connection: Connection, present: Principal) -> Principal:
             changed = replace(present, **{path: getattr(wanted, path) for path in paths})
-            self._require_free(connection, changed)
+            self._require_free(connection, changed, sorted(set(changed.spiffe_ids) - set(present.spiffe_ids)))
             if _loses_identity(present, changed):
                 # What began with an identity that is taken away ends with it; who has others begins anew.
                 changed = replace(changed, sessions_valid_after_us=self._editor.now_us())
@@ -190,10 +192,13 @@ class Principals:
     def _require_way_back(self, call: Call) -> Consequence[Principal]:
         return lambda connection, changed: self._editor.require_way_back(connection, call, account_of(changed.name))
 
-    def _require_free(self, connection: Connection, principal: Principal) -> None:
-        """Raises unless what a principal is to be known by exists and stands for no other of the account."""
+    def _require_free(self, connection: Connection, principal: Principal, added: Sequence[str]) -> None:
+        """Raises unless what a principal is to be known by exists and stands for no other of the account, and the
+        SPIFFE ids that are `added` are for its account to bind."""
         field = "principal.spiffe_ids"
         everywhere = account_of(principal.name) == self._operator
+        if not everywhere and not self._bind_any:
+            require_given(connection, account_of(principal.name), added, field)
         require_free_spiffe_ids(connection, principal.name, principal.spiffe_ids, field, everywhere=everywhere)
         for binding in principal.oidc_bindings:
             kinds.OIDC_PROVIDER.require(connection, binding.provider, "principal.oidc_bindings.provider")

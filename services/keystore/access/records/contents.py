@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, Select, Table, select, union_all
 from services.keystore.access.records.tables import (
     accounts,
     client_keys,
+    given_spiffe_ids,
     identities,
     oidc_bindings,
     oidc_providers,
@@ -25,7 +26,7 @@ from services.runtime.storage.database import before_commit, is_awaited
 NOTHING = sealed_rows.digest([])
 """What a new account holds."""
 
-_OF_ACCOUNT = (principals, policies, client_keys, oidc_providers, waiting_identities)
+_OF_ACCOUNT = (principals, policies, client_keys, oidc_providers, waiting_identities, given_spiffe_ids)
 _OF_PRINCIPAL = (identities, oidc_bindings)
 
 

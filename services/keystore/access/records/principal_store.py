@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, select
 
-from services.keystore.access.records import contents
+from services.keystore.access.records import contents, given_ids
 from services.keystore.access.records.resources import OidcBinding, Principal, RoleSettings, account_of
 from services.keystore.access.records.tables import identities, oidc_bindings, principals, waiting_identities
 from services.keystore.store.store import tags_text
@@ -113,8 +113,19 @@ def provider_in_use(connection: Connection, provider: str) -> bool:
     return connection.execute(bound).one_or_none() is not None
 
 
+def bound_below(connection: Connection, prefix: str) -> Sequence[str]:
+    """The principals that a SPIFFE id which is this, or is below it, is bound to, whether or not it stands for them."""
+    owners: set[str] = set()
+    for table in (identities, waiting_identities):
+        ids = table.c.spiffe_id
+        covered = ids.startswith(prefix, autoescape=True) if prefix.endswith("/") else ids == prefix
+        owners |= set(connection.execute(select(table.c.principal).where(covered)).scalars())
+    return sorted(owners)
+
+
 def release_identity(connection: Connection, spiffe_id: str) -> None:
-    """Makes a SPIFFE id stand for nobody."""
+    """Makes a SPIFFE id stand for nobody, and takes it from the account that it was given to."""
+    given_ids.take(connection, spiffe_id)
     owner = identity_owner(connection, spiffe_id)
     if owner is not None:
         contents.changing(connection, account_of(owner))
@@ -124,10 +135,11 @@ def release_identity(connection: Connection, spiffe_id: str) -> None:
 def _insert_bindings(connection: Connection, of: Principal) -> None:
     for spiffe_id in of.spiffe_ids:
         row = {"spiffe_id": spiffe_id, "principal": of.name}
-        if identity_owner(connection, spiffe_id) is None:
+        free = given_ids.holder(connection, spiffe_id) in (None, account_of(of.name))
+        if free and identity_owner(connection, spiffe_id) is None:
             sealed_rows.insert(connection, identities, [row])
         else:
-            # Of another account: within one it was refused before.
+            # Of another account, or given to it: within one it was refused before.
             sealed_rows.insert(connection, waiting_identities, [{"account": account_of(of.name), **row}])
     bound = [
         {

@@ -65,6 +65,8 @@ class Account:
     revision: int = 0
     created_us: int = 0
     updated_us: int = 0
+    spiffe_id_prefixes: tuple[str, ...] = ()
+    """SPIFFE ids that were given to it, or with `/` at the end all that are below."""
 
     @property
     def resource(self) -> Resource:

@@ -85,6 +85,15 @@ waiting_identities = Table(
     ForeignKeyConstraint(["principal"], ["principals.name"]),
 )
 
+# A SPIFFE id, or with `/` at its end every one below it, that the mesh's administrators gave to an account.
+given_spiffe_ids = Table(
+    "given_spiffe_ids",
+    metadata,
+    Column("prefix", String(2048), primary_key=True),
+    Column("account", String(63), nullable=False, index=True),
+    seal_column(),
+)
+
 # A provider's subject stands for one principal, too.
 oidc_bindings = Table(
     "oidc_bindings",

@@ -26,7 +26,13 @@ from sqlalchemy import (
 from services.keystore.access.accounts import new_accounts
 from services.keystore.access.editing import editing as access
 from services.keystore.access.editing import kinds
-from services.keystore.access.records import client_key_store, grant_store, oidc_provider_store, principal_store
+from services.keystore.access.records import (
+    client_key_store,
+    given_ids,
+    grant_store,
+    oidc_provider_store,
+    principal_store,
+)
 from services.keystore.access.records import store as access_store
 from services.keystore.access.records import tables as a
 from services.keystore.access.records.grant_store import Grant
@@ -68,7 +74,8 @@ REFUSED = {Reason.KEY_MATERIAL_REFUSED, Reason.ACCESS_RECORD_REFUSED}
 def filled(engine: Engine) -> Engine:
     """A database with something of everything."""
     with transaction(engine) as connection:
-        new_accounts.add(connection, Account("accounts/acme", "", {}), "ann", [ANN_SPIFFE], NOW)
+        acme = Account("accounts/acme", "", {}, spiffe_id_prefixes=(ANN_SPIFFE,))
+        new_accounts.add(connection, acme, "ann", [ANN_SPIFFE], NOW)
         access.insert(connection, kinds.PRINCIPAL, Principal(BOB, "", {}, spiffe_ids=(ANN_SPIFFE, BOB_SPIFFE)), NOW)
         access.insert(connection, kinds.CLIENT_KEY, ClientKey(CLIENT_KEY, BOB, bytes(32), "", NOW * 2), NOW)
         provider = OidcProvider(PROVIDER, "https://idp", ("x",), "", "", "", "")
@@ -143,6 +150,7 @@ READERS: Mapping[str, Callable[[Connection], int]] = {
     "waiting_identities": lambda connection: sum(
         len(kinds.PRINCIPAL.require(connection, name).spiffe_ids) for name in (ADMIN, BOB)
     ),
+    "given_spiffe_ids": lambda connection: given_ids.holder(connection, ANN_SPIFFE) == "acme",
     "oidc_bindings": lambda connection: principal_store.bound_to_subject(connection, PROVIDER, "sub") is not None,
     "client_keys": lambda connection: client_key_store.credential(connection, CLIENT_KEY) is not None,
     "oidc_providers": lambda connection: (
@@ -221,7 +229,7 @@ def test_a_row_that_somebody_else_made_counts_for_nothing(filled: Engine, table:
 
 BOUND = (
     *(a.principals, a.policies, a.policy_attachments, a.identities, a.waiting_identities),
-    *(a.oidc_bindings, a.client_keys, a.oidc_providers),
+    *(a.given_spiffe_ids, a.oidc_bindings, a.client_keys, a.oidc_providers),
 )
 
 

@@ -44,7 +44,7 @@ class CreateAccountRequest(_message.Message):
     """
     @_builtins.property
     def account(self) -> _principal_pb2.Account:
-        """The account: display_name, tags."""
+        """The account: display_name, tags, spiffe_id_prefixes. It is given its administrator's SPIFFE ids besides."""
 
     @_builtins.property
     def administrator_spiffe_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -203,7 +203,9 @@ class UpdateAccountRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """What to change: `display_name`, `tags`. Another path fails with FIELD_INVALID. Absent: all of them."""
+        """What to change: `display_name`, `tags`, `spiffe_id_prefixes`. Another path fails with FIELD_INVALID. Absent: the
+        first two.
+        """
 
     def __init__(
         self,

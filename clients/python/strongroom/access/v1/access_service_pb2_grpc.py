@@ -321,7 +321,9 @@ class AccessServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateAccount(self, request, context):
-        """Changes an account's display name or tags.
+        """Changes an account's display name or tags, or the SPIFFE ids that it was given. Those need `access:GiveSpiffeIds` on
+        `services/keystore`, and nothing else: ids that stand for other accounts' principals stand for them no more. Fails
+        with ALREADY_EXISTS for what another account was given, and for an id of an administrator of the mesh.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -346,7 +348,7 @@ class AccessServiceServicer:
         """Creates a user, workload or role, with no more permission than the account's common policies and its roles give.
         With roles it also needs `access:SetPrincipalRoles` on each of them, with tags `access:SetPrincipalTags` on the
         account. Fails with ALREADY_EXISTS also for an id used before and for a SPIFFE id or OIDC subject bound to another
-        principal, and with POLICY_INVALID for a trust policy as CreatePolicy does.
+        principal, with SPIFFE_ID_NOT_GIVEN for a SPIFFE id that is not for the account to bind, and with POLICY_INVALID for a trust policy as CreatePolicy does.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -368,7 +370,8 @@ class AccessServiceServicer:
 
     def UpdatePrincipal(self, request, context):
         """Changes a principal's description, what it is known by, or how it may be assumed. Fails with ALREADY_EXISTS for a
-        SPIFFE id or OIDC subject bound to another principal, POLICY_INVALID for a trust policy.
+        SPIFFE id or OIDC subject bound to another principal, SPIFFE_ID_NOT_GIVEN for a SPIFFE id that is not for the
+        account to bind, POLICY_INVALID for a trust policy.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

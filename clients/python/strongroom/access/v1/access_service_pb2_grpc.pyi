@@ -44,7 +44,10 @@ class AccessServiceStub:
     ListAccounts: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.ListAccountsRequest, _access_service_pb2.ListAccountsResponse]
     """Lists accounts by name. The resource is `services/keystore`."""
     UpdateAccount: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.UpdateAccountRequest, _principal_pb2.Account]
-    """Changes an account's display name or tags."""
+    """Changes an account's display name or tags, or the SPIFFE ids that it was given. Those need `access:GiveSpiffeIds` on
+    `services/keystore`, and nothing else: ids that stand for other accounts' principals stand for them no more. Fails
+    with ALREADY_EXISTS for what another account was given, and for an id of an administrator of the mesh.
+    """
     DisableAccount: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.DisableAccountRequest, _principal_pb2.Account]
     """Refuses everything in an account until it is enabled, with PRINCIPAL_DISABLED for its principals and
     PERMISSION_DENIED for its resources. A disabled account stays as it is. The resource is `services/keystore`.
@@ -55,7 +58,7 @@ class AccessServiceStub:
     """Creates a user, workload or role, with no more permission than the account's common policies and its roles give.
     With roles it also needs `access:SetPrincipalRoles` on each of them, with tags `access:SetPrincipalTags` on the
     account. Fails with ALREADY_EXISTS also for an id used before and for a SPIFFE id or OIDC subject bound to another
-    principal, and with POLICY_INVALID for a trust policy as CreatePolicy does.
+    principal, with SPIFFE_ID_NOT_GIVEN for a SPIFFE id that is not for the account to bind, and with POLICY_INVALID for a trust policy as CreatePolicy does.
     """
     GetPrincipal: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.GetPrincipalRequest, _principal_pb2.Principal]
     """Answers a principal."""
@@ -63,7 +66,8 @@ class AccessServiceStub:
     """Lists an account's principals by name."""
     UpdatePrincipal: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.UpdatePrincipalRequest, _principal_pb2.Principal]
     """Changes a principal's description, what it is known by, or how it may be assumed. Fails with ALREADY_EXISTS for a
-    SPIFFE id or OIDC subject bound to another principal, POLICY_INVALID for a trust policy.
+    SPIFFE id or OIDC subject bound to another principal, SPIFFE_ID_NOT_GIVEN for a SPIFFE id that is not for the
+    account to bind, POLICY_INVALID for a trust policy.
     """
     SetPrincipalTags: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.SetPrincipalTagsRequest, _principal_pb2.Principal]
     """Replaces a principal's tags. They take part in access decisions, hence an action of its own."""
@@ -221,7 +225,10 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _access_service_pb2.UpdateAccountRequest,
         context: _grpc.ServicerContext,
     ) -> _principal_pb2.Account:
-        """Changes an account's display name or tags."""
+        """Changes an account's display name or tags, or the SPIFFE ids that it was given. Those need `access:GiveSpiffeIds` on
+        `services/keystore`, and nothing else: ids that stand for other accounts' principals stand for them no more. Fails
+        with ALREADY_EXISTS for what another account was given, and for an id of an administrator of the mesh.
+        """
 
     @_abc_1.abstractmethod
     def DisableAccount(
@@ -250,7 +257,7 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         """Creates a user, workload or role, with no more permission than the account's common policies and its roles give.
         With roles it also needs `access:SetPrincipalRoles` on each of them, with tags `access:SetPrincipalTags` on the
         account. Fails with ALREADY_EXISTS also for an id used before and for a SPIFFE id or OIDC subject bound to another
-        principal, and with POLICY_INVALID for a trust policy as CreatePolicy does.
+        principal, with SPIFFE_ID_NOT_GIVEN for a SPIFFE id that is not for the account to bind, and with POLICY_INVALID for a trust policy as CreatePolicy does.
         """
 
     @_abc_1.abstractmethod
@@ -276,7 +283,8 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _principal_pb2.Principal:
         """Changes a principal's description, what it is known by, or how it may be assumed. Fails with ALREADY_EXISTS for a
-        SPIFFE id or OIDC subject bound to another principal, POLICY_INVALID for a trust policy.
+        SPIFFE id or OIDC subject bound to another principal, SPIFFE_ID_NOT_GIVEN for a SPIFFE id that is not for the
+        account to bind, POLICY_INVALID for a trust policy.
         """
 
     @_abc_1.abstractmethod

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$strongroom/access/v1/principal.proto\x12\x14strongroom.access.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x93\x02\n\x07\x41\x63\x63ount\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x35\n\x04tags\x18\x03 \x03(\x0b\x32\'.strongroom.access.v1.Account.TagsEntry\x12\x10\n\x08\x64isabled\x18\x04 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x07 \x01(\t\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9b\x04\n\tPrincipal\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x31\n\x04kind\x18\x02 \x01(\x0e\x32#.strongroom.access.v1.PrincipalKind\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x37\n\x04tags\x18\x04 \x03(\x0b\x32).strongroom.access.v1.Principal.TagsEntry\x12\x10\n\x08\x64isabled\x18\x05 \x01(\x08\x12\r\n\x05roles\x18\x06 \x03(\t\x12\x12\n\nspiffe_ids\x18\x07 \x03(\t\x12\x38\n\roidc_bindings\x18\x08 \x03(\x0b\x32!.strongroom.access.v1.OidcBinding\x12\x39\n\rrole_settings\x18\t \x01(\x0b\x32\".strongroom.access.v1.RoleSettings\x12\x38\n\x14sessions_valid_after\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\r \x01(\t\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb7\x01\n\x0bOidcBinding\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12N\n\x0frequired_claims\x18\x03 \x03(\x0b\x32\x35.strongroom.access.v1.OidcBinding.RequiredClaimsEntry\x1a\x35\n\x13RequiredClaimsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"]\n\x0cRoleSettings\x12\x14\n\x0ctrust_policy\x18\x01 \x01(\t\x12\x37\n\x14max_session_duration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x8a\x02\n\tClientKey\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x10\n\x08\x64isabled\x18\x04 \x01(\x08\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_use_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x08 \x01(\t\x12\x12\n\nrotated_by\x18\t \x01(\t\"\xdb\x02\n\x0cOidcProvider\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06issuer\x18\x02 \x01(\t\x12\x11\n\taudiences\x18\x03 \x03(\t\x12\x10\n\x08jwks_uri\x18\x04 \x01(\t\x12\x17\n\x0f\x63\x61_certificates\x18\x05 \x01(\t\x12\x13\n\x0bstatic_jwks\x18\x06 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x07 \x01(\t\x12\x10\n\x08\x64isabled\x18\x08 \x01(\x08\x12.\n\nfetch_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x66\x65tch_error\x18\n \x01(\t\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\r \x01(\t\"\x8f\x02\n\x05Quota\x12\x0c\n\x04name\x18\x01 \x01(\t\x12 \n\x13requests_per_second\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05\x62urst\x18\x03 \x01(\x03\x12\x32\n%default_principal_requests_per_second\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\noverridden\x18\x05 \x01(\x08\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x07 \x01(\tB\x16\n\x14_requests_per_secondB(\n&_default_principal_requests_per_second*\x9a\x01\n\rPrincipalKind\x12\x1e\n\x1aPRINCIPAL_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13PRINCIPAL_KIND_USER\x10\x01\x12\x1b\n\x17PRINCIPAL_KIND_WORKLOAD\x10\x02\x12\x17\n\x13PRINCIPAL_KIND_ROLE\x10\x03\x12\x1a\n\x16PRINCIPAL_KIND_SERVICE\x10\x04\x42\x8d\x01\n\x17io.strongroom.access.v1B\x0ePrincipalProtoP\x01ZIgithub.com/strongroom/strongroom/clients/go/strongroom/access/v1;accessv1\xaa\x02\x14Strongroom.Access.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$strongroom/access/v1/principal.proto\x12\x14strongroom.access.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaf\x02\n\x07\x41\x63\x63ount\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x35\n\x04tags\x18\x03 \x03(\x0b\x32\'.strongroom.access.v1.Account.TagsEntry\x12\x10\n\x08\x64isabled\x18\x04 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x07 \x01(\t\x12\x1a\n\x12spiffe_id_prefixes\x18\x08 \x03(\t\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9b\x04\n\tPrincipal\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x31\n\x04kind\x18\x02 \x01(\x0e\x32#.strongroom.access.v1.PrincipalKind\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x37\n\x04tags\x18\x04 \x03(\x0b\x32).strongroom.access.v1.Principal.TagsEntry\x12\x10\n\x08\x64isabled\x18\x05 \x01(\x08\x12\r\n\x05roles\x18\x06 \x03(\t\x12\x12\n\nspiffe_ids\x18\x07 \x03(\t\x12\x38\n\roidc_bindings\x18\x08 \x03(\x0b\x32!.strongroom.access.v1.OidcBinding\x12\x39\n\rrole_settings\x18\t \x01(\x0b\x32\".strongroom.access.v1.RoleSettings\x12\x38\n\x14sessions_valid_after\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\r \x01(\t\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb7\x01\n\x0bOidcBinding\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12N\n\x0frequired_claims\x18\x03 \x03(\x0b\x32\x35.strongroom.access.v1.OidcBinding.RequiredClaimsEntry\x1a\x35\n\x13RequiredClaimsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"]\n\x0cRoleSettings\x12\x14\n\x0ctrust_policy\x18\x01 \x01(\t\x12\x37\n\x14max_session_duration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x8a\x02\n\tClientKey\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x10\n\x08\x64isabled\x18\x04 \x01(\x08\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_use_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x08 \x01(\t\x12\x12\n\nrotated_by\x18\t \x01(\t\"\xdb\x02\n\x0cOidcProvider\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06issuer\x18\x02 \x01(\t\x12\x11\n\taudiences\x18\x03 \x03(\t\x12\x10\n\x08jwks_uri\x18\x04 \x01(\t\x12\x17\n\x0f\x63\x61_certificates\x18\x05 \x01(\t\x12\x13\n\x0bstatic_jwks\x18\x06 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x07 \x01(\t\x12\x10\n\x08\x64isabled\x18\x08 \x01(\x08\x12.\n\nfetch_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x66\x65tch_error\x18\n \x01(\t\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\r \x01(\t\"\x8f\x02\n\x05Quota\x12\x0c\n\x04name\x18\x01 \x01(\t\x12 \n\x13requests_per_second\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05\x62urst\x18\x03 \x01(\x03\x12\x32\n%default_principal_requests_per_second\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\noverridden\x18\x05 \x01(\x08\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x07 \x01(\tB\x16\n\x14_requests_per_secondB(\n&_default_principal_requests_per_second*\x9a\x01\n\rPrincipalKind\x12\x1e\n\x1aPRINCIPAL_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13PRINCIPAL_KIND_USER\x10\x01\x12\x1b\n\x17PRINCIPAL_KIND_WORKLOAD\x10\x02\x12\x17\n\x13PRINCIPAL_KIND_ROLE\x10\x03\x12\x1a\n\x16PRINCIPAL_KIND_SERVICE\x10\x04\x42\x8d\x01\n\x17io.strongroom.access.v1B\x0ePrincipalProtoP\x01ZIgithub.com/strongroom/strongroom/clients/go/strongroom/access/v1;accessv1\xaa\x02\x14Strongroom.Access.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,26 +40,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PRINCIPAL_TAGSENTRY']._serialized_options = b'8\001'
   _globals['_OIDCBINDING_REQUIREDCLAIMSENTRY']._loaded_options = None
   _globals['_OIDCBINDING_REQUIREDCLAIMSENTRY']._serialized_options = b'8\001'
-  _globals['_PRINCIPALKIND']._serialized_start=2122
-  _globals['_PRINCIPALKIND']._serialized_end=2276
+  _globals['_PRINCIPALKIND']._serialized_start=2150
+  _globals['_PRINCIPALKIND']._serialized_end=2304
   _globals['_ACCOUNT']._serialized_start=128
-  _globals['_ACCOUNT']._serialized_end=403
-  _globals['_ACCOUNT_TAGSENTRY']._serialized_start=360
-  _globals['_ACCOUNT_TAGSENTRY']._serialized_end=403
-  _globals['_PRINCIPAL']._serialized_start=406
-  _globals['_PRINCIPAL']._serialized_end=945
-  _globals['_PRINCIPAL_TAGSENTRY']._serialized_start=360
-  _globals['_PRINCIPAL_TAGSENTRY']._serialized_end=403
-  _globals['_OIDCBINDING']._serialized_start=948
-  _globals['_OIDCBINDING']._serialized_end=1131
-  _globals['_OIDCBINDING_REQUIREDCLAIMSENTRY']._serialized_start=1078
-  _globals['_OIDCBINDING_REQUIREDCLAIMSENTRY']._serialized_end=1131
-  _globals['_ROLESETTINGS']._serialized_start=1133
-  _globals['_ROLESETTINGS']._serialized_end=1226
-  _globals['_CLIENTKEY']._serialized_start=1229
-  _globals['_CLIENTKEY']._serialized_end=1495
-  _globals['_OIDCPROVIDER']._serialized_start=1498
-  _globals['_OIDCPROVIDER']._serialized_end=1845
-  _globals['_QUOTA']._serialized_start=1848
-  _globals['_QUOTA']._serialized_end=2119
+  _globals['_ACCOUNT']._serialized_end=431
+  _globals['_ACCOUNT_TAGSENTRY']._serialized_start=388
+  _globals['_ACCOUNT_TAGSENTRY']._serialized_end=431
+  _globals['_PRINCIPAL']._serialized_start=434
+  _globals['_PRINCIPAL']._serialized_end=973
+  _globals['_PRINCIPAL_TAGSENTRY']._serialized_start=388
+  _globals['_PRINCIPAL_TAGSENTRY']._serialized_end=431
+  _globals['_OIDCBINDING']._serialized_start=976
+  _globals['_OIDCBINDING']._serialized_end=1159
+  _globals['_OIDCBINDING_REQUIREDCLAIMSENTRY']._serialized_start=1106
+  _globals['_OIDCBINDING_REQUIREDCLAIMSENTRY']._serialized_end=1159
+  _globals['_ROLESETTINGS']._serialized_start=1161
+  _globals['_ROLESETTINGS']._serialized_end=1254
+  _globals['_CLIENTKEY']._serialized_start=1257
+  _globals['_CLIENTKEY']._serialized_end=1523
+  _globals['_OIDCPROVIDER']._serialized_start=1526
+  _globals['_OIDCPROVIDER']._serialized_end=1873
+  _globals['_QUOTA']._serialized_start=1876
+  _globals['_QUOTA']._serialized_end=2147
 # @@protoc_insertion_point(module_scope)

@@ -86,6 +86,7 @@ class Account(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    SPIFFE_ID_PREFIXES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`accounts/{account}`; the id matches `[a-z][a-z0-9-]{0,62}`. Immutable."""
     display_name: _builtins.str
@@ -106,6 +107,12 @@ class Account(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it was last changed. Output only."""
 
+    @_builtins.property
+    def spiffe_id_prefixes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """SPIFFE ids that its principals may be known by, up to 64: one that ends with `/` stands for all below it. Of several
+        accounts the one with the longest prefix of an id may bind it. Administrators of the mesh give them.
+        """
+
     def __init__(
         self,
         *,
@@ -116,10 +123,11 @@ class Account(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        spiffe_id_prefixes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "disabled", b"disabled", "display_name", b"display_name", "etag", b"etag", "name", b"name", "tags", b"tags", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "disabled", b"disabled", "display_name", b"display_name", "etag", b"etag", "name", b"name", "spiffe_id_prefixes", b"spiffe_id_prefixes", "tags", b"tags", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -29,6 +29,7 @@ class Account:
     update_time: datetime | None
     etag: str
     event_id: str = ""
+    spiffe_id_prefixes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +58,21 @@ class Accounts(Part[AccessServiceStub]):
         tags: Mapping[str, str] | None = None,
         administrator_id: str = "",
         administrator_spiffe_ids: Sequence[str] = (),
+        spiffe_id_prefixes: Sequence[str] = (),
         timeout: float | None = None,
     ) -> CreatedAccount:
         """Makes an account, its administrator and its default policies.
 
         This is for administrators of the mesh, who get no access to what the account holds. The administrator is
         `users/admin` unless `administrator_id` names another; without `administrator_spiffe_ids` a client key is made
-        for it. Raises ALREADY_EXISTS.
+        for it. Its principals may be known by SPIFFE ids that are, or are below, one of `spiffe_id_prefixes` that ends
+        with `/`. Raises ALREADY_EXISTS.
         """
         request = pb.CreateAccountRequest(
             account_id=account_id,
-            account=principal_pb2.Account(display_name=display_name, tags=tags or {}),
+            account=principal_pb2.Account(
+                display_name=display_name, tags=tags or {}, spiffe_id_prefixes=spiffe_id_prefixes
+            ),
             administrator_id=administrator_id,
             administrator_spiffe_ids=administrator_spiffe_ids,
             request_id=new_request_id(),
@@ -112,17 +117,24 @@ class Accounts(Part[AccessServiceStub]):
         *,
         display_name: str | None = None,
         tags: Mapping[str, str] | None = None,
+        spiffe_id_prefixes: Sequence[str] | None = None,
         etag: str = "",
         timeout: float | None = None,
     ) -> Account:
         """Changes what is given of an account: `None` leaves a field as it is.
 
-        With an `etag`, it is changed only if that is still current. Raises ETAG_MISMATCH.
+        `spiffe_id_prefixes` are for administrators of the mesh: the SPIFFE ids that the account's principals may be
+        known by. With an `etag`, the account is changed only if that is still current. Raises ETAG_MISMATCH,
+        ALREADY_EXISTS.
         """
         wanted = principal_pb2.Account(
-            name=self._names.other_account(account), display_name=display_name or "", tags=tags or {}, etag=etag
+            name=self._names.other_account(account),
+            display_name=display_name or "",
+            tags=tags or {},
+            spiffe_id_prefixes=spiffe_id_prefixes or (),
+            etag=etag,
         )
-        given = {"display_name": display_name, "tags": tags}
+        given = {"display_name": display_name, "tags": tags, "spiffe_id_prefixes": spiffe_id_prefixes}
         request = pb.UpdateAccountRequest(account=wanted, update_mask=mask_of(given))
         return _answered(self._service.call(self._service.stub.UpdateAccount, request, timeout))
 
@@ -151,4 +163,5 @@ def _account(account: principal_pb2.Account, event_id: str = "") -> Account:
         update_time=moment(account.update_time),
         etag=account.etag,
         event_id=event_id,
+        spiffe_id_prefixes=tuple(account.spiffe_id_prefixes),
     )
