@@ -23,7 +23,7 @@ GiveSpiffeIds = Annotated[
     list[str] | None,
     typer.Option(
         "--give-spiffe-id",
-        metavar="ID-OR-PREFIX/",
+        metavar="SPIFFE_ID",
         help="What its principals may be known by: a SPIFFE id, or all below one that ends with /; may be repeated.",
     ),
 ]

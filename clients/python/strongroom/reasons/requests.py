@@ -87,7 +87,7 @@ REQUESTS: Mapping[str, tuple[str, str]] = {
     ),
     "SPIFFE_ID_NOT_GIVEN": (
         "The account may not bind this SPIFFE id: the mesh's administrators gave it neither the id nor a prefix of it.",
-        "An administrator of the mesh gives it: `strongroom account update ACCOUNT --give-spiffe-id ID-OR-PREFIX/`.",
+        "An administrator of the mesh gives it: `strongroom account update ACCOUNT --give-spiffe-id SPIFFE_ID`.",
     ),
     "ETAG_MISMATCH": (
         "Somebody changed the resource after you read it.",
