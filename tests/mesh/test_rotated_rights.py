@@ -10,14 +10,20 @@ from typing import Any
 
 import pytest
 
+from deploy.dev.topology import HOST
 from services.runtime.errors import StrongroomError
 from services.secrets.core.model import CURRENT, PREVIOUS
 from strongroom.secrets.v1.rotation_pb2 import ROTATION_STATE_SUCCEEDED
 from strongroom.secrets.v1.secret_pb2 import SECRET_TYPE_MYSQL, SECRET_TYPE_POSTGRESQL
 from strongroom.secrets.v1.secret_service_pb2 import REPAIR_ACTION_NONE, REPAIR_ACTION_SET_CURRENT
-from strongroom.secrets.v1.target_pb2 import DATABASE_STRATEGY_DUAL_USER, DatabaseTarget, RotationTarget
+from strongroom.secrets.v1.target_pb2 import (
+    DATABASE_STRATEGY_DUAL_USER,
+    DatabaseTarget,
+    RotationTarget,
+    TargetAddress,
+)
 from tests.support.rotation.lab import Lab, person
-from tests.support.rotation.servers import Server
+from tests.support.rotation.servers import Server, TlsServer
 from tests.support.rotation.subjects import Mysql, Postgresql, Subject, address, login, master_of
 
 SubjectOf = Callable[[str], Subject]
@@ -184,6 +190,40 @@ class Test_mysql:  # noqa: N801
         mysql.execute("CREATE USER %s@'127.%%' IDENTIFIED BY 'first-password'", f"h_{secret_id}")
         with pytest.raises(StrongroomError, match="no user of this name at the host"):
             self._made_by(lab, mysql, secret_id, "", f"h_{secret_id}")
+
+    @pytest.mark.parametrize("may", ["CREATE USER ON *.*", "UPDATE ON mysql.*"])
+    def test_a_master_that_may_not_see_a_plugin_does_not_change_it(
+        self, lab: Lab, mysql_tls_server: TlsServer, mysql: Mysql, secret_id: str, may: str
+    ) -> None:
+        user, master = f"e_{secret_id}", f"m_{secret_id}"
+        mysql.execute("INSTALL PLUGIN IF NOT EXISTS ed25519 SONAME 'auth_ed25519'")
+        mysql.execute("CREATE USER %s@'%%' IDENTIFIED VIA ed25519 USING PASSWORD('first-password')", user)
+        mysql.execute("CREATE USER %s@'%%' IDENTIFIED BY 'master-password'", master)
+        mysql.execute(f"GRANT {may} TO %s@'%%'", master)
+        tls = mysql_tls_server
+        where = TargetAddress(host=HOST, port=tls.port, ca_pem=tls.trust)
+        target = DatabaseTarget(address=where, username=user)
+        target.master_secret = master_of(lab, f"{secret_id}-m", Server(tls.port, master, "master-password"))
+        value = login(user, "first-password")
+
+        def create(*, check_target: bool) -> None:
+            name = f"{secret_id}-e"
+            lab.create(name, SECRET_TYPE_MYSQL, value, RotationTarget(database=target), check_target=check_target)
+
+        if may.startswith("CREATE"):
+            with pytest.raises(StrongroomError, match=r"may not read mysql\.user"):
+                create(check_target=True)
+            create(check_target=False)
+            reason, detail = refused(lab, f"{secret_id}-e")
+            assert reason == "TARGET_CHANGE_REFUSED"
+            assert "SELECT on mysql" in detail
+        else:
+            create(check_target=True)
+            rotated(lab, f"{secret_id}-e")
+        with mysql.connect(mysql.server.username, mysql.server.password, "mysql") as connection:
+            cursor = connection.cursor()
+            cursor.execute("SELECT plugin FROM user WHERE User = %s", (user,))
+            assert cursor.fetchall() == (("ed25519",),)
 
     def test_quotes_of_ansi_change_nothing(self, lab: Lab, mysql: Mysql, secret_id: str) -> None:
         mysql.execute("SET GLOBAL sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES'")

@@ -36,6 +36,10 @@ class Driver(Protocol):
     def login(self, target: DatabaseTarget, username: str, password: str, address: str) -> AbstractContextManager[Any]:
         """A connection to the target's host, which is at `address`. Raises TARGET_LOGIN_REFUSED, TARGET_UNREACHABLE."""
 
+    def check_own(self, connection: Any, target: DatabaseTarget) -> None:
+        """Whether whom the connection is of may change its own password over it. Changes nothing. Raises
+        TARGET_CHANGE_REFUSED, TARGET_UNREACHABLE."""
+
     def change_own_password(self, connection: Any, target: DatabaseTarget, username: str, password: str) -> None:
         """Changes the password of whom the connection is of. Raises TARGET_CHANGE_REFUSED, TARGET_UNREACHABLE."""
 
@@ -67,10 +71,13 @@ class DatabaseRotator:
 
     def check(self, context: RotationContext, current: Credential | None) -> None:
         """Finds out, without changing anything, whether a rotation could work."""
+        target = context.target.database
         if context.master is not None:
-            target = context.target.database
             with self._as_master(context, context.master) as connection:
                 self._driver.check_master(connection, target, self._alternate(target))
+        elif current is not None:
+            with self._as(context, current) as connection:
+                self._driver.check_own(connection, target)
         if current is not None:
             self.test(context, current)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import pymysql
-from pymysql.connections import Connection
 from pymysql.constants import ER
 from pymysql.cursors import SSCursor
 
@@ -18,11 +16,20 @@ from services.runtime.errors import Reason, StrongroomError
 from services.secrets.kinds.declared.mysql import MYSQL
 from services.secrets.rotation.rotators.database import DatabaseRotator
 from services.secrets.rotation.rotators.failures import failure
-from services.secrets.rotation.rotators.mysql_grants import MARIA_PLUGINS, MYSQL_PLUGINS, Account, Catalog, Rights
+from services.secrets.rotation.rotators.mysql_grants import Catalog, Rights
 from services.secrets.rotation.rotators.mysql_login import ProvingConnection
+from services.secrets.rotation.rotators.mysql_passwords import (
+    MARIA_PLUGINS,
+    MYSQL_PLUGINS,
+    UNREADABLE,
+    Account,
+    Passwords,
+    ServerError,
+)
+from services.secrets.rotation.rotators.proof import Proof, proof_of
 from services.secrets.rotation.rotators.rotator import Rotator, Supplies, require_plain, seconds_of
 from services.secrets.rotation.rotators.tls import ssl_context
-from strongroom.secrets.v1.target_pb2 import TARGET_TLS_DISABLED, TARGET_TLS_VERIFY_CA, DatabaseTarget
+from strongroom.secrets.v1.target_pb2 import DatabaseTarget
 
 _DEFAULT_HOST = "%"
 # What the server says of a login: wrong user or password, no right to the database, no such database, host not allowed,
@@ -32,10 +39,6 @@ _REFUSALS = frozenset({1044, 1045, 1049, 1130, 3118, 3955, 1698, 4151, 1862})
 _PASSWORD_EXPIRED = 1862
 # The server's own policy of passwords: too simple, used before, refused by a plugin.
 _VALUE_REFUSED = frozenset({1819, 3638, 4165})
-# PASSWORD REQUIRE CURRENT. The second is that of MySQL 8.0.13 to 8.0.15.
-_MUST_GIVE_PASSWORD = frozenset({3892, 13226})
-# May not read a table of the server's own, or a column of one.
-_UNREADABLE = frozenset({1044, 1142, 1143})
 # Full, starting, ending, offline, out of a resource, locked, or read-only: it says nothing of what was asked.
 _AWAY = frozenset({1040, 1041, 1053, 1129, 1203, 1205, 1213, 1226, 1290, 1836, 1927, 3024, 3032, 1969})
 _SERVER_ERRORS = frozenset(number for number in vars(ER).values() if isinstance(number, int)) | _REFUSALS
@@ -50,7 +53,7 @@ class MysqlDriver:
     kind = MYSQL
 
     @contextmanager
-    def login(self, target: DatabaseTarget, username: str, password: str, address: str) -> Iterator[Connection[Any]]:
+    def login(self, target: DatabaseTarget, username: str, password: str, address: str) -> Iterator[ProvingConnection]:
         """A connection to the target's host, which is at `address`."""
         where = target.address
         seconds = seconds_of(where)
@@ -64,7 +67,7 @@ class MysqlDriver:
                 user=username,
                 password=password,
                 ssl=ssl_context(where),
-                is_verified=where.tls not in (TARGET_TLS_DISABLED, TARGET_TLS_VERIFY_CA),
+                is_verified=proof_of(where, address) is Proof.NAME,
                 connect_timeout=seconds,
                 read_timeout=seconds,
                 write_timeout=seconds,
@@ -78,56 +81,48 @@ class MysqlDriver:
         finally:
             connection.close()
 
+    def check_own(self, connection: ProvingConnection, target: DatabaseTarget) -> None:
+        """Whether whom the connection is of may change its own password over it."""
+        _passwords(connection, target.username).require_own_change()
+
     def change_own_password(
-        self, connection: Connection[Any], target: DatabaseTarget, username: str, password: str
+        self, connection: ProvingConnection, target: DatabaseTarget, username: str, password: str
     ) -> None:
-        """Changes the password of whom the connection is of. The plugin stays: SET PASSWORD makes what the user's own
-        wants."""
-        execute = partial(_execute, connection, username)
-        # A user may do this for itself; ALTER USER needs rights on MariaDB.
-        ((version,),) = execute("SELECT VERSION()")
-        if "MariaDB" in version:
-            execute("SET PASSWORD = PASSWORD(%s)", password)
-            return
-        try:
-            execute("SET PASSWORD = %s", password)
-        except _ServerError as error:
-            if error.number not in _MUST_GIVE_PASSWORD:
-                raise
-            execute("SET PASSWORD = %s REPLACE %s", password, _login_password(connection))
+        """Changes the password of whom the connection is of. The plugin stays."""
+        _passwords(connection, username).set_own(connection.plugin, password, connection.login_password)
 
     def change_password(
-        self, connection: Connection[Any], target: DatabaseTarget, username: str, password: str
+        self, connection: ProvingConnection, target: DatabaseTarget, username: str, password: str
     ) -> None:
-        """Changes a user's password. A master that may not read the server's tables cannot know of a plugin: the
-        server's usual one is taken then."""
+        """Changes a user's password. The plugin stays, also where a master may not read the server's tables."""
         execute, account = partial(_execute, connection, username), Account(username, _host(target))
+        passwords = _passwords(connection, username)
         try:
             found = Catalog(execute).rights(account)
-        except _ServerError as error:
-            if error.number not in _UNREADABLE:
+        except ServerError as error:
+            if error.number not in UNREADABLE:
                 raise
-            execute("ALTER USER %s@%s IDENTIFIED BY %s", account.user, account.host, password)
+            passwords.set_unseen(account, password)
             return
-        Catalog(execute).set_password(account, _there(found, account).plugin, password)
+        passwords.set(account, _there(found, account).plugin, password)
 
-    def clone_user(self, connection: Connection[Any], target: DatabaseTarget, username: str, password: str) -> None:
+    def clone_user(self, connection: ProvingConnection, target: DatabaseTarget, username: str, password: str) -> None:
         """Changes the password of a user that is made where it is absent, once it has the rights of the target's first
         user."""
         execute, host = partial(_execute, connection, username), _host(target)
         catalog, account = Catalog(execute), Account(username, host)
         first = _there(catalog.rights(Account(target.username, host)), Account(target.username, host))
+        passwords = _passwords(connection, username)
         if catalog.rights(account) is None:
-            unused = secrets.token_urlsafe(32) + "aA1!"
-            execute("CREATE USER IF NOT EXISTS %s@%s IDENTIFIED BY %s", username, host, unused)
+            passwords.make(account, first.plugin)
         catalog.make_equal(first, _there(catalog.rights(account), account), account)
         # Read again: what the server took in is what counts.
         made = replace(_there(catalog.rights(account), account), plugin=first.plugin)
         _require_none(made.lacks(first), first.lacks(made), made.differs(first))
-        catalog.set_password(account, first.plugin, password)
+        passwords.set(account, first.plugin, password)
 
     def require_equal(
-        self, connection: Connection[Any], target: DatabaseTarget, username: str, *, template: bool
+        self, connection: ProvingConnection, target: DatabaseTarget, username: str, *, template: bool
     ) -> None:
         """Compares the second user with the first."""
         catalog = Catalog(partial(_execute, connection, username))
@@ -142,16 +137,17 @@ class MysqlDriver:
         else:
             _require_none(second.lacks(first), first.lacks(second), second.differs(first))
 
-    def check_master(self, connection: Connection[Any], target: DatabaseTarget, alternate: str) -> None:
+    def check_master(self, connection: ProvingConnection, target: DatabaseTarget, alternate: str) -> None:
         """Whether the master may do what rotations need, with a second user where one is named. That the master may
         give on what the first user has is known of one that takes no role."""
         execute, account = partial(_execute, connection, target.username), Account(target.username, _host(target))
         catalog = Catalog(execute)
         try:
             first = _there(catalog.rights(account), account)
-        except _ServerError as error:
-            if alternate or error.number not in _UNREADABLE:
+        except ServerError as error:
+            if alternate or error.number not in UNREADABLE:
                 raise
+            _passwords(connection, target.username).require_unseen_change()
             return
         if first.plugin not in (MARIA_PLUGINS if catalog.is_maria else MYSQL_PLUGINS):
             raise _incurable("the user does not log in with a password that the server keeps")
@@ -166,7 +162,7 @@ class MysqlDriver:
         if alternate and any(not _may_give(held, where) for _, where in first.privileges):
             raise _incurable("the master has no GRANT OPTION for what the first user has")
 
-    def try_out(self, connection: Connection[Any], target: DatabaseTarget, username: str) -> None:
+    def try_out(self, connection: ProvingConnection, target: DatabaseTarget, username: str) -> None:
         """Whether who has logged in can do what is wanted: the target's own statement among it."""
         if not target.test_statement:
             return
@@ -184,10 +180,10 @@ class MysqlDriver:
             raise failure(reason, f"{username} logs in, but test_statement failed", error, _code(error)) from None
 
 
-class _ServerError(StrongroomError):
-    """What a server said to a statement; its number for whoever has another way."""
-
-    number = 0
+def _passwords(connection: ProvingConnection, username: str) -> Passwords:
+    execute = partial(_execute, connection, username)
+    ((version,),) = execute("SELECT VERSION()")
+    return Passwords(execute, is_maria="MariaDB" in version, is_proved=connection.is_verified)
 
 
 def _host(target: DatabaseTarget) -> str:
@@ -226,19 +222,14 @@ def _incurable(what: str) -> StrongroomError:
     return StrongroomError(Reason.TARGET_CHANGE_REFUSED, what, incurable="true")
 
 
-def _login_password(connection: Connection[Any]) -> str:
-    password: bytes | str = connection.password
-    return password.decode() if isinstance(password, bytes) else password
-
-
-def _execute(connection: Connection[Any], username: str, statement: str, *values: str) -> Any:
+def _execute(connection: ProvingConnection, username: str, statement: str, *values: str) -> Any:
     try:
         with connection.cursor() as cursor:
             cursor.execute(statement, values)
             return cursor.fetchall()
     except (pymysql.Error, OSError) as error:
         told = failure(_reason(_number(error)), f"{username} was not changed", error, _code(error))
-        raised = _ServerError(told.reason, told.message)
+        raised = ServerError(told.reason, told.message)
         raised.number = _number(error)
         raise raised from None
 

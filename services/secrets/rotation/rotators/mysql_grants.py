@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from services.runtime.errors import Reason, StrongroomError
-
-Execute = Callable[..., Sequence[Sequence[Any]]]
-"""Runs a statement with values and answers its rows."""
+from services.secrets.rotation.rotators.mysql_passwords import NATIVE, Account, Execute
 
 # Words of the server's grammar, as its tables name them.
 _PRIVILEGE = re.compile(r"[A-Z][A-Z_ ]{1,63}")
@@ -40,23 +37,6 @@ _LIMITS = {
 # MariaDB's alone.
 _MARIA_LIMITS = {**_LIMITS, "max_statement_time": "MAX_STATEMENT_TIME"}
 _TLS = {"ssl_cipher": "CIPHER", "x509_issuer": "ISSUER", "x509_subject": "SUBJECT"}
-# They keep a verifier of a password in the server's tables. Each with how a password is given to it.
-NATIVE = "mysql_native_password"
-MARIA_PLUGINS = (NATIVE, "ed25519")
-MYSQL_PLUGINS = (NATIVE, "caching_sha2_password", "sha256_password")
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """A user with the host part of the account's name."""
-
-    user: str
-    host: str
-
-    @property
-    def grantee(self) -> str:
-        """What information_schema calls it."""
-        return f"'{self.user}'@'{self.host}'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,14 +137,6 @@ class Catalog:
             self._execute(f"SET DEFAULT ROLE {chosen} {of} %s@%s", account.user, account.host)
         if wanted.login != found.login:
             self._require(wanted.login, account)
-
-    def set_password(self, account: Account, plugin: str, password: str) -> None:
-        """Sets a password, and leaves or puts its account under a plugin. Raises TARGET_CHANGE_REFUSED."""
-        plugins = MARIA_PLUGINS if self.is_maria else MYSQL_PLUGINS
-        if plugin not in plugins:
-            raise _refused(f"the user does not log in with a password that the server keeps ({', '.join(plugins)})")
-        how = f"VIA {plugin} USING PASSWORD(%s)" if self.is_maria else f"WITH {plugin} BY %s"
-        self._execute(f"ALTER USER %s@%s IDENTIFIED {how}", account.user, account.host, password)
 
     def _require(self, login: Mapping[str, str], account: Account) -> None:
         named = [(word, login[column]) for column, word in _TLS.items() if login[column]]

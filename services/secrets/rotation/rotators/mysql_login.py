@@ -35,6 +35,7 @@ class ProvingConnection(_Connection):
 
     def __init__(self, address: str, *, is_verified: bool, **given: Any) -> None:
         self._is_verified = is_verified
+        self._used = ""
         handlers: dict[str, Any] = {_SHA2: _CachingSha2, _SHA256: _OnlyVerified}
         super().__init__(**given, auth_plugin_map=handlers, defer_connect=True, local_infile=False)
         try:
@@ -49,6 +50,18 @@ class ProvingConnection(_Connection):
         """Whether the server is known to be the one that the target names."""
         return self._is_verified
 
+    @property
+    def plugin(self) -> str:
+        """What the user was let in by, as clients call it."""
+        return self._used or getattr(self, "_auth_plugin_name", "") or _PROOFS[0]
+
+    @property
+    def login_password(self) -> str:
+        """What the user logged in with."""
+        password: bytes | str = self.password
+        # As PyMySQL encodes it.
+        return password.decode("latin1") if isinstance(password, bytes) else password
+
     def _get_server_information(self) -> None:
         super()._get_server_information()  # type: ignore[misc]
         # Its first choice is answered before any other look is taken at it.
@@ -56,7 +69,8 @@ class ProvingConnection(_Connection):
             raise _refused()
 
     def _process_auth(self, plugin_name: bytes, auth_packet: Any, handler: Any = None) -> Any:
-        if plugin_name.decode("ascii", "replace") not in ALLOWED:
+        self._used = plugin_name.decode("ascii", "replace")
+        if self._used not in ALLOWED:
             raise _refused()
         return super()._process_auth(plugin_name, auth_packet, handler)  # type: ignore[misc]
 

@@ -1,7 +1,6 @@
 """PostgreSQL logins.
 
-Passwords travel as verifiers that are made here (SCRAM-SHA-256 unless the server is set otherwise), so that they are in
-no log of the server's.
+Passwords travel as verifiers of SCRAM-SHA-256 that are made here, so that they are in no log of the server's.
 """
 
 from __future__ import annotations
@@ -84,6 +83,9 @@ class PostgresqlDriver:
                 raise _login_failure(LoginError(error.sqlstate, ""), target, username) from None
             yield connection
 
+    def check_own(self, connection: psycopg.Connection[Any], target: DatabaseTarget) -> None:
+        """Every user may change its own password, of which the server is shown a verifier."""
+
     def change_own_password(
         self, connection: psycopg.Connection[Any], target: DatabaseTarget, username: str, password: str
     ) -> None:
@@ -151,9 +153,8 @@ class PostgresqlDriver:
 
 
 def _alter(connection: psycopg.Connection[Any], username: str, password: str) -> None:
-    setting = connection.execute("SHOW password_encryption").fetchone()
-    algorithm = b"md5" if setting is not None and setting[0] == "md5" else b"scram-sha-256"
-    verifier = connection.pgconn.encrypt_password(password.encode(), username.encode(), algorithm)
+    # Whatever the server is set to: an MD5 digest logs in like the password itself, and logins here are by SCRAM.
+    verifier = connection.pgconn.encrypt_password(password.encode(), username.encode(), b"scram-sha-256")
     statement = sql.SQL("ALTER ROLE {} WITH LOGIN PASSWORD {}")
     own = sql.SQL("ALTER ROLE {} WITH PASSWORD {}")
     form = own if connection.info.user == username else statement

@@ -2,24 +2,36 @@
 
 Such a user can have several passwords. SET adds the new one, so that both work until Current has moved; FINISH leaves
 the new one alone. Passwords travel to be stored as the SHA-256 that Redis keeps.
+
+Redis makes a user that is not there when it is given a password, without any rights. One that has gone (a restart
+without an ACL file, a failover) is for its administrator to make again: nobody here knows what it could do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ssl
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, ConnectionError, RedisError, TimeoutError  # noqa: A004
+from redis.exceptions import (
+    AuthenticationError,
+    ConnectionError,  # noqa: A004
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+    TimeoutError,  # noqa: A004
+)
 from redis.retry import Retry
 
 from services.runtime.errors import Reason, StrongroomError
-from services.secrets.kinds.declared.redis_acl import PORT
+from services.secrets.kinds.declared.redis_acl import PORT, UNPROVED
 from services.secrets.rotation.rotators.database import as_master
 from services.secrets.rotation.rotators.failures import failure
+from services.secrets.rotation.rotators.proof import Proof, proof_of
 from services.secrets.rotation.rotators.rotator import (
     Credential,
     RotationContext,
@@ -31,12 +43,14 @@ from services.secrets.rotation.rotators.rotator import (
     require_plain,
     seconds_of,
 )
+from services.secrets.rotation.rotators.tls import ssl_context
 from services.secrets.values.sealing import NewValue
-from strongroom.secrets.v1.target_pb2 import TARGET_TLS_DISABLED, TARGET_TLS_VERIFY_CA
 
 _CODES = frozenset(
     {"ERR", "NOPERM", "NOAUTH", "WRONGPASS", "READONLY", "LOADING", "BUSY", "MISCONF", "OOM", "MASTERDOWN"}
 )
+# What GETUSER says besides rights.
+_OF_PASSWORDS = frozenset({"passwords", "flags", "enabled"})
 
 
 class RedisAclRotator:
@@ -47,10 +61,13 @@ class RedisAclRotator:
         if context.master is not None:
             with as_master(_login(context, context.master)) as client:
                 _check_master(client, context)
+                _try_out(client, context)
                 _check_replicas(client, context)
         if current is not None:
             with _login(context, current) as client:
                 _check_replicas(client, context)
+                if context.master is None:
+                    _look_at_self(client, context)
 
     def create(self, context: RotationContext, current: Credential | None) -> NewValue:
         """A new value; the target does not hear of it."""
@@ -75,9 +92,14 @@ class RedisAclRotator:
         _set_user(context, as_whom, "on", _stored(pending))
 
     def test(self, context: RotationContext, credential: Credential) -> None:
-        """Logs in."""
-        with _login(context, credential):
-            pass
+        """Logs in. Whoever does must be able to do something, and what the target's own command does."""
+        with _login(context, credential) as client:
+            if context.master is None:
+                _look_at_self(client, context)
+        if context.master is not None:
+            with as_master(_login(context, context.master)) as client, _change_of(context.target.redis.username):
+                _rights(client, context)
+                _try_out(client, context)
 
     def finish(self, context: RotationContext, current: Credential, previous: Credential | None) -> None:
         """Makes the target refuse what is older, as far as that is wanted; `current` is the new value by now."""
@@ -91,32 +113,83 @@ def rotator(_supplies: Supplies) -> Rotator:
 
 def _set_user(context: RotationContext, as_whom: Credential, *rules: str) -> None:
     target = context.target.redis
+    is_masters = context.master is not None
     login = _login(context, as_whom)
-    with as_master(login) if context.master is not None else login as client:
-        try:
-            client.execute_command("ACL SETUSER", target.username, *rules)
-            if target.save_acl_file:
-                client.execute_command("ACL SAVE")
-        except (ConnectionError, TimeoutError) as error:
-            raise failure(Reason.TARGET_UNREACHABLE, f"{target.username} was not changed", error) from None
-        except RedisError as error:
-            what = f"{target.username} was not changed"
-            raise failure(Reason.TARGET_CHANGE_REFUSED, what, error, _code(error)) from None
+    with as_master(login) if is_masters else login as client, _change_of(target.username):
+        # A user that has logged in itself is there.
+        before = _rights(client, context) if is_masters else None
+        client.execute_command("ACL SETUSER", target.username, *rules)
+        if is_masters and _rights(client, context) != before:
+            raise _rights_missing(f"{target.username} had other rights a moment ago: look at them")
+        if target.save_acl_file:
+            client.execute_command("ACL SAVE")
 
 
 def _check_master(client: Any, context: RotationContext) -> None:
-    """Whether the master may change the user, and knows it: SETUSER would make an absent one, without any rights."""
-    username = context.target.redis.username
-    try:
-        if client.execute_command("ACL GETUSER", username) is None:
-            raise StrongroomError(Reason.TARGET_CHANGE_REFUSED, f"there is no user {username}", incurable="true")
+    """Whether the master may change the user, and knows it."""
+    with _change_of(context.target.redis.username):
+        _rights(client, context)
         # Changes nothing.
-        client.execute_command("ACL SETUSER", username)
+        client.execute_command("ACL SETUSER", context.target.redis.username)
+
+
+def _rights(client: Any, context: RotationContext) -> Mapping[str, Any]:
+    """All that the user may do, as a master sees it. Raises TARGET_RIGHTS_MISSING for a user that is not there, or may
+    do nothing."""
+    username = context.target.redis.username
+    found = client.execute_command("ACL GETUSER", username)
+    if found is None:
+        raise _rights_missing(f"there is no user {username}: it must be made again, with its rights")
+    words = [*found["categories"], *found["commands"]]
+    for selector in found.get("selectors", ()):
+        words += " ".join(selector.values() if isinstance(selector, dict) else selector).split()
+    if not any(word.startswith("+") for word in words):
+        raise _rights_missing(f"{username} may do nothing: it must be given its rights again")
+    return {name: value for name, value in found.items() if name not in _OF_PASSWORDS}
+
+
+def _look_at_self(client: Any, context: RotationContext) -> None:
+    """Raises TARGET_RIGHTS_MISSING for a user without a master that may neither do what everybody may nor change
+    itself, or may not do what it is to."""
+    username = context.target.redis.username
+    with _change_of(username):
+        try:
+            client.ping()
+        except NoPermissionError:
+            try:
+                # Changes nothing.
+                client.execute_command("ACL SETUSER", username)
+            except NoPermissionError:
+                raise _rights_missing(f"{username} logs in, but may not change its password") from None
+    _try_out(client, context)
+
+
+def _try_out(client: Any, context: RotationContext) -> None:
+    """Whether the user may do what the target's own command does. It is not done."""
+    target = context.target.redis
+    if not target.test_command:
+        return
+    with _change_of(target.username):
+        try:
+            answer = client.execute_command("ACL DRYRUN", target.username, *target.test_command.split(" "))
+        except ResponseError as error:
+            raise _rights_missing(f"test_command was not tried out: {_code(error)}") from None
+    if answer not in (b"OK", "OK"):
+        raise _rights_missing(f"{target.username} logs in, but may not do what test_command does")
+
+
+@contextmanager
+def _change_of(username: str) -> Iterator[None]:
+    try:
+        yield
     except (ConnectionError, TimeoutError) as error:
-        raise failure(Reason.TARGET_UNREACHABLE, f"{username} was not looked for", error) from None
+        raise failure(Reason.TARGET_UNREACHABLE, f"{username} was not changed", error) from None
     except RedisError as error:
-        what = f"the master cannot change {username}"
-        raise failure(Reason.TARGET_CHANGE_REFUSED, what, error, _code(error)) from None
+        raise failure(Reason.TARGET_CHANGE_REFUSED, f"{username} was not changed", error, _code(error)) from None
+
+
+def _rights_missing(what: str) -> StrongroomError:
+    return StrongroomError(Reason.TARGET_RIGHTS_MISSING, what)
 
 
 def _check_replicas(client: Any, context: RotationContext) -> None:
@@ -143,29 +216,29 @@ def _check_replicas(client: Any, context: RotationContext) -> None:
 @contextmanager
 def _login(context: RotationContext, credential: Credential) -> Iterator[Any]:
     target, login = context.target.redis, credential.fields
-    address = target.address
-    seconds = seconds_of(address)
+    where, address = target.address, context.address()
+    seconds = seconds_of(where)
     require_plain(login["username"], login["password"])
-    given: dict[str, Any] = {
-        "host": address.host,
-        "port": address.port or PORT,
-        "username": login["username"],
-        "password": login["password"],
-        "socket_timeout": seconds,
-        "socket_connect_timeout": seconds,
+    what = f"login of {login['username']} at {where.host}"
+    # AUTH is the password itself, and Redis has nothing else.
+    if proof_of(where, address) is Proof.NOTHING:
+        raise StrongroomError(Reason.TARGET_UNREACHABLE, f"{what}: {UNPROVED}", incurable="true")
+    pool = redis.ConnectionPool(
+        connection_class=_Connection,
+        address=address,
+        tls=ssl_context(where),
+        host=where.host,
+        port=where.port or PORT,
+        username=login["username"],
+        password=login["password"],
+        socket_timeout=seconds,
+        socket_connect_timeout=seconds,
         # The rotation tries again, later.
-        "retry": Retry(NoBackoff(), 0),
-    }
-    kind: type[Any] = _Plain
-    if address.tls != TARGET_TLS_DISABLED:
-        kind = _Tls
-        given["ssl_check_hostname"] = address.tls != TARGET_TLS_VERIFY_CA
-        if address.ca_pem:
-            given["ssl_ca_data"] = address.ca_pem
-    pool = redis.ConnectionPool(connection_class=kind, address=context.address(), **given)
+        retry=Retry(NoBackoff(), 0),
+    )
     client: Any = redis.Redis(connection_pool=pool)
     try:
-        _ping(client, f"login of {login['username']} at {address.host}")
+        _ping(client, what)
         yield client
     finally:
         client.close()
@@ -194,35 +267,25 @@ def _code(error: RedisError) -> str:
     return f"reply {word}" if word in _CODES else type(error).__name__
 
 
-class _Plain(redis.Connection):
-    """A connection to an address, whatever its host resolves to by now."""
+class _Connection(redis.Connection):
+    """A connection to an address, whatever its host resolves to by now; over TLS where there is a context, which trusts
+    whom the target says and nobody besides."""
 
-    def __init__(self, address: str, **given: Any) -> None:
+    def __init__(self, address: str, tls: ssl.SSLContext | None, **given: Any) -> None:
         self._address = address
+        self._tls = tls
         super().__init__(**given)  # type: ignore[no-untyped-call]
 
     def _connect(self) -> Any:
         named, self.host = self.host, self._address
         try:
-            return super()._connect()  # type: ignore[no-untyped-call]
+            connected = super()._connect()  # type: ignore[no-untyped-call]
         finally:
             self.host = named
-
-
-class _Tls(redis.SSLConnection):
-    """A connection over TLS to an address, which verifies the host's name."""
-
-    def __init__(self, address: str, **given: Any) -> None:
-        self._address = address
-        super().__init__(**given)
-
-    def _connect(self) -> Any:
-        self._named, self.host = self.host, self._address
+        if self._tls is None:
+            return connected
         try:
-            return super()._connect()  # type: ignore[no-untyped-call]
-        finally:
-            self.host = self._named
-
-    def _wrap_socket_with_ssl(self, sock: Any) -> Any:
-        self.host = self._named
-        return super()._wrap_socket_with_ssl(sock)  # type: ignore[no-untyped-call]
+            return self._tls.wrap_socket(connected, server_hostname=named)
+        except BaseException:
+            connected.close()
+            raise

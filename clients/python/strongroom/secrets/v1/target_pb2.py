@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"strongroom/secrets/v1/target.proto\x12\x15strongroom.secrets.v1\x1a\x1egoogle/protobuf/duration.proto\"\xaa\x02\n\x0eRotationTarget\x12\x39\n\x08\x64\x61tabase\x18\x01 \x01(\x0b\x32%.strongroom.secrets.v1.DatabaseTargetH\x00\x12\x33\n\x05redis\x18\x02 \x01(\x0b\x32\".strongroom.secrets.v1.RedisTargetH\x00\x12/\n\x03ssh\x18\x03 \x01(\x0b\x32 .strongroom.secrets.v1.SshTargetH\x00\x12<\n\nclient_key\x18\x04 \x01(\x0b\x32&.strongroom.secrets.v1.ClientKeyTargetH\x00\x12\x31\n\x04grpc\x18\x05 \x01(\x0b\x32!.strongroom.secrets.v1.GrpcTargetH\x00\x42\x06\n\x04kind\"\x96\x01\n\rTargetAddress\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\x12-\n\x03tls\x18\x03 \x01(\x0e\x32 .strongroom.secrets.v1.TargetTls\x12\x0e\n\x06\x63\x61_pem\x18\x04 \x01(\t\x12*\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x85\x02\n\x0e\x44\x61tabaseTarget\x12\x35\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0b\x32$.strongroom.secrets.v1.TargetAddress\x12\x10\n\x08\x64\x61tabase\x18\x02 \x01(\t\x12\x10\n\x08username\x18\x03 \x01(\t\x12\x39\n\x08strategy\x18\x04 \x01(\x0e\x32\'.strongroom.secrets.v1.DatabaseStrategy\x12\x1a\n\x12\x61lternate_username\x18\x05 \x01(\t\x12\x15\n\rmaster_secret\x18\x06 \x01(\t\x12\x12\n\nmysql_host\x18\x07 \x01(\t\x12\x16\n\x0etest_statement\x18\x08 \x01(\t\"\xa3\x01\n\x0bRedisTarget\x12\x35\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0b\x32$.strongroom.secrets.v1.TargetAddress\x12\x10\n\x08username\x18\x02 \x01(\t\x12\x15\n\rmaster_secret\x18\x03 \x01(\t\x12\x15\n\rsave_acl_file\x18\x04 \x01(\x08\x12\x1d\n\x15replicas_kept_in_step\x18\x05 \x01(\x08\"\xa8\x01\n\tSshTarget\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\x12\x10\n\x08username\x18\x03 \x01(\t\x12\x11\n\thost_keys\x18\x04 \x03(\t\x12\x1c\n\x14\x61uthorized_keys_path\x18\x05 \x01(\t\x12\x10\n\x08key_type\x18\x06 \x01(\t\x12*\n\x07timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"\\\n\x0f\x43lientKeyTarget\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x36\n\x13\x63lient_key_lifetime\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xea\x01\n\nGrpcTarget\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61_pem\x18\x02 \x01(\t\x12\x45\n\nparameters\x18\x03 \x03(\x0b\x32\x31.strongroom.secrets.v1.GrpcTarget.ParametersEntry\x12\x15\n\rmaster_secret\x18\x04 \x01(\t\x12*\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*y\n\x10\x44\x61tabaseStrategy\x12!\n\x1d\x44\x41TABASE_STRATEGY_UNSPECIFIED\x10\x00\x12!\n\x1d\x44\x41TABASE_STRATEGY_SINGLE_USER\x10\x01\x12\x1f\n\x1b\x44\x41TABASE_STRATEGY_DUAL_USER\x10\x02*v\n\tTargetTls\x12\x1a\n\x16TARGET_TLS_UNSPECIFIED\x10\x00\x12\x1a\n\x16TARGET_TLS_VERIFY_FULL\x10\x01\x12\x18\n\x14TARGET_TLS_VERIFY_CA\x10\x02\x12\x17\n\x13TARGET_TLS_DISABLED\x10\x03\x42\x8e\x01\n\x18io.strongroom.secrets.v1B\x0bTargetProtoP\x01ZKgithub.com/strongroom/strongroom/clients/go/strongroom/secrets/v1;secretsv1\xaa\x02\x15Strongroom.Secrets.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"strongroom/secrets/v1/target.proto\x12\x15strongroom.secrets.v1\x1a\x1egoogle/protobuf/duration.proto\"\xaa\x02\n\x0eRotationTarget\x12\x39\n\x08\x64\x61tabase\x18\x01 \x01(\x0b\x32%.strongroom.secrets.v1.DatabaseTargetH\x00\x12\x33\n\x05redis\x18\x02 \x01(\x0b\x32\".strongroom.secrets.v1.RedisTargetH\x00\x12/\n\x03ssh\x18\x03 \x01(\x0b\x32 .strongroom.secrets.v1.SshTargetH\x00\x12<\n\nclient_key\x18\x04 \x01(\x0b\x32&.strongroom.secrets.v1.ClientKeyTargetH\x00\x12\x31\n\x04grpc\x18\x05 \x01(\x0b\x32!.strongroom.secrets.v1.GrpcTargetH\x00\x42\x06\n\x04kind\"\x96\x01\n\rTargetAddress\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\x12-\n\x03tls\x18\x03 \x01(\x0e\x32 .strongroom.secrets.v1.TargetTls\x12\x0e\n\x06\x63\x61_pem\x18\x04 \x01(\t\x12*\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x85\x02\n\x0e\x44\x61tabaseTarget\x12\x35\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0b\x32$.strongroom.secrets.v1.TargetAddress\x12\x10\n\x08\x64\x61tabase\x18\x02 \x01(\t\x12\x10\n\x08username\x18\x03 \x01(\t\x12\x39\n\x08strategy\x18\x04 \x01(\x0e\x32\'.strongroom.secrets.v1.DatabaseStrategy\x12\x1a\n\x12\x61lternate_username\x18\x05 \x01(\t\x12\x15\n\rmaster_secret\x18\x06 \x01(\t\x12\x12\n\nmysql_host\x18\x07 \x01(\t\x12\x16\n\x0etest_statement\x18\x08 \x01(\t\"\xb9\x01\n\x0bRedisTarget\x12\x35\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0b\x32$.strongroom.secrets.v1.TargetAddress\x12\x10\n\x08username\x18\x02 \x01(\t\x12\x15\n\rmaster_secret\x18\x03 \x01(\t\x12\x15\n\rsave_acl_file\x18\x04 \x01(\x08\x12\x1d\n\x15replicas_kept_in_step\x18\x05 \x01(\x08\x12\x14\n\x0ctest_command\x18\x06 \x01(\t\"\xa8\x01\n\tSshTarget\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\x12\x10\n\x08username\x18\x03 \x01(\t\x12\x11\n\thost_keys\x18\x04 \x03(\t\x12\x1c\n\x14\x61uthorized_keys_path\x18\x05 \x01(\t\x12\x10\n\x08key_type\x18\x06 \x01(\t\x12*\n\x07timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"\\\n\x0f\x43lientKeyTarget\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x36\n\x13\x63lient_key_lifetime\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xea\x01\n\nGrpcTarget\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61_pem\x18\x02 \x01(\t\x12\x45\n\nparameters\x18\x03 \x03(\x0b\x32\x31.strongroom.secrets.v1.GrpcTarget.ParametersEntry\x12\x15\n\rmaster_secret\x18\x04 \x01(\t\x12*\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*y\n\x10\x44\x61tabaseStrategy\x12!\n\x1d\x44\x41TABASE_STRATEGY_UNSPECIFIED\x10\x00\x12!\n\x1d\x44\x41TABASE_STRATEGY_SINGLE_USER\x10\x01\x12\x1f\n\x1b\x44\x41TABASE_STRATEGY_DUAL_USER\x10\x02*v\n\tTargetTls\x12\x1a\n\x16TARGET_TLS_UNSPECIFIED\x10\x00\x12\x1a\n\x16TARGET_TLS_VERIFY_FULL\x10\x01\x12\x18\n\x14TARGET_TLS_VERIFY_CA\x10\x02\x12\x17\n\x13TARGET_TLS_DISABLED\x10\x03\x42\x8e\x01\n\x18io.strongroom.secrets.v1B\x0bTargetProtoP\x01ZKgithub.com/strongroom/strongroom/clients/go/strongroom/secrets/v1;secretsv1\xaa\x02\x15Strongroom.Secrets.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,10 +35,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\030io.strongroom.secrets.v1B\013TargetProtoP\001ZKgithub.com/strongroom/strongroom/clients/go/strongroom/secrets/v1;secretsv1\252\002\025Strongroom.Secrets.V1'
   _globals['_GRPCTARGET_PARAMETERSENTRY']._loaded_options = None
   _globals['_GRPCTARGET_PARAMETERSENTRY']._serialized_options = b'8\001'
-  _globals['_DATABASESTRATEGY']._serialized_start=1479
-  _globals['_DATABASESTRATEGY']._serialized_end=1600
-  _globals['_TARGETTLS']._serialized_start=1602
-  _globals['_TARGETTLS']._serialized_end=1720
+  _globals['_DATABASESTRATEGY']._serialized_start=1501
+  _globals['_DATABASESTRATEGY']._serialized_end=1622
+  _globals['_TARGETTLS']._serialized_start=1624
+  _globals['_TARGETTLS']._serialized_end=1742
   _globals['_ROTATIONTARGET']._serialized_start=94
   _globals['_ROTATIONTARGET']._serialized_end=392
   _globals['_TARGETADDRESS']._serialized_start=395
@@ -46,13 +46,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DATABASETARGET']._serialized_start=548
   _globals['_DATABASETARGET']._serialized_end=809
   _globals['_REDISTARGET']._serialized_start=812
-  _globals['_REDISTARGET']._serialized_end=975
-  _globals['_SSHTARGET']._serialized_start=978
-  _globals['_SSHTARGET']._serialized_end=1146
-  _globals['_CLIENTKEYTARGET']._serialized_start=1148
-  _globals['_CLIENTKEYTARGET']._serialized_end=1240
-  _globals['_GRPCTARGET']._serialized_start=1243
-  _globals['_GRPCTARGET']._serialized_end=1477
-  _globals['_GRPCTARGET_PARAMETERSENTRY']._serialized_start=1428
-  _globals['_GRPCTARGET_PARAMETERSENTRY']._serialized_end=1477
+  _globals['_REDISTARGET']._serialized_end=997
+  _globals['_SSHTARGET']._serialized_start=1000
+  _globals['_SSHTARGET']._serialized_end=1168
+  _globals['_CLIENTKEYTARGET']._serialized_start=1170
+  _globals['_CLIENTKEYTARGET']._serialized_end=1262
+  _globals['_GRPCTARGET']._serialized_start=1265
+  _globals['_GRPCTARGET']._serialized_end=1499
+  _globals['_GRPCTARGET_PARAMETERSENTRY']._serialized_start=1450
+  _globals['_GRPCTARGET_PARAMETERSENTRY']._serialized_end=1499
 # @@protoc_insertion_point(module_scope)

@@ -55,9 +55,14 @@ class _TargetTlsEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TargetTls.V
     TARGET_TLS_VERIFY_FULL: _TargetTls.ValueType  # 1
     """TLS; certificate and host name are verified."""
     TARGET_TLS_VERIFY_CA: _TargetTls.ValueType  # 2
-    """TLS; the certificate is verified, the host name is not."""
+    """TLS; the certificate is verified, the host name is not. A server that has not proved its name is sent no password
+    itself: what cannot do without (Redis unless `ca_pem` is given, a MySQL user that changes its own password) is
+    refused.
+    """
     TARGET_TLS_DISABLED: _TargetTls.ValueType  # 3
-    """No TLS. Only to addresses that the service's configuration lists: FIELD_INVALID otherwise."""
+    """No TLS. Only to addresses that the service's configuration lists: FIELD_INVALID otherwise. As with VERIFY_CA no
+    password itself is sent; Redis must be on the service's own machine.
+    """
 
 class TargetTls(_TargetTls, metaclass=_TargetTlsEnumTypeWrapper):
     """How the connection to a target is protected."""
@@ -67,9 +72,14 @@ TARGET_TLS_UNSPECIFIED: TargetTls.ValueType  # 0
 TARGET_TLS_VERIFY_FULL: TargetTls.ValueType  # 1
 """TLS; certificate and host name are verified."""
 TARGET_TLS_VERIFY_CA: TargetTls.ValueType  # 2
-"""TLS; the certificate is verified, the host name is not."""
+"""TLS; the certificate is verified, the host name is not. A server that has not proved its name is sent no password
+itself: what cannot do without (Redis unless `ca_pem` is given, a MySQL user that changes its own password) is
+refused.
+"""
 TARGET_TLS_DISABLED: TargetTls.ValueType  # 3
-"""No TLS. Only to addresses that the service's configuration lists: FIELD_INVALID otherwise."""
+"""No TLS. Only to addresses that the service's configuration lists: FIELD_INVALID otherwise. As with VERIFY_CA no
+password itself is sent; Redis must be on the service's own machine.
+"""
 Global___TargetTls: _TypeAlias = TargetTls  # noqa: Y015
 
 @_typing.final
@@ -234,6 +244,7 @@ class RedisTarget(_message.Message):
     MASTER_SECRET_FIELD_NUMBER: _builtins.int
     SAVE_ACL_FILE_FIELD_NUMBER: _builtins.int
     REPLICAS_KEPT_IN_STEP_FIELD_NUMBER: _builtins.int
+    TEST_COMMAND_FIELD_NUMBER: _builtins.int
     username: _builtins.str
     """The user, up to 128 bytes. Required."""
     master_secret: _builtins.str
@@ -243,6 +254,11 @@ class RedisTarget(_message.Message):
     replicas_kept_in_step: _builtins.bool
     """Redis does not replicate access control lists. A server that has replicas is refused by the check of the target,
     since a failover would lose the user's password, unless this says that somebody else keeps them in step.
+    """
+    test_command: _builtins.str
+    """A command that the user must be permitted, such as `GET orders:1`, up to 1,024 bytes; its words stand between single
+    spaces. Whenever a login is tested, the master, or without one the user itself, asks the server whether it is
+    (ACL DRYRUN, which Redis has since 7.0): nothing is done. Default: none.
     """
     @_builtins.property
     def address(self) -> Global___TargetAddress:
@@ -256,10 +272,11 @@ class RedisTarget(_message.Message):
         master_secret: _builtins.str = ...,
         save_acl_file: _builtins.bool = ...,
         replicas_kept_in_step: _builtins.bool = ...,
+        test_command: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["address", b"address"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "master_secret", b"master_secret", "replicas_kept_in_step", b"replicas_kept_in_step", "save_acl_file", b"save_acl_file", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "master_secret", b"master_secret", "replicas_kept_in_step", b"replicas_kept_in_step", "save_acl_file", b"save_acl_file", "test_command", b"test_command", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
