@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 import pytest
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import Engine
 
@@ -45,7 +46,10 @@ class OwnRoot:
 
     def unwrap(self, purpose: str, wrapped: bytes) -> SensitiveBytes:
         self._require()
-        return SensitiveBytes(self._key.decrypt(wrapped[:12], wrapped[12:], purpose.encode()))
+        try:
+            return SensitiveBytes(self._key.decrypt(wrapped[:12], wrapped[12:], purpose.encode()))
+        except (InvalidTag, ValueError) as error:
+            raise StrongroomError(Reason.KEY_MATERIAL_REFUSED, "what is wrapped is damaged") from error
 
     def _require(self) -> None:
         if self.away:

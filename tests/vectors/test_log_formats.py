@@ -85,7 +85,7 @@ def test_the_consistency_proof() -> None:
 
 
 def test_a_token_of_the_index() -> None:
-    tokens = Tokens(_OneKey())
+    tokens = Tokens(_OneKey(), lambda: False)
     tokens.renew()
     token = tokens.token("acme", "action", "crypto:Encrypt").hex()
     assert f"`{token}`" in FORMATS.read_text()
@@ -108,13 +108,6 @@ class _OneKey(ServiceKeys):
     def __init__(self) -> None:
         """Keeps nothing."""
 
-    def newest(self, purpose: str) -> None:
+    def found(self, purpose: str) -> SensitiveBytes:
         assert purpose == "audit index key"
-
-    def make(self, purpose: str, material: SensitiveBytes) -> _OneKey:  # type: ignore[override]
-        return self
-
-    key_id = b""
-
-    def open(self, key_id: bytes) -> SensitiveBytes:
         return SensitiveBytes(bytes(range(32)))

@@ -7,6 +7,7 @@ what it stands for. Each leaf has its event's tokens beside it; which leaves hav
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from hashlib import blake2b
 
 from services.audit.index.postings import TOKEN_BYTES
@@ -21,32 +22,54 @@ _CACHED_KINDS = 50_000
 
 
 class Tokens:
-    """Makes tokens. `key` is None until crypto has provided it."""
+    """Makes tokens."""
 
-    def __init__(self, service_keys: ServiceKeys) -> None:
+    def __init__(self, service_keys: ServiceKeys, is_new: Callable[[], bool]) -> None:
+        """`is_new`: whether no leaf was ever given tokens."""
         self._service_keys = service_keys
+        self._is_new = is_new
+        # None until crypto has provided it.
         self._key: bytes | None = None
+        self._missing = False
         self._kinds: dict[tuple[str | int, ...], bytes] = {}
 
     def renew(self) -> None:
-        """Gets the key, or makes it when there is none yet. Raises what `RootWrapping` does."""
-        if self._key is None:
-            newest = self._service_keys.newest(INDEX_KEY)
-            if newest is None:
-                newest = self._service_keys.make(INDEX_KEY, SensitiveBytes(os.urandom(KEY_BYTES)))
-            self._key = self._service_keys.open(newest.key_id).reveal()
+        """Gets the key, or makes it when there is none yet; notes where it is missing. Raises what `RootWrapping`
+        does."""
+        if self._key is not None:
+            return
+        key = self._service_keys.found(INDEX_KEY)
+        if key is None and self._is_new():
+            key = SensitiveBytes(os.urandom(KEY_BYTES))
+            self._service_keys.make(INDEX_KEY, key)
+        self._missing = key is None
+        if key is not None:
+            self._key = key.reveal()
 
     def check(self) -> None:
-        """Raises AUDIT_SEALING_KEY_UNAVAILABLE until there is a key."""
-        if self._key is None:
+        """Raises AUDIT_SEALING_KEY_UNAVAILABLE until it is known whether there is a key."""
+        if self._key is None and not self._missing:
             raise StrongroomError(
                 Reason.AUDIT_SEALING_KEY_UNAVAILABLE,
                 "the audit log cannot be used: crypto has not provided the index's key",
                 peer="audit",
             )
 
+    def require_key(self) -> None:
+        """Raises AUDIT_RECORD_REFUSED where the key is missing: nothing can be looked up."""
+        if self._missing:
+            raise StrongroomError(
+                Reason.AUDIT_RECORD_REFUSED,
+                "the key that events are found by is missing from audit's database, or was changed there: put its row"
+                " of service_keys back from a backup",
+            )
+
     def of(self, event: Event) -> bytes:
-        """Everything that an event is found by."""
+        """Everything that an event is found by; nothing while the key is missing, so that every lookup will look at
+        it. Raises as `check`."""
+        if self._key is None:
+            self.check()
+            return b""
         values = (
             event.account,
             event.principal,
@@ -66,8 +89,9 @@ class Tokens:
         return kind + self.token(event.account, "trace", event.trace_id)
 
     def token(self, account: str, field: str, value: str) -> bytes:
-        """The token of one value. Raises AUDIT_SEALING_KEY_UNAVAILABLE."""
+        """The token of one value. Raises as `check` and `require_key`."""
         self.check()
+        self.require_key()
         named = f"{field}\0{account}\0{value}".encode()
         return blake2b(named, digest_size=TOKEN_BYTES, key=self._key or b"").digest()
 

@@ -22,7 +22,9 @@ from services.runtime.sensitive import SensitiveBytes
 SEALING_ROOT = "audit sealing root"
 SIGNING_KEY = "audit log signing key"
 INDEX_KEY = "audit index key"
+RECORD_KEY = "audit record key"
 
+_NEEDED_FIRST = (SEALING_ROOT, INDEX_KEY, RECORD_KEY)
 _RETRY_SECONDS = 0.25
 _CHECK_SECONDS = 60.0
 
@@ -65,7 +67,7 @@ class ServiceKeys:
 
     def prepare(self) -> None:
         """Opens what a writer of the log needs first, so that it need not wait for crypto then. Raises as `open`."""
-        newest = [key for purpose in (SEALING_ROOT, INDEX_KEY) if (key := self.newest(purpose)) is not None]
+        newest = [key for purpose in _NEEDED_FIRST if (key := self.newest(purpose)) is not None]
         for key_id in [*(key.key_id for key in newest), *(key.key_id for key in self._store.signing_keys()[:2])]:
             self.open(key_id)
         self.prepared = True
@@ -73,6 +75,16 @@ class ServiceKeys:
     def newest(self, purpose: str) -> ServiceKey | None:
         """The one that was made last for a purpose."""
         return self._store.newest_service_key(purpose)
+
+    def found(self, purpose: str) -> SensitiveBytes | None:
+        """The newest key for a purpose; None where the database has none that crypto opens. Raises as `open` else."""
+        newest = self.newest(purpose)
+        try:
+            return self.open(newest.key_id) if newest is not None else None
+        except StrongroomError as error:
+            if error.reason is not Reason.KEY_MATERIAL_REFUSED:
+                raise
+            return None
 
     def make(self, purpose: str, material: SensitiveBytes) -> ServiceKey:
         """A new one, wrapped and stored. Raises as `RootWrapping.wrap`."""

@@ -27,6 +27,7 @@ from services.audit.reading.events import Events
 from services.audit.reading.transparency import Transparency
 from services.audit.retention.archive import Archive
 from services.audit.retention.retention import Retention
+from services.audit.retention.sealed_sets import SealedSets
 from services.audit.retention.store import RetentionStore
 from services.audit.storage.destroyed_items import DestroyedItems
 from services.audit.storage.files import Limits, Storage
@@ -57,6 +58,8 @@ class OpenLog:
     storage: Storage
     retention: Retention
     key_inspection: KeyInspection
+    sets: SealedSets
+    tokens: Tokens
     witnesses: Witnesses
     election: Election
     _renewal: Renewal
@@ -99,9 +102,9 @@ def open_log(
 ) -> OpenLog:
     """Puts together what works on one log, which only the winner of its election does; one that stood by has its keys
     `prepared`. Raises AUDIT_STORAGE_FAILED for a damaged one."""
-    store, keys = LogStore(engine), WrappedKeys(engine)
-    service_keys = prepared or ServiceKeys(keys, wrapping, clock)
-    sealer, tokens, postings = Sealer(keys, service_keys, clock), Tokens(service_keys), IndexStore(engine)
+    opening = _Keys(engine, prepared or ServiceKeys(WrappedKeys(engine), wrapping, clock), clock)
+    keys, service_keys, sealer, tokens = opening.stored, opening.service_keys, opening.sealer, opening.tokens
+    store, postings = opening.store, IndexStore(engine)
     index = Index(postings, store)
     signing_keys = SigningKeys(publication.origin, signing_key_days, keys, service_keys, clock)
     storage = Storage.of(engine, limits)
@@ -124,14 +127,34 @@ def open_log(
         source=source,
         storage=storage,
         witnesses=Witnesses(witnesses, publisher, checkpoints, source, clock),
-        retention=Retention(RetentionStore(engine, store), archive, keys, log, sealer, clock),
+        retention=Retention(RetentionStore(store, opening.sets), archive, keys, log, sealer, clock),
         key_inspection=inspection,
+        sets=opening.sets,
+        tokens=tokens,
         election=election,
-        _renewal=Renewal([sealer.renew, tokens.renew, signing_keys.renew, inspection.look]),
+        _renewal=Renewal([opening.renew, signing_keys.renew, inspection.look]),
         _index=index,
         _write_ahead=WriteAheadLog(engine, log),
         _engine=engine,
     )
+
+
+class _Keys:
+    """What has keys of one log, and the database that it seals."""
+
+    def __init__(self, engine: Engine, service_keys: ServiceKeys, clock: Clock) -> None:
+        self.stored = WrappedKeys(engine)
+        self.service_keys = service_keys
+        self.sets = SealedSets(engine, service_keys, lambda: not self.store.has_events())
+        self.store = LogStore(self.sets.engine)
+        self.sealer = Sealer(self.stored, service_keys, clock)
+        self.tokens = Tokens(service_keys, lambda: not self.store.has_tokens())
+
+    def renew(self) -> None:
+        """Gets what there is. In this order: there are no events before there is everything that they need."""
+        self.tokens.renew()
+        self.sets.renew()
+        self.sealer.renew()
 
 
 class Logs:
@@ -183,9 +206,12 @@ class Logs:
             log.log.check()
 
     def check_keys(self) -> None:
-        """Raises AUDIT_RECORD_REFUSED while events of one of the logs cannot be read though nobody made them so."""
+        """Raises AUDIT_RECORD_REFUSED while events of one of the logs cannot be read or found though nobody made them
+        so, or what decides how long they can is not what the service wrote."""
         for log in self._ordered:
             log.key_inspection.check()
+            log.tokens.require_key()
+            log.sets.check()
 
     def start(self) -> None:
         """Starts every one."""

@@ -77,10 +77,7 @@ class Retention:
                 updated_us=self._now_us(),
                 revision=present.revision + 1,
             )
-            if changed.archive_after_days not in ARCHIVE_DAYS:
-                raise invalid("retention_policy.archive_after", "is not 30 to 3,660 whole days")
-            if changed.shred_after_days and changed.shred_after_days <= changed.archive_after_days:
-                raise invalid("retention_policy.shred_after", "is not longer than archive_after")
+            _require_possible(changed)
             if _is_earlier(changed.shred_after_days, present.shred_after_days):
                 self._require_no_hold(wanted.account)
             self._store.put_policy(changed)
@@ -126,6 +123,7 @@ class Retention:
         """Makes unreadable what policies say; the events that tell of it."""
         events = []
         for policy in self._store.policies():
+            _require_possible(policy)
             end_us = self._now_us() - policy.shred_after_days * DAY_US
             if self.hold(policy.account).active or not self._store.keys_before(
                 policy.account, end_us // DAY_US * DAY_US
@@ -216,6 +214,13 @@ class RetentionWork:
         events = retention.shred_due()
         if events:
             self._append(events)
+
+
+def _require_possible(policy: RetentionPolicy) -> None:
+    if policy.archive_after_days not in ARCHIVE_DAYS:
+        raise invalid("retention_policy.archive_after", "is not 30 to 3,660 whole days")
+    if policy.shred_after_days and policy.shred_after_days <= policy.archive_after_days:
+        raise invalid("retention_policy.shred_after", "is not longer than archive_after")
 
 
 def _is_earlier(changed_days: int, present_days: int) -> bool:

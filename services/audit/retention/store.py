@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, update
 
 from services.audit.keys.sealing_wraps import DESTROYED_BYTES
+from services.audit.retention.sealed_sets import SealedSets
 from services.audit.storage.store import LogStore
 from services.audit.storage.tables import leaves, legal_holds, retention_policies, sealing_keys
 from services.runtime.storage.database import reading
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,41 +41,41 @@ class LegalHold:
 
 
 class RetentionStore:
-    """Reads and writes both, and destroys sealing keys. Writing raises as `LogStore.writing`."""
+    """Reads and writes both, as `SealedSets` does, and destroys sealing keys. Writing raises as `LogStore.writing`."""
 
-    def __init__(self, engine: Engine, store: LogStore) -> None:
-        self._engine = engine
+    def __init__(self, store: LogStore, sets: SealedSets) -> None:
+        """`store` is of the sealed database that `sets` has."""
+        self._engine = sets.engine
         self._store = store
+        self._sets = sets
 
     def policy(self, account: str) -> RetentionPolicy | None:
         """An account's policy, where one was set."""
         with reading(self._engine) as connection:
-            query = select(retention_policies).where(retention_policies.c.account == account)
-            row = connection.execute(query).one_or_none()
-        return RetentionPolicy(**row._mapping) if row else None
+            rows = self._sets.rows(connection, retention_policies)
+        return next((_read(RetentionPolicy, row) for row in rows if row.account == account), None)
 
     def policies(self) -> list[RetentionPolicy]:
         """Every policy by which events become unreadable."""
         with reading(self._engine) as connection:
-            query = select(retention_policies).where(retention_policies.c.shred_after_days > 0)
-            return [RetentionPolicy(**row._mapping) for row in connection.execute(query)]
+            rows = self._sets.rows(connection, retention_policies)
+        return [_read(RetentionPolicy, row) for row in rows if row.shred_after_days]
 
     def put_policy(self, policy: RetentionPolicy) -> None:
         """Puts a policy in the place of the one before."""
         with self._store.writing() as connection:
-            connection.execute(delete(retention_policies).where(retention_policies.c.account == policy.account))
-            connection.execute(insert(retention_policies).values(asdict(policy)))
+            this = retention_policies.c.account == policy.account
+            self._sets.put(connection, retention_policies, this, asdict(policy))
 
     def hold(self, account: str) -> LegalHold | None:
         """An account's legal hold, where there ever was one."""
         with reading(self._engine) as connection:
-            return _hold(connection, account)
+            return self._hold(connection, account)
 
     def put_hold(self, hold: LegalHold) -> None:
         """Puts a legal hold in the place of the one before."""
         with self._store.writing() as connection:
-            connection.execute(delete(legal_holds).where(legal_holds.c.account == hold.account))
-            connection.execute(insert(legal_holds).values(asdict(hold)))
+            self._sets.put(connection, legal_holds, legal_holds.c.account == hold.account, asdict(hold))
 
     def keys_before(self, account: str, before_us: int) -> list[bytes]:
         """The account's sealing keys that were made before a time and are not destroyed."""
@@ -97,7 +101,7 @@ class RetentionStore:
         """Destroys sealing keys, for good, and puts what is given in their place; False, and nothing is done, while
         there is a legal hold."""
         with self._store.writing() as connection:
-            hold = _hold(connection, account)
+            hold = self._hold(connection, account)
             if hold is not None and hold.active:
                 return False
             if self._engine.dialect.name == "sqlite":
@@ -112,12 +116,15 @@ class RetentionStore:
         self._empty_write_ahead_log("TRUNCATE")
         return True
 
+    def _hold(self, connection: Connection, account: str) -> LegalHold | None:
+        rows = self._sets.rows(connection, legal_holds)
+        return next((_read(LegalHold, row) for row in rows if row.account == account), None)
+
     def _empty_write_ahead_log(self, mode: str) -> None:
         if self._engine.dialect.name == "sqlite":
             with self._engine.connect() as connection:
                 connection.connection.driver_connection.execute(f"PRAGMA wal_checkpoint({mode})")  # type: ignore[union-attr]
 
 
-def _hold(connection: Connection, account: str) -> LegalHold | None:
-    row = connection.execute(select(legal_holds).where(legal_holds.c.account == account)).one_or_none()
-    return LegalHold(**row._mapping) if row else None
+def _read(made: type[T], row: Row[Any]) -> T:
+    return made(**{field.name: row._mapping[field.name] for field in fields(made)})  # type: ignore[arg-type]

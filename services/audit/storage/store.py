@@ -213,6 +213,20 @@ class LogStore:
         )
         return [bytes(tokens) for (tokens,) in rows]
 
+    def has_tokens(self) -> bool:
+        """Whether any leaf was ever given tokens."""
+        return any(
+            self._read(f"SELECT 1 FROM {rows} LIMIT 1", ())  # noqa: S608  # our own words
+            for rows in ("leaves WHERE length(tokens) > 0", "index_blocks", "archives")
+        )
+
+    def has_events(self) -> bool:
+        """Whether there ever was an event."""
+        return bool(self.head().size) or any(
+            self._read(f"SELECT 1 FROM {rows} LIMIT 1", ())  # noqa: S608  # our own words
+            for rows in ("leaves", "archives", "sealing_keys", "checkpoints")
+        )
+
     # --- searching
 
     def matching(self, ranges: Sequence[tuple[int, int]], tokens: Sequence[bytes], *, newest_first: bool) -> list[Leaf]:

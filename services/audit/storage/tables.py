@@ -17,6 +17,8 @@ from sqlalchemy import (
     text,
 )
 
+from services.runtime.storage.row_seals import seal_column
+
 metadata = MetaData()
 
 _BIG = BigInteger().with_variant(Integer, "sqlite")
@@ -156,6 +158,7 @@ retention_policies = Table(
     Column("shred_after_days", Integer, nullable=False),
     Column("updated_us", BigInteger, nullable=False),
     Column("revision", Integer, nullable=False),
+    seal_column(),
 )
 
 legal_holds = Table(
@@ -167,4 +170,16 @@ legal_holds = Table(
     Column("changed_by", Text, nullable=False),
     Column("updated_us", BigInteger, nullable=False),
     Column("revision", Integer, nullable=False),
+    seal_column(),
+)
+
+# What the sealed tables have in all (retention/sealed_sets.py).
+sealed_sets = Table(
+    "sealed_sets",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    # Of the seals of its rows.
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    seal_column(),
 )

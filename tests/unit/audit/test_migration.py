@@ -66,6 +66,9 @@ def test_an_index_of_one_level_is_gone_on_with(tmp_path: Path, monkeypatch: pyte
             "DROP TABLE later",
             "ALTER TABLE heads DROP COLUMN epoch",
             "ALTER TABLE heads DROP COLUMN beat_us",
+            "DROP TABLE sealed_sets",
+            "ALTER TABLE legal_holds DROP COLUMN seal",
+            "ALTER TABLE retention_policies DROP COLUMN seal",
             "CREATE TABLE probes (probe_id INTEGER PRIMARY KEY, probed_us BIGINT NOT NULL)",
             "UPDATE alembic_version SET version_num = '0004'",
         ):
