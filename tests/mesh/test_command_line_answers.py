@@ -126,7 +126,24 @@ def test_events_are_found_by_the_names_that_the_table_prints(typed: Typed, clien
     assert {event["action"] for event in versions} >= {"crypto:Encrypt"}
     nobody = typed("audit", "events", "--resource", f"keys/{name}-absent")
     assert (nobody.stdout, nobody.stderr) == ("", f"no events with resource keys/{name}-absent\n")
-    assert "(NAME_MALFORMED)" in typed("audit", "events", "--resource", name, status=Status.REFUSED).stderr
+
+
+def test_events_are_found_by_the_names_that_lists_print(typed: Typed, client: Client, name: str) -> None:
+    typed("key", "create", name)
+    sealed = typed("encrypt", f"keys/{name}", "--text", "x").stdout
+    short = typed("audit", "events", "--resource", name)
+    assert ("crypto:Encrypt" in short.stdout, short.stderr) == (True, f"note: {name} is keys/{name}\n")
+    assert answered(typed("audit", "events", "--version", f"{name}/versions/1", "--json"))["events"]
+    assert typed("decrypt", "--key", f"keys/{name}", "--text", sealed.strip()).stdout == "x"
+    other = f"{name}/db"
+    typed("secret", "create", other, "--text", "v")
+    assert typed("secret", "get", f"secrets/{other}/versions/1").stdout == "v"
+    assert "secrets:GetSecretValue" in typed("audit", "events", "--resource", other).stdout
+    refused = typed("audit", "events", "--resource", f"{name}-absent", status=Status.REFUSED).stderr
+    assert ("(NAME_MALFORMED)" in refused, f"keys/{name}-absent or secrets/{name}-absent" in refused) == (True, True)
+    client.secrets.create(name, b"v")
+    both = typed("audit", "events", "--resource", name, status=Status.USAGE).stderr
+    assert f"keys/{name} or secrets/{name}" in both
 
 
 def test_nothing_is_wrapped_in_a_pipe(typed: Typed, name: str) -> None:

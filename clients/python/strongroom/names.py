@@ -12,15 +12,18 @@ DEFAULT_ROLE_SESSION = "strongroom"
 """What events call a session as a role that nobody has named."""
 PRINCIPALS = ("users", "workloads", "roles")
 _RESOURCES = (*PRINCIPALS, "keys", "aliases", "secrets", "policies", "grants", "clientKeys", "oidcProviders")
-_OF_AN_ACCOUNT = (*_RESOURCES, "events", "retentionPolicy", "legalHold", "quota")
+# Of an account as a whole, events say what was listed or kept.
+_OF_AN_ACCOUNT = (*_RESOURCES, "principals", "events", "log", "retentionPolicy", "legalHold", "quota", "quotas")
 # What stands beside the accounts, and names that are no resource: who calls without an account has its certificate's.
 _OF_THE_MESH = ("accounts", "services", "logs", "spiffe:")
+_PARTS_OF_SECRETS = ("/versions/", "/rotations/")
 
 
 class Names:
-    """Completes short names within one account.
+    """Completes short names within one account: an id, the kind and the id, such as `keys/payments`, or a full name.
 
-    `account` is an account's id, or empty where every name will be given in full.
+    A secret whose own id begins with `secrets/` is called `secrets/secrets/…`, or in full. `account` is an account's
+    id, or empty where every name will be given in full.
     """
 
     def __init__(self, account: str) -> None:
@@ -34,12 +37,12 @@ class Names:
         return ACCOUNTS + self._account
 
     def key(self, name: str, field: str = "key") -> str:
-        """The full name of a key or alias: from an id (`payments`), `alias/{alias}`, or a full name.
+        """The full name of a key or alias: from an id (`payments`), `keys/{key}`, `alias/{alias}`, or a full name.
 
         Only the form is looked at: the service knows what exists. Raises FIELD_REQUIRED or NAME_MALFORMED.
         """
-        if name.startswith(ALIAS):
-            return self.alias(name[len(ALIAS) :], field)
+        if name.startswith((ALIAS, "aliases/")):
+            return self.alias(name, field)
         return self._complete("keys", name, field, f"an id, {ALIAS}{{alias}}, or {ACCOUNTS}…")
 
     def key_or_version(self, name: str, field: str = "key") -> str:
@@ -82,7 +85,7 @@ class Names:
 
     def role(self, name: str, field: str = "role") -> str:
         """The full name of a role: from an id, `roles/{id}`, or a full name."""
-        return self._complete("roles", name.removeprefix("roles/"), field, f"an id, roles/{{id}}, or {ACCOUNTS}…")
+        return self._complete("roles", name, field, f"an id, roles/{{id}}, or {ACCOUNTS}…")
 
     def policy(self, name: str, field: str = "policy") -> str:
         """The full name of a policy: from an id or a full name."""
@@ -90,7 +93,7 @@ class Names:
 
     def grant(self, name: str, field: str = "grant") -> str:
         """The full name of a grant: from an id or a full name."""
-        return self._complete("grants", name.removeprefix("grants/"), field, f"an id, or {ACCOUNTS}…")
+        return self._complete("grants", name, field, f"an id, or {ACCOUNTS}…")
 
     def resource(self, name: str, field: str = "resource") -> str:
         """The full name of what an action is on: from `keys/{id}`, `secrets/{id}` and the like, or in full."""
@@ -118,10 +121,19 @@ class Names:
         collection = name.partition("/")[0]
         if collection in _OF_AN_ACCOUNT:
             return f"{self.account}/{name}"
-        if collection not in _OF_THE_MESH:
+        if not self.has_kind(name):
             forms = ", ".join(f"{one}/{{id}}" for one in _RESOURCES)
             raise StrongroomError("NAME_MALFORMED", f"{field} is none of {forms}, {ACCOUNTS}…: {name}", field=field)
         return name
+
+    @staticmethod
+    def has_kind(name: str) -> bool:
+        """Whether a name says what kind of thing it is of: `keys/payments`, `alias/current`, or a full name."""
+        return name.startswith(ALIAS) or name.partition("/")[0] in (*_OF_AN_ACCOUNT, *_OF_THE_MESH)
+
+    def id(self, collection: str, name: str) -> str:
+        """The id of something to be made in a collection, as `payments`, `keys/payments` or its full name give it."""
+        return name.removeprefix(f"{ACCOUNTS}{self._account}/{collection}/").removeprefix(f"{collection}/")
 
     def completed(self, conditions: str, field: str) -> str:
         """A list's filter, with the short names that it asks `field` for in full."""
@@ -145,8 +157,8 @@ class Names:
         collection, _, rest = relative.partition("/")
         if collection == "aliases":
             return ALIAS + rest
-        if collection == "secrets" and "/versions/" not in rest and "/rotations/" not in rest:
-            return rest
+        if collection == "secrets" and not any(part in rest for part in _PARTS_OF_SECRETS):
+            return relative if rest.startswith("secrets/") else rest
         return rest if collection == "keys" and "/" not in rest else relative
 
     def relative(self, name: str) -> str:
@@ -158,6 +170,8 @@ class Names:
             raise StrongroomError("FIELD_REQUIRED", f"{field} is required", field=field)
         if name.startswith(ACCOUNTS):
             return name
+        if name.startswith(ALIAS) and "aliases" in collections:
+            return self.alias(name, field)
         if name.partition("/")[0] not in collections:
             forms = ", ".join(f"{collection}/{{id}}" for collection in collections)
             raise StrongroomError("NAME_MALFORMED", f"{field} is none of {forms}, {ACCOUNTS}…: {name}", field=field)
@@ -168,8 +182,11 @@ class Names:
             raise StrongroomError("FIELD_REQUIRED", f"{field} is required", field=field)
         if name.startswith(ACCOUNTS):
             return name
+        given, name = name, name.removeprefix(f"{collection}/")
+        if not name:
+            raise StrongroomError("NAME_MALFORMED", f"{field} is not {forms}: {given}", field=field)
         if "/" in name and not in_parts:
-            raise StrongroomError("NAME_MALFORMED", f"{field} is not {forms}: {name}", field=field)
+            raise StrongroomError("NAME_MALFORMED", f"{field} is not {forms}: {given}", field=field)
         return f"{self.account}/{collection}/{name}"
 
 

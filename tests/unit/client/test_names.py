@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from strongroom.errors import StrongroomError
@@ -32,10 +34,54 @@ def test_aliases_secrets_and_events_are_completed() -> None:
 
 
 def test_a_name_that_is_neither_is_malformed() -> None:
-    for name in ("keys/payments", "a/b", "/payments"):
+    for name in ("keys/", "a/b", "/payments", "keys/a/b", "keys/payments/versions/1", "users/ann"):
         with pytest.raises(StrongroomError) as refusal:
             NAMES.key(name)
         assert (refusal.value.reason, refusal.value.field) == ("NAME_MALFORMED", "key")
+
+
+# What commands print of a thing, beside its id: `audit events`, `grant list` and `sign` say its kind.
+_PRINTED = {
+    "keys": NAMES.key,
+    "aliases": NAMES.key,
+    "secrets": NAMES.secret,
+    "roles": NAMES.role,
+    "policies": NAMES.policy,
+    "grants": NAMES.grant,
+    "clientKeys": NAMES.client_key,
+    "oidcProviders": NAMES.oidc_provider,
+    "events": NAMES.event,
+}
+
+
+@pytest.mark.parametrize("kind", _PRINTED)
+def test_every_form_that_is_printed_of_a_thing_is_taken_for_it(kind: str) -> None:
+    full = f"accounts/main/{kind}/one"
+    printed = {full, NAMES.relative(full), NAMES.shorten(full)}
+    if kind != "aliases":
+        printed.add(last_part(full))
+    assert {_PRINTED[kind](name) for name in printed} == {full}
+    assert NAMES.recorded(NAMES.relative(full), "resource") == full
+
+
+@pytest.mark.parametrize(
+    ("complete", "full"),
+    [
+        (NAMES.key_or_version, "accounts/main/keys/k/versions/2"),
+        (NAMES.secret_version, "accounts/main/secrets/payments/db/versions/2"),
+        (NAMES.secret, "accounts/main/secrets/payments/db"),
+        (NAMES.secret, "accounts/main/secrets/secrets/db"),
+        (NAMES.secret, "accounts/main/secrets/keys/db"),
+        (NAMES.principal, "accounts/main/roles/reader"),
+        (NAMES.target, "accounts/main/secrets/payments/db"),
+        (NAMES.resource, "accounts/main/clientKeys/ck-1"),
+        (NAMES.resource, "accounts/main/aliases/current"),
+    ],
+)
+def test_versions_and_ids_in_parts_are_taken_as_they_are_printed(complete: Callable[[str], str], full: str) -> None:
+    shortest = {NAMES.shorten(full)} if complete not in (NAMES.target, NAMES.resource) else set()
+    for name in {full, NAMES.relative(full), *shortest}:
+        assert complete(name) == full
 
 
 def test_an_empty_name_is_required() -> None:
@@ -96,6 +142,9 @@ def test_a_full_name_comes_apart() -> None:
         ("users/ann", "accounts/main/users/ann"),
         ("clientKeys/ck-1", "accounts/main/clientKeys/ck-1"),
         ("alias/current", "accounts/main/aliases/current"),
+        ("log", "accounts/main/log"),
+        ("quotas", "accounts/main/quotas"),
+        ("principals", "accounts/main/principals"),
         ("accounts/other/keys/k", "accounts/other/keys/k"),
         ("accounts/main", "accounts/main"),
         ("services/secrets", "services/secrets"),

@@ -24,6 +24,7 @@ from strongroom.cli.audit_filters import (
 from strongroom.cli.command import Report, Session, command
 from strongroom.cli.inputs import moment_of, read_text
 from strongroom.cli.parser import Group
+from strongroom.cli.recorded import resource_of, version_of
 from strongroom.cli.tables import Table, table, time_text
 from strongroom.errors import StrongroomError
 
@@ -74,10 +75,10 @@ def events(
             until=moment_of(until, "--until") if until else None,
             action=action,
             principal=principal,
-            resource=resource,
+            resource=resource_of(session, resource, archive=archive),
             outcome=outcome,
             trace_id=trace_id,
-            resource_version=version,
+            resource_version=version_of(session, version, archive=archive),
             text=text,
             archive=archive,
             oldest_first=oldest_first,
@@ -108,7 +109,13 @@ def tail(
     """
     start = moment_of(since, "--since") if since else None
     token = read_text(state).strip() if state and state.exists() else ""
-    conditions = {"action": action, "principal": principal, "resource": resource, "outcome": outcome, "text": text}
+    conditions = {
+        "action": action,
+        "principal": principal,
+        "resource": resource_of(session, resource),
+        "outcome": outcome,
+        "text": text,
+    }
     left = limit
     try:
         for found in _followed(session, token, {"since": start, **conditions}):

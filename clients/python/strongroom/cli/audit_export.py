@@ -16,6 +16,7 @@ from strongroom.cli.audit_logs import LogName
 from strongroom.cli.command import Report, Session, command, facts_report
 from strongroom.cli.inputs import Force, moment_of, write_bytes
 from strongroom.cli.plain import plain
+from strongroom.cli.recorded import resource_of
 
 if TYPE_CHECKING:
     from strongroom.calls.audit.events import Event
@@ -63,7 +64,7 @@ def export(
         until=moment_of(until, "--until") if until else None,
         action=action,
         principal=principal,
-        resource=resource,
+        resource=resource_of(session, resource, archive=True),
         outcome=outcome,
         archive=True,
         oldest_first=True,

@@ -13,6 +13,7 @@ from strongroom.cli import choices
 from strongroom.cli.audit_filters import Action, Outcome, Principal, Resource, Until
 from strongroom.cli.command import Report, Session, command
 from strongroom.cli.inputs import Force, moment_of, write_bytes
+from strongroom.cli.recorded import resource_of
 from strongroom.cli.tables import Table, table
 
 if TYPE_CHECKING:
@@ -55,10 +56,11 @@ def report(
     start = moment_of(since, "--since")
     end = moment_of(until, "--until") if until else datetime.now(UTC)
     dimensions = by or list(_DEFAULT)
+    of = resource_of(session, resource, archive=True)
 
     def asked(*names: str) -> UsageReport:
         return session.client.audit.report_usage(
-            start, until=end, by=names, action=action, principal=principal, resource=resource, outcome=outcome
+            start, until=end, by=names, action=action, principal=principal, resource=of, outcome=outcome
         )
 
     found = asked(*dimensions)

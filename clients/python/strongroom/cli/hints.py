@@ -63,6 +63,7 @@ _OPTIONS: Mapping[str, tuple[str, ...]] = {
     "shred_after": ("shred_after",),
     "audiences": ("audience",),
     "tags": ("tag",),
+    "resource_version": ("version",),
 }
 _VERSION = re.compile(r"/versions/\d+")
 
@@ -99,6 +100,8 @@ def _version_hint(error: StrongroomError, flags: Mapping[str, str]) -> str:
         return ""
     if _VERSION.search(error.message) and "key" in flags:
         return "commands for one version begin with `strongroom key version`"
-    if "version" in flags:
-        return "a version is KEY/versions/NUMBER; `strongroom key version list KEY` shows them"
-    return ""
+    if error.field in ("version", "resource_version") and "version" in flags:
+        return "a version is NAME/versions/NUMBER: `strongroom help versions`"
+    if error.field in ("resource", "target"):
+        return "its kind stands in front, such as keys/payments: `strongroom help names`"
+    return "`strongroom help names` shows each form"

@@ -138,15 +138,18 @@ log has them.""",
     ),
     "names": (
         "Names of keys, secrets and principals",
-        """Within your own account a short name will do; it is completed everywhere, also where events are looked for:
+        """Within your own account a short name will do. Every command takes each form that some command prints:
 
-  keys          payments, alias/current, keys/payments
-  versions      payments/versions/2
-  secrets       payments/db, secrets/payments/db
-  principals    users/ann, workloads/api, roles/reader
-  in full       accounts/main/keys/payments
+  keys             payments, keys/payments, alias/current, aliases/current
+  key versions     payments/versions/2, keys/payments/versions/2
+  secrets          payments/db, secrets/payments/db
+  secret versions  payments/db/versions/2, secrets/payments/db/versions/2
+  principals       users/ann, workloads/api, roles/reader
+  in full          accounts/main/keys/payments
 
-A role, policy, grant, client key or OIDC provider is called by its id alone.""",
+A role, policy, grant, client key or OIDC provider is called by its id, with or without roles/, policies/, grants/,
+clientKeys/ or oidcProviders/ before it. A TARGET and a RESOURCE may be of any kind, so the kind stands in front:
+keys/payments. `audit` takes a key or a secret without it too, where there are events of one of the two.""",
     ),
     "versions": (
         "Versions of keys and secrets",

@@ -110,6 +110,8 @@ def _copied(
     place: Place, secrets: Secrets, name: str, secret: str, key: str, *, overwrite: bool, dry_run: bool
 ) -> Copied:
     found = place.read(name)
+    # With its kind in front, an id that itself begins so stays what it is.
+    here_called = f"secrets/{secret}" if secret.startswith("secrets/") else secret
     size = len(found.value)
     if len(secret) > _MAX_ID:
         raise StrongroomError("NAME_MALFORMED", f"{secret} has more than {_MAX_ID} characters: use another prefix")
@@ -117,10 +119,10 @@ def _copied(
         raise StrongroomError("FIELD_TOO_LARGE", f"the value has {size} bytes: a secret holds {MAX_VALUE_BYTES}")
     if not size:
         raise StrongroomError("FIELD_REQUIRED", "it has no value")
-    here = _value_here(secrets, secret)
+    here = _value_here(secrets, here_called)
     if here is None:
         secrets.create(
-            secret, found.value, key=key, description=found.description, tags=_tags(place, found), dry_run=dry_run
+            here_called, found.value, key=key, description=found.description, tags=_tags(place, found), dry_run=dry_run
         )
         return Copied(name, secret, Outcome.CREATED, size)
     if _same(here, found.value):
@@ -130,7 +132,7 @@ def _copied(
             name, secret, Outcome.DIFFERENT, size, detail="it has another value here: --overwrite replaces it"
         )
     if not dry_run:
-        secrets.put_value(secret, found.value)
+        secrets.put_value(here_called, found.value)
     return Copied(name, secret, Outcome.UPDATED, size)
 
 

@@ -39,7 +39,7 @@ class Aliases(Part[KeyServiceStub]):
         """Makes an alias for a key, not for another alias. Raises ALREADY_EXISTS, KEY_NOT_FOUND, LIMIT_EXCEEDED."""
         request = pb.CreateAliasRequest(
             parent=self._names.account,
-            alias_id=alias_id.removeprefix("alias/"),
+            alias_id=self._names.id("aliases", alias_id.removeprefix("alias/")),
             alias=key_pb2.Alias(key=self._names.key(key), description=description),
             request_id=new_request_id(),
         )

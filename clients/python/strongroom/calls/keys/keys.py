@@ -87,7 +87,12 @@ class Keys(Part[KeyServiceStub]):
         )
         if rotation_period is not None:
             key.rotation_policy.period.FromTimedelta(rotation_period)
-        request = pb.CreateKeyRequest(parent=self._names.account, key_id=key_id, key=key, request_id=new_request_id())
+        request = pb.CreateKeyRequest(
+            parent=self._names.account,
+            key_id=self._names.id("keys", key_id),
+            key=key,
+            request_id=new_request_id(),
+        )
         return answered_key(self._service.call(self._service.stub.CreateKey, request, timeout))
 
     def get(self, key: str, *, timeout: float | None = None) -> Key:

@@ -97,7 +97,7 @@ class Secrets(Part[SecretServiceStub]):
         """
         request = pb.CreateSecretRequest(
             parent=self._names.account,
-            secret_id=secret_id,
+            secret_id=self._names.id("secrets", secret_id),
             secret=secret_pb2.Secret(
                 type=enum_number(secret_pb2.SecretType, "SECRET_TYPE_", type, "type"),
                 key=self._names.key(key) if key else "",
