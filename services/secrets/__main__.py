@@ -200,6 +200,8 @@ def _step_limits(settings: RotationSettings) -> StepLimits:
         settings.step_cpu_seconds,
         settings.step_memory_mib << 20,
         settings.step_answer_kib << 10,
+        settings.steps_at_once,
+        settings.target_share,
     )
 
 

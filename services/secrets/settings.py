@@ -11,6 +11,9 @@ from services.runtime.config import Database, Redis, Section, ServiceSettings
 from services.secrets.core.destinations import Place, destinations
 from services.secrets.rotation.rotators.reach import NetworkRules, TargetRule
 
+# The process that steps are forked from, and what a step writes to of its memory.
+_FORKING_MIB, _COPIED_MIB = 96, 16
+
 
 class TargetSettings(Section):
     """Places that some accounts may name as targets."""
@@ -54,8 +57,19 @@ class RotationSettings(Section):
     )
     step_seconds: float = Field(default=60.0, ge=1, le=600, description="the longest step at a target, as a whole")
     step_cpu_seconds: int = Field(default=30, ge=1, le=600, description="its processor time")
-    step_memory_mib: int = Field(default=256, ge=64, le=4096, description="its memory")
+    step_memory_mib: int = Field(default=64, ge=64, le=4096, description="its memory")
+    steps_at_once: int = Field(
+        default=16,
+        ge=1,
+        le=256,
+        description="steps at targets in work at once, of rotations, checks and calls together",
+    )
     step_answer_kib: int = Field(default=4096, ge=64, le=1 << 20, description="what the target may send it")
+
+    @property
+    def memory_mib(self) -> int:
+        """What all steps together may take besides the service itself: a pod's limit has to leave room for it."""
+        return _FORKING_MIB + self.steps_at_once * (self.step_memory_mib + _COPIED_MIB)
 
 
 class SecretsSettings(ServiceSettings):

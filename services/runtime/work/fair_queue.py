@@ -75,6 +75,16 @@ class FairQueue(Generic[Item]):
         with self._changed:
             return None if self._ended else self._next()
 
+    def withdraw(self, account: str, item: Item) -> bool:
+        """Takes an item back that waits; False when it does no longer."""
+        with self._changed:
+            of_account = self._accounts.get(account)
+            if of_account is None or item not in of_account.waiting:
+                return False
+            of_account.waiting.remove(item)
+            self._forget(account, self._now())
+        return True
+
     def done(self, account: str) -> None:
         """Gives back the slot of the account's oldest item in work."""
         with self._changed:

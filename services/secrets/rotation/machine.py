@@ -32,6 +32,7 @@ from services.secrets.rotation import transitions
 from services.secrets.rotation.metrics import RotationMetrics
 from services.secrets.rotation.plan import Plan, plan
 from services.secrets.rotation.policy import next_opening_us
+from services.secrets.rotation.rotators.failures import is_of_the_mesh
 from services.secrets.rotation.states import OWN_METHODS, RotationEvent, is_ended, next_rotation_state
 from services.secrets.rotation.targets.access import Step, TargetAccess, without_credentials
 from services.secrets.values.sealing import Sealer
@@ -292,7 +293,7 @@ class RotationWork:
             now_us = self._now_us()
             ended = replace(work.attempt, ended_us=now_us, error_reason=error.reason, error_detail=error.message)
             rotation_store.end_attempt(connection, rotation, ended)
-            if error.is_unavailable and error.reason is not Reason.TARGET_UNREACHABLE:
+            if is_of_the_mesh(error):
                 return _tried_again(connection, rotation, _OWN_RETRY_SECONDS, now_us)
             if rotation.step == ROTATION_STEP_TEST and error.reason in _SET_AGAIN:
                 # The target has forgotten it, or never took it in: somebody else changed it, or it was restored.

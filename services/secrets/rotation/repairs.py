@@ -23,6 +23,7 @@ from services.secrets.kinds.known import declaration_of
 from services.secrets.own_calls import unrecorded_call
 from services.secrets.rotation import transitions
 from services.secrets.rotation.requests import Rotations
+from services.secrets.rotation.rotators.failures import is_of_the_mesh
 from services.secrets.rotation.rotators.rotator import Credential, Rotator
 from services.secrets.rotation.states import RotationEvent
 from services.secrets.rotation.targets.access import Credentials, Step, TargetAccess, without_credentials
@@ -161,7 +162,7 @@ def _check(rotator: Rotator, known: Credentials, name: str, credential: Credenti
             else:
                 rotator.test(known.context, credential)
     except StrongroomError as error:
-        if error.is_unavailable and error.reason is not Reason.TARGET_UNREACHABLE:
+        if is_of_the_mesh(error):
             # A part of the mesh that is away says nothing of the credential.
             raise
         # A login whose rights the master was to compare was let in, when it is the master that was not.

@@ -17,6 +17,7 @@ import yaml
 
 from deploy.dev.configs import CALLERS, FORWARDERS, UPSTREAM
 from services.runtime.config import ServiceSettings, load
+from services.secrets.settings import RotationSettings
 
 ROOT = Path(__file__).resolve().parents[3]
 K8S = ROOT / "deploy" / "k8s"
@@ -26,6 +27,8 @@ SERVICES = ("keystore", "crypto", "secrets", "audit")
 TRUST_DOMAIN = "spiffe://strongroom.local"
 # What the files of a pod's Secrets hold, by section of the configuration.
 URLS = {"database": "postgresql+psycopg://strongroom@db/strongroom?sslmode=verify-full", "redis": "rediss://redis"}
+# What a service takes itself, in bad times.
+OF_THE_SERVICE_MIB = 512
 
 Document = dict[str, Any]
 
@@ -251,6 +254,23 @@ def test_every_pod_meets_the_restricted_standard() -> None:
             assert security["readOnlyRootFilesystem"] is True, name
             assert security["capabilities"] == {"drop": ["ALL"]}, name
             assert "memory" in container["resources"]["limits"], name
+
+
+def mebibytes(quantity: str) -> int:
+    number, unit = quantity[:-2], quantity[-2:]
+    return int(number) * {"Mi": 1, "Gi": 1024}[unit]
+
+
+def test_all_steps_at_targets_together_leave_the_service_its_memory() -> None:
+    """Whatever tenants' targets do, the pod is not ended for want of memory."""
+    settings = RotationSettings(**configuration("secrets")["rotation"])
+    pods = [workload("secrets"), *(patch for patch in patches(OVERLAYS[1]) if patch["metadata"]["name"] == "secrets")]
+    assert len(pods) == 2
+    for pod in pods:
+        (service,) = pod["spec"]["template"]["spec"]["containers"]
+        limit = mebibytes(service["resources"]["limits"]["memory"])
+        assert limit >= settings.memory_mib + OF_THE_SERVICE_MIB
+    assert settings.memory_mib >= settings.steps_at_once * settings.step_memory_mib
 
 
 def test_every_mount_has_its_volume() -> None:

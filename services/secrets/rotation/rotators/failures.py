@@ -21,6 +21,13 @@ def failure(reason: Reason, what: str, error: BaseException, code: str = "") -> 
     return StrongroomError(reason, f"{what}: {code or described(error)}")
 
 
+def is_of_the_mesh(error: StrongroomError) -> bool:
+    """Whether a step failed for what the mesh itself lacks just now, which says nothing of the target or of a
+    credential."""
+    lacks = error.is_unavailable or error.reason is Reason.OVERLOADED
+    return lacks and error.reason is not Reason.TARGET_UNREACHABLE
+
+
 def described(error: BaseException) -> str:
     """An error of this machine or of TLS in our own words; of any other the type alone."""
     for cause in _causes(error):

@@ -29,6 +29,8 @@ from strongroom.secrets.v1.rotator_service_pb2_grpc import RotatorServiceStub
 from strongroom.secrets.v1.secret_pb2 import VALUE_FORMAT_BINARY, VALUE_FORMAT_TEXT
 
 _MAX_ANSWER_BYTES = 2 * MAX_VALUE_BYTES
+# grpc/impl/compression_types.h: a bit for each algorithm.
+_UNCOMPRESSED_ALONE = 1
 # What a later try may cure.
 _CURABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED)
 
@@ -125,6 +127,8 @@ def _options(address: str) -> list[tuple[str, Any]]:
         ("grpc.default_authority", address),
         ("grpc.enable_http_proxy", 0),
         ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES),
+        # An answer that is inflated is as large as the rotator likes.
+        ("grpc.compression_enabled_algorithms_bitset", _UNCOMPRESSED_ALONE),
     ]
 
 

@@ -197,6 +197,8 @@ async def _login(context: RotationContext, credential: Credential) -> AsyncItera
                 config=None,
                 agent_path=None,
                 preferred_auth="publickey",
+                # A packet that is inflated is as large as the server likes.
+                compression_algs=["none"],
             )
     except asyncssh.PermissionDenied as error:
         raise failure(Reason.TARGET_LOGIN_REFUSED, what, error, "refused") from None

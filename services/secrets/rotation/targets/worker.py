@@ -23,6 +23,7 @@ import struct
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,8 @@ _PR_SET_NO_NEW_PRIVS = 38
 _OPEN_FILES = 64
 _FILE_BYTES = 1 << 20
 _NICENESS = 5
+# proc(5), oom_score_adj
+_FIRST_TO_GO = "1000"
 # `nobody`: whom no file belongs to.
 _NOBODY = 65_534
 # Of struct tcp_info (linux/tcp.h): tcpi_bytes_received.
@@ -202,6 +205,9 @@ def _serve(job_fd: int, seconds: float, limits: Limits) -> None:
 
 def _confine(seconds: float, limits: Limits) -> None:
     """Limits that the kernel keeps, whatever becomes of this process."""
+    with suppress(OSError):
+        # Where memory runs out all the same, it is this process's that is taken.
+        Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO)
     if os.geteuid() == 0:
         _become_nobody()
     # Another step of the same user cannot look into this one. A change of user would undo these.

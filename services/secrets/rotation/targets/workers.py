@@ -27,6 +27,7 @@ from services.secrets.kinds.declaration import Declaration
 from services.secrets.kinds.known import declarations
 from services.secrets.rotation.rotators.rotator import Credential, RotationContext, Rotator
 from services.secrets.rotation.targets.jobs import MAX_ANSWER_BYTES, TargetJob, read_answer, receive_frame, send_frame
+from services.secrets.rotation.targets.places import StepPlaces
 from services.secrets.values.sealing import NewValue
 from strongroom.secrets.v1.secret_pb2 import SecretType
 
@@ -35,6 +36,8 @@ _START_SECONDS = 5.0
 _END_SECONDS = 2.0
 # A child that has overrun is ended by its parent; only where that fails as well does this process give up by itself.
 _GRACE_SECONDS = 2.0
+# The longest wait for a place.
+_PLACE_SECONDS = 30.0
 # Settings of the interpreter, the system's certificates and languages; neither addresses nor credentials.
 _ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE")
 # The longest queues: an attribute has a value for each.
@@ -50,12 +53,16 @@ class StepLimits:
     """Of time, as a whole, whatever the target's own timeout is; a RotatorService may take the time that its target
     says."""
     cpu_seconds: int = 30
-    memory_bytes: int = 256 << 20
+    memory_bytes: int = 64 << 20
     answer_bytes: int = 4 << 20
+    at_once: int = 16
+    """How many steps are in work at once; more wait for a place."""
+    share: int = 4
+    """How many of these are of one account."""
 
 
 class TargetWorkers:
-    """Does steps at targets. Steps of many threads are done at once: whoever calls decides how many."""
+    """Does steps at targets."""
 
     def __init__(self, limits: StepLimits, meter: Meter) -> None:
         self.limits = limits
@@ -65,6 +72,7 @@ class TargetWorkers:
         self._closed = False
         self._count_lock = threading.Lock()
         self._in_use = 0
+        self._places = StepPlaces(limits.at_once, limits.share)
         self._overruns = meter.create_counter(
             "secrets.targets.overruns", description="steps at targets that were ended"
         )
@@ -80,8 +88,16 @@ class TargetWorkers:
         return self._server.pid if self._server is not None else 0
 
     def run(self, job: TargetJob, seconds: float) -> NewValue | None:
-        """Does a step within so many seconds. Raises what the rotator raises, TARGET_TIMEOUT, TARGET_ANSWER_TOO_LARGE,
-        and ROTATOR_FAILED where its process ended without an answer."""
+        """Does a step within so many seconds, once there is a place for it. Raises what the rotator raises,
+        TARGET_TIMEOUT, TARGET_ANSWER_TOO_LARGE, OVERLOADED where no place was free, and ROTATOR_FAILED where its
+        process ended without an answer."""
+        begun = time.monotonic()
+        with self._places.place(job.context.secret.name.account, min(seconds, _PLACE_SECONDS)):
+            # Whoever asked waits no longer for that it waited for a place.
+            left = seconds if job.context.until is None else seconds - (time.monotonic() - begun)
+            return self._counted(job, left)
+
+    def _counted(self, job: TargetJob, seconds: float) -> NewValue | None:
         with self._count_lock:
             self._in_use += 1
         try:
