@@ -108,6 +108,7 @@ class Configuration:
             content["rotation"] = {
                 "plaintext_targets": [HOST, "localhost"],
                 "targets": [{"accounts": ["*"], "places": _local_places(self.database_urls[service])}],
+                "refused_targets": _stores_of_others(service, self.database_urls),
             }
         if service == "crypto":
             content["provider"] = self.provider
@@ -144,6 +145,12 @@ def _local_places(database_url: str) -> list[str]:
     parts = urlsplit(database_url)
     own = [f"{parts.hostname}:{parts.port or 5432}"] if parts.hostname else []
     return ["127.0.0.0/8", "::1", "localhost", *own]
+
+
+def _stores_of_others(service: str, database_urls: Mapping[str, str]) -> list[str]:
+    """The servers that the other services' databases are in."""
+    parts = [urlsplit(url) for other, url in database_urls.items() if other != service]
+    return sorted({f"{one.hostname}:{one.port or 5432}" for one in parts if one.hostname})
 
 
 def _identities(services: tuple[str, ...]) -> list[str]:

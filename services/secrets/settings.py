@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import Field, field_validator
 
 from services.runtime.config import Database, Redis, Section, ServiceSettings
-from services.secrets.core.destinations import Place, destinations
+from services.secrets.core.destinations import Place, destination, destinations
 from services.secrets.rotation.rotators.reach import NetworkRules, TargetRule
 
 # The process that steps are forked from, and what a step writes to of its memory.
 _FORKING_MIB, _COPIED_MIB = 96, 16
+_LOOPBACK = ("127.0.0.1", "::1")
 
 
 class TargetSettings(Section):
@@ -47,7 +48,9 @@ class RotationSettings(Section):
         default=True, description="whether every account may name public addresses that `targets` does not list"
     )
     refused_targets: list[str] = Field(
-        default_factory=list, description="`host:port` that no account may name; the mesh's own servers always"
+        default_factory=list,
+        description="`host[:port]` or `CIDR[:port]` that no account may name: the stores of the mesh's other services,"
+        " keystore's and audit's databases and the HSM; those that this service itself connects to always",
     )
     target_threads: int = Field(default=16, ge=1, le=256, description="rotations with a target in work at once")
     target_share: int = Field(default=4, ge=1, le=256, description="of these, of one account")
@@ -65,6 +68,12 @@ class RotationSettings(Section):
         description="steps at targets in work at once, of rotations, checks and calls together",
     )
     step_answer_kib: int = Field(default=4096, ge=64, le=1 << 20, description="what the target may send it")
+
+    @field_validator("refused_targets")
+    @classmethod
+    def _readable(cls, refused: list[str]) -> list[str]:
+        destinations(refused)
+        return refused
 
     @property
     def memory_mib(self) -> int:
@@ -85,18 +94,40 @@ class SecretsSettings(ServiceSettings):
         """Where targets may be."""
         rotation = self.rotation
         rules = tuple(TargetRule(tuple(rule.accounts), tuple(rule.places)) for rule in rotation.targets)
-        return NetworkRules(rules, rotation.public_targets, tuple(self._own()))
+        networks = tuple(entry for entry in rotation.refused_targets if destination(entry).network is not None)
+        return NetworkRules(rules, rotation.public_targets, tuple(self._own()), networks)
 
     def _own(self) -> Iterator[Place]:
-        upstream = self.upstream
-        listeners = (self.listeners.public.address, self.listeners.public.certificate_address)
-        given = [upstream.keystore, upstream.crypto, upstream.audit, self.listeners.internal.address, *listeners]
-        for address in (*given, *self.rotation.refused_targets):
-            if address:
-                host, _, port = address.rpartition(":")
-                # A listener on every address of the machine is at this one too.
-                yield Place(host.strip("[]").lower().replace("0.0.0.0", "127.0.0.1"), int(port))  # noqa: S104
-        for url, usual in ((self.database.url, 5432), (self.redis.url if self.redis else "", 6379)):
-            parts = urlsplit(url)
-            if parts.hostname:
-                yield Place(parts.hostname, parts.port or usual)
+        upstream, public = self.upstream, self.listeners.public
+        called = [address for given in (upstream.keystore, upstream.crypto, upstream.audit) for address in _each(given)]
+        listening = [self.listeners.internal.address, public.address, *_each(public.certificate_address)]
+        for address in (*called, *listening):
+            found = _place(address, 0)
+            # A listener on every address of the machine is at these too.
+            everywhere = found.address is not None and found.address.is_unspecified
+            yield from (Place(host, found.port) for host in (_LOOPBACK if everywhere else [found.host]))
+        yield from (_place(entry, 0) for entry in self.rotation.refused_targets if destination(entry).network is None)
+        yield from store_places(self.database.url, 5432)
+        if self.redis is not None:
+            yield from store_places(self.redis.url, 6379)
+
+
+def store_places(url: str, usual_port: int) -> Iterator[Place]:
+    """Where the servers of a database or Redis are, whichever way its URL names them: before the path, or as `host`,
+    `hostaddr` and `port` behind it, several joined by commas. None for a file or socket."""
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    ports = [int(port) for value in query.get("port", ()) for port in _each(value)] or [usual_port]
+    named = [unquote(parts.netloc.rpartition("@")[2]), *query.get("host", ()), *query.get("hostaddr", ())]
+    for host in (host for several in named for host in _each(several)):
+        if not host.startswith(("/", "@")):
+            yield from {_place(host, port) for port in ports}
+
+
+def _each(several: str | None) -> list[str]:
+    return [one.strip() for one in (several or "").split(",") if one.strip()]
+
+
+def _place(entry: str, usual_port: int) -> Place:
+    found = destination(entry)
+    return Place(str(found.network.network_address) if found.network else found.host, found.port or usual_port)

@@ -17,6 +17,9 @@ import yaml
 
 from deploy.dev.configs import CALLERS, FORWARDERS, UPSTREAM
 from services.runtime.config import ServiceSettings, load
+from services.runtime.errors import StrongroomError
+from services.secrets.core.destinations import Place
+from services.secrets.rotation.rotators.reach import NetworkRules, Reach, TargetRule
 from services.secrets.settings import RotationSettings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -355,6 +358,27 @@ def test_targets_of_tenants_are_not_where_the_meshs_own_stores_are() -> None:
     databases = {s: {block["cidr"] for name, block in blocks(s) if name.endswith("-database")} for s in SERVICES}
     assert databases.pop("crypto") == set()
     assert sum(map(len, databases.values())) == len(set().union(*databases.values())) == 3
+
+
+def test_no_rule_for_targets_opens_the_meshs_own_stores() -> None:
+    """Neither the sample nor one for everything."""
+    text = (BASE / "secrets" / "secrets.toml").read_text()
+    sample = tomllib.loads(
+        text.replace("# [[rotation", "[[rotation").replace("# accounts", "accounts").replace("# places", "places")
+    )
+    everything = {"accounts": ["*"], "places": ["0.0.0.0/0", "10.0.0.0/8", "10.20.0.0/16:5432"]}
+    stores = {block["cidr"] for service in SERVICES for name, block in blocks(service) if name != "secrets-to-targets"}
+    assert len(stores) >= 5
+    for rules in (sample["rotation"]["targets"], [*sample["rotation"]["targets"], everything]):
+        rotation = RotationSettings(**{**sample["rotation"], "targets": rules})
+        targets = tuple(TargetRule(tuple(rule.accounts), tuple(rule.places)) for rule in rotation.targets)
+        network = NetworkRules(targets, refused=tuple(rotation.refused_targets))
+        for store in stores:
+            for port in (5432, 6379, 1792, 22):
+                with pytest.raises(StrongroomError) as refused:
+                    Reach("payments", network).address(Place(store.partition("/")[0], port))
+                assert refused.value.reason == "DESTINATION_NOT_ALLOWED"
+        assert Reach("payments", network).address(Place("10.40.1.1", 5432))
 
 
 def test_the_collector_is_reached_over_tls() -> None:

@@ -42,7 +42,9 @@ class NetworkRules:
     public: bool = True
     """Whether any account may name any public address besides."""
     own: tuple[Place, ...] = ()
-    """The mesh's own servers, which no rule opens but one that names host and port."""
+    """The mesh's own servers, which no rule opens but one that names host and port; port 0 for all of a host's."""
+    refused: tuple[str, ...] = ()
+    """Networks that the mesh's own servers are in."""
 
     def require_permitted(self, account: str, place: Place, address: IpAddress) -> None:
         """Raises DESTINATION_NOT_ALLOWED."""
@@ -55,7 +57,9 @@ class NetworkRules:
             raise not_allowed(place, "the service's configuration (rotation.targets) does not list it for the account")
 
     def _is_own(self, place: Place, address: IpAddress) -> bool:
-        same_port = [own for own in self.own if own.port == place.port]
+        if any(entry.permits(place, address) for entry in _read(self.refused)):
+            return True
+        same_port = [own for own in self.own if own.port in (0, place.port)]
         return any(own.host == place.host or address in _addresses(own.host) for own in same_port)
 
 

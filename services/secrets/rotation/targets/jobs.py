@@ -213,6 +213,7 @@ def _of_reach(reach: Reach | None) -> dict[str, Any] | None:
         "rules": [[rule.accounts, rule.places] for rule in network.rules],
         "public": network.public,
         "own": [[own.host, own.port] for own in network.own],
+        "refused": network.refused,
     }
 
 
@@ -222,7 +223,7 @@ def _reach(fields: dict[str, Any] | None) -> Reach | None:
     rules = tuple(TargetRule(tuple(accounts), tuple(places)) for accounts, places in fields["rules"])
     own = tuple(Place(host, port) for host, port in fields["own"])
     listed = tuple(map(tuple, fields["listed"]))
-    return Reach(fields["account"], NetworkRules(rules, fields["public"], own), listed)
+    return Reach(fields["account"], NetworkRules(rules, fields["public"], own, tuple(fields["refused"])), listed)
 
 
 def _text(content: bytes) -> str:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from deploy.dev.certificates import CertificateFiles
+from deploy.dev.configs import Configuration
+from deploy.dev.topology import free_ports
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.outside.public_addresses import is_public
 from services.secrets.core.destinations import Place, address_of
 from services.secrets.rotation.rotators.reach import EVERY_ACCOUNT, NetworkRules, Reach, TargetRule
-from services.secrets.settings import SecretsSettings
+from services.secrets.settings import SecretsSettings, store_places
 
 PUBLIC = "93.184.216.34"
 
@@ -104,3 +108,73 @@ def test_the_configuration_names_the_meshs_own_servers() -> None:
     named = {(place.host, place.port) for place in settings.network.own}
     assert {("db.internal", 5432), ("redis.internal", 7), ("keystore", 3), ("crypto", 4), ("audit", 5)} <= named
     assert {("10.0.0.5", 1), ("10.0.0.5", 2), ("vault", 8)} <= named
+
+
+@pytest.mark.parametrize(
+    ("url", "places"),
+    [
+        ("postgresql+psycopg://u:p@db.internal/secrets", {("db.internal", 5432)}),
+        ("postgresql+psycopg://u:p@10.0.0.5:5433/secrets", {("10.0.0.5", 5433)}),
+        ("postgresql+psycopg://u:p@[fd00::5]:5433/secrets", {("fd00::5", 5433)}),
+        ("postgresql+psycopg://u:p@a:1,b:2/secrets", {("a", 1), ("b", 2)}),
+        ("postgresql+psycopg:///secrets?host=10.0.0.5", {("10.0.0.5", 5432)}),
+        ("postgresql+psycopg:///secrets?host=10.0.0.5:5433&user=u", {("10.0.0.5", 5433)}),
+        ("postgresql+psycopg:///secrets?host=a,b&port=1,2", {("a", 1), ("a", 2), ("b", 1), ("b", 2)}),
+        ("postgresql+psycopg:///secrets?host=a&host=b", {("a", 5432), ("b", 5432)}),
+        ("postgresql+psycopg:///secrets?hostaddr=10.0.0.5&host=db", {("10.0.0.5", 5432), ("db", 5432)}),
+        ("postgresql+psycopg:///secrets?host=fd00::5", {("fd00::5", 5432)}),
+        ("postgresql+psycopg:///secrets?host=/var/run/postgresql", set()),
+        ("postgresql+psycopg://u@%2Fvar%2Frun/secrets", set()),
+        ("sqlite:////var/lib/secrets.db", set()),
+        ("sqlite:///secrets.db", set()),
+    ],
+)
+def test_a_store_is_seen_whichever_way_its_url_names_it(url: str, places: set[tuple[str, int]]) -> None:
+    assert {(place.host, place.port) for place in store_places(url, 5432)} == places
+
+
+STORES = {
+    "keystore": "postgresql+psycopg://u:p@10.0.1.1:5432/keystore",
+    "secrets": "postgresql+psycopg://u:p@10.0.1.2:5432/secrets",
+    "audit": "postgresql+psycopg://u:p@10.0.1.3:6000/audit",
+}
+
+
+@pytest.mark.parametrize(("host", "port"), [("10.0.1.1", 5432), ("10.0.1.3", 6000), ("127.0.0.1", 6379)])
+def test_the_development_mesh_refuses_the_stores_of_every_service(host: str, port: int, tmp_path: Path) -> None:
+    topology = free_ports()
+    files = CertificateFiles(tmp_path / "c", tmp_path / "k", tmp_path / "t")
+    made = Configuration(topology, dict.fromkeys(STORES, files), STORES, {}, tmp_path).of("secrets")
+    made["rotation"]["targets"].append({"accounts": ["*"], "places": ["10.0.0.0/8"]})
+    settings = SecretsSettings.model_validate({**made, "database": {**made["database"], "plaintext": True}})
+    port = topology.redis_port if port == 6379 else port
+    assert refused(Reach("acme", settings.network), host, port)
+    assert Reach("acme", settings.network).address(Place("10.0.2.1", 5432))
+
+
+def test_every_replica_that_is_called_is_the_meshs_own() -> None:
+    settings = SecretsSettings.model_validate(
+        {
+            "listeners": {"public": {"address": "[::]:1"}, "internal": {"address": "[fd00::1]:2"}},
+            "tls": {"certificate": "a", "key": "b", "trust": "c", "trust_domain": "d"},
+            "upstream": {"keystore": "k-1:3,k-2:3", "crypto": "10.1.1.1:4,10.1.1.2:5", "audit": "audit:5"},
+            "database": {"url": "sqlite:///x.db"},
+            "rotation": {"refused_targets": ["hsm", "10.9.0.0/24", "10.8.0.1:7"]},
+        }
+    )
+    named = {(place.host, place.port) for place in settings.network.own}
+    assert {
+        ("k-1", 3),
+        ("k-2", 3),
+        ("10.1.1.1", 4),
+        ("10.1.1.2", 5),
+        ("fd00::1", 2),
+        ("127.0.0.1", 1),
+        ("hsm", 0),
+    } <= named
+    network = NetworkRules(
+        (TargetRule(("*",), ("10.0.0.0/8",)),), own=settings.network.own, refused=settings.network.refused
+    )
+    found = Reach("acme", network)
+    assert all(refused(found, *place) for place in (("10.9.0.7", 22), ("10.8.0.1", 7), ("10.1.1.2", 5)))
+    assert found.address(Place("10.8.0.1", 8)) == "10.8.0.1"
