@@ -140,6 +140,7 @@ class Reason(_UpperStrEnum):
     PROVIDER_UNAVAILABLE = auto()
     HSM_BUSY = auto()
     DATABASE_UNAVAILABLE = auto()
+    CHANGE_UNDECIDED = auto()
     OIDC_PROVIDER_UNREACHABLE = auto()
     OVERLOADED = auto()
     SHUTTING_DOWN = auto()
@@ -270,6 +271,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.PROVIDER_UNAVAILABLE,
         Reason.OIDC_PROVIDER_UNREACHABLE,
         Reason.DATABASE_UNAVAILABLE,
+        Reason.CHANGE_UNDECIDED,
         Reason.TARGET_UNREACHABLE,
         Reason.TARGET_CHECK_PENDING,
         Reason.SHUTTING_DOWN,

@@ -10,6 +10,7 @@ from typing import Self
 from deploy.dev.topology import HOST
 
 _CHUNK = 1 << 16
+_COMMIT = b"COMMIT"
 _ANSWER_SECONDS = 2.0
 
 
@@ -19,10 +20,13 @@ class CuttingProxy:
     def __init__(self, port: int, target: int) -> None:
         self.port = port
         self.cuts = 0
+        self.refuses = False
+        """Whether new connections are closed at once."""
         self._target = target
         self.messages = 0
         self._cuts_at = 0
         self._lets_through = False
+        self._commits_with = b""
         self._listening = socket.create_server((HOST, port))
 
     def __enter__(self) -> Self:
@@ -37,10 +41,17 @@ class CuttingProxy:
         does not. Over TLS a message is what a client wrote at once."""
         self.messages, self._cuts_at, self._lets_through = 0, message, let_through
 
+    def cut_commit(self, statement: bytes, *, let_through: bool) -> None:
+        """Cuts once, at the COMMIT of a transaction of PostgreSQL that has a statement with these words."""
+        self._commits_with, self._lets_through = statement, let_through
+
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 client, _ = self._listening.accept()
+                if self.refuses:
+                    client.close()
+                    continue
                 try:
                     server = socket.create_connection((HOST, self._target))
                 except OSError:
@@ -51,10 +62,13 @@ class CuttingProxy:
                     threading.Thread(target=work, args=(client, server), daemon=True).start()
 
     def _forward(self, client: socket.socket, server: socket.socket) -> None:
+        has_it = False
         with suppress(OSError):
             while data := client.recv(_CHUNK):
                 self.messages += 1
-                if self.messages == self._cuts_at:
+                awaited, ends = self._commits_with, _COMMIT in data
+                if (has_it and ends and awaited) or self.messages == self._cuts_at:
+                    self._commits_with = b""
                     self.cuts += 1
                     # So that no answer can pass before the connection is gone.
                     client.shutdown(socket.SHUT_RDWR)
@@ -63,6 +77,7 @@ class CuttingProxy:
                         server.settimeout(_ANSWER_SECONDS)
                         server.recv(_CHUNK)
                     break
+                has_it = bool(awaited) and (awaited in data or (has_it and not ends))
                 server.sendall(data)
         for end in (client, server):
             with suppress(OSError):

@@ -64,7 +64,8 @@ _OPTIONS: list[tuple[str, Any]] = [
 _OPTIONS_OF_REPLICAS = [*dict(_OPTIONS, **{"grpc.max_reconnect_backoff_ms": 500}).items()]
 
 _FILES_CHECKED_EVERY_SECONDS = 5.0
-_PENDING = "AUDIT_PENDING"
+# What was asked may have been done: the same request with the same id answers what it made.
+_PENDING = frozenset({"AUDIT_PENDING", "CHANGE_UNDECIDED"})
 _PENDING_SECONDS = 0.25
 _UNDECIDED = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"})
 _TOKEN_REFUSALS = frozenset({"TOKEN_EXPIRED", "TOKEN_INVALID"})
@@ -279,13 +280,13 @@ class Endpoint(Generic[Stub]):
         timeout: float,
         metadata: tuple[tuple[str, str], ...],
     ) -> Answer[Response]:
-        """What the call answers; a change that was made while the audit log was away is asked for again, by its request
-        id, until the log is back or the time is over."""
+        """What the call answers; a change that was made while the audit log was away, or may have been made when the
+        database was lost, is asked for again, by its request id, until that is known or the time is over."""
         deadline = time.monotonic() + timeout
         try:
             return self._traced(method, request, timeout, metadata)
         except StrongroomError as error:
-            if error.reason != _PENDING or not getattr(request, "request_id", ""):
+            if error.reason not in _PENDING or not getattr(request, "request_id", ""):
                 raise
             pending = error
         while (left := deadline - time.monotonic()) > _PENDING_SECONDS:

@@ -9,17 +9,20 @@ import traceback
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from opentelemetry.metrics import Meter, Observation
-from sqlalchemy import Connection, Engine, Pool, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, Insert, Pool, create_engine, event, make_url, text
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import DBAPIError, NoResultFound, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, NoResultFound, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from services.runtime import telemetry
 from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
+from services.runtime.storage.commits import Witness, may_stand, require_stands
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +31,12 @@ T = TypeVar("T")
 _BEFORE = "before_commit"
 _AFTERWARDS = "after_commit"
 _WRITES = "writes"
+_WITNESS = "witness"
 # How long a caller waits for a connection of the pool.
 _POOL_SECONDS = 5.0
 _KEPT_SECONDS = 1.0
+# Of a statement, in a trace.
+_STATEMENT_CHARACTERS = 200
 # Of the stack, in the log.
 _FRAMES = 12
 _AGAIN_SECONDS = 0.5
@@ -106,12 +112,14 @@ def open_database(settings: Database, *, pool_seconds: float = _POOL_SECONDS) ->
         engine = create_engine(settings.url, **options)
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+        event.listen(engine, "before_cursor_execute", _tell_trace)
         return engine
     url = make_url(settings.url)
     # What the URL says itself wins.
     arguments = {name: value for name, value in _POSTGRESQL.items() if name not in url.query}
     engine = create_engine(url, pool_pre_ping=True, connect_args=arguments, **options)
     event.listen(engine, "handle_error", _throw_away)
+    event.listen(engine, "before_cursor_execute", _tell_trace)
     return engine
 
 
@@ -152,17 +160,28 @@ def require_writable(engine: Engine) -> None:
 def transaction(engine: Engine) -> Iterator[Connection]:
     """A transaction that writes: committed durably on leaving, rolled back on an exception.
 
-    Raises DATABASE_UNAVAILABLE when the database cannot be reached or written, or has no connection left; a violated
-    constraint passes through as SQLAlchemy's IntegrityError. Within it, and within `reading`, its thread asks for
-    no other connection of the same database.
+    Raises DATABASE_UNAVAILABLE when the database cannot be reached or written, or has no connection left, and then
+    nothing was done; CHANGE_UNDECIDED where a COMMIT was not answered and it could not be found out what stands; a
+    violated constraint passes through as SQLAlchemy's IntegrityError. Within it, and within `reading`, its thread asks
+    for no other connection of the same database.
     """
     before: dict[Hashable, Callable[[], None]] = {}
     afterwards: list[Callable[[], None]] = []
-    options = {_WRITES: True, _BEFORE: before, _AFTERWARDS: afterwards}
-    with _translated(), _only_connection(engine, options) as connection, connection.begin():
+    witnesses: list[Witness] = []
+    options = {_WRITES: True, _BEFORE: before, _AFTERWARDS: afterwards, _WITNESS: witnesses}
+    unanswered: DBAPIError | None = None
+    with _translated(), _only_connection(engine, options) as connection, connection.begin() as began:
         yield connection
         for last in before.values():
             last()
+        try:
+            began.commit()
+        except DBAPIError as error:
+            if not may_stand(error):
+                raise
+            unanswered = error
+    if unanswered is not None:
+        require_stands(witnesses, partial(_has, engine), _unavailable(_cause(unanswered)))
     for action in afterwards:
         action()
 
@@ -176,6 +195,13 @@ def before_commit(connection: Connection, key: Hashable, action: Callable[[], No
     """Does something once everything else of the `transaction` that this connection is in was done; of one key, what
     was asked for first."""
     connection.get_execution_options()[_BEFORE].setdefault(key, action)
+
+
+def witnessed(connection: Connection, row: Insert) -> None:
+    """Adds a row, of a key that nobody else uses, by which it is found out whether this `transaction` stands when its
+    COMMIT is not answered. Nobody removes it within five seconds."""
+    connection.execute(row)
+    connection.get_execution_options()[_WITNESS].append(Witness(row, time.monotonic()))
 
 
 def is_awaited(connection: Connection, key: Hashable) -> bool:
@@ -258,6 +284,19 @@ def _only_connection(engine: Engine, options: Mapping[str, Any]) -> Iterator[Con
             _held.pools.discard(engine.pool)
 
 
+def _has(engine: Engine, row: Insert) -> bool:
+    """Whether a row is there. Adding it again waits for the end of the transaction that added it, wherever that is."""
+    with _translated(), _only_connection(engine, {_WRITES: True}) as connection, connection.begin() as began:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("SET LOCAL lock_timeout = '1s'"))
+        try:
+            connection.execute(row)
+        except IntegrityError:
+            return True
+        began.rollback()
+    return False
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
@@ -271,6 +310,13 @@ def _translated() -> Iterator[None]:
         raise _unavailable("a row that it always has was taken away") from error
     except PoolTimeoutError as error:
         raise _unavailable("each of its connections was in use for as long as a caller waits") from error
+
+
+def _tell_trace(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+    """Every statement of a call whose trace is recorded is an event of its span, without values."""
+    trace = telemetry.current()
+    if trace is not None and trace.span is not None:
+        trace.span.add_event("database", {"statement": " ".join(statement.split())[:_STATEMENT_CHARACTERS]})
 
 
 def _throw_away(context: ExceptionContext) -> None:

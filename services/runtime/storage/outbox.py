@@ -37,7 +37,7 @@ from services.runtime.background import Background
 from services.runtime.call import Call
 from services.runtime.clock import Clock, from_microseconds, system_clock
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.storage.database import after_commit, reading, transaction
+from services.runtime.storage.database import after_commit, reading, transaction, witnessed
 from strongroom.audit.v1.event_pb2 import Event, Outcome
 
 log = logging.getLogger(__name__)
@@ -132,10 +132,10 @@ class Outbox:
         call.require_permitted()
         call.foresee()
         now = self._clock.now_us()
-        connection.execute(
-            insert(_outbox),
-            [{"event_id": e.id, "event": e.SerializeToString(), "created_us": now} for e in call.events],
-        )
+        rows = [{"event_id": e.id, "event": e.SerializeToString(), "created_us": now} for e in call.events]
+        witnessed(connection, insert(_outbox).values(rows[0]))
+        if rows[1:]:
+            connection.execute(insert(_outbox), rows[1:])
         after_commit(connection, lambda: call.committed(self))
 
     def delivered(self, events: Iterable[Event]) -> None:

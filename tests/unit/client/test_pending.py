@@ -1,4 +1,4 @@
-"""A change that was made while the audit log was away: the client asks again by its request id, and by nothing else."""
+"""A change that was made, or may have been: the client asks again by its request id, and by nothing else."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from strongroom.keystore.v1.key_service_pb2 import CreateKeyRequest, GetKeyReque
 from strongroom.transport import Answer, Endpoint
 
 PENDING = StrongroomError("AUDIT_PENDING", "made", code="UNAVAILABLE")
+UNDECIDED = StrongroomError("CHANGE_UNDECIDED", "it may stand", code="UNAVAILABLE")
 AWAY = StrongroomError("AUDIT_UNREACHABLE", "away", code="UNAVAILABLE")
 REQUEST = CreateKeyRequest(request_id="0190a1b2-0000-7000-8000-000000000000")
 
@@ -38,8 +39,9 @@ def asked(endpoint: Scripted, request: Message, timeout: float = 5.0) -> Any:
     return endpoint.call(None, request, timeout).response  # type: ignore[arg-type]
 
 
-def test_the_same_request_finds_what_was_made() -> None:
-    endpoint = Scripted(PENDING, AWAY, "made")
+@pytest.mark.parametrize("first", [PENDING, UNDECIDED], ids=str)
+def test_the_same_request_finds_what_was_made(first: StrongroomError) -> None:
+    endpoint = Scripted(first, AWAY, "made")
     assert asked(endpoint, REQUEST) == "made"
     assert endpoint.requests == [REQUEST] * 3
 

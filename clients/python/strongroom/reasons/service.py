@@ -79,6 +79,10 @@ SERVICE: Mapping[str, tuple[str, str]] = {
         "The service's database cannot be used.",
         _AGAIN + "See that the database runs and takes writes. After a failover the services recover by themselves.",
     ),
+    "CHANGE_UNDECIDED": (
+        "The service's database was lost at the last step of the change: it may have been made or not.",
+        "Send the same request with the same `request_id`, as the clients do, or look at the resource.",
+    ),
     "OIDC_PROVIDER_UNREACHABLE": (
         "The issuer's signing keys cannot be fetched.",
         "See that keystore may reach the issuer (`oidc.private_networks`), or give the keys as a file: `--jwks`.",
