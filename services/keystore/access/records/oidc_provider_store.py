@@ -29,6 +29,14 @@ def oidc_provider_of_issuer(connection: Connection, account: str, issuer: str) -
     return next((_provider(connection, row) for row in sealed_rows.good(connection, oidc_providers, rows)), None)
 
 
+def enabled_oidc_providers(connection: Connection, account: str, limit: int) -> list[OidcProvider]:
+    """The first of an account's providers that are not disabled; none that keystore did not write."""
+    enabled = (oidc_providers.c.account == account, oidc_providers.c.disabled.is_(False))
+    ordered = select(oidc_providers).where(*enabled).order_by(oidc_providers.c.oidc_provider_id).limit(limit)
+    rows = connection.execute(ordered).all()
+    return [_provider(connection, row) for row in sealed_rows.good(connection, oidc_providers, rows)]
+
+
 def oidc_providers_page(
     connection: Connection, account: str, after: str, limit: int, conditions: Sequence[Condition]
 ) -> list[OidcProvider]:

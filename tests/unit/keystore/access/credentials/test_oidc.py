@@ -24,6 +24,18 @@ NOW = 1_800_000_000
 TRUSTED, OTHER = "https://trusted.example", "https://other.example"
 
 
+class Away:
+    """Issuers whose keys cannot be fetched."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def find(self, provider: OidcProvider, header: Mapping[str, Any]) -> None:
+        assert header["alg"] == "RS256"
+        self.asked.append(provider.issuer)
+        raise StrongroomError(Reason.OIDC_PROVIDER_UNREACHABLE, "cannot be fetched")
+
+
 class NeverAsked:
     """Fails where an issuer's keys are looked for."""
 
@@ -80,3 +92,18 @@ def test_an_algorithm_that_is_not_taken_does_not_tell_which_issuers_are_trusted(
         told.append((refused.value.reason, refused.value.message, refused.value.metadata, asked))
     assert told[0] == told[1]
     assert told[0][0] is Reason.TOKEN_INVALID
+
+
+def test_an_issuer_that_cannot_be_asked_does_not_tell_that_it_is_trusted(engine: Engine, tokens: OidcTokens) -> None:
+    del tokens
+    away = Away()
+    asking = OidcTokens(engine, cast(IssuerKeys, away), StillClock(NOW * 1_000_000))
+    told = []
+    for issuer in (TRUSTED, OTHER, "https://another.example"):
+        sent = token(issuer, {"alg": "RS256", "kid": "any"})
+        with statements(engine) as asked, pytest.raises(StrongroomError) as refused:
+            asking.verify(asking.provider_of("acme", sent), sent)
+        told.append((refused.value.reason, refused.value.message, refused.value.metadata, asked))
+    assert told[0] == told[1] == told[2]
+    # As often, too.
+    assert away.asked == [TRUSTED] * 3
