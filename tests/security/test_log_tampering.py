@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,12 +12,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from strongroom import StrongroomError
+from strongroom.cli.complaints import Status
 from strongroom.tlog import merkle, tiles
 from strongroom.tlog.checkpoints import Checkpoint
 from strongroom.tlog.notes import Note, Signer
 from strongroom.tlog.tiles import WIDTH, TilePath
 from strongroom.tlog.tree import Tree
 from strongroom.tlog.verification import TileFolder, Trust, verify_log
+from tests.support.cli import run
 from tests.support.independent_log import verify_folder
 
 SIZE = 256 * 3 + 77
@@ -220,3 +223,30 @@ def test_a_checkpoint_of_another_key_or_with_a_flipped_bit_is_not_believed() -> 
         with pytest.raises(StrongroomError) as found:
             verify_log(Exported(WHOLE.files, bytes(altered)), TRUST)
         assert found.value.reason in {"SIGNATURE_INVALID", "SIGNATURE_MISSING", "LOG_DATA_MALFORMED"}
+
+
+@pytest.mark.parametrize("how", ["altered", "dropped", "signed anew", "cut off", "no note"])
+def test_the_command_line_answers_no_and_exits_with_1(how: str, tmp_path: Path) -> None:
+    bundle, folder = str(tiles.TilePath(None, 0)), tmp_path / "log"
+    files = {**WHOLE.files, "checkpoint": WHOLE.note}
+    if how == "altered":
+        files[bundle] = bytes([files[bundle][0], files[bundle][1], files[bundle][2] ^ 1]) + files[bundle][3:]
+    elif how == "dropped":
+        del files[bundle]
+    elif how == "cut off":
+        files[bundle] = files[bundle][:-1]
+    elif how == "signed anew":
+        files = {**export(ENTRIES[1:]).files, "checkpoint": export(ENTRIES[1:]).note}
+    else:
+        files["checkpoint"] = b"not a note"
+    for file, content in files.items():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_bytes(content)
+    (tmp_path / "older").write_bytes(OLDER_NOTE)
+    line = ["audit", "verify", str(folder), "--key", str(KEY.verifier_key), "--older", str(tmp_path / "older")]
+    ended = run(*line, "--json")
+    told = json.loads(ended.stdout)
+    assert (ended.exit_code, told["verified"], ended.stderr) == (Status.NO, False, "")
+    assert told["reason"] in {"LOG_ALTERED", "LOG_INCONSISTENT", "LOG_DATA_MALFORMED"}
+    shown = run(*line)
+    assert (shown.exit_code, told["problem"] in shown.stdout) == (Status.NO, True)

@@ -10,6 +10,7 @@ from typer.main import get_command
 
 from strongroom.cli.app import app, sections
 from strongroom.cli.command import COMMON_OPTIONS
+from strongroom.cli.parser import written
 from strongroom.cli.topics import TOPICS
 from tools.reference.markdown import code, document, table
 
@@ -75,8 +76,8 @@ def _options(parameters: list[Any], context: Any) -> Iterator[str]:
         record = parameter.get_help_record(context)
         if parameter.name == "help" or record is None:
             continue
-        written = record[0].partition(" <")[0] if parameter.param_type_name == "argument" else record[0]
-        rows.append((code(written), record[1]))
+        shown = written(parameter) if parameter.param_type_name == "argument" else record[0]
+        rows.append((code(shown), record[1]))
     if rows:
         yield from table(("", "what it is"), rows)
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from io import FileIO
+from io import FileIO, RawIOBase
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from strongroom import file_format
 from strongroom.atomic import check_destination, replacing
@@ -227,16 +227,27 @@ def inspect_file(path: Path) -> Inspection:
     Raises FILE_NOT_RECOGNIZED, FILE_ALTERED, OSError.
     """
     with FileIO(path, "r") as file:
-        first = _read(file, len(MAGIC) + 1)
-        file.seek(0)
-        if first != MAGIC + bytes((file_format.VERSION,)):
-            with _reasons_of_files():
-                return inspect(file)
-        header, _ = file_format.read_header(file)
-        head = file.tell()
-        body = file.seek(0, os.SEEK_END) - head
-    with _reasons_of_files():
-        size = Layout(body, header.chunk_size).content_bytes
+        return inspect_source(file)
+
+
+def inspect_source(file: FileIO) -> Inspection:
+    """What an encrypted file says about itself, from its begin on; of a pipe, all but the size of its content.
+
+    Raises FILE_NOT_RECOGNIZED, FILE_ALTERED, OSError.
+    """
+    begin = file.tell() if file.seekable() else 0
+    begun = _Begun(file)
+    if begun.first != MAGIC + bytes((file_format.VERSION,)):
+        if file.seekable():
+            file.seek(begin)
+        with _reasons_of_files():
+            return inspect(cast("BinaryIO", file if file.seekable() else _Pipe(begun)))
+    header, commitment = file_format.read_header(begun)
+    head = len(header.to_bytes()) + len(commitment)
+    size = None
+    if file.seekable():
+        with _reasons_of_files():
+            size = Layout(file.seek(0, os.SEEK_END) - begin - head, header.chunk_size).content_bytes
     key = InspectedKey("", "", len(header.encrypted_data_key))
     return Inspection(file_format.VERSION, (key,), None, "", header.chunk_size, head, size)
 
@@ -256,6 +267,21 @@ class _Begun:
         buffer[:count] = self._ahead[:count]
         self._ahead = self._ahead[count:]
         return count
+
+
+class _Pipe(RawIOBase):
+    """A source as a file that cannot seek."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def readable(self) -> bool:
+        """It can be read."""
+        return True
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        """Reads up to the buffer's size; 0 at the end."""
+        return self._source.readinto(memoryview(buffer))
 
 
 @contextmanager

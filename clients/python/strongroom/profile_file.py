@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from strongroom.atomic import replacing
+from strongroom.causes import cause_of
 from strongroom.errors import StrongroomError
 from strongroom.profiles import CURRENT_LINE
 from strongroom.toml_text import toml_text
@@ -31,7 +32,7 @@ def put(path: Path, name: str, table: Mapping[str, Any], *, overwrite: bool) -> 
     Raises FILE_EXISTS for a profile that is there, unless `overwrite`; PROFILE_INVALID for a file that cannot be read.
     """
     if not _NAME.fullmatch(name):
-        raise _invalid(path, f"{name!r} is no name for a profile: letters, digits, `.`, `_` and `-` alone")
+        raise _invalid(path, f"'{name}' is no name for a profile: letters, digits, `.`, `_` and `-` alone")
     text, document = _read(path)
     if name in document.get("profiles", {}) and not overwrite:
         raise StrongroomError(
@@ -72,7 +73,7 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
         text = path.read_text() if path.exists() else ""
         document = tomllib.loads(text)
     except (OSError, ValueError) as error:
-        raise _invalid(path, str(error)) from error
+        raise _invalid(path, cause_of(error)) from error
     if not isinstance(document.get("profiles", {}), dict):
         raise _invalid(path, "`profiles` is no table")
     return text, document

@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from strongroom.atomic import replacing
+from strongroom.causes import cause_of
 from strongroom.errors import StrongroomError
 
 SERVICES = ("keystore", "crypto", "secrets", "audit")
@@ -85,7 +86,7 @@ class Profiles:
         wanted = name or self.current
         if wanted not in self.profiles:
             known = ", ".join(self.profiles) or "none"
-            what = f"there is no profile {wanted!r}" if wanted else "no profile is current"
+            what = f"there is no profile '{wanted}'" if wanted else "no profile is current"
             raise _not_found(f"{what} in {self.path}; it has: {known}")
         return self.profiles[wanted]
 
@@ -114,7 +115,7 @@ def load(path: Path | None = None) -> Profiles:
             f"{path} does not exist; `strongroom profile create NAME HOST:PORT` makes one, and so does `make run`"
         ) from None
     except (OSError, ValueError) as error:
-        raise _invalid(path, str(error)) from error
+        raise _invalid(path, cause_of(error)) from error
     tables = document.get("profiles", {})
     current = document.get("current", "")
     if not isinstance(tables, dict) or not isinstance(current, str):
@@ -132,7 +133,7 @@ def use(name: str, path: Path | None = None) -> Profiles:
     profiles = load(path)
     profiles.get(name)
     if not _BARE.fullmatch(name):
-        raise _invalid(profiles.path, f"{name!r} cannot be made current: letters, digits, `.`, `_` and `-` alone")
+        raise _invalid(profiles.path, f"'{name}' cannot be made current: letters, digits, `.`, `_` and `-` alone")
     text = profiles.path.read_text()
     table = _FIRST_TABLE.search(text)
     head, tail = (text[: table.start()], text[table.start() :]) if table else (text, "")
@@ -195,7 +196,7 @@ def _path(file: Path, table: Mapping[str, Any], field: str) -> Path | None:
     try:
         return file.parent / Path(table[field]).expanduser()
     except RuntimeError:
-        raise _invalid(file, f"{field} {table[field]!r}: there is no such home directory") from None
+        raise _invalid(file, f"{field} '{table[field]}': there is no such home directory") from None
 
 
 def _not_found(message: str) -> StrongroomError:

@@ -293,3 +293,19 @@ def test_an_answer_with_nothing_in_it_says_so(monkeypatch: pytest.MonkeyPatch) -
     assert (ended.exit_code, ended.stdout) == (0, "")
     assert ended.stderr == "no keys with filter tags.team = none\n"
     assert json.loads(run("key", "list", "--json").stdout) == {"keys": []}
+
+
+@pytest.mark.parametrize(
+    ("line", "path"),
+    [
+        ("key list --filter", "strongroom key list"),
+        ("secret update x --retained-versions", "strongroom secret update"),
+        ("audit events --limit", "strongroom audit events"),
+        ("key version destroy", "strongroom key version destroy"),
+        ("encrypt --no-such", "strongroom encrypt"),
+        ("encrypt k --in", "strongroom encrypt"),
+    ],
+)
+def test_a_usage_error_points_to_the_help_of_its_command(line: str, path: str) -> None:
+    ended = run(*line.split())
+    assert (ended.exit_code, f"`{path} --help` says more" in ended.stderr) == (Status.USAGE, True), ended.stderr

@@ -13,10 +13,12 @@ import pytest
 import typer
 
 from strongroom.cli import inputs, spans
+from strongroom.cli.complaints import Status
 from strongroom.cli.secret_inputs import value_of
-from strongroom.cli.secret_targets import Place, target_of
+from strongroom.cli.secret_targets import Place, changed_target, target_of
 from strongroom.cli.yaml import yaml_text
 from strongroom.errors import StrongroomError
+from strongroom.secrets.v1.target_pb2 import RotationTarget, SshTarget
 from tests.support.cli import run
 
 BYTES = bytes(range(200, 256)) + b"\n"
@@ -197,6 +199,48 @@ def test_what_does_not_fit_the_type_is_told_with_its_option(kind: str, place: Pl
     with pytest.raises(typer.BadParameter) as refused:
         target_of(kind, None, place, in_full)
     assert refused.value.param_hint == option
+
+
+def test_a_target_is_changed_in_what_is_given_and_stays_in_the_rest(tmp_path: Path) -> None:
+    before = target_of("POSTGRESQL", None, Place("a", 1, "app", "disabled", "orders", master="m"), in_full)
+    assert before is not None
+    before.database.alternate_username = "app-2"
+    moved = changed_target("POSTGRESQL", before, Place("b"), in_full)
+    expected = RotationTarget()
+    expected.CopyFrom(before)
+    expected.database.address.host = "b"
+    assert moved == expected
+    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+    secured = changed_target("POSTGRESQL", before, Place(tls=str(tmp_path / "ca.pem"), user="u"), in_full)
+    assert (secured.database.address.host, secured.database.address.ca_pem[:5]) == ("a", "-----")
+    assert (secured.database.username, secured.database.database) == ("u", "orders")
+    ssh = RotationTarget(ssh=SshTarget(host="h", username="u", host_keys=["ssh-rsa A"], key_type="rsa"))
+    (tmp_path / "known").write_text("h ssh-ed25519 B\n")
+    changed = changed_target("SSH_KEY_PAIR", ssh, Place(host_keys=tmp_path / "known", port=23), in_full).ssh
+    assert (changed.host, changed.port, list(changed.host_keys), changed.key_type) == (
+        "h",
+        23,
+        ["ssh-ed25519 B"],
+        "rsa",
+    )
+    for kind, place, option in (("GENERIC", Place("h"), "--type"), ("SSH_KEY_PAIR", Place(tls="disabled"), "--tls")):
+        with pytest.raises(typer.BadParameter) as refused:
+            changed_target(kind, ssh, place, in_full)
+        assert refused.value.param_hint == option
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "verify k --signature-file -",
+        "mac verify k --mac-file -",
+        "key material import-wrapped k --token -",
+    ],
+)
+def test_standard_input_is_read_once(line: str) -> None:
+    ended = run(*line.split(), stdin="x")
+    assert ended.exit_code == Status.USAGE
+    assert "are to come from standard input" in ended.stderr
 
 
 def test_a_target_from_a_file_goes_without_the_others(tmp_path: Path) -> None:

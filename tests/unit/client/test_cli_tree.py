@@ -63,9 +63,8 @@ def test_every_value_is_named_and_what_it_may_be_is_said(command: str) -> None:
     for parameter in commands()[command].params:
         if parameter.name == "help" or not values_of(parameter):
             continue
-        assert parameter.help or parameter.param_type_name == "argument", parameter.name
-        metavar = (parameter.metavar or parameter.name.upper()).removesuffix("...")
-        metavar = metavar[1:-1] if metavar.startswith("[") else metavar
+        assert parameter.help, parameter.name
+        metavar = parameter.metavar or parameter.name.upper()
         assert metavar in VALUES, f"{parameter.name} is a {metavar}, which `strongroom help values` does not explain"
 
 
@@ -162,3 +161,29 @@ def test_every_next_step_is_a_command_that_there_is() -> None:
         for command in re.findall(r"`(strongroom [^`]+)`", step):
             if "--help" not in command:
                 parsed(command.replace("{event_id}", "0198c7c4-1a2b-7c3d-8e4f-5a6b7c8d9e0f"))
+
+
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        ("key describe", "KEY"),
+        ("file encrypt", "KEY FILE..."),
+        ("secret rotate", "[SECRET...]"),
+        ("profile create", "NAME [HOST:PORT]"),
+        ("key tag", "KEY NAME=VALUE..."),
+        ("run", "-- COMMAND..."),
+    ],
+)
+def test_usage_shows_what_may_be_left_out_and_what_repeated(command: str, usage: str) -> None:
+    assert run(*command.split(), "--help").stdout.startswith(f"Usage: strongroom {command} [OPTIONS] {usage}\n")
+
+
+WRITES_BYTES = re.compile(r"^(?:Print|Encrypt|Decrypt|Sign|Compute|Make a data key|Move a ciphertext|Get the proof)\b")
+# What goes on printing has no one answer.
+GOES_ON = {"secret watch", "audit tail"}
+
+
+@pytest.mark.parametrize("command", [name for name, one in commands().items() if WRITES_BYTES.match(one.help)])
+def test_what_prints_bytes_or_a_text_can_write_a_file(command: str) -> None:
+    options = {option for parameter in commands()[command].params for option in parameter.opts}
+    assert options & {"--out", "--plaintext-out"} or command in GOES_ON

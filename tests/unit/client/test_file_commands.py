@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -31,6 +32,15 @@ def run(*arguments: str, status: int = 0) -> Result:
     result = CliRunner().invoke(app, ["file", *arguments])
     assert result.exit_code == status, result.stderr
     return result
+
+
+def of_version_1(mesh: MeshKeys) -> bytes:
+    """A file as it was made before messages."""
+    key = mesh.generate_data_key("accounts/main/keys/payments", {"tenant": "a"})
+    header = file_format.Header.fresh(key.ciphertext)
+    sealed = io.BytesIO()
+    file_format.encrypt_stream(key.plaintext, header, io.BytesIO(b"of old"), sealed, lambda count: None)  # noqa: ARG005
+    return sealed.getvalue()
 
 
 def written(*places: str) -> None:
@@ -57,7 +67,7 @@ def test_a_folder_is_encrypted_with_one_call_and_what_is_encrypted_is_left_alone
     assert len(told["files"]) == 3
     assert mesh.calls == 1
     assert (
-        json.loads(run("encrypt", "payments", "data", "--json", status=1).stdout)["failed"][0]["reason"]
+        json.loads(run("encrypt", "payments", "data", "--json", status=3).stdout)["failed"][0]["reason"]
         == "FILE_EXISTS"
     )
     told = json.loads(run("decrypt", "data", "--out", "opened", "--json").stdout)
@@ -83,8 +93,41 @@ def test_one_file_that_fails_stops_no_other(mesh: MeshKeys) -> None:
     told = json.loads(result.stdout)
     assert len(told["files"]) == 5
     assert [(one["path"], one["reason"]) for one in told["failed"]] == [("data/3.strongroom", "FILE_ALTERED")]
-    assert "data/3.strongroom" in result.stderr
+    assert json.loads(result.stderr)["error"] == {
+        "reason": "FILE_ALTERED",
+        "message": told["failed"][0]["message"],
+        "path": "data/3.strongroom",
+        "exit_status": 3,
+    }
+    assert run("decrypt", "data", "--out", "again", status=1).stderr.startswith("error: data/3.strongroom: ")
     assert sorted(path.name for path in Path("opened").iterdir()) == ["0", "1", "2", "4", "5"]
+
+
+def test_several_that_all_fail_alike_end_as_one_does(mesh: MeshKeys) -> None:
+    del mesh
+    for place in ("a.strongroom", "b.strongroom"):
+        Path(place).write_bytes(b"no message")
+    alone = run("decrypt", "a.strongroom", "--json", status=3)
+    assert json.loads(alone.stderr)["error"]["reason"] == "FILE_NOT_RECOGNIZED"
+    both = run("decrypt", "a.strongroom", "b.strongroom", "--json", status=3).stderr.splitlines()
+    assert {json.loads(line)["error"]["path"] for line in both} == {"a.strongroom", "b.strongroom"}
+    run("decrypt", "gone.strongroom", "lost.strongroom", status=5)
+    run("decrypt", "a.strongroom", "lost.strongroom", status=1)
+
+
+@pytest.mark.parametrize("how", ["file", "pipe"])
+@pytest.mark.parametrize("version", [1, 2])
+def test_what_is_said_of_a_file_is_said_of_standard_input(mesh: MeshKeys, how: str, version: int) -> None:
+    written("x")
+    run("encrypt", "payments", "x", "--out", "sealed")
+    if version == 1:
+        Path("sealed").write_bytes(of_version_1(mesh))
+    alone = json.loads(run("inspect", "sealed", "--json").stdout)
+    command = [str(Path(sys.executable).parent / "strongroom"), "file", "inspect", "-", "--json"]
+    with Path("sealed").open("rb") as file:
+        given: dict[str, Any] = {"stdin": file} if how == "file" else {"input": file.read()}
+        told = json.loads(subprocess.run(command, check=True, capture_output=True, **given).stdout)
+    assert told == {**alone, "path": "-", "size": alone["size"] if how == "file" else None}
 
 
 def test_any_recipient_opens_a_file_and_rewrapping_shuts_one_out(mesh: MeshKeys) -> None:
@@ -160,11 +203,7 @@ def test_standard_input_and_output_are_a_pipe(mesh: MeshKeys, tmp_path: Path) ->
 
 
 def test_files_of_version_1_are_still_read(mesh: MeshKeys) -> None:
-    key = mesh.generate_data_key("accounts/main/keys/payments", {"tenant": "a"})
-    header = file_format.Header.fresh(key.ciphertext)
-    sealed = io.BytesIO()
-    file_format.encrypt_stream(key.plaintext, header, io.BytesIO(b"of old"), sealed, lambda count: None)  # noqa: ARG005
-    Path("old.strongroom").write_bytes(sealed.getvalue())
+    Path("old.strongroom").write_bytes(of_version_1(mesh))
     for keys in ([], ["--key", "payments"], ["--key", "escrow", "--key", "payments"]):
         run("decrypt", "old.strongroom", "--context", "tenant=a", "--force", *keys)
         assert Path("old").read_bytes() == b"of old"

@@ -41,7 +41,7 @@ def test_every_plot_is_well_formed_and_shows_what_was_counted() -> None:
     assert [rect.get("class") for rect in columns] == ["ALLOWED", "DENIED"]
     heights = [float(str(rect.get("height"))) for rect in columns]
     assert heights[0] == 3 * heights[1]
-    assert "2026-11-03 00:00: 30 allowed" in [title.text for title in plots[0].iter("title")]
+    assert "2026-11-03 00:00Z: 30 allowed" in [title.text for title in plots[0].iter("title")]
     assert [title.text for title in plots[1].iter("title")] == [NASTY.removeprefix("accounts/acme/"), "none"]
     assert "<b>40</b>events" in text
 

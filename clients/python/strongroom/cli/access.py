@@ -9,7 +9,8 @@ import typer
 
 from strongroom.cli import choices
 from strongroom.cli.command import Report, Session, command, fields_of
-from strongroom.cli.inputs import Context, moment_of, pairs_of, read_text
+from strongroom.cli.inputs import Context, Force, OutputFile, moment_of, pairs_of, read_text
+from strongroom.cli.outputs import bytes_report
 from strongroom.cli.parser import Group
 from strongroom.cli.tables import Shown, facts, table
 from strongroom.errors import StrongroomError
@@ -99,11 +100,13 @@ def why(
     return Report(document, lambda: _story(session, found, now))
 
 
-@command(app, "schema", "strongroom access schema > strongroom.cedarschema")
-def schema(session: Session) -> Report:
+@command(app, "schema", "strongroom access schema --out strongroom.cedarschema")
+def schema(session: Session, output_file: OutputFile = None, force: Force = False) -> Report:
     """Print the Cedar schema that policies are checked against."""
     text = session.client.access.get_schema()
-    return Report({"cedar_schema": text}, lambda: text)
+    if output_file is None:
+        return Report({"cedar_schema": text}, lambda: text)
+    return bytes_report({}, "cedar_schema", text.encode(), output_file, force=force, encoded=False)
 
 
 def _shown(decision: AccessDecision) -> list[str | Shown]:

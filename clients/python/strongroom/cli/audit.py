@@ -68,7 +68,7 @@ def events(
     archive: Annotated[bool, typer.Option("--archive", help="Look into the archive too; slower.")] = False,
     oldest_first: Annotated[bool, typer.Option("--oldest-first", help="In place of the newest.")] = False,
 ) -> Report:
-    """List the account's events, newest first; with `--wide`, their encryption contexts and ids too."""
+    """List the account's events, newest first; in a pipe and with `--wide`, their encryption contexts and ids too."""
     found = list(
         session.client.audit.events.list(
             since=moment_of(since, "--since") if since else None,
@@ -156,13 +156,24 @@ def _keep(path: Path, token: str) -> None:
 def _line(session: Session, event: Event) -> str:
     relative = session.client.names.relative
     when = time_text(event.time, local=sys.stdout.isatty()) if event.time else ""
-    parts = (when, relative(event.principal), event.action, relative(event.resource), event.outcome, event.reason)
+    shown = "" if sys.stdout.isatty() else event.id
+    parts = (
+        when,
+        relative(event.principal),
+        event.action,
+        relative(event.resource),
+        event.outcome,
+        event.reason,
+        shown,
+    )
     return "  ".join(part for part in parts if part)
 
 
 def _table(session: Session, found: list[Event]) -> Table:
     relative = session.client.names.relative
     headings = ("time", "principal", "action", "resource", "outcome")
+    # Whoever reads a pipe looks for ids, and has the width.
+    wide = session.wide or not sys.stdout.isatty()
     rows = [
         (
             event.time,
@@ -170,8 +181,8 @@ def _table(session: Session, found: list[Event]) -> Table:
             f"{event.action} ({event.item_count} items)" if event.item_count > 1 else event.action,
             relative(event.resource),
             f"{event.outcome} {event.reason}".rstrip(),
-            *((event.encryption_context, event.id) if session.wide else ()),
+            *((event.encryption_context, event.id) if wide else ()),
         )
         for event in found
     ]
-    return table((*headings, "context", "event") if session.wide else headings, rows)
+    return table((*headings, "context", "event") if wide else headings, rows)

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from strongroom.cli.command import Report, Session, command, facts_report
+from strongroom.cli.complaints import Status
 from strongroom.cli.inputs import STANDARD, Force, OutputFile, read_file, read_text, write_bytes
 from strongroom.cli.tables import Table, table
+from strongroom.errors import StrongroomError
 
 if TYPE_CHECKING:
     from strongroom.calls.audit.logs import Log, Witness
@@ -27,6 +29,10 @@ Witnesses = Annotated[
         "--witness", metavar="VERIFIER", help="A verifier key of a witness, or a file of them. May be repeated."
     ),
 ]
+# What a check answers of a log that is not what it was; wrong keys and files that are missing are no answer.
+_NOT_TRUE = frozenset(
+    {"LOG_ALTERED", "LOG_INCONSISTENT", "LOG_DATA_MALFORMED", "SIGNATURE_INVALID", "SIGNATURE_MISSING"}
+)
 Quorum = Annotated[int, typer.Option(metavar="COUNT", min=0, max=1000, help="How many witnesses must have cosigned.")]
 
 
@@ -85,15 +91,25 @@ def verify(
 ) -> Report:
     """Verify offline, trusting nothing but the keys: every entry and tile of a log, or the proof of one event.
 
-    Names the first entry that is wrong.
+    Names the first entry that is wrong, and exits with 1.
     """
-    from strongroom.cli.show import progress
-    from strongroom.tlog.notes import MAX_NOTE_BYTES
-    from strongroom.tlog.verification import TileFolder, Trust, verify_log
+    from strongroom.tlog.verification import Trust
 
     trust = Trust(keys_of(key, "--key"), keys_of(witness or [], "--witness"), quorum)
-    if not path.is_dir():
-        return _verified_proof(path, trust)
+    try:
+        return _verified_log(session, path, trust, older) if path.is_dir() else _verified_proof(path, trust)
+    except StrongroomError as error:
+        if error.reason not in _NOT_TRUE:
+            raise
+        answer = {"verified": False, "reason": error.reason, "problem": error.message, **error.metadata}
+        return facts_report(answer, exit_code=Status.NO)
+
+
+def _verified_log(session: Session, path: Path, trust: Trust, older: Path | None) -> Report:
+    from strongroom.cli.show import progress
+    from strongroom.tlog.notes import MAX_NOTE_BYTES
+    from strongroom.tlog.verification import TileFolder, verify_log
+
     before = read_file(older, MAX_NOTE_BYTES) if older else None
     with progress("verifying", quiet=session.quiet) as advance:
         checkpoint = verify_log(TileFolder(path), trust, before, advance)

@@ -40,8 +40,8 @@ def witness(
     if not is_name(name):
         raise typer.BadParameter("has a space, a +, or nothing in it", param_hint="--name")
     host, _, port = listen.rpartition(":")
-    if not port.isdecimal():
-        raise typer.BadParameter(f"{listen!r} is not HOST:PORT", param_hint="--listen")
+    if not (port.isascii() and port.isdecimal() and len(port) < 6 and int(port) < 1 << 16):
+        raise typer.BadParameter(f"'{listen}' is not HOST:PORT, with a port up to 65535", param_hint="--listen")
     own = Witness(name, WitnessState(state), keys_of(key, "--key"), time.time)
     server = WitnessServer(own, host.strip("[]"), int(port))
     sys.stdout.write(f"{own.verifier_key}\n")

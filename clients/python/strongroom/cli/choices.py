@@ -85,7 +85,7 @@ def _actions(value: Any) -> Any:
     for text in value if isinstance(value, list | tuple) else (value,):
         if text and ":" not in text:
             raise typer.BadParameter(
-                f"{text!r} is no action such as crypto:{text}: `strongroom access schema` lists all"
+                f"'{text}' is no action such as crypto:{text}: `strongroom access schema` lists all"
             )
     return value
 
@@ -103,4 +103,4 @@ def _chosen(text: str, values: tuple[str, ...]) -> str:
     for value in values:
         if value.lower() == text.lower().replace("-", "_"):
             return value
-    raise typer.BadParameter(f"{text!r} is none of {', '.join(values)}")
+    raise typer.BadParameter(f"'{text}' is none of {', '.join(values)}")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any
 
+from strongroom.causes import cause_of
 from strongroom.cli.forms import errors_are_documents
 from strongroom.cli.hints import hint_for
 from strongroom.cli.terminal import write_line
@@ -37,7 +38,7 @@ class Status(IntEnum):
 MEANINGS: Mapping[Status, str] = {
     Status.DONE: "done",
     Status.NO: "a check's answer is no: an invalid signature or MAC, a call that would be denied, a policy that would "
-    "not be accepted, a service that is down; or some of several things failed",
+    "not be accepted, a log that was altered, a service that is down; or some of several things failed",
     Status.USAGE: "the command line is not understood, or needs `--yes`: nothing was done",
     Status.REFUSED: "refused: by a service, or by the client itself",
     Status.UNREACHABLE: "a service cannot be reached or does not answer: the same may work later",
@@ -56,14 +57,32 @@ def complain(message: str, *details: str) -> None:
     write_line(f"error: {message} ({inside})", sys.stderr)
 
 
+def status_of(error: StrongroomError | OSError) -> Status:
+    """What the process exits with for an error, where that is its only one."""
+    if isinstance(error, OSError):
+        return Status.LOCAL
+    if error.reason in _TRY_LATER or error.code_name in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+        return Status.UNREACHABLE
+    return Status.REFUSED
+
+
+def one_failed(what: str, error: StrongroomError | OSError) -> tuple[str, str]:
+    """Tells that one of several things failed, in the form that errors have; answers the reason and the message."""
+    if isinstance(error, StrongroomError):
+        reason, message = error.reason, error.message
+    else:
+        reason, message = "IO_ERROR", cause_of(error)
+    if errors_are_documents():
+        _document(reason, message, status_of(error), path=what)
+    else:
+        complain(f"{what}: {message}", reason)
+    return reason, message
+
+
 def refused(error: StrongroomError, flags: Mapping[str, str] | None = None) -> int:
     """Tells an error of the mesh or the client. `flags` are the command's own, by the names of their parameters."""
     hint = hint_for(error, flags or {})
-    status = (
-        Status.UNREACHABLE
-        if error.reason in _TRY_LATER or error.code_name in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
-        else Status.REFUSED
-    )
+    status = status_of(error)
     if errors_are_documents():
         _document(
             error.reason,

@@ -14,9 +14,11 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from strongroom.cli.command import Report, Session, complain
+from strongroom.cli.command import Report, Session
+from strongroom.cli.complaints import Status, one_failed, status_of
 from strongroom.cli.file_sets import STANDARD, Work
 from strongroom.cli.plain import plain
+from strongroom.cli.standard_input import taken_by
 from strongroom.errors import StrongroomError
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ def run(session: Session, verb: str, works: Sequence[Work], handle: Handle, *, f
 def _all(verb: str, works: Sequence[Work], handle: Handle, progress: Progress, *, force: bool, jobs: int) -> Report:
     done: list[FileResult] = []
     failed: list[dict[str, str]] = []
+    statuses: set[Status] = set()
     stopped = threading.Event()
 
     def seen(count: int) -> None:
@@ -60,37 +63,45 @@ def _all(verb: str, works: Sequence[Work], handle: Handle, progress: Progress, *
                     done.append(future.result())
                 except (StrongroomError, OSError) as error:
                     failed.append(_told(futures[future].source, error))
+                    statuses.add(status_of(error))
         except BaseException:
             stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     done.sort(key=lambda result: result.path)
-    return Report({"files": plain(done), "failed": failed}, note=_note(verb, done), exit_code=1 if failed else 0)
+    document = {"files": plain(done), "failed": failed}
+    return Report(document, note=_note(verb, done), exit_code=_status(statuses, some_done=bool(done)))
+
+
+def _status(statuses: set[Status], *, some_done: bool) -> Status:
+    """That of each file where all failed for the same kind of reason, and otherwise that some did."""
+    if not statuses:
+        return Status.DONE
+    return next(iter(statuses)) if len(statuses) == 1 and not some_done else Status.NO
 
 
 def _through(work: Work, handle: Handle, progress: Progress, *, force: bool) -> FileResult:
     from strongroom.atomic import check_destination, replacing
 
     if work.destination == STANDARD:
-        with _opened(work.source) as source, FileIO(1, "w", closefd=False) as standard:
+        with opened(work.source) as source, FileIO(1, "w", closefd=False) as standard:
             return handle(source, standard, progress).at(STANDARD)
     check_destination(work.destination, overwrite=force)
-    with _opened(work.source) as source:
+    with opened(work.source) as source:
         work.destination.parent.mkdir(parents=True, exist_ok=True)
         with replacing(work.destination, overwrite=force) as destination:
             return handle(source, destination, progress).at(work.destination)
 
 
-def _opened(path: Path) -> FileIO:
+def opened(path: Path) -> FileIO:
+    """A file to read, or standard input for `-`."""
+    if path == STANDARD:
+        taken_by("file")
     return FileIO(0, "r", closefd=False) if path == STANDARD else FileIO(path, "r")
 
 
 def _told(source: Path, error: StrongroomError | OSError) -> dict[str, str]:
-    if isinstance(error, StrongroomError):
-        reason, message = error.reason, error.message
-    else:
-        reason, message = "IO_ERROR", error.strerror or str(error)
-    complain(f"{source}: {message}", reason)
+    reason, message = one_failed(str(source), error)
     return {"path": str(source), "reason": reason, "message": message}
 
 

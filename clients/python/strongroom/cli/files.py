@@ -32,9 +32,7 @@ def add_to(app_of_all: typer.Typer) -> None:
 
 Sources = Annotated[
     list[Path],
-    typer.Argument(
-        metavar="FILE...", help="Files, folders, quoted patterns such as '**/*.csv', or - for standard input."
-    ),
+    typer.Argument(metavar="FILE", help="Files, folders, quoted patterns such as '**/*.csv', or - for standard input."),
 ]
 Out = Annotated[
     Path | None,
@@ -147,13 +145,21 @@ def rewrap(
     )
 
 
-@command(app, "inspect", "strongroom file inspect backup.tar.strongroom")
+@command(
+    app,
+    "inspect",
+    "strongroom file inspect backup.tar.strongroom",
+    "strongroom file inspect - < backup.tar.strongroom",
+)
 def inspect(session: Session, sources: Sources) -> Report:
     """Show what encrypted files say about themselves: keys, context and size. Nothing of it is verified."""
     del session
-    from strongroom.files import inspect_file
+    from strongroom.files import inspect_source
 
-    found = [_described(path, inspect_file(path)) for path in file_sets.chosen(sources)]
+    found = []
+    for path in file_sets.chosen(sources):
+        with file_runs.opened(path) as file:
+            found.append(_described(path, inspect_source(file)))
 
     def show() -> list[Facts]:
         return [facts(_lines(document)) for document in found]

@@ -29,7 +29,7 @@ def show_help(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[TOPIC]...",
+            metavar="TOPIC",
             help="A topic, the words of a command, or a reason such as KEY_DISABLED.",
             autocompletion=_topics,
         ),
@@ -70,7 +70,7 @@ def _help_of(words: list[str]) -> str:
                 word, [*TOPICS, *(found.list_commands(context) if hasattr(found, "list_commands") else [])], 3
             )
             hint = f"did you mean {' or '.join(near)}?" if near else "`strongroom help` lists the topics"
-            raise typer.BadParameter(f"there is neither a topic nor a command {word!r}: {hint}", param_hint="TOPIC")
+            raise typer.BadParameter(f"there is neither a topic nor a command '{word}': {hint}", param_hint="TOPIC")
         context = following.make_context(word, [], parent=context, resilient_parsing=True)
         found = following
     text: str = found.get_help(context)

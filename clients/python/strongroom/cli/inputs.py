@@ -18,6 +18,7 @@ import typer
 from strongroom import bounded
 from strongroom.cli.forms import warn
 from strongroom.cli.spans import later_of, moment_of, span_of
+from strongroom.cli.standard_input import read_standard_input
 from strongroom.errors import StrongroomError
 
 __all__ = ["later_of", "moment_of", "span_of"]
@@ -66,14 +67,14 @@ def pairs_of(pairs: list[str] | None, option: str = "--context") -> dict[str, st
     for pair in pairs or []:
         name, equals, value = pair.partition("=")
         if not equals:
-            raise typer.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint=option)
+            raise typer.BadParameter(f"'{pair}' is not NAME=VALUE", param_hint=option)
         if not name:
-            raise typer.BadParameter(f"{pair!r} has no name before the =", param_hint=option)
+            raise typer.BadParameter(f"'{pair}' has no name before the =", param_hint=option)
         if name in mapping:
-            raise typer.BadParameter(f"{name!r} comes twice", param_hint=option)
+            raise typer.BadParameter(f"'{name}' comes twice", param_hint=option)
         if _LOOKS_LIKE_MORE.search(value):
             again = f" {option}" if option.startswith("-") else ""
-            warn(f"{pair} is one pair, whose value is {value!r}: for several, write{again} A=1{again} B=2")
+            warn(f"{pair} is one pair, whose value is '{value}': for several, write{again} A=1{again} B=2")
         mapping[name] = value
     return mapping
 
@@ -98,17 +99,17 @@ def read_bytes(text: str | None, path: Path | None, limit: int, field: str, hint
         with path.open("rb") as file:
             content = file.read(limit + 1)
     else:
-        content = _standard_input(limit + 1, field)
+        content = read_standard_input(limit + 1, field)
     if len(content) > limit:
         raise StrongroomError("FIELD_TOO_LARGE", f"{field} is larger than {limit} bytes{hint}", field=field)
     return content
 
 
-def read_file(path: Path, limit: int) -> bytes:
+def read_file(path: Path, limit: int, field: str = "input") -> bytes:
     """The bytes of a file, or of standard input. Raises FILE_TOO_LARGE."""
     if path != STANDARD:
         return bounded.read_file(path, limit)
-    content = _standard_input(limit + 1, "input")
+    content = read_standard_input(limit + 1, field)
     if len(content) > limit:
         raise StrongroomError(
             "FILE_TOO_LARGE", f"standard input is larger than {limit} bytes", code="FAILED_PRECONDITION"
@@ -134,7 +135,7 @@ def given_bytes(encoded: str, path: Path | None, option: str, field: str, limit:
     if bool(encoded) == (path is not None):
         raise typer.BadParameter(f"give either base64 or a file: {option} or {option}-file", param_hint=option)
     if path is not None:
-        return decoded(read_file(path, limit), field)
+        return decoded(read_file(path, limit, field), field)
     content = encoded.encode()
     if not _BASE64.fullmatch(content):
         raise typer.BadParameter("is no base64", param_hint=option)
@@ -191,15 +192,6 @@ def write_bytes(path: Path, content: bytes, *, force: bool) -> None:
 
     with replacing(path, overwrite=force) as file:
         file.write(content)
-
-
-def _standard_input(limit: int, field: str) -> bytes:
-    # Without one it is None.
-    if sys.stdin is None:
-        raise StrongroomError("FIELD_REQUIRED", f"there is no standard input to read the {field} from", field=field)
-    if sys.stdin.isatty():
-        sys.stderr.write(f"type the {field}, and end it with Ctrl-D\n")
-    return sys.stdin.buffer.read(limit)
 
 
 def _member(content: bytes, field: str) -> bytes:

@@ -33,14 +33,20 @@ def update_key(
 
 @command(keys, "tag", "strongroom key tag payments team=billing stage=live")
 def tag_key(
-    session: Session, key: KeyName, tag: Annotated[list[str], typer.Argument(metavar="NAME=VALUE...")]
+    session: Session,
+    key: KeyName,
+    tag: Annotated[list[str], typer.Argument(metavar="NAME=VALUE", help="The tags to add.")],
 ) -> Report:
     """Add tags, or replace those of the same names."""
     return key_report(session.client.keys.tag(key, pairs_of(tag, "NAME=VALUE")))
 
 
 @command(keys, "untag", "strongroom key untag payments stage")
-def untag_key(session: Session, key: KeyName, name: Annotated[list[str], typer.Argument(metavar="NAME...")]) -> Report:
+def untag_key(
+    session: Session,
+    key: KeyName,
+    name: Annotated[list[str], typer.Argument(metavar="NAME", help="The tags to remove, by their names.")],
+) -> Report:
     """Remove tags."""
     return key_report(session.client.keys.untag(key, name))
 

@@ -16,6 +16,7 @@ import typer
 
 from strongroom.cli.complaints import Status, failed, refused
 from strongroom.cli.forms import asked_for, form_in
+from strongroom.cli.standard_input import read_once
 from strongroom.errors import StrongroomError
 
 ABOUT_VARIABLES: Mapping[str, str] = {
@@ -33,7 +34,7 @@ _DEBUG = "STRONGROOM_DEBUG"
 
 def guarded(work: Callable[[], object], arguments: Sequence[str]) -> int:
     """Does the work and answers what the process exits with; what goes wrong becomes one line or one JSON object."""
-    with asked_for(form_in(arguments)):
+    with asked_for(form_in(arguments)), read_once():
         try:
             _require_streams()
             require_known(os.environ)

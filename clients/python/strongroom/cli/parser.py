@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from typer import TyperException
 from typer.core import TyperCommand, TyperGroup
 
 from strongroom.cli.values import Plain
@@ -36,6 +37,27 @@ def read_plainly(parameters: Iterable[Any]) -> None:
             parameter._runtime_param = Plain(descriptor.annotation, info.min, info.max)  # noqa: SLF001
 
 
+def written(argument: Any) -> str:
+    """An argument as usage and help show it: `KEY`, `[KEY]`, `FILE...`, `[FILE...]`."""
+    word = (argument.metavar or argument.name.upper()) + ("..." if argument.nargs == -1 else "")
+    return word if argument.required else f"[{word}]"
+
+
+def _usage_pieces(command: Any, ctx: Any) -> list[str]:
+    arguments = [one for one in command.get_params(ctx) if one.param_type_name == "argument"]
+    return [command.options_metavar or "", *map(written, arguments)]
+
+
+def _telling_whose(parse: Callable[[], Any], ctx: Any) -> Any:
+    """Parses, and gives an error that names no command this one: its help says more."""
+    try:
+        return parse()
+    except TyperException as error:
+        if getattr(error, "ctx", ctx) is None:
+            error.ctx = ctx  # type: ignore[attr-defined]
+        raise
+
+
 class Command(TyperCommand):
     """A command whose help ends with examples, one a line of its `epilog`."""
 
@@ -44,6 +66,14 @@ class Command(TyperCommand):
         found = super().get_params(ctx)
         read_plainly(found)
         return found
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Reads what was typed."""
+        return _telling_whose(lambda: super(Command, self).parse_args(ctx, args), ctx)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """What the line of usage shows behind the command."""
+        return _usage_pieces(self, ctx)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Arguments, the command's own options, and then those of every command."""
@@ -55,7 +85,7 @@ class Command(TyperCommand):
             if record is None:
                 continue
             if parameter.param_type_name == "argument":
-                arguments.append((record[0].partition(" <")[0], record[1]))
+                arguments.append((written(parameter), record[1]))
             else:
                 (common if parameter.name in _COMMON else own).append(record)
         for title, records in (

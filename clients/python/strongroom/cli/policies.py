@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from strongroom.cli import choices
-from strongroom.cli.command import Report, Session, command, facts_report
+from strongroom.cli.command import Report, Session, command, facts_report, fields_of
 from strongroom.cli.confirmation import Destruction
-from strongroom.cli.inputs import Description, Limit, read_text
+from strongroom.cli.inputs import Description, Force, Limit, OutputFile, read_text
+from strongroom.cli.outputs import bytes_report
 from strongroom.cli.parser import Group
 from strongroom.cli.tables import Table, table
 
@@ -79,17 +80,22 @@ def list_policies(
     return Report({"policies": found}, show)
 
 
-@command(policies, "describe", "strongroom policy describe use")
-def describe_policy(session: Session, policy: PolicyName) -> Report:
-    """Show all of a policy."""
-    return facts_report(session.client.access.policies.get(policy))
+@command(policies, "describe", "strongroom policy describe use", "strongroom policy describe use --out use.cedar")
+def describe_policy(
+    session: Session, policy: PolicyName, output_file: OutputFile = None, force: Force = False
+) -> Report:
+    """Show all of a policy; with --out, write its Cedar text to a file that `policy update` takes."""
+    found = session.client.access.policies.get(policy)
+    if output_file is None:
+        return facts_report(found)
+    return bytes_report(fields_of(found), "cedar", found.cedar.encode(), output_file, force=force, encoded=False)
 
 
 @command(policies, "update", "strongroom policy update use payments.cedar")
 def update_policy(
     session: Session,
     policy: PolicyName,
-    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Cedar policies.", show_default=False)] = None,
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="Cedar policies.", show_default=False)] = None,
     description: Annotated[str | None, typer.Option(metavar="TEXT", help="For people.")] = None,
 ) -> Report:
     """Change a policy's text, or its description."""

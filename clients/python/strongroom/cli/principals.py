@@ -133,7 +133,7 @@ def set_tags(
     principal: PrincipalName,
     tag: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME=VALUE]...", help="All tags that it has from now on; none takes them away."),
+        typer.Argument(metavar="NAME=VALUE", help="All tags that it has from now on; none takes them away."),
     ] = None,
 ) -> Report:
     """Replace a principal's tags."""
@@ -151,7 +151,7 @@ def set_roles(
     principal: PrincipalName,
     role: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ROLE]...", help="All roles that it holds from now on; none takes them away."),
+        typer.Argument(metavar="ROLE", help="All roles that it holds from now on; none takes them away."),
     ] = None,
 ) -> Report:
     """Replace the roles that a user or workload holds all the time."""
@@ -260,6 +260,6 @@ def _bindings(pairs: list[str] | None) -> list[OidcBinding]:
     for pair in pairs or []:
         provider, equals, subject = pair.partition("=")
         if not equals:
-            raise typer.BadParameter(f"{pair!r} is not PROVIDER=SUBJECT", param_hint="--oidc")
+            raise typer.BadParameter(f"'{pair}' is not PROVIDER=SUBJECT", param_hint="--oidc")
         bindings.append(OidcBinding(provider, subject))
     return bindings

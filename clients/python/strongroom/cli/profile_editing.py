@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The profile's name: letters, digits, `.`, `_` and `-`.")]
 Address = Annotated[
-    str, typer.Argument(metavar="[HOST:PORT]", help="Any one service of the mesh: it tells where the others are.")
+    str, typer.Argument(metavar="HOST:PORT", help="Any one service of the mesh: it tells where the others are.")
 ]
 Account = Annotated[str | None, typer.Option(metavar="ID", help="The account that short names belong to.")]
 Trust = Annotated[
@@ -144,7 +144,7 @@ def edit(
     return _save(name, table, endpoints | pairs_of(endpoint, "--endpoint"), use=use, overwrite=True)
 
 
-def show(session: Session, name: Annotated[str, typer.Argument(metavar="[PROFILE]", help="Its name.")] = "") -> Report:
+def show(session: Session, name: Annotated[str, typer.Argument(metavar="PROFILE", help="Its name.")] = "") -> Report:
     """Show a profile, by default the one in use, and as whom it calls. Secrets are in files of their own."""
     profile = profiles.load().get(name) if name else session.profile
     return facts_report(_facts(profile))

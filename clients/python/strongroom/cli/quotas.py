@@ -15,9 +15,7 @@ quotas = typer.Typer(name="quota", cls=Group, help="How many requests are let th
 
 Target = Annotated[
     str,
-    typer.Argument(
-        metavar="[TARGET]", help="users/ID, workloads/ID, roles/ID, or accounts/ID; your account by default."
-    ),
+    typer.Argument(metavar="TARGET", help="users/ID, workloads/ID, roles/ID, or accounts/ID; your account by default."),
 ]
 
 

@@ -45,7 +45,7 @@ class _Outcome:
 )
 def rotate(
     session: Session,
-    secret: Annotated[list[str] | None, typer.Argument(metavar="SECRET...")] = None,
+    secret: Annotated[list[str] | None, typer.Argument(metavar="SECRET", help="Ids or full names; or --tag.")] = None,
     tag: Annotated[
         list[str] | None, typer.Option("--tag", metavar="NAME=VALUE", help="Every secret with these tags.")
     ] = None,

@@ -71,7 +71,7 @@ def add_to(app: typer.Typer) -> None:
 
 def run(
     session: Session,
-    arguments: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="What to run.")],
+    arguments: Annotated[list[str], typer.Argument(metavar="-- COMMAND", help="What to run.")],
     env: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=secret:SECRET[#FIELD]", help="A variable that holds the value; may be repeated."),
@@ -155,10 +155,10 @@ def _wanted(options: list[str] | None, option: str) -> list[_Wanted]:
     for given in options or []:
         variable, equals, source = given.partition("=")
         if not equals or not variable or not source.startswith(_SCHEME):
-            raise typer.BadParameter(f"{given!r} is not NAME={_SCHEME}SECRET[#FIELD]", param_hint=option)
+            raise typer.BadParameter(f"'{given}' is not NAME={_SCHEME}SECRET[#FIELD]", param_hint=option)
         if not _NAME.fullmatch(variable):
             raise typer.BadParameter(
-                f"{variable!r} is not the name of a variable: letters, digits and _", param_hint=option
+                f"'{variable}' is not the name of a variable: letters, digits and _", param_hint=option
             )
         secret, _, field = source.removeprefix(_SCHEME).partition("#")
         wanted.append(_Wanted(variable, secret, field))

@@ -60,14 +60,10 @@ SkipTargetCheck = Annotated[
 
 def password_rule_of(text: str) -> PasswordRule:
     """The rule that an option describes in JSON."""
-    from google.protobuf.json_format import Parse, ParseError
-
+    from strongroom.cli.messages import message_of
     from strongroom.secrets.v1.password_rule_pb2 import PasswordRule
 
-    try:
-        return Parse(text, PasswordRule())
-    except ParseError as error:
-        raise typer.BadParameter(f"no PasswordRule in JSON: {error}", param_hint="--password-rule") from None
+    return message_of(text, PasswordRule(), "--password-rule")
 
 
 def value_of(text: str | None, path: Path | None, *, keep_newline: bool = False) -> bytes:

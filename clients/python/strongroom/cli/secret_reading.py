@@ -9,6 +9,7 @@ import typer
 
 from strongroom.cli.command import Report, Session, command, fields_of
 from strongroom.cli.inputs import STANDARD, Force, OutputFile, moment_of, write_bytes
+from strongroom.cli.outputs import bytes_report
 from strongroom.cli.secrets import SecretName, app
 from strongroom.cli.tables import Table, table, time_text
 
@@ -28,6 +29,8 @@ def random_password(
     no_punctuation: Annotated[bool, typer.Option("--no-punctuation", help="Letters and digits alone.")] = False,
     exclude: Annotated[str, typer.Option(metavar="TEXT", help="Characters to leave out.")] = "",
     all_punctuation: Annotated[bool, typer.Option("--all-punctuation", help="Not just -, _ and .")] = False,
+    output_file: OutputFile = None,
+    force: Force = False,
 ) -> Report:
     """Print a random password, and store it nowhere."""
     from strongroom.secrets.v1.password_rule_pb2 import PasswordRule
@@ -39,11 +42,15 @@ def random_password(
         all_punctuation=all_punctuation,
     )
     password = session.client.secrets.generate_password(rule)
-    return Report({"password": password}, raw=password.encode() + b"\n")
+    if output_file is None:
+        return Report({"password": password}, raw=password.encode() + b"\n")
+    return bytes_report({}, "password", password.encode(), output_file, force=force, encoded=False)
 
 
 @command(app, "watch", "strongroom secret watch database-password payments/db")
-def watch(session: Session, secret: Annotated[list[str], typer.Argument(metavar="SECRET...")]) -> Report:
+def watch(
+    session: Session, secret: Annotated[list[str], typer.Argument(metavar="SECRET", help="Ids or full names.")]
+) -> Report:
     """Print the changes of secrets as they come, a line each, until Ctrl-C."""
     try:
         with session.client.secrets.watch(secret) as changes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -72,28 +72,59 @@ def target_of(
         return _of_file(path)
     if not given:
         return None
-    kind = secret_type.upper().replace("-", "_")
-    if kind not in _MADE:
-        raise typer.BadParameter(f"{given[0]} needs one of {', '.join(_MADE)}", param_hint="--type")
+    make = _maker(secret_type, given)
     for option, value in (("--host", place.host), ("--user", place.user)):
         if not value:
             raise typer.BadParameter(f"needed beside {given[0]}", param_hint=option)
+    return make(place, full_name(place.master) if place.master else "")
+
+
+def changed_target(
+    secret_type: str, before: RotationTarget | None, place: Place, full_name: Callable[[str], str]
+) -> RotationTarget:
+    """A secret's target with what the options say, and the rest as it was. A usage error where the type has no such
+    option.
+    """
+    from strongroom.secrets.v1.target_pb2 import RotationTarget
+
+    _maker(secret_type, place.given())
+    changed = RotationTarget()
+    if before is not None:
+        changed.CopyFrom(before)
+    kind = changed.WhichOneof("kind")
+    assert kind is not None  # noqa: S101  # every type that has the options has a target
+    one: Any = getattr(changed, kind)
+    address = one.address if hasattr(one, "address") else one
+    address.host, address.port = place.host or address.host, place.port or address.port
+    one.username = place.user or one.username
+    if place.tls:
+        secured = _address(Place(host=address.host, tls=place.tls))
+        address.tls, address.ca_pem = secured.tls, secured.ca_pem
+    if place.database:
+        one.database = place.database
+    if place.master:
+        one.master_secret = full_name(place.master)
+    if place.host_keys is not None:
+        one.host_keys[:] = _host_keys(place.host_keys)
+    return changed
+
+
+def _maker(secret_type: str, given: list[str]) -> Callable[[Place, str], RotationTarget]:
+    kind = secret_type.upper().replace("-", "_")
+    if kind not in _MADE:
+        raise typer.BadParameter(f"{given[0]} needs one of {', '.join(_MADE)}", param_hint="--type")
     allowed, make = _MADE[kind]
     for option in given:
         if option not in allowed:
             raise typer.BadParameter(f"{kind} has no such thing", param_hint=option)
-    return make(place, full_name(place.master) if place.master else "")
+    return make
 
 
 def _of_file(path: Path) -> RotationTarget:
-    from google.protobuf.json_format import Parse, ParseError
-
+    from strongroom.cli.messages import message_of
     from strongroom.secrets.v1.target_pb2 import RotationTarget
 
-    try:
-        return Parse(read_text(path), RotationTarget())
-    except ParseError as error:
-        raise typer.BadParameter(f"{path} is no RotationTarget in JSON: {error}", param_hint="--target") from None
+    return message_of(read_text(path), RotationTarget(), "--target")
 
 
 def _address(place: Place) -> TargetAddress:
@@ -135,10 +166,14 @@ def _ssh(place: Place, master: str) -> RotationTarget:
         raise typer.BadParameter(
             "needed: `ssh-keyscan HOST` prints them, and somebody has to check them", param_hint="--host-keys"
         )
-    lines = [line for line in read_text(place.host_keys).splitlines() if line.strip() and not line.startswith("#")]
-    # known_hosts has the host in front.
-    keys = [line if line.startswith(("ssh-", "ecdsa-", "sk-")) else line.partition(" ")[2] for line in lines]
+    keys = _host_keys(place.host_keys)
     return RotationTarget(ssh=SshTarget(host=place.host, port=place.port or 0, username=place.user, host_keys=keys))
+
+
+def _host_keys(path: Path) -> list[str]:
+    lines = [line for line in read_text(path).splitlines() if line.strip() and not line.startswith("#")]
+    # known_hosts has the host in front.
+    return [line if line.startswith(("ssh-", "ecdsa-", "sk-")) else line.partition(" ")[2] for line in lines]
 
 
 _OF_ALL = ("--host", "--port", "--user")

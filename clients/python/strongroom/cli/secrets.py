@@ -36,6 +36,7 @@ from strongroom.cli.secret_targets import (
     TargetFile,
     Tls,
     User,
+    changed_target,
     target_of,
 )
 from strongroom.cli.tables import Table, table
@@ -208,6 +209,7 @@ def versions(session: Session, secret: SecretName, limit: Limit = None) -> Repor
     app,
     "update",
     "strongroom secret update database-password --tag team=billing",
+    "strongroom secret update db --host db-2.example --user app --tls ca.pem",
     "strongroom secret update database-password --retained-versions 5 --yes",
     destroys=Destruction(
         "destroys the oldest values of {secret} at once and for good, so that {retained_versions} are left",
@@ -227,10 +229,18 @@ def update(
             metavar="COUNT", min=2, max=100, help="How many keep their value: the oldest lose it at once and for good."
         ),
     ] = None,
+    host: Host = "",
+    port: Port = None,
+    user: User = "",
+    tls: Tls = "",
+    database: Database = "",
+    host_keys: HostKeys = None,
+    master: Master = "",
     target: TargetFile = None,
     grace: Annotated[str, typer.Option(metavar="SPAN", help="How long what was replaced works on.")] = "",
     password_rule: PasswordRuleText = "",
     allow_destination: Destinations = None,
+    skip_target_check: SkipTargetCheck = False,
     allow_any_destination: Annotated[
         bool, typer.Option("--allow-any-destination", help="Its values may be sent anywhere again.")
     ] = False,
@@ -238,6 +248,9 @@ def update(
     """Change what is given of a secret."""
     if allow_destination and allow_any_destination:
         raise typer.BadParameter("goes without --allow-any-destination", param_hint="--allow-destination")
+    place = Place(host, port, user, tls, database, host_keys, master)
+    # What is not given stays as it is.
+    before = session.client.secrets.get(secret) if place.given() and target is None else None
     update = partial(
         session.client.secrets.update,
         secret,
@@ -245,7 +258,12 @@ def update(
         tags=all_tags_of(tag, none=no_tags),
         key=key,
         retained_versions=retained_versions,
-        target=target_of("", target, Place(), session.client.names.secret),
+        target=(
+            target_of("", target, place, session.client.names.secret)
+            if before is None
+            else changed_target(before.type, before.target, place, session.client.names.secret)
+        ),
+        check_target=not skip_target_check,
         password_rule=password_rule_of(password_rule) if password_rule else None,
         grace_period=span_of(grace, "--grace") if grace else None,
         allowed_destinations=[] if allow_any_destination else allow_destination,

@@ -25,9 +25,9 @@ def span_of(text: str, option: str, unit: str = "") -> timedelta:
     given = f"{text}{unit}" if unit and _BARE.fullmatch(text) else text
     span = _span(given)
     if span is None:
-        raise typer.BadParameter(f"{text!r} is no span of time such as 15m, 6h or 30d", param_hint=option)
+        raise typer.BadParameter(f"'{text}' is no span of time such as 15m, 6h or 30d", param_hint=option)
     if span > _MOST:
-        raise typer.BadParameter(f"{text!r} is more than a hundred years", param_hint=option)
+        raise typer.BadParameter(f"'{text}' is more than a hundred years", param_hint=option)
     return span
 
 
@@ -50,11 +50,11 @@ def _moment(text: str, option: str, other: str) -> datetime:
         time = datetime.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(
-            f"{text!r} is neither a time such as 2026-11-24T02:25Z nor {other}", param_hint=option
+            f"'{text}' is neither a time such as 2026-11-24T02:25Z nor {other}", param_hint=option
         ) from None
     time = time if time.tzinfo else time.replace(tzinfo=UTC)
     if not _EPOCH <= time <= _END:
-        raise typer.BadParameter(f"{text!r} is not between 1970 and 9999", param_hint=option)
+        raise typer.BadParameter(f"'{text}' is not between 1970 and 9999", param_hint=option)
     return time
 
 

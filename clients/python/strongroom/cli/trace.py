@@ -59,7 +59,7 @@ def trace(
         )
     wanted = trace_id.lower().removeprefix("0x") or last_trace_id(directory)
     if len(wanted) != _ID_DIGITS:
-        raise typer.BadParameter(f"{trace_id!r} is not {_ID_DIGITS} hex digits", param_hint="ID")
+        raise typer.BadParameter(f"'{trace_id}' is not {_ID_DIGITS} hex digits", param_hint="ID")
     spans = read_spans(directory, wanted)
     if not spans:
         raise StrongroomError("TRACE_NOT_FOUND", f"no span of trace {wanted} is in {directory}", code="NOT_FOUND")

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from html import escape
 
 from strongroom.calls.audit.usage import UsageRow
+from strongroom.cli.tables import time_text
 from strongroom.names import Names
 
 _OUTCOMES = ("ALLOWED", "DENIED", "FAILED")
@@ -52,7 +53,7 @@ def page(names: Names, usage: Usage, dimensions: Sequence[str], rows: Sequence[U
     totals: Counter[str] = Counter()
     for row in usage.by_time:
         totals[row.values[1]] += row.event_count
-    period = f"{usage.start:%Y-%m-%d %H:%M} to {usage.end:%Y-%m-%d %H:%M} UTC"
+    period = f"{time_text(usage.start)} to {time_text(usage.end)}"
     legend = "".join(
         f'<span class="key" style="background: var(--{outcome})"></span>{outcome.lower()}' for outcome in _OUTCOMES
     )
@@ -103,13 +104,13 @@ def _columns(usage: Usage) -> str:
             height = of.get(outcome, 0) * (_HEIGHT - 34) / highest
             bottom -= height
             if height:
-                title = escape(f"{moment:%Y-%m-%d %H:%M}: {of[outcome]:,} {outcome.lower()}")
+                title = escape(f"{moment:%Y-%m-%d %H:%MZ}: {of[outcome]:,} {outcome.lower()}")
                 parts.append(
                     f'<rect class="{outcome}" x="{_MARGIN + number * width:.1f}" y="{bottom:.1f}" '
                     f'width="{max(width - 1, 1):.1f}" height="{height:.1f}"><title>{title}</title></rect>'
                 )
     for number in sorted({0, len(moments) // 2, len(moments) - 1}) if moments else ():
-        label = moments[number].strftime("%m-%d %H:%M" if usage.step == "hour" else "%Y-%m-%d")
+        label = moments[number].strftime("%m-%d %H:%MZ" if usage.step == "hour" else "%Y-%m-%d")
         anchor = "end" if number and number == len(moments) - 1 else "start"
         parts.append(
             f'<text x="{_MARGIN + number * width:.1f}" y="{_HEIGHT - 6}" text-anchor="{anchor}">{label}</text>'
@@ -145,8 +146,6 @@ def _table(names: Names, dimensions: Sequence[str], rows: Sequence[UsageRow]) ->
     for row in rows:
         cells = [f"<td>{escape(names.relative(value))}</td>" for value in row.values]
         cells += [f'<td class="number">{count:,}</td>' for count in (row.event_count, row.item_count)]
-        cells += [
-            f"<td>{time:%Y-%m-%d %H:%M:%S}</td>" if time else "<td></td>" for time in (row.first_time, row.last_time)
-        ]
+        cells += [f"<td>{time_text(time)}</td>" if time else "<td></td>" for time in (row.first_time, row.last_time)]
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return f"<table><thead><tr>{headings}</tr></thead><tbody>{''.join(lines)}</tbody></table>"

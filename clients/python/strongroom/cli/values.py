@@ -37,7 +37,7 @@ class Plain:
         if get_origin(self._one) is Literal:
             allowed = get_args(self._one)
             if word not in allowed:
-                raise ValueError(f"{word!r} is none of {', '.join(allowed)}")
+                raise ValueError(f"'{word}' is none of {', '.join(allowed)}")
             return word
         made = _MADE[self._one](word)
         if isinstance(made, int | float) and not isinstance(made, bool):
@@ -57,7 +57,7 @@ def _whole(word: Any) -> int:
     try:
         return int(word)
     except ValueError:
-        raise ValueError(f"{word!r} is not a whole number") from None
+        raise ValueError(f"'{word}' is not a whole number") from None
 
 
 def _number(word: Any) -> float:
@@ -66,14 +66,14 @@ def _number(word: Any) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"{word!r} is not a number")
+        raise ValueError(f"'{word}' is not a number")
     return number
 
 
 def _yes_or_no(word: Any) -> bool:
     if isinstance(word, bool):
         return word
-    raise ValueError(f"{word!r} is neither yes nor no")
+    raise ValueError(f"'{word}' is neither yes nor no")
 
 
 _MADE: Mapping[Any, Callable[[Any], Any]] = {
