@@ -298,7 +298,7 @@ class AuditClient:
         return None
 
     def _give_back(self, group: Sequence[Entry], failure: grpc.RpcError | None) -> None:
-        """Takes over what did not go directly. Of an error only the refusal of events says that the way is good."""
+        """Takes over what did not go directly. Any error but the refusal of an event closes the direct way."""
         error = None if failure is None else self._delivery.understood(failure)
         self._given_back.put(GivenBack(group, error))
         if error is not None and error.reason not in _REFUSALS and self._direct is not None:

@@ -91,7 +91,7 @@ class Sealer:
         self._root: tuple[bytes, int, SensitiveBytes] | None = None
         self._by_account: dict[str, SealingKey] = {}
         self._by_id: dict[bytes, AESGCM] = {}
-        # Whose a key is stays so, also when the key was destroyed.
+        # The account of a key, which stays the same when the key was destroyed.
         self._accounts: dict[bytes, str] = {}
 
     def renew(self) -> None:

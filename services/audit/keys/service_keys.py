@@ -105,7 +105,7 @@ class ServiceKeys:
         return material
 
     def rewrap(self, below_root_version: int, limit: int) -> int:
-        """Has keys under older versions of the root key wrapped anew; how many it were. Raises what
+        """Has keys under older versions of the root key wrapped anew, and answers how many. Raises what
         `RootWrapping.rewrap` does."""
         found = self._store.service_keys_below(below_root_version, limit) if limit else []
         for key in found:

@@ -198,7 +198,7 @@ class Log:
         return StrongroomError(reason, message, peer="audit")
 
     def _beats(self) -> Background:
-        """Who is silent loses the log."""
+        """The signs of life of this writer: another process takes the log over from one that gives none."""
         return Background(
             "audit-writer",
             self._beat,

@@ -16,12 +16,12 @@ class ServiceKeys:
         self._rewrap = AUDIT.method(audit, SealingServiceStub, "RewrapServiceKeys", _TIMEOUT_SECONDS)
 
     def count_below(self, root_version: int) -> int:
-        """How many are under root versions below this one. Raises AUDIT_UNREACHABLE, DATABASE_UNAVAILABLE."""
+        """How many keys are under root versions below this one. Raises AUDIT_UNREACHABLE, DATABASE_UNAVAILABLE."""
         return int(self._call(root_version, 0).remaining_count)
 
     def rewrap_below(self, root_version: int, limit: int) -> int:
-        """Has some of those wrapped anew; how many it were. Raises KEY_MATERIAL_REFUSED, and as `count_below`, and what
-        crypto raises."""
+        """Has some of them wrapped anew, and answers how many. Raises KEY_MATERIAL_REFUSED, AUDIT_UNREACHABLE,
+        DATABASE_UNAVAILABLE, and what crypto raises."""
         return int(self._call(root_version, limit).done_count)
 
     def _call(self, root_version: int, limit: int) -> RewrapServiceKeysResponse:

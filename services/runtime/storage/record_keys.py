@@ -29,7 +29,7 @@ _TIMEOUT_SECONDS = 3.0
 _RETRY_SECONDS = 0.25
 
 SealAll = Callable[[Connection], int]
-"""Seals every row of the database as it stands, under the seals of the connection; how many it were."""
+"""Seals every row of the database as it stands, under the seals of the connection; answers how many there were."""
 
 
 class RecordKey(Protocol):

@@ -54,7 +54,7 @@ log = logging.getLogger(__name__)
 ATTEMPT_ABANDONED = "ATTEMPT_ABANDONED"
 """The error of an attempt whose process died."""
 MAX_INCURABLE = 3
-"""How often is tried what the rotator says that no later try will cure."""
+"""How often a step is tried whose error no later try will cure, as the rotator says."""
 
 _SET_AGAIN = (Reason.TARGET_LOGIN_REFUSED, Reason.TARGET_RIGHTS_MISSING)
 _SECOND_US = 1_000_000

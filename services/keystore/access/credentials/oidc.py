@@ -39,7 +39,8 @@ class OidcTokens:
         """The provider whose issuer a token names, before anything of it is verified. Raises TOKEN_INVALID, and
         OIDC_PROVIDER_UNREACHABLE where that may be told of an issuer that the account does not trust.
 
-        What no issuer could have signed is refused before any is looked for: it must not tell which are trusted.
+        A token that no issuer could have signed is refused before a provider is looked for, so that nobody learns from
+        it which issuers are trusted.
         """
         try:
             header = jwt.get_unverified_header(token)

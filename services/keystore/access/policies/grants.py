@@ -149,7 +149,7 @@ class Grants:
         self._end(call, grant)
 
     def forget_expired(self) -> int:
-        """Removes grants that expired an hour ago or longer, some at a time; how many it were."""
+        """Removes grants that expired an hour ago or longer, some at a time, and answers how many."""
         with transaction(self._engine) as connection:
             before_us = self._clock.now_us() - _FORGET_AFTER_US
             expired = grant_store.expired(connection, before_us, _FORGET_LIMIT)
