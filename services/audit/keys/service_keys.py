@@ -62,6 +62,7 @@ class ServiceKeys:
         self._wrapping = wrapping
         self._clock = clock
         self._opened: dict[bytes, SensitiveBytes] = {}
+        self._shown: dict[bytes, Wrapped] = {}
         self.prepared = False
         """Whether a writer of the log would find what it needs first already open."""
 
@@ -100,22 +101,40 @@ class ServiceKeys:
         if material is None:
             stored = self._store.service_key(key_id)
             if stored is None:
-                raise StrongroomError(Reason.AUDIT_RECORD_REFUSED, "a key is missing from the audit database")
+                raise _missing()
             material = self._opened[key_id] = self._wrapping.unwrap(stored.purpose, stored.wrapped)
         return material
 
     def rewrap(self, below_root_version: int, limit: int) -> int:
-        """Has keys under older versions of the root key wrapped anew, and answers how many. Raises what
-        `RootWrapping.rewrap` does."""
-        found = self._store.service_keys_below(below_root_version, limit) if limit else []
-        for key in found:
+        """Has keys wrapped anew until crypto has shown, in this process, that each is under this version of the root
+        key or a newer one, and answers how many it was. Raises what `RootWrapping.rewrap` does, and
+        AUDIT_RECORD_REFUSED when the database has lost one.
+
+        Old versions are destroyed by what this answers, so it asks nothing of what the database says of versions.
+        """
+        if not limit:
+            return 0
+        left = [key for key in self._store.service_keys() if not self._is_shown(key, below_root_version)]
+        for key in left[:limit]:
             wrapped = self._wrapping.rewrap(key.purpose, key.wrapped)
             self._store.replace_service_key(replace(key, wrapped=wrapped.blob, root_version=wrapped.root_version))
-        return len(found)
+            self._shown[key.key_id] = wrapped
+        missing = self._store.missing_service_keys() if not left else ()
+        if missing:
+            raise _missing()
+        return len(left[:limit])
+
+    def _is_shown(self, key: ServiceKey, root_version: int) -> bool:
+        shown = self._shown.get(key.key_id)
+        return shown is not None and shown.blob == key.wrapped and shown.root_version >= root_version
 
     def count_below(self, root_version: int) -> int:
-        """How many are under versions of the root key below this one."""
+        """How many are under versions of the root key below this one, by what the database says."""
         return self._store.count_service_keys_below(root_version)
+
+
+def _missing() -> StrongroomError:
+    return StrongroomError(Reason.AUDIT_RECORD_REFUSED, "a key is missing from the audit database")
 
 
 class Renewal:

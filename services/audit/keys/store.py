@@ -67,11 +67,20 @@ class WrappedKeys:
         with transaction(self._engine) as connection:
             connection.execute(insert(service_keys).values(astuple(key)))
 
-    def service_keys_below(self, root_version: int, limit: int) -> list[ServiceKey]:
-        """Those that are wrapped under versions of the root key below this one."""
-        query = select(service_keys).where(service_keys.c.root_version < root_version).limit(limit)
+    def service_keys(self) -> list[ServiceKey]:
+        """All of them."""
         with reading(self._engine) as connection:
-            return [ServiceKey(**row._mapping) for row in connection.execute(query)]
+            return [ServiceKey(**row._mapping) for row in connection.execute(select(service_keys))]
+
+    def missing_service_keys(self) -> list[bytes]:
+        """Those that something in the log's database is under, or signed with, and that are not there."""
+        there = select(service_keys.c.key_id)
+        needed = (
+            select(sealing_keys.c.root_id).where(sealing_keys.c.root_id.not_in(there)).distinct(),
+            select(signing_keys.c.key_id).where(signing_keys.c.key_id.not_in(there)),
+        )
+        with reading(self._engine) as connection:
+            return [bytes(key_id) for query in needed for key_id in connection.execute(query).scalars()]
 
     def count_service_keys_below(self, root_version: int) -> int:
         """How many there are."""

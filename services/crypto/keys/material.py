@@ -80,9 +80,13 @@ def open_blob(provider: Provider, binding: AnyBinding, blob: bytes, public_key: 
 
 
 def rewrap(provider: Provider, binding: Binding, blob: bytes) -> bytes:
-    """A key version's blob under the newest root version. Raises KEY_MATERIAL_REFUSED when it is not that version's."""
+    """A key version's blob under the newest root version: the same one where it is. Raises KEY_MATERIAL_REFUSED when it
+    is not that version's."""
     root_version = blobs.root_version(blob)
-    if root_version == provider.root_version:
+    # Another process may know of a newer one than this.
+    if root_version >= provider.root_version:
+        kind = blobs.HSM if binding.protection_level == k.PROTECTION_LEVEL_HSM else blobs.SOFTWARE
+        blobs.unseal(provider, kind, blob, binding.encode())
         return blob
     if binding.protection_level == k.PROTECTION_LEVEL_SOFTWARE:
         return blobs.reseal(provider, blobs.SOFTWARE, blob, binding.encode())

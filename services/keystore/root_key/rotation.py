@@ -1,7 +1,10 @@
 """Rotation of the root key: a new version, every blob wrapped under it, and the old versions retired.
 
-The rotation is one row of the database. Every batch of blobs moves in one transaction with the row's cursor, so it goes
-on where it was after any interruption, on whichever replica.
+The rotation is one row of the database, sealed. Every batch of blobs moves in one transaction with the row's cursor, so
+it goes on where it was after any interruption, on whichever replica.
+
+An old version is retired only after a pass over every blob there should be, in which crypto opened each and found it
+under the new one: what the database says of them is not asked.
 """
 
 from __future__ import annotations
@@ -92,7 +95,7 @@ class RootKey:
             rotation = store.rotation(connection)
         if made_before:
             return self._status()
-        if rotation is None or rotation.state == pb.ROOT_KEY_ROTATION_STATE_DONE:
+        if rotation in (None, store.REFUSED) or rotation.state == pb.ROOT_KEY_ROTATION_STATE_DONE:
             self._begin(call, repeatable)
             return self._status()
         stalled = rotation.state == pb.ROOT_KEY_ROTATION_STATE_STALLED
@@ -100,7 +103,7 @@ class RootKey:
             with transaction(self._engine) as connection:
                 if not self._made_before(connection, repeatable):
                     if stalled:
-                        store.put_rotation(connection, _resumed(rotation))
+                        store.put_rotation(connection, self._resumed(rotation))
                     self._remember(connection, repeatable, rotation)
                     self._outbox.put(connection, call)
         return self._status()
@@ -151,7 +154,7 @@ class RootKey:
                 count for version, count in store.blob_counts(connection).items() if version < target
             )
             store.add_version(connection, target)
-            begun = Rotation(target, pb.ROOT_KEY_ROTATION_STATE_RUNNING, total, now_us, now_us)
+            begun = Rotation(target, pb.ROOT_KEY_ROTATION_STATE_RUNNING, total, now_us, now_us, pass_us=now_us)
             store.put_rotation(connection, begun)
             self._remember(connection, repeatable, begun)
             self._outbox.put(connection, call)
@@ -162,28 +165,34 @@ class RootKey:
             rotation = store.rotation(connection)
             if rotation is None or rotation.state != pb.ROOT_KEY_ROTATION_STATE_RUNNING:
                 return False
-            found = store.blobs_below(connection, rotation, _BATCH)
-            counts = store.blob_counts(connection)
+            found = store.blobs_after(connection, rotation, _BATCH)
+            if not found:
+                store.require_versions(connection)
         if found:
-            self._move(found)
+            self._move(found, rotation)
             return True
         moved = self._service_keys.rewrap_below(rotation.target_version, _BATCH)
         if moved:
             self._progress(moved)
             return True
-        left = sum(count for version, count in counts.items() if version < rotation.target_version)
-        if left:
-            return self._end_pass(left)
-        if self._clock.now_us() < rotation.progressed_us + self._settle_us:
+        if rotation.failed_count:
+            return self._end_pass()
+        settled_us = rotation.progressed_us + self._settle_us
+        if self._clock.now_us() < settled_us:
             return False
-        self._finish(rotation.target_version)
-        return False
+        if rotation.pass_us < settled_us:
+            self._begin_pass()
+            return True
+        return self._finish(rotation.target_version)
 
-    def _move(self, found: list[tuple[Key, Version]]) -> None:
+    def _move(self, found: list[tuple[Key, Version]], seen: Rotation) -> None:
         outcomes = self._rewrapped(found)
         with transaction(self._engine) as connection:
             rotation = _running(store.rotation(connection, lock=True))
-            done = failed = 0
+            if _place(rotation) != _place(seen):
+                # Another replica was quicker.
+                return
+            done = failed = late = 0
             moved: dict[bytes, Key] = {}
             for (key, version), outcome in zip(found, outcomes, strict=True):
                 if not outcome.wrapped:
@@ -193,9 +202,13 @@ class RootKey:
                         error_reason=outcome.reason,
                         error_detail=f"{key.version_name(version.version)}: {outcome.message}"[:_MAX_DETAIL],
                     )
-                elif store.replace_blob(connection, version, outcome.wrapped, outcome.root_version):
+                elif outcome.root_version < rotation.target_version:
+                    # By a worker that does not know of the new version yet: it is for the next pass.
+                    late += 1
+                elif (outcome.wrapped, outcome.root_version) != (version.wrapped, version.root_version):
                     done += 1
-                    moved[key.uid] = key
+                    if store.replace_blob(connection, version, outcome.wrapped, outcome.root_version):
+                        moved[key.uid] = key
             for key in moved.values():
                 # Workers drop what they know of the key, the old blob with it.
                 changes.note(connection, CHANGE_KIND_KEY, str(key.name), key.name.account, key.uid)
@@ -206,7 +219,7 @@ class RootKey:
                 failed_count=rotation.failed_count + failed,
                 cursor_uid=last.uid,
                 cursor_version=last.version,
-                progressed_us=self._clock.now_us() if done else rotation.progressed_us,
+                progressed_us=self._clock.now_us() if done or late else rotation.progressed_us,
             )
             store.put_rotation(connection, rotation)
 
@@ -217,14 +230,18 @@ class RootKey:
         made = iter(self._material.rewrap(kept) if kept else ())
         return [_PUT_BACK if (version.uid, version.version) in gone else next(made) for _, version in found]
 
-    def _end_pass(self, left: int) -> bool:
-        """Begins another pass for what came in meanwhile, or stalls when crypto refuses all that is left."""
+    def _end_pass(self) -> bool:
+        """Begins another pass after one in which something was refused; stalls when nothing moved in it either."""
         with transaction(self._engine) as connection:
             rotation = _running(store.rotation(connection, lock=True))
-            refused = rotation.failed_count >= left
-            rotation = replace(rotation, state=pb.ROOT_KEY_ROTATION_STATE_STALLED) if refused else _new_pass(rotation)
-            store.put_rotation(connection, rotation)
+            refused = rotation.progressed_us < rotation.pass_us
+            stalled = replace(rotation, state=pb.ROOT_KEY_ROTATION_STATE_STALLED)
+            store.put_rotation(connection, stalled if refused else self._new_pass(rotation))
         return not refused
+
+    def _begin_pass(self) -> None:
+        with transaction(self._engine) as connection:
+            store.put_rotation(connection, self._new_pass(_running(store.rotation(connection, lock=True))))
 
     def _progress(self, moved: int) -> None:
         with transaction(self._engine) as connection:
@@ -233,15 +250,20 @@ class RootKey:
             rotation = replace(rotation, done_count=rotation.done_count + moved, progressed_us=now_us)
             store.put_rotation(connection, rotation)
 
-    def _finish(self, target: int) -> None:
+    def _finish(self, target: int) -> bool:
         with reading(self._engine) as connection:
-            old = [version for version in store.retirements(connection) if version < target]
-        for version in old:
+            known = set(store.retirements(connection))
+        # Those that crypto has, whatever stands here.
+        known.update(version.version for version in self._material.root_status().versions)
+        for version in sorted(version for version in known if version < target):
             try:
                 with transaction(self._engine) as connection:
+                    store.add_version(connection, version)
                     store.retire(connection, version, self._clock.now_us())
             except store.BlobsLeftError:
-                return
+                # One came in after the pass had come by.
+                self._begin_pass()
+                return True
             self._material.retire_root(version)
         with transaction(self._engine) as connection:
             rotation = _running(store.rotation(connection, lock=True))
@@ -253,16 +275,24 @@ class RootKey:
                 ended_us=self._clock.now_us(),
             )
             store.put_rotation(connection, done)
+        return False
 
     def _note_error(self, error: StrongroomError) -> None:
         # What crypto does not open does not open by trying again.
-        stalled = error.reason is Reason.KEY_MATERIAL_REFUSED
+        stalled = error.reason in (Reason.KEY_MATERIAL_REFUSED, Reason.AUDIT_RECORD_REFUSED)
         with transaction(self._engine) as connection:
             rotation = _running(store.rotation(connection, lock=True))
             rotation = replace(rotation, error_reason=error.reason, error_detail=error.message[:_MAX_DETAIL])
             if stalled:
                 rotation = replace(rotation, state=pb.ROOT_KEY_ROTATION_STATE_STALLED)
             store.put_rotation(connection, rotation)
+
+    def _new_pass(self, rotation: Rotation) -> Rotation:
+        return replace(rotation, failed_count=0, cursor_uid=b"", cursor_version=0, pass_us=self._clock.now_us())
+
+    def _resumed(self, rotation: Rotation) -> Rotation:
+        running = replace(rotation, state=pb.ROOT_KEY_ROTATION_STATE_RUNNING, error_reason="", error_detail="")
+        return self._new_pass(running)
 
     def _status(self) -> Status:
         provider = self._material.root_status()
@@ -284,9 +314,6 @@ def _running(rotation: Rotation | None) -> Rotation:
     return rotation
 
 
-def _resumed(rotation: Rotation) -> Rotation:
-    return replace(_new_pass(rotation), state=pb.ROOT_KEY_ROTATION_STATE_RUNNING, error_reason="", error_detail="")
-
-
-def _new_pass(rotation: Rotation) -> Rotation:
-    return replace(rotation, failed_count=0, cursor_uid=b"", cursor_version=0)
+def _place(rotation: Rotation) -> tuple[int, bytes, int]:
+    """Where a pass is."""
+    return rotation.pass_us, rotation.cursor_uid, rotation.cursor_version

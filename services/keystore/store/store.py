@@ -24,6 +24,9 @@ from services.runtime.storage.sql_filters import Condition
 from strongroom.keystore.v1.key_pb2 import (
     KEY_ORIGIN_STRONGROOM,
     KEY_STATE_ENABLED,
+    KEY_VERSION_STATE_DESTROYED,
+    KEY_VERSION_STATE_DISABLED,
+    KEY_VERSION_STATE_ENABLED,
     KEY_VERSION_STATE_PENDING_DESTRUCTION,
     KeyOrigin,
     KeySpec,
@@ -198,15 +201,24 @@ def versions_page(
     return [_version(connection, row) for row in rows]
 
 
-def versions_below_root(
-    connection: Connection, root_version: int, after: tuple[bytes, int], limit: int
-) -> list[Version]:
-    """Versions whose blobs are under root versions below this one, in the order of key uid and number, from the first
-    behind `after`."""
+def versions_with_blobs(connection: Connection, after: tuple[bytes, int], limit: int) -> list[Version]:
+    """Versions that have a blob, or should have one, in the order of key uid and number, from the first behind
+    `after`."""
     place = tuple_(key_versions.c.uid, key_versions.c.version)
-    old = key_versions.c.root_version.between(1, root_version - 1)
-    ordered = select(key_versions).where(old, place > after).order_by(key_versions.c.uid, key_versions.c.version)
-    return [_version(connection, row) for row in connection.execute(ordered.limit(limit)).all()]
+    # By what is sealed: where somebody took a blob away, or put one where none is, nothing else tells.
+    in_use = key_versions.c.state.in_([KEY_VERSION_STATE_ENABLED, KEY_VERSION_STATE_DISABLED])
+    kept = key_versions.c.wrapped.is_not(None) & (key_versions.c.state != KEY_VERSION_STATE_DESTROYED)
+    ordered = select(key_versions).where(in_use | kept, place > after)
+    rows = connection.execute(ordered.order_by(key_versions.c.uid, key_versions.c.version).limit(limit)).all()
+    return [_version(connection, row) for row in rows]
+
+
+def owners_of(connection: Connection, versions: Collection[Version]) -> dict[bytes, Key]:
+    """The keys that versions are of. Raises KEY_MATERIAL_REFUSED for one that is missing, or lacks another version."""
+    found = keys_by_uid(connection, {version.uid for version in versions})
+    for uid in {version.uid for version in versions}:
+        _require_complete(connection, uid, _versions_digest(connection, uid))
+    return found
 
 
 def newest_version(connection: Connection, uid: bytes) -> int:

@@ -150,6 +150,8 @@ root_rotation = Table(
     Column("started_us", BigInteger, nullable=False),
     Column("progressed_us", BigInteger, nullable=False),
     Column("ended_us", BigInteger),
+    Column("pass_us", BigInteger, nullable=False),
+    seal_column(),
 )
 
 aliases = Table(

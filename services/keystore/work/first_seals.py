@@ -21,12 +21,22 @@ from services.keystore.access.records.tables import (
 )
 from services.keystore.store import store
 from services.keystore.store.destroyed import Destroyed
-from services.keystore.store.tables import aliases, deleted_aliases, key_versions, keys, requests
+from services.keystore.store.tables import aliases, deleted_aliases, key_versions, keys, requests, root_rotation
 from services.runtime.storage import sealed_rows
 from strongroom.keystore.v1.key_pb2 import KEY_VERSION_STATE_DESTROYED
 
 _BOUND = (principals, identities, waiting_identities, given_spiffe_ids, oidc_bindings, policies, policy_attachments)
-_OTHERS = (client_keys, oidc_providers, grants, token_keys, key_versions, aliases, deleted_aliases, requests)
+_OTHERS = (
+    client_keys,
+    oidc_providers,
+    grants,
+    token_keys,
+    key_versions,
+    aliases,
+    deleted_aliases,
+    requests,
+    root_rotation,
+)
 
 
 def seal_all(destroyed: Destroyed, connection: Connection) -> int:

@@ -38,6 +38,8 @@ from services.keystore.access.records import tables as a
 from services.keystore.access.records.grant_store import Grant
 from services.keystore.access.records.resources import Account, ClientKey, OidcBinding, OidcProvider, Principal
 from services.keystore.handlers.key_record_service import KeyRecordService
+from services.keystore.root_key import store as root_store
+from services.keystore.root_key.store import Rotation
 from services.keystore.store import alias_store, changes, deleted_aliases, store
 from services.keystore.store.model import Alias, Key, Version
 from services.keystore.store.tables import aliases, key_versions, keys, metadata
@@ -56,6 +58,7 @@ from strongroom.access.v1.grant_pb2 import GrantConstraint
 from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY
 from strongroom.keystore.v1 import key_pb2 as k
 from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_KEY, GetKeyRecordRequest, KeyRecord
+from strongroom.keystore.v1.root_key_pb2 import ROOT_KEY_ROTATION_STATE_RUNNING
 from tests.support.clocks import StillClock
 from tests.support.sealing import DestroyedHere
 
@@ -92,6 +95,8 @@ def filled(engine: Engine) -> Engine:
         until = clock.from_microseconds(NOW * 2)
         token_key = TokenKey(key_id="t", public_key=bytes(32), not_before=clock.from_microseconds(NOW), not_after=until)
         access_store.insert_token_key(connection, token_key, NOW)
+        running = Rotation(2, ROOT_KEY_ROTATION_STATE_RUNNING, 2, NOW, NOW, pass_us=NOW)
+        root_store.put_rotation(connection, running)
     return engine
 
 
@@ -164,6 +169,7 @@ READERS: Mapping[str, Callable[[Connection], int]] = {
     "deleted_aliases": lambda connection: (
         deleted_aliases.key_before(connection, ResourceName("acme", "aliases", "b")) is not None
     ),
+    "root_rotation": lambda connection: root_store.rotation(connection) is not root_store.REFUSED,
 }
 
 
