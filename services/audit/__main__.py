@@ -118,6 +118,7 @@ def _offer(hosted: Host, settings: AuditServiceSettings, logs: Logs) -> None:
     hosted.server.on_drain(tails.drain)
     hosted.status.component("log", logs.check)
     # The log itself goes on, and verifies.
+    hosted.status.component("outbox", logs.check_outboxes, vital=False)
     hosted.status.component("sealing keys", logs.check_keys, vital=False)
     hosted.public(
         audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"],
@@ -135,7 +136,7 @@ def _start_work(hosted: Host, settings: AuditServiceSettings, logs: Logs) -> Non
     hosted.on_close(logs.stop)
     hosted.on_close(watch.stop)
     watch.start()
-    retention = RetentionWork([one.retention for one in logs], logs.append)
+    retention = RetentionWork([one.retention for one in logs])
     hosted.on_close(retention.stop)
     retention.start()
     if settings.log.http_address:

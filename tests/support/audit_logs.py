@@ -17,8 +17,10 @@ from services.audit.log.sequencer import Endings
 from services.audit.logs.logs import OpenLog, open_log
 from services.audit.publication.publishing import Publication
 from services.audit.publication.witnesses import WitnessSettings
+from services.audit.reading.events import Period, Query
 from services.audit.storage.files import Limits
 from services.runtime import identifiers
+from services.runtime.call import Call, Principal
 from services.runtime.clock import Clock, from_microseconds, system_clock
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.sensitive import SensitiveBytes
@@ -99,6 +101,19 @@ def is_writable(log: OpenLog) -> bool:
     except StrongroomError:
         return False
     return bool(log.signing_keys.signers())
+
+
+def own_call(method: str = "UpdateLegalHold", account: str = "acme") -> Call:
+    """A call of audit's own service, permitted."""
+    call = Call("strongroom.audit.v1.AuditService", method, f"audit:{method}", principal=Principal("ann", account))
+    call.record(call.action, f"accounts/{account}/log", account)
+    return call
+
+
+def events_of(log: OpenLog, account: str) -> Sequence[Event]:
+    """The newest events of an account that can be read, oldest first."""
+    found, _ = log.events.page(Query(account), Period(), None, 1000, newest_first=False)
+    return found
 
 
 def event(

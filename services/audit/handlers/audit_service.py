@@ -203,7 +203,7 @@ class AuditService:
             raise required("tree_size")
         if not 1 <= len(request.cosignatures) <= _MAX_COSIGNATURES:
             raise invalid("cosignatures", f"has not 1 to {_MAX_COSIGNATURES} lines")
-        return messages.checkpoint(log, log.witnesses.add(request.tree_size, request.cosignatures))
+        return messages.checkpoint(log, log.witnesses.add(call, request.tree_size, request.cosignatures))
 
     def ShredAccountEvents(self, request: pb.ShredAccountEventsRequest, call: Call) -> pb.ShredAccountEventsResponse:
         """An account's events, made unreadable."""
@@ -216,12 +216,11 @@ class AuditService:
             raise StrongroomError(
                 Reason.CONFIRMATION_MISMATCH, "confirmation is not the account's id", field="confirmation"
             )
-        shredded = self._logs.of_account(account).retention.shred(
-            account, _time_us(request, "before_time"), validate_only=request.validate_only
-        )
         if request.validate_only:
             event.attributes["validate_only"] = "true"
-        event.attributes["event_count"] = str(shredded.event_count)
+        shredded = self._logs.of_account(account).retention.shred(
+            call, account, _time_us(request, "before_time"), validate_only=request.validate_only
+        )
         return pb.ShredAccountEventsResponse(event_count=shredded.event_count, sealing_key_count=shredded.key_count)
 
     def GetRetentionPolicy(self, request: pb.GetRetentionPolicyRequest, call: Call) -> retention_pb2.RetentionPolicy:
@@ -244,7 +243,7 @@ class AuditService:
             _days(wanted.archive_after, "archive_after") if archive_after else DEFAULT_ARCHIVE_DAYS,
             _days(wanted.shred_after, "shred_after") if shred_after else 0,
         )
-        return messages.retention_policy(retention.update_policy(policy, paths, wanted.etag))
+        return messages.retention_policy(retention.update_policy(call, policy, paths, wanted.etag))
 
     def GetLegalHold(self, request: pb.GetLegalHoldRequest, call: Call) -> retention_pb2.LegalHold:
         """Whether an account's events have to stay readable."""
@@ -258,9 +257,7 @@ class AuditService:
         paths = changed_paths(request.update_mask, HOLD_PATHS)
         reason = check_text(wanted.reason, "legal_hold.reason", _MAX_TEXT)
         hold = LegalHold(account, wanted.active, reason, call.principal.name)
-        changed = self._logs.of_account(account).retention.update_hold(hold, paths, wanted.etag)
-        call.events[0].attributes.update({"active": str(changed.active).lower(), "comment": changed.reason})
-        return messages.legal_hold(changed)
+        return messages.legal_hold(self._logs.of_account(account).retention.update_hold(call, hold, paths, wanted.etag))
 
     def _authorized_single(self, call: Call, action: str, name: str, field: str, suffix: str) -> str:
         """The account that `accounts/{account}/…` of something that each has once names."""

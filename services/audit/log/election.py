@@ -12,11 +12,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from services.audit.storage.store import LogStore
 from services.runtime.errors import Reason, StrongroomError
@@ -54,7 +56,7 @@ class Election(Protocol):
 def election_for(engine: Engine, lost: Callable[[], None]) -> Election:
     """The election for a database; `lost` is called when another has won it meanwhile."""
     if engine.dialect.name == "sqlite":
-        return FileElection(Path(str(engine.url.database)))
+        return FileElection(Path(str(engine.url.database)), LogStore(engine), lost)
     return AdvisoryElection(engine, lost)
 
 
@@ -87,32 +89,99 @@ def _has_won(election: Election) -> bool:
         return False
 
 
-class FileElection:
-    """For SQLite: a lock on a file beside the database, which ends with the process."""
+class _Silence:
+    """How long nobody has written the log, by this process's own clock."""
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, store: LogStore, limit_seconds: float) -> None:
+        self._store = store
+        self._limit_seconds = limit_seconds
+        self._beat: tuple[int, int] | None = None
+        self._changed = 0.0
+
+    def is_long(self) -> bool:
+        """Whether the writer counts as hung. Raises DATABASE_UNAVAILABLE and AUDIT_STORAGE_FAILED."""
+        beat, now = self._store.beat_of_writer(), time.monotonic()
+        if beat != self._beat:
+            self._beat, self._changed = beat, now
+        if now - self._changed <= self._limit_seconds:
+            return False
+        log.warning(
+            "the process that writes the audit log does not answer; taking over", extra={"fields": {"epoch": beat[0]}}
+        )
+        return True
+
+
+class FileElection:
+    """For SQLite: a lock on a file beside the database, which ends with the process.
+
+    A process that hangs keeps its lock. Whoever stands by puts another file in that one's place when the writer has not
+    beaten for two seconds: from then on that file is the one whose lock counts, and the hung process finds itself
+    overtaken when it goes on.
+    """
+
+    def __init__(
+        self,
+        database: Path,
+        store: LogStore,
+        lost: Callable[[], None],
+        *,
+        silent_seconds: float = _SILENT_SECONDS,
+    ) -> None:
+        """A writer hangs that has not beaten for `silent_seconds`."""
         self._path = database.with_name(f"{database.name}.sequencer")
+        self._silence = _Silence(store, silent_seconds)
+        self._lost = lost
         self._file: int | None = None
 
     def try_to_win(self) -> bool:
-        """Takes the lock if it is free."""
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        """Takes the lock if it is free, or another in its place where its holder hangs."""
+        descriptor = self._locked(self._path, os.O_CREAT)
+        if descriptor is not None and not self._is_in_place(descriptor):
+            # Somebody put another file there meanwhile.
             os.close(descriptor)
             return False
+        if descriptor is None and self._silence.is_long():
+            descriptor = self._put_in_place()
         self._file = descriptor
-        return True
+        return descriptor is not None
 
     def check(self) -> None:
-        """The lock cannot be lost."""
+        """Finds out whether the file is the one whose lock counts."""
+        if self._file is not None and not self._is_in_place(self._file):
+            log.warning("another process has taken over the audit log; this one stands by again")
+            self._lost()
+            raise _overtaken()
 
     def give_up(self) -> None:
         """Gives the lock up."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+    def _put_in_place(self) -> int | None:
+        own = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        own.unlink(missing_ok=True)
+        descriptor = self._locked(own, os.O_CREAT | os.O_EXCL)
+        own.replace(self._path)
+        return descriptor
+
+    def _is_in_place(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), self._path.stat())
+        except FileNotFoundError:
+            # Taken away by hand; who writes is in the database.
+            return True
+
+    @staticmethod
+    def _locked(path: Path, flags: int) -> int | None:
+        """A file's descriptor with its lock; None where another process has that."""
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        return descriptor
 
 
 class AdvisoryElection:
@@ -133,29 +202,28 @@ class AdvisoryElection:
     ) -> None:
         """A writer hangs that has not beaten for `silent_seconds`; its own lock is looked at every `check_seconds`."""
         self._engine = engine
-        self._silent_seconds = silent_seconds
         self._check_seconds = check_seconds
-        self._store = LogStore(engine)
+        self._silence = _Silence(LogStore(engine), silent_seconds)
         self._lost = lost
         self._lock = threading.Lock()
         self._connection: Connection | None = None
         self._checked = 0.0
         self._given_up = False
-        self._beat: tuple[int, int] | None = None
-        self._changed = 0.0
 
     def try_to_win(self) -> bool:
         """Takes the lock if it is free, or makes it free where its holder hangs."""
         try:
-            connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-            # Its session is kept: it must not go back to the others.
-            connection.detach()
-            won = bool(connection.execute(text(f"SELECT pg_try_advisory_lock({_LOCK})")).scalar_one())
-            if not won:
-                self._end_silent(connection)
-                connection.close()
-                return False
-        except DBAPIError as error:
+            with ExitStack() as stack:
+                connection = stack.enter_context(self._engine.connect())
+                connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+                # Its session is kept: it must not go back to the others.
+                connection.detach()
+                if not connection.execute(text(f"SELECT pg_try_advisory_lock({_LOCK})")).scalar_one():
+                    if self._silence.is_long():
+                        connection.execute(text(_END_HOLDER))
+                    return False
+                stack.pop_all()
+        except (DBAPIError, PoolTimeoutError) as error:
             raise _unreachable() from error
         self._connection = connection
         return True
@@ -168,9 +236,7 @@ class AdvisoryElection:
             if not self._is_held() and not self.try_to_win():
                 log.warning("another process has taken over the audit log; this one stands by again")
                 self._lost()
-                raise StrongroomError(
-                    Reason.AUDIT_UNREACHABLE, "the audit log is written by another process now", peer="audit"
-                )
+                raise _overtaken()
             self._checked = time.monotonic()
 
     def give_up(self) -> None:
@@ -194,17 +260,9 @@ class AdvisoryElection:
             return False
         return True
 
-    def _end_silent(self, connection: Connection) -> None:
-        """Ends the session that holds the lock when nobody wrote for long, by this process's own clock."""
-        beat, now = self._store.beat_of_writer(), time.monotonic()
-        if beat != self._beat:
-            self._beat, self._changed = beat, now
-        elif now - self._changed > self._silent_seconds:
-            log.warning(
-                "the process that writes the audit log does not answer; taking over",
-                extra={"fields": {"epoch": beat[0]}},
-            )
-            connection.execute(text(_END_HOLDER))
+
+def _overtaken() -> StrongroomError:
+    return StrongroomError(Reason.AUDIT_UNREACHABLE, "the audit log is written by another process now", peer="audit")
 
 
 def _unreachable() -> StrongroomError:

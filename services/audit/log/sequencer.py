@@ -9,33 +9,34 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from services.audit.index.tokens import Tokens
 from services.audit.index.tree import Index
 from services.audit.keys.sealing import SEALING_BYTES, Sealer, SealingKey, nonces
 from services.audit.keys.store import WrappedKeys
+from services.audit.log.recovery import recovered
 from services.audit.storage.files import Storage
 from services.audit.storage.store import Head, LeafRow, LogStore, Standing
 from services.runtime.background import Background
-from services.runtime.clock import Clock
 from services.runtime.errors import Reason, StrongroomError, too_large
 from services.runtime.event_bounds import MAX_APPEND_EVENTS
 from strongroom.audit.v1.event_pb2 import Event
 from strongroom.tlog import merkle
-from strongroom.tlog.text import HASH_BYTES
-from strongroom.tlog.tiles import HEIGHT, MAX_ENTRY_BYTES, WIDTH, count_at
+from strongroom.tlog.tiles import MAX_ENTRY_BYTES
 from strongroom.tlog.tree import Tree
 
 log = logging.getLogger(__name__)
 
-_PROBE_IS_NEEDLESS_US = 400_000
+_PROBE_IS_NEEDLESS_SECONDS = 0.4
 _BEAT_SECONDS = 0.5
-_LEVELS = 8
 _MAX_EVENT_BYTES = MAX_ENTRY_BYTES - SEALING_BYTES
 _DECIDED_BY_SHORTENED = 1_000
 # As many as one append may bring, and some.
@@ -100,7 +101,6 @@ class Log:
         tokens: Tokens,
         index: Index,
         storage: Storage,
-        clock: Clock,
         endings: Endings | None = None,
     ) -> None:
         """Takes the log over from whoever wrote it before."""
@@ -110,20 +110,24 @@ class Log:
         self._tokens = tokens
         self._index = index
         self._storage = storage
-        self._clock = clock
         self._waiting: deque[_Batch] = deque()
         self._lock = threading.Lock()
         self._endings = endings or Endings()
-        self._written_us = 0
+        # On the monotonic clock: a log falls silent for nobody who sets the time of day.
+        self._written = -_PROBE_IS_NEEDLESS_SECONDS
         self._refusal: tuple[Reason, str] | None = None
         self._doubtful: _Addition | None = None
         self._epoch = store.take_over()
-        self._head, self._tree = _recovered(store)
+        self._head, self._tree = recovered(store)
         self._grown = threading.Condition()
         self._beating = self._beats()
         # From now on: a standby takes over from one that is silent for long, and loading can take long.
         self._beating.start()
-        index.load(self._head.size)
+        try:
+            index.load(self._head.size)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def size(self) -> int:
@@ -172,6 +176,19 @@ class Log:
         with self._lock:
             work()
 
+    @contextmanager
+    def changing(self) -> Iterator[Connection]:
+        """A durable transaction that changes something beside the leaves, while nothing is appended and as long as no
+        other process writes the log. Raises as `append`."""
+        with self._lock:
+            self._require_writable()
+            self._settle()
+            with self._store.writing() as connection:
+                if self._store.is_written_by(connection, self._epoch):
+                    yield connection
+                    return
+            raise self._moved()
+
     def close(self) -> None:
         """Gives the database back what the writer keeps."""
         self._beating.stop(_BEAT_SECONDS)
@@ -212,11 +229,11 @@ class Log:
         with self._lock:
             self._require_writable()
             self._settle()
-            now = self._clock.now_us()
-            if now - self._written_us > _PROBE_IS_NEEDLESS_US:
+            now = time.monotonic()
+            if now - self._written > _PROBE_IS_NEEDLESS_SECONDS:
                 if not self._store.beat(self._epoch):
                     raise self._moved()
-                self._written_us = now
+                self._written = now
 
     def _write(self, batches: list[_Batch]) -> None:
         # Until the commit has returned, every batch stands as failed, whatever happens on the way there.
@@ -281,7 +298,7 @@ class Log:
         for key in addition.new_keys:
             self._sealer.stored(key)
         self._head, self._tree = addition.head, addition.tree
-        self._written_us = self._clock.now_us()
+        self._written = time.monotonic()
         self._index.written(addition.indexed)
         self._index.note(addition.first, addition.tokens)
         with self._grown:
@@ -371,24 +388,3 @@ def _serialized(event: Event) -> bytes:
 def event_key(event: Event) -> bytes:
     """An event's id as the database keeps it."""
     return bytes.fromhex(event.id.replace("-", ""))
-
-
-def _recovered(store: LogStore) -> tuple[Head, Tree]:
-    """Where the log ends, and the tree's edge, from the database. Raises AUDIT_STORAGE_FAILED when they contradict
-    each other."""
-    head = store.head()
-    filling = merkle.leaf_hashes(store.entries(head.size // WIDTH * WIDTH, head.size))
-    edge = [filling]
-    for level in range(1, _LEVELS):
-        count = count_at(level, head.size)
-        hashes = b"" if count % WIDTH == 0 else store.tile(level, count >> HEIGHT) or b""
-        edge.append([hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)])
-    missing = [level for level, hashes in enumerate(edge) if len(hashes) != count_at(level, head.size) % WIDTH]
-    last = store.entries(head.size - 1, head.size)
-    if missing or [merkle.leaf_hash(leaf) for leaf in last] != [head.last_hash][: head.size]:
-        raise StrongroomError(
-            Reason.AUDIT_STORAGE_FAILED, f"the audit database is damaged at its end, leaf {head.size}", peer="audit"
-        )
-    while edge and not edge[-1]:
-        edge.pop()
-    return head, Tree(head.size, edge)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 
 from sqlalchemy import Engine
@@ -16,6 +17,7 @@ from services.audit.keys.sealing import Sealer
 from services.audit.keys.service_keys import Renewal, RootWrapping, ServiceKeys
 from services.audit.keys.signing import SigningKeys
 from services.audit.keys.store import WrappedKeys
+from services.audit.log.changes import Append, Changes, OwnAppends
 from services.audit.log.election import Election
 from services.audit.log.sequencer import Endings, Log
 from services.audit.log.write_ahead import WriteAheadLog
@@ -34,9 +36,11 @@ from services.audit.storage.files import Limits, Storage
 from services.audit.storage.store import LogStore
 from services.runtime.clock import Clock
 from services.runtime.errors import Reason, StrongroomError, required
+from services.runtime.storage.outbox import Outbox
 from strongroom.audit.v1.event_pb2 import Event
 
 PREFIX = "logs/"
+_SELF = "services/audit"
 _RENEWED_SECONDS = 0.5
 
 
@@ -62,6 +66,8 @@ class OpenLog:
     tokens: Tokens
     witnesses: Witnesses
     election: Election
+    outbox: Outbox
+    _own_events: OwnAppends
     _renewal: Renewal
     _index: Index
     _write_ahead: WriteAheadLog
@@ -73,13 +79,19 @@ class OpenLog:
         self._write_ahead.start()
         self.publisher.start(self.source)
         self.witnesses.start()
+        self.outbox.start()
         # One that stood by has them open: whoever was waiting for a writer need not wait for its keys as well.
         self._renewal.start(_RENEWED_SECONDS if self.service_keys.prepared else 0.0)
+
+    def own_events_go_to(self, append: Append) -> None:
+        """Where this is one log of several: an event of what changes here may be of an account with another log."""
+        self._own_events.go_to(append)
 
     def stop(self) -> None:
         """Publishes what is left, and closes everything."""
         self.publisher.stop()
         self.witnesses.stop()
+        self.outbox.stop()
         self._renewal.stop()
         self._index.stop()
         self._write_ahead.stop()
@@ -108,11 +120,14 @@ def open_log(
     index = Index(postings, store)
     signing_keys = SigningKeys(publication.origin, signing_key_days, keys, service_keys, clock)
     storage = Storage.of(engine, limits)
-    log = Log(store, keys, sealer, tokens, index, storage, clock, endings)
+    log = Log(store, keys, sealer, tokens, index, storage, endings)
+    own_events = OwnAppends(partial(log.append, resent=True))
+    outbox = Outbox(engine, own_events, _SELF, clock=clock)
+    changes = Changes(log, outbox)
     archive = Archive(engine, store, postings)
     inspection = KeyInspection(keys, sealer, lambda: log.size)
     checkpoints, source = PublicationStore(engine, store), TileSource(store, archive)
-    publisher = Publisher(publication, log, checkpoints, signing_keys, clock)
+    publisher = Publisher(publication, log, changes, checkpoints, signing_keys, clock)
     events = Events(store, sealer, tokens, index, archive)
     return OpenLog(
         name=PREFIX + name,
@@ -127,11 +142,13 @@ def open_log(
         source=source,
         storage=storage,
         witnesses=Witnesses(witnesses, publisher, checkpoints, source, clock),
-        retention=Retention(RetentionStore(store, opening.sets), archive, keys, log, sealer, clock),
+        retention=Retention(RetentionStore(opening.sets), archive, keys, log, changes, sealer, clock),
         key_inspection=inspection,
         sets=opening.sets,
         tokens=tokens,
         election=election,
+        outbox=outbox,
+        _own_events=own_events,
         _renewal=Renewal([opening.renew, signing_keys.renew, inspection.look]),
         _index=index,
         _write_ahead=WriteAheadLog(engine, log),
@@ -163,6 +180,8 @@ class Logs:
     def __init__(self, logs: Sequence[OpenLog]) -> None:
         self._logs: Mapping[str, OpenLog] = {log.name: log for log in sorted(logs, key=lambda log: log.name)}
         self._ordered = list(self._logs.values())
+        for log in self._ordered:
+            log.own_events_go_to(partial(self.append, resent=True))
 
     def __iter__(self) -> Iterator[OpenLog]:
         return iter(self._ordered)
@@ -212,6 +231,11 @@ class Logs:
             log.key_inspection.check()
             log.tokens.require_key()
             log.sets.check()
+
+    def check_outboxes(self) -> None:
+        """Raises EVENT_REFUSED while events of what audit itself changed are not in the log, which refuses them."""
+        for log in self._ordered:
+            log.outbox.check()
 
     def start(self) -> None:
         """Starts every one."""

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from sqlalchemy.exc import IntegrityError
 
 from services.audit.keys.signing import SigningKeys
+from services.audit.log.changes import Changes
 from services.audit.log.sequencer import Log
 from services.audit.publication.store import PublicationStore, SignedCheckpoint
 from services.audit.publication.tile_source import TileSource
 from services.runtime.background import Background
+from services.runtime.call import Call
 from services.runtime.clock import Clock
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.tlog.checkpoints import Checkpoint
@@ -43,12 +45,14 @@ class Publisher:
         self,
         publication: Publication,
         source: Log,
+        changes: Changes,
         store: PublicationStore,
         keys: SigningKeys,
         clock: Clock,
     ) -> None:
         self._publication = publication
         self._log = source
+        self._changes = changes
         self._store = store
         self._keys = keys
         self._clock = clock
@@ -136,9 +140,11 @@ class Publisher:
             return there
         return checkpoint
 
-    def cosigned(self, checkpoint: SignedCheckpoint) -> None:
-        """Keeps cosignatures, and publishes the checkpoint when that is due."""
-        self._log.exclusively(lambda: self._store.cosigned(checkpoint))
+    def cosigned(self, checkpoint: SignedCheckpoint, call: Call | None = None) -> None:
+        """Keeps cosignatures, by a call with the event that records it, and publishes the checkpoint when that is
+        due."""
+        with self._changes.recorded(call) if call is not None else self._log.changing() as connection:
+            self._store.cosigned(connection, checkpoint)
         newest = self._published
         if checkpoint.published and (newest is None or checkpoint.tree_size >= newest.tree_size):
             self._publish(checkpoint)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import astuple, dataclass
 
-from sqlalchemy import Engine, insert, select, update
+from sqlalchemy import Connection, Engine, insert, select, update
 
 from services.audit.storage.store import LogStore
 from services.audit.storage.tables import checkpoints
@@ -42,14 +42,13 @@ class PublicationStore:
         with self._store.writing() as connection:
             connection.execute(insert(checkpoints).values(astuple(checkpoint)))
 
-    def cosigned(self, checkpoint: SignedCheckpoint) -> None:
+    def cosigned(self, connection: Connection, checkpoint: SignedCheckpoint) -> None:
         """Keeps a checkpoint's cosignatures, and whether it counts as published."""
-        with self._store.writing() as connection:
-            connection.execute(
-                update(checkpoints)
-                .where(checkpoints.c.tree_size == checkpoint.tree_size)
-                .values(cosignatures=checkpoint.cosignatures, published=checkpoint.published)
-            )
+        connection.execute(
+            update(checkpoints)
+            .where(checkpoints.c.tree_size == checkpoint.tree_size)
+            .values(cosignatures=checkpoint.cosignatures, published=checkpoint.published)
+        )
 
     def newest(self, *, published: bool) -> SignedCheckpoint | None:
         """The checkpoint of the largest size, of those that are published or of all."""

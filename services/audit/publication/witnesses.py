@@ -16,6 +16,7 @@ from services.audit.publication.publishing import Publisher
 from services.audit.publication.store import PublicationStore, SignedCheckpoint
 from services.audit.publication.tile_source import TileSource
 from services.runtime.background import Background
+from services.runtime.call import Call
 from services.runtime.clock import Clock
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.outside.outgoing_http import ExchangeError, Request, exchange
@@ -112,21 +113,22 @@ class Witnesses:
         for thread in self._threads:
             thread.join(_TIMEOUT_SECONDS)
 
-    def add(self, tree_size: int, lines: Sequence[str]) -> SignedCheckpoint:
+    def add(self, call: Call, tree_size: int, lines: Sequence[str]) -> SignedCheckpoint:
         """Keeps cosignatures on the checkpoint of a size. Raises COSIGNATURE_INVALID."""
         try:
             signatures = [one for line in lines for one in notes.parse_signatures(line.rstrip("\n") + "\n")]
         except MalformedError as error:
             raise _invalid(error.message) from error
-        return self._keep(tree_size, signatures)
+        return self._keep(tree_size, signatures, call)
 
-    def _keep(self, tree_size: int, signatures: Iterable[Signature]) -> SignedCheckpoint:
+    def _keep(self, tree_size: int, signatures: Iterable[Signature], call: Call | None = None) -> SignedCheckpoint:
         with self._lock:
             checkpoint = self._store.at(tree_size)
             if checkpoint is None:
                 raise _invalid(f"the log signed no checkpoint of {tree_size}")
             text = notes.parse(checkpoint.signed).text
             lines = {line.split(" ")[1]: line for line in checkpoint.cosignatures.splitlines()}
+            cosigned_us: list[tuple[WitnessState, int]] = []
             for signature in signatures:
                 state = self._state_of(signature)
                 if state is None:
@@ -134,16 +136,18 @@ class Witnesses:
                 if not checkpoints.verifier(state.settings.key).verifies(text, signature.signature):
                     raise _invalid(f"the signature of {signature.name} is not one on this checkpoint")
                 lines[signature.name] = str(signature).rstrip("\n")
-                if tree_size >= state.cosigned_size:
-                    state.cosigned_size = tree_size
-                    state.cosigned_us = checkpoints.cosignature_time(signature.signature) * 1_000_000
-                state.error_reason = state.error_detail = ""
+                cosigned_us.append((state, checkpoints.cosignature_time(signature.signature) * 1_000_000))
             cosigned = replace(
                 checkpoint,
                 cosignatures="".join(f"{line}\n" for line in lines.values()),
                 published=checkpoint.published or len(lines) >= self._publisher.quorum,
             )
-            self._publisher.cosigned(cosigned)
+            self._publisher.cosigned(cosigned, call)
+            # Not before it is durable: whoever counts as having cosigned is not asked again.
+            for state, time_us in cosigned_us:
+                if tree_size >= state.cosigned_size:
+                    state.cosigned_size, state.cosigned_us = tree_size, time_us
+                state.error_reason = state.error_detail = ""
             return cosigned
 
     def _state_of(self, signature: Signature) -> WitnessState | None:

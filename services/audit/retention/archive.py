@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from struct import Struct
 from uuid import UUID
 
-from sqlalchemy import Engine, delete, func, insert, select
+from sqlalchemy import Connection, Engine, delete, func, insert, select
 
 from services.audit.index import postings
 from services.audit.index.store import IndexStore
@@ -144,14 +144,13 @@ class Archive:
             content=zlib.compress(content, _LEVEL),
         )
 
-    def move(self, bundle: Packed) -> None:
-        """Puts a bundle in the place of its leaves' rows. Raises as `LogStore.writing`."""
+    def move(self, connection: Connection, bundle: Packed) -> None:
+        """Puts a bundle in the place of its leaves' rows, in a transaction of the log's writer."""
         start = bundle.number * WIDTH
         of_bundle = (leaves.c.leaf_index >= start) & (leaves.c.leaf_index < start + WIDTH)
-        with self._store.writing() as connection:
-            connection.execute(insert(archives).values(asdict(bundle)))
-            # Late ones stay in the table beside, where their own index finds them.
-            connection.execute(delete(leaves).where(of_bundle, leaves.c.time_us >= leaves.c.high_us - ON_TIME_US))
+        connection.execute(insert(archives).values(asdict(bundle)))
+        # Late ones stay in the table beside, where their own index finds them.
+        connection.execute(delete(leaves).where(of_bundle, leaves.c.time_us >= leaves.c.high_us - ON_TIME_US))
 
     def _rows(self, number: int) -> list[LeafRow]:
         columns = leaves.c

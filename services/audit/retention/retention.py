@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, replace
-from functools import partial
 
 from services.audit.keys.sealing import DAY_US, Sealer
 from services.audit.keys.store import WrappedKeys
+from services.audit.log.changes import Changes
 from services.audit.log.sequencer import Log
 from services.audit.retention.archive import Archive
 from services.audit.retention.store import LegalHold, RetentionPolicy, RetentionStore
@@ -23,7 +23,6 @@ from services.runtime.call import Call, Principal
 from services.runtime.clock import Clock
 from services.runtime.errors import Reason, StrongroomError, invalid, required
 from services.runtime.storage.editing import require_current
-from strongroom.audit.v1.event_pb2 import Event, Outcome
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +47,20 @@ class Retention:
     """Of the accounts whose events are in one log."""
 
     def __init__(
-        self, store: RetentionStore, archive: Archive, keys: WrappedKeys, source: Log, sealer: Sealer, clock: Clock
+        self,
+        store: RetentionStore,
+        archive: Archive,
+        keys: WrappedKeys,
+        source: Log,
+        changes: Changes,
+        sealer: Sealer,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._archive = archive
         self._keys = keys
         self._log = source
+        self._changes = changes
         self._sealer = sealer
         self._clock = clock
         self._lock = threading.Lock()
@@ -62,7 +69,7 @@ class Retention:
         """An account's policy, or the default."""
         return self._store.policy(account) or RetentionPolicy(account, DEFAULT_ARCHIVE_DAYS, 0)
 
-    def update_policy(self, wanted: RetentionPolicy, paths: Collection[str], etag: str) -> RetentionPolicy:
+    def update_policy(self, call: Call, wanted: RetentionPolicy, paths: Collection[str], etag: str) -> RetentionPolicy:
         """The policy as it is from now on. Raises FIELD_INVALID, ETAG_MISMATCH, and LEGAL_HOLD for events that would
         become unreadable earlier."""
         with self._lock:
@@ -80,14 +87,15 @@ class Retention:
             _require_possible(changed)
             if _is_earlier(changed.shred_after_days, present.shred_after_days):
                 self._require_no_hold(wanted.account)
-            self._store.put_policy(changed)
+            with self._changes.recorded(call) as connection:
+                self._store.put_policy(connection, changed)
             return changed
 
     def hold(self, account: str) -> LegalHold:
         """An account's legal hold, also where there is none in force."""
         return self._store.hold(account) or LegalHold(account)
 
-    def update_hold(self, wanted: LegalHold, paths: Collection[str], etag: str) -> LegalHold:
+    def update_hold(self, call: Call, wanted: LegalHold, paths: Collection[str], etag: str) -> LegalHold:
         """The legal hold as it is from now on. Raises ETAG_MISMATCH, FIELD_REQUIRED."""
         with self._lock:
             present = self.hold(wanted.account)
@@ -102,41 +110,40 @@ class Retention:
             )
             if changed.active and not changed.reason:
                 raise required("legal_hold.reason")
-            self._store.put_hold(changed)
+            call.events[0].attributes.update({"active": str(changed.active).lower(), "comment": changed.reason})
+            with self._changes.recorded(call) as connection:
+                self._store.put_hold(connection, changed)
             return changed
 
-    def shred(self, account: str, before_us: int | None, *, validate_only: bool = False) -> Shredded:
+    def shred(self, call: Call, account: str, before_us: int | None, *, validate_only: bool = False) -> Shredded:
         """Makes the account's events unreadable: all up to now, or those sealed on days (UTC) that ended before a time.
         Raises LEGAL_HOLD."""
         self._require_no_hold(account)
         end_us = self._now_us() + 1 if before_us is None else before_us // DAY_US * DAY_US
         keys = self._store.keys_before(account, end_us)
         shredded = Shredded(self._store.count_sealed(keys) + self._archive.count_sealed(keys), len(keys))
+        call.events[0].attributes["event_count"] = str(shredded.event_count)
         if keys and not validate_only:
             self._store.prepare_to_destroy()
-            # Nothing is appended meanwhile: no leaf may be sealed under a key that is gone.
             tombstones = self._sealer.tombstones(keys)
-            self._log.exclusively(lambda: self._destroy(account, tombstones))
+            with self._changes.recorded(call) as connection:
+                if not self._store.destroy(connection, account, tombstones):
+                    raise _held()
+                # Nothing is appended yet, and no leaf may be sealed under a key that is gone, or may be: COMMIT may
+                # happen and not be answered.
+                self._sealer.forget(account)
+            self._log.exclusively(self._store.after_destruction)
         return shredded
 
-    def shred_due(self) -> list[Event]:
-        """Makes unreadable what policies say; the events that tell of it."""
-        events = []
+    def shred_due(self) -> list[str]:
+        """Makes unreadable what policies say, and records that; the accounts concerned."""
+        accounts = []
         for policy in self._store.policies():
             _require_possible(policy)
             end_us = self._now_us() - policy.shred_after_days * DAY_US
             if self.hold(policy.account).active or not self._store.keys_before(
                 policy.account, end_us // DAY_US * DAY_US
             ):
-                continue
-            try:
-                shredded = self.shred(policy.account, end_us)
-            except StrongroomError as error:
-                # The next account's are as due; this one's are tried again.
-                log.warning(
-                    "events of an account could not be shredded yet, though their time is over",
-                    extra={"fields": {"reason": error.reason}},
-                )
                 continue
             call = Call(
                 "strongroom.audit.v1.AuditService",
@@ -146,10 +153,17 @@ class Retention:
             )
             event = call.record(call.action, f"accounts/{policy.account}/log", policy.account)
             event.attributes["comment"] = f"retention of {policy.shred_after_days} days"
-            event.attributes["event_count"] = str(shredded.event_count)
-            call.conclude(Outcome.OUTCOME_ALLOWED)
-            events.append(event)
-        return events
+            try:
+                self.shred(call, policy.account, end_us)
+            except StrongroomError as error:
+                # The next account's are as due; this one's are tried again.
+                log.warning(
+                    "events of an account could not be shredded yet, though their time is over",
+                    extra={"fields": {"reason": error.reason}},
+                )
+                continue
+            accounts.append(policy.account)
+        return accounts
 
     def archive_due(self) -> int:
         """Moves bundles to the archive whose accounts' periods have all passed; how many."""
@@ -162,18 +176,14 @@ class Retention:
             if all(time_us < now_us - self._archive_days(key) * DAY_US for key, time_us in latest.items()):
                 bundle = self._archive.packed(number)
                 # Nothing is appended meanwhile: two writers would wait for each other.
-                self._log.exclusively(partial(self._archive.move, bundle))
+                with self._log.changing() as connection:
+                    self._archive.move(connection, bundle)
                 moved += 1
             start = number + 1
 
     def _archive_days(self, key_id: bytes) -> int:
         key = self._keys.sealing_key(key_id)
         return self.policy(key.account).archive_after_days if key else DEFAULT_ARCHIVE_DAYS
-
-    def _destroy(self, account: str, keys: Mapping[bytes, bytes]) -> None:
-        if not self._store.destroy(account, keys):
-            raise _held()
-        self._sealer.forget(account)
 
     def _require_no_hold(self, account: str) -> None:
         if self.hold(account).active:
@@ -186,9 +196,8 @@ class Retention:
 class RetentionWork:
     """Does what policies say, by and by."""
 
-    def __init__(self, retentions: Collection[Retention], append: Callable[[list[Event]], object]) -> None:
+    def __init__(self, retentions: Collection[Retention]) -> None:
         self._retentions = retentions
-        self._append = append
         self._work = Background(
             "audit-retention",
             self._look,
@@ -206,14 +215,7 @@ class RetentionWork:
         self._work.stop()
 
     def _look(self) -> None:
-        background.each(
-            work for retention in self._retentions for work in (retention.archive_due, partial(self._shred, retention))
-        )
-
-    def _shred(self, retention: Retention) -> None:
-        events = retention.shred_due()
-        if events:
-            self._append(events)
+        background.each(work for retention in self._retentions for work in (retention.archive_due, retention.shred_due))
 
 
 def _require_possible(policy: RetentionPolicy) -> None:

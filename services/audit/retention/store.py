@@ -10,7 +10,6 @@ from sqlalchemy import Connection, Row, bindparam, func, select, update
 
 from services.audit.keys.sealing_wraps import DESTROYED_BYTES
 from services.audit.retention.sealed_sets import SealedSets
-from services.audit.storage.store import LogStore
 from services.audit.storage.tables import leaves, legal_holds, retention_policies, sealing_keys
 from services.runtime.storage.database import reading
 
@@ -41,12 +40,11 @@ class LegalHold:
 
 
 class RetentionStore:
-    """Reads and writes both, as `SealedSets` does, and destroys sealing keys. Writing raises as `LogStore.writing`."""
+    """Reads and writes both, as `SealedSets` does, and destroys sealing keys: what is written, in a transaction of the
+    log's `Changes`."""
 
-    def __init__(self, store: LogStore, sets: SealedSets) -> None:
-        """`store` is of the sealed database that `sets` has."""
+    def __init__(self, sets: SealedSets) -> None:
         self._engine = sets.engine
-        self._store = store
         self._sets = sets
 
     def policy(self, account: str) -> RetentionPolicy | None:
@@ -61,21 +59,19 @@ class RetentionStore:
             rows = self._sets.rows(connection, retention_policies)
         return [_read(RetentionPolicy, row) for row in rows if row.shred_after_days]
 
-    def put_policy(self, policy: RetentionPolicy) -> None:
+    def put_policy(self, connection: Connection, policy: RetentionPolicy) -> None:
         """Puts a policy in the place of the one before."""
-        with self._store.writing() as connection:
-            this = retention_policies.c.account == policy.account
-            self._sets.put(connection, retention_policies, this, asdict(policy))
+        this = retention_policies.c.account == policy.account
+        self._sets.put(connection, retention_policies, this, asdict(policy))
 
     def hold(self, account: str) -> LegalHold | None:
         """An account's legal hold, where there ever was one."""
         with reading(self._engine) as connection:
             return self._hold(connection, account)
 
-    def put_hold(self, hold: LegalHold) -> None:
+    def put_hold(self, connection: Connection, hold: LegalHold) -> None:
         """Puts a legal hold in the place of the one before."""
-        with self._store.writing() as connection:
-            self._sets.put(connection, legal_holds, legal_holds.c.account == hold.account, asdict(hold))
+        self._sets.put(connection, legal_holds, legal_holds.c.account == hold.account, asdict(hold))
 
     def keys_before(self, account: str, before_us: int) -> list[bytes]:
         """The account's sealing keys that were made before a time and are not destroyed."""
@@ -97,24 +93,25 @@ class RetentionStore:
         """Does beforehand what would make `destroy` take long."""
         self._empty_write_ahead_log("PASSIVE")
 
-    def destroy(self, account: str, keys: Mapping[bytes, bytes]) -> bool:
+    def destroy(self, connection: Connection, account: str, keys: Mapping[bytes, bytes]) -> bool:
         """Destroys sealing keys, for good, and puts what is given in their place; False, and nothing is done, while
         there is a legal hold."""
-        with self._store.writing() as connection:
-            hold = self._hold(connection, account)
-            if hold is not None and hold.active:
-                return False
-            if self._engine.dialect.name == "sqlite":
-                # What is overwritten is overwritten in the file.
-                connection.exec_driver_sql("PRAGMA secure_delete=ON")
-            this = sealing_keys.c.key_id == bindparam("destroyed")
-            connection.execute(
-                update(sealing_keys).where(this).values(wrapped=bindparam("tombstone")),
-                [{"destroyed": key_id, "tombstone": tombstone} for key_id, tombstone in keys.items()],
-            )
-        # What was overwritten is there still; in PostgreSQL too, until its vacuum.
-        self._empty_write_ahead_log("TRUNCATE")
+        hold = self._hold(connection, account)
+        if hold is not None and hold.active:
+            return False
+        if self._engine.dialect.name == "sqlite":
+            # What is overwritten is overwritten in the file.
+            connection.exec_driver_sql("PRAGMA secure_delete=ON")
+        this = sealing_keys.c.key_id == bindparam("destroyed")
+        connection.execute(
+            update(sealing_keys).where(this).values(wrapped=bindparam("tombstone")),
+            [{"destroyed": key_id, "tombstone": tombstone} for key_id, tombstone in keys.items()],
+        )
         return True
+
+    def after_destruction(self) -> None:
+        """Has what was overwritten leave the write-ahead log too; PostgreSQL keeps it until its vacuum."""
+        self._empty_write_ahead_log("TRUNCATE")
 
     def _hold(self, connection: Connection, account: str) -> LegalHold | None:
         rows = self._sets.rows(connection, legal_holds)

@@ -173,7 +173,11 @@ class LogStore:
         """Writes durably that the writer of an epoch is there; False when there is another. Raises as `writing` does
         when that is not possible."""
         with self.appending() as connection:
-            return connection.exec_driver_sql(self._beat, (_HEAD, epoch)).rowcount == 1
+            return self.is_written_by(connection, epoch)
+
+    def is_written_by(self, connection: Connection, epoch: int) -> bool:
+        """Whether the writer of an epoch is the newest, which does not change before the transaction ends."""
+        return connection.exec_driver_sql(self._beat, (_HEAD, epoch)).rowcount == 1
 
     # --- single leaves and tiles
 

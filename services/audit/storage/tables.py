@@ -17,9 +17,12 @@ from sqlalchemy import (
     text,
 )
 
+from services.runtime.storage.outbox import outbox_table
 from services.runtime.storage.row_seals import seal_column
 
 metadata = MetaData()
+
+outbox = outbox_table(metadata)
 
 _BIG = BigInteger().with_variant(Integer, "sqlite")
 

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Protocol
 from uuid import UUID
 
 from google.protobuf.message import DecodeError
@@ -27,12 +28,12 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    or_,
     select,
     update,
 )
 
 from services.runtime import event_bounds
-from services.runtime.audit_client import AuditClient
 from services.runtime.background import Background
 from services.runtime.call import Call
 from services.runtime.clock import Clock, from_microseconds, system_clock
@@ -77,13 +78,21 @@ class _Left:
     event: Event
 
 
+class Appends(Protocol):
+    """The way to the audit log."""
+
+    def append(self, events: Sequence[Event], traceparent: str = "", payer: str = "") -> None:
+        """Returns once events are durable; one that is there already keeps its place. Raises EVENT_REFUSED for those
+        that the log does not take."""
+
+
 class Outbox:
     """The outbox of one database, and the thread that empties it."""
 
     def __init__(
         self,
         engine: Engine,
-        audit: AuditClient,
+        audit: Appends,
         service: str = "",
         meter: Meter | None = None,
         clock: Clock = system_clock,
@@ -115,6 +124,11 @@ class Outbox:
     def stop(self) -> None:
         """Removes what was delivered, and ends."""
         self._relaying.stop()
+
+    @property
+    def refused(self) -> int:
+        """How many events stand in it that the log does not take."""
+        return self._refused
 
     def check(self) -> None:
         """Raises EVENT_REFUSED while events stand in the outbox that the log does not take."""
@@ -158,11 +172,13 @@ class Outbox:
     def _left_behind(self) -> tuple[list[_Left], list[_Left], int]:
         """The oldest rows, as many as one append carries, those among them that are no events, and how many were set
         aside."""
-        overdue = self._clock.now_us() - _LEFT_BEHIND_US
+        now_us = self._clock.now_us()
+        overdue = now_us - _LEFT_BEHIND_US
         waiting = _outbox.c.refused_us.is_(None)
         oldest = (
             select(_outbox.c.event_id, _outbox.c.event)
-            .where(waiting, _outbox.c.created_us < overdue)
+            # What was put while the clock was ahead does not wait until that time has come.
+            .where(waiting, or_(_outbox.c.created_us < overdue, _outbox.c.created_us > now_us + _LEFT_BEHIND_US))
             .order_by(_outbox.c.created_us)
             .limit(_BATCH)
         )

@@ -114,7 +114,9 @@ def log() -> object:
 
 
 def publisher() -> object:
-    return Publisher(Publication("o", 0.01), BROKEN, cast(Any, SimpleNamespace(newest=lambda **_: None)), NONE, NONE)
+    return Publisher(
+        Publication("o", 0.01), BROKEN, NONE, cast(Any, SimpleNamespace(newest=lambda **_: None)), NONE, NONE
+    )
 
 
 def witnesses() -> object:
@@ -156,7 +158,7 @@ WORK: dict[str, Callable[[], object]] = {
     "services/audit/index/tree.py": index,
     "services/audit/log/sequencer.py": log,
     "services/audit/publication/publishing.py": publisher,
-    "services/audit/retention/retention.py": lambda: RetentionWork([BROKEN], BROKEN),
+    "services/audit/retention/retention.py": lambda: RetentionWork([BROKEN]),
     "services/audit/keys/service_keys.py": lambda: Renewal([BROKEN]),
     "services/audit/logs/storage_watch.py": lambda: StorageWatch(
         cast(Any, [SimpleNamespace(name="main", storage=BROKEN)]), METER

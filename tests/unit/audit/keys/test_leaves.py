@@ -15,7 +15,7 @@ from services.audit.reading.usage import DEFAULT_DIMENSIONS, counted
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.storage import database
 from strongroom.tlog.tiles import MAX_ENTRY_BYTES
-from tests.support.audit_logs import event
+from tests.support.audit_logs import event, own_call
 
 LARGEST = MAX_ENTRY_BYTES - SEALING_BYTES
 
@@ -92,7 +92,7 @@ def test_a_report_says_what_it_could_not_read_and_whether_somebody_asked_for_tha
     leaf = leaves_of(open_log)[1]
     rewrite(engine, leaf[:-1] + bytes([leaf[-1] ^ 1]), 1)
     assert unread() == Unread(refused=1)
-    open_log.retention.shred("acme", None)
+    open_log.retention.shred(own_call(), "acme", None)
     open_log.log.append([event()])
     assert unread() == Unread(shredded=3)
     with database.transaction(engine) as connection:

@@ -22,7 +22,7 @@ from services.audit.reading.usage import DEFAULT_DIMENSIONS, counted
 from services.audit.storage.tables import sealing_keys, service_keys
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.storage import database
-from tests.support.audit_logs import event
+from tests.support.audit_logs import event, own_call
 
 
 def reason_of(work: Callable[[], object]) -> Reason:
@@ -157,7 +157,7 @@ def test_the_proof_of_one_shred_is_none_of_another(
     log: OpenLog, open_again: Callable[[], OpenLog], engine: Engine
 ) -> None:
     assert looked(log) is None
-    log.retention.shred("acme", None)
+    log.retention.shred(own_call(), "acme", None)
     theirs = event_of(log, "other")
     with database.reading(engine) as connection:
         tombstone = connection.execute(select(sealing_keys.c.wrapped).where(of("acme"))).scalar_one()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from services.audit.logs.logs import OpenLog
 from services.audit.reading.events import Period, Query
 from services.audit.storage.store import LogStore
 from services.runtime.errors import Reason, StrongroomError
-from tests.support.audit_logs import OwnRoot, event, is_writable
+from tests.support.audit_logs import OwnRoot, event, is_writable, opened
 from tests.support.clients import until
+from tests.support.clocks import StillClock
 
 ACME = Query("acme")
 
@@ -161,3 +163,14 @@ def test_an_event_that_no_leaf_can_hold_is_shortened_or_refused_alone(log: OpenL
         log.log.append([event(encryption_context={"a": "x" * 70_000})])
     assert refused.value.reason is Reason.FIELD_TOO_LARGE
     assert log.log.append([event()]) == [1]
+
+
+def test_a_clock_that_is_set_back_stops_no_writer_from_beating(engine: Engine) -> None:
+    clock = StillClock(time.time_ns() // 1000)
+    log = opened(engine, OwnRoot(), clock=clock)
+    log.log.append([event()])
+    clock.us -= 3_600_000_000
+    beat = LogStore(engine).beat_of_writer()
+    # On its own, while nothing is appended.
+    until(lambda: LogStore(engine).beat_of_writer() != beat)
+    log.stop()

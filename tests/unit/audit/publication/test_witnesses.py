@@ -25,7 +25,7 @@ from strongroom.tlog.checkpoints import Checkpoint, open_checkpoint
 from strongroom.tlog.notes import Note, Signer, VerifierKey
 from strongroom.tlog.tiles import Proofs, Subtrees
 from strongroom.tlog.witness import SIZE_TYPE, Submission, Witness, WitnessState, origin_hash
-from tests.support.audit_logs import ORIGIN, OwnRoot, event, opened
+from tests.support.audit_logs import ORIGIN, OwnRoot, event, opened, own_call
 from tests.support.clients import until
 
 NAME = "witness.example/w"
@@ -332,10 +332,10 @@ def test_cosignatures_can_be_brought(engine: Engine, crypto: OwnRoot) -> None:
     stranger = str(checkpoints.cosign("other", Ed25519PrivateKey.generate(), text, 1))
     altered = str(checkpoints.cosign(NAME, private_key, text + "more\n", 1))
     for wrong in (stranger, altered, "no signature", ""):
-        assert reason_of(partial(log.witnesses.add, 1, [wrong])) is Reason.COSIGNATURE_INVALID
-    assert reason_of(lambda: log.witnesses.add(2, [line])) is Reason.COSIGNATURE_INVALID
+        assert reason_of(partial(log.witnesses.add, own_call(), 1, [wrong])) is Reason.COSIGNATURE_INVALID
+    assert reason_of(lambda: log.witnesses.add(own_call(), 2, [line])) is Reason.COSIGNATURE_INVALID
     assert log.publisher.published is None
-    assert log.witnesses.add(1, [line.rstrip("\n")]).published
+    assert log.witnesses.add(own_call(), 1, [line.rstrip("\n")]).published
     assert log.transparency.checkpoint().tree_size == 1
     log.stop()
 

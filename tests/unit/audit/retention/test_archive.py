@@ -18,7 +18,7 @@ from services.audit.retention.store import RetentionPolicy
 from strongroom.audit.v1.event_pb2 import Event
 from strongroom.tlog import merkle
 from strongroom.tlog.tiles import TilePath, entries_of
-from tests.support.audit_logs import OwnRoot, append_indexed, event, opened, use_small_nodes
+from tests.support.audit_logs import OwnRoot, append_indexed, event, opened, own_call, use_small_nodes
 from tests.support.clocks import StillClock
 
 COUNT = 1300
@@ -106,15 +106,15 @@ def test_an_archived_event_is_proved(aged: Aged) -> None:
 
 
 def test_a_longer_period_of_one_account_keeps_the_bundles_that_it_is_in(aged: Aged) -> None:
-    aged.log.retention.update_policy(RetentionPolicy("other", 600, 0), POLICY_PATHS, "")
+    aged.log.retention.update_policy(own_call(), RetentionPolicy("other", 600, 0), POLICY_PATHS, "")
     assert aged.log.retention.archive_due() == 0
-    aged.log.retention.update_policy(RetentionPolicy("other", 30, 0), POLICY_PATHS, "")
+    aged.log.retention.update_policy(own_call(), RetentionPolicy("other", 30, 0), POLICY_PATHS, "")
     assert aged.log.retention.archive_due() == 4
 
 
 def test_archived_events_are_made_unreadable_with_the_others(aged: Aged) -> None:
     aged.log.retention.archive_due()
-    assert aged.log.retention.shred("acme", None).event_count == COUNT * 4 // 5
+    assert aged.log.retention.shred(own_call(), "acme", None).event_count == COUNT * 4 // 5
     assert of(aged, Query("acme"), archive=True) == []
     assert len(of(aged, Query("other"), archive=True)) == COUNT // 5
 

@@ -17,9 +17,10 @@ from services.audit.logs.logs import OpenLog
 from services.audit.reading.events import Period, Query
 from services.audit.retention.retention import HOLD_PATHS, POLICY_PATHS
 from services.audit.retention.store import LegalHold, RetentionPolicy
+from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.tlog import merkle
-from tests.support.audit_logs import OwnRoot, event, opened
+from tests.support.audit_logs import OwnRoot, event, events_of, opened, own_call
 from tests.support.clocks import StillClock
 
 HOLD = LegalHold("acme", True, "case 7", "accounts/acme/users/ann")
@@ -45,11 +46,11 @@ def test_an_account_s_events_become_unreadable_and_the_log_still_verifies(
     with engine.connect() as connection:
         wrapped = connection.execute(text("SELECT wrapped FROM sealing_keys WHERE account = 'acme'")).scalar_one()
 
-    assert open_log.retention.shred("acme", None, validate_only=True).event_count == 300
+    assert open_log.retention.shred(own_call(), "acme", None, validate_only=True).event_count == 300
     assert readable(open_log, "acme") == 300
-    done = open_log.retention.shred("acme", None)
+    done = open_log.retention.shred(own_call(), "acme", None)
     assert (done.event_count, done.key_count) == (300, 1)
-    assert open_log.retention.shred("acme", None).event_count == 0
+    assert open_log.retention.shred(own_call(), "acme", None).event_count == 0
 
     again = open_again()
     for log in (open_log, again):
@@ -75,27 +76,27 @@ def test_only_days_that_ended_before_a_time(engine: Engine) -> None:
         log.log.append([event(), event()])
         clock.us += DAY_US
     today_us = clock.us // DAY_US * DAY_US
-    assert log.retention.shred("acme", today_us - 2 * DAY_US + DAY_US // 2).event_count == 2
+    assert log.retention.shred(own_call(), "acme", today_us - 2 * DAY_US + DAY_US // 2).event_count == 2
     assert readable(log, "acme") == 4
-    assert log.retention.shred("acme", today_us).event_count == 4
+    assert log.retention.shred(own_call(), "acme", today_us).event_count == 4
     log.stop()
 
 
 def test_while_a_legal_hold_is_active_nothing_is_destroyed(open_log: OpenLog) -> None:
     open_log.log.append([event()])
     assert not open_log.retention.hold("acme").active
-    assert reason_of(lambda: open_log.retention.update_hold(LegalHold("acme", True), HOLD_PATHS, "")) is (
+    assert reason_of(lambda: open_log.retention.update_hold(own_call(), LegalHold("acme", True), HOLD_PATHS, "")) is (
         Reason.FIELD_REQUIRED
     )
-    held = open_log.retention.update_hold(HOLD, HOLD_PATHS, "0")
+    held = open_log.retention.update_hold(own_call(), HOLD, HOLD_PATHS, "0")
     assert (held.active, held.reason, held.changed_by) == (True, "case 7", HOLD.changed_by)
-    assert reason_of(lambda: open_log.retention.shred("acme", None)) is Reason.LEGAL_HOLD
-    assert reason_of(lambda: open_log.retention.update_hold(HOLD, HOLD_PATHS, "0")) is Reason.ETAG_MISMATCH
+    assert reason_of(lambda: open_log.retention.shred(own_call(), "acme", None)) is Reason.LEGAL_HOLD
+    assert reason_of(lambda: open_log.retention.update_hold(own_call(), HOLD, HOLD_PATHS, "0")) is Reason.ETAG_MISMATCH
     assert readable(open_log, "acme") == 1
 
-    lifted = open_log.retention.update_hold(LegalHold("acme", False, ""), ("active",), "1")
+    lifted = open_log.retention.update_hold(own_call(), LegalHold("acme", False, ""), ("active",), "1")
     assert (lifted.active, lifted.reason) == (False, "case 7")
-    assert open_log.retention.shred("acme", None).event_count == 1
+    assert open_log.retention.shred(own_call(), "acme", None).event_count == 1
 
 
 def test_a_policy_makes_events_unreadable_when_their_time_has_come(engine: Engine) -> None:
@@ -103,18 +104,21 @@ def test_a_policy_makes_events_unreadable_when_their_time_has_come(engine: Engin
     log = opened(engine, OwnRoot(), clock=clock)
     log.log.append([event(), event("other")])
     assert log.retention.policy("acme").archive_after_days == 400
-    policy = log.retention.update_policy(RetentionPolicy("acme", 30, 40), POLICY_PATHS, "0")
+    policy = log.retention.update_policy(own_call(), RetentionPolicy("acme", 30, 40), POLICY_PATHS, "0")
     assert (policy.archive_after_days, policy.shred_after_days, policy.revision) == (30, 40, 1)
 
     assert log.retention.shred_due() == []
     clock.us += 42 * DAY_US
-    log.retention.update_hold(HOLD, HOLD_PATHS, "")
+    log.retention.update_hold(own_call(), HOLD, HOLD_PATHS, "")
     assert log.retention.shred_due() == []
-    log.retention.update_hold(LegalHold("acme"), HOLD_PATHS, "")
-    (told,) = log.retention.shred_due()
-    assert (told.action, told.account) == ("audit:ShredAccountEvents", "acme")
-    assert told.attributes["event_count"] == "1"
+    log.retention.update_hold(own_call(), LegalHold("acme"), HOLD_PATHS, "")
+    assert log.retention.shred_due() == ["acme"]
     assert (readable(log, "acme"), readable(log, "other")) == (0, 1)
+    clock.us += DAY_US
+    log.outbox.sweep()
+    told = events_of(log, "acme")[-1]
+    assert (told.action, told.principal) == ("audit:ShredAccountEvents", "services/audit")
+    assert told.attributes["event_count"] == "1"
     assert log.retention.shred_due() == []
     log.stop()
 
@@ -122,15 +126,20 @@ def test_a_policy_makes_events_unreadable_when_their_time_has_come(engine: Engin
 @pytest.mark.parametrize(("archive", "shred"), [(29, 0), (3661, 0), (30, 30), (400, 100)])
 def test_policies_that_cannot_be(open_log: OpenLog, archive: int, shred: int) -> None:
     wanted = RetentionPolicy("acme", archive, shred)
-    assert reason_of(lambda: open_log.retention.update_policy(wanted, POLICY_PATHS, "")) is Reason.FIELD_INVALID
+    assert (
+        reason_of(lambda: open_log.retention.update_policy(own_call(), wanted, POLICY_PATHS, ""))
+        is Reason.FIELD_INVALID
+    )
 
 
 def test_a_hold_forbids_that_events_become_unreadable_earlier(open_log: OpenLog) -> None:
-    open_log.retention.update_policy(RetentionPolicy("acme", 30, 100), POLICY_PATHS, "")
-    open_log.retention.update_hold(HOLD, HOLD_PATHS, "")
+    open_log.retention.update_policy(own_call(), RetentionPolicy("acme", 30, 100), POLICY_PATHS, "")
+    open_log.retention.update_hold(own_call(), HOLD, HOLD_PATHS, "")
     sooner, later = RetentionPolicy("acme", 30, 99), RetentionPolicy("acme", 30, 0)
-    assert reason_of(lambda: open_log.retention.update_policy(sooner, POLICY_PATHS, "")) is Reason.LEGAL_HOLD
-    assert open_log.retention.update_policy(later, POLICY_PATHS, "").shred_after_days == 0
+    assert (
+        reason_of(lambda: open_log.retention.update_policy(own_call(), sooner, POLICY_PATHS, "")) is Reason.LEGAL_HOLD
+    )
+    assert open_log.retention.update_policy(own_call(), later, POLICY_PATHS, "").shred_after_days == 0
 
 
 def test_an_account_whose_events_cannot_be_shredded_holds_up_no_other(
@@ -141,20 +150,20 @@ def test_an_account_whose_events_cannot_be_shredded_holds_up_no_other(
     accounts = ("acme", "bold", "cold")
     log.log.append([event(account) for account in accounts])
     for account in accounts:
-        log.retention.update_policy(RetentionPolicy(account, 30, 40), POLICY_PATHS, "0")
+        log.retention.update_policy(own_call(), RetentionPolicy(account, 30, 40), POLICY_PATHS, "0")
     clock.us += 42 * DAY_US
     shred = log.retention.shred
 
-    def failing(account: str, end_us: int) -> object:
+    def failing(call: Call, account: str, end_us: int) -> object:
         if account == "bold":
             raise StrongroomError(Reason.AUDIT_RECORD_REFUSED, "its sealing key is not what the service wrote")
-        return shred(account, end_us)
+        return shred(call, account, end_us)
 
     monkeypatch.setattr(log.retention, "shred", failing)
-    assert [told.account for told in log.retention.shred_due()] == ["acme", "cold"]
+    assert log.retention.shred_due() == ["acme", "cold"]
     assert [readable(log, account) for account in accounts] == [0, 1, 0]
     monkeypatch.undo()
-    assert [told.account for told in log.retention.shred_due()] == ["bold"]
+    assert log.retention.shred_due() == ["bold"]
     log.stop()
 
 

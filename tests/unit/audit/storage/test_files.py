@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,10 +17,12 @@ from services.audit.logs.logs import Logs, OpenLog
 from services.audit.logs.storage_watch import StorageWatch
 from services.audit.reading.events import Period, Query
 from services.audit.storage.files import Level, Limits, Storage
+from services.audit.storage.store import LogStore
 from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.storage import database
 from tests.support.audit_logs import OwnRoot, event, opened
+from tests.support.clients import until
 
 MIB = 1 << 20
 
@@ -72,12 +75,48 @@ def test_two_writers_have_one_index_space(open_log: OpenLog, open_again: Callabl
         assert connection.execute(text("SELECT count(*) FROM leaves")).scalar_one() == 2
 
 
-def test_one_process_wins_an_election_and_the_next_when_it_ends(tmp_path: Path) -> None:
-    first, second = FileElection(tmp_path / "audit.db"), FileElection(tmp_path / "audit.db")
+def candidate(engine: Engine, lost: Callable[[], None] = lambda: None) -> FileElection:
+    """One that finds a writer silent after a fifth of a second."""
+    return FileElection(Path(str(engine.url.database)), LogStore(engine), lost, silent_seconds=0.2)
+
+
+def test_one_process_wins_an_election_and_the_next_when_it_ends(engine: Engine) -> None:
+    first, second = candidate(engine), candidate(engine)
     assert first.try_to_win()
     assert not second.try_to_win()
     first.give_up()
     assert second.try_to_win()
+
+
+def test_a_writer_that_hangs_is_replaced_and_finds_itself_overtaken(engine: Engine) -> None:
+    lost: list[str] = []
+    hung, standby, third = candidate(engine, lambda: lost.append("")), candidate(engine), candidate(engine)
+    assert hung.try_to_win()
+    epoch = LogStore(engine).take_over()
+    hung.check()
+    # It never beats again.
+    until(standby.try_to_win)
+    LogStore(engine).take_over()
+    assert not LogStore(engine).beat(epoch)
+    assert refusal_of(hung.check).reason is Reason.AUDIT_UNREACHABLE
+    assert lost == [""]
+    standby.check()
+    # The lock that counts is the newest one's, whatever becomes of the other.
+    assert not third.try_to_win()
+    hung.give_up()
+    assert not third.try_to_win()
+    standby.give_up()
+    assert third.try_to_win()
+
+
+def test_a_writer_that_beats_is_not_replaced(engine: Engine) -> None:
+    writer, standby = candidate(engine), candidate(engine)
+    assert writer.try_to_win()
+    epoch, then = LogStore(engine).take_over(), time.monotonic() + 0.6
+    while time.monotonic() < then:
+        assert LogStore(engine).beat(epoch)
+        assert not standby.try_to_win()
+    writer.check()
 
 
 @pytest.mark.parametrize(
