@@ -7,7 +7,9 @@ import logging
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from functools import partial
 
 from sqlalchemy import Engine
@@ -32,6 +34,7 @@ from services.audit.publication.witnesses import WitnessSettings
 from services.audit.retention.retention import RetentionWork
 from services.audit.settings import AuditServiceSettings
 from services.audit.storage.files import Limits
+from services.audit.storage.store import is_away
 from services.runtime import clock
 from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
@@ -60,19 +63,22 @@ _MIB = 1 << 20
 # it back from a lookup or report that computes.
 _SWITCH_SECONDS = 0.001
 _FRESH_SECONDS = 0.3
+_LOST_SECONDS = 0.5
 
 
 def serve(settings: AuditServiceSettings) -> None:
-    """Runs the service until SIGTERM. A process that another one has overtaken stands by again."""
+    """Runs the service until SIGTERM. A process that another one has overtaken, or that lost its database before it
+    served, stands by again."""
     sys.setswitchinterval(_SWITCH_SECONDS)
     while not _serve_as_writer(settings):
-        log.info("another process writes the audit log now; standing by")
+        log.info("this process does not write the audit log now; standing by")
         # What wrote the log refers to itself in circles, and the next search may be far away.
         gc.collect()
 
 
 def _serve_as_writer(settings: AuditServiceSettings) -> bool:
-    """Writes the logs once no other process does, until SIGTERM or until another does. Whether it was SIGTERM."""
+    """Writes the logs once no other process does, until SIGTERM or until another does. Whether it was SIGTERM; not
+    either where the database went before the logs were open."""
     telemetry = Telemetry("audit", settings.telemetry)
     tls = TlsFiles(settings.tls)
     crypto = MeshChannel(host.upstream(settings, "crypto"), tls)
@@ -90,15 +96,22 @@ def _serve_as_writer(settings: AuditServiceSettings) -> bool:
     _stand_by(settings, elections.values(), reserve)
     endings = Endings(overtaken.set, give_up)
     try:
-        logs = Logs(
-            [
-                _opened(name, settings, engine, wrapping, elections[name], endings, keys[name])
-                for name, engine in engines.items()
-            ]
-        )
-        logs.start()
+        with ExitStack() as opening:
+            for close in (telemetry.shutdown, crypto.close, *(engine.dispose for engine in engines.values()), give_up):
+                opening.callback(close)
+            opened = []
+            for name, engine in engines.items():
+                opened.append(_opened(name, settings, engine, wrapping, elections[name], endings, keys[name]))
+                opening.callback(opened[-1].stop)
+            logs = Logs(opened)
+            logs.start()
+            opening.pop_all()
     except StrongroomError as error:
-        raise SystemExit(error.message) from error
+        if not is_away(error):
+            raise SystemExit(error.message) from error
+        log.warning("the database was lost while the audit log was opened", extra={"fields": {"reason": error.reason}})
+        time.sleep(_LOST_SECONDS)
+        return False
     hosted = host.build("audit", settings, tls, telemetry, open_append=lambda: _append_to(logs))
     hosted.on_close(crypto.close)
     _offer(hosted, settings, logs)

@@ -75,6 +75,18 @@ def test_a_writer_that_hangs_in_an_append_does_not_hold_up_whoever_takes_over(en
     assert store.head() == before
 
 
+def test_a_pool_that_has_no_connection_left_is_tried_again(engine: Engine) -> None:
+    url = engine.url.render_as_string(hide_password=False)
+    full = database.open_database(Database(url=url, pool_size=1), pool_seconds=0.05)
+    with full.connect(), pytest.raises(StrongroomError) as refused:
+        candidate(full).try_to_win()
+    assert refused.value.reason is Reason.AUDIT_STORAGE_FAILED
+    winner = candidate(full)
+    assert winner.try_to_win()
+    winner.give_up()
+    full.dispose()
+
+
 def test_a_standby_that_has_the_keys_needs_no_crypto_when_it_takes_over(engine: Engine) -> None:
     crypto = OwnRoot()
     first = opened(engine, crypto)

@@ -85,6 +85,7 @@ class Index:
             "the search index of the audit log could not be updated",
             every=0.0,
             again=_RETRY_SECONDS,
+            takes=NEVER,
         )
 
     def load(self, size: int) -> None:

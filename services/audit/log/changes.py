@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from services.audit.log.sequencer import Log
 from services.runtime.call import Call
+from services.runtime.clock import Clock
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.storage.outbox import Outbox
 from strongroom.audit.v1.event_pb2 import Event
+
+_SELF = "services/audit"
 
 Append = Callable[[Sequence[Event]], object]
 """Puts events into the logs of their accounts."""
 
 
-class OwnAppends:
+class _OwnAppends:
     """How the outbox of a log's own database sends its events: no network is between the two."""
 
     def __init__(self, append: Append) -> None:
@@ -43,9 +47,14 @@ class OwnAppends:
 class Changes:
     """Those of one log's database."""
 
-    def __init__(self, source: Log, outbox: Outbox) -> None:
+    def __init__(self, engine: Engine, source: Log, clock: Clock) -> None:
         self._log = source
-        self._outbox = outbox
+        self._appends = _OwnAppends(partial(source.append, resent=True))
+        self.outbox = Outbox(engine, self._appends, _SELF, clock=clock)
+
+    def events_go_to(self, append: Append) -> None:
+        """Where the log is one of several: the event of a change here may be of an account with another log."""
+        self._appends.go_to(append)
 
     @contextmanager
     def recorded(self, call: Call) -> Iterator[Connection]:
@@ -53,4 +62,4 @@ class Changes:
         while nothing is appended. Raises as `Log.append` when this process is not the writer any more."""
         with self._log.changing() as connection:
             yield connection
-            self._outbox.put(connection, call)
+            self.outbox.put(connection, call)

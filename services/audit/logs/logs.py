@@ -17,7 +17,7 @@ from services.audit.keys.sealing import Sealer
 from services.audit.keys.service_keys import Renewal, RootWrapping, ServiceKeys
 from services.audit.keys.signing import SigningKeys
 from services.audit.keys.store import WrappedKeys
-from services.audit.log.changes import Append, Changes, OwnAppends
+from services.audit.log.changes import Append, Changes
 from services.audit.log.election import Election
 from services.audit.log.sequencer import Endings, Log
 from services.audit.log.write_ahead import WriteAheadLog
@@ -36,11 +36,9 @@ from services.audit.storage.files import Limits, Storage
 from services.audit.storage.store import LogStore
 from services.runtime.clock import Clock
 from services.runtime.errors import Reason, StrongroomError, required
-from services.runtime.storage.outbox import Outbox
 from strongroom.audit.v1.event_pb2 import Event
 
 PREFIX = "logs/"
-_SELF = "services/audit"
 _RENEWED_SECONDS = 0.5
 
 
@@ -66,8 +64,7 @@ class OpenLog:
     tokens: Tokens
     witnesses: Witnesses
     election: Election
-    outbox: Outbox
-    _own_events: OwnAppends
+    changes: Changes
     _renewal: Renewal
     _index: Index
     _write_ahead: WriteAheadLog
@@ -79,19 +76,19 @@ class OpenLog:
         self._write_ahead.start()
         self.publisher.start(self.source)
         self.witnesses.start()
-        self.outbox.start()
+        self.changes.outbox.start()
         # One that stood by has them open: whoever was waiting for a writer need not wait for its keys as well.
         self._renewal.start(_RENEWED_SECONDS if self.service_keys.prepared else 0.0)
 
     def own_events_go_to(self, append: Append) -> None:
         """Where this is one log of several: an event of what changes here may be of an account with another log."""
-        self._own_events.go_to(append)
+        self.changes.events_go_to(append)
 
     def stop(self) -> None:
         """Publishes what is left, and closes everything."""
         self.publisher.stop()
         self.witnesses.stop()
-        self.outbox.stop()
+        self.changes.outbox.stop()
         self._renewal.stop()
         self._index.stop()
         self._write_ahead.stop()
@@ -121,9 +118,7 @@ def open_log(
     signing_keys = SigningKeys(publication.origin, signing_key_days, keys, service_keys, clock)
     storage = Storage.of(engine, limits)
     log = Log(store, keys, sealer, tokens, index, storage, endings)
-    own_events = OwnAppends(partial(log.append, resent=True))
-    outbox = Outbox(engine, own_events, _SELF, clock=clock)
-    changes = Changes(log, outbox)
+    changes = Changes(engine, log, clock)
     archive = Archive(engine, store, postings)
     inspection = KeyInspection(keys, sealer, lambda: log.size)
     checkpoints, source = PublicationStore(engine, store), TileSource(store, archive)
@@ -147,8 +142,7 @@ def open_log(
         sets=opening.sets,
         tokens=tokens,
         election=election,
-        outbox=outbox,
-        _own_events=own_events,
+        changes=changes,
         _renewal=Renewal([opening.renew, signing_keys.renew, inspection.look]),
         _index=index,
         _write_ahead=WriteAheadLog(engine, log),
@@ -235,7 +229,7 @@ class Logs:
     def check_outboxes(self) -> None:
         """Raises EVENT_REFUSED while events of what audit itself changed are not in the log, which refuses them."""
         for log in self._ordered:
-            log.outbox.check()
+            log.changes.outbox.check()
 
     def start(self) -> None:
         """Starts every one."""

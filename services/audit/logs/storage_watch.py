@@ -51,7 +51,12 @@ class StorageWatch:
                 "leaves whose sealing key is gone without having been destroyed",
                 lambda one: one.key_inspection.unreadable_leaves,
             ),
-            ("outbox.refused", "{event}", "events that the audit log does not take", lambda one: one.outbox.refused),
+            (
+                "outbox.refused",
+                "{event}",
+                "events that the audit log does not take",
+                lambda one: one.changes.outbox.refused,
+            ),
             ("audit.log.unpublished", "{leaf}", "leaves that no published checkpoint covers", _unpublished),
         ):
             meter.create_observable_gauge(name, [self._observer(value)], unit, description)

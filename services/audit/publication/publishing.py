@@ -59,8 +59,8 @@ class Publisher:
         self._changed = threading.Condition()
         self._signed_listeners: list[Published] = []
         self._published_listeners: list[Published] = []
-        self._signed = store.newest(published=False)
-        self._published = store.newest(published=True)
+        self._signed: SignedCheckpoint | None = None
+        self._published: SignedCheckpoint | None = None
         # Whatever fails, the next checkpoint is tried; clients see how old the newest is.
         self._publishing = Background(
             "audit-publisher",
@@ -93,7 +93,8 @@ class Publisher:
 
     def start(self, tiles: TileSource) -> None:
         """Begins to publish. Raises AUDIT_STORAGE_FAILED when the log does not go on from its newest checkpoint."""
-        newest = self._signed
+        self._published = self._store.newest(published=True)
+        self._signed = newest = self._store.newest(published=False)
         if newest is not None and (
             newest.tree_size > self._log.size or tiles.proofs(self._log.size).root(newest.tree_size) != newest.root_hash
         ):

@@ -15,7 +15,7 @@ from http import HTTPStatus
 from services.audit.publication.publishing import Publisher
 from services.audit.publication.store import PublicationStore, SignedCheckpoint
 from services.audit.publication.tile_source import TileSource
-from services.runtime.background import Background
+from services.runtime.background import NEVER, Background
 from services.runtime.call import Call
 from services.runtime.clock import Clock
 from services.runtime.errors import Reason, StrongroomError
@@ -91,6 +91,7 @@ class Witnesses:
                 "a witness could not be asked to cosign",
                 every=0.0,
                 again=_AGAIN_SECONDS,
+                takes=NEVER,
             )
             for state in self.states
             if state.settings.url

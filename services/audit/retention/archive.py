@@ -90,7 +90,7 @@ class Archive:
     def count_sealed(self, keys: Sequence[bytes]) -> int:
         """How many archived leaves are sealed under these keys."""
         wanted, count = set(keys), 0
-        with reading(self._engine) as connection:
+        with reading(self._engine, patient=True) as connection:
             for row in connection.execute(select(archives.c.key_counts)):
                 count += sum(number for key, number in _KEY_COUNT.iter_unpack(row.key_counts) if key in wanted)
         return count

@@ -32,6 +32,8 @@ POLICY_PATHS = ("archive_after", "shred_after")
 HOLD_PATHS = ("active", "reason")
 
 _LOOK_SECONDS = 600.0
+# Of a whole log, whose leaves are counted and moved.
+_LONGEST_SECONDS = 3_600.0
 _SELF = Principal("services/audit", "")
 
 
@@ -204,6 +206,7 @@ class RetentionWork:
             "retention of the audit log could not be applied",
             every=_LOOK_SECONDS,
             first=_LOOK_SECONDS,
+            takes=_LONGEST_SECONDS,
         )
 
     def start(self) -> None:

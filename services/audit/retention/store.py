@@ -86,7 +86,7 @@ class RetentionStore:
     def count_sealed(self, keys: list[bytes]) -> int:
         """How many leaves are sealed under these keys. Looks at every leaf: for what is done seldom."""
         key_of_leaf = func.substr(leaves.c.leaf, 2, 16)
-        with reading(self._engine) as connection:
+        with reading(self._engine, patient=True) as connection:
             return int(connection.execute(select(func.count()).where(key_of_leaf.in_(keys))).scalar_one())
 
     def prepare_to_destroy(self) -> None:

@@ -286,6 +286,12 @@ def _translated(transaction: AbstractContextManager[Connection]) -> Iterator[Con
         raise
 
 
+def is_away(error: StrongroomError) -> bool:
+    """Whether an error only says that the database cannot be reached or written just now."""
+    cause = error.__cause__
+    return error.reason is Reason.DATABASE_UNAVAILABLE or (isinstance(cause, StrongroomError) and is_away(cause))
+
+
 def _is_full(error: BaseException | None) -> bool:
     cause = getattr(error, "orig", None)
     # SQLite's own code; PostgreSQL's disk_full (53100).

@@ -8,7 +8,7 @@ down_revision = "0008"
 
 
 def upgrade() -> None:
-    """As every database that has an outbox defines it."""
+    """Nothing waits yet."""
     op.create_table(
         "outbox",
         sa.Column("event_id", sa.String(36), primary_key=True),

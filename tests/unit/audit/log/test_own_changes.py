@@ -106,7 +106,7 @@ def test_a_change_whose_event_the_log_did_not_take_is_told_pending_and_recorded_
 
     clock.us += DAY_US
     again = opened_at(engine, clock)
-    again.outbox.sweep()
+    again.changes.outbox.sweep()
     (found,) = [one for one in events_of(again, "acme") if one.id == call.events[0].id]
     assert (found.action, found.outcome) == (f"audit:{method}", Outcome.OUTCOME_ALLOWED)
     assert HAS_CHANGED[method](again)
@@ -171,7 +171,7 @@ def test_a_process_killed_between_the_change_and_its_event_leaves_both(engine: E
     clock = now()
     clock.us += DAY_US
     log = opened_at(engine, clock)
-    log.outbox.sweep()
+    log.changes.outbox.sweep()
     (found,) = events_of(log, "acme")
     assert (found.action, found.attributes["event_count"]) == ("audit:ShredAccountEvents", "1")
     log.stop()
@@ -188,6 +188,6 @@ def test_an_event_of_an_account_with_another_log_goes_there(tmp_path: Path) -> N
     call = own_call()
     other.retention.update_hold(call, LegalHold("other", True, "case"), HOLD_PATHS, "")
     clock.us += DAY_US
-    other.outbox.sweep()
+    other.changes.outbox.sweep()
     assert [one.id for one in events_of(both.of_account("acme"), "acme")] == [call.events[0].id]
     both.stop()

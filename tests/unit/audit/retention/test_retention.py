@@ -115,7 +115,7 @@ def test_a_policy_makes_events_unreadable_when_their_time_has_come(engine: Engin
     assert log.retention.shred_due() == ["acme"]
     assert (readable(log, "acme"), readable(log, "other")) == (0, 1)
     clock.us += DAY_US
-    log.outbox.sweep()
+    log.changes.outbox.sweep()
     told = events_of(log, "acme")[-1]
     assert (told.action, told.principal) == ("audit:ShredAccountEvents", "services/audit")
     assert told.attributes["event_count"] == "1"

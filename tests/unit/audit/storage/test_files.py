@@ -6,18 +6,21 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from opentelemetry.metrics import NoOpMeterProvider
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.event import listen as event_listen
 
 from services.audit.log.election import FileElection
+from services.audit.log.recovery import recovered
 from services.audit.logs.logs import Logs, OpenLog
 from services.audit.logs.storage_watch import StorageWatch
 from services.audit.reading.events import Period, Query
 from services.audit.storage.files import Level, Limits, Storage
-from services.audit.storage.store import LogStore
+from services.audit.storage.store import LogStore, is_away
 from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.storage import database
@@ -73,6 +76,19 @@ def test_two_writers_have_one_index_space(open_log: OpenLog, open_again: Callabl
     assert other.log.append([event()]) == [1]
     with engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM leaves")).scalar_one() == 2
+
+
+def test_a_database_that_is_away_is_told_from_a_log_that_is_damaged(engine: Engine, open_log: OpenLog) -> None:
+    with closing(sqlite3.connect(str(engine.url.database))) as other:
+        other.execute("BEGIN IMMEDIATE")
+        impatient = create_engine(engine.url, connect_args={"timeout": 0.05})
+        event_listen(impatient, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        assert is_away(refusal_of(LogStore(impatient).take_over))
+        impatient.dispose()
+    open_log.log.append([event()])
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE heads SET last_hash = x'00'"))
+    assert not is_away(refusal_of(lambda: recovered(LogStore(engine))))
 
 
 def candidate(engine: Engine, lost: Callable[[], None] = lambda: None) -> FileElection:
