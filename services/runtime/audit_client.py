@@ -185,12 +185,14 @@ class AuditClient:
         self._given_back: queue.SimpleQueue[GivenBack | None] = queue.SimpleQueue()
         fails = "events could not be sent to the audit log"
         self._threads = [
-            Background(f"audit-sender-{n}", partial(self._send_group, open_append()), fails, every=0.0)
+            Background(f"audit-sender-{n}", partial(self._send_group, open_append()), fails, every=0.0, takes=NEVER)
             for n in range(senders)
         ]
         if direct is not None:
             self._threads.append(
-                Background("audit-resender", partial(self._send_given_back, open_append()), fails, every=0.0)
+                Background(
+                    "audit-resender", partial(self._send_given_back, open_append()), fails, every=0.0, takes=NEVER
+                )
             )
         self._threads.append(
             Background(

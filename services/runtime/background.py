@@ -1,7 +1,7 @@
 """What a process does over and over beside its calls: each in a thread of its own, which goes on whatever fails.
 
 Why work fails is logged when it begins to, and once a minute as long as it does. What nobody foresaw is told besides by
-`check`, as a component of the status, and everything by metrics.
+`check`, as a component of the status, as is a round that does not end; and everything by metrics.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ UNTIL_WOKEN = threading.TIMEOUT_MAX
 
 _LOG_AGAIN_SECONDS = 60.0
 _STOP_SECONDS = 5.0
+_ROUND_SECONDS = 60.0
 
 
 class Background:
@@ -45,13 +46,14 @@ class Background:
         foreseen: tuple[type[Exception], ...] = (),
         quiet: bool = False,
         finishes: bool = False,
+        takes: float = _ROUND_SECONDS,
     ) -> None:
         """`work` is one round, which may answer after how many seconds the next begins; `every` where it answers None,
         `again` after one that failed, `first` for the first. `fails` is what the log says of a round that failed.
 
         A StrongroomError is `foreseen`, as are the errors named so: they are logged without a trace, and with `quiet`
         for debugging alone, since their component of the status tells of them. `finishes`: `stop` waits for one round
-        more."""
+        more. `takes`: a round that runs for longer hangs; NEVER for one that waits until there is something to do."""
         self.name = name
         self.failing = ""
         """The type of the error that nobody foresaw and that the last round ended with; empty otherwise."""
@@ -65,6 +67,8 @@ class Background:
         self._foreseen: tuple[type[Exception], ...] = (StrongroomError, *foreseen)
         self._level = logging.DEBUG if quiet else logging.WARNING
         self._finishes = finishes
+        self._takes = takes
+        self._began: float | None = None
         self._logged = ("", 0.0)
         self._called = threading.Event()
         self._stopping = False
@@ -99,6 +103,12 @@ class Background:
         return self._stopping
 
     @property
+    def hangs(self) -> bool:
+        """Whether the round that runs has run for longer than one takes."""
+        began = self._began
+        return began is not None and time.monotonic() - began > self._takes
+
+    @property
     def has_begun(self) -> bool:
         """Whether it was started."""
         return self._thread.ident is not None
@@ -124,6 +134,13 @@ class Background:
                 return
 
     def _round(self) -> float:
+        self._began = time.monotonic()
+        try:
+            return self._ended_round()
+        finally:
+            self._began = None
+
+    def _ended_round(self) -> float:
         try:
             pause = self._work()
         except self._foreseen as error:
@@ -169,17 +186,17 @@ def running() -> Sequence[Background]:
 
 
 def check() -> None:
-    """Raises INTERNAL while any work fails by an error that nobody foresaw."""
-    broken = [f"{one.name} ({one.failing})" for one in running() if one.failing]
+    """Raises INTERNAL while any work fails by an error that nobody foresaw, or hangs."""
+    broken = [f"{one.name} ({one.failing or 'it hangs'})" for one in running() if one.failing or one.hangs]
     if broken:
         told = ", ".join(sorted(broken))
-        raise StrongroomError(Reason.INTERNAL, f"work in the background fails and is tried again, see the log: {told}")
+        raise StrongroomError(Reason.INTERNAL, f"work in the background fails, see the log: {told}")
 
 
 def measure(meter: Meter) -> None:
     """Adds what metrics tell of it."""
     meter.create_observable_gauge(
-        "background.failing", [_failing], description="1 while work in the background fails by an error of its own"
+        "background.failing", [_failing], description="1 while work in the background hangs, or fails by its own error"
     )
     meter.create_observable_counter(
         "background.failures", [_failures], "{round}", "rounds of work in the background that failed, by error"
@@ -187,7 +204,7 @@ def measure(meter: Meter) -> None:
 
 
 def _failing(_: CallbackOptions) -> Iterable[Observation]:
-    return [Observation(int(bool(one.failing)), {"work": one.name}) for one in running()]
+    return [Observation(int(bool(one.failing) or one.hangs), {"work": one.name}) for one in running()]
 
 
 def _failures(_: CallbackOptions) -> Iterable[Observation]:

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from google.protobuf.duration_pb2 import Duration
 from redis import Redis
-from sqlalchemy import create_engine, update
+from sqlalchemy import create_engine, delete, update
 
 from deploy.dev.redis_server import find_redis, redis_command, wait_for_redis
 from deploy.dev.replicas import replica
@@ -25,6 +25,8 @@ from services.runtime.audit_client import AuditClient
 from services.runtime.changes import POLL_SECONDS
 from services.runtime.requests.names import ResourceName
 from services.runtime.rpc.streams import Stream
+from services.runtime.storage.database import transaction
+from services.secrets.core import changes, tables
 from services.secrets.core.editing import SecretEditor
 from services.secrets.core.tables import rotations, secrets
 from services.secrets.life.watching import Watches
@@ -256,6 +258,25 @@ def test_a_watcher_of_one_replica_hears_of_what_another_did(make_lab: Callable[.
         lab.work_until_idle()
         assert told.arrived.wait(5)
         assert dict(told.messages[-1].stages) == {"Current": 2, "Previous": 1}
+    finally:
+        watches.stop()
+
+
+def test_a_watcher_is_told_how_a_secret_is_when_the_counter_was_put_back(lab: Lab) -> None:
+    Generic().create(lab, "s")
+    watches, told = watches_of(lab), Told()
+    watches.start()
+    try:
+        watches.watch(person("WatchSecret"), [NAME], "")(cast(Stream, told))
+        until(lambda: len(told.messages) == 1)
+        # A failover lost the last change, and the first one after it has its number.
+        with transaction(lab.engine) as connection:
+            number = changes.current(connection)
+            connection.execute(delete(tables.changes).where(tables.changes.c.revision == number))
+            connection.execute(update(tables.revision).values(revision=number - 1))
+            changes.note(connection, NAME, SECRET_CHANGE_STAGE, 1, {"Current": 1}, lab.clock.now_us() + 1)
+        until(lambda: len(told.messages) == 2)
+        assert dict(told.messages[-1].stages) == {"Current": 1}
     finally:
         watches.stop()
 

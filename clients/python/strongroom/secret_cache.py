@@ -208,6 +208,10 @@ class _Follower:
             except StrongroomError as error:
                 log.warning("watch of secrets ended: %s", error.reason)
                 self._closed.wait(_RETRY_SECONDS)
+            except Exception:
+                # Without a watch values would be as old as they may be kept, and nobody would know.
+                log.exception("watch of secrets ended unexpectedly; it is begun again")
+                self._closed.wait(_RETRY_SECONDS)
 
     def _read(self) -> None:
         with self._lock:

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 KEY_BYTES = 32
 _TIMEOUT_SECONDS = 3.0
+# At first every row is sealed.
+_LONGEST_SECONDS = 3_600.0
 _RETRY_SECONDS = 0.25
 
 SealAll = Callable[[Connection], int]
@@ -74,6 +76,7 @@ class RecordSealing:
             self._opened,
             "the key that seals database rows could not be fetched from audit yet",
             every=_RETRY_SECONDS,
+            takes=_LONGEST_SECONDS,
         )
 
     def start(self) -> None:
@@ -100,7 +103,7 @@ class RecordSealing:
     def _seal_rows(self, key: SensitiveBytes) -> None:
         seals = RowSeals(Reason.RECORD_KEY_UNAVAILABLE)
         seals.open(key)
-        with transaction(sealed(self._engine, seals)) as connection:
+        with transaction(sealed(self._engine, seals), patient=True) as connection:
             count = sum(seal_all(connection) for seal_all in self._seal_all)
         if count:
             log.warning(

@@ -281,6 +281,8 @@ class DueWork:
             first=first,
             again=again,
             foreseen=(RedisError,),
+            # An item may take as long as the target of a rotation does, and has a lease.
+            takes=NEVER,
         )
 
     def _mending(self, work: Callable[[], float | None]) -> float | None:

@@ -34,6 +34,9 @@ _FOLLOWED_AT_ONCE = 1_000
 _HEARS = "hears_changes"
 
 
+Mark = tuple[Any, ...] | None
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """One change of a secret."""
@@ -106,6 +109,26 @@ def since(connection: Connection, seen: int, limit: int) -> list[Change]:
     ordered = select(changes).where(told).order_by(changes.c.revision).limit(limit)
     found = [_change(connection, row) for row in connection.execute(ordered).all()]
     return [change for change in found if change is not None]
+
+
+def mark(connection: Connection, number: int) -> Mark:
+    """What tells the change of a number from another of the same number, as after a restore; None where it is not kept,
+    or there never was one."""
+    columns = changes.c.account, changes.c.secret_id, changes.c.kind, changes.c.version, changes.c.changed_us
+    row = connection.execute(select(*columns).where(changes.c.revision == number)).one_or_none()
+    return tuple(row) if row is not None else None
+
+
+def went_back(connection: Connection, seen: int, seen_mark: Mark) -> bool:
+    """Whether the counter is not the one that was at `seen`: put back, even if it has come past that meanwhile, or
+    further on than changes are kept."""
+    now = current(connection)
+    if now < seen:
+        return True
+    there = mark(connection, seen)
+    if there is None:
+        return now > seen and oldest(connection) > seen + 1
+    return seen_mark is not None and there != seen_mark
 
 
 def oldest(connection: Connection) -> int:

@@ -98,6 +98,7 @@ class Watches:
             retry_after_seconds=1.0,
         )
         self._seen = 0
+        self._mark: changes.Mark = None
         self._stopping = threading.Event()
         self._senders = ThreadPoolExecutor(_SENDERS, thread_name_prefix="watch-sender")
         self._following = Background(
@@ -149,12 +150,13 @@ class Watches:
         with self._turn:
             with reading(self._engine) as connection:
                 now = changes.current(connection)
+                mark = changes.mark(connection, now)
                 missed = self._missed(connection, names, since, now)
                 first = missed if missed is not None else self._as_they_are(connection, names, now)
             watch = _Watch(call, names, now, stream)
             with self._lock:
                 if not self._watches:
-                    self._seen = now
+                    self._seen, self._mark = now, mark
                 self._watches.add(watch)
         if not stream.on_end(lambda: self._forget(watch)):
             self._forget(watch)
@@ -187,9 +189,13 @@ class Watches:
             if not watches:
                 return UNTIL_WOKEN
             with reading(self._engine) as connection:
+                if changes.went_back(connection, self._seen, self._mark):
+                    self._start_over(connection, watches)
+                    return None
                 found = changes.since(connection, self._seen, _BATCH)
-            if found:
-                self._seen = found[-1].revision
+                if found:
+                    self._seen = found[-1].revision
+                    self._mark = changes.mark(connection, self._seen)
             for watch in watches:
                 new = [change for change in found if change.revision > watch.seen and change.secret in watch.names]
                 watch.seen = max(watch.seen, self._seen)
@@ -199,6 +205,15 @@ class Watches:
             if time.monotonic() - watch.spoke > _SIGN_OF_LIFE_SECONDS:
                 self._tell(watch, [None])
         return None
+
+    def _start_over(self, connection: Connection, watches: Sequence[_Watch]) -> None:
+        """Tells everybody how things are: the database is another one than before, or an older one."""
+        log.warning("the database does not know the changes that watchers were told of; they are told how secrets are")
+        self._seen = changes.current(connection)
+        self._mark = changes.mark(connection, self._seen)
+        for watch in watches:
+            watch.seen = self._seen
+            self._tell(watch, self._as_they_are(connection, tuple(watch.names), self._seen))
 
     def _tell(self, watch: _Watch, told: Sequence[Change | None]) -> None:
         watch.spoke = time.monotonic()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from strongroom import secret_cache
 from strongroom.calls.secrets.records import SecretValue
 from strongroom.errors import StrongroomError
 from strongroom.secret_cache import SecretCache
@@ -124,3 +125,20 @@ def test_what_is_refused_is_never_answered_stale(service: Service, cache: Secret
     assert refusal(lambda: cache.get("s")).reason == "SECRET_VERSION_DISABLED"
     service.error = UNAVAILABLE
     assert refusal(lambda: cache.get("s")).reason == "UNREACHABLE"
+
+
+def test_a_watch_that_ends_by_an_error_that_nobody_foresaw_is_begun_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secret_cache, "_RETRY_SECONDS", 0.01)
+
+    class Watched(Service):
+        begun = 0
+
+        def watch(self, secrets: Sequence[str], *, resume_token: str = "") -> Any:
+            del secrets, resume_token
+            self.begun += 1
+            raise ValueError("meant")
+
+    service = Watched()
+    with SecretCache(service, ttl=100) as cache:
+        cache.get("s")
+        until(lambda: service.begun >= 3)

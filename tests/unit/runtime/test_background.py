@@ -273,6 +273,22 @@ def test_work_that_fails_for_a_while_is_told_until_it_is_done() -> None:
     assert not one.is_alive
 
 
+def test_a_round_that_hangs_is_told_until_it_ends() -> None:
+    going_on = threading.Event()
+
+    def work() -> None:
+        going_on.wait(20.0)
+
+    one, waiting = working(work, every=UNTIL_WOKEN, takes=0.05), working(work, every=UNTIL_WOKEN, takes=NEVER)
+    until(lambda: is_told(one), 10.0)
+    assert measured("background.failing") >= {("test", 1)}
+    assert not waiting.hangs
+    going_on.set()
+    until(lambda: not is_told(one), 10.0)
+    one.stop()
+    waiting.stop()
+
+
 def test_what_was_foreseen_is_counted_and_is_no_fault_of_the_process() -> None:
     def work() -> None:
         raise StrongroomError(Reason.DATABASE_UNAVAILABLE, "away")
