@@ -84,10 +84,18 @@ class Databases:
         new.promote()
         self.primary, self._retired = new, old
 
+    def promote_from_hung(self) -> None:
+        """The standby takes over from a primary that hangs: its connections stay open, and nothing answers."""
+        old, new = self.primary, self.standby
+        old.hang()
+        new.promote()
+        self.primary, self._retired = new, old
+
     def replace_standby(self) -> None:
-        """Ends what was primary before, and makes a new standby at its address."""
+        """Ends what was primary before, hung or not, and makes a new standby at its address."""
         place = next(proxy for proxy in self.proxies if proxy.target == self._retired.port)
         place.target = None
+        self._retired.kill()
         self._retired.stop()
         place.cut()
         self.standby = self._stack.enter_context(self._new_standby())

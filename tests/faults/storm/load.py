@@ -11,7 +11,17 @@ from dataclasses import dataclass, field
 from strongroom import Client, StrongroomError
 
 # How often each is called, of a hundred.
-_SHARES = {"encrypt": 30, "decrypt": 32, "get_secret": 18, "put_secret": 10, "create_key": 4, "look_up": 6}
+_SHARES = {
+    "encrypt": 28,
+    "decrypt": 30,
+    "get_secret": 16,
+    "put_secret": 8,
+    "create_key": 4,
+    "look_up": 5,
+    "rotate": 3,
+    "change_user": 4,
+    "change_hold": 2,
+}
 _VERSIONS_A_SECRET = 40
 _REMEMBERED = 200
 KEY = "storm"
@@ -30,6 +40,28 @@ class Outcome:
 
 
 @dataclass
+class Text:
+    """A text that is changed again and again: the last that was acknowledged, and those that it may be instead."""
+
+    acknowledged: str = ""
+    undecided: set[str] = field(default_factory=set)
+
+    def may_be(self, found: str) -> bool:
+        """Whether that is right. A call that hung may be done late, after later ones."""
+        return found == self.acknowledged or found in self.undecided
+
+    def change(self, text: str, change: Callable[[str], str]) -> str:
+        """What `change` answers, once it is noted whether it was acknowledged."""
+        try:
+            event = change(text)
+        except StrongroomError:
+            self.undecided.add(text)
+            raise
+        self.acknowledged = text
+        return event
+
+
+@dataclass
 class Acknowledged:
     """What the mesh said it did, and what it may have done since it did not say."""
 
@@ -38,6 +70,9 @@ class Acknowledged:
     sealed: list[tuple[bytes, bytes]] = field(default_factory=list)
     values: dict[str, dict[int, bytes]] = field(default_factory=dict)
     undecided_values: dict[str, list[bytes]] = field(default_factory=dict)
+    rotations: list[str] = field(default_factory=list)
+    users: dict[str, Text] = field(default_factory=dict)
+    holds: Text = field(default_factory=Text)
     events: list[str] = field(default_factory=list)
 
 
@@ -46,7 +81,9 @@ class Caller:
 
     def __init__(self, client: Client, number: int, seed: int, calls_per_second: float) -> None:
         self._client = client
+        self._number = number
         self._name = f"storm-{number}"
+        self._has_rotated = False
         self._random = random.Random(f"{seed}-{number}")
         self._pause = 1 / calls_per_second
         self._made = 0
@@ -149,6 +186,46 @@ class Caller:
             self.wrong.append(f"{secret} answered {answer.value!r}, not {last!r}")
         return answer.event_id
 
+    def _rotate(self) -> str:
+        secret = f"{self._name}-rotated"
+        if not self._has_rotated:
+            _made(lambda: self._client.secrets.create(secret, b"first"))
+            self._has_rotated = True
+        try:
+            rotation = self._client.secrets.rotate(secret)
+        except StrongroomError as error:
+            if error.reason == "ROTATION_ACTIVE":
+                # The one before, which has not ended yet.
+                return ""
+            raise
+        self.made.rotations.append(rotation.name)
+        return rotation.event_id
+
+    def _change_user(self) -> str:
+        user = f"users/{self._name}"
+        text = self.made.users.get(user)
+        if text is None:
+            _made(lambda: self._client.access.principals.create(user))
+            self.made.users[user] = Text()
+            return ""
+        self._made += 1
+        return text.change(
+            f"change {self._made}",
+            lambda description: self._client.access.principals.update(user, description=description).event_id,
+        )
+
+    def _change_hold(self) -> str:
+        if self._number:
+            # An account has one, and whoever changes it alone knows what it is.
+            return self._encrypt()
+        self._made += 1
+
+        def change(reason: str) -> str:
+            self._client.audit.retention.update_legal_hold(True, reason)
+            return ""
+
+        return self.made.holds.change(f"hold {self._made}", change)
+
     def _look_up(self) -> str:
         if not self.made.events:
             return self._encrypt()
@@ -156,6 +233,15 @@ class Caller:
         if found is None:
             self.wrong.append("the log has no events")
         return ""
+
+
+def _made(create: Callable[[], object]) -> None:
+    """Makes something that may be there already: what was answered before is not known."""
+    try:
+        create()
+    except StrongroomError as error:
+        if error.reason != "ALREADY_EXISTS":
+            raise
 
 
 class Load:

@@ -22,20 +22,34 @@ BUSY = "storm-busy"
 _CALLERS = 8
 # Whoever calls a process that hangs waits for this long, however soon another takes its place.
 _TIMEOUT_SECONDS = 4.0
-_CALM_SECONDS = 10.0
 _HEALED_SECONDS = 60.0
 _WORTH_TELLING_SECONDS = 1.0
-_GROWTH = 1.1
+LARGEST_GROWTH = 1.1
 # Of a service's two processes: an idle thread of gRPC's own, a connection that is being replaced.
 _SLACK = {"memory": 0, "descriptors": 4, "threads": 4}
 _SESSIONS_SLACK = 2
 # As many calls at once as bring pools of threads and connections to what they may hold.
 _BUSY_CALLERS = 48
-_BUSY_SECONDS = 4.0
 # The rest of a storm ends no process.
 _ENDING_SHARE = 0.6
 _BROKEN = {"INTERNAL", "UNKNOWN", "DATA_LOSS", "CANCELLED"}
 LONGEST_REFUSAL_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long a storm lasts, and how much of it there is at a time."""
+
+    seconds: float
+    """In all; 0 for every kind once."""
+    calls_per_second: float
+    settle_seconds: float
+    """After each event."""
+    over_limits_seconds: float
+    """How long something hangs that is to hang for longer than anybody waits for it."""
+    busy_seconds: float
+    calm_seconds: float
+    """Before what processes hold is looked at."""
 
 
 @dataclass
@@ -72,17 +86,21 @@ class Report:
             longest[event.kind] = max(longest.get(event.kind, 0.0), longest_refusal(self.during(event)))
         return longest
 
-    def grown(self) -> list[str]:
-        """What takes more than a tenth more than before."""
+    def slow(self, longest_seconds: float) -> dict[str, float]:
+        """The kinds after which callers were refused for longer."""
+        return {kind: seconds for kind, seconds in self.refusals().items() if seconds > longest_seconds}
+
+    def grown(self, growth: float = LARGEST_GROWTH) -> list[str]:
+        """What takes more than so many times of what it took before."""
         found = []
         for service, then in self.before.items():
             now = self.after[service]
             for name, slack in _SLACK.items():
                 old, new = getattr(then, name), getattr(now, name)
-                if new > max(old * _GROWTH, old + slack):
+                if new > max(old * growth, old + slack):
                     found.append(f"{service}: {name} {old} → {new}")
         old, new = self.sessions
-        if new > max(old * _GROWTH, old + _SESSIONS_SLACK):
+        if new > max(old * growth, old + _SESSIONS_SLACK):
             found.append(f"database sessions {old} → {new}")
         return found
 
@@ -116,13 +134,12 @@ class Report:
         return lines
 
 
-def storm(
-    databases: Databases, directory: Path, *, seed: int, seconds: float, calls_per_second: float, settle_seconds: float
-) -> Report:
+def storm(databases: Databases, directory: Path, seed: int, pace: Pace) -> Report:
     """Calm, every kind once, and on for so many seconds in all, calm; then what is left is judged.
 
     What processes hold is compared from after two rounds, both times after a busy moment: pools that hold more because
-    more was called at once have not leaked. In the last part no process is ended, so that what leaks adds up.
+    more was called at once have not leaked. In the last part no process is ended, so that what leaks adds up. Where
+    every kind happens once alone, it is compared from before the first.
     """
     report = Report(seed)
     with ExitStack() as stack:
@@ -130,28 +147,36 @@ def storm(
         clients = [stack.enter_context(replicated.client(_TIMEOUT_SECONDS)) for _ in range(_CALLERS)]
         until(lambda: not reason_of(lambda: clients[0].keys.create(KEY)), _HEALED_SECONDS)
         clients[0].secrets.create(BUSY, b"busy")
-        weather = Weather(replicated, databases, seed)
+        weather = Weather(replicated, databases, seed, pace.over_limits_seconds)
 
         def held() -> tuple[dict[str, Resources], int]:
             for service in SERVICES:
                 replicated.wait_until_serving(service)
             replicated.let_both_write()
             for first in range(2):
-                _be_busy(replicated, first)
-            time.sleep(_CALM_SECONDS)
+                _be_busy(replicated, first, pace.busy_seconds)
+            time.sleep(pace.calm_seconds)
             return replicated.resources(), databases.sessions()
 
-        with Load(clients, seed, calls_per_second) as load:
+        def rage(seconds: float) -> None:
             began = time.monotonic()
             ending, end = began + seconds * _ENDING_SHARE, began + seconds
-            weather.rage_once(settle_seconds)
-            if time.monotonic() < end:
-                weather.rage_once(settle_seconds, lasting=True)
+            weather.rage_once(pace.settle_seconds)
+            weather.rage_once(pace.settle_seconds, lasting=True)
+            report.before, before = held()
+            while weather.rage_once(pace.settle_seconds, ending):
+                pass
+            while weather.rage_once(pace.settle_seconds, end, lasting=True):
+                pass
+            report.after, after = held()
+            report.sessions = before, after
+
+        with Load(clients, seed, pace.calls_per_second) as load:
+            if pace.seconds:
+                rage(pace.seconds)
+            else:
                 report.before, before = held()
-                while weather.rage_once(settle_seconds, ending):
-                    pass
-                while weather.rage_once(settle_seconds, end, lasting=True):
-                    pass
+                weather.rage_once(pace.settle_seconds)
                 report.after, after = held()
                 report.sessions = before, after
             for service in SERVICES:
@@ -163,9 +188,9 @@ def storm(
     return report
 
 
-def _be_busy(replicated: ReplicatedMesh, first: int) -> None:
+def _be_busy(replicated: ReplicatedMesh, first: int, seconds: float) -> None:
     """Many calls at once to the replicas of this number."""
-    until = time.monotonic() + _BUSY_SECONDS
+    until = time.monotonic() + seconds
 
     def call(client: Client) -> None:
         while time.monotonic() < until and not reason_of(lambda: once(client)):

@@ -10,9 +10,11 @@ from deploy.dev.configs import ACCOUNT
 from strongroom import Client, StrongroomError
 from strongroom.tlog.tiles import tiles_between
 from tests.faults.storm.load import Caller
+from tests.support.clients import until
 from tests.support.independent_log import open_proof, verify_folder
 
 _PROOFS = 40
+_ROTATED_SECONDS = 60.0
 
 
 @dataclass
@@ -34,6 +36,8 @@ def judge(client: Client, callers: list[Caller], directory: Path) -> Verdict:
         verdict.wrong += caller.wrong
         _judge_sealed(client, caller, verdict)
         _judge_values(client, caller, verdict)
+        _judge_rotations(client, caller, verdict)
+    _judge_texts(client, callers, verdict)
     _judge_events(client, callers, verdict, directory)
     return verdict
 
@@ -69,6 +73,32 @@ def _judge_values(client: Client, caller: Caller, verdict: Verdict) -> None:
         verdict.duplicated += [f"{secret}: {value!r}" for value, count in times.items() if count > 1]
         unknown = set(found.values()) - set(acknowledged.values()) - set(caller.made.undecided_values[secret])
         verdict.wrong += [f"{secret}: {value!r} was never put" for value in unknown]
+
+
+def _judge_rotations(client: Client, caller: Caller, verdict: Verdict) -> None:
+    """Each goes on to its end by itself."""
+    verdict.writes += len(caller.made.rotations)
+    if not caller.made.rotations:
+        return
+    secret = caller.made.rotations[0].rpartition("/rotations/")[0]
+
+    def states() -> dict[str, str]:
+        return {one.name: one.state for one in client.secrets.rotations.list(secret)}
+
+    until(lambda: set(states().values()) == {"SUCCEEDED"}, _ROTATED_SECONDS)
+    found = states()
+    verdict.lost += [f"rotation {name}" for name in caller.made.rotations if name not in found]
+    verdict.duplicated += [f"{name} was begun twice" for name, n in Counter(caller.made.rotations).items() if n > 1]
+
+
+def _judge_texts(client: Client, callers: list[Caller], verdict: Verdict) -> None:
+    for user, text in (one for caller in callers for one in caller.made.users.items()):
+        description = client.access.principals.get(user).description
+        if not text.may_be(description):
+            verdict.lost.append(f"{user}: {description!r}, not {text.acknowledged!r}")
+    reason, holds = client.audit.retention.get_legal_hold().reason, callers[0].made.holds
+    if not holds.may_be(reason):
+        verdict.lost.append(f"the legal hold: {reason!r}, not {holds.acknowledged!r}")
 
 
 def _judge_events(client: Client, callers: list[Caller], verdict: Verdict, directory: Path) -> None:

@@ -33,17 +33,24 @@ class Event:
 class Weather:
     """Lets one failure after another happen, each when the mesh is whole again."""
 
-    def __init__(self, replicated: ReplicatedMesh, databases: Databases, seed: int) -> None:
+    def __init__(self, replicated: ReplicatedMesh, databases: Databases, seed: int, over_limits_seconds: float) -> None:
+        """What hangs `over_limits_seconds` does so for longer than anybody waits for it."""
         self._replicated = replicated
         self._databases = databases
         self._random = random.Random(seed)
+        self._over_limits_seconds = over_limits_seconds
         self.events: list[Event] = []
         self.kinds: dict[str, Callable[[], str]] = {
             **{f"rolling SIGTERM of {service}": partial(self._roll, service) for service in SERVICES},
             "kill -9 of a service": self._kill,
             "kill -9 of audit": partial(self._kill, "audit"),
-            "SIGSTOP": self._hang,
-            "SIGSTOP of audit": partial(self._hang, "audit"),
+            "SIGSTOP": partial(self._hang, _HANGING_SECONDS),
+            "SIGSTOP of audit": partial(self._hang, _HANGING_SECONDS, "audit"),
+            **{
+                f"SIGSTOP over the limits of {service}": partial(self._hang, over_limits_seconds, service)
+                for service in SERVICES
+            },
+            "PostgreSQL hangs": self._hang_database,
             "connections cut": self._cut,
             "sessions terminated": self._terminate,
             "answers to COMMIT lost": self._lose,
@@ -83,12 +90,12 @@ class Weather:
         self._replicated.kill(process)
         return process.name
 
-    def _hang(self, service: str = "") -> str:
+    def _hang(self, seconds: float, service: str = "") -> str:
         service, number = self._one(service)
         process = self._replicated.replicas[service][number]
         process.suspend()
         try:
-            time.sleep(_HANGING_SECONDS)
+            time.sleep(seconds)
         finally:
             process.resume()
         return process.name
@@ -116,6 +123,14 @@ class Weather:
         self._databases.replace_standby()
         why = "the primary was killed" if killed else "the primary took no more writes"
         return f"{why}, the standby had taken over after {promoted:.1f} s"
+
+    def _hang_database(self) -> str:
+        began = time.monotonic()
+        self._databases.promote_from_hung()
+        promoted = time.monotonic() - began
+        time.sleep(self._over_limits_seconds)
+        self._databases.replace_standby()
+        return f"the primary hung, the standby had taken over after {promoted:.1f} s"
 
     def _empty_redis(self) -> str:
         self._replicated.empty_redis()
