@@ -10,6 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -102,15 +103,36 @@ class PostgresCluster:
         self._execute(sql.SQL("SELECT pg_reload_conf()"))
 
     def kill(self) -> None:
-        """SIGKILL to the server; its sessions end with it. Its files stay until `stop`."""
+        """SIGKILL to the server and its sessions, hung or not. Its files stay until `stop`."""
         if self._process is not None:
+            sessions = self._sessions()
             self._process.kill()
+            _signal(sessions, signal.SIGKILL)
+
+    def hang(self) -> None:
+        """SIGSTOP to the server and its sessions: connections stay open, the kernel accepts more, nothing answers."""
+        if self._process is not None:
+            self._process.suspend()
+            _signal(self._sessions(), signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Ends `hang`."""
+        if self._process is not None:
+            _signal(self._sessions(), signal.SIGCONT)
+            self._process.resume()
 
     def stop(self) -> None:
         """Stops the server and removes its files."""
         if self._process is not None:
             self._process.terminate(how=signal.SIGINT)  # "fast": open connections are ended
         shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _sessions(self) -> list[int]:
+        """The server's other processes, each of which leads a group of its own."""
+        pid = self._process.pid if self._process is not None else None
+        with suppress(FileNotFoundError):
+            return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return []
 
     @property
     def _data(self) -> Path:
@@ -185,6 +207,12 @@ class PostgresCluster:
         return psycopg.connect(
             host=HOST, port=self.port, user=_OWNER, password=self._password, dbname=database, autocommit=True
         )
+
+
+def _signal(processes: Iterable[int], number: signal.Signals) -> None:
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.kill(process, number)
 
 
 def _unprivileged_user() -> Owner:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Protocol
 
@@ -20,12 +22,14 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from services.audit.log import file_locks
 from services.audit.storage.store import LogStore
 from services.runtime.errors import Reason, StrongroomError
 
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 0.1
+_LOCKED_SECONDS = 1.5
 _CHECK_SECONDS = 0.25
 _SILENT_SECONDS = 2.0
 """After this long without a beat the writer counts as hung. It beats twice a second."""
@@ -116,7 +120,7 @@ class FileElection:
 
     A process that hangs keeps its lock. Whoever stands by puts another file in that one's place when the writer has not
     beaten for two seconds: from then on that file is the one whose lock counts, and the hung process finds itself
-    overtaken when it goes on.
+    overtaken when it goes on. One that hangs in the middle of a transaction keeps all of SQLite locked, so it is ended.
     """
 
     def __init__(
@@ -128,6 +132,7 @@ class FileElection:
         silent_seconds: float = _SILENT_SECONDS,
     ) -> None:
         """A writer hangs that has not beaten for `silent_seconds`."""
+        self._database = database
         self._path = database.with_name(f"{database.name}.sequencer")
         self._silence = _Silence(store, silent_seconds)
         self._lost = lost
@@ -141,6 +146,7 @@ class FileElection:
             os.close(descriptor)
             return False
         if descriptor is None and self._silence.is_long():
+            self._unlock_database()
             descriptor = self._put_in_place()
         self._file = descriptor
         return descriptor is not None
@@ -157,6 +163,22 @@ class FileElection:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+    def _unlock_database(self) -> None:
+        with closing(sqlite3.connect(self._database, timeout=_LOCKED_SECONDS, isolation_level=None)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                for process in file_locks.holders(self._path) & file_locks.holders(self._write_ahead_index) - {
+                    os.getpid()
+                }:
+                    log.warning("it hangs in a transaction, and is ended", extra={"fields": {"pid": process}})
+                    os.kill(process, signal.SIGKILL)
+
+    @property
+    def _write_ahead_index(self) -> Path:
+        """The file whose locks are SQLite's."""
+        return self._database.with_name(f"{self._database.name}-shm")
 
     def _put_in_place(self) -> int | None:
         own = self._path.with_name(f"{self._path.name}.{os.getpid()}")

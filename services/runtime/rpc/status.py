@@ -7,19 +7,22 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.runtime.background import Background
 from services.runtime.clock import Clock, from_microseconds, system_clock
-from services.runtime.errors import StrongroomError
+from services.runtime.errors import Reason, StrongroomError
 from services.runtime.rpc.health import NOT_SERVING, SERVING, Health
 from strongroom.runtime.v1 import status_pb2 as pb
 
 log = logging.getLogger(__name__)
 
 _CHECK_SECONDS = 0.25
+_OVERDUE_SECONDS = 2.0
+"""A check that has not returned for so long is of something that hangs."""
 
 # Raises a StrongroomError when the component does not work.
 Check = Callable[[], None]
@@ -45,6 +48,9 @@ class _Component:
     detail: str = ""
     since: float = 0.0
     """On the monotonic clock: how long that is ago does not change when somebody sets the time of day."""
+    checked: bool = False
+    began: float | None = None
+    """When the check began that has not returned, likewise."""
 
     @property
     def state(self) -> pb.ComponentState.ValueType:
@@ -65,14 +71,25 @@ class Status:
         self._attributes: dict[str, Callable[[], str]] = {}
         self._health_names: list[str] = []
         self._draining = False
+        # Each component is checked in a thread of its own: what hangs is none of the others' business.
+        self._checks: list[Background] = []
         self._watching = Background(
-            "status", self._watch, "the components of the status could not be checked", every=_CHECK_SECONDS
+            "status", self._watch, "the components of the status could not be looked at", every=_CHECK_SECONDS
         )
         self.health = Health()
 
     def component(self, name: str, check: Check, *, vital: bool = True) -> None:
         """Adds something that the service cannot work without, or where it is not `vital`, not as well."""
-        self._components.append(_Component(name, check, vital, since=time.monotonic()))
+        component = _Component(name, check, vital, since=time.monotonic())
+        self._components.append(component)
+        self._checks.append(
+            Background(
+                f"status of {name}",
+                partial(self._check, component),
+                "a component of the status could not be checked",
+                every=_CHECK_SECONDS,
+            )
+        )
 
     def attribute(self, name: str, value: str | Callable[[], str]) -> None:
         """Adds a fact worth showing, such as the key provider in use, or a function that answers it at once."""
@@ -87,12 +104,15 @@ class Status:
     def start(self) -> None:
         """Begins to check."""
         self.health.set("", SERVING)
+        for check in self._checks:
+            check.start()
         self._watching.start()
 
     def drain(self) -> None:
         """Turns every health answer to NOT_SERVING for good."""
         self._draining = True
-        self._watching.end()
+        for work in (*self._checks, self._watching):
+            work.end()
         self.health.end()
 
     def get(self, view: View) -> pb.GetStatusResponse:
@@ -121,20 +141,33 @@ class Status:
 
     def _watch(self) -> None:
         for component in self._components:
-            self._check(component)
-        down = any(component.state == pb.COMPONENT_STATE_DOWN for component in self._components)
+            began = component.began
+            if began is not None and time.monotonic() - began > _OVERDUE_SECONDS:
+                self._note(
+                    component, Reason.DEADLINE_EXCEEDED, f"its check has not returned for {_OVERDUE_SECONDS:g} s"
+                )
+        down = any(
+            component.state == pb.COMPONENT_STATE_DOWN or (component.vital and not component.checked)
+            for component in self._components
+        )
         answer = NOT_SERVING if down else SERVING
         for name in self._health_names:
             self.health.set(name, answer)
 
     def _check(self, component: _Component) -> None:
         reason, detail = "", ""
+        component.began = time.monotonic()
         try:
             component.check()
         except StrongroomError as error:
             reason, detail = error.reason, error.message
         except Exception as error:  # noqa: BLE001  # a check that breaks is a component that does not work
             reason, detail = "INTERNAL", type(error).__name__
+        component.began = None
+        self._note(component, reason, detail)
+        component.checked = True
+
+    def _note(self, component: _Component, reason: str, detail: str) -> None:
         if reason != component.reason:
             component.since = time.monotonic()
             level = logging.WARNING if reason else logging.INFO

@@ -8,7 +8,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from services.runtime import telemetry
 from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
+from services.runtime.storage import postgresql
 from services.runtime.storage.commits import Witness, may_stand, require_stands
 
 log = logging.getLogger(__name__)
@@ -41,18 +42,12 @@ _STATEMENT_CHARACTERS = 200
 _FRAMES = 12
 _AGAIN_SECONDS = 0.5
 # SQLSTATE classes and codes of a server that is not there, or not the one that takes writes: connection exception,
-# insufficient resources, operator intervention; read-only transaction, as on a primary that became a standby.
-_AWAY = ("08", "53", "57P", "25006")
-# What libpq is told, so that a server which vanished without a word is noticed within seconds, and one that does not
-# take writes is not connected to.
-_POSTGRESQL: dict[str, Any] = {
-    "connect_timeout": 5,
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,
-    "target_session_attrs": "read-write",
-}
+# insufficient resources, operator intervention; read-only transaction, as on a primary that became a standby; and of a
+# transaction that the server ended because it did nothing for long.
+_AWAY = ("08", "53", "57P", "25006", "25P03", "25P04")
+# Of one that had to wait for too long: for a lock, or for the answer to a statement. Its connection is as good as
+# before.
+_BUSY = ("55P03", "57014")
 
 
 class _Held(threading.local):
@@ -116,8 +111,9 @@ def open_database(settings: Database, *, pool_seconds: float = _POOL_SECONDS) ->
         return engine
     url = make_url(settings.url)
     # What the URL says itself wins.
-    arguments = {name: value for name, value in _POSTGRESQL.items() if name not in url.query}
+    arguments = {name: value for name, value in postgresql.ARGUMENTS.items() if name not in url.query}
     engine = create_engine(url, pool_pre_ping=True, connect_args=arguments, **options)
+    event.listen(engine, "do_connect", postgresql.connect)
     event.listen(engine, "handle_error", _throw_away)
     event.listen(engine, "before_cursor_execute", _tell_trace)
     return engine
@@ -129,7 +125,12 @@ def once_there(engine: Engine, work: Callable[[Connection], T], *, writes: bool 
     said = ""
     while True:
         try:
-            with engine.connect().execution_options(**{_WRITES: writes}) as connection, connection.begin():
+            options = {_WRITES: writes}
+            with (
+                engine.connect().execution_options(**options) as connection,
+                connection.begin(),
+                _patience(connection, wanted=True),
+            ):
                 return work(connection)
         except DBAPIError as error:
             if not isinstance(error, OperationalError) and not _is_away(error):
@@ -143,22 +144,27 @@ def once_there(engine: Engine, work: Callable[[Connection], T], *, writes: bool 
             time.sleep(_AGAIN_SECONDS)
 
 
-def require_writable(engine: Engine) -> None:
-    """Raises DATABASE_UNAVAILABLE while the database cannot be reached, or takes no writes."""
-    with _translated(), _only_connection(engine, {}) as connection, connection.begin():
-        if engine.dialect.name == "postgresql":
-            read_only = connection.execute(text("SELECT pg_is_in_recovery()")).scalar_one()
-            if read_only:
-                # Those of before a failover stay connected to what is a standby now.
-                connection.invalidate()
-                raise _unavailable("it takes no writes")
-        else:
-            connection.execute(text("SELECT 1"))
+def require_writable(engine: Engine, *, proof: bool = True) -> None:
+    """Raises DATABASE_UNAVAILABLE while the database cannot be reached, or says that it takes no writes; for `proof`,
+    also while it takes none whatever it says: something is committed durably that changes nothing and locks nothing.
+    """
+    with transaction(engine) if proof else reading(engine) as connection:
+        if engine.dialect.name == "sqlite":
+            number = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+            if proof:
+                connection.exec_driver_sql(f"PRAGMA user_version = {1 - min(max(number, 0), 1)}")
+        elif connection.execute(text("SELECT current_setting('transaction_read_only')")).scalar_one() == "on":
+            # Those of before a failover stay connected to what is a standby now.
+            connection.invalidate()
+            raise _unavailable("it takes no writes")
+        elif proof:
+            connection.execute(text("SELECT pg_logical_emit_message(true, 'strongroom', '')"))
 
 
 @contextmanager
-def transaction(engine: Engine) -> Iterator[Connection]:
-    """A transaction that writes: committed durably on leaving, rolled back on an exception.
+def transaction(engine: Engine, *, patient: bool = False) -> Iterator[Connection]:
+    """A transaction that writes: committed durably on leaving, rolled back on an exception. One that may take long is
+    `patient`: all others are ended after seconds.
 
     Raises DATABASE_UNAVAILABLE when the database cannot be reached or written, or has no connection left, and then
     nothing was done; CHANGE_UNDECIDED where a COMMIT was not answered and it could not be found out what stands; a
@@ -170,7 +176,12 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     witnesses: list[Witness] = []
     options = {_WRITES: True, _BEFORE: before, _AFTERWARDS: afterwards, _WITNESS: witnesses}
     unanswered: DBAPIError | None = None
-    with _translated(), _only_connection(engine, options) as connection, connection.begin() as began:
+    with (
+        _translated(),
+        _only_connection(engine, options) as connection,
+        connection.begin() as began,
+        _patience(connection, wanted=patient),
+    ):
         yield connection
         for last in before.values():
             last()
@@ -255,11 +266,20 @@ class KeptConnection:
 
 
 @contextmanager
-def reading(engine: Engine) -> Iterator[Connection]:
-    """A read-only view of the database as of one moment."""
+def reading(engine: Engine, *, patient: bool = False) -> Iterator[Connection]:
+    """A read-only view of the database as of one moment; `patient` as of `transaction`."""
     options = {"isolation_level": "REPEATABLE READ"} if engine.dialect.name == "postgresql" else {}
-    with _translated(), _only_connection(engine, options) as connection, connection.begin():
+    with (
+        _translated(),
+        _only_connection(engine, options) as connection,
+        connection.begin(),
+        _patience(connection, wanted=patient),
+    ):
         yield connection
+
+
+def _patience(connection: Connection, *, wanted: bool) -> AbstractContextManager[None]:
+    return postgresql.patience(connection) if wanted and connection.dialect.name == "postgresql" else nullcontext()
 
 
 @contextmanager
@@ -302,7 +322,7 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        if not isinstance(error, OperationalError) and not _is_away(error):
+        if not isinstance(error, OperationalError) and not _sqlstate(error).startswith((*_AWAY, *_BUSY)):
             raise
         raise _unavailable(_cause(error)) from error
     except NoResultFound as error:
@@ -326,8 +346,12 @@ def _throw_away(context: ExceptionContext) -> None:
 
 
 def _is_away(error: DBAPIError | ExceptionContext) -> bool:
+    return _sqlstate(error).startswith(_AWAY)
+
+
+def _sqlstate(error: DBAPIError | ExceptionContext) -> str:
     cause = error.orig if isinstance(error, DBAPIError) else error.original_exception
-    return str(getattr(cause, "sqlstate", None) or "").startswith(_AWAY)
+    return str(getattr(cause, "sqlstate", None) or "")
 
 
 def _unavailable(why: str) -> StrongroomError:

@@ -16,5 +16,6 @@ def upgrade() -> None:
         sa.Column("created_us", sa.BigInteger, nullable=False),
         sa.Column("refused_us", sa.BigInteger),
         sa.Column("refused_reason", sa.String(64)),
+        if_not_exists=True,
     )
-    op.create_index("ix_outbox_created_us", "outbox", ["created_us"])
+    op.create_index("ix_outbox_created_us", "outbox", ["created_us"], if_not_exists=True)

@@ -85,7 +85,7 @@ def test_a_key_moved_among_those_of_another_account_is_not_destroyed_with_them(
     theirs = event_of(log, "other")
     change(engine, update(sealing_keys).where(of("other")).values(account="acme"))
     again = open_again()
-    assert reason_of(lambda: again.retention.shred("acme", None)) is Reason.AUDIT_RECORD_REFUSED
+    assert reason_of(lambda: again.retention.shred(own_call(), "acme", None)) is Reason.AUDIT_RECORD_REFUSED
     of_other = sealing_keys.c.key_id == sealing_key_of(again.source.entries(0, 2)[1])
     change(engine, update(sealing_keys).where(of_other).values(account="other"))
     assert open_again().events.get("other", theirs).id == theirs
@@ -100,7 +100,7 @@ def test_a_key_that_was_made_older_than_it_is_is_not_destroyed_before_its_time(
     change(engine, update(sealing_keys).where(of("acme")).values(created_us=1))
     again = open_again()
     assert looked(again) is Reason.AUDIT_RECORD_REFUSED
-    assert reason_of(lambda: again.retention.shred("acme", made_us)) is Reason.AUDIT_RECORD_REFUSED
+    assert reason_of(lambda: again.retention.shred(own_call(), "acme", made_us)) is Reason.AUDIT_RECORD_REFUSED
     change(engine, update(sealing_keys).where(of("acme")).values(created_us=made_us))
     assert open_again().events.get("acme", theirs).id == theirs
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import shutil
+import signal
 import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 from opentelemetry.metrics import NoOpMeterProvider
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.event import listen as event_listen
 
+from services.audit.log import file_locks
 from services.audit.log.election import FileElection
 from services.audit.log.recovery import recovered
 from services.audit.logs.logs import Logs, OpenLog
@@ -123,6 +128,41 @@ def test_a_writer_that_hangs_is_replaced_and_finds_itself_overtaken(engine: Engi
     assert not third.try_to_win()
     standby.give_up()
     assert third.try_to_win()
+
+
+def hang_in_a_transaction(url: str) -> None:
+    """Stops as by SIGSTOP in the middle of an append."""
+    engine = database.open_database(Database(url=url))
+    assert candidate(engine).try_to_win()
+    epoch = LogStore(engine).take_over()
+    with LogStore(engine).appending() as connection:
+        assert LogStore(engine).is_written_by(connection, epoch)
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def test_a_writer_that_hangs_in_a_transaction_is_ended(engine: Engine) -> None:
+    hung = multiprocessing.get_context("spawn").Process(
+        target=hang_in_a_transaction, args=(engine.url.render_as_string(),)
+    )
+    hung.start()
+    try:
+        until(lambda: psutil.Process(hung.pid).status() == psutil.STATUS_STOPPED, 20)
+        standby = candidate(engine)
+        until(standby.try_to_win, 20)
+        assert LogStore(engine).take_over() == 2
+        hung.join(10)
+        assert hung.exitcode == -signal.SIGKILL
+    finally:
+        hung.kill()
+
+
+def test_who_has_locks_on_a_file_can_be_told(engine: Engine) -> None:
+    assert candidate(engine).try_to_win() is True
+    shared_memory = Path(f"{engine.url.database}-shm")
+    with database.transaction(engine):
+        assert file_locks.holders(shared_memory) == {os.getpid()}
+    assert file_locks.holders(shared_memory) == set()
+    assert file_locks.holders(Path("/nowhere")) == set()
 
 
 def test_a_writer_that_beats_is_not_replaced(engine: Engine) -> None:

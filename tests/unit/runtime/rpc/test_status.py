@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from io import StringIO
 
 import pytest
+from grpc_health.v1 import health_pb2
 from rich.console import Console
 
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.rpc import status as status_module
+from services.runtime.rpc.health import NOT_SERVING, SERVING
 from services.runtime.rpc.status import Status, View
 from strongroom.calls.mesh.status import ServiceStatus
 from strongroom.cli.status import _status_table
+from tests.support.clients import until
 from tests.support.clocks import SkewedClock
 
 _HOUR_NS = 3_600 * 10**9
@@ -42,3 +48,39 @@ def test_the_command_line_shows_what_the_service_says_of_itself() -> None:
     shown.print(_status_table((ServiceStatus("crypto", "OK", uptime_seconds=7_200.0),)))
     assert isinstance(shown.file, StringIO)
     assert "2h" in shown.file.getvalue()
+
+
+def test_a_check_that_hangs_is_told_as_down_and_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status_module, "_OVERDUE_SECONDS", 0.2)
+    going_on, broken = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        going_on.wait(30)
+
+    def check() -> None:
+        if broken.is_set():
+            raise StrongroomError(Reason.KEYSTORE_STALE, "stale")
+
+    status = Status("crypto", "here/1")
+    status.serves("strongroom.crypto.v1.CryptoService")
+    status.component("database", hang)
+    status.component("keystore", check)
+    status.start()
+
+    def reasons() -> list[str]:
+        return [one.reason for one in status.get(View.COMPONENTS).components]
+
+    def health() -> object:
+        request = health_pb2.HealthCheckRequest(service="strongroom.crypto.v1.CryptoService")
+        return status.health.check(request, None).status  # type: ignore[arg-type]  # it sets no code
+
+    assert health() == NOT_SERVING
+    until(lambda: reasons() == ["DEADLINE_EXCEEDED", ""])
+    assert health() == NOT_SERVING
+    broken.set()
+    until(lambda: reasons() == ["DEADLINE_EXCEEDED", "KEYSTORE_STALE"])
+    broken.clear()
+    going_on.set()
+    until(lambda: reasons() == ["", ""] and health() == SERVING)
+    status.drain()
+    assert health() == NOT_SERVING

@@ -4,6 +4,8 @@ is told so.
 
 from __future__ import annotations
 
+import multiprocessing
+import resource
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +17,7 @@ import pytest
 from sqlalchemy import Engine, event, text
 
 from services.runtime.config import Database
-from services.runtime.errors import StrongroomError
+from services.runtime.errors import Reason, StrongroomError
 from services.runtime.storage.database import (
     KeptConnection,
     SecondConnectionWarning,
@@ -155,3 +157,27 @@ def test_a_kept_connection_that_was_idle_is_asked_for_anew(engine: Engine) -> No
     add(always_idle, 4)
     assert len(taken) == 3
     always_idle.close()
+
+
+def ask_on_a_full_disk(url: str) -> None:
+    """Ends with 0 where the database is told not to take writes."""
+    engine = open_database(Database(url=url))
+    require_writable(engine)
+    # As on a full disk no file grows any more.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    try:
+        require_writable(engine)
+    except StrongroomError as error:
+        raise SystemExit(0 if error.reason is Reason.DATABASE_UNAVAILABLE else 2) from None
+    raise SystemExit(1)
+
+
+def test_a_database_on_a_full_disk_takes_no_writes_though_it_can_be_read(engine: Engine) -> None:
+    child = multiprocessing.get_context("spawn").Process(
+        target=ask_on_a_full_disk, args=(engine.url.render_as_string(),)
+    )
+    child.start()
+    child.join(30)
+    assert child.exitcode == 0
+    require_writable(engine)
+    require_writable(engine, proof=False)

@@ -1,0 +1,89 @@
+"""Connections to PostgreSQL on which nothing waits for long: neither for a server that hangs, nor for the lock of a
+process that does.
+
+A server that hangs is not noticed by TCP: the kernel goes on acknowledging. So each statement has a limit on this side,
+after which its connection is cut. What a process that hangs holds locked is given back by the server, which ends
+transactions that do nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.abc import PQGen
+from psycopg.pq import TransactionStatus
+from sqlalchemy import Connection, text
+
+RV = TypeVar("RV")
+
+STATEMENT_SECONDS = 3.0
+"""How long the server may take for one statement."""
+
+_PATIENT_SECONDS = 1_800.0
+_INTERRUPT_SECONDS = 0.1
+# Each shorter than the one after it: whoever waits for a lock of a process that hangs gets it, and whoever does not get
+# it keeps the connection. A limit that the URL or the role sets is kept.
+_LIMITS = (("idle_in_transaction_session_timeout", "2000ms"), ("lock_timeout", "2500ms"))
+_LIMIT = (
+    "SELECT set_config(limits.name, limits.value, false) FROM (VALUES "  # noqa: S608  # our own words
+    f"{', '.join(f'({name!r}, {value!r})' for name, value in _LIMITS)}) AS limits (name, value) "
+    "WHERE current_setting(limits.name) = '0'"
+)
+_UNLIMIT = "; ".join(f"SET LOCAL {name} = 0" for name, _ in _LIMITS)
+
+ARGUMENTS: dict[str, Any] = {
+    "connect_timeout": 2,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+    "target_session_attrs": "read-write",
+}
+"""What libpq is told: a server that does not answer, vanished without a word or takes no writes is not connected to."""
+
+
+class LimitedConnection(psycopg.Connection[Any]):
+    """One that waits for its server no longer than it may, and is closed then."""
+
+    seconds = STATEMENT_SECONDS
+
+    def wait(self, gen: PQGen[RV], interval: float = _INTERRUPT_SECONDS, timeout: float | None = None) -> RV:
+        """Runs whatever is done on the connection; every statement, BEGIN and COMMIT. Raises OperationalError when the
+        server has not answered in time: what became of the statement is not known."""
+        try:
+            return super().wait(gen, interval, self.seconds if timeout is None else timeout)
+        except psycopg.OperationalError as error:
+            if error.sqlstate is None and self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                # Its answer may come yet, and must not be taken for that of the next statement.
+                self.close()
+                raise psycopg.OperationalError("the server did not answer in time") from None
+            raise
+
+
+def connect(_dialect: Any, _record: Any, arguments: list[Any], keywords: dict[str, Any]) -> LimitedConnection:
+    """Opens a connection for an engine, as a listener of SQLAlchemy's `do_connect`."""
+    connection = LimitedConnection.connect(*arguments, **keywords)
+    try:
+        # At once for good, not by a transaction that might be rolled back.
+        connection.autocommit = True
+        connection.execute(_LIMIT)
+        connection.autocommit = False
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextmanager
+def patience(connection: Connection) -> Iterator[None]:
+    """For the rest of a transaction of something that takes long: half an hour a statement."""
+    driver: Any = connection.connection.driver_connection
+    driver.seconds = _PATIENT_SECONDS
+    try:
+        connection.execute(text(_UNLIMIT))
+        yield
+    finally:
+        del driver.seconds
