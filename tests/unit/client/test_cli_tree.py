@@ -12,7 +12,7 @@ from strongroom.access.v1.policy_pb2 import PolicyKind
 from strongroom.audit.v1.audit_service_pb2 import UsageDimension
 from strongroom.audit.v1.event_pb2 import Outcome
 from strongroom.cli import choices
-from strongroom.cli.app import _ENTRIES
+from strongroom.cli.app import _ENTRIES, _Commands
 from strongroom.cli.command import COMMON_OPTIONS
 from strongroom.cli.complaints import Status
 from strongroom.cli.hints import NEXT_STEPS
@@ -187,3 +187,34 @@ GOES_ON = {"secret watch", "audit tail"}
 def test_what_prints_bytes_or_a_text_can_write_a_file(command: str) -> None:
     options = {option for parameter in commands()[command].params for option in parameter.opts}
     assert options & {"--out", "--plaintext-out"} or command in GOES_ON
+
+
+@pytest.mark.parametrize(
+    ("typed", "made"),
+    [
+        ("key describe payments", {"describe": None}),
+        ("key version list payments", {"version": {"list"}}),
+        ("key material import payments", {"material": {"import"}}),
+        ("secret get db", {"get": None}),
+        ("audit events --json", {"events": None}),
+    ],
+)
+def test_of_a_group_only_the_command_that_is_typed_is_made(typed: str, made: dict[str, set[str] | None]) -> None:
+    group, *_ = words = typed.split()
+    found = _Commands()
+    found.typed = words
+    assert {name: set(one.commands) if made[name] else None for name, one in found[group].commands.items()} == made
+
+
+@pytest.mark.parametrize(
+    "typed", ["key", "key --help", "key lst", "key version", "key version lst", "secret", "encrypt k"]
+)
+def test_where_no_command_of_a_group_is_typed_all_are_made(typed: str) -> None:
+    found = _Commands()
+    found.typed = typed.split()
+    for group in ("key", "secret", "audit"):
+        everything = {name.split()[1] for name in commands() if name.startswith(f"{group} ")}
+        if typed.startswith("key version") and group == "key":
+            assert set(found["key"].commands["version"].commands) >= {"list", "destroy", "enable"}
+        else:
+            assert set(found[group].commands) == everything

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from typer.main import get_group
 
 from strongroom.cli.main import guarded
 from strongroom.cli.parser import Group
+from strongroom.cli.startup import is_whole_process
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +95,16 @@ class _Commands(MutableMapping[str, Any]):
 
     def __init__(self) -> None:
         self._loaded: dict[str, Any] = {}
+        self.typed: Sequence[str] = ()
+        """The words of the one command that will run: of its groups, no other command is made then."""
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._loaded:
             loaded = _Wanted((name,))
             loaded.callback()(_nothing)
             import_module(f"strongroom.cli.{_HOMES[name]}").add_to(loaded)
+            if self.typed[:1] == [name]:
+                loaded.registered_groups = _narrowed(loaded.registered_groups, self.typed)
             self._loaded = {**get_group(loaded).commands, **self._loaded}
         return self._loaded[name]
 
@@ -118,12 +124,34 @@ class _Commands(MutableMapping[str, Any]):
         return len({**_HOMES, **self._loaded})
 
 
+def _narrowed(groups: Sequence[Any], words: Sequence[str]) -> list[Any]:
+    """The group that the first word names, with the one command in it that the next words name; all of it where they
+    name none, as for its help.
+    """
+    for info in groups:
+        group = info.typer_instance
+        if group is None or group.info.name != words[0]:
+            continue
+        if not words[1:]:
+            return [info]
+        narrowed = copy(group)
+        narrowed.registered_commands = [one for one in group.registered_commands if one.name == words[1]]
+        narrowed.registered_groups = _narrowed(group.registered_groups, words[1:])
+        if narrowed.registered_commands or narrowed.registered_groups:
+            found = copy(info)
+            found.typer_instance = narrowed
+            return [found]
+        return [info]
+    return []
+
+
 class Root(Group):
     """`strongroom` itself."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.commands = _Commands()
+        self._every = _Commands()
+        self.commands = self._every
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Every command and group, in the order of the help."""
@@ -156,6 +184,8 @@ class Root(Group):
         arguments = list(sys.argv[1:] if args is None else args)
 
         name = prog_name or "strongroom"
+
+        self._every.typed = arguments if complete_var is None and is_whole_process() else ()
 
         def typed() -> object:
             self._main_shell_completion(extra, name, complete_var)

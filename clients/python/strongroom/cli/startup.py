@@ -18,6 +18,9 @@ _LATER = (
     # The messages that protobuf has where it is not built in C.
     "google.protobuf.internal.python_message",
     "google.protobuf.text_format",
+    # What protobuf counts days with, and inspect reads sources with.
+    "calendar",
+    "tokenize",
     # What typer opens browsers and finds shells with.
     "platform",
     "shellingham",
