@@ -16,7 +16,7 @@ from tests.faults.storm.databases import Databases
 from tests.faults.storm.report import Pace, storm
 
 SEED = 15
-PACE = Pace(0, 8.0, settle_seconds=0.5, over_limits_seconds=6.5, busy_seconds=1.5, calm_seconds=2.0)
+PACE = Pace(0, 8.0, settle_seconds=0.5, over_limits_seconds=6.0, busy_seconds=1.0, calm_seconds=1.0)
 # At so few calls one of the rarer ones is answered seconds after the mesh is well again.
 LONGEST_REFUSAL_SECONDS = 15.0
 LARGEST_GROWTH = 1.6

@@ -17,6 +17,7 @@ from tests.faults.storm.replicated import ReplicatedMesh
 _HANGING_SECONDS = 4.0
 _LOST_ANSWERS = 5
 _LOSING_SECONDS = 2.0
+HANGING = ("SIGSTOP over the limits", "PostgreSQL hangs")
 _ENDING = ("rolling", "kill -9 of audit", "kill -9 of a service")
 
 
