@@ -258,7 +258,7 @@ def test_what_is_not_there_is_not_there(vault: hvac.Client, name: str) -> None:
         encrypt(vault, name, b"x")
     with pytest.raises(InvalidRequest, match="must match"):
         encrypt(vault, "Upper_Case", b"x")
-    assert vault.adapter.request("get", "/v1/transit/nothing", raise_exception=False).status_code == 405
+    assert vault.adapter.request("get", "/v1/transit/nothing", raise_exception=False).status_code == 404
 
 
 def test_a_key_disabled_in_the_mesh_refuses_the_door_s_next_use(

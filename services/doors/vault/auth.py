@@ -61,9 +61,10 @@ class Auth:
         """What a token asks of itself. Raises HttpError, StrongroomError."""
         if request.path[:1] != ("token",) or len(request.path) != 2:
             raise errors.not_found()
-        answer = self._own.get((request.path[1], request.operation))
+        wanted = request.path[1]
+        answer = self._own.get((wanted, request.operation))
         if answer is None:
-            raise errors.not_found()
+            raise errors.no_operation() if any(wanted == one for one, _ in self._own) else errors.not_found()
         return answer(request)
 
     def methods(self) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from services.doors.listening.exchange import Response
 from services.doors.mesh.calls import Mesh
@@ -50,13 +50,14 @@ class Transit:
             "decrypt": encryption.decrypt,
             "rewrap": encryption.rewrap,
         }
-        self._further: Mapping[str, Callable[[Request], Response]] = {
-            "datakey": encryption.data_key,
-            "sign": signatures.sign,
-            "verify": signatures.verify,
-            "hmac": signatures.hmac,
-            "random": self._random,
-            "hash": self._hash,
+        # With how many parts a path may have behind the first.
+        self._further: Mapping[str, tuple[Callable[[Request], Response], Collection[int]]] = {
+            "datakey": (encryption.data_key, (2,)),
+            "sign": (signatures.sign, (1, 2)),
+            "verify": (signatures.verify, (1, 2)),
+            "hmac": (signatures.hmac, (1, 2)),
+            "random": (self._random, (0, 1, 2)),
+            "hash": (self._hash, (0, 1)),
         }
         self._imports = imports
         self._of_key: Mapping[tuple[str, Operation], Callable[[Request, str], Response]] = {
@@ -77,17 +78,23 @@ class Transit:
         first, *rest = request.path
         if first in _NEVER:
             raise errors.unsupported(_NEVER[first])
-        if first == "wrapping_key" and not rest and request.operation is Operation.READ:
-            return self._imports.wrapping_key(request)
         if first == "keys":
             return self._keys_answer(request, rest)
-        if request.operation is not Operation.WRITE:
+        answer, needed = self._found(first, rest)
+        if request.operation is not needed:
             raise errors.no_operation()
+        return answer(request)
+
+    def _found(self, first: str, rest: list[str]) -> tuple[Callable[[Request], Response], Operation]:
+        """What answers at a path, and the one operation that it does. Raises HttpError 404 where nothing is."""
+        if first == "wrapping_key" and not rest:
+            return self._imports.wrapping_key, Operation.READ
         if first in self._by_name and len(rest) == 1:
-            return self._by_name[first](request, rest[0])
-        if first in self._further:
-            return self._further[first](request)
-        raise errors.not_found()
+            return lambda request: self._by_name[first](request, rest[0]), Operation.WRITE
+        answer, lengths = self._further.get(first, (None, ()))
+        if answer is None or len(rest) not in lengths:
+            raise errors.not_found()
+        return answer, Operation.WRITE
 
     def _keys_answer(self, request: Request, rest: list[str]) -> Response:
         if not rest:
@@ -95,9 +102,10 @@ class Transit:
                 return self._keys.names(request)
             raise errors.no_operation()
         name, *what = rest
-        answer = self._of_key.get(("/".join(what), request.operation))
+        wanted = "/".join(what)
+        answer = self._of_key.get((wanted, request.operation))
         if answer is None:
-            raise errors.not_found()
+            raise errors.no_operation() if any(wanted == one for one, _ in self._of_key) else errors.not_found()
         return answer(request, name)
 
     def _random(self, request: Request) -> Response:
@@ -116,8 +124,6 @@ class Transit:
         return answers.data({"random_bytes": _written(made, request.text("format", "base64"))})
 
     def _hash(self, request: Request) -> Response:
-        if len(request.path) > 2:
-            raise errors.not_found()
         name = request.path[1] if len(request.path) == 2 else request.text("algorithm", "sha2-256")
         algorithm = _HASHES.get(name)
         if algorithm is None:
