@@ -19,6 +19,7 @@ from services.keystore.access.credentials.credentials import Credentials
 from services.keystore.access.credentials.issuer_keys import IssuerKeys
 from services.keystore.access.credentials.new_sessions import NewSessions
 from services.keystore.access.credentials.oidc import OidcTokens
+from services.keystore.access.credentials.revocations import Revocations
 from services.keystore.access.credentials.sessions import Sessions
 from services.keystore.access.editing.editing import AccessEditor
 from services.keystore.access.policies.grants import Grants
@@ -37,7 +38,7 @@ from services.keystore.handlers.oidc_provider_service import OidcProviderHandler
 from services.keystore.handlers.policy_service import PolicyHandlers
 from services.keystore.handlers.principal_service import PrincipalHandlers
 from services.keystore.handlers.quota_service import QuotaHandlers
-from services.keystore.handlers.session_service import SessionService
+from services.keystore.handlers.session_service import RevocationHandlers, SessionService
 from services.keystore.handlers.simulation_service import SimulationHandlers
 from services.keystore.keys.aliases import Aliases
 from services.keystore.keys.editing import KeyEditor
@@ -189,6 +190,7 @@ def _offer_access(settings: KeystoreSettings, stored: _Stored, records: LocalAcc
     hosted.public(
         session_service_pb2.DESCRIPTOR.services_by_name["SessionService"],
         _sessions(settings.oidc, stored),
+        RevocationHandlers(Revocations(editor)),
         exchanges=session_service.EXCHANGES,
     )
     hosted.public(

@@ -51,6 +51,9 @@ class Principal:
     """When the session began, likewise."""
     credential_kind: CredentialKind.ValueType = CREDENTIAL_KIND_UNSPECIFIED
     scope: SessionScope = NO_SCOPE
+    session_ids: tuple[str, ...] = ()
+    """The session's own id, and the ids of the sessions that it was begun from, with which it ends; empty without
+    one."""
 
 
 ANONYMOUS = Principal("", "")

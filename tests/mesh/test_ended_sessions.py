@@ -66,6 +66,29 @@ def test_revoked_sessions_stop_and_new_ones_begin(
     assert why(before) == "TOKEN_INVALID"
 
 
+def test_a_session_ends_itself_and_what_came_from_it_alone(
+    client: Client, sessions: Sessions, credential: ClientKeySession
+) -> None:
+    role = access.role(client)
+    ended, spared = sessions.by(credential), sessions.by(credential)
+    until(lambda: reason_of(lambda: ended.access.sessions.assume_role(role, "first")) == "", 2.0)
+    as_role, other = sessions.as_role(ended, role), sessions.as_role(spared, role)
+    until(lambda: why(as_role) == why(other) == "", 2.0)
+    ended.access.sessions.revoke()
+    until(lambda: why(ended) == why(as_role) == "TOKEN_INVALID", 1.5)
+    assert why(spared) == why(other) == why(sessions.by(credential)) == ""
+    assert refusal(ended.access.sessions.revoke).reason == "TOKEN_INVALID"
+    assert refusal(lambda: ended.access.sessions.assume_role(role, "again")).reason == "TOKEN_INVALID"
+    # A role's session ends without the one that it came from.
+    other.access.sessions.revoke()
+    until(lambda: why(other) == "TOKEN_INVALID", 1.5)
+    assert why(spared) == ""
+    # A certificate is no session.
+    assert refusal(client.access.sessions.revoke).reason == "UNAUTHENTICATED"
+    (event, *_) = client.audit.events.list(action="access:RevokeSession", outcome="ALLOWED")
+    assert event.resource == role
+
+
 def test_sessions_stop_with_their_client_key_and_go_on_with_it(
     client: Client, sessions: Sessions, workload: str, credential: ClientKeySession
 ) -> None:

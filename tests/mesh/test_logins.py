@@ -68,7 +68,7 @@ def kept(config: Path) -> list[Path]:
 
 
 def test_a_typed_secret_begins_a_session_that_later_commands_use_until_logout(
-    config: Path, credential: ClientKeySession, workload: str
+    config: Path, credential: ClientKeySession, workload: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = str(credential.secret)
     strongroom("login", "--client-key", credential.name, "--session-name", "laptop", stdin=secret)
@@ -82,8 +82,13 @@ def test_a_typed_secret_begins_a_session_that_later_commands_use_until_logout(
     ]
     assert secret not in login.read_text()
 
+    token = json.loads(login.read_text())["token"]
     strongroom("logout")
     assert kept(config) == []
+    # It is not only forgotten here.
+    monkeypatch.setenv("STRONGROOM_TOKEN", token)
+    until(lambda: "TOKEN_INVALID" in CliRunner().invoke(app, ["whoami"]).stderr, 1.5)
+    monkeypatch.delenv("STRONGROOM_TOKEN")
     assert "UNAUTHENTICATED" in strongroom("whoami", status=3).stderr
 
 

@@ -131,6 +131,15 @@ def logout(profile: Profile) -> bool:
     return there
 
 
+def kept_tokens(profile: Profile) -> list[str]:
+    """The tokens of the sessions that a profile's commands began and that may last still."""
+    kept = {token.text for path in _sessions(profile).glob("*.json") if (token := TokenFile(path).read()) is not None}
+    with suppress(StrongroomError):
+        document = _login_document(profile) or {}
+        kept |= {document["token"]} if "token" in document else set()
+    return sorted(kept)
+
+
 def described(profile: Profile) -> str:
     """Whom the profile's login is for, without its secrets; empty without one. Raises PROFILE_INVALID."""
     document = _login_document(profile)

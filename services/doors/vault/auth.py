@@ -150,10 +150,9 @@ class Auth:
     def _revoke(self, request: Request) -> Response:
         caller = request.caller
         if not caller.session.is_begun_here:
-            raise errors.unsupported(
-                "a session ends by itself; what it rests on can be disabled, and all sessions of a principal revoked "
-                "(strongroom principal revoke-sessions)"
-            )
+            self._mesh.ask(caller, "RevokeSession", session_service_pb2.RevokeSessionRequest())
+            self._sessions.forget(caller.session.token)
+            return answers.NO_CONTENT
         who = self._mesh.ask(caller, "GetCallerIdentity", session_service_pb2.GetCallerIdentityRequest())
         if who.credential_kind != CREDENTIAL_KIND_CLIENT_KEY:
             raise errors.unsupported("the token is no client key")

@@ -7,6 +7,7 @@ from sqlalchemy import Engine
 from services.keystore.access.credentials.credentials import Credentials, Proof
 from services.keystore.access.credentials.new_sessions import NewSessions, RoleWish, Wish
 from services.keystore.access.credentials.oidc import MAX_TOKEN_BYTES
+from services.keystore.access.credentials.revocations import Revocations
 from services.keystore.access.credentials.sessions import Session
 from services.keystore.access.records import store
 from services.runtime import clock
@@ -103,6 +104,19 @@ class SessionService:
                 raise too_large("oidc_token.token", MAX_TOKEN_BYTES)
             return self._credentials.oidc_token(call, account, oidc_token.token)
         raise required("credential")
+
+
+class RevocationHandlers:
+    """Handlers of the public service that end sessions."""
+
+    def __init__(self, revocations: Revocations) -> None:
+        self._revocations = revocations
+
+    def RevokeSession(self, request: pb.RevokeSessionRequest, call: Call) -> pb.RevokeSessionResponse:
+        """Ends the caller's session."""
+        del request
+        self._revocations.revoke_own(call)
+        return pb.RevokeSessionResponse()
 
 
 def _session_message(session: Session) -> pb.Session:

@@ -41,6 +41,7 @@ ASSUME_ROLE = "access:AssumeRole"
 # Measured, beside the context.
 _OUTCOME_BYTES = 768
 _NOTHING_READ: frozenset[str] = frozenset()
+_NO_SESSIONS: frozenset[str] = frozenset()
 _PRINCIPAL_TYPES = {"users": "User", "workloads": "Workload", "roles": "Role"}
 
 
@@ -150,6 +151,11 @@ class Account:
             for principal in access.principals
             if principal.HasField("sessions_valid_after")
         }
+        self._ended_sessions = {
+            principal.name: frozenset(principal.ended_sessions)
+            for principal in access.principals
+            if principal.ended_sessions
+        }
         self.quotas = {quota.target: quota for quota in access.quotas}
         """The account's quota, and its principals' own, by whom they limit."""
         self._ended_credentials = frozenset((*access.ended_client_keys, *access.ended_oidc_providers))
@@ -182,6 +188,7 @@ class Account:
         if principal.issued and (
             principal.issued < self._valid_after.get(name, 0.0)
             or principal.credential.partition("#")[0] in self._ended_credentials
+            or not self._ended_sessions.get(name, _NO_SESSIONS).isdisjoint(principal.session_ids)
         ):
             return SESSION_ENDED
         return ""

@@ -25,6 +25,8 @@ _CREDENTIAL_KIND = "credential_kind"
 _POLICIES = "session_policies"
 _TAGS = "session_tags"
 _ASSUMED_BY = "assumed_by"
+# Of sessions that came from others alone; of a keystore from before, none could be revoked by itself.
+_BEGUN_FROM = "begun_from"
 # None may be missing: a token that says nothing of its narrowing is not one without narrowing.
 _REQUIRED = (
     *("iss", "aud", "sub", "iat", "nbf", "exp", "jti"),
@@ -55,6 +57,7 @@ def account_of(principal: str) -> str:
 def sign(principal: Principal, token_issuer: str, key_id: str, key: Ed25519PrivateKey) -> SensitiveBytes:
     """The token of a session from `principal.issued` to `principal.expires`. Raises FIELD_TOO_LARGE where session
     policies and tags make it larger than 6 KiB."""
+    session_id, *begun_from = principal.session_ids or (identifiers.event_id(),)
     claims = {
         "iss": token_issuer,
         "aud": AUDIENCE,
@@ -62,13 +65,14 @@ def sign(principal: Principal, token_issuer: str, key_id: str, key: Ed25519Priva
         "iat": principal.issued,
         "nbf": int(principal.issued) - _BACKDATED_SECONDS,
         "exp": int(principal.expires),
-        "jti": identifiers.event_id(),
+        "jti": session_id,
         _SESSION: principal.session_name,
         _CREDENTIAL: principal.credential,
         _CREDENTIAL_KIND: _KIND_NAMES[principal.credential_kind],
         _POLICIES: list(principal.scope.policies),
         _TAGS: dict(principal.scope.tags),
         _ASSUMED_BY: list(principal.scope.assumed_by),
+        **({_BEGUN_FROM: begun_from} if begun_from else {}),
     }
     token = jwt.encode(claims, key, algorithm=ALGORITHM, headers={"kid": key_id}).encode()
     if len(token) > MAX_BYTES:
@@ -133,4 +137,5 @@ def _principal(claims: Mapping[str, Any]) -> Principal:
             tags=tuple(sorted((str(key), str(value)) for key, value in claims[_TAGS].items())),
             assumed_by=tuple(map(str, claims[_ASSUMED_BY])),
         ),
+        session_ids=(str(claims["jti"]), *map(str, claims.get(_BEGUN_FROM, ()))),
     )

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from strongroom.profiles import Profile
 
 _MAX_SECRET_BYTES = 1024
+_LOGOUT_SECONDS = 3.0
+_ENDED_ALREADY = ("TOKEN_INVALID", "TOKEN_EXPIRED", "IDENTITY_UNKNOWN")
 
 SessionName = Annotated[str, typer.Option(metavar="NAME", help="What audit events call the session.")]
 
@@ -75,11 +77,19 @@ def login(
 
 
 def logout(session: Session) -> Report:
-    """End this profile's login: its own credentials are used again, and its session tokens are deleted."""
+    """End this profile's login: its own credentials are used again, and its sessions are ended in the mesh.
+
+    Where the mesh cannot be reached, the tokens are deleted here all the same, and end by themselves.
+    """
     from strongroom import logins
 
-    ended = logins.logout(session.profile)
-    return Report({"logged_out": ended}, note="logged out" if ended else f"profile {session.profile.name} had no login")
+    profile = session.profile
+    unrevoked = _revoke(profile, logins.kept_tokens(profile))
+    ended = logins.logout(profile)
+    note = "logged out" if ended else f"profile {profile.name} had no login"
+    if unrevoked:
+        note += f"; {unrevoked} of its sessions could not be ended in the mesh, and last until they expire"
+    return Report({"logged_out": ended, "unrevoked_sessions": unrevoked}, note=note)
 
 
 def assume_role(
@@ -112,6 +122,21 @@ def assume_role(
     if secret_out is None:
         return Report(fields_of(begun), raw=begun.token.encode() + b"\n", note=note)
     return replace(secret_report(fields_of(begun), "token", secret_out, force=force), note=note)
+
+
+def _revoke(profile: Profile, tokens: list[str]) -> int:
+    """Ends sessions, by their tokens; how many may last still."""
+    from strongroom.credentials import SessionToken
+
+    unrevoked = 0
+    for token in tokens:
+        try:
+            with _client(profile, SessionToken(token)) as client:
+                client.access.sessions.revoke(timeout=_LOGOUT_SECONDS)
+        except StrongroomError as error:
+            # Whoever is told that it is not valid has nothing left to end.
+            unrevoked += error.reason not in _ENDED_ALREADY
+    return unrevoked
 
 
 def _login_typed(profile: Profile, client_key: str, session_name: str) -> Report:

@@ -106,6 +106,7 @@ class NewSessions:
                 tags=tags,
                 assumed_by=(*caller.scope.assumed_by, caller.name),
             ),
+            session_ids=caller.session_ids,
         )
         if caller.expires:
             self._require_not_revoked(caller)
@@ -140,9 +141,13 @@ class NewSessions:
             for account in sorted({account_of(name) for name in behind}):
                 store.lock_account(connection, account)
             records = [store.principal(connection, name) for name in behind]
-        issued_us = round(caller.issued * _SECOND_US)
+        issued_us, caller_ids = round(caller.issued * _SECOND_US), set(caller.session_ids)
         for record in records:
-            if record is None or issued_us < clock.microseconds(record.sessions_valid_after):
+            if (
+                record is None
+                or issued_us < clock.microseconds(record.sessions_valid_after)
+                or not caller_ids.isdisjoint(record.ended_sessions)
+            ):
                 raise session_tokens.invalid()
 
     def _end_of(self, call: Call) -> int | None:

@@ -53,10 +53,15 @@ class Sessions:
         self._key: _SigningKey | None = None
 
     def begin(self, principal: Principal, seconds: int, begun_us: int) -> Session:
-        """A session of `principal` that lasts `seconds` from `begun_us`, a moment ago. Raises FIELD_TOO_LARGE where its
-        policies and tags do not fit into a token."""
+        """A session of `principal` that lasts `seconds` from `begun_us`, a moment ago, and no longer than those whose
+        ids it has already. Raises FIELD_TOO_LARGE where its policies and tags do not fit into a token."""
         # Exact to the microsecond, as the moment before which RevokeSessions refuses sessions.
-        started = replace(principal, issued=begun_us / _SECOND_US, expires=float(begun_us // _SECOND_US + seconds))
+        started = replace(
+            principal,
+            issued=begun_us / _SECOND_US,
+            expires=float(begun_us // _SECOND_US + seconds),
+            session_ids=(identifiers.event_id(), *principal.session_ids),
+        )
         key = self._signing_key()
         return Session(started, session_tokens.sign(started, self._issuer, key.key_id, key.private))
 

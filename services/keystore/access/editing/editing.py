@@ -114,8 +114,8 @@ class AccessEditor:
         return event
 
     def require_standing(self, call: Call) -> None:
-        """For what changes nothing, and whoever may do anything at all may ask. Raises PRINCIPAL_DISABLED,
-        TOKEN_INVALID, IDENTITY_UNKNOWN."""
+        """For what changes nothing but the caller's own session, and whoever may do anything at all may ask. Raises
+        PRINCIPAL_DISABLED, TOKEN_INVALID, IDENTITY_UNKNOWN."""
         self._authorizer.admit(call)
 
     def permitted(

@@ -168,6 +168,7 @@ def _values(of: Principal) -> dict[str, Any]:
         "max_session_s": of.role_settings.max_session_s if of.role_settings else None,
         "disabled": of.disabled,
         "sessions_valid_after_us": of.sessions_valid_after_us,
+        "ended_sessions": json.dumps(dict(of.ended_sessions), sort_keys=True) if of.ended_sessions else "",
         "revision": of.revision,
         "updated_us": of.updated_us,
     }
@@ -190,6 +191,7 @@ def _principals(connection: Connection, rows: Sequence[Row[Any]]) -> list[Princi
             RoleSettings(row.trust_policy, row.max_session_s) if row.trust_policy is not None else None,
             row.disabled,
             row.sessions_valid_after_us,
+            json.loads(row.ended_sessions) if row.ended_sessions else {},
             row.revision,
             row.created_us,
             row.updated_us,

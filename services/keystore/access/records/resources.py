@@ -105,6 +105,8 @@ class Principal:
     """Of roles alone."""
     disabled: bool = False
     sessions_valid_after_us: int | None = None
+    ended_sessions: Mapping[str, int] = field(default_factory=dict)
+    """When each session that was revoked by itself would have ended, by its id."""
     revision: int = 0
     created_us: int = 0
     updated_us: int = 0

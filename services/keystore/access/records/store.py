@@ -82,7 +82,9 @@ def account_access(connection: Connection, account: str, now_us: int) -> Account
 def account_characters(connection: Connection, account: str) -> int:
     """About how many characters `account_access` has."""
     living = (principals.c.account == account, principals.c.deleted_us.is_(None))
-    of_principals = func.sum(_characters(principals.c.name, principals.c.roles, principals.c.tags))
+    of_principals = func.sum(
+        _characters(principals.c.name, principals.c.roles, principals.c.tags, principals.c.ended_sessions)
+    )
     identity = (policies.c.account == account, policies.c.kind == POLICY_KIND_IDENTITY)
     of_policies = func.sum(_characters(policies.c.name, policies.c.cedar))
     attached = select(func.sum(_characters(policy_attachments.c.target))).join(
@@ -227,4 +229,5 @@ def _principal(row: Row[Any]) -> PrincipalRecord:
         roles=json.loads(row.roles),
         tags=json.loads(row.tags),
         sessions_valid_after=clock.from_microseconds(after) if after is not None else None,
+        ended_sessions=sorted(json.loads(row.ended_sessions)) if row.ended_sessions else (),
     )

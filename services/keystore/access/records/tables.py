@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 
 from services.keystore.store.tables import metadata
-from services.runtime.storage.row_seals import UNSEALED, seal_column
+from services.runtime.storage.row_seals import ADDED, UNSEALED, seal_column
 
 # Every row's `revision` is that of its last change: its etag.
 
@@ -55,6 +55,8 @@ principals = Table(
     Column("trust_policy", Text),
     Column("max_session_s", Integer),
     Column("sessions_valid_after_us", BigInteger),
+    # JSON of when each would have ended, by its id; empty for none.
+    Column("ended_sessions", Text, nullable=False, server_default="", info={ADDED: True}),
     Column("revision", BigInteger, nullable=False),
     Column("created_us", BigInteger, nullable=False),
     Column("updated_us", BigInteger, nullable=False),

@@ -243,6 +243,15 @@ class TestSessions:
         assert denied(world, self.session(), reason=Reason.TOKEN_INVALID) == "session-ended"
         allowed(world, replace(self.session(), issued=1_000_001.0))
 
+    @pytest.mark.parametrize("owner", ["acme", "isv"])
+    def test_it_ends_alone_or_with_the_session_that_it_was_begun_from(self, world: World, owner: str) -> None:
+        world.policy(POLICY, ANYTHING)
+        ended = replace(self.session(), session_ids=("own", "before"))
+        world.edited(owner).principals[0].ended_sessions.append("own" if owner == "acme" else "before")
+        world.told(owner)
+        assert denied(world, ended, reason=Reason.TOKEN_INVALID) == "session-ended"
+        allowed(world, replace(ended, session_ids=("other", "another")))
+
     def test_it_ends_with_its_client_key(self, world: World) -> None:
         world.policy(POLICY, ANYTHING)
         world.edited("isv").ended_client_keys.append("accounts/isv/clientKeys/k")

@@ -60,9 +60,11 @@ class Creates:
 
 
 class Assumes:
-    """Assumes roles."""
+    """Assumes roles, and ends sessions."""
 
     def AssumeRole(self) -> None: ...  # noqa: N802
+
+    def RevokeSession(self) -> None: ...  # noqa: N802
 
 
 class Tells:
@@ -87,7 +89,7 @@ def handlers_of(service: str) -> Iterator[type]:
 def test_the_methods_are_divided_between_handlers() -> None:
     tells = Tells()
     behaviours = by_method(SESSIONS, [Creates(), Assumes(), tells])
-    assert set(behaviours) == {"CreateSession", "AssumeRole", "GetCallerIdentity"}
+    assert set(behaviours) == {"CreateSession", "AssumeRole", "GetCallerIdentity", "RevokeSession"}
     offering: object = tells.GetCallerIdentity
     assert behaviours["GetCallerIdentity"] == offering
 
@@ -95,7 +97,10 @@ def test_the_methods_are_divided_between_handlers() -> None:
 @pytest.mark.parametrize(
     ("handlers", "message"),
     [
-        ([Creates()], "strongroom.access.v1.SessionService: no handler offers AssumeRole, GetCallerIdentity"),
+        (
+            [Creates()],
+            "strongroom.access.v1.SessionService: no handler offers AssumeRole, GetCallerIdentity, RevokeSession",
+        ),
         (
             [Creates(), Assumes(), Tells(), TellsToo()],
             "strongroom.access.v1.SessionService: GetCallerIdentity is offered by Tells and TellsToo",

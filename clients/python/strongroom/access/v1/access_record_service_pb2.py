@@ -28,7 +28,7 @@ from strongroom.access.v1 import policy_pb2 as strongroom_dot_access_dot_v1_dot_
 from strongroom.access.v1 import principal_pb2 as strongroom_dot_access_dot_v1_dot_principal__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0strongroom/access/v1/access_record_service.proto\x12\x14strongroom.access.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a strongroom/access/v1/grant.proto\x1a!strongroom/access/v1/policy.proto\x1a$strongroom/access/v1/principal.proto\"*\n\x17GetAccountAccessRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\"g\n\x18GetAccountAccessResponse\x12\x33\n\x06\x61\x63\x63\x65ss\x18\x01 \x01(\x0b\x32#.strongroom.access.v1.AccountAccess\x12\x16\n\x0e\x61s_of_revision\x18\x02 \x01(\x03\"\x8f\x02\n\rAccountAccess\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x39\n\nprincipals\x18\x02 \x03(\x0b\x32%.strongroom.access.v1.PrincipalRecord\x12\x34\n\x08policies\x18\x03 \x03(\x0b\x32\".strongroom.access.v1.PolicyRecord\x12\x31\n\x06quotas\x18\x04 \x03(\x0b\x32!.strongroom.access.v1.QuotaRecord\x12\x10\n\x08\x64isabled\x18\x05 \x01(\x08\x12\x19\n\x11\x65nded_client_keys\x18\x06 \x03(\t\x12\x1c\n\x14\x65nded_oidc_providers\x18\x07 \x03(\t\"\x99\x02\n\x0fPrincipalRecord\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x31\n\x04kind\x18\x02 \x01(\x0e\x32#.strongroom.access.v1.PrincipalKind\x12\x10\n\x08\x64isabled\x18\x03 \x01(\x08\x12\r\n\x05roles\x18\x04 \x03(\t\x12=\n\x04tags\x18\x05 \x03(\x0b\x32/.strongroom.access.v1.PrincipalRecord.TagsEntry\x12\x38\n\x14sessions_valid_after\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x81\x01\n\x0cPolicyRecord\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x63\x65\x64\x61r\x18\x02 \x01(\t\x12\x13\n\x0b\x61ttached_to\x18\x03 \x03(\t\x12.\n\x04kind\x18\x04 \x01(\x0e\x32 .strongroom.access.v1.PolicyKind\x12\x0f\n\x07refused\x18\x05 \x01(\x08\"\xc4\x01\n\x0bQuotaRecord\x12\x0e\n\x06target\x18\x01 \x01(\t\x12 \n\x13requests_per_second\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05\x62urst\x18\x03 \x01(\x03\x12\x32\n%default_principal_requests_per_second\x18\x04 \x01(\x01H\x01\x88\x01\x01\x42\x16\n\x14_requests_per_secondB(\n&_default_principal_requests_per_second\"/\n\x1b\x46indResourcePoliciesRequest\x12\x10\n\x08resource\x18\x01 \x01(\t\"l\n\x1c\x46indResourcePoliciesResponse\x12\x34\n\x08policies\x18\x01 \x03(\x0b\x32\".strongroom.access.v1.PolicyRecord\x12\x16\n\x0e\x61s_of_revision\x18\x02 \x01(\x03\"+\n\x16ResolveIdentityRequest\x12\x11\n\tspiffe_id\x18\x01 \x01(\t\"k\n\x17ResolveIdentityResponse\x12\x38\n\tprincipal\x18\x01 \x01(\x0b\x32%.strongroom.access.v1.PrincipalRecord\x12\x16\n\x0e\x61s_of_revision\x18\x02 \x01(\x03\"\xe8\x01\n\x11\x46indGrantsRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\x12Z\n\x12\x65ncryption_context\x18\x04 \x03(\x0b\x32>.strongroom.access.v1.FindGrantsRequest.EncryptionContextEntry\x12\r\n\x05limit\x18\x05 \x01(\x05\x1a\x38\n\x16\x45ncryptionContextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"_\n\x12\x46indGrantsResponse\x12\x31\n\x06grants\x18\x01 \x03(\x0b\x32!.strongroom.access.v1.GrantRecord\x12\x16\n\x0e\x61s_of_revision\x18\x02 \x01(\x03\"\xac\x01\n\x0bGrantRecord\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07grantee\x18\x02 \x01(\t\x12\x12\n\noperations\x18\x03 \x03(\t\x12\x39\n\nconstraint\x18\x04 \x01(\x0b\x32%.strongroom.access.v1.GrantConstraint\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x16\n\x14ListTokenKeysRequest\"c\n\x15ListTokenKeysResponse\x12\x32\n\ntoken_keys\x18\x01 \x03(\x0b\x32\x1e.strongroom.access.v1.TokenKey\x12\x16\n\x0e\x61s_of_revision\x18\x02 \x01(\x03\"\x8d\x01\n\x08TokenKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x12\n\npublic_key\x18\x02 \x01(\x0c\x12.\n\nnot_before\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tnot_after\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xc2\x04\n\x13\x41\x63\x63\x65ssRecordService\x12q\n\x10GetAccountAccess\x12-.strongroom.access.v1.GetAccountAccessRequest\x1a..strongroom.access.v1.GetAccountAccessResponse\x12}\n\x14\x46indResourcePolicies\x12\x31.strongroom.access.v1.FindResourcePoliciesRequest\x1a\x32.strongroom.access.v1.FindResourcePoliciesResponse\x12n\n\x0fResolveIdentity\x12,.strongroom.access.v1.ResolveIdentityRequest\x1a-.strongroom.access.v1.ResolveIdentityResponse\x12_\n\nFindGrants\x12\'.strongroom.access.v1.FindGrantsRequest\x1a(.strongroom.access.v1.FindGrantsResponse\x12h\n\rListTokenKeys\x12*.strongroom.access.v1.ListTokenKeysRequest\x1a+.strongroom.access.v1.ListTokenKeysResponseB\x97\x01\n\x17io.strongroom.access.v1B\x18\x41\x63\x63\x65ssRecordServiceProtoP\x01ZIgithub.com/strongroom/strongroom/clients/go/strongroom/access/v1;accessv1\xaa\x02\x14Strongroom.Access.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0strongroom/access/v1/access_record_service.proto\x12\x14strongroom.access.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a strongroom/access/v1/grant.proto\x1a!strongroom/access/v1/policy.proto\x1a$strongroom/access/v1/principal.proto\"*\n\x17GetAccountAccessRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\"g\n\x18GetAccountAccessResponse\x12\x33\n\x06\x61\x63\x63\x65ss\x18\x01 \x01(\x0b\x32#.strongroom.access.v1.AccountAccess\x12\x16\n\x0e\x61s_of_revision\x18\x02 \x01(\x03\"\x8f\x02\n\rAccountAccess\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x39\n\nprincipals\x18\x02 \x03(\x0b\x32%.strongroom.access.v1.PrincipalRecord\x12\x34\n\x08policies\x18\x03 \x03(\x0b\x32\".strongroom.access.v1.PolicyRecord\x12\x31\n\x06quotas\x18\x04 \x03(\x0b\x32!.strongroom.access.v1.QuotaRecord\x12\x10\n\x08\x64isabled\x18\x05 \x01(\x08\x12\x19\n\x11\x65nded_client_keys\x18\x06 \x03(\t\x12\x1c\n\x14\x65nded_oidc_providers\x18\x07 \x03(\t\"\xb1\x02\n\x0fPrincipalRecord\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x31\n\x04kind\x18\x02 \x01(\x0e\x32#.strongroom.access.v1.PrincipalKind\x12\x10\n\x08\x64isabled\x18\x03 \x01(\x08\x12\r\n\x05roles\x18\x04 \x03(\t\x12=\n\x04tags\x18\x05 \x03(\x0b\x32/.strongroom.access.v1.PrincipalRecord.TagsEntry\x12\x38\n\x14sessions_valid_after\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x65nded_sessions\x18\x07 \x03(\t\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x81\x01\n\x0cPolicyRecord\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x63\x65\x64\x61r\x18\x02 \x01(\t\x12\x13\n\x0b\x61ttached_to\x18\x03 \x03(\t\x12.\n\x04kind\x18\x04 \x01(\x0e\x32 .strongroom.access.v1.PolicyKind\x12\x0f\n\x07refused\x18\x05 \x01(\x08\"\xc4\x01\n\x0bQuotaRecord\x12\x0e\n\x06target\x18\x01 \x01(\t\x12 \n\x13requests_per_second\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05\x62urst\x18\x03 \x01(\x03\x12\x32\n%default_principal_requests_per_second\x18\x04 \x01(\x01H\x01\x88\x01\x01\x42\x16\n\x14_requests_per_secondB(\n&_default_principal_requests_per_second\"/\n\x1b\x46indResourcePoliciesRequest\x12\x10\n\x08resource\x18\x01 \x01(\t\"l\n\x1c\x46indResourcePoliciesResponse\x12\x34\n\x08policies\x18\x01 \x03(\x0b\x32\".strongroom.access.v1.PolicyRecord\x12\x16\n\x0e\x61s_of_revision\x18\x02 \x01(\x03\"+\n\x16ResolveIdentityRequest\x12\x11\n\tspiffe_id\x18\x01 \x01(\t\"k\n\x17ResolveIdentityResponse\x12\x38\n\tprincipal\x18\x01 \x01(\x0b\x32%.strongroom.access.v1.PrincipalRecord\x12\x16\n\x0e\x61s_of_revision\x18\x02 \x01(\x03\"\xe8\x01\n\x11\x46indGrantsRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\x12Z\n\x12\x65ncryption_context\x18\x04 \x03(\x0b\x32>.strongroom.access.v1.FindGrantsRequest.EncryptionContextEntry\x12\r\n\x05limit\x18\x05 \x01(\x05\x1a\x38\n\x16\x45ncryptionContextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"_\n\x12\x46indGrantsResponse\x12\x31\n\x06grants\x18\x01 \x03(\x0b\x32!.strongroom.access.v1.GrantRecord\x12\x16\n\x0e\x61s_of_revision\x18\x02 \x01(\x03\"\xac\x01\n\x0bGrantRecord\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07grantee\x18\x02 \x01(\t\x12\x12\n\noperations\x18\x03 \x03(\t\x12\x39\n\nconstraint\x18\x04 \x01(\x0b\x32%.strongroom.access.v1.GrantConstraint\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x16\n\x14ListTokenKeysRequest\"c\n\x15ListTokenKeysResponse\x12\x32\n\ntoken_keys\x18\x01 \x03(\x0b\x32\x1e.strongroom.access.v1.TokenKey\x12\x16\n\x0e\x61s_of_revision\x18\x02 \x01(\x03\"\x8d\x01\n\x08TokenKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x12\n\npublic_key\x18\x02 \x01(\x0c\x12.\n\nnot_before\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tnot_after\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xc2\x04\n\x13\x41\x63\x63\x65ssRecordService\x12q\n\x10GetAccountAccess\x12-.strongroom.access.v1.GetAccountAccessRequest\x1a..strongroom.access.v1.GetAccountAccessResponse\x12}\n\x14\x46indResourcePolicies\x12\x31.strongroom.access.v1.FindResourcePoliciesRequest\x1a\x32.strongroom.access.v1.FindResourcePoliciesResponse\x12n\n\x0fResolveIdentity\x12,.strongroom.access.v1.ResolveIdentityRequest\x1a-.strongroom.access.v1.ResolveIdentityResponse\x12_\n\nFindGrants\x12\'.strongroom.access.v1.FindGrantsRequest\x1a(.strongroom.access.v1.FindGrantsResponse\x12h\n\rListTokenKeys\x12*.strongroom.access.v1.ListTokenKeysRequest\x1a+.strongroom.access.v1.ListTokenKeysResponseB\x97\x01\n\x17io.strongroom.access.v1B\x18\x41\x63\x63\x65ssRecordServiceProtoP\x01ZIgithub.com/strongroom/strongroom/clients/go/strongroom/access/v1;accessv1\xaa\x02\x14Strongroom.Access.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,35 +47,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACCOUNTACCESS']._serialized_start=364
   _globals['_ACCOUNTACCESS']._serialized_end=635
   _globals['_PRINCIPALRECORD']._serialized_start=638
-  _globals['_PRINCIPALRECORD']._serialized_end=919
-  _globals['_PRINCIPALRECORD_TAGSENTRY']._serialized_start=876
-  _globals['_PRINCIPALRECORD_TAGSENTRY']._serialized_end=919
-  _globals['_POLICYRECORD']._serialized_start=922
-  _globals['_POLICYRECORD']._serialized_end=1051
-  _globals['_QUOTARECORD']._serialized_start=1054
-  _globals['_QUOTARECORD']._serialized_end=1250
-  _globals['_FINDRESOURCEPOLICIESREQUEST']._serialized_start=1252
-  _globals['_FINDRESOURCEPOLICIESREQUEST']._serialized_end=1299
-  _globals['_FINDRESOURCEPOLICIESRESPONSE']._serialized_start=1301
-  _globals['_FINDRESOURCEPOLICIESRESPONSE']._serialized_end=1409
-  _globals['_RESOLVEIDENTITYREQUEST']._serialized_start=1411
-  _globals['_RESOLVEIDENTITYREQUEST']._serialized_end=1454
-  _globals['_RESOLVEIDENTITYRESPONSE']._serialized_start=1456
-  _globals['_RESOLVEIDENTITYRESPONSE']._serialized_end=1563
-  _globals['_FINDGRANTSREQUEST']._serialized_start=1566
-  _globals['_FINDGRANTSREQUEST']._serialized_end=1798
-  _globals['_FINDGRANTSREQUEST_ENCRYPTIONCONTEXTENTRY']._serialized_start=1742
-  _globals['_FINDGRANTSREQUEST_ENCRYPTIONCONTEXTENTRY']._serialized_end=1798
-  _globals['_FINDGRANTSRESPONSE']._serialized_start=1800
-  _globals['_FINDGRANTSRESPONSE']._serialized_end=1895
-  _globals['_GRANTRECORD']._serialized_start=1898
-  _globals['_GRANTRECORD']._serialized_end=2070
-  _globals['_LISTTOKENKEYSREQUEST']._serialized_start=2072
-  _globals['_LISTTOKENKEYSREQUEST']._serialized_end=2094
-  _globals['_LISTTOKENKEYSRESPONSE']._serialized_start=2096
-  _globals['_LISTTOKENKEYSRESPONSE']._serialized_end=2195
-  _globals['_TOKENKEY']._serialized_start=2198
-  _globals['_TOKENKEY']._serialized_end=2339
-  _globals['_ACCESSRECORDSERVICE']._serialized_start=2342
-  _globals['_ACCESSRECORDSERVICE']._serialized_end=2920
+  _globals['_PRINCIPALRECORD']._serialized_end=943
+  _globals['_PRINCIPALRECORD_TAGSENTRY']._serialized_start=900
+  _globals['_PRINCIPALRECORD_TAGSENTRY']._serialized_end=943
+  _globals['_POLICYRECORD']._serialized_start=946
+  _globals['_POLICYRECORD']._serialized_end=1075
+  _globals['_QUOTARECORD']._serialized_start=1078
+  _globals['_QUOTARECORD']._serialized_end=1274
+  _globals['_FINDRESOURCEPOLICIESREQUEST']._serialized_start=1276
+  _globals['_FINDRESOURCEPOLICIESREQUEST']._serialized_end=1323
+  _globals['_FINDRESOURCEPOLICIESRESPONSE']._serialized_start=1325
+  _globals['_FINDRESOURCEPOLICIESRESPONSE']._serialized_end=1433
+  _globals['_RESOLVEIDENTITYREQUEST']._serialized_start=1435
+  _globals['_RESOLVEIDENTITYREQUEST']._serialized_end=1478
+  _globals['_RESOLVEIDENTITYRESPONSE']._serialized_start=1480
+  _globals['_RESOLVEIDENTITYRESPONSE']._serialized_end=1587
+  _globals['_FINDGRANTSREQUEST']._serialized_start=1590
+  _globals['_FINDGRANTSREQUEST']._serialized_end=1822
+  _globals['_FINDGRANTSREQUEST_ENCRYPTIONCONTEXTENTRY']._serialized_start=1766
+  _globals['_FINDGRANTSREQUEST_ENCRYPTIONCONTEXTENTRY']._serialized_end=1822
+  _globals['_FINDGRANTSRESPONSE']._serialized_start=1824
+  _globals['_FINDGRANTSRESPONSE']._serialized_end=1919
+  _globals['_GRANTRECORD']._serialized_start=1922
+  _globals['_GRANTRECORD']._serialized_end=2094
+  _globals['_LISTTOKENKEYSREQUEST']._serialized_start=2096
+  _globals['_LISTTOKENKEYSREQUEST']._serialized_end=2118
+  _globals['_LISTTOKENKEYSRESPONSE']._serialized_start=2120
+  _globals['_LISTTOKENKEYSRESPONSE']._serialized_end=2219
+  _globals['_TOKENKEY']._serialized_start=2222
+  _globals['_TOKENKEY']._serialized_end=2363
+  _globals['_ACCESSRECORDSERVICE']._serialized_start=2366
+  _globals['_ACCESSRECORDSERVICE']._serialized_end=2944
 # @@protoc_insertion_point(module_scope)

@@ -160,6 +160,7 @@ class PrincipalRecord(_message.Message):
     ROLES_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
     SESSIONS_VALID_AFTER_FIELD_NUMBER: _builtins.int
+    ENDED_SESSIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`accounts/{account}/{users|workloads|roles}/{id}`."""
     kind: _principal_pb2.PrincipalKind.ValueType
@@ -178,6 +179,12 @@ class PrincipalRecord(_message.Message):
     def sessions_valid_after(self) -> _timestamp_pb2.Timestamp:
         """Session tokens issued before this moment are refused. Absent: none is."""
 
+    @_builtins.property
+    def ended_sessions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Sessions that were revoked one by one and would last still, by the `jti` of their tokens: they are refused, and so
+        are those that were begun from them.
+        """
+
     def __init__(
         self,
         *,
@@ -187,10 +194,11 @@ class PrincipalRecord(_message.Message):
         roles: _abc.Iterable[_builtins.str] | None = ...,
         tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         sessions_valid_after: _timestamp_pb2.Timestamp | None = ...,
+        ended_sessions: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sessions_valid_after", b"sessions_valid_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disabled", b"disabled", "kind", b"kind", "name", b"name", "roles", b"roles", "sessions_valid_after", b"sessions_valid_after", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disabled", b"disabled", "ended_sessions", b"ended_sessions", "kind", b"kind", "name", b"name", "roles", b"roles", "sessions_valid_after", b"sessions_valid_after", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

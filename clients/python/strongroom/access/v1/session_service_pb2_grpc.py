@@ -55,6 +55,11 @@ class SessionServiceStub:
                 request_serializer=strongroom_dot_access_dot_v1_dot_session__service__pb2.GetCallerIdentityRequest.SerializeToString,
                 response_deserializer=strongroom_dot_access_dot_v1_dot_session__service__pb2.CallerIdentity.FromString,
                 _registered_method=True)
+        self.RevokeSession = channel.unary_unary(
+                '/strongroom.access.v1.SessionService/RevokeSession',
+                request_serializer=strongroom_dot_access_dot_v1_dot_session__service__pb2.RevokeSessionRequest.SerializeToString,
+                response_deserializer=strongroom_dot_access_dot_v1_dot_session__service__pb2.RevokeSessionResponse.FromString,
+                _registered_method=True)
 
 
 class SessionServiceServicer:
@@ -96,6 +101,16 @@ class SessionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RevokeSession(self, request, context):
+        """Ends the session that the call comes by, and those that were begun from it: within a second they are refused with
+        TOKEN_INVALID everywhere. Any principal may end its own. Fails with UNAUTHENTICATED where the call comes by no
+        session, TOKEN_INVALID, TOKEN_EXPIRED, IDENTITY_UNKNOWN, PRINCIPAL_DISABLED; LIMIT_EXCEEDED where 256 sessions of
+        the principal were revoked one by one that would last still (AccessService.RevokeSessions ends all of them).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SessionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -113,6 +128,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.GetCallerIdentity,
                     request_deserializer=strongroom_dot_access_dot_v1_dot_session__service__pb2.GetCallerIdentityRequest.FromString,
                     response_serializer=strongroom_dot_access_dot_v1_dot_session__service__pb2.CallerIdentity.SerializeToString,
+            ),
+            'RevokeSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeSession,
+                    request_deserializer=strongroom_dot_access_dot_v1_dot_session__service__pb2.RevokeSessionRequest.FromString,
+                    response_serializer=strongroom_dot_access_dot_v1_dot_session__service__pb2.RevokeSessionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -202,6 +222,33 @@ class SessionService:
             '/strongroom.access.v1.SessionService/GetCallerIdentity',
             strongroom_dot_access_dot_v1_dot_session__service__pb2.GetCallerIdentityRequest.SerializeToString,
             strongroom_dot_access_dot_v1_dot_session__service__pb2.CallerIdentity.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.access.v1.SessionService/RevokeSession',
+            strongroom_dot_access_dot_v1_dot_session__service__pb2.RevokeSessionRequest.SerializeToString,
+            strongroom_dot_access_dot_v1_dot_session__service__pb2.RevokeSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,6 +40,12 @@ class SessionServiceStub:
     """Answers who the caller is. Any principal may ask. Fails with UNAUTHENTICATED, TOKEN_INVALID, TOKEN_EXPIRED,
     IDENTITY_UNKNOWN, PRINCIPAL_DISABLED.
     """
+    RevokeSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.RevokeSessionRequest, _session_service_pb2.RevokeSessionResponse]
+    """Ends the session that the call comes by, and those that were begun from it: within a second they are refused with
+    TOKEN_INVALID everywhere. Any principal may end its own. Fails with UNAUTHENTICATED where the call comes by no
+    session, TOKEN_INVALID, TOKEN_EXPIRED, IDENTITY_UNKNOWN, PRINCIPAL_DISABLED; LIMIT_EXCEEDED where 256 sessions of
+    the principal were revoked one by one that would last still (AccessService.RevokeSessions ends all of them).
+    """
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     """From a credential to a session. A session token goes with each call as metadata `authorization: Bearer <token>`; any
@@ -84,6 +90,18 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _session_service_pb2.CallerIdentity:
         """Answers who the caller is. Any principal may ask. Fails with UNAUTHENTICATED, TOKEN_INVALID, TOKEN_EXPIRED,
         IDENTITY_UNKNOWN, PRINCIPAL_DISABLED.
+        """
+
+    @_abc_1.abstractmethod
+    def RevokeSession(
+        self,
+        request: _session_service_pb2.RevokeSessionRequest,
+        context: _grpc.ServicerContext,
+    ) -> _session_service_pb2.RevokeSessionResponse:
+        """Ends the session that the call comes by, and those that were begun from it: within a second they are refused with
+        TOKEN_INVALID everywhere. Any principal may end its own. Fails with UNAUTHENTICATED where the call comes by no
+        session, TOKEN_INVALID, TOKEN_EXPIRED, IDENTITY_UNKNOWN, PRINCIPAL_DISABLED; LIMIT_EXCEEDED where 256 sessions of
+        the principal were revoked one by one that would last still (AccessService.RevokeSessions ends all of them).
         """
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: _grpc.Server) -> None: ...

@@ -95,6 +95,15 @@ class Sessions(Part[SessionServiceStub]):
         )
         return _session(self._service.call(self._service.stub.AssumeRole, request, timeout))
 
+    def revoke(self, *, timeout: float | None = None) -> None:
+        """Ends this client's own session, and those that were begun from it: within a second it is refused
+        everywhere.
+
+        Raises UNAUTHENTICATED for a client that calls by certificate, TOKEN_INVALID, TOKEN_EXPIRED; LIMIT_EXCEEDED
+        where very many sessions of the principal were ended one by one (`access.principals.revoke_sessions` ends all).
+        """
+        self._service.call(self._service.stub.RevokeSession, pb.RevokeSessionRequest(), timeout)
+
 
 def exchanged(transport: Transport, credentials: Exchangeable) -> tuple[str, float]:
     """The token of a session that a credential began, and when it expires, in seconds of the epoch."""
