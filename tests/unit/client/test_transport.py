@@ -63,6 +63,11 @@ class Server(sessions_grpc.SessionServiceServicer):
     ) -> sessions.Session:
         raise NotImplementedError
 
+    def RevokeSession(  # noqa: N802
+        self, request: sessions.RevokeSessionRequest, context: grpc.ServicerContext
+    ) -> sessions.RevokeSessionResponse:
+        raise NotImplementedError
+
     def stop(self) -> None:
         self._server.stop(0).wait()
 
