@@ -100,6 +100,8 @@ class Call:
     """Whether an event of another call tells of this one, which was refused like it."""
     absent: dict[Hashable, StrongroomError] | None = None
     """What it asked another service for in vain: it asks once, however many of its items name it."""
+    elsewhere: dict[tuple[Hashable, ...], Any] = field(default_factory=dict, repr=False)
+    """What authorization has asked about other accounts' resources: it asks once."""
     last_decision: tuple[Hashable, Any] | None = field(default=None, repr=False)
     """What authorization decided with last on something that there is not, and on what."""
     kept: bool = False

@@ -209,6 +209,17 @@ class FreshCache(Generic[K, V]):
             finally:
                 self._reading.pop(key, None)
 
+    def look(self, key: K, read: Callable[[], tuple[V, int]]) -> tuple[V, bool]:
+        """What `get` answers, and whether this thread had to read it."""
+        asked = False
+
+        def noting() -> tuple[V, int]:
+            nonlocal asked
+            asked = True
+            return read()
+
+        return self.get(key, noting), asked
+
     def _read(self, key: K, read: Callable[[], tuple[V, int]]) -> V:
         entry, as_of_revision = read()
         with self._feed.lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from deploy.dev.mesh import Mesh
 from deploy.dev.topology import spiffe_id
 from strongroom import Client
 from tests.support.accounts import Furnished, furnished
-from tests.support.clients import client_of, reason_of, refusal
+from tests.support.clients import client_of, reason_of, refusal, until
 from tests.support.every_method import METHODS, REQUESTS, Answer, Caller, at, places, replaced, request_of
 
 # In its own words it names the mesh's sealing, and no account: who may see it sees all of it.
@@ -52,14 +53,50 @@ def test_absent_and_forbidden_are_one_answer_and_one_event(two: Two, method: str
     request = request_of(method, two.mine.names)
     for path in places(request):
         own = at(request, path)
-        theirs = at(request_of(method, two.theirs.names), path)
-        head = f"accounts/{two.theirs.names.account}"
-        parts = theirs.split("/")
-        absent = "/".join([*parts[:3], _absent(parts[2], parts[3]), *parts[4:]]) if len(parts) > 3 else theirs
-        nowhere = theirs.replace(head, "accounts/nowhere")
-        told = [_told(two, method, replaced(request, path, name), name) for name in (theirs, absent, nowhere)]
+        named = _names_of(two, at(request_of(method, two.theirs.names), path))
+        told = [_told(two, method, replaced(request, path, name), name) for name in named]
         assert told[0] == told[1], f"{path} of {own}"
         assert told[0] == told[2], f"{path} of {own}"
+
+
+def test_absent_and_forbidden_are_the_same_work(two: Two, mesh: Mesh) -> None:
+    """Whatever is asked for, every service is called as often, and its database asked as much."""
+    traces: dict[tuple[str, str], list[str]] = {}
+    # Of a stranger's calls nothing is recorded.
+    for method in sorted(set(REQUESTS) - _NAMELESS - {"SessionService.CreateSession"}):
+        request = request_of(method, two.mine.names)
+        for path in places(request):
+            theirs = at(request_of(method, two.theirs.names), path)
+            # What was asked for before is at hand.
+            two.caller.call(method, replaced(request, path, theirs))
+            for name in _names_of(two, theirs):
+                trace_id = secrets.token_hex(16)
+                two.caller.call(method, replaced(request, path, name), trace_id=trace_id)
+                traces.setdefault((method, "/".join(map(str, path))), []).append(trace_id)
+    asked = {trace for several in traces.values() for trace in several}
+    until(lambda: _work(mesh).keys() >= asked, 10.0)
+    work = _work(mesh)
+    told = {place: [work[trace] for trace in several] for place, several in traces.items()}
+    assert not [place for place, several in told.items() if several != [several[0]] * len(several)], told
+
+
+def _names_of(two: Two, theirs: str) -> list[str]:
+    """Another account's resource, one that it has not, and one of an account that there is not."""
+    parts = theirs.split("/")
+    absent = "/".join([*parts[:3], _absent(parts[2], parts[3]), *parts[4:]]) if len(parts) > 3 else theirs
+    return [theirs, absent, theirs.replace(f"accounts/{two.theirs.names.account}", "accounts/nowhere")]
+
+
+def _work(mesh: Mesh) -> dict[str, list[tuple[str, str, int]]]:
+    """By trace: the calls that its call came to, and how much each asked of a database."""
+    found: dict[str, list[tuple[str, str, int]]] = {}
+    for file in mesh.directory.traces.glob("*.jsonl"):
+        for line in file.read_text().splitlines():
+            span = json.loads(line)
+            trace_id = span["context"]["trace_id"].removeprefix("0x")
+            service = span["resource"]["attributes"]["service.name"]
+            found.setdefault(trace_id, []).append((service, span["name"], len(span["events"])))
+    return {trace: sorted(spans) for trace, spans in found.items()}
 
 
 def _absent(collection: str, present: str) -> str:

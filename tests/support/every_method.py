@@ -341,20 +341,23 @@ class Caller:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def call(self, name: str, request: Mapping[str, Any]) -> Answer:
-        """The answer to one call; of a stream the first message, if one comes at once."""
+    def call(self, name: str, request: Mapping[str, Any], *, trace_id: str = "") -> Answer:
+        """The answer to one call; of a stream the first message, if one comes at once. With a trace id its trace is
+        recorded."""
         process, method = METHODS[name]
         message = json_format.ParseDict(dict(request), GetMessageClass(method.input_type)())
         path = f"/{method.containing_service.full_name}/{method.name}"
         response_class = GetMessageClass(method.output_type)
         channel = self._channels[process]
+        traced = (("traceparent", f"00-{trace_id}-{trace_id[:16]}-01"),) if trace_id else ()
+        metadata = (*self._metadata, *traced)
         calling: Any
         if method.server_streaming:
             stream = channel.unary_stream(path, type(message).SerializeToString, response_class.FromString)
-            calling = stream(message, timeout=2.0, metadata=self._metadata)
+            calling = stream(message, timeout=2.0, metadata=metadata)
         else:
             unary = channel.unary_unary(path, type(message).SerializeToString, response_class.FromString)
-            calling = unary.future(message, timeout=20.0, metadata=self._metadata)
+            calling = unary.future(message, timeout=20.0, metadata=metadata)
         try:
             response = next(iter(calling)) if method.server_streaming else calling.result()
         except grpc.RpcError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from secrets import token_hex
 from types import MappingProxyType
 
 from services.crypto.blobs import Binding
@@ -38,7 +39,6 @@ from strongroom.keystore.v1.key_record_service_pb2 import (
 from strongroom.keystore.v1.key_record_service_pb2_grpc import KeyRecordServiceStub
 
 _TIMEOUT_SECONDS = 1.0
-_UID_BYTES = 16
 _NO_TAGS: Mapping[str, str] = MappingProxyType({})
 _ATTRIBUTES = {
     number: {"protection_level": name.removeprefix("PROTECTION_LEVEL_")} for name, number in ProtectionLevel.items()
@@ -183,6 +183,8 @@ class KeyRecords:
         self._provider = provider
         self._parsed_policies = parsed_policies
         self._limit = MessageLimit(keystore, capacity)
+        # There is no such account, as nobody can guess.
+        self._nowhere = f"accounts/nowhere-{token_hex(16)}"
         self._keys: FreshCache[bytes, Key] = FreshCache(feed, capacity)
         self._uids: FreshCache[str, bytes] = FreshCache(feed, 2 * capacity)
         feed.listen(self._changed, self._forget_all)
@@ -209,9 +211,9 @@ class KeyRecords:
         """Whether the key of this name or alias is found without asking keystore."""
         return name in self._uids
 
-    def look_in_vain(self) -> None:
-        """Raises KEY_NOT_FOUND, after as long as looking for a key that there is not takes."""
-        self._read(GetKeyRecordRequest(uid=bytes(_UID_BYTES)))
+    def look_in_vain(self, collection: str) -> None:
+        """Raises KEY_NOT_FOUND or ALIAS_NOT_FOUND, after as long as looking for one that there is not takes."""
+        self._read(GetKeyRecordRequest(name=f"{self._nowhere}/{collection}/nothing"))
 
     def _read(self, request: GetKeyRecordRequest) -> tuple[Key, int]:
         response: KeyRecordResponse = self._get_key_record(request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import Generic, TypeVar
 
 from services.crypto.keys.key_records import Key, KeyRecords
@@ -11,6 +12,7 @@ from services.crypto.primitives import algorithms
 from services.crypto.primitives.public_keys import Asymmetric
 from services.runtime import encryption_context
 from services.runtime.access.authorization import Authorizer, Resource
+from services.runtime.access.decisions import NO_POLICIES
 from services.runtime.call import Call
 from services.runtime.encryption_context import EncryptionContext
 from services.runtime.errors import Reason, StrongroomError
@@ -80,7 +82,9 @@ class KeyUses:
         except StrongroomError as error:
             if error.reason in _NOT_FOUND:
                 # Whoever may not use it must not learn that it does not exist: permission comes first.
-                unknown = Resource("Alias" if parsed.collection == "aliases" else "Key", whole, parsed.account)
+                of_policies = "Alias" if parsed.collection == "aliases" else "Key"
+                # The record of one that there is has its policies with it.
+                unknown = Resource(of_policies, whole, parsed.account, policies=NO_POLICIES)
                 self._authorizer.authorize(call, action, unknown, context)
             raise
         try:
@@ -90,7 +94,7 @@ class KeyUses:
                 # Another account's key that is absent is asked for at keystore each time: one that is there must not be
                 # refused sooner.
                 with suppress(StrongroomError):
-                    call.find((whole, "in vain"), self._records.look_in_vain)
+                    call.find((whole, "in vain"), partial(self._records.look_in_vain, parsed.collection))
             raise
         return KeyUse(key, parsed.version, kind, event, field)
 

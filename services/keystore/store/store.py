@@ -51,11 +51,16 @@ _EVERY_KEY = KeyFilter()
 _NO_VERSIONS = sealed_rows.digest([])
 
 
+NO_UID = bytes(16)
+"""That of no key."""
+
+
 def key(connection: Connection, name: ResourceName) -> Key | None:
     """The key of this name, or that an alias of this name stands for."""
     if name.collection == "aliases":
         named = alias_store.alias(connection, name)
-        return key_by_uid(connection, named.key_uid) if named is not None else None
+        # Behind an alias that there is not, too: it takes as long.
+        return key_by_uid(connection, named.key_uid if named is not None else NO_UID)
     row = connection.execute(select(keys).where(_key_is(name))).one_or_none()
     return _key(connection, row) if row is not None else None
 

@@ -24,6 +24,7 @@ from services.runtime.access.decisions import (
     Resource,
     ResourcePolicies,
 )
+from services.runtime.access.elsewhere import WITH_POLICIES, Elsewhere, is_elsewhere
 from services.runtime.access.grants import Grants
 from services.runtime.access.session_tokens import account_of
 from services.runtime.access.shares import SharedCache
@@ -52,8 +53,6 @@ _ACCESS_CHANGES = (
     ChangeKind.CHANGE_KIND_ACCOUNT,
     ChangeKind.CHANGE_KIND_QUOTA,
 )
-# What policies can be attached to.
-_WITH_POLICIES = ("Key", "Secret")
 # Each account has one of them.
 _WITHOUT_REVISION = ("Account", "Log", "Service")
 _STANDING_REASONS = {
@@ -79,6 +78,7 @@ class Authorizer:
         self._parsed = Parsed()
         self._accounts: FreshCache[str, Account | None] = FreshCache(feed, _CACHED_ACCOUNTS)
         self._policies: FreshCache[str, ResourcePolicies] = FreshCache(feed, _CACHED_RESOURCES)
+        self._elsewhere = Elsewhere(records)
         self._absent = Account(AccountAccess(), self._parsed)
         self._unknown: dict[str, float] = {}
         self._deciders: SharedCache[_DeciderKey, Decider] = SharedCache(_CACHED_DECIDER_BYTES)
@@ -185,7 +185,9 @@ class Authorizer:
         written = written or resource.name
         own = call.principal.account
         across = bool(own) and resource.account != own
-        known = not across or self.account(resource.account) is not self._absent
+        known = not across or self._account_elsewhere(call, resource.account) is not self._absent
+        if across:
+            self._elsewhere.conceal_account(call, resource.account)
         event = call.record(
             action,
             resource.name,
@@ -241,10 +243,16 @@ class Authorizer:
 
     def account(self, name: str) -> Account:
         """An account's principals, policies and quotas; one without any where there is no such account."""
-        if not name:
-            return self._absent
-        found: Account | None = self._accounts.get(name, lambda: self._read(name))
+        found = self._accounts.get(name, lambda: self._read(name)) if name else None
         return found if found is not None else self._absent
+
+    def _account_elsewhere(self, call: Call, name: str) -> Account:
+        found = self._elsewhere.account(call, name, self._accounts, lambda: self._read(name)) if name else None
+        return found if found is not None else self._absent
+
+    def _owner(self, call: Call, question: Question) -> Account:
+        owner = question.resource.account
+        return self._account_elsewhere(call, owner) if is_elsewhere(question) else self.account(owner)
 
     def _decided(self, call: Call, question: Question, account: Account, named: str) -> Decision:
         try:
@@ -256,30 +264,33 @@ class Authorizer:
             raise
 
     def _decide(self, call: Call, question: Question, account: Account) -> Decision:
-        owner = question.resource.account
-        across = owner != question.principal.account
-        if across and self.account(owner).disabled:
+        across = question.resource.account != question.principal.account
+        if across and self._owner(call, question).disabled:
             call.refused_whatever = True
+            self._elsewhere.conceal(call, question)
             return Decision(False, ACCOUNT_DISABLED)
         decider = self._decider(call, question, account)
         outcome, decision = decider.decide(question)
         if question.serves:
             return outcome.served_by(question.grant)
         if not decision.allowed and outcome.grant_may_help:
-            grant = question.grant or self._grant(question)
+            grant = question.grant or self._grant(call, question)
             decision = outcome.decision(grant) if grant else decision
         if not decision.allowed:
             call.refused_whatever = not (decider.reads or (outcome.grant_may_help and self._may_be_granted(question)))
         if across and not decision.allowed:
             # It was decided on as something that there is not, and the next time takes as long again.
             self._deciders.drop(question.principal.account, _decider_key(question))
+            self._elsewhere.conceal(call, question)
         return decision
 
-    def _grant(self, question: Question) -> str:
+    def _grant(self, call: Call, question: Question) -> str:
         resource, context, action = question.resource, question.context, question.action
         if resource.kind != "Key" or not resource.uid or not grants.is_grantable(action):
             return ""
         name = question.principal.name
+        if is_elsewhere(question) and not self._grants.knows(resource.uid, name):
+            self._elsewhere.asked(call, "grants", resource.name)
         return self._grants.find(resource.uid, resource.name, name, action, context.pairs, context.canonical)
 
     def _may_be_granted(self, question: Question) -> bool:
@@ -295,7 +306,7 @@ class Authorizer:
         if call.last_decision is not None and call.last_decision[0] == (key, account):
             known: Decider = call.last_decision[1]
             return known
-        policies = self._policies_of(resource)
+        policies = self._policies_of(call, question)
         decider = self._deciders.get(principal.account, key)
         if decider is None or decider.basis[0] is not account or decider.basis[1] is not policies:
             session = [self._session_policy(principal.account, text) for text in principal.scope.policies]
@@ -308,15 +319,19 @@ class Authorizer:
                 decider.grown = partial(self._deciders.grow, principal.account, key)
         return decider
 
-    def _policies_of(self, resource: Resource) -> ResourcePolicies:
+    def _policies_of(self, call: Call, question: Question) -> ResourcePolicies:
+        resource = question.resource
         if resource.policies is not None:
             return resource.policies
-        if resource.kind not in _WITH_POLICIES:
+        if resource.kind not in WITH_POLICIES:
             return NO_POLICIES
         if not _is_worth_keeping(resource):
             # What does not exist has none, and is refused no later than what does.
             return NO_POLICIES
-        return self._policies.get(resource.name, lambda: self._read_policies(resource.name))
+        policies, asked = self._policies.look(resource.name, lambda: self._read_policies(resource.name))
+        if asked and is_elsewhere(question):
+            self._elsewhere.asked(call, "policies", resource.name)
+        return policies
 
     def _read_policies(self, name: str) -> tuple[ResourcePolicies, int]:
         records, as_of_revision = self._records.resource_policies(name)

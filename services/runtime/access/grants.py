@@ -104,6 +104,10 @@ class Grants:
             grants = self._known(key_uid, key, principal, action, pairs, canonical)
         return next((grant.name for grant in grants if grant.permits(action, pairs, now)), "")
 
+    def knows(self, key_uid: bytes, principal: str) -> bool:
+        """Whether `find` need not ask for a principal's grants on a key."""
+        return principal in self._by_key.get(key_uid, {})
+
     def may_permit(self, key_uid: bytes, principal: str, action: str) -> bool:
         """Whether what `find` has read leaves it open that a grant permits the action under some encryption context."""
         known = self._by_key.get(key_uid, {}).get(principal)

@@ -56,9 +56,10 @@ def secret(connection: Connection, name: ResourceName, *, lock: bool = False) ->
         connection.execute(select(secrets.c.revision).where(_of(secrets, name)).with_for_update())
     named = {"account": name.account, "secret_id": name.id}
     row = connection.execute(_SECRET, named).one_or_none()
+    # For a secret that there is not, too: it takes as long.
+    at = connection.execute(_STAGES, named).all()
     if row is None:
         return None
-    at = connection.execute(_STAGES, named)
     # Rows, not pairs, to the type checker.
     return _secret(connection, row, {stage: version for stage, version in at})  # noqa: C416
 

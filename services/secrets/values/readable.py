@@ -23,6 +23,8 @@ FRESH_SECONDS = 0.8
 """How long ago may have been asked what changed: less than the second that a change may take to be seen."""
 
 _SECRETS = 20_000
+# There is no account of this name.
+_NOTHING = ResourceName("-", "secrets", "-")
 _SEALED_BYTES = 64 << 20
 # Of a version besides its sealed value, as Python keeps it.
 _OVERHEAD_BYTES = 1_024
@@ -53,6 +55,16 @@ class Readable:
                 return secret, as_of_revision
 
         return self._secrets.get(str(name), read)
+
+    def remembers(self, name: ResourceName) -> bool:
+        """Whether the secret of this name is found without asking the database."""
+        return str(name) in self._secrets
+
+    def look_in_vain(self) -> None:
+        """Takes as long as looking for a secret that there is not."""
+        with reading(self._engine) as connection:
+            changes.current(connection)
+            store.secret(connection, _NOTHING)
 
     def sealed(self, secret: Secret, number: int) -> SealedVersion | None:
         """A version of a secret that `secret` answered, if there is one of this number."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hmac import compare_digest
 
@@ -172,9 +172,7 @@ class Vault:
         def number_in(secret: Secret) -> int:
             return name.version or secret.stages.get(stage, 0)
 
-        action, named = "secrets:GetSecretValue", name.without_version
-        present = self._editor.found(call, action, named, lambda: self._readable.secret(named, number_in))
-        event, secret = self._editor.permit(call, action, named, present)
+        event, secret = self._permitted(call, name.without_version, number_in)
         number = number_in(secret)
         self._editor.permit_reading(call, secret, number, event)
         if number == 0 or (wanted.stage and secret.stages.get(wanted.stage) != number):
@@ -186,6 +184,22 @@ class Vault:
         event.encryption_context.update(encryption_context(sealed.version.name))
         event.secret_version = str(sealed.version.name)
         return _Found(wanted, secret, sealed)
+
+    def _permitted(self, call: Call, name: ResourceName, wanted: Callable[[Secret], int]) -> tuple[Event, Secret]:
+        """The event of reading a secret's value, and the secret, with the version that is `wanted` at hand."""
+        action, elsewhere = "secrets:GetSecretValue", call.principal.account not in ("", name.account)
+        remembered = elsewhere and self._readable.remembers(name)
+        present = self._editor.found(
+            call, action, name, lambda: self._readable.secret(name, _no_version if elsewhere else wanted)
+        )
+        try:
+            return self._editor.permit(call, action, name, present)
+        except StrongroomError:
+            if remembered:
+                # Another account's secret that is absent is asked for each time: one that is there must not be refused
+                # sooner.
+                self._readable.look_in_vain()
+            raise
 
     def _added(
         self,
@@ -230,6 +244,10 @@ def before(
 def too_many(name: ResourceName) -> StrongroomError:
     """Others were quicker each time."""
     return StrongroomError(Reason.OVERLOADED, f"too many calls change {name} at once", retry_after_seconds=0.2)
+
+
+def _no_version(_secret: Secret) -> int:
+    return 0
 
 
 def _require_puttable(secret: Secret, current: int | None) -> None:

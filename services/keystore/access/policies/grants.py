@@ -168,7 +168,9 @@ class Grants:
 
     def _permitted(self, call: Call, action: str, name: ResourceName, grant: Grant | None) -> Grant:
         if grant is None:
-            # Whoever may not must not learn that it does not exist: permission comes first.
+            # Whoever may not must not learn that it does not exist: permission comes first, after as much work.
+            with reading(self._engine) as connection:
+                store.key(connection, ResourceName(name.account, "keys", name.id))
             self._authorizer.authorize(call, action, Resource("Grant", str(name), name.account))
             return _require_grant(grant, name)
         # What key it is on is for those to know who may see it.
@@ -189,19 +191,20 @@ class Grants:
     ) -> Key:
         with reading(self._engine) as connection:
             key = store.key(connection, name)
-            covering = self._covering(connection, call, key, new) if key is not None and new is not None else ""
+            uid = key.uid if key is not None else store.NO_UID
+            covering = self._covering(connection, call, uid, new) if new is not None else ""
         resource = key.resource if key is not None else Resource("Key", str(name), name.account)
         self._authorizer.authorize(call, action, resource, grant=covering, named=named)
         if key is None:
             raise not_found(name, "grant.key" if new is not None else "key")
         return key
 
-    def _covering(self, connection: Connection, call: Call, key: Key, new: NewGrant) -> str:
+    def _covering(self, connection: Connection, call: Call, key_uid: bytes, new: NewGrant) -> str:
         """A grant by which the caller may give away what the new grant gives; empty without one."""
         grantees = access_store.grantees(connection, call.principal.name)
         held = grant_store.permitting(
             connection,
-            key.uid,
+            key_uid,
             grantees,
             CREATE_GRANT,
             new.constraint_context.pairs,

@@ -48,12 +48,12 @@ class LocalAccessRecords:
             found = key_store.key(connection, name)
             grantees = store.grantees(connection, principal)
             now_us = self._clock.now_us()
-            if found is None:
-                grants = []
-            elif action:
-                grants = grant_store.permitting(connection, found.uid, grantees, action, pairs, limit, now_us)
+            # Of a key that there is not, too: it takes as long.
+            uid = found.uid if found is not None else key_store.NO_UID
+            if action:
+                grants = grant_store.permitting(connection, uid, grantees, action, pairs, limit, now_us)
             else:
-                grants = grant_store.of_grantees(connection, found.uid, grantees, limit, now_us)
+                grants = grant_store.of_grantees(connection, uid, grantees, limit, now_us)
             return [grant_store.record(grant) for grant in grants], changes.current(connection)
 
     def resolve_identity(self, spiffe_id: str) -> tuple[str | None, int]:

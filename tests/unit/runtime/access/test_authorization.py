@@ -13,7 +13,7 @@ from services.runtime.access import authorization, decisions
 from services.runtime.access.authorization import DEFAULT_DENY, Resource
 from services.runtime.call import Principal, SessionScope
 from services.runtime.errors import Reason, StrongroomError
-from strongroom.access.v1.access_record_service_pb2 import GrantRecord, PolicyRecord
+from strongroom.access.v1.access_record_service_pb2 import AccountAccess, GrantRecord, PolicyRecord
 from strongroom.access.v1.grant_pb2 import ContextPairs, GrantConstraint
 from strongroom.access.v1.session_service_pb2 import CREDENTIAL_KIND_CLIENT_KEY
 from strongroom.audit.v1.event_pb2 import Outcome
@@ -357,24 +357,73 @@ def test_what_is_refused_across_accounts_takes_the_same_work_as_what_does_not_ex
             made.append(question.resource.name)
             super().__init__(question, *rest)
 
-    read: list[str] = []
-
-    def resource_policies(resource: str) -> tuple[Sequence[PolicyRecord], int]:
-        read.append(resource)
-        return World.resource_policies(world, resource)
-
     monkeypatch.setattr(authorization, "Decider", Counted)
-    monkeypatch.setattr(world, "resource_policies", resource_policies)
     absent = Resource("Key", "accounts/acme/keys/none", "acme")
     # A key as crypto has it comes with its policies.
-    for there in (KEY, replace(KEY, policies=decisions.NO_POLICIES)):
+    for policies in (None, decisions.NO_POLICIES):
+        there, nowhere = replace(KEY, policies=policies), replace(absent, policies=policies)
         denied_across(world, there)
         made.clear()
-        read.clear()
-        for resource in (there, absent, there, absent):
+        for resource in (there, nowhere, there, nowhere):
             denied_across(world, resource)
-        assert made.count(there.name) == made.count(absent.name)
-        assert read == []
+        assert made.count(there.name) == made.count(nowhere.name)
+
+
+class Asked(World):
+    """A world that says what it was asked for, besides the caller's own account."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        super().__init__()
+
+    def account_access(self, account: str) -> tuple[AccountAccess | None, int]:
+        if account != "vendor":
+            self.asked.append("account")
+        return super().account_access(account)
+
+    def resource_policies(self, resource: str) -> tuple[Sequence[PolicyRecord], int]:
+        self.asked.append("policies")
+        return super().resource_policies(resource)
+
+    def find_grants(
+        self, key: str, principal: str, action: str, pairs: Mapping[str, str], limit: int
+    ) -> tuple[Sequence[GrantRecord], int]:
+        self.asked.append("grants")
+        return super().find_grants(key, principal, action, pairs, limit)
+
+
+SECRET = Resource("Secret", "accounts/acme/secrets/s", "acme", 7)
+
+
+@pytest.mark.parametrize("action", ["crypto:Encrypt", "keystore:DisableKey", "secrets:GetSecretValue"])
+@pytest.mark.parametrize("permit", ["permit", "forbid"])
+@pytest.mark.parametrize("state", ["standing", "disabled"])
+def test_keystore_is_asked_as_often_for_what_there_is_as_for_what_there_is_not(
+    action: str, permit: str, state: str
+) -> None:
+    there = SECRET if action.startswith("secrets") else KEY
+    absent = replace(there, name=f"{there.name}-none", revision=0, uid=b"")
+    nowhere = replace(absent, name=there.name.replace("acme", "nowhere"), account="nowhere")
+    asked: dict[str, list[list[str]]] = {}
+    for resource in (there, absent, nowhere):
+        world = Asked()
+        world.principal(ANN)
+        world.principal(VENDOR)
+        world.policy("accounts/vendor/policies/p", f"{permit} (principal, action, resource);")
+        world.edited("acme").disabled = state == "disabled"
+        world.told("acme")
+        rounds = asked.setdefault(resource.name, [])
+        # What nobody has asked for yet, what somebody has, and a batch.
+        for count in (1, 1, 3):
+            call = call_of(VENDOR, action)
+            for _ in range(count):
+                with pytest.raises(StrongroomError):
+                    world.authorizer.authorize(call, action, resource)
+            rounds.append(sorted(world.asked))
+            world.asked.clear()
+    first, *others = asked.values()
+    assert [others[0], others[1]] == [first, first]
+    assert "account" in first[1]
 
 
 def denied_across(world: World, resource: Resource) -> None:
