@@ -12,13 +12,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 import grpc
 
 from services.runtime.background import Background
 from services.runtime.errors import Reason, StrongroomError
-from strongroom.keystore.v1.key_record_service_pb2 import Change, ListChangesRequest, ListChangesResponse
 
 log = logging.getLogger(__name__)
 
@@ -30,24 +30,51 @@ LATEST = -1
 _POLL_TIMEOUT_SECONDS = 0.6
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change: its number, and the name of what changed."""
+
+    revision: int
+    resource: str
+    kind: int = 0
+    """What it is that changed, in the words of the database whose counter it is; 0 where that has one kind."""
+    account: str = ""
+    """The account that it belongs to, where that is told."""
+    key_uid: bytes = b""
+    """The key that it concerns, where that is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What changed since some revision, oldest first."""
+
+    revision: int
+    """The last one that is told of."""
+    changes: Sequence[Change] = ()
+    more: bool = False
+    """Whether more has changed after that."""
+    start_over: bool = False
+    """Whether changes are missing: what was read before counts no more."""
+
+
 class ListChanges(Protocol):
-    """`KeyRecordService.ListChanges`, over the network or against the service's own store."""
+    """Asks whoever has the counter, over the network or in the service's own store."""
 
-    def __call__(self, request: ListChangesRequest, /, *, timeout: float) -> ListChangesResponse:
-        """What has changed since the revision of the request."""
+    def __call__(self, since: int, /, *, timeout: float) -> Changes:
+        """What has changed since a revision."""
 
 
-def answer(seen: int, now: int, read: Callable[[], Sequence[Change]]) -> ListChangesResponse:
-    """What ListChanges answers of a counter that is at `now` to whoever has seen `seen`. `read` finds what changed
-    after that, oldest first, as much as fits; what is not kept cannot be told, and the caller has to start over."""
+def answer(seen: int, now: int, read: Callable[[], Sequence[Change]]) -> Changes:
+    """What is told of a counter that is at `now` to whoever has seen `seen`. `read` finds what changed after that,
+    oldest first, as much as fits; what is not kept cannot be told, and the caller has to start over."""
     if seen == LATEST or seen >= now:
-        return ListChangesResponse(revision=now)
+        return Changes(now)
     found = read()
     # Numbers have no gaps: the first change after `seen` is the next one, unless it was pruned.
     if not found or found[0].revision != seen + 1:
-        return ListChangesResponse(revision=now, start_over=True)
+        return Changes(now, start_over=True)
     last = found[-1].revision
-    return ListChangesResponse(changes=found, revision=last, more=last < now)
+    return Changes(last, found, more=last < now)
 
 
 class ChangeFeed:
@@ -140,7 +167,7 @@ class ChangeFeed:
     def _poll_once(self) -> bool:
         """Applies the next changes; whether there are more."""
         asked = self._monotonic()
-        response = self._list_changes(ListChangesRequest(since=self.revision), timeout=_POLL_TIMEOUT_SECONDS)
+        response = self._list_changes(self.revision, timeout=_POLL_TIMEOUT_SECONDS)
         with self.lock:
             # An older database was put in place, or this worker was away for longer than changes are kept.
             if response.start_over or response.revision < self.revision:
@@ -173,7 +200,7 @@ class FreshCache(Generic[K, V]):
     that overtakes its own read cannot leave the old record behind. Beyond `capacity` the oldest entry leaves. Threads
     that miss the same record at once wait for one of them to read it. That there is none (None) is never kept.
 
-    While the feed is not fresh a cache refuses with KEYSTORE_STALE; one that `reads_when_stale` reads each time.
+    While the feed is not fresh a cache refuses as that does; one that `reads_when_stale` reads each time.
     """
 
     def __init__(self, feed: ChangeFeed, capacity: int, *, reads_when_stale: bool = False) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from services.runtime.access.authorization import Authorizer
 from services.runtime.access.grants import admits
 from services.runtime.call import Call, Principal
-from services.runtime.changes import ChangeFeed
+from services.runtime.changes import Change, ChangeFeed, Changes
 from strongroom.access.v1.access_record_service_pb2 import (
     AccountAccess,
     GrantRecord,
@@ -15,7 +15,7 @@ from strongroom.access.v1.access_record_service_pb2 import (
     PrincipalRecord,
     TokenKey,
 )
-from strongroom.keystore.v1.key_record_service_pb2 import Change, ChangeKind, ListChangesRequest, ListChangesResponse
+from strongroom.keystore.v1.key_record_service_pb2 import ChangeKind
 from tests.support.clocks import ClockOf
 
 
@@ -94,9 +94,9 @@ class World:
     def token_keys(self) -> tuple[Sequence[TokenKey], int]:
         raise NotImplementedError
 
-    def list_changes(self, request: ListChangesRequest, *, timeout: float) -> ListChangesResponse:
-        changes = self.changes[request.since :] if request.since >= 0 else []
-        return ListChangesResponse(changes=changes, revision=len(self.changes))
+    def list_changes(self, since: int, /, *, timeout: float) -> Changes:
+        changes = self.changes[since:] if since >= 0 else []
+        return Changes(len(self.changes), changes)
 
     def _access(self, account: str) -> AccountAccess:
         return self.accounts.setdefault(account, AccountAccess(account=account))

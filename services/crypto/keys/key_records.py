@@ -16,7 +16,7 @@ from services.crypto.provider import Provider
 from services.runtime import clock
 from services.runtime.access.authorization import Resource
 from services.runtime.access.decisions import ResourcePolicies
-from services.runtime.changes import ChangeFeed, FreshCache
+from services.runtime.changes import Change, ChangeFeed, FreshCache
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.mesh.channels import KEYSTORE, MeshChannel
 from strongroom.access.v1.access_record_service_pb2 import PolicyRecord
@@ -29,7 +29,6 @@ from strongroom.keystore.v1.key_pb2 import (
     ProtectionLevel,
 )
 from strongroom.keystore.v1.key_record_service_pb2 import (
-    Change,
     ChangeKind,
     GetKeyRecordRequest,
     KeyRecord,

@@ -16,7 +16,7 @@ from services.keystore.store import changes, store
 from services.keystore.store.destroyed import Destroyed, ids_of
 from services.keystore.store.model import Key, Version
 from services.runtime.call import Call
-from services.runtime.changes import LATEST
+from services.runtime.changes import LATEST, Change, Changes
 from services.runtime.clock import Clock, from_microseconds
 from services.runtime.errors import Reason, StrongroomError, invalid, required, too_large
 from services.runtime.requests import names
@@ -75,18 +75,24 @@ class KeyRecordService:
     def ListChanges(self, request: pb.ListChangesRequest, call: Call) -> pb.ListChangesResponse:
         """What changed since a revision."""
         del call
-        return self.changes(request, timeout=0)
-
-    def changes(self, request: pb.ListChangesRequest, /, *, timeout: float) -> pb.ListChangesResponse:
-        """What changed since a revision, for this process's own change feed; reading the database has a time limit of
-        its own."""
-        del timeout
         if request.since < LATEST:
             raise invalid("since", "is less than -1")
         if not 0 <= request.limit <= _LARGEST_LIMIT:
             raise invalid("limit", f"is not between 0 and {_LARGEST_LIMIT}")
+        told = self._since(request.since, request.limit or _DEFAULT_LIMIT)
+        return pb.ListChangesResponse(
+            changes=map(_change, told.changes), revision=told.revision, more=told.more, start_over=told.start_over
+        )
+
+    def changes(self, since: int, /, *, timeout: float) -> Changes:
+        """What changed since a revision, for this process's own change feed; reading the database has a time limit of
+        its own."""
+        del timeout
+        return self._since(since, _DEFAULT_LIMIT)
+
+    def _since(self, since: int, limit: int) -> Changes:
         with reading(self._engine) as connection:
-            return changes.since(connection, request.since, request.limit or _DEFAULT_LIMIT)
+            return changes.since(connection, since, limit)
 
     def _not_put_back(self, key: Key, versions: Sequence[Version]) -> list[Version]:
         """The versions; those that were destroyed as such, whatever the database has of them."""
@@ -144,4 +150,14 @@ def _record(key: Key, versions: Iterable[Version], policies: Iterable[PolicyReco
         tags=key.tags,
         resource_policies=policies,
         revision=key.revision,
+    )
+
+
+def _change(change: Change) -> pb.Change:
+    return pb.Change(
+        revision=change.revision,
+        resource=change.resource,
+        kind=pb.ChangeKind.ValueType(change.kind),
+        account=change.account,
+        key_uid=change.key_uid,
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from sqlalchemy import Connection, delete, insert, select, update
 
 from services.keystore.store.tables import changes, revision
-from services.runtime.changes import answer
-from strongroom.keystore.v1.key_record_service_pb2 import Change, ChangeKind, ListChangesResponse
+from services.runtime.changes import Change, Changes, answer
+from strongroom.keystore.v1.key_record_service_pb2 import ChangeKind
 
 KEPT = 100_000
 """How many changes can be asked for. Services poll several times a second: who is further behind was away for long, or
@@ -35,16 +35,14 @@ def current(connection: Connection) -> int:
     return int(connection.execute(select(revision.c.revision)).scalar_one())
 
 
-def since(connection: Connection, seen: int, limit: int) -> ListChangesResponse:
+def since(connection: Connection, seen: int, limit: int) -> Changes:
     """What changed after the revision `seen`, oldest first, or that the caller has to start over because some of that
     is not kept any more; LATEST asks for the current revision alone."""
 
     def read() -> list[Change]:
         ordered = select(changes).where(changes.c.revision > seen).order_by(changes.c.revision).limit(limit)
         return [
-            Change(
-                revision=row.revision, kind=row.kind, resource=row.resource, key_uid=row.key_uid, account=row.account
-            )
+            Change(row.revision, row.resource, row.kind, row.account, row.key_uid)
             for row in connection.execute(ordered)
         ]
 

@@ -5,11 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from services.runtime.changes import Change, Changes, ListChanges
 from services.runtime.mesh.channels import KEYSTORE, MeshChannel
 from strongroom.access.v1 import access_record_service_pb2 as pb
 from strongroom.access.v1.access_record_service_pb2_grpc import AccessRecordServiceStub
+from strongroom.keystore.v1.key_record_service_pb2 import ListChangesRequest, ListChangesResponse
 
 _TIMEOUT_SECONDS = 1.0
+
+
+def remote_changes(list_changes: Callable[..., ListChangesResponse]) -> ListChanges:
+    """Keystore's changes, asked for by KeyRecordService.ListChanges."""
+
+    def asked(since: int, /, *, timeout: float) -> Changes:
+        told = list_changes(ListChangesRequest(since=since), timeout=timeout)
+        found = [Change(one.revision, one.resource, one.kind, one.account, one.key_uid) for one in told.changes]
+        return Changes(told.revision, found, told.more, told.start_over)
+
+    return asked
 
 
 class AccessRecords(Protocol):

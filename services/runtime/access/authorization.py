@@ -29,13 +29,13 @@ from services.runtime.access.grants import Grants
 from services.runtime.access.session_tokens import account_of
 from services.runtime.access.shares import SharedCache
 from services.runtime.call import Call, Principal, SessionScope
-from services.runtime.changes import ChangeFeed, FreshCache
+from services.runtime.changes import Change, ChangeFeed, FreshCache
 from services.runtime.clock import Clock, seconds, system_clock
 from services.runtime.encryption_context import EncryptionContext
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.access.v1.access_record_service_pb2 import AccountAccess, PolicyRecord
 from strongroom.audit.v1.event_pb2 import Event, Outcome
-from strongroom.keystore.v1.key_record_service_pb2 import Change, ChangeKind
+from strongroom.keystore.v1.key_record_service_pb2 import ChangeKind
 
 __all__ = ["DEFAULT_DENY", "Authorizer", "Decision", "Resource", "account_resource"]
 

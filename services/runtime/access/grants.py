@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Protocol
 
-from services.runtime.changes import ChangeFeed
+from services.runtime.changes import Change, ChangeFeed
 from services.runtime.clock import Clock, microseconds, seconds, system_clock
 from strongroom.access.v1.access_record_service_pb2 import GrantRecord
 from strongroom.access.v1.grant_pb2 import GrantConstraint
-from strongroom.keystore.v1.key_record_service_pb2 import Change, ChangeKind
+from strongroom.keystore.v1.key_record_service_pb2 import ChangeKind
 
 FEW = 100
 CREATE_GRANT, RETIRE_GRANT = "access:CreateGrant", "access:RetireGrant"

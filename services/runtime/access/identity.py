@@ -15,14 +15,14 @@ from services.runtime.access import session_tokens
 from services.runtime.access.access_records import AccessRecords
 from services.runtime.access.session_tokens import account_of
 from services.runtime.call import Principal
-from services.runtime.changes import ChangeFeed, FreshCache
+from services.runtime.changes import Change, ChangeFeed, FreshCache
 from services.runtime.clock import Clock, microseconds, seconds, system_clock
 from services.runtime.config import InternalListener
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.mesh.forwarding import ON_BEHALF_OF, Metadata
 from strongroom.access.v1.access_record_service_pb2 import TokenKey
 from strongroom.access.v1.session_service_pb2 import CREDENTIAL_KIND_CERTIFICATE
-from strongroom.keystore.v1.key_record_service_pb2 import Change, ChangeKind
+from strongroom.keystore.v1.key_record_service_pb2 import ChangeKind
 
 _CACHED_TOKENS = 65_536
 _CACHED_IDENTITIES = 65_536

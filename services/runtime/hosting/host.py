@@ -12,7 +12,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from opentelemetry.metrics import Observation
 
 from services.runtime import background
-from services.runtime.access.access_records import AccessRecords, RemoteAccessRecords
+from services.runtime.access.access_records import AccessRecords, RemoteAccessRecords, remote_changes
 from services.runtime.access.authorization import Authorizer
 from services.runtime.access.identity import Callers, Identities
 from services.runtime.access.quotas import Limit, Quotas, ceiling
@@ -151,7 +151,7 @@ class _Reached:
         route = Route(upstream(self._settings, "keystore"))
         records = RemoteAccessRecords(self._channel(route))
         # The poll is its own retry: a lost one must not delay the next.
-        return records, self._channel(route, retry=False).method(KeyRecordServiceStub, "ListChanges")
+        return records, remote_changes(self._channel(route, retry=False).method(KeyRecordServiceStub, "ListChanges"))
 
     def audit_client(self) -> AuditClient:
         """Appends to the log."""

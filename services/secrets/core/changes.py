@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, and_, case, delete, func, insert, select, update
 
+from services.runtime import changes as feed
 from services.runtime.changes import ListChanges, answer
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.requests.names import ResourceName
@@ -22,7 +23,6 @@ from services.runtime.storage import row_seals
 from services.runtime.storage.database import after_commit, reading
 from services.runtime.storage.row_seals import SEAL
 from services.secrets.core.tables import changes, revision
-from strongroom.keystore.v1 import key_record_service_pb2 as pb
 from strongroom.secrets.v1.secret_service_pb2 import SECRET_CHANGE_UNSPECIFIED, SecretChange
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Change:
     changed_us: int
 
 
-def heard(engine: Engine, hear: Callable[[pb.Change], None]) -> Engine:
+def heard(engine: Engine, hear: Callable[[feed.Change], None]) -> Engine:
     """This database, told of: `hear` gets every change that is committed through it."""
     return engine.execution_options(**{_HEARS: hear})
 
@@ -59,11 +59,11 @@ def heard(engine: Engine, hear: Callable[[pb.Change], None]) -> Engine:
 def followed(engine: Engine) -> ListChanges:
     """What a ChangeFeed of the database asks: the names of the secrets that changed."""
 
-    def list_changes(request: pb.ListChangesRequest, /, *, timeout: float) -> pb.ListChangesResponse:
+    def list_changes(since: int, /, *, timeout: float) -> feed.Changes:
         # The database has time limits of its own.
         del timeout
         with reading(engine) as connection:
-            return answer(request.since, current(connection), partial(_named_since, connection, request.since))
+            return answer(since, current(connection), partial(_named_since, connection, since))
 
     return list_changes
 
@@ -95,7 +95,7 @@ def note(
     connection.execute(insert(changes).values(row | {SEAL: row_seals.of(connection).seal(changes, row)}))
     hear = connection.get_execution_options().get(_HEARS)
     if hear is not None:
-        after_commit(connection, partial(hear, pb.Change(revision=number, resource=str(secret))))
+        after_commit(connection, partial(hear, feed.Change(number, str(secret))))
 
 
 def current(connection: Connection) -> int:
@@ -158,9 +158,9 @@ def _change(connection: Connection, row: Row[Any]) -> Change | None:
     return Change(row.revision, name, row.kind, row.version, json.loads(row.stages), row.changed_us)
 
 
-def _named_since(connection: Connection, seen: int) -> list[pb.Change]:
+def _named_since(connection: Connection, seen: int) -> list[feed.Change]:
     later = select(changes.c.revision, changes.c.account, changes.c.secret_id).where(changes.c.revision > seen)
     return [
-        pb.Change(revision=row.revision, resource=str(ResourceName(row.account, "secrets", row.secret_id)))
+        feed.Change(row.revision, str(ResourceName(row.account, "secrets", row.secret_id)))
         for row in connection.execute(later.order_by(changes.c.revision).limit(_FOLLOWED_AT_ONCE))
     ]

@@ -12,12 +12,11 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, Engine
 
-from services.runtime.changes import ChangeFeed, FreshCache
+from services.runtime.changes import Change, ChangeFeed, FreshCache
 from services.runtime.requests.names import ResourceName
 from services.runtime.storage.database import reading
 from services.secrets.core import changes, store
 from services.secrets.core.model import SealedVersion, Secret
-from strongroom.keystore.v1.key_record_service_pb2 import Change
 
 FRESH_SECONDS = 0.8
 """How long ago may have been asked what changed: less than the second that a change may take to be seen."""

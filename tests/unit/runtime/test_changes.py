@@ -7,9 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from services.runtime.changes import LATEST, STALE_SECONDS, ChangeFeed, FreshCache
+from services.runtime.changes import LATEST, STALE_SECONDS, Change, ChangeFeed, Changes, FreshCache
 from services.runtime.errors import Reason, StrongroomError
-from strongroom.keystore.v1.key_record_service_pb2 import Change, ListChangesRequest, ListChangesResponse
 
 
 class Keystore:
@@ -26,15 +25,14 @@ class Keystore:
         self.revision += 1
         self.changes.append(Change(revision=self.revision, resource=resource))
 
-    def list_changes(self, request: ListChangesRequest, *, timeout: float) -> ListChangesResponse:
+    def list_changes(self, since: int, /, *, timeout: float) -> Changes:
         if self.away:
             raise StrongroomError(Reason.DATABASE_UNAVAILABLE, "away")
-        since = request.since
         if 0 <= since < self.revision - self.kept:
-            return ListChangesResponse(revision=self.revision, start_over=True)
+            return Changes(revision=self.revision, start_over=True)
         seen = [change for change in self.changes if since >= 0 and change.revision > since][:2]
         last = seen[-1].revision if seen else self.revision
-        return ListChangesResponse(changes=seen, revision=last, more=last < self.revision)
+        return Changes(changes=seen, revision=last, more=last < self.revision)
 
 
 @pytest.fixture

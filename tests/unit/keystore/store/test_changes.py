@@ -6,9 +6,9 @@ import pytest
 from sqlalchemy import Engine, func, select
 
 from services.keystore.store import changes, tables
-from services.runtime.changes import LATEST
+from services.runtime.changes import LATEST, Changes
 from services.runtime.storage.database import reading, transaction
-from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_KEY, ListChangesResponse
+from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_KEY
 
 KEPT = 20
 
@@ -24,7 +24,7 @@ def log(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
     return engine
 
 
-def since(log: Engine, seen: int) -> ListChangesResponse:
+def since(log: Engine, seen: int) -> Changes:
     with reading(log) as connection:
         return changes.since(connection, seen, 1000)
 
@@ -45,9 +45,9 @@ def test_changes_that_are_kept_are_told(log: Engine, seen: int) -> None:
 
 @pytest.mark.parametrize("seen", [0, 1, 24])
 def test_who_is_further_behind_starts_over(log: Engine, seen: int) -> None:
-    assert since(log, seen) == ListChangesResponse(revision=47, start_over=True)
+    assert since(log, seen) == Changes(47, start_over=True)
 
 
 @pytest.mark.parametrize("seen", [LATEST, 47, 99])
 def test_the_current_revision_is_told_without_changes(log: Engine, seen: int) -> None:
-    assert since(log, seen) == ListChangesResponse(revision=47)
+    assert since(log, seen) == Changes(47)

@@ -18,12 +18,11 @@ from grpc_health.v1.health import HealthServicer
 
 from deploy.dev.certificates import DevelopmentAuthority
 from deploy.dev.topology import TRUST_DOMAIN, free_port
-from services.runtime.changes import STALE_SECONDS, ChangeFeed
+from services.runtime.changes import STALE_SECONDS, ChangeFeed, Changes
 from services.runtime.config import Tls
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.mesh.channels import NO_RETRY, MeshChannel, Peer, Route
 from services.runtime.mesh.tls import TlsFiles
-from strongroom.keystore.v1.key_record_service_pb2 import ListChangesRequest, ListChangesResponse
 from tests.support.clients import until
 
 Metadata = tuple[tuple[str, str], ...]
@@ -155,9 +154,9 @@ def test_a_feed_goes_over_to_another_replica_before_what_it_knows_is_stale(tls: 
     channel = MeshChannel(f"{mute},{well}", tls, retry=False)
     check = channel.method(health_pb2_grpc.HealthStub, "Check")
 
-    def list_changes(_request: ListChangesRequest, *, timeout: float) -> ListChangesResponse:
+    def list_changes(_since: int, /, *, timeout: float) -> Changes:
         check(REQUEST, timeout=timeout)
-        return ListChangesResponse(revision=1)
+        return Changes(1)
 
     feed = ChangeFeed(list_changes)
     feed.start()

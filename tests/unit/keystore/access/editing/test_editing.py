@@ -59,7 +59,10 @@ class World:
     def noted(self) -> list[tuple[str, str, bytes]]:
         with reading(self.engine) as connection:
             found = changes.since(connection, self.made, 100).changes
-        return [(ChangeKind.Name(one.kind).removeprefix("CHANGE_KIND_"), one.resource, one.key_uid) for one in found]
+        return [
+            (ChangeKind.Name(ChangeKind.ValueType(one.kind)).removeprefix("CHANGE_KIND_"), one.resource, one.key_uid)
+            for one in found
+        ]
 
     def key_revision(self) -> int:
         with reading(self.engine) as connection:
