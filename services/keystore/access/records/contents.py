@@ -51,6 +51,11 @@ def require(connection: Connection, account: Row[Any]) -> None:
     sealed_rows.require_newest(connection, name, account.contents_revision)
 
 
+def look_in_vain(connection: Connection, account: str) -> None:
+    """Takes as long as `require` for an account that there is not."""
+    _digest(connection, account)
+
+
 def require_of(connection: Connection, account: str) -> bool:
     """Whether there is an account of this id. Raises ACCESS_RECORD_REFUSED unless it holds what it held when it was
     last changed."""

@@ -59,24 +59,27 @@ def lock_account(connection: Connection, account: str) -> None:
 
 def account_access(connection: Connection, account: str, now_us: int) -> AccountAccess | None:
     """Everything that decisions about an account's principals rest on, or None when there is no such account. Raises
-    ACCESS_RECORD_REFUSED for an account that is not as keystore left it."""
+    ACCESS_RECORD_REFUSED for an account that is not as keystore left it. One that there is not takes as long as one
+    that there is."""
     row = connection.execute(select(accounts).where(accounts.c.account == account)).one_or_none()
     if row is None:
-        return None
-    contents.require(connection, row)
+        contents.look_in_vain(connection, account)
+    else:
+        contents.require(connection, row)
     living = (principals.c.account == account, principals.c.deleted_us.is_(None))
     found = connection.execute(select(principals).where(*living).order_by(principals.c.name)).all()
     who = sealed_rows.good(connection, principals, found)
     limits = connection.execute(select(quotas).where(quotas.c.account == account).order_by(quotas.c.target))
-    return AccountAccess(
+    access = AccountAccess(
         account=account,
         principals=map(_principal, who),
         policies=_identity_policies(connection, account),
         quotas=map(_quota, limits),
-        disabled=row.disabled,
+        disabled=row is not None and row.disabled,
         ended_client_keys=_ended_client_keys(connection, account, now_us),
         ended_oidc_providers=_ended_oidc_providers(connection, account),
     )
+    return access if row is not None else None
 
 
 def account_characters(connection: Connection, account: str) -> int:
@@ -99,7 +102,7 @@ def resource_policies(connection: Connection, resource: str) -> list[PolicyRecor
     on_it = select(policy_attachments).where(policy_attachments.c.target == resource)
     attachments = _good_attachments(connection, connection.execute(on_it).all())
     attached = select(policies).where(policies.c.name.in_(list(attachments))).order_by(policies.c.name)
-    rows = connection.execute(attached).all() if attachments else []
+    rows = connection.execute(attached).all()
     return [_policy(connection, row, POLICY_KIND_RESOURCE) for row in rows]
 
 
