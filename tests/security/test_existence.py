@@ -78,9 +78,7 @@ def test_absent_and_forbidden_are_the_same_work(two: Two, mesh: Mesh) -> None:
     work = _work(mesh)
     # A change of the caller's own account may make a service ask for that again: the smaller of two counts.
     told = {
-        place: [
-            min(work[first], work[second], key=_amount) for first, second in zip(several, several[3:], strict=False)
-        ]
+        place: [min(work[one], work[again], key=_amount) for one, again in zip(several, several[3:], strict=False)]
         for place, several in traces.items()
     }
     assert not [place for place, several in told.items() if several != [several[0]] * len(several)], told

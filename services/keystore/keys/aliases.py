@@ -17,8 +17,8 @@ from services.runtime.call import Call
 from services.runtime.clock import Clock
 from services.runtime.errors import Reason, StrongroomError, invalid
 from services.runtime.requests.names import ResourceName, parse
-from services.runtime.storage.database import reading, transaction
-from services.runtime.storage.editing import permitted, require_current
+from services.runtime.storage.database import reading
+from services.runtime.storage.editing import UNCHANGED, Edits, Unchanged, permitted, require_current
 from services.runtime.storage.outbox import Outbox
 from services.runtime.storage.request_ids import Repeatable
 from services.runtime.storage.sql_filters import Condition
@@ -43,8 +43,7 @@ class Aliases:
     def __init__(self, engine: Engine, authorizer: Authorizer, outbox: Outbox, clock: Clock) -> None:
         self._engine = engine
         self._authorizer = authorizer
-        self._outbox = outbox
-        self._clock = clock
+        self._edits = Edits(engine, outbox, clock)
 
     def create(self, call: Call, new: AliasContent, repeatable: Repeatable | None = None) -> Alias:
         """A new alias. Raises ALREADY_EXISTS, REQUEST_ID_REUSED, KEY_NOT_FOUND, KEY_STATE_INVALID for a destroyed key,
@@ -57,26 +56,31 @@ class Aliases:
 
     def make(self, call: Call, new: AliasContent, repeatable: Repeatable | None = None) -> Alias:
         """Makes an alias for a call that was permitted before. Raises as `create` does."""
+        account = new.name.account
+
+        def made_before(connection: Connection, now_us: int) -> Alias | None:
+            made = REQUEST_IDS.made_before(connection, account, repeatable, now_us)
+            if made is None:
+                return None
+            name = parse(made, "request_id", "aliases")
+            return _require_alias(alias_store.alias(connection, name), name, "request_id")
+
+        def make(connection: Connection, now_us: int) -> Alias:
+            key = _require_key(store.key(connection, new.key), new.key)
+            revision = changes.note(connection, CHANGE_KIND_ALIAS, str(new.name), account, key.uid)
+            _require_room(connection, key)
+            before = deleted_aliases.key_before(connection, new.name)
+            if before is not None and before.state != KEY_STATE_DESTROYED:
+                _require_alike(key, before)
+            alias = Alias(new.name, new.key, key.uid, new.description, revision, now_us, now_us)
+            alias_store.insert_alias(connection, alias)
+            REQUEST_IDS.remember(connection, account, repeatable, str(new.name), now_us)
+            return alias
+
         try:
-            with transaction(self._engine) as connection:
-                now_us = self._clock.now_us()
-                made = REQUEST_IDS.made_before(connection, new.name.account, repeatable, now_us)
-                if made is not None:
-                    name = parse(made, "request_id", "aliases")
-                    return _require_alias(alias_store.alias(connection, name), name, "request_id")
-                key = _require_key(store.key(connection, new.key), new.key)
-                revision = changes.note(connection, CHANGE_KIND_ALIAS, str(new.name), new.name.account, key.uid)
-                _require_room(connection, key)
-                before = deleted_aliases.key_before(connection, new.name)
-                if before is not None and before.state != KEY_STATE_DESTROYED:
-                    _require_alike(key, before)
-                alias = Alias(new.name, new.key, key.uid, new.description, revision, now_us, now_us)
-                alias_store.insert_alias(connection, alias)
-                REQUEST_IDS.remember(connection, new.name.account, repeatable, str(new.name), now_us)
-                self._outbox.put(connection, call)
+            return self._edits.add(call, made_before, make)
         except IntegrityError:
             raise StrongroomError(Reason.ALREADY_EXISTS, f"{new.name} exists already", field="alias_id") from None
-        return alias
 
     def get(self, call: Call, name: ResourceName) -> Alias:
         """An alias. Raises ALIAS_NOT_FOUND."""
@@ -92,39 +96,36 @@ class Aliases:
         """Changes what `paths` names of `key` and `description`. Raises ALIAS_NOT_FOUND, KEY_NOT_FOUND, ETAG_MISMATCH,
         FIELD_INVALID for a key of another spec or usage, KEY_STATE_INVALID for a destroyed one, and LIMIT_EXCEEDED."""
         action = "keystore:UpdateAlias"
-        present = self._permitted(call, action, wanted.name)
-        if "key" in paths and wanted.key != present.key:
-            self._permitted_key(call, action, present.key)
+        seen = self._permitted(call, action, wanted.name)
+        moves = "key" in paths and wanted.key != seen.key
+        if moves:
+            self._permitted_key(call, action, seen.key)
             self._permitted_key(call, action, wanted.key)
-        with transaction(self._engine) as connection:
-            present = _require_current(alias_store.alias(connection, wanted.name, lock=True), wanted.name, etag)
-            key = _require_key(store.key_by_uid(connection, present.key_uid), present.key)
-            revision = changes.note(connection, CHANGE_KIND_ALIAS, str(present.name), present.name.account, key.uid)
-            if "key" in paths and wanted.key != present.key:
-                key = _require_alike(_require_key(store.key(connection, wanted.key), wanted.key), key)
-                _require_room(connection, key)
-            changed = replace(
-                present,
-                key=key.name,
-                key_uid=key.uid,
-                description=wanted.description if "description" in paths else present.description,
-                revision=revision,
-                updated_us=self._clock.now_us(),
-            )
-            alias_store.update_alias(connection, changed)
-            self._outbox.put(connection, call)
-        return changed
+
+        def change(connection: Connection, present: Alias, _now_us: int) -> Alias | Unchanged:
+            if "key" in paths and present.key != seen.key:
+                # Permission was asked for the key that it stood for then.
+                raise StrongroomError(Reason.OVERLOADED, f"{present.name} was changed by another call: try again")
+            changed = replace(present, description=wanted.description) if "description" in paths else present
+            if moves:
+                of_before = _require_key(store.key_by_uid(connection, present.key_uid), present.key)
+                key = _require_alike(_require_key(store.key(connection, wanted.key), wanted.key), of_before)
+                changed = replace(changed, key=key.name, key_uid=key.uid)
+            return UNCHANGED if changed == present else changed
+
+        return self._edits.edit(call, partial(_locked, name=wanted.name, etag=etag), change, _write)
 
     def delete(self, call: Call, name: ResourceName, etag: str) -> None:
         """Deletes an alias, and nothing of its key. Raises ALIAS_NOT_FOUND, ETAG_MISMATCH."""
         action = "keystore:DeleteAlias"
         self._permitted_key(call, action, self._permitted(call, action, name).key)
-        with transaction(self._engine) as connection:
-            alias = _require_current(alias_store.alias(connection, name, lock=True), name, etag)
+
+        def remove(connection: Connection, alias: Alias) -> None:
             changes.note(connection, CHANGE_KIND_ALIAS, str(name), name.account, alias.key_uid)
             alias_store.delete_alias(connection, name)
             deleted_aliases.remember(connection, alias)
-            self._outbox.put(connection, call)
+
+        self._edits.remove(call, partial(_locked, name=name, etag=etag), remove)
 
     def _permit_other_key(self, call: Call, new: AliasContent) -> None:
         """Raises PERMISSION_DENIED where the alias, before it was deleted, stood for another key that still is there,
@@ -163,10 +164,20 @@ def _require_alias(alias: Alias | None, name: ResourceName, field: str = "name")
     return alias
 
 
-def _require_current(alias: Alias | None, name: ResourceName, etag: str) -> Alias:
-    alias = _require_alias(alias, name)
+def _locked(connection: Connection, *, name: ResourceName, etag: str) -> Alias:
+    alias = _require_alias(alias_store.alias(connection, name, lock=True), name)
     require_current(name, alias.revision, etag)
     return alias
+
+
+def _write(connection: Connection, present: Alias, wanted: Alias, now_us: int) -> Alias:
+    account = present.name.account
+    revision = changes.note(connection, CHANGE_KIND_ALIAS, str(present.name), account, present.key_uid)
+    if wanted.key_uid != present.key_uid:
+        _require_room(connection, _require_key(store.key_by_uid(connection, wanted.key_uid), wanted.key))
+    changed = replace(wanted, revision=revision, updated_us=now_us)
+    alias_store.update_alias(connection, changed)
+    return changed
 
 
 def _require_room(connection: Connection, key: Key) -> None:

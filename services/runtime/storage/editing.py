@@ -97,3 +97,26 @@ class Edits:
             changed = write(connection, present, wanted, now_us)
             self._outbox.put(connection, call)
         return changed
+
+    def add(
+        self,
+        call: Call,
+        made_before: Callable[[Connection, int], T | None],
+        make: Callable[[Connection, int], T],
+    ) -> T:
+        """What a call makes, or what it made before under the same request id: then nothing is stored. Both get the
+        time; `make` numbers the change and stores it. Raises what they do."""
+        with transaction(self._engine) as connection:
+            now_us = self.now_us()
+            present = made_before(connection, now_us)
+            if present is not None:
+                return present
+            made = make(connection, now_us)
+            self._outbox.put(connection, call)
+        return made
+
+    def remove(self, call: Call, lock: Callable[[Connection], T], remove: Callable[[Connection, T], None]) -> None:
+        """Ends a stored thing: `lock` reads it as for `edit`, and `remove` numbers the change and ends it."""
+        with transaction(self._engine) as connection:
+            remove(connection, lock(connection))
+            self._outbox.put(connection, call)

@@ -172,11 +172,16 @@ class AccessEditor:
 
     def delete(self, call: Call, kind: Kind[R], name: str, etag: str, remove: Consequence[R]) -> None:
         """Ends a record by `remove`. Raises the kind's NOT_FOUND, ETAG_MISMATCH, and what `remove` does."""
-        with self.changing(account_of(name)) as connection:
-            present = self._current(connection, kind, name, etag, None)
+
+        def lock(connection: Connection) -> R:
+            store.lock_account(connection, account_of(name))
+            return self._current(connection, kind, name, etag, None)
+
+        def ended(connection: Connection, present: R) -> None:
             remove(connection, present)
             changes.note(connection, kind.change, name, account_of(name))
-            self.record(connection, call)
+
+        self._edits.remove(call, lock, ended)
 
     def create(
         self,
@@ -191,19 +196,24 @@ class AccessEditor:
     ) -> R:
         """Adds a record for a call that was permitted; the same request again answers what it made. Raises
         ALREADY_EXISTS naming `field`, REQUEST_ID_REUSED, and what `check`, which comes before, and `then` do."""
+        account = account_of(new.name)
+
+        def made_before(connection: Connection, _now_us: int) -> R | None:
+            store.lock_account(connection, account)
+            made = self.made_before(connection, account, repeatable)
+            return kind.require(connection, made, "request_id") if made is not None else None
+
+        def make(connection: Connection, now_us: int) -> R:
+            check(connection, new)
+            made = insert(connection, kind, new, now_us)
+            then(connection, made)
+            self.remember(connection, account, repeatable, made.name)
+            return made
+
         try:
-            with self.changing(account_of(new.name)) as connection:
-                made_before = self.made_before(connection, account_of(new.name), repeatable)
-                if made_before is not None:
-                    return kind.require(connection, made_before, "request_id")
-                check(connection, new)
-                new = insert(connection, kind, new, self.now_us())
-                then(connection, new)
-                self.remember(connection, account_of(new.name), repeatable, new.name)
-                self.record(connection, call)
+            return self._edits.add(call, made_before, make)
         except IntegrityError:
             raise already_exists(new.name, field) from None
-        return new
 
     def record(self, connection: Connection, call: Call) -> None:
         """Stores the call's events with the change that they record; the last step of one."""

@@ -22,6 +22,7 @@ from services.runtime.encryption_context import EncryptionContext
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.requests.names import ResourceName, parse
 from services.runtime.storage.database import reading, transaction
+from services.runtime.storage.editing import Edits
 from services.runtime.storage.outbox import Outbox
 from services.runtime.storage.request_ids import Repeatable
 from strongroom.access.v1.grant_pb2 import GrantConstraint
@@ -67,43 +68,36 @@ class Grants:
     def __init__(self, engine: Engine, authorizer: Authorizer, outbox: Outbox, clock: Clock) -> None:
         self._engine = engine
         self._authorizer = authorizer
-        self._outbox = outbox
+        self._edits = Edits(engine, outbox, clock)
         self._clock = clock
 
     def create(self, call: Call, new: NewGrant, repeatable: Repeatable | None = None) -> Grant:
         """A new grant. Raises KEY_NOT_FOUND, KEY_STATE_INVALID, PRINCIPAL_NOT_FOUND, LIMIT_EXCEEDED,
         REQUEST_ID_REUSED."""
         key = self._permitted_key(call, CREATE_GRANT, new.key, new)
-        now_us = self._clock.now_us()
-        with transaction(self._engine) as connection:
-            present = store.key_by_uid(connection, key.uid, lock=True) or key
+
+        def made_before(connection: Connection, now_us: int) -> Grant | None:
+            # Nobody else adds one of this key meanwhile.
+            store.key_by_uid(connection, key.uid, lock=True)
             made = REQUEST_IDS.made_before(connection, new.account, repeatable, now_us)
-            if made is not None:
-                name = parse(made, "request_id", "grants")
-                return _require_grant(grant_store.grant(connection, name), name, "request_id")
-            _require_lasting(present)
+            if made is None:
+                return None
+            name = parse(made, "request_id", "grants")
+            return _require_grant(grant_store.grant(connection, name), name, "request_id")
+
+        def make(connection: Connection, now_us: int) -> Grant:
+            _require_lasting(store.key_by_uid(connection, key.uid) or key)
             for field, principal in (("grantee", new.grantee), ("retiring_principal", new.retiring_principal)):
                 _require_principal(connection, principal, new.account, f"grant.{field}")
             if grant_store.count(connection, key.uid) >= _MOST_OF_A_KEY:
                 raise StrongroomError(Reason.LIMIT_EXCEEDED, f"{key.name} has {_MOST_OF_A_KEY} grants already")
-            grant = Grant(
-                ResourceName(new.account, "grants", identifiers.resource_id("grant")),
-                key.name,
-                key.uid,
-                new.grantee,
-                new.operations,
-                new.constraint,
-                new.retiring_principal,
-                new.description,
-                call.principal.name,
-                new.expires_us,
-                now_us,
-            )
+            grant = _made(new, key, call.principal.name, now_us)
             _note(connection, grant)
             grant_store.insert_grant(connection, grant)
             REQUEST_IDS.remember(connection, new.account, repeatable, str(grant.name), now_us)
-            self._outbox.put(connection, call)
-        return grant
+            return grant
+
+        return self._edits.add(call, made_before, make)
 
     def get(self, call: Call, name: ResourceName) -> Grant:
         """A grant; its grantee and its retiring principal need no permission. Raises GRANT_NOT_FOUND."""
@@ -157,10 +151,11 @@ class Grants:
         return len(expired)
 
     def _end(self, call: Call, grant: Grant) -> None:
-        with transaction(self._engine) as connection:
-            _note(connection, grant)
-            grant_store.delete_grants(connection, [grant])
-            self._outbox.put(connection, call)
+        def remove(connection: Connection, ended: Grant) -> None:
+            _note(connection, ended)
+            grant_store.delete_grants(connection, [ended])
+
+        self._edits.remove(call, lambda _: grant, remove)
 
     def _found(self, name: ResourceName) -> Grant | None:
         with reading(self._engine) as connection:
@@ -212,6 +207,22 @@ class Grants:
             self._clock.now_us(),
         )
         return next((str(grant.name) for grant in held if _covers(grant, new)), "")
+
+
+def _made(new: NewGrant, key: Key, creator: str, now_us: int) -> Grant:
+    return Grant(
+        ResourceName(new.account, "grants", identifiers.resource_id("grant")),
+        key.name,
+        key.uid,
+        new.grantee,
+        new.operations,
+        new.constraint,
+        new.retiring_principal,
+        new.description,
+        creator,
+        new.expires_us,
+        now_us,
+    )
 
 
 def revoke_of(connection: Connection, principal: str) -> None:
