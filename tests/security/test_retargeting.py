@@ -327,3 +327,17 @@ def test_targets_inside_the_network_and_the_meshs_own_servers_are_refused(
         # A machine that is busy answers later than a call waits.
         until(lambda update=update: reason_of(update) != "TARGET_CHECK_PENDING", 30)  # type: ignore[misc]
         assert reason_of(update) == "DESTINATION_NOT_ALLOWED", place
+
+
+@pytest.mark.parametrize("unless", ["reading", "opening"])
+def test_another_key_for_what_is_put_next_needs_what_reading_needs(
+    tenant: Client, person: Callable[[str], Client], unless: str
+) -> None:
+    """Also of a secret that goes nowhere: whoever may read the key of the next value reads that value."""
+    keys = [tenant.keys.create(key_id).name for key_id in ("theirs", "mine")]
+    secret = tenant.secrets.create("plain", b"value", key=keys[0]).name
+    eve = person(without(reading(secret) if unless == "reading" else opening(keys[0])))
+    assert refusal(lambda: eve.secrets.update("plain", key=keys[1])).reason == "PERMISSION_DENIED"
+    assert tenant.secrets.get("plain").key == keys[0]
+    assert eve.secrets.update("plain", description="x").description == "x"
+    assert tenant.secrets.update("plain", key=keys[1]).key == keys[1]

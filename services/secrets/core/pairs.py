@@ -52,13 +52,14 @@ def destination(secret: Secret) -> bytes:
     return sha256(b"".join(len(part).to_bytes(4, "big") + part for part in parts)).digest()
 
 
-def pairs(secret: Secret, *, lent: bool = False) -> frozenset[Pair]:
-    """What may be sent where. With `lent` the secret is the master of another."""
+def pairs(secret: Secret, *, lent: bool = False, keyed: bool = False) -> frozenset[Pair]:
+    """What may be sent where. With `lent` the secret is the master of another; with `keyed` its key counts though it
+    goes nowhere."""
     where = destination(secret)
-    if not where and not lent:
+    if not where and not lent and not keyed:
         return frozenset()
-    # Under another key others can read what rotation makes next, and that is a login of the target's.
-    under = where + secret.key.encode() if where else _LENT
+    # Under another key others can read what rotation makes, or somebody puts, next.
+    under = where + secret.key.encode() if where or keyed else _LENT
     staged = {number for stage, number in secret.stages.items() if stage in OWN_STAGES}
     found = {Pair(secret.version_name(number), under) for number in staged}
     if secret.master is not None:
@@ -68,7 +69,10 @@ def pairs(secret: Secret, *, lent: bool = False) -> frozenset[Pair]:
 
 def new_pairs(before: Secret | None, after: Secret, *, lent: bool = False) -> frozenset[Pair]:
     """The pairs that a change makes."""
-    return pairs(after, lent=lent) - (pairs(before, lent=lent) if before is not None else frozenset())
+    if before is None:
+        return pairs(after, lent=lent)
+    keyed = before.key != after.key
+    return pairs(after, lent=lent, keyed=keyed) - pairs(before, lent=lent, keyed=keyed)
 
 
 def own_pair(secret: Secret, number: int) -> Permitted:

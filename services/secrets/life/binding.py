@@ -54,6 +54,9 @@ class PairPermissions:
         moves = destination(wanted) != (destination(before) if before is not None else b"")
         if moves:
             self._permit_destination(call, wanted, before)
+        elif before is not None and before.key != wanted.key:
+            # Also where there is no value yet.
+            self._editor.permit(call, "secrets:GetSecretValue", before.name, before)
         permitted: dict[Pair, int] = {}
         for pair in sorted(self._made(before, wanted), key=lambda pair: str(pair.credential)):
             if pair.credential == wanted.master:

@@ -94,6 +94,14 @@ def test_a_version_that_comes_to_a_stage_makes_one_and_the_key_of_the_next_all()
     assert len(new_pairs(before, replace(before, key="accounts/acme/keys/other"))) == 2
 
 
+def test_another_key_makes_pairs_of_a_secret_that_goes_nowhere() -> None:
+    """What is put next is sealed under it."""
+    before = secret(None, Current=2, Previous=1)
+    made = new_pairs(before, replace(before, key="accounts/acme/keys/mine"))
+    assert sorted(pair.credential.version for pair in made) == [1, 2]
+    assert not new_pairs(before, replace(before, description="x"))
+
+
 def test_what_is_lent_by_another_secret_is_paired_too() -> None:
     master = secret(None, Current=2)
     assert not pairs(master)
