@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -63,6 +64,11 @@ def test_drafts_tags_sessions_and_grants_take_part(tenant: Client, ann: Client, 
     assert decrypting() == grant
     tenant.access.principals.disable("users/ann")
     assert decrypting() == "principal-disabled"
+    # A draft decides on nothing that it could not be attached to: it would tell what is in another account.
+    elsewhere = key.replace(name, "default")
+    for kind, target in (("RESOURCE", elsewhere), ("RESOURCE", principal), ("IDENTITY", key), ("IDENTITY", elsewhere)):
+        refused = refusal(partial(decrypting, drafts=[draft(on_team, target, kind=kind)]))
+        assert (refused.reason, refused.field) == ("FIELD_INVALID", "draft_policies[0].attached_to")
     refused = refusal(lambda: decrypting(drafts=[draft("permit (principal, action, resource) when { x };")]))
     assert (refused.reason, refused.metadata["column"]) == ("POLICY_INVALID", "45")
 

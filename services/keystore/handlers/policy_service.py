@@ -8,7 +8,7 @@ from services.keystore.access.policies import policies
 from services.keystore.access.policies.policies import Policies
 from services.keystore.access.policies.policy_text import MAX_BYTES
 from services.keystore.access.records import filters
-from services.keystore.access.records.resources import PRINCIPALS, Policy
+from services.keystore.access.records.resources import Policy
 from services.runtime import clock
 from services.runtime.call import Call
 from services.runtime.errors import invalid, required, too_large
@@ -68,12 +68,12 @@ class PolicyHandlers:
 
     def AttachPolicy(self, request: pb.AttachPolicyRequest, call: Call) -> policy_pb2.Policy:
         """Attaches a policy."""
-        target = _target(request.target, "target")
+        target = policies.attachable(request.target, "target")
         return policy_message(self._policies.attach(call, _name(request.name), target))
 
     def DetachPolicy(self, request: pb.DetachPolicyRequest, call: Call) -> policy_pb2.Policy:
         """Detaches a policy."""
-        target = _target(request.target, "target")
+        target = policies.attachable(request.target, "target")
         return policy_message(self._policies.detach(call, _name(request.name), target))
 
     def ValidatePolicy(self, request: pb.ValidatePolicyRequest, call: Call) -> pb.ValidatePolicyResponse:
@@ -120,7 +120,7 @@ def _new_policy(request: pb.CreatePolicyRequest) -> Policy:
         str(names.ResourceName(account, "policies", names.check_id(request.policy_id, "policies", "policy_id"))),
         _kind(asked.kind, "policy.kind"),
         asked.cedar,
-        tuple(sorted({_target(target, "policy.attached_to") for target in asked.attached_to})),
+        tuple(sorted({policies.attachable(target, "policy.attached_to") for target in asked.attached_to})),
         check_text(asked.description, "policy.description"),
     )
 
@@ -133,9 +133,3 @@ def _kind(asked: PolicyKind.ValueType, field: str) -> PolicyKind.ValueType:
 
 def _name(name: str, field: str = "name") -> str:
     return str(names.parse(name, field, "policies"))
-
-
-def _target(target: str, field: str) -> str:
-    if target.count("/") == 1:
-        return f"accounts/{names.parse_account(target, field)}"
-    return str(names.parse(target, field, *PRINCIPALS, "keys", "secrets"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from services.keystore.access.policies import policy_text
+from services.keystore.access.policies import policies, policy_text
 from services.keystore.access.policies.simulation import Draft, Simulated, Simulation
 from services.keystore.access.records.resources import account_of, resource
 from services.runtime import clock, encryption_context
@@ -118,7 +118,12 @@ def _checked_drafts(drafts: Sequence[Policy]) -> Iterator[Policy]:
     for number, policy in enumerate(drafts):
         field = f"draft_policies[{number}]"
         account = names.parse(policy.name, f"{field}.name", "policies").account
-        policy_text.require_valid(policy.cedar, policy.kind or POLICY_KIND_IDENTITY, account, f"{field}.cedar")
+        kind = policy.kind or POLICY_KIND_IDENTITY
+        policy_text.require_valid(policy.cedar, kind, account, f"{field}.cedar")
+        for target in policy.attached_to:
+            # What it could not be attached to it does not decide on here either.
+            where = policies.attachable(target, f"{field}.attached_to")
+            policies.require_target(policy.name, kind, where, f"{field}.attached_to")
         yield policy
 
 

@@ -19,7 +19,7 @@ from services.keystore.store import changes
 from services.keystore.store import store as keystore
 from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError, invalid
-from services.runtime.requests.names import parse
+from services.runtime.requests.names import parse, parse_account
 from services.runtime.storage.editing import UNCHANGED, Unchanged
 from services.runtime.storage.request_ids import Repeatable
 from services.runtime.storage.sql_filters import Condition
@@ -33,6 +33,7 @@ ATTACH, DETACH = "access:AttachPolicy", "access:DetachPolicy"
 
 # What a policy of each kind is attached to; an account is in no collection.
 _TARGETS = {POLICY_KIND_IDENTITY: ("", *PRINCIPALS), POLICY_KIND_RESOURCE: ("keys", "secrets")}
+_ATTACHABLE = [collection for collections in _TARGETS.values() for collection in collections if collection]
 
 
 class Policies:
@@ -49,7 +50,7 @@ class Policies:
         account = f"accounts/{account_of(new.name)}"
         self._editor.permitted(call, "access:CreatePolicy", kinds.ACCOUNT, account, about=new.name, field="parent")
         for target in new.attached_to:
-            require_target(new, target, "policy.attached_to")
+            require_target(new.name, new.kind, target, "policy.attached_to")
             self._permit_target(call, ATTACH, target, "policy.attached_to")
         policy_text.require_valid(new.cedar, new.kind, account_of(new.name), "policy.cedar")
 
@@ -127,7 +128,7 @@ class Policies:
         and FIELD_INVALID for a target of the wrong kind or another account."""
         seen = self._editor.permitted(call, ATTACH, kinds.POLICY, name)
         self._permit_target(call, ATTACH, target, "target")
-        require_target(seen, target, "target")
+        require_target(seen.name, seen.kind, target, "target")
 
         def change(connection: Connection, present: Policy) -> Policy | Unchanged:
             if target in present.attached_to:
@@ -155,7 +156,7 @@ class Policies:
             return self._detach_for_tenant(call, name, target)
         seen = self._editor.permitted(call, DETACH, kinds.POLICY, name)
         self._permit_target(call, DETACH, target, "target")
-        require_target(seen, target, "target")
+        require_target(seen.name, seen.kind, target, "target")
 
         def change(connection: Connection, present: Policy) -> Policy | Unchanged:
             if target not in present.attached_to:
@@ -178,7 +179,7 @@ class Policies:
         told.decided_by = event.decided_by
 
         def change(connection: Connection, present: Policy) -> Policy | Unchanged:
-            require_target(present, target, "target")
+            require_target(present.name, present.kind, target, "target")
             if target not in present.attached_to:
                 return UNCHANGED
             _locked_keys(connection, [target])
@@ -230,12 +231,19 @@ class Policies:
             self._editor.require_way_back(connection, call, account_of(changed.name), changed.name)
 
 
-def require_target(policy: Policy, target: str, field: str) -> None:
-    """Raises FIELD_INVALID for what a policy of this kind, in this account, is not attached to."""
-    if account_of(target) != account_of(policy.name):
+def attachable(target: str, field: str) -> str:
+    """The name of what some policy may be attached to. Raises NAME_MALFORMED."""
+    if target.count("/") == 1:
+        return f"accounts/{parse_account(target, field)}"
+    return str(parse(target, field, *_ATTACHABLE))
+
+
+def require_target(policy: str, kind: PolicyKind.ValueType, target: str, field: str) -> None:
+    """Raises FIELD_INVALID for what the policy of this name and kind is not attached to."""
+    if account_of(target) != account_of(policy):
         raise invalid(field, "is not of the policy's account")
-    if collection_of(target) not in _TARGETS[policy.kind]:
-        what = "principals, or the account" if policy.kind == POLICY_KIND_IDENTITY else "keys and secrets"
+    if collection_of(target) not in _TARGETS.get(kind, ()):
+        what = "principals, or the account" if kind == POLICY_KIND_IDENTITY else "keys and secrets"
         raise invalid(field, f"is not what such a policy is attached to: {what}")
 
 
