@@ -21,9 +21,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, x25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
+from grpc_health.v1 import health_pb2
 
 import strongroom
+from deploy.dev.configs import ACCOUNT
 from deploy.dev.mesh import Mesh
+from deploy.dev.topology import SERVICES
+from services.runtime.rpc import reflection
 
 PUBLIC_SERVICES = {
     "strongroom.keystore.v1.KeyService": "keystore",
@@ -42,14 +46,23 @@ INTERNAL_SERVICES = {
     "strongroom.audit.v1.RecordKeyService": ("audit", "service/secrets"),
     "strongroom.audit.v1.SealingService": ("audit", "service/keystore"),
 }
-_SERVED_BY_OTHERS = frozenset(
-    f"strongroom.{name}"
-    for name in ("secrets.v1.RotatorService", "runtime.v1.StatusService", "runtime.v1.DiscoveryService")
+EVERYWHERE = frozenset(
+    (
+        "strongroom.runtime.v1.StatusService",
+        "strongroom.runtime.v1.DiscoveryService",
+        "grpc.health.v1.Health",
+        *reflection.NAMES,
+    )
 )
-# What would end the mesh, or the caller's own rights, and with them what there is to find.
-_LEFT_OUT = frozenset(
-    ("RotateRootKey", "RetireRootKeyVersion", "ShredAccountEvents", "DeletePrincipal", "DetachPolicy", "DeletePolicy")
-)
+"""What every service offers."""
+_SERVED_BY_OTHERS = frozenset(("strongroom.secrets.v1.RotatorService",))
+# What would end the mesh is sent as what it refuses in the end; the rest meets nothing but what other requests made.
+_IN_VAIN: dict[str, dict[str, Any]] = {
+    "strongroom.keystore.v1.KeyService.RotateRootKey": {"request_id": "no-uuid"},
+    "strongroom.crypto.v1.MaterialService.RotateRootKey": {"expected_version": 4711},
+    "strongroom.crypto.v1.MaterialService.RetireRootKeyVersion": {"root_version": 4711},
+    "strongroom.audit.v1.AuditService.ShredAccountEvents": {"confirmation": "nobody"},
+}
 FAULTS = frozenset((grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.CANCELLED))
 """How no call may end, whatever it was sent."""
 
@@ -93,14 +106,14 @@ class Found:
 
 
 def targets() -> list[Target]:
-    """Every method, but those that would end the mesh."""
+    """Every method of every service, and what each of them offers besides."""
     found = []
     for method in _methods():
         name = method.containing_service.full_name
-        if method.name in _LEFT_OUT or method.client_streaming:
-            continue
         if name in PUBLIC_SERVICES:
             found.append(Target(method, PUBLIC_SERVICES[name]))
+        elif name in EVERYWHERE:
+            found += [Target(method, service) for service in SERVICES]
         elif name not in _SERVED_BY_OTHERS:
             found.append(Target(method, *INTERNAL_SERVICES[name]))
     return found
@@ -111,8 +124,11 @@ def request(method: MethodDescriptor, seed: int) -> bytes:
     chance = random.Random(f"{method.full_name} {seed}")  # noqa: S311  # to be repeated, not to be secret
     message = message_factory.GetMessageClass(method.input_type)()
     _fill(message, chance, hostile=chance.choice((0.0, 0.05, 0.2, 0.5)), depth=0)
+    in_vain = _IN_VAIN.get(method.full_name, {})
+    for name, value in in_vain.items():
+        setattr(message, name, value)
     encoded = message.SerializeToString()
-    if chance.random() < 0.05:
+    if chance.random() < 0.05 and not in_vain:
         encoded = _damaged(encoded, chance)
     return encoded
 
@@ -146,7 +162,11 @@ def _send(channel: grpc.Channel, target: Target, seed: int, found: Found) -> Non
     found.calls += 1
     status, text = "OK", ""
     try:
-        if target.method.server_streaming:
+        if target.method.client_streaming:
+            stream = channel.stream_stream(target.path, _raw, _raw)(iter((encoded,)), timeout=_FIRST_ANSWER_SECONDS)
+            next(iter(stream), None)
+            stream.cancel()
+        elif target.method.server_streaming:
             stream = channel.unary_stream(target.path, _raw, _raw)(encoded, timeout=_FIRST_ANSWER_SECONDS)
             next(iter(stream), None)
             stream.cancel()
@@ -248,14 +268,14 @@ def _text(name: str, chance: random.Random) -> str:
     """A text that a field of this name could mean."""
     some = f"fuzz-{chance.randrange(8)}"
     whole = {
-        "parent": "accounts/dev",
-        "account": "dev",
-        "key": f"accounts/dev/keys/{some}",
-        "destination_key": f"accounts/dev/keys/{some}",
-        "principal": f"accounts/dev/users/{some}",
-        "grantee": f"accounts/dev/users/{some}",
-        "target": f"accounts/dev/users/{some}",
-        "role": f"accounts/dev/roles/{some}",
+        "parent": f"accounts/{ACCOUNT}",
+        "account": ACCOUNT,
+        "key": f"accounts/{ACCOUNT}/keys/{some}",
+        "destination_key": f"accounts/{ACCOUNT}/keys/{some}",
+        "principal": f"accounts/{ACCOUNT}/users/{some}",
+        "grantee": f"accounts/{ACCOUNT}/users/{some}",
+        "target": f"accounts/{ACCOUNT}/users/{some}",
+        "role": f"accounts/{ACCOUNT}/roles/{some}",
         "cedar": "permit(principal, action, resource);",
         "trust_policy": "permit(principal, action, resource);",
         "issuer": f"https://issuer.example/{some}",
@@ -272,7 +292,7 @@ def _text(name: str, chance: random.Random) -> str:
         collection = chance.choice(
             ("keys", "aliases", "secrets", "users", "roles", "policies", "grants", "clientKeys", "oidcProviders")
         )
-        return f"accounts/dev/{collection}/{some}" + chance.choice(("", "", "/versions/1"))
+        return f"accounts/{ACCOUNT}/{collection}/{some}" + chance.choice(("", "", "/versions/1"))
     return whole.get(name, some)
 
 
@@ -303,6 +323,9 @@ def _damaged(encoded: bytes, chance: random.Random) -> bytes:
 
 
 def _methods() -> Iterator[MethodDescriptor]:
+    offered: list[Any] = [*health_pb2.DESCRIPTOR.services_by_name.values(), *reflection.services()]
+    for service in offered:
+        yield from service.methods
     for module in pkgutil.walk_packages(strongroom.__path__, "strongroom."):
         if module.name.endswith("_pb2"):
             for service in importlib.import_module(module.name).DESCRIPTOR.services_by_name.values():
