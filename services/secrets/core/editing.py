@@ -101,10 +101,10 @@ class SecretEditor:
         """The database, to be read."""
         return reading(self._engine)
 
-    def is_master(self, name: ResourceName) -> bool:
-        """Whether the secret is the master of another."""
+    def is_master(self, secret: Secret) -> bool:
+        """Whether the secret is, or was, the master of another."""
         with reading(self._engine) as connection:
-            return bool(store.users_of_master(connection, name))
+            return secret.lent or bool(store.users_of_master(connection, secret.name))
 
     def permitted_edit(self, call: Call, action: str, name: ResourceName, change: Change) -> Secret:
         """Changes a secret once the caller may. Raises as `permitted`, and what `change` does."""

@@ -74,6 +74,8 @@ class Secret:
     """Where its values may be sent; empty for anywhere (services/secrets/core/destinations.py)."""
     target_binding: TargetBinding | None = None
     """Who named the target."""
+    lent: bool = False
+    """Whether it is, or was, the master of another."""
 
     @property
     def master(self) -> ResourceName | None:

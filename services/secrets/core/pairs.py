@@ -86,13 +86,15 @@ def require_permitted(connection: Connection, before: Secret | None, after: Secr
     """Raises STAGE_CONFLICT when a change makes a pair that is not among those permitted, or when the master's value is
     another by now than the one that the caller was found to be able to read."""
     moved = before is not None and before.stages != after.stages
-    lent = moved and bool(store.users_of_master(connection, after.name))
+    lent = moved and (after.lent or bool(store.users_of_master(connection, after.name)))
     for pair in new_pairs(before, after, lent=lent):
         read = permitted.get(pair)
         if read is None or (read and _current(connection, pair.credential) != read):
             raise StrongroomError(
                 Reason.STAGE_CONFLICT, f"{after.name} or its master secret changed meanwhile: try again"
             )
+        if pair.credential == after.master:
+            store.lend(connection, pair.credential)
 
 
 def _current(connection: Connection, name: ResourceName) -> int:

@@ -56,8 +56,7 @@ def secret(connection: Connection, name: ResourceName, *, lock: bool = False) ->
         connection.execute(select(secrets.c.revision).where(_of(secrets, name)).with_for_update())
     named = {"account": name.account, "secret_id": name.id}
     row = connection.execute(_SECRET, named).one_or_none()
-    # For a secret that there is not, too: it takes as long.
-    at = connection.execute(_STAGES, named).all()
+    at = connection.execute(_STAGES, named).all()  # of one that there is not, too: it takes as long
     if row is None:
         return None
     # Rows, not pairs, to the type checker.
@@ -88,9 +87,7 @@ def secrets_of(connection: Connection, names: Iterable[ResourceName]) -> dict[Re
         ids = [name.id for name in wanted[first : first + _MANY]]
         of_these = and_(secrets.c.account == wanted[0].account, secrets.c.secret_id.in_(ids))
         rows += connection.execute(_secrets().where(of_these)).all()
-    # Of secrets that there are not, too: it takes as long.
-    found = _with_stages(connection, wanted[0].account, rows)
-    return {secret.name: secret for secret in found}
+    return {secret.name: secret for secret in _with_stages(connection, wanted[0].account, rows)}
 
 
 def users_of_master(connection: Connection, name: ResourceName) -> list[str]:
@@ -152,6 +149,13 @@ def insert_secret(connection: Connection, added: Secret) -> None:
 def update_secret(connection: Connection, changed: Secret) -> None:
     """Writes a secret's record; stages are set by themselves."""
     connection.execute(update(secrets).where(_of(secrets, changed.name)).values(**_sealed_columns(connection, changed)))
+
+
+def lend(connection: Connection, name: ResourceName) -> None:
+    """Notes in a secret's own record that it is the master of another, whose record may be changed by others."""
+    found = secret(connection, name, lock=True)
+    if found is not None and not found.lent:
+        update_secret(connection, replace(found, lent=True))
 
 
 def insert_version(connection: Connection, added: SealedVersion) -> None:
@@ -293,6 +297,7 @@ def _columns(record: Secret) -> dict[str, Any]:
         "secret_id": record.name.id,
         "type": record.type,
         "state": record.state,
+        "lent": record.lent,
         "key_name": record.key,
         "description": record.description,
         "tags": json.dumps(dict(record.tags), sort_keys=True),
@@ -351,6 +356,7 @@ def _secret(connection: Connection, row: Row[Any], at: Mapping[str, int]) -> Sec
         {int(number): revision for number, revision in json.loads(row.standing).items()},
         tuple(json.loads(row.allowed_destinations)) if row.allowed_destinations else (),
         TargetBinding.FromString(row.target_binding) if row.target_binding else None,
+        row.lent,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     ForeignKeyConstraint,
     Index,
@@ -61,6 +62,8 @@ secrets = Table(
     # Where its values may be sent, as JSON, empty for anywhere; and who named its target, a serialised message.
     Column("allowed_destinations", Text, nullable=False, default="", info={ADDED: True}),
     Column("target_binding", LargeBinary, nullable=False, default=b"", info={ADDED: True}),
+    # Whether it is, or was, the master of another.
+    Column("lent", Boolean, nullable=False, default=False, info={ADDED: True}),
     seal_column(),
     Index("secrets_by_master", "account", "master_id"),
 )

@@ -71,7 +71,7 @@ class PairPermissions:
         return Bound(permitted, TargetBinding(principal=call.principal.name, authority=authority, time=now))
 
     def _made(self, before: Secret | None, wanted: Secret) -> frozenset[Pair]:
-        lent = before is not None and before.stages != wanted.stages and self._editor.is_master(wanted.name)
+        lent = before is not None and before.stages != wanted.stages and self._editor.is_master(before)
         return new_pairs(before, wanted, lent=lent)
 
     def _permit_destination(self, call: Call, wanted: Secret, before: Secret | None) -> None:

@@ -23,6 +23,7 @@ from services.runtime.storage.row_seals import UNSEALED, RowSeals
 from services.runtime.work.schedule import Claim
 from services.secrets.core import changes, store
 from services.secrets.core.editing import REQUEST_IDS
+from services.secrets.core.pairs import NONE, new_pairs, require_permitted
 from services.secrets.core.tables import attempts, requests, revision, rotations, secrets, stages, versions
 from services.secrets.core.tables import changes as changes_table
 from services.secrets.values.sealing import NewValue
@@ -35,6 +36,7 @@ from strongroom.secrets.v1.secret_pb2 import (
     SECRET_VERSION_STATE_ENABLED,
     VALUE_FORMAT_TEXT,
 )
+from strongroom.secrets.v1.target_pb2 import DatabaseTarget, RotationTarget
 from tests.support.rotation.lab import ACCOUNT, Lab, Place, person
 
 NAME = ResourceName(ACCOUNT, "secrets", "s")
@@ -110,6 +112,25 @@ def test_a_secret_whose_row_was_changed_is_refused_in_every_use(lab: Lab) -> Non
             lambda: lab.value("s"),
         ],
     )
+
+
+def test_a_master_stays_one_whatever_others_rows_say(lab: Lab) -> None:
+    """Whether its versions may come to a stage unread is not for rows to say that nobody has verified."""
+    with database.transaction(lab.engine) as connection:
+        given = store.secret(connection, NAME)
+        assert given is not None
+        target = RotationTarget(database=DatabaseTarget(username="app", master_secret=str(NAME)))
+        user = replace(given, name=ResourceName(ACCOUNT, "secrets", "user"), target=target)
+        read = {pair: given.stages["Current"] if pair.credential == NAME else 0 for pair in new_pairs(None, user)}
+        # No row of the user's is there: somebody took its master's name from it.
+        require_permitted(connection, None, user, read)
+    with database.transaction(lab.engine) as connection:
+        before = store.secret(connection, NAME)
+        assert before is not None
+        assert before.lent
+        moved = replace(before, stages={"Current": before.stages["Current"] + 1})
+        with pytest.raises(StrongroomError):
+            require_permitted(connection, before, moved, NONE)
 
 
 def test_a_version_whose_row_was_changed_is_refused(lab: Lab) -> None:
