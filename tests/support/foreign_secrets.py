@@ -20,7 +20,7 @@ class _Quiet(BaseHTTPRequestHandler):
         del format
 
     def answer(self, code: int, document: object) -> None:
-        body = json.dumps(document).encode()
+        body = document if isinstance(document, bytes) else json.dumps(document).encode()
         self.send_response(code)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -35,6 +35,8 @@ class Vault:
         self.secrets = dict(secrets)
         self.version = version
         self.unreadable: set[str] = set()
+        self.written: dict[str, str] = {}
+        """What stands in an answer in place of a secret's fields."""
 
     def handler(self) -> type[BaseHTTPRequestHandler]:
         """What answers requests."""
@@ -69,6 +71,11 @@ class Vault:
         if name not in self.secrets or kind != "data":
             return 404, {"errors": []}
         fields = self.secrets[name]
+        if name in self.written:
+            data = self.written[name]
+            if self.version == 2:
+                data = '{"metadata": {"custom_metadata": null, "version": 1}, "data": ' + data + "}"
+            return 200, f'{{"request_id": "x", "data" : {data}, "warnings": null}}'.encode()
         if self.version == 1:
             return 200, {"data": fields}
         metadata: dict[str, Any] = {

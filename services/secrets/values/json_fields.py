@@ -1,47 +1,24 @@
 """Values that are JSON (RFC 8259): their fields read, and changed, without touching a byte of the others.
 
-A field is one member by its name, or any part by a JSON Pointer (RFC 6901). Python's own parser reads texts and finds
-where values end; numbers are never converted, since a float of the same number is often another text.
+A field is one member by its name, or any part by a JSON Pointer (RFC 6901).
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from json.decoder import scanstring  # type: ignore[attr-defined]
-from typing import Any, NoReturn
+from typing import Any
 
 from services.runtime.errors import Reason, StrongroomError, invalid
+from services.runtime.json_texts import Part, decoder, parts, skip
 from services.runtime.sensitive import SensitiveBytes
 
 _MAX_FIELD = 1024
 _INDEX = re.compile(r"0|[1-9][0-9]*")
 _BAD_ESCAPE = re.compile(r"~(?![01])")
-_SPACE = re.compile(r"[ \t\n\r]*")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
-
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    """A number as it was written."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A member of an object, or an element of a list, in its text."""
-
-    name: str
-    """Empty for an element."""
-    begin: int
-    """Where its name begins, or its value where it has none."""
-    start: int
-    """Where its value begins."""
-    end: int
-    """Where its value has ended."""
 
 
 def check_field(field: str) -> str:
@@ -59,7 +36,7 @@ def field_of(value: SensitiveBytes, field: str) -> SensitiveBytes:
     if read_json(value) is None:
         raise _no_field(field)
     text = value.reveal().decode()
-    start, end = _skip(text, 0), len(text.rstrip(" \t\n\r"))
+    start, end = skip(text, 0), len(text.rstrip(" \t\n\r"))
     for token in _tokens(field):
         start, end = _inner(text, start, token, field)
     if text[start] != '"':
@@ -83,7 +60,7 @@ def read_json(value: SensitiveBytes) -> Any:
     """What a value is as JSON, with each number as a Number; None for what is none. Of members that an object has
     twice, the last."""
     try:
-        return _decoder().decode(value.reveal().decode())
+        return decoder().decode(value.reveal().decode())
     except (ValueError, RecursionError):
         # Not handed on: the exception holds the value.
         return None
@@ -108,20 +85,10 @@ def ambiguity_of(value: SensitiveBytes) -> str:
         return dict(pairs)
 
     try:
-        _decoder(members).decode(value.reveal().decode())
+        decoder(members).decode(value.reveal().decode())
     except (ValueError, RecursionError):
         return "is no JSON"
     return doubts[0] if doubts else ""
-
-
-def _decoder(members: Any = None) -> json.JSONDecoder:
-    return json.JSONDecoder(
-        parse_int=Number, parse_float=Number, parse_constant=_no_constant, object_pairs_hook=members
-    )
-
-
-def _no_constant(_name: str) -> NoReturn:
-    raise ValueError("NaN and Infinity are no JSON")
 
 
 def _tokens(field: str) -> list[str]:
@@ -133,9 +100,9 @@ def _tokens(field: str) -> list[str]:
 def _inner(text: str, at: int, token: str, field: str) -> tuple[int, int]:
     """Where a member or an element of the value at `at` begins and has ended."""
     if text[at] == "{":
-        found = [part for part in _parts(text, at) if part.name == token]
+        found = [part for part in parts(text, at) if part.name == token]
     elif text[at] == "[" and _INDEX.fullmatch(token) and len(token) < len(str(len(text))) + 1:
-        found = [part for number, part in enumerate(_parts(text, at)) if number == int(token)]
+        found = [part for number, part in enumerate(parts(text, at)) if number == int(token)]
     else:
         found = []
     if len(found) > 1:
@@ -145,53 +112,32 @@ def _inner(text: str, at: int, token: str, field: str) -> tuple[int, int]:
     return found[0].start, found[0].end
 
 
-def _parts(text: str, at: int) -> Iterator[_Part]:
-    """What an object or a list holds that begins at `at`, in a text that is known to be JSON."""
-    decoder, in_object = _decoder(), text[at] == "{"
-    at = _skip(text, at + 1)
-    while text[at] not in "}]":
-        name, begin = "", at
-        if in_object:
-            name, at = scanstring(text, at + 1)
-            at = _skip(text, _skip(text, at) + 1)
-        _, end = decoder.raw_decode(text, at)
-        yield _Part(name, begin, at, end)
-        at = _skip(text, end)
-        if text[at] == ",":
-            at = _skip(text, at + 1)
-
-
 def _changed(text: str, name: str, field: Any) -> str:
-    parts = list(_parts(text, _skip(text, 0)))
-    found = [number for number, part in enumerate(parts) if part.name == name]
+    members = list(parts(text, skip(text, 0)))
+    found = [number for number, part in enumerate(members) if part.name == name]
     if field is None:
-        return _changed(_without(text, parts, found[0]), name, None) if found else text
+        return _changed(_without(text, members, found[0]), name, None) if found else text
     written = json.dumps(field, ensure_ascii=False)
     if not found:
-        end = parts[-1].end if parts else text.index("{") + 1
-        return f"{text[:end]}{', ' if parts else ''}{json.dumps(name, ensure_ascii=False)}: {written}{text[end:]}"
+        end = members[-1].end if members else text.index("{") + 1
+        return f"{text[:end]}{', ' if members else ''}{json.dumps(name, ensure_ascii=False)}: {written}{text[end:]}"
     for number in reversed(found):
-        part = parts[number]
+        part = members[number]
         if not _is_same(text[part.start : part.end], written):
             text = text[: part.start] + written + text[part.end :]
     return text
 
 
-def _without(text: str, parts: list[_Part], number: int) -> str:
-    if number + 1 < len(parts):
-        return text[: parts[number].begin] + text[parts[number + 1].begin :]
-    begin = parts[number - 1].end if number else parts[number].begin
-    return text[:begin] + text[parts[number].end :]
+def _without(text: str, members: list[Part], number: int) -> str:
+    if number + 1 < len(members):
+        return text[: members[number].begin] + text[members[number + 1].begin :]
+    begin = members[number - 1].end if number else members[number].begin
+    return text[:begin] + text[members[number].end :]
 
 
 def _is_same(written: str, other: str) -> bool:
     """Whether two JSON texts mean the same, however they escape it."""
-    return bool(_decoder().decode(written) == _decoder().decode(other))
-
-
-def _skip(text: str, at: int) -> int:
-    space = _SPACE.match(text, at)
-    return space.end() if space is not None else at
+    return bool(decoder().decode(written) == decoder().decode(other))
 
 
 def _no_field(field: str, why: str = "") -> StrongroomError:

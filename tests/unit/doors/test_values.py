@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,14 @@ from services.doors.vault.transit import forms
 from services.doors.vault.transit.algorithms import from_jws, to_jws
 from strongroom.crypto.v1.algorithm_pb2 import Algorithm
 from strongroom.secrets.v1.secret_pb2 import SecretValue
+
+_NAMES = st.sampled_from(["a", "b", "", "ü", '"', "\\"])
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_NAMES, inner, max_size=3),
+    max_leaves=8,
+)
+DOCUMENTS = st.dictionaries(_NAMES, _VALUES, max_size=4)
 
 
 def shown(value: bytes) -> str:
@@ -45,6 +54,54 @@ def test_a_patch_is_a_merge_patch_and_keeps_numbers() -> None:
     assert values.merged(before, patch) == (
         '{"keep":1.10,"deep":{"a":1E5,"c":12345678901234567890123},"list":[3],"new":{}}'
     )
+
+
+@pytest.mark.parametrize(
+    ("before", "patch", "after"),
+    [
+        ('{ "a" : 1.10 }', "{}", '{ "a" : 1.10 }'),
+        ('{ "a" : 1.10 }', '{"b": null}', '{ "a" : 1.10 }'),
+        ('{ "a" : 1.10 }', '{"a": 1.10}', '{ "a" : 1.10 }'),
+        ('{"a": [1, 2.50,  "\\u00e9\\/"], "b": 1}', '{"b": 2.0}', '{"a":[1, 2.50,  "\\u00e9\\/"],"b":2.0}'),
+        ('{"\\u0061": { "x" : 1E5 }, "b": 1}', '{"b": null}', '{"\\u0061":{ "x" : 1E5 }}'),
+        ('{"a": 1, "a": 2, "b": 3}', '{"b": 4}', '{"a":1,"a":2,"b":4}'),
+        ('{"a": 1, "a": 2, "b": 3}', '{"a": 4}', '{"a":4,"b":3}'),
+        (
+            '{"deep": { "keep" : 1e400, "x": 1 }, "o": {  }}',
+            '{"deep": {"x": 2}}',
+            '{"deep":{"keep":1e400,"x":2},"o":{  }}',
+        ),
+        ('{"a": "text"}', '{"a": {"b": null, "c": 1.0}}', '{"a":{"c":1.0}}'),
+        ("{}", '{"a": "\\ud800"}', '{"a":"\\ud800"}'),
+    ],
+)
+def test_what_a_patch_does_not_name_keeps_its_bytes(before: str, patch: str, after: str) -> None:
+    assert values.merged(before, patch) == after
+
+
+@given(DOCUMENTS, DOCUMENTS, st.sampled_from([None, 1]))
+def test_a_patch_means_what_the_rfc_says(before: Any, patch: Any, indent: int | None) -> None:
+    made = values.merged(json.dumps(before, indent=indent), json.dumps(patch, indent=indent))
+    assert json.loads(made) == merge_patched(before, patch)
+
+
+def merge_patched(target: Any, patch: Any) -> Any:
+    """RFC 7396, section 2."""
+    if not isinstance(patch, dict):
+        return patch
+    target = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            target.pop(name, None)
+        else:
+            target[name] = merge_patched(target.get(name), value)
+    return target
+
+
+def test_a_patch_that_is_nested_too_deeply_is_refused() -> None:
+    deep = '{"a":' * 5000 + "1" + "}" * 5000
+    with pytest.raises(HttpError):
+        values.merged(deep, deep.replace("1", "2"))
 
 
 @pytest.mark.parametrize("text", [None, "null", "[]", '"a"', "1", '{"a":"' + "x" * 65_536 + '"}'])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from strongroom.errors import StrongroomError
 from strongroom.migration.copying import Found
+from strongroom.migration.json_texts import member
 
 _SECONDS = 30
 _ONE_VALUE = "value"
@@ -18,8 +19,8 @@ _ONE_VALUE = "value"
 class VaultPlace:
     """A key/value engine, version 1 or 2, at a mount of a server. Each secret's newest version is read.
 
-    A secret there is a set of fields. It becomes one JSON object here, with the fields as members; one that has a
-    single field named `value`, with a text, becomes that text.
+    A secret there is a set of fields. It becomes one JSON object here, as Vault writes it, byte for byte; one that has
+    a single field named `value`, with a text, becomes that text.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class VaultPlace:
             raise StrongroomError("FIELD_REQUIRED", "give Vault's address, or set VAULT_ADDR", field="address")
         try:
             import hvac
+            import hvac.adapters
         except ImportError:
             raise _missing() from None
         self.title = f"vault:{mount.strip('/')}"
@@ -50,6 +52,8 @@ class VaultPlace:
             namespace=namespace or None,
             verify=str(trust) if trust is not None else True,
             timeout=_SECONDS,
+            # Answers as they are written: reading them would change numbers.
+            adapter=hvac.adapters.RawAdapter,
         )
         engine = self._client.secrets.kv
         self._engine: Any = engine.v2 if version == 2 else engine.v1
@@ -63,18 +67,20 @@ class VaultPlace:
         """One secret's newest version. Raises SECRET_VERSION_DESTROYED where that was deleted."""
         with _told(name):
             if not self._is_versioned:
-                return Found(name, _value(self._engine.read_secret(path=name, mount_point=self._mount)["data"]))
+                return Found(name, _value(member(_text(self._engine.read_secret(name, self._mount)), "data")))
             answer = self._engine.read_secret_version(
                 path=name, mount_point=self._mount, raise_on_deleted_version=False
             )
-        data, metadata = answer["data"]["data"], answer["data"]["metadata"]
-        if data is None:
-            raise StrongroomError("SECRET_VERSION_DESTROYED", f"the newest version of {name} is deleted there")
-        return Found(name, _value(data), tags=dict(metadata.get("custom_metadata") or {}))
+            # Of a version that is deleted hvac answers what it has read.
+            text = json.dumps(answer) if isinstance(answer, dict) else _text(answer)
+            data, tags = member(text, "data", "data"), json.loads(member(text, "data", "metadata", "custom_metadata"))
+            if data == "null":
+                raise StrongroomError("SECRET_VERSION_DESTROYED", f"the newest version of {name} is deleted there")
+            return Found(name, _value(data), tags=dict(tags or {}))
 
     def _below(self, folder: str) -> Iterator[str]:
         with _told(folder or self._mount):
-            answer = self._engine.list_secrets(path=folder, mount_point=self._mount)
+            answer = json.loads(_text(self._engine.list_secrets(path=folder, mount_point=self._mount)))
         for entry in sorted(answer["data"]["keys"]):
             if entry.endswith("/"):
                 yield from self._below(f"{folder}{entry}")
@@ -82,10 +88,20 @@ class VaultPlace:
                 yield f"{folder}{entry}"
 
 
-def _value(fields: dict[str, Any]) -> bytes:
-    if set(fields) == {_ONE_VALUE} and isinstance(fields[_ONE_VALUE], str):
-        return str(fields[_ONE_VALUE]).encode()
-    return json.dumps(fields, ensure_ascii=False, sort_keys=True).encode()
+def _value(fields: str) -> bytes:
+    """What a secret's fields become, as they are written."""
+    read = json.loads(fields, parse_int=str, parse_float=str)
+    if isinstance(read, dict) and set(read) == {_ONE_VALUE} and member(fields, _ONE_VALUE).startswith('"'):
+        # Half a surrogate pair is no text: the object that it is escaped in is.
+        with suppress(UnicodeEncodeError):
+            return str(read[_ONE_VALUE]).encode()
+    return fields.encode()
+
+
+def _text(answer: Any) -> str:
+    """What Vault has answered. JSON is UTF-8, whatever is said or guessed of it."""
+    content: bytes = answer.content
+    return content.decode()
 
 
 @contextmanager
@@ -106,6 +122,8 @@ def _told(what: str) -> Iterator[None]:
         raise StrongroomError(
             "UNREACHABLE", f"Vault failed at {what}: {type(error).__name__}", code="UNAVAILABLE"
         ) from None
+    except ValueError:
+        raise StrongroomError("UNREACHABLE", f"Vault answers for {what} what is no JSON", code="UNAVAILABLE") from None
     except requests.RequestException as error:
         raise StrongroomError(
             "UNREACHABLE", f"Vault cannot be reached: {type(error).__name__}", code="UNAVAILABLE"

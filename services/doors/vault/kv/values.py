@@ -8,6 +8,7 @@ from typing import Any
 
 from services.doors.vault.answers import Raw
 from services.doors.vault.errors import invalid
+from services.runtime.json_texts import merge_patch
 from strongroom.secrets.v1.secret_pb2 import SecretValue
 
 _MAX_BYTES = 65_536
@@ -46,37 +47,12 @@ def stored(text: str | None) -> bytes:
 
 
 def merged(before: str, patch: str) -> str:
-    """A JSON merge patch (RFC 7396) applied to an object. Numbers stay as they are written."""
-    read = json.JSONDecoder(parse_int=_Number, parse_float=_Number)
-    return _text(_merge(read.decode(before), read.decode(patch)))
-
-
-class _Number(str):
-    """A number as it is written."""
-
-    __slots__ = ()
-
-
-def _merge(target: Any, patch: Any) -> Any:
-    if not isinstance(patch, dict):
-        return patch
-    merged_members = dict(target) if isinstance(target, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            merged_members.pop(name, None)
-        else:
-            merged_members[name] = _merge(merged_members.get(name), value)
-    return merged_members
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, _Number):
-        return str(value)
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{json.dumps(name)}:{_text(member)}" for name, member in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(map(_text, value)) + "]"
-    return json.dumps(value)
+    """A JSON merge patch (RFC 7396) applied to an object. What it does not name stays as it is written. Raises
+    HttpError."""
+    try:
+        return merge_patch(before, patch)
+    except RecursionError:
+        raise invalid("data is nested too deeply") from None
 
 
 def _refuse(name: str) -> Any:

@@ -144,6 +144,41 @@ def test_vault_is_read_folder_by_folder(version: int) -> None:
     assert here.made["shop/db"]["tags"]["migrated-from"] == "vault:secret/shop/db"
 
 
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ('{"price":1.10,"big":12345678901234567.89}', None),
+        ('{"huge": 1e400, "small":-0.0, "long":123456789012345678901234567890}', None),
+        ('{ "b": 1,\n "a": "\\u00e9\\/", "a": 2 }', None),
+        ('{"value":7.0}', None),
+        ('{"value":null}', None),
+        ('{"value":"gr\u00fc\u00df\\n"}', "grüß\n"),
+        ('{"value":"\\ud800"}', None),
+        ('{"nested":{"value":[1.50,{"x":1E5}]},"data":{"data":1}}', None),
+        ("{}", None),
+    ],
+)
+def test_what_vault_writes_keeps_its_bytes(version: int, written: str, value: str | None) -> None:
+    from strongroom.migration.vault import VaultPlace
+
+    vault = Vault({"s": {}}, version=version)
+    vault.written["s"] = written
+    with serving(vault) as url:
+        found = VaultPlace(url, VAULT_TOKEN, version=version).read("s")
+    assert found.value == (value if value is not None else written).encode()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_answer_that_is_no_json_is_told(version: int) -> None:
+    from strongroom.migration.vault import VaultPlace
+
+    vault = Vault({"s": {}}, version=version)
+    vault.written["s"] = '{"a": NaN}'
+    with serving(vault) as url, pytest.raises(StrongroomError, match="no JSON"):
+        VaultPlace(url, VAULT_TOKEN, version=version).read("s")
+
+
 def test_what_vault_does_not_give_is_told_of_that_secret_alone() -> None:
     from strongroom.migration.vault import VaultPlace
 
