@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,11 @@ from services.runtime.requests.names import ResourceName
 from services.runtime.storage import database
 from services.runtime.work.schedule import Claim, Schedule, judged
 from services.secrets.core.tables import secrets
+from services.secrets.rotation import store
 from services.secrets.work.due import rotation_item
 from strongroom.secrets.v1 import rotation_pb2 as r
-from strongroom.secrets.v1.secret_pb2 import SECRET_TYPE_GENERIC
+from strongroom.secrets.v1.secret_pb2 import SECRET_TYPE_GENERIC, SECRET_TYPE_GRPC
+from strongroom.secrets.v1.target_pb2 import GrpcTarget, RotationTarget
 from tests.support.rotation.fixtures import schedule_port
 from tests.support.rotation.lab import ACCOUNT, Lab, Place
 
@@ -174,6 +177,28 @@ def test_what_is_not_late_or_in_work_elsewhere_is_left_to_redis(lab: Lab) -> Non
     lab.rotate("s")
     assert lab.work.work(NAME, now_us + 5, seen=7) is None
     assert lab.secret("s").active_rotation == 2
+
+
+@pytest.mark.parametrize(
+    ("minutes", "timeout", "is_left"),
+    [(1, 30, True), (4, 30, False), (4, 300, True), (14, 300, True), (20, 300, False), (90, 300, False)],
+)
+def test_a_step_of_a_rotator_that_takes_minutes_is_not_taken_over(
+    lab: Lab, minutes: int, timeout: int, *, is_left: bool
+) -> None:
+    target = GrpcTarget(address="127.0.0.1:1")
+    target.timeout.FromSeconds(timeout)
+    lab.create("slow", SECRET_TYPE_GRPC, b"first", RotationTarget(grpc=target), check_target=False)
+    now_us = time.time_ns() // 1000
+    taken_us = now_us - minutes * 60 * SECOND_US
+    lab.rotate("slow")
+    with database.transaction(lab.engine) as connection:
+        name = ResourceName(ACCOUNT, "secrets", "slow")
+        rotation = store.rotation(connection, name, 1)
+        assert rotation is not None
+        in_work = replace(rotation, state=r.ROTATION_STATE_RUNNING, next_attempt_us=taken_us, fencing_token=taken_us)
+        store.update_rotation(connection, in_work)
+    assert (lab.due.overdue(now_us - 30 * SECOND_US) == []) is is_left
 
 
 def test_what_one_account_leaves_undone_hides_nobody_elses(lab: Lab) -> None:

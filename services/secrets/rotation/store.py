@@ -65,9 +65,10 @@ def attempts_due(connection: Connection, until_us: int, limit: int) -> list[tupl
 
 def attempts_overdue(
     connection: Connection, before_us: int, taken_us: int, limit: int, share: int
-) -> list[tuple[ResourceName, int]]:
-    """Secrets whose rotation was to be worked on before then, with its fencing token, and that nobody has taken up
-    since `taken_us`: a token is the time when it was. No more than a share are of one account."""
+) -> list[tuple[ResourceName, int, bool]]:
+    """Secrets whose rotation was to be worked on before then, and that nobody has taken up since `taken_us`: with its
+    fencing token, which is the time when it was, and whether it waits for its next try. No more than a share are of one
+    account."""
     left = or_(
         rotations.c.state == ROTATION_STATE_WAITING,
         rotations.c.fencing_token <= taken_us,
@@ -76,11 +77,14 @@ def attempts_overdue(
     )
     at = rotations.c.next_attempt_us
     place = func.row_number().over(partition_by=rotations.c.account, order_by=at).label("place")
-    due = select(rotations.c.account, rotations.c.secret_id, rotations.c.fencing_token, at, place)
+    due = select(rotations.c.account, rotations.c.secret_id, rotations.c.fencing_token, rotations.c.state, at, place)
     ranked = due.where(at <= before_us, left).subquery()
     shared = select(ranked).where(ranked.c.place <= share).order_by(ranked.c.next_attempt_us)
     rows = connection.execute(shared.limit(limit))
-    return [(ResourceName(row.account, "secrets", row.secret_id), row.fencing_token) for row in rows]
+    return [
+        (ResourceName(row.account, "secrets", row.secret_id), row.fencing_token, row.state == ROTATION_STATE_WAITING)
+        for row in rows
+    ]
 
 
 def insert_attempt(connection: Connection, of: Rotation, added: Attempt) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from services.runtime.clock import Clock
 from services.runtime.errors import Reason, StrongroomError
@@ -17,7 +17,7 @@ from services.runtime.telemetry import Telemetry
 from services.runtime.work import fair_choice
 from services.runtime.work.schedule import Claim
 from services.secrets.core import changes, store
-from services.secrets.kinds.known import is_outside
+from services.secrets.kinds.known import declaration_of, is_outside
 from services.secrets.life.lifecycle import Lifecycle
 from services.secrets.own_calls import own_call
 from services.secrets.rotation import store as rotation_store
@@ -38,6 +38,8 @@ _LOOK_LIMIT = 10_000
 _LOOK_SHARE = 500
 # A rotation that was taken up so lately may still be in work elsewhere.
 _IN_WORK_US = 180_000_000
+# Whoever takes a rotation up does its steps one after another, each once there is a place for it; no longer than this.
+_STEPS, _PLACE_SECONDS, _LONGEST_US = 3, 30.0, 3_600_000_000
 _SERVICE, _METHOD = "strongroom.secrets.v1.SecretService", "Rotation"
 
 
@@ -61,7 +63,11 @@ class DueSecrets:
         outbox: Outbox,
         telemetry: Telemetry,
         clock: Clock,
+        *,
+        step_seconds: float = 60.0,
     ) -> None:
+        """`step_seconds` is the longest step at a target that says nothing else."""
+        self._step_seconds = step_seconds
         self._engine = engine
         self._rotation = rotation
         self._lifecycle = lifecycle
@@ -102,7 +108,12 @@ class DueSecrets:
         with reading(self._engine) as connection:
             deletions = store.deletions_due(connection, before_us, *limits)
             due = store.rotations_due(connection, before_us, *limits)
-            begun = rotation_store.attempts_overdue(connection, before_us, before_us - _IN_WORK_US, *limits)
+            left = rotation_store.attempts_overdue(connection, before_us, before_us - _IN_WORK_US, *limits)
+            begun = [
+                (name, seen)
+                for name, seen, waits in left
+                if waits or not self._may_be_in_work(connection, name, seen, before_us)
+            ]
         now_us = self._clock.now_us()
         found = {_deletion_item(name): (name, Claim(_deletion_item(name), now_us)) for name, _ in deletions}
         for name, seen in (*((name, 0) for name, _ in due), *begun):
@@ -114,6 +125,21 @@ class DueSecrets:
         for name, _ in chosen:
             self._record(name, Reason.SCHEDULE_OVERDUE)
         return [claim for _, claim in chosen]
+
+    def _may_be_in_work(self, connection: Connection, name: ResourceName, taken_us: int, before_us: int) -> bool:
+        """Whether one that was taken up then may still be in a step: those of a RotatorService may take minutes."""
+        if not before_us - _LONGEST_US < taken_us <= before_us:
+            return False
+        try:
+            secret = store.secret(connection, name)
+        except StrongroomError:
+            # Somebody else changed it: whoever works on it says so.
+            return False
+        target = declaration_of(secret).target if secret is not None else None
+        if secret is None or target is None or target.place is None or secret.target is None:
+            return False
+        seconds = target.step_seconds(getattr(secret.target, target.member), self._step_seconds)
+        return taken_us > before_us - int((_STEPS * (seconds + _PLACE_SECONDS)) * 1e6)
 
     def handle(self, claim: Claim) -> float | None:
         """Does what an item stands for; what stands for nothing is done with."""
