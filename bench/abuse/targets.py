@@ -1,4 +1,5 @@
-"""Targets that never answer: what a thousand of each kind cost another tenant's reads and rotations."""
+"""Targets that never answer, or a byte at a time: what a thousand of each kind cost another tenant's reads and
+rotations."""
 
 from __future__ import annotations
 
@@ -6,11 +7,14 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from statistics import median
+
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from bench.abuse.town import Town
 from bench.load import Method
@@ -25,12 +29,17 @@ TARGETS = {
     "hostile_targets_rotation_lateness_vs_quiet": Target(2.0, at_most=True),
 }
 
-_KINDS = ("POSTGRESQL", "MYSQL", "REDIS_ACL")
+_KINDS = ("POSTGRESQL", "MYSQL", "REDIS_ACL", "SSH_KEY_PAIR", "GRPC")
 _LOGIN = json.dumps({"username": "app", "password": "correct horse"}).encode()
 _TIMEOUT_SECONDS = 60
 _ROTATED = 5
 _PATIENCE_SECONDS = 120.0
 _SETTLE_SECONDS = 5.0
+_DRIP_SECONDS = 3.0
+# A host key of nobody's, for whoever never gets as far as to compare it.
+_HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINiKvBRMhRQBPJJZRUXz/TVQrNtqTPVGmuJbqUPqaYDb"
+
+_Treat = Callable[[socket.socket], None]
 
 
 def measure(town: Town, *, quick: bool) -> dict[str, float]:
@@ -48,7 +57,8 @@ def measure(town: Town, *, quick: bool) -> dict[str, float]:
         request,
         victim.access.sessions.create().token,
     )
-    with _server(obliging=True) as good, _server(obliging=False) as silent:
+    ssh_login = _ssh_login()
+    with _server(_oblige) as good, _server(_listen) as silent, _server(_drip) as dripping:
         names = [f"rotated-{number}" for number in range(_ROTATED)]
         for name in names:
             target = _target("REDIS_ACL", good, 5)
@@ -56,7 +66,8 @@ def measure(town: Town, *, quick: bool) -> dict[str, float]:
         _rotated_s(victim, names)
         quiet_ms, quiet_s = town.p99_ms(seconds, read), _rotated_s(victim, names)
         with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda n: _begin(hostile, n, silent), range(each * len(_KINDS))))
+            ports = (silent, dripping)
+            list(pool.map(lambda n: _begin(hostile, n, ports, ssh_login), range(each * len(_KINDS))))
             time.sleep(_SETTLE_SECONDS)
             beside_s, beside_ms = _rotated_s(victim, names), town.p99_ms(seconds, read)
     return {
@@ -70,13 +81,20 @@ def measure(town: Town, *, quick: bool) -> dict[str, float]:
     }
 
 
-def _begin(hostile: Client, number: int, port: int) -> None:
-    kind = _KINDS[number % len(_KINDS)]
-    name = f"silent-{number}"
+def _begin(hostile: Client, number: int, ports: tuple[int, ...], ssh_login: bytes) -> None:
+    kind, port = _KINDS[number % len(_KINDS)], ports[number // len(_KINDS) % len(ports)]
+    name, value = f"silent-{number}", ssh_login if kind == "SSH_KEY_PAIR" else _LOGIN
     target = _target(kind, port, _TIMEOUT_SECONDS)
     with suppress(StrongroomError):
-        hostile.secrets.create(name, _LOGIN, type=kind, target=target, check_target=False)
+        hostile.secrets.create(name, value, type=kind, target=target, check_target=False)
         hostile.secrets.rotate(name)
+
+
+def _ssh_login() -> bytes:
+    key = ed25519.Ed25519PrivateKey.generate()
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
+    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    return json.dumps({"username": "app", "private_key": private, "public_key": public}).encode()
 
 
 def _rotated_s(victim: Client, names: list[str]) -> float:
@@ -100,20 +118,42 @@ def _target(kind: str, port: int, seconds: int) -> t.RotationTarget:
     address.timeout.FromSeconds(seconds)
     if kind == "REDIS_ACL":
         return t.RotationTarget(redis=t.RedisTarget(address=address, username="app"))
+    if kind == "SSH_KEY_PAIR":
+        ssh = t.SshTarget(host=address.host, port=port, username="app", host_keys=[_HOST_KEY], timeout=address.timeout)
+        return t.RotationTarget(ssh=ssh)
+    if kind == "GRPC":
+        return t.RotationTarget(grpc=t.GrpcTarget(address=f"{address.host}:{port}", timeout=address.timeout))
     return t.RotationTarget(database=t.DatabaseTarget(address=address, username="app"))
 
 
+def _oblige(connection: socket.socket) -> None:
+    """As an agreeable Redis."""
+    while received := connection.recv(65_536):
+        commands = sum(line.startswith(b"*") for line in received.split(b"\r\n"))
+        connection.sendall(b"+PONG\r\n" if b"PING" in received else b"+OK\r\n" * max(commands, 1))
+
+
+def _listen(connection: socket.socket) -> None:
+    """Hears whoever connects out, and never answers."""
+    while connection.recv(65_536):
+        pass
+
+
+def _drip(connection: socket.socket) -> None:
+    """A byte now and then, so that no single read takes long."""
+    while True:
+        connection.sendall(b"+")
+        time.sleep(_DRIP_SECONDS)
+
+
 @contextmanager
-def _server(*, obliging: bool) -> Iterator[int]:
-    """A port where everybody is heard out, and answered as an agreeable Redis does or never."""
+def _server(treat: _Treat) -> Iterator[int]:
+    """A port where everybody is treated so."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
 
     def answer(connection: socket.socket) -> None:
         with suppress(OSError), connection:
-            while received := connection.recv(65_536):
-                if obliging:
-                    commands = sum(line.startswith(b"*") for line in received.split(b"\r\n"))
-                    connection.sendall(b"+PONG\r\n" if b"PING" in received else b"+OK\r\n" * max(commands, 1))
+            treat(connection)
 
     def accept() -> None:
         with suppress(OSError):
