@@ -38,7 +38,7 @@ from services.secrets.rotation.targets.access import TargetAccess
 from services.secrets.rotation.targets.checks import TargetChecks, Waiters
 from services.secrets.rotation.targets.targets import TargetRules
 from services.secrets.rotation.targets.workers import StepLimits, TargetWorkers, watch_targets, with_workers
-from services.secrets.settings import RotationSettings, SecretsSettings
+from services.secrets.settings import RELAY_MIB, RotationSettings, SecretsSettings
 from services.secrets.values.data_keys import CryptoDataKeys
 from services.secrets.values.readable import FRESH_SECONDS, Readable
 from services.secrets.values.recent_data_keys import RecentDataKeys
@@ -148,7 +148,15 @@ def _due_work(
     # Without it rotations are late, and everything else goes on.
     hosted.status.component("redis", components.redis(client), vital=False)
     hosted.on_close(client.close)
-    due = DueSecrets(stored.engine, work, lifecycle, stored.outbox, hosted.telemetry, now)
+    due = DueSecrets(
+        stored.engine,
+        work,
+        lifecycle,
+        stored.outbox,
+        hosted.telemetry,
+        now,
+        step_seconds=rotation.step_seconds,
+    )
     aside = Aside(due.account_of_target, rotation.target_threads, rotation.target_share)
     watch_targets(hosted.status, hosted.telemetry.meter, targets.workers, aside)
     return DueWork(
@@ -202,6 +210,7 @@ def _step_limits(settings: RotationSettings) -> StepLimits:
         settings.step_answer_kib << 10,
         settings.steps_at_once,
         settings.target_share,
+        RELAY_MIB << 20,
     )
 
 

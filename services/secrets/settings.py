@@ -11,8 +11,9 @@ from services.runtime.config import Database, Redis, Section, ServiceSettings
 from services.secrets.core.destinations import Place, destination, destinations
 from services.secrets.rotation.rotators.reach import NetworkRules, TargetRule
 
-# The process that steps are forked from, and what a step writes to of its memory.
-_FORKING_MIB, _COPIED_MIB = 96, 16
+# The process that steps are forked from, what a child writes to of its memory, and what one that connects for another
+# may have besides.
+_FORKING_MIB, _COPIED_MIB, RELAY_MIB = 96, 16, 32
 _LOOPBACK = ("127.0.0.1", "::1")
 
 
@@ -78,7 +79,7 @@ class RotationSettings(Section):
     @property
     def memory_mib(self) -> int:
         """What all steps together may take besides the service itself: a pod's limit has to leave room for it."""
-        return _FORKING_MIB + self.steps_at_once * (self.step_memory_mib + _COPIED_MIB)
+        return _FORKING_MIB + self.steps_at_once * (self.step_memory_mib + RELAY_MIB + 2 * _COPIED_MIB)
 
 
 class SecretsSettings(ServiceSettings):

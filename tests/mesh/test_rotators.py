@@ -11,11 +11,12 @@ from services.runtime.errors import StrongroomError
 from services.secrets.core.model import CURRENT, PREVIOUS
 from services.secrets.values.sealing import NewValue
 from services.secrets.values.shapes import as_value
-from strongroom.secrets.v1.rotation_pb2 import ROTATION_STATE_SUCCEEDED
+from strongroom.secrets.v1.rotation_pb2 import ROTATION_STATE_FAILED, ROTATION_STATE_SUCCEEDED
 from strongroom.secrets.v1.secret_pb2 import VALUE_FORMAT_TEXT
+from tests.support.clients import until
 from tests.support.rotation.fixtures import SUBJECTS
 from tests.support.rotation.lab import Lab, person
-from tests.support.rotation.subjects import Mysql, Subject
+from tests.support.rotation.subjects import Mysql, Remote, Subject
 
 
 @pytest.mark.parametrize("name", SUBJECTS)
@@ -81,3 +82,33 @@ def test_a_master_sets_no_other_users_password(lab: Lab, subject_of: Callable[[s
     with pytest.raises(StrongroomError) as caught:
         lab.repairs.repair(person("RepairSecret"), name, dry_run=False)
     assert caught.value.reason == "TARGET_CHANGE_REFUSED"
+
+
+def test_a_value_that_a_teams_target_does_not_take_is_made_anew_and_not_for_ever(
+    make_lab: Callable[..., Lab], subject_of: Callable[[str], Subject], secret_id: str
+) -> None:
+    lab = make_lab(first_retry_seconds=0.001)
+    remote = subject_of("grpc")
+    assert isinstance(remote, Remote)
+    remote.create(lab, secret_id)
+    team = remote.rotator
+    team.refused.clear()
+    team.refuses = 100
+    lab.rotate(secret_id)
+
+    def has_ended(state: int) -> bool:
+        lab.hasten(lab.secret(secret_id).name)
+        lab.work_until_idle()
+        return lab.rotation(secret_id).state == state
+
+    try:
+        until(lambda: has_ended(ROTATION_STATE_FAILED), 60)
+    finally:
+        team.refuses = 0
+    refused = list(team.refused)
+    assert len(refused) == len(set(refused)) == lab.rotation(secret_id).max_attempts
+    assert lab.attempts(secret_id)[-1].error_reason == "TARGET_VALUE_REFUSED"
+    lab.rotations.resume(person("ResumeRotation"), lab.secret(secret_id).name)
+    until(lambda: has_ended(ROTATION_STATE_SUCCEEDED), 60)
+    assert lab.value(secret_id) not in refused
+    assert remote.accepts(lab.value(secret_id))

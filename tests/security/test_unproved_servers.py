@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from services.secrets.kinds.known import declarations
 from services.secrets.rotation.rotators import choice
 from services.secrets.rotation.rotators.mysql_passwords import _verifier
 from services.secrets.rotation.rotators.proof import Proof, proof_of
+from services.secrets.rotation.rotators.remote import RemoteRotator
 from services.secrets.rotation.rotators.rotator import Credential, RotationContext, Rotator
 from services.secrets.rotation.targets.targets import TargetRules
 from strongroom.secrets.v1 import secret_pb2 as s
@@ -94,20 +96,33 @@ def context_of(kind: s.SecretType.ValueType, target: t.RotationTarget, master: C
     return RotationContext(secret, "", 0, 0, master)
 
 
+@dataclass
+class Own:
+    """The service's certificate, whose authority has issued the false server's too."""
+
+    files: CertificateFiles
+
+    def current(self) -> Identity:
+        files = self.files
+        return Identity(files.certificate.read_bytes(), files.key.read_bytes(), files.trust.read_bytes())
+
+
 def taken(
-    step: str, kind: s.SecretType.ValueType, target: t.RotationTarget, *, by_master: bool
+    step: str,
+    kind: s.SecretType.ValueType,
+    target: t.RotationTarget,
+    *,
+    by_master: bool,
+    own: CertificateFiles | None = None,
 ) -> StrongroomError | None:
     """What a step at a target ends in."""
     known = credentials()
     context = context_of(kind, target, known["master"] if by_master else None)
-    identity = Identity(b"", b"", b"") if kind == s.SECRET_TYPE_GRPC else None
+    rotator = RemoteRotator(Own(own)) if own is not None else choice.target_rotator(kind)
     try:
-        STEPS[step](choice.target_rotator(kind, identity), context, known)
+        STEPS[step](rotator, context, known)
     except StrongroomError as error:
         return error
-    except ValueError:
-        # The certificate that a RotatorService is shown is none.
-        return StrongroomError(Reason.ROTATOR_FAILED, "")
     return None
 
 
@@ -176,7 +191,8 @@ def test_no_other_server_is_shown_one(
 
         with hostile.serving(listen) as port:
             address.port = port
-            error = taken(step, kind, target_of(kind, address), by_master=by_master)
+            own = files if kind == s.SECRET_TYPE_GRPC else None
+            error = taken(step, kind, target_of(kind, address), by_master=by_master, own=own)
         assert error is not None or step == "finish"
         for password in PASSWORDS.values():
             assert password.encode() not in b"".join(heard), step

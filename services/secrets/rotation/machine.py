@@ -360,9 +360,11 @@ class RotationWork:
 
 
 def _advanced_to(step: RotationStep.ValueType, rotation: Rotation) -> Rotation:
-    """A rotation in its next step, whose tries are counted from the beginning."""
+    """A rotation in its next step, whose tries are counted from the beginning; but those of values that the target did
+    not take count on, or it would be shown one after another for ever."""
     state = next_rotation_state(rotation, RotationEvent.ADVANCE)
-    return replace(rotation, state=state, step=step, failures=0, incurable_failures=0)
+    failures = rotation.failures if rotation.step == ROTATION_STEP_CREATE else 0
+    return replace(rotation, state=state, step=step, failures=failures, incurable_failures=0)
 
 
 def _tried_again(connection: Connection, rotation: Rotation, seconds: float, now_us: int) -> Later:

@@ -291,6 +291,10 @@ class TeamRotator(rpc.RotatorServiceServicer):
         self.accepted: dict[str, set[bytes]] = {}
         self.tokens: dict[str, int] = {}
         self.failing: tuple[grpc.StatusCode, str] | None = None
+        self.refused: list[bytes] = []
+        """Values that its target's own policy did not take."""
+        self.refuses = 0
+        """How many more it will not take."""
         self.address = ""
         """Where targets say that it is."""
 
@@ -314,6 +318,10 @@ class TeamRotator(rpc.RotatorServiceServicer):
     ) -> pb.SetCredentialResponse:
         self._verify(request.context, context, "SetCredential")
         self._fence(request.context, context)
+        if self.refuses:
+            self.refuses -= 1
+            self.refused.append(request.pending.value)
+            context.abort(grpc.StatusCode.OUT_OF_RANGE, "the target wants longer ones")
         self.accepted.setdefault(request.context.secret, set()).add(request.pending.value)
         return pb.SetCredentialResponse()
 

@@ -9,11 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib import import_module
 
-from services.runtime.errors import Reason, StrongroomError
-from services.runtime.mesh.tls import Identity
 from services.secrets.kinds.declaration import Declaration
 from services.secrets.kinds.known import declarations
-from services.secrets.rotation.rotators.rotator import Rotator, Supplies
+from services.secrets.rotation.rotators.rotator import Relayed, Rotator, Supplies
 from strongroom.secrets.v1.secret_pb2 import SecretType
 
 
@@ -22,31 +20,21 @@ def rotators(supplies: Supplies) -> Mapping[SecretType.ValueType, Rotator]:
     return _MadeOnce({kind: partial(_made, declaration, supplies) for kind, declaration in declarations().items()})
 
 
-def target_rotator(kind: SecretType.ValueType, identity: Identity | None) -> Rotator:
+def target_rotator(kind: SecretType.ValueType, relayed: Relayed | None = None) -> Rotator:
     """The rotator of a type with targets on the network, for a single step."""
-    return _made(declarations()[kind], Supplies(_OneIdentity(identity)))
+    return _made(declarations()[kind], Supplies(relayed=relayed))
 
 
 def load_target_rotators() -> None:
     """Loads every library that talks to targets on the network."""
     for kind, declaration in declarations().items():
         if declaration.is_outside:
-            target_rotator(kind, None)
+            target_rotator(kind)
 
 
 def _made(declaration: Declaration, supplies: Supplies) -> Rotator:
     make: Callable[[Supplies], Rotator] = import_module(declaration.rotator).rotator
     return make(supplies)
-
-
-class _OneIdentity:
-    def __init__(self, identity: Identity | None) -> None:
-        self._identity = identity
-
-    def current(self) -> Identity:
-        if self._identity is None:
-            raise StrongroomError(Reason.ROTATOR_FAILED, "the step was given no certificate")
-        return self._identity
 
 
 class _MadeOnce(Mapping[SecretType.ValueType, Rotator]):

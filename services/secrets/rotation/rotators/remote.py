@@ -17,6 +17,7 @@ from services.secrets.rotation.rotators.rotation_tokens import METADATA, rotatio
 from services.secrets.rotation.rotators.rotator import (
     Credential,
     Identities,
+    Relayed,
     RotationContext,
     Rotator,
     Supplies,
@@ -31,16 +32,19 @@ from strongroom.secrets.v1.secret_pb2 import VALUE_FORMAT_BINARY, VALUE_FORMAT_T
 _MAX_ANSWER_BYTES = 2 * MAX_VALUE_BYTES
 # grpc/impl/compression_types.h: a bit for each algorithm.
 _UNCOMPRESSED_ALONE = 1
+# A policy of the target's own refuses the value, and may take another.
+_VALUE_REFUSED = ("SetCredential", grpc.StatusCode.OUT_OF_RANGE)
 # What a later try may cure.
 _CURABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED)
 
 
 class RemoteRotator:
     """The rotator of teams' own services. Every call is made over a connection of its own, with this service's
-    certificate."""
+    certificate: by a relay, or with `tls` where a service has no processes for steps."""
 
-    def __init__(self, tls: Identities) -> None:
+    def __init__(self, tls: Identities | None, relayed: Relayed | None = None) -> None:
         self._tls = tls
+        self._relayed = relayed
 
     def check(self, context: RotationContext, current: Credential | None) -> None:
         """Finds out, without changing anything, whether a rotation could work."""
@@ -93,22 +97,36 @@ class RemoteRotator:
 
     def _call(self, context: RotationContext, method: str, request: Message) -> Any:
         target = context.target.grpc
+        channel, token = self._connected(context, method)
+        metadata = [(METADATA, token)]
+        with channel:
+            try:
+                return getattr(RotatorServiceStub(channel), method)(
+                    request, timeout=step_seconds(target), metadata=metadata
+                )
+            except grpc.RpcError as error:
+                raise _of_rpc(error, method) from None
+
+    def _connected(self, context: RotationContext, method: str) -> tuple[grpc.Channel, str]:
+        target, relayed = context.target.grpc, self._relayed
+        options = _options(target.address)
+        if relayed is not None:
+            # The relay speaks TLS, and the rotator sees no difference.
+            options.append(("grpc.http2_scheme", "https"))
+            return grpc.insecure_channel(relayed.endpoint, options), relayed.token
+        if self._tls is None:
+            raise StrongroomError(Reason.ROTATOR_FAILED, "the step was given no connection")
         own = self._tls.current()
         trust = target.ca_pem.encode() if target.ca_pem else own.trust
         credentials = channel_credentials(Identity(own.certificate, own.key, trust))
-        token = rotation_token(own, target.address, context.secret.name, method)
-        metadata = [(METADATA, token)]
-        seconds = step_seconds(target)
-        with grpc.secure_channel(_endpoint(context), credentials, _options(target.address)) as channel:
-            try:
-                return getattr(RotatorServiceStub(channel), method)(request, timeout=seconds, metadata=metadata)
-            except grpc.RpcError as error:
-                raise _of_rpc(error, method) from None
+        options.append(("grpc.ssl_target_name_override", target.address.rpartition(":")[0].strip("[]")))
+        channel = grpc.secure_channel(_endpoint(context), credentials, options)
+        return channel, rotation_token(own, target.address, context.secret.name, method)
 
 
 def rotator(supplies: Supplies) -> Rotator:
     """The rotator of GRPC."""
-    return RemoteRotator(supplies.identities)
+    return RemoteRotator(supplies.identities, supplies.relayed)
 
 
 def _endpoint(context: RotationContext) -> str:
@@ -121,9 +139,7 @@ def _endpoint(context: RotationContext) -> str:
 
 
 def _options(address: str) -> list[tuple[str, Any]]:
-    host = address.rpartition(":")[0].strip("[]")
     return [
-        ("grpc.ssl_target_name_override", host),
         ("grpc.default_authority", address),
         ("grpc.enable_http_proxy", 0),
         ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES),
@@ -137,6 +153,8 @@ def _of_rpc(error: grpc.RpcError, method: str) -> StrongroomError:
     said = f"{method} of the rotator: status {code.name}"
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         return StrongroomError(Reason.TARGET_UNREACHABLE, said)
+    if (method, code) == _VALUE_REFUSED:
+        return StrongroomError(Reason.TARGET_VALUE_REFUSED, f"{said}: the target does not take this value")
     return StrongroomError(Reason.ROTATOR_FAILED, said) if code in _CURABLE else _failed(said)
 
 

@@ -22,6 +22,14 @@ METADATA = "strongroom-rotation-token"
 """The metadata of a call that carries it."""
 TYPE = "strongroom-rotation+jwt"
 SECONDS = 60
+METHODS = {
+    "check": "CheckTarget",
+    "create": "CreateCredential",
+    "set": "SetCredential",
+    "test": "TestCredential",
+    "finish": "FinishRotation",
+}
+"""What a rotator's steps are called in the contract."""
 _CURVES = {"secp256r1": "ES256", "secp384r1": "ES384"}
 
 

@@ -113,12 +113,23 @@ class Identities(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Relayed:
+    """How one step reaches a team's RotatorService without the service's key."""
+
+    endpoint: str
+    """Where gRPC finds a connection that another process protects."""
+    token: str
+    """For this step alone."""
+
+
+@dataclass(frozen=True, slots=True)
 class Supplies:
     """What rotators are made from. Each rotator's module has a function `rotator` that takes them."""
 
-    identities: Identities
+    identities: Identities | None = None
+    """None in a process that does steps at targets on the network, as are the others but `relayed`."""
     keystore: MeshChannel | None = None
-    """None in a process that does steps at targets on the network."""
+    relayed: Relayed | None = None
 
 
 def new_password(context: RotationContext) -> str:

@@ -12,7 +12,7 @@ import struct
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from services.runtime.errors import Reason, StrongroomError
@@ -31,6 +31,8 @@ from strongroom.secrets.v1.target_pb2 import RotationTarget
 
 STEPS = ("check", "create", "set", "test", "finish")
 """What a rotator can be asked, by the names of its methods."""
+RELAY = "relay"
+"""What is asked of a process that connects for a step's."""
 MAX_JOB_BYTES = 4 << 20
 MAX_ANSWER_BYTES = 256 << 10
 
@@ -56,7 +58,9 @@ class TargetJob:
     credentials: Mapping[str, Credential | None]
     """Those of `pending`, `current` and `previous` that the step takes; `credential` for a test."""
     identity: Identity | None = None
-    """What a connection to a RotatorService is made with."""
+    """What a relay connects to a RotatorService with; no step has it."""
+    token: str = field(default="", repr=False)
+    """What the step shows the RotatorService."""
 
     def encoded(self) -> bytes:
         """The job as JSON."""
@@ -76,6 +80,7 @@ class TargetJob:
                 "master": _of_credential(context.master),
                 "credentials": {name: _of_credential(given) for name, given in self.credentials.items()},
                 "identity": identity and [_text(part) for part in (identity.certificate, identity.key, identity.trust)],
+                "token": self.token,
             }
         ).encode()
 
@@ -109,7 +114,7 @@ class TargetJob:
         )
         credentials = {name: _credential(given) for name, given in fields["credentials"].items()}
         identity = Identity(*map(b64decode, fields["identity"])) if fields["identity"] else None
-        return cls(fields["kind"], fields["step"], context, credentials, identity)
+        return cls(fields["kind"], fields["step"], context, credentials, identity, fields["token"])
 
 
 def answer_of(value: NewValue | None) -> bytes:

@@ -5,14 +5,16 @@ no credential and has one thread. A child serves one step and ends: nothing that
 or is seen by another account's. It may use so much memory, processor, time and answer, and is killed when it overruns;
 also when the service stops waiting for it or ends.
 
-Standard input is a SOCK_SEQPACKET socket. Each message on it is the step's seconds with one socket beside it: the
-child's, on which it reads the job and writes the answer (`target_jobs`).
+Standard input is a SOCK_SEQPACKET socket. Each message on it is the step's seconds and bytes of memory with one socket
+beside it: the child's, on which it reads the job and writes the answer (`target_jobs`). A step at a RotatorService is
+two children: a second socket joins the one that speaks TLS (`relay`) with the one that does the step.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import fcntl
 import gc
 import os
 import resource
@@ -24,13 +26,15 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from services.runtime.errors import Reason, StrongroomError
 from services.secrets.rotation.rotators import choice
+from services.secrets.rotation.rotators.rotator import Relayed
 from services.secrets.rotation.targets.jobs import (
     MAX_JOB_BYTES,
+    RELAY,
     STEPS,
     TargetJob,
     answer_of,
@@ -38,10 +42,13 @@ from services.secrets.rotation.targets.jobs import (
     receive_frame,
     send_frame,
 )
+from services.secrets.rotation.targets.relay import local_endpoint, relay
 from services.secrets.values.sealing import NewValue
 
 READY = b"ready"
-_JOB_FD = 3
+_JOB_FD, _STREAM_FD = 3, 4
+# Beyond those.
+_SPARE_FD = 16
 # linux/prctl.h
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -49,6 +56,9 @@ _PR_SET_NO_NEW_PRIVS = 38
 _OPEN_FILES = 64
 _FILE_BYTES = 1 << 20
 _NICENESS = 5
+_STACK_BYTES = 1 << 20
+# More than pthread_attr_t has on any machine.
+_ATTRIBUTES_BYTES = 256
 # proc(5), oom_score_adj
 _FIRST_TO_GO = "1000"
 # `nobody`: whom no file belongs to.
@@ -109,23 +119,28 @@ class ForkServer:
                     _kill(child)
 
     def _start(self) -> bool:
-        message, descriptors, _, _ = socket.recv_fds(self._control, 64, 1)
+        message, descriptors, _, _ = socket.recv_fds(self._control, 64, 2)
         if not descriptors:
             return False
-        job = socket.socket(fileno=descriptors[0])
-        seconds = float(message)
+        job, streams = socket.socket(fileno=descriptors[0]), descriptors[1:]
+        seconds, memory_bytes = message.split()
         try:
             pid = os.fork()
         except OSError:
             with job:
                 _say(job, StrongroomError(Reason.ROTATOR_FAILED, "no process could be started for the step"))
-            return True
+            pid = -1
         if pid == 0:
             try:
-                _serve(job.fileno(), seconds, self._limits)
+                limits = replace(self._limits, memory_bytes=int(memory_bytes))
+                _serve([job.fileno(), *streams], float(seconds), limits)
             finally:
                 os._exit(1)
-        child = _Child(pid, os.pidfd_open(pid), job, time.monotonic() + seconds)
+        for stream in streams:
+            os.close(stream)
+        if pid < 0:
+            return True
+        child = _Child(pid, os.pidfd_open(pid), job, time.monotonic() + float(seconds))
         self._children[child.pidfd] = child
         self._poll.register(child.pidfd, select.POLLIN)
         # Told of the service's end of it alone.
@@ -186,9 +201,11 @@ def _say(job: socket.socket, error: StrongroomError) -> None:
 # --- in the child
 
 
-def _serve(job_fd: int, seconds: float, limits: Limits) -> None:
-    os.dup2(job_fd, _JOB_FD)
-    os.closerange(_JOB_FD + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+def _serve(descriptors: list[int], seconds: float, limits: Limits) -> None:
+    spare = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, _SPARE_FD) for descriptor in descriptors]
+    for place, descriptor in enumerate(spare, _JOB_FD):
+        os.dup2(descriptor, place)
+    os.closerange(_JOB_FD + len(spare), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     _confine(seconds, limits)
     peer = socket.socket(fileno=_JOB_FD)
     encoded = receive_frame(peer, MAX_JOB_BYTES, seconds)
@@ -228,6 +245,15 @@ def _confine(seconds: float, limits: Limits) -> None:
     signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
+def _reserve_small_stacks() -> None:
+    """Libraries start many threads, and what each reserves for its stack counts as memory of the step."""
+    library = ctypes.CDLL(None)
+    attributes = ctypes.create_string_buffer(_ATTRIBUTES_BYTES)
+    library.pthread_attr_init(attributes)
+    library.pthread_attr_setstacksize(attributes, ctypes.c_size_t(_STACK_BYTES))
+    library.pthread_setattr_default_np(attributes)
+
+
 def _become_nobody() -> None:
     """A service that runs as root, in a container say, would have its files read by whoever takes this process over."""
     os.setgroups([])
@@ -250,7 +276,11 @@ def _answer(encoded: bytes) -> bytes:
 
 
 def _done(job: TargetJob) -> NewValue | None:
-    rotator = choice.target_rotator(job.kind, job.identity)
+    if job.step == RELAY and job.identity is not None:
+        relay(job.context, job.identity, socket.socket(fileno=_STREAM_FD))
+        return None
+    relayed = Relayed(local_endpoint(socket.socket(fileno=_STREAM_FD)), job.token) if job.token else None
+    rotator = choice.target_rotator(job.kind, relayed)
     if job.step not in STEPS:
         raise ValueError(job.step)
     answer = getattr(rotator, job.step)(job.context, **job.credentials)
@@ -298,6 +328,7 @@ def main() -> int:
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.nice(_NICENESS)
+    _reserve_small_stacks()
     choice.load_target_rotators()
     # Tracebacks of libraries may hold anything.
     os.dup2(nothing, 1)

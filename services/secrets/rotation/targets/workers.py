@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
@@ -25,8 +25,16 @@ from services.runtime.rpc.status import Status
 from services.runtime.work.due_work import Aside
 from services.secrets.kinds.declaration import Declaration
 from services.secrets.kinds.known import declarations
+from services.secrets.rotation.rotators.rotation_tokens import METHODS, rotation_token
 from services.secrets.rotation.rotators.rotator import Credential, RotationContext, Rotator
-from services.secrets.rotation.targets.jobs import MAX_ANSWER_BYTES, TargetJob, read_answer, receive_frame, send_frame
+from services.secrets.rotation.targets.jobs import (
+    MAX_ANSWER_BYTES,
+    RELAY,
+    TargetJob,
+    read_answer,
+    receive_frame,
+    send_frame,
+)
 from services.secrets.rotation.targets.places import StepPlaces
 from services.secrets.values.sealing import NewValue
 from strongroom.secrets.v1.secret_pb2 import SecretType
@@ -38,6 +46,7 @@ _END_SECONDS = 2.0
 _GRACE_SECONDS = 2.0
 # The longest wait for a place.
 _PLACE_SECONDS = 30.0
+_SAID_SECONDS = 0.2
 # Settings of the interpreter, the system's certificates and languages; neither addresses nor credentials.
 _ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE")
 # The longest queues: an attribute has a value for each.
@@ -59,6 +68,8 @@ class StepLimits:
     """How many steps are in work at once; more wait for a place."""
     share: int = 4
     """How many of these are of one account."""
+    relay_bytes: int = 32 << 20
+    """Of memory, for the process that connects to a RotatorService for a step's."""
 
 
 class TargetWorkers:
@@ -87,21 +98,21 @@ class TargetWorkers:
         """The process that forks those of steps; 0 before the first step."""
         return self._server.pid if self._server is not None else 0
 
-    def run(self, job: TargetJob, seconds: float) -> NewValue | None:
+    def run(self, job: TargetJob, seconds: float, relay: TargetJob | None = None) -> NewValue | None:
         """Does a step within so many seconds, once there is a place for it. Raises what the rotator raises,
         TARGET_TIMEOUT, TARGET_ANSWER_TOO_LARGE, OVERLOADED where no place was free, and ROTATOR_FAILED where its
-        process ended without an answer."""
+        process ended without an answer. With a `relay` another process connects for the step's."""
         begun = time.monotonic()
         with self._places.place(job.context.secret.name.account, min(seconds, _PLACE_SECONDS)):
             # Whoever asked waits no longer for that it waited for a place.
             left = seconds if job.context.until is None else seconds - (time.monotonic() - begun)
-            return self._counted(job, left)
+            return self._counted(job, left, relay)
 
-    def _counted(self, job: TargetJob, seconds: float) -> NewValue | None:
+    def _counted(self, job: TargetJob, seconds: float, relay: TargetJob | None) -> NewValue | None:
         with self._count_lock:
             self._in_use += 1
         try:
-            return self._run(job, seconds)
+            return self._run(job, seconds) if relay is None else self._relayed(job, seconds, relay)
         except StrongroomError as error:
             if error.reason in _OVERRUNS:
                 self._overruns.add(1, {"reason": error.reason})
@@ -116,9 +127,25 @@ class TargetWorkers:
             self._closed = True
             self._stop()
 
-    def _run(self, job: TargetJob, seconds: float) -> NewValue | None:
+    def _relayed(self, job: TargetJob, seconds: float, relay: TargetJob) -> NewValue | None:
+        near, far = socket.socketpair()
+        with far:
+            with near:
+                connecting = self._started(seconds, near, self.limits.relay_bytes)
+            with connecting:
+                try:
+                    send_frame(connecting, relay.encoded())
+                    return self._run(job, seconds, far)
+                except OSError as error:
+                    raise _failed(f"the step's process failed with {type(error).__name__}") from None
+                except StrongroomError:
+                    # Why there was no connection the relay knows, and has said before it ended.
+                    _raise_what_it_said(connecting)
+                    raise
+
+    def _run(self, job: TargetJob, seconds: float, stream: socket.socket | None = None) -> NewValue | None:
         try:
-            with self._started(seconds) as peer:
+            with self._started(seconds, stream) as peer:
                 send_frame(peer, job.encoded())
                 answer = receive_frame(peer, MAX_ANSWER_BYTES, seconds + _GRACE_SECONDS)
         except TimeoutError:
@@ -129,14 +156,16 @@ class TargetWorkers:
             raise _failed("the step's process ended without an answer")
         return read_answer(answer)
 
-    def _started(self, seconds: float) -> socket.socket:
-        """The near end of a new child's socket."""
+    def _started(self, seconds: float, stream: socket.socket | None = None, memory_bytes: int = 0) -> socket.socket:
+        """The near end of a new child's socket; `stream` joins it with another."""
+        told = f"{seconds} {memory_bytes or self.limits.memory_bytes}".encode()
         with self._lock:
             control = self._server_control()
             ours, childs = socket.socketpair()
             with childs:
                 try:
-                    socket.send_fds(control, [str(seconds).encode()], [childs.fileno()])
+                    sockets = [childs] if stream is None else [childs, stream]
+                    socket.send_fds(control, [told], [each.fileno() for each in sockets])
                 except OSError:
                     ours.close()
                     # It is started anew with the next step.
@@ -241,8 +270,14 @@ class WorkerRotator:
             seconds = min(seconds, context.until - time.monotonic())
         if seconds <= 0:
             raise StrongroomError(Reason.TARGET_TIMEOUT, "no time is left to ask the target")
-        identity = self._identity() if self._identity is not None else None
-        return self._workers.run(TargetJob(self._kind, step, context, credentials, identity), seconds)
+        if self._identity is None:
+            return self._workers.run(TargetJob(self._kind, step, context, credentials), seconds)
+        identity = self._identity()
+        token = rotation_token(identity, context.target.grpc.address, context.secret.name, METHODS[step])
+        job = TargetJob(self._kind, step, context, credentials, token=token)
+        # It sees no credential.
+        relay = TargetJob(self._kind, RELAY, replace(context, master=None), {}, identity)
+        return self._workers.run(job, seconds, relay)
 
 
 def with_workers(
@@ -272,6 +307,15 @@ def watch_targets(status: Status, meter: Meter, workers: TargetWorkers, aside: A
     meter.create_observable_gauge("secrets.targets.waiting", [waiting], description="rotations that wait, by account")
     status.attribute("target_steps_in_work", lambda: str(workers.in_use))
     status.attribute("target_rotations_waiting", lambda: str(sum(aside.queue.waiting().values())))
+
+
+def _raise_what_it_said(relay: socket.socket) -> None:
+    try:
+        answer = receive_frame(relay, MAX_ANSWER_BYTES, _SAID_SECONDS)
+    except (TimeoutError, OSError):
+        return
+    if answer is not None:
+        read_answer(answer)
 
 
 def _environment() -> dict[str, str]:

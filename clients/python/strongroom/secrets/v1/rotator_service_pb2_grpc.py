@@ -110,7 +110,8 @@ class RotatorServiceServicer:
 
     def SetCredential(self, request, context):
         """Makes the target accept `pending`, and go on to accept `current` where it can hold two. Has nothing to do when
-        `pending` is accepted already.
+        `pending` is accepted already. Fails with OUT_OF_RANGE when a policy of the target's own refuses this value, such as
+        one of passwords, and may take another: the rotation goes back to CreateCredential (TARGET_VALUE_REFUSED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,7 +40,8 @@ class RotatorServiceStub:
     """
     SetCredential: _grpc.UnaryUnaryMultiCallable[_rotator_service_pb2.SetCredentialRequest, _rotator_service_pb2.SetCredentialResponse]
     """Makes the target accept `pending`, and go on to accept `current` where it can hold two. Has nothing to do when
-    `pending` is accepted already.
+    `pending` is accepted already. Fails with OUT_OF_RANGE when a policy of the target's own refuses this value, such as
+    one of passwords, and may take another: the rotation goes back to CreateCredential (TARGET_VALUE_REFUSED).
     """
     TestCredential: _grpc.UnaryUnaryMultiCallable[_rotator_service_pb2.TestCredentialRequest, _rotator_service_pb2.TestCredentialResponse]
     """Logs in to the target with a value and leaves it as it is. In a rotation the value is Pending; RepairSecret asks
@@ -95,7 +96,8 @@ class RotatorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _rotator_service_pb2.SetCredentialResponse:
         """Makes the target accept `pending`, and go on to accept `current` where it can hold two. Has nothing to do when
-        `pending` is accepted already.
+        `pending` is accepted already. Fails with OUT_OF_RANGE when a policy of the target's own refuses this value, such as
+        one of passwords, and may take another: the rotation goes back to CreateCredential (TARGET_VALUE_REFUSED).
         """
 
     @_abc_1.abstractmethod
