@@ -176,8 +176,8 @@ class Load:
 
 
 def elsewhere(process: int) -> None:
-    """Leaves an attacker's process what victim and mesh do not use of the processor: attackers have machines of their
-    own, and what they spend there is none of what they cost others."""
+    """Leaves an attacker's process, or thread, what victim and mesh do not use of the processor: attackers have
+    machines of their own, and what they spend there is none of what they cost others."""
     os.sched_setscheduler(process, os.SCHED_IDLE, os.sched_param(0))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from bench.abuse.town import Town
-from bench.load import Method
+from bench.load import Method, elsewhere
 from bench.report import Target
 from strongroom import Client, StrongroomError
 from strongroom.crypto.v1.crypto_pb2 import DecryptRequest
@@ -42,6 +42,7 @@ def _generating(hostile: Client) -> Iterator[None]:
     numbers, stop = itertools.count(), threading.Event()
 
     def make() -> None:
+        elsewhere(threading.get_native_id())
         while not stop.is_set():
             name = f"rsa-{id(stop):x}-{next(numbers)}"
             with suppress(StrongroomError):

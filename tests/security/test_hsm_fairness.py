@@ -3,6 +3,8 @@ what one key costs."""
 
 from __future__ import annotations
 
+import contextvars
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -176,3 +178,18 @@ def test_rsa_keys_made_in_the_token_by_one_tenant_leave_others_decrypts_alone(
             time.sleep(0.05)
         assert {attempt.result() for attempt in attempts} <= {"", "HSM_BUSY", "OVERLOADED", "DEADLINE_EXCEEDED"}
     assert decrypted > 3
+
+
+def test_keys_are_made_in_threads_that_give_way_and_know_whose_call_it_is() -> None:
+    generation = Generation(1)
+    of_call: contextvars.ContextVar[str] = contextvars.ContextVar("of_call")
+    of_call.set("acme")
+
+    def seen() -> tuple[int, int, str]:
+        thread = threading.get_native_id()
+        return thread, os.getpriority(os.PRIO_PROCESS, thread), of_call.get()
+
+    here, own, _ = seen()
+    thread, niceness, told = generation.made(seen, call(), "acme", k.KEY_SPEC_RSA_2048)
+    assert (thread != here, niceness > own, told) == (True, True, "acme")
+    assert generation.made(seen, call(), "acme", k.KEY_SPEC_AES_256) == (here, own, "acme")

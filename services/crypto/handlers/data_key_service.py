@@ -104,8 +104,7 @@ class DataKeyHandlers:
         spec = data_keys.check_pair_spec(request.spec)
         context = encryption_context.of(request.encryption_context)
         encryptor = self._encryption.encryptor(call, "crypto:GenerateDataKeyPair", request.key, context)
-        with self._generation.turn(call, call.principal.account, spec):
-            private_key = private_keys.generate(spec)
+        private_key = self._generation.made(lambda: private_keys.generate(spec), call, call.principal.account, spec)
         return pb.GenerateDataKeyPairResponse(
             private_key=private_key,
             private_key_ciphertext=encryptor.encrypt(private_key),
@@ -121,8 +120,7 @@ class DataKeyHandlers:
         spec = data_keys.check_pair_spec(request.spec)
         context = encryption_context.of(request.encryption_context)
         encryptor = self._encryption.encryptor(call, "crypto:GenerateDataKeyPairWithoutPlaintext", request.key, context)
-        with self._generation.turn(call, call.principal.account, spec):
-            private_key = private_keys.generate(spec)
+        private_key = self._generation.made(lambda: private_keys.generate(spec), call, call.principal.account, spec)
         return pb.GenerateDataKeyPairWithoutPlaintextResponse(
             private_key_ciphertext=encryptor.encrypt(private_key),
             public_key=private_keys.public_key(spec, private_key),

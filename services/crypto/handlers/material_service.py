@@ -38,8 +38,9 @@ class MaterialService:
         """Material for a key version, as a blob bound to it."""
         binding = _binding(request.binding)
         in_hsm = binding.protection_level == PROTECTION_LEVEL_HSM
-        with self._generation.turn(call, binding.account, binding.spec, in_hsm=in_hsm):
-            made = material.make(self._provider, binding)
+        made = self._generation.made(
+            lambda: material.make(self._provider, binding), call, binding.account, binding.spec, in_hsm=in_hsm
+        )
         return pb.CreateMaterialResponse(
             wrapped_material=made.blob, public_key=made.public_key, root_version=blobs.root_version(made.blob)
         )
@@ -52,8 +53,13 @@ class MaterialService:
         if not 0 < expire_us - self._clock.now_us() <= _LONGEST_IMPORT_US:
             raise invalid("expire_time", "is not within the next 24 hours")
         binding = _binding(request.binding)
-        with self._generation.turn(call, binding.account, KEY_SPEC_RSA_4096, in_hsm=self._provider.has_hsm):
-            opening = self._imports.begin(binding, request.import_method, expire_us)
+        opening = self._generation.made(
+            lambda: self._imports.begin(binding, request.import_method, expire_us),
+            call,
+            binding.account,
+            KEY_SPEC_RSA_4096,
+            in_hsm=self._provider.has_hsm,
+        )
         return pb.CreateImportWrappingKeyResponse(
             public_key=opening.public_key,
             wrapped_private_key=opening.wrapped_private_key,

@@ -1,15 +1,20 @@
 """RSA keys are made a few at a time: one takes seconds of a processor or of the token.
 
 The accounts take turns, each with one key in the making. Who waits longer than its call can, or comes when its account
-has enough waiting already, is told to come back: nobody else's call is held up by it.
+has enough waiting already, is told to come back: nobody else's call is held up by it. They are made in threads of their
+own, which the system lets run when no other one wants to.
 """
 
 from __future__ import annotations
 
+import contextvars
+import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from services.crypto.primitives.private_keys import RSA_BITS
 from services.runtime.call import Call
@@ -17,7 +22,10 @@ from services.runtime.errors import Reason, StrongroomError
 from services.runtime.work.fair_queue import FairQueue
 from strongroom.keystore.v1.key_pb2 import KeySpec
 
+T = TypeVar("T")
+
 _AT_ONCE = 2
+_NICENESS = 10
 _WAITING_PER_ACCOUNT = 4
 # Each is a thread that answers calls.
 _WAITING = 16
@@ -41,6 +49,16 @@ class Generation:
         self._queue: FairQueue[_Turn] = FairQueue(at_once, 1)
         self._lock = threading.Lock()
         self._waiting = 0
+        self._threads = ThreadPoolExecutor(at_once, "generation", _give_way)
+
+    def made(
+        self, work: Callable[[], T], call: Call, account: str, spec: KeySpec.ValueType, *, in_hsm: bool = False
+    ) -> T:
+        """What `work` makes, in the account's turn. Raises as `turn`."""
+        with self.turn(call, account, spec, in_hsm=in_hsm):
+            if spec not in RSA_BITS:
+                return work()
+            return self._threads.submit(contextvars.copy_context().run, work).result()
 
     @contextmanager
     def turn(self, call: Call, account: str, spec: KeySpec.ValueType, *, in_hsm: bool = False) -> Iterator[None]:
@@ -87,6 +105,12 @@ class Generation:
                     turn.come.set()
                     continue
             self._queue.done(account)
+
+
+def _give_way() -> None:
+    # Of this thread alone. Where a system does not let it, keys are made all the same.
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 def _refused(reason: Reason) -> StrongroomError:
