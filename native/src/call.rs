@@ -120,6 +120,16 @@ impl Call {
         self.end(ending.trailers())
     }
 
+    /// The same, after a while.
+    pub fn refuse_later(&self, ending: &Ending, pause: std::time::Duration) -> bool {
+        self.decide(Outcome::Later(ending.trailers(), pause))
+    }
+
+    /// Whether messages of it go out already.
+    pub fn is_open(&self) -> bool {
+        self.outbox.get().is_some()
+    }
+
     /// Where the messages of a stream go; begins to answer.
     pub fn open(&self) -> &Arc<Outbox> {
         self.outbox.get_or_init(|| {
@@ -186,7 +196,7 @@ impl Guard {
         if let Some(kind) = call.method.lasting {
             let displaced = core.lasting(kind).enter(call.number, &call.whose.caller.group, call.clone());
             if let Some(displaced) = displaced {
-                displaced.refuse(&core.endings.overloaded);
+                core.dismiss(&displaced, &core.endings.overloaded);
             }
         }
         call.peer.opened();

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::call::Call;
 use crate::callers::Callers;
+use crate::dismissals::Dismissals;
 use crate::places::Places;
 use crate::room::Room;
 use crate::status::Ending;
@@ -139,6 +140,7 @@ pub struct Core {
     pub unfinished: Places<Arc<Call>>,
     /// Connections that are not made yet.
     pub handshakes: Places<tokio::task::AbortHandle>,
+    dismissals: Dismissals,
     threads: Threads,
     watches: Places<Arc<Call>>,
     exchanges: Places<Arc<Call>>,
@@ -160,6 +162,7 @@ impl Core {
             endings,
             methods: OnceLock::new(),
             callers: Callers::default(),
+            dismissals: Dismissals::default(),
             threads,
             open: Mutex::new(Open::default()),
             has_closed: Condvar::new(),
@@ -196,6 +199,37 @@ impl Core {
     /// A number for whatever comes: higher than all before.
     pub fn number(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Ends a call without an answer, soon.
+    pub fn dismiss(self: &Arc<Self>, call: &Arc<Call>, ending: &Ending) {
+        let Some(pause) = self.dismissal(&call.whose.caller.group) else {
+            call.refuse(ending);
+            return;
+        };
+        if !call.is_open() {
+            call.refuse_later(ending, pause);
+            return;
+        }
+        let (core, call, trailers) = (self.clone(), call.clone(), ending.trailers());
+        tokio::spawn(async move {
+            core.pause(pause).await;
+            call.end(trailers);
+        });
+    }
+
+    /// For how long somebody's next refusal waits. None where too many do.
+    pub fn dismissal(&self, group: &Arc<str>) -> Option<Duration> {
+        self.dismissals.pause(group, Instant::now())
+    }
+
+    /// Waits, but no longer than until the listener drains, which waits for whoever does.
+    pub async fn pause(&self, pause: Duration) {
+        let mut phases = self.phases();
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = phases.wait_for(|phase| *phase != Phase::Serving) => {}
+        }
     }
 
     /// Counts a call as open.
@@ -274,7 +308,7 @@ impl Core {
             let before = |duration: Duration| now.checked_sub(duration);
             if let Some(moment) = before(SLOW) {
                 for greedy in self.unfinished.surplus(self.settings.slow, moment) {
-                    greedy.refuse(&self.endings.overloaded);
+                    self.dismiss(&greedy, &self.endings.overloaded);
                 }
             }
             let (time, ending) = match self.phase() {
@@ -282,7 +316,7 @@ impl Core {
                 _ => (SLOW, &self.endings.stopping),
             };
             for late in before(time).map(|moment| self.unfinished.overdue(moment)).unwrap_or_default() {
-                late.refuse(ending);
+                self.dismiss(&late, ending);
             }
         }
     }

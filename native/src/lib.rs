@@ -9,6 +9,7 @@ mod callers;
 mod client;
 mod connection;
 mod core;
+mod dismissals;
 mod framing;
 mod places;
 mod python;

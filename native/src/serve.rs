@@ -37,15 +37,23 @@ pub fn serve(
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<Answer>, Infallible>> + use<> {
     let core = core.clone();
+    let peer = peer.clone();
     let taken = take(&core, peer.clone(), request);
+    let pause = taken.as_ref().err().and_then(|_| core.dismissal(&peer.stranger.group));
     async move {
         let (guard, decided, messages) = match taken {
             Ok(taken) => taken,
-            Err(refused) => return Ok(*refused),
+            Err(refused) => {
+                // Who is refused by its headers, and calls again, has others wait for no more than one.
+                if let Some(pause) = pause {
+                    core.pause(pause).await;
+                }
+                return Ok(*refused);
+            }
         };
         if matches!(guard.call().method.lasting, Some(Lasting::Exchange)) {
-            tokio::spawn(exchange(core, guard.call().clone(), messages));
-            return Ok(respond(guard, decided.await.ok()).await);
+            tokio::spawn(exchange(core.clone(), guard.call().clone(), messages));
+            return Ok(respond(&core, guard, decided.await.ok()).await);
         }
         Ok(answer(&core, guard, decided, messages).await)
     }
@@ -99,7 +107,11 @@ async fn answer(
     let call = guard.call().clone();
     let arrived = tokio::select! {
         biased;
-        outcome = &mut decided => return respond(guard, outcome.ok()).await,
+        outcome = &mut decided => {
+            // What has come of it takes memory.
+            drop(messages);
+            return respond(core, guard, outcome.ok()).await;
+        }
         () = until(call.deadline) => Err(&core.endings.overdue),
         message = whole(core, &call, &mut messages) => message,
     };
@@ -116,7 +128,7 @@ async fn answer(
     loop {
         tokio::select! {
             biased;
-            outcome = &mut decided => return respond(guard, outcome.ok()).await,
+            outcome = &mut decided => return respond(core, guard, outcome.ok()).await,
             () = &mut finishing, if !has_finished => has_finished = true,
             () = &mut overdue => {
                 call.refuse(&core.endings.overdue);
@@ -159,7 +171,7 @@ async fn exchange(core: Arc<Core>, call: Arc<Call>, mut messages: Messages) {
 }
 
 /// The call's message, or how it ends without.
-async fn whole<'a>(core: &'a Core, call: &Arc<Call>, messages: &mut Messages) -> Result<Bytes, &'a Ending> {
+async fn whole<'a>(core: &'a Arc<Core>, call: &Arc<Call>, messages: &mut Messages) -> Result<Bytes, &'a Ending> {
     let endings = &core.endings;
     let read = {
         let mut reading = pin!(messages.next());
@@ -191,14 +203,14 @@ async fn whole<'a>(core: &'a Core, call: &Arc<Call>, messages: &mut Messages) ->
 
 /// A place among calls whose message has not come.
 struct Unfinished<'a> {
-    core: &'a Core,
+    core: &'a Arc<Core>,
     number: u64,
 }
 
 impl<'a> Unfinished<'a> {
-    fn enter(core: &'a Core, call: &Arc<Call>) -> Self {
+    fn enter(core: &'a Arc<Core>, call: &Arc<Call>) -> Self {
         if let Some(displaced) = core.unfinished.enter(call.number, &call.whose.caller.group, call.clone()) {
-            displaced.refuse(&core.endings.overloaded);
+            core.dismiss(&displaced, &core.endings.overloaded);
         }
         Self { core, number: call.number }
     }
@@ -210,15 +222,16 @@ impl Drop for Unfinished<'_> {
     }
 }
 
-fn hand_over(core: &Core, call: &Arc<Call>, message: Bytes) {
+fn hand_over(core: &Arc<Core>, call: &Arc<Call>, message: Bytes) {
     let size = message.len();
     call.put(message);
     if let Some(displaced) = core.room(call).put(Waiting { call: call.clone(), size }) {
-        displaced.call.refuse(&core.endings.overloaded);
+        displaced.call.put(Bytes::new());
+        core.dismiss(&displaced.call, &core.endings.overloaded);
     }
 }
 
-async fn respond(mut guard: Guard, outcome: Option<Outcome>) -> Response<Answer> {
+async fn respond(core: &Core, mut guard: Guard, outcome: Option<Outcome>) -> Response<Answer> {
     match outcome {
         Some(Outcome::Answer(message, trailers)) => {
             guard.answered(message.len());
@@ -233,7 +246,7 @@ async fn respond(mut guard: Guard, outcome: Option<Outcome>) -> Response<Answer>
             response(trailers, Answer::Empty(Some(guard)))
         }
         Some(Outcome::Later(trailers, pause)) => {
-            tokio::time::sleep(pause).await;
+            core.pause(pause).await;
             guard.answered(0);
             response(trailers, Answer::Empty(Some(guard)))
         }

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,22 +14,18 @@ from services.runtime.rpc.arriving import ArrivingCall, Headers, require_known_g
 from services.runtime.rpc.methods import Mode, Room, broken
 from services.runtime.rpc.places import Places
 from services.runtime.rpc.turns import Turns
+from services.runtime.rpc.unfinished import SLOW_SECONDS, Patience, Unfinished, overloaded
 
 log = logging.getLogger(__name__)
 
 _SWEEP_SECONDS = 0.25
-_SLOW_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a server takes on at once: calls whose message has not come, and for how long they may be that, and streams
-    of the modes that last."""
+    """What a server takes on at once: calls whose message has not come, and streams of the modes that last."""
 
-    unfinished: int
-    message_seconds: float
-    slow: int
-    """Of the unfinished, those that take longer than half a second: gRPC keeps what has come of their messages."""
+    unfinished: Patience
     watches: int
     exchanges: int
 
@@ -65,7 +60,7 @@ class Arrivals:
         self._threads = threads
         self._limits = limits
         self._refusal = refusal
-        self._unfinished: Places[ArrivingCall] = Places(limits.unfinished)
+        self._unfinished = Unfinished(name, limits.unfinished)
         self._lasting: Mapping[Mode, Places[ArrivingCall]] = {
             Mode.WATCH: Places(limits.watches),
             Mode.EXCHANGE: Places(limits.exchanges),
@@ -97,7 +92,7 @@ class Arrivals:
                 self._displace(places.enter(call, call.caller.group))
             self._await_message(call)
         except StrongroomError as refusal:
-            call.refuse(refusal)
+            self._unfinished.dismiss(call, refusal)
         except Exception:
             log.exception("an arriving call could not be taken on")
             call.refuse(broken())
@@ -106,6 +101,7 @@ class Arrivals:
         """Ends what would last, and from now on waits for messages no longer than a moment. Who is refused may call
         again elsewhere."""
         self._is_stopping = True
+        self._unfinished.hurry()
         for places in self._lasting.values():
             for call in places.holders():
                 call.refuse(stopping())
@@ -113,22 +109,20 @@ class Arrivals:
     def end_all(self) -> None:
         """Ends what is not answered yet with SHUTTING_DOWN."""
         self._sweeping.end()
+        self._unfinished.stop()
         for call in list(self._open):
             call.refuse(stopping(), final=call.begun)
         for turns in (self._threads.known, self._threads.strangers, self._threads.exchanges, self._threads.reserved):
             turns.close()
 
     def _await_message(self, call: ArrivingCall) -> None:
-        call.since = time.monotonic()
         if self._refusal is not None and call.caller.is_known:
             call.refusal = self._refusal(call.caller)
-        self._displace(self._unfinished.enter(call, call.caller.group))
-        if call.refusal is None:
-            call.receive()
+        self._unfinished.enter(call)
 
     def message_came(self, call: ArrivingCall) -> None:
         """A call is whole, or its end came first."""
-        self._unfinished.leave(call)
+        self._unfinished.came(call)
         if call.message is None:
             return
         if call.arrival.mode in (Mode.AT_ONCE, Mode.WATCH):
@@ -136,7 +130,8 @@ class Arrivals:
             return
         displaced = self._threads.of(call.arrival.room, call.caller).put(call)
         if isinstance(displaced, ArrivingCall):
-            displaced.refuse(overloaded())
+            displaced.message = None
+            self._displace(displaced)
 
     def may_run(self, call: ArrivingCall) -> bool:
         """Whether a call is to be answered now that its turn has come."""
@@ -146,7 +141,7 @@ class Arrivals:
         if refusal is None:
             return True
         call.message, call.refusal = None, refusal
-        self._displace(self._unfinished.enter(call, call.caller.group))
+        self._unfinished.enter(call)
         return False
 
     def wants_next(self, call: ArrivingCall) -> None:
@@ -155,46 +150,26 @@ class Arrivals:
 
     def _displace(self, call: ArrivingCall | None) -> None:
         if call is not None:
-            call.refuse(overloaded())
+            self._unfinished.dismiss(call, overloaded())
 
     def _forget(self, call: ArrivingCall) -> None:
         self._open.discard(call)
-        self._unfinished.leave(call)
+        self._unfinished.forget(call)
         places = self._lasting.get(call.arrival.mode)
         if places is not None:
             places.leave(call)
         call.let_go()
 
     def _sweep(self) -> None:
-        for held in self._unfinished.holders():
-            # Told after a moment: who asks again at once would take from others what refusing costs.
-            if held.refusal is not None and self._unfinished.leave(held):
-                held.refuse(held.refusal, final=True)
-        slow = _began_before(time.monotonic() - _SLOW_SECONDS)
-        for greedy in self._unfinished.surplus(self._limits.slow, slow):
-            if self._unfinished.leave(greedy):
-                greedy.refuse(overloaded())
-        is_stopping = self._is_stopping
-        seconds = _SLOW_SECONDS if is_stopping else self._limits.message_seconds
-        error = stopping() if is_stopping else incomplete(seconds)
-        overdue = time.monotonic() - seconds
-        while (call := self._unfinished.oldest()) is not None and call.since < overdue:
-            if self._unfinished.leave(call):
-                call.refuse(error)
-
-
-def _began_before(moment: float) -> Callable[[ArrivingCall], bool]:
-    return lambda call: call.since < moment
+        if self._is_stopping:
+            self._unfinished.sweep(SLOW_SECONDS, lambda _: stopping())
+        else:
+            self._unfinished.sweep(self._limits.unfinished.message_seconds, incomplete)
 
 
 def stopping() -> StrongroomError:
     """What callers are told while the process ends."""
     return StrongroomError(Reason.SHUTTING_DOWN, "this process is about to end: call again")
-
-
-def overloaded() -> StrongroomError:
-    """What callers are told whose calls give way to others'."""
-    return StrongroomError(Reason.OVERLOADED, "too many calls are open from here", retry_after_seconds=1.0)
 
 
 def incomplete(seconds: float) -> StrongroomError:

@@ -182,6 +182,14 @@ class ArrivingCall:
         self._event.call.start_server_batch((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), self._received)
         self._state.due.add(_server._RECEIVE_MESSAGE_TOKEN)
 
+    def receive_now(self) -> bool:
+        """Asks for the next message where nobody holds the call's condition yet; False when the call has ended."""
+        with self._state.condition:
+            if self._event is None or not _server._is_rpc_state_active(self._state):
+                return False
+            self.receive()
+            return True
+
     def run(self) -> None:
         """Has the method answer the message."""
         if not self._awaiting.may_run(self):

@@ -13,9 +13,11 @@ from services.runtime.mesh.tls import TlsFiles
 from services.runtime.rpc import ports
 from services.runtime.rpc.admission import Recognize, Refusal
 from services.runtime.rpc.arrivals import Arrivals, Limits, Threads
+from services.runtime.rpc.methods import nobody
 from services.runtime.rpc.pipeline import Handler
 from services.runtime.rpc.ports import Crew
 from services.runtime.rpc.turns import Turns
+from services.runtime.rpc.unfinished import Patience
 
 _ENDING_SECONDS = 2.0
 _UNREAD_BYTES = 64 << 10
@@ -28,9 +30,7 @@ class GrpcioPort:
         self, name: str, settings: Listeners, recognize: Recognize, refusal: Refusal | None, *, shared_port: bool
     ) -> None:
         limits = Limits(
-            settings.max_unfinished,
-            settings.message_seconds,
-            settings.max_slow,
+            Patience(settings.max_unfinished, settings.message_seconds, settings.max_slow),
             watches=ports.WATCHES,
             exchanges=ports.REFLECTIONS,
         )
@@ -61,6 +61,7 @@ class GrpcioPort:
 
     def start(self) -> None:
         """Begins to serve; nothing is added afterwards."""
+        self._server.add_generic_rpc_handlers((_Unknown(),))
         self._server.start()
 
     def stop(self, seconds: float) -> bool:
@@ -71,6 +72,14 @@ class GrpcioPort:
         self._arrivals.end_all()
         stopped.wait()
         return is_done
+
+
+class _Unknown(grpc.GenericRpcHandler):
+    """Takes the calls of methods that there are not, which gRPC would refuse as fast as they come."""
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
+        """What answers them all."""
+        return grpc.unary_unary_rpc_method_handler(nobody)
 
 
 def _threads(name: str, settings: Listeners) -> Threads:

@@ -84,6 +84,20 @@ def arriving(handler: Callable[..., Any], arrival: Arrival) -> Callable[..., Any
     return marked
 
 
+def unknown() -> StrongroomError:
+    """What a caller is told who calls a method that there is not."""
+    return StrongroomError(Reason.NOT_YET, "Method not found!")
+
+
+def nobody(_request: Any, _context: Any) -> Any:
+    """The handler of methods that there are not: a call of one is dismissed by its headers, as one that the method is
+    not for."""
+    raise unknown()
+
+
+setattr(nobody, _ATTRIBUTE, Arrival(only=Only(frozenset(), unknown())))
+
+
 def malformed() -> StrongroomError:
     """What a caller is told whose message cannot be read."""
     return StrongroomError(Reason.REQUEST_MALFORMED, "the message is not one that this method takes")

@@ -18,16 +18,15 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from services.runtime.config import Listeners
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.mesh.tls import TlsFiles
-from services.runtime.rpc import arrivals, ports
+from services.runtime.rpc import arrivals, ports, unfinished
 from services.runtime.rpc.admission import Caller, Recognize, Refusal, refused_in_turn
-from services.runtime.rpc.methods import Mode, Only, Room, arrival_of, broken, malformed, without_message
+from services.runtime.rpc.methods import Mode, Only, Room, arrival_of, broken, malformed, unknown, without_message
 from services.runtime.rpc.pipeline import Handler
 from services.runtime.rpc.streams import Trailers, error_trailers
 
 log = logging.getLogger(__name__)
 
 _OK = grpc.StatusCode.OK
-_UNIMPLEMENTED = grpc.StatusCode.UNIMPLEMENTED.value[0]
 _HELD_SECONDS = 0.25
 _AT_ONCE_WAITING = 4_096
 _LASTING: Mapping[Mode, Literal["watch", "exchange"]] = {Mode.WATCH: "watch", Mode.EXCHANGE: "exchange"}
@@ -318,7 +317,7 @@ def _kinds(name: str, settings: Listeners) -> dict[str, dict[str, int]]:
 def _endings(name: str, settings: Listeners) -> dict[str, tuple[int, str, Trailers]]:
     limit = ports.MAX_MESSAGE_BYTES[name]
     errors = {
-        "overloaded": arrivals.overloaded(),
+        "overloaded": unfinished.overloaded(),
         "incomplete": arrivals.incomplete(settings.message_seconds),
         "stopping": arrivals.stopping(),
         "malformed": malformed(),
@@ -326,6 +325,7 @@ def _endings(name: str, settings: Listeners) -> dict[str, tuple[int, str, Traile
         "too_large": StrongroomError(
             Reason.LIMIT_EXCEEDED, f"a message is larger than {limit} bytes: send less at once"
         ),
+        "unknown": unknown(),
         "compressed": StrongroomError(Reason.NOT_YET, "compressed messages are not taken: send them as they are"),
         "overdue": StrongroomError(Reason.DEADLINE_EXCEEDED, "the call was not answered before its deadline"),
         "broken": broken(),
@@ -334,7 +334,6 @@ def _endings(name: str, settings: Listeners) -> dict[str, tuple[int, str, Traile
     return {
         **told,
         "stopped": _said(arrivals.stopping(), final=True),
-        "unknown": (_UNIMPLEMENTED, "Method not found!", ()),
     }
 
 

@@ -32,7 +32,9 @@ from services.runtime.background import NEVER, UNTIL_WOKEN, Background
 from services.runtime.changes import ChangeFeed
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.rpc.arrivals import Arrivals, Limits
+from services.runtime.rpc.dismissals import Dismissals
 from services.runtime.rpc.status import Status
+from services.runtime.rpc.unfinished import Patience
 from services.runtime.storage.outbox import Outbox
 from services.runtime.storage.record_keys import RecordSealing
 from services.runtime.work.due_work import Aside, DueWork
@@ -78,7 +80,7 @@ NONE = cast(Any, None)
 
 
 def arrivals() -> object:
-    made = Arrivals("test", NONE, NONE, Limits(1, 1.0, 1, 1, 1))
+    made = Arrivals("test", NONE, NONE, Limits(Patience(1, 1.0, 1), 1, 1))
     made._unfinished = BROKEN
     return made
 
@@ -89,6 +91,13 @@ def audit_client() -> object:
     # The sender waits in the one that it knows.
     queue.put("", [Waiting([], 0, "", 0.0)])
     return client
+
+
+def dismissals() -> object:
+    made: Dismissals[int] = Dismissals("test", NONE, 1)
+    made._groups = BROKEN
+    made._work.wake()
+    return made
 
 
 def due_work() -> object:
@@ -168,6 +177,7 @@ WORK: dict[str, Callable[[], object]] = {
     "services/crypto/providers/pkcs11/sessions.py": sessions,
     "services/keystore/work/bootstrap.py": lambda: SecretsKey(BROKEN, "a", NONE, NONE),
     "services/runtime/rpc/arrivals.py": arrivals,
+    "services/runtime/rpc/dismissals.py": dismissals,
     "services/runtime/audit_client.py": audit_client,
     "services/runtime/changes.py": lambda: ChangeFeed(BROKEN),
     "services/runtime/work/due_work.py": due_work,

@@ -11,6 +11,7 @@ from services.runtime.rpc.arrivals import Arrivals, Limits, Threads
 from services.runtime.rpc.arriving import ArrivingCall
 from services.runtime.rpc.methods import Arrival, Mode
 from services.runtime.rpc.turns import Turns
+from services.runtime.rpc.unfinished import Patience
 from tests.support.clients import until
 
 ACME = Caller("acme", "accounts/acme/users/ann", is_known=True)
@@ -39,7 +40,7 @@ class Waiting:
 
 def arrivals(known_as: Caller, refused: set[str]) -> Arrivals:
     turns = Turns("test", threads=1, share=1, waiting=1, waiting_bytes=1)
-    limits = Limits(unfinished=10, message_seconds=60.0, slow=10, watches=1, exchanges=1)
+    limits = Limits(Patience(unfinished=10, message_seconds=60.0, slow=10), watches=1, exchanges=1)
     return Arrivals(
         "test",
         lambda _headers: known_as,
