@@ -10,7 +10,7 @@ from typer.main import get_command
 
 from strongroom.cli.app import app, sections
 from strongroom.cli.command import COMMON_OPTIONS
-from strongroom.cli.parser import written
+from strongroom.cli.parser import record_of
 from strongroom.cli.topics import TOPICS
 from tools.reference.markdown import code, document, table
 
@@ -73,11 +73,10 @@ def _described(command: Any, context: Any, words: tuple[str, ...]) -> Iterator[s
 def _options(parameters: list[Any], context: Any) -> Iterator[str]:
     rows = []
     for parameter in parameters:
-        record = parameter.get_help_record(context)
+        record = record_of(parameter, context)
         if parameter.name == "help" or record is None:
             continue
-        shown = written(parameter) if parameter.param_type_name == "argument" else record[0]
-        rows.append((code(shown), record[1]))
+        rows.append((code(record[0]), record[1]))
     if rows:
         yield from table(("", "what it is"), rows)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 # In gRPC's own order; the first that is set counts.
 _PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
@@ -31,6 +29,8 @@ def _covers(exception: str, host: str) -> bool:
     """Whether a name ends as an exception does, or an address is in its network."""
     if host.endswith(exception):
         return True
+    import ipaddress
+
     try:
         return ipaddress.ip_address(host) in ipaddress.ip_network(exception, strict=False)
     except ValueError:
@@ -38,6 +38,8 @@ def _covers(exception: str, host: str) -> bool:
 
 
 def _place(proxy: str) -> str:
+    from urllib.parse import urlsplit
+
     try:
         found = urlsplit(proxy if "//" in proxy else f"//{proxy}")
         return f"{found.hostname}:{found.port}" if found.port else str(found.hostname)

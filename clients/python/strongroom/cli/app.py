@@ -3,81 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from copy import copy
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 from typer.main import get_group
 
+from strongroom.cli.entries import ENTRIES, HOMES
 from strongroom.cli.main import guarded
 from strongroom.cli.parser import Group
 from strongroom.cli.startup import is_whole_process
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """Where a command or group is: a module of this package, whose `add_to` adds it, and what it is for."""
-
-    module: str
-    about: str
-
-
-# In the order of the help, under the headings there.
-_ENTRIES: Mapping[str, Mapping[str, _Entry]] = {
-    "Begin": {
-        "status": _Entry("status", "Show how each service is, and what is wrong."),
-        "whoami": _Entry("status", "Show who the services take you for."),
-        "login": _Entry("sessions", "Begin a session and use it for every command of this profile until `logout`."),
-        "logout": _Entry("sessions", "End this profile's login."),
-        "profile": _Entry("profile", "Which mesh to call, and as whom."),
-        "help": _Entry("help", "Explain a topic, a command, or the reason of an error."),
-    },
-    "Use keys": {
-        "encrypt": _Entry("cryptography", "Encrypt up to 64 KiB."),
-        "decrypt": _Entry("cryptography", "Decrypt a ciphertext."),
-        "re-encrypt": _Entry("signatures", "Move a ciphertext under another key or context."),
-        "file": _Entry("files", "Files of any size, encrypted here under data keys."),
-        "data-key": _Entry("cryptography", "Make a data key."),
-        "sign": _Entry("signatures", "Sign up to 64 KiB."),
-        "verify": _Entry("signatures", "Verify a signature."),
-        "mac": _Entry("signatures", "Message authentication codes."),
-        "public-key": _Entry("signatures", "Public keys, and encryption to them."),
-        "random": _Entry("cryptography", "Print random bytes from the service."),
-    },
-    "Keep keys and secrets": {
-        "key": _Entry("keys", "Keys, their versions and their material."),
-        "alias": _Entry("keys", "Second names of keys."),
-        "secret": _Entry("secrets", "Secrets and their values."),
-        "run": _Entry("run", "Run a command with secrets in its environment, or in files."),
-        "migrate": _Entry("migrate", "Copy secrets from somewhere else."),
-    },
-    "Say who may": {
-        "access": _Entry("access", "What would be decided, and why."),
-        "account": _Entry("accounts", "Accounts: the tenants of the mesh."),
-        "principal": _Entry("principals", "Users, workloads and roles."),
-        "role": _Entry("principals", "Roles: what others hold, or assume for a while."),
-        "assume-role": _Entry("sessions", "Begin a session as a role and print its token."),
-        "policy": _Entry("policies", "Policies: who may do what."),
-        "grant": _Entry("grants", "Operations on a key, delegated to a principal."),
-        "client-key": _Entry("client_keys", "Client keys: what clients without a certificate log in with."),
-        "oidc-provider": _Entry("oidc_providers", "Issuers of OIDC tokens, such as Kubernetes clusters."),
-        "quota": _Entry("quotas", "How many requests are let through."),
-    },
-    "Look into it": {
-        "audit": _Entry("audit", "The audit log."),
-        "trace": _Entry("trace", "Draw what one request did, in every service."),
-        "root": _Entry("root_key", "The root key of the mesh."),
-    },
-}
-_HOMES: Mapping[str, str] = {name: entry.module for group in _ENTRIES.values() for name, entry in group.items()}
-
-
 def sections() -> list[tuple[str, list[str]]]:
     """The headings of the help, with the commands and groups under each."""
-    return [(heading, list(entries)) for heading, entries in _ENTRIES.items()]
+    return [(heading, list(entries)) for heading, entries in ENTRIES.items()]
 
 
 class _Wanted(typer.Typer):
@@ -102,7 +44,7 @@ class _Commands(MutableMapping[str, Any]):
         if name not in self._loaded:
             loaded = _Wanted((name,))
             loaded.callback()(_nothing)
-            import_module(f"strongroom.cli.{_HOMES[name]}").add_to(loaded)
+            import_module(f"strongroom.cli.{HOMES[name]}").add_to(loaded)
             if self.typed[:1] == [name]:
                 loaded.registered_groups = _narrowed(loaded.registered_groups, self.typed)
             self._loaded = {**get_group(loaded).commands, **self._loaded}
@@ -115,13 +57,13 @@ class _Commands(MutableMapping[str, Any]):
         del self._loaded[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in _HOMES or name in self._loaded
+        return name in HOMES or name in self._loaded
 
     def __iter__(self) -> Iterator[str]:
-        return iter({**_HOMES, **self._loaded})
+        return iter({**HOMES, **self._loaded})
 
     def __len__(self) -> int:
-        return len({**_HOMES, **self._loaded})
+        return len({**HOMES, **self._loaded})
 
 
 def _narrowed(groups: Sequence[Any], words: Sequence[str]) -> list[Any]:
@@ -166,7 +108,7 @@ class Root(Group):
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """All commands under their headings, without loading one."""
         del ctx
-        for heading, entries in _ENTRIES.items():
+        for heading, entries in ENTRIES.items():
             with formatter.section(heading):
                 formatter.write_dl([(name, entry.about) for name, entry in entries.items()])
 

@@ -8,7 +8,6 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +66,8 @@ def require_known(environment: Mapping[str, str]) -> None:
     """A usage error for a variable that is misspelt: what it says would be passed over silently."""
     for name in environment:
         if name.startswith(_PREFIX) and name not in ABOUT_VARIABLES and "__" not in name:
+            from difflib import get_close_matches
+
             known = [variable.removeprefix(_PREFIX) for variable in ABOUT_VARIABLES]
             near = get_close_matches(name.removeprefix(_PREFIX), known, 1, 0.7)
             if near:

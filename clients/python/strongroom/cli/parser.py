@@ -12,6 +12,9 @@ from strongroom.cli.values import Plain
 
 _COMMON = frozenset({"output", "as_json", "wide", "profile", "as_role", "trace", "help"})
 
+OLD_NAMES = ("--rotation-days", "--expire-days", "--archive-days", "--shred-days", "--days")
+"""Options of before that take numbers of days; their spans have other names now, and these still work."""
+
 # What other command lines call it.
 _MEANT = {
     "add": ("create",),
@@ -41,6 +44,19 @@ def written(argument: Any) -> str:
     """An argument as usage and help show it: `KEY`, `[KEY]`, `FILE...`, `[FILE...]`."""
     word = (argument.metavar or argument.name.upper()) + ("..." if argument.nargs == -1 else "")
     return word if argument.required else f"[{word}]"
+
+
+def record_of(parameter: Any, ctx: Any) -> tuple[str, str] | None:
+    """A parameter as help shows it, without names of before; None where it is not shown."""
+    record = parameter.get_help_record(ctx)
+    if record is None:
+        return None
+    if parameter.param_type_name == "argument":
+        return written(parameter), record[1]
+    names = record[0]
+    for old in OLD_NAMES:
+        names = names.replace(f", {old} ", " ")
+    return names, record[1]
 
 
 def _usage_pieces(command: Any, ctx: Any) -> list[str]:
@@ -81,11 +97,11 @@ class Command(TyperCommand):
         own: list[tuple[str, str]] = []
         common: list[tuple[str, str]] = []
         for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
+            record = record_of(parameter, ctx)
             if record is None:
                 continue
             if parameter.param_type_name == "argument":
-                arguments.append((written(parameter), record[1]))
+                arguments.append(record)
             else:
                 (common if parameter.name in _COMMON else own).append(record)
         for title, records in (

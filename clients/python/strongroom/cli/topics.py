@@ -134,7 +134,10 @@ The value of a secret is what was read, without the newline that a shell or an e
 behind the first = is the value, commas included.
 
 An encryption context is not secret. Who decrypts has to give all the pairs that it was encrypted with, and the audit
-log has them.""",
+log has them.
+
+Tags are pairs, too. `create --tag` gives some; `update --tag` says all of them anew, and `update --no-tags` takes them
+away (secrets, accounts), as `principal set-tags` does. `key tag` and `key untag` change those that they name.""",
     ),
     "names": (
         "Names of keys, secrets and principals",

@@ -29,11 +29,12 @@ class Plain:
         if value is None:
             return () if several else None
         try:
-            return tuple(map(self._made, value)) if several else self._made(value)
+            return tuple(map(self.made, value)) if several else self.made(value)
         except ValueError as error:
             raise typer.BadParameter(str(error), ctx=ctx, param=param) from None
 
-    def _made(self, word: Any) -> Any:
+    def made(self, word: Any) -> Any:
+        """The value of one word. Raises ValueError."""
         if get_origin(self._one) is Literal:
             allowed = get_args(self._one)
             if word not in allowed:
