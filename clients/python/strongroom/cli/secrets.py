@@ -44,7 +44,10 @@ from strongroom.cli.targets import once_checked
 from strongroom.names import last_part
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from strongroom.calls.secrets.records import Secret
+    from strongroom.secrets.v1.target_pb2 import RotationTarget
 
 app = typer.Typer(name="secret", cls=Group, help="Secrets and their values.", no_args_is_help=True)
 
@@ -248,9 +251,6 @@ def update(
     """Change what is given of a secret."""
     if allow_destination and allow_any_destination:
         raise typer.BadParameter("goes without --allow-any-destination", param_hint="--allow-destination")
-    place = Place(host, port, user, tls, database, host_keys, master)
-    # What is not given stays as it is.
-    before = session.client.secrets.get(secret) if place.given() and target is None else None
     update = partial(
         session.client.secrets.update,
         secret,
@@ -258,17 +258,22 @@ def update(
         tags=all_tags_of(tag, none=no_tags),
         key=key,
         retained_versions=retained_versions,
-        target=(
-            target_of("", target, place, session.client.names.secret)
-            if before is None
-            else changed_target(before.type, before.target, place, session.client.names.secret)
-        ),
+        target=_new_target(session, secret, target, Place(host, port, user, tls, database, host_keys, master)),
         check_target=not skip_target_check,
         password_rule=password_rule_of(password_rule) if password_rule else None,
         grace_period=span_of(grace, "--grace") if grace else None,
         allowed_destinations=[] if allow_any_destination else allow_destination,
     )
     return secret_report(once_checked(update))
+
+
+def _new_target(session: Session, secret: str, path: Path | None, place: Place) -> RotationTarget | None:
+    """The target that a file or the options say; what options do not say stays as it is."""
+    full_name = session.client.names.secret
+    if path is not None or not place.given():
+        return target_of("", path, place, full_name)
+    before = session.client.secrets.get(secret)
+    return changed_target(before.type, before.target, place, full_name)
 
 
 @command(app, "stage", "strongroom secret stage database-password Current --to 1 --from 2")
