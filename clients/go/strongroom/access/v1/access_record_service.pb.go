@@ -238,8 +238,11 @@ type PrincipalRecord struct {
 	Tags map[string]string `protobuf:"bytes,5,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Session tokens issued before this moment are refused. Absent: none is.
 	SessionsValidAfter *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=sessions_valid_after,json=sessionsValidAfter,proto3" json:"sessions_valid_after,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// Sessions that were revoked one by one and would last still, by the `jti` of their tokens: they are refused, and so
+	// are those that were begun from them.
+	EndedSessions []string `protobuf:"bytes,7,rep,name=ended_sessions,json=endedSessions,proto3" json:"ended_sessions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PrincipalRecord) Reset() {
@@ -310,6 +313,13 @@ func (x *PrincipalRecord) GetTags() map[string]string {
 func (x *PrincipalRecord) GetSessionsValidAfter() *timestamppb.Timestamp {
 	if x != nil {
 		return x.SessionsValidAfter
+	}
+	return nil
+}
+
+func (x *PrincipalRecord) GetEndedSessions() []string {
+	if x != nil {
+		return x.EndedSessions
 	}
 	return nil
 }
@@ -1075,14 +1085,15 @@ const file_strongroom_access_v1_access_record_service_proto_rawDesc = "" +
 	"\x06quotas\x18\x04 \x03(\v2!.strongroom.access.v1.QuotaRecordR\x06quotas\x12\x1a\n" +
 	"\bdisabled\x18\x05 \x01(\bR\bdisabled\x12*\n" +
 	"\x11ended_client_keys\x18\x06 \x03(\tR\x0fendedClientKeys\x120\n" +
-	"\x14ended_oidc_providers\x18\a \x03(\tR\x12endedOidcProviders\"\xdc\x02\n" +
+	"\x14ended_oidc_providers\x18\a \x03(\tR\x12endedOidcProviders\"\x83\x03\n" +
 	"\x0fPrincipalRecord\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x127\n" +
 	"\x04kind\x18\x02 \x01(\x0e2#.strongroom.access.v1.PrincipalKindR\x04kind\x12\x1a\n" +
 	"\bdisabled\x18\x03 \x01(\bR\bdisabled\x12\x14\n" +
 	"\x05roles\x18\x04 \x03(\tR\x05roles\x12C\n" +
 	"\x04tags\x18\x05 \x03(\v2/.strongroom.access.v1.PrincipalRecord.TagsEntryR\x04tags\x12L\n" +
-	"\x14sessions_valid_after\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x12sessionsValidAfter\x1a7\n" +
+	"\x14sessions_valid_after\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x12sessionsValidAfter\x12%\n" +
+	"\x0eended_sessions\x18\a \x03(\tR\rendedSessions\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa9\x01\n" +

@@ -29,7 +29,7 @@ type CreateAccountRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The id of the new account, `[a-z][a-z0-9-]{0,62}`. Required.
 	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
-	// The account: display_name, tags.
+	// The account: display_name, tags, spiffe_id_prefixes. It is given its administrator's SPIFFE ids besides.
 	Account *Account `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
 	// The id of the user that administers it. Default `admin`.
 	AdministratorId string `protobuf:"bytes,3,opt,name=administrator_id,json=administratorId,proto3" json:"administrator_id,omitempty"`
@@ -351,7 +351,8 @@ type UpdateAccountRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The account, by `name`; with an etag, only if that is still current. Required.
 	Account *Account `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
-	// What to change: `display_name`, `tags`. Another path fails with FIELD_INVALID. Absent: all of them.
+	// What to change: `display_name`, `tags`, `spiffe_id_prefixes`. Another path fails with FIELD_INVALID. Absent: the
+	// first two.
 	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

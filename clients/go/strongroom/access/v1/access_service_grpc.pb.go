@@ -94,7 +94,9 @@ type AccessServiceClient interface {
 	GetAccount(ctx context.Context, in *GetAccountRequest, opts ...grpc.CallOption) (*Account, error)
 	// Lists accounts by name. The resource is `services/keystore`.
 	ListAccounts(ctx context.Context, in *ListAccountsRequest, opts ...grpc.CallOption) (*ListAccountsResponse, error)
-	// Changes an account's display name or tags.
+	// Changes an account's display name or tags, or the SPIFFE ids that it was given. Those need `access:GiveSpiffeIds` on
+	// `services/keystore`, and nothing else: ids that stand for other accounts' principals stand for them no more. Fails
+	// with ALREADY_EXISTS for what another account was given, and for an id of an administrator of the mesh.
 	UpdateAccount(ctx context.Context, in *UpdateAccountRequest, opts ...grpc.CallOption) (*Account, error)
 	// Refuses everything in an account until it is enabled, with PRINCIPAL_DISABLED for its principals and
 	// PERMISSION_DENIED for its resources. A disabled account stays as it is. The resource is `services/keystore`.
@@ -104,14 +106,15 @@ type AccessServiceClient interface {
 	// Creates a user, workload or role, with no more permission than the account's common policies and its roles give.
 	// With roles it also needs `access:SetPrincipalRoles` on each of them, with tags `access:SetPrincipalTags` on the
 	// account. Fails with ALREADY_EXISTS also for an id used before and for a SPIFFE id or OIDC subject bound to another
-	// principal, and with POLICY_INVALID for a trust policy as CreatePolicy does.
+	// principal, with SPIFFE_ID_NOT_GIVEN for a SPIFFE id that is not for the account to bind, and with POLICY_INVALID for a trust policy as CreatePolicy does.
 	CreatePrincipal(ctx context.Context, in *CreatePrincipalRequest, opts ...grpc.CallOption) (*Principal, error)
 	// Answers a principal.
 	GetPrincipal(ctx context.Context, in *GetPrincipalRequest, opts ...grpc.CallOption) (*Principal, error)
 	// Lists an account's principals by name.
 	ListPrincipals(ctx context.Context, in *ListPrincipalsRequest, opts ...grpc.CallOption) (*ListPrincipalsResponse, error)
 	// Changes a principal's description, what it is known by, or how it may be assumed. Fails with ALREADY_EXISTS for a
-	// SPIFFE id or OIDC subject bound to another principal, POLICY_INVALID for a trust policy.
+	// SPIFFE id or OIDC subject bound to another principal, SPIFFE_ID_NOT_GIVEN for a SPIFFE id that is not for the
+	// account to bind, POLICY_INVALID for a trust policy.
 	UpdatePrincipal(ctx context.Context, in *UpdatePrincipalRequest, opts ...grpc.CallOption) (*Principal, error)
 	// Replaces a principal's tags. They take part in access decisions, hence an action of its own.
 	SetPrincipalTags(ctx context.Context, in *SetPrincipalTagsRequest, opts ...grpc.CallOption) (*Principal, error)
@@ -692,7 +695,9 @@ type AccessServiceServer interface {
 	GetAccount(context.Context, *GetAccountRequest) (*Account, error)
 	// Lists accounts by name. The resource is `services/keystore`.
 	ListAccounts(context.Context, *ListAccountsRequest) (*ListAccountsResponse, error)
-	// Changes an account's display name or tags.
+	// Changes an account's display name or tags, or the SPIFFE ids that it was given. Those need `access:GiveSpiffeIds` on
+	// `services/keystore`, and nothing else: ids that stand for other accounts' principals stand for them no more. Fails
+	// with ALREADY_EXISTS for what another account was given, and for an id of an administrator of the mesh.
 	UpdateAccount(context.Context, *UpdateAccountRequest) (*Account, error)
 	// Refuses everything in an account until it is enabled, with PRINCIPAL_DISABLED for its principals and
 	// PERMISSION_DENIED for its resources. A disabled account stays as it is. The resource is `services/keystore`.
@@ -702,14 +707,15 @@ type AccessServiceServer interface {
 	// Creates a user, workload or role, with no more permission than the account's common policies and its roles give.
 	// With roles it also needs `access:SetPrincipalRoles` on each of them, with tags `access:SetPrincipalTags` on the
 	// account. Fails with ALREADY_EXISTS also for an id used before and for a SPIFFE id or OIDC subject bound to another
-	// principal, and with POLICY_INVALID for a trust policy as CreatePolicy does.
+	// principal, with SPIFFE_ID_NOT_GIVEN for a SPIFFE id that is not for the account to bind, and with POLICY_INVALID for a trust policy as CreatePolicy does.
 	CreatePrincipal(context.Context, *CreatePrincipalRequest) (*Principal, error)
 	// Answers a principal.
 	GetPrincipal(context.Context, *GetPrincipalRequest) (*Principal, error)
 	// Lists an account's principals by name.
 	ListPrincipals(context.Context, *ListPrincipalsRequest) (*ListPrincipalsResponse, error)
 	// Changes a principal's description, what it is known by, or how it may be assumed. Fails with ALREADY_EXISTS for a
-	// SPIFFE id or OIDC subject bound to another principal, POLICY_INVALID for a trust policy.
+	// SPIFFE id or OIDC subject bound to another principal, SPIFFE_ID_NOT_GIVEN for a SPIFFE id that is not for the
+	// account to bind, POLICY_INVALID for a trust policy.
 	UpdatePrincipal(context.Context, *UpdatePrincipalRequest) (*Principal, error)
 	// Replaces a principal's tags. They take part in access decisions, hence an action of its own.
 	SetPrincipalTags(context.Context, *SetPrincipalTagsRequest) (*Principal, error)

@@ -100,9 +100,12 @@ type Account struct {
 	// When it was last changed. Output only.
 	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	// Changes with every change. A request that carries an older one fails with ETAG_MISMATCH.
-	Etag          string `protobuf:"bytes,7,opt,name=etag,proto3" json:"etag,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Etag string `protobuf:"bytes,7,opt,name=etag,proto3" json:"etag,omitempty"`
+	// SPIFFE ids that its principals may be known by, up to 64: one that ends with `/` stands for all below it. Of several
+	// accounts the one with the longest prefix of an id may bind it. Administrators of the mesh give them.
+	SpiffeIdPrefixes []string `protobuf:"bytes,8,rep,name=spiffe_id_prefixes,json=spiffeIdPrefixes,proto3" json:"spiffe_id_prefixes,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Account) Reset() {
@@ -182,6 +185,13 @@ func (x *Account) GetEtag() string {
 		return x.Etag
 	}
 	return ""
+}
+
+func (x *Account) GetSpiffeIdPrefixes() []string {
+	if x != nil {
+		return x.SpiffeIdPrefixes
+	}
+	return nil
 }
 
 // Who can act: a user, a workload or a role. Its name is never used again.
@@ -839,7 +849,7 @@ var File_strongroom_access_v1_principal_proto protoreflect.FileDescriptor
 
 const file_strongroom_access_v1_principal_proto_rawDesc = "" +
 	"\n" +
-	"$strongroom/access/v1/principal.proto\x12\x14strongroom.access.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe0\x02\n" +
+	"$strongroom/access/v1/principal.proto\x12\x14strongroom.access.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8e\x03\n" +
 	"\aAccount\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12!\n" +
 	"\fdisplay_name\x18\x02 \x01(\tR\vdisplayName\x12;\n" +
@@ -849,7 +859,8 @@ const file_strongroom_access_v1_principal_proto_rawDesc = "" +
 	"createTime\x12;\n" +
 	"\vupdate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"updateTime\x12\x12\n" +
-	"\x04etag\x18\a \x01(\tR\x04etag\x1a7\n" +
+	"\x04etag\x18\a \x01(\tR\x04etag\x12,\n" +
+	"\x12spiffe_id_prefixes\x18\b \x03(\tR\x10spiffeIdPrefixes\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb0\x05\n" +

@@ -22,6 +22,7 @@ const (
 	SessionService_CreateSession_FullMethodName     = "/strongroom.access.v1.SessionService/CreateSession"
 	SessionService_AssumeRole_FullMethodName        = "/strongroom.access.v1.SessionService/AssumeRole"
 	SessionService_GetCallerIdentity_FullMethodName = "/strongroom.access.v1.SessionService/GetCallerIdentity"
+	SessionService_RevokeSession_FullMethodName     = "/strongroom.access.v1.SessionService/RevokeSession"
 )
 
 // SessionServiceClient is the client API for SessionService service.
@@ -50,6 +51,11 @@ type SessionServiceClient interface {
 	// Answers who the caller is. Any principal may ask. Fails with UNAUTHENTICATED, TOKEN_INVALID, TOKEN_EXPIRED,
 	// IDENTITY_UNKNOWN, PRINCIPAL_DISABLED.
 	GetCallerIdentity(ctx context.Context, in *GetCallerIdentityRequest, opts ...grpc.CallOption) (*CallerIdentity, error)
+	// Ends the session that the call comes by, and those that were begun from it: within a second they are refused with
+	// TOKEN_INVALID everywhere. Any principal may end its own. Fails with UNAUTHENTICATED where the call comes by no
+	// session, TOKEN_INVALID, TOKEN_EXPIRED, IDENTITY_UNKNOWN, PRINCIPAL_DISABLED; LIMIT_EXCEEDED where 256 sessions of
+	// the principal were revoked one by one that would last still (AccessService.RevokeSessions ends all of them).
+	RevokeSession(ctx context.Context, in *RevokeSessionRequest, opts ...grpc.CallOption) (*RevokeSessionResponse, error)
 }
 
 type sessionServiceClient struct {
@@ -90,6 +96,16 @@ func (c *sessionServiceClient) GetCallerIdentity(ctx context.Context, in *GetCal
 	return out, nil
 }
 
+func (c *sessionServiceClient) RevokeSession(ctx context.Context, in *RevokeSessionRequest, opts ...grpc.CallOption) (*RevokeSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeSessionResponse)
+	err := c.cc.Invoke(ctx, SessionService_RevokeSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SessionServiceServer is the server API for SessionService service.
 // All implementations must embed UnimplementedSessionServiceServer
 // for forward compatibility.
@@ -116,6 +132,11 @@ type SessionServiceServer interface {
 	// Answers who the caller is. Any principal may ask. Fails with UNAUTHENTICATED, TOKEN_INVALID, TOKEN_EXPIRED,
 	// IDENTITY_UNKNOWN, PRINCIPAL_DISABLED.
 	GetCallerIdentity(context.Context, *GetCallerIdentityRequest) (*CallerIdentity, error)
+	// Ends the session that the call comes by, and those that were begun from it: within a second they are refused with
+	// TOKEN_INVALID everywhere. Any principal may end its own. Fails with UNAUTHENTICATED where the call comes by no
+	// session, TOKEN_INVALID, TOKEN_EXPIRED, IDENTITY_UNKNOWN, PRINCIPAL_DISABLED; LIMIT_EXCEEDED where 256 sessions of
+	// the principal were revoked one by one that would last still (AccessService.RevokeSessions ends all of them).
+	RevokeSession(context.Context, *RevokeSessionRequest) (*RevokeSessionResponse, error)
 	mustEmbedUnimplementedSessionServiceServer()
 }
 
@@ -134,6 +155,9 @@ func (UnimplementedSessionServiceServer) AssumeRole(context.Context, *AssumeRole
 }
 func (UnimplementedSessionServiceServer) GetCallerIdentity(context.Context, *GetCallerIdentityRequest) (*CallerIdentity, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetCallerIdentity not implemented")
+}
+func (UnimplementedSessionServiceServer) RevokeSession(context.Context, *RevokeSessionRequest) (*RevokeSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevokeSession not implemented")
 }
 func (UnimplementedSessionServiceServer) mustEmbedUnimplementedSessionServiceServer() {}
 func (UnimplementedSessionServiceServer) testEmbeddedByValue()                        {}
@@ -210,6 +234,24 @@ func _SessionService_GetCallerIdentity_Handler(srv interface{}, ctx context.Cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SessionService_RevokeSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).RevokeSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_RevokeSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).RevokeSession(ctx, req.(*RevokeSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SessionService_ServiceDesc is the grpc.ServiceDesc for SessionService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -228,6 +270,10 @@ var SessionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetCallerIdentity",
 			Handler:    _SessionService_GetCallerIdentity_Handler,
+		},
+		{
+			MethodName: "RevokeSession",
+			Handler:    _SessionService_RevokeSession_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

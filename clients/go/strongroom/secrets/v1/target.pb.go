@@ -83,9 +83,12 @@ const (
 	TargetTls_TARGET_TLS_UNSPECIFIED TargetTls = 0
 	// TLS; certificate and host name are verified.
 	TargetTls_TARGET_TLS_VERIFY_FULL TargetTls = 1
-	// TLS; the certificate is verified, the host name is not.
+	// TLS; the certificate is verified, the host name is not. A server that has not proved its name is sent no password
+	// itself: what cannot do without (Redis unless `ca_pem` is given, a MySQL user that changes its own password) is
+	// refused.
 	TargetTls_TARGET_TLS_VERIFY_CA TargetTls = 2
-	// No TLS. Only to addresses that the service's configuration lists: FIELD_INVALID otherwise.
+	// No TLS. Only to addresses that the service's configuration lists: FIELD_INVALID otherwise. As with VERIFY_CA no
+	// password itself is sent; Redis must be on the service's own machine.
 	TargetTls_TARGET_TLS_DISABLED TargetTls = 3
 )
 
@@ -480,8 +483,12 @@ type RedisTarget struct {
 	// Redis does not replicate access control lists. A server that has replicas is refused by the check of the target,
 	// since a failover would lose the user's password, unless this says that somebody else keeps them in step.
 	ReplicasKeptInStep bool `protobuf:"varint,5,opt,name=replicas_kept_in_step,json=replicasKeptInStep,proto3" json:"replicas_kept_in_step,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// A command that the user must be permitted, such as `GET orders:1`, up to 1,024 bytes; its words stand between single
+	// spaces. Whenever a login is tested, the master, or without one the user itself, asks the server whether it is
+	// (ACL DRYRUN, which Redis has since 7.0): nothing is done. Default: none.
+	TestCommand   string `protobuf:"bytes,6,opt,name=test_command,json=testCommand,proto3" json:"test_command,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RedisTarget) Reset() {
@@ -547,6 +554,13 @@ func (x *RedisTarget) GetReplicasKeptInStep() bool {
 		return x.ReplicasKeptInStep
 	}
 	return false
+}
+
+func (x *RedisTarget) GetTestCommand() string {
+	if x != nil {
+		return x.TestCommand
+	}
+	return ""
 }
 
 // A login over SSH.
@@ -818,13 +832,14 @@ const file_strongroom_secrets_v1_target_proto_rawDesc = "" +
 	"\rmaster_secret\x18\x06 \x01(\tR\fmasterSecret\x12\x1d\n" +
 	"\n" +
 	"mysql_host\x18\a \x01(\tR\tmysqlHost\x12%\n" +
-	"\x0etest_statement\x18\b \x01(\tR\rtestStatement\"\xe5\x01\n" +
+	"\x0etest_statement\x18\b \x01(\tR\rtestStatement\"\x88\x02\n" +
 	"\vRedisTarget\x12>\n" +
 	"\aaddress\x18\x01 \x01(\v2$.strongroom.secrets.v1.TargetAddressR\aaddress\x12\x1a\n" +
 	"\busername\x18\x02 \x01(\tR\busername\x12#\n" +
 	"\rmaster_secret\x18\x03 \x01(\tR\fmasterSecret\x12\"\n" +
 	"\rsave_acl_file\x18\x04 \x01(\bR\vsaveAclFile\x121\n" +
-	"\x15replicas_kept_in_step\x18\x05 \x01(\bR\x12replicasKeptInStep\"\xee\x01\n" +
+	"\x15replicas_kept_in_step\x18\x05 \x01(\bR\x12replicasKeptInStep\x12!\n" +
+	"\ftest_command\x18\x06 \x01(\tR\vtestCommand\"\xee\x01\n" +
 	"\tSshTarget\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x1a\n" +

@@ -34,7 +34,7 @@ export type CreateAccountRequest = Message<"strongroom.access.v1.CreateAccountRe
   accountId: string;
 
   /**
-   * The account: display_name, tags.
+   * The account: display_name, tags, spiffe_id_prefixes. It is given its administrator's SPIFFE ids besides.
    *
    * @generated from field: strongroom.access.v1.Account account = 2;
    */
@@ -211,7 +211,8 @@ export type UpdateAccountRequest = Message<"strongroom.access.v1.UpdateAccountRe
   account?: Account | undefined;
 
   /**
-   * What to change: `display_name`, `tags`. Another path fails with FIELD_INVALID. Absent: all of them.
+   * What to change: `display_name`, `tags`, `spiffe_id_prefixes`. Another path fails with FIELD_INVALID. Absent: the
+   * first two.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 2;
    */
@@ -1905,7 +1906,9 @@ export const AccessService: GenService<{
     output: typeof ListAccountsResponseSchema;
   },
   /**
-   * Changes an account's display name or tags.
+   * Changes an account's display name or tags, or the SPIFFE ids that it was given. Those need `access:GiveSpiffeIds` on
+   * `services/keystore`, and nothing else: ids that stand for other accounts' principals stand for them no more. Fails
+   * with ALREADY_EXISTS for what another account was given, and for an id of an administrator of the mesh.
    *
    * @generated from rpc strongroom.access.v1.AccessService.UpdateAccount
    */
@@ -1939,7 +1942,7 @@ export const AccessService: GenService<{
    * Creates a user, workload or role, with no more permission than the account's common policies and its roles give.
    * With roles it also needs `access:SetPrincipalRoles` on each of them, with tags `access:SetPrincipalTags` on the
    * account. Fails with ALREADY_EXISTS also for an id used before and for a SPIFFE id or OIDC subject bound to another
-   * principal, and with POLICY_INVALID for a trust policy as CreatePolicy does.
+   * principal, with SPIFFE_ID_NOT_GIVEN for a SPIFFE id that is not for the account to bind, and with POLICY_INVALID for a trust policy as CreatePolicy does.
    *
    * @generated from rpc strongroom.access.v1.AccessService.CreatePrincipal
    */
@@ -1970,7 +1973,8 @@ export const AccessService: GenService<{
   },
   /**
    * Changes a principal's description, what it is known by, or how it may be assumed. Fails with ALREADY_EXISTS for a
-   * SPIFFE id or OIDC subject bound to another principal, POLICY_INVALID for a trust policy.
+   * SPIFFE id or OIDC subject bound to another principal, SPIFFE_ID_NOT_GIVEN for a SPIFFE id that is not for the
+   * account to bind, POLICY_INVALID for a trust policy.
    *
    * @generated from rpc strongroom.access.v1.AccessService.UpdatePrincipal
    */
