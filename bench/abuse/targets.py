@@ -127,7 +127,7 @@ def _target(kind: str, port: int, seconds: int) -> t.RotationTarget:
 
 
 def _oblige(connection: socket.socket) -> None:
-    """As an agreeable Redis."""
+    """Answers as an agreeable Redis does."""
     while received := connection.recv(65_536):
         commands = sum(line.startswith(b"*") for line in received.split(b"\r\n"))
         connection.sendall(b"+PONG\r\n" if b"PING" in received else b"+OK\r\n" * max(commands, 1))

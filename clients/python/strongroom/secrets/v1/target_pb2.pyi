@@ -248,7 +248,9 @@ class RedisTarget(_message.Message):
     username: _builtins.str
     """The user, up to 128 bytes. Required."""
     master_secret: _builtins.str
-    """As in DatabaseTarget. Needs the rights to ACL SETUSER, and for ACL SAVE. Default: the user changes its own."""
+    """As in DatabaseTarget. Needs the rights to ACL GETUSER and ACL SETUSER, and for ACL SAVE and ACL DRYRUN where they
+    are used. Default: the user changes its own.
+    """
     save_acl_file: _builtins.bool
     """Whether the change is also saved to the server's ACL file."""
     replicas_kept_in_step: _builtins.bool
