@@ -52,7 +52,8 @@ type RotatorServiceClient interface {
 	// answer was lost, another value may be asked for; the lost one is never used.
 	CreateCredential(ctx context.Context, in *CreateCredentialRequest, opts ...grpc.CallOption) (*CreateCredentialResponse, error)
 	// Makes the target accept `pending`, and go on to accept `current` where it can hold two. Has nothing to do when
-	// `pending` is accepted already.
+	// `pending` is accepted already. Fails with OUT_OF_RANGE when a policy of the target's own refuses this value, such as
+	// one of passwords, and may take another: the rotation goes back to CreateCredential (TARGET_VALUE_REFUSED).
 	SetCredential(ctx context.Context, in *SetCredentialRequest, opts ...grpc.CallOption) (*SetCredentialResponse, error)
 	// Logs in to the target with a value and leaves it as it is. In a rotation the value is Pending; RepairSecret asks
 	// for Current and Previous too.
@@ -146,7 +147,8 @@ type RotatorServiceServer interface {
 	// answer was lost, another value may be asked for; the lost one is never used.
 	CreateCredential(context.Context, *CreateCredentialRequest) (*CreateCredentialResponse, error)
 	// Makes the target accept `pending`, and go on to accept `current` where it can hold two. Has nothing to do when
-	// `pending` is accepted already.
+	// `pending` is accepted already. Fails with OUT_OF_RANGE when a policy of the target's own refuses this value, such as
+	// one of passwords, and may take another: the rotation goes back to CreateCredential (TARGET_VALUE_REFUSED).
 	SetCredential(context.Context, *SetCredentialRequest) (*SetCredentialResponse, error)
 	// Logs in to the target with a value and leaves it as it is. In a rotation the value is Pending; RepairSecret asks
 	// for Current and Previous too.

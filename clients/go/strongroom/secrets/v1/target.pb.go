@@ -476,7 +476,8 @@ type RedisTarget struct {
 	Address *TargetAddress `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
 	// The user, up to 128 bytes. Required.
 	Username string `protobuf:"bytes,2,opt,name=username,proto3" json:"username,omitempty"`
-	// As in DatabaseTarget. Needs the rights to ACL SETUSER, and for ACL SAVE. Default: the user changes its own.
+	// As in DatabaseTarget. Needs the rights to ACL GETUSER and ACL SETUSER, and for ACL SAVE and ACL DRYRUN where they
+	// are used. Default: the user changes its own.
 	MasterSecret string `protobuf:"bytes,3,opt,name=master_secret,json=masterSecret,proto3" json:"master_secret,omitempty"`
 	// Whether the change is also saved to the server's ACL file.
 	SaveAclFile bool `protobuf:"varint,4,opt,name=save_acl_file,json=saveAclFile,proto3" json:"save_acl_file,omitempty"`

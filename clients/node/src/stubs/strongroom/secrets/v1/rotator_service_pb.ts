@@ -433,7 +433,8 @@ export const RotatorService: GenService<{
   },
   /**
    * Makes the target accept `pending`, and go on to accept `current` where it can hold two. Has nothing to do when
-   * `pending` is accepted already.
+   * `pending` is accepted already. Fails with OUT_OF_RANGE when a policy of the target's own refuses this value, such as
+   * one of passwords, and may take another: the rotation goes back to CreateCredential (TARGET_VALUE_REFUSED).
    *
    * @generated from rpc strongroom.secrets.v1.RotatorService.SetCredential
    */

@@ -220,7 +220,8 @@ export type RedisTarget = Message<"strongroom.secrets.v1.RedisTarget"> & {
   username: string;
 
   /**
-   * As in DatabaseTarget. Needs the rights to ACL SETUSER, and for ACL SAVE. Default: the user changes its own.
+   * As in DatabaseTarget. Needs the rights to ACL GETUSER and ACL SETUSER, and for ACL SAVE and ACL DRYRUN where they
+   * are used. Default: the user changes its own.
    *
    * @generated from field: string master_secret = 3;
    */
