@@ -41,6 +41,7 @@ class Language:
     test: Sequence[Command]
     lint: Sequence[Command]
     crypt: Command
+    example: Command
 
     @property
     def folder(self) -> Path:
@@ -72,8 +73,17 @@ class Language:
 
     def run_crypt(self, arguments: Sequence[str], given: bytes, profile: Path) -> subprocess.CompletedProcess[bytes]:
         """What `crypt` makes of its arguments and standard input, as the caller of a profile file."""
+        return self._as_caller([*self._filled(self.crypt), *arguments], given, profile)
+
+    def run_example(self, profile: Path) -> str:
+        """What its example prints, as the caller of a profile file."""
+        done = self._as_caller(self._filled(self.example), b"", profile)
+        assert done.returncode == 0, done.stderr.decode()[-4000:]
+        return done.stdout.decode()
+
+    def _as_caller(self, command: Sequence[str], given: bytes, profile: Path) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            [*self._filled(self.crypt), *arguments],
+            command,
             cwd=self.folder,
             input=given,
             env=_environment(profile),
@@ -98,9 +108,14 @@ GO = Language(
         ("go", "vet", "./cmd/...", "./encryption", "./examples/...", "./strongroom"),
     ],
     crypt=("{cache}/crypt",),
+    example=("go", "run", "./examples/encrypt"),
 )
 
 _NPM_CI = "npm ci --ignore-scripts --prefer-offline --no-audit --no-fund"
+
+_COMPILED = (
+    "tsc --noEmit --ignoreConfig --strict --skipLibCheck --types node --target es2022 --lib es2024 --module nodenext"
+)
 
 NODE = Language(
     name="node",
@@ -110,8 +125,13 @@ NODE = Language(
         ("npm", "run", "--silent", "build"),
     ],
     test=[("node", "--test", "dist/test/")],
-    lint=[("npm", "run", "--silent", "check")],
+    lint=[
+        ("npm", "run", "--silent", "check"),
+        # Its own package is found by its name in what was built.
+        ("sh", "-c", f"npx --no-install {_COMPILED} examples/pages.ts"),
+    ],
     crypt=("node", "--no-deprecation", "dist/crypt.js"),
+    example=("node", "--no-deprecation", "examples/encrypt.mjs"),
 )
 
 # Maven takes ten seconds to find that nothing has changed.
@@ -137,6 +157,7 @@ JAVA = Language(
         *("env", "LC_ALL=C.UTF-8", "java", "-XX:TieredStopAtLevel=1"),
         *("-cp", "{cache}:target/classes:target/lib/*", "Crypt"),
     ),
+    example=("java", "-XX:TieredStopAtLevel=1", "-cp", "{cache}:target/classes:target/lib/*", "Example"),
 )
 
 LANGUAGES: Sequence[Language] = (GO, NODE, JAVA)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -127,6 +128,15 @@ def test_each_reads_what_each_wrote(account: Account, writer: Program, reader: P
     assert reader.decrypt(account, ["payments"], TENANT, message) == CONTENT
     message = writer.encrypt(account, ["payments"], TENANT, store_context=True)
     assert reader.decrypt(account, [account.key], None, message) == CONTENT
+
+
+@pytest.mark.parametrize("language", LANGUAGES, ids=lambda language: language.name)
+def test_the_first_example_prints_what_the_readme_says(account: Account, language: Language) -> None:
+    language.built()
+    if "my-key" not in {key.name.rpartition("/")[2] for key in account.client.keys.list()}:
+        new_key(account.client, "my-key")
+    (shown,) = re.findall(r"^\d+ (bytes .*hold: .+)$", (language.folder / "README.md").read_text(), re.MULTILINE)
+    assert re.fullmatch(rf"\d+ {re.escape(shown)}\n", language.run_example(account.profile))
 
 
 # What is refused
