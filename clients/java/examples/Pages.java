@@ -25,7 +25,7 @@ final class Pages {
                 .endpoint(Service.CRYPTO, "kms-1.example.com:7111,kms-2.example.com:7111")
                 .endpoint(Service.KEYSTORE, "kms-1.example.com:7101,kms-2.example.com:7101")
                 .trust(Path.of("/etc/strongroom/authority.pem"))
-                .credentials(new Credentials.ClientKeySession("accounts/main/clientKeys/…", Path.of("/run/secrets/strongroom")))
+                .credentials(new Credentials.ClientKeySession("accounts/main/clientKeys/ck-3m5t7qz2k4r6xvbn", Path.of("/run/secrets/strongroom")))
                 .account("main")
                 .build()) {
             EncryptionClient encryption = EncryptionClient.builder(client).key("payments").cache(new DataKeyCache()).build();
