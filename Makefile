@@ -57,7 +57,7 @@ fuzz: setup ## send hostile requests to every method for ten minutes; STRONGROOM
 	STRONGROOM_FUZZ_SECONDS=600 $(BIN)/python -m pytest tests/security/test_fuzz.py tests/doors/test_hostile.py
 
 tamper: setup ## write to every column of every store under a running mesh
-	STRONGROOM_TAMPER_SECONDS=36000 STRONGROOM_TAMPER_SEED=0 $(BIN)/python -m pytest tests/security/test_stores.py
+	STRONGROOM_TAMPER_SECONDS=36000 STRONGROOM_TAMPER_SEED=0 $(BIN)/python -m pytest tests/security/test_stores.py tests/unit/audit/test_columns.py
 
 lint: setup ## formatting, lints, types, layers, contracts, stubs, lock and the documentation's links
 	$(BIN)/ruff format --check .

@@ -70,13 +70,14 @@ def opened(
     witnesses: Sequence[WitnessSettings] = (),
     endings: Endings | None = None,
     prepared: ServiceKeys | None = None,
+    writable: bool = True,
 ) -> OpenLog:
-    """A log that runs, and can be written where crypto is not away, or its keys are prepared."""
+    """A log that runs, and can be written where crypto is not away or its keys are prepared, unless not `writable`."""
     publication = Publication(ORIGIN, interval_seconds, quorum)
     election = election_for(engine, lambda: None)
     log = open_log(name, engine, crypto, publication, limits, 365, clock, election, witnesses, endings, prepared)
     log.start()
-    if not crypto.away:
+    if writable and not crypto.away:
         until(lambda: is_writable(log))
     return log
 

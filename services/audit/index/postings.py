@@ -55,17 +55,23 @@ def block_of(level: int, token: bytes) -> int:
 
 
 def tokens_in(joined: bytes | bytearray) -> set[bytes]:
-    """Tokens that lie end to end."""
+    """Tokens that lie end to end; none in what is no such thing."""
+    if len(joined) % TOKEN_BYTES:
+        return set()
     return {token for (token,) in _TOKEN.iter_unpack(joined)}
 
 
-def tokens_of(pairs: bytes) -> set[bytes]:
-    """The tokens of a block."""
+def tokens_of(pairs: bytes | None) -> set[bytes]:
+    """The tokens of a block; of one that is missing, or damaged, what stands for any."""
+    if pairs is None or len(pairs) % _PAIR.size:
+        return {UNTOKENED}
     return {token for token, _ in _PAIR.iter_unpack(pairs)}
 
 
-def parts_with(pairs: bytes, token: bytes) -> int:
-    """Which parts may have a token, a bit each, by a block's pairs."""
+def parts_with(level: int, pairs: bytes | None, token: bytes) -> int:
+    """Which parts of a node may have a token, a bit each, by a block's pairs: any, where it is missing or damaged."""
+    if pairs is None or len(pairs) % _PAIR.size:
+        return (1 << (FANOUT if level else SPANS)) - 1
     return _run(pairs, token) | _run(pairs, UNTOKENED)
 
 

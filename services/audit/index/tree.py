@@ -90,13 +90,20 @@ class Index:
 
     def load(self, size: int) -> None:
         """Reads what is not in the database of a log of `size` leaves, and begins to work."""
-        self._complete = [self._store.complete(0)]
-        while above := self._store.complete(len(self._complete)):
+        # No more than there can be, whatever somebody wrote: what is not in the database is in memory.
+        self._complete = [min(self._store.complete(0), size // postings.NODE_LEAVES)]
+        while above := min(self._store.complete(len(self._complete)), self._complete[-1] // postings.FANOUT):
             self._complete.append(above)
         self._made = list(self._complete)
         for start in range(self._complete[0] * postings.NODE_LEAVES, size, postings.NODE_LEAVES):
-            self.note(start, self._leaves.tokens(start, min(start + postings.NODE_LEAVES, size)))
+            tokens = self._leaves.tokens(start, min(start + postings.NODE_LEAVES, size))
+            self.note(start, [b"" if len(one) % postings.TOKEN_BYTES else one for one in tokens])
         self._working.start()
+
+    def complete(self, level: int) -> int:
+        """How many nodes of a level have all their blocks in the database."""
+        complete = tuple(self._complete)
+        return complete[level] if level < len(complete) else 0
 
     def stop(self) -> None:
         """Ends the work."""
@@ -229,7 +236,7 @@ class _Merge:
         first = self.node * postings.FANOUT
         (found,) = store.pairs(self.level - 1, [self._next], range(first, first + postings.FANOUT))
         for part in range(postings.FANOUT):
-            blocks.add(part, postings.tokens_of(found[first + part]))
+            blocks.add(part, postings.tokens_of(found.get(first + part)))
             time.sleep(_BREATH_SECONDS)
         self._next += 1
         return blocks
@@ -259,7 +266,7 @@ class _Search:
             for number in some:
                 mask = -1
                 for token, pairs in zip(self.tokens, found, strict=True):
-                    mask &= postings.parts_with(pairs[number], token)
+                    mask &= postings.parts_with(level, pairs.get(number), token)
                 if mask:
                     yield number, mask
             count = min(2 * count, _MOST_NODES)

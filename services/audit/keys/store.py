@@ -127,6 +127,14 @@ class WrappedKeys:
         with reading(self._engine) as connection:
             return [PublicSigningKey(**row._mapping) for row in connection.execute(query)]
 
+    def count_lost_signing_keys(self, purpose: str) -> int:
+        """How many keys of the purpose the log once signed with, though nothing says so any more."""
+        known = select(signing_keys.c.key_id)
+        of_purpose = service_keys.c.purpose == purpose
+        query = select(func.count()).select_from(service_keys).where(of_purpose, service_keys.c.key_id.not_in(known))
+        with reading(self._engine) as connection:
+            return int(connection.execute(query).scalar_one())
+
     def insert_signing_key(self, key: PublicSigningKey) -> None:
         """Adds one."""
         with transaction(self._engine) as connection:

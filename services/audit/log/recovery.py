@@ -24,7 +24,8 @@ def recovered(store: LogStore) -> tuple[Head, Tree]:
         edge.append([hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)])
     missing = [level for level, hashes in enumerate(edge) if len(hashes) != count_at(level, head.size) % WIDTH]
     last = store.entries(head.size - 1, head.size)
-    if missing or [merkle.leaf_hash(leaf) for leaf in last] != [head.last_hash][: head.size]:
+    is_end = [merkle.leaf_hash(leaf) for leaf in last] == [head.last_hash][: head.size]
+    if missing or not is_end or (head.size and store.high_us(head.size - 1) != head.high_us):
         raise StrongroomError(
             Reason.AUDIT_STORAGE_FAILED, f"the audit database is damaged at its end, leaf {head.size}", peer="audit"
         )

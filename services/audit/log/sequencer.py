@@ -341,8 +341,7 @@ class Log:
                     if key is None:
                         key = keys[event.account] = self._sealer.key_for(event.account)
                     leaf = key.seal(text, next(nonce))
-                    time = event.time
-                    time_us = time.seconds * 1_000_000 + time.nanos // 1000
+                    time_us = event_time_us(event)
                     high_us = max(high_us, time_us)
                     group.rows.append((index, key_of_event, time_us, high_us, tokens_of(event), leaf))
                     place = known[key_of_event] = index
@@ -388,3 +387,9 @@ def _serialized(event: Event) -> bytes:
 def event_key(event: Event) -> bytes:
     """An event's id as the database keeps it."""
     return bytes.fromhex(event.id.replace("-", ""))
+
+
+def event_time_us(event: Event) -> int:
+    """An event's time as the database keeps it."""
+    time = event.time
+    return time.seconds * 1_000_000 + time.nanos // 1000

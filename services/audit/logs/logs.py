@@ -9,6 +9,7 @@ from hashlib import sha256
 
 from sqlalchemy import Engine
 
+from services.audit.index.inspection import IndexInspection
 from services.audit.index.store import IndexStore
 from services.audit.index.tokens import Tokens
 from services.audit.index.tree import Index
@@ -26,6 +27,8 @@ from services.audit.publication.store import PublicationStore
 from services.audit.publication.tile_source import TileSource
 from services.audit.publication.witnesses import Witnesses, WitnessSettings
 from services.audit.reading.events import Events
+from services.audit.reading.leaf_inspection import LeafInspection
+from services.audit.reading.strays import Strays
 from services.audit.reading.transparency import Transparency
 from services.audit.retention.archive import Archive
 from services.audit.retention.retention import Retention
@@ -60,6 +63,7 @@ class OpenLog:
     storage: Storage
     retention: Retention
     key_inspection: KeyInspection
+    leaf_inspection: LeafInspection
     sets: SealedSets
     tokens: Tokens
     witnesses: Witnesses
@@ -111,17 +115,16 @@ def open_log(
 ) -> OpenLog:
     """Puts together what works on one log, which only the winner of its election does; one that stood by has its keys
     `prepared`. Raises AUDIT_STORAGE_FAILED for a damaged one."""
-    opening = _Keys(engine, prepared or ServiceKeys(WrappedKeys(engine), wrapping, clock), clock)
-    keys, service_keys, sealer, tokens = opening.stored, opening.service_keys, opening.sealer, opening.tokens
+    made = prepared or ServiceKeys(WrappedKeys(engine), wrapping, clock)
+    opening = _Keys(engine, made, publication.origin, signing_key_days, clock)
     store, postings = opening.store, IndexStore(engine)
     index, storage = Index(postings, store), Storage.of(engine, limits)
-    signing_keys = SigningKeys(publication.origin, signing_key_days, keys, service_keys, clock)
-    log = Log(store, keys, sealer, tokens, index, storage, endings)
+    log = Log(store, opening.stored, opening.sealer, opening.tokens, index, storage, endings)
     changes, archive = Changes(engine, log, clock), Archive(engine, store, postings)
-    inspection = KeyInspection(keys, sealer, lambda: log.size)
+    inspection, leaves = _inspections(opening, archive, index, postings, log)
     checkpoints, source = PublicationStore(engine, store), TileSource(store, archive)
-    publisher = Publisher(publication, log, changes, checkpoints, signing_keys, clock)
-    events = Events(store, sealer, tokens, index, archive)
+    publisher = Publisher(publication, log, changes, checkpoints, opening.signing, clock)
+    events = Events(store, opening.sealer, opening.tokens, index, archive, leaves.strays)
     return OpenLog(
         name=PREFIX + name,
         origin=publication.origin,
@@ -129,31 +132,41 @@ def open_log(
         events=events,
         transparency=Transparency(publisher, checkpoints, source, events),
         publisher=publisher,
-        signing_keys=signing_keys,
-        service_keys=service_keys,
+        signing_keys=opening.signing,
+        service_keys=made,
         destroyed=DestroyedItems(engine),
         source=source,
         storage=storage,
         witnesses=Witnesses(witnesses, publisher, checkpoints, source, clock),
-        retention=Retention(RetentionStore(opening.sets), archive, keys, log, changes, sealer, clock),
+        retention=Retention(RetentionStore(opening.sets), archive, opening.stored, log, changes, opening.sealer, clock),
         key_inspection=inspection,
+        leaf_inspection=leaves,
         sets=opening.sets,
-        tokens=tokens,
+        tokens=opening.tokens,
         election=election,
         changes=changes,
-        _renewal=Renewal([opening.renew, signing_keys.renew, inspection.look]),
+        _renewal=Renewal([opening.renew, opening.signing.renew, inspection.look, leaves.look]),
         _index=index,
         _write_ahead=WriteAheadLog(engine, log),
         _engine=engine,
     )
 
 
+def _inspections(
+    opening: _Keys, archive: Archive, index: Index, postings: IndexStore, log: Log
+) -> tuple[KeyInspection, LeafInspection]:
+    of_index = IndexInspection(index, postings, opening.store, log.exclusively)
+    of_keys = KeyInspection(opening.stored, opening.sealer, lambda: log.size)
+    of_leaves = LeafInspection(archive, opening.sealer, opening.tokens, Strays(), of_index, lambda: log.size)
+    return of_keys, of_leaves
+
+
 class _Keys:
     """What has keys of one log, and the database that it seals."""
 
-    def __init__(self, engine: Engine, service_keys: ServiceKeys, clock: Clock) -> None:
+    def __init__(self, engine: Engine, service_keys: ServiceKeys, origin: str, signing_days: int, clock: Clock) -> None:
         self.stored = WrappedKeys(engine)
-        self.service_keys = service_keys
+        self.signing = SigningKeys(origin, signing_days, self.stored, service_keys, clock)
         self.sets = SealedSets(engine, service_keys, lambda: not self.store.has_events())
         self.store = LogStore(self.sets.engine)
         self.sealer = Sealer(self.stored, service_keys, clock)
@@ -221,6 +234,8 @@ class Logs:
         so, or what decides how long they can is not what the service wrote."""
         for log in self._ordered:
             log.key_inspection.check()
+            log.leaf_inspection.check()
+            log.signing_keys.check()
             log.tokens.require_key()
             log.sets.check()
 

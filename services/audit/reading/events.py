@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush, merge
-from itertools import islice
+from itertools import chain, islice
 from uuid import UUID
 
 from services.audit.index.postings import SPAN
 from services.audit.index.tokens import Tokens
 from services.audit.index.tree import Index
 from services.audit.keys.sealing import Sealer
+from services.audit.reading.strays import Strays
 from services.audit.retention.archive import Archive
 from services.audit.storage.store import Leaf, LogStore, Position
 from services.audit.storage.tables import ON_TIME_US
@@ -94,12 +95,15 @@ class Unread:
 class Events:
     """The events of the log, unsealed for those who may read them."""
 
-    def __init__(self, store: LogStore, sealer: Sealer, tokens: Tokens, index: Index, archive: Archive) -> None:
+    def __init__(
+        self, store: LogStore, sealer: Sealer, tokens: Tokens, index: Index, archive: Archive, strays: Strays
+    ) -> None:
         self._store = store
         self._sealer = sealer
         self._tokens = tokens
         self._index = index
         self._archive = archive
+        self._strays = strays
         self.refused_count = 0
         """Leaves that could not be read though nobody made them unreadable, since the process began."""
 
@@ -118,7 +122,7 @@ class Events:
     def leaf(self, account: str, event_id: str) -> Leaf:
         """The leaf of one event of an account. Raises EVENT_NOT_FOUND."""
         key = UUID(event_id).bytes
-        leaf = self._store.by_event(key) or self._archive.by_event(key)
+        leaf = self._strays.of_event(key) or self._store.by_event(key) or self._archive.by_event(key)
         if leaf is None or self._sealer.account_of(leaf.leaf) != account:
             raise _no_event(account, event_id)
         return leaf
@@ -162,8 +166,9 @@ class Events:
             lower = max(lower, (after[0], after[1] + 1))
         tokens = query.tokens(self._tokens)
         return merge(
-            self._on_time(tokens, lower, upper, newest_first, archive),
-            self._late(tokens, lower, upper, newest_first),
+            self._where_it_is(self._on_time(tokens, lower, upper, newest_first, archive)),
+            self._where_it_is(self._late(tokens, lower, upper, newest_first)),
+            self._stray(query.account, lambda leaf: lower <= leaf.position < upper, newest_first),
             key=lambda leaf: leaf.position,
             reverse=newest_first,
         )
@@ -171,7 +176,9 @@ class Events:
     def following(self, query: Query, start: int, end: int, start_us: int) -> Iterator[tuple[int, Event]]:
         """The events at places of the log from `start` to, not including, `end`, in that order, which are of `start_us`
         or later."""
-        for leaf in self._between(query.tokens(self._tokens), start, end):
+        found = self._where_it_is(self._between(query.tokens(self._tokens), start, end))
+        strays = self._stray(query.account, lambda leaf: start <= leaf.leaf_index < end)
+        for leaf in merge(found, sorted(strays, key=lambda leaf: leaf.leaf_index), key=lambda leaf: leaf.leaf_index):
             event = self.opened(leaf.leaf) if leaf.time_us >= start_us else None
             if event is not None and query.wants(event):
                 yield leaf.leaf_index, event
@@ -182,14 +189,26 @@ class Events:
         upper = _BEHIND_LAST[0] if period.end_us is None else period.end_us
         # A leaf that is late may stand anywhere behind.
         start, end = self.first_at(lower), self._store.head().size
-        for leaf in self._between(query.tokens(self._tokens), start, end):
+        found = self._where_it_is(self._between(query.tokens(self._tokens), start, end))
+        for leaf in chain(found, self._stray(query.account, lambda _: True)):
             event = self.opened(leaf.leaf, unread) if lower <= leaf.time_us < upper else None
             if event is not None and query.wants(event):
                 yield event
+        # Nobody knows of when they are.
+        unread.refused += sum(not one.readable for one in self._strays.of(query.account))
 
     def first_at(self, time_us: int) -> int:
         """The first place of the log at which an event of this time or later can be."""
-        return self._first(self._store.head().size, time_us)
+        return 0 if self._strays.disordered else self._first(self._store.head().size, time_us)
+
+    def _where_it_is(self, leaves: Iterator[Leaf]) -> Iterator[Leaf]:
+        """Those of leaves that were found that stand where their events belong."""
+        return (leaf for leaf in leaves if leaf.leaf_index not in self._strays)
+
+    def _stray(self, account: str, within: Callable[[Leaf], bool], newest_first: bool = False) -> Iterator[Leaf]:
+        """The others of an account, as far as they are known, in order."""
+        found = [one.leaf for one in self._strays.of(account) if one.readable and within(one.leaf)]
+        return iter(sorted(found, key=lambda leaf: leaf.position, reverse=newest_first))
 
     def _between(
         self, tokens: Sequence[bytes], start: int, end: int, *, newest_first: bool = False, archive: bool = True
@@ -233,9 +252,11 @@ class Events:
         The log is in that order but for a second, so leaves wait in a heap until no other can come before them.
         """
         size = self._store.head().size
-        start = self._first(size, lower[0])
+        start = self.first_at(lower[0])
         # Of archived leaves only the latest time of their bundle is known here.
         end = min(self._first(size, upper[0] + ON_TIME_US + 1) + WIDTH, size)
+        if self._strays.disordered:
+            end = size
         waiting: list[tuple[Position, Leaf]] = []
         for leaf in self._between(tokens, start, end, newest_first=newest_first, archive=archive):
             time_us, index = leaf.position

@@ -8,11 +8,11 @@ rows, their index and what they share.
 from __future__ import annotations
 
 import logging
+import struct
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from struct import Struct
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, delete, func, insert, select
@@ -22,15 +22,17 @@ from services.audit.index.store import IndexStore
 from services.audit.keys.sealing import sealing_key_of
 from services.audit.storage.store import Leaf, LeafRow, LogStore
 from services.audit.storage.tables import ON_TIME_US, archives, leaves
+from services.runtime.errors import Reason, StrongroomError
 from services.runtime.storage.database import reading
 from strongroom.tlog.tiles import WIDTH
 
 log = logging.getLogger(__name__)
 
 # event id, time, latest time so far, length of tokens, length of leaf
-_RECORD = Struct(">16sqqHH")
-_KEY_COUNT = Struct(">16sH")
+_RECORD = struct.Struct(">16sqqHH")
+_KEY_COUNT = struct.Struct(">16sH")
 _LEVEL = 6
+_MOST_BYTES = WIDTH * (_RECORD.size + 2 * 65_535)
 _MILLISECOND_US = 1000
 # By how much the time in an event's id may differ from the event's.
 _ID_SLACK_US = 5_000_000
@@ -94,6 +96,40 @@ class Archive:
             for row in connection.execute(select(archives.c.key_counts)):
                 count += sum(number for key, number in _KEY_COUNT.iter_unpack(row.key_counts) if key in wanted)
         return count
+
+    def whole_bundle(self, number: int) -> list[LeafRow]:
+        """The leaves of a bundle that are there, wherever they are, in order of the log."""
+        try:
+            archived = self._bundle(number)
+        except StrongroomError as error:
+            if error.reason is not Reason.AUDIT_RECORD_REFUSED:
+                raise
+            archived = []
+        found = {
+            leaf.leaf_index: (leaf.leaf_index, event_id, leaf.time_us, leaf.high_us, tokens, leaf.leaf)
+            for event_id, tokens, leaf in archived
+        }
+        # Late ones have rows still.
+        found.update((row[0], row) for row in self._rows(number))
+        return [found[index] for index in sorted(found)]
+
+    def is_found(self, number: int) -> bool:
+        """Whether the times that the archive has of a bundle are those of its leaves, or it is not archived."""
+        of_bundle = select(archives).where(archives.c.number == number)
+        with reading(self._engine) as connection:
+            row = connection.execute(of_bundle).one_or_none()
+        if row is None:
+            return True
+        try:
+            leaves_of = [leaf for _, _, leaf in _unpacked(row.content, number * WIDTH)]
+        except StrongroomError:
+            return False
+        times = [leaf.time_us for leaf in leaves_of]
+        return bool(times) and (row.first_us, row.last_us, row.high_us) == (
+            min(times),
+            max(times),
+            leaves_of[-1].high_us,
+        )
 
     def _bundle(self, number: int) -> list[Archived]:
         with reading(self._engine) as connection:
@@ -167,12 +203,23 @@ def _is_leaving(row: LeafRow) -> bool:
 
 
 def _unpacked(content: bytes, first: int) -> list[Archived]:
-    data, position = zlib.decompress(content), 0
+    """The leaves of a bundle. Raises AUDIT_RECORD_REFUSED for what is no bundle."""
+    unpacking, position = zlib.decompressobj(), 0
     found: list[Archived] = []
-    while position < len(data):
-        event_id, time_us, high_us, token_bytes, leaf_bytes = _RECORD.unpack_from(data, position)
-        start = position + _RECORD.size
-        position = start + token_bytes + leaf_bytes
-        leaf = Leaf(first + len(found), time_us, high_us, data[start + token_bytes : position])
-        found.append((event_id, data[start : start + token_bytes], leaf))
+    try:
+        data = unpacking.decompress(content, _MOST_BYTES)
+        while position < len(data):
+            event_id, time_us, high_us, token_bytes, leaf_bytes = _RECORD.unpack_from(data, position)
+            start = position + _RECORD.size
+            position = start + token_bytes + leaf_bytes
+            leaf = Leaf(first + len(found), time_us, high_us, data[start + token_bytes : position])
+            found.append((event_id, data[start : start + token_bytes], leaf))
+    except (zlib.error, struct.error) as error:
+        raise _damaged() from error
+    if not unpacking.eof or position != len(data):
+        raise _damaged()
     return found
+
+
+def _damaged() -> StrongroomError:
+    return StrongroomError(Reason.AUDIT_RECORD_REFUSED, "a bundle of the audit log's archive was changed")

@@ -205,17 +205,21 @@ class LogStore:
         return bytes(rows[0][0]) if rows else None
 
     def high_us(self, index: int) -> int:
-        """The latest time of a leaf and all before it; of an archived one that of its bundle's end."""
+        """The latest time of a leaf and all before it; of an archived one that of its bundle's end. Raises
+        AUDIT_RECORD_REFUSED for one that is missing."""
         archived = self._read("SELECT high_us FROM archives WHERE number = ?", (index // WIDTH,))
         found = archived or self._read("SELECT high_us FROM leaves WHERE leaf_index = ?", (index,))
+        if not found:
+            raise StrongroomError(Reason.AUDIT_RECORD_REFUSED, f"leaf {index} of the audit log is missing")
         return int(found[0][0])
 
     def tokens(self, start: int, end: int) -> list[bytes]:
-        """The tokens of the leaves of a range."""
+        """The tokens of the leaves of a range; none of one that has no row."""
         rows = self._read(
-            "SELECT tokens FROM leaves WHERE leaf_index >= ? AND leaf_index < ? ORDER BY leaf_index", (start, end)
+            "SELECT leaf_index, tokens FROM leaves WHERE leaf_index >= ? AND leaf_index < ?", (start, end)
         )
-        return [bytes(tokens) for (tokens,) in rows]
+        found = {index: bytes(tokens) for index, tokens in rows}
+        return [found.get(index, b"") for index in range(start, end)]
 
     def has_tokens(self) -> bool:
         """Whether any leaf was ever given tokens."""
