@@ -77,11 +77,14 @@ class Language:
 
     def run_example(self, profile: Path) -> str:
         """What its example prints, as the caller of a profile file."""
-        done = self._as_caller(self._filled(self.example), b"", profile)
+        # Go compiles it first.
+        done = self._as_caller(self._filled(self.example), b"", profile, seconds=_SECONDS)
         assert done.returncode == 0, done.stderr.decode()[-4000:]
         return done.stdout.decode()
 
-    def _as_caller(self, command: Sequence[str], given: bytes, profile: Path) -> subprocess.CompletedProcess[bytes]:
+    def _as_caller(
+        self, command: Sequence[str], given: bytes, profile: Path, *, seconds: float = 60
+    ) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
             command,
             cwd=self.folder,
@@ -89,7 +92,7 @@ class Language:
             env=_environment(profile),
             capture_output=True,
             check=False,
-            timeout=60,
+            timeout=seconds,
         )
 
     def _filled(self, command: Command) -> list[str]:
