@@ -46,8 +46,9 @@ class HttpError(Exception):
 class Door(Protocol):
     """What answers requests that have come whole. Methods run in threads, several at once."""
 
-    def caller_of(self, head: Head) -> str:
-        """What tells callers apart that take turns, before anybody has verified it."""
+    def turn_of(self, head: Head) -> tuple[str, str]:
+        """Whose turn a request takes: the account's that is known to make it, or the address's where nobody is; and
+        within that one, its caller's."""
 
     def admit(self, head: Head) -> None:
         """Raises HttpError for a caller whose large body is not worth reading."""

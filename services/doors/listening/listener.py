@@ -16,7 +16,7 @@ from services.doors.listening.connections import CERTIFICATE, Connections, metho
 from services.doors.listening.exchange import Door, Head, HttpError, Response
 from services.doors.listening.paths import parts_of, query_of
 from services.doors.listening.server_tls import ServerTls
-from services.doors.listening.turns import Turns
+from services.doors.listening.turns import TooManyError, Turns
 from services.doors.settings import HttpListener
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,6 @@ _KIB, _MIB = 1 << 10, 1 << 20
 _SMALL_BODY = 64 * _KIB
 _SWEEP_SECONDS = 1.0
 _BACKLOG = 512
-_SHARES = 4
 # And without a length of one (RFC 9110 §8.6): clients take what follows for the next answer.
 _WITHOUT_BODY = (204, 205, 304)
 _BUSY = HttpError(503, "the door is busy: try again in a moment", retry_after_seconds=1)
@@ -43,8 +42,9 @@ class Listener:
         self._door = door
         self._tls = tls
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="door")
-        # A batch of one caller's is a thousand calls to the mesh.
-        self._turns = Turns(max(1, settings.threads // _SHARES))
+        # A batch of one caller's is a thousand calls to the mesh; and an account has as many callers as it likes.
+        of_account, of_caller = max(1, settings.threads // 2), max(1, settings.threads // 4)
+        self._turns = Turns(of_account, of_caller, of_account + settings.max_waiting // 2)
         self._in_work = 0
         self._held_bytes = 0
         self._socket: socket.socket | None = None
@@ -156,8 +156,10 @@ class Listener:
             raise _BUSY
         self._in_work += 1
         try:
-            async with self._turns.of(self._door.caller_of(head)):
+            async with self._turns.of(*self._door.turn_of(head)):
                 return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
+        except TooManyError:
+            raise _BUSY from None
         finally:
             self._in_work -= 1
 

@@ -128,6 +128,10 @@ class Sessions:
             self._remember(_digest(made.token), session)
         return session
 
+    def known(self, credential: str) -> Session | None:
+        """The session of a token, or of a client key written `{name}.{secret}`, that the mesh has confirmed before."""
+        return self._remembered(_digest(credential))
+
     def forget(self, token: str) -> None:
         """Knows nothing of a token any more."""
         with self._lock:

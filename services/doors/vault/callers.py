@@ -34,12 +34,21 @@ class Callers:
         namespace = self.namespace(head)
         if found := _CLIENT_KEY.fullmatch(token):
             account = namespace or self._account
-            return self._sessions.of_client_key(f"accounts/{account}/clientKeys/{found[1]}", found[2], head.address)
+            return self._sessions.of_client_key(_client_key(account, found[1]), found[2], head.address)
         caller = self._sessions.of_token(token, head.address)
         if namespace and namespace != caller.account:
             # Its resources are asked for by name, and the mesh says whether the caller may.
             caller = Caller(replace(caller.session, account=namespace), caller.address)
         return caller
+
+    def known_account(self, head: Head) -> str:
+        """The account that the mesh said a request's token is of, when it was asked before; empty where it was not."""
+        token = token_of(head)
+        if found := _CLIENT_KEY.fullmatch(token):
+            account = head.headers.get(NAMESPACE, "").strip("/") or self._account
+            token = f"{_client_key(account, found[1])}.{found[2]}"
+        session = self._sessions.known(token)
+        return session.principal.split("/")[1] if session is not None else ""
 
     def has_token(self, head: Head) -> bool:
         """Whether a request carries a token at all."""
@@ -55,6 +64,10 @@ class Callers:
         if named and not _ACCOUNT.fullmatch(named):
             raise HttpError(404, "the namespace is no account: it must match [a-z][a-z0-9-]{0,62}")
         return named
+
+
+def _client_key(account: str, key_id: str) -> str:
+    return f"accounts/{account}/clientKeys/{key_id}"
 
 
 def token_of(head: Head) -> str:

@@ -19,6 +19,7 @@ from deploy.dev.certificates import CertificateFiles, DevelopmentAuthority
 from services.doors.listening.exchange import Head, HttpError, Response
 from services.doors.listening.listener import Listener, run
 from services.doors.listening.server_tls import ServerTls
+from services.doors.listening.turns import TooManyError, Turns
 from services.doors.settings import HttpListener
 from tests.support.clients import until
 
@@ -34,8 +35,8 @@ class Seen:
         self.certificates: list[bytes] = []
         self.gate = threading.Event()
 
-    def caller_of(self, head: Head) -> str:
-        return head.headers.get("x-caller", head.address)
+    def turn_of(self, head: Head) -> tuple[str, str]:
+        return head.headers.get("x-account", head.address), head.headers.get("x-caller", head.address)
 
     def admit(self, head: Head) -> None:
         del head
@@ -146,6 +147,50 @@ def test_one_caller_has_no_more_than_its_share_of_the_threads() -> None:
         door.gate.set()
         assert all(answer.result(20).startswith(b"HTTP/1.1 200 ") for answer in answers)
     assert len(door.asked) == asked + 1
+
+
+def test_an_account_has_no_more_than_its_share_of_the_threads_however_many_its_callers_are() -> None:
+    door, share, asked = Seen(), 16, 40
+    with listening(door) as port, ThreadPoolExecutor(asked) as pool:
+        waits = [
+            head("GET", 0).replace(
+                b"host: door", b"host: door\r\nx-account: one\r\nx-caller: %d\r\nx-waits: 1" % number
+            )
+            for number in range(asked)
+        ]
+        answers = [pool.submit(answer_to, port, [one]) for one in waits]
+        until(lambda: len(door.asked) == share)
+        assert answer_to(port, [head("POST", 0)]).startswith(b"HTTP/1.1 200 ")
+        assert len(door.asked) == share + 1
+        door.gate.set()
+        assert all(answer.result(20).startswith(b"HTTP/1.1 200 ") for answer in answers)
+
+
+def test_an_account_does_not_fill_what_may_wait() -> None:
+    async def turns() -> None:
+        lines, entered = Turns(of_account=2, of_caller=1, in_hand=3), 0
+
+        async def one(account: str, caller: str, gate: asyncio.Event) -> None:
+            nonlocal entered
+            async with lines.of(account, caller):
+                entered += 1
+                await gate.wait()
+
+        gate = asyncio.Event()
+        works = [asyncio.create_task(one("a", caller, gate)) for caller in ("x", "x", "y")]
+        await asyncio.sleep(0)
+        with pytest.raises(TooManyError):
+            await one("a", "z", gate)
+        works.append(asyncio.create_task(one("b", "x", gate)))
+        await asyncio.sleep(0)
+        assert entered == 3
+        gate.set()
+        await asyncio.gather(*works)
+        async with lines.of("a", "z"):
+            entered += 1
+        assert entered == 5
+
+    asyncio.run(turns())
 
 
 def test_an_authority_that_is_taken_from_the_trust_is_trusted_no_more(tmp_path: Path) -> None:
