@@ -23,6 +23,7 @@ from services.doors.vault.kv.v1 import KvVersion1
 from services.doors.vault.kv.v2 import KvVersion2
 from services.doors.vault.system import System
 from services.doors.vault.transit.engine import Transit
+from services.doors.vault.wrapping import Wrapping
 from services.runtime import config
 from services.runtime.clock import system_clock
 from services.runtime.config import Tls
@@ -57,7 +58,8 @@ def _vault(settings: VaultSettings, tls: Tls, mesh: Mesh, telemetry: Telemetry) 
     system = System(mesh, MeshHealth(mesh.by_health), settings.mounts, system_clock)
     auth = Auth(mesh, sessions, callers, system_clock)
     mounts = {name: _engine(mount, mesh) for name, mount in settings.mounts.items()}
-    door = VaultDoor(callers, system, auth, mounts, telemetry)
+    wrapping = Wrapping(mesh, sessions, system_clock)
+    door = VaultDoor(callers, system, auth, wrapping, mounts, telemetry)
     return Listener(settings.listener, door, _server_tls(settings.listener, tls))
 
 

@@ -7,13 +7,13 @@ import json
 import hvac
 import pytest
 import requests
-from hvac.exceptions import Forbidden, InvalidPath, InvalidRequest, VaultError
+from hvac.exceptions import Forbidden, InvalidPath, VaultError
 
 from deploy.dev.doors import Doors
 from deploy.dev.mesh import Mesh
 from deploy.dev.topology import spiffe_id
-from strongroom import Client, OidcBinding
-from tests.support.clients import until
+from strongroom import Client, ClientKeySession, OidcBinding
+from tests.support.clients import client_of, reason_of, until
 from tests.support.oidc_issuer import Issuer
 
 
@@ -101,6 +101,51 @@ def test_a_namespace_is_an_account(mesh: Mesh, doors: Doors, token: str) -> None
         of("No/Such").secrets.transit.list_keys()
 
 
+def test_a_namespace_is_another_account_for_whom_it_knows(
+    mesh: Mesh, doors: Doors, administrator: Client, name: str
+) -> None:
+    identity = f"user/{name}"
+    administrator.access.accounts.create(name, administrator_spiffe_ids=[spiffe_id(identity)])
+    with client_of(mesh, identity, name) as theirs:
+        (principal,) = theirs.access.principals.list()
+        made = theirs.access.client_keys.create(principal.name)
+    key_id = made.client_key.name.rpartition("/")[2]
+
+    def at(namespace: str, token: str = "") -> hvac.Client:
+        return hvac.Client(url=doors.address, token=token, namespace=namespace, verify=str(mesh.authority.trust))
+
+    static = at(name, f"{key_id}.{made.secret}")
+    static.secrets.transit.create_key(name="orders")
+    assert static.secrets.transit.list_keys()["data"]["keys"] == ["orders"]
+    login = at(name).auth.approle.login(role_id=key_id, secret_id=made.secret)["auth"]
+    assert login["metadata"]["account"] == name
+    # A session is of its own account without saying so.
+    for namespace in (name, ""):
+        session = at(namespace, login["client_token"])
+        assert session.secrets.transit.read_key(name="orders")["data"]["latest_version"] == 1
+    assert at(name, login["client_token"]).sys.wrap(payload={"a": 1}, ttl=60)["wrap_info"]["token"]
+    for other in ("", "default"):
+        with pytest.raises(Forbidden):
+            at(other).auth.approle.login(role_id=key_id, secret_id=made.secret)
+        with pytest.raises(Forbidden):
+            at(other, f"{key_id}.{made.secret}").secrets.transit.list_keys()
+    with pytest.raises(Forbidden):
+        at("default", login["client_token"]).secrets.transit.list_keys()
+
+
+def test_a_token_ends_with_its_session(mesh: Mesh, doors: Doors, administrator: Client, machine: str) -> None:
+    key = administrator.access.client_keys.create(machine.removeprefix("accounts/default/"))
+    credential = ClientKeySession(key.client_key.name, key.secret)
+    begun = administrator.access.sessions.create(credential, duration_seconds=3)
+    client = hvac.Client(url=doors.address, token=begun.token, verify=str(mesh.authority.trust))
+    assert client.is_authenticated()
+    until(lambda: not client.is_authenticated(), 10)
+    with pytest.raises(Forbidden, match="permission denied"):
+        client.secrets.transit.generate_random_bytes(n_bytes=8)
+    with pytest.raises(Forbidden, match="permission denied"):
+        client.auth.token.renew_self()
+
+
 def test_revoking_a_static_token_deletes_its_client_key(
     administrator: Client, mesh: Mesh, doors: Doors, machine: str
 ) -> None:
@@ -110,8 +155,20 @@ def test_revoking_a_static_token_deletes_its_client_key(
     assert client.is_authenticated()
     with pytest.raises(Forbidden):
         client.auth.token.revoke_self()
-    administrator.access.client_keys.delete(made.client_key.name)
+    assert client.is_authenticated()
+    permit = 'permit (principal, action == Strongroom::Action::"access:DeleteClientKey", resource);'
+    administrator.access.policies.create(machine.rpartition("/")[2], permit, attached_to=[machine])
+
+    def revoked() -> bool:
+        try:
+            client.auth.token.revoke_self()
+        except Forbidden:
+            return False
+        return True
+
+    until(revoked, 2)
     until(lambda: not client.is_authenticated(), 2)
+    assert reason_of(lambda: administrator.access.client_keys.get(made.client_key.name)) == "CLIENT_KEY_NOT_FOUND"
 
 
 def test_each_use_is_an_event_of_who_asked_and_names_the_door(
@@ -171,8 +228,3 @@ def test_capabilities_are_what_the_mesh_would_decide(vault: hvac.Client, name: s
     assert answer[f"transit/encrypt/{name}"] == ["update"]
     assert set(answer[f"secret/data/{name}"]) == {"read", "create", "update", "delete"}
     assert answer["nowhere/x"] == answer["transit/encrypt/No"] == ["deny"]
-
-
-def test_nobody_who_asks_for_a_wrapped_answer_is_given_it_in_the_clear(vault: hvac.Client) -> None:
-    with pytest.raises(InvalidRequest, match="response wrapping"):
-        vault.read("transit/wrapping_key", wrap_ttl="60s")

@@ -89,6 +89,29 @@ def test_a_session_ends_itself_and_what_came_from_it_alone(
     assert event.resource == role
 
 
+def test_a_narrowed_session_stays_within_the_one_that_it_came_from(
+    client: Client, mesh: Mesh, credential: ClientKeySession
+) -> None:
+    random = 'permit (principal, action == Strongroom::Action::"crypto:GenerateRandom", resource);'
+    begun = client.access.sessions.create(credential, duration_seconds=600)
+    with client_by(mesh, SessionToken(begun.token)) as whole:
+        until(lambda: why(whole) == "", 2.0)
+        within = whole.access.sessions.narrow(random, session_name="one-thing", duration_seconds=3600)
+        assert (within.principal, within.session_name) == (begun.principal, "one-thing")
+        assert within.expire_time == begun.expire_time
+        with client_by(mesh, SessionToken(within.token)) as narrow:
+            assert reason_of(narrow.generate_random) == ""
+            assert reason_of(lambda: list(narrow.keys.list())) == "PERMISSION_DENIED"
+            again = narrow.access.sessions.narrow(access.EVERYTHING)
+            with client_by(mesh, SessionToken(again.token)) as wider:
+                assert reason_of(lambda: list(wider.keys.list())) == "PERMISSION_DENIED"
+                assert reason_of(lambda: narrow.access.sessions.narrow("permit (")) == "POLICY_INVALID"
+                assert reason_of(lambda: narrow.access.sessions.narrow("")) == "FIELD_REQUIRED"
+                whole.access.sessions.revoke()
+                until(lambda: why(narrow) == why(wider) == "TOKEN_INVALID", 1.5)
+    assert refusal(lambda: client.access.sessions.narrow(random)).reason == "UNAUTHENTICATED"
+
+
 def test_sessions_stop_with_their_client_key_and_go_on_with_it(
     client: Client, sessions: Sessions, workload: str, credential: ClientKeySession
 ) -> None:

@@ -8,8 +8,10 @@ from functools import partial
 
 import pytest
 
+from deploy.dev.mesh import Mesh
 from strongroom import Client, StrongroomError
-from tests.support.clients import reason_of, refusal, until
+from tests.support import access
+from tests.support.clients import client_by, reason_of, refusal, until
 
 
 def test_old_versions_still_decrypt_after_a_rotation(client: Client, key: str) -> None:
@@ -104,6 +106,30 @@ def test_a_protected_key_is_not_deleted(client: Client, name: str) -> None:
     assert not client.keys.set_deletion_protection(key, protected=False).deletion_protection
     assert client.keys.versions.destroy(f"{key}/versions/1").state == "DESTROYED"
     assert client.keys.schedule_deletion(key).state == "PENDING_DELETION"
+
+
+def test_a_version_of_a_protected_key_is_destroyed_in_one_step_by_who_may_end_its_protection(
+    mesh: Mesh, client: Client, name: str
+) -> None:
+    key = client.keys.create(name, deletion_protection=True).name
+    client.keys.rotate(key)
+    version = f"{key}/versions/1"
+    client.keys.versions.disable(version)
+    actions = ("keystore:DestroyKeyVersion", "keystore:SetDeletionProtection")
+    for permitted in ([actions[0]], [actions[1]]):
+        cedar = f'permit (principal, action == Strongroom::Action::"{permitted[0]}", resource);'
+        caller = access.client_key(client, access.workload(client, permits=cedar))
+        with client_by(mesh, caller) as some:
+            until(lambda: reason_of(some.access.whoami) == "", 2.0)
+            work = lambda: some.keys.versions.destroy(version, despite_deletion_protection=True)  # noqa: E731
+            assert reason_of(work) == "PERMISSION_DENIED"
+    week = timedelta(days=7)
+    error = refusal(
+        lambda: client.keys.versions.destroy(version, waiting_period=week, despite_deletion_protection=True)
+    )
+    assert (error.reason, error.field) == ("FIELD_INVALID", "despite_deletion_protection")
+    assert client.keys.versions.destroy(version, despite_deletion_protection=True).state == "DESTROYED"
+    assert client.keys.get(key).deletion_protection
 
 
 def test_a_disabled_key_is_not_rotated(client: Client, key: str) -> None:

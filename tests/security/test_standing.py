@@ -18,7 +18,10 @@ NOTHING = "forbid (principal, action, resource);"
 # Whoever calls it is not known before: its request authenticates.
 _EXCHANGES = {"SessionService.CreateSession"}
 # They tell a session of itself, and what is published: no policy is asked, only whether the caller may act at all.
-_OF_ONESELF = {"SessionService.GetCallerIdentity", "SessionService.RevokeSession", "AccessService.GetSchema"}
+_OF_ONESELF = {
+    *(f"SessionService.{method}" for method in ("GetCallerIdentity", "NarrowSession", "RevokeSession")),
+    "AccessService.GetSchema",
+}
 # An outcome for each item: here none has a value.
 _BY_ITEM = {"SecretService.BatchGetSecretValue"}
 _REFUSED = ("PERMISSION_DENIED", "UNAUTHENTICATED")

@@ -126,6 +126,7 @@ REQUESTS: Mapping[str, Mapping[str, Any]] = {
             "CreateSession": {"client_key": {"client_key": _CLIENT_KEY, "secret": "guessed"}},
             "AssumeRole": {"role": _ROLE, "session_name": "s"},
             "GetCallerIdentity": {},
+            "NarrowSession": {"session_policy": _PERMIT},
             "RevokeSession": {},
         },
     ),

@@ -56,16 +56,22 @@ def auth(payload: Mapping[str, Any], warnings: Sequence[str] = ()) -> Response:
     return Response(200, _envelope("null", _text(payload), warnings).encode())
 
 
+def wrapped(token: str, accessor: str, ttl: int, created: str, path: str) -> Response:
+    """An answer that says where another one is kept."""
+    told = {"token": token, "accessor": accessor, "ttl": ttl, "creation_time": created, "creation_path": path}
+    return Response(200, _envelope("null", "null", (), _text(told)).encode())
+
+
 def moment(value: Any) -> str:
     """A point in time (RFC 3339); the empty string for none."""
     return value.ToJsonString() if microseconds(value) else ""
 
 
-def _envelope(inner: str, login: str, warnings: Sequence[str]) -> str:
+def _envelope(inner: str, login: str, warnings: Sequence[str], wrapping: str = "null") -> str:
     told = json.dumps(list(warnings)) if warnings else "null"
     return (
         f'{{"request_id":"{_request_id()}","lease_id":"","renewable":false,"lease_duration":0,"data":{inner},'
-        f'"wrap_info":null,"warnings":{told},"auth":{login}}}'
+        f'"wrap_info":{wrapping},"warnings":{told},"auth":{login}}}'
     )
 
 

@@ -11,7 +11,7 @@ from cryptography import x509
 from services.doors.listening import json_bodies
 from services.doors.listening.exchange import Head, HttpError, Response
 from services.doors.mesh.calls import Mesh
-from services.doors.mesh.sessions import Session, Sessions
+from services.doors.mesh.sessions import Caller, Session, Sessions
 from services.doors.vault import answers, errors
 from services.doors.vault.callers import Callers, token_of
 from services.doors.vault.requests import Operation, Request, text_in
@@ -47,15 +47,15 @@ class Auth:
             ("revoke-self", Operation.WRITE): self._revoke,
         }
 
-    def login(self, head: Head, path: tuple[str, ...], body: bytes) -> Response:
-        """A session for a credential. Raises HttpError, StrongroomError."""
+    def login(self, head: Head, path: tuple[str, ...], body: bytes) -> tuple[Caller, Response]:
+        """Who has logged in by a credential, and the answer that has its session. Raises HttpError, StrongroomError."""
         method = self._logins.get(path[0])
         if method is None or len(path) != 2:
             raise errors.not_found()
         if head.method not in ("POST", "PUT"):
             raise errors.no_operation()
         session = method(head, json_bodies.parse(body))
-        return answers.auth(self._login_of(session))
+        return Caller(session, head.address), answers.auth(self._login_of(session))
 
     def answer(self, request: Request) -> Response:
         """What a token asks of itself. Raises HttpError, StrongroomError."""

@@ -8,18 +8,19 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from services.doors.listening.exchange import Head, HttpError, Response
+from services.doors.mesh.sessions import Caller
 from services.doors.vault import errors
 from services.doors.vault.auth import Auth
 from services.doors.vault.callers import Callers, token_of
 from services.doors.vault.requests import Request, operation_of
 from services.doors.vault.system import System
+from services.doors.vault.wrapping import Wrapping
 from services.runtime.errors import StrongroomError
 from services.runtime.telemetry import TRACEPARENT, Telemetry
 
 log = logging.getLogger(__name__)
 
 _SERVICE = "strongroom.doors.Vault"
-_WRAP = "x-vault-wrap-ttl"
 
 
 class Engine(Protocol):
@@ -33,18 +34,27 @@ class VaultDoor:
     """Answers Vault's HTTP API from the mesh. It decides nothing itself: each call that it makes is its caller's."""
 
     def __init__(
-        self, callers: Callers, system: System, auth: Auth, mounts: Mapping[str, Engine], telemetry: Telemetry
+        self,
+        callers: Callers,
+        system: System,
+        auth: Auth,
+        wrapping: Wrapping,
+        mounts: Mapping[str, Engine],
+        telemetry: Telemetry,
     ) -> None:
         self._callers = callers
         self._system = system
         self._auth = auth
+        self._wrapping = wrapping
         self._mounts = mounts
         self._engines: Mapping[str, Engine] = {**mounts, "sys": system, "auth": auth}
         self._telemetry = telemetry
 
-    def caller_of(self, head: Head) -> str:
-        """The token that a request carries, or the address that it is from."""
-        return token_of(head) or head.address
+    def turn_of(self, head: Head) -> tuple[str, str]:
+        """The account of the token that a request carries, where it is known, and the token; or the address that it is
+        from: made-up tokens are no more turns than none."""
+        account = self._callers.known_account(head)
+        return (f"accounts/{account}", token_of(head)) if account else (head.address, head.address)
 
     def admit(self, head: Head) -> None:
         """Raises HttpError for a large body of somebody whom the mesh does not know."""
@@ -82,16 +92,31 @@ class VaultDoor:
     def _answer(self, head: Head, body: bytes) -> Response:
         if head.path[0] != "v1" or len(head.path) < 2:
             raise errors.not_found()
-        if _WRAP in head.headers:
-            # Nobody who asked for a wrapped answer is given it in the clear.
-            raise errors.unsupported("response wrapping")
+        # Nobody who asked for a wrapped answer is given it in the clear: what is wrong with the wish is told first.
+        seconds = self._wrapping.asked(head)
         mount, rest = head.path[1], head.path[2:]
         if mount == "sys":
-            open_answer = self._system.open(head, rest)
+            open_answer = self._open_answer(head, rest, body, seconds)
             if open_answer is not None:
                 return open_answer
-        elif mount == "auth" and rest[1:2] == ("login",):
-            return self._auth.login(head, rest, body)
+        if mount == "auth" and rest[1:2] == ("login",):
+            caller, answer = self._auth.login(head, rest, body)
+        else:
+            caller, answer = self._by_engine(head, mount, rest, body)
+        return self._wrapping.wrap(caller, head, answer, seconds) if seconds else answer
+
+    def _open_answer(self, head: Head, path: tuple[str, ...], body: bytes, seconds: int) -> Response | None:
+        """The answer to what needs no token of the mesh; None for anything else."""
+        if path[:1] == ("wrapping",):
+            operation = operation_of(head)
+            own = None if self._wrapping.is_token(token_of(head)) or not token_of(head) else self._callers.of(head)
+            return self._wrapping.answer(head, path[1:], operation, body, own)
+        found = self._system.open(head, path)
+        if found is not None and seconds:
+            raise errors.unsupported("wrapping what everybody is told")
+        return found
+
+    def _by_engine(self, head: Head, mount: str, rest: tuple[str, ...], body: bytes) -> tuple[Caller, Response]:
         operation = operation_of(head)
         engine = self._engines.get(mount)
         if not self._callers.has_token(head):
@@ -99,4 +124,4 @@ class VaultDoor:
         caller = self._callers.of(head)
         if engine is None:
             raise HttpError(404, f'no handler for route "{"/".join(head.path[1:])}". route entry not found.')
-        return engine.answer(Request(caller, operation, rest, head, body))
+        return caller, engine.answer(Request(caller, operation, rest, head, body))

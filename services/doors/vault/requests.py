@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
@@ -24,6 +25,8 @@ class Operation(Enum):
     DELETE = "delete"
 
 
+_DURATION = re.compile(r"([0-9]{1,9})([smhd]?)")
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _OPERATIONS = {
     "GET": Operation.READ,
     "LIST": Operation.LIST,
@@ -111,3 +114,13 @@ def base64_in(parameters: dict[str, Any], name: str) -> bytes:
         return binascii.a2b_base64(value, strict_mode=True)
     except (binascii.Error, ValueError):
         raise invalid(f"failed to base64-decode {name}") from None
+
+
+def seconds_of(value: Any) -> int:
+    """A time as Vault takes it: seconds, or a number with a unit (`720h`). Raises HttpError."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 31:
+        return value
+    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise invalid("a time is a number of seconds, or a number with s, m, h or d")
+    return int(found[1]) * _UNITS[found[2]]

@@ -69,8 +69,6 @@ class System:
                 return answers.data({**self._mount(name), "path": f"{name}/"})
             case Operation.WRITE, ("capabilities-self",):
                 return _both(self._capabilities.of(request.caller, _paths(request)))
-            case Operation.WRITE, ("wrapping", *_):
-                raise errors.unsupported("response wrapping")
             case ((Operation.WRITE | Operation.DELETE), (("mounts" | "auth"), *_)):
                 raise errors.unsupported("what is mounted stands in the door's configuration")
             case _:

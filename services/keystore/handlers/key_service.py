@@ -150,7 +150,8 @@ class KeyService:
     def DestroyKeyVersion(self, request: pb.DestroyKeyVersionRequest, call: Call) -> KeyVersion:
         """Destroys a version's material for good, at once or later."""
         name, waiting_s = _version_name(request.name), messages.waiting_period(request)
-        return messages.version_message(*self._versions.destroy(call, name, waiting_s))
+        despite = request.despite_deletion_protection
+        return messages.version_message(*self._versions.destroy(call, name, waiting_s, despite_protection=despite))
 
     def CancelKeyVersionDestruction(self, request: pb.CancelKeyVersionDestructionRequest, call: Call) -> KeyVersion:
         """Takes a planned destruction back."""

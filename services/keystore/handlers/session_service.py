@@ -63,6 +63,13 @@ class SessionService:
         )
         return _session_message(self._new_sessions.assume(call, name, wish))
 
+    def NarrowSession(self, request: pb.NarrowSessionRequest, call: Call) -> pb.Session:
+        """Begins a session within the caller's."""
+        if not request.session_policy:
+            raise required("session_policy")
+        wish = Wish(request.session_name, _seconds(request), request.session_policy)
+        return _session_message(self._new_sessions.narrow(call, wish))
+
     def GetCallerIdentity(self, request: pb.GetCallerIdentityRequest, call: Call) -> pb.CallerIdentity:
         """Who the caller is."""
         del request
@@ -130,7 +137,7 @@ def _session_message(session: Session) -> pb.Session:
     )
 
 
-def _seconds(request: pb.CreateSessionRequest | pb.AssumeRoleRequest) -> int | None:
+def _seconds(request: pb.CreateSessionRequest | pb.AssumeRoleRequest | pb.NarrowSessionRequest) -> int | None:
     if not request.HasField("duration"):
         return None
     return whole_seconds(request.duration, "duration")

@@ -15,7 +15,7 @@ from services.keystore.store.destroyed import ids_of
 from services.keystore.store.model import Key, Version
 from services.keystore.store.states import KeyEvent, VersionEvent, next_state, next_version_state
 from services.runtime.call import Call
-from services.runtime.errors import Reason, StrongroomError
+from services.runtime.errors import Reason, StrongroomError, invalid
 from services.runtime.requests.names import ResourceName, parse
 from services.runtime.storage.database import reading
 from services.runtime.storage.editing import UNCHANGED, Unchanged
@@ -126,11 +126,19 @@ class KeyVersions:
         """Stops every use of a version other than the primary one."""
         return self._moved(call, "keystore:DisableKeyVersion", name, VersionEvent.DISABLE)
 
-    def destroy(self, call: Call, name: ResourceName, waiting_s: int | None = None) -> tuple[Key, Version]:
-        """Destroys a version's material for good, at once or when so many seconds are over. Raises
-        DELETION_PROTECTED."""
+    def destroy(
+        self, call: Call, name: ResourceName, waiting_s: int | None = None, *, despite_protection: bool = False
+    ) -> tuple[Key, Version]:
+        """Destroys a version's material for good, at once or when so many seconds are over. Raises DELETION_PROTECTED,
+        unless it is to be at once `despite_protection`, which needs the permission to end that."""
+        if despite_protection:
+            if waiting_s is not None:
+                raise invalid("despite_deletion_protection", "goes with no waiting_period")
+            self._editor.permitted(call, "keystore:SetDeletionProtection", name.without_version)
         event = VersionEvent.DESTROY if waiting_s is None else VersionEvent.PLAN_DESTRUCTION
-        return self._moved(call, "keystore:DestroyKeyVersion", name, event, waiting_s or 0)
+        return self._moved(
+            call, "keystore:DestroyKeyVersion", name, event, waiting_s or 0, despite_protection=despite_protection
+        )
 
     def cancel_destruction(self, call: Call, name: ResourceName) -> tuple[Key, Version]:
         """Takes a planned destruction back."""
@@ -179,7 +187,14 @@ class KeyVersions:
         return self._editor.permitted_edit(call, "keystore:SetPrimaryKeyVersion", name.without_version, change)
 
     def _moved(
-        self, call: Call, action: str, name: ResourceName, event: VersionEvent, waiting_s: int = 0
+        self,
+        call: Call,
+        action: str,
+        name: ResourceName,
+        event: VersionEvent,
+        waiting_s: int = 0,
+        *,
+        despite_protection: bool = False,
     ) -> tuple[Key, Version]:
         def change(connection: Connection, key: Key, now_us: int) -> Key | Unchanged:
             next_state(key.state, KeyEvent.CHANGE_VERSION)
@@ -187,7 +202,7 @@ class KeyVersions:
             state = next_version_state(version.state, event)
             if event is not VersionEvent.ENABLE and version.version == key.primary_version:
                 raise StrongroomError(Reason.KEY_STATE_INVALID, f"{name} is the primary version", state="PRIMARY")
-            if event in (VersionEvent.DESTROY, VersionEvent.PLAN_DESTRUCTION):
+            if event in (VersionEvent.DESTROY, VersionEvent.PLAN_DESTRUCTION) and not despite_protection:
                 require_unprotected(key)
             if event is VersionEvent.DESTROY:
                 version = version.destroyed(state, now_us)

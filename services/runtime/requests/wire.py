@@ -33,6 +33,7 @@ _TEXTS_OF_LINES = frozenset(
     (
         "strongroom.access.v1.AssumeRoleRequest.session_policy",
         "strongroom.access.v1.CreateSessionRequest.session_policy",
+        "strongroom.access.v1.NarrowSessionRequest.session_policy",
         "strongroom.access.v1.OidcProvider.ca_certificates",
         "strongroom.access.v1.OidcProvider.static_jwks",
         "strongroom.access.v1.Policy.cedar",

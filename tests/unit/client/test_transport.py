@@ -63,6 +63,11 @@ class Server(sessions_grpc.SessionServiceServicer):
     ) -> sessions.Session:
         raise NotImplementedError
 
+    def NarrowSession(  # noqa: N802
+        self, request: sessions.NarrowSessionRequest, context: grpc.ServicerContext
+    ) -> sessions.Session:
+        raise NotImplementedError
+
     def RevokeSession(  # noqa: N802
         self, request: sessions.RevokeSessionRequest, context: grpc.ServicerContext
     ) -> sessions.RevokeSessionResponse:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +12,7 @@ from services.doors.listening.exchange import Response
 from services.doors.mesh.calls import Mesh
 from services.doors.mesh.sessions import Caller
 from services.doors.vault import answers, errors
-from services.doors.vault.requests import Request
+from services.doors.vault.requests import Request, seconds_of
 from services.doors.vault.transit import types
 from services.doors.vault.transit.encryption import refuse_convergent
 from services.doors.vault.transit.forms import number_of
@@ -29,8 +28,6 @@ _SEEN_SECONDS = 0.4
 _PAGE = 1000
 _MAX_LISTED = 20_000
 _GONE = (KeyState.KEY_STATE_PENDING_DELETION, KeyState.KEY_STATE_DESTROYED)
-_DURATION = re.compile(r"([0-9]{1,9})([smhd]?)")
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _REFUSED = {
     "exportable": "exportable keys: keys never leave the mesh",
     "allow_plaintext_backup": "plaintext backups: keys never leave the mesh",
@@ -85,7 +82,7 @@ class Keys:
         if "deletion_allowed" in given:
             self._protect(caller, full_name, protected=not request.flag("deletion_allowed"))
         if "auto_rotate_period" in given:
-            period = _seconds(given["auto_rotate_period"])
+            period = seconds_of(given["auto_rotate_period"])
             policy = key_pb2.RotationPolicy(period=Duration(seconds=period)) if period else None
             update = pb.UpdateRotationPolicyRequest(name=full_name, rotation_policy=policy)
             self._mesh.ask(caller, "UpdateRotationPolicy", update)
@@ -104,8 +101,10 @@ class Keys:
         if any(version.state == KeyVersionState.KEY_VERSION_STATE_ENABLED for version in older):
             raise errors.invalid("min_available_version is greater than min_decryption_version")
         left = [version for version in older if version.state != KeyVersionState.KEY_VERSION_STATE_DESTROYED]
-        if left:
-            self._destroy(caller, self.present(caller, full_name), left)
+        for version in left:
+            # In Vault `deletion_allowed` is about the whole key, in the mesh about its versions too.
+            destruction = pb.DestroyKeyVersionRequest(name=version.name, despite_deletion_protection=True)
+            self._mesh.ask(caller, "DestroyKeyVersion", destruction)
         return self.read(request, name)
 
     def delete(self, request: Request, name: str) -> Response:
@@ -124,7 +123,7 @@ class Keys:
         level = request.text("protection_level", "software").upper()
         if level not in ("SOFTWARE", "HSM"):
             raise errors.invalid("protection_level is software or hsm")
-        period = _seconds(given.get("auto_rotate_period", 0))
+        period = seconds_of(given.get("auto_rotate_period", 0))
         return Key(
             spec=kind.spec,
             usage=types.usage(kind, request.text("usage")),
@@ -148,18 +147,6 @@ class Keys:
         if key.state in _GONE:
             raise errors.not_found()
         return key
-
-    def _destroy(self, caller: Caller, key: Key, versions: list[KeyVersion]) -> None:
-        """Destroys versions. In Vault `deletion_allowed` is about the whole key, in the mesh about its versions too."""
-        protected = key.deletion_protection
-        if protected:
-            self._protect(caller, key.name, protected=False)
-        try:
-            for version in versions:
-                self._mesh.ask(caller, "DestroyKeyVersion", pb.DestroyKeyVersionRequest(name=version.name))
-        finally:
-            if protected:
-                self._protect(caller, key.name, protected=True)
 
     def _protect(self, caller: Caller, name: str, *, protected: bool) -> None:
         request = pb.SetDeletionProtectionRequest(name=name, deletion_protection=protected)
@@ -238,13 +225,3 @@ def _refuse_unsupported(given: dict[str, Any]) -> None:
     for name, why in _REFUSED.items():
         if given.get(name) not in (None, False, "false", ""):
             raise errors.unsupported(why)
-
-
-def _seconds(value: Any) -> int:
-    """A time as Vault takes it: seconds, or a number with a unit (`720h`). Raises HttpError."""
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 31:
-        return value
-    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
-        raise errors.invalid("a time is a number of seconds, or a number with s, m, h or d")
-    return int(found[1]) * _UNITS[found[2]]

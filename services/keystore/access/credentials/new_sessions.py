@@ -79,6 +79,20 @@ class NewSessions:
         named = replace(principal, session_name=session_name, scope=scope)
         return self._begin(named, seconds, begun_us, proof.expires_us)
 
+    def narrow(self, call: Call, wish: Wish) -> Session:
+        """A session within the one that a call comes by, which stays within one more policy and ends with it. Raises
+        UNAUTHENTICATED where it comes by none, FIELD_INVALID, FIELD_TOO_LARGE, POLICY_INVALID."""
+        caller, begun_us = call.principal, self._clock.now_us()
+        call.record(call.action, caller.name, caller.account)
+        self._authorizer.admit(call)
+        require_session(caller)
+        session_name = _checked_name(wish.session_name or caller.session_name)
+        seconds = _checked_seconds(wish.seconds, _DEFAULT_SECONDS, 1, LONGEST_SECONDS)
+        policies = (*caller.scope.policies, *_checked_policies(wish.policy, caller.account))
+        self._require_not_revoked(caller)
+        within = replace(caller, session_name=session_name, scope=replace(caller.scope, policies=policies))
+        return self._begin(within, seconds, begun_us, self._end_of(call))
+
     def assume(self, call: Call, name: ResourceName, wish: RoleWish) -> Session:
         """The session of a caller as a role, within the caller's own. Raises PERMISSION_DENIED unless both sides permit
         it, FIELD_INVALID, FIELD_TOO_LARGE, POLICY_INVALID, PRINCIPAL_DISABLED."""
@@ -169,6 +183,14 @@ class NewSessions:
         if seconds < 1:
             raise StrongroomError(Reason.TOKEN_EXPIRED, "the credential ends within a second")
         return self._sessions.begin(principal, seconds, begun_us)
+
+
+def require_session(caller: Principal) -> None:
+    """Raises UNAUTHENTICATED for a caller that came by no session, but by a certificate."""
+    if not caller.session_ids:
+        raise StrongroomError(
+            Reason.UNAUTHENTICATED, "the call comes by no session: exchange the credential that it comes by for one"
+        )
 
 
 def _require_short_chain(caller: Principal, role: str) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
+from services.keystore.access.credentials.new_sessions import require_session
 from services.keystore.access.editing import kinds
 from services.keystore.access.editing.editing import AccessEditor
 from services.keystore.access.records.resources import Principal, account_of
@@ -32,10 +33,7 @@ class Revocations:
         caller = call.principal
         call.record(call.action, caller.name, caller.account)
         self._editor.require_standing(call)
-        if not caller.session_ids:
-            raise StrongroomError(
-                Reason.UNAUTHENTICATED, "the call comes by no session: what it comes by is not ended by this"
-            )
+        require_session(caller)
 
         def change(_connection: Connection, present: Principal) -> Principal:
             lasting = {

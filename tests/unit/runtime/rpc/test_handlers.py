@@ -64,6 +64,8 @@ class Assumes:
 
     def AssumeRole(self) -> None: ...  # noqa: N802
 
+    def NarrowSession(self) -> None: ...  # noqa: N802
+
     def RevokeSession(self) -> None: ...  # noqa: N802
 
 
@@ -89,7 +91,7 @@ def handlers_of(service: str) -> Iterator[type]:
 def test_the_methods_are_divided_between_handlers() -> None:
     tells = Tells()
     behaviours = by_method(SESSIONS, [Creates(), Assumes(), tells])
-    assert set(behaviours) == {"CreateSession", "AssumeRole", "GetCallerIdentity", "RevokeSession"}
+    assert set(behaviours) == {"CreateSession", "AssumeRole", "GetCallerIdentity", "NarrowSession", "RevokeSession"}
     offering: object = tells.GetCallerIdentity
     assert behaviours["GetCallerIdentity"] == offering
 
@@ -99,7 +101,7 @@ def test_the_methods_are_divided_between_handlers() -> None:
     [
         (
             [Creates()],
-            "strongroom.access.v1.SessionService: no handler offers AssumeRole, GetCallerIdentity, RevokeSession",
+            f"{SESSIONS.full_name}: no handler offers AssumeRole, GetCallerIdentity, NarrowSession, RevokeSession",
         ),
         (
             [Creates(), Assumes(), Tells(), TellsToo()],

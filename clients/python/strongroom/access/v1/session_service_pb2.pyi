@@ -424,6 +424,38 @@ class CallerIdentity(_message.Message):
 Global___CallerIdentity: _TypeAlias = CallerIdentity  # noqa: Y015
 
 @_typing.final
+class NarrowSessionRequest(_message.Message):
+    """What NarrowSession takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_POLICY_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    SESSION_NAME_FIELD_NUMBER: _builtins.int
+    session_policy: _builtins.str
+    """Cedar policies that the session stays within, as well as within those of the caller's. Up to 2,048 bytes. Required."""
+    session_name: _builtins.str
+    """What events call the session: 1 to 64 of `[A-Za-z0-9_.@=+-]`. Default: as the caller's."""
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """How long it lasts: 1 second to 12 hours, in whole seconds, and no longer than the caller's. Default 1 hour."""
+
+    def __init__(
+        self,
+        *,
+        session_policy: _builtins.str = ...,
+        duration: _duration_pb2.Duration | None = ...,
+        session_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "session_name", b"session_name", "session_policy", b"session_policy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NarrowSessionRequest: _TypeAlias = NarrowSessionRequest  # noqa: Y015
+
+@_typing.final
 class RevokeSessionRequest(_message.Message):
     """What RevokeSession takes."""
 

@@ -55,6 +55,11 @@ class SessionServiceStub:
                 request_serializer=strongroom_dot_access_dot_v1_dot_session__service__pb2.GetCallerIdentityRequest.SerializeToString,
                 response_deserializer=strongroom_dot_access_dot_v1_dot_session__service__pb2.CallerIdentity.FromString,
                 _registered_method=True)
+        self.NarrowSession = channel.unary_unary(
+                '/strongroom.access.v1.SessionService/NarrowSession',
+                request_serializer=strongroom_dot_access_dot_v1_dot_session__service__pb2.NarrowSessionRequest.SerializeToString,
+                response_deserializer=strongroom_dot_access_dot_v1_dot_session__service__pb2.Session.FromString,
+                _registered_method=True)
         self.RevokeSession = channel.unary_unary(
                 '/strongroom.access.v1.SessionService/RevokeSession',
                 request_serializer=strongroom_dot_access_dot_v1_dot_session__service__pb2.RevokeSessionRequest.SerializeToString,
@@ -101,6 +106,16 @@ class SessionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def NarrowSession(self, request, context):
+        """Begins a session within the one that the call comes by: of the same principal, within every session policy before
+        it and one more, and no longer; it ends with that one. For what is handed on to somebody who is to do one thing. Any
+        principal may narrow its own. Fails with UNAUTHENTICATED where the call comes by no session, TOKEN_INVALID,
+        TOKEN_EXPIRED, IDENTITY_UNKNOWN, PRINCIPAL_DISABLED; POLICY_INVALID for the session policy.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RevokeSession(self, request, context):
         """Ends the session that the call comes by, and those that were begun from it: within a second they are refused with
         TOKEN_INVALID everywhere. Any principal may end its own. Fails with UNAUTHENTICATED where the call comes by no
@@ -128,6 +143,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.GetCallerIdentity,
                     request_deserializer=strongroom_dot_access_dot_v1_dot_session__service__pb2.GetCallerIdentityRequest.FromString,
                     response_serializer=strongroom_dot_access_dot_v1_dot_session__service__pb2.CallerIdentity.SerializeToString,
+            ),
+            'NarrowSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.NarrowSession,
+                    request_deserializer=strongroom_dot_access_dot_v1_dot_session__service__pb2.NarrowSessionRequest.FromString,
+                    response_serializer=strongroom_dot_access_dot_v1_dot_session__service__pb2.Session.SerializeToString,
             ),
             'RevokeSession': grpc.unary_unary_rpc_method_handler(
                     servicer.RevokeSession,
@@ -222,6 +242,33 @@ class SessionService:
             '/strongroom.access.v1.SessionService/GetCallerIdentity',
             strongroom_dot_access_dot_v1_dot_session__service__pb2.GetCallerIdentityRequest.SerializeToString,
             strongroom_dot_access_dot_v1_dot_session__service__pb2.CallerIdentity.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def NarrowSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.access.v1.SessionService/NarrowSession',
+            strongroom_dot_access_dot_v1_dot_session__service__pb2.NarrowSessionRequest.SerializeToString,
+            strongroom_dot_access_dot_v1_dot_session__service__pb2.Session.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,6 +40,12 @@ class SessionServiceStub:
     """Answers who the caller is. Any principal may ask. Fails with UNAUTHENTICATED, TOKEN_INVALID, TOKEN_EXPIRED,
     IDENTITY_UNKNOWN, PRINCIPAL_DISABLED.
     """
+    NarrowSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.NarrowSessionRequest, _session_service_pb2.Session]
+    """Begins a session within the one that the call comes by: of the same principal, within every session policy before
+    it and one more, and no longer; it ends with that one. For what is handed on to somebody who is to do one thing. Any
+    principal may narrow its own. Fails with UNAUTHENTICATED where the call comes by no session, TOKEN_INVALID,
+    TOKEN_EXPIRED, IDENTITY_UNKNOWN, PRINCIPAL_DISABLED; POLICY_INVALID for the session policy.
+    """
     RevokeSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.RevokeSessionRequest, _session_service_pb2.RevokeSessionResponse]
     """Ends the session that the call comes by, and those that were begun from it: within a second they are refused with
     TOKEN_INVALID everywhere. Any principal may end its own. Fails with UNAUTHENTICATED where the call comes by no
@@ -90,6 +96,18 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _session_service_pb2.CallerIdentity:
         """Answers who the caller is. Any principal may ask. Fails with UNAUTHENTICATED, TOKEN_INVALID, TOKEN_EXPIRED,
         IDENTITY_UNKNOWN, PRINCIPAL_DISABLED.
+        """
+
+    @_abc_1.abstractmethod
+    def NarrowSession(
+        self,
+        request: _session_service_pb2.NarrowSessionRequest,
+        context: _grpc.ServicerContext,
+    ) -> _session_service_pb2.Session:
+        """Begins a session within the one that the call comes by: of the same principal, within every session policy before
+        it and one more, and no longer; it ends with that one. For what is handed on to somebody who is to do one thing. Any
+        principal may narrow its own. Fails with UNAUTHENTICATED where the call comes by no session, TOKEN_INVALID,
+        TOKEN_EXPIRED, IDENTITY_UNKNOWN, PRINCIPAL_DISABLED; POLICY_INVALID for the session policy.
         """
 
     @_abc_1.abstractmethod

@@ -95,6 +95,24 @@ class Sessions(Part[SessionServiceStub]):
         )
         return _session(self._service.call(self._service.stub.AssumeRole, request, timeout))
 
+    def narrow(
+        self,
+        session_policy: str,
+        *,
+        session_name: str = "",
+        duration_seconds: int = 3600,
+        timeout: float | None = None,
+    ) -> Session:
+        """A session within this client's own, to hand on: it stays within `session_policy` (Cedar), too, and ends no
+        later, and with it.
+
+        Raises UNAUTHENTICATED for a client that calls by certificate, POLICY_INVALID, FIELD_INVALID, TOKEN_INVALID.
+        """
+        request = pb.NarrowSessionRequest(
+            session_policy=session_policy, session_name=session_name, duration=Duration(seconds=duration_seconds)
+        )
+        return _session(self._service.call(self._service.stub.NarrowSession, request, timeout))
+
     def revoke(self, *, timeout: float | None = None) -> None:
         """Ends this client's own session, and those that were begun from it: within a second it is refused
         everywhere.

@@ -48,12 +48,23 @@ class KeyVersions(Part[KeyServiceStub]):
         return answered_version(self._service.call(self._service.stub.DisableKeyVersion, request, timeout))
 
     def destroy(
-        self, version: str, *, waiting_period: timedelta | None = None, timeout: float | None = None
+        self,
+        version: str,
+        *,
+        waiting_period: timedelta | None = None,
+        despite_deletion_protection: bool = False,
+        timeout: float | None = None,
     ) -> KeyVersion:
         """Destroys a disabled version's material for good: what it encrypted is lost. It is done at once, or when a
         `waiting_period` of 7 to 366 days is over. Raises DELETION_PROTECTED, FIELD_INVALID.
+
+        With `despite_deletion_protection` a protected key's is destroyed too, at once, and the key stays protected;
+        that also needs `keystore:SetDeletionProtection` on it.
         """
-        request = pb.DestroyKeyVersionRequest(name=self._names.key_or_version(version, "version"))
+        request = pb.DestroyKeyVersionRequest(
+            name=self._names.key_or_version(version, "version"),
+            despite_deletion_protection=despite_deletion_protection,
+        )
         if waiting_period is not None:
             request.waiting_period.CopyFrom(duration(waiting_period))
         return answered_version(self._service.call(self._service.stub.DestroyKeyVersion, request, timeout))

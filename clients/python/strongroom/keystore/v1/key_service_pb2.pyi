@@ -541,8 +541,13 @@ class DestroyKeyVersionRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     WAITING_PERIOD_FIELD_NUMBER: _builtins.int
+    DESPITE_DELETION_PROTECTION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`accounts/{account}/keys/{key}/versions/{number}`. Required."""
+    despite_deletion_protection: _builtins.bool
+    """Destroys the version though its key is protected from deletion, and leaves the key protected. It also needs
+    `keystore:SetDeletionProtection` on the key, and goes with no waiting period.
+    """
     @_builtins.property
     def waiting_period(self) -> _duration_pb2.Duration:
         """From now to the destruction: 7 to 366 days. Absent: at once."""
@@ -552,10 +557,11 @@ class DestroyKeyVersionRequest(_message.Message):
         *,
         name: _builtins.str = ...,
         waiting_period: _duration_pb2.Duration | None = ...,
+        despite_deletion_protection: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["waiting_period", b"waiting_period"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "waiting_period", b"waiting_period"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["despite_deletion_protection", b"despite_deletion_protection", "name", b"name", "waiting_period", b"waiting_period"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
