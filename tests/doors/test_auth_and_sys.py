@@ -116,14 +116,13 @@ def test_a_namespace_is_another_account_for_whom_it_knows(
 
     static = at(name, f"{key_id}.{made.secret}")
     static.secrets.transit.create_key(name="orders")
-    assert static.secrets.transit.list_keys()["data"]["keys"] == ["orders"]
+    assert "orders" in static.secrets.transit.list_keys()["data"]["keys"]
     login = at(name).auth.approle.login(role_id=key_id, secret_id=made.secret)["auth"]
     assert login["metadata"]["account"] == name
     # A session is of its own account without saying so.
     for namespace in (name, ""):
         session = at(namespace, login["client_token"])
         assert session.secrets.transit.read_key(name="orders")["data"]["latest_version"] == 1
-    assert at(name, login["client_token"]).sys.wrap(payload={"a": 1}, ttl=60)["wrap_info"]["token"]
     for other in ("", "default"):
         with pytest.raises(Forbidden):
             at(other).auth.approle.login(role_id=key_id, secret_id=made.secret)
