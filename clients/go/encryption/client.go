@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"maps"
 	"time"
 )
 
@@ -21,6 +22,8 @@ type Client struct {
 	storeContext  bool
 	nameKeys      bool
 	chunkSizeLog2 uint8
+	maxAge        time.Duration
+	maxStale      time.Duration
 	writing       *cache[*beginning]
 	reading       *cache[*opened]
 }
@@ -39,22 +42,27 @@ func WithoutNames() Option { return func(c *Client) { c.nameKeys = false } }
 func ChunkSizeLog2(power uint8) Option { return func(c *Client) { c.chunkSizeLog2 = power } }
 
 // WithCache keeps data keys for messages to come, for at most maxAge. A data key at hand works on until then when its
-// key is disabled or a permission is taken away. At most 1,000 data keys are kept in each direction, and each serves a
+// key is disabled or a permission is taken away, and up to MaxStale longer in a process that cannot reach the mesh. One
+// that is in use is replaced ahead of its end, beside messages that go on. At most 1,000 data keys are kept in each direction, and each serves a
 // million messages and 64 GiB.
-func WithCache(maxAge time.Duration) Option {
-	return func(c *Client) {
-		c.writing, c.reading = newCache[*beginning](maxAge), newCache[*opened](maxAge)
-	}
-}
+func WithCache(maxAge time.Duration) Option { return func(c *Client) { c.maxAge = maxAge } }
+
+// MaxStale is how long beyond its age a data key of the cache is used while the mesh cannot be reached, 2 minutes unless
+// said. What the mesh refuses is never bridged.
+func MaxStale(longest time.Duration) Option { return func(c *Client) { c.maxStale = longest } }
 
 // New makes a Client whose messages are encrypted under all of keys, and which accepts messages under any of them.
 func New(calls Calls, keys []Key, options ...Option) (*Client, error) {
-	client := &Client{calls: calls, nameKeys: true, chunkSizeLog2: defaultChunkSizeLog2}
+	client := &Client{calls: calls, nameKeys: true, chunkSizeLog2: defaultChunkSizeLog2, maxStale: defaultMaxStale}
 	for _, option := range options {
 		option(client)
 	}
 	if client.chunkSizeLog2 < minChunkSizeLog2 || client.chunkSizeLog2 > maxChunkSizeLog2 {
 		return nil, fieldInvalid("chunk_size_log2", "chunks have 2^6 to 2^20 bytes")
+	}
+	if client.maxAge > 0 {
+		client.writing = newCache[*beginning](client.maxAge, client.maxStale)
+		client.reading = newCache[*opened](client.maxAge, client.maxStale)
 	}
 	var err error
 	if client.keys, err = completed(calls, keys); err != nil {
@@ -131,9 +139,13 @@ func (c *Client) begin(ctx context.Context, pairs map[string]string, size int) (
 	if err != nil {
 		return nil, err
 	}
-	ask := func() (*beginning, error) { return c.begun(ctx, pairs, canonical) }
 	if c.writing == nil {
-		return ask()
+		return c.begun(ctx, pairs, canonical)
+	}
+	ask := func() func(context.Context) (*beginning, error) {
+		// The caller's own may change while the mesh is asked beside.
+		kept := maps.Clone(pairs)
+		return func(ctx context.Context) (*beginning, error) { return c.begun(ctx, kept, canonical) }
 	}
 	return c.writing.get(ctx, string(canonical), size, ask)
 }
@@ -181,9 +193,12 @@ func (c *Client) openHead(
 		}
 		return openUnder(ctx, found, pairs, accepted)
 	}
-	open := func() (*opened, error) { return openUnder(ctx, found, pairs, c.keys) }
 	if c.reading == nil {
-		return open()
+		return openUnder(ctx, found, pairs, c.keys)
+	}
+	open := func() func(context.Context) (*opened, error) {
+		kept := maps.Clone(pairs)
+		return func(ctx context.Context) (*opened, error) { return openUnder(ctx, found, kept, c.keys) }
 	}
 	// The header holds the context or its digest, which was compared: no other context finds this entry.
 	return c.reading.get(ctx, string(found.data)+string(found.tag), size, open)

@@ -8,7 +8,10 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"google.golang.org/grpc/codes"
 
 	"github.com/strongroom/strongroom/clients/go/strongroom"
 	cryptov1 "github.com/strongroom/strongroom/clients/go/strongroom/crypto/v1"
@@ -16,20 +19,30 @@ import (
 
 // wrapping stands for a mesh: it wraps data keys by writing their key's name before them.
 type wrapping struct {
-	lock  sync.Mutex
-	calls int
+	lock    sync.Mutex
+	calls   int
+	refusal error
 }
 
 func (w *wrapping) KeyName(name string) (string, error) { return "accounts/main/keys/" + name, nil }
 
-func (w *wrapping) count() {
+func (w *wrapping) count() error {
 	w.lock.Lock()
 	defer w.lock.Unlock()
 	w.calls++
+	return w.refusal
+}
+
+func (w *wrapping) refuse(reason string, code codes.Code) {
+	w.lock.Lock()
+	defer w.lock.Unlock()
+	w.refusal = &strongroom.Error{Reason: reason, Code: code}
 }
 
 func (w *wrapping) GenerateDataKey(_ context.Context, key string, _ map[string]string) (*cryptov1.GenerateDataKeyResponse, error) {
-	w.count()
+	if err := w.count(); err != nil {
+		return nil, err
+	}
 	time.Sleep(10 * time.Millisecond)
 	dataKey := make([]byte, 32)
 	rand.Read(dataKey)
@@ -37,12 +50,16 @@ func (w *wrapping) GenerateDataKey(_ context.Context, key string, _ map[string]s
 }
 
 func (w *wrapping) Encrypt(_ context.Context, key string, dataKey []byte, _ map[string]string) (*cryptov1.EncryptResponse, error) {
-	w.count()
+	if err := w.count(); err != nil {
+		return nil, err
+	}
 	return &cryptov1.EncryptResponse{Ciphertext: append([]byte(key), dataKey...), Key: key}, nil
 }
 
 func (w *wrapping) Decrypt(_ context.Context, key string, sealed []byte, _ map[string]string) (*cryptov1.DecryptResponse, error) {
-	w.count()
+	if err := w.count(); err != nil {
+		return nil, err
+	}
 	return &cryptov1.DecryptResponse{Plaintext: sealed[len(sealed)-32:], Key: string(sealed[:len(sealed)-32])}, nil
 }
 
@@ -121,6 +138,72 @@ func TestACacheMakesOneCallForConcurrentMessages(t *testing.T) {
 	if calls.calls != 3 {
 		t.Error(calls.calls)
 	}
+}
+
+// age is how old the data key of dueForRefresh may become.
+const age = 5 * time.Minute
+
+// dueForRefresh gives a client, in a bubble of synctest, whose data key comes to its end soon.
+func dueForRefresh(t *testing.T) (*wrapping, func() string) {
+	calls := &wrapping{}
+	client := made(t, calls, []string{"a"}, WithCache(age))
+	encrypt := func() string {
+		_, err := client.Encrypt(t.Context(), nil, nil)
+		return strongroom.ReasonOf(err)
+	}
+	encrypt()
+	time.Sleep(age - refreshAhead)
+	return calls, encrypt
+}
+
+func TestADataKeyInUseIsReplacedAheadOfItsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls, encrypt := dueForRefresh(t)
+		for range 3 {
+			began := time.Now()
+			if encrypt(); time.Since(began) != 0 {
+				t.Error("a message waited")
+			}
+		}
+		time.Sleep(refreshAhead + time.Second)
+		if encrypt(); calls.calls != 2 {
+			t.Error(calls.calls)
+		}
+	})
+}
+
+func TestWhileTheMeshIsAwayADataKeyIsUsedUpToItsLastLimit(t *testing.T) {
+	for _, ahead := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			calls, encrypt := dueForRefresh(t)
+			calls.refuse("UNREACHABLE", codes.Unavailable)
+			if ahead {
+				encrypt()
+				synctest.Wait()
+			}
+			time.Sleep(refreshAhead + defaultMaxStale - time.Second)
+			if reason := encrypt(); reason != "" {
+				t.Error(reason)
+			}
+			synctest.Wait()
+			time.Sleep(time.Second)
+			if reason := encrypt(); reason != "UNREACHABLE" {
+				t.Error(reason)
+			}
+		})
+	}
+}
+
+func TestWhatTheMeshRefusesIsNeverBridged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls, encrypt := dueForRefresh(t)
+		calls.refuse("KEY_DISABLED", codes.FailedPrecondition)
+		encrypt()
+		synctest.Wait()
+		if reason := encrypt(); reason != "KEY_DISABLED" {
+			t.Error(reason)
+		}
+	})
 }
 
 func TestARewrappedMessageOpensUnderItsNewKeyAlone(t *testing.T) {

@@ -12,9 +12,12 @@ import { DecryptingFile, type ReadAt, decrypted, encrypted } from "./streams.js"
 export interface EncryptionOptions {
   /**
    * Milliseconds for which data keys are kept for messages to come. A data key at hand works on until then when its key
-   * is disabled or a permission is taken away. Without it, each message asks the mesh.
+   * is disabled or a permission is taken away. One that is in use is replaced ahead of its end, beside messages that go
+   * on. Without it, each message asks the mesh.
    */
   cacheMs?: number;
+  /** Milliseconds beyond `cacheMs` for which data keys are used while the mesh cannot be reached; 120,000 by default. */
+  maxStaleMs?: number;
   /** Write encryption contexts themselves into messages, so that readers need not know them. */
   storeContext?: boolean;
   /** False leaves the names of keys out of messages; a reader of several keys then tries each. */
@@ -54,20 +57,20 @@ interface Opened {
  */
 export class EncryptionClient {
   readonly #keys: KnownKey[];
-  readonly #options: Required<Omit<EncryptionOptions, "cacheMs">>;
+  readonly #options: Required<Omit<EncryptionOptions, "cacheMs" | "maxStaleMs">>;
   readonly #writing: Cache<Beginning> | undefined;
   readonly #reading: Cache<Opened> | undefined;
 
   constructor(
     private readonly client: KeyCalls,
     keys: Keys,
-    { cacheMs = 0, ...options }: EncryptionOptions = {},
+    { cacheMs = 0, maxStaleMs = 120_000, ...options }: EncryptionOptions = {},
   ) {
     this.#options = { storeContext: false, nameKeys: true, chunkSizeLog2: 16, ...options };
     checkChunkSize(this.#options.chunkSizeLog2);
     this.#keys = knownKeys(client, keys);
-    this.#writing = cacheMs > 0 ? new Cache(cacheMs) : undefined;
-    this.#reading = cacheMs > 0 ? new Cache(cacheMs) : undefined;
+    this.#writing = cacheMs > 0 ? new Cache(cacheMs, maxStaleMs) : undefined;
+    this.#reading = cacheMs > 0 ? new Cache(cacheMs, maxStaleMs) : undefined;
   }
 
   /** The message that holds `content`, some 240 bytes longer with one key. */
@@ -156,7 +159,8 @@ export class EncryptionClient {
   async #begin(context: EncryptionContext | undefined, size: number): Promise<Beginning> {
     // What has no canonical form is refused before a data key is made.
     const bytes = canonical(context);
-    const ask = () => this.#begun(context ?? {}, bytes);
+    // A copy: the caller's own may change while the mesh is asked beside.
+    const ask = () => this.#begun({ ...context }, bytes);
     return this.#writing === undefined ? ask() : this.#writing.get(bytes.toString("latin1"), size, ask);
   }
 
@@ -176,9 +180,10 @@ export class EncryptionClient {
     { keys }: DecryptionOptions,
     size: number,
   ): Promise<Opened> {
-    const context = contextFor(found, given);
+    const known = contextFor(found, given);
     const accepted = keys === undefined ? this.#keys : knownKeys(this.client, keys);
     const ask = async () => {
+      const context = { ...known };
       const dataKey = await unwrapped(found, accepted, context);
       const opened = new MessageKeys(dataKey, found.chunkSizeLog2, found.contextDigest);
       opened.verify(found.data, found.tag);
