@@ -163,7 +163,22 @@ JAVA = Language(
     example=("java", "-XX:TieredStopAtLevel=1", "-cp", "{cache}:target/classes:target/lib/*", "Example"),
 )
 
-LANGUAGES: Sequence[Language] = (GO, NODE, JAVA)
+_CARGO = ("--locked", "--quiet", "--target-dir", "{cache}/target")
+
+RUST = Language(
+    name="rust",
+    needs=("cargo", "cargo-clippy", "rustfmt"),
+    build=[("cargo", "build", *_CARGO, "--examples")],
+    test=[("cargo", "test", *_CARGO, "--lib")],
+    lint=[
+        ("cargo", "fmt", "--check"),
+        ("cargo", "clippy", *_CARGO, "--all-targets", "--", "--deny", "warnings"),
+    ],
+    crypt=("{cache}/target/debug/examples/crypt",),
+    example=("{cache}/target/debug/examples/message",),
+)
+
+LANGUAGES: Sequence[Language] = (GO, NODE, JAVA, RUST)
 
 _BUILT: set[str] = set()
 
