@@ -49,8 +49,6 @@ _KNOWN = {
 
 _EVERY_KEY = KeyFilter()
 _NO_VERSIONS = sealed_rows.digest([])
-
-
 NO_UID = bytes(16)
 """That of no key."""
 
@@ -207,15 +205,13 @@ def versions_page(
 
 
 def versions_with_blobs(connection: Connection, after: tuple[bytes, int], limit: int) -> list[Version]:
-    """Versions that have a blob, or should have one, in the order of key uid and number, from the first behind
-    `after`."""
-    place = tuple_(key_versions.c.uid, key_versions.c.version)
+    """Versions that have a blob, or should, in the order of key uid and number, from the first behind `after`."""
+    place = (key_versions.c.uid, key_versions.c.version)
     # By what is sealed: where somebody took a blob away, or put one where none is, nothing else tells.
     in_use = key_versions.c.state.in_([KEY_VERSION_STATE_ENABLED, KEY_VERSION_STATE_DISABLED])
     kept = key_versions.c.wrapped.is_not(None) & (key_versions.c.state != KEY_VERSION_STATE_DESTROYED)
-    ordered = select(key_versions).where(in_use | kept, place > after)
-    rows = connection.execute(ordered.order_by(key_versions.c.uid, key_versions.c.version).limit(limit)).all()
-    return [_version(connection, row) for row in rows]
+    found = select(key_versions).where(in_use | kept, tuple_(*place) > after).order_by(*place).limit(limit)
+    return [_version(connection, row) for row in connection.execute(found).all()]
 
 
 def owners_of(connection: Connection, versions: Collection[Version]) -> dict[bytes, Key]:
