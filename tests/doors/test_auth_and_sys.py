@@ -13,7 +13,7 @@ from deploy.dev.doors import Doors
 from deploy.dev.mesh import Mesh
 from deploy.dev.topology import spiffe_id
 from strongroom import Client, ClientKeySession, OidcBinding
-from tests.support.clients import reason_of, until
+from tests.support.clients import client_of, reason_of, until
 from tests.support.oidc_issuer import Issuer
 
 
@@ -99,6 +99,37 @@ def test_a_namespace_is_an_account(mesh: Mesh, doors: Doors, token: str) -> None
         of("elsewhere").secrets.transit.list_keys()
     with pytest.raises(VaultError):
         of("No/Such").secrets.transit.list_keys()
+
+
+def test_a_namespace_is_another_account_for_whom_it_knows(
+    mesh: Mesh, doors: Doors, administrator: Client, name: str
+) -> None:
+    identity = f"user/{name}"
+    administrator.access.accounts.create(name, administrator_spiffe_ids=[spiffe_id(identity)])
+    with client_of(mesh, identity, name) as theirs:
+        administers = next(one.name for one in theirs.access.principals.list() if "/users/" in one.name)
+        made = theirs.access.client_keys.create(administers)
+    key_id = made.client_key.name.rpartition("/")[2]
+
+    def at(namespace: str, token: str = "") -> hvac.Client:
+        return hvac.Client(url=doors.address, token=token, namespace=namespace, verify=str(mesh.authority.trust))
+
+    static = at(name, f"{key_id}.{made.secret}")
+    static.secrets.transit.create_key(name="orders")
+    assert "orders" in static.secrets.transit.list_keys()["data"]["keys"]
+    login = at(name).auth.approle.login(role_id=key_id, secret_id=made.secret)["auth"]
+    assert login["metadata"]["account"] == name
+    # A session is of its own account without saying so.
+    for namespace in (name, ""):
+        session = at(namespace, login["client_token"])
+        assert session.secrets.transit.read_key(name="orders")["data"]["latest_version"] == 1
+    for other in ("", "default"):
+        with pytest.raises(Forbidden):
+            at(other).auth.approle.login(role_id=key_id, secret_id=made.secret)
+        with pytest.raises(Forbidden):
+            at(other, f"{key_id}.{made.secret}").secrets.transit.list_keys()
+    with pytest.raises(Forbidden):
+        at("default", login["client_token"]).secrets.transit.list_keys()
 
 
 def test_a_token_ends_with_its_session(mesh: Mesh, doors: Doors, administrator: Client, machine: str) -> None:
