@@ -51,6 +51,7 @@ from services.keystore.mesh import mesh_resource
 from services.keystore.root_key.rotation import RootKey
 from services.keystore.root_key.service_keys import ServiceKeys
 from services.keystore.settings import Bootstrap, KeystoreSettings, Oidc
+from services.keystore.store import changes
 from services.keystore.store.destroyed import DestroyedInAudit
 from services.keystore.work.bootstrap import FirstAccount, SecretsKey
 from services.keystore.work.due import DueKeys
@@ -62,6 +63,7 @@ from services.runtime.hosting.host import Host
 from services.runtime.mesh.channels import MeshChannel
 from services.runtime.mesh.tls import TlsFiles
 from services.runtime.storage import database, migrations, row_seals
+from services.runtime.storage.history import History
 from services.runtime.storage.outbox import Outbox
 from services.runtime.storage.record_keys import AuditRecordKey, RecordSealing
 from services.runtime.storage.row_seals import RowSeals
@@ -126,10 +128,13 @@ def serve(settings: KeystoreSettings) -> None:
     hosted.status.component("crypto", components.crypto(crypto), vital=False)
     due_work = _due_work(settings, stored, keys)
     hosted.on_close(opened.dispose)
+    history = History(engine, changes.start_over)
     hosted.on_close(outbox.stop)
+    hosted.on_close(history.stop)
     hosted.on_close(sealing.stop)
     sealing.start()
     outbox.start()
+    history.start()
     if due_work is not None:
         hosted.on_close(due_work.stop)
         due_work.start()

@@ -70,11 +70,13 @@ def answer(seen: int, now: int, read: Callable[[], Sequence[Change]]) -> Changes
     if seen == LATEST or seen >= now:
         return Changes(now)
     found = read()
-    # Numbers have no gaps: the first change after `seen` is the next one, unless it was pruned.
-    if not found or found[0].revision != seen + 1:
+    # Numbers have no gaps: the first change after `seen` is the next one, unless it was pruned, or numbers were left out
+    # so that everybody starts over. What comes before such a gap is told first.
+    whole = [change for place, change in enumerate(found, seen + 1) if change.revision == place]
+    if not whole:
         return Changes(now, start_over=True)
-    last = found[-1].revision
-    return Changes(last, found, more=last < now)
+    last = whole[-1].revision
+    return Changes(last, whole, more=last < now)
 
 
 class ChangeFeed:

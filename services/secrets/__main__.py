@@ -15,6 +15,7 @@ from services.runtime.mesh.channels import MeshChannel
 from services.runtime.mesh.tls import TlsFiles
 from services.runtime.requests.names import ResourceName
 from services.runtime.storage import database, migrations, row_seals
+from services.runtime.storage.history import History
 from services.runtime.storage.outbox import Outbox
 from services.runtime.storage.record_keys import AuditRecordKey, RecordSealing
 from services.runtime.storage.row_seals import RowSeals
@@ -105,10 +106,11 @@ def serve(settings: SecretsSettings) -> None:
     hosted.status.component("database", components.database(engine))
     hosted.status.component("crypto", components.crypto(crypto))
     hosted.status.component("record key", seals.check)
-    for close in (opened.dispose, feed.stop, outbox.stop, sealing.stop, targets.checks.close):
+    history = History(opened, changes.start_over)
+    for close in (opened.dispose, feed.stop, outbox.stop, sealing.stop, targets.checks.close, history.stop):
         hosted.on_close(close)
     hosted.server.on_drain(watches.stop)
-    for work in (sealing, outbox, feed, watches):
+    for work in (sealing, outbox, feed, watches, history):
         work.start()
     if due_work is not None:
         hosted.on_close(due_work.stop)

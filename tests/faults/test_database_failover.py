@@ -13,6 +13,7 @@ from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.hosting import components
 from services.runtime.storage.database import open_database, reading, transaction
+from services.runtime.storage.history import History
 from tests.support.clients import until
 
 DATABASE = "failover"
@@ -52,6 +53,9 @@ def test_a_promotion_is_survived_by_the_pool(pair: tuple[PostgresCluster, Postgr
     with engine.connect(), engine.connect(), engine.connect():
         write(engine)
     check()
+    started_over: list[None] = []
+    history = History(engine, lambda _: started_over.append(None))
+    history.look()
     primary.fence()
     reasons = set()
     rows = 1
@@ -74,6 +78,10 @@ def test_a_promotion_is_survived_by_the_pool(pair: tuple[PostgresCluster, Postgr
     standby.promote()
     until(written, 10)
     check()
+    # It might have lost the last changes.
+    history.look()
+    history.look()
+    assert len(started_over) == 1
     assert reasons == {Reason.DATABASE_UNAVAILABLE}
     assert count(engine) == rows
     engine.dispose()

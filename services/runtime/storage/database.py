@@ -113,7 +113,7 @@ def open_database(settings: Database, *, pool_seconds: float = _POOL_SECONDS) ->
     # What the URL says itself wins.
     arguments = {name: value for name, value in postgresql.ARGUMENTS.items() if name not in url.query}
     engine = create_engine(url, pool_pre_ping=True, connect_args=arguments, **options)
-    event.listen(engine, "do_connect", postgresql.connect)
+    event.listen(engine, "do_connect", postgresql.Connecting())
     event.listen(engine, "handle_error", _throw_away)
     event.listen(engine, "before_cursor_execute", _tell_trace)
     return engine

@@ -8,8 +8,10 @@ transactions that do nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
@@ -18,12 +20,18 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, text
 
 RV = TypeVar("RV")
+Place = tuple[str, str]
+"""A server: host and port."""
 
 STATEMENT_SECONDS = 3.0
 """How long the server may take for one statement."""
 
 _PATIENT_SECONDS = 1_800.0
 _INTERRUPT_SECONDS = 0.1
+_SEVERAL = 2
+# A connection that took so long waited for a server that did not answer.
+_SLOW_SECONDS = 1.5
+_TRIED_LAST_SECONDS = 15.0
 # Each shorter than the one after it: whoever waits for a lock of a process that hangs gets it, and whoever does not get
 # it keeps the connection. A limit that the URL or the role sets is kept.
 _LIMITS = (("idle_in_transaction_session_timeout", "2000ms"), ("lock_timeout", "2500ms"))
@@ -49,6 +57,8 @@ class LimitedConnection(psycopg.Connection[Any]):
     """One that waits for its server no longer than it may, and is closed then."""
 
     seconds = STATEMENT_SECONDS
+    when_silent: Callable[[], None] = staticmethod(lambda: None)
+    """Told when the server did not answer."""
 
     def wait(self, gen: PQGen[RV], interval: float = _INTERRUPT_SECONDS, timeout: float | None = None) -> RV:
         """Runs whatever is done on the connection; every statement, BEGIN and COMMIT. Raises OperationalError when the
@@ -59,13 +69,47 @@ class LimitedConnection(psycopg.Connection[Any]):
             if error.sqlstate is None and self.pgconn.transaction_status == TransactionStatus.ACTIVE:
                 # Its answer may come yet, and must not be taken for that of the next statement.
                 self.close()
+                self.when_silent()
                 raise psycopg.OperationalError("the server did not answer in time") from None
             raise
 
 
-def connect(_dialect: Any, _record: Any, arguments: list[Any], keywords: dict[str, Any]) -> LimitedConnection:
-    """Opens a connection for an engine, as a listener of SQLAlchemy's `do_connect`."""
-    connection = LimitedConnection.connect(*arguments, **keywords)
+class Connecting:
+    """Opens the connections of one engine, as a listener of SQLAlchemy's `do_connect`. Of several servers, those that
+    did not answer lately are tried last: each try costs seconds."""
+
+    def __init__(self) -> None:
+        self._silent: dict[Place, float] = {}
+
+    def __call__(
+        self, _dialect: Any, _record: Any, arguments: list[Any], keywords: dict[str, Any]
+    ) -> LimitedConnection:
+        """Opens one. Raises psycopg's OperationalError when no server lets it."""
+        places = self._ordered(keywords)
+        if places:
+            keywords |= {"host": ",".join(host for host, _ in places), "port": ",".join(port for _, port in places)}
+        began = time.monotonic()
+        connection = LimitedConnection.connect(*arguments, **keywords)
+        place = connection.info.host, str(connection.info.port)
+        if place in places and time.monotonic() - began > _SLOW_SECONDS:
+            for passed_over in places[: places.index(place)]:
+                self._note(passed_over)
+        connection.when_silent = partial(self._note, place)
+        return _limited(connection)
+
+    def _ordered(self, keywords: dict[str, Any]) -> list[Place]:
+        """The servers in the order to try them; none where there is but one."""
+        hosts, ports = (str(keywords.get(name, "")).split(",") for name in ("host", "port"))
+        if len(hosts) < _SEVERAL or len(hosts) != len(ports):
+            return []
+        now = time.monotonic()
+        return sorted(zip(hosts, ports, strict=True), key=lambda place: self._silent.get(place, 0.0) > now)
+
+    def _note(self, place: Place) -> None:
+        self._silent[place] = time.monotonic() + _TRIED_LAST_SECONDS
+
+
+def _limited(connection: LimitedConnection) -> LimitedConnection:
     try:
         # At once for good, not by a transaction that might be rolled back.
         connection.autocommit = True

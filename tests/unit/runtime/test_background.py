@@ -35,6 +35,7 @@ from services.runtime.rpc.arrivals import Arrivals, Limits
 from services.runtime.rpc.dismissals import Dismissals
 from services.runtime.rpc.status import Status
 from services.runtime.rpc.unfinished import Patience
+from services.runtime.storage.history import History
 from services.runtime.storage.outbox import Outbox
 from services.runtime.storage.record_keys import RecordSealing
 from services.runtime.work.due_work import Aside, DueWork
@@ -182,6 +183,7 @@ WORK: dict[str, Callable[[], object]] = {
     "services/runtime/changes.py": lambda: ChangeFeed(BROKEN),
     "services/runtime/work/due_work.py": due_work,
     "services/runtime/storage/outbox.py": lambda: Outbox(BROKEN, NONE),
+    "services/runtime/storage/history.py": lambda: History(BROKEN, NONE),
     "services/runtime/storage/record_keys.py": lambda: RecordSealing(NONE, NONE, BROKEN, []),
     "services/runtime/rpc/status.py": status,
     "services/secrets/life/watching.py": watches,

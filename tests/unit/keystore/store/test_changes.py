@@ -48,6 +48,17 @@ def test_who_is_further_behind_starts_over(log: Engine, seen: int) -> None:
     assert since(log, seen) == Changes(47, start_over=True)
 
 
+@pytest.mark.parametrize("seen", [26, 46, 47])
+def test_everybody_starts_over_when_the_database_was_put_back(log: Engine, seen: int) -> None:
+    with transaction(log) as connection:
+        changes.start_over(connection)
+        changes.note(connection, CHANGE_KIND_KEY, "another")
+    found = since(log, seen)
+    while found.more and not found.start_over:
+        found = since(log, found.revision)
+    assert found.start_over
+
+
 @pytest.mark.parametrize("seen", [LATEST, 47, 99])
 def test_the_current_revision_is_told_without_changes(log: Engine, seen: int) -> None:
     assert since(log, seen) == Changes(47)
