@@ -70,8 +70,8 @@ def answer(seen: int, now: int, read: Callable[[], Sequence[Change]]) -> Changes
     if seen == LATEST or seen >= now:
         return Changes(now)
     found = read()
-    # Numbers have no gaps: the first change after `seen` is the next one, unless it was pruned, or numbers were left out
-    # so that everybody starts over. What comes before such a gap is told first.
+    # Numbers have no gaps: the first change after `seen` is the next one, unless it was pruned, or numbers were left
+    # out so that everybody starts over. What comes before such a gap is told first.
     whole = [change for place, change in enumerate(found, seen + 1) if change.revision == place]
     if not whole:
         return Changes(now, start_over=True)
