@@ -37,8 +37,7 @@ from strongroom.keystore.v1.key_pb2 import (
     ProtectionLevel,
 )
 
-# The end of the year 9999, beyond which no time is.
-_LATEST_US = 253_402_300_800_000_000
+_LATEST_US = 253_402_300_800_000_000  # the end of the year 9999, beyond which no time is
 _KNOWN = {
     "spec": frozenset(KeySpec.values()),
     "usage": frozenset(KeyUsage.values()),
@@ -46,7 +45,6 @@ _KNOWN = {
     "state": frozenset({*KeyState.values(), *KeyVersionState.values()}),
     "origin": frozenset({*KeyOrigin.values(), *KeyVersionOrigin.values()}),
 }
-
 _EVERY_KEY = KeyFilter()
 _NO_VERSIONS = sealed_rows.digest([])
 NO_UID = bytes(16)

@@ -56,6 +56,7 @@ OTHER_THREADS = {
     "services/runtime/rpc/turns.py": "callers' tasks, each of which may fail",
     "services/runtime/hosting/workers.py": "ends this process with its parent",
     "services/secrets/rotation/targets/checks.py": "callers' tasks, each of which may fail",
+    "services/secrets/rotation/targets/relay.py": "copies one target's bytes, in a process that ends with it",
     "services/secrets/rotation/targets/worker.py": "counts one target's answer",
 }
 
