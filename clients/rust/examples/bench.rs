@@ -1,4 +1,4 @@
-//! What messages and streams cost beside bare AES-256-GCM, for `python -m bench sdk`:
+//! What messages and streams cost beside bare AES-256-GCM:
 //!
 //!     bench ROUNDS
 //!
