@@ -127,8 +127,8 @@ def test_one_token_serves_many_commands_and_is_got_again_when_refused(
 
 
 @pytest.fixture
-def issuer(mesh: Mesh) -> Iterator[Issuer]:
-    with Issuer(mesh.authority.issue("service/issuer")) as issuer:
+def issuer(mesh: Mesh, client: Client) -> Iterator[Issuer]:
+    with access.trusted_for_now(client, mesh) as issuer:
         yield issuer
 
 

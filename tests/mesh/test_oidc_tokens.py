@@ -21,8 +21,8 @@ SUBJECT = "system:serviceaccount:shop:orders"
 
 
 @pytest.fixture
-def issuer(mesh: Mesh) -> Iterator[Issuer]:
-    with Issuer(mesh.authority.issue("service/issuer")) as issuer:
+def issuer(mesh: Mesh, client: Client) -> Iterator[Issuer]:
+    with access.trusted_for_now(client, mesh) as issuer:
         yield issuer
 
 

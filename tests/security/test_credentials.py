@@ -274,8 +274,8 @@ class Exchange:
 
 
 @pytest.fixture
-def issuer(mesh: Mesh) -> Any:
-    with Issuer(mesh.authority.issue("service/issuer")) as issuer:
+def issuer(mesh: Mesh, client: Client) -> Any:
+    with access.trusted_for_now(client, mesh) as issuer:
         yield issuer
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -67,6 +68,17 @@ def provider(client: Client, issuer: Issuer, *, url: str = "", **given: Any) -> 
     `oidc_providers.create` takes it."""
     usual = {"issuer": url or issuer.url, "audiences": ["strongroom"], "ca_certificates": issuer.ca_certificates}
     return client.access.oidc_providers.create(_fresh(), **{**usual, **given}).name
+
+
+@contextmanager
+def trusted_for_now(client: Client, mesh: Mesh) -> Iterator[Issuer]:
+    """An issuer that serves; whatever the account trusted before, it trusts no more. An issuer that is trusted and away
+    changes what a token is answered that no trusted one has signed."""
+    for one in client.access.oidc_providers.list():
+        if not one.disabled:
+            client.access.oidc_providers.update(one.name, disabled=True)
+    with Issuer(mesh.authority.issue("service/issuer")) as issuer:
+        yield issuer
 
 
 def bind(client: Client, principal: str, provider: str, subject: str, **required_claims: str) -> None:
