@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const COSTLY: Duration = Duration::from_millis(2);
+const COSTLY: Duration = Duration::from_millis(20);
 const COSTLY_FOR: Duration = Duration::from_secs(2);
 const LARGE_BYTES: usize = 128 << 10;
 const KNOWN_COSTS: usize = 4_096;
