@@ -714,6 +714,70 @@ func (x *CallerIdentity) GetExpireTime() *timestamppb.Timestamp {
 	return nil
 }
 
+// What NarrowSession takes.
+type NarrowSessionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Cedar policies that the session stays within, as well as within those of the caller's. Up to 2,048 bytes. Required.
+	SessionPolicy string `protobuf:"bytes,1,opt,name=session_policy,json=sessionPolicy,proto3" json:"session_policy,omitempty"`
+	// How long it lasts: 1 second to 12 hours, in whole seconds, and no longer than the caller's. Default 1 hour.
+	Duration *durationpb.Duration `protobuf:"bytes,2,opt,name=duration,proto3" json:"duration,omitempty"`
+	// What events call the session: 1 to 64 of `[A-Za-z0-9_.@=+-]`. Default: as the caller's.
+	SessionName   string `protobuf:"bytes,3,opt,name=session_name,json=sessionName,proto3" json:"session_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NarrowSessionRequest) Reset() {
+	*x = NarrowSessionRequest{}
+	mi := &file_strongroom_access_v1_session_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NarrowSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NarrowSessionRequest) ProtoMessage() {}
+
+func (x *NarrowSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_strongroom_access_v1_session_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NarrowSessionRequest.ProtoReflect.Descriptor instead.
+func (*NarrowSessionRequest) Descriptor() ([]byte, []int) {
+	return file_strongroom_access_v1_session_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *NarrowSessionRequest) GetSessionPolicy() string {
+	if x != nil {
+		return x.SessionPolicy
+	}
+	return ""
+}
+
+func (x *NarrowSessionRequest) GetDuration() *durationpb.Duration {
+	if x != nil {
+		return x.Duration
+	}
+	return nil
+}
+
+func (x *NarrowSessionRequest) GetSessionName() string {
+	if x != nil {
+		return x.SessionName
+	}
+	return ""
+}
+
 // What RevokeSession takes.
 type RevokeSessionRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -723,7 +787,7 @@ type RevokeSessionRequest struct {
 
 func (x *RevokeSessionRequest) Reset() {
 	*x = RevokeSessionRequest{}
-	mi := &file_strongroom_access_v1_session_service_proto_msgTypes[8]
+	mi := &file_strongroom_access_v1_session_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -735,7 +799,7 @@ func (x *RevokeSessionRequest) String() string {
 func (*RevokeSessionRequest) ProtoMessage() {}
 
 func (x *RevokeSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_strongroom_access_v1_session_service_proto_msgTypes[8]
+	mi := &file_strongroom_access_v1_session_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -748,7 +812,7 @@ func (x *RevokeSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeSessionRequest.ProtoReflect.Descriptor instead.
 func (*RevokeSessionRequest) Descriptor() ([]byte, []int) {
-	return file_strongroom_access_v1_session_service_proto_rawDescGZIP(), []int{8}
+	return file_strongroom_access_v1_session_service_proto_rawDescGZIP(), []int{9}
 }
 
 // What RevokeSession answers.
@@ -760,7 +824,7 @@ type RevokeSessionResponse struct {
 
 func (x *RevokeSessionResponse) Reset() {
 	*x = RevokeSessionResponse{}
-	mi := &file_strongroom_access_v1_session_service_proto_msgTypes[9]
+	mi := &file_strongroom_access_v1_session_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -772,7 +836,7 @@ func (x *RevokeSessionResponse) String() string {
 func (*RevokeSessionResponse) ProtoMessage() {}
 
 func (x *RevokeSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_strongroom_access_v1_session_service_proto_msgTypes[9]
+	mi := &file_strongroom_access_v1_session_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -785,7 +849,7 @@ func (x *RevokeSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeSessionResponse.ProtoReflect.Descriptor instead.
 func (*RevokeSessionResponse) Descriptor() ([]byte, []int) {
-	return file_strongroom_access_v1_session_service_proto_rawDescGZIP(), []int{9}
+	return file_strongroom_access_v1_session_service_proto_rawDescGZIP(), []int{10}
 }
 
 var File_strongroom_access_v1_session_service_proto protoreflect.FileDescriptor
@@ -853,7 +917,11 @@ const file_strongroom_access_v1_session_service_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +
 	"\x10SessionTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x16\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x97\x01\n" +
+	"\x14NarrowSessionRequest\x12%\n" +
+	"\x0esession_policy\x18\x01 \x01(\tR\rsessionPolicy\x125\n" +
+	"\bduration\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12!\n" +
+	"\fsession_name\x18\x03 \x01(\tR\vsessionName\"\x16\n" +
 	"\x14RevokeSessionRequest\"\x17\n" +
 	"\x15RevokeSessionResponse*\xb4\x01\n" +
 	"\x0eCredentialKind\x12\x1f\n" +
@@ -861,12 +929,13 @@ const file_strongroom_access_v1_session_service_proto_rawDesc = "" +
 	"\x1bCREDENTIAL_KIND_CERTIFICATE\x10\x01\x12\x1e\n" +
 	"\x1aCREDENTIAL_KIND_CLIENT_KEY\x10\x02\x12\x1e\n" +
 	"\x1aCREDENTIAL_KIND_OIDC_TOKEN\x10\x03\x12 \n" +
-	"\x1cCREDENTIAL_KIND_ASSUMED_ROLE\x10\x042\x97\x03\n" +
+	"\x1cCREDENTIAL_KIND_ASSUMED_ROLE\x10\x042\xf3\x03\n" +
 	"\x0eSessionService\x12Z\n" +
 	"\rCreateSession\x12*.strongroom.access.v1.CreateSessionRequest\x1a\x1d.strongroom.access.v1.Session\x12T\n" +
 	"\n" +
 	"AssumeRole\x12'.strongroom.access.v1.AssumeRoleRequest\x1a\x1d.strongroom.access.v1.Session\x12i\n" +
-	"\x11GetCallerIdentity\x12..strongroom.access.v1.GetCallerIdentityRequest\x1a$.strongroom.access.v1.CallerIdentity\x12h\n" +
+	"\x11GetCallerIdentity\x12..strongroom.access.v1.GetCallerIdentityRequest\x1a$.strongroom.access.v1.CallerIdentity\x12Z\n" +
+	"\rNarrowSession\x12*.strongroom.access.v1.NarrowSessionRequest\x1a\x1d.strongroom.access.v1.Session\x12h\n" +
 	"\rRevokeSession\x12*.strongroom.access.v1.RevokeSessionRequest\x1a+.strongroom.access.v1.RevokeSessionResponseB\x92\x01\n" +
 	"\x17io.strongroom.access.v1B\x13SessionServiceProtoP\x01ZIgithub.com/strongroom/strongroom/clients/go/strongroom/access/v1;accessv1\xaa\x02\x14Strongroom.Access.V1b\x06proto3"
 
@@ -883,7 +952,7 @@ func file_strongroom_access_v1_session_service_proto_rawDescGZIP() []byte {
 }
 
 var file_strongroom_access_v1_session_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_strongroom_access_v1_session_service_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_strongroom_access_v1_session_service_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_strongroom_access_v1_session_service_proto_goTypes = []any{
 	(CredentialKind)(0),              // 0: strongroom.access.v1.CredentialKind
 	(*CreateSessionRequest)(nil),     // 1: strongroom.access.v1.CreateSessionRequest
@@ -894,39 +963,43 @@ var file_strongroom_access_v1_session_service_proto_goTypes = []any{
 	(*Session)(nil),                  // 6: strongroom.access.v1.Session
 	(*GetCallerIdentityRequest)(nil), // 7: strongroom.access.v1.GetCallerIdentityRequest
 	(*CallerIdentity)(nil),           // 8: strongroom.access.v1.CallerIdentity
-	(*RevokeSessionRequest)(nil),     // 9: strongroom.access.v1.RevokeSessionRequest
-	(*RevokeSessionResponse)(nil),    // 10: strongroom.access.v1.RevokeSessionResponse
-	nil,                              // 11: strongroom.access.v1.AssumeRoleRequest.SessionTagsEntry
-	nil,                              // 12: strongroom.access.v1.CallerIdentity.TagsEntry
-	nil,                              // 13: strongroom.access.v1.CallerIdentity.SessionTagsEntry
-	(*durationpb.Duration)(nil),      // 14: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),    // 15: google.protobuf.Timestamp
+	(*NarrowSessionRequest)(nil),     // 9: strongroom.access.v1.NarrowSessionRequest
+	(*RevokeSessionRequest)(nil),     // 10: strongroom.access.v1.RevokeSessionRequest
+	(*RevokeSessionResponse)(nil),    // 11: strongroom.access.v1.RevokeSessionResponse
+	nil,                              // 12: strongroom.access.v1.AssumeRoleRequest.SessionTagsEntry
+	nil,                              // 13: strongroom.access.v1.CallerIdentity.TagsEntry
+	nil,                              // 14: strongroom.access.v1.CallerIdentity.SessionTagsEntry
+	(*durationpb.Duration)(nil),      // 15: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),    // 16: google.protobuf.Timestamp
 }
 var file_strongroom_access_v1_session_service_proto_depIdxs = []int32{
 	2,  // 0: strongroom.access.v1.CreateSessionRequest.client_key:type_name -> strongroom.access.v1.ClientKeyCredential
 	3,  // 1: strongroom.access.v1.CreateSessionRequest.oidc_token:type_name -> strongroom.access.v1.OidcTokenCredential
 	4,  // 2: strongroom.access.v1.CreateSessionRequest.certificate:type_name -> strongroom.access.v1.CertificateCredential
-	14, // 3: strongroom.access.v1.CreateSessionRequest.duration:type_name -> google.protobuf.Duration
-	14, // 4: strongroom.access.v1.AssumeRoleRequest.duration:type_name -> google.protobuf.Duration
-	11, // 5: strongroom.access.v1.AssumeRoleRequest.session_tags:type_name -> strongroom.access.v1.AssumeRoleRequest.SessionTagsEntry
-	15, // 6: strongroom.access.v1.Session.expire_time:type_name -> google.protobuf.Timestamp
+	15, // 3: strongroom.access.v1.CreateSessionRequest.duration:type_name -> google.protobuf.Duration
+	15, // 4: strongroom.access.v1.AssumeRoleRequest.duration:type_name -> google.protobuf.Duration
+	12, // 5: strongroom.access.v1.AssumeRoleRequest.session_tags:type_name -> strongroom.access.v1.AssumeRoleRequest.SessionTagsEntry
+	16, // 6: strongroom.access.v1.Session.expire_time:type_name -> google.protobuf.Timestamp
 	0,  // 7: strongroom.access.v1.CallerIdentity.credential_kind:type_name -> strongroom.access.v1.CredentialKind
-	12, // 8: strongroom.access.v1.CallerIdentity.tags:type_name -> strongroom.access.v1.CallerIdentity.TagsEntry
-	13, // 9: strongroom.access.v1.CallerIdentity.session_tags:type_name -> strongroom.access.v1.CallerIdentity.SessionTagsEntry
-	15, // 10: strongroom.access.v1.CallerIdentity.expire_time:type_name -> google.protobuf.Timestamp
-	1,  // 11: strongroom.access.v1.SessionService.CreateSession:input_type -> strongroom.access.v1.CreateSessionRequest
-	5,  // 12: strongroom.access.v1.SessionService.AssumeRole:input_type -> strongroom.access.v1.AssumeRoleRequest
-	7,  // 13: strongroom.access.v1.SessionService.GetCallerIdentity:input_type -> strongroom.access.v1.GetCallerIdentityRequest
-	9,  // 14: strongroom.access.v1.SessionService.RevokeSession:input_type -> strongroom.access.v1.RevokeSessionRequest
-	6,  // 15: strongroom.access.v1.SessionService.CreateSession:output_type -> strongroom.access.v1.Session
-	6,  // 16: strongroom.access.v1.SessionService.AssumeRole:output_type -> strongroom.access.v1.Session
-	8,  // 17: strongroom.access.v1.SessionService.GetCallerIdentity:output_type -> strongroom.access.v1.CallerIdentity
-	10, // 18: strongroom.access.v1.SessionService.RevokeSession:output_type -> strongroom.access.v1.RevokeSessionResponse
-	15, // [15:19] is the sub-list for method output_type
-	11, // [11:15] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	13, // 8: strongroom.access.v1.CallerIdentity.tags:type_name -> strongroom.access.v1.CallerIdentity.TagsEntry
+	14, // 9: strongroom.access.v1.CallerIdentity.session_tags:type_name -> strongroom.access.v1.CallerIdentity.SessionTagsEntry
+	16, // 10: strongroom.access.v1.CallerIdentity.expire_time:type_name -> google.protobuf.Timestamp
+	15, // 11: strongroom.access.v1.NarrowSessionRequest.duration:type_name -> google.protobuf.Duration
+	1,  // 12: strongroom.access.v1.SessionService.CreateSession:input_type -> strongroom.access.v1.CreateSessionRequest
+	5,  // 13: strongroom.access.v1.SessionService.AssumeRole:input_type -> strongroom.access.v1.AssumeRoleRequest
+	7,  // 14: strongroom.access.v1.SessionService.GetCallerIdentity:input_type -> strongroom.access.v1.GetCallerIdentityRequest
+	9,  // 15: strongroom.access.v1.SessionService.NarrowSession:input_type -> strongroom.access.v1.NarrowSessionRequest
+	10, // 16: strongroom.access.v1.SessionService.RevokeSession:input_type -> strongroom.access.v1.RevokeSessionRequest
+	6,  // 17: strongroom.access.v1.SessionService.CreateSession:output_type -> strongroom.access.v1.Session
+	6,  // 18: strongroom.access.v1.SessionService.AssumeRole:output_type -> strongroom.access.v1.Session
+	8,  // 19: strongroom.access.v1.SessionService.GetCallerIdentity:output_type -> strongroom.access.v1.CallerIdentity
+	6,  // 20: strongroom.access.v1.SessionService.NarrowSession:output_type -> strongroom.access.v1.Session
+	11, // 21: strongroom.access.v1.SessionService.RevokeSession:output_type -> strongroom.access.v1.RevokeSessionResponse
+	17, // [17:22] is the sub-list for method output_type
+	12, // [12:17] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_strongroom_access_v1_session_service_proto_init() }
@@ -945,7 +1018,7 @@ func file_strongroom_access_v1_session_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_strongroom_access_v1_session_service_proto_rawDesc), len(file_strongroom_access_v1_session_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

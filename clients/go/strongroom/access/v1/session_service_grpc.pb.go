@@ -22,6 +22,7 @@ const (
 	SessionService_CreateSession_FullMethodName     = "/strongroom.access.v1.SessionService/CreateSession"
 	SessionService_AssumeRole_FullMethodName        = "/strongroom.access.v1.SessionService/AssumeRole"
 	SessionService_GetCallerIdentity_FullMethodName = "/strongroom.access.v1.SessionService/GetCallerIdentity"
+	SessionService_NarrowSession_FullMethodName     = "/strongroom.access.v1.SessionService/NarrowSession"
 	SessionService_RevokeSession_FullMethodName     = "/strongroom.access.v1.SessionService/RevokeSession"
 )
 
@@ -51,6 +52,11 @@ type SessionServiceClient interface {
 	// Answers who the caller is. Any principal may ask. Fails with UNAUTHENTICATED, TOKEN_INVALID, TOKEN_EXPIRED,
 	// IDENTITY_UNKNOWN, PRINCIPAL_DISABLED.
 	GetCallerIdentity(ctx context.Context, in *GetCallerIdentityRequest, opts ...grpc.CallOption) (*CallerIdentity, error)
+	// Begins a session within the one that the call comes by: of the same principal, within every session policy before
+	// it and one more, and no longer; it ends with that one. For what is handed on to somebody who is to do one thing. Any
+	// principal may narrow its own. Fails with UNAUTHENTICATED where the call comes by no session, TOKEN_INVALID,
+	// TOKEN_EXPIRED, IDENTITY_UNKNOWN, PRINCIPAL_DISABLED; POLICY_INVALID for the session policy.
+	NarrowSession(ctx context.Context, in *NarrowSessionRequest, opts ...grpc.CallOption) (*Session, error)
 	// Ends the session that the call comes by, and those that were begun from it: within a second they are refused with
 	// TOKEN_INVALID everywhere. Any principal may end its own. Fails with UNAUTHENTICATED where the call comes by no
 	// session, TOKEN_INVALID, TOKEN_EXPIRED, IDENTITY_UNKNOWN, PRINCIPAL_DISABLED; LIMIT_EXCEEDED where 256 sessions of
@@ -96,6 +102,16 @@ func (c *sessionServiceClient) GetCallerIdentity(ctx context.Context, in *GetCal
 	return out, nil
 }
 
+func (c *sessionServiceClient) NarrowSession(ctx context.Context, in *NarrowSessionRequest, opts ...grpc.CallOption) (*Session, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Session)
+	err := c.cc.Invoke(ctx, SessionService_NarrowSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *sessionServiceClient) RevokeSession(ctx context.Context, in *RevokeSessionRequest, opts ...grpc.CallOption) (*RevokeSessionResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RevokeSessionResponse)
@@ -132,6 +148,11 @@ type SessionServiceServer interface {
 	// Answers who the caller is. Any principal may ask. Fails with UNAUTHENTICATED, TOKEN_INVALID, TOKEN_EXPIRED,
 	// IDENTITY_UNKNOWN, PRINCIPAL_DISABLED.
 	GetCallerIdentity(context.Context, *GetCallerIdentityRequest) (*CallerIdentity, error)
+	// Begins a session within the one that the call comes by: of the same principal, within every session policy before
+	// it and one more, and no longer; it ends with that one. For what is handed on to somebody who is to do one thing. Any
+	// principal may narrow its own. Fails with UNAUTHENTICATED where the call comes by no session, TOKEN_INVALID,
+	// TOKEN_EXPIRED, IDENTITY_UNKNOWN, PRINCIPAL_DISABLED; POLICY_INVALID for the session policy.
+	NarrowSession(context.Context, *NarrowSessionRequest) (*Session, error)
 	// Ends the session that the call comes by, and those that were begun from it: within a second they are refused with
 	// TOKEN_INVALID everywhere. Any principal may end its own. Fails with UNAUTHENTICATED where the call comes by no
 	// session, TOKEN_INVALID, TOKEN_EXPIRED, IDENTITY_UNKNOWN, PRINCIPAL_DISABLED; LIMIT_EXCEEDED where 256 sessions of
@@ -155,6 +176,9 @@ func (UnimplementedSessionServiceServer) AssumeRole(context.Context, *AssumeRole
 }
 func (UnimplementedSessionServiceServer) GetCallerIdentity(context.Context, *GetCallerIdentityRequest) (*CallerIdentity, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetCallerIdentity not implemented")
+}
+func (UnimplementedSessionServiceServer) NarrowSession(context.Context, *NarrowSessionRequest) (*Session, error) {
+	return nil, status.Error(codes.Unimplemented, "method NarrowSession not implemented")
 }
 func (UnimplementedSessionServiceServer) RevokeSession(context.Context, *RevokeSessionRequest) (*RevokeSessionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RevokeSession not implemented")
@@ -234,6 +258,24 @@ func _SessionService_GetCallerIdentity_Handler(srv interface{}, ctx context.Cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SessionService_NarrowSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(NarrowSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).NarrowSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_NarrowSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).NarrowSession(ctx, req.(*NarrowSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SessionService_RevokeSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RevokeSessionRequest)
 	if err := dec(in); err != nil {
@@ -270,6 +312,10 @@ var SessionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetCallerIdentity",
 			Handler:    _SessionService_GetCallerIdentity_Handler,
+		},
+		{
+			MethodName: "NarrowSession",
+			Handler:    _SessionService_NarrowSession_Handler,
 		},
 		{
 			MethodName: "RevokeSession",

@@ -1026,8 +1026,11 @@ type DestroyKeyVersionRequest struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// From now to the destruction: 7 to 366 days. Absent: at once.
 	WaitingPeriod *durationpb.Duration `protobuf:"bytes,2,opt,name=waiting_period,json=waitingPeriod,proto3" json:"waiting_period,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Destroys the version though its key is protected from deletion, and leaves the key protected. It also needs
+	// `keystore:SetDeletionProtection` on the key, and goes with no waiting period.
+	DespiteDeletionProtection bool `protobuf:"varint,3,opt,name=despite_deletion_protection,json=despiteDeletionProtection,proto3" json:"despite_deletion_protection,omitempty"`
+	unknownFields             protoimpl.UnknownFields
+	sizeCache                 protoimpl.SizeCache
 }
 
 func (x *DestroyKeyVersionRequest) Reset() {
@@ -1072,6 +1075,13 @@ func (x *DestroyKeyVersionRequest) GetWaitingPeriod() *durationpb.Duration {
 		return x.WaitingPeriod
 	}
 	return nil
+}
+
+func (x *DestroyKeyVersionRequest) GetDespiteDeletionProtection() bool {
+	if x != nil {
+		return x.DespiteDeletionProtection
+	}
+	return false
 }
 
 // What CancelKeyVersionDestruction takes.
@@ -2014,10 +2024,11 @@ const file_strongroom_keystore_v1_key_service_proto_rawDesc = "" +
 	"\x17EnableKeyVersionRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\".\n" +
 	"\x18DisableKeyVersionRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"p\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xb0\x01\n" +
 	"\x18DestroyKeyVersionRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12@\n" +
-	"\x0ewaiting_period\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\rwaitingPeriod\"8\n" +
+	"\x0ewaiting_period\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\rwaitingPeriod\x12>\n" +
+	"\x1bdespite_deletion_protection\x18\x03 \x01(\bR\x19despiteDeletionProtection\"8\n" +
 	"\"CancelKeyVersionDestructionRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"1\n" +
 	"\x1bSetPrimaryKeyVersionRequest\x12\x12\n" +
