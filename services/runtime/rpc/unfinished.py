@@ -12,6 +12,7 @@ from services.runtime.errors import Reason, StrongroomError
 from services.runtime.rpc.admission import Caller
 from services.runtime.rpc.arriving import ArrivingCall
 from services.runtime.rpc.dismissals import Dismissals
+from services.runtime.rpc.methods import Mode
 from services.runtime.rpc.places import Places
 
 SLOW_SECONDS = 0.5
@@ -60,9 +61,7 @@ class Unfinished:
 
     def came(self, call: ArrivingCall) -> None:
         """A call is whole, or its end came first."""
-        self._places.leave(call)
-        self._leaving.forget(call)
-        self._answered(call)
+        self.forget(call)
         if self._unasked:
             self._ask_next(call.caller)
 
@@ -74,9 +73,10 @@ class Unfinished:
 
     def dismiss(self, call: ArrivingCall, error: StrongroomError) -> None:
         """Has a call end with an error, soon; first those that gRPC was asked about, since their messages may grow."""
-        if call not in self._asked:
+        was_asked = call in self._asked
+        if not was_asked:
             self._answered(call)
-        self._leaving.add(call, call.caller.group, error, urgent=call in self._asked)
+        self._leaving.add(call, call.caller.group, error, urgent=was_asked)
 
     def sweep(self, seconds: float, error: Callable[[float], StrongroomError]) -> None:
         """Dismisses the calls whose time has come; those that have taken `seconds` with `error`."""
@@ -152,7 +152,9 @@ class Unfinished:
 
 
 def _refuse(call: ArrivingCall, error: StrongroomError) -> None:
-    call.refuse(error, final=call.refusal is not None)
+    # Its message may have come meanwhile, and its turn.
+    final = call.refusal is not None or (call.begun and call.arrival.mode is Mode.IN_TURN)
+    call.refuse(error, final=final)
 
 
 def _began_before(moment: float) -> Callable[[ArrivingCall], bool]:
