@@ -55,7 +55,7 @@ def gone(redis: RedisAcl, user: str, _: str) -> None:
 
 
 def made_anew(redis: RedisAcl, user: str, password: str) -> None:
-    """As SETUSER makes a user that is not there."""
+    """A user without any rights, which is what SETUSER makes of one that is not there."""
     redis.execute("ACL", "DELUSER", user)
     redis.execute("ACL", "SETUSER", user, "on", f">{password}")
 

@@ -12,8 +12,8 @@ from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any
 
 from services.runtime.errors import Reason, StrongroomError, invalid
-from services.runtime.json_texts import Part, decoder, parts, skip
 from services.runtime.sensitive import SensitiveBytes
+from strongroom.json_texts import Part, decoder, parts, skip
 
 _MAX_FIELD = 1024
 _INDEX = re.compile(r"0|[1-9][0-9]*")

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from services.runtime.errors import invalid
-from services.runtime.json_texts import Number
 from services.runtime.sensitive import SensitiveBytes
 from services.secrets.kinds.known import declarations
 from services.secrets.kinds.texts import LOGIN, Text, is_plain
 from services.secrets.values.json_fields import ambiguity_of, json_object, with_members
+from strongroom.json_texts import Number
 from strongroom.secrets.v1.secret_pb2 import SecretType
 
 # For who reads the value; a rotation takes the target's own.

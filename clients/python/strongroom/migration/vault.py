@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from strongroom.errors import StrongroomError
+from strongroom.json_texts import member
 from strongroom.migration.copying import Found
-from strongroom.migration.json_texts import member
 
 _SECONDS = 30
 _ONE_VALUE = "value"

@@ -109,7 +109,7 @@ def test_a_key_that_was_made_older_than_it_is_is_not_destroyed_before_its_time(
 def test_a_key_in_a_form_that_binds_it_to_less_opens_nothing(
     log: OpenLog, open_again: Callable[[], OpenLog], engine: Engine, form: bytes
 ) -> None:
-    """As somebody may have it who kept a copy from before there was a form that says whose it is."""
+    """A key in the form that did not say whose it is, which somebody may have kept a copy of."""
     theirs = event_of(log, "acme")
     with database.reading(engine) as connection:
         row = connection.execute(select(sealing_keys).where(of("acme"))).one()
