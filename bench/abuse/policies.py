@@ -5,11 +5,13 @@ They ask for a key that does not exist, so that no answer is remembered and ever
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import cycle
 
 from bench.abuse.town import Town
 from bench.load import Method, Shape
 from bench.report import Target
+from services.keystore.access.policies import policy_text
 from strongroom import StrongroomError
 from strongroom.crypto.v1.crypto_pb2 import EncryptRequest
 
@@ -17,19 +19,34 @@ NAME = "tenant_policies"
 TARGETS = {f"{NAME}_p99_vs_quiet": Target(2.0, at_most=True)}
 
 _CALLERS = 8
-_POLICIES = 40
-_TEXT = "".join(
-    f'permit (principal, action, resource) when {{ resource.hasTag("t") && resource.getTag("t") like "*{letters}" }};'
-    for letters in ("a" * 100 + str(number) for number in range(40))
-)
+_POLICIES = 200
+_LONG = "a" * 10
+_ACTIONS = ", ".join(f'Strongroom::Action::"{action}"' for action in sorted(policy_text.schema().actions))
+_ROLES = ", ".join(f'Strongroom::Role::"accounts/hostile/roles/{number}"' for number in range(30))
+# As many as a text has room for.
+_STATEMENTS = 4
+
+
+def _texts() -> Iterator[str]:
+    """Of several shapes, in turn: patterns, scopes with every action, and entities, which take longest for what they
+    count."""
+    shapes: tuple[Callable[[int], str], ...] = (
+        lambda number: (
+            f'action, resource) when {{ resource.hasTag("t") && resource.getTag("t") like "*{_LONG}{number}" }};'
+        ),
+        lambda number: f"action in [{_ACTIONS}], resource) when {{ context has source_address && {number} == 99 }};",
+        lambda number: f"action, resource) when {{ principal in [{_ROLES}] || {number} == 99 }};",
+    )
+    for shape in cycle(shapes):
+        yield "".join(f"permit (principal, {shape(number)}" for number in range(_STATEMENTS))
 
 
 def measure(town: Town, *, quick: bool) -> Mapping[str, float]:
     """Figures of the victim's calls."""
     hostile = town.tenant("hostile")
-    for number in range(_POLICIES):
+    for number, text in zip(range(_POLICIES), _texts(), strict=False):
         try:
-            hostile.access.policies.create(f"dense-{number}", _TEXT, attached_to=[hostile.names.account])
+            hostile.access.policies.create(f"dense-{number}", text, attached_to=[hostile.names.account])
         except StrongroomError as error:
             if error.reason != "LIMIT_EXCEEDED":
                 raise

@@ -7,6 +7,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import cedarpy
@@ -19,7 +20,7 @@ from services.keystore.access.policies import policy_text
 from services.runtime import encryption_context
 from services.runtime.access import cedar_text
 from services.runtime.access.cedar import TOO_COSTLY, Parsed
-from services.runtime.access.cedar_cost import MAX_DECISION
+from services.runtime.access.cedar_cost import CALL, MAX_DECISION
 from services.runtime.access.cedar_sets import problems_of, statements_of
 from services.runtime.access.decisions import (
     NO_POLICIES,
@@ -207,6 +208,75 @@ def test_what_would_cost_too_much_is_not_evaluated() -> None:
     began = time.process_time()
     assert decision(many) == Decision(False, TOO_COSTLY)
     assert time.process_time() - began < 1.0
+
+
+EVERY_ACTION = ", ".join(f'Strongroom::Action::"{action}"' for action in sorted(policy_text.schema().actions))
+OTHER_ROLES = ", ".join(f'Strongroom::Role::"accounts/acme/roles/r{number}"' for number in range(60))
+# What does not apply, so that all of it is looked at; the last is about as costly for its units as Cedar has anything.
+DEAR = {
+    "every action": f"permit (principal, action in [{EVERY_ACTION}], resource) when {{ 1 == 2 }};",
+    "every action, alone": f"permit (principal, action in [{EVERY_ACTION}], resource);",
+    "every action, the context": f"""permit (principal, action in [{EVERY_ACTION}], resource)
+        when {{ context.encryption_context.isEmpty() && context has source_address }};""",
+    "every action, the time": f"""forbid (principal, action in [{EVERY_ACTION}], resource)
+        when {{ context.time == datetime("2020-01-01") }};""",
+    "every action in a condition": when(f"!(action in [{EVERY_ACTION}])"),
+    "types and accounts": """permit (
+        principal is Strongroom::User in Strongroom::Account::"accounts/acme", action,
+        resource is Strongroom::Key in Strongroom::Account::"accounts/acme") when { 1 == 2 };""",
+    "is": when("principal is Strongroom::Role && resource is Strongroom::Key || 1 == 2"),
+    "tags": when('resource.hasTag("t") && resource.getTag("t") == "x" || principal.hasTag("t")'),
+    "records": when("{a: {b: {c: {d: 1}}}}.a.b.c.d == 2 || {a: 1, b: 2} == {a: 1, b: 3}"),
+    "sets": when("[[1, 2], [3, 4]].contains([5]) || [1, 2, 3].containsAll([4]) || [1 + 1, 2 + 2].containsAny([5])"),
+    "strings": when(f'"{"a" * 1_000}" == "{"a" * 999}b"'),
+    "addresses": when('context has source_address && context.source_address.isInRange(ip("10.0.0.0/8"))'),
+    "errors": when("9223372036854775807 + 1 == 1"),
+    "patterns": when('"' + "a" * 1_000 + '" like "*' + "a*" * 7 + 'b"'),
+    "conditions": when("true } when { true } unless { false } when { false"),
+    "entities": when(f"principal in [{OTHER_ROLES}]"),
+}
+
+
+@pytest.mark.parametrize("shape", DEAR)
+def test_units_bound_the_time_of_a_decision_whatever_a_statement_looks_like(shape: str) -> None:
+    assert not errors(DEAR[shape])
+    measured = seconds_a_unit(DEAR[shape])
+    # On one machine, in one moment: with the actions of scopes not counted it was ten times as much.
+    assert measured < 3 * seconds_a_unit(DEAR["entities"])
+
+
+def seconds_a_unit(cedar: str) -> float:
+    """What a unit of cost takes where as much of one kind of statement decides as is let through."""
+    one = account(("", cedar)).highest_cost(PrincipalRecord(name=ANN)) - CALL
+    of = account(*[("", cedar)] * ((MAX_DECISION - CALL) // one))
+    question = Question(Principal(ANN, "acme"), "crypto:Encrypt", KEY, source_address="192.0.2.7", time=1_800_000_000)
+
+    def seconds() -> float:
+        decider = Decider(question, of, NO_POLICIES, [])
+        began = time.thread_time()
+        decider.decide(replace(question, source_address="192.0.2.8", time=1_800_000_001))
+        Decider(question, of, NO_POLICIES, [])
+        return time.thread_time() - began
+
+    assert decision(of).decided_by != TOO_COSTLY
+    return min(seconds() for _ in range(5)) / of.highest_cost(PrincipalRecord(name=ANN))
+
+
+def test_a_statement_for_some_actions_decides_on_those_alone() -> None:
+    """Its scope is not evaluated, but chosen by."""
+    scope = "permit (principal, action in [{}], resource);"
+    encrypt, group = (scope.format(f'Strongroom::Action::"{name}"') for name in ("crypto:Encrypt", "crypto"))
+    for cedar, allowed in (
+        (encrypt, True),
+        (group, True),
+        (group.replace("[", "").replace("]", ""), True),
+        (encrypt.replace("Encrypt", "Decrypt"), False),
+        (scope.format(""), False),
+        (scope.format('Strongroom::Action::"keystore"'), False),
+        # Not an action, as an older version may have stored it.
+        (encrypt.replace("Strongroom::", "Other::"), False),
+    ):
+        assert decision(account(("", cedar))).allowed is allowed, cedar
 
 
 def test_a_large_encryption_context_is_not_handed_to_every_policy() -> None:
