@@ -68,6 +68,7 @@ from services.runtime.storage.outbox import Outbox
 from services.runtime.storage.record_keys import AuditRecordKey, RecordSealing
 from services.runtime.storage.row_seals import RowSeals
 from services.runtime.telemetry import Telemetry
+from services.runtime.work.bounded_redis import redis_client
 from services.runtime.work.due_work import DueWork
 from services.runtime.work.schedule import Schedule
 from strongroom.access.v1 import (
@@ -232,7 +233,7 @@ def _due_work(settings: KeystoreSettings, stored: _Stored, keys: _Keys) -> DueWo
     if settings.redis is None:
         return None
     hosted, now = stored.hosted, clock.system_clock
-    client = components.redis_client(settings.redis)
+    client = redis_client(settings.redis)
     # Without it rotations and deletions are late, and everything else goes on.
     hosted.status.component("redis", components.redis(client), vital=False)
     hosted.on_close(client.close)

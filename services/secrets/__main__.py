@@ -20,6 +20,7 @@ from services.runtime.storage.outbox import Outbox
 from services.runtime.storage.record_keys import AuditRecordKey, RecordSealing
 from services.runtime.storage.row_seals import RowSeals
 from services.runtime.telemetry import Telemetry
+from services.runtime.work.bounded_redis import redis_client
 from services.runtime.work.due_work import Aside, DueWork
 from services.runtime.work.schedule import Schedule
 from services.secrets.core import changes
@@ -146,7 +147,7 @@ def _due_work(
         host.instance(),
         first_retry_seconds=rotation.first_retry_seconds,
     )
-    client = components.redis_client(settings.redis)
+    client = redis_client(settings.redis)
     # Without it rotations are late, and everything else goes on.
     hosted.status.component("redis", components.redis(client), vital=False)
     hosted.on_close(client.close)

@@ -11,7 +11,6 @@ from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import Engine
 
-from services.runtime.config import Redis as RedisSettings
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.mesh.channels import CRYPTO, MeshChannel
 from services.runtime.rpc.status import Check
@@ -19,7 +18,6 @@ from services.runtime.storage.database import require_writable
 
 _CRYPTO_SERVICE = "strongroom.crypto.v1.CryptoService"
 _CRYPTO_TIMEOUT_SECONDS = 0.5
-_REDIS_SECONDS = 0.5
 _PROVEN_SECONDS = 1.0
 
 
@@ -54,11 +52,6 @@ def crypto(channel: MeshChannel) -> Check:
             raise StrongroomError(Reason.CRYPTO_NOT_SERVING, f"crypto says that it is {said}", peer="crypto")
 
     return check
-
-
-def redis_client(settings: RedisSettings) -> Redis:
-    """A client that gives up soon."""
-    return Redis.from_url(settings.url, socket_timeout=_REDIS_SECONDS, socket_connect_timeout=_REDIS_SECONDS)
 
 
 def redis(client: Redis) -> Check:

@@ -9,8 +9,9 @@ still due.
 Each operation is one script, and time is Redis's own: replicas whose clocks differ agree on leases.
 
 Nothing that stands in Redis is believed, for whoever reaches it may write there: a token far from now is given up, a
-lease longer than any is none, and what is of another type than it should be is forgotten (`reset`). What Redis keeps
-back nevertheless, the database alone brings forward (`DueWork`).
+lease longer than any is none, what is longer than any item of ours is taken out unread, and what is of another type
+than it should be is forgotten (`reset`). What Redis keeps back nevertheless, the database alone brings forward
+(`DueWork`).
 """
 
 from __future__ import annotations
@@ -24,40 +25,52 @@ from redis import Redis
 _MICROSECONDS = 1_000_000
 
 # KEYS: due times, tokens, last token. Times are in seconds since the Unix epoch; a token is the time in microseconds,
-# or one more than the last, so that an emptied Redis gives no token twice.
+# or one more than the last, so that an emptied Redis gives no token twice. Of what may be of any length no more is read
+# than of what is ours.
 _CLAIM = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
-local claimed = {}
+local claimed, strange = {}, 0
 for _, item in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])) do
-    local last = tonumber(redis.call('GET', KEYS[3]) or 0) or 0
-    if not (last < now * 1000000 + ARGV[3]) then last = 0 end
-    local token = string.format('%.0f', math.max(last + 1, now * 1000000))
-    redis.call('SET', KEYS[3], token)
-    redis.call('ZADD', KEYS[1], now + ARGV[2], item)
-    redis.call('HSET', KEYS[2], item, token)
-    claimed[#claimed + 1] = {item, token}
+    if #item > tonumber(ARGV[4]) then
+        redis.call('ZREM', KEYS[1], item)
+        redis.call('HDEL', KEYS[2], item)
+        strange = strange + 1
+    else
+        local last = tonumber(redis.call('GETRANGE', KEYS[3], 0, 31)) or 0
+        if not (last < now * 1000000 + ARGV[3]) then last = 0 end
+        local token = string.format('%.0f', math.max(last + 1, now * 1000000))
+        redis.call('SET', KEYS[3], token)
+        redis.call('ZADD', KEYS[1], now + ARGV[2], item)
+        redis.call('HSET', KEYS[2], item, token)
+        claimed[#claimed + 1] = {item, token}
+    end
 end
-return claimed
+return {strange, claimed}
 """
-_DONE = """
-if redis.call('HGET', KEYS[2], ARGV[1]) ~= ARGV[2] then return 0 end
+_IS_MINE = """
+local function is_mine(item, token)
+    return redis.call('HSTRLEN', KEYS[2], item) == #token and redis.call('HGET', KEYS[2], item) == token
+end
+"""
+_DONE = f"""{_IS_MINE}
+if not is_mine(ARGV[1], ARGV[2]) then return 0 end
 redis.call('HDEL', KEYS[2], ARGV[1])
 redis.call('ZREM', KEYS[1], ARGV[1])
 return 1
 """
-_LATER = """
-if redis.call('HGET', KEYS[2], ARGV[1]) ~= ARGV[2] then return 0 end
+_LATER = f"""{_IS_MINE}
+if not is_mine(ARGV[1], ARGV[2]) then return 0 end
 local time = redis.call('TIME')
 redis.call('HDEL', KEYS[2], ARGV[1])
 redis.call('ZADD', KEYS[1], time[1] + time[2] / 1000000 + ARGV[3], ARGV[1])
 return 1
 """
-_RENEW = """
+_RENEW = f"""{_IS_MINE}
 local time = redis.call('TIME')
 local ends = time[1] + time[2] / 1000000 + ARGV[1]
 for n = 2, #ARGV, 2 do
-    if redis.call('HGET', KEYS[2], ARGV[n]) == ARGV[n + 1] then
+    if is_mine(ARGV[n], ARGV[n + 1]) then
         redis.call('ZADD', KEYS[1], 'XX', ends, ARGV[n])
     end
 end
@@ -79,9 +92,13 @@ LONGEST_LEASE_SECONDS = 300
 """What is leased for longer was not leased by a service."""
 TOKEN_AHEAD_US = 60_000_000
 """By how much a token may be off the clock, which is as much as clocks may differ."""
+LONGEST_ITEM_BYTES = 256
+"""What is longer is no item of a service: a kind, an account and a name."""
 
 # Items of one script: Redis does nothing else meanwhile.
 _FILLED_AT_ONCE = 1_000
+# Of claims that come upon nothing but strange items: the next one goes on.
+_CLAIMS_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +153,11 @@ class Schedule:
 
     def claim(self, limit: int, lease_seconds: float) -> list[Claim]:
         """Up to `limit` items that are due, leased for so long."""
-        claimed = self._claim(keys=self._keys, args=[limit, lease_seconds, TOKEN_AHEAD_US])
+        args = [limit, lease_seconds, TOKEN_AHEAD_US, LONGEST_ITEM_BYTES]
+        for _ in range(_CLAIMS_AT_ONCE):
+            strange, claimed = self._claim(keys=self._keys, args=args)
+            if claimed or not strange:
+                break
         return [Claim(item.decode(errors="surrogateescape"), int(token)) for item, token in claimed]
 
     def done(self, claim: Claim) -> bool:
@@ -149,7 +170,8 @@ class Schedule:
 
     def reset(self) -> None:
         """Forgets everything: the database knows it all."""
-        self._client.delete(*self._keys)
+        # Not DELETE, which Redis answers nobody else during: these may be as large as somebody likes.
+        self._client.unlink(*self._keys)
 
 
 def judged(token: int, known: int, now_us: int) -> int | None:
