@@ -13,10 +13,11 @@ from enum import Enum
 from typing import TypeVar
 
 import pkcs11
-from pkcs11 import Attribute, Mechanism, ObjectClass
+from pkcs11 import Mechanism
 from pkcs11.exceptions import DeviceError, GeneralError, PKCS11Error, UserNotLoggedIn
 
 from services.crypto.provider import SealBrokenError
+from services.crypto.providers.pkcs11 import objects
 from services.crypto.providers.pkcs11.module import Module, TokenKey
 from services.runtime.errors import Reason, StrongroomError
 
@@ -65,9 +66,7 @@ class PooledSession:
 
     def token_keys(self, label: str | None = None) -> list[TokenKey]:
         """The secret keys that are kept in the token, as it answers just now; those of one label, or all."""
-        named = {} if label is None else {Attribute.LABEL: label}
-        wanted = {Attribute.CLASS: ObjectClass.SECRET_KEY, Attribute.TOKEN: True, **named}
-        return list(self.session.get_objects(wanted))
+        return [key for _, key in objects.kept(self.session, label)]
 
     def remember(self, name: bytes, key: TokenKey) -> TokenKey:
         """Keeps an unwrapped key; the one unused for longest is destroyed when there are too many."""

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pkcs11
-from pkcs11 import Attribute, KeyType, MechanismFlag, ObjectClass, SecretKey
+from pkcs11 import Attribute, KeyType, MechanismFlag
 from pkcs11.exceptions import KeyHandleInvalid
 
-from services.crypto.providers.pkcs11 import gcm
+from services.crypto.providers.pkcs11 import gcm, objects
 from services.crypto.providers.pkcs11.connection import PooledSession
 
 # Never leaves the token, not even wrapped.
@@ -40,15 +40,14 @@ def seal_label(version: int) -> str:
 
 def versions_in(session: pkcs11.Session) -> list[int]:
     """The root versions that the token has, oldest first."""
-    found = session.get_objects({Attribute.CLASS: ObjectClass.SECRET_KEY, Attribute.TOKEN: True})
-    labels = (key.label for key in found if isinstance(key, SecretKey))
-    return sorted(int(match[1]) for match in map(_ROOT.fullmatch, labels) if match)
+    matches = (_ROOT.fullmatch(label) for label, _ in objects.kept(session))
+    return sorted(int(match[1]) for match in matches if match)
 
 
 def make(session: pkcs11.Session, version: int) -> None:
     """Makes a root version in a read-write session, whole or not at all."""
     # What a crash left of it before.
-    _destroy(session, seal_label(version))
+    objects.destroy(session, seal_label(version))
     # The root key last: it is the one whose presence says that the version is whole.
     _make_key(session, seal_label(version), MechanismFlag.ENCRYPT | MechanismFlag.DECRYPT)
     _make_key(session, root_label(version), MechanismFlag.WRAP | MechanismFlag.UNWRAP)
@@ -58,7 +57,7 @@ def destroy(session: pkcs11.Session, version: int) -> None:
     """Destroys a root version in a read-write session."""
     # The root key last, as long as it is there the version is.
     for label in (seal_label(version), root_label(version)):
-        _destroy(session, label)
+        objects.destroy(session, label)
 
 
 @dataclass(frozen=True)
@@ -91,13 +90,6 @@ class RootProbe:
             self._proof = _Proof(versions[-1], gcm.encrypt(pooled, found[0], _PROOF, b""))
         elif versions or proof is not None:
             raise KeyHandleInvalid("the token has no root key any more")
-
-
-def _destroy(session: pkcs11.Session, label: str) -> None:
-    for key in session.get_objects(
-        {Attribute.CLASS: ObjectClass.SECRET_KEY, Attribute.LABEL: label, Attribute.TOKEN: True}
-    ):
-        key.destroy()
 
 
 def _make_key(session: pkcs11.Session, label: str, capabilities: MechanismFlag) -> None:
