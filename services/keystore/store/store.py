@@ -37,14 +37,14 @@ from strongroom.keystore.v1.key_pb2 import (
     ProtectionLevel,
 )
 
-_LATEST_US = 253_402_300_800_000_000  # the end of the year 9999, beyond which no time is
-_KNOWN = {
+_KNOWN_OF_KEYS = {
     "spec": frozenset(KeySpec.values()),
     "usage": frozenset(KeyUsage.values()),
     "protection_level": frozenset(ProtectionLevel.values()),
-    "state": frozenset({*KeyState.values(), *KeyVersionState.values()}),
-    "origin": frozenset({*KeyOrigin.values(), *KeyVersionOrigin.values()}),
+    "state": frozenset(KeyState.values()),
+    "origin": frozenset(KeyOrigin.values()),
 }
+_KNOWN_OF_VERSIONS = {"state": frozenset(KeyVersionState.values()), "origin": frozenset(KeyVersionOrigin.values())}
 _EVERY_KEY = KeyFilter()
 _NO_VERSIONS = sealed_rows.digest([])
 NO_UID = bytes(16)
@@ -329,12 +329,10 @@ def _key_is(name: ResourceName) -> ColumnElement[bool]:
     return and_(keys.c.account == name.account, keys.c.key_id == name.id)
 
 
-def _require_possible(row: Row[Any]) -> None:
-    """Raises KEY_MATERIAL_REFUSED for a row that no release of this service wrote: no message could tell of it."""
-    for name, value in row._mapping.items():
-        known = _KNOWN.get(name)
-        impossible = isinstance(value, int) and not 0 <= value < _LATEST_US
-        if impossible or (known is not None and value not in known):
+def _require_known(row: Row[Any], known: Mapping[str, frozenset[int]]) -> None:
+    """Raises KEY_MATERIAL_REFUSED for what this release has no word for, as a newer one may have written it."""
+    for name, values in known.items():
+        if getattr(row, name) not in values:
             raise StrongroomError(Reason.KEY_MATERIAL_REFUSED, f"what is stored of a key is no {name} that there is")
 
 
@@ -349,9 +347,9 @@ def _tags(text: str) -> Mapping[str, str]:
 
 
 def _key(connection: Connection, row: Row[Any]) -> Key:
-    _require_possible(row)
     name, refused = ResourceName(row.account, "keys", row.key_id), Reason.KEY_MATERIAL_REFUSED
     sealed_rows.require(connection, keys, row, name, refused)
+    _require_known(row, _KNOWN_OF_KEYS)
     sealed_rows.require_newest(connection, row.uid.hex(), row.revision, refused)
     return Key(
         name,
@@ -377,9 +375,9 @@ def _key(connection: Connection, row: Row[Any]) -> Key:
 
 
 def _version(connection: Connection, row: Row[Any]) -> Version:
-    _require_possible(row)
     name = f"version {row.version} of a key"
     sealed_rows.require(connection, key_versions, row, name, Reason.KEY_MATERIAL_REFUSED)
+    _require_known(row, _KNOWN_OF_VERSIONS)
     return Version(
         row.uid,
         row.version,

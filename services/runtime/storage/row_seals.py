@@ -10,7 +10,10 @@ import hmac
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
+from operator import itemgetter
+from struct import Struct
 from typing import Any
 
 from sqlalchemy import Column, Connection, Engine, LargeBinary, RowMapping, Table
@@ -29,6 +32,7 @@ _FORMAT = b"\x01"
 _LABEL = b"strongroom sealed row"
 _OPTION = "row_seals"
 _EMPTY = (None, "", b"", 0)
+_length = Struct(">I").pack
 # A view of the database as of a moment ago may be older than what another thread has seen since.
 _SETTLED_SECONDS = 10.0
 _REMEMBERED = 100_000
@@ -67,14 +71,19 @@ class RowSeals:
         """The seal of a row that has these columns; `more` is what is kept elsewhere and belongs to it."""
         if self._key is None:
             self.check()
-        parts = [_LABEL, table.name.encode()]
-        for name, left_out_empty in _sealed_columns(table):
-            value = row[name]
+        layout = _layout(table)
+        parts = [layout.start]
+        add = parts.append
+        for (prefix, left_out_empty), value in zip(layout.columns, layout.values(row), strict=True):
             if left_out_empty and value in _EMPTY:
                 continue
-            parts += (name.encode(), _encoded(value))
-        parts += (part.encode() for part in more)
-        message = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+            encoded = _encoded(value)
+            add(prefix)
+            add(_length(len(encoded)))
+            add(encoded)
+        for text in more:
+            add(_framed(text.encode()))
+        message = b"".join(parts)
         return _FORMAT + hmac.digest(self._key or b"", message, "sha256")
 
     def verify(
@@ -125,21 +134,41 @@ def of(connection: Connection) -> RowSeals:
     return seals
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """What of a table's rows is sealed, in the order of the columns' names."""
+
+    start: bytes
+    """What every message of the table begins with."""
+    columns: Sequence[tuple[bytes, bool]]
+    """Each column's name as it stands in a message, and whether the column is left out while it is empty."""
+    values: Callable[[Mapping[str, Any] | RowMapping], tuple[Any, ...]]
+    """The columns' values of a row, in the same order."""
+
+
 @cache
-def _sealed_columns(table: Table) -> Sequence[tuple[str, bool]]:
-    """Columns in the order of their names, and whether each is left out while it is empty."""
-    kept = [column for column in table.c if column.name != SEAL and UNSEALED not in column.info]
-    return sorted((column.name, ADDED in column.info) for column in kept)
+def _layout(table: Table) -> _Layout:
+    sealed_columns = [column for column in table.c if column.name != SEAL and UNSEALED not in column.info]
+    ordered = sorted(sealed_columns, key=lambda column: column.name)
+    return _Layout(
+        _framed(_LABEL) + _framed(table.name.encode()),
+        [(_framed(column.name.encode()), ADDED in column.info) for column in ordered],
+        itemgetter(*(column.name for column in ordered)),
+    )
+
+
+def _framed(part: bytes) -> bytes:
+    return _length(len(part)) + part
 
 
 def _encoded(value: Any) -> bytes:
     if value is None:
         return b"0"
+    if isinstance(value, int):
+        return b"i%d" % value
     if isinstance(value, str):
         return b"s" + value.encode()
     if isinstance(value, bytes | memoryview):
         return b"b" + bytes(value)
-    if isinstance(value, int):
-        return b"i%d" % value
     # SQLite keeps what it is given, whatever the column's type: no number of ours is one of these.
     return b"?" + repr(value).encode()
