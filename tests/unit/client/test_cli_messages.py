@@ -13,6 +13,7 @@ from google.protobuf.json_format import ParseDict, ParseError
 from strongroom import profile_file, profiles
 from strongroom.cli.complaints import Status
 from strongroom.cli.messages import message_of
+from strongroom.cli.password_rules import password_rule_of
 from strongroom.errors import StrongroomError
 from strongroom.secrets.v1.password_rule_pb2 import PasswordRule
 from strongroom.secrets.v1.target_pb2 import RotationTarget
@@ -88,6 +89,37 @@ def test_what_is_no_json_is_told_with_its_place(text: str) -> None:
     with pytest.raises(typer.BadParameter) as refused:
         message_of(text, PasswordRule(), "--password-rule")
     assert own(str(refused.value)), str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "rule"),
+    [
+        ("", PasswordRule()),
+        ("default", PasswordRule()),
+        ("length=24", PasswordRule(length=24)),
+        ("length=24, no-punctuation", PasswordRule(length=24, exclude_punctuation=True)),
+        (
+            "spaces,any-kinds,exclude=a,b=",
+            PasswordRule(include_space=True, allow_missing_kinds=True, exclude_characters="a,b="),
+        ),
+        ("no-digits,no-lowercase", PasswordRule(exclude_digits=True, exclude_lowercase=True)),
+        ("no-uppercase,all-punctuation", PasswordRule(exclude_uppercase=True, all_punctuation=True)),
+        (' {"length": 24}', PasswordRule(length=24)),
+    ],
+)
+def test_a_password_rule_is_said_in_words(words: str, rule: PasswordRule) -> None:
+    assert password_rule_of(words) == rule
+
+
+@pytest.mark.parametrize(
+    "words", ["lenth=24", "length=", "length=7", "length=4097", "length=" + "9" * 5000, "24", "Length=24"]
+)
+def test_another_word_is_refused_with_those_that_there_are(words: str) -> None:
+    with pytest.raises(
+        typer.BadParameter, match="8 to 4096" if words.startswith("length") else "length=24, no-lower"
+    ) as refused:
+        password_rule_of(words)
+    assert refused.value.param_hint == "--password-rule"
 
 
 def test_an_option_in_json_is_told_in_words_of_ours(tmp_path: Path) -> None:

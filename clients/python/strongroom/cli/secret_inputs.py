@@ -1,31 +1,20 @@
-"""What commands are told of a secret: its value, and what its passwords look like."""
+"""What commands are told of a secret and its value."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from strongroom.cli.inputs import STANDARD, read_bytes, without_line_end
 from strongroom.errors import StrongroomError
 
-if TYPE_CHECKING:
-    from strongroom.secrets.v1.password_rule_pb2 import PasswordRule
-
 MAX_VALUE_BYTES = 65_536
 
 Text = Annotated[
     str | None, typer.Option(metavar="TEXT", help="The value; others can see it in the process list and history.")
-]
-PasswordRuleText = Annotated[
-    str,
-    typer.Option(
-        metavar="JSON",
-        help="What rotation's passwords look like, a PasswordRule in JSON:"
-        ' \'{"length": 24, "excludeCharacters": "-"}\'; {} for the default.',
-    ),
 ]
 ValueFile = Annotated[
     Path | None, typer.Option("--value-file", "--in", metavar="FILE", help="Read the value from a file.")
@@ -56,14 +45,6 @@ Lifetime = Annotated[
 SkipTargetCheck = Annotated[
     bool, typer.Option("--skip-target-check", help="Do not ask the target whether the credentials log in.")
 ]
-
-
-def password_rule_of(text: str) -> PasswordRule:
-    """The rule that an option describes in JSON."""
-    from strongroom.cli.messages import message_of
-    from strongroom.secrets.v1.password_rule_pb2 import PasswordRule
-
-    return message_of(text, PasswordRule(), "--password-rule")
 
 
 def value_of(text: str | None, path: Path | None, *, keep_newline: bool = False) -> bytes:

@@ -13,17 +13,16 @@ from strongroom.cli.command import Report, Session, command, facts_report, field
 from strongroom.cli.confirmation import Destruction
 from strongroom.cli.inputs import AllTags, Comment, Description, Limit, NoTags, Tags, all_tags_of, pairs_of, span_of
 from strongroom.cli.parser import Group
+from strongroom.cli.password_rules import PasswordRuleText, password_rule_of
 from strongroom.cli.secret_inputs import (
     Destinations,
     KeepNewline,
     KeyOfValues,
     Lifetime,
     OfPrincipal,
-    PasswordRuleText,
     SkipTargetCheck,
     Text,
     ValueFile,
-    password_rule_of,
     value_of,
 )
 from strongroom.cli.secret_targets import (
