@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from services.runtime.rpc.admission import Caller
@@ -20,6 +20,8 @@ _COSTLY_SECONDS = 0.02
 _LARGE_BYTES = 128 << 10
 _KNOWN_COSTS = 4_096
 _COSTLY_FOR_SECONDS = 2.0
+# What a burst brought into being is not kept.
+_IDLE_SECONDS = 5.0
 
 
 class Costs:
@@ -192,12 +194,11 @@ class Turns:
         while True:
             with self._lock:
                 self._idle += 1
-            go_on = self._tokens.get()
+            if not self._is_woken():
+                return
             with self._lock:
                 self._idle -= 1
-                task = self._next() if go_on else None
-            if not go_on:
-                return
+                task = self._next()
             if task is not None:
                 began = time.thread_time()
                 try:
@@ -207,6 +208,21 @@ class Turns:
                 self._done(task.caller, time.thread_time() - began)
                 # The thread waits for the next one meanwhile, and a message may have megabytes.
                 del task
+
+    def _is_woken(self) -> bool:
+        """Waits for a token. False once this thread has nothing to do any more, and is counted no longer."""
+        while True:
+            try:
+                go_on = self._tokens.get(timeout=_IDLE_SECONDS)
+            except Empty:
+                go_on = False
+                with self._lock:
+                    # A task that came just now may count on this thread.
+                    if self._idle <= self._waiting:
+                        continue
+                    self._idle -= 1
+                    self._started -= 1
+            return go_on
 
     def _next(self) -> Task | None:
         if not self._order:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import pytest
+
+from services.runtime.rpc import turns as turns_module
 from services.runtime.rpc.admission import Caller
 from services.runtime.rpc.turns import Costs, Turns
 from tests.support.clients import until
@@ -118,6 +122,28 @@ def test_work_that_fails_costs_no_thread() -> None:
     turns.put(Work(caller("one"), lambda: 1 / 0))
     turns.put(Work(caller("one"), done.set))
     assert done.wait(10)
+
+
+def test_threads_that_have_nothing_to_do_end_and_others_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns_module, "_IDLE_SECONDS", 0.01)
+    turns = Turns("ending", threads=8, share=8, waiting=1000, waiting_bytes=1 << 20)
+    done: list[int] = []
+
+    def running() -> int:
+        return sum(thread.name.startswith("ending-") for thread in threading.enumerate())
+
+    for number in range(400):
+        turns.put(Work(caller("a"), lambda: done.append(1)))
+        if number % 7 == 0:
+            # Some come just when threads end.
+            time.sleep(0.01)
+    until(lambda: len(done) == 400)
+    until(lambda: running() == 0)
+    together = threading.Barrier(8)
+    for _ in range(8):
+        turns.put(Work(caller("a"), lambda: together.wait(10)))
+    until(lambda: running() == 0)
+    assert not together.broken
 
 
 def test_a_group_whose_tasks_are_costly_has_few_threads() -> None:
