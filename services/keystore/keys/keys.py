@@ -129,8 +129,7 @@ class Keys:
             if made_before is not None:
                 return made_before
             key = replace(key, revision=changes.note(connection, CHANGE_KIND_KEY, str(key.name), account, key.uid))
-            store.insert_key(connection, key)
-            store.insert_version(connection, version)
+            store.insert_key(connection, key, version)
             REQUEST_IDS.remember(connection, account, repeatable, str(key.name), now_us)
             self._outbox.put(connection, call)
         return key

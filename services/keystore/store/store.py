@@ -13,13 +13,14 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Row, and_, delete, func, insert, select, tuple_, update
 
-from services.keystore.store import alias_store
+from services.keystore.store import alias_store, words
 from services.keystore.store.filters import KeyFilter
 from services.keystore.store.model import Key, Version
 from services.keystore.store.tables import key_tags, key_versions, keys, root_versions
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.requests.names import ResourceName
 from services.runtime.storage import sealed_rows
+from services.runtime.storage.row_seals import SEAL
 from services.runtime.storage.sql_filters import Condition
 from strongroom.keystore.v1.key_pb2 import (
     KEY_ORIGIN_STRONGROOM,
@@ -28,25 +29,9 @@ from strongroom.keystore.v1.key_pb2 import (
     KEY_VERSION_STATE_DISABLED,
     KEY_VERSION_STATE_ENABLED,
     KEY_VERSION_STATE_PENDING_DESTRUCTION,
-    KeyOrigin,
-    KeySpec,
-    KeyState,
-    KeyUsage,
-    KeyVersionOrigin,
-    KeyVersionState,
-    ProtectionLevel,
 )
 
-_KNOWN_OF_KEYS = {
-    "spec": frozenset(KeySpec.values()),
-    "usage": frozenset(KeyUsage.values()),
-    "protection_level": frozenset(ProtectionLevel.values()),
-    "state": frozenset(KeyState.values()),
-    "origin": frozenset(KeyOrigin.values()),
-}
-_KNOWN_OF_VERSIONS = {"state": frozenset(KeyVersionState.values()), "origin": frozenset(KeyVersionOrigin.values())}
 _EVERY_KEY = KeyFilter()
-_NO_VERSIONS = sealed_rows.digest([])
 NO_UID = bytes(16)
 """That of no key."""
 
@@ -90,8 +75,12 @@ def keys_page(
     return [_key(connection, row) for row in connection.execute(ordered).all()]
 
 
-def insert_key(connection: Connection, added: Key) -> None:
-    """Adds a key without versions. Raises IntegrityError when the name is taken."""
+def insert_key(connection: Connection, added: Key, *first: Version) -> None:
+    """Adds a key, with the versions that it has from the first. Raises IntegrityError when the name is taken, and as
+    `require_live_root`."""
+    for version in first:
+        require_live_root(connection, version.root_version)
+    versions = sealed_rows.sealed(connection, key_versions, [_row_of_version(version) for version in first])
     row = {
         "account": added.name.account,
         "key_id": added.name.id,
@@ -111,9 +100,11 @@ def insert_key(connection: Connection, added: Key) -> None:
         "rotated_us": added.rotated_us,
         "rotation_period_s": added.rotation_period_s,
         "next_rotate_us": added.next_rotate_us,
-        "versions_digest": _NO_VERSIONS,
+        "versions_digest": sealed_rows.digest(version[SEAL] for version in versions),
     }
     sealed_rows.insert(connection, keys, [row])
+    if versions:
+        connection.execute(insert(key_versions), versions)
     _insert_tags(connection, added)
 
 
@@ -229,19 +220,8 @@ def newest_version(connection: Connection, uid: bytes) -> int:
 def insert_version(connection: Connection, added: Version) -> None:
     """Adds a version. Raises IntegrityError when the number is taken, and as `require_live_root`."""
     require_live_root(connection, added.root_version)
-    row = {
-        "uid": added.uid,
-        "version": added.version,
-        "state": added.state,
-        "origin": added.origin,
-        "wrapped": added.wrapped or None,
-        "public_key": added.public_key or None,
-        "root_version": added.root_version,
-        "created_us": added.created_us,
-        "message_count": 0,
-    }
     with _versions_changing(connection, added.uid):
-        sealed_rows.insert(connection, key_versions, [row])
+        sealed_rows.insert(connection, key_versions, [_row_of_version(added)])
 
 
 def count_messages(connection: Connection, counted: Version, count: int, retired_us: int | None) -> None:
@@ -318,6 +298,20 @@ def bind_versions(connection: Connection, uid: bytes) -> None:
     connection.execute(update(keys).where(keys.c.uid == uid).values(bound))
 
 
+def _row_of_version(added: Version) -> dict[str, Any]:
+    return {
+        "uid": added.uid,
+        "version": added.version,
+        "state": added.state,
+        "origin": added.origin,
+        "wrapped": added.wrapped or None,
+        "public_key": added.public_key or None,
+        "root_version": added.root_version,
+        "created_us": added.created_us,
+        "message_count": 0,
+    }
+
+
 def _insert_tags(connection: Connection, tagged: Key) -> None:
     of_key = {"account": tagged.name.account, "key_id": tagged.name.id}
     rows = [{**of_key, "tag_key": tag_key, "tag_value": value} for tag_key, value in tagged.tags.items()]
@@ -327,13 +321,6 @@ def _insert_tags(connection: Connection, tagged: Key) -> None:
 
 def _key_is(name: ResourceName) -> ColumnElement[bool]:
     return and_(keys.c.account == name.account, keys.c.key_id == name.id)
-
-
-def _require_known(row: Row[Any], known: Mapping[str, frozenset[int]]) -> None:
-    """Raises KEY_MATERIAL_REFUSED for what this release has no word for, as a newer one may have written it."""
-    for name, values in known.items():
-        if getattr(row, name) not in values:
-            raise StrongroomError(Reason.KEY_MATERIAL_REFUSED, f"what is stored of a key is no {name} that there is")
 
 
 def _tags(text: str) -> Mapping[str, str]:
@@ -349,7 +336,7 @@ def _tags(text: str) -> Mapping[str, str]:
 def _key(connection: Connection, row: Row[Any]) -> Key:
     name, refused = ResourceName(row.account, "keys", row.key_id), Reason.KEY_MATERIAL_REFUSED
     sealed_rows.require(connection, keys, row, name, refused)
-    _require_known(row, _KNOWN_OF_KEYS)
+    words.require_known(row, words.OF_KEYS)
     sealed_rows.require_newest(connection, row.uid.hex(), row.revision, refused)
     return Key(
         name,
@@ -377,7 +364,7 @@ def _key(connection: Connection, row: Row[Any]) -> Key:
 def _version(connection: Connection, row: Row[Any]) -> Version:
     name = f"version {row.version} of a key"
     sealed_rows.require(connection, key_versions, row, name, Reason.KEY_MATERIAL_REFUSED)
-    _require_known(row, _KNOWN_OF_VERSIONS)
+    words.require_known(row, words.OF_VERSIONS)
     return Version(
         row.uid,
         row.version,

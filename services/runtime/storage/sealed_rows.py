@@ -23,9 +23,14 @@ _AT_ONCE = 500
 def insert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Adds rows; columns that they do not name are null. Raises IntegrityError as inserting does."""
     if rows:
-        seals = row_seals.of(connection)
-        whole = [{**dict.fromkeys(table.c.keys()), **row} for row in rows]
-        connection.execute(sql.insert(table), [{**row, SEAL: seals.seal(table, row)} for row in whole])
+        connection.execute(sql.insert(table), sealed(connection, table, rows))
+
+
+def sealed(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows as they are to be added, with every column and their seals."""
+    seals = row_seals.of(connection)
+    whole = ({**dict.fromkeys(table.c.keys()), **row} for row in rows)
+    return [{**row, SEAL: seals.seal(table, row)} for row in whole]
 
 
 def update(

@@ -1,0 +1,38 @@
+"""The words that columns of keys and their versions are written in: numbers of the contract's enumerations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Row
+
+from services.runtime.errors import Reason, StrongroomError
+from strongroom.keystore.v1.key_pb2 import (
+    KeyOrigin,
+    KeySpec,
+    KeyState,
+    KeyUsage,
+    KeyVersionOrigin,
+    KeyVersionState,
+    ProtectionLevel,
+)
+
+Words = Mapping[str, frozenset[int]]
+"""Columns, and what each may have."""
+
+OF_KEYS: Words = {
+    "spec": frozenset(KeySpec.values()),
+    "usage": frozenset(KeyUsage.values()),
+    "protection_level": frozenset(ProtectionLevel.values()),
+    "state": frozenset(KeyState.values()),
+    "origin": frozenset(KeyOrigin.values()),
+}
+OF_VERSIONS: Words = {"state": frozenset(KeyVersionState.values()), "origin": frozenset(KeyVersionOrigin.values())}
+
+
+def require_known(row: Row[Any], words: Words) -> None:
+    """Raises KEY_MATERIAL_REFUSED for what this release has no word for, as a newer one may have written it."""
+    for name, known in words.items():
+        if getattr(row, name) not in known:
+            raise StrongroomError(Reason.KEY_MATERIAL_REFUSED, f"what is stored of a key is no {name} that there is")
