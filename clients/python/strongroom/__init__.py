@@ -11,9 +11,8 @@ Names are loaded when they are first used, so that importing the package costs n
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
+# As `typing` has it, which takes longer to load than all of this.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from strongroom.calls.access.principals import OidcBinding
     from strongroom.calls.secrets.records import RotationPolicy
@@ -70,6 +69,8 @@ def __getattr__(name: str) -> object:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'strongroom' has no attribute {name!r}")
+    from importlib import import_module
+
     return getattr(import_module(home), name)
 
 

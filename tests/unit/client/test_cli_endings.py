@@ -212,6 +212,22 @@ def test_output_that_cannot_be_written_is_told() -> None:
     assert ended.stderr == b"error: No space left on device (IO_ERROR)\n"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["no-such-command"], Status.USAGE),
+        (["key", "list", "--limit", "many", "--json"], Status.USAGE),
+        (["key", "describe", "k", "--profile", "none"], Status.REFUSED),
+        (["key", "describe", "k"], Status.UNREACHABLE),
+        (["decrypt", "--in", "/nowhere", "--json"], Status.LOCAL),
+        (["key", "list", "--tag"], Status.USAGE),
+    ],
+)
+def test_an_error_that_nobody_can_be_told_keeps_its_status(arguments: list[str], status: Status) -> None:
+    with Path("/dev/full").open("wb") as full:
+        assert typed(*arguments, stderr=full).returncode == status
+
+
 @pytest.mark.parametrize("stream", [0, 1, 2])
 def test_a_stream_that_is_closed_is_told_or_done_without(stream: int) -> None:
     ended = typed("help", "-o", "name", preexec_fn=lambda: os.close(stream))

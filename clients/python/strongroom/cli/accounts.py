@@ -8,7 +8,7 @@ import typer
 
 from strongroom.cli.command import Report, Session, command, facts_report, fields_of
 from strongroom.cli.inputs import AllTags, Force, Limit, NoTags, Tags, all_tags_of, pairs_of
-from strongroom.cli.outputs import SecretOut, secret_report
+from strongroom.cli.outputs import SecretOut, require_shown, secret_report
 from strongroom.cli.parser import Group
 from strongroom.cli.tables import Table, table
 
@@ -52,6 +52,8 @@ def create_account(
     force: Force = False,
 ) -> Report:
     """Make an account with its administrator, for administrators of the mesh."""
+    if not spiffe_id:
+        require_shown(session, secret_out)
     made = session.client.access.accounts.create(
         account_id,
         display_name=display_name,

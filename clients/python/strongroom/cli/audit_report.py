@@ -11,8 +11,8 @@ import typer
 
 from strongroom.cli import choices
 from strongroom.cli.audit_filters import Action, Outcome, Principal, Resource, Until
-from strongroom.cli.command import Report, Session, command
-from strongroom.cli.inputs import Force, moment_of, write_bytes
+from strongroom.cli.command import WRITTEN, Report, Session, command
+from strongroom.cli.inputs import STANDARD, Force, moment_of, write_bytes
 from strongroom.cli.recorded import resource_of
 from strongroom.cli.tables import Table, table
 
@@ -48,7 +48,9 @@ def report(
     resource: Resource = "",
     outcome: Outcome = "",
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots, which needs nothing else.")
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write a page with plots, which needs nothing else."),
+        WRITTEN,
     ] = None,
     force: Force = False,
 ) -> Report:
@@ -76,6 +78,8 @@ def report(
     if html is None:
         return Report(document, lambda: _table(session, dimensions, rows), note=_left_out(found))
     page = _page(session, start, end, dimensions, rows, asked)
+    if html == STANDARD:
+        return Report(document, raw=page.encode(), note=_left_out(found))
     write_bytes(html, page.encode(), force=force)
     note = f"{sum(row.event_count for row in rows)} events in {html}"
     return Report({**document, "file": html}, note="; ".join(filter(None, (note, _left_out(found)))))

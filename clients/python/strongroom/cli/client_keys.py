@@ -9,7 +9,7 @@ import typer
 from strongroom.cli.command import Report, Session, command, facts_report, fields_of
 from strongroom.cli.confirmation import Destruction
 from strongroom.cli.inputs import Description, Force, Limit, later_of
-from strongroom.cli.outputs import SecretOut, secret_report
+from strongroom.cli.outputs import SecretOut, require_shown, secret_report
 from strongroom.cli.parser import Group
 from strongroom.cli.principals import PrincipalName
 from strongroom.cli.tables import Table, table
@@ -44,6 +44,7 @@ def create_client_key(
     force: Force = False,
 ) -> Report:
     """Make a client key. Its secret is shown once."""
+    require_shown(session, secret_out)
     expire_time = later_of(expires, "--expires", "d")
     made = session.client.access.client_keys.create(principal, description=description, expire_time=expire_time)
     shown = {**fields_of(made.client_key), "secret": made.secret, "event_id": made.event_id}

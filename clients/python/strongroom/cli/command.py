@@ -23,15 +23,17 @@ from strongroom.cli.completion import completed
 from strongroom.cli.confirmation import Destruction, Yes
 from strongroom.cli.parser import Command
 from strongroom.cli.plain import plain
-from strongroom.cli.terminal import visible, write_line
+from strongroom.cli.terminal import visible, write_beside, write_line
 from strongroom.errors import StrongroomError
 from strongroom.profiles import Profile, find
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from strongroom.cli.tables import Facts, Look
     from strongroom.client import Client
 
-__all__ = ["COMMON_OPTIONS", "Report", "Session", "command", "complain", "facts_report", "fields_of"]
+__all__ = ["COMMON_OPTIONS", "WRITTEN", "Report", "Session", "command", "complain", "facts_report", "fields_of"]
 
 _APPLICATION = "strongroom-cli"
 
@@ -61,6 +63,8 @@ _COMMON_DEFAULTS: Mapping[str, Any] = {
 }
 COMMON_OPTIONS = frozenset(_COMMON)
 """Options of every command, by their parameters' names."""
+WRITTEN = "written"
+"""Stands beside an option whose file a command writes: that it can be is seen before anything is done."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,8 @@ class Report:
     exit_code: int = 0
     silent: bool = False
     """Everything was printed already, as it came."""
+    whole: bool = False
+    """What it says is told nowhere else: names alone would lose it."""
 
 
 def fields_of(value: object) -> dict[str, Any]:
@@ -186,6 +192,7 @@ def command(
             for option, annotation in _COMMON.items()
         ]
         parameters = [parameter.replace(annotation=completed(parameter.annotation)) for parameter in own]
+        written = [parameter.name for parameter in own if WRITTEN in parameter.annotation.__metadata__]
         title = " ".join(part for part in ("strongroom", app.info.name, name) if isinstance(part, str))
 
         def run(
@@ -196,6 +203,7 @@ def command(
                 destroys.confirm(options, yes=options.pop("yes"))
             session = Session(title, profile, role=as_role, as_json=as_json, form=output, wide=wide)
             try:
+                _require_writable([options[name] for name in written if options[name] is not None], options)
                 exit_code = _run(session, function, options, trace)
             except StrongroomError as error:
                 exit_code = refused(error, _flags(parameters))
@@ -215,7 +223,7 @@ def _flags(parameters: Sequence[inspect.Parameter]) -> dict[str, str]:
     """How each parameter is written on the command line, by its name: `--out`, or `KEY` for an argument."""
     written = {}
     for parameter in parameters:
-        (info,) = parameter.annotation.__metadata__
+        info = parameter.annotation.__metadata__[0]
         # typer takes the first for a default, until it makes the option.
         names = (info.default, *(getattr(info, "param_decls", None) or ()))
         long = [name for name in names if isinstance(name, str) and name.startswith("--")]
@@ -233,6 +241,13 @@ def _require_text(options: Mapping[str, object]) -> None:
                 raise typer.BadParameter(f"{visible(text)} is not UTF-8", param_hint=f"--{name.replace('_', '-')}")
 
 
+def _require_writable(paths: Sequence[Path], options: Mapping[str, Any]) -> None:
+    if paths:
+        from strongroom.cli.inputs import require_writable
+
+        require_writable(paths, force=options.get("force", False))
+
+
 def _run(session: Session, function: Callable[..., Report], options: Mapping[str, Any], trace: bool) -> int:
     try:
         with session:
@@ -240,7 +255,7 @@ def _run(session: Session, function: Callable[..., Report], options: Mapping[str
         _print(report, session, options)
     finally:
         if trace and session.trace_id and not session.as_json:
-            sys.stderr.write(f"trace {session.trace_id}\n")
+            write_beside(f"trace {session.trace_id}")
     return report.exit_code
 
 
@@ -249,7 +264,8 @@ def _print(report: Report, session: Session, options: Mapping[str, Any]) -> None
         return
     if session.form != "table":
         document = {**plain(report.data), **({"trace_id": session.trace_id} if session.trace_id else {})}
-        sys.stdout.write(forms.document_text(document, session.form))
+        form = "json" if report.whole and session.form == "name" else session.form
+        sys.stdout.write(forms.document_text(document, form))
         return
     if report.raw is not None:
         sys.stdout.buffer.write(report.raw)
@@ -259,11 +275,11 @@ def _print(report: Report, session: Session, options: Mapping[str, Any]) -> None
 
         shown = report.show()
         if isinstance(shown, Table) and not shown.rows:
-            write_line(_nothing(report, options), sys.stderr)
+            write_beside(_nothing(report, options))
         else:
             _print_shown(shown, Look.of_output(wide=session.wide))
     if report.note:
-        write_line(report.note, sys.stderr)
+        write_beside(report.note)
 
 
 def _print_shown(shown: Any, look: Look) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from strongroom.causes import cause_of
 from strongroom.cli.forms import errors_are_documents
 from strongroom.cli.hints import hint_for
-from strongroom.cli.terminal import write_line
+from strongroom.cli.terminal import write_beside
 from strongroom.errors import DEADLINE_EXCEEDED, UNREACHABLE, StrongroomError
 
 
@@ -54,7 +53,7 @@ _TRY_LATER = frozenset({UNREACHABLE, DEADLINE_EXCEEDED})
 def complain(message: str, *details: str) -> None:
     """Writes the one line that an error gets, on standard error."""
     inside = ", ".join(detail for detail in details if detail)
-    write_line(f"error: {message} ({inside})", sys.stderr)
+    write_beside(f"error: {message} ({inside})")
 
 
 def status_of(error: StrongroomError | OSError) -> Status:
@@ -113,4 +112,4 @@ def _document(reason: str, message: str, status: int, **more: Any) -> None:
     said = {name: value for name, value in more.items() if value}
     document = {"error": {"reason": reason, "message": message, **said, "exit_status": int(status)}}
     # One line: what follows on standard error is another.
-    write_line(json.dumps(document), sys.stderr)
+    write_beside(json.dumps(document))

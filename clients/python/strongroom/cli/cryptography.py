@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from strongroom.cli.command import Report, Session, command, facts_report, fields_of
+from strongroom.cli.command import WRITTEN, Report, Session, command, fields_of
 from strongroom.cli.inputs import (
     Context,
     Force,
@@ -17,9 +17,8 @@ from strongroom.cli.inputs import (
     ciphertext_of,
     pairs_of,
     read_bytes,
-    write_bytes,
 )
-from strongroom.cli.outputs import bytes_report
+from strongroom.cli.outputs import bytes_report, files_report, require_all_told
 
 MAX_PLAINTEXT_BYTES = 65_536
 _MAX_ENCODED_BYTES = 131_072
@@ -75,27 +74,26 @@ def data_key(
     without_plaintext: Annotated[bool, typer.Option("--without-plaintext", help="Answer it encrypted alone.")] = False,
     context: Context = None,
     plaintext_out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the data key to a new file (mode 0600).")
+        Path | None, typer.Option(metavar="FILE", help="Write the data key to a new file (mode 0600)."), WRITTEN
     ] = None,
     ciphertext_out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the encrypted data key to a new file.")
+        Path | None, typer.Option(metavar="FILE", help="Write the encrypted data key to a new file."), WRITTEN
     ] = None,
     force: Force = False,
 ) -> Report:
     """Make a data key: print it, and itself encrypted, in base64."""
     if without_plaintext and plaintext_out:
         raise typer.BadParameter("there is no plaintext to write", param_hint="--plaintext-out")
+    # The encrypted one first: where the other cannot be written then, it can be decrypted still.
+    paths = {"ciphertext": ciphertext_out, "plaintext": plaintext_out}
+    if without_plaintext:
+        del paths["plaintext"]
+    require_all_told(paths, {"ciphertext": "--ciphertext-out", "plaintext": "--plaintext-out"})
     make: Any = session.client.generate_data_key
     if without_plaintext:
         make = session.client.data_keys.generate_without_plaintext
     result = make(key, pairs_of(context), byte_count=byte_count)
-    document = fields_of(result)
-    for name, path in (("plaintext", plaintext_out), ("ciphertext", ciphertext_out)):
-        if path is not None:
-            write_bytes(path, getattr(result, name), force=force)
-            document[name] = None
-            document[f"{name}_file"] = path
-    return facts_report(document)
+    return files_report(fields_of(result), {name: getattr(result, name) for name in paths}, paths, force=force)
 
 
 def random(

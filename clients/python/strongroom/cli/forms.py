@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Literal, get_args
 
-from strongroom.cli.terminal import write_line
+from strongroom.cli.terminal import write_beside
 
 Form = Literal["table", "json", "yaml", "name"]
 FORMS: tuple[str, ...] = get_args(Form)
@@ -56,7 +55,7 @@ def errors_are_documents() -> bool:
 def warn(text: str) -> None:
     """Says something about how a command was typed, on standard error, where people read that."""
     if not errors_are_documents():
-        write_line(f"note: {text}", sys.stderr)
+        write_beside(f"note: {text}")
 
 
 def document_text(document: Mapping[str, Any], form: str) -> str:

@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from strongroom.cli import choices
-from strongroom.cli.command import Report, Session, command, facts_report, fields_of
+from strongroom.cli.command import Report, Session, command, fields_of
 from strongroom.cli.confirmation import Destruction
-from strongroom.cli.inputs import Force, InputFile, later_of, read_bytes, write_bytes
+from strongroom.cli.inputs import Force, InputFile, later_of, read_bytes
 from strongroom.cli.lifecycle import version_report
+from strongroom.cli.outputs import files_report
 from strongroom.cli.parser import Group
 from strongroom.errors import StrongroomError
 
@@ -57,10 +58,8 @@ def import_parameters(
 ) -> Report:
     """Get a wrapping key and a token, in order to wrap material elsewhere."""
     parameters = session.client.keys.material.get_import_parameters(key, method)
-    write_bytes(public_key, parameters.public_key, force=force)
-    write_bytes(token, parameters.token, force=force)
-    facts = {**fields_of(parameters), "public_key": None, "token": None}
-    return facts_report({**facts, "public_key_file": public_key, "token_file": token})
+    contents = {"public_key": parameters.public_key, "token": parameters.token}
+    return files_report(fields_of(parameters), contents, {"public_key": public_key, "token": token}, force=force)
 
 
 @command(material, "import-wrapped", "strongroom key material import-wrapped payments --token token --in wrapped")

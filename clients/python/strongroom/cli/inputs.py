@@ -10,12 +10,14 @@ import json
 import re
 import sys
 from base64 import b64decode
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from strongroom import bounded
+from strongroom.cli.command import WRITTEN
 from strongroom.cli.forms import warn
 from strongroom.cli.spans import later_of, moment_of, span_of
 from strongroom.cli.standard_input import read_standard_input
@@ -33,7 +35,7 @@ InputFile = Annotated[
     Path | None, typer.Option("--in", metavar="FILE", help="Read it from a file; - is standard input.")
 ]
 OutputFile = Annotated[
-    Path | None, typer.Option("--out", metavar="FILE", help="Write the bytes to a new file (mode 0600).")
+    Path | None, typer.Option("--out", metavar="FILE", help="Write the bytes to a new file (mode 0600)."), WRITTEN
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite a file that exists.")]
 Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="NAME=VALUE", help="A tag; may be repeated.")]
@@ -180,6 +182,27 @@ def without_line_end(value: bytes, *, keep: bool) -> bytes:
     if sys.stderr.isatty():
         warn("the newline at the end is no part of the value: --keep-newline keeps it")
     return line
+
+
+def require_writable(paths: Sequence[Path], *, force: bool) -> None:
+    """Returns where each file can be written, before anything is done whose answer would be lost: a file is made beside
+    it, as `write_bytes` does, and removed.
+
+    Raises FILE_EXISTS, FILE_NOT_REGULAR, OSError.
+    """
+    import tempfile
+
+    from strongroom.atomic import check_destination
+
+    for path in paths:
+        if path == STANDARD:
+            continue
+        check_destination(path, overwrite=force)
+        target = path.resolve()
+        try:
+            tempfile.NamedTemporaryFile(prefix=f".{target.name}.", suffix=".partial", dir=target.parent).close()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def write_bytes(path: Path, content: bytes, *, force: bool) -> None:

@@ -74,6 +74,12 @@ def require_known(environment: Mapping[str, str]) -> None:
                 raise typer.BadParameter(f"there is no such variable: {_PREFIX}{near[0]} is meant", param_hint=name)
 
 
+def told(error: BaseException, arguments: Sequence[str]) -> int:
+    """Tells what went wrong, in the form that the words ask for, and answers what the process exits with."""
+    with asked_for(form_in(arguments)):
+        return int(_told(error))
+
+
 def _told(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return Status.INTERRUPTED

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from strongroom.cli.command import Report, facts_report
+from strongroom.cli.command import WRITTEN, Report, Session, facts_report
+from strongroom.cli.complaints import one_failed, status_of
 from strongroom.cli.inputs import STANDARD, write_bytes
+from strongroom.errors import StrongroomError
 
 SecretOut = Annotated[
     Path | None,
     typer.Option(
         "--secret-out", metavar="FILE", help="Write the secret to a new file (mode 0600), and do not show it."
     ),
+    WRITTEN,
 ]
 
 
@@ -41,12 +46,55 @@ def bytes_report(
     return Report(document, raw=b64encode(content) + b"\n" if encoded else content, note=note)
 
 
+def files_report(
+    document: dict[str, Any], contents: Mapping[str, bytes], paths: Mapping[str, Path | None], *, force: bool
+) -> Report:
+    """Facts with several contents by their fields, each for a new file, for standard output as it is and alone, or
+    among the facts.
+    """
+    places = [path if path == STANDARD else path.resolve() for path in paths.values() if path is not None]
+    if len(set(places)) < len(places):
+        raise typer.BadParameter("two files are to be written to the same place")
+    shown, notes, raw = dict(document), [], None
+    for name, content in contents.items():
+        path = paths[name]
+        if path == STANDARD:
+            raw = content
+        elif path is not None:
+            write_bytes(path, content, force=force)
+            notes.append(f"wrote {len(content)} bytes to {path}")
+            shown = {**shown, name: None, f"{name}_file": path}
+    return facts_report(shown) if raw is None else Report(shown, raw=raw, note="; ".join(notes))
+
+
+def require_all_told(contents: Mapping[str, Path | None], flags: Mapping[str, str]) -> None:
+    """A usage error where one of several contents is for standard output, and another would be told nowhere."""
+    if STANDARD in contents.values():
+        for name, path in contents.items():
+            if path is None:
+                raise typer.BadParameter("needs a file, as standard output is for another", param_hint=flags[name])
+
+
+def require_shown(session: Session, path: Path | None) -> None:
+    """A usage error where a secret that nobody can show again would be shown nowhere."""
+    if session.form == "name" and path is None:
+        raise typer.BadParameter("needed, as -o name does not show the secret", param_hint="--secret-out")
+
+
 def secret_report(document: dict[str, Any], name: str, path: Path | None, *, force: bool) -> Report:
-    """Facts with a secret in the field `name`, which nobody can show again: for a new file, or on standard output."""
+    """Facts with a secret in the field `name`, which nobody can show again: for a new file, or on standard output.
+
+    Where the file cannot be written after all, that is told, and the secret is shown.
+    """
     secret = document[name]
     if path == STANDARD:
         return Report(document, raw=secret.encode() + b"\n")
     if path is None:
         return facts_report(document, note="the secret is not shown again" if secret else "")
-    write_bytes(path, secret.encode(), force=force)
+    try:
+        write_bytes(path, secret.encode(), force=force)
+    except (StrongroomError, OSError) as error:
+        one_failed(str(path), error)
+        note = "the secret is shown here, as it could not be written, and is not shown again"
+        return replace(facts_report(document, note=note, exit_code=status_of(error)), whole=True)
     return facts_report({**document, name: None, f"{name}_file": path}, note=f"wrote the secret to {path}")

@@ -11,7 +11,7 @@ import typer
 
 from strongroom.cli.command import Report, Session, command, facts_report, fields_of
 from strongroom.cli.inputs import Force, Tags, pairs_of, read_bytes, read_text, span_of
-from strongroom.cli.outputs import SecretOut, secret_report
+from strongroom.cli.outputs import SecretOut, require_shown, secret_report
 from strongroom.cli.tables import time_text
 from strongroom.errors import StrongroomError
 from strongroom.names import DEFAULT_ROLE_SESSION, Names
@@ -109,6 +109,7 @@ def assume_role(
 
     `--as-role ROLE` runs any one command as a role instead.
     """
+    require_shown(session, secret_out)
     begun = session.client.access.sessions.assume_role(
         role,
         session_name,
@@ -121,7 +122,8 @@ def assume_role(
     note = f"{begun.principal} until {expires}"
     if secret_out is None:
         return Report(fields_of(begun), raw=begun.token.encode() + b"\n", note=note)
-    return replace(secret_report(fields_of(begun), "token", secret_out, force=force), note=note)
+    report = secret_report(fields_of(begun), "token", secret_out, force=force)
+    return report if report.exit_code else replace(report, note=note)
 
 
 def _revoke(profile: Profile, tokens: list[str]) -> int:

@@ -9,6 +9,7 @@ from contextvars import ContextVar
 
 import typer
 
+from strongroom.cli.terminal import write_beside
 from strongroom.errors import StrongroomError
 
 # What has read it so far; None where no command line runs.
@@ -46,5 +47,5 @@ def read_standard_input(limit: int, field: str) -> bytes:
         raise StrongroomError("FIELD_REQUIRED", f"there is no standard input to read the {field} from", field=field)
     taken_by(field)
     if sys.stdin.isatty():
-        sys.stderr.write(f"type the {field}, and end it with Ctrl-D\n")
+        write_beside(f"type the {field}, and end it with Ctrl-D")
     return sys.stdin.buffer.read(limit)

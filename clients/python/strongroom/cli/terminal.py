@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import suppress
 from typing import TextIO
 
 # C0 and C1, DEL, ends of lines that only some see, what shows a text in another order, and what is no character.
@@ -27,6 +28,13 @@ def write_line(text: str, stream: TextIO | None = None) -> None:
     stream = stream or sys.stdout
     stream.write(visible(text) + "\n")
     stream.flush()
+
+
+def write_beside(text: str) -> None:
+    """Writes one line on standard error, or nothing where that cannot be written: an answer and a status say enough."""
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):
+            write_line(text, sys.stderr)
 
 
 def _escaped(found: re.Match[str]) -> str:

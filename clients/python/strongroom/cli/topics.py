@@ -123,7 +123,8 @@ asked for (--since 7d), and from now on where it is to come (--expires 30d).""",
 standard input where nothing else is given: `strongroom encrypt payments < order.txt`.
 
 --out FILE writes a new file that only you may read; a file that exists is replaced with --force alone. Nothing appears
-in its place until all of it is there.
+in its place until all of it is there. A file that cannot be written is told before anything is done: no secret is made
+that nobody gets to see.
 
 The value of a secret is what was read, without the newline that a shell or an editor puts at the end of one line;
 --keep-newline keeps it. Several lines, such as a private key in PEM, stay as they are. An empty value is refused.""",

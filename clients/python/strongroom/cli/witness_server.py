@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import socket
-import sys
 import threading
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from strongroom.cli.terminal import write_line
+from strongroom.cli.terminal import write_beside
 from strongroom.tlog.witness import MAX_REQUEST_BYTES, Answer, Witness
 
 _IDLE_SECONDS = 30.0
@@ -80,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class's name
         line = format % args
-        write_line(f"{self.address_string()} {line[:_LINE]}", sys.stderr)
+        write_beside(f"{self.address_string()} {line[:_LINE]}")
 
     def _answer(self, answer: Answer) -> None:
         self.send_response(answer.status)
