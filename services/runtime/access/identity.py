@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 
 import grpc
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from services.runtime.access import session_tokens
 from services.runtime.access.access_records import AccessRecords
 from services.runtime.access.session_tokens import account_of
-from services.runtime.call import Principal
+from services.runtime.call import Call, Principal
 from services.runtime.changes import Change, ChangeFeed, FreshCache
 from services.runtime.clock import Clock, microseconds, seconds, system_clock
 from services.runtime.config import InternalListener
@@ -26,6 +27,7 @@ from strongroom.keystore.v1.key_record_service_pb2 import ChangeKind
 
 _CACHED_TOKENS = 65_536
 _CACHED_IDENTITIES = 65_536
+_CACHED_CERTIFICATES = 4_096
 # So that tokens that name keys of nobody cannot make a worker ask keystore all the time.
 _REREAD_SECONDS = 0.05
 
@@ -212,7 +214,26 @@ def certificate_expires_us(context: grpc.ServicerContext) -> int | None:
     """When the peer's verified certificate ends, in microseconds since the Unix epoch; None without one."""
     values: Mapping[str, Iterable[bytes]] = context.auth_context()  # type: ignore[assignment]  # the stubs are wrong
     pem = next(iter(values.get("x509_pem_cert", ())), b"")
-    return int(x509.load_pem_x509_certificate(pem).not_valid_after_utc.timestamp()) * 1_000_000 if pem else None
+    return _end_of(pem) if pem else None
+
+
+def ends_us(call: Call) -> int | None:
+    """When what the caller of an authenticated call came with ends, in microseconds since the Unix epoch: its session,
+    or without one the connection's certificate. None where that is not known."""
+    expires = call.principal.expires
+    return round(expires * 1e6) if expires else call.certificate_expires_us()
+
+
+def ended(call: Call) -> StrongroomError:
+    """What the caller is told once that has ended."""
+    if call.principal.expires:
+        return session_tokens.expired()
+    return StrongroomError(Reason.TOKEN_EXPIRED, "the client certificate has ended: connect with one that holds")
+
+
+@lru_cache(maxsize=_CACHED_CERTIFICATES)
+def _end_of(pem: bytes) -> int:
+    return int(x509.load_pem_x509_certificate(pem).not_valid_after_utc.timestamp()) * 1_000_000
 
 
 def service_name_of(spiffe_id: str) -> str:

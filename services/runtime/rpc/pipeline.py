@@ -17,6 +17,7 @@ from services.runtime.access.quotas import Quotas, weigher
 from services.runtime.access.strangers import Strangers
 from services.runtime.audit_client import AuditClient
 from services.runtime.call import ANONYMOUS, Call, Principal
+from services.runtime.clock import Clock, system_clock
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.mesh.forwarding import (
     AUTHORIZATION,
@@ -29,6 +30,7 @@ from services.runtime.mesh.forwarding import (
 from services.runtime.requests import wire
 from services.runtime.rpc.admission import address_of
 from services.runtime.rpc.audited import Answered, Audited, Made
+from services.runtime.rpc.stream_ends import StreamEnds
 from services.runtime.rpc.streams import Stream
 from services.runtime.telemetry import TRACEPARENT, Telemetry
 
@@ -60,6 +62,7 @@ class Pipeline:
         audit: AuditClient,
         strangers: Strangers,
         catch_up: Callable[[], None] | None = None,
+        clock: Clock = system_clock,
     ) -> None:
         """`catch_up` applies what changed before the call to what the process remembers, where that can be asked for
         every call."""
@@ -70,14 +73,16 @@ class Pipeline:
         self._audit = audit
         self._strangers = strangers
         self._catch_up = catch_up
+        self._clock = clock
+        self._ends = StreamEnds(clock)
 
     def public(self, method: MethodDescriptor, behaviour: Behaviour, *, streams: bool = False) -> Handler:
         """A method for callers from outside: authenticated, and audited before it answers.
 
         One that `streams` has a behaviour that answers a function, which gets the Stream once the call's events are
-        durable, and keeps it: a stream holds no thread.
+        durable, and keeps it: a stream holds no thread. It ends with the caller's credential.
         """
-        return _offered(self._audited(method, behaviour, self._authenticated), streams=streams)
+        return self._offered(method, behaviour, self._authenticated, streams=streams)
 
     def credential_exchange(self, method: MethodDescriptor, behaviour: Behaviour) -> Handler:
         """A public method whose request is what authenticates: `behaviour` sets the call's principal itself."""
@@ -85,7 +90,7 @@ class Pipeline:
 
     def forwarded(self, method: MethodDescriptor, behaviour: Behaviour, *, streams: bool = False) -> Handler:
         """A public method, for services of the mesh that act for their own callers."""
-        return _offered(self._audited(method, behaviour, self._forwarded), streams=streams)
+        return self._offered(method, behaviour, self._forwarded, streams=streams)
 
     def by_service(self, method: MethodDescriptor, behaviour: Behaviour) -> Handler:
         """An audited method for the configured services of the mesh, each of which acts for itself."""
@@ -94,6 +99,30 @@ class Pipeline:
     def exchange_by_service(self, method: MethodDescriptor, behaviour: Behaviour) -> Handler:
         """A `credential_exchange` by the configured services of the mesh, of credentials that they keep."""
         return self._audited(method, behaviour, self._by_service_not_yet_known)
+
+    def _offered(
+        self, method: MethodDescriptor, behaviour: Behaviour, authenticate: Authenticate, *, streams: bool
+    ) -> Handler:
+        if not streams:
+            return self._audited(method, behaviour, authenticate)
+
+        def begun(request: Any, call: Call) -> Callable[[Stream], None]:
+            begin: Callable[[Stream], None] = behaviour(request, call)
+
+            def until_the_credential_ends(stream: Stream) -> None:
+                self._ends.follow(call, stream)
+                begin(stream)
+
+            return until_the_credential_ends
+
+        serve = self._audited(method, begun, authenticate)
+
+        def stream(request: Any, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
+            begin: Callable[[Stream], None] = serve(request, context)
+            begin(Stream(context, send))
+
+        stream.experimental_non_blocking = True  # type: ignore[attr-defined]
+        return stream
 
     def _audited(self, method: MethodDescriptor, behaviour: Behaviour, authenticate: Authenticate) -> Audited:
         telemetry, audit, quotas, catch_up = self._telemetry, self._audit, self._quotas, self._catch_up
@@ -191,6 +220,10 @@ class Pipeline:
         if not spiffe_id:
             raise StrongroomError(Reason.UNAUTHENTICATED, "a session token or a client certificate is required")
         call.certificate_expires_us = partial(identity.certificate_expires_us, context)
+        ends_us = call.certificate_expires_us()
+        if ends_us is not None and ends_us <= self._clock.now_us():
+            # TLS has looked at it once, when the connection began.
+            raise identity.ended(call)
         return self._identities.from_certificate(spiffe_id)
 
     def _not_yet_known(self, call: Call, context: grpc.ServicerContext, _metadata: Metadata) -> Principal:
@@ -227,6 +260,7 @@ class Pipeline:
         call.via_service = identity.service_name_of(spiffe_id)
         call.source_address = identity.header(metadata, SOURCE_ADDRESS)
         if not brings_session:
+            call.certificate_expires_us = partial(identity.certificate_expires_us, context)
             return identity.named_principal(metadata)
         call.is_from_outside = True
         return self._by_token(call, metadata)
@@ -239,18 +273,6 @@ class Pipeline:
         principal = self._identities.from_token(token)
         call.session_token = token
         return principal
-
-
-def _offered(serve: Handler, *, streams: bool) -> Handler:
-    if not streams:
-        return serve
-
-    def stream(request: Any, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
-        begin: Callable[[Stream], None] = serve(request, context)
-        begin(Stream(context, send))
-
-    stream.experimental_non_blocking = True  # type: ignore[attr-defined]
-    return stream
 
 
 def action_of(method: MethodDescriptor) -> str:

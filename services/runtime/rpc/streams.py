@@ -35,11 +35,12 @@ class Stream:
         self._context = context
         self._send = send
         self._lock = threading.Lock()
+        self._over: StrongroomError | None = None
 
     @property
     def active(self) -> bool:
-        """Whether the caller still listens."""
-        return self._context.is_active()
+        """Whether the caller still listens, and may."""
+        return self._over is None and self._context.is_active()
 
     def on_end(self, tell: Callable[[], None]) -> bool:
         """Has `tell` called when the call ends, however that may be; False when it has ended."""
@@ -48,14 +49,32 @@ class Stream:
     def send(self, message: Any) -> None:
         """Sends one message."""
         with self._lock:
-            if self._context.is_active():
+            if self.active:
                 self._send(message)
+        # Whoever ended it meanwhile could not wait for that message.
+        self._end_if_over()
 
     def fail(self, error: StrongroomError) -> None:
         """Ends the call with an error."""
         with self._lock:
-            if self._context.is_active():
-                self._context.set_trailing_metadata(error_trailers(error))
-                self._context.set_code(error.code)
-                self._context.set_details(error.message)
-                self._send(None)
+            self._fail(error)
+
+    def end(self, error: StrongroomError) -> None:
+        """Ends the call with an error, without waiting: behind the message that is on its way, where one is. No other
+        follows it."""
+        self._over = error
+        self._end_if_over()
+
+    def _end_if_over(self) -> None:
+        if self._over is not None and self._lock.acquire(blocking=False):
+            try:
+                self._fail(self._over)
+            finally:
+                self._lock.release()
+
+    def _fail(self, error: StrongroomError) -> None:
+        if self._context.is_active():
+            self._context.set_trailing_metadata(error_trailers(error))
+            self._context.set_code(error.code)
+            self._context.set_details(error.message)
+            self._send(None)

@@ -242,11 +242,7 @@ class Watches:
             self._end(watch, StrongroomError(Reason.INTERNAL, "internal error: watch again"))
 
     def _require_permitted(self, watch: _Watch, change: Change | None) -> None:
-        """Raises PERMISSION_DENIED, and records that, when the caller may not watch any more; TOKEN_EXPIRED when the
-        session has ended."""
-        principal = watch.call.principal
-        if principal.expires and self._clock.now_us() / 1e6 >= principal.expires:
-            raise StrongroomError(Reason.TOKEN_EXPIRED, "the session token has expired")
+        """Raises PERMISSION_DENIED, and records that, when the caller may not watch any more."""
         wanted = [change.secret] if change is not None else list(watch.names)
         with reading(self._engine) as connection:
             found = store.secrets_of(connection, wanted)
@@ -256,7 +252,7 @@ class Watches:
             watch.call.action,
             source_address=watch.call.source_address,
             trace_id=watch.call.trace_id,
-            principal=principal,
+            principal=watch.call.principal,
             via_service=watch.call.via_service,
         )
         try:
