@@ -3,7 +3,8 @@
 Every change in keystore has the next number of one revision counter. A worker asks for the changes since the last
 revision it has seen, five times a second, and drops what they touch. One that has not reached keystore for five
 seconds refuses rather than answer from records that may be stale. A service follows the counter of its own database in
-the same way; it can always ask that itself, and does once it has not followed for a moment.
+the same way; it can always ask that itself, and does once it has not followed for a moment. What it is told is not all
+that it goes by: every record is read anew after a while (`Aging`).
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import grpc
 
+from services.runtime.aging import Aging
 from services.runtime.background import Background
 from services.runtime.errors import Reason, StrongroomError
 
@@ -99,6 +101,7 @@ class ChangeFeed:
         self._stale_seconds = stale_seconds
         self._listeners: list[Callable[[Change], None]] = []
         self._resets: list[Callable[[], None]] = []
+        self._aging: list[Aging] = []
         self._reached = monotonic() - 2 * stale_seconds
         self._followed = threading.Event()
         # One poll at a time: an answer that came late would look like an older database.
@@ -121,6 +124,11 @@ class ChangeFeed:
         """Calls `on_change` for each change, and `on_reset` when changes may have been missed; under `lock`."""
         self._listeners.append(on_change)
         self._resets.append(on_reset)
+
+    def age(self, entries: dict[Any, Any]) -> None:
+        """Has each entry of a cache leave after a while, under `lock`: whoever keeps records by what this feed tells
+        keeps them no longer than that."""
+        self._aging.append(Aging(entries))
 
     def start(self) -> None:
         """Begins to follow."""
@@ -165,6 +173,9 @@ class ChangeFeed:
         with self._polling:
             while self._poll_once():
                 pass
+            with self.lock:
+                for aging in self._aging:
+                    aging.let_go(self._monotonic())
 
     def _poll_once(self) -> bool:
         """Applies the next changes; whether there are more."""
@@ -213,6 +224,7 @@ class FreshCache(Generic[K, V]):
         self._reading: dict[K, threading.Lock] = {}
         self.hits = 0
         self.misses = 0
+        feed.age(self._entries)
 
     def __len__(self) -> int:
         return len(self._entries)

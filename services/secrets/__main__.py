@@ -78,13 +78,13 @@ def serve(settings: SecretsSettings) -> None:
     tls = TlsFiles(settings.tls)
     opened = database.open_database(settings.database)
     migrations.require_current(opened, "secrets")
+    seals = RowSeals(Reason.SECRET_RECORD_REFUSED)
     feed = ChangeFeed(
-        changes.followed(opened),
+        changes.followed(row_seals.sealed(opened, seals)),
         peer="database",
         stale=Reason.DATABASE_UNAVAILABLE,
         stale_seconds=FRESH_SECONDS,
     )
-    seals = RowSeals(Reason.SECRET_RECORD_REFUSED)
     engine = row_seals.sealed(changes.heard(opened, feed.tell), seals)
     crypto = MeshChannel(host.upstream(settings, "crypto"), tls)
     record_key = AuditRecordKey(MeshChannel(host.upstream(settings, "audit"), tls))
@@ -107,7 +107,7 @@ def serve(settings: SecretsSettings) -> None:
     hosted.status.component("database", components.database(engine))
     hosted.status.component("crypto", components.crypto(crypto))
     hosted.status.component("record key", seals.check)
-    history = History(opened, changes.start_over)
+    history = History(engine, changes.start_over)
     for close in (opened.dispose, feed.stop, outbox.stop, sealing.stop, targets.checks.close, history.stop):
         hosted.on_close(close)
     hosted.server.on_drain(watches.stop)

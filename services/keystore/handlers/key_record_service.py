@@ -91,8 +91,7 @@ class KeyRecordService:
         return self._since(since, _DEFAULT_LIMIT)
 
     def _since(self, since: int, limit: int) -> Changes:
-        with reading(self._engine) as connection:
-            return changes.since(connection, since, limit)
+        return changes.since(self._engine, since, limit)
 
     def _not_put_back(self, key: Key, versions: Sequence[Version]) -> list[Version]:
         """The versions; those that were destroyed as such, whatever the database has of them."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, insert, select, update
+from functools import partial
+
+from sqlalchemy import Connection, Engine, delete
 
 from services.keystore.store.tables import changes, revision
-from services.runtime.changes import Change, Changes, answer
+from services.runtime.changes import Change, Changes
+from services.runtime.storage.revisions import Revisions
 from strongroom.keystore.v1.key_record_service_pb2 import ChangeKind
 
 KEPT = 100_000
@@ -14,17 +17,15 @@ is new, and has little to remember."""
 
 _PRUNE_EVERY = 1_000
 
+_revisions = Revisions(revision, changes, KEPT + 1)
+
 
 def note(
     connection: Connection, kind: ChangeKind.ValueType, resource: str, account: str = "", key_uid: bytes = b""
 ) -> int:
     """Gives a change its number. From here to the commit no other change can be made, so readers see them in order."""
-    number: int = connection.execute(
-        update(revision).values(revision=revision.c.revision + 1).returning(revision.c.revision)
-    ).scalar_one()
-    connection.execute(
-        insert(changes).values(revision=number, kind=kind, resource=resource, account=account, key_uid=key_uid)
-    )
+    change = {"kind": kind, "resource": resource, "account": account, "key_uid": key_uid}
+    number = _revisions.note(connection, change)
     if number % _PRUNE_EVERY == 0:
         connection.execute(delete(changes).where(changes.c.revision <= number - KEPT))
     return number
@@ -32,23 +33,21 @@ def note(
 
 def start_over(connection: Connection) -> None:
     """Has everybody who has seen any change start over: leaves out more numbers than are kept."""
-    connection.execute(update(revision).values(revision=revision.c.revision + KEPT + 1))
+    _revisions.start_over(connection)
 
 
 def current(connection: Connection) -> int:
     """The number of the last change."""
-    return int(connection.execute(select(revision.c.revision)).scalar_one())
+    return _revisions.current(connection)
 
 
-def since(connection: Connection, seen: int, limit: int) -> Changes:
+def since(engine: Engine, seen: int, limit: int) -> Changes:
     """What changed after the revision `seen`, oldest first, or that the caller has to start over because some of that
-    is not kept any more; LATEST asks for the current revision alone."""
+    is not there as it was written, or the counter went back; LATEST asks for the current revision alone."""
+    return _revisions.listed(engine, seen, partial(read, seen=seen, limit=limit))
 
-    def read() -> list[Change]:
-        ordered = select(changes).where(changes.c.revision > seen).order_by(changes.c.revision).limit(limit)
-        return [
-            Change(row.revision, row.resource, row.kind, row.account, row.key_uid)
-            for row in connection.execute(ordered)
-        ]
 
-    return answer(seen, current(connection), read)
+def read(connection: Connection, seen: int, limit: int) -> list[Change]:
+    """What is kept of changes after the revision `seen`, oldest first, as it was written."""
+    found = _revisions.since(connection, seen, limit)
+    return [Change(row["revision"], row["resource"], row["kind"], row["account"], row["key_uid"]) for row in found]

@@ -50,6 +50,7 @@ changes = Table(
     Column("resource", String(255), nullable=False),
     Column("key_uid", LargeBinary(16), nullable=False),
     Column("account", String(63), nullable=False),
+    seal_column(),
 )
 
 keys = Table(

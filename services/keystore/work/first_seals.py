@@ -21,7 +21,15 @@ from services.keystore.access.records.tables import (
 )
 from services.keystore.store import store
 from services.keystore.store.destroyed import Destroyed
-from services.keystore.store.tables import aliases, deleted_aliases, key_versions, keys, requests, root_rotation
+from services.keystore.store.tables import (
+    aliases,
+    changes,
+    deleted_aliases,
+    key_versions,
+    keys,
+    requests,
+    root_rotation,
+)
 from services.runtime.storage import sealed_rows
 from strongroom.keystore.v1.key_pb2 import KEY_VERSION_STATE_DESTROYED
 
@@ -33,6 +41,7 @@ _OTHERS = (
     token_keys,
     key_versions,
     aliases,
+    changes,
     deleted_aliases,
     requests,
     root_rotation,

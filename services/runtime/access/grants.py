@@ -88,6 +88,7 @@ class Grants:
         self._feed = feed
         self._clock = clock
         self._by_key: dict[bytes, dict[str, _Known]] = {}
+        feed.age(self._by_key)
         feed.listen(self._changed, self._by_key.clear)
 
     def find(

@@ -63,6 +63,7 @@ class Identities:
         self._tokens: dict[bytes, Principal] = {}
         self._token_keys: FreshCache[str, dict[str, _TokenKey]] = FreshCache(feed, 1)
         self._bound: FreshCache[str, Principal] = FreshCache(feed, _CACHED_IDENTITIES)
+        feed.age(self._tokens)
         feed.listen(self._changed, self._forget_all)
 
     def from_token(self, token: str) -> Principal:

@@ -43,6 +43,19 @@ def seal_column() -> Column[bytes]:
     return Column(SEAL, LargeBinary)
 
 
+class Counter:
+    """How far a process has seen the number of its database's last change, which by itself never goes back."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.highest = 0
+
+    def saw(self, number: int) -> None:
+        """Takes note of one that was committed."""
+        with self._lock:
+            self.highest = max(self.highest, number)
+
+
 class RowSeals:
     """Seals and verifies rows once `open` has given it the key; until then raises RECORD_KEY_UNAVAILABLE."""
 
@@ -53,6 +66,7 @@ class RowSeals:
         self._key: bytes | None = None
         self._lock = threading.Lock()
         self._newest: dict[str, tuple[int, float]] = {}
+        self.counter = Counter()
 
     def open(self, key: SensitiveBytes) -> None:
         """Takes the key."""
@@ -103,7 +117,7 @@ class RowSeals:
 
     def is_good(self, table: Table, row: Mapping[str, Any] | RowMapping, *more: str) -> bool:
         """Whether `seal` made the row as it is."""
-        return hmac.compare_digest(bytes(row[SEAL] or b""), self.seal(table, row, *more))
+        return hmac.compare_digest(seal_bytes(row[SEAL]), self.seal(table, row, *more))
 
     def require_newest(
         self, name: object, revision: int, *, remember: bool = True, reason: Reason | None = None
@@ -126,14 +140,19 @@ class RowSeals:
         return StrongroomError(reason or self._reason, said, name=str(name))
 
 
+def seal_bytes(stored: object) -> bytes:
+    """A seal as it stands in a row. SQLite keeps what it is given, and of a number Python would make so many bytes."""
+    return bytes(stored) if isinstance(stored, bytes | memoryview) else b""
+
+
 def sealed(engine: Engine, seals: RowSeals) -> Engine:
     """The engine of the same database, through which rows are sealed when written and verified when read."""
     return engine.execution_options(**{_OPTION: seals})
 
 
-def of(connection: Connection) -> RowSeals:
-    """The seals of the database that a connection is to."""
-    seals: RowSeals = connection.get_execution_options()[_OPTION]
+def of(database: Connection | Engine) -> RowSeals:
+    """The seals of a database, or of the one that a connection is to."""
+    seals: RowSeals = database.get_execution_options()[_OPTION]
     return seals
 
 

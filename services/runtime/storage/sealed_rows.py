@@ -71,9 +71,9 @@ def require_newest(connection: Connection, name: object, revision: int, reason: 
     row_seals.of(connection).require_newest(name, revision, remember=remember, reason=reason)
 
 
-def digest(seals: Iterable[bytes | None]) -> bytes:
+def digest(seals: Iterable[object]) -> bytes:
     """Of a set of rows, by their seals: a row more or less, or an older one, makes it another."""
-    return hashlib.sha256(b"".join(sorted(bytes(seal or b"") for seal in seals))).digest()
+    return hashlib.sha256(b"".join(sorted(map(row_seals.seal_bytes, seals)))).digest()
 
 
 def seal_all(connection: Connection, table: Table) -> int:

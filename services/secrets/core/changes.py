@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, and_, case, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, and_, delete, select
 
 from services.runtime import changes as feed
-from services.runtime.changes import ListChanges, answer
+from services.runtime.changes import ListChanges
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.requests.names import ResourceName
 from services.runtime.storage import row_seals
-from services.runtime.storage.database import after_commit, reading
-from services.runtime.storage.row_seals import SEAL
+from services.runtime.storage.database import after_commit
+from services.runtime.storage.revisions import Revisions
 from services.secrets.core.tables import changes, revision
 from strongroom.secrets.v1.secret_service_pb2 import SECRET_CHANGE_UNSPECIFIED, SecretChange
 
@@ -34,6 +34,8 @@ _FOLLOWED_AT_ONCE = 1_000
 _HEARS = "hears_changes"
 # More than are made between two looks at the counter.
 _LEFT_OUT = 100_000
+
+_revisions = Revisions(revision, changes, _LEFT_OUT)
 
 
 Mark = tuple[Any, ...] | None
@@ -64,8 +66,7 @@ def followed(engine: Engine) -> ListChanges:
     def list_changes(since: int, /, *, timeout: float) -> feed.Changes:
         # The database has time limits of its own.
         del timeout
-        with reading(engine) as connection:
-            return answer(since, current(connection), partial(_named_since, connection, since))
+        return _revisions.listed(engine, since, partial(_named_since, seen=since))
 
     return list_changes
 
@@ -79,14 +80,7 @@ def note(
     now_us: int,
 ) -> None:
     """Gives a change its number. From here to the commit no other change can be made, so all see them in order."""
-    # A counter that was put back gives no number twice.
-    newest = select(func.coalesce(func.max(changes.c.revision), 0)).scalar_subquery()
-    last = case((revision.c.revision >= newest, revision.c.revision), else_=newest)
-    number: int = connection.execute(
-        update(revision).values(revision=last + 1).returning(revision.c.revision)
-    ).scalar_one()
-    row = {
-        "revision": number,
+    change = {
         "account": secret.account,
         "secret_id": secret.id,
         "kind": kind,
@@ -94,22 +88,20 @@ def note(
         "stages": json.dumps(dict(stages), sort_keys=True),
         "changed_us": now_us,
     }
-    connection.execute(insert(changes).values(row | {SEAL: row_seals.of(connection).seal(changes, row)}))
+    number = _revisions.note(connection, change)
     hear = connection.get_execution_options().get(_HEARS)
     if hear is not None:
         after_commit(connection, partial(hear, feed.Change(number, str(secret))))
 
 
 def start_over(connection: Connection) -> None:
-    """Has whoever caches secrets start over: leaves out a number."""
-    newest = select(func.coalesce(func.max(changes.c.revision), 0)).scalar_subquery()
-    last = case((revision.c.revision >= newest, revision.c.revision), else_=newest)
-    connection.execute(update(revision).values(revision=last + _LEFT_OUT))
+    """Has whoever caches secrets start over: leaves numbers out."""
+    _revisions.start_over(connection)
 
 
 def current(connection: Connection) -> int:
     """The number of the last change."""
-    return int(connection.execute(select(revision.c.revision)).scalar_one())
+    return _revisions.current(connection)
 
 
 def since(connection: Connection, seen: int, limit: int) -> list[Change]:
@@ -168,8 +160,7 @@ def _change(connection: Connection, row: Row[Any]) -> Change | None:
 
 
 def _named_since(connection: Connection, seen: int) -> list[feed.Change]:
-    later = select(changes.c.revision, changes.c.account, changes.c.secret_id).where(changes.c.revision > seen)
     return [
-        feed.Change(row.revision, str(ResourceName(row.account, "secrets", row.secret_id)))
-        for row in connection.execute(later.order_by(changes.c.revision).limit(_FOLLOWED_AT_ONCE))
+        feed.Change(row["revision"], str(ResourceName(row["account"], "secrets", row["secret_id"])))
+        for row in _revisions.since(connection, seen, _FOLLOWED_AT_ONCE)
     ]

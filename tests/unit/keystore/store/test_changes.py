@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, select, update
 
 from services.keystore.store import changes, tables
 from services.runtime.changes import LATEST, Changes
@@ -25,8 +25,7 @@ def log(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
 
 
 def since(log: Engine, seen: int) -> Changes:
-    with reading(log) as connection:
-        return changes.since(connection, seen, 1000)
+    return changes.since(log, seen, 1000)
 
 
 def test_no_more_changes_are_kept_than_are_asked_for(log: Engine) -> None:
@@ -62,3 +61,67 @@ def test_everybody_starts_over_when_the_database_was_put_back(log: Engine, seen:
 @pytest.mark.parametrize("seen", [LATEST, 47, 99])
 def test_the_current_revision_is_told_without_changes(log: Engine, seen: int) -> None:
     assert since(log, seen) == Changes(47)
+
+
+HIDES = {
+    "another's name": "UPDATE changes SET resource = 'accounts/x/keys/none', key_uid = zeroblob(16)",
+    "another kind": "UPDATE changes SET kind = kind + 1",
+    "no seal": "UPDATE changes SET seal = NULL",
+    "a number for a seal": "UPDATE changes SET seal = 100000000000",
+    "another's seal": "UPDATE changes SET seal = (SELECT seal FROM changes WHERE revision = NEW.revision - 1)",
+    "gone": "DELETE FROM changes",
+}
+
+
+def hide(log: Engine, how: str, *, put_back: bool = False) -> None:
+    """From now on whoever writes to the database hides every change as it is made."""
+    back = "UPDATE revision SET revision = NEW.revision - 1;" if put_back else ""
+    with transaction(log) as connection:
+        connection.exec_driver_sql(
+            f"CREATE TRIGGER hide AFTER INSERT ON changes BEGIN {HIDES[how]} WHERE revision = NEW.revision; {back} END"
+        )
+
+
+@pytest.mark.parametrize("put_back", [False, True])
+@pytest.mark.parametrize("how", HIDES)
+def test_a_change_that_somebody_hides_has_everybody_start_over(log: Engine, how: str, *, put_back: bool) -> None:
+    hide(log, how, put_back=put_back)
+    with transaction(log) as connection:
+        changes.note(connection, CHANGE_KIND_KEY, "revoked")
+    for follower in (46, 47):
+        found = since(log, follower)
+        while found.more and not found.start_over:
+            found = since(log, found.revision)
+        assert found.start_over
+
+
+def test_a_number_that_was_put_back_is_not_given_twice(log: Engine) -> None:
+    with transaction(log) as connection:
+        connection.exec_driver_sql("DELETE FROM changes WHERE revision > 40")
+        connection.exec_driver_sql("UPDATE revision SET revision = 40")
+        assert changes.note(connection, CHANGE_KIND_KEY, "another") > 47 + KEPT
+    assert since(log, 47).start_over
+
+
+def test_a_change_that_is_not_committed_is_not_remembered(log: Engine) -> None:
+    with reading(log) as connection:
+        assert changes.current(connection) == 47
+
+    def undone() -> None:
+        with transaction(log) as connection:
+            changes.note(connection, CHANGE_KIND_KEY, "undone")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        undone()
+    assert since(log, 47) == Changes(47)
+
+
+def test_changes_from_before_they_were_sealed_have_who_missed_them_start_over(log: Engine) -> None:
+    with transaction(log) as connection:
+        connection.execute(update(tables.changes).values(seal=None))
+    assert since(log, 40).start_over
+    assert since(log, 47) == Changes(47)
+    with transaction(log) as connection:
+        changes.note(connection, CHANGE_KIND_KEY, "new")
+    assert [change.resource for change in since(log, 47).changes] == ["new"]

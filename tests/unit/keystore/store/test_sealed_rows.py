@@ -97,6 +97,7 @@ def filled(engine: Engine) -> Engine:
         access_store.insert_token_key(connection, token_key, NOW)
         running = Rotation(2, ROOT_KEY_ROTATION_STATE_RUNNING, 2, NOW, NOW, pass_us=NOW)
         root_store.put_rotation(connection, running)
+        changes.note(connection, CHANGE_KIND_KEY, str(KEY), "acme", UID)
     return engine
 
 
@@ -169,6 +170,7 @@ READERS: Mapping[str, Callable[[Connection], int]] = {
     "deleted_aliases": lambda connection: (
         deleted_aliases.key_before(connection, ResourceName("acme", "aliases", "b")) is not None
     ),
+    "changes": lambda connection: len(changes.read(connection, 0, 10)),
     "root_rotation": lambda connection: root_store.rotation(connection) is not root_store.REFUSED,
 }
 

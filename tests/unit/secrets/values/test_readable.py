@@ -43,8 +43,10 @@ class Replica:
         self.reads = 0
         opened = database.open_database(Database(url=url))
         event.listen(opened, "begin", self._count)
-        self.feed = ChangeFeed(changes.followed(opened), lambda: self.now, peer="database", stale_seconds=FRESH_SECONDS)
-        self.engine = row_seals.sealed(changes.heard(opened, self.feed.tell), lab_seals())
+        seals = lab_seals()
+        followed = changes.followed(row_seals.sealed(opened, seals))
+        self.feed = ChangeFeed(followed, lambda: self.now, peer="database", stale_seconds=FRESH_SECONDS)
+        self.engine = row_seals.sealed(changes.heard(opened, self.feed.tell), seals)
         permits = cast(Authorizer, Permits())
         outbox = Outbox(self.engine, cast(AuditClient, NoAudit()))
         editor = SecretEditor(self.engine, permits, outbox, clock.system_clock)
@@ -148,6 +150,25 @@ def test_another_replica_sees_a_change_with_its_next_look(here: Replica, there: 
     here.put(b"second")
     there.feed.poll()
     assert there.read() == b"second"
+
+
+@pytest.mark.parametrize(
+    "hide",
+    [
+        "UPDATE changes SET account = 'x' WHERE revision = NEW.revision",
+        "UPDATE changes SET seal = NULL WHERE revision = NEW.revision",
+        "DELETE FROM changes WHERE revision = NEW.revision",
+        "DELETE FROM changes WHERE revision = NEW.revision; UPDATE revision SET revision = NEW.revision - 1",
+    ],
+)
+def test_another_replica_sees_a_change_that_somebody_hides(here: Replica, there: Replica, hide: str) -> None:
+    with database.transaction(here.engine) as connection:
+        connection.exec_driver_sql(f"CREATE TRIGGER hide AFTER INSERT ON changes BEGIN {hide}; END")
+    here.disable(1)
+    # Every replica looks, and the one that made the change knows how far it had come.
+    for replica in (here, there):
+        replica.feed.poll()
+    assert reason(there.read) is Reason.SECRET_VERSION_DISABLED
 
 
 def test_another_replica_that_cannot_look_for_changes_asks_the_database_within_a_second(

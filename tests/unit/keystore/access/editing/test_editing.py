@@ -57,8 +57,7 @@ class World:
         return Call("test", "Test", "access:Test", principal=Caller(ADMIN, "acme"))
 
     def noted(self) -> list[tuple[str, str, bytes]]:
-        with reading(self.engine) as connection:
-            found = changes.since(connection, self.made, 100).changes
+        found = changes.since(self.engine, self.made, 100).changes
         return [
             (ChangeKind.Name(ChangeKind.ValueType(one.kind)).removeprefix("CHANGE_KIND_"), one.resource, one.key_uid)
             for one in found
