@@ -55,25 +55,24 @@ class PostgresqlDriver:
         seconds = seconds_of(where)
         # A NUL would end libpq's connection string, and with it what protects the connection.
         require_plain(where.host, target.database, username, password)
-        with trust_file(where) as trust:
-            try:
-                connection = connect(
-                    seconds,
-                    host=where.host,
-                    hostaddr=address if address_of(address) else None,
-                    port=where.port or self.kind.port,
-                    dbname=target.database or "postgres",
-                    user=username,
-                    password=password,
-                    sslmode=_SSL_MODES.get(where.tls, "verify-full"),
-                    sslrootcert=trust,
-                    gssencmode="disable",
-                    require_auth="scram-sha-256",
-                    channel_binding="require" if where.tls == TARGET_TLS_VERIFY_CA else "prefer",
-                    application_name="strongroom",
-                )
-            except LoginError as error:
-                raise _login_failure(error, target, username) from None
+        try:
+            connection = connect(
+                seconds,
+                host=where.host,
+                hostaddr=address if address_of(address) else None,
+                port=where.port or self.kind.port,
+                dbname=target.database or "postgres",
+                user=username,
+                password=password,
+                sslmode=_SSL_MODES.get(where.tls, "verify-full"),
+                sslrootcert=trust_file(where),
+                gssencmode="disable",
+                require_auth="scram-sha-256",
+                channel_binding="require" if where.tls == TARGET_TLS_VERIFY_CA else "prefer",
+                application_name="strongroom",
+            )
+        except LoginError as error:
+            raise _login_failure(error, target, username) from None
         with connection:
             try:
                 # Not a start-up parameter, which poolers refuse; and one of them may have let in whom the server

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import ssl
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 from strongroom.secrets.v1.target_pb2 import TARGET_TLS_DISABLED, TARGET_TLS_VERIFY_CA, TargetAddress
 
@@ -19,14 +20,34 @@ def ssl_context(address: TargetAddress) -> ssl.SSLContext | None:
     return context
 
 
-@contextmanager
-def trust_file(address: TargetAddress) -> Iterator[str]:
+def trust_file(address: TargetAddress) -> str:
     """The certificates that a connection is checked with as a file, for libraries that read them from one; the system's
-    where the target gives none."""
-    if not address.ca_pem:
-        yield ssl.get_default_verify_paths().cafile or ""
-        return
-    with tempfile.NamedTemporaryFile("w", prefix="strongroom-ca-", suffix=".pem") as file:
-        file.write(address.ca_pem)
-        file.flush()
-        yield file.name
+    where the target gives none. It is written when it is asked for first, and ends with the process."""
+    return _kept(address.ca_pem) if address.ca_pem else ssl.get_default_verify_paths().cafile or ""
+
+
+@contextmanager
+def memory_file(content: bytes) -> Iterator[str]:
+    """A path under which this process, and no other, reads `content`. It is in no folder, so that nothing is left of it
+    however the process ends."""
+    descriptor = _in_memory(content)
+    try:
+        yield _path(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@cache
+def _kept(content: str) -> str:
+    return _path(_in_memory(content.encode()))
+
+
+def _in_memory(content: bytes) -> int:
+    descriptor = os.memfd_create("strongroom")
+    with os.fdopen(descriptor, "wb", closefd=False) as file:
+        file.write(content)
+    return descriptor
+
+
+def _path(descriptor: int) -> str:
+    return f"/proc/self/fd/{descriptor}"

@@ -13,7 +13,6 @@ import select
 import socket
 import ssl
 import struct
-import tempfile
 import threading
 
 from cryptography.hazmat.primitives.serialization import (
@@ -28,6 +27,8 @@ from services.runtime.mesh.tls import Identity
 from services.secrets.kinds.declared.grpc import step_seconds
 from services.secrets.rotation.rotators.failures import failure
 from services.secrets.rotation.rotators.rotator import RotationContext
+from services.secrets.rotation.rotators.tls import memory_file
+from services.secrets.rotation.targets.confinement import write_nothing_more
 
 _CHUNK = 65_536
 _PEER = struct.Struct("=iii")  # struct ucred (unix(7))
@@ -42,8 +43,10 @@ def relay(context: RotationContext, identity: Identity, stream: socket.socket) -
     trusted = target.ca_pem or identity.trust.decode()
     address = context.address()
     try:
+        protection = _tls(identity, trusted)
+        write_nothing_more()
         connected = socket.create_connection((address, int(port)), step_seconds(target))
-        with _tls(identity, trusted).wrap_socket(connected, server_hostname=host.strip("[]")) as secured:
+        with protection.wrap_socket(connected, server_hostname=host.strip("[]")) as secured:
             if secured.selected_alpn_protocol() != "h2":
                 raise StrongroomError(Reason.TARGET_UNREACHABLE, f"{what}: it does not speak HTTP/2")
             _hand_on(stream, secured)
@@ -90,10 +93,8 @@ def _tls(identity: Identity, trusted: str) -> ssl.SSLContext:
     key = load_pem_private_key(identity.key, None).private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password.encode())
     )
-    with tempfile.NamedTemporaryFile(prefix="strongroom-relay-", suffix=".pem") as file:
-        file.write(identity.certificate + b"\n" + key)
-        file.flush()
-        context.load_cert_chain(file.name, password=password)
+    with memory_file(identity.certificate + b"\n" + key) as path:
+        context.load_cert_chain(path, password=password)
     return context
 
 

@@ -25,13 +25,13 @@ import struct
 import sys
 import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from services.runtime.errors import Reason, StrongroomError
 from services.secrets.rotation.rotators import choice
 from services.secrets.rotation.rotators.rotator import Relayed
+from services.secrets.rotation.rotators.tls import trust_file
+from services.secrets.rotation.targets.confinement import OPEN_FILES, confine, write_nothing_more
 from services.secrets.rotation.targets.jobs import (
     MAX_JOB_BYTES,
     RELAY,
@@ -49,20 +49,10 @@ READY = b"ready"
 _JOB_FD, _STREAM_FD = 3, 4
 # Beyond those.
 _SPARE_FD = 16
-# linux/prctl.h
-_PR_SET_PDEATHSIG = 1
-_PR_SET_DUMPABLE = 4
-_PR_SET_NO_NEW_PRIVS = 38
-_OPEN_FILES = 64
-_FILE_BYTES = 1 << 20
 _NICENESS = 5
 _STACK_BYTES = 1 << 20
 # More than pthread_attr_t has on any machine.
 _ATTRIBUTES_BYTES = 256
-# proc(5), oom_score_adj
-_FIRST_TO_GO = "1000"
-# `nobody`: whom no file belongs to.
-_NOBODY = 65_534
 # Of struct tcp_info (linux/tcp.h): tcpi_bytes_received.
 _TCP_INFO_BYTES = 136
 _BYTES_RECEIVED = struct.Struct("@Q")
@@ -206,7 +196,7 @@ def _serve(descriptors: list[int], seconds: float, limits: Limits) -> None:
     for place, descriptor in enumerate(spare, _JOB_FD):
         os.dup2(descriptor, place)
     os.closerange(_JOB_FD + len(spare), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-    _confine(seconds, limits)
+    confine(seconds, limits.memory_bytes, limits.cpu_seconds)
     peer = socket.socket(fileno=_JOB_FD)
     encoded = receive_frame(peer, MAX_JOB_BYTES, seconds)
     if encoded is None:
@@ -220,31 +210,6 @@ def _serve(descriptors: list[int], seconds: float, limits: Limits) -> None:
         os._exit(0)
 
 
-def _confine(seconds: float, limits: Limits) -> None:
-    """Limits that the kernel keeps, whatever becomes of this process."""
-    with suppress(OSError):
-        # Where memory runs out all the same, it is this process's that is taken.
-        Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO)
-    if os.geteuid() == 0:
-        _become_nobody()
-    # Another step of the same user cannot look into this one. A change of user would undo these.
-    for option, value in ((_PR_SET_PDEATHSIG, signal.SIGKILL), (_PR_SET_NO_NEW_PRIVS, 1), (_PR_SET_DUMPABLE, 0)):
-        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    memory = pages * resource.getpagesize() + limits.memory_bytes
-    for limit, value in (
-        (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_CPU, limits.cpu_seconds),
-        (resource.RLIMIT_NOFILE, _OPEN_FILES),
-        (resource.RLIMIT_FSIZE, _FILE_BYTES),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(limit, (value, value))
-    signal.signal(signal.SIGXCPU, signal.SIG_DFL)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-
-
 def _reserve_small_stacks() -> None:
     """Libraries start many threads, and what each reserves for its stack counts as memory of the step."""
     library = ctypes.CDLL(None)
@@ -252,15 +217,6 @@ def _reserve_small_stacks() -> None:
     library.pthread_attr_init(attributes)
     library.pthread_attr_setstacksize(attributes, ctypes.c_size_t(_STACK_BYTES))
     library.pthread_setattr_default_np(attributes)
-
-
-def _become_nobody() -> None:
-    """A service that runs as root, in a container say, would have its files read by whoever takes this process over."""
-    os.setgroups([])
-    os.setresgid(_NOBODY, _NOBODY, _NOBODY)
-    os.setresuid(_NOBODY, _NOBODY, _NOBODY)
-    # libpq looks for files of the user's there, and fails where it may not look.
-    os.environ["HOME"] = "/"
 
 
 def _answer(encoded: bytes) -> bytes:
@@ -283,13 +239,16 @@ def _done(job: TargetJob) -> NewValue | None:
     rotator = choice.target_rotator(job.kind, relayed)
     if job.step not in STEPS:
         raise ValueError(job.step)
+    # All that a step writes. Libraries read it from a file, and it is in memory alone.
+    trust_file(job.context.target.database.address)
+    write_nothing_more()
     answer = getattr(rotator, job.step)(job.context, **job.credentials)
     return answer if isinstance(answer, NewValue) else None
 
 
 def _count(peer: socket.socket, limit: int, answering: threading.Lock) -> None:
     """Ends the process when what it has received exceeds the limit, whichever library reads it."""
-    while sum(map(_received, range(_JOB_FD + 1, _OPEN_FILES))) <= limit:
+    while sum(map(_received, range(_JOB_FD + 1, OPEN_FILES))) <= limit:
         time.sleep(_COUNT_SECONDS)
     with answering:
         send_frame(peer, answer_of_error(_too_large(f"{limit} bytes")))

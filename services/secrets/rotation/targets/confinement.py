@@ -1,0 +1,67 @@
+"""What the process of one step may do, kept by the kernel whatever becomes of it.
+
+Nothing that a step does outlives it: it writes no file anywhere, also none that a library would leave behind when the
+step is ended.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+# linux/prctl.h
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_SET_NO_NEW_PRIVS = 38
+# proc(5), oom_score_adj
+_FIRST_TO_GO = "1000"
+# `nobody`: whom no file belongs to.
+_NOBODY = 65_534
+OPEN_FILES = 64
+"""How many descriptors a step may have."""
+# Of what is written into memory before a step begins: the certificates that it trusts, or those that it shows.
+_MEMORY_FILE_BYTES = 1 << 20
+
+
+def confine(seconds: float, memory_bytes: int, cpu_seconds: int) -> None:
+    """Sets the limits of the process that calls. `memory_bytes` are beyond what it has already."""
+    with suppress(OSError):
+        # Where memory runs out all the same, it is this process's that is taken.
+        Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO)
+    if os.geteuid() == 0:
+        _become_nobody()
+    # Another step of the same user cannot look into this one. A change of user would undo these.
+    for option, value in ((_PR_SET_PDEATHSIG, signal.SIGKILL), (_PR_SET_NO_NEW_PRIVS, 1), (_PR_SET_DUMPABLE, 0)):
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    memory = pages * resource.getpagesize() + memory_bytes
+    for limit, value in (
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_CPU, cpu_seconds),
+        (resource.RLIMIT_NOFILE, OPEN_FILES),
+        (resource.RLIMIT_FSIZE, _MEMORY_FILE_BYTES),
+        (resource.RLIMIT_MSGQUEUE, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(limit, (value, value))
+    signal.signal(signal.SIGXCPU, signal.SIG_DFL)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def write_nothing_more() -> None:
+    """Before the process talks to anybody: no file takes a byte from it from now on, wherever it is."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+
+def _become_nobody() -> None:
+    """A service that runs as root, in a container say, would have its files read by whoever takes this process over."""
+    os.setgroups([])
+    os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+    os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+    # libpq looks for files of the user's there, and fails where it may not look.
+    os.environ["HOME"] = "/"
