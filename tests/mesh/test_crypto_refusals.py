@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 
 from deploy.dev.mesh import Mesh
 from strongroom import Client
-from strongroom.calls.crypto.results import item_error
+from strongroom.calls.crypto.batches import item_error
 from strongroom.crypto.v1 import algorithm_pb2 as a
 from strongroom.crypto.v1 import crypto_pb2 as pb
 from strongroom.crypto.v1.crypto_pb2_grpc import CryptoServiceStub

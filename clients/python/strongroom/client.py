@@ -12,9 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from strongroom import logins, profiles
-from strongroom.calls.crypto import results
-from strongroom.calls.crypto.coalesced import CoalescedCalls
-from strongroom.calls.crypto.results import algorithm_number
+from strongroom.calls.crypto import batches, results, signatures
 from strongroom.credentials import ClientCertificate, Credentials, TokenStore
 from strongroom.crypto.v1 import crypto_pb2 as pb
 from strongroom.crypto.v1.crypto_pb2_grpc import CryptoServiceStub
@@ -28,20 +26,11 @@ if TYPE_CHECKING:
     from strongroom.calls.access.access import Access
     from strongroom.calls.audit.audit import Audit
     from strongroom.calls.crypto.asymmetric import Asymmetric
+    from strongroom.calls.crypto.batches import Batch
+    from strongroom.calls.crypto.coalesced import CoalescedCalls
     from strongroom.calls.crypto.data_keys import DataKeys
-    from strongroom.calls.crypto.results import (
-        Batch,
-        Context,
-        DataKey,
-        Decrypted,
-        Digest,
-        Encrypted,
-        Item,
-        Mac,
-        RandomBytes,
-        Signature,
-        Verification,
-    )
+    from strongroom.calls.crypto.results import Context, DataKey, Decrypted, Encrypted, Item, RandomBytes
+    from strongroom.calls.crypto.signatures import Digest, Mac, Signature, Verification
     from strongroom.calls.keys.keys import Keys
     from strongroom.calls.mesh.mesh import Mesh
     from strongroom.calls.secrets.secrets import Secrets
@@ -101,7 +90,10 @@ class Client:
         self.names = Names(account)
         self._transport = Transport(endpoints, pem, Tracing(sample_ratio, spans), timeout)
         self._transport.tokens = token_source(self._transport, credentials, token_store)
-        self._coalesced = CoalescedCalls(copy(self), timeout) if coalesce else None
+        if coalesce:
+            from strongroom.calls.crypto.coalesced import CoalescedCalls
+
+            self._coalesced = CoalescedCalls(copy(self), timeout)
 
     @classmethod
     def from_profile(
@@ -272,7 +264,7 @@ class Client:
             ciphertext=ciphertext,
             source_encryption_context=source_context or {},
             source_key=self.names.key_or_version(source_key, "source_key") if source_key else "",
-            source_algorithm=algorithm_number(source_algorithm, "source_algorithm"),
+            source_algorithm=signatures.algorithm_number(source_algorithm, "source_algorithm"),
             destination_key=self.names.key(destination_key, "destination_key"),
             destination_encryption_context=destination_context or {},
         )
@@ -287,13 +279,13 @@ class Client:
         An item is a plaintext, which gets `context`, or a plaintext with a context of its own. Raises what
         concerns the key or the permission; what concerns one item is its outcome.
         """
-        given = results.with_contexts(items, context)
+        given = batches.with_contexts(items, context)
         request = pb.BatchEncryptRequest(
             key=self.names.key(key),
             items=[pb.EncryptItem(plaintext=plaintext, encryption_context=own) for plaintext, own in given],
         )
         answer = self._crypto.call(self._crypto.stub.BatchEncrypt, request, timeout)
-        return results.encrypted_batch(answer.response, answer.event_id)
+        return batches.encrypted_batch(answer.response, answer.event_id)
 
     def batch_decrypt(
         self, items: Sequence[Item], context: Context = None, *, key: str = "", timeout: float | None = None
@@ -304,13 +296,13 @@ class Client:
         own. With `key`, those under another key get KEY_MISMATCH. Raises what concerns the call; what
         concerns one item, its key included, is its outcome.
         """
-        given = results.with_contexts(items, context)
+        given = batches.with_contexts(items, context)
         request = pb.BatchDecryptRequest(
             items=[pb.DecryptItem(ciphertext=ciphertext, encryption_context=own) for ciphertext, own in given],
             key=self.names.key(key) if key else "",
         )
         answer = self._crypto.call(self._crypto.stub.BatchDecrypt, request, timeout)
-        return results.decrypted_batch(answer.response, answer.event_id)
+        return batches.decrypted_batch(answer.response, answer.event_id)
 
     def generate_data_key(
         self, key: str, context: Context = None, *, byte_count: int = 32, timeout: float | None = None
@@ -347,10 +339,10 @@ class Client:
         """
         if self._coalesced is not None:
             return self._coalesced.sign(self.names.key_or_version(key), message, digest, algorithm, timeout)
-        request = pb.SignRequest(key=self.names.key_or_version(key), algorithm=algorithm_number(algorithm))
-        results.give(request, message, digest)
+        request = pb.SignRequest(key=self.names.key_or_version(key), algorithm=signatures.algorithm_number(algorithm))
+        signatures.give(request, message, digest)
         answer = self._crypto.call(self._crypto.stub.Sign, request, timeout)
-        return results.signature(answer.response, answer.event_id)
+        return signatures.signature(answer.response, answer.event_id)
 
     def verify(
         self,
@@ -368,11 +360,11 @@ class Client:
         FIELD_INVALID for a digest of the wrong length.
         """
         request = pb.VerifyRequest(
-            key=self.names.key_or_version(key), signature=signature, algorithm=algorithm_number(algorithm)
+            key=self.names.key_or_version(key), signature=signature, algorithm=signatures.algorithm_number(algorithm)
         )
-        results.give(request, message, digest)
+        signatures.give(request, message, digest)
         answer = self._crypto.call(self._crypto.stub.Verify, request, timeout)
-        return results.verification(answer.response, answer.event_id)
+        return signatures.verification(answer.response, answer.event_id)
 
     def batch_sign(
         self, key: str, messages: Sequence[bytes | Digest], *, algorithm: str = "", timeout: float | None = None
@@ -380,20 +372,20 @@ class Client:
         """Signs up to 1,000 messages or digests, 4 MiB in all, in one call. What concerns one is its outcome."""
         request = pb.BatchSignRequest(
             key=self.names.key_or_version(key),
-            items=[results.sign_item(message) for message in messages],
-            algorithm=algorithm_number(algorithm),
+            items=[batches.sign_item(message) for message in messages],
+            algorithm=signatures.algorithm_number(algorithm),
         )
         answer = self._crypto.call(self._crypto.stub.BatchSign, request, timeout)
-        return results.signed_batch(answer.response, answer.event_id)
+        return batches.signed_batch(answer.response, answer.event_id)
 
     def generate_mac(self, key: str, message: bytes, *, timeout: float | None = None) -> Mac:
         """The message authentication code of 1 to 65,536 bytes, under an HMAC key's primary version."""
         request = pb.GenerateMacRequest(key=self.names.key(key), message=message)
         answer = self._crypto.call(self._crypto.stub.GenerateMac, request, timeout)
-        return results.mac(answer.response, answer.event_id)
+        return signatures.mac(answer.response, answer.event_id)
 
     def verify_mac(self, key: str, message: bytes, mac: bytes, *, timeout: float | None = None) -> Verification:
         """Whether a message authentication code is a message's, which is an answer; `key` is a key or one version."""
         request = pb.VerifyMacRequest(key=self.names.key_or_version(key), message=message, mac=mac)
         answer = self._crypto.call(self._crypto.stub.VerifyMac, request, timeout)
-        return results.verification(answer.response, answer.event_id)
+        return signatures.verification(answer.response, answer.event_id)

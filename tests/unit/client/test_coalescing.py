@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from strongroom.calls.crypto.batches import Batch
 from strongroom.calls.crypto.coalescing import Coalescer
-from strongroom.calls.crypto.results import Batch
 from strongroom.errors import StrongroomError
 from tests.support.clients import until
 

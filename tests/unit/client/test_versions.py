@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from strongroom.calls.crypto.results import Verification
+from strongroom.calls.crypto.signatures import Verification
 from strongroom.cli.versions import verified_with
 from strongroom.errors import StrongroomError
 

@@ -27,7 +27,7 @@ from strongroom.cli.parser import Group
 from strongroom.cli.versions import verified_with
 
 if TYPE_CHECKING:
-    from strongroom.calls.crypto.results import Verification
+    from strongroom.calls.crypto.signatures import Verification
 
 macs = typer.Typer(name="mac", cls=Group, help="Message authentication codes.", no_args_is_help=True)
 public_keys = typer.Typer(

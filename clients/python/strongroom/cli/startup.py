@@ -21,6 +21,11 @@ _LATER = (
     # What protobuf counts days with, and inspect reads sources with.
     "calendar",
     "tokenize",
+    # What inspect reads source texts with.
+    "ast",
+    # The crypto verbs that most commands do not call.
+    "strongroom.calls.crypto.batches",
+    "strongroom.calls.crypto.signatures",
     # What typer opens browsers and finds shells with.
     "platform",
     "shellingham",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from strongroom.errors import StrongroomError
 
 if TYPE_CHECKING:
-    from strongroom.calls.crypto.results import Verification
+    from strongroom.calls.crypto.signatures import Verification
     from strongroom.client import Client
 
 _VERSIONS = "/versions/"

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import LargeBinary, column, create_engine, literal, select, table, text, type_coerce
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from strongroom.calls.crypto.results import Mac
+from strongroom.calls.crypto.signatures import Mac
 from strongroom.encryption import DataKeyCache, EncryptionClient
 from strongroom.encryption.adapters.sqlalchemy_types import (
     BlindIndex,

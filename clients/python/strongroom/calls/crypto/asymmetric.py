@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from strongroom.calls.base import Part
-from strongroom.calls.crypto.results import Context, Decrypted, algorithm_number, algorithm_text, decrypted_under
+from strongroom.calls.crypto.results import Context, Decrypted, decrypted_under
+from strongroom.calls.crypto.signatures import algorithm_number, algorithm_text
 from strongroom.convert import enum_text
 from strongroom.crypto.v1 import crypto_pb2 as pb
 from strongroom.crypto.v1.crypto_pb2_grpc import CryptoServiceStub

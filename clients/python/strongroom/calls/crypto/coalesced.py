@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from strongroom.calls.crypto.batches import Batch
 from strongroom.calls.crypto.coalescing import Coalescer
-from strongroom.calls.crypto.results import Batch, Context, Decrypted, Digest, Encrypted, Signature
+from strongroom.calls.crypto.results import Context, Decrypted, Encrypted
+from strongroom.calls.crypto.signatures import Digest, Signature
 
 if TYPE_CHECKING:
     from strongroom.client import Client

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
-from strongroom.calls.crypto.results import Batch
+from strongroom.calls.crypto.batches import Batch
 from strongroom.errors import AWAY, DEADLINE_EXCEEDED, StrongroomError
 
 Item = TypeVar("Item")

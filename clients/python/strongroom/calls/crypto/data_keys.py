@@ -5,16 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from strongroom.calls.base import Part
-from strongroom.calls.crypto.results import (
-    Batch,
-    Context,
-    DataKey,
-    Encrypted,
-    algorithm_number,
-    algorithm_text,
-    batch,
-    encrypted,
-)
+from strongroom.calls.crypto.batches import Batch, batch
+from strongroom.calls.crypto.results import Context, DataKey, Encrypted, encrypted
+from strongroom.calls.crypto.signatures import algorithm_number, algorithm_text
 from strongroom.convert import enum_number
 from strongroom.crypto.v1 import crypto_pb2 as pb
 from strongroom.crypto.v1.crypto_pb2_grpc import CryptoServiceStub

@@ -25,7 +25,7 @@ from typing import Any, Protocol
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import LargeBinary, TypeDecorator
 
-from strongroom.calls.crypto.results import Mac
+from strongroom.calls.crypto.signatures import Mac
 from strongroom.encryption.client import EncryptionClient
 from strongroom.errors import StrongroomError
 
