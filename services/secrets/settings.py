@@ -99,11 +99,17 @@ class SecretsSettings(ServiceSettings):
         return NetworkRules(rules, rotation.public_targets, tuple(self._own()), networks)
 
     def _own(self) -> Iterator[Place]:
-        upstream, public = self.upstream, self.listeners.public
+        upstream, listeners = self.upstream, self.listeners
         called = [address for given in (upstream.keystore, upstream.crypto, upstream.audit) for address in _each(given)]
-        listening = [self.listeners.internal.address, public.address, *_each(public.certificate_address)]
-        for address in (*called, *listening):
-            found = _place(address, 0)
+        for found in (_place(address, 0) for address in called):
+            yield found
+            if not _is_this_machine(found):
+                # What else is there is the mesh's as well: its other listeners.
+                yield Place(found.host, 0)
+        health = listeners.health.address if listeners.health is not None else None
+        public = listeners.public
+        listening = [listeners.internal.address, public.address, *_each(public.certificate_address), *_each(health)]
+        for found in (_place(address, 0) for address in listening):
             # A listener on every address of the machine is at these too.
             everywhere = found.address is not None and found.address.is_unspecified
             yield from (Place(host, found.port) for host in (_LOOPBACK if everywhere else [found.host]))
@@ -123,6 +129,12 @@ def store_places(url: str, usual_port: int) -> Iterator[Place]:
     for host in (host for several in named for host in _each(several)):
         if not host.startswith(("/", "@")):
             yield from {_place(host, port) for port in ports}
+
+
+def _is_this_machine(found: Place) -> bool:
+    """Where others than the mesh listen as well."""
+    address = found.address
+    return found.host == "localhost" or (address is not None and (address.is_loopback or address.is_unspecified))
 
 
 def _each(several: str | None) -> list[str]:

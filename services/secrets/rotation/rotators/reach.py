@@ -42,7 +42,8 @@ class NetworkRules:
     public: bool = True
     """Whether any account may name any public address besides."""
     own: tuple[Place, ...] = ()
-    """The mesh's own servers, which no rule opens but one that names host and port; port 0 for all of a host's."""
+    """The mesh's own servers, which no rule opens but one that names host and port; port 0 for all of a host's. While
+    a name among them is not resolved, nothing else is opened that may be there."""
     refused: tuple[str, ...] = ()
     """Networks that the mesh's own servers are in."""
 
@@ -51,16 +52,18 @@ class NetworkRules:
         naming = [entry for rule in self.rules for entry in rule.permitting(account, place, address)]
         if any(entry.is_exact for entry in naming):
             return
-        if self._is_own(place, address):
-            raise not_allowed(place, "it is a server of the mesh itself")
+        self._require_not_own(place, address)
         if not naming and (not self.public or not is_public(address)):
             raise not_allowed(place, "the service's configuration (rotation.targets) does not list it for the account")
 
-    def _is_own(self, place: Place, address: IpAddress) -> bool:
+    def _require_not_own(self, place: Place, address: IpAddress) -> None:
+        """Raises DESTINATION_NOT_ALLOWED for a server of the mesh, and TARGET_UNREACHABLE, for a later try, as long as
+        nobody says where one of them is: any address may be its then."""
         if any(entry.permits(place, address) for entry in _read(self.refused)):
-            return True
-        same_port = [own for own in self.own if own.port in (0, place.port)]
-        return any(own.host == place.host or address in _addresses(own.host) for own in same_port)
+            raise _of_the_mesh(place)
+        for own in self.own:
+            if own.port in (0, place.port) and (own.host == place.host or _is_at(own, place, address)):
+                raise _of_the_mesh(place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +111,32 @@ def _resolved(place: Place) -> Sequence[IpAddress]:
     return [address for address in dict.fromkeys(addresses) if address is not None]
 
 
-def _addresses(host: str) -> Sequence[IpAddress]:
+def _is_at(own: Place, place: Place, address: IpAddress) -> bool:
     try:
-        return _resolved(Place(host, 0))
+        found = _resolved(own)
     except StrongroomError:
-        return []
+        raise StrongroomError(
+            Reason.TARGET_UNREACHABLE,
+            f"{place.host} port {place.port} may be a server of the mesh itself: the address of one is not known now",
+        ) from None
+    if address in found:
+        return True
+    # What this machine has at one of its addresses it may have at all of them.
+    return any(one.is_loopback or one.is_unspecified for one in found) and _is_of_this_machine(address)
+
+
+def _is_of_this_machine(address: IpAddress) -> bool:
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(address), 0))
+    except OSError:
+        return False
+    return True
+
+
+def _of_the_mesh(place: Place) -> StrongroomError:
+    return not_allowed(place, "it is a server of the mesh itself")
 
 
 @cache

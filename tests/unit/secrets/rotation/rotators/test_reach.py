@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,8 @@ def test_the_configuration_names_the_meshs_own_servers() -> None:
     named = {(place.host, place.port) for place in settings.network.own}
     assert {("db.internal", 5432), ("redis.internal", 7), ("keystore", 3), ("crypto", 4), ("audit", 5)} <= named
     assert {("10.0.0.5", 1), ("10.0.0.5", 2), ("vault", 8)} <= named
+    # Whatever else listens where the mesh's services do is theirs.
+    assert {("keystore", 0), ("crypto", 0), ("audit", 0)} <= named
 
 
 @pytest.mark.parametrize(
@@ -152,10 +155,66 @@ def test_the_development_mesh_refuses_the_stores_of_every_service(host: str, por
     assert Reach("acme", settings.network).address(Place("10.0.2.1", 5432))
 
 
-def test_every_replica_that_is_called_is_the_meshs_own() -> None:
+def names(monkeypatch: pytest.MonkeyPatch, known: Mapping[str, str]) -> None:
+    """All that is known of names; addresses are."""
+    resolve = socket.getaddrinfo
+
+    def answer(host: str, port: int, **asked: Any) -> Any:
+        if host not in known and address_of(host) is None:
+            raise socket.gaierror(socket.EAI_AGAIN, "not now")
+        return resolve(known.get(host, host), port, **asked)
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+
+
+def reason_at(found: Reach, host: str, port: int = 5432) -> str:
+    try:
+        found.address(Place(host, port))
+    except StrongroomError as error:
+        assert error.reason is not Reason.DESTINATION_NOT_ALLOWED or error.metadata["incurable"]
+        return error.reason
+    return ""
+
+
+@pytest.mark.parametrize("port", [0, 5432])
+def test_an_own_server_that_nobody_knows_the_address_of_may_be_any(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An outage of names opens nothing, and ends: what is named exactly, or on another port, works all the time."""
+    rules = (TargetRule((EVERY_ACCOUNT,), ("10.0.0.0/8", "10.0.0.2:5432", "ours.example:5432", "ours.example:80")),)
+    found = Reach("acme", NetworkRules(rules, own=(Place("keystore.svc", port),)))
+    known = {"ours.example": "10.0.0.3"}
+    names(monkeypatch, known)
+    assert reason_at(found, "10.0.0.1") == "TARGET_UNREACHABLE"
+    assert reason_at(found, PUBLIC) == "TARGET_UNREACHABLE"
+    assert reason_at(found, "keystore.svc") == "TARGET_UNREACHABLE"
+    assert reason_at(found, "10.0.0.2") == reason_at(found, "ours.example") == ""
+    if port:
+        assert reason_at(found, "10.0.0.1", 22) == reason_at(found, PUBLIC, 443) == ""
+    known["keystore.svc"] = "10.0.0.1"
+    assert reason_at(found, "10.0.0.1") == reason_at(found, "keystore.svc") == "DESTINATION_NOT_ALLOWED"
+    assert reason_at(found, "10.0.0.4") == reason_at(found, PUBLIC) == ""
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.9", "0.0.0.0", "::ffff:127.0.0.1", "own"])  # noqa: S104
+def test_what_this_machine_listens_on_is_own_at_each_of_its_addresses(host: str) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        # Nothing is sent: the kernel says what this machine would send from.
+        probe.connect((PUBLIC, 9))
+        here = probe.getsockname()[0] if host == "own" else host
+    everything = TargetRule((EVERY_ACCOUNT,), ("0.0.0.0/0", "::/0"))
+    found = Reach("acme", NetworkRules((everything,), own=(Place("127.0.0.1", 7103),)))
+    assert reason_at(found, here, 7103) == "DESTINATION_NOT_ALLOWED"
+    assert reason_at(found, here, 7199) == ""
+
+
+def test_every_replica_that_is_called_is_the_meshs_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    names(monkeypatch, {"k-1": "10.2.0.1", "k-2": "10.2.0.2", "audit": "10.2.0.3", "hsm": "10.2.0.4"})
     settings = SecretsSettings.model_validate(
         {
-            "listeners": {"public": {"address": "[::]:1"}, "internal": {"address": "[fd00::1]:2"}},
+            "listeners": {
+                "public": {"address": "[::]:1"},
+                "internal": {"address": "[fd00::1]:2"},
+                "health": {"address": "10.1.1.9:6"},
+            },
             "tls": {"certificate": "a", "key": "b", "trust": "c", "trust_domain": "d"},
             "upstream": {"keystore": "k-1:3,k-2:3", "crypto": "10.1.1.1:4,10.1.1.2:5", "audit": "audit:5"},
             "database": {"url": "sqlite:///x.db"},
@@ -177,4 +236,7 @@ def test_every_replica_that_is_called_is_the_meshs_own() -> None:
     )
     found = Reach("acme", network)
     assert all(refused(found, *place) for place in (("10.9.0.7", 22), ("10.8.0.1", 7), ("10.1.1.2", 5)))
+    # Their other listeners, whichever way somebody comes to them.
+    assert all(refused(found, *place) for place in (("10.2.0.1", 7101), ("10.1.1.2", 22), ("audit", 9)))
+    assert all(refused(found, *place) for place in (("10.2.0.4", 1792), ("10.1.1.9", 6)))
     assert found.address(Place("10.8.0.1", 8)) == "10.8.0.1"
