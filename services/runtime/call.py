@@ -210,6 +210,10 @@ class Call:
         if self.outbox is None:
             event_bounds.fit(self.events)
 
+    def fail(self, error: StrongroomError) -> None:
+        """Gives every event that has no outcome yet that of a call which an error ends."""
+        self.conclude(Outcome.OUTCOME_DENIED if error.is_refusal else Outcome.OUTCOME_FAILED, error.reason)
+
     def _take_back(self) -> None:
         for event in self.unsettled:
             # A COMMIT that was not answered may have happened: then the outbox tells of it, under the id of before.

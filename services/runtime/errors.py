@@ -319,6 +319,11 @@ class StrongroomError(Exception):
         return CODE_OF[self.reason]
 
     @property
+    def is_refusal(self) -> bool:
+        """Whether the caller may not, rather than that something went wrong."""
+        return self.code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
+
+    @property
     def is_unavailable(self) -> bool:
         """Whether the service itself, or what it needs, lacks something just now, whatever was asked for."""
         return self.code is grpc.StatusCode.UNAVAILABLE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,13 +14,16 @@ from google.protobuf import descriptor_pool, text_format
 from google.rpc import error_details_pb2, status_pb2  # the first for what is in the second
 
 from deploy.dev.mesh import Mesh
-from deploy.dev.topology import spiffe_id
+from deploy.dev.topology import HOST, free_port, spiffe_id
 from strongroom import Client
 from tests.support.accounts import Furnished, furnished
 from tests.support.clients import client_of, reason_of, refusal, until
+from tests.support.cutting_proxy import CuttingProxy
 from tests.support.every_method import METHODS, REQUESTS, Answer, Caller, at, places, replaced, request_of
 
 # In its own words it names the mesh's sealing, and no account: who may see it sees all of it.
+_EXCHANGE, _GUESSED = "SessionService.CreateSession", "access:CreateSession"
+_ELSEWHERE = "127.0.0.77"
 _NAMELESS = {method for method in REQUESTS if not any(places(REQUESTS[method]))}
 
 
@@ -144,6 +148,51 @@ def _event(two: Two, answer: Answer, name: str) -> str:
     for one, word in ((answer.event_id, "id"), (name, "it"), (name.split("/")[1], "account")):
         text = text.replace(one, word)
     return text
+
+
+@pytest.fixture(scope="module")
+def passer_by(mesh: Mesh) -> Iterator[Caller]:
+    """Somebody without any credential, at an address of their own."""
+    with ExitStack() as stack:
+        addresses = {}
+        for process, _ in METHODS.values():
+            if process not in addresses:
+                target = int(mesh.address(process, "public").rpartition(":")[2])
+                proxy = stack.enter_context(CuttingProxy(free_port(), target, source=_ELSEWHERE))
+                addresses[process] = f"{HOST}:{proxy.port}"
+        yield stack.enter_context(Caller(mesh, "", addresses=addresses))
+
+
+def test_a_stranger_learns_of_no_account_by_any_method(two: Two, passer_by: Caller) -> None:
+    for method in sorted(set(REQUESTS) - _NAMELESS):
+        theirs = request_of(method, two.theirs.names)
+        asked = [theirs]
+        for path in places(theirs):
+            asked += [replaced(theirs, path, name) for name in _names_of(two, at(theirs, path))[1:]]
+        told = {(answer.code, answer.message) for answer in (passer_by.call(method, request) for request in asked)}
+        assert len(told) == 1, method
+
+
+@pytest.mark.parametrize("credential", ["client_key", "oidc_token"])
+def test_a_stranger_who_is_refused_often_learns_of_no_account(
+    two: Two, mesh: Mesh, passer_by: Caller, credential: str
+) -> None:
+    """By nothing that comes with the answers, when not every refusal has an event of its own any more."""
+
+    def guess(account: str) -> Answer:
+        key = {"client_key": f"accounts/{account}/clientKeys/{two.theirs.names.client_key}", "secret": "guessed"}
+        token = {"account": account, "token": "e30.e30.e30"}
+        return passer_by.call(_EXCHANGE, {credential: key if credential == "client_key" else token})
+
+    def shown(account: str) -> tuple[object, ...]:
+        return _shown(guess(account), f"accounts/{account}")
+
+    until(lambda: not any(guess(f"nowhere-{number}").event_id for number in range(8)), 60.0)
+    there = two.theirs.names.account
+    assert len({shown(account) for account in (there, "nowhere", two.mine.names.account, "nowhere-1")}) == 1
+    # It is in the account's log all the same.
+    with client_of(mesh, two.theirs.identity, there) as auditor:
+        until(lambda: any(event.action == _GUESSED for event in auditor.audit.events.list()), 10.0)
 
 
 def test_a_refusal_is_in_both_logs_and_names_here_only_what_was_written(two: Two, mesh: Mesh) -> None:

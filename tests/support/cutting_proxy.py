@@ -17,8 +17,10 @@ _ANSWER_SECONDS = 2.0
 class CuttingProxy:
     """Listens at `port` and connects to `target`. A context manager."""
 
-    def __init__(self, port: int, target: int) -> None:
+    def __init__(self, port: int, target: int, *, source: str = HOST) -> None:
+        """`source` is the address that the server sees."""
         self.port = port
+        self._source = source
         self.cuts = 0
         self.refuses = False
         """Whether new connections are closed at once."""
@@ -53,7 +55,7 @@ class CuttingProxy:
                     client.close()
                     continue
                 try:
-                    server = socket.create_connection((HOST, self._target))
+                    server = socket.create_connection((HOST, self._target), source_address=(self._source, 0))
                 except OSError:
                     # As it would be without a proxy while nothing listens there.
                     client.close()

@@ -317,7 +317,10 @@ def at(request: Any, path: tuple[Any, ...]) -> str:
 class Caller:
     """Calls any method by its name, over connections of one credential."""
 
-    def __init__(self, mesh: Mesh, identity: str, token: str = "") -> None:
+    def __init__(
+        self, mesh: Mesh, identity: str, token: str = "", *, addresses: Mapping[str, str] | None = None
+    ) -> None:
+        """`addresses` are of processes to reach elsewhere than at their own listeners."""
         files = mesh.authority.issue(identity) if identity else None
         listener = "certificate" if files is not None else "public"
         credentials = grpc.ssl_channel_credentials(
@@ -327,7 +330,7 @@ class Caller:
         )
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self._channels = {
-            process: grpc.secure_channel(mesh.address(process, listener), credentials)  # type: ignore[arg-type]
+            process: grpc.secure_channel((addresses or {}).get(process) or mesh.address(process, listener), credentials)  # type: ignore[arg-type]
             for process in _FILES
         }
 

@@ -6,88 +6,151 @@ import ipaddress
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
+from services.runtime import identifiers
 from services.runtime.access.quotas import Bucket, Limit
 from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError
+from strongroom.audit.v1.event_pb2 import Event
 
 _NETWORKS = 4_096
+_ACCOUNTS = 4_096
 _OF_NETWORK = Limit(rate=1.0, burst=30.0)
 _OF_ALL = Limit(rate=20.0, burst=200.0)
+_SUMMARIES = Limit(rate=20.0, burst=20.0)
+_SUMMED_SECONDS = 1.0
+_PAUSE_SECONDS = 10.0
 _IPV6_PREFIX = 64
 
 
-class _Network:
-    """What came of late from one network for one account."""
+class _OwnEvents:
+    """How many calls have an event of their own. Where they were too many none has for a while, so that two calls after
+    one another are alike in that."""
 
-    __slots__ = ("calls", "events", "untold")
+    __slots__ = ("_again", "_bucket")
+
+    def __init__(self, limit: Limit, now: float) -> None:
+        self._bucket = Bucket(limit, now)
+        self._again = now
+
+    def take(self, now: float) -> bool:
+        """Whether one more may."""
+        if now < self._again:
+            return False
+        if self._bucket.take(now):
+            self._again = now + _PAUSE_SECONDS
+            return False
+        return True
+
+
+class _Network:
+    """What came of late from one network."""
+
+    __slots__ = ("calls", "events")
 
     def __init__(self, calls: Limit, now: float) -> None:
         self.calls = Bucket(calls, now)
-        self.events = Bucket(_OF_NETWORK, now)
-        self.untold = 0
+        self.events = _OwnEvents(_OF_NETWORK, now)
 
 
 class Strangers:
     """Counts the refusals of callers whose credential, if they brought one, was not accepted.
 
-    One address (an IPv6 network of 64 bits) leaves an event for each at first, then one a second, whose `item_count`
-    says how many calls were refused since the one before it; all addresses together leave 20 a second.
+    One address (an IPv6 network of 64 bits) leaves an event for each of 30 at first, then for one a second in the mean;
+    all addresses together for 20 a second. Which calls have one hangs on nothing that they ask for: it would tell which
+    accounts there are. The others are summed up by account, whose `item_count` says how many they were: each account
+    has a summary a second, and where there are more than 20 accounts, they take turns.
     """
 
     def __init__(self, limit: Limit, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._limit = limit
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._networks: OrderedDict[tuple[str, str], _Network] = OrderedDict()
-        self._events = Bucket(_OF_ALL, monotonic())
-        self._untold = 0
+        self._networks: OrderedDict[str, _Network] = OrderedDict()
+        self._events = _OwnEvents(_OF_ALL, monotonic())
+        self._summary_events = Bucket(_SUMMARIES, monotonic())
+        # In order of their turn; the second is when an account's next may be told.
+        self._summaries: OrderedDict[str, Event] = OrderedDict()
+        self._next: OrderedDict[str, float] = OrderedDict()
 
     def require(self, call: Call) -> None:
         """Raises QUOTA_EXCEEDED while a network's calls that were refused are too many: before a credential of a caller
         that nobody knows yet is looked at."""
         with self._lock:
-            network = self._networks.get((network_of(call.source_address), ""))
+            network = self._networks.get(network_of(call.source_address))
         if network is not None and (delay := network.calls.wait(self._monotonic())):
             raise _exceeded(delay)
 
     def refused(self, call: Call, error: StrongroomError) -> StrongroomError:
-        """Counts a refusal, and answers it or QUOTA_EXCEEDED. Where another event tells of it the call has none."""
-        address = network_of(call.source_address)
-        account = call.events[0].account if call.events else ""
+        """Counts a refusal, and answers it or QUOTA_EXCEEDED. Where a summary is to tell of it the call has no
+        event."""
         with self._lock:
             now = self._monotonic()
-            of_calls = self._network((address, ""), now)
-            network = of_calls if not account else self._network((address, account), now)
-            told = 0
-            if not network.events.take(now):
-                # Counts of networks that were forgotten go to whoever is told of next.
-                told = self._told(network, now)
-            else:
-                network.untold += 1
-            delay = of_calls.calls.take(now)
-        if told:
-            call.tells_of(told)
+            network = self._network(network_of(call.source_address), now)
+            has_own = network.events.take(now) and self._events.take(now)
+            delay = network.calls.take(now)
+        if has_own:
+            call.tells_of(1)
         else:
             call.told_elsewhere = True
+            self._count(call, error)
         return _exceeded(delay) if delay else error
 
-    def _told(self, network: _Network, now: float) -> int:
-        if self._events.take(now):
-            network.untold += 1
-            return 0
-        told = network.untold + 1 + self._untold
-        network.untold = self._untold = 0
+    def summaries(self, *, all_of_them: bool = False) -> Sequence[Event]:
+        """The summaries whose turn it is, which are forgotten; or all there are."""
+        told = []
+        with self._lock:
+            now = self._monotonic()
+            for account in list(self._summaries):
+                if not all_of_them:
+                    if now < self._next.get(account, now):
+                        continue
+                    if self._summary_events.take(now):
+                        break
+                told.append(self._summaries.pop(account))
+                self._next[account] = now + _SUMMED_SECONDS
+                self._next.move_to_end(account)
+            while self._next and next(iter(self._next.values())) <= now:
+                self._next.popitem(last=False)
         return told
 
-    def _network(self, key: tuple[str, str], now: float) -> _Network:
+    def take_back(self, events: Sequence[Event]) -> None:
+        """Has summaries that could not be recorded told later."""
+        with self._lock:
+            for event in events:
+                # It may be in the log all the same.
+                event.id = identifiers.event_id()
+                self._sum_up(event)
+
+    def _count(self, call: Call, error: StrongroomError) -> None:
+        account, resource = (call.events[0].account, call.events[0].resource) if call.events else ("", "")
+        with self._lock:
+            known = self._summaries.get(account)
+            if known is not None:
+                _add(known, 1, call.source_address, error.reason, resource)
+                return
+        call.tells_of(1)
+        call.fail(error)
+        with self._lock:
+            self._sum_up(call.events[0])
+
+    def _sum_up(self, event: Event) -> None:
+        account = event.account
+        if account not in self._summaries and len(self._summaries) >= _ACCOUNTS:
+            # Told where those are that name no account.
+            event.account = account = ""
+            event.resource = ""
+        known = self._summaries.setdefault(account, event)
+        if known is not event:
+            _add(known, event.item_count, event.source_address, event.reason, event.resource)
+
+    def _network(self, key: str, now: float) -> _Network:
         network = self._networks.get(key)
         if network is None:
             if len(self._networks) >= _NETWORKS:
-                _, oldest = self._networks.popitem(last=False)
-                self._untold += oldest.untold
+                self._networks.popitem(last=False)
             network = self._networks[key] = _Network(self._limit, now)
         else:
             self._networks.move_to_end(key)
@@ -105,6 +168,18 @@ def network_of(address: str) -> str:
         mapped = parsed.ipv4_mapped
         return str(mapped or ipaddress.ip_network((parsed, _IPV6_PREFIX), strict=False).network_address)
     return str(parsed)
+
+
+def _add(summary: Event, count: int, address: str, reason: str, resource: str) -> None:
+    """Adds calls to a summary, which says of them what is true of all."""
+    summary.item_count += count
+    summary.trace_id = ""
+    if summary.source_address != address:
+        summary.source_address = ""
+    if summary.reason != reason:
+        summary.reason = ""
+    if summary.resource != resource:
+        summary.resource = f"accounts/{summary.account}" if summary.account else ""
 
 
 def _exceeded(delay: float) -> StrongroomError:

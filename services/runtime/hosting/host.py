@@ -30,6 +30,7 @@ from services.runtime.rpc.pipeline import Pipeline
 from services.runtime.rpc.server import Server
 from services.runtime.rpc.status import Status
 from services.runtime.rpc.status_views import StatusViews
+from services.runtime.rpc.summaries import Summaries
 from services.runtime.storage.database import count_second_connections
 from services.runtime.telemetry import Telemetry
 from strongroom.audit.v1.event_log_service_pb2_grpc import EventLogServiceStub
@@ -53,6 +54,7 @@ class Host:
     authorizer: Authorizer
     quotas: Quotas
     server: Server
+    _summaries: Summaries
     _channels: Sequence[MeshChannel]
     _closing: list[Callable[[], None]] = field(default_factory=list)
 
@@ -78,6 +80,7 @@ class Host:
         """Serves until SIGTERM, or until the server is stopped. Whether a signal ended it. For so long at most it waits
         for keystore first: a process that is called before it knows what changed would refuse what another answers."""
         self.feed.start()
+        self._summaries.start()
         self.feed.wait_until_fresh(wait_seconds)
         return self.server.serve_until_signal(self._close)
 
@@ -85,6 +88,7 @@ class Host:
         for close in reversed(self._closing):
             close()
         self.feed.stop()
+        self._summaries.stop()
         self.audit.stop()
         for channel in self._channels:
             channel.close()
@@ -135,7 +139,20 @@ def build(
         refusal=lambda caller: quotas.refusal(caller.group, caller.member),
         shared_port=workers.worker_number() is not None,
     )
-    return Host(settings, tls, telemetry, status, audit, feed, identities, authorizer, quotas, server, reached.channels)
+    return Host(
+        settings,
+        tls,
+        telemetry,
+        status,
+        audit,
+        feed,
+        identities,
+        authorizer,
+        quotas,
+        server,
+        Summaries(strangers, audit),
+        reached.channels,
+    )
 
 
 class _Reached:

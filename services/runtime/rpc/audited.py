@@ -17,8 +17,6 @@ from strongroom.audit.v1.event_pb2 import Outcome
 
 EVENT_ID = "strongroom-event-id"
 
-_REFUSALS = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
-
 
 @dataclass(slots=True)
 class Made:
@@ -40,8 +38,7 @@ class Made:
         elif call.told_elsewhere:
             return False
         else:
-            refused = error.code in _REFUSALS
-            call.conclude(Outcome.OUTCOME_DENIED if refused else Outcome.OUTCOME_FAILED, error.reason)
+            call.fail(error)
         call.tell_both()
         return True
 
