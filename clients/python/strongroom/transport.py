@@ -27,8 +27,9 @@ Stub = TypeVar("Stub")
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 
-# What no service answered is tried again: nothing was done then. gRPC itself answers CANCELLED for what it had not
-# handed over when a server stopped.
+# What no service answered is tried again. It may have been done all the same, where a process ended between the two: a
+# change is known again by its request id, or comes to nothing more when it is made twice. gRPC itself answers CANCELLED
+# for what it had not handed over when a server stopped.
 _SERVICE_CONFIG = json.dumps(
     {
         "methodConfig": [

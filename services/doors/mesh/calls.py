@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
+from services.doors.mesh.repeats import Repeats
 from services.doors.mesh.sessions import Caller
 from services.doors.settings import MeshAddresses
 from services.runtime.errors import Reason, StrongroomError
@@ -37,6 +38,7 @@ class Mesh:
         crypto = MeshChannel(addresses.crypto, tls)
         secrets = MeshChannel(addresses.secrets, tls)
         self._channels = (keystore, crypto, secrets)
+        self._repeats = Repeats(_SECONDS)
         self.by_health = {
             "strongroom.keystore.v1.KeyService": (KEYSTORE, keystore),
             "strongroom.crypto.v1.CryptoService": (CRYPTO, crypto),
@@ -51,17 +53,25 @@ class Mesh:
         self._add(SECRETS, secrets, SecretServiceStub, _service(secret_service_pb2, "SecretService"))
 
     def ask(self, caller: Caller, method: str, request: Any) -> Any:
-        """What the mesh answers the caller. Raises StrongroomError.
+        """What the mesh answers the caller; a change that can have a request id is made once. Raises StrongroomError.
 
         A session that was begun for a client key is begun again where the mesh does not know it any more.
         """
         call = self._methods[method]
-        try:
-            return call(request, metadata=caller.metadata)
-        except StrongroomError as error:
-            if error.reason not in _ENDED or not caller.renew():
-                raise
-        return call(request, metadata=caller.metadata)
+
+        def answered(asked: Any, seconds: float) -> Any:
+            try:
+                return call(asked, within=seconds, metadata=caller.metadata)
+            except StrongroomError as error:
+                if error.reason not in _ENDED or not caller.renew():
+                    raise
+            return call(asked, within=seconds, metadata=caller.metadata)
+
+        return self._repeats.answer(caller.session.principal, request, answered)
+
+    def is_undecided(self, caller: Caller, request: Any) -> bool:
+        """Whether the caller asked for the same change just now, and nobody knows whether it was made."""
+        return self._repeats.is_left(caller.session.principal, request)
 
     def pages(self, caller: Caller, method: str, request: Any) -> Iterator[Any]:
         """The pages of a list, as many as are asked for. Raises StrongroomError."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import Any
 
+import grpc
 from cryptography import x509
 
 from services.doors.listening import json_bodies
@@ -150,14 +151,23 @@ class Auth:
     def _revoke(self, request: Request) -> Response:
         caller = request.caller
         if not caller.session.is_begun_here:
-            self._mesh.ask(caller, "RevokeSession", session_service_pb2.RevokeSessionRequest())
+            self._end(caller, "RevokeSession", session_service_pb2.RevokeSessionRequest())
             self._sessions.forget(caller.session.token)
             return answers.NO_CONTENT
         who = self._mesh.ask(caller, "GetCallerIdentity", session_service_pb2.GetCallerIdentityRequest())
         if who.credential_kind != CREDENTIAL_KIND_CLIENT_KEY:
             raise errors.unsupported("the token is no client key")
-        self._mesh.ask(caller, "DeleteClientKey", access_service_pb2.DeleteClientKeyRequest(name=who.credential))
+        self._end(caller, "DeleteClientKey", access_service_pb2.DeleteClientKeyRequest(name=who.credential))
         return answers.NO_CONTENT
+
+    def _end(self, caller: Caller, method: str, request: Any) -> None:
+        """Has the caller's own credential ended; one that is worth nothing any more has been, and be it by the same
+        call whose answer was lost."""
+        try:
+            self._mesh.ask(caller, method, request)
+        except StrongroomError as error:
+            if error.code is not grpc.StatusCode.UNAUTHENTICATED:
+                raise
 
 
 _PATHS = {

@@ -16,8 +16,9 @@ from services.runtime.errors import Reason
 from services.runtime.failed_calls import from_rpc_error, rpc_code, trailing_metadata
 from services.runtime.mesh.tls import Identity, TlsFiles, channel_credentials
 
-# What no service answered is tried again: nothing was done then. gRPC itself tells callers CANCELLED of what it had not
-# handed over when a server stopped. Deadlines are set on every call by the caller.
+# What no service answered is tried again. It may have been done all the same, where a process ended between the two: a
+# change carries a request id, or comes to nothing more when it is made twice. gRPC itself tells callers CANCELLED of
+# what it had not handed over when a server stopped. Deadlines are set on every call by the caller.
 _SERVICE_CONFIG = json.dumps(
     {
         "methodConfig": [
@@ -238,12 +239,12 @@ class Peer:
         self, channel: MeshChannel, open_stub: Callable[[grpc.Channel], Any], name: str, seconds: float
     ) -> Callable[..., Any]:
         """The method `name` as a function of a request, and of `metadata` where there is any, which is answered within
-        so many seconds. Raises the reason that the service gave, or else `unreachable`."""
+        so many seconds, or `within` fewer. Raises the reason that the service gave, or else `unreachable`."""
         method = channel.method(open_stub, name)
 
-        def invoke(request: Any, **metadata: Any) -> Any:
+        def invoke(request: Any, *, within: float = seconds, **metadata: Any) -> Any:
             try:
-                return method(request, timeout=seconds, **metadata)
+                return method(request, timeout=within, **metadata)
             except grpc.RpcError as error:
                 raise from_rpc_error(error, self.unreachable, self.name) from error
 

@@ -104,9 +104,10 @@ class SecretService:
         """Plans the destruction of a secret's values, or does it."""
         name = _secret_name(request.name)
         window_s = messages.deletion_window(request)
+        again = repeatable(request, call)
         if request.force:
-            return messages.secret_message(self._lifecycle.force_delete(call, name, request.etag))
-        return messages.secret_message(self._lifecycle.delete(call, name, window_s, request.etag))
+            return messages.secret_message(self._lifecycle.force_delete(call, name, request.etag, again))
+        return messages.secret_message(self._lifecycle.delete(call, name, window_s, request.etag, again))
 
     def RestoreSecret(self, request: pb.RestoreSecretRequest, call: Call) -> Secret:
         """Takes a planned deletion back."""

@@ -12,8 +12,9 @@ from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError, invalid
 from services.runtime.requests.names import ResourceName
 from services.runtime.storage.editing import UNCHANGED, Unchanged, require_current
+from services.runtime.storage.request_ids import Repeatable
 from services.secrets.core import changes, store
-from services.secrets.core.editing import SecretEditor, require_no_rotation
+from services.secrets.core.editing import REQUEST_IDS, SecretEditor, require_no_rotation
 from services.secrets.core.model import CURRENT, PREVIOUS, Secret, Version
 from services.secrets.core.stages import OWN_STAGES, check_stage_count, outlived
 from services.secrets.core.states import SecretEvent, VersionEvent, next_state, next_version_state, no_version
@@ -128,10 +129,15 @@ class Lifecycle:
             call, "secrets:DestroySecretVersion", name, VersionEvent.DESTROY, destroy, comment=comment
         )
 
-    def delete(self, call: Call, name: ResourceName, window_s: int, etag: str) -> Secret:
-        """Stops every reading, ends a rotation, and plans the destruction. Raises ETAG_MISMATCH, RESOURCE_IN_USE."""
+    def delete(
+        self, call: Call, name: ResourceName, window_s: int, etag: str, repeatable: Repeatable | None = None
+    ) -> Secret:
+        """Stops every reading, ends a rotation, and plans the destruction. Raises ETAG_MISMATCH, RESOURCE_IN_USE,
+        REQUEST_ID_REUSED."""
 
-        def change(connection: Connection, secret: Secret, now_us: int) -> Secret:
+        def change(connection: Connection, secret: Secret, now_us: int) -> Secret | Unchanged:
+            if _done_before(connection, name, repeatable, now_us):
+                return UNCHANGED
             _require_etag(secret, etag)
             state = next_state(secret, SecretEvent.DELETE)
             _require_unused(connection, secret)
@@ -140,10 +146,12 @@ class Lifecycle:
 
         return self._editor.permitted_edit(call, "secrets:DeleteSecret", name, change)
 
-    def force_delete(self, call: Call, name: ResourceName, etag: str) -> Secret:
+    def force_delete(self, call: Call, name: ResourceName, etag: str, repeatable: Repeatable | None = None) -> Secret:
         """Destroys every value at once. Raises as `delete`."""
 
-        def change(connection: Connection, secret: Secret, now_us: int) -> Secret:
+        def change(connection: Connection, secret: Secret, now_us: int) -> Secret | Unchanged:
+            if _done_before(connection, name, repeatable, now_us):
+                return UNCHANGED
             _require_etag(secret, etag)
             _require_unused(connection, secret)
             return _destroyed(connection, secret, now_us)
@@ -262,6 +270,14 @@ def _updated(secret: Secret, wanted: SecretUpdate) -> Secret:
     if wanted.fields.keys() & {"target", "grace_period_s"}:
         require_outlives(updated)
     return updated
+
+
+def _done_before(connection: Connection, name: ResourceName, repeatable: Repeatable | None, now_us: int) -> bool:
+    """Whether the same request did it already; else it is remembered."""
+    if REQUEST_IDS.made_before(connection, name.account, repeatable, now_us) is not None:
+        return True
+    REQUEST_IDS.remember(connection, name.account, repeatable, str(name), now_us)
+    return False
 
 
 def _require_etag(secret: Secret, etag: str) -> None:

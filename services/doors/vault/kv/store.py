@@ -78,6 +78,11 @@ class KvSecrets:
         request = pb.PutSecretValueRequest(name=name, value=value, format=ValueFormat.VALUE_FORMAT_TEXT)
         if current is not None:
             request.current_version = current
+        if not current and self._mesh.is_undecided(caller, _creation(name, value)):
+            # It may be there already by the caller's own call, and is not to have a second version then.
+            created = self._create(caller, name, value, again=True)
+            if created is not None:
+                return created
         for again in (True, False):
             try:
                 return self._put(caller, request)
@@ -95,7 +100,7 @@ class KvSecrets:
 
     def create_empty(self, caller: Caller, name: str) -> None:
         """A secret without a value. Raises StrongroomError."""
-        self._mesh.ask(caller, "CreateSecret", _creation(name))
+        self._mesh.ask(caller, "CreateSecret", _creation(name, b""))
 
     def update(self, caller: Caller, secret: Secret, paths: Sequence[str]) -> None:
         """Changes fields of a secret. Raises StrongroomError."""
@@ -150,10 +155,8 @@ class KvSecrets:
 
     def _create(self, caller: Caller, name: str, value: bytes, *, again: bool) -> SecretVersion | None:
         """The first version of a new secret; None where another call was quicker, and `again` is worth it."""
-        request = _creation(name)
-        request.value, request.format = value, ValueFormat.VALUE_FORMAT_TEXT
         try:
-            secret: Secret = self._mesh.ask(caller, "CreateSecret", request)
+            secret: Secret = self._mesh.ask(caller, "CreateSecret", _creation(name, value))
         except StrongroomError as error:
             if error.reason is not Reason.ALREADY_EXISTS:
                 raise
@@ -170,9 +173,12 @@ def mismatch() -> HttpError:
     return errors.invalid("check-and-set parameter did not match the current version")
 
 
-def _creation(name: str) -> pb.CreateSecretRequest:
+def _creation(name: str, value: bytes) -> pb.CreateSecretRequest:
     parent, _, secret_id = name.partition("/secrets/")
-    return pb.CreateSecretRequest(parent=parent, secret_id=secret_id, secret=Secret())
+    request = pb.CreateSecretRequest(parent=parent, secret_id=secret_id, secret=Secret())
+    if value:
+        request.value, request.format = value, ValueFormat.VALUE_FORMAT_TEXT
+    return request
 
 
 def _id_of(name: str) -> str:

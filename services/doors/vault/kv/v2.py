@@ -169,7 +169,19 @@ class KvVersion2:
                 raise
             self._secrets.create_empty(request.caller, name)
             secret = self._secrets.record(request.caller, name)
-        wanted, paths = Secret(name=name, etag=secret.etag), []
+        for again in (True, False):
+            try:
+                self._change_metadata(request, secret, changes)
+                break
+            except StrongroomError as error:
+                # Another call changed it, or this one, whose answer was lost.
+                if error.reason is not Reason.ETAG_MISMATCH or not again:
+                    raise
+            secret = self._secrets.record(request.caller, name)
+        return answers.NO_CONTENT
+
+    def _change_metadata(self, request: Request, secret: Secret, changes: Mapping[str, Any]) -> None:
+        wanted, paths = Secret(name=secret.name, etag=secret.etag), []
         if "max_versions" in changes:
             wanted.retained_versions = changes["max_versions"]
             paths.append("retained_versions")
@@ -181,7 +193,6 @@ class KvVersion2:
             paths.append("tags")
         if paths:
             self._secrets.update(request.caller, wanted, paths)
-        return answers.NO_CONTENT
 
     def _delete_all(self, request: Request, name: str) -> Response:
         try:

@@ -109,9 +109,14 @@ class Keys:
 
     def delete(self, request: Request, name: str) -> Response:
         """`DELETE keys/{name}`: stops every use at once; the material is destroyed after the usual waiting time."""
-        full_name = key_name(request, name)
-        self.present(request.caller, full_name)
-        self._mesh.ask(request.caller, "ScheduleKeyDeletion", pb.ScheduleKeyDeletionRequest(name=full_name))
+        full_name, caller = key_name(request, name), request.caller
+        self.present(caller, full_name)
+        try:
+            self._mesh.ask(caller, "ScheduleKeyDeletion", pb.ScheduleKeyDeletionRequest(name=full_name))
+        except StrongroomError as error:
+            # It was there a moment ago: where it is not any more, the same call has done it, whose answer was lost.
+            if error.reason is not Reason.KEY_STATE_INVALID or self._is_there(caller, full_name):
+                raise
         settle()
         return answers.NO_CONTENT
 
@@ -147,6 +152,10 @@ class Keys:
         if key.state in _GONE:
             raise errors.not_found()
         return key
+
+    def _is_there(self, caller: Caller, full_name: str) -> bool:
+        key: Key = self._mesh.ask(caller, "GetKey", pb.GetKeyRequest(name=full_name))
+        return key.state not in _GONE
 
     def _protect(self, caller: Caller, name: str, *, protected: bool) -> None:
         request = pb.SetDeletionProtectionRequest(name=name, deletion_protection=protected)

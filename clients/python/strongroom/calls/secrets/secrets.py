@@ -195,7 +195,7 @@ class Secrets(Part[SecretServiceStub]):
         The window is 7 to 30 days, 30 by default; with `force` the values are destroyed at once and for good. Raises
         RESOURCE_IN_USE.
         """
-        request = pb.DeleteSecretRequest(name=self._names.secret(secret), force=force)
+        request = pb.DeleteSecretRequest(name=self._names.secret(secret), force=force, request_id=new_request_id())
         if recovery_window is not None:
             request.recovery_window.CopyFrom(duration(recovery_window))
         return answered_secret(self._service.call(self._service.stub.DeleteSecret, request, timeout))

@@ -305,12 +305,17 @@ class DeleteSecretRequest(_message.Message):
     RECOVERY_WINDOW_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`accounts/{account}/secrets/{secret}`. Required."""
     force: _builtins.bool
     """Destroys the values at once and for good."""
     etag: _builtins.str
     """With an etag, the secret is deleted only if that is still current. Optional."""
+    request_id: _builtins.str
+    """A UUID that makes the call safe to repeat, as in CreateSecretRequest: whoever sends it again is answered the secret
+    as it is, where another call would hear that it is gone. Optional.
+    """
     @_builtins.property
     def recovery_window(self) -> _duration_pb2.Duration:
         """From now to the destruction: 7 to 30 days. Default 30 days. With `force`: FIELD_INVALID."""
@@ -322,10 +327,11 @@ class DeleteSecretRequest(_message.Message):
         recovery_window: _duration_pb2.Duration | None = ...,
         force: _builtins.bool = ...,
         etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["recovery_window", b"recovery_window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "force", b"force", "name", b"name", "recovery_window", b"recovery_window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "force", b"force", "name", b"name", "recovery_window", b"recovery_window", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,120 @@
+"""Changes that are made once, however often they have to be asked for: each has a request id, and one of which nobody
+knows whether it was made keeps it."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+from uuid import uuid4
+
+import grpc
+from google.protobuf.message import Message
+
+from services.runtime.errors import Reason, StrongroomError
+
+_ID = "request_id"
+# What was asked was done, or may have been: the same request with the same id answers what it made.
+_PENDING = frozenset({Reason.AUDIT_PENDING, Reason.CHANGE_UNDECIDED})
+_PAUSE_SECONDS = 0.25
+_UNDECIDED = frozenset(
+    {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
+)
+# Longer than clients of Vault take to repeat what was answered 503, and shorter than anyone takes to want it again.
+_KEPT_SECONDS = 30.0
+_KEPT = 4096
+# What names the thing that a request changes or makes.
+_NAMING = ("name", "parent", "key_id", "secret_id")
+
+Call = Callable[[Any, float], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """A request of which it is not known whether it was done."""
+
+    digest: bytes
+    request_id: str
+    until: float
+
+
+class Repeats:
+    """Makes the calls of a door, whose clients send no request ids and repeat by themselves what is answered 503."""
+
+    def __init__(self, seconds: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """A call may take so many `seconds`, repetitions included."""
+        self._seconds = seconds
+        self._monotonic = monotonic
+        # So that what is kept says nothing of the values in requests.
+        self._key = secrets.token_bytes(32)
+        self._lock = threading.Lock()
+        self._left: OrderedDict[bytes, _Left] = OrderedDict()
+
+    def answer(self, principal: str, request: Message, call: Call) -> Any:
+        """What `call` answers to the request within a number of seconds. Raises StrongroomError.
+
+        A request that can have an id has one. While it is not known whether it was done, it is asked for again until
+        the time is over; and when the same principal comes with the same request soon after that, it is that one.
+        """
+        if _ID not in request.DESCRIPTOR.fields_by_name:
+            return call(request, self._seconds)
+        place, digest = self._place(principal, request), self._digest(principal, request)
+        request_id = self._taken(place, digest) or str(uuid4())
+        named = type(request)()
+        named.CopyFrom(request)
+        setattr(named, _ID, request_id)
+        try:
+            return self._until_known(named, call)
+        except StrongroomError as error:
+            if error.code in _UNDECIDED:
+                self._keep(place, _Left(digest, request_id, self._monotonic() + _KEPT_SECONDS))
+            raise
+
+    def is_left(self, principal: str, request: Message) -> bool:
+        """Whether the same request was made just now, and it is not known whether it was done."""
+        left = self._left.get(self._place(principal, request))
+        return left is not None and left.digest == self._digest(principal, request) and self._is_fresh(left)
+
+    def _until_known(self, request: Message, call: Call) -> Any:
+        deadline = self._monotonic() + self._seconds
+        pending: StrongroomError | None = None
+        while (left := deadline - self._monotonic()) > 0:
+            try:
+                return call(request, left)
+            except StrongroomError as error:
+                if error.reason in _PENDING:
+                    pending = error.renewed()
+                elif pending is None or error.code not in _UNDECIDED:
+                    raise
+            time.sleep(_PAUSE_SECONDS)
+        raise pending or StrongroomError(Reason.DEADLINE_EXCEEDED, "the call was not answered within its time")
+
+    def _taken(self, place: bytes, digest: bytes) -> str:
+        """The id of the same request, which is left no longer; empty where another one was made meanwhile."""
+        with self._lock:
+            left = self._left.pop(place, None)
+        return left.request_id if left is not None and left.digest == digest and self._is_fresh(left) else ""
+
+    def _keep(self, place: bytes, left: _Left) -> None:
+        with self._lock:
+            self._left[place] = left
+            while len(self._left) > _KEPT:
+                self._left.popitem(last=False)
+
+    def _is_fresh(self, left: _Left) -> bool:
+        return left.until > self._monotonic()
+
+    def _place(self, principal: str, request: Message) -> bytes:
+        names = [str(getattr(request, field, "")) for field in _NAMING]
+        return self._keyed(principal, request.DESCRIPTOR.full_name, *names)
+
+    def _digest(self, principal: str, request: Message) -> bytes:
+        return self._keyed(principal, request.DESCRIPTOR.full_name, request.SerializeToString(deterministic=True).hex())
+
+    def _keyed(self, *parts: str) -> bytes:
+        return blake2b("\n".join(parts).encode(), key=self._key, digest_size=32).digest()
