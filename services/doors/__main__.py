@@ -38,6 +38,7 @@ def serve(settings: DoorsSettings) -> None:
     """Opens the doors until SIGTERM."""
     telemetry = Telemetry(_SERVICE, settings.telemetry)
     mesh = Mesh(settings.upstream, TlsFiles(settings.tls))
+    mesh.start()
     listeners = [_vault(settings.vault, settings.tls, mesh, telemetry)]
     # What lives as long as the process is not searched for garbage any more.
     gc.freeze()

@@ -8,11 +8,12 @@ from typing import Any
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
+from services.doors.mesh.health import HealthRounds
 from services.doors.mesh.repeats import Repeats
 from services.doors.mesh.sessions import Caller
 from services.doors.settings import MeshAddresses
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.mesh.channels import CRYPTO, KEYSTORE, SECRETS, MeshChannel, Peer
+from services.runtime.mesh.channels import CRYPTO, KEYSTORE, SECRETS, MeshChannel, Peer, Route
 from services.runtime.mesh.tls import TlsFiles
 from strongroom.access.v1 import access_service_pb2, session_service_pb2
 from strongroom.access.v1.access_service_pb2_grpc import AccessServiceStub
@@ -34,10 +35,16 @@ class Mesh:
     """Every public method that a door calls, by its name."""
 
     def __init__(self, addresses: MeshAddresses, tls: TlsFiles) -> None:
-        keystore = MeshChannel(addresses.keystore, tls)
-        crypto = MeshChannel(addresses.crypto, tls)
-        secrets = MeshChannel(addresses.secrets, tls)
-        self._channels = (keystore, crypto, secrets)
+        routes = {
+            KEYSTORE: Route(addresses.keystore),
+            CRYPTO: Route(addresses.crypto),
+            SECRETS: Route(addresses.secrets),
+        }
+        # What is repeated elsewhere carries a request id, or does nothing more.
+        keystore, crypto, secrets = (MeshChannel(route, tls, moves=True) for route in routes.values())
+        asking = {peer: MeshChannel(route, tls, retry=False) for peer, route in routes.items()}
+        self._rounds = HealthRounds(asking)
+        self._channels = (keystore, crypto, secrets, *asking.values())
         self._repeats = Repeats(_SECONDS)
         self.by_health = {
             "strongroom.keystore.v1.KeyService": (KEYSTORE, keystore),
@@ -51,6 +58,10 @@ class Mesh:
         self._add(KEYSTORE, keystore, AccessServiceStub, _service(access_service_pb2, "AccessService"))
         self._add(CRYPTO, crypto, CryptoServiceStub, _service(crypto_pb2, "CryptoService"))
         self._add(SECRETS, secrets, SecretServiceStub, _service(secret_service_pb2, "SecretService"))
+
+    def start(self) -> None:
+        """Begins to look all the time which replica of each service answers."""
+        self._rounds.start()
 
     def ask(self, caller: Caller, method: str, request: Any) -> Any:
         """What the mesh answers the caller; a change that can have a request id is made once. Raises StrongroomError.
@@ -88,6 +99,7 @@ class Mesh:
 
     def close(self) -> None:
         """Ends the connections."""
+        self._rounds.stop()
         for channel in self._channels:
             channel.close()
 

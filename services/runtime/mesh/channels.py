@@ -79,10 +79,15 @@ class Route:
         self._unanswered = [0] * len(self.addresses)
         self._hanging_until = [0.0] * len(self.addresses)
         self._clean = True
+        self._watching: list[Callable[[int], None]] = []
         self.current = 0
         """The place in `addresses` of the one to call."""
         self.renewals = [0] * len(self.addresses)
         """How often the replica at an address was found to hang: connections from before are given up."""
+
+    def watch(self, left: Callable[[int], None]) -> None:
+        """Has `left` told the place of each replica that is found to hang while another is called in its stead."""
+        self._watching.append(left)
 
     def answered(self, place: int) -> None:
         """A replica answered, whatever it was."""
@@ -114,6 +119,9 @@ class Route:
             self._hanging_until[place] = self._monotonic() + _HANGING_SECONDS
             self.renewals[place] += 1
             self._leave(place)
+            is_left = self.current != place
+        for left in self._watching if is_left else ():
+            left(place)
 
     def _leave(self, place: int) -> None:
         if place != self.current:
@@ -128,10 +136,11 @@ class MeshChannel:
 
     It changes over when its peer does not answer: to the next of several addresses, or to a new connection to the only
     one, behind which there may be another replica. A connection to a process that hangs would last as long as that
-    does. Without `retry` a call is made once: its caller repeats it.
+    does. Without `retry` a call is made once: its caller repeats it. With `moves`, calls in flight at a replica that is
+    found to hang are made at the next one at once, in place of waiting for their deadline.
     """
 
-    def __init__(self, addresses: str | Route, tls: TlsFiles, *, retry: bool = True) -> None:
+    def __init__(self, addresses: str | Route, tls: TlsFiles, *, retry: bool = True, moves: bool = False) -> None:
         self._route = Route(addresses) if isinstance(addresses, str) else addresses
         several = len(self._route.addresses) > 1
         self._tls = tls
@@ -141,6 +150,8 @@ class MeshChannel:
         self._tries = _ROUNDS * len(self._route.addresses) if retry and several else 1
         self._lock = threading.Lock()
         self._opened: dict[int, _Opened] = {}
+        if moves:
+            self._route.watch(self._give_up)
         self._at(self._route.current)
 
     def method(self, open_stub: Callable[[grpc.Channel], Any], name: str) -> Callable[..., Any]:
@@ -160,6 +171,11 @@ class MeshChannel:
             except grpc.RpcError as error:
                 self._route.failed(place, rpc_code(error))
                 raise
+            except ValueError:
+                # It was given up in this moment, and nothing can be sent on it any more.
+                if self._opened.get(place) is opened:
+                    raise
+                return once(request, timeout, metadata)
             self._route.answered(place)
             if len(self._opened) > 1:
                 self._keep_only(place)
@@ -196,6 +212,13 @@ class MeshChannel:
                     raise
             time.sleep(pause)
         return once(deadline - time.monotonic())
+
+    def _give_up(self, place: int) -> None:
+        """Ends the connection to a replica; calls in flight there end as those that nobody answered."""
+        with self._lock:
+            opened = self._opened.pop(place, None)
+        if opened is not None:
+            opened.channel.close()
 
     def _keep_only(self, place: int) -> None:
         """Leaves the connections to replicas that are not called any more to the calls that are still on them."""

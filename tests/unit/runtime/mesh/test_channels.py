@@ -113,6 +113,37 @@ def test_what_one_channel_finds_out_of_a_replica_all_of_its_route_know(tls: TlsF
     follows.close()
 
 
+def test_calls_in_flight_at_one_that_hangs_move_to_the_next(tls: TlsFiles, mute: str, well: str) -> None:
+    route = Route(f"{mute},{well}")
+    channel, asks = MeshChannel(route, tls, moves=True), MeshChannel(route, tls, retry=False)
+    check = channel.method(health_pb2_grpc.HealthStub, "Check")
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(check, REQUEST, timeout=60) for _ in range(4)]
+        for _ in range(2):
+            with pytest.raises(grpc.RpcError):
+                asks.method(health_pb2_grpc.HealthStub, "Check")(REQUEST, timeout=0.3)
+        # Long before their own time is over.
+        for call in calls:
+            assert call.result(timeout=30).status == health_pb2.HealthCheckResponse.SERVING
+    channel.close()
+    asks.close()
+
+
+def test_calls_wait_for_the_only_one_that_there_is(tls: TlsFiles, mute: str) -> None:
+    route = Route(mute)
+    channel, asks = MeshChannel(route, tls, moves=True), MeshChannel(route, tls, retry=False)
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(channel.method(health_pb2_grpc.HealthStub, "Check"), REQUEST, timeout=2)
+        for _ in range(2):
+            with pytest.raises(grpc.RpcError):
+                asks.method(health_pb2_grpc.HealthStub, "Check")(REQUEST, timeout=0.2)
+        with pytest.raises(grpc.RpcError) as refused:
+            call.result(timeout=30)
+    assert refused.value.code() is not grpc.StatusCode.CANCELLED
+    channel.close()
+    asks.close()
+
+
 def test_no_method_keeps_a_connection_of_before_the_certificate_was_replaced(
     tls: TlsFiles, tmp_path: Path, well: str
 ) -> None:
