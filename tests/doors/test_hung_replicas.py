@@ -36,10 +36,8 @@ def hanging(mesh: Mesh, token: str) -> Iterator[tuple[hvac.Client, psutil.Proces
 
 def listening_at(address: str) -> psutil.Process:
     port = int(address.rpartition(":")[2])
-    found = (
-        one for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN and one.laddr.port == port
-    )
-    return psutil.Process(next(one.pid for one in found if one.pid))
+    found = (one for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN)
+    return psutil.Process(next(one.pid for one in found if one.pid and tuple(one.laddr)[1:2] == (port,)))
 
 
 def test_calls_go_on_at_the_other(hanging: tuple[hvac.Client, psutil.Process], name: str) -> None:
