@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, TypeAdapter, field_validator
 
-from services.runtime.config import Database, Redis, Section, ServiceSettings
+from services.runtime.config import Database, Redis, Section, ServiceSettings, SpiffeId
 from services.secrets.core.destinations import Place, destination, destinations
 from services.secrets.rotation.rotators.reach import NetworkRules, TargetRule
 
@@ -15,19 +15,30 @@ from services.secrets.rotation.rotators.reach import NetworkRules, TargetRule
 # may have besides.
 _FORKING_MIB, _COPIED_MIB, RELAY_MIB = 96, 16, 32
 _LOOPBACK = ("127.0.0.1", "::1")
+_SPIFFE = "spiffe:"
+_SPIFFE_ID = TypeAdapter(SpiffeId)
 
 
 class TargetSettings(Section):
     """Places that some accounts may name as targets."""
 
     accounts: list[str] = Field(description="ids of accounts; `*` for every one")
-    places: list[str] = Field(description="`host[:port]` or `CIDR[:port]`")
+    places: list[str] = Field(
+        default_factory=list,
+        description="`host[:port]`, `CIDR[:port]`, or `spiffe://…`: what the accounts' RotatorServices have to be",
+    )
 
     @field_validator("places")
     @classmethod
     def _readable(cls, places: list[str]) -> list[str]:
-        destinations(places)
+        destinations(entry for entry in places if not _is_spiffe_id(entry))
         return places
+
+    @property
+    def rule(self) -> TargetRule:
+        """What steps are told of it."""
+        ids = [entry for entry in self.places if _is_spiffe_id(entry)]
+        return TargetRule(tuple(self.accounts), tuple(e for e in self.places if e not in ids), tuple(ids))
 
 
 class RotationSettings(Section):
@@ -94,7 +105,7 @@ class SecretsSettings(ServiceSettings):
     def network(self) -> NetworkRules:
         """Where targets may be."""
         rotation = self.rotation
-        rules = tuple(TargetRule(tuple(rule.accounts), tuple(rule.places)) for rule in rotation.targets)
+        rules = tuple(rule.rule for rule in rotation.targets)
         networks = tuple(entry for entry in rotation.refused_targets if destination(entry).network is not None)
         return NetworkRules(rules, rotation.public_targets, tuple(self._own()), networks)
 
@@ -129,6 +140,14 @@ def store_places(url: str, usual_port: int) -> Iterator[Place]:
     for host in (host for several in named for host in _each(several)):
         if not host.startswith(("/", "@")):
             yield from {_place(host, port) for port in ports}
+
+
+def _is_spiffe_id(entry: str) -> bool:
+    """Raises ValueError for one that no certificate has."""
+    if not entry.startswith(_SPIFFE):
+        return False
+    _SPIFFE_ID.validate_python(entry)
+    return True
 
 
 def _is_this_machine(found: Place) -> bool:

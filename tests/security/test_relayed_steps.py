@@ -16,17 +16,20 @@ import pytest
 from opentelemetry.metrics import NoOpMeterProvider
 
 from deploy.dev.certificates import DevelopmentAuthority
-from deploy.dev.topology import free_port
+from deploy.dev.topology import free_port, spiffe_id
 from services.runtime.errors import StrongroomError
 from services.runtime.mesh.tls import TlsFiles
 from services.runtime.requests.names import ResourceName
 from services.secrets.kinds.known import declarations
+from services.secrets.rotation.rotators.reach import EVERY_ACCOUNT, NetworkRules, Reach, TargetRule
+from services.secrets.rotation.rotators.remote import RemoteRotator
 from services.secrets.rotation.rotators.rotator import Credential, RotationContext
 from services.secrets.rotation.targets import jobs
 from services.secrets.rotation.targets.jobs import TargetJob
 from services.secrets.rotation.targets.relay import local_endpoint
 from services.secrets.rotation.targets.workers import StepLimits, TargetWorkers, WorkerRotator
 from services.secrets.values.sealing import NewValue
+from strongroom.secrets.v1 import rotator_service_pb2 as pb
 from strongroom.secrets.v1 import secret_pb2 as s
 from tests.security.test_hostile_targets import context, login, reason_of_step
 from tests.support import hostile_servers as hostile
@@ -174,6 +177,66 @@ def test_why_there_was_no_connection_is_told_in_words_of_ours(
     assert caught.value.reason == "TARGET_UNREACHABLE"
     assert "connection to the rotator at 127.0.0." in caught.value.message
     assert "marked" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("named", "accounts", "trust", "passes"),
+    [
+        ("service/team", ACCOUNT, "", True),
+        ("service/team", EVERY_ACCOUNT, "", True),
+        ("service/team", "other", "", True),
+        ("service/other", "other", "", True),
+        ("service/other", ACCOUNT, "", False),
+        ("service/team/more", ACCOUNT, "", False),
+        ("service", EVERY_ACCOUNT, "", False),
+        # One that everybody could make.
+        ("service/team", ACCOUNT, "own", False),
+    ],
+)
+def test_a_rotator_is_who_the_administrator_names_for_the_account(
+    workers: TargetWorkers,
+    authority: DevelopmentAuthority,
+    tls: TlsFiles,
+    tmp_path: Path,
+    named: str,
+    accounts: str,
+    trust: str,
+    passes: bool,
+) -> None:
+    """By the id in the server's certificate, before the token of the step or a credential is sent."""
+    issuer = DevelopmentAuthority(tmp_path) if trust else authority
+    told_by: list[str] = []
+
+    class Told(TeamRotator):
+        def TestCredential(  # noqa: N802  # gRPC's name
+            self, request: pb.TestCredentialRequest, context: grpc.ServicerContext
+        ) -> pb.TestCredentialResponse:
+            told_by.append(str(dict(context.invocation_metadata())))
+            return pb.TestCredentialResponse(accepted=True)
+
+    port = free_port()
+    server = serve_rotator(Told(), tls_files(issuer.issue("service/team")), port)
+    told = at(port)
+    if trust:
+        assert told.secret.target is not None
+        told.secret.target.grpc.ca_pem = issuer.trust.read_text()
+    rules = (TargetRule((EVERY_ACCOUNT,), ("127.0.0.0/8",)), TargetRule((accounts,), (), (spiffe_id(named),)))
+    told = replace(told, reach=Reach(ACCOUNT, NetworkRules(rules)))
+    try:
+        reason = reason_of_step(lambda: WorkerRotator(GRPC, workers, tls.current).test(told, credential("marked")))
+    finally:
+        server.stop(None)
+    refused = "TARGET_UNREACHABLE" if trust else "DESTINATION_NOT_ALLOWED"
+    assert reason == ("" if passes else refused)
+    assert len(told_by) == passes
+    assert passes or "marked" not in str(told_by)
+
+
+def test_who_a_rotator_is_is_never_left_unasked(tls: TlsFiles) -> None:
+    """A connection that no relay makes shows nobody who is at its other end."""
+    rule = TargetRule((EVERY_ACCOUNT,), ("127.0.0.0/8",), (spiffe_id("service/team"),))
+    told = replace(at(1), reach=Reach(ACCOUNT, NetworkRules((rule,))))
+    assert reason_of_step(lambda: RemoteRotator(tls).test(told, credential("marked"))) == "ROTATOR_FAILED"
 
 
 def test_nobody_but_the_step_itself_uses_its_connection() -> None:

@@ -19,7 +19,7 @@ from deploy.dev.configs import CALLERS, FORWARDERS, UPSTREAM
 from services.runtime.config import ServiceSettings, load
 from services.runtime.errors import StrongroomError
 from services.secrets.core.destinations import Place
-from services.secrets.rotation.rotators.reach import NetworkRules, Reach, TargetRule
+from services.secrets.rotation.rotators.reach import NetworkRules, Reach
 from services.secrets.settings import RotationSettings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -373,7 +373,7 @@ def test_no_rule_for_targets_opens_the_meshs_own_stores() -> None:
     assert len(stores) >= 5
     for rules in (sample["rotation"]["targets"], [*sample["rotation"]["targets"], everything]):
         rotation = RotationSettings(**{**sample["rotation"], "targets": rules})
-        targets = tuple(TargetRule(tuple(rule.accounts), tuple(rule.places)) for rule in rotation.targets)
+        targets = tuple(rule.rule for rule in rotation.targets)
         network = NetworkRules(targets, refused=tuple(rotation.refused_targets))
         for store in stores:
             for port in (5432, 6379, 1792, 22):

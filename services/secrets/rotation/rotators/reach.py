@@ -26,12 +26,18 @@ class TargetRule:
 
     accounts: tuple[str, ...]
     places: tuple[str, ...]
+    spiffe_ids: tuple[str, ...] = ()
+    """Of RotatorServices: those of these accounts are only such."""
 
     def permitting(self, account: str, place: Place, address: IpAddress) -> Sequence[Destination]:
         """Its entries for this account and place."""
-        if account not in self.accounts and EVERY_ACCOUNT not in self.accounts:
+        if not self.is_for(account):
             return ()
         return [entry for entry in _read(self.places) if entry.permits(place, address)]
+
+    def is_for(self, account: str) -> bool:
+        """Whether it says anything of the account."""
+        return account in self.accounts or EVERY_ACCOUNT in self.accounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,12 @@ class Reach:
     network: NetworkRules
     listed: tuple[tuple[str, ...], ...] = ()
     """`allowed_destinations` of every secret whose value is sent, where there are such."""
+
+    @property
+    def spiffe_ids(self) -> frozenset[str]:
+        """Those that a RotatorService of the account has one of; none where the administrator names none for it."""
+        rules = (rule for rule in self.network.rules if rule.is_for(self.account))
+        return frozenset(spiffe_id for rule in rules for spiffe_id in rule.spiffe_ids)
 
     def address(self, place: Place) -> str:
         """The address to connect to. Raises DESTINATION_NOT_ALLOWED, TARGET_UNREACHABLE for an unknown name."""

@@ -114,7 +114,8 @@ class RemoteRotator:
             # The relay speaks TLS, and the rotator sees no difference.
             options.append(("grpc.http2_scheme", "https"))
             return grpc.insecure_channel(relayed.endpoint, options), relayed.token
-        if self._tls is None:
+        # Who is at the other end only a relay can look at.
+        if self._tls is None or (context.reach is not None and context.reach.spiffe_ids):
             raise StrongroomError(Reason.ROTATOR_FAILED, "the step was given no connection")
         own = self._tls.current()
         trust = target.ca_pem.encode() if target.ca_pem else own.trust

@@ -215,7 +215,7 @@ def _of_reach(reach: Reach | None) -> dict[str, Any] | None:
     return {
         "account": reach.account,
         "listed": reach.listed,
-        "rules": [[rule.accounts, rule.places] for rule in network.rules],
+        "rules": [[rule.accounts, rule.places, rule.spiffe_ids] for rule in network.rules],
         "public": network.public,
         "own": [[own.host, own.port] for own in network.own],
         "refused": network.refused,
@@ -225,7 +225,7 @@ def _of_reach(reach: Reach | None) -> dict[str, Any] | None:
 def _reach(fields: dict[str, Any] | None) -> Reach | None:
     if fields is None:
         return None
-    rules = tuple(TargetRule(tuple(accounts), tuple(places)) for accounts, places in fields["rules"])
+    rules = tuple(TargetRule(*map(tuple, rule)) for rule in fields["rules"])
     own = tuple(Place(host, port) for host, port in fields["own"])
     listed = tuple(map(tuple, fields["listed"]))
     return Reach(fields["account"], NetworkRules(rules, fields["public"], own, tuple(fields["refused"])), listed)

@@ -14,6 +14,7 @@ import socket
 import ssl
 import struct
 import threading
+from typing import Any
 
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -40,7 +41,9 @@ def relay(context: RotationContext, identity: Identity, stream: socket.socket) -
     target = context.target.grpc
     host, _, port = target.address.rpartition(":")
     what = f"connection to the rotator at {target.address}"
-    trusted = target.ca_pem or identity.trust.decode()
+    wanted = context.reach.spiffe_ids if context.reach is not None else frozenset()
+    # An authority of a tenant's own would say of any server that it has the id.
+    trusted = identity.trust.decode() if wanted else target.ca_pem or identity.trust.decode()
     address = context.address()
     try:
         protection = _tls(identity, trusted)
@@ -49,9 +52,25 @@ def relay(context: RotationContext, identity: Identity, stream: socket.socket) -
         with protection.wrap_socket(connected, server_hostname=host.strip("[]")) as secured:
             if secured.selected_alpn_protocol() != "h2":
                 raise StrongroomError(Reason.TARGET_UNREACHABLE, f"{what}: it does not speak HTTP/2")
+            if wanted:
+                _require_one_of(wanted, secured, what)
             _hand_on(stream, secured)
     except OSError as error:
         raise failure(Reason.TARGET_UNREACHABLE, what, error) from None
+
+
+def _require_one_of(wanted: frozenset[str], secured: ssl.SSLSocket, what: str) -> None:
+    """Before anything is sent, the token of the step too."""
+    shown: dict[str, Any] = secured.getpeercert() or {}
+    ids = [value for kind, value in shown.get("subjectAltName", ()) if kind == "URI"]
+    # X509-SVID, section 2: a certificate has one.
+    if len(ids) != 1 or ids[0] not in wanted:
+        raise StrongroomError(
+            Reason.DESTINATION_NOT_ALLOWED,
+            f"{what}: its certificate has no SPIFFE id that the service's configuration (rotation.targets) lists for"
+            " the account",
+            incurable="true",
+        )
 
 
 def local_endpoint(stream: socket.socket) -> str:

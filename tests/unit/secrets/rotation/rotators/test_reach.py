@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from deploy.dev.certificates import CertificateFiles
 from deploy.dev.configs import Configuration
@@ -16,7 +17,7 @@ from services.runtime.errors import Reason, StrongroomError
 from services.runtime.outside.public_addresses import is_public
 from services.secrets.core.destinations import Place, address_of
 from services.secrets.rotation.rotators.reach import EVERY_ACCOUNT, NetworkRules, Reach, TargetRule
-from services.secrets.settings import SecretsSettings, store_places
+from services.secrets.settings import SecretsSettings, TargetSettings, store_places
 
 PUBLIC = "93.184.216.34"
 
@@ -134,6 +135,25 @@ def test_the_configuration_names_the_meshs_own_servers() -> None:
 )
 def test_a_store_is_seen_whichever_way_its_url_names_it(url: str, places: set[tuple[str, int]]) -> None:
     assert {(place.host, place.port) for place in store_places(url, 5432)} == places
+
+
+def test_a_rule_names_spiffe_ids_beside_places() -> None:
+    rule = TargetSettings(accounts=["acme"], places=["10.0.0.0/8:7443", "spiffe://d/team", "spiffe://d/other"]).rule
+    found = reach(rule, TargetRule(("other",), (), ("spiffe://d/not-ours",)))
+    assert found.spiffe_ids == {"spiffe://d/team", "spiffe://d/other"}
+    # An id opens no address.
+    assert found.address(Place("10.0.0.1", 7443))
+    assert refused(found, "10.0.0.1", 7444)
+    assert not reach(TargetRule(("other",), (), ("spiffe://d/not-ours",))).spiffe_ids
+    assert reach(TargetRule((EVERY_ACCOUNT,), (), ("spiffe://d/x",))).spiffe_ids == {"spiffe://d/x"}
+
+
+@pytest.mark.parametrize(
+    "entry", ["spiffe://", "spiffe://d", "spiffe:x", "spiffe://D/x", "spiffe://d/*", "spiffe://d/a b"]
+)
+def test_what_is_no_spiffe_id_is_told_at_start(entry: str) -> None:
+    with pytest.raises(ValidationError):
+        TargetSettings(accounts=["acme"], places=[entry])
 
 
 STORES = {
