@@ -102,7 +102,8 @@ class Configuration:
             content["database"] = {"url": self.database_urls[service]}
         if service in WITH_REDIS:
             login = f"{USER}:{self.redis_password}@" if self.redis_password else ""
-            content["redis"] = {"url": f"redis://{login}{HOST}:{self.topology.redis_port}/0"}
+            url = f"redis://{login}{HOST}:{self.topology.redis_port}/0"
+            content["redis"] = {"url": url, "passwordless": not login}
         if service == "secrets":
             # Databases and the like that somebody runs on this machine to try rotation out.
             content["rotation"] = {

@@ -189,11 +189,15 @@ class Redis(Store):
     """Where the rotation schedule lives."""
 
     url: Annotated[str, StringConstraints(pattern=r"^(redis|rediss|unix)://")] = Field(
-        description="`rediss://…`; `redis://…` on this machine; `unix://…`"
+        description="`rediss://user:password@…`; `redis://user:password@…` on this machine; `unix://…`"
     )
+    passwordless: bool = Field(default=False, description="lets Redis be one that whoever reaches it may write to")
 
     @model_validator(mode="after")
     def _is_private(self) -> Self:
+        # Who may use a socket file its folder says.
+        if not self.passwordless and not self.url.startswith("unix://") and not _has_password(self.url):
+            raise ValueError("a Redis needs a password in its URL, or passwordless = true")
         if not self.plaintext and self.url.startswith("redis://") and _leaves_the_machine(self.url):
             raise ValueError("a Redis on another machine needs a rediss:// URL, or plaintext = true")
         return self
@@ -344,6 +348,13 @@ def _is_here(host: str) -> bool:
         with suppress(ValueError):
             return ip_address(name).is_loopback
     return False
+
+
+def _has_password(url: str) -> bool:
+    try:
+        return bool(urlsplit(url).password or _query(url).get("password"))
+    except ValueError:
+        return False
 
 
 def _query(url: str) -> dict[str, str]:

@@ -24,7 +24,6 @@ class TargetSettings(Section):
 
     accounts: list[str] = Field(description="ids of accounts; `*` for every one")
     places: list[str] = Field(
-        default_factory=list,
         description="`host[:port]`, `CIDR[:port]`, or `spiffe://…`: what the accounts' RotatorServices have to be",
     )
 

@@ -55,7 +55,9 @@ def writer(port: int) -> Iterator[Redis]:
 @pytest.fixture
 def schedule(port: int) -> Iterator[Schedule]:
     """As the services have it, but with patience for Redis."""
-    with closing(redis_client(RedisSettings(url=f"redis://127.0.0.1:{port}?socket_timeout=20"))) as client:
+    with closing(
+        redis_client(RedisSettings(url=f"redis://127.0.0.1:{port}?socket_timeout=20", passwordless=True))
+    ) as client:
         yield Schedule(client, "secrets")
 
 
@@ -145,7 +147,7 @@ def test_who_answers_in_redis_s_place_has_no_memory_of_ours(begin: bytes, more: 
         answering = threading.Thread(target=answer, daemon=True)
         answering.start()
         url = f"redis://127.0.0.1:{server.getsockname()[1]}?protocol=3"
-        with closing(redis_client(RedisSettings(url=url))) as client, pytest.raises(RedisError):
+        with closing(redis_client(RedisSettings(url=url, passwordless=True))) as client, pytest.raises(RedisError):
             client.ping()
         answering.join(20)
     # What stands in the sockets between has not been read.

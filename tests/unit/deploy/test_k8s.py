@@ -29,7 +29,10 @@ OVERLAYS = (K8S / "overlays" / "dev", K8S / "overlays" / "production")
 SERVICES = ("keystore", "crypto", "secrets", "audit")
 TRUST_DOMAIN = "spiffe://strongroom.local"
 # What the files of a pod's Secrets hold, by section of the configuration.
-URLS = {"database": "postgresql+psycopg://strongroom@db/strongroom?sslmode=verify-full", "redis": "rediss://redis"}
+URLS = {
+    "database": "postgresql+psycopg://strongroom@db/strongroom?sslmode=verify-full",
+    "redis": "rediss://strongroom:x@redis",
+}
 # What a service takes itself, in bad times.
 OF_THE_SERVICE_MIB = 512
 

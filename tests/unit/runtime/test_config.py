@@ -23,8 +23,8 @@ PASSWORD = "swordfish"
         (Database, "url", "postgresql+psycopg:///x?host=127.0.0.1:5432,db.example:5432"),
         (Database, "url", "postgresql+psycopg:///x?host=127.0.0.1&host=10.0.0.1:5432"),
         (Database, "url", "postgresql+psycopg://u@localhost.example/x"),
-        (Redis, "url", "redis://redis.example"),
-        (Redis, "url", "redis://[2001:db8::1]:6379/0"),
+        (Redis, "url", f"redis://u:{PASSWORD}@redis.example"),
+        (Redis, "url", f"redis://:{PASSWORD}@[2001:db8::1]:6379/0"),
         (Telemetry, "otlp_endpoint", "http://collector.example:4317"),
     ],
 )
@@ -46,15 +46,40 @@ def test_another_machine_is_reached_over_tls_unless_it_is_said_otherwise(
         (Database, "url", "postgresql+psycopg:///x?host=/run/postgresql"),
         (Database, "url", "postgresql+psycopg:///x?host=127.0.0.1:5432,[::1]:5433"),
         (Database, "url", "postgresql+psycopg://u@db.example/x?sslmode=verify-full"),
-        (Redis, "url", "redis://localhost:6379/0"),
+        (Redis, "url", f"redis://:{PASSWORD}@localhost:6379/0"),
         (Redis, "url", "unix:///run/redis.sock"),
-        (Redis, "url", "rediss://redis.example"),
+        (Redis, "url", f"rediss://redis.example?password={PASSWORD}"),
         (Telemetry, "otlp_endpoint", "http://localhost:4317"),
         (Telemetry, "otlp_endpoint", "https://collector.example:4317"),
     ],
 )
 def test_this_machine_and_tls_are_taken(section: type[BaseModel], field: str, value: str) -> None:
     assert getattr(section(**{field: value}), field) == value
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://127.0.0.1:6379/0",
+        "redis://localhost",
+        "redis://user@127.0.0.1",
+        "redis://user:@127.0.0.1",
+        "redis://:@127.0.0.1",
+        "rediss://redis.example",
+        "rediss://user@redis.example/0?password=",
+        "rediss://redis.example/0?passwords=x",
+        "rediss://redis.example/a:b@c",
+        "redis://[::1",
+    ],
+)
+def test_a_redis_that_asks_for_no_password_is_used_only_where_it_is_said(url: str, tmp_path: Path) -> None:
+    """Whoever reaches such a one delays rotations and deletions."""
+    path = tmp_path / "url"
+    path.write_text(url)
+    for given in ({"url": url}, {"url_file": path}, {"url": url, "plaintext": True}):
+        with pytest.raises(ValidationError, match="passwordless"):
+            Redis.model_validate(given)
+    assert Redis(url=url, passwordless=True, plaintext=True).url == url
 
 
 def test_a_url_can_stand_in_a_file(tmp_path: Path) -> None:

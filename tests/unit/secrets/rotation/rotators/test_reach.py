@@ -103,7 +103,7 @@ def test_the_configuration_names_the_meshs_own_servers() -> None:
             "telemetry": {},
             "upstream": {"keystore": "keystore:3", "crypto": "crypto:4", "audit": "audit:5"},
             "database": {"url": "postgresql+psycopg://u:p@db.internal/secrets", "plaintext": True},
-            "redis": {"url": "redis://redis.internal:7/0", "plaintext": True},
+            "redis": {"url": "redis://:x@redis.internal:7/0", "plaintext": True},
             "rotation": {"refused_targets": ["vault:8"]},
         }
     )
