@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from bench.abuse import batches, fuzz, hsm, policies, strangers, targets
+from bench.abuse import batches, changes, fuzz, hsm, policies, strangers, targets
 from bench.abuse.town import Town
 from bench.cores import Cores, confined
 from bench.report import Report, Target
 
 NAME = "abuse"
 
-ATTACKS: Sequence[ModuleType] = (batches, policies, fuzz, targets, hsm, strangers)
+ATTACKS: Sequence[ModuleType] = (batches, policies, changes, fuzz, targets, hsm, strangers)
 """Each has `TARGETS` and `measure(town, quick=…)`, which answers figures; with a token in its mesh also `PROVIDER`."""
 
 

@@ -83,15 +83,16 @@ class Town:
         rounds: int,
         seconds: float,
         method: Method | None = None,
+        rate: float = VICTIM_RATE,
     ) -> dict[str, float]:
         """The latency that 99 of 100 of the victim's calls stay within while `attack` lasts, beside that without it:
         `{name}_p99_vs_quiet`, the median over rounds, and what it is made of. A call that is not answered is a
         BenchmarkError."""
         quiet, beside = [], []
         for _ in range(rounds):
-            quiet.append(self.p99_ms(seconds, method))
+            quiet.append(self.p99_ms(seconds, method, rate))
             with attack():
-                beside.append(self.p99_ms(seconds, method))
+                beside.append(self.p99_ms(seconds, method, rate))
         return {
             f"{name}_p99_vs_quiet": median(one / other for one, other in zip(beside, quiet, strict=True)),
             f"{name}_p99_ms": median(beside),
@@ -102,6 +103,6 @@ class Town:
         """Meanwhile sends calls as fast as they are answered, whatever the answers are."""
         return self._load.flood(attack, shape)
 
-    def p99_ms(self, seconds: float, method: Method | None = None) -> float:
+    def p99_ms(self, seconds: float, method: Method | None = None, rate: float = VICTIM_RATE) -> float:
         """The 99th percentile of the victim's call, or of another, over so many seconds, in milliseconds."""
-        return self._load.steady(method or self.encrypt, int(VICTIM_RATE * seconds), VICTIM_RATE).latency_ms(_QUANTILE)
+        return self._load.steady(method or self.encrypt, int(rate * seconds), rate).latency_ms(_QUANTILE)

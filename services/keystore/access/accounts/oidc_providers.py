@@ -39,6 +39,7 @@ class OidcProviders:
             if present is not None and present.name != added.name:
                 raise already_exists(f"a provider for {added.issuer}", "oidc_provider.issuer")
 
+        self._editor.require_room(new.name)
         return self._editor.create(call, kinds.OIDC_PROVIDER, new, "oidc_provider_id", repeatable, check=check)
 
     def get(self, call: Call, name: str) -> OidcProvider:

@@ -13,22 +13,24 @@ from services.keystore.access.editing import kinds
 from services.keystore.access.editing.editing import (
     AccessEditor,
     Change,
-    Consequence,
     already_exists,
     require_as_seen,
     update,
 )
+from services.keystore.access.editing.plans import Needs
 from services.keystore.access.policies import grants, policy_text
 from services.keystore.access.records import client_key_store, policy_store, principal_store, quota_store
 from services.keystore.access.records.resources import ROLES, Principal, account_of, collection_of
 from services.keystore.store import changes
 from services.runtime.call import Call
-from services.runtime.errors import invalid
+from services.runtime.errors import Reason, StrongroomError, invalid
 from services.runtime.storage.editing import UNCHANGED, Unchanged
 from services.runtime.storage.request_ids import Repeatable
 from services.runtime.storage.sql_filters import Condition
 from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_QUOTA
 
+MAX_TAKEN_ALONG = 300
+"""So many principals that hold it, and policies that are attached to it, are changed with a principal that ends."""
 SET_ROLES = "access:SetPrincipalRoles"
 BIND_IDENTITY = "access:BindIdentity"
 _SET_TRUST_POLICY = "access:SetTrustPolicy"
@@ -66,10 +68,8 @@ class Principals:
                 kinds.PRINCIPAL.require(connection, role, "principal.roles")
             self._require_free(connection, added, added.spiffe_ids)
 
-        def then(connection: Connection, added: Principal) -> None:
-            self._editor.require_room(connection, account_of(added.name))
-
-        return self._editor.create(call, kinds.PRINCIPAL, new, "principal_id", repeatable, check=check, then=then)
+        needs = Needs(room=True)
+        return self._editor.create(call, kinds.PRINCIPAL, new, "principal_id", repeatable, check=check, needs=needs)
 
     def get(self, call: Call, name: str) -> Principal:
         """A principal."""
@@ -100,8 +100,11 @@ class Principals:
                 changed = replace(changed, sessions_valid_after_us=self._editor.now_us())
             return changed
 
+        def asks(changed: Principal) -> Needs:
+            return Needs(room=bool(changed.spiffe_ids or changed.oidc_bindings))
+
         try:
-            return self._editor.edit(call, kinds.PRINCIPAL, wanted.name, change, etag=etag)
+            return self._editor.edit(call, kinds.PRINCIPAL, wanted.name, change, etag=etag, asks=asks)
         except IntegrityError:
             # Another account's call was quicker.
             raise already_exists("a principal that one of the identities stands for", "principal") from None
@@ -113,7 +116,7 @@ class Principals:
         def change(_connection: Connection, present: Principal) -> Principal:
             return replace(present, tags=tags)
 
-        return self._editor.edit(call, kinds.PRINCIPAL, name, change, etag=etag, then=self._settle(call))
+        return self._editor.edit(call, kinds.PRINCIPAL, name, change, etag=etag, asks=_larger_or_less)
 
     def set_roles(self, call: Call, name: str, roles: tuple[str, ...], etag: str) -> Principal:
         """Replaces the roles that a principal holds all the time. Raises FIELD_INVALID for a role as the principal."""
@@ -128,14 +131,12 @@ class Principals:
                 kinds.PRINCIPAL.require(connection, role, "roles")
             return replace(present, roles=roles)
 
-        then = self._settle(call)
-        return self._editor.edit(call, kinds.PRINCIPAL, name, change, etag=etag, seen=seen, then=then)
+        return self._editor.edit(call, kinds.PRINCIPAL, name, change, etag=etag, seen=seen, asks=_larger_or_less)
 
     def disable(self, call: Call, name: str) -> Principal:
         """Refuses a principal everywhere."""
         self._editor.permitted(call, "access:DisablePrincipal", kinds.PRINCIPAL, name)
-        then = self._require_way_back(call)
-        return self._editor.edit(call, kinds.PRINCIPAL, name, _to_disabled(disabled=True), then=then)
+        return self._editor.edit(call, kinds.PRINCIPAL, name, _to_disabled(disabled=True), asks=_less)
 
     def enable(self, call: Call, name: str) -> Principal:
         """Ends what `disable` began."""
@@ -158,10 +159,18 @@ class Principals:
         self._editor.permitted(call, "access:DeletePrincipal", kinds.PRINCIPAL, name)
         with self._editor.reading() as connection:
             holders = [holder.name for holder in principal_store.holders(connection, name)]
+            attached = policy_store.attached_to(connection, name)
+        if len(holders) + len(attached) > MAX_TAKEN_ALONG:
+            raise StrongroomError(
+                Reason.LIMIT_EXCEEDED,
+                f"{name} is held by {len(holders)} principals, and has {len(attached)} policies: take it from some"
+                f" (SetPrincipalRoles), or detach some, until they are {MAX_TAKEN_ALONG}",
+                limit=str(MAX_TAKEN_ALONG),
+            )
         for holder in holders:
             self._editor.permitted(call, SET_ROLES, kinds.PRINCIPAL, holder)
 
-        def remove(connection: Connection, present: Principal) -> None:
+        def remove(connection: Connection, _present: Principal) -> None:
             now_us = self._editor.now_us()
             require_as_seen(name, [one.name for one in principal_store.holders(connection, name)], holders)
             principal_store.delete_principal(connection, name, now_us)
@@ -172,25 +181,19 @@ class Principals:
             for holder in principal_store.holders(connection, name):
                 roles = tuple(role for role in holder.roles if role != name)
                 update(connection, kinds.PRINCIPAL, replace(holder, roles=roles), now_us)
-            grants.revoke_of(connection, name)
             if quota_store.delete_quota(connection, name):
                 changes.note(connection, CHANGE_KIND_QUOTA, f"{name}/quota", account_of(name))
-            self._require_way_back(call)(connection, present)
 
-        self._editor.delete(call, kinds.PRINCIPAL, name, etag, remove)
+        self._editor.delete(call, kinds.PRINCIPAL, name, etag, remove, _less)
+        self._revoke_grants(name)
 
-    def _settle(self, call: Call) -> Consequence[Principal]:
-        """After a change that may make what decisions rest on larger, and may take permissions away."""
-        require_way_back = self._require_way_back(call)
-
-        def settle(connection: Connection, changed: Principal) -> None:
-            self._editor.require_room(connection, account_of(changed.name))
-            require_way_back(connection, changed)
-
-        return settle
-
-    def _require_way_back(self, call: Call) -> Consequence[Principal]:
-        return lambda connection, changed: self._editor.require_way_back(connection, call, account_of(changed.name))
+    def _revoke_grants(self, name: str) -> None:
+        """Ends the grants to a principal that is gone, which permit nothing any more, some at a time: they can be
+        hundreds of thousands, and nobody can change anything while some end."""
+        some = True
+        while some:
+            with self._editor.changing(account_of(name)) as connection:
+                some = grants.revoke_of(connection, name)
 
     def _require_free(self, connection: Connection, principal: Principal, added: Sequence[str]) -> None:
         """Raises unless what a principal is to be known by exists and stands for no other of the account, and the
@@ -203,6 +206,16 @@ class Principals:
         for binding in principal.oidc_bindings:
             kinds.OIDC_PROVIDER.require(connection, binding.provider, "principal.oidc_bindings.provider")
         require_free_subjects(connection, principal.name, principal.oidc_bindings, "principal.oidc_bindings")
+
+
+def _larger_or_less(_changed: Principal) -> Needs:
+    """What is asked before a change that may make what decisions rest on larger, and take permissions away."""
+    return Needs(room=True, way_back=True)
+
+
+def _less(_changed: Principal) -> Needs:
+    """What is asked before permissions are taken away."""
+    return Needs(way_back=True)
 
 
 def _loses_identity(before: Principal, after: Principal) -> bool:

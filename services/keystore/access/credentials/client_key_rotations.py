@@ -78,6 +78,8 @@ class ClientKeyRotations:
                 require_room(connection, wanted.principal, self._editor.now_us(), besides)
                 return new
         self._permit_deletion(call, wanted, going)
+        if present is None:
+            self._editor.require_room(new.name)
         try:
             with self._editor.changing(account_of(new.name)) as connection:
                 installed = self._installed(connection, wanted, new, going)

@@ -78,6 +78,7 @@ class ClientKeys:
             kinds.PRINCIPAL.require(connection, key.principal, field)
             require_room(connection, key.principal, self._editor.now_us())
 
+        self._editor.require_room(key.name)
         created = self._editor.create(call, kinds.CLIENT_KEY, key, "client_key", repeatable, check=check)
         if created.name != key.name:
             raise StrongroomError(

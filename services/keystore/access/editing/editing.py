@@ -4,36 +4,37 @@ in one transaction."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from threading import Lock
 from typing import Any, Generic, Protocol, TypeVar
+from weakref import WeakValueDictionary
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
-from services.keystore.access.editing import lockout
-from services.keystore.access.records import store
+from services.keystore.access.editing import plans
+from services.keystore.access.editing.plans import Needs, Plan
+from services.keystore.access.records import contents, store
 from services.keystore.access.records.resources import account_of, resource
 from services.keystore.keys.editing import REQUEST_IDS
 from services.keystore.store import changes
-from services.runtime.access import decisions
 from services.runtime.access.authorization import Authorizer, Resource
 from services.runtime.access.cedar import Parsed
-from services.runtime.access.cedar_cost import MAX_DECISION
-from services.runtime.access.decisions import Account
 from services.runtime.call import Call
 from services.runtime.clock import Clock
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.storage.database import reading, transaction
-from services.runtime.storage.editing import Edits, Unchanged, permitted, require_current
+from services.runtime.storage.editing import UNCHANGED, Edits, Unchanged, permitted, require_current
 from services.runtime.storage.outbox import Outbox
 from services.runtime.storage.request_ids import Repeatable
 from strongroom.audit.v1.event_pb2 import Event
 from strongroom.keystore.v1.key_record_service_pb2 import ChangeKind
 
-MAX_ACCOUNT_CHARACTERS = 4_000_000
-"""Of an account's principals and identity policies in all; as UTF-8 less than the largest message between services."""
+# A change of an account that others of it were quicker than is looked at anew so often.
+_TRIES = 5
+_TURN_SECONDS = 10.0
 
 
 class Record(Protocol):
@@ -53,6 +54,7 @@ class Record(Protocol):
 
 
 R = TypeVar("R", bound=Record)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +86,20 @@ Consequence = Callable[[Connection, R], None]
 refuses it."""
 
 
+Asks = Callable[[R], Needs]
+"""Gets the record as it would become, or as it was where it ends, and answers what has to be looked at before."""
+
+
+class _ChangedMeanwhileError(Exception):
+    """What was looked at before a change is not what is there any more."""
+
+
 def _nothing_else(_connection: Connection, _changed: Any) -> None:
     pass
+
+
+def _no_needs(_changed: Any) -> Needs:
+    return Needs()
 
 
 class AccessEditor:
@@ -97,6 +111,7 @@ class AccessEditor:
         self._outbox = outbox
         self._edits = Edits(engine, outbox, clock)
         self._parsed = Parsed()
+        self._turns: WeakValueDictionary[str, Lock] = WeakValueDictionary()
 
     def now_us(self) -> int:
         """The time."""
@@ -153,14 +168,26 @@ class AccessEditor:
         *,
         etag: str = "",
         seen: R | None = None,
+        asks: Asks[R] = _no_needs,
+        hold: Consequence[R] = _nothing_else,
         then: Consequence[R] = _nothing_else,
     ) -> R:
-        """Changes a record of a call that was permitted. Raises the kind's NOT_FOUND, ETAG_MISMATCH, what `change` and
-        `then` do, and OVERLOADED when the record is not as it was `seen` any more."""
+        """Changes a record of a call that was permitted. What the change `asks` for is looked at before it begins; what
+        else of the account is to stay as it is, `hold` locks. Raises the kind's NOT_FOUND, ETAG_MISMATCH, what `change`
+        and `then` do, LIMIT_EXCEEDED, POLICY_LOCKOUT, and OVERLOADED when the record is not as it was `seen` any more.
+        """
+        account = account_of(name)
 
-        def lock(connection: Connection) -> R:
-            store.lock_account(connection, account_of(name))
-            return self._current(connection, kind, name, etag, seen)
+        def plan(connection: Connection) -> Plan | None:
+            present = self._current(connection, kind, name, etag, seen)
+            wanted = change(connection, present)
+            return None if wanted is UNCHANGED else Plan(account, present, wanted, asks(wanted))
+
+        def lock(connection: Connection, as_of: int | None) -> R:
+            self._lock(connection, account, as_of)
+            present = self._current(connection, kind, name, etag, seen)
+            hold(connection, present)
+            return present
 
         def write(connection: Connection, _present: R, wanted: R, _began_us: int) -> R:
             # Not before any time that `change` has put into the record.
@@ -168,20 +195,40 @@ class AccessEditor:
             then(connection, changed)
             return changed
 
-        return self._edits.edit(call, lock, lambda connection, present, _: change(connection, present), write)
+        def work(as_of: int | None) -> R:
+            return self._edits.edit(
+                call,
+                lambda connection: lock(connection, as_of),
+                lambda connection, present, _: change(connection, present),
+                write,
+            )
 
-    def delete(self, call: Call, kind: Kind[R], name: str, etag: str, remove: Consequence[R]) -> None:
-        """Ends a record by `remove`. Raises the kind's NOT_FOUND, ETAG_MISMATCH, and what `remove` does."""
+        return self._planned(call, account, plan if asks is not _no_needs else None, work)
 
-        def lock(connection: Connection) -> R:
-            store.lock_account(connection, account_of(name))
+    def delete(
+        self, call: Call, kind: Kind[R], name: str, etag: str, remove: Consequence[R], asks: Asks[R] = _no_needs
+    ) -> None:
+        """Ends a record by `remove`. Raises the kind's NOT_FOUND, ETAG_MISMATCH, what `remove` does, and as `edit` for
+        what it `asks`."""
+        account = account_of(name)
+
+        def plan(connection: Connection) -> Plan:
+            present = self._current(connection, kind, name, etag, None)
+            return Plan(account, present, None, asks(present))
+
+        def lock(connection: Connection, as_of: int | None) -> R:
+            self._lock(connection, account, as_of)
             return self._current(connection, kind, name, etag, None)
 
         def ended(connection: Connection, present: R) -> None:
+            contents.changing(connection, account)
             remove(connection, present)
-            changes.note(connection, kind.change, name, account_of(name))
+            changes.note(connection, kind.change, name, account)
 
-        self._edits.remove(call, lock, ended)
+        def work(as_of: int | None) -> None:
+            self._edits.remove(call, lambda connection: lock(connection, as_of), ended)
+
+        self._planned(call, account, plan if asks is not _no_needs else None, work)
 
     def create(
         self,
@@ -192,14 +239,20 @@ class AccessEditor:
         repeatable: Repeatable | None = None,
         *,
         check: Consequence[R] = _nothing_else,
+        needs: Needs | None = None,
         then: Consequence[R] = _nothing_else,
     ) -> R:
         """Adds a record for a call that was permitted; the same request again answers what it made. Raises
-        ALREADY_EXISTS naming `field`, REQUEST_ID_REUSED, and what `check`, which comes before, and `then` do."""
+        ALREADY_EXISTS naming `field`, REQUEST_ID_REUSED, what `check`, which comes before, and `then` do, and as `edit`
+        for what it `needs`."""
         account = account_of(new.name)
 
-        def made_before(connection: Connection, _now_us: int) -> R | None:
-            store.lock_account(connection, account)
+        def plan(connection: Connection) -> Plan | None:
+            made = self.made_before(connection, account, repeatable)
+            return Plan(account, None, new, needs or Needs()) if made is None else None
+
+        def made_before(connection: Connection, as_of: int | None) -> R | None:
+            self._lock(connection, account, as_of)
             made = self.made_before(connection, account, repeatable)
             return kind.require(connection, made, "request_id") if made is not None else None
 
@@ -210,49 +263,62 @@ class AccessEditor:
             self.remember(connection, account, repeatable, made.name)
             return made
 
+        def work(as_of: int | None) -> R:
+            return self._edits.add(call, lambda connection, _: made_before(connection, as_of), make)
+
         try:
-            return self._edits.add(call, made_before, make)
+            return self._planned(call, account, plan if needs is not None else None, work)
         except IntegrityError:
             raise already_exists(new.name, field) from None
+
+    def _planned(
+        self,
+        call: Call,
+        account: str,
+        plan: Callable[[Connection], Plan | None] | None,
+        work: Callable[[int | None], T],
+    ) -> T:
+        """Does `work` once its plan was found good, with the number of the account's last change that it was read as
+        of: where that is another when the work has the account to itself, it raises, and all is done anew."""
+        if plan is None:
+            return work(None)
+        with self._turn(account):
+            for _ in range(_TRIES):
+                with self.reading() as connection:
+                    as_of, planned = contents.revision(connection, account), plan(connection)
+                    if planned is not None:
+                        planned.read(connection, self.now_us())
+                if planned is not None:
+                    planned.require(call, self._parsed, self.now_us())
+                with suppress(_ChangedMeanwhileError):
+                    return work(as_of)
+        raise _is_busy(account)
+
+    @contextmanager
+    def _turn(self, account: str) -> Iterator[None]:
+        """One change at a time that needs more than a moment, so that they do not all have to begin anew. Others of the
+        account, and those in other processes, wait only as long as a transaction lasts."""
+        lock = self._turns.setdefault(account, Lock())
+        if not lock.acquire(timeout=_TURN_SECONDS):
+            raise _is_busy(account)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _lock(self, connection: Connection, account: str, as_of: int | None) -> None:
+        store.lock_account(connection, account)
+        if as_of is not None and contents.revision(connection, account) != as_of:
+            raise _ChangedMeanwhileError
 
     def record(self, connection: Connection, call: Call) -> None:
         """Stores the call's events with the change that they record; the last step of one."""
         self._outbox.put(connection, call)
 
-    def require_way_back(self, connection: Connection, call: Call, account: str, policy: str = "") -> None:
-        """Raises POLICY_LOCKOUT when, as the records are now in this transaction, nobody in the account could change
-        its policies (`policy`, where the change is about one)."""
-        now_us = self.now_us()
-        access = store.account_access(connection, account, now_us)
-        if access is not None:
-            lockout.require_way_back(access, call, policy, Account(access, self._parsed), now_us)
-
-    def require_room(self, connection: Connection, account: str) -> None:
-        """Raises LIMIT_EXCEEDED when an account's principals and identity policies are more than every worker of every
-        service is to read and to keep, as a whole, after each change of one of them."""
-        if store.account_characters(connection, account) > MAX_ACCOUNT_CHARACTERS:
-            raise StrongroomError(
-                Reason.LIMIT_EXCEEDED,
-                f"the principals and identity policies of accounts/{account} are more than {MAX_ACCOUNT_CHARACTERS}"
-                " characters",
-                limit=str(MAX_ACCOUNT_CHARACTERS),
-            )
-        access = store.account_access(connection, account, self.now_us())
-        if access is not None:
-            self._require_cheap(Account(access, self._parsed))
-
-    def _require_cheap(self, account: Account) -> None:
-        """Raises LIMIT_EXCEEDED when what decides on some principal's call costs more than the services spend on it:
-        they would refuse it."""
-        for principal in account.principals:
-            require_cheap(principal.name, account.highest_cost(principal))
-
-    def require_cheap_resource(self, connection: Connection, resource: str) -> None:
-        """Raises LIMIT_EXCEEDED when the policies of one key or secret cost more than the services spend on a call."""
-        policies = decisions.resource_policies(
-            store.resource_policies(connection, resource), self._parsed, account_of(resource)
-        )
-        require_cheap(resource, policies.index.highest_cost)
+    def require_room(self, name: str) -> None:
+        """Raises LIMIT_EXCEEDED where an account has no room for a credential or quota of this name."""
+        with self.reading() as connection:
+            plans.require_room(connection, account_of(name), 1, store.characters(name))
 
     def made_before(self, connection: Connection, account: str, repeatable: Repeatable | None) -> str | None:
         """The name of what the same request made already. Raises REQUEST_ID_REUSED when another one had its id."""
@@ -278,6 +344,8 @@ def require_as_seen(name: str, present: object, seen: object) -> None:
 
 def update(connection: Connection, kind: Kind[R], wanted: R, now_us: int) -> R:
     """Changes a record in its caller's transaction."""
+    # It takes as long as the account is large: before the change has its number.
+    contents.changing(connection, account_of(wanted.name))
     revision = changes.note(connection, kind.change, wanted.name, account_of(wanted.name))
     changed = replace(wanted, revision=revision, updated_us=now_us)  # type: ignore[type-var]  # records are dataclasses
     kind.update(connection, changed)
@@ -286,21 +354,15 @@ def update(connection: Connection, kind: Kind[R], wanted: R, now_us: int) -> R:
 
 def insert(connection: Connection, kind: Kind[R], new: R, now_us: int) -> R:
     """Adds a record in its caller's transaction. Raises IntegrityError when the name is taken."""
+    contents.changing(connection, account_of(new.name))
     revision = changes.note(connection, kind.change, new.name, account_of(new.name))
     added = replace(new, revision=revision, created_us=now_us, updated_us=now_us)  # type: ignore[type-var]  # as above
     kind.insert(connection, added)
     return added
 
 
-def require_cheap(on: str, cost: int) -> None:
-    """Raises LIMIT_EXCEEDED when the policies on something cost more than a decision may."""
-    if cost > MAX_DECISION:
-        raise StrongroomError(
-            Reason.LIMIT_EXCEEDED,
-            f"evaluating the policies that apply to {on} would cost {cost} units, more than {MAX_DECISION}: narrow them"
-            " by action, resource or encryption context, or attach fewer",
-            limit=str(MAX_DECISION),
-        )
+def _is_busy(account: str) -> StrongroomError:
+    return StrongroomError(Reason.OVERLOADED, f"accounts/{account} is changed by many calls at once: try again")
 
 
 def already_exists(what: str, field: str) -> StrongroomError:

@@ -225,12 +225,13 @@ def _made(new: NewGrant, key: Key, creator: str, now_us: int) -> Grant:
     )
 
 
-def revoke_of(connection: Connection, principal: str) -> None:
-    """Ends every grant to a principal that is being deleted."""
-    while ended := grant_store.of_principal(connection, principal, _FORGET_LIMIT):
-        for grant in ended:
-            _note(connection, grant)
-        grant_store.delete_grants(connection, ended)
+def revoke_of(connection: Connection, principal: str) -> bool:
+    """Ends some of the grants to a principal that was deleted; whether there were any."""
+    ended = grant_store.of_principal(connection, principal, _SOME)
+    for grant in ended:
+        _note(connection, grant)
+    grant_store.delete_grants(connection, ended)
+    return bool(ended)
 
 
 def _covers(held: Grant, new: NewGrant) -> bool:

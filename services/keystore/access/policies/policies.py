@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from services.keystore.access.editing import kinds, lockout
 from services.keystore.access.editing.editing import AccessEditor, require_as_seen
+from services.keystore.access.editing.plans import Needs
 from services.keystore.access.policies import policy_text
 from services.keystore.access.policies.policy_text import Problem
 from services.keystore.access.records import policy_store
@@ -27,8 +28,6 @@ from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY, POLICY_KIND_RE
 from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_KEY, CHANGE_KIND_POLICY
 
 MAX_TARGETS = 1000
-MAX_ON_RESOURCE = 100
-"""So many policies can be attached to one key or secret: they are read with it, as a whole."""
 ATTACH, DETACH = "access:AttachPolicy", "access:DetachPolicy"
 
 # What a policy of each kind is attached to; an account is in no collection.
@@ -59,11 +58,11 @@ class Policies:
 
         def then(connection: Connection, added: Policy) -> None:
             _tell(connection, added.attached_to)
-            self._require_room(connection, added)
-            if added.attached_to and lockout.forbids(added.cedar):
-                self._require_way_back(connection, call, added)
 
-        return self._editor.create(call, kinds.POLICY, new, "policy_id", repeatable, check=check, then=then)
+        needs = Needs(room=True, way_back=bool(new.attached_to) and lockout.forbids(new.cedar))
+        return self._editor.create(
+            call, kinds.POLICY, new, "policy_id", repeatable, check=check, needs=needs, then=then
+        )
 
     def get(self, call: Call, name: str) -> Policy:
         """A policy."""
@@ -87,9 +86,7 @@ class Policies:
                     self._permit_target(call, action, target, "policy.name")
             policy_text.require_valid(cedar, seen.kind, account_of(name), "policy.cedar")
 
-        def change(connection: Connection, present: Policy) -> Policy:
-            if rewritten:
-                _locked_keys(connection, present.attached_to)
+        def change(_connection: Connection, present: Policy) -> Policy:
             # A text that is as it was stays what it has become meanwhile: for that one nobody was asked.
             return replace(
                 present,
@@ -97,15 +94,20 @@ class Policies:
                 description=present.description if description is None else description,
             )
 
-        def then(connection: Connection, changed: Policy) -> None:
-            if rewritten:
-                _tell(connection, changed.attached_to)
-                self._require_room(connection, changed)
-                self._require_way_back(connection, call, changed)
-
+        if not rewritten:
+            return self._editor.edit(call, kinds.POLICY, name, change, etag=etag)
         # Permission was asked for what it was attached to then.
-        unchanged = seen if rewritten else None
-        return self._editor.edit(call, kinds.POLICY, name, change, etag=etag, seen=unchanged, then=then)
+        return self._editor.edit(
+            call,
+            kinds.POLICY,
+            name,
+            change,
+            etag=etag,
+            seen=seen,
+            asks=lambda _: Needs(room=True, way_back=True),
+            hold=lambda connection, present: _hold_keys(connection, present.attached_to),
+            then=lambda connection, changed: _tell(connection, changed.attached_to),
+        )
 
     def delete(self, call: Call, name: str, etag: str) -> None:
         """Deletes a policy, and detaches it, which needs `access:DetachPolicy` on all that it is attached to."""
@@ -118,10 +120,8 @@ class Policies:
             _locked_keys(connection, present.attached_to)
             policy_store.delete_policy(connection, name)
             _tell(connection, present.attached_to)
-            if lockout.permits(present.cedar):
-                self._require_way_back(connection, call, present)
 
-        self._editor.delete(call, kinds.POLICY, name, etag, remove)
+        self._editor.delete(call, kinds.POLICY, name, etag, remove, _where_it_permits)
 
     def attach(self, call: Call, name: str, target: str) -> Policy:
         """Attaches a policy; one that is attached stays so. Raises PRINCIPAL_NOT_FOUND, KEY_NOT_FOUND, LIMIT_EXCEEDED,
@@ -130,7 +130,7 @@ class Policies:
         self._permit_target(call, ATTACH, target, "target")
         require_target(seen.name, seen.kind, target, "target")
 
-        def change(connection: Connection, present: Policy) -> Policy | Unchanged:
+        def change(_connection: Connection, present: Policy) -> Policy | Unchanged:
             if target in present.attached_to:
                 return UNCHANGED
             if len(present.attached_to) >= MAX_TARGETS:
@@ -139,16 +139,17 @@ class Policies:
                     f"{name} is attached to {MAX_TARGETS} targets already",
                     limit=str(MAX_TARGETS),
                 )
-            _hold(connection, [target], "target")
             return replace(present, attached_to=tuple(sorted((*present.attached_to, target))))
 
-        def then(connection: Connection, changed: Policy) -> None:
-            _tell(connection, [target])
-            self._require_room(connection, changed)
-            if lockout.forbids(changed.cedar):
-                self._require_way_back(connection, call, changed)
-
-        return self._editor.edit(call, kinds.POLICY, name, change, then=then)
+        return self._editor.edit(
+            call,
+            kinds.POLICY,
+            name,
+            change,
+            asks=lambda wanted: Needs(room=True, way_back=lockout.forbids(wanted.cedar)),
+            hold=lambda connection, _: _hold(connection, [target], "target"),
+            then=lambda connection, _: _tell(connection, [target]),
+        )
 
     def detach(self, call: Call, name: str, target: str) -> Policy:
         """Detaches a policy; one that is not attached stays so. Raises as `attach` does."""
@@ -158,18 +159,18 @@ class Policies:
         self._permit_target(call, DETACH, target, "target")
         require_target(seen.name, seen.kind, target, "target")
 
-        def change(connection: Connection, present: Policy) -> Policy | Unchanged:
-            if target not in present.attached_to:
-                return UNCHANGED
-            _locked_keys(connection, [target])
-            return replace(present, attached_to=tuple(one for one in present.attached_to if one != target))
+        def change(_connection: Connection, present: Policy) -> Policy | Unchanged:
+            return _without(present, target)
 
-        def then(connection: Connection, changed: Policy) -> None:
-            _tell(connection, [target])
-            if lockout.permits(changed.cedar):
-                self._require_way_back(connection, call, changed)
-
-        return self._editor.edit(call, kinds.POLICY, name, change, then=then)
+        return self._editor.edit(
+            call,
+            kinds.POLICY,
+            name,
+            change,
+            asks=_where_it_permits,
+            hold=lambda connection, _: _hold_keys(connection, [target]),
+            then=lambda connection, _: _tell(connection, [target]),
+        )
 
     def _detach_for_tenant(self, call: Call, name: str, target: str) -> Policy:
         """For administrators of the mesh: detaches another account's policy, so that those whom it locks out get in
@@ -178,17 +179,18 @@ class Policies:
         told = call.record(DETACH, name, account_of(name))
         told.decided_by = event.decided_by
 
-        def change(connection: Connection, present: Policy) -> Policy | Unchanged:
+        def change(_connection: Connection, present: Policy) -> Policy | Unchanged:
             require_target(present.name, present.kind, target, "target")
-            if target not in present.attached_to:
-                return UNCHANGED
-            _locked_keys(connection, [target])
-            return replace(present, attached_to=tuple(one for one in present.attached_to if one != target))
+            return _without(present, target)
 
-        def then(connection: Connection, _changed: Policy) -> None:
-            _tell(connection, [target])
-
-        return self._editor.edit(call, kinds.POLICY, name, change, then=then)
+        return self._editor.edit(
+            call,
+            kinds.POLICY,
+            name,
+            change,
+            hold=lambda connection, _: _hold_keys(connection, [target]),
+            then=lambda connection, _: _tell(connection, [target]),
+        )
 
     def problems(self, call: Call, account: str, cedar: str, kind: PolicyKind.ValueType) -> list[Problem]:
         """What is wrong with a policy's text."""
@@ -212,23 +214,6 @@ class Policies:
             self._editor.permitted(call, action, kinds.PRINCIPAL, target, field=field)
         else:
             self._editor.permitted(call, action, kinds.ACCOUNT, target, field=field)
-
-    def _require_room(self, connection: Connection, changed: Policy) -> None:
-        if changed.kind == POLICY_KIND_IDENTITY:
-            self._editor.require_room(connection, account_of(changed.name))
-            return
-        crowded = policy_store.crowded(connection, changed.name, MAX_ON_RESOURCE)
-        if crowded is not None:
-            raise StrongroomError(
-                Reason.LIMIT_EXCEEDED, f"{crowded} has {MAX_ON_RESOURCE} policies already", limit=str(MAX_ON_RESOURCE)
-            )
-        for target in changed.attached_to:
-            self._editor.require_cheap_resource(connection, target)
-
-    def _require_way_back(self, connection: Connection, call: Call, changed: Policy) -> None:
-        # What is on keys and secrets says nothing of policies.
-        if changed.kind == POLICY_KIND_IDENTITY:
-            self._editor.require_way_back(connection, call, account_of(changed.name), changed.name)
 
 
 def attachable(target: str, field: str) -> str:
@@ -263,6 +248,22 @@ def _tell(connection: Connection, targets: Collection[str]) -> None:
     for target in targets:
         if collection_of(target) == "secrets":
             changes.note(connection, CHANGE_KIND_POLICY, target, account_of(target))
+
+
+def _hold_keys(connection: Connection, targets: Collection[str]) -> None:
+    _locked_keys(connection, targets)
+
+
+def _without(policy: Policy, target: str) -> Policy | Unchanged:
+    """A policy that is not attached to something any more."""
+    if target not in policy.attached_to:
+        return UNCHANGED
+    return replace(policy, attached_to=tuple(one for one in policy.attached_to if one != target))
+
+
+def _where_it_permits(policy: Policy) -> Needs:
+    """What is asked before a policy is taken off something, or ends."""
+    return Needs(way_back=lockout.permits(policy.cedar))
 
 
 def _locked_keys(connection: Connection, targets: Collection[str]) -> list[tuple[str, bytes]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Table, select, union_all
+from sqlalchemy import Connection, Row, Select, Table, func, select, union_all
 
 from services.keystore.access.records.tables import (
     accounts,
@@ -66,6 +66,19 @@ def require_of(connection: Connection, account: str) -> bool:
     return True
 
 
+def count(connection: Connection, account: str) -> int:
+    """How many records are bound to an account."""
+    held = union_all(*_seals(account)).subquery()
+    return int(connection.execute(select(func.count()).select_from(held)).scalar_one())
+
+
+def revision(connection: Connection, account: str) -> int | None:
+    """The number of the last change of what an account holds; None where there is no such account."""
+    last = select(accounts.c.contents_revision).where(accounts.c.account == account)
+    number: int | None = connection.execute(last).scalar_one_or_none()
+    return number
+
+
 def bind(connection: Connection, account: str) -> None:
     """Takes what an account holds for what it is to hold. The seal is for its caller to make."""
     values = {"contents": _digest(connection, account), "contents_revision": changes.current(connection)}
@@ -83,7 +96,7 @@ def _bind(connection: Connection, account: str) -> None:
 
 def _digest(connection: Connection, account: str) -> bytes:
     held = union_all(*_seals(account))
-    return sealed_rows.digest(row.seal for row in connection.execute(held))
+    return sealed_rows.digest(connection.execute(held).scalars())
 
 
 def _seals(account: str) -> list[Select[Any]]:

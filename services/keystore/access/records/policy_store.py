@@ -46,12 +46,11 @@ def attached_to(connection: Connection, target: str) -> list[Policy]:
     return _policies(connection, rows)
 
 
-def crowded(connection: Connection, name: str, limit: int) -> str | None:
-    """A target of a policy that more than `limit` policies are attached to, if there is one."""
-    targets = select(policy_attachments.c.target).where(policy_attachments.c.policy == name)
-    counted = select(policy_attachments.c.target).where(policy_attachments.c.target.in_(targets))
-    full = counted.group_by(policy_attachments.c.target).having(func.count() > limit)
-    return connection.execute(full.limit(1)).scalar_one_or_none()
+def crowded(connection: Connection, name: str, targets: Collection[str], limit: int) -> str | None:
+    """One of these targets that `limit` policies beside this one are attached to, if there is one."""
+    others = (policy_attachments.c.target.in_(targets), policy_attachments.c.policy != name)
+    counted = select(policy_attachments.c.target).where(*others).group_by(policy_attachments.c.target)
+    return connection.execute(counted.having(func.count() >= limit).limit(1)).scalar_one_or_none()
 
 
 def insert_policy(connection: Connection, added: Policy) -> None:

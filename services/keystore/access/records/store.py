@@ -83,7 +83,7 @@ def account_access(connection: Connection, account: str, now_us: int) -> Account
 
 
 def account_characters(connection: Connection, account: str) -> int:
-    """About how many characters `account_access` has."""
+    """About how many characters `account_access` has, or would have if all credentials of the account were ended."""
     living = (principals.c.account == account, principals.c.deleted_us.is_(None))
     of_principals = func.sum(
         _characters(principals.c.name, principals.c.roles, principals.c.tags, principals.c.ended_sessions)
@@ -93,8 +93,30 @@ def account_characters(connection: Connection, account: str) -> int:
     attached = select(func.sum(_characters(policy_attachments.c.target))).join(
         policies, policy_attachments.c.policy == policies.c.name
     )
-    parts = (select(of_principals).where(*living), select(of_policies).where(*identity), attached.where(*identity))
+    # Of a name that begins with the account's, beside what `_characters` has for each.
+    named = len(f"accounts/{account}/oidcProviders/")
+    parts = (
+        select(of_principals).where(*living),
+        select(of_policies).where(*identity),
+        attached.where(*identity),
+        select(func.sum(_characters(client_keys.c.client_key_id) + named)).where(client_keys.c.account == account),
+        select(func.sum(_characters(oidc_providers.c.oidc_provider_id) + named)).where(
+            oidc_providers.c.account == account
+        ),
+        select(func.sum(_characters(quotas.c.target))).where(quotas.c.account == account),
+    )
     return sum(int(connection.execute(part).scalar_one() or 0) for part in parts)
+
+
+def characters(*texts: str) -> int:
+    """How many characters of `account_characters` a record with these texts is."""
+    return _OVERHEAD + sum(map(len, texts))
+
+
+def count_principals(connection: Connection, account: str) -> int:
+    """How many principals an account has."""
+    living = (principals.c.account == account, principals.c.deleted_us.is_(None))
+    return int(connection.execute(select(func.count()).select_from(principals).where(*living)).scalar_one())
 
 
 def resource_policies(connection: Connection, resource: str) -> list[PolicyRecord]:

@@ -14,7 +14,8 @@ from services.keystore.access.accounts import new_accounts
 from services.keystore.access.accounts.principals import Principals
 from services.keystore.access.editing import kinds
 from services.keystore.access.editing.editing import AccessEditor, insert
-from services.keystore.access.policies.policies import MAX_ON_RESOURCE, MAX_TARGETS, Policies
+from services.keystore.access.editing.plans import MAX_ON_RESOURCE
+from services.keystore.access.policies.policies import MAX_TARGETS, Policies
 from services.keystore.access.records import policy_store, quota_store
 from services.keystore.access.records.resources import Account, Policy, Principal, Quota
 from services.keystore.store import changes, store
@@ -182,7 +183,7 @@ def test_a_principal_takes_what_hangs_on_it_along(world: World) -> None:
 
 
 def test_an_account_is_no_more_than_every_worker_can_keep(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.keystore.access.editing.editing.MAX_ACCOUNT_CHARACTERS", 3_000)
+    monkeypatch.setattr("services.keystore.access.editing.plans.MAX_ACCOUNT_CHARACTERS", 3_000)
     long = f"{PERMIT}// {'ä' * 1_500}"
     world.policies.create(world.call(), Policy(POLICY, POLICY_KIND_IDENTITY, PERMIT, (ADMIN,), ""), None)
     for number, kind in enumerate((POLICY_KIND_RESOURCE, POLICY_KIND_RESOURCE, POLICY_KIND_RESOURCE)):
