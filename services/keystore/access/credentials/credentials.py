@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from services.keystore.access.credentials.client_keys import require_valid
 from services.keystore.access.credentials.oidc import OidcTokens
-from services.keystore.access.records import client_key_store, contents, principal_store, store
+from services.keystore.access.records import client_key_store, contents, oidc_provider_store, principal_store, store
 from services.keystore.access.records.resources import ClientKey
 from services.runtime.access.identity import Identities
 from services.runtime.access.session_tokens import account_of
@@ -33,7 +33,17 @@ class Proof:
     """Whom a credential has proved. A session by it ends at `expires_us` at the latest, where that is set."""
 
     principal: Principal
-    expires_us: int | None = None
+    expires_us: int | None
+    require_still: Callable[[Connection], None] = field(repr=False)
+    """Raises as the credential's check does where it does not stand for the principal any more."""
+
+
+def require_bound(connection: Connection, spiffe_id: str, principal: str) -> None:
+    """Raises IDENTITY_UNKNOWN where a SPIFFE id does not stand for a principal any more."""
+    if principal_store.identity_owner(connection, spiffe_id) != principal:
+        raise StrongroomError(
+            Reason.IDENTITY_UNKNOWN, "the certificate's SPIFFE id is bound to no principal", spiffe_id=spiffe_id
+        )
 
 
 class Credentials:
@@ -49,9 +59,14 @@ class Credentials:
         """Whom the connection's certificate stands for. Raises UNAUTHENTICATED without one, IDENTITY_UNKNOWN."""
         if not call.certificate_id:
             raise StrongroomError(Reason.UNAUTHENTICATED, "the connection carries no client certificate")
-        call.principal = self._identities.from_certificate(call.certificate_id)
-        call.record(call.action, call.principal.name, call.principal.account)
-        return Proof(call.principal, call.certificate_expires_us())
+        spiffe_id = call.certificate_id
+        call.principal = principal = self._identities.from_certificate(spiffe_id)
+        call.record(call.action, principal.name, principal.account)
+        return Proof(
+            principal,
+            call.certificate_expires_us(),
+            lambda connection: require_bound(connection, spiffe_id, principal.name),
+        )
 
     def client_key(self, call: Call, name: ResourceName, secret: str) -> Proof:
         """Whom a client key stands for. Raises CREDENTIAL_INVALID, and does not tell why; ACCESS_RECORD_REFUSED."""
@@ -70,7 +85,11 @@ class Credentials:
         )
         event.principal, event.credential = call.principal.name, call.principal.credential
         self._note_use(found, now_us)
-        return Proof(call.principal, found.expires_us)
+
+        def require_still(connection: Connection) -> None:
+            require_valid(client_key_store.credential(connection, str(name)), secret, now_us)
+
+        return Proof(call.principal, found.expires_us, require_still)
 
     def oidc_token(self, call: Call, account: str, token: str) -> Proof:
         """Whom an issuer's token stands for. Raises TOKEN_INVALID, TOKEN_EXPIRED, OIDC_PROVIDER_UNREACHABLE; and
@@ -88,7 +107,7 @@ class Credentials:
             with reading(self._engine) as connection:
                 bound = principal_store.bound_to_subject(connection, provider.name, subject)
         if bound is None or not _has(claims, bound[1].required_claims):
-            raise StrongroomError(Reason.IDENTITY_UNKNOWN, "the token's subject is bound to no principal")
+            raise _bound_to_nobody()
         self._require_account(account)
         call.principal = Principal(
             bound[0],
@@ -97,7 +116,14 @@ class Credentials:
             credential_kind=CREDENTIAL_KIND_OIDC_TOKEN,
         )
         event.principal, event.credential = call.principal.name, provider.name
-        return Proof(call.principal, int(claims["exp"]) * 1_000_000)
+
+        def require_still(connection: Connection) -> None:
+            trusted = oidc_provider_store.oidc_provider(connection, provider.name)
+            known = principal_store.bound_to_subject(connection, provider.name, subject)
+            if trusted is None or trusted.disabled or known != bound:
+                raise _bound_to_nobody()
+
+        return Proof(call.principal, int(claims["exp"]) * 1_000_000, require_still)
 
     def _require_account(self, account: str) -> None:
         """Raises ACCESS_RECORD_REFUSED where an account lacks a record, or has an older one: this may be it."""
@@ -109,6 +135,10 @@ class Credentials:
         if found.used_us is None or found.used_us <= now_us - _MINUTE_US:
             with transaction(self._engine) as connection:
                 client_key_store.note_use(connection, found.name, now_us)
+
+
+def _bound_to_nobody() -> StrongroomError:
+    return StrongroomError(Reason.IDENTITY_UNKNOWN, "the token's subject is bound to no principal")
 
 
 def _has(claims: Mapping[str, Any], required: Mapping[str, str]) -> bool:

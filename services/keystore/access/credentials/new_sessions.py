@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Engine
 
-from services.keystore.access.credentials.credentials import Proof
+from services.keystore.access.credentials.credentials import Proof, require_bound
 from services.keystore.access.credentials.sessions import LONGEST_SECONDS, Session, Sessions
 from services.keystore.access.policies import policy_text
 from services.keystore.access.records import client_key_store, principal_store, store
@@ -75,7 +75,7 @@ class NewSessions:
         seconds = _checked_seconds(wish.seconds, _DEFAULT_SECONDS, 1, LONGEST_SECONDS)
         scope = SessionScope(policies=_checked_policies(wish.policy, principal.account))
         self._authorizer.admit(call, principal)
-        begun_us = self._clock.now_us()
+        begun_us = self._still_proved_us(proof)
         named = replace(principal, session_name=session_name, scope=scope)
         return self._begin(named, seconds, begun_us, proof.expires_us)
 
@@ -122,8 +122,7 @@ class NewSessions:
             ),
             session_ids=caller.session_ids,
         )
-        if caller.expires:
-            self._require_not_revoked(caller)
+        self._require_not_revoked(caller)
         return self._begin(assumed, seconds, begun_us, self._end_of(call))
 
     def _authorize(self, call: Call, name: ResourceName, role: Record | None, wish: RoleWish) -> RoleSettings:
@@ -143,9 +142,20 @@ class NewSessions:
             raise StrongroomError(Reason.PRINCIPAL_DISABLED, f"{name} is disabled")
         return settings
 
+    def _still_proved_us(self, proof: Proof) -> int:
+        """A moment in which a credential stands for its principal still, and nobody is about to change that. Raises as
+        the credential's check does. Whoever takes it away holds the account's lock, with a time from that moment on:
+        either that is over, and seen here; or it begins after this, with a time later than the new session's beginning.
+        """
+        with transaction(self._engine) as connection:
+            store.lock_account(connection, proof.principal.account)
+            proof.require_still(connection)
+            return self._clock.now_us()
+
     def _require_not_revoked(self, caller: Principal) -> None:
         """Raises TOKEN_INVALID for a session that was revoked, and be it this moment: the new session is younger than
-        what revoked the old one, so that nothing would end it later.
+        what revoked the old one, so that nothing would end it later; IDENTITY_UNKNOWN for a certificate that stands for
+        its caller no more.
 
         Whoever revokes holds the account's lock. Either that is over, and seen here; or it begins after this, with a
         time that is later than the new session's beginning.
@@ -154,6 +164,9 @@ class NewSessions:
         with transaction(self._engine) as connection:
             for account in sorted({account_of(name) for name in behind}):
                 store.lock_account(connection, account)
+            if not caller.expires:
+                require_bound(connection, caller.credential, caller.name)
+                return
             records = [store.principal(connection, name) for name in behind]
         issued_us, caller_ids = round(caller.issued * _SECOND_US), set(caller.session_ids)
         for record in records:
