@@ -162,7 +162,7 @@ def _records(record: object | None) -> int:
 
 
 def _characters(record: object | None) -> int:
-    """As `store.account_characters` counts them."""
+    """How many characters of what decisions rest on a record is."""
     if isinstance(record, Policy) and record.kind != POLICY_KIND_RESOURCE:
         return store.characters(record.name, record.cedar) + sum(map(store.characters, record.attached_to))
     if isinstance(record, Principal):
