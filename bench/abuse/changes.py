@@ -12,6 +12,7 @@ from bench.load import Method, Shape
 from bench.report import Target
 from strongroom.access.v1.access_service_pb2 import CreatePolicyRequest
 from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY, Policy
+from strongroom.keystore.v1.key_pb2 import Key
 from strongroom.keystore.v1.key_service_pb2 import UpdateKeyRequest
 
 NAME = "tenant_changes"
@@ -40,8 +41,7 @@ def measure(town: Town, *, quick: bool) -> Mapping[str, float]:
         CreatePolicyRequest(parent=hostile.names.account, policy_id="locking", policy=locking).SerializeToString(),
         hostile.access.sessions.create().token,
     )
-    request = UpdateKeyRequest(update_mask={"paths": ["description"]})
-    request.key.name, request.key.description = town.key, "changed"
+    request = UpdateKeyRequest(key=Key(name=town.key, description="changed"))
     change = Method(
         public,
         "/strongroom.keystore.v1.KeyService/UpdateKey",
