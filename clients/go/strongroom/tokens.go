@@ -193,7 +193,7 @@ func (t *exchangedTokens) current(ctx context.Context) (string, error) {
 			return "", err
 		}
 		t.token = session.GetToken()
-		t.renewAt = now.Add(session.GetExpireTime().AsTime().Sub(now) * 4 / 5)
+		t.renewAt = now.Add(session.GetExpireTime().AsTime().Sub(now) / 5 * 4)
 	}
 	return t.token, nil
 }

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from google.protobuf.internal.enum_type_wrapper import _EnumTypeWrapper as Enum
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# What Python's own types can hold, in every time zone: what a server sends beyond that is told as the last or first.
+_FIRST, _LAST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+_FIRST_SECOND, _LAST_SECOND = ((end - _EPOCH) // timedelta(seconds=1) for end in (_FIRST, _LAST))
+_LONGEST_SECONDS = 86_400 * 999_999_998
 
 
 Value = TypeVar("Value", bound=int)
@@ -41,9 +45,12 @@ def enum_number(enum: Enum[Value], prefix: str, text: str, field: str) -> Value:
 
 
 def moment(timestamp: Timestamp) -> datetime | None:
-    """The time in UTC, exact to the microsecond; None where it is not set."""
+    """The time in UTC, exact to the microsecond; None where it is not set. One that no datetime can tell is the first
+    or the last that one can."""
     if not timestamp.seconds and not timestamp.nanos:
         return None
+    if not _FIRST_SECOND <= timestamp.seconds < _LAST_SECOND:
+        return _LAST if timestamp.seconds > 0 else _FIRST
     return _EPOCH + timedelta(seconds=timestamp.seconds, microseconds=timestamp.nanos // 1000)
 
 
@@ -55,8 +62,14 @@ def timestamp(time: datetime, field: str) -> Timestamp:
     return Timestamp(seconds=whole // 1_000_000, nanos=whole % 1_000_000 * 1000)
 
 
-def duration(span: timedelta) -> Duration:
+def span(duration: Duration) -> timedelta:
+    """A duration in Python's type; one that is longer than that can tell is the longest."""
+    seconds = min(max(duration.seconds, -_LONGEST_SECONDS), _LONGEST_SECONDS)
+    return timedelta(seconds=seconds, microseconds=duration.nanos // 1000)
+
+
+def duration(length: timedelta) -> Duration:
     """A duration as the contracts have it."""
     message = Duration()
-    message.FromTimedelta(span)
+    message.FromTimedelta(length)
     return message

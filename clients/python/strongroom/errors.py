@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
@@ -106,22 +107,25 @@ def event_id_in(trailing_metadata: object) -> str:
 
 
 def _status_of(call: grpc.Call) -> Status | None:
+    from google.protobuf.message import DecodeError
     from grpc_status import rpc_status
 
     try:
         return rpc_status.from_call(call)
-    except ValueError:  # details that contradict the call's own status are no details
+    except (ValueError, DecodeError):  # details that cannot be read, or contradict the call's own status, are none
         return None
 
 
 def _from_status(status: Status, code: str, event_id: str, trace_id: str) -> StrongroomError | None:
+    from google.protobuf.message import DecodeError
     from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 
     info, retry = ErrorInfo(), RetryInfo()
     informed = False
     for detail in status.details:
-        informed = (detail.Unpack(info) and info.domain == DOMAIN) or informed
-        detail.Unpack(retry)
+        with suppress(DecodeError):
+            informed = (detail.Unpack(info) and info.domain == DOMAIN) or informed
+            detail.Unpack(retry)
     if not informed:
         return None
     metadata = dict(info.metadata)
@@ -133,7 +137,7 @@ def _from_status(status: Status, code: str, event_id: str, trace_id: str) -> Str
         metadata=metadata,
         event_id=event_id,
         trace_id=trace_id,
-        retry_after_seconds=retry.retry_delay.ToNanoseconds() / 1e9,
+        retry_after_seconds=max(retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9, 0.0),
     )
 
 

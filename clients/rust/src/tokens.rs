@@ -37,7 +37,7 @@ impl Exchanged {
         let token = exchange().await?;
         let left = token.expires.duration_since(now).unwrap_or(Duration::ZERO);
         let text = token.text.clone();
-        *kept = Some((token, now + left * 4 / 5));
+        *kept = Some((token, now + left / 5 * 4));
         Ok(text)
     }
 }

@@ -31,6 +31,8 @@ _TIMEOUT_SECONDS = 5.0
 _AGAIN_SECONDS = 2.0
 _MAX_ANSWER_BYTES = 1 << 16
 _MAX_DETAIL = 256
+_AHEAD_US = 5 * 60 * 1_000_000
+"""By which a witness's clock may be ahead of ours."""
 _MAX_SIZE_DIGITS = 19
 """Of a tree's size, which is below 2^63."""
 
@@ -136,8 +138,11 @@ class Witnesses:
                     raise _invalid(f"{signature.name} is no witness of this log")
                 if not checkpoints.verifier(state.settings.key).verifies(text, signature.signature):
                     raise _invalid(f"the signature of {signature.name} is not one on this checkpoint")
+                time_us = checkpoints.cosignature_time(signature.signature) * 1_000_000
+                if time_us > self._clock.now_us() + _AHEAD_US:
+                    raise _invalid(f"the signature of {signature.name} is of a time to come")
                 lines[signature.name] = str(signature).rstrip("\n")
-                cosigned_us.append((state, checkpoints.cosignature_time(signature.signature) * 1_000_000))
+                cosigned_us.append((state, time_us))
             cosigned = replace(
                 checkpoint,
                 cosignatures="".join(f"{line}\n" for line in lines.values()),

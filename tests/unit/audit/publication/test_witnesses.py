@@ -334,6 +334,10 @@ def test_cosignatures_can_be_brought(engine: Engine, crypto: OwnRoot) -> None:
     for wrong in (stranger, altered, "no signature", ""):
         assert reason_of(partial(log.witnesses.add, own_call(), 1, [wrong])) is Reason.COSIGNATURE_INVALID
     assert reason_of(lambda: log.witnesses.add(own_call(), 2, [line])) is Reason.COSIGNATURE_INVALID
+    # No time that clients cannot tell, and none that would be the newest for years.
+    for seconds in (int(time.time()) + 900, 253_402_300_800, 1 << 62, (1 << 63) - 1):
+        ahead = str(checkpoints.cosign(NAME, private_key, text, seconds))
+        assert reason_of(partial(log.witnesses.add, own_call(), 1, [ahead])) is Reason.COSIGNATURE_INVALID
     assert log.publisher.published is None
     assert log.witnesses.add(own_call(), 1, [line.rstrip("\n")]).published
     assert log.transparency.checkpoint().tree_size == 1

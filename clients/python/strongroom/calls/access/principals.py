@@ -10,7 +10,7 @@ from strongroom.access.v1 import access_service_pb2 as pb
 from strongroom.access.v1 import principal_pb2
 from strongroom.access.v1.access_service_pb2_grpc import AccessServiceStub
 from strongroom.calls.base import Part, mask_of, new_request_id, pages
-from strongroom.convert import enum_text, moment
+from strongroom.convert import enum_text, moment, span
 from strongroom.errors import StrongroomError
 from strongroom.transport import Answer
 
@@ -221,7 +221,7 @@ def _answered(answer: Answer[principal_pb2.Principal]) -> Principal:
 
 def _principal(principal: principal_pb2.Principal, event_id: str = "") -> Principal:
     settings = principal.role_settings
-    longest = settings.max_session_duration.ToTimedelta() if principal.HasField("role_settings") else None
+    longest = span(settings.max_session_duration) if principal.HasField("role_settings") else None
     return Principal(
         name=principal.name,
         kind=enum_text(principal_pb2.PrincipalKind, "PRINCIPAL_KIND_", principal.kind),

@@ -11,7 +11,7 @@ from strongroom.audit.v1 import audit_service_pb2 as pb
 from strongroom.audit.v1 import retention_pb2
 from strongroom.audit.v1.audit_service_pb2_grpc import AuditServiceStub
 from strongroom.calls.base import Part
-from strongroom.convert import duration, moment, timestamp
+from strongroom.convert import duration, moment, span, timestamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +125,8 @@ class Retention(Part[AuditServiceStub]):
 def _policy(policy: retention_pb2.RetentionPolicy) -> RetentionPolicy:
     return RetentionPolicy(
         name=policy.name,
-        archive_after=policy.archive_after.ToTimedelta(),
-        shred_after=policy.shred_after.ToTimedelta() if policy.HasField("shred_after") else None,
+        archive_after=span(policy.archive_after),
+        shred_after=span(policy.shred_after) if policy.HasField("shred_after") else None,
         update_time=moment(policy.update_time),
         etag=policy.etag,
     )

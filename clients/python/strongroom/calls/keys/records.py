@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from strongroom.convert import enum_text, moment
+from strongroom.convert import enum_text, moment, span
 from strongroom.keystore.v1 import key_pb2
 from strongroom.transport import Answer
 
@@ -86,7 +86,7 @@ def key_of(key: key_pb2.Key, event_id: str = "") -> Key:
         primary_version=key.primary_version,
         create_time=moment(key.create_time),
         update_time=moment(key.update_time),
-        rotation_period=key.rotation_policy.period.ToTimedelta() if key.HasField("rotation_policy") else None,
+        rotation_period=span(key.rotation_policy.period) if key.HasField("rotation_policy") else None,
         next_rotate_time=moment(key.next_rotate_time),
         delete_time=moment(key.delete_time),
         destroy_time=moment(key.destroy_time),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from strongroom.convert import enum_text, moment
+from strongroom.convert import enum_text, moment, span
 from strongroom.errors import StrongroomError
 from strongroom.runtime.v1 import status_pb2 as pb
 
@@ -57,7 +57,7 @@ def status_of(answer: pb.GetStatusResponse) -> ServiceStatus:
         version=answer.version,
         instance=answer.instance,
         start_time=moment(answer.start_time),
-        uptime_seconds=answer.uptime.ToNanoseconds() / 1e9 if answer.HasField("uptime") else None,
+        uptime_seconds=span(answer.uptime).total_seconds() if answer.HasField("uptime") else None,
         components=tuple(
             Component(
                 name=component.name,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from strongroom.convert import duration, enum_number, enum_text, moment
+from strongroom.convert import duration, enum_number, enum_text, moment, span
 from strongroom.secrets.v1 import rotation_pb2, secret_pb2, target_pb2
 from strongroom.transport import Answer
 
@@ -109,7 +109,7 @@ def secret_of(secret: secret_pb2.Secret, event_id: str = "") -> Secret:
         retained_versions=secret.retained_versions,
         target=secret.target if secret.HasField("target") else None,
         rotation_policy=_policy(secret.rotation_policy) if secret.HasField("rotation_policy") else None,
-        grace_period=secret.grace_period.ToTimedelta(),
+        grace_period=span(secret.grace_period),
         active_rotation=secret.active_rotation,
         active_rotation_state=state_text(secret.active_rotation_state),
         next_rotate_time=moment(secret.next_rotate_time),
@@ -179,10 +179,10 @@ def policy_message(policy: RotationPolicy) -> rotation_pb2.RotationPolicy:
 def _policy(policy: rotation_pb2.RotationPolicy) -> RotationPolicy:
     window = policy.window
     return RotationPolicy(
-        period=policy.period.ToTimedelta(),
-        jitter=policy.jitter.ToTimedelta(),
+        period=span(policy.period),
+        jitter=span(policy.jitter),
         window_start=window.start,
-        window_duration=window.duration.ToTimedelta(),
+        window_duration=span(window.duration),
         window_days=tuple(enum_text(rotation_pb2.Weekday, "WEEKDAY_", day) for day in window.days),
         time_zone=window.time_zone,
         max_attempts=policy.max_attempts,

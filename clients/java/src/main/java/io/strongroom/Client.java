@@ -173,8 +173,9 @@ public final class Client implements KeyCalls, AutoCloseable {
                 .build();
         Session session = endpoint(Service.KEYSTORE)
                 .call(SessionServiceGrpc.getCreateSessionMethod(), request, timeout, null);
-        return new Tokens.Token(
-                session.getToken(), Instant.ofEpochSecond(session.getExpireTime().getSeconds()));
+        // Whatever a server says, an Instant can hold it.
+        long ends = Math.min(Math.max(session.getExpireTime().getSeconds(), 0), Instant.MAX.getEpochSecond());
+        return new Tokens.Token(session.getToken(), Instant.ofEpochSecond(ends));
     }
 
     private static Connection.Pem pem(Path trust, Credentials credentials) {

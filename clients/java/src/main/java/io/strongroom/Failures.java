@@ -15,6 +15,8 @@ import java.util.Map;
 /** What a failed call means. */
 final class Failures {
     private static final String DOMAIN = "strongroom";
+    // Ten thousand years, the most that a Duration of the contracts may be.
+    private static final long LONGEST_SECONDS = 315_576_000_000L;
     private static final Metadata.Key<String> EVENT_ID =
             Metadata.Key.of("strongroom-event-id", Metadata.ASCII_STRING_MARSHALLER);
 
@@ -47,7 +49,8 @@ final class Failures {
                 info = detail.unpack(ErrorInfo.class);
             } else if (detail.is(RetryInfo.class)) {
                 com.google.protobuf.Duration delay = detail.unpack(RetryInfo.class).getRetryDelay();
-                retryAfter = Duration.ofSeconds(delay.getSeconds(), delay.getNanos());
+                retryAfter = Duration.ofSeconds(Math.min(Math.max(delay.getSeconds(), 0), LONGEST_SECONDS));
+                retryAfter = retryAfter.plusNanos(Math.max(delay.getNanos(), 0));
             }
         }
         if (info == null) {
