@@ -9,7 +9,7 @@ import typer
 
 from strongroom.cli.command import Report, Session, command, facts_report
 from strongroom.cli.complaints import Status
-from strongroom.cli.inputs import STANDARD, Force, OutputFile, read_file, read_text, write_bytes
+from strongroom.cli.inputs import STANDARD, Force, OutputFile, read_file, read_text, text_within, write_bytes
 from strongroom.cli.tables import Table, table
 from strongroom.errors import StrongroomError
 
@@ -29,10 +29,14 @@ Witnesses = Annotated[
         "--witness", metavar="VERIFIER", help="A verifier key of a witness, or a file of them. May be repeated."
     ),
 ]
-# What a check answers of a log that is not what it was; wrong keys and files that are missing are no answer.
-_NOT_TRUE = frozenset(
-    {"LOG_ALTERED", "LOG_INCONSISTENT", "LOG_DATA_MALFORMED", "SIGNATURE_INVALID", "SIGNATURE_MISSING"}
-)
+# What a check answers of a log or proof that is not what it was. Wrong keys, and files that are missing or something
+# else altogether, are no answer.
+_NOT_TRUE = frozenset({"LOG_ALTERED", "LOG_INCONSISTENT", "SIGNATURE_INVALID"})
+# Of a log's own files, in a folder.
+_NOT_TRUE_OF_A_LOG = _NOT_TRUE | {"LOG_DATA_MALFORMED"}
+# What JSON and YAML take for a text beyond its own bytes, and beside it.
+_WRITTEN = 2
+_BESIDE_BYTES = 4096
 Quorum = Annotated[int, typer.Option(metavar="COUNT", min=0, max=1000, help="How many witnesses must have cosigned.")]
 
 
@@ -96,21 +100,30 @@ def verify(
     from strongroom.tlog.verification import Trust
 
     trust = Trust(keys_of(key, "--key"), keys_of(witness or [], "--witness"), quorum)
+    is_log = path.is_dir()
+    before = _before(older, trust) if older else None
     try:
-        return _verified_log(session, path, trust, older) if path.is_dir() else _verified_proof(path, trust)
+        return _verified_log(session, path, trust, before) if is_log else _verified_proof(path, trust)
     except StrongroomError as error:
-        if error.reason not in _NOT_TRUE:
+        if error.reason not in (_NOT_TRUE_OF_A_LOG if is_log else _NOT_TRUE):
             raise
         answer = {"verified": False, "reason": error.reason, "problem": error.message, **error.metadata}
         return facts_report(answer, exit_code=Status.NO)
 
 
-def _verified_log(session: Session, path: Path, trust: Trust, older: Path | None) -> Report:
-    from strongroom.cli.show import progress
+def _before(older: Path, trust: Trust) -> bytes:
+    """A note that `checkpoint` wrote. One that is none, or that no key of ours signed, says nothing of the log."""
     from strongroom.tlog.notes import MAX_NOTE_BYTES
+
+    note = text_within(read_file(older, MAX_NOTE_BYTES * _WRITTEN + _BESIDE_BYTES), "note")
+    trust.open(note)
+    return note
+
+
+def _verified_log(session: Session, path: Path, trust: Trust, before: bytes | None) -> Report:
+    from strongroom.cli.show import progress
     from strongroom.tlog.verification import TileFolder, verify_log
 
-    before = read_file(older, MAX_NOTE_BYTES) if older else None
     with progress("verifying", quiet=session.quiet) as advance:
         checkpoint = verify_log(TileFolder(path), trust, before, advance)
     return facts_report(
@@ -121,7 +134,8 @@ def _verified_log(session: Session, path: Path, trust: Trust, older: Path | None
 def _verified_proof(path: Path, trust: Trust) -> Report:
     from strongroom.tlog import proofs
 
-    proof = proofs.parse(read_file(path, proofs.MAX_PROOF_BYTES))
+    written = read_file(path, proofs.MAX_PROOF_BYTES * _WRITTEN + _BESIDE_BYTES)
+    proof = proofs.parse(text_within(written, "proof"))
     checkpoint = proof.verify(proof.extra, trust.keys, trust.witnesses, trust.quorum)
     return facts_report({"verified": True, "origin": checkpoint.origin, "entry": proof.index, "of": checkpoint.size})
 

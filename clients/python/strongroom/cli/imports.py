@@ -11,7 +11,7 @@ import typer
 from strongroom.cli import choices
 from strongroom.cli.command import Report, Session, command, fields_of
 from strongroom.cli.confirmation import Destruction
-from strongroom.cli.inputs import Force, InputFile, later_of, read_bytes
+from strongroom.cli.inputs import Force, InputFile, later_of, material_of, read_bytes
 from strongroom.cli.lifecycle import version_report
 from strongroom.cli.outputs import files_report
 from strongroom.cli.parser import Group
@@ -41,7 +41,7 @@ def import_material(
     session: Session, key: Key, source: InputFile = None, method: Method = DEFAULT_METHOD, expires: Expires = "0"
 ) -> Report:
     """Wrap key material here and import it: a raw key, or a private key in PEM or PKCS#8 DER."""
-    given = _given(source, "material")
+    given = material_of(_given(source, "material"))
     return version_report(
         session.client.keys.material.wrap_and_import(key, given, expire_time=_expiry(expires), method=method)
     )

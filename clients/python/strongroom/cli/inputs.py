@@ -55,6 +55,8 @@ Limit = Annotated[
 ]
 
 _CIPHERTEXT_VERSION = 0x01
+# What keys have that are raw bytes.
+_KEY_SIZES = frozenset({16, 32, 48, 64})
 _BASE64 = re.compile(rb"[A-Za-z0-9+/\s]+={0,2}\s*")
 # `a=1,b=2`, which reads like two pairs.
 _LOOKS_LIKE_MORE = re.compile(r",\s*[A-Za-z_][\w.-]*=")
@@ -119,12 +121,13 @@ def read_file(path: Path, limit: int, field: str = "input") -> bytes:
     return content
 
 
-def read_text(path: Path, limit: int = bounded.TEXT_BYTES) -> str:
-    """The text of a UTF-8 file, or of standard input, without a byte order mark. Raises FILE_TOO_LARGE,
-    FILE_NOT_TEXT.
+def read_text(path: Path, limit: int = bounded.TEXT_BYTES, *, field: str = "") -> str:
+    """The text of a UTF-8 file, or of standard input, without a byte order mark; with `field` also out of JSON or YAML
+    in which a command wrote it. Raises FILE_TOO_LARGE, FILE_NOT_TEXT.
     """
     try:
-        return read_file(path, limit).removeprefix(_BYTE_ORDER_MARK).decode()
+        content = read_file(path, limit).removeprefix(_BYTE_ORDER_MARK)
+        return (text_within(content, field) if field else content).decode()
     except UnicodeDecodeError:
         what = "standard input" if path == STANDARD else str(path)
         raise StrongroomError("FILE_NOT_TEXT", f"{what} is not text in UTF-8", code="FAILED_PRECONDITION") from None
@@ -141,17 +144,49 @@ def given_bytes(encoded: str, path: Path | None, option: str, field: str, limit:
     content = encoded.encode()
     if not _BASE64.fullmatch(content):
         raise typer.BadParameter("is no base64", param_hint=option)
-    return _of_base64(content, option)
+    made = _of_base64(content)
+    if not made:
+        raise typer.BadParameter("is no base64", param_hint=option)
+    return made
 
 
 def decoded(content: bytes, field: str) -> bytes:
-    """Bytes out of whatever a command wrote them in: as they are, in base64, or within JSON or YAML as `field`."""
+    """Bytes out of what a command wrote them in: as they are, in base64, or in JSON, YAML or a table as `field`."""
     content = _member(content, field) or content
     if content[:1] == bytes([_CIPHERTEXT_VERSION]) or not _BASE64.fullmatch(content):
         return content
+    return _of_base64(content) or content
+
+
+def material_of(content: bytes) -> bytes:
+    """Key material out of what `random` or `data-key` printed: base64, hex digits, JSON, YAML or a table. A key that
+    lies in its file as it is, raw or in PEM or DER, stays so.
+    """
+    member = _member(content, "data") or _member(content, "plaintext")
+    text = (member or content).strip()
+    if not member and len(content) in _KEY_SIZES:
+        return content
+    for read in (_of_hex, _of_base64):
+        made = read(text)
+        if len(made) in _KEY_SIZES:
+            warn(f"what was read is written in {read.__name__.rpartition('_')[2]}: it stands for {len(made)} bytes")
+            return made
+    return content
+
+
+def text_within(content: bytes, field: str) -> bytes:
+    """A text out of JSON or YAML in which a command wrote it as `field`; everything else as it is."""
+    if content.lstrip()[:1] == b"{":
+        try:
+            document = json.loads(content)
+        except (ValueError, RecursionError):
+            return content
+        found = document.get(field) if isinstance(document, dict) else None
+        return found.encode() if isinstance(found, str) and found else content
+    line = re.search(rb'^%s: (".*")\r?$' % re.escape(field.encode()), content, re.MULTILINE)
     try:
-        return b64decode(b"".join(content.split()), validate=True)
-    except binascii.Error:
+        return str(json.loads(line[1])).encode() if line else content
+    except ValueError:
         return content
 
 
@@ -218,20 +253,25 @@ def write_bytes(path: Path, content: bytes, *, force: bool) -> None:
 
 
 def _member(content: bytes, field: str) -> bytes:
-    """What the field is in an answer in JSON or YAML; nothing where this is neither."""
-    if content.lstrip()[:1] == b"{":
-        try:
-            document = json.loads(content)
-        except (ValueError, RecursionError):
-            return b""
-        found = document.get(field) if isinstance(document, dict) else None
-        return found.encode() if isinstance(found, str) else b""
-    line = re.search(rb'^%s: +"?([A-Za-z0-9+/=]+)"?\r?$' % re.escape(field.encode()), content, re.MULTILINE)
+    """What the field is in an answer in JSON, in YAML or in a table; nothing where this is none of them."""
+    found = text_within(content, field)
+    if found != content:
+        return found
+    line = re.search(rb"^%s:? +([A-Za-z0-9+/=]+)\r?$" % re.escape(field.encode()), content, re.MULTILINE)
     return line[1] if line else b""
 
 
-def _of_base64(content: bytes, option: str) -> bytes:
+def _of_hex(content: bytes) -> bytes:
+    """What hex digits stand for; nothing where they are none."""
+    try:
+        return binascii.unhexlify(content)
+    except binascii.Error:
+        return b""
+
+
+def _of_base64(content: bytes) -> bytes:
+    """What base64 stands for; nothing where it is none."""
     try:
         return b64decode(b"".join(content.split()), validate=True)
     except binascii.Error:
-        raise typer.BadParameter("is no base64", param_hint=option) from None
+        return b""

@@ -46,7 +46,7 @@ def create_policy(
 ) -> Report:
     """Make a policy of a file, attached to as many targets as are given."""
     made = session.client.access.policies.create(
-        policy, read_text(file), kind=kind, attached_to=attach or (), description=description
+        policy, read_text(file, field="cedar"), kind=kind, attached_to=attach or (), description=description
     )
     return facts_report(made)
 
@@ -99,7 +99,7 @@ def update_policy(
     description: Annotated[str | None, typer.Option(metavar="TEXT", help="For people.")] = None,
 ) -> Report:
     """Change a policy's text, or its description."""
-    cedar = read_text(file) if file is not None else None
+    cedar = read_text(file, field="cedar") if file is not None else None
     return facts_report(session.client.access.policies.update(policy, cedar=cedar, description=description))
 
 
@@ -131,7 +131,7 @@ def detach_policy(session: Session, policy: PolicyName, target: Target) -> Repor
 @command(policies, "validate", "strongroom policy validate payments.cedar --kind IDENTITY")
 def validate_policy(session: Session, file: Cedar, kind: Kind = "IDENTITY") -> Report:
     """Check a policy's text, and store nothing. Exits 1 where it would not be accepted."""
-    problems = session.client.access.policies.validate(read_text(file), kind=kind)
+    problems = session.client.access.policies.validate(read_text(file, field="cedar"), kind=kind)
     valid = all(problem.severity != "ERROR" for problem in problems)
 
     def show() -> str:
