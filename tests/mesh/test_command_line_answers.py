@@ -93,6 +93,16 @@ def test_a_mac_of_before_a_rotation_is_verified(typed: Typed, name: str) -> None
         assert found["key_version"].endswith("/versions/1")
 
 
+def test_what_was_encrypted_to_a_key_before_a_rotation_is_decrypted(typed: Typed, name: str) -> None:
+    typed("key", "create", name, "--spec", "RSA_2048", "--usage", "ENCRYPT_DECRYPT")
+    typed("public-key", "encrypt", name, "--text", "hello", "--context", "a=1", "--out", "letter")
+    typed("key", "rotate", name)
+    until(lambda: "versions/2\n" in run("public-key", "encrypt", name, "--text", "x").stderr, 5)
+    opened = typed("public-key", "decrypt", name, "--context", "a=1", "--in", "letter")
+    assert (opened.stdout, opened.stderr) == ("hello", f"decrypted by keys/{name}/versions/1\n")
+    assert "CIPHERTEXT_INVALID" in typed("public-key", "decrypt", name, "--in", "letter", status=3).stderr
+
+
 def test_what_one_command_prints_another_reads(typed: Typed, name: str) -> None:
     typed("key", "create", name)
     inbox = f"{name}-inbox"

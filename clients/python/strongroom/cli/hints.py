@@ -27,7 +27,7 @@ NEXT_STEPS: Mapping[str, str] = {
     "OIDC_PROVIDER_NOT_FOUND": "`strongroom oidc-provider list` shows those there are",
     "ACCOUNT_NOT_FOUND": "`strongroom account describe` shows your own",
     "DELETION_PROTECTED": "`strongroom key unprotect KEY` allows it",
-    "CIPHERTEXT_INVALID": "give the key and the --context that it was encrypted with, and the whole ciphertext",
+    "CIPHERTEXT_INVALID": "give the whole ciphertext, and the key and the --context that it was encrypted with",
     "ALGORITHM_INVALID": "`strongroom public-key get KEY --json` lists the algorithms of an asymmetric key",
     "ROTATION_ACTIVE": "`strongroom secret rotation SECRET` shows how far it is",
     "TARGET_LOGIN_REFUSED": "`strongroom secret repair SECRET --dry-run` says which credential logs in",

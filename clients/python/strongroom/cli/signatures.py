@@ -10,6 +10,7 @@ import typer
 
 from strongroom.cli import choices
 from strongroom.cli.command import Report, Session, command, facts_report, fields_of
+from strongroom.cli.forms import warn
 from strongroom.cli.inputs import (
     Context,
     Force,
@@ -24,7 +25,8 @@ from strongroom.cli.inputs import (
 )
 from strongroom.cli.outputs import bytes_report
 from strongroom.cli.parser import Group
-from strongroom.cli.versions import verified_with
+from strongroom.cli.versions import decrypted_with, verified_with
+from strongroom.errors import StrongroomError
 
 if TYPE_CHECKING:
     from strongroom.calls.crypto.signatures import Verification
@@ -183,10 +185,28 @@ def decrypt_from(
     output_file: OutputFile = None,
     force: Force = False,
 ) -> Report:
-    """Decrypt what was encrypted to an asymmetric key, by default from standard input, raw or in base64."""
+    """Decrypt what was encrypted to an asymmetric key, by default from standard input, raw or in base64.
+
+    It does not say by which version of the key: one that was rotated is tried with each, its primary one first.
+    """
     sealed = decoded(read_bytes(text, input_file, _MAX_CIPHERTEXT_BYTES, "ciphertext"), "ciphertext")
-    result = session.client.asymmetric.decrypt(key, sealed, pairs_of(context))
-    return bytes_report(fields_of(result), "plaintext", result.plaintext, output_file, force=force, encoded=False)
+    pairs = pairs_of(context)
+    result, untried = decrypted_with(
+        session.client, key, lambda version: session.client.asymmetric.decrypt(version, sealed, pairs)
+    )
+    if isinstance(result, StrongroomError):
+        if untried:
+            warn(_not_tried(session, untried))
+        raise result
+    return bytes_report(
+        fields_of(result),
+        "plaintext",
+        result.plaintext,
+        output_file,
+        force=force,
+        encoded=False,
+        note=f"decrypted by {session.client.names.relative(result.key_version)}",
+    )
 
 
 def re_encrypt(
@@ -211,6 +231,10 @@ def re_encrypt(
 
 def _checked(session: Session, key: str, check: Callable[[str], Verification]) -> Report:
     """The outcome of a check, with the version that made what was checked."""
-    result, passed_over = verified_with(session.client, key, check)
-    note = f"not tried: {', '.join(map(session.client.names.relative, passed_over))}" if passed_over else ""
-    return facts_report(result, note="" if result.valid else note, exit_code=0 if result.valid else 1)
+    result, untried = verified_with(session.client, key, check)
+    note = _not_tried(session, untried) if untried and not result.valid else ""
+    return facts_report(result, note=note, exit_code=0 if result.valid else 1)
+
+
+def _not_tried(session: Session, versions: tuple[str, ...]) -> str:
+    return f"not tried: {', '.join(map(session.client.names.relative, versions))}"

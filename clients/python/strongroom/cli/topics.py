@@ -159,7 +159,8 @@ keys/payments. `audit` takes a key or a secret without it too, where there are e
         "Versions of keys and secrets",
         """A version is NAME/versions/NUMBER, such as payments/versions/2. Commands for one version of a key begin with
 `strongroom key version`. Where a key is used, a version may be named in place of it; without one, new data is encrypted
-and signed with the primary version, a ciphertext says its version, and `verify` tries each and says which it was.
+and signed with the primary version. A ciphertext says its version. Signatures, MACs and what `public-key encrypt` makes
+do not: `verify`, `mac verify` and `public-key decrypt` try each version, and say which it was.
 
 `strongroom secret get db/versions/2` is the same as `secret get db --version 2`.""",
     ),
