@@ -95,13 +95,13 @@ TAKEN_BACK: Mapping[str, str] = {
     "secret delete": "secret restore x",
     "secret disable-version": "secret enable-version x/versions/1",
     "secret enable-version": "secret disable-version x/versions/1",
-    "secret put": "secret stage x Current --to 1",
+    "secret put": "secret stage x Current --to x/versions/1",
     "secret repair": "secret rotate x",
     "secret restore": "secret delete x",
     "secret resume-rotation": "secret cancel-rotation x",
     "secret rotate": "secret rotate x",
     "secret rotation-policy": "secret rotation-policy x --every 0",
-    "secret stage": "secret stage x Current --to 1",
+    "secret stage": "secret stage x Current --to x/versions/1",
     "secret update": "secret update x",
 }
 # What changes nothing in the mesh: it reads, computes, or writes new files of this machine.

@@ -69,23 +69,25 @@ def events(
     oldest_first: Annotated[bool, typer.Option("--oldest-first", help="In place of the newest.")] = False,
 ) -> Report:
     """List the account's events, newest first; in a pipe and with `--wide`, their encryption contexts and ids too."""
+    conditions: dict[str, Any] = {
+        "since": moment_of(since, "--since") if since else None,
+        "until": moment_of(until, "--until") if until else None,
+        "action": action,
+        "principal": principal,
+        "resource": resource_of(session, resource),
+        "outcome": outcome,
+        "trace_id": trace_id,
+        "resource_version": version_of(session, version),
+        "text": text,
+    }
     found = list(
-        session.client.audit.events.list(
-            since=moment_of(since, "--since") if since else None,
-            until=moment_of(until, "--until") if until else None,
-            action=action,
-            principal=principal,
-            resource=resource_of(session, resource, archive=archive),
-            outcome=outcome,
-            trace_id=trace_id,
-            resource_version=version_of(session, version, archive=archive),
-            text=text,
-            archive=archive,
-            oldest_first=oldest_first,
-            limit=limit,
-        )
+        session.client.audit.events.list(**conditions, archive=archive, oldest_first=oldest_first, limit=limit)
     )
-    return Report({"events": found}, lambda: _table(session, found))
+    is_all = archive or len(found) == limit or not (since or until or not found)
+    if is_all or not _has_older(session, found, conditions):
+        return Report({"events": found}, lambda: _table(session, found))
+    note = "there are older events in the archive: --archive lists them too"
+    return Report({"events": found, "older_in_archive": True}, lambda: _table(session, found), note=note)
 
 
 @command(app, "tail", "strongroom audit tail --action crypto:Decrypt --state tail.state")
@@ -128,6 +130,16 @@ def tail(
     except KeyboardInterrupt:
         pass
     return Report({}, silent=True)
+
+
+def _has_older(session: Session, found: list[Event], conditions: dict[str, Any]) -> bool:
+    """Whether the archive has events of the kind that were found, or of which none was."""
+    try:
+        oldest = list(session.client.audit.events.list(**conditions, archive=True, oldest_first=True, limit=1))
+    except StrongroomError:
+        # What was found is the answer all the same.
+        return False
+    return any(event.id not in {one.id for one in found} for event in oldest)
 
 
 def _followed(session: Session, token: str, conditions: dict[str, Any]) -> Iterator[StreamedEvent]:

@@ -64,7 +64,7 @@ def export(
         until=moment_of(until, "--until") if until else None,
         action=action,
         principal=principal,
-        resource=resource_of(session, resource, archive=True),
+        resource=resource_of(session, resource),
         outcome=outcome,
         archive=True,
         oldest_first=True,

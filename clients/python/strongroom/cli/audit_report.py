@@ -58,7 +58,7 @@ def report(
     start = moment_of(since, "--since")
     end = moment_of(until, "--until") if until else datetime.now(UTC)
     dimensions = by or list(_DEFAULT)
-    of = resource_of(session, resource, archive=True)
+    of = resource_of(session, resource)
 
     def asked(*names: str) -> UsageReport:
         return session.client.audit.report_usage(

@@ -39,6 +39,13 @@ def _versions(client: Client, incomplete: str) -> Iterable[str]:
     return (f"{name}{slash}{found.name.rpartition('/')[2]}" for found in client.keys.versions.list(name))
 
 
+def _secret_versions(client: Client, incomplete: str) -> Iterable[str]:
+    name, slash, _ = incomplete.partition("/versions/")
+    if not slash:
+        return (f"{secret}/versions/" for secret in _secrets(client, incomplete))
+    return (f"{name}{slash}{found.name.rpartition('/')[2]}" for found in client.secrets.versions.list(name))
+
+
 def _secrets(client: Client, incomplete: str) -> Iterable[str]:
     del incomplete
     return (client.names.shorten(secret.name) for secret in client.secrets.list())
@@ -106,7 +113,8 @@ def completed(annotation: Any) -> Any:
 def _completion_of(metavar: str) -> Callable[[typer.Context, str], list[str]]:
     # typer looks at the signature, which a partial would hide.
     def complete(ctx: typer.Context, incomplete: str) -> list[str]:
-        return _offered(_OF_THE_MESH[metavar], ctx, incomplete)
+        of_secrets = metavar == "VERSION" and " secret " in ctx.command_path
+        return _offered(_secret_versions if of_secrets else _OF_THE_MESH[metavar], ctx, incomplete)
 
     return complete
 

@@ -105,7 +105,13 @@ def list_versions(session: Session, key: KeyName, limit: Limit = None) -> Report
 
     def show() -> Table:
         rows = [
-            (version.name.rpartition("/")[2], version.state, version.primary, version.origin, version.create_time)
+            (
+                session.client.names.shorten(version.name),
+                version.state,
+                version.primary,
+                version.origin,
+                version.create_time,
+            )
             for version in found
         ]
         return table(("version", "state", "primary", "origin", "created"), rows)

@@ -6,33 +6,32 @@ import typer
 
 from strongroom.cli.command import Session
 from strongroom.cli.forms import warn
+from strongroom.cli.version_names import VERSIONS, version_in
 from strongroom.errors import StrongroomError
 from strongroom.names import Names
 
-_VERSIONS = "/versions/"
 
-
-def resource_of(session: Session, name: str, *, archive: bool = False) -> str:
+def resource_of(session: Session, name: str) -> str:
     """The name that events of a resource are looked for by. A name without its kind, such as `payments` or
     `payments/db`, is the key or the secret that there are events of. A usage error where there are of both.
 
     Raises NAME_MALFORMED where there are of neither: an empty answer would say that nobody used it.
     """
-    return _found(session, name, "resource", archive=archive)
+    return _found(session, name, "resource")
 
 
-def version_of(session: Session, name: str, *, archive: bool = False) -> str:
+def version_of(session: Session, name: str) -> str:
     """The name that events of a version are looked for by: `payments/versions/2`, or with its kind in front."""
-    if name and _VERSIONS not in name:
+    if name and version_in(name, "--version")[1] is None:
         raise typer.BadParameter(f"{name} is no version: NAME/versions/NUMBER", param_hint="--version")
-    return _found(session, name, "version", archive=archive)
+    return _found(session, name, "version")
 
 
-def _found(session: Session, name: str, option: str, *, archive: bool) -> str:
+def _found(session: Session, name: str, option: str) -> str:
     if not name or Names.has_kind(name):
         return name
-    names = [f"secrets/{name}"] if "/" in name.partition(_VERSIONS)[0] else [f"keys/{name}", f"secrets/{name}"]
-    there = [one for one in names if _has_events(session, one, option, archive=archive)]
+    names = [f"secrets/{name}"] if "/" in name.partition(VERSIONS)[0] else [f"keys/{name}", f"secrets/{name}"]
+    there = [one for one in names if _has_events(session, one, option)]
     if len(there) > 1:
         raise typer.BadParameter(f"{name} is a key and a secret: give {' or '.join(there)}", param_hint=f"--{option}")
     if not there:
@@ -45,11 +44,11 @@ def _found(session: Session, name: str, option: str, *, archive: bool) -> str:
     return there[0]
 
 
-def _has_events(session: Session, name: str, option: str, *, archive: bool) -> bool:
+def _has_events(session: Session, name: str, option: str) -> bool:
     list_events = session.client.audit.events.list
     found = (
-        list_events(resource_version=name, archive=archive, limit=1)
+        list_events(resource_version=name, archive=True, limit=1)
         if option == "version"
-        else list_events(resource=name, archive=archive, limit=1)
+        else list_events(resource=name, archive=True, limit=1)
     )
     return any(True for _ in found)

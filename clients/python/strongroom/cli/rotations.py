@@ -111,7 +111,12 @@ def repair(
 
     def show() -> list[Shown]:
         rows = [
-            (check.credential, last_part(check.version), "logs in" if check.accepted else check.reason, check.detail)
+            (
+                check.credential,
+                session.client.names.shorten(check.version),
+                "logs in" if check.accepted else check.reason,
+                check.detail,
+            )
             for check in done.checks
         ]
         stages = {stage: str(number) for stage, number in done.secret.stages.items()}

@@ -12,6 +12,8 @@ from strongroom.cli.inputs import STANDARD, Force, OutputFile, moment_of, write_
 from strongroom.cli.outputs import bytes_report
 from strongroom.cli.secrets import SecretName, app
 from strongroom.cli.tables import Table, table, time_text
+from strongroom.cli.version_names import version_in
+from strongroom.errors import StrongroomError
 
 if TYPE_CHECKING:
     from strongroom.calls.audit.events import Event
@@ -69,15 +71,21 @@ def readers(
     since: Annotated[str, typer.Option(metavar="TIME", help="A time, or an age such as 15m, 2h, 7d.")] = "7d",
 ) -> Report:
     """Report who read a secret, or one version of it, since a time: from the audit log."""
-    asked, _, version = secret.partition("/versions/")
+    asked, version = version_in(secret, "SECRET")
     name = session.client.names.secret(asked)
     read: dict[tuple[str, str], list[Event]] = {}
     for event in session.client.audit.events.list(
-        resource=name, action="secrets:GetSecretValue", outcome="ALLOWED", since=moment_of(since, "--since")
+        resource=name,
+        action="secrets:GetSecretValue",
+        outcome="ALLOWED",
+        since=moment_of(since, "--since"),
+        archive=True,
     ):
         number = event.encryption_context.get("strongroom:version", "")
-        if not version or version == number:
+        if version is None or number == str(version):
             read.setdefault((event.principal, number), []).append(event)
+    if not read:
+        _require_known(session, name, version)
     rows: list[tuple[object, ...]] = [
         (session.client.names.relative(who), number, len(events), events[-1].time, events[0].time)
         for (who, number), events in read.items()
@@ -90,7 +98,7 @@ def readers(
     return Report({"readers": [dict(zip(fields, row, strict=True)) for row in rows]}, show)
 
 
-@command(app, "get", "strongroom secret get database-password", "strongroom secret get db --field password --version 2")
+@command(app, "get", "strongroom secret get database-password", "strongroom secret get db/versions/2 --field password")
 def get(
     session: Session,
     secret: SecretName,
@@ -98,19 +106,19 @@ def get(
         str, typer.Option(metavar="STAGE", help="Current by default; Previous, Pending or your own.")
     ] = "",
     version: Annotated[
-        int | None, typer.Option(metavar="NUMBER", min=1, max=2**31 - 1, help="A version by its number.")
+        int | None,
+        # As it was said before.
+        typer.Option(metavar="NUMBER", min=1, max=2**31 - 1, help="A version by its number.", hidden=True),
     ] = None,
     field: Annotated[str, typer.Option(metavar="NAME", help="One member of a JSON value.")] = "",
     output_file: OutputFile = None,
     force: Force = False,
 ) -> Report:
     """Print a secret's value as it is. SECRET may be a version of it: SECRET/versions/NUMBER."""
-    secret, _, number = secret.partition("/versions/")
-    if number and (version or stage or not number.isdecimal()):
-        raise typer.BadParameter(
-            "goes without --version and --stage, and ends in a number", param_hint="SECRET/versions/"
-        )
-    version = int(number) if number else version
+    secret, number = version_in(secret, "SECRET")
+    if number and (version or stage):
+        raise typer.BadParameter("a version goes without --version and --stage", param_hint="SECRET")
+    version = number or version
     value = session.client.secrets.get_value(secret, stage=stage, version=version or 0, field=field)
     document = {**fields_of(value), "text": _as_text(value.value)}
     if output_file == STANDARD:
@@ -122,6 +130,26 @@ def get(
     # A terminal's prompt begins a line of its own; a pipe gets the value and nothing else.
     ending = b"\n" if sys.stdout.isatty() else b""
     return Report(document, raw=value.value + ending)
+
+
+def _require_known(session: Session, secret: str, version: int | None) -> None:
+    """Returns where there is, or was, this secret and this version of it: of what never was, that nobody read it would
+    say nothing. Raises SECRET_NOT_FOUND, SECRET_VERSION_NOT_FOUND, or PERMISSION_DENIED where the log knows none.
+    """
+    # What was refused of a name says nothing of whether it stands for something.
+    allowed = session.client.audit.events.list(resource=secret, outcome="ALLOWED", archive=True, limit=1)
+    was_there = any(True for _ in allowed)
+    if was_there and version is None:
+        return
+    try:
+        newest = [found.name for found in session.client.secrets.versions.list(secret, limit=1)]
+    except StrongroomError as error:
+        if was_there and error.code_name in ("NOT_FOUND", "PERMISSION_DENIED"):
+            return
+        raise
+    if version is not None and not any(version <= (version_in(name, "SECRET")[1] or 0) for name in newest):
+        name = session.client.names.shorten(secret)
+        raise StrongroomError("SECRET_VERSION_NOT_FOUND", f"{name} has no version {version}", code="NOT_FOUND")
 
 
 def _print_change(session: Session, change: SecretChange) -> None:

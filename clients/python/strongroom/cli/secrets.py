@@ -40,7 +40,7 @@ from strongroom.cli.secret_targets import (
 )
 from strongroom.cli.tables import Table, table
 from strongroom.cli.targets import once_checked
-from strongroom.names import last_part
+from strongroom.cli.version_names import number_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -193,7 +193,7 @@ def versions(session: Session, secret: SecretName, limit: Limit = None) -> Repor
     def show() -> Table:
         rows = [
             (
-                last_part(version.name),
+                session.client.names.shorten(version.name),
                 version.state,
                 ", ".join(version.stages),
                 version.origin,
@@ -275,21 +275,27 @@ def _new_target(session: Session, secret: str, path: Path | None, place: Place) 
     return changed_target(before.type, before.target, place, full_name)
 
 
-@command(app, "stage", "strongroom secret stage database-password Current --to 1 --from 2")
+@command(app, "stage", "strongroom secret stage db Current --to db/versions/1 --from db/versions/2")
 def stage_secret(
     session: Session,
     secret: SecretName,
     stage: Annotated[str, typer.Argument(metavar="STAGE", help="Current, or a stage of your own.")],
-    to_version: Annotated[
-        int, typer.Option("--to", metavar="NUMBER", min=0, max=2**31 - 1, help="The version it moves to; 0 removes it.")
-    ] = 0,
-    from_version: Annotated[
-        int,
-        typer.Option("--from", metavar="NUMBER", min=0, max=2**31 - 1, help="The version it is at now; 0 for none."),
-    ] = 0,
+    to: Annotated[
+        str,
+        typer.Option("--to", metavar="VERSION", help="SECRET/versions/NUMBER, to which it moves; else it is removed."),
+    ] = "",
+    from_: Annotated[
+        str, typer.Option("--from", metavar="VERSION", help="SECRET/versions/NUMBER, where it is now; else nowhere.")
+    ] = "",
 ) -> Report:
     """Move, add or remove a stage."""
-    moved = session.client.secrets.move_stage(secret, stage, to_version=to_version, from_version=from_version)
+    names = session.client.names
+    moved = session.client.secrets.move_stage(
+        secret,
+        stage,
+        to_version=number_of(names, secret, to, "--to"),
+        from_version=number_of(names, secret, from_, "--from"),
+    )
     return secret_report(moved)
 
 

@@ -41,7 +41,7 @@ VALUES: Mapping[str, str] = {
     "NAME": "a name",
     "NAME=VALUE": "one pair; for several, the option is repeated: `strongroom help contexts`",
     "NAME=secret:SECRET[#FIELD]": "a variable's name, a secret, and a member of its JSON value",
-    "NUMBER": "a number, such as a version's",
+    "NUMBER": "a number",
     "ORIGIN": "STRONGROOM or EXTERNAL",
     "OUTCOME": "ALLOWED, DENIED or FAILED",
     "PATH": "a file's or a folder's path",
@@ -162,7 +162,8 @@ keys/payments. `audit` takes a key or a secret without it too, where there are e
 and signed with the primary version. A ciphertext says its version. Signatures, MACs and what `public-key encrypt` makes
 do not: `verify`, `mac verify` and `public-key decrypt` try each version, and say which it was.
 
-`strongroom secret get db/versions/2` is the same as `secret get db --version 2`.""",
+A version of a secret is named in the same way everywhere, too: `strongroom secret get db/versions/2`, `secret stage db
+Current --to db/versions/1 --from db/versions/2`, `audit events --version db/versions/2`. Lists print versions so.""",
     ),
     "environment": ("Variables", _environment()),
     "completion": (

@@ -56,7 +56,8 @@ def _range(least: float | None, most: float | None) -> str:
 
 def _whole(word: Any) -> int:
     try:
-        return int(word)
+        # Python takes 1_000 and the digits of every script.
+        return int(word if isinstance(word, int) or (word.isascii() and "_" not in word) else "")
     except ValueError:
         raise ValueError(f"'{word}' is not a whole number") from None
 
