@@ -20,7 +20,8 @@ from tests.support.cli import run
 
 DB = "accounts/main/secrets/db"
 READ = "secrets:GetSecretValue"
-BLANK = Event(**{**dict.fromkeys(Event.__dataclass_fields__, ""), "item_count": 1, "attributes": {}})
+FIELDS: dict[str, Any] = dict.fromkeys(Event.__dataclass_fields__, "")
+BLANK = Event(**{**FIELDS, "item_count": 1, "attributes": {}})
 
 
 def event(number: int, days: int, version: int = 1, **fields: Any) -> Event:

@@ -27,7 +27,8 @@ class Secrets:
 
     def get_value(self, secret: str, *, stage: str, version: int, field: str) -> SecretValue:
         self.asked.append((secret, version, stage, field))
-        return SecretValue(**{**dict.fromkeys(SecretValue.__dataclass_fields__), "value": b"v"})
+        fields: dict[str, Any] = dict.fromkeys(SecretValue.__dataclass_fields__)
+        return SecretValue(**{**fields, "value": b"v"})
 
     def move_stage(self, secret: str, stage: str, *, to_version: int, from_version: int) -> Any:
         self.asked.append((secret, stage, to_version, from_version))
