@@ -188,6 +188,8 @@ def transaction(engine: Engine, *, patient: bool = False) -> Iterator[Connection
         try:
             began.commit()
         except DBAPIError as error:
+            # What was not committed would stay open, with its locks, in the pool.
+            connection.invalidate()
             if not may_stand(error):
                 raise
             unanswered = error

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import multiprocessing
 import resource
+import sqlite3
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -49,6 +51,11 @@ def put(engine: Engine) -> None:
         connection.execute(text("INSERT INTO t VALUES (1)"))
 
 
+def put_kept(kept: KeptConnection) -> None:
+    with kept.transaction() as connection:
+        connection.execute(text("INSERT INTO t VALUES (1)"))
+
+
 def test_what_follows_a_commit_sees_what_was_committed(engine: Engine) -> None:
     seen: list[int] = []
     with transaction(engine) as connection:
@@ -71,6 +78,24 @@ def test_nothing_follows_what_was_taken_back(engine: Engine) -> None:
         fail()
     assert seen == []
     assert count(engine) == 0
+
+
+def test_a_commit_that_failed_leaves_nothing_open_in_the_pool(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut(_: Any) -> None:
+        raise sqlite3.OperationalError("the connection is cut")
+
+    with closing(sqlite3.connect(str(engine.url.database), timeout=0.1)) as other:
+        for write in (put, lambda engine: put_kept(KeptConnection(engine))):
+            with monkeypatch.context() as cutting:
+                cutting.setattr(engine.dialect, "do_commit", cut)
+                with pytest.raises(StrongroomError) as refused:
+                    write(engine)
+            assert refused.value.reason is Reason.DATABASE_UNAVAILABLE
+            # Nothing is locked, and the next transaction is a new one.
+            other.execute("INSERT INTO t VALUES (2)")
+            other.rollback()
+            put(engine)
+    assert count(engine) == 2
 
 
 def test_who_gets_no_connection_in_time_may_try_again(tmp_path: Path) -> None:
