@@ -24,8 +24,9 @@ from services.audit.keys.service_keys import Renewal, ServiceKeys
 from services.audit.keys.store import WrappedKeys
 from services.audit.log import election
 from services.audit.log.election import Election
-from services.audit.log.sequencer import Endings
+from services.audit.log.endings import Endings
 from services.audit.logs.logs import Logs, OpenLog, open_log
+from services.audit.logs.losses import Losses
 from services.audit.logs.storage_watch import StorageWatch
 from services.audit.logs.streaming import Tails
 from services.audit.publication.export_folder import ExportFolder
@@ -70,13 +71,14 @@ def serve(settings: AuditServiceSettings) -> None:
     """Runs the service until SIGTERM. A process that another one has overtaken, or that lost its database before it
     served, stands by again."""
     sys.setswitchinterval(_SWITCH_SECONDS)
-    while not _serve_as_writer(settings):
+    losses = Losses()
+    while not _serve_as_writer(settings, losses):
         log.info("this process does not write the audit log now; standing by")
         # What wrote the log refers to itself in circles, and the next search may be far away.
         gc.collect()
 
 
-def _serve_as_writer(settings: AuditServiceSettings) -> bool:
+def _serve_as_writer(settings: AuditServiceSettings, losses: Losses) -> bool:
     """Writes the logs once no other process does, until SIGTERM or until another does. Whether it was SIGTERM; not
     either where the database went before the logs were open."""
     telemetry = Telemetry("audit", settings.telemetry)
@@ -103,6 +105,7 @@ def _serve_as_writer(settings: AuditServiceSettings) -> bool:
             for name, engine in engines.items():
                 opened.append(_opened(name, settings, engine, wrapping, elections[name], endings, keys[name]))
                 opening.callback(opened[-1].stop)
+                losses.look(opened[-1])
             logs = Logs(opened)
             logs.start()
             opening.pop_all()
@@ -115,7 +118,7 @@ def _serve_as_writer(settings: AuditServiceSettings) -> bool:
     hosted = host.build("audit", settings, tls, telemetry, open_append=lambda: _append_to(logs))
     hosted.on_close(crypto.close)
     _offer(hosted, settings, logs)
-    _start_work(hosted, settings, logs)
+    _start_work(hosted, settings, logs, losses)
     hosted.server.hand_over_by(partial(_hand_over, logs, give_up))
     watching = threading.Thread(target=_stop_when, args=(overtaken, hosted), name="audit-overtaken", daemon=True)
     watching.start()
@@ -124,6 +127,7 @@ def _serve_as_writer(settings: AuditServiceSettings) -> bool:
         return hosted.run(wait_seconds=_FRESH_SECONDS)
     finally:
         overtaken.set()
+        losses.remember(logs)
 
 
 def _offer(hosted: Host, settings: AuditServiceSettings, logs: Logs) -> None:
@@ -144,14 +148,16 @@ def _offer(hosted: Host, settings: AuditServiceSettings, logs: Logs) -> None:
     hosted.internal(record_key_service_pb2.DESCRIPTOR.services_by_name["RecordKeyService"], RecordKeyService(logs))
 
 
-def _start_work(hosted: Host, settings: AuditServiceSettings, logs: Logs) -> None:
+def _start_work(hosted: Host, settings: AuditServiceSettings, logs: Logs, losses: Losses) -> None:
     watch = StorageWatch(logs, hosted.telemetry.meter)
     hosted.on_close(logs.stop)
     hosted.on_close(watch.stop)
     watch.start()
     retention = RetentionWork([one.retention for one in logs])
-    hosted.on_close(retention.stop)
-    retention.start()
+    telling = losses.telling(logs)
+    for work in (retention, telling):
+        hosted.on_close(work.stop)
+        work.start()
     if settings.log.http_address:
         tiles = HttpTiles(settings.log.http_address, logs)
         tiles.start()

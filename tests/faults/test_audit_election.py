@@ -50,7 +50,7 @@ def test_a_writer_that_hangs_is_replaced_and_finds_itself_overtaken(engine: Engi
     # It never beats again.
     until(standby.try_to_win, 10)
     store.take_over()
-    assert not store.beat(epoch)
+    assert not store.beat(epoch, store.head())
     with pytest.raises(StrongroomError) as refused:
         hung.check()
     assert refused.value.reason is Reason.AUDIT_UNREACHABLE
@@ -109,7 +109,7 @@ def test_a_writer_that_beats_is_not_replaced(engine: Engine) -> None:
     assert writer.try_to_win()
     epoch, until_then = store.take_over(), time.monotonic() + 1.5
     while time.monotonic() < until_then:
-        assert store.beat(epoch)
+        assert store.beat(epoch, store.head())
         assert not standby.try_to_win()
     writer.check()
     writer.give_up()

@@ -19,7 +19,7 @@ from services.keystore.access.policies.policy_text import schema
 _ACTION = re.compile(r"(?:access|audit|crypto|keystore|secrets):[A-Z][A-Za-z]+")
 _ASKED = {"authorize": {"action"}, "refuse": {"action"}}
 # Names what only events are of: what a service does by itself.
-_OF_EVENTS_ALONE = {"audit:WatchStorage"}
+_OF_EVENTS_ALONE = {"audit:FindLoss", "audit:WatchStorage"}
 
 
 @cache

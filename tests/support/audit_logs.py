@@ -8,23 +8,25 @@ from collections.abc import Sequence
 import pytest
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from services.audit.index import postings
 from services.audit.keys.service_keys import ServiceKeys, Wrapped
 from services.audit.log.election import election_for
-from services.audit.log.sequencer import Endings
+from services.audit.log.endings import Endings
 from services.audit.logs.logs import OpenLog, open_log
 from services.audit.publication.publishing import Publication
 from services.audit.publication.witnesses import WitnessSettings
 from services.audit.reading.events import Period, Query
 from services.audit.storage.files import Limits
+from services.audit.storage.store import LogStore
 from services.runtime import identifiers
 from services.runtime.call import Call, Principal
 from services.runtime.clock import Clock, from_microseconds, system_clock
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.sensitive import SensitiveBytes
 from strongroom.audit.v1.event_pb2 import Event, Outcome
+from strongroom.tlog import merkle
 from tests.support.clients import until
 
 ORIGIN = "strongroom.test/audit"
@@ -93,6 +95,18 @@ def append_indexed(log: OpenLog, events: Sequence[Event], group: int) -> None:
     for start in range(0, len(events), group):
         log.log.append(events[start : start + group])
         until(lambda: not log._index._full)
+
+
+def put_back(engine: Engine, size: int) -> None:
+    """What a promotion that lost the last commits does: the database is as it was when the log had so many leaves."""
+    store = LogStore(engine)
+    last = merkle.leaf_hashes(store.entries(size - 1, size))[0] if size else b""
+    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+        connection.execute(text("DELETE FROM leaves WHERE leaf_index >= :size"), {"size": size})
+        connection.execute(text("DELETE FROM checkpoints WHERE tree_size > :size"), {"size": size})
+        high_us = "coalesce((SELECT high_us FROM leaves WHERE leaf_index = :size - 1), 0)"
+        statement = f"UPDATE heads SET size = :size, last_hash = :last, high_us = {high_us}"  # noqa: S608  # our own words
+        connection.execute(text(statement), {"size": size, "last": last})
 
 
 def is_writable(log: OpenLog) -> bool:

@@ -22,6 +22,7 @@ from services.audit.index.tokens import Tokens
 from services.audit.index.tree import Index
 from services.audit.keys.sealing import SEALING_BYTES, Sealer, SealingKey, nonces
 from services.audit.keys.store import WrappedKeys
+from services.audit.log.endings import Compare, Endings, Refusal, ended
 from services.audit.log.recovery import recovered
 from services.audit.storage.files import Storage
 from services.audit.storage.store import Head, LeafRow, LogStore, Standing
@@ -79,16 +80,6 @@ class _Addition:
     indexed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Endings:
-    """Who is told, once, that this process writes the log no more."""
-
-    overtaken: Callable[[], None] = lambda: None
-    """Another process does."""
-    contradicted: Callable[[], None] = lambda: None
-    """The database is not what this process made of it: only a person can say what happened."""
-
-
 class Log:
     """The log's one writer. Threads that append together commit together: whoever gets the lock first writes what
     all of them brought, the others find their work done."""
@@ -115,7 +106,8 @@ class Log:
         self._endings = endings or Endings()
         # On the monotonic clock: a log falls silent for nobody who sets the time of day.
         self._written = -_PROBE_IS_NEEDLESS_SECONDS
-        self._refusal: tuple[Reason, str] | None = None
+        self._refusal: Refusal | None = None
+        self._compare: Compare = lambda _: None
         self._doubtful: _Addition | None = None
         self._epoch = store.take_over()
         self._head, self._tree = recovered(store)
@@ -138,6 +130,11 @@ class Log:
     def tree(self) -> Tree:
         """The Merkle tree of the leaves that are durable."""
         return self._tree
+
+    def compared_by(self, compare: Compare) -> None:
+        """Has `compare` find out, where the log does not end where it should, whether that contradicts what was
+        signed."""
+        self._compare = compare
 
     def append(self, events: Sequence[Event], *, resent: bool = False) -> list[int]:
         """Returns the events' places in the log once they are durable. An event that is there already keeps its place.
@@ -179,21 +176,32 @@ class Log:
     @contextmanager
     def changing(self) -> Iterator[Connection]:
         """A durable transaction that changes something beside the leaves, while nothing is appended and as long as no
-        other process writes the log. Raises as `append`."""
+        other process writes the log and it ends where this one left it. Raises as `append`."""
         with self._lock:
             self._require_writable()
-            self._settle()
-            with self._store.writing() as connection:
-                if self._store.is_written_by(connection, self._epoch):
-                    yield connection
-                    return
-            raise self._moved()
+            with self._as_left() as connection:
+                yield connection
+
+    @contextmanager
+    def attesting(self) -> Iterator[Connection]:
+        """As `changing`, for what is signed of the log: also once it was handed over, until another process writes."""
+        with self._lock, self._as_left() as connection:
+            yield connection
 
     def close(self) -> None:
         """Gives the database back what the writer keeps."""
         self._beating.stop(_BEAT_SECONDS)
         with self._lock:
             self._store.close()
+
+    @contextmanager
+    def _as_left(self) -> Iterator[Connection]:
+        self._settle()
+        with self._store.writing() as connection:
+            if self._store.is_written_by(connection, self._epoch, self._head):
+                yield connection
+                return
+        raise self._moved()
 
     def _taken(self) -> list[_Batch]:
         """What waits, oldest first, as much as one transaction should hold."""
@@ -231,7 +239,7 @@ class Log:
             self._settle()
             now = time.monotonic()
             if now - self._written > _PROBE_IS_NEEDLESS_SECONDS:
-                if not self._store.beat(self._epoch):
+                if not self._store.beat(self._epoch, self._head):
                     raise self._moved()
                 self._written = now
 
@@ -355,20 +363,10 @@ class Log:
         return self._ended(self._store.standing())
 
     def _ended(self, standing: Standing) -> StrongroomError:
-        """Ends writing for good. Where another process took over, callers find the log there. Where none did, the
-        database was rolled back or replaced: every append is refused, until a person has looked at it."""
-        overtaken = standing.epoch > self._epoch
-        if overtaken:
-            self._refusal = (Reason.AUDIT_UNREACHABLE, "the audit log is written by another process now")
-            log.warning("another process writes the log now", extra={"fields": {"epoch": standing.epoch}})
-        else:
-            message = (
-                f"the audit log does not end at {self._head.size} any more: its database was rolled back, replaced, or "
-                "written by another"
-            )
-            self._refusal = (Reason.AUDIT_STORAGE_FAILED, message)
-            log.error(message, extra={"fields": {"size": standing.head.size, "epoch": standing.epoch}})
-        (self._endings.overtaken if overtaken else self._endings.contradicted)()
+        """Ends writing for good. Callers find the log where it is written next, unless only a person can say where."""
+        if self._refusal is None:
+            left_at = self._head.size
+            self._refusal = ended(self._store, standing, self._epoch, left_at, self._endings, self._compare)
         return self._refused()
 
 

@@ -20,7 +20,8 @@ from services.audit.keys.signing import SigningKeys
 from services.audit.keys.store import WrappedKeys
 from services.audit.log.changes import Append, Changes
 from services.audit.log.election import Election
-from services.audit.log.sequencer import Endings, Log
+from services.audit.log.endings import Endings
+from services.audit.log.sequencer import Log
 from services.audit.log.write_ahead import WriteAheadLog
 from services.audit.publication.publishing import Publication, Publisher
 from services.audit.publication.store import PublicationStore

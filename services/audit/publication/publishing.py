@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy.exc import IntegrityError
 
@@ -94,11 +95,10 @@ class Publisher:
     def start(self, tiles: TileSource) -> None:
         """Begins to publish. Raises AUDIT_STORAGE_FAILED when the log does not go on from its newest checkpoint."""
         self._published = self._store.newest(published=True)
-        self._signed = newest = self._store.newest(published=False)
-        if newest is not None and (
-            newest.tree_size > self._log.size or tiles.proofs(self._log.size).root(newest.tree_size) != newest.root_hash
-        ):
-            raise _contradicted(newest.tree_size)
+        self._signed = self._store.newest(published=False)
+        compare = partial(self._require_continued, tiles)
+        compare(self._log.size)
+        self._log.compared_by(compare)
         self._publishing.start()
 
     def stop(self) -> None:
@@ -129,11 +129,20 @@ class Publisher:
         if checkpoint.published:
             self._publish(checkpoint)
 
+    def _require_continued(self, tiles: TileSource, size: int) -> None:
+        """Raises AUDIT_STORAGE_FAILED, or TILE_NOT_FOUND, where the log of `size` leaves, as it is in the database,
+        does not go on from the newest checkpoint that this process has signed or found there."""
+        newest = self._signed
+        if newest is not None and not tiles.afresh().has(size, newest.tree_size, newest.root_hash):
+            raise _contradicted(newest.tree_size)
+
     def _kept(self, checkpoint: SignedCheckpoint) -> SignedCheckpoint:
         """It, or the one of this size that is there already: the answer to its COMMIT was lost, or it is by the writer
-        before this one. Raises AUDIT_STORAGE_FAILED where that is of another tree."""
+        before this one. Raises AUDIT_STORAGE_FAILED where that is of another tree, and as `Log.append`."""
         try:
-            self._log.exclusively(lambda: self._store.insert(checkpoint))
+            # Never a checkpoint of leaves that the database has lost meanwhile.
+            with self._log.attesting() as connection:
+                self._store.insert(connection, checkpoint)
         except IntegrityError:
             there = self._store.at(checkpoint.tree_size)
             if there is None or there.root_hash != checkpoint.root_hash:

@@ -37,10 +37,9 @@ class PublicationStore:
         self._engine = engine
         self._store = store
 
-    def insert(self, checkpoint: SignedCheckpoint) -> None:
-        """Adds a checkpoint. Raises AUDIT_STORAGE_FULL, AUDIT_STORAGE_FAILED."""
-        with self._store.writing() as connection:
-            connection.execute(insert(checkpoints).values(astuple(checkpoint)))
+    def insert(self, connection: Connection, checkpoint: SignedCheckpoint) -> None:
+        """Adds a checkpoint; one of a size that has one violates a constraint."""
+        connection.execute(insert(checkpoints).values(astuple(checkpoint)))
 
     def cosigned(self, connection: Connection, checkpoint: SignedCheckpoint) -> None:
         """Keeps a checkpoint's cosignatures, and whether it counts as published."""

@@ -25,6 +25,14 @@ class TileSource:
         """Proofs about the log when it had `size` leaves."""
         return Proofs(self._subtrees, size)
 
+    def afresh(self) -> TileSource:
+        """One that believes nothing that was read before."""
+        return TileSource(self._store, self._archive)
+
+    def has(self, size: int, tree_size: int, root_hash: bytes) -> bool:
+        """Whether a log of `size` leaves begins with the tree of so many leaves and this root hash."""
+        return tree_size <= size and self.proofs(size).root(tree_size) == root_hash
+
     def tile(self, level: int, number: int, width: int) -> bytes:
         """The first hashes of a tile."""
         hashes = self._store.tile(level, number)

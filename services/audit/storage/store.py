@@ -31,6 +31,7 @@ _MOVE_HEAD = (
     "WHERE head_id = ? AND size = ? AND last_hash = ? AND epoch = ?"
 )
 _BEAT = "UPDATE heads SET beat_us = {now} WHERE head_id = ? AND epoch = ?"
+_BEAT_THERE = f"{_BEAT} AND size = ? AND last_hash = ?"
 # Microseconds by the database's own clock, which is one for all that write to it.
 _NOW_SQLITE = "CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)"
 _NOW_POSTGRESQL = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"
@@ -107,6 +108,7 @@ class LogStore:
         self._move_head = driver_sql(engine, _MOVE_HEAD)
         self._put_tiles = driver_sql(engine, _PUT_TILES)
         self._beat = driver_sql(engine, _BEAT)
+        self._beat_there = driver_sql(engine, _BEAT_THERE)
 
     def writing(self) -> AbstractContextManager[Connection]:
         """A durable transaction. Raises AUDIT_STORAGE_FULL or AUDIT_STORAGE_FAILED; IntegrityError passes through."""
@@ -169,21 +171,23 @@ class LogStore:
         if changed:
             connection.exec_driver_sql(self._put_tiles, [(tile.level, tile.number, tile.hashes) for tile in changed])
 
-    def beat(self, epoch: int) -> bool:
-        """Writes durably that the writer of an epoch is there; False when there is another. Raises as `writing` does
-        when that is not possible."""
+    def beat(self, epoch: int, head: Head) -> bool:
+        """Writes durably that the writer of an epoch is there; False when there is another, or the log does not end
+        where that one believes it to. Raises as `writing` does when that is not possible."""
         with self.appending() as connection:
-            return self.is_written_by(connection, epoch)
+            return self.is_written_by(connection, epoch, head)
 
-    def is_written_by(self, connection: Connection, epoch: int) -> bool:
-        """Whether the writer of an epoch is the newest, which does not change before the transaction ends."""
-        return connection.exec_driver_sql(self._beat, (_HEAD, epoch)).rowcount == 1
+    def is_written_by(self, connection: Connection, epoch: int, head: Head) -> bool:
+        """Whether the writer of an epoch is the newest and the log ends there, which does not change before the
+        transaction ends."""
+        beaten = connection.exec_driver_sql(self._beat_there, (_HEAD, epoch, head.size, head.last_hash))
+        return beaten.rowcount == 1
 
     # --- single leaves and tiles
 
     def known(self, event_ids: Sequence[bytes]) -> dict[bytes, int]:
-        """Which of these events are in the log, and where."""
-        with reading(self._engine) as connection:
+        """Which of these events are in the log, and where. Raises AUDIT_STORAGE_FAILED."""
+        with _translated(reading(self._engine)) as connection:
             query = select(leaves.c.event_id, leaves.c.leaf_index).where(leaves.c.event_id.in_(event_ids))
             return {bytes(row.event_id): row.leaf_index for row in connection.execute(query)}
 

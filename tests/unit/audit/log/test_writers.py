@@ -16,14 +16,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
-from services.audit.log.sequencer import Endings
+from services.audit.log.endings import Endings
 from services.audit.logs.logs import OpenLog
+from services.audit.publication.store import PublicationStore
 from services.audit.storage.store import LogStore
 from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.storage import database, migrations
 from strongroom.tlog import merkle
-from tests.support.audit_logs import OwnRoot, event, opened
+from tests.support.audit_logs import OwnRoot, event, opened, put_back
 from tests.support.clients import until
 
 LOST = (Reason.AUDIT_STORAGE_FAILED, Reason.AUDIT_UNREACHABLE)
@@ -119,23 +120,149 @@ def test_a_writer_that_hands_over_appends_no_more(engine: Engine, crypto: OwnRoo
     second.stop()
 
 
+def sign_no_more(log: OpenLog) -> None:
+    """What is in the log now is signed, and what comes is not."""
+    log.publisher.stop()
+
+
+def promote(engine: Engine, size: int, epochs_lost: int) -> None:
+    """The database fails over to a standby that was behind."""
+    put_back(engine, size)
+    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+        connection.execute(text("UPDATE heads SET epoch = epoch - :lost"), {"lost": epochs_lost})
+
+
+@pytest.mark.parametrize("epochs_lost", [0, 1])
+def test_a_log_whose_unsigned_end_is_lost_is_opened_anew(engine: Engine, crypto: OwnRoot, epochs_lost: int) -> None:
+    told: list[str] = []
+    endings = Endings(lambda: told.append("overtaken"), lambda: told.append("contradicted"))
+    log = opened(engine, crypto, endings=endings)
+    kept = [event(), event()]
+    log.log.append(kept)
+    sign_no_more(log)
+    log.log.append([event()])
+    promote(engine, 2, epochs_lost)
+    for _ in range(3):
+        with pytest.raises(StrongroomError) as refused:
+            log.log.append([event()])
+        # Asked again, where it is opened anew.
+        assert refused.value.reason is Reason.AUDIT_UNREACHABLE
+    assert told == ["overtaken"]
+    log.stop()
+    again = opened(engine, crypto)
+    assert again.log.append([event(), kept[0]], resent=True) == [2, 0]
+    assert_whole(again, 3)
+    again.stop()
+
+
+def test_a_writer_that_lost_only_its_number_is_not_locked_out(engine: Engine, crypto: OwnRoot) -> None:
+    told: list[str] = []
+    endings = Endings(lambda: told.append("overtaken"), lambda: told.append("contradicted"))
+    log = opened(engine, crypto, endings=endings)
+    log.log.append([event()])
+    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+        connection.execute(text("UPDATE heads SET epoch = epoch - 1"))
+    until(lambda: told == ["overtaken"])
+    log.stop()
+
+
+def test_an_end_that_was_put_back_is_noticed_though_nobody_appends(engine: Engine, crypto: OwnRoot) -> None:
+    told: list[str] = []
+    log = opened(engine, crypto, endings=Endings(lambda: told.append("overtaken")))
+    sign_no_more(log)
+    log.log.append([event()])
+    put_back(engine, 0)
+    until(lambda: told == ["overtaken"])
+    log.stop()
+
+
+def test_what_the_database_has_lost_is_not_signed(engine: Engine, crypto: OwnRoot) -> None:
+    log = opened(engine, crypto)
+    sign_no_more(log)
+    log.log.append([event()])
+    put_back(engine, 0)
+    with pytest.raises(StrongroomError) as refused:
+        log.publisher.sign()
+    assert refused.value.reason is Reason.AUDIT_UNREACHABLE
+    assert log.publisher.signed is None
+    log.stop()
+    again = opened(engine, crypto)
+    assert again.publisher.signed is None
+    again.stop()
+
+
 @pytest.mark.parametrize(
     "statement",
-    ["UPDATE heads SET size = size - 1", "UPDATE heads SET last_hash = x'00'", "UPDATE heads SET epoch = epoch - 1"],
+    [
+        "UPDATE heads SET size = size - 1",
+        "UPDATE heads SET last_hash = x'00'",
+        # Consistent in itself, and shorter than what was signed.
+        "put back",
+    ],
 )
-def test_a_database_that_contradicts_the_log_is_refused_until_a_person_looked(
+def test_a_database_that_contradicts_what_was_signed_is_refused_until_a_person_looked(
     engine: Engine, crypto: OwnRoot, statement: str
 ) -> None:
     told: list[str] = []
     log = opened(engine, crypto, endings=Endings(contradicted=lambda: told.append("contradicted")))
     log.log.append([event(), event()])
-    with engine.connect().execution_options(writes=True) as connection, connection.begin():
-        connection.execute(text(statement))
+    until(lambda: log.publisher.signed is not None and log.publisher.signed.tree_size == 2)
+    if statement == "put back":
+        put_back(engine, 1)
+    else:
+        with engine.connect().execution_options(writes=True) as connection, connection.begin():
+            connection.execute(text(statement))
     for _ in range(3):
         with pytest.raises(StrongroomError) as refused:
             log.log.append([event()])
         assert refused.value.reason is Reason.AUDIT_STORAGE_FAILED
     assert told == ["contradicted"]
+    log.stop()
+
+
+def test_a_log_that_was_rewritten_below_what_was_signed_is_refused(engine: Engine, crypto: OwnRoot) -> None:
+    told: list[str] = []
+    log = opened(engine, crypto, endings=Endings(contradicted=lambda: told.append("contradicted")))
+    log.log.append([event(), event()])
+    sign_no_more(log)
+    put_back(engine, 1)
+    rival = opened(engine, crypto)
+    rival.log.append([event(), event()])
+    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+        # As if the other had taken over in a database that had not heard of this one yet.
+        connection.execute(text("UPDATE heads SET epoch = epoch - 1"))
+    with pytest.raises(StrongroomError) as refused:
+        log.log.append([event()])
+    assert refused.value.reason is Reason.AUDIT_STORAGE_FAILED
+    assert told == ["contradicted"]
+    log.stop()
+    rival.stop()
+
+
+def test_while_the_database_cannot_be_asked_nothing_is_decided(
+    engine: Engine, crypto: OwnRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    endings = Endings(lambda: told.append("overtaken"), lambda: told.append("contradicted"))
+    log = opened(engine, crypto, endings=endings)
+    sign_no_more(log)
+    log.log.append([event()])
+    entries = LogStore.entries
+
+    def away(*_: object) -> list[bytes]:
+        raise StrongroomError(Reason.DATABASE_UNAVAILABLE, "it is away")
+
+    monkeypatch.setattr(LogStore, "entries", away)
+    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+        connection.execute(text("DELETE FROM leaves"))
+        connection.execute(text("UPDATE heads SET size = 0, high_us = 0, last_hash = x''"))
+    for _ in range(2):
+        with pytest.raises(StrongroomError) as refused:
+            log.log.append([event()])
+        assert refused.value.reason is Reason.AUDIT_STORAGE_FAILED
+    assert told == []
+    monkeypatch.setattr(LogStore, "entries", entries)
+    until(lambda: told == ["overtaken"])
     log.stop()
 
 
@@ -151,9 +278,14 @@ def test_refusing_again_and_again_keeps_nothing(engine: Engine, crypto: OwnRoot)
     log.stop()
 
 
-# What happens to an append: it goes well, its commit is cut before or after, or another process takes the log over.
+# What happens to an append: it goes well, its commit is cut before or after, another process takes the log over, or the
+# database fails over to a standby that lacks half of the leaves that are not signed, and may not have heard of the
+# writer.
 STEPS = st.lists(
-    st.sampled_from(["append", "append", "before", "after", "before after", "after after", "rival"]), max_size=25
+    st.sampled_from(
+        ["append", "append", "before", "after", "before after", "after after", "rival", "lossy", "lossy epoch"]
+    ),
+    max_size=25,
 )
 
 
@@ -167,7 +299,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_whatever_is_cut_what_was_acknowledged_is_there_once(
     tmp_path_factory: pytest.TempPathFactory, template: Path, steps: list[str]
@@ -175,19 +307,35 @@ def test_whatever_is_cut_what_was_acknowledged_is_there_once(
     path = shutil.copy(template, tmp_path_factory.mktemp("log"))
     with closing_database(f"sqlite:///{path}") as engine:
         crypto, cuts = OwnRoot(), Cuts(engine)
-        writers = [opened(engine, crypto, interval_seconds=60)]
+        writers: list[OpenLog] = []
         acknowledged: dict[str, int] = {}
+
+        def open_another() -> None:
+            writers.append(opened(engine, crypto))
+            sign_no_more(writers[-1])
+
+        open_another()
         try:
             for step in steps:
                 if step == "rival":
-                    writers.append(opened(engine, crypto, interval_seconds=60))
+                    open_another()
+                    continue
+                if step.startswith("lossy"):
+                    signed = PublicationStore(engine, LogStore(engine)).newest(published=False)
+                    left = ((signed.tree_size if signed else 0) + LogStore(engine).head().size) // 2
+                    promote(engine, left, epochs_lost=int(step == "lossy epoch"))
+                    acknowledged = {known: place for known, place in acknowledged.items() if place < left}
                     continue
                 cuts.next(*(part == "after" for part in step.split() if part != "append"))
                 added = [event(), event("other")]
                 # Whoever asks tries again, as the audit client does, of whichever process answers.
-                places = tried(writers, added)
+                places, _ = tried(writers, added, open_another)
                 acknowledged |= {one.id: place for one, place in zip(added, places, strict=True)}
-            assert_whole(writers[-1], len(acknowledged))
+            # Whoever writes now; the log may have been put back since.
+            last = event()
+            places, writer = tried(writers, [last], open_another)
+            acknowledged[last.id] = places[0]
+            assert_whole(writer, len(acknowledged))
             assert sorted(acknowledged.values()) == list(range(len(acknowledged)))
             for event_id, place in acknowledged.items():
                 found = LogStore(engine).by_event(bytes.fromhex(event_id.replace("-", "")))
@@ -199,13 +347,17 @@ def test_whatever_is_cut_what_was_acknowledged_is_there_once(
                 writer.stop()
 
 
-def tried(writers: list[OpenLog], added: list[Any]) -> list[int]:
+def tried(writers: list[OpenLog], added: list[Any], open_another: Callable[[], None]) -> tuple[list[int], OpenLog]:
     for attempt in range(6):
         for writer in writers:
             try:
-                return writer.log.append(added, resent=attempt > 0)
+                return writer.log.append(added, resent=attempt > 0), writer
             except StrongroomError as error:
                 assert error.reason in LOST
+                newest = error
+        if newest.reason is Reason.AUDIT_UNREACHABLE:
+            # None of them writes any more: one opens the log anew.
+            open_another()
     raise AssertionError("nobody writes the log any more")
 
 

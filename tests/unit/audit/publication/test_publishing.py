@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from services.audit.keys.signing import OVERLAP_DAYS
 from services.audit.logs.logs import OpenLog
@@ -61,16 +62,17 @@ def test_an_event_s_proof_holds_with_the_public_key_alone(open_log: OpenLog) -> 
 def test_a_checkpoint_whose_commit_was_not_answered_is_published(
     open_log: OpenLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = open_log.publisher._store
-    insert, lost = store.insert, list[SignedCheckpoint]()
+    attesting, lost = open_log.log.attesting, list[SignedCheckpoint | None]()
 
-    def insert_unanswered(checkpoint: SignedCheckpoint) -> None:
-        insert(checkpoint)
+    @contextmanager
+    def unanswered() -> Iterator[Connection]:
+        with attesting() as connection:
+            yield connection
         if not lost:
-            lost.append(checkpoint)
+            lost.append(open_log.publisher._store.at(1))
             raise StrongroomError(Reason.AUDIT_STORAGE_FAILED, "the answer was lost")
 
-    monkeypatch.setattr(store, "insert", insert_unanswered)
+    monkeypatch.setattr(open_log.log, "attesting", unanswered)
     open_log.log.append([event()])
     assert published(open_log, 1).size == 1
     assert open_log.publisher.signed == lost[0]
@@ -82,7 +84,8 @@ def test_a_checkpoint_of_another_tree_is_not_taken_over(open_log: OpenLog) -> No
     store = open_log.publisher._store
     first = store.at(1)
     assert first is not None
-    store.insert(replace(first, tree_size=2, root_hash=bytes(32)))
+    with open_log.log.attesting() as connection:
+        store.insert(connection, replace(first, tree_size=2, root_hash=bytes(32)))
     open_log.log.append([event()])
     assert reason_of(open_log.publisher.sign) is Reason.AUDIT_STORAGE_FAILED
     assert open_log.publisher.published == first

@@ -25,7 +25,7 @@ from services.audit.logs.logs import Logs, OpenLog
 from services.audit.logs.storage_watch import StorageWatch
 from services.audit.reading.events import Period, Query
 from services.audit.storage.files import Level, Limits, Storage
-from services.audit.storage.store import LogStore, is_away
+from services.audit.storage.store import Head, LogStore, is_away
 from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.storage import database
@@ -118,7 +118,7 @@ def test_a_writer_that_hangs_is_replaced_and_finds_itself_overtaken(engine: Engi
     # It never beats again.
     until(standby.try_to_win)
     LogStore(engine).take_over()
-    assert not LogStore(engine).beat(epoch)
+    assert not LogStore(engine).beat(epoch, Head())
     assert refusal_of(hung.check).reason is Reason.AUDIT_UNREACHABLE
     assert lost == [""]
     standby.check()
@@ -136,7 +136,7 @@ def hang_in_a_transaction(url: str) -> None:
     assert candidate(engine).try_to_win()
     epoch = LogStore(engine).take_over()
     with LogStore(engine).appending() as connection:
-        assert LogStore(engine).is_written_by(connection, epoch)
+        assert LogStore(engine).is_written_by(connection, epoch, Head())
         os.kill(os.getpid(), signal.SIGSTOP)
 
 
@@ -170,7 +170,7 @@ def test_a_writer_that_beats_is_not_replaced(engine: Engine) -> None:
     assert writer.try_to_win()
     epoch, then = LogStore(engine).take_over(), time.monotonic() + 0.6
     while time.monotonic() < then:
-        assert LogStore(engine).beat(epoch)
+        assert LogStore(engine).beat(epoch, Head())
         assert not standby.try_to_win()
     writer.check()
 
