@@ -79,6 +79,38 @@ def test_a_trust_policy_says_who_becomes_the_role(tenant: Client, delegate: Dele
     setter.access.principals.update("roles/r", trust_policy=ASSUME_ROLE)
 
 
+def test_to_make_somebody_who_is_known_is_to_become_them(tenant: Client, delegate: Delegates, name: str) -> None:
+    """Others may have permitted something to whoever will bear a name."""
+    provider = tenant.access.oidc_providers.create("mine", "https://mine.example", ["a"]).name
+    tenant.access.principals.create("roles/held", trust_policy=ASSUME_ROLE.replace("permit", "forbid"))
+    known: list[tuple[str, str, dict[str, Any]]] = [
+        ("users/ci", "access:BindIdentity", {"spiffe_ids": [spiffe_id(f"user/{name}-mine")]}),
+        ("workloads/ci", "access:BindIdentity", {"oidc_bindings": [OidcBinding(provider, "me", {})]}),
+        ("roles/ci", "access:SetTrustPolicy", {"trust_policy": ASSUME_ROLE}),
+        ("users/held", "access:SetPrincipalRoles", {"roles": ["held"]}),
+    ]
+    eve = delegate("access:CreatePrincipal")
+    assert eve.access.principals.create("users/nobody").spiffe_ids == ()
+    makers = {action: delegate("access:CreatePrincipal", action) for action in {action for _, action, _ in known}}
+    for principal, action, fields in known:
+        for other, maker in [("", eve), *makers.items()]:
+            made = reason_of(lambda: maker.access.principals.create(principal, **fields))  # noqa: B023
+            # The right one may once, and afterwards the name is taken.
+            assert made == ("" if other == action else "PERMISSION_DENIED"), (principal, other)
+
+
+def test_to_trust_an_issuer_is_to_say_whose_keys_it_has(tenant: Client, delegate: Delegates) -> None:
+    """Deleting a provider and making it anew changes it."""
+    provider = tenant.access.oidc_providers.create("cluster", "https://cluster.example", ["a"]).name
+    eve = delegate("access:DeleteOidcProvider", "access:CreateOidcProvider")
+    eve.access.oidc_providers.delete(provider)
+    for wanted in ("cluster", "another"):
+        made = reason_of(lambda: eve.access.oidc_providers.create(wanted, f"https://{wanted}.example", ["evil"]))  # noqa: B023
+        assert made == "PERMISSION_DENIED"
+    setter = delegate("access:CreateOidcProvider", "access:SetIssuerKeys")
+    setter.access.oidc_providers.create("cluster", "https://cluster.example", ["b"])
+
+
 def test_an_issuers_keys_are_changed_by_who_may_become_all_that_it_speaks_for(
     tenant: Client, delegate: Delegates
 ) -> None:

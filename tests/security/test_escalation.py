@@ -117,8 +117,12 @@ def test_nobody_becomes_another_by_what_that_one_is_known_by(tenant: Client, per
     mine = [spiffe_id(f"user/{name}-another")]
     denied(lambda: eve.access.principals.update("users/admin", spiffe_ids=mine), tenant)
     denied(lambda: eve.access.client_keys.create("users/admin"), tenant)
+    denied(lambda: eve.access.principals.create("users/mallory", spiffe_ids=mine), tenant)
     taken = [spiffe_id(f"user/{name}")]
-    assert refusal(lambda: eve.access.principals.create("users/mallory", spiffe_ids=taken)).reason == "ALREADY_EXISTS"
+    binder = person("binder", CreatePrincipal="", BindIdentity="User")
+    assert (
+        refusal(lambda: binder.access.principals.create("users/mallory", spiffe_ids=taken)).reason == "ALREADY_EXISTS"
+    )
 
 
 def test_what_is_in_another_account_looks_like_what_does_not_exist(client: Client, tenant: Client, name: str) -> None:

@@ -28,11 +28,13 @@ class OidcProviders:
         self._editor = editor
 
     def create(self, call: Call, new: OidcProvider, repeatable: Repeatable | None) -> OidcProvider:
-        """Adds a provider. Raises ALREADY_EXISTS, also for an issuer that the account has; REQUEST_ID_REUSED."""
+        """Adds a provider, which says whose tokens are accepted, and needs what changing that would. Raises
+        ALREADY_EXISTS, also for an issuer that the account has; REQUEST_ID_REUSED."""
         account = account_of(new.name)
         self._editor.permitted(
             call, "access:CreateOidcProvider", kinds.ACCOUNT, f"accounts/{account}", about=new.name, field="parent"
         )
+        self._editor.authorize(call, _SET_ISSUER_KEYS, new.resource)
 
         def check(connection: Connection, added: OidcProvider) -> None:
             present = oidc_provider_store.oidc_provider_of_issuer(connection, account, added.issuer)

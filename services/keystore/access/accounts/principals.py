@@ -40,6 +40,7 @@ _ACTIONS = {
     "oidc_bindings": BIND_IDENTITY,
     "role_settings": _SET_TRUST_POLICY,
 }
+_ACTIONS_OF_NEW = {**_ACTIONS, "roles": SET_ROLES}
 
 
 class Principals:
@@ -54,11 +55,15 @@ class Principals:
         self._bind_any = bind_any
 
     def create(self, call: Call, new: Principal, repeatable: Repeatable | None) -> Principal:
-        """Adds a principal. Raises ALREADY_EXISTS, POLICY_INVALID, OIDC_PROVIDER_NOT_FOUND, REQUEST_ID_REUSED."""
+        """Adds a principal, which needs for each field what changing it would. Raises ALREADY_EXISTS, POLICY_INVALID,
+        OIDC_PROVIDER_NOT_FOUND, REQUEST_ID_REUSED."""
         account = f"accounts/{account_of(new.name)}"
         actions = ("access:CreatePrincipal", "access:SetPrincipalTags") if new.tags else ("access:CreatePrincipal",)
         for action in actions:
             self._editor.permitted(call, action, kinds.ACCOUNT, account, about=new.name, field="parent")
+        # Others may have permitted something already to whoever bears this name.
+        for action in dict.fromkeys(action for path, action in _ACTIONS_OF_NEW.items() if getattr(new, path)):
+            self._editor.authorize(call, action, new.resource)
         for role in new.roles:
             self._editor.permitted(call, SET_ROLES, kinds.PRINCIPAL, role, field="principal.roles")
         _require_valid(new)

@@ -104,8 +104,9 @@ type AccessServiceClient interface {
 	// Ends what DisableAccount began; an enabled account stays as it is. The resource is `services/keystore`.
 	EnableAccount(ctx context.Context, in *EnableAccountRequest, opts ...grpc.CallOption) (*Account, error)
 	// Creates a user, workload or role, with no more permission than the account's common policies and its roles give.
-	// With roles it also needs `access:SetPrincipalRoles` on each of them, with tags `access:SetPrincipalTags` on the
-	// account. Fails with ALREADY_EXISTS also for an id used before and for a SPIFFE id or OIDC subject bound to another
+	// With roles it also needs `access:SetPrincipalRoles` on it, as it would be, and on each of them, with tags
+	// `access:SetPrincipalTags` on the account, with identities `access:BindIdentity` on it, and for a role
+	// `access:SetTrustPolicy` on it. Fails with ALREADY_EXISTS also for an id used before and for a SPIFFE id or OIDC subject bound to another
 	// principal, with SPIFFE_ID_NOT_GIVEN for a SPIFFE id that is not for the account to bind, and with POLICY_INVALID for a trust policy as CreatePolicy does.
 	CreatePrincipal(ctx context.Context, in *CreatePrincipalRequest, opts ...grpc.CallOption) (*Principal, error)
 	// Answers a principal.
@@ -183,8 +184,8 @@ type AccessServiceClient interface {
 	UpdateClientKey(ctx context.Context, in *UpdateClientKeyRequest, opts ...grpc.CallOption) (*ClientKey, error)
 	// Deletes a client key; the sessions it began stop within one second.
 	DeleteClientKey(ctx context.Context, in *DeleteClientKeyRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
-	// Accepts an issuer's tokens in an account. Nothing is fetched before a token comes. Fails with ALREADY_EXISTS also
-	// for an issuer that the account has.
+	// Accepts an issuer's tokens in an account. Nothing is fetched before a token comes. Also needs `access:SetIssuerKeys`
+	// on the new provider. Fails with ALREADY_EXISTS also for an issuer that the account has.
 	CreateOidcProvider(ctx context.Context, in *CreateOidcProviderRequest, opts ...grpc.CallOption) (*OidcProvider, error)
 	// Answers an OIDC provider.
 	GetOidcProvider(ctx context.Context, in *GetOidcProviderRequest, opts ...grpc.CallOption) (*OidcProvider, error)
@@ -705,8 +706,9 @@ type AccessServiceServer interface {
 	// Ends what DisableAccount began; an enabled account stays as it is. The resource is `services/keystore`.
 	EnableAccount(context.Context, *EnableAccountRequest) (*Account, error)
 	// Creates a user, workload or role, with no more permission than the account's common policies and its roles give.
-	// With roles it also needs `access:SetPrincipalRoles` on each of them, with tags `access:SetPrincipalTags` on the
-	// account. Fails with ALREADY_EXISTS also for an id used before and for a SPIFFE id or OIDC subject bound to another
+	// With roles it also needs `access:SetPrincipalRoles` on it, as it would be, and on each of them, with tags
+	// `access:SetPrincipalTags` on the account, with identities `access:BindIdentity` on it, and for a role
+	// `access:SetTrustPolicy` on it. Fails with ALREADY_EXISTS also for an id used before and for a SPIFFE id or OIDC subject bound to another
 	// principal, with SPIFFE_ID_NOT_GIVEN for a SPIFFE id that is not for the account to bind, and with POLICY_INVALID for a trust policy as CreatePolicy does.
 	CreatePrincipal(context.Context, *CreatePrincipalRequest) (*Principal, error)
 	// Answers a principal.
@@ -784,8 +786,8 @@ type AccessServiceServer interface {
 	UpdateClientKey(context.Context, *UpdateClientKeyRequest) (*ClientKey, error)
 	// Deletes a client key; the sessions it began stop within one second.
 	DeleteClientKey(context.Context, *DeleteClientKeyRequest) (*emptypb.Empty, error)
-	// Accepts an issuer's tokens in an account. Nothing is fetched before a token comes. Fails with ALREADY_EXISTS also
-	// for an issuer that the account has.
+	// Accepts an issuer's tokens in an account. Nothing is fetched before a token comes. Also needs `access:SetIssuerKeys`
+	// on the new provider. Fails with ALREADY_EXISTS also for an issuer that the account has.
 	CreateOidcProvider(context.Context, *CreateOidcProviderRequest) (*OidcProvider, error)
 	// Answers an OIDC provider.
 	GetOidcProvider(context.Context, *GetOidcProviderRequest) (*OidcProvider, error)

@@ -346,8 +346,9 @@ class AccessServiceServicer:
 
     def CreatePrincipal(self, request, context):
         """Creates a user, workload or role, with no more permission than the account's common policies and its roles give.
-        With roles it also needs `access:SetPrincipalRoles` on each of them, with tags `access:SetPrincipalTags` on the
-        account. Fails with ALREADY_EXISTS also for an id used before and for a SPIFFE id or OIDC subject bound to another
+        With roles it also needs `access:SetPrincipalRoles` on it, as it would be, and on each of them, with tags
+        `access:SetPrincipalTags` on the account, with identities `access:BindIdentity` on it, and for a role
+        `access:SetTrustPolicy` on it. Fails with ALREADY_EXISTS also for an id used before and for a SPIFFE id or OIDC subject bound to another
         principal, with SPIFFE_ID_NOT_GIVEN for a SPIFFE id that is not for the account to bind, and with POLICY_INVALID for a trust policy as CreatePolicy does.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -565,8 +566,8 @@ class AccessServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateOidcProvider(self, request, context):
-        """Accepts an issuer's tokens in an account. Nothing is fetched before a token comes. Fails with ALREADY_EXISTS also
-        for an issuer that the account has.
+        """Accepts an issuer's tokens in an account. Nothing is fetched before a token comes. Also needs `access:SetIssuerKeys`
+        on the new provider. Fails with ALREADY_EXISTS also for an issuer that the account has.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -56,8 +56,9 @@ class AccessServiceStub:
     """Ends what DisableAccount began; an enabled account stays as it is. The resource is `services/keystore`."""
     CreatePrincipal: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.CreatePrincipalRequest, _principal_pb2.Principal]
     """Creates a user, workload or role, with no more permission than the account's common policies and its roles give.
-    With roles it also needs `access:SetPrincipalRoles` on each of them, with tags `access:SetPrincipalTags` on the
-    account. Fails with ALREADY_EXISTS also for an id used before and for a SPIFFE id or OIDC subject bound to another
+    With roles it also needs `access:SetPrincipalRoles` on it, as it would be, and on each of them, with tags
+    `access:SetPrincipalTags` on the account, with identities `access:BindIdentity` on it, and for a role
+    `access:SetTrustPolicy` on it. Fails with ALREADY_EXISTS also for an id used before and for a SPIFFE id or OIDC subject bound to another
     principal, with SPIFFE_ID_NOT_GIVEN for a SPIFFE id that is not for the account to bind, and with POLICY_INVALID for a trust policy as CreatePolicy does.
     """
     GetPrincipal: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.GetPrincipalRequest, _principal_pb2.Principal]
@@ -148,8 +149,8 @@ class AccessServiceStub:
     DeleteClientKey: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.DeleteClientKeyRequest, _empty_pb2.Empty]
     """Deletes a client key; the sessions it began stop within one second."""
     CreateOidcProvider: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.CreateOidcProviderRequest, _principal_pb2.OidcProvider]
-    """Accepts an issuer's tokens in an account. Nothing is fetched before a token comes. Fails with ALREADY_EXISTS also
-    for an issuer that the account has.
+    """Accepts an issuer's tokens in an account. Nothing is fetched before a token comes. Also needs `access:SetIssuerKeys`
+    on the new provider. Fails with ALREADY_EXISTS also for an issuer that the account has.
     """
     GetOidcProvider: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.GetOidcProviderRequest, _principal_pb2.OidcProvider]
     """Answers an OIDC provider."""
@@ -255,8 +256,9 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _principal_pb2.Principal:
         """Creates a user, workload or role, with no more permission than the account's common policies and its roles give.
-        With roles it also needs `access:SetPrincipalRoles` on each of them, with tags `access:SetPrincipalTags` on the
-        account. Fails with ALREADY_EXISTS also for an id used before and for a SPIFFE id or OIDC subject bound to another
+        With roles it also needs `access:SetPrincipalRoles` on it, as it would be, and on each of them, with tags
+        `access:SetPrincipalTags` on the account, with identities `access:BindIdentity` on it, and for a role
+        `access:SetTrustPolicy` on it. Fails with ALREADY_EXISTS also for an id used before and for a SPIFFE id or OIDC subject bound to another
         principal, with SPIFFE_ID_NOT_GIVEN for a SPIFFE id that is not for the account to bind, and with POLICY_INVALID for a trust policy as CreatePolicy does.
         """
 
@@ -515,8 +517,8 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _access_service_pb2.CreateOidcProviderRequest,
         context: _grpc.ServicerContext,
     ) -> _principal_pb2.OidcProvider:
-        """Accepts an issuer's tokens in an account. Nothing is fetched before a token comes. Fails with ALREADY_EXISTS also
-        for an issuer that the account has.
+        """Accepts an issuer's tokens in an account. Nothing is fetched before a token comes. Also needs `access:SetIssuerKeys`
+        on the new provider. Fails with ALREADY_EXISTS also for an issuer that the account has.
         """
 
     @_abc_1.abstractmethod
