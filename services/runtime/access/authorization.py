@@ -316,7 +316,9 @@ class Authorizer:
             if _is_worth_keeping(resource):
                 size = _READING_DECIDER_BYTES if decider.reads else _DECIDER_BYTES
                 self._deciders.put(principal.account, key, decider, size)
-                decider.grown = partial(self._deciders.grow, principal.account, key)
+                if decider.reads:
+                    # One that reads nothing has one outcome for good, and there is one for each key in use.
+                    decider.grown = partial(self._deciders.grow, principal.account, key)
         return decider
 
     def _policies_of(self, call: Call, question: Question) -> ResourcePolicies:
