@@ -14,7 +14,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -38,8 +41,11 @@ type mesh struct {
 	accessv1.UnimplementedSessionServiceServer
 	keystorev1.UnimplementedKeyServiceServer
 	encrypt  func(metadata.MD, *cryptov1.EncryptRequest) (*cryptov1.EncryptResponse, error)
+	create   func(count int) error
 	sessions atomic.Int32
-	creates  atomic.Int32
+	disables atomic.Int32
+	lock     sync.Mutex
+	ids      []string // of the requests to create a key
 }
 
 func (m *mesh) Encrypt(ctx context.Context, request *cryptov1.EncryptRequest) (*cryptov1.EncryptResponse, error) {
@@ -56,10 +62,22 @@ func (m *mesh) CreateSession(_ context.Context, request *accessv1.CreateSessionR
 	return &accessv1.Session{Token: token, ExpireTime: timestamppb.New(time.Now().Add(time.Hour))}, nil
 }
 
-func (m *mesh) CreateKey(context.Context, *keystorev1.CreateKeyRequest) (*keystorev1.Key, error) {
-	m.creates.Add(1)
-	return nil, status.Error(codes.Unavailable, "the connection broke")
+func (m *mesh) CreateKey(_ context.Context, request *keystorev1.CreateKeyRequest) (*keystorev1.Key, error) {
+	m.lock.Lock()
+	defer m.lock.Unlock()
+	m.ids = append(m.ids, request.GetRequestId())
+	if err := m.create(len(m.ids)); err != nil {
+		return nil, err
+	}
+	return &keystorev1.Key{Name: "accounts/main/keys/a"}, nil
 }
+
+func (m *mesh) DisableKey(context.Context, *keystorev1.DisableKeyRequest) (*keystorev1.Key, error) {
+	m.disables.Add(1)
+	return nil, broken(0)
+}
+
+func broken(int) error { return status.Error(codes.Unavailable, "the connection broke") }
 
 func refusing(code codes.Code, reason, field string) error {
 	refusal, err := status.New(code, "refused").WithDetails(
@@ -188,16 +206,56 @@ func TestAnAnswerThatWasAlteredIsNoAnswer(t *testing.T) {
 	}
 }
 
-func TestAChangeThatMayHaveBeenMadeIsNotRepeatedWithoutARequestID(t *testing.T) {
+func TestAChangeThatMayHaveBeenMadeIsRepeatedByItsRequestIDAlone(t *testing.T) {
 	trust := filepath.Join(t.TempDir(), "trust.pem")
-	served := &mesh{}
+	served := &mesh{create: broken}
 	client := clientOf(t, trust, serve(t, served, trust))
-	if _, err := client.Keys.CreateKey(t.Context(), &keystorev1.CreateKeyRequest{}); ReasonOf(err) != Unreachable || served.creates.Load() != 1 {
-		t.Fatal(served.creates.Load(), err)
+	if _, err := client.Keys.DisableKey(t.Context(), &keystorev1.DisableKeyRequest{}); ReasonOf(err) != Unreachable || served.disables.Load() != 1 {
+		t.Fatal(served.disables.Load(), err)
+	}
+	request := &keystorev1.CreateKeyRequest{}
+	client.Keys.CreateKey(t.Context(), request)
+	if ids := slices.Compact(slices.Clone(served.ids)); len(served.ids) != rounds || len(ids) != 1 || !uuid.MatchString(ids[0]) {
+		t.Fatal(served.ids)
+	}
+	if request.GetRequestId() != "" {
+		t.Error("the caller's own request was changed")
 	}
 	client.Keys.CreateKey(t.Context(), &keystorev1.CreateKeyRequest{RequestId: "one"})
-	if served.creates.Load() != 1+rounds {
-		t.Fatal(served.creates.Load())
+	if last := served.ids[len(served.ids)-1]; last != "one" {
+		t.Error(last)
+	}
+}
+
+var uuid = regexp.MustCompile("^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-8[0-9a-f]{3}-[0-9a-f]{12}$")
+
+func TestAChangeThatMayStandIsAskedForByItsRequestIDUntilThatIsKnown(t *testing.T) {
+	for reason := range pendingReasons {
+		trust := filepath.Join(t.TempDir(), "trust.pem")
+		served := &mesh{create: func(count int) error {
+			switch {
+			case count == 1:
+				return refusing(codes.Unavailable, reason, "")
+			case count < 2+rounds:
+				return refusing(codes.Unavailable, "AUDIT_UNREACHABLE", "")
+			}
+			return nil
+		}}
+		client := clientOf(t, trust, serve(t, served, trust))
+		if _, err := client.Keys.CreateKey(t.Context(), &keystorev1.CreateKeyRequest{}); err != nil {
+			t.Fatal(reason, err)
+		}
+		if len(slices.Compact(slices.Clone(served.ids))) != 1 {
+			t.Error(reason, served.ids)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 600*time.Millisecond)
+		defer cancel()
+		served.lock.Lock()
+		served.ids, served.create = nil, func(int) error { return refusing(codes.Unavailable, reason, "") }
+		served.lock.Unlock()
+		if _, err := client.Keys.CreateKey(ctx, &keystorev1.CreateKeyRequest{}); ReasonOf(err) != reason || len(served.ids) < 2 {
+			t.Error(reason, err, served.ids)
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 const (
@@ -21,12 +22,16 @@ const (
 	longestPause  = time.Second
 	defaultLimit  = 10 * time.Second
 	pendingPause  = 250 * time.Millisecond
-	pendingReason = "AUDIT_PENDING"
+	requestIDName = "request_id"
 )
+
+// What was asked was done, or may have been: the same request with the same id answers what it made.
+var pendingReasons = map[string]bool{"AUDIT_PENDING": true, "CHANGE_UNDECIDED": true}
 
 var errNobody = status.Error(codes.Unavailable, "nobody answers there, or not with a certificate that is trusted")
 
-// Methods whose repetition changes nothing more. A change is repeated with its request id, or where nothing was sent.
+// Methods whose repetition changes nothing more. A change is repeated with its request id, which it is given where it has
+// none, or where nothing was sent.
 var safePrefixes = []string{
 	"Get", "List", "Lookup", "Simulate", "Validate", "Encrypt", "Decrypt", "ReEncrypt", "Generate", "Export", "Asymmetric",
 	"Sign", "Verify", "Derive", "Encapsulate", "Decapsulate", "BatchEncrypt", "BatchDecrypt", "BatchSign", "BatchGenerate",
@@ -52,6 +57,7 @@ func (e *endpoint) Invoke(ctx context.Context, method string, args, reply any, o
 	}
 	ctx, traceID := traced(ctx)
 	request, answer := proto.Clone(args.(proto.Message)), reply.(proto.Message)
+	addRequestID(request)
 	addChecksums(request)
 	one := &call{endpoint: e, method: method, request: request, answer: answer, options: options, traceID: traceID}
 	err := one.authorized(ctx)
@@ -181,8 +187,11 @@ func (c *call) at(ctx context.Context, where *channel) (failure error, repeatabl
 	options := append([]grpc.CallOption{grpc.Trailer(&trailer)}, c.options...)
 	if err := connection.Invoke(ctx, c.method, c.request, c.answer, options...); err != nil {
 		refusal := fromStatus(ctx, err, c.peer(), c.traceID, trailer)
-		// A service that says UNAVAILABLE with a reason has done nothing.
-		said := refusal.Reason != Unreachable && refusal.Reason != pendingReason
+		if pendingReasons[refusal.Reason] {
+			return refusal, false // untilDecided goes on
+		}
+		// A service that says UNAVAILABLE with another reason has done nothing.
+		said := refusal.Reason != Unreachable
 		return refusal, refusal.Code == codes.Unavailable && (said || c.isSafe())
 	}
 	if field := corrupted(c.answer); field != "" {
@@ -211,16 +220,34 @@ func requestID(request proto.Message) string {
 	return ""
 }
 
-// pending gives the refusal of a change that was made while the audit log was away, and can be asked for again.
+// addRequestID gives a request an id where it can have one and has none, so that it can be made again.
+func addRequestID(request proto.Message) {
+	message := request.ProtoReflect()
+	field := message.Descriptor().Fields().ByName(requestIDName)
+	if field != nil && message.Get(field).String() == "" {
+		message.Set(field, protoreflect.ValueOfString(newRequestID()))
+	}
+}
+
+// newRequestID gives a random UUID (RFC 9562, version 4).
+func newRequestID() string {
+	id := []byte(randomHex(16))
+	id[12], id[16] = '4', '8'
+	text := string(id)
+	return strings.Join([]string{text[:8], text[8:12], text[12:16], text[16:20], text[20:]}, "-")
+}
+
+// pending gives the refusal of a change that was made while the audit log was away, or may have been made when the
+// database was lost, and can be asked for again.
 func pending(err error, request proto.Message) *Error {
 	var refusal *Error
-	if errors.As(err, &refusal) && refusal.Reason == pendingReason && requestID(request) != "" {
+	if errors.As(err, &refusal) && pendingReasons[refusal.Reason] && requestID(request) != "" {
 		return refusal
 	}
 	return nil
 }
 
-// untilDecided asks for a change again, by its request id, until the audit log is back or the time is over.
+// untilDecided asks for a change again, by its request id, until it is known what stands or the time is over.
 func (c *call) untilDecided(ctx context.Context, refusal *Error) error {
 	for sleep(ctx, pendingPause) {
 		err := c.authorized(ctx)

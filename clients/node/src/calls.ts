@@ -1,5 +1,6 @@
 /** The one way that every call takes: trace, token, deadline, checksums, retries, errors. */
 
+import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import {
@@ -26,9 +27,11 @@ const ROUNDS = 4; // each tries every address once
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 1000;
 const PENDING_PAUSE_MS = 250;
-const PENDING = "AUDIT_PENDING";
+// What was asked was done, or may have been: the same request with the same id answers what it made.
+const PENDING = new Set(["AUDIT_PENDING", "CHANGE_UNDECIDED"]);
 
-// Methods whose repetition changes nothing more. A change is repeated with its request id, or where nothing was sent.
+// Methods whose repetition changes nothing more. A change is repeated with its request id, which it is given where it
+// has none, or where nothing was sent.
 const SAFE =
   /^(Get|List|Lookup|Simulate|Validate|Encrypt|Decrypt|ReEncrypt|Generate|Export|Asymmetric|Sign|Verify|Derive|Encapsulate|Decapsulate|Batch|CreateSession|AssumeRole)/;
 
@@ -81,19 +84,20 @@ export class Endpoint {
   async #call(method: DescMethodUnary, init: Message, options: CallOptions = {}): Promise<Message> {
     this.#checkKnown();
     const request = create(method.input, init);
+    addRequestId(request);
     addChecksums(method.input, request);
-    const deadline = Date.now() + (options.timeoutMs ?? this.timeoutMs);
+    const deadline = performance.now() + (options.timeoutMs ?? this.timeoutMs);
     try {
       return await this.#authorized(method, request, deadline);
     } catch (error) {
-      if (!(error instanceof StrongroomError) || error.reason !== PENDING || !requestId(request)) throw error;
+      if (!(error instanceof StrongroomError) || !PENDING.has(error.reason) || !requestId(request)) throw error;
       return await this.#untilDecided(method, request, deadline, error);
     }
   }
 
-  /** Asks for a change again, by its request id, until the audit log is back or the time is over. */
+  /** Asks for a change again, by its request id, until it is known what stands or the time is over. */
   async #untilDecided(method: DescMethodUnary, request: Message, deadline: number, pending: Error): Promise<Message> {
-    while (deadline - Date.now() > PENDING_PAUSE_MS) {
+    while (deadline - performance.now() > PENDING_PAUSE_MS) {
       await sleep(PENDING_PAUSE_MS);
       try {
         return await this.#authorized(method, request, deadline);
@@ -130,12 +134,12 @@ export class Endpoint {
           if (error.code === status.UNAVAILABLE || error.code === status.DEADLINE_EXCEEDED) {
             if (this.#preferred === index) this.#preferred = (index + 1) % this.channels.length;
           }
-          if (!(error instanceof Repeatable) || Date.now() >= deadline) throw plain(error);
+          if (!(error instanceof Repeatable) || performance.now() >= deadline) throw plain(error);
           failure = plain(error);
         }
       }
       const pause = Math.random() * Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** round);
-      if (round === ROUNDS - 1 || Date.now() + pause >= deadline) throw failure;
+      if (round === ROUNDS - 1 || performance.now() + pause >= deadline) throw failure;
       await sleep(pause);
     }
   }
@@ -144,7 +148,7 @@ export class Endpoint {
     const metadata = new Metadata();
     const traceId = addTrace(metadata);
     if (token !== undefined) metadata.set("authorization", `Bearer ${token}`);
-    if (!(await channel.ready(deadline))) {
+    if (!(await channel.ready(wallClock(deadline)))) {
       const why = "nobody answers there, or not with a certificate that is trusted";
       const details = { code: status.UNAVAILABLE, traceId };
       throw new Repeatable("UNREACHABLE", `${this.#peer} cannot be reached: ${why}`, details);
@@ -156,7 +160,7 @@ export class Endpoint {
         (bytes) => fromBinary(method.output, bytes),
         request,
         metadata,
-        { deadline },
+        { deadline: wallClock(deadline) },
         (error, response) => (error === null ? resolve(response as Message) : reject(this.#refusal(error, method, request, traceId))),
       );
     });
@@ -170,8 +174,8 @@ export class Endpoint {
 
   #refusal(error: ServiceError, method: DescMethodUnary, request: Message, traceId: string): StrongroomError {
     const refusal = fromServiceError(error, this.#peer, traceId);
-    if (refusal.code !== status.UNAVAILABLE || refusal.reason === PENDING) return refusal;
-    // A service that says UNAVAILABLE with a reason has done nothing.
+    if (refusal.code !== status.UNAVAILABLE || PENDING.has(refusal.reason)) return refusal;
+    // A service that says UNAVAILABLE with another reason has done nothing.
     const repeatable = refusal.reason !== "UNREACHABLE" || SAFE.test(method.name) || requestId(request);
     return repeatable ? new Repeatable(refusal.reason, unprefixed(refusal), refusal.details) : refusal;
   }
@@ -226,4 +230,14 @@ function path(method: DescMethod): string {
 
 function requestId(request: Message): boolean {
   return "requestId" in request && request.requestId !== "";
+}
+
+/** Gives a request an id where it can have one and has none, so that it can be made again. */
+function addRequestId(request: Message): void {
+  if ("requestId" in request && request.requestId === "") request.requestId = randomUUID();
+}
+
+/** gRPC's kind of deadline, of one by the clock that nobody sets. */
+function wallClock(deadline: number): number {
+  return Date.now() + deadline - performance.now();
 }

@@ -120,7 +120,7 @@ class ExchangedTokens implements TokenSource {
   constructor(private readonly exchange: () => Promise<{ token: string; expireTime?: Timestamp | undefined }>) {}
 
   current(): Promise<string> {
-    if (this.#token === undefined || Date.now() >= this.#renewAt) {
+    if (this.#token === undefined || performance.now() >= this.#renewAt) {
       const token = this.#exchanged();
       this.#token = token;
       this.#renewAt = Infinity; // calls that come meanwhile wait for this one
@@ -137,10 +137,10 @@ class ExchangedTokens implements TokenSource {
   }
 
   async #exchanged(): Promise<string> {
-    const begun = Date.now();
+    const [begun, at] = [Date.now(), performance.now()];
     const { token, expireTime } = await this.exchange();
     this.#text = token;
-    this.#renewAt = begun + 0.8 * ((expireTime === undefined ? begun : timestampMs(expireTime)) - begun);
+    this.#renewAt = at + 0.8 * ((expireTime === undefined ? begun : timestampMs(expireTime)) - begun);
     return token;
   }
 }

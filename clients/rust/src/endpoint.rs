@@ -15,6 +15,8 @@ const ROUNDS: usize = 4;
 /// How long is waited between two rounds at most: a random part of it is.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// How long is waited before it is asked again what became of a change.
+const PENDING_WAIT: Duration = Duration::from_millis(250);
 
 pub(crate) struct Endpoint {
     service: &'static str,
@@ -27,7 +29,8 @@ impl Endpoint {
         Self { service, connections, preferred: AtomicUsize::new(0) }
     }
 
-    /// What `call` answers until `deadline`; what nobody answered is tried again where `repeatable`.
+    /// What `call` answers until `deadline`; what nobody answered is tried again where `repeatable`, and a change that
+    /// stands or may stand is asked for until that is known.
     pub(crate) async fn call<A, F>(
         &self,
         call: impl Fn(Channel) -> F,
@@ -41,6 +44,7 @@ impl Endpoint {
         let count = self.connections.len();
         let attempts = if repeatable { ROUNDS * count } else { 1 };
         let mut attempt = 0;
+        let mut pending: Option<Error> = None;
         loop {
             attempt += 1;
             let index = self.preferred.load(Ordering::Relaxed) % count;
@@ -50,6 +54,19 @@ impl Endpoint {
             };
             if error.is_away() {
                 self.preferred.store((index + 1) % count, Ordering::Relaxed);
+            }
+            if repeatable && error.may_stand() {
+                pending = Some(error.clone());
+            }
+            if let Some(pending) = &pending {
+                if !error.is_away() {
+                    return Err(error);
+                }
+                if Instant::now() + PENDING_WAIT >= deadline {
+                    return Err(pending.clone());
+                }
+                tokio::time::sleep(PENDING_WAIT).await;
+                continue;
             }
             if attempt >= attempts || error.code != Code::Unavailable {
                 return Err(error);
@@ -94,4 +111,59 @@ fn jittered(round: usize) -> Duration {
     let mut random = [0];
     let _ = SystemRandom::new().fill(&mut random);
     longest * u32::from(random[0]) / 256
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use tonic_types::{ErrorDetails, StatusExt};
+
+    use super::*;
+    use crate::connection::Pem;
+
+    fn refused(reason: &str) -> Status {
+        let details = ErrorDetails::with_error_info(reason, "strongroom", HashMap::new());
+        Status::with_error_details(Code::Unavailable, "refused", details)
+    }
+
+    /// What comes of a call that is refused for these reasons, the last of which stays; and how often it was made.
+    async fn called(reasons: &[&str], answered_at: usize, repeatable: bool, timeout: Duration) -> (String, usize) {
+        let endpoint = Endpoint::new("keystore", vec![Connection::new("127.0.0.1:1", Pem::default())]);
+        let count = AtomicUsize::new(0);
+        let call = |_| {
+            let number = count.fetch_add(1, Ordering::Relaxed);
+            let outcome = if number == answered_at {
+                Ok(Response::new(()))
+            } else {
+                Err(refused(reasons[number.min(reasons.len() - 1)]))
+            };
+            async move { outcome }
+        };
+        let outcome = endpoint.call(call, Instant::now() + timeout, repeatable, None).await;
+        (outcome.err().map_or_else(String::new, |error| error.reason), count.into_inner())
+    }
+
+    #[tokio::test]
+    async fn a_change_that_may_stand_is_asked_for_until_that_is_known() {
+        let timeout = Duration::from_secs(20);
+        for reason in ["AUDIT_PENDING", "CHANGE_UNDECIDED"] {
+            let (reason, count) = called(&[reason, "AUDIT_UNREACHABLE"], ROUNDS + 2, true, timeout).await;
+            assert_eq!((reason.as_str(), count), ("", ROUNDS + 3));
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_stays_undecided_ends_so() {
+        let (reason, count) =
+            called(&["AUDIT_PENDING", "AUDIT_UNREACHABLE"], usize::MAX, true, Duration::from_millis(700)).await;
+        assert_eq!(reason, "AUDIT_PENDING");
+        assert!(count > 1);
+    }
+
+    #[tokio::test]
+    async fn one_without_a_request_id_is_made_once() {
+        let outcome = called(&["CHANGE_UNDECIDED"], usize::MAX, false, Duration::from_secs(5)).await;
+        assert_eq!(outcome, ("CHANGE_UNDECIDED".into(), 1));
+    }
 }

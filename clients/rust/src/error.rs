@@ -56,6 +56,11 @@ impl Error {
         matches!(self.code, Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted)
     }
 
+    /// Whether what was asked was done, or may have been: the same request with the same id answers what it made.
+    pub(crate) fn may_stand(&self) -> bool {
+        matches!(self.reason.as_str(), "AUDIT_PENDING" | "CHANGE_UNDECIDED")
+    }
+
     /// The error within one of a stream of [`crate::encryption`].
     pub fn within(error: &io::Error) -> Option<&Self> {
         error.get_ref()?.downcast_ref()

@@ -11,7 +11,7 @@ import { crc32c } from "../checksums.js";
 import { ErrorInfoSchema } from "../stubs/google/rpc/error_details_pb.js";
 import { StatusSchema } from "../stubs/google/rpc/status_pb.js";
 import { CryptoService, type EncryptRequest, type EncryptResponse, type EncryptResponseSchema } from "../stubs/strongroom/crypto/v1/crypto_pb.js";
-import { KeyService } from "../stubs/strongroom/keystore/v1/key_service_pb.js";
+import { type CreateKeyRequest, KeyService } from "../stubs/strongroom/keystore/v1/key_service_pb.js";
 
 /** A channel without TLS, which no client makes. */
 class Plain extends Channel {
@@ -28,10 +28,21 @@ class Plain extends Channel {
   }
 }
 
-type Answer = MessageInitShape<typeof EncryptResponseSchema> | { refusal: { code: status; details: string; metadata?: Metadata } };
+type Refusal = { refusal: { code: status; details: string; metadata?: Metadata } };
+type Answer = MessageInitShape<typeof EncryptResponseSchema> | Refusal;
+
+const BROKEN: Refusal = { refusal: { code: status.UNAVAILABLE, details: "the connection broke" } };
+
+/** What requests to create a key came with, and how each is refused; undefined is none. */
+class Creates {
+  ids: string[] = [];
+  disables = 0;
+
+  constructor(readonly refusal: (count: number) => Refusal | undefined = () => BROKEN) {}
+}
 
 /** A service that answers as a test says, and its address. */
-async function serve(encrypt: (request: EncryptRequest, metadata: Metadata) => Answer, creates = { count: 0 }) {
+async function serve(encrypt: (request: EncryptRequest, metadata: Metadata) => Answer, creates = new Creates()) {
   const server = new Server();
   const method = CryptoService.method.encrypt;
   const definition = {
@@ -42,7 +53,7 @@ async function serve(encrypt: (request: EncryptRequest, metadata: Metadata) => A
     responseSerialize: (message: EncryptResponse) => Buffer.from(toBinary(method.output, message)),
     responseDeserialize: (bytes: Buffer) => fromBinary(method.output, bytes),
   };
-  const createKey = KeyService.method.createKey;
+  const { createKey, disableKey } = KeyService.method;
   server.addService(
     {
       encrypt: { ...definition, path: "/strongroom.crypto.v1.CryptoService/Encrypt" },
@@ -50,6 +61,12 @@ async function serve(encrypt: (request: EncryptRequest, metadata: Metadata) => A
         ...definition,
         path: "/strongroom.keystore.v1.KeyService/CreateKey",
         requestDeserialize: (bytes: Buffer) => fromBinary(createKey.input, bytes),
+        responseSerialize: (message: Message) => Buffer.from(toBinary(createKey.output, message as never)),
+      },
+      disableKey: {
+        ...definition,
+        path: "/strongroom.keystore.v1.KeyService/DisableKey",
+        requestDeserialize: (bytes: Buffer) => fromBinary(disableKey.input, bytes),
       },
     },
     {
@@ -58,9 +75,15 @@ async function serve(encrypt: (request: EncryptRequest, metadata: Metadata) => A
         if ("refusal" in answer) done(answer.refusal);
         else done(null, create(method.output, answer as MessageInitShape<typeof EncryptResponseSchema>));
       }) satisfies handleUnaryCall<EncryptRequest, EncryptResponse>,
-      createKey: ((_, done) => {
-        creates.count++;
-        done({ code: status.UNAVAILABLE, details: "the connection broke" });
+      createKey: ((call, done) => {
+        creates.ids.push(call.request.requestId);
+        const refused = creates.refusal(creates.ids.length);
+        if (refused === undefined) done(null, create(createKey.output));
+        else done(refused.refusal);
+      }) satisfies handleUnaryCall<CreateKeyRequest, Message>,
+      disableKey: ((_, done) => {
+        creates.disables++;
+        done(BROKEN.refusal);
       }) satisfies handleUnaryCall<Message, Message>,
     },
   );
@@ -133,13 +156,47 @@ test("an answer that was altered is no answer", async () => {
   await assert.rejects(encrypt, { reason: "ANSWER_CORRUPTED" });
 });
 
-test("a change that may have been made is not repeated without a request id", async () => {
-  const creates = { count: 0 };
+test("a change that may have been made is repeated by its request id alone", async () => {
+  const creates = new Creates();
   const keys = endpoint([await serve(() => SEALED, creates)]).stub(KeyService);
+  await assert.rejects(keys.disableKey({}), { reason: "UNREACHABLE" });
+  assert.equal(creates.disables, 1);
   await assert.rejects(keys.createKey({}), { reason: "UNREACHABLE" });
-  assert.equal(creates.count, 1);
+  assert.equal(creates.ids.length, 4);
+  assert.equal(new Set(creates.ids).size, 1);
+  assert.match(creates.ids[0]!, /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/);
   await assert.rejects(keys.createKey({ requestId: "one" }), { reason: "UNREACHABLE" });
-  assert.equal(creates.count, 5);
+  assert.equal(creates.ids.at(-1), "one");
+});
+
+for (const reason of ["AUDIT_PENDING", "CHANGE_UNDECIDED"]) {
+  test(`after ${reason} a change is asked for by its request id until it is known`, async () => {
+    const pending = refusing(status.UNAVAILABLE, reason);
+    const away = refusing(status.UNAVAILABLE, "AUDIT_UNREACHABLE");
+    const creates = new Creates((count) => (count === 1 ? pending : count < 6 ? away : undefined));
+    await endpoint([await serve(() => SEALED, creates)]).stub(KeyService).createKey({});
+    assert.equal(creates.ids.length, 6);
+    assert.equal(new Set(creates.ids).size, 1);
+    const never = new Creates(() => pending);
+    const keys = endpoint([await serve(() => SEALED, never)]).stub(KeyService);
+    await assert.rejects(keys.createKey({}, { timeoutMs: 600 }), { reason });
+    assert.ok(never.ids.length > 1);
+  });
+}
+
+test("a wall clock that is set changes no deadline", async () => {
+  const { now } = Date;
+  const creates = new Creates(() => refusing(status.UNAVAILABLE, "AUDIT_PENDING"));
+  const keys = endpoint([await serve(() => SEALED, creates)]).stub(KeyService);
+  try {
+    const begun = performance.now();
+    const asked = keys.createKey({}, { timeoutMs: 700 });
+    Date.now = () => now() - 3_600_000;
+    await assert.rejects(asked, { reason: "AUDIT_PENDING" });
+    assert.ok(performance.now() - begun < 5000);
+  } finally {
+    Date.now = now;
+  }
 });
 
 test("a service without an address is named", async () => {

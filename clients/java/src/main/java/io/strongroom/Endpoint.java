@@ -23,6 +23,10 @@ final class Endpoint implements AutoCloseable {
     private static final Metadata.Key<String> AUTHORIZATION = key("authorization");
     private static final Set<String> TOKEN_REFUSALS = Set.of("TOKEN_EXPIRED", "TOKEN_INVALID");
 
+    /** What was asked was done, or may have been: the same request with the same id answers what it made. */
+    private static final Set<String> PENDING = Set.of("AUDIT_PENDING", "CHANGE_UNDECIDED");
+    private static final long PENDING_WAIT_NANOS = TimeUnit.MILLISECONDS.toNanos(250);
+
     /** How often all addresses are tried, and how long is waited between at most: a random part of it is. */
     private static final int ROUNDS = 4;
     private static final long FIRST_WAIT_NANOS = TimeUnit.MILLISECONDS.toNanos(100);
@@ -46,18 +50,45 @@ final class Endpoint implements AutoCloseable {
     <Q extends Message, A> A call(MethodDescriptor<Q, A> method, Q request, Duration timeout, Tokens tokens) {
         long deadline = System.nanoTime() + timeout.toNanos();
         Q named = withRequestId(request);
+        try {
+            return authorized(method, named, deadline, tokens);
+        } catch (StrongroomException error) {
+            if (!PENDING.contains(error.reason()) || !hasRequestId(named)) {
+                throw error;
+            }
+            return untilKnown(method, named, deadline, tokens, error);
+        }
+    }
+
+    /** Asks for a change again, by its request id, until it is known what stands or the time is over. */
+    private <Q extends Message, A> A untilKnown(
+            MethodDescriptor<Q, A> method, Q request, long deadline, Tokens tokens, StrongroomException pending) {
+        while (waited(PENDING_WAIT_NANOS, deadline)) {
+            try {
+                return authorized(method, request, deadline, tokens);
+            } catch (StrongroomException error) {
+                if (!error.isAway()) {
+                    throw error;
+                }
+            }
+        }
+        throw pending;
+    }
+
+    /** Calls with a token, and once again with another where the service did not accept that. */
+    private <Q extends Message, A> A authorized(MethodDescriptor<Q, A> method, Q request, long deadline, Tokens tokens) {
         if (tokens == null) {
-            return retried(method, named, deadline, null);
+            return retried(method, request, deadline, null);
         }
         String token = tokens.current();
         try {
-            return retried(method, named, deadline, token);
+            return retried(method, request, deadline, token);
         } catch (StrongroomException error) {
             if (!TOKEN_REFUSALS.contains(error.reason()) || !tokens.renew(token)) {
                 throw error;
             }
         }
-        return retried(method, named, deadline, tokens.current());
+        return retried(method, request, deadline, tokens.current());
     }
 
     private <Q extends Message, A> A retried(MethodDescriptor<Q, A> method, Q request, long deadline, String token) {
@@ -71,7 +102,8 @@ final class Endpoint implements AutoCloseable {
                 if (error.isAway()) {
                     preferred = (index + 1) % connections.size();
                 }
-                if (attempt >= attempts || !error.code().equals("UNAVAILABLE")) {
+                boolean decided = !error.code().equals("UNAVAILABLE") || PENDING.contains(error.reason());
+                if (attempt >= attempts || decided) {
                     throw error;
                 }
                 // At once at another address; at all of them again only after a while.
@@ -107,9 +139,8 @@ final class Endpoint implements AutoCloseable {
      * request id.
      */
     static boolean isRepeatable(MethodDescriptor<?, ?> method, Message request) {
-        FieldDescriptor requestId = request.getDescriptorForType().findFieldByName("request_id");
-        if (requestId != null) {
-            return !((String) request.getField(requestId)).isEmpty();
+        if (request.getDescriptorForType().findFieldByName("request_id") != null) {
+            return hasRequestId(request);
         }
         String name = method.getBareMethodName();
         return method.getServiceName().equals("strongroom.crypto.v1.CryptoService")
@@ -118,10 +149,15 @@ final class Endpoint implements AutoCloseable {
                 || name.startsWith("List");
     }
 
+    private static boolean hasRequestId(Message request) {
+        FieldDescriptor requestId = request.getDescriptorForType().findFieldByName("request_id");
+        return requestId != null && !((String) request.getField(requestId)).isEmpty();
+    }
+
     @SuppressWarnings("unchecked") // a message's builder builds such a message
     private static <Q extends Message> Q withRequestId(Q request) {
         FieldDescriptor requestId = request.getDescriptorForType().findFieldByName("request_id");
-        if (requestId == null || !((String) request.getField(requestId)).isEmpty()) {
+        if (requestId == null || hasRequestId(request)) {
             return request;
         }
         return (Q) request.toBuilder().setField(requestId, UUID.randomUUID().toString()).build();

@@ -96,13 +96,29 @@ class EndpointTest {
     }
 
     @Test
-    void aChangeIsTriedAgainUnderOneRequestId() {
+    void aChangeThatMayStandIsAskedForUnderOneRequestIdUntilThatIsKnown() {
+        for (String reason : List.of("AUDIT_PENDING", "CHANGE_UNDECIDED")) {
+            requestIds.clear();
+            refusals.add(status(Code.UNAVAILABLE, reason));
+            for (int count = 0; count < 10; count++) {
+                refusals.add(status(Code.UNAVAILABLE, "AUDIT_UNREACHABLE"));
+            }
+            createKey(Duration.ofSeconds(20));
+            assertEquals(12, requestIds.size());
+            assertEquals(1, requestIds.stream().distinct().count());
+            assertEquals(requestIds.get(0), UUID.fromString(requestIds.get(0)).toString());
+        }
+    }
+
+    @Test
+    void aChangeThatStaysUndecidedEndsSoAndNotWithWhatCameLast() {
         refusals.add(status(Code.UNAVAILABLE, "AUDIT_PENDING"));
-        endpoint.call(
-                KeyServiceGrpc.getCreateKeyMethod(), CreateKeyRequest.getDefaultInstance(), Duration.ofSeconds(5), null);
-        assertEquals(2, requestIds.size());
-        assertEquals(requestIds.get(0), requestIds.get(1));
-        assertEquals(requestIds.get(0), UUID.fromString(requestIds.get(0)).toString());
+        for (int count = 0; count < 50; count++) {
+            refusals.add(status(Code.UNAVAILABLE, "AUDIT_UNREACHABLE"));
+        }
+        StrongroomException error =
+                assertThrows(StrongroomException.class, () -> createKey(Duration.ofMillis(800)));
+        assertEquals("AUDIT_PENDING", error.reason());
     }
 
     @Test
@@ -144,6 +160,11 @@ class EndpointTest {
         assertEquals(false, Endpoint.isRepeatable(KeyServiceGrpc.getCreateKeyMethod(), CreateKeyRequest.getDefaultInstance()));
         assertEquals(false, Endpoint.isRepeatable(KeyServiceGrpc.getDisableKeyMethod(), DisableKeyRequest.getDefaultInstance()));
         assertEquals(true, Endpoint.isRepeatable(CryptoServiceGrpc.getEncryptMethod(), EncryptRequest.getDefaultInstance()));
+    }
+
+    private Key createKey(Duration timeout) {
+        return endpoint.call(
+                KeyServiceGrpc.getCreateKeyMethod(), CreateKeyRequest.getDefaultInstance(), timeout, null);
     }
 
     private EncryptResponse encrypt(Tokens tokens) {
