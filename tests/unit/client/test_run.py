@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 import typer
 
@@ -26,28 +27,37 @@ from types import SimpleNamespace as Of
 from strongroom.cli.run import run
 secrets = Of(get_value=lambda secret, field: Of(value=b"hunter2"))
 client = Of(secrets=secrets, close=lambda: None)
-files = [given for given in sys.argv[1].split(",") if given]
-sys.exit(run(Of(client=client), sys.argv[2:], None, files).exit_code)
+given = [one for one in sys.argv[1].split(",") if one]
+env = [one.removeprefix("env:") for one in given if one.startswith("env:")]
+files = [one for one in given if not one.startswith("env:")]
+sys.exit(run(Of(client=client), sys.argv[2:], env, files).exit_code)
 """
 COUNTS = """
 import os, signal, sys, time
 got = []
-for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1):
+usual = {signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGQUIT, signal.SIGABRT, signal.SIGSEGV}
+for number in {*usual, signal.SIGRTMIN, signal.SIGRTMIN + 1, signal.SIGRTMAX}:
     signal.signal(number, lambda received, _: got.append(received))
-print(os.environ.get("KEY", ""), os.environ.get("STRONGROOM_TOKEN", "none"), flush=True)
+print(os.environ.get("KEY", ""), os.environ.get("STRONGROOM_TOKEN", "none"), os.getpid(), flush=True)
 end = time.monotonic() + 60
 while not got and time.monotonic() < end:
     time.sleep(0.01)
-time.sleep(0.3)
+time.sleep(0.5)
 print(len(got), flush=True)
 sys.exit(int(got[0]))
 """
+FILE, ENV = "KEY=secret:k", "env:KEY=secret:k"
+# What ends a process that does not expect it, a terminal's, a supervisor's, and faults that somebody sends.
+SIGNALS = [
+    *(signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGQUIT, signal.SIGABRT, signal.SIGSEGV),
+    *(signal.SIGRTMIN, signal.SIGRTMIN + 1, signal.SIGRTMAX),
+]
 
 
 @contextmanager
-def started(*command: str, files: str = "KEY=secret:k") -> Iterator[subprocess.Popen[str]]:
+def started(*command: str, given: str = FILE) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, files, *command],
+        [sys.executable, "-c", PROGRAM, given, *command],
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -71,25 +81,88 @@ def eventually(holds: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1])
-def test_a_signal_reaches_the_command_once_and_leaves_no_file(number: signal.Signals) -> None:
-    with started(sys.executable, "-c", COUNTS) as process:
-        path, token = line(process).split()
+def has_ended(process_id: int) -> bool:
+    """Whether a process is gone, or waits for nobody but who takes its exit status."""
+    try:
+        return psutil.Process(process_id).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("given", "to_group", "number"),
+    [
+        *((FILE, False, number) for number in SIGNALS),
+        *((FILE, True, number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGRTMIN + 1)),
+        *((ENV, True, number) for number in (signal.SIGINT, signal.SIGTERM)),
+        *((ENV, False, number) for number in (signal.SIGSEGV, signal.SIGRTMIN + 1)),
+    ],
+)
+def test_a_signal_reaches_the_command_once_and_leaves_no_file(given: str, to_group: bool, number: int) -> None:
+    with started(sys.executable, "-c", COUNTS, given=given) as process:
+        value, token, _ = line(process).split()
         assert token == "none"
-        assert Path(path).read_text() == "hunter2"
-        process.send_signal(number)
+        if to_group:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
         assert line(process) == "1"
         assert process.wait(30) == number
-    assert not Path(path).parent.exists()
+    assert given == ENV or not Path(value).parent.exists()
 
 
-def test_what_is_killed_leaves_neither_file_nor_command() -> None:
+def test_a_signal_to_every_process_of_a_unit_reaches_the_command_once() -> None:
     with started(sys.executable, "-c", COUNTS) as process:
-        path, _ = line(process).split()
+        line(process)
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        assert len(family) > 2
+        # As systemd ends a unit: the first of them may be about to pass it on when the last one gets it.
+        for each in family:
+            each.send_signal(signal.SIGTERM)
+        assert line(process) == "1"
+        assert process.wait(30) == signal.SIGTERM
+
+
+def test_a_value_is_in_the_file_that_the_variable_names() -> None:
+    with started("sh", "-c", 'cat "$KEY"; echo') as process:
+        assert line(process) == "hunter2"
+        assert process.wait(30) == 0
+
+
+@pytest.mark.parametrize("given", [FILE, ENV])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_how_the_command_ends_is_handed_on(given: str, number: signal.Signals) -> None:
+    with started("sh", "-c", f"kill -{int(number)} $$", given=given) as process:
+        # As a shell tells it, where the command ran beside this process; itself, where it ran in its place.
+        assert process.wait(30) == (128 + number if given == FILE else -number)
+
+
+@pytest.mark.parametrize("given", [FILE, ENV])
+def test_the_command_ignores_no_signal_that_python_does(given: str) -> None:
+    with started("grep", "^Sig[IB]", "/proc/self/status", given=given) as process:
+        masks = [int(line(process).split()[1], 16) for _ in range(2)]
+    # Without what the C library keeps for itself.
+    assert [mask & ~(0b11 << 31) for mask in masks] == [0, 0]
+
+
+@pytest.mark.parametrize("given", [FILE, ENV])
+def test_what_is_killed_leaves_neither_file_nor_command(given: str) -> None:
+    with started(sys.executable, "-c", COUNTS, given=given) as process:
+        value, _, command = line(process).split()
         process.kill()
         process.wait(30)
-        assert line(process) == "1"
-    eventually(lambda: not Path(path).parent.exists())
+        eventually(lambda: has_ended(int(command)))
+    eventually(lambda: given == ENV or not Path(value).parent.exists())
+
+
+def test_nor_one_that_does_not_want_to_end() -> None:
+    deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN); print(os.getpid(), flush=True); time.sleep(60)"
+    stubborn = f"import os, signal, time; {deaf}"
+    with started(sys.executable, "-c", stubborn) as process:
+        command = line(process)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(30)
+        eventually(lambda: has_ended(int(command)))
 
 
 def test_what_cannot_be_run_leaves_no_file() -> None:

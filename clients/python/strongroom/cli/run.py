@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -29,24 +30,44 @@ _SCHEME = "secret:"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # It would let the command do everything that its caller may.
 _NOT_HANDED_ON = ("STRONGROOM_TOKEN",)
-# Every signal that ends a process or tells it something, but those that are the terminal's, a fault's or a child's.
-_NAMES = "HUP INT QUIT TERM USR1 USR2 ALRM VTALRM PROF IO PWR XCPU XFSZ WINCH"
-_FORWARDED = frozenset(
-    number for number in signal.valid_signals() if getattr(number, "name", "").removeprefix("SIG") in _NAMES.split()
-)
-# `si_code` of a signal that the kernel sends, such as the terminal's to each process of its group.
-_FROM_KERNEL = 0x80
-# Outlives the command's parent: removes the files, and ends the command, when that is gone without having said so.
-_GUARD = """
-import os, shutil, signal, sys
-told = sys.stdin.buffer.read().split()
-shutil.rmtree(sys.argv[1], ignore_errors=True)
-if told and told[-1] != b"done":
+# Every signal that can be waited for, but those that stop and continue a process, and a child's.
+_FORWARDED = signal.valid_signals() - {
+    *(signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU),
+    signal.SIGCHLD,
+}
+# Python ignores them, and whatever is begun by it would.
+_USUAL = (signal.SIGPIPE, signal.SIGXFSZ)
+# Two processes beside the command's parent, in which all signals wait. The first is in the parent's process group, and
+# says which signals it has got too: those are for the group, or for all processes of a unit, and have reached the
+# command without its parent. The second is in a session of its own, and outlives the parent: it removes the files, and
+# ends the command, when that is gone without having said so.
+_HELPERS = """
+import os, select, shutil, signal, sys
+directory, asks, answers, says = sys.argv[1], *map(int, sys.argv[2:])
+if os.fork():
+    os.close(says)
+    while asked := os.read(asks, 1):
+        told = signal.sigtimedwait({asked[0]}, 0.1)
+        os.write(answers, b"y" if told else b"n")
+    os._exit(0)
+os.setsid()
+os.close(asks)
+os.close(answers)
+told, command = b"", None
+while said := os.read(says, 64):
+    told += said
+    if command is None and b" " in told:
+        command = os.pidfd_open(int(told.split()[0]))
+shutil.rmtree(directory, ignore_errors=True)
+if command is not None and not told.endswith(b"done"):
     try:
-        os.kill(int(told[0]), signal.SIGTERM)
-    except (OSError, ValueError):
+        signal.pidfd_send_signal(command, signal.SIGTERM)
+        if not select.select([command], [], [], 10)[0]:
+            signal.pidfd_send_signal(command, signal.SIGKILL)
+    except OSError:
         pass
 """
+_ASKED_SECONDS = 2.0
 _MEMORY = Path("/dev/shm")  # noqa: S108  # a file system in memory, not a place for shared files
 
 
@@ -89,51 +110,59 @@ def run(
     SECRET is an id or a full name, such as payments/db; FIELD one member of a JSON value: password.
     """
     in_environment, in_files = _wanted(env, "--env"), _wanted(file, "--file")
-    # From here on signals wait for the command, so that none ends this process and leaves files behind.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED | {signal.SIGCHLD})
+    if in_files:
+        # From here on signals wait for the command, so that none ends this process and leaves files behind.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED | {signal.SIGCHLD})
     own = {name: value for name, value in os.environ.items() if name not in _NOT_HANDED_ON}
     environment = {**own, **{w.variable: _text(session.client, w) for w in in_environment}}
-    with _files(session, in_files) as (paths, guard):
+    if not in_files:
+        session.client.close()
+        return Report({}, exit_code=_become(arguments, environment), silent=True)
+    with _files(session, in_files) as (paths, helpers):
         # The command is on its own: it has no part in this connection.
         session.client.close()
-        return Report({}, exit_code=_run(arguments, {**environment, **paths}, guard), silent=True)
+        return Report({}, exit_code=_run(arguments, {**environment, **paths}, helpers), silent=True)
 
 
 @contextmanager
-def _files(session: Session, wanted: Sequence[_Wanted]) -> Iterator[tuple[Mapping[str, str], _Guard | None]]:
+def _files(session: Session, wanted: Sequence[_Wanted]) -> Iterator[tuple[Mapping[str, str], _Helpers]]:
     """Files in memory with the values, by variable, until the block ends, whatever ends it."""
-    if not wanted:
-        yield {}, None
-        return
     values = [(each.variable, _value(session.client, each)) for each in wanted]
     directory = _private_directory()
     try:
-        guard = _Guard(directory)
+        helpers = _Helpers(directory)
         paths = {}
         for variable, value in values:
             path = directory / variable
             with FileIO(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w") as file:
                 file.write(value)
             paths[variable] = str(path)
-        yield paths, guard
-        guard.done()
+        yield paths, helpers
+        helpers.done()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-class _Guard:
-    """A process of a session of its own that removes a directory when this process is gone, however that ended."""
+class _Helpers:
+    """The processes beside this one: one that knows who else has got a signal, one that removes a directory when this
+    process is gone, however that ended."""
 
     def __init__(self, directory: Path) -> None:
-        command = [sys.executable, "-I", "-S", "-c", _GUARD, str(directory)]
+        asks, self._asks = os.pipe()
+        self._answers, answers = os.pipe()
+        says, self._says = os.pipe()
+        theirs = (asks, answers, says)
+        command = [sys.executable, "-I", "-S", "-c", _HELPERS, str(directory), *map(str, theirs)]
         self._process = subprocess.Popen(  # this interpreter, with a constant program
             command,
-            stdin=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,
+            pass_fds=theirs,
             env={},
         )
+        for end in theirs:
+            os.close(end)
 
     def watch(self, process_id: int) -> None:
         """Says which process the files are for."""
@@ -143,11 +172,17 @@ class _Guard:
         """Says that the process has ended."""
         self._say("done")
 
-    def _say(self, word: str) -> None:
-        assert self._process.stdin is not None  # noqa: S101  # it was asked for
+    def has_got(self, number: int) -> bool:
+        """Whether a signal that reached this process was sent to its whole group, or unit, and so to the command."""
         with suppress(OSError):
-            self._process.stdin.write(word.encode())
-            self._process.stdin.flush()
+            os.write(self._asks, bytes([number]))
+            if select.select([self._answers], [], [], _ASKED_SECONDS)[0]:
+                return os.read(self._answers, 1) == b"y"
+        return False
+
+    def _say(self, word: str) -> None:
+        with suppress(OSError):
+            os.write(self._says, word.encode())
 
 
 def _wanted(options: list[str] | None, option: str) -> list[_Wanted]:
@@ -186,24 +221,44 @@ def _private_directory() -> Path:
     return Path(tempfile.mkdtemp(prefix="strongroom-", dir=_MEMORY))
 
 
-def _run(arguments: Sequence[str], environment: Mapping[str, str], guard: _Guard | None) -> int:
-    """Runs the command in this process's place: what is sent to this process reaches it, once."""
+def _become(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Becomes the command: nothing stands between it and whoever sends it signals, or waits for its end. Returns the
+    exit status where it cannot be run."""
+    for number in _USUAL:
+        signal.signal(number, signal.SIG_DFL)
     try:
-        process_id = os.posix_spawnp(
-            arguments[0], list(arguments), environment, setsigmask=[], setsigdef=[signal.SIGPIPE]
-        )
+        os.execvpe(arguments[0], list(arguments), environment)  # noqa: S606  # the user's own command
     except (OSError, ValueError) as error:
-        failed("IO_ERROR", f"{arguments[0]}: {getattr(error, 'strerror', None) or 'cannot be run'}", Status.LOCAL)
-        return 127
-    if guard is not None:
-        guard.watch(process_id)
+        return _not_run(arguments, error)
+
+
+def _run(arguments: Sequence[str], environment: Mapping[str, str], helpers: _Helpers) -> int:
+    """Runs the command beside this process: what is sent to this process alone is passed on."""
+    try:
+        process_id = os.posix_spawnp(arguments[0], list(arguments), environment, setsigmask=[], setsigdef=_USUAL)
+    except (OSError, ValueError) as error:
+        return _not_run(arguments, error)
+    helpers.watch(process_id)
+    # What came before the command was there.
+    for number in signal.sigpending() & _FORWARDED:
+        signal.sigtimedwait({number}, 0)
+        helpers.has_got(number)
+        _send(process_id, number)
     while True:
         ended, status = os.waitpid(process_id, os.WNOHANG)
         if ended:
             code = os.waitstatus_to_exitcode(status)
             return 128 - code if code < 0 else code
-        received = signal.sigwaitinfo(_FORWARDED | {signal.SIGCHLD})
-        # The terminal has sent its own to the command as well.
-        if received.si_signo != signal.SIGCHLD and received.si_code != _FROM_KERNEL:
-            with suppress(ProcessLookupError):
-                os.kill(process_id, received.si_signo)
+        number = signal.sigwaitinfo(_FORWARDED | {signal.SIGCHLD}).si_signo
+        if number != signal.SIGCHLD and not helpers.has_got(number):
+            _send(process_id, number)
+
+
+def _send(process_id: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(process_id, number)
+
+
+def _not_run(arguments: Sequence[str], error: OSError | ValueError) -> int:
+    failed("IO_ERROR", f"{arguments[0]}: {getattr(error, 'strerror', None) or 'cannot be run'}", Status.LOCAL)
+    return 127
