@@ -541,7 +541,10 @@ type DeleteSecretRequest struct {
 	// Destroys the values at once and for good.
 	Force bool `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`
 	// With an etag, the secret is deleted only if that is still current. Optional.
-	Etag          string `protobuf:"bytes,4,opt,name=etag,proto3" json:"etag,omitempty"`
+	Etag string `protobuf:"bytes,4,opt,name=etag,proto3" json:"etag,omitempty"`
+	// A UUID that makes the call safe to repeat, as in CreateSecretRequest: whoever sends it again is answered the secret
+	// as it is, where another call would hear that it is gone. Optional.
+	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -600,6 +603,13 @@ func (x *DeleteSecretRequest) GetForce() bool {
 func (x *DeleteSecretRequest) GetEtag() string {
 	if x != nil {
 		return x.Etag
+	}
+	return ""
+}
+
+func (x *DeleteSecretRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
 	}
 	return ""
 }
@@ -2164,12 +2174,14 @@ const file_strongroom_secrets_v1_secret_service_proto_rawDesc = "" +
 	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
 	"updateMask\x12#\n" +
 	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\x12*\n" +
-	"\x11skip_target_check\x18\x04 \x01(\bR\x0fskipTargetCheck\"\x97\x01\n" +
+	"\x11skip_target_check\x18\x04 \x01(\bR\x0fskipTargetCheck\"\xb6\x01\n" +
 	"\x13DeleteSecretRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12B\n" +
 	"\x0frecovery_window\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x0erecoveryWindow\x12\x14\n" +
 	"\x05force\x18\x03 \x01(\bR\x05force\x12\x12\n" +
-	"\x04etag\x18\x04 \x01(\tR\x04etag\"*\n" +
+	"\x04etag\x18\x04 \x01(\tR\x04etag\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x05 \x01(\tR\trequestId\"*\n" +
 	"\x14RestoreSecretRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"W\n" +
 	"\x15GetSecretValueRequest\x12\x12\n" +
