@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
 from google.protobuf.duration_pb2 import Duration
 from redis import Redis
 from sqlalchemy import create_engine, delete, update
@@ -23,19 +24,21 @@ from deploy.dev.topology import free_port
 from services.runtime.access.authorization import Authorizer
 from services.runtime.audit_client import AuditClient
 from services.runtime.changes import POLL_SECONDS
+from services.runtime.errors import StrongroomError
 from services.runtime.requests.names import ResourceName
 from services.runtime.rpc.streams import Stream
-from services.runtime.storage.database import transaction
+from services.runtime.storage.database import reading, transaction
 from services.secrets.core import changes, tables
 from services.secrets.core.editing import SecretEditor
 from services.secrets.core.tables import rotations, secrets
+from services.secrets.life import resume_tokens
 from services.secrets.life.watching import Watches
 from strongroom import Client, ClientKeySession
 from strongroom.calls.secrets.records import RotationPolicy
 from strongroom.calls.secrets.rotations import Rotation
 from strongroom.secrets.v1 import rotation_pb2 as r
 from strongroom.secrets.v1.secret_pb2 import SECRET_TYPE_GENERIC
-from strongroom.secrets.v1.secret_service_pb2 import SECRET_CHANGE_STAGE, WatchSecretResponse
+from strongroom.secrets.v1.secret_service_pb2 import SECRET_CHANGE_STAGE, SECRET_CHANGE_STATE, WatchSecretResponse
 from tests.conftest import PrivateMeshes
 from tests.support.clients import client_by, client_of, reason_of, until
 from tests.support.clocks import SkewedClock
@@ -269,16 +272,59 @@ def test_a_watcher_is_told_how_a_secret_is_when_the_counter_was_put_back(lab: La
     try:
         watches.watch(person("WatchSecret"), [NAME], "")(cast(Stream, told))
         until(lambda: len(told.messages) == 1)
-        # A failover lost the last change, and the first one after it has its number.
-        with transaction(lab.engine) as connection:
-            number = changes.current(connection)
-            connection.execute(delete(tables.changes).where(tables.changes.c.revision == number))
-            connection.execute(update(tables.revision).values(revision=number - 1))
-            changes.note(connection, NAME, SECRET_CHANGE_STAGE, 1, {"Current": 1}, lab.clock.now_us() + 1)
+        lose_the_last_change(lab)
         until(lambda: len(told.messages) == 2)
         assert dict(told.messages[-1].stages) == {"Current": 1}
     finally:
         watches.stop()
+
+
+def lose_the_last_change(lab: Lab) -> None:
+    """As a failover does: the first change after it has the number of one that it lost."""
+    with transaction(lab.engine) as connection:
+        number = changes.current(connection)
+        connection.execute(delete(tables.changes).where(tables.changes.c.revision == number))
+        connection.execute(update(tables.revision).values(revision=number - 1))
+        changes.note(connection, NAME, SECRET_CHANGE_STAGE, 1, {"Current": 1}, lab.clock.now_us() + 1)
+
+
+def first_told(lab: Lab, resume_token: str) -> list[WatchSecretResponse]:
+    """What a watcher is told at once."""
+    watches, told = watches_of(lab), Told()
+    watches.watch(person("WatchSecret"), [NAME], resume_token)(cast(Stream, told))
+    watches.stop()
+    watches._senders.shutdown(wait=True)
+    return told.messages
+
+
+def test_whoever_resumes_at_a_change_that_a_failover_lost_is_told_how_a_secret_is(lab: Lab) -> None:
+    Generic().create(lab, "s")
+    with transaction(lab.engine) as connection:
+        changes.note(connection, NAME, SECRET_CHANGE_STAGE, 1, {"Current": 1}, lab.clock.now_us())
+    as_it_is = first_told(lab, "")[-1]
+    heard = first_told(lab, resume_tokens.encode(resume_tokens.Place(changes_before(lab))))[-1]
+    assert as_it_is.resume_token == heard.resume_token
+    assert first_told(lab, heard.resume_token) == []
+    lose_the_last_change(lab)
+    (told,) = first_told(lab, heard.resume_token)
+    assert (told.change, dict(told.stages)) == (SECRET_CHANGE_STATE, {"Current": 1})
+
+
+def changes_before(lab: Lab) -> int:
+    with reading(lab.engine) as connection:
+        return changes.current(connection) - 1
+
+
+@pytest.mark.parametrize("token", ["AAAA", "AgAAAAAAAAAB", "AQAAAAAAAAABAA==", "AwAAAAAAAAAB", "!"])
+def test_a_resume_token_of_another_form_is_none(token: str) -> None:
+    with pytest.raises(StrongroomError, match="FIELD_INVALID"):
+        resume_tokens.decode(token)
+
+
+def test_resume_tokens_say_what_they_were_made_of() -> None:
+    places = [resume_tokens.Place(7), resume_tokens.Place.of(1 << 40, ("acme", "s", 1, 2, 3))]
+    assert [resume_tokens.decode(resume_tokens.encode(place)) for place in places] == places
+    assert resume_tokens.decode("") is None
 
 
 def test_the_schedule_is_emptied_of_what_is_done(lab: Lab, place: Place) -> None:

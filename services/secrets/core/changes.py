@@ -39,6 +39,7 @@ _revisions = Revisions(revision, changes, _LEFT_OUT)
 
 
 Mark = tuple[Any, ...] | None
+"""What tells a change from another of the same number; None where nothing is known of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class Change:
     stages: Mapping[str, int]
     """The version at each stage after the change."""
     changed_us: int
+    mark: Mark = None
 
 
 def heard(engine: Engine, hear: Callable[[feed.Change], None]) -> Engine:
@@ -115,9 +117,8 @@ def since(connection: Connection, seen: int, limit: int) -> list[Change]:
 def mark(connection: Connection, number: int) -> Mark:
     """What tells the change of a number from another of the same number, as after a restore; None where it is not kept,
     or there never was one."""
-    columns = changes.c.account, changes.c.secret_id, changes.c.kind, changes.c.version, changes.c.changed_us
-    row = connection.execute(select(*columns).where(changes.c.revision == number)).one_or_none()
-    return tuple(row) if row is not None else None
+    row = connection.execute(select(changes).where(changes.c.revision == number)).one_or_none()
+    return _mark_of(row) if row is not None else None
 
 
 def went_back(connection: Connection, seen: int, seen_mark: Mark) -> bool:
@@ -156,7 +157,12 @@ def _change(connection: Connection, row: Row[Any]) -> Change | None:
             extra={"fields": {"revision": str(row.revision)}},
         )
         return None
-    return Change(row.revision, name, row.kind, row.version, json.loads(row.stages), row.changed_us)
+    stages = json.loads(row.stages)
+    return Change(row.revision, name, row.kind, row.version, stages, row.changed_us, _mark_of(row))
+
+
+def _mark_of(row: Row[Any]) -> Mark:
+    return row.account, row.secret_id, row.kind, row.version, row.changed_us
 
 
 def _named_since(connection: Connection, seen: int) -> list[feed.Change]:

@@ -27,11 +27,12 @@ from services.runtime.rpc.stream_shares import StreamShares
 from services.runtime.rpc.streams import Stream
 from services.runtime.storage.database import reading
 from services.secrets.core import changes, store
-from services.secrets.core.changes import Change
+from services.secrets.core.changes import Change, Mark
 from services.secrets.core.editing import SecretEditor
 from services.secrets.core.model import Secret
 from services.secrets.core.states import no_secret
 from services.secrets.life import resume_tokens
+from services.secrets.life.resume_tokens import Place
 from strongroom.audit.v1.event_pb2 import OUTCOME_DENIED
 from strongroom.secrets.v1.secret_pb2 import SECRET_STATE_ENABLED
 from strongroom.secrets.v1.secret_service_pb2 import (
@@ -61,10 +62,10 @@ _NO_REVISION = 0
 class _Watch:
     """One caller that watches."""
 
-    def __init__(self, call: Call, names: Sequence[ResourceName], seen: int, stream: Stream) -> None:
+    def __init__(self, call: Call, names: Sequence[ResourceName], place: Place, stream: Stream) -> None:
         self.call = call
         self.names = frozenset(names)
-        self.seen = seen
+        self.place = place
         """Changes up to this one are told already."""
         self.stream = stream
         self.spoke = time.monotonic()
@@ -98,7 +99,7 @@ class Watches:
             retry_after_seconds=1.0,
         )
         self._seen = 0
-        self._mark: changes.Mark = None
+        self._mark: Mark = None
         self._stopping = threading.Event()
         self._senders = ThreadPoolExecutor(_SENDERS, thread_name_prefix="watch-sender")
         self._following = Background(
@@ -136,7 +137,7 @@ class Watches:
             raise StrongroomError(Reason.SHUTTING_DOWN, "this process is about to end")
         return lambda stream: self._begin(call, names, since, stream)
 
-    def _begin(self, call: Call, names: Sequence[ResourceName], since: int | None, stream: Stream) -> None:
+    def _begin(self, call: Call, names: Sequence[ResourceName], since: Place | None, stream: Stream) -> None:
         # Not before: a call whose event cannot be recorded never begins, and would keep its place.
         try:
             give_back = self._shares.take(call.principal)
@@ -152,8 +153,8 @@ class Watches:
                 now = changes.current(connection)
                 mark = changes.mark(connection, now)
                 missed = self._missed(connection, names, since, now)
-                first = missed if missed is not None else self._as_they_are(connection, names, now)
-            watch = _Watch(call, names, now, stream)
+                first = missed if missed is not None else self._as_they_are(connection, names, now, mark)
+            watch = _Watch(call, names, Place.of(now, mark), stream)
             with self._lock:
                 if not self._watches:
                     self._seen, self._mark = now, mark
@@ -165,19 +166,27 @@ class Watches:
         self._tell(watch, first)
 
     def _missed(
-        self, connection: Connection, names: Sequence[ResourceName], since: int | None, now: int
+        self, connection: Connection, names: Sequence[ResourceName], since: Place | None, now: int
     ) -> list[Change] | None:
-        """What changed since a resume token; None where that is not known any more."""
-        if since is None or since > now or (since < now and since + 1 < changes.oldest(connection)):
+        """What changed since a resume token; None where that is not known any more, or where the change that it is of
+        is not one of this database, as after a failover that lost it."""
+        if since is None or since.revision > now:
             return None
-        found = changes.since(connection, since, _MAX_RESUMED + 1)
+        if since.revision < now and since.revision + 1 < changes.oldest(connection):
+            return None
+        if since.digest and since != Place.of(since.revision, changes.mark(connection, since.revision)):
+            return None
+        found = changes.since(connection, since.revision, _MAX_RESUMED + 1)
         wanted = set(names)
         return [change for change in found if change.secret in wanted] if len(found) <= _MAX_RESUMED else None
 
-    def _as_they_are(self, connection: Connection, names: Sequence[ResourceName], now: int) -> list[Change]:
+    def _as_they_are(self, connection: Connection, names: Sequence[ResourceName], now: int, mark: Mark) -> list[Change]:
         found = list(store.secrets_of(connection, names).values())
         # The last alone has a number to resume from: whoever has heard it has heard them all.
-        return [_as_it_is(secret, now if secret is found[-1] else _NO_REVISION) for secret in found]
+        return [
+            _as_it_is(secret, now, mark) if secret is found[-1] else _as_it_is(secret, _NO_REVISION, None)
+            for secret in found
+        ]
 
     def _present(self) -> list[_Watch]:
         with self._lock:
@@ -197,8 +206,10 @@ class Watches:
                     self._seen = found[-1].revision
                     self._mark = changes.mark(connection, self._seen)
             for watch in watches:
-                new = [change for change in found if change.revision > watch.seen and change.secret in watch.names]
-                watch.seen = max(watch.seen, self._seen)
+                told = watch.place.revision
+                new = [change for change in found if change.revision > told and change.secret in watch.names]
+                if self._seen > told:
+                    watch.place = Place.of(self._seen, self._mark)
                 if new:
                     self._tell(watch, new)
         for watch in watches:
@@ -212,8 +223,8 @@ class Watches:
         self._seen = changes.current(connection)
         self._mark = changes.mark(connection, self._seen)
         for watch in watches:
-            watch.seen = self._seen
-            self._tell(watch, self._as_they_are(connection, tuple(watch.names), self._seen))
+            watch.place = Place.of(self._seen, self._mark)
+            self._tell(watch, self._as_they_are(connection, tuple(watch.names), self._seen, self._mark))
 
     def _tell(self, watch: _Watch, told: Sequence[Change | None]) -> None:
         watch.spoke = time.monotonic()
@@ -270,15 +281,16 @@ class Watches:
         if change is None:
             return WatchSecretResponse(
                 change=SECRET_CHANGE_UNSPECIFIED,
-                resume_token=resume_tokens.encode(watch.seen),
+                resume_token=resume_tokens.encode(watch.place),
                 time=clocks.from_microseconds(self._clock.now_us()),
             )
+        place = Place.of(change.revision, change.mark)
         return WatchSecretResponse(
             change=change.kind,
             name=str(change.secret),
             stages=change.stages,
             version=change.version,
-            resume_token=resume_tokens.encode(change.revision) if change.revision != _NO_REVISION else "",
+            resume_token=resume_tokens.encode(place) if change.revision != _NO_REVISION else "",
             time=clocks.from_microseconds(change.changed_us),
         )
 
@@ -296,6 +308,6 @@ def _require_room(watch: _Watch) -> None:
         raise StrongroomError(Reason.OVERLOADED, "the caller takes too little: watch again")
 
 
-def _as_it_is(secret: Secret, revision: int) -> Change:
+def _as_it_is(secret: Secret, revision: int, mark: Mark) -> Change:
     kind = SECRET_CHANGE_STATE if secret.state == SECRET_STATE_ENABLED else SECRET_CHANGE_DELETED
-    return Change(revision, secret.name, kind, 0, secret.stages, secret.updated_us)
+    return Change(revision, secret.name, kind, 0, secret.stages, secret.updated_us, mark)
