@@ -194,8 +194,8 @@ def _pending(unrecorded: StrongroomError) -> StrongroomError:
     """What the caller of a change learns that has committed, with its event, which the log does not have yet."""
     return StrongroomError(
         Reason.AUDIT_PENDING,
-        "the change was made and its event will reach the audit log; the same request with the same request_id answers "
-        f"what was made ({unrecorded.reason})",
+        "the change was made and its event will reach the audit log: where it had a request_id, the same request with "
+        f"the same one answers what was made; otherwise look at the resource ({unrecorded.reason})",
         retry_after_seconds=1.0,
         peer="audit",
         said=unrecorded.reason,

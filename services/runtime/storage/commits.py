@@ -57,7 +57,7 @@ def require_stands(witnesses: Sequence[Witness], has: Callable[[Insert], bool], 
         break
     raise StrongroomError(
         Reason.CHANGE_UNDECIDED,
-        "the database did not answer the last step of the change, so that it may stand or not: the same request with"
-        " the same request_id finds out",
+        "the database did not answer the last step of the change, so that it may stand or not: where it had a"
+        " request_id, the same request with the same one finds out; otherwise look at the resource",
         peer="database",
     )

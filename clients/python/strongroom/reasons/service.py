@@ -33,7 +33,7 @@ SERVICE: Mapping[str, tuple[str, str]] = {
     ),
     "AUDIT_PENDING": (
         "The change was made, and its event has not reached the log yet.",
-        "Send the same request with the same `request_id`: the answer is what was made. The clients do that.",
+        "Send the same request with the same `request_id`, as the clients do. Without one, the change stands.",
     ),
     "AUDIT_BACKLOG": (
         "Too many events of this caller wait for the audit log.",
@@ -81,7 +81,7 @@ SERVICE: Mapping[str, tuple[str, str]] = {
     ),
     "CHANGE_UNDECIDED": (
         "The service's database was lost at the last step of the change: it may have been made or not.",
-        "Send the same request with the same `request_id`, as the clients do, or look at the resource.",
+        "Send the same request with the same `request_id`, as the clients do. Without an id, look at the resource.",
     ),
     "OIDC_PROVIDER_UNREACHABLE": (
         "The issuer's signing keys cannot be fetched.",
