@@ -53,7 +53,9 @@ def _failed(error: Exception) -> int:
         return told(error, sys.argv[1:])
     except Exception:  # noqa: BLE001  # what tells errors lacks a part itself
         if sys.stderr is not None:
-            sys.stderr.write(f"error: the command line failed: {type(error).__name__}: {error} (INTERNAL)\n")
+            # ASCII alone: what would escape the rest may be what is missing.
+            sys.stderr.write(ascii(f"error: the command line failed: {type(error).__name__}: {error} (INTERNAL)")[1:-1])
+            sys.stderr.write("\n")
         return _FAULT
 
 

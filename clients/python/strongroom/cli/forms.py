@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Literal, get_args
 
-from strongroom.cli.terminal import write_beside
+from strongroom.cli.terminal import visible, write_beside
 
 Form = Literal["table", "json", "yaml", "name"]
 FORMS: tuple[str, ...] = get_args(Form)
@@ -65,7 +65,7 @@ def document_text(document: Mapping[str, Any], form: str) -> str:
 
         return yaml_text(document)
     if form == "name":
-        return "".join(f"{name}\n" for name in names_of(document))
+        return "".join(f"{visible(name)}\n" for name in names_of(document))
     return json.dumps(document, indent=2) + "\n"
 
 

@@ -8,19 +8,31 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TextIO
 
-# C0 and C1, DEL, ends of lines that only some see, what shows a text in another order, and what is no character.
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROLS = re.compile(
+    r"[\x00-\x1f\x7f-\x9f"  # C0, DEL, C1: what a terminal obeys
+    r"\u2028\u2029"  # ends of lines that only some see
+    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # what shows a text in another order
+    # What shows nothing, so that two texts look alike; but not what joins letters or parts them: languages need it.
+    r"\u180e\u200b\u2060-\u2065\u206a-\u206f\ufeff\ufff0-\ufffb"
+    r"\U00013430-\U0001345f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f"
+    r"\ud800-\udfff\ufffe\uffff]"  # what is no character
+)
 _CONTROLS_BUT_LINES = re.compile(rf"(?!\n){_CONTROLS.pattern}")
 
 
 def visible(text: str, *, lines: bool = False) -> str:
-    r"""A text with each control character as Python would write it, such as `\x1b`; with `lines` its lines stay."""
-    if text.isprintable():
-        return text
-    return (_CONTROLS_BUT_LINES if lines else _CONTROLS).sub(_escaped, text)
+    r"""A text with each control character, and each that shows nothing, as Python would write it, such as `\x1b`; with
+    `lines` its lines stay."""
+    return text if text.isprintable() else escaped(text, _in_python, lines=lines)
+
+
+def escaped(text: str, write: Callable[[str], str], *, lines: bool = False) -> str:
+    """A text with those characters as `write` has it for some language."""
+    return (_CONTROLS_BUT_LINES if lines else _CONTROLS).sub(lambda found: write(found[0]), text)
 
 
 def write_line(text: str, stream: TextIO | None = None) -> None:
@@ -37,5 +49,5 @@ def write_beside(text: str) -> None:
             write_line(text, sys.stderr)
 
 
-def _escaped(found: re.Match[str]) -> str:
-    return found.group().encode("unicode_escape").decode()
+def _in_python(character: str) -> str:
+    return character.encode("unicode_escape").decode()

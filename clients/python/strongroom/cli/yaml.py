@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from strongroom.cli.terminal import escaped
+
 # What no reader takes for anything but a string. Digits first could be a number, a date or a time.
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"})
@@ -49,6 +51,10 @@ def _scalar(value: Any) -> str:
         # In YAML 1.1, what has no point is no number.
         text = json.dumps(value)
         return text if "." in text else text.replace("e", ".0e")
-    # A text in JSON is one in YAML, but for what ends a line in YAML 1.1 or is no character.
-    text = json.dumps(value, ensure_ascii=False)
-    return re.sub(r"[\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff]", lambda one: f"\\u{ord(one[0]):04x}", text)
+    # A text in JSON is one in YAML, but for what ends a line in YAML 1.1, is no character, or would not be seen.
+    return escaped(json.dumps(value, ensure_ascii=False), _in_yaml)
+
+
+def _in_yaml(character: str) -> str:
+    number = ord(character)
+    return f"\\u{number:04x}" if number < 1 << 16 else f"\\U{number:08x}"
