@@ -63,9 +63,10 @@ from services.runtime.hosting.host import Host
 from services.runtime.mesh.channels import MeshChannel
 from services.runtime.mesh.tls import TlsFiles
 from services.runtime.storage import database, migrations, row_seals
+from services.runtime.storage import outbox as outboxes
 from services.runtime.storage.history import History
 from services.runtime.storage.outbox import Outbox
-from services.runtime.storage.record_keys import AuditRecordKey, RecordSealing
+from services.runtime.storage.record_keys import OUTBOX_IS_SEALED, AuditRecordKey, RecordSealing
 from services.runtime.storage.row_seals import RowSeals
 from services.runtime.telemetry import Telemetry
 from services.runtime.work.bounded_redis import redis_client
@@ -113,7 +114,9 @@ def serve(settings: KeystoreSettings) -> None:
     crypto = MeshChannel(host.upstream(settings, "crypto"), tls)
     audit = MeshChannel(host.upstream(settings, "audit"), tls)
     destroyed = DestroyedInAudit(audit)
-    sealing = RecordSealing(engine, AuditRecordKey(audit), seals, [partial(seal_all, destroyed)])
+    sealing = RecordSealing(
+        engine, AuditRecordKey(audit), seals, [partial(seal_all, destroyed)], {OUTBOX_IS_SEALED: outboxes.seal_all}
+    )
     records = LocalAccessRecords(engine, clock.system_clock)
     key_records = KeyRecordService(engine, destroyed, clock.system_clock)
     hosted = host.build("keystore", settings, tls, telemetry, records=records, list_changes=key_records.changes)

@@ -15,9 +15,10 @@ from services.runtime.mesh.channels import MeshChannel
 from services.runtime.mesh.tls import TlsFiles
 from services.runtime.requests.names import ResourceName
 from services.runtime.storage import database, migrations, row_seals
+from services.runtime.storage import outbox as outboxes
 from services.runtime.storage.history import History
 from services.runtime.storage.outbox import Outbox
-from services.runtime.storage.record_keys import AuditRecordKey, RecordSealing
+from services.runtime.storage.record_keys import OUTBOX_IS_SEALED, AuditRecordKey, RecordSealing
 from services.runtime.storage.row_seals import RowSeals
 from services.runtime.telemetry import Telemetry
 from services.runtime.work.bounded_redis import redis_client
@@ -88,7 +89,7 @@ def serve(settings: SecretsSettings) -> None:
     engine = row_seals.sealed(changes.heard(opened, feed.tell), seals)
     crypto = MeshChannel(host.upstream(settings, "crypto"), tls)
     record_key = AuditRecordKey(MeshChannel(host.upstream(settings, "audit"), tls))
-    sealing = RecordSealing(engine, record_key, seals, [seal_all])
+    sealing = RecordSealing(engine, record_key, seals, [seal_all], {OUTBOX_IS_SEALED: outboxes.seal_all})
     hosted = host.build("secrets", settings, tls, telemetry)
     outbox = Outbox(engine, hosted.audit, "services/secrets", telemetry.meter)
     hosted.status.component("outbox", outbox.check, vital=False)

@@ -187,4 +187,4 @@ deleted_aliases = Table(
 # What calls with a request id did, so that they can be repeated.
 requests = requests_table(metadata, seal_column())
 
-outbox = outbox_table(metadata)
+outbox = outbox_table(metadata, seal_column())

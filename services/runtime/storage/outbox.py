@@ -3,15 +3,18 @@
 The pipeline appends the event to the audit log before the call answers. If the process dies, or audit is away, between
 the commit and the append, the relay appends what is left; audit knows repeats by the event's id. An event that the log
 does not take is set aside, which an event of its own tells of, and keeps no other waiting.
+
+The relay speaks for the service. So where a database's rows are sealed, those of its outbox are, and one that the
+service did not write is set aside unread.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from google.protobuf.message import DecodeError
@@ -38,7 +41,9 @@ from services.runtime.background import Background
 from services.runtime.call import Call
 from services.runtime.clock import Clock, from_microseconds, system_clock
 from services.runtime.errors import Reason, StrongroomError
+from services.runtime.storage import row_seals, sealed_rows
 from services.runtime.storage.database import after_commit, reading, transaction, witnessed
+from services.runtime.storage.row_seals import SEAL, UNSEALED, RowSeals
 from strongroom.audit.v1.event_pb2 import Event, Outcome
 
 log = logging.getLogger(__name__)
@@ -48,25 +53,39 @@ _LEFT_BEHIND_US = 5_000_000
 _BATCH = 256
 _BATCH_BYTES = event_bounds.MAX_CALL_BYTES
 _UNDECODABLE = "UNDECODABLE"
+_FOREIGN = "NOT_WRITTEN_BY_THIS_SERVICE"
 _SET_ASIDE = "audit:SetEventAside"
 _PAYER = "outbox"
+# Of an event's id that somebody else wrote.
+_SHOWN = 40
 
 
-def outbox_table(metadata: MetaData) -> Table:
-    """The table as every database that has an outbox defines it."""
+# Who writes here could as well take the row away.
+_WHEN = {UNSEALED: True}
+
+
+def outbox_table(metadata: MetaData, *more: Column[bytes]) -> Table:
+    """The table as every database that has an outbox defines it; `more` is a seal where its rows have one."""
     return Table(
         "outbox",
         metadata,
         Column("event_id", String(36), primary_key=True),
         Column("event", LargeBinary, nullable=False),
-        Column("created_us", BigInteger, nullable=False, index=True),
+        Column("created_us", BigInteger, nullable=False, index=True, info=_WHEN),
         # Set where the log does not take the event: when it was set aside, and why.
-        Column("refused_us", BigInteger),
-        Column("refused_reason", String(64)),
+        Column("refused_us", BigInteger, info=_WHEN),
+        Column("refused_reason", String(64), info=_WHEN),
+        *more,
     )
 
 
 _outbox = outbox_table(MetaData())
+_sealed_outbox = outbox_table(MetaData(), row_seals.seal_column())
+
+
+def seal_all(connection: Connection) -> int:
+    """Seals the rows from before they were sealed, as they are; how many they were."""
+    return sealed_rows.seal_all(connection, _sealed_outbox)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +95,18 @@ class _Left:
     event_id: str
     data: bytes
     event: Event
+
+
+@dataclass(slots=True)
+class _Found:
+    """The oldest rows that were left behind."""
+
+    left: list[_Left] = field(default_factory=list)
+    undecodable: list[_Left] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+    """Those that this service did not write."""
+    refused: int = 0
+    """How many were set aside."""
 
 
 class Appends(Protocol):
@@ -146,10 +177,10 @@ class Outbox:
         call.require_permitted()
         call.foresee()
         now = self._clock.now_us()
-        rows = [{"event_id": e.id, "event": e.SerializeToString(), "created_us": now} for e in call.events]
-        witnessed(connection, insert(_outbox).values(rows[0]))
+        rows = [self._row(event, now) for event in call.events]
+        witnessed(connection, insert(self._table).values(rows[0]))
         if rows[1:]:
-            connection.execute(insert(_outbox), rows[1:])
+            connection.execute(insert(self._table), rows[1:])
         after_commit(connection, lambda: call.committed(self))
 
     def delivered(self, events: Iterable[Event]) -> None:
@@ -160,47 +191,63 @@ class Outbox:
         """Removes what was delivered, and appends what was left behind."""
         self._remove(self._delivered)
         while True:
-            left, undecodable, refused = self._left_behind()
-            self._refused = refused
-            for row in undecodable:
+            found = self._left_behind()
+            self._refused = found.refused
+            if found.foreign:
+                self._set_aside_foreign(found.foreign)
+            for row in found.undecodable:
                 self._set_aside(row, _UNDECODABLE)
-            if left:
-                self._append(left)
-            if not left and not undecodable:
+            if found.left:
+                self._append(found.left)
+            if not found.left and not found.undecodable and not found.foreign:
                 return
 
-    def _left_behind(self) -> tuple[list[_Left], list[_Left], int]:
-        """The oldest rows, as many as one append carries, those among them that are no events, and how many were set
-        aside."""
+    @property
+    def _seals(self) -> RowSeals | None:
+        return row_seals.found(self._engine)
+
+    @property
+    def _table(self) -> Table:
+        return _outbox if self._seals is None else _sealed_outbox
+
+    def _row(self, event: Event, now_us: int) -> dict[str, Any]:
+        row = {"event_id": event.id, "event": event.SerializeToString(), "created_us": now_us}
+        seals = self._seals
+        return row if seals is None else {**row, SEAL: seals.seal(_sealed_outbox, row)}
+
+    def _left_behind(self) -> _Found:
+        """The oldest rows, as many as one append carries."""
         now_us = self._clock.now_us()
         overdue = now_us - _LEFT_BEHIND_US
-        waiting = _outbox.c.refused_us.is_(None)
+        table, seals = self._table, self._seals
+        waiting = table.c.refused_us.is_(None)
         oldest = (
-            select(_outbox.c.event_id, _outbox.c.event)
+            select(table)
             # What was put while the clock was ahead does not wait until that time has come.
-            .where(waiting, or_(_outbox.c.created_us < overdue, _outbox.c.created_us > now_us + _LEFT_BEHIND_US))
-            .order_by(_outbox.c.created_us)
+            .where(waiting, or_(table.c.created_us < overdue, table.c.created_us > now_us + _LEFT_BEHIND_US))
+            .order_by(table.c.created_us)
             .limit(_BATCH)
         )
-        left: list[_Left] = []
-        undecodable: list[_Left] = []
-        size = 0
+        found, size = _Found(), 0
         with reading(self._engine) as connection:
-            refused = connection.scalar(select(func.count()).select_from(_outbox).where(~waiting)) or 0
-            for event_id, data in connection.execute(oldest):
-                row = _Left(event_id, data, Event())
+            found.refused = connection.scalar(select(func.count()).select_from(table).where(~waiting)) or 0
+            for stored in connection.execute(oldest):
+                if seals is not None and not seals.is_good(table, stored._mapping):
+                    found.foreign.append(stored.event_id)
+                    continue
+                row = _Left(stored.event_id, stored.event, Event())
                 try:
-                    row.event.ParseFromString(data)
+                    row.event.ParseFromString(row.data)
                 except DecodeError:
-                    undecodable.append(row)
+                    found.undecodable.append(row)
                     continue
                 # One of an earlier release may be larger than any is now.
                 event_bounds.bound(row.event)
                 size += row.event.ByteSize()
-                if left and size > _BATCH_BYTES:
+                if found.left and size > _BATCH_BYTES:
                     break
-                left.append(row)
-        return left, undecodable, refused
+                found.left.append(row)
+        return found
 
     def _append(self, rows: Sequence[_Left]) -> None:
         """Appends events; where the log refuses them, in halves, until what it refuses stands alone."""
@@ -230,17 +277,30 @@ class Outbox:
             "the audit log refuses an event of the outbox; it was set aside",
             extra={"fields": {"event_id": row.event_id, "reason": reason}},
         )
-        with transaction(self._engine) as connection:
-            connection.execute(
-                update(_outbox)
-                .where(_outbox.c.event_id == row.event_id)
-                .values(refused_us=self._clock.now_us(), refused_reason=reason[:64])
-            )
+        self._mark([row.event_id], reason)
 
-    def _told(self, row: _Left, reason: str) -> Event:
+    def _set_aside_foreign(self, event_ids: Sequence[str]) -> None:
+        """Has rows wait no longer that somebody else wrote: one event tells of all of them, and of nothing in them."""
+        names = [ascii(event_id)[:_SHOWN] for event_id in event_ids]
+        told = self._tells(" ".join(names), _FOREIGN)
+        told.attributes["event_count"] = str(len(names))
+        told.attributes["event_id"] = names[0]
+        self._audit.append([told], payer=_PAYER)
+        log.error(
+            "rows in the outbox were not written by this service; they were set aside",
+            extra={"fields": {"count": len(names), "event_id": names[0]}},
+        )
+        self._mark(event_ids, _FOREIGN)
+
+    def _mark(self, event_ids: Sequence[str], reason: str) -> None:
+        values = {"refused_us": self._clock.now_us(), "refused_reason": reason[:64]}
+        with transaction(self._engine) as connection:
+            connection.execute(update(_outbox).where(_outbox.c.event_id.in_(event_ids)).values(values))
+
+    def _tells(self, of: str, reason: str) -> Event:
         told = Event(
             # The same each time: a repeat keeps its place in the log.
-            id=str(UUID(bytes=sha256(f"{_SET_ASIDE} {row.event_id}".encode()).digest()[:16])),
+            id=str(UUID(bytes=sha256(f"{_SET_ASIDE} {of}".encode()).digest()[:16])),
             time=from_microseconds(self._clock.now_us()),
             principal=self._service,
             method="SetEventAside",
@@ -249,10 +309,14 @@ class Outbox:
             reason=Reason.EVENT_REFUSED,
             item_count=1,
         )
+        told.attributes["refused_reason"] = reason
+        return told
+
+    def _told(self, row: _Left, reason: str) -> Event:
+        told = self._tells(row.event_id, reason)
         told.attributes["event_id"] = row.event_id
         told.attributes["event_sha256"] = sha256(row.data).hexdigest()
         told.attributes["event_bytes"] = str(len(row.data))
-        told.attributes["refused_reason"] = reason
         for name in ("account", "principal", "action", "resource"):
             told.attributes[f"event_{name}"] = getattr(row.event, name)[:200]
         return told

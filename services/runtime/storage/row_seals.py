@@ -150,6 +150,12 @@ def sealed(engine: Engine, seals: RowSeals) -> Engine:
     return engine.execution_options(**{_OPTION: seals})
 
 
+def found(engine: Engine) -> RowSeals | None:
+    """The seals of a database; None where its rows have none."""
+    seals: RowSeals | None = engine.get_execution_options().get(_OPTION)
+    return seals
+
+
 def of(database: Connection | Engine) -> RowSeals:
     """The seals of a database, or of the one that a connection is to."""
     seals: RowSeals = database.get_execution_options()[_OPTION]

@@ -186,4 +186,4 @@ changes = Table(
     seal_column(),
 )
 
-outbox = outbox_table(metadata)
+outbox = outbox_table(metadata, seal_column())

@@ -62,7 +62,7 @@ from strongroom.secrets.v1.target_pb2 import RotationTarget
 
 ACCOUNT = "lab"
 PERSON = Principal("accounts/lab/users/someone", ACCOUNT)
-_KEY = bytes(range(32))
+KEY = bytes(range(32))
 
 Wrap = Callable[[Rotator], Rotator]
 
@@ -70,7 +70,7 @@ Wrap = Callable[[Rotator], Rotator]
 def lab_seals() -> RowSeals:
     """Seals of rows under a key of the lab's own."""
     seals = RowSeals(Reason.SECRET_RECORD_REFUSED)
-    seals.open(SensitiveBytes(_KEY))
+    seals.open(SensitiveBytes(KEY))
     return seals
 
 
@@ -83,13 +83,13 @@ class LocalDataKeys:
     def generate(self, _call: Call, _key: str, version: ResourceName) -> DataKey:
         self._fail()
         plaintext, nonce = os.urandom(DATA_KEY_BYTES), os.urandom(12)
-        sealed = nonce + AESGCM(_KEY).encrypt(nonce, plaintext, _binding(version))
+        sealed = nonce + AESGCM(KEY).encrypt(nonce, plaintext, _binding(version))
         return DataKey(SensitiveBytes(plaintext), sealed, f"accounts/{ACCOUNT}/keys/k/versions/1")
 
     def open(self, _call: Call, ciphertext: bytes, version: ResourceName) -> SensitiveBytes:
         self._fail()
         try:
-            return SensitiveBytes(AESGCM(_KEY).decrypt(ciphertext[:12], ciphertext[12:], _binding(version)))
+            return SensitiveBytes(AESGCM(KEY).decrypt(ciphertext[:12], ciphertext[12:], _binding(version)))
         except InvalidTag:
             raise StrongroomError(Reason.CIPHERTEXT_INVALID, "not this version's") from None
 

@@ -185,7 +185,7 @@ WORK: dict[str, Callable[[], object]] = {
     "services/runtime/work/due_work.py": due_work,
     "services/runtime/storage/outbox.py": lambda: Outbox(BROKEN, NONE),
     "services/runtime/storage/history.py": lambda: History(BROKEN, NONE),
-    "services/runtime/storage/record_keys.py": lambda: RecordSealing(NONE, NONE, BROKEN, []),
+    "services/runtime/storage/record_keys.py": lambda: RecordSealing(NONE, BROKEN, NONE, []),
     "services/runtime/rpc/status.py": status,
     "services/secrets/life/watching.py": watches,
 }

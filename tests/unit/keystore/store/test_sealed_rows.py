@@ -69,7 +69,7 @@ ADMIN, BOB = "accounts/acme/users/ann", "accounts/acme/users/bob"
 CLIENT_KEY, PROVIDER = "accounts/acme/clientKeys/ck", "accounts/acme/oidcProviders/idp"
 ANN_SPIFFE, BOB_SPIFFE = "spiffe://strongroom.local/user/ann", "spiffe://strongroom.local/user/bob"
 GRANTED = "crypto:Encrypt"
-SEALED = [table for table in metadata.sorted_tables if SEAL in table.c and table.name != "requests"]
+SEALED = [table for table in metadata.sorted_tables if SEAL in table.c and table.name not in ("requests", "outbox")]
 REFUSED = {Reason.KEY_MATERIAL_REFUSED, Reason.ACCESS_RECORD_REFUSED}
 
 

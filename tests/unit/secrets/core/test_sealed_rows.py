@@ -17,19 +17,22 @@ from services.runtime.errors import Reason, StrongroomError
 from services.runtime.requests.names import ResourceName
 from services.runtime.sensitive import SensitiveBytes
 from services.runtime.storage import database, migrations
-from services.runtime.storage.record_keys import RecordSealing
+from services.runtime.storage import outbox as outboxes
+from services.runtime.storage.outbox import Outbox
+from services.runtime.storage.record_keys import OUTBOX_IS_SEALED, RecordSealing
 from services.runtime.storage.request_ids import Repeatable
 from services.runtime.storage.row_seals import UNSEALED, RowSeals
 from services.runtime.work.schedule import Claim
 from services.secrets.core import changes, store
 from services.secrets.core.editing import REQUEST_IDS
 from services.secrets.core.pairs import NONE, new_pairs, require_permitted
-from services.secrets.core.tables import attempts, requests, revision, rotations, secrets, stages, versions
+from services.secrets.core.tables import attempts, outbox, requests, revision, rotations, secrets, stages, versions
 from services.secrets.core.tables import changes as changes_table
 from services.secrets.values.sealing import NewValue
 from services.secrets.values.vault import Reading
 from services.secrets.work.due import rotation_item
 from services.secrets.work.first_seals import seal_all
+from strongroom.audit.v1.event_pb2 import Event
 from strongroom.secrets.v1.secret_pb2 import (
     SECRET_TYPE_GENERIC,
     SECRET_VERSION_STATE_DISABLED,
@@ -37,7 +40,7 @@ from strongroom.secrets.v1.secret_pb2 import (
     VALUE_FORMAT_TEXT,
 )
 from strongroom.secrets.v1.target_pb2 import DatabaseTarget, RotationTarget
-from tests.support.rotation.lab import ACCOUNT, Lab, Place, person
+from tests.support.rotation.lab import ACCOUNT, KEY, Lab, Place, person
 
 NAME = ResourceName(ACCOUNT, "secrets", "s")
 
@@ -264,6 +267,7 @@ class Kept:
 
     def __init__(self, key: bytes | None = None) -> None:
         self.key = key
+        self.marks: set[bytes] = set()
 
     def get(self) -> SensitiveBytes | None:
         return SensitiveBytes(self.key) if self.key else None
@@ -272,11 +276,17 @@ class Kept:
         self.key = self.key or key.reveal()
         return SensitiveBytes(self.key)
 
+    def is_marked(self, mark: bytes) -> bool:
+        return mark in self.marks
+
+    def mark(self, mark: bytes) -> None:
+        self.marks.add(mark)
+
 
 def started(lab: Lab, kept: Kept) -> None:
     """The lab's seals as the service has them once it was started."""
     seals = RowSeals(Reason.SECRET_RECORD_REFUSED)
-    RecordSealing(lab.engine, kept, seals, [seal_all]).open()
+    RecordSealing(lab.engine, kept, seals, [seal_all], {OUTBOX_IS_SEALED: outboxes.seal_all}).open()
     lab.engine.update_execution_options(row_seals=seals)
 
 
@@ -314,6 +324,43 @@ def store_states(lab: Lab) -> list[int]:
         secret = store.secret(connection, NAME)
         assert secret is not None
         return [version.state for version in store.versions_page(connection, secret, 9, 9, [])]
+
+
+def test_events_from_before_the_outbox_was_sealed_go_out_once(lab: Lab) -> None:
+    """The rest of the database has had seals for long."""
+
+    def strip_outbox(connection: Connection) -> None:
+        connection.execute(update(outbox).values(seal=None, created_us=0))
+
+    kept = Kept(KEY)
+    put(lab, b"third")
+    behind_its_back(lab, strip_outbox)
+    started(lab, kept)
+    sent: list[Event] = []
+    relay = Outbox(lab.engine, Takes(sent), "services/secrets")
+    relay.sweep()
+    assert sent
+    assert "audit:SetEventAside" not in {event.action for event in sent}
+    assert lab.events() == []
+
+    # From then on nobody's are taken for older ones.
+    put(lab, b"fourth")
+    behind_its_back(lab, strip_outbox)
+    started(lab, kept)
+    sent.clear()
+    relay.sweep()
+    assert {event.action for event in sent} == {"audit:SetEventAside"}
+
+
+class Takes:
+    """An audit log that takes everything."""
+
+    def __init__(self, sent: list[Event]) -> None:
+        self._sent = sent
+
+    def append(self, events: Sequence[Event], traceparent: str = "", payer: str = "") -> None:
+        del traceparent, payer
+        self._sent += events
 
 
 def test_the_first_of_two_replicas_to_keep_a_key_is_followed(lab: Lab) -> None:

@@ -1,0 +1,12 @@
+"""Events in the outbox are sealed, since they are sent with the service's authority."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0017"
+down_revision = "0016"
+
+
+def upgrade() -> None:
+    """Adds the column. What waits already is sealed as it is when the service starts for the first time."""
+    op.add_column("outbox", sa.Column("seal", sa.LargeBinary))
