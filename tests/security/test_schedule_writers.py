@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from deploy.dev.redis_server import USER, find_redis, redis_command, redis_passw
 from deploy.dev.topology import free_port
 from services.runtime.requests.names import ResourceName
 from services.runtime.storage import database
+from services.runtime.work.due_work import FORWARD_AT_ONCE, DueWork
 from services.runtime.work.schedule import Claim, Schedule, judged
 from services.secrets.core.tables import secrets
 from services.secrets.rotation import store
@@ -214,6 +216,55 @@ def test_what_one_account_leaves_undone_hides_nobody_elses(lab: Lab) -> None:
         found = {claim.item for claim in lab.due.overdue(now_us - 30 * SECOND_US)}
         assert ITEM in found
         assert len(found) <= 64
+
+
+def test_thousands_that_are_overdue_are_taken_up_as_soon_as_others_are_done(lab: Lab) -> None:
+    """Not a few every five seconds: Redis delays none of them for longer than work takes."""
+    items = [f"rotate:{account}/s-{number}" for account in ("greedy", "lab") for number in range(500)]
+    handled: list[str] = []
+
+    def overdue(_before_us: int, limit: int, in_hand: Collection[str]) -> list[Claim]:
+        fresh = [item for item in items if item not in in_hand and item not in handled]
+        return [Claim(item, 1) for item in fresh[:limit]]
+
+    def handle(claim: Claim) -> None:
+        handled.append(claim.item)
+
+    work = DueWork(Schedule(lab.redis, "kept-back"), lambda _: {}, handle, lab.clock, overdue=overdue)
+    looks, pauses = 0, []
+    while len(handled) < len(items):
+        pauses.append(work.bring_forward())
+        looks += 1
+        while work.work_once():
+            pass
+    assert sorted(handled) == sorted(items)
+    # Looks follow each other at once, but for the last.
+    assert looks == -(-len(items) // FORWARD_AT_ONCE)
+    assert all(pause is not None and pause < 1 for pause in pauses[:-1])
+    assert work.bring_forward() is None
+
+
+def test_nothing_is_looked_for_while_what_was_found_is_not_begun(lab: Lab) -> None:
+    def overdue(*_: object) -> list[Claim]:
+        return [Claim(f"rotate:lab/s-{next(numbers)}", 1) for _ in range(FORWARD_AT_ONCE)]
+
+    numbers = count()
+    work = DueWork(Schedule(lab.redis, "kept-back"), lambda _: {}, lambda _: None, lab.clock, overdue=overdue)
+    for _ in range(5):
+        assert work.bring_forward() is not None
+    assert next(numbers) == FORWARD_AT_ONCE
+
+
+def test_what_is_in_hand_is_not_taken_up_twice_and_others_of_the_account_are(lab: Lab) -> None:
+    fall_due(lab, 60)
+    now_us = time.time_ns() // 1000
+    with database.transaction(lab.engine) as connection:
+        row = dict(connection.execute(select(secrets).filter_by(secret_id="s")).one()._mapping)
+        connection.execute(insert(secrets), [{**row, "secret_id": f"s-{number}"} for number in range(200)])
+    in_hand: set[str] = set()
+    for _ in range(10):
+        in_hand |= {claim.item for claim in lab.due.overdue(now_us - 30 * SECOND_US, 64, frozenset(in_hand))}
+    assert len(in_hand) == 201
 
 
 def test_without_redis_what_is_overdue_is_done(lab: Lab) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Row, and_, delete, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, select, tuple_, update
 
 from services.keystore.store import alias_store, words
 from services.keystore.store.filters import KeyFilter
@@ -23,12 +23,9 @@ from services.runtime.storage import sealed_rows
 from services.runtime.storage.row_seals import SEAL
 from services.runtime.storage.sql_filters import Condition
 from strongroom.keystore.v1.key_pb2 import (
-    KEY_ORIGIN_STRONGROOM,
-    KEY_STATE_ENABLED,
     KEY_VERSION_STATE_DESTROYED,
     KEY_VERSION_STATE_DISABLED,
     KEY_VERSION_STATE_ENABLED,
-    KEY_VERSION_STATE_PENDING_DESTRUCTION,
 )
 
 _EVERY_KEY = KeyFilter()
@@ -135,39 +132,6 @@ def replace_tags(connection: Connection, changed: Key) -> None:
     _insert_tags(connection, changed)
 
 
-def deletions_due(connection: Connection, until_us: int, limit: int) -> list[tuple[bytes, int]]:
-    """Uids of keys that are to be destroyed by then, soonest first, with their times."""
-    return _due(connection, keys.c.delete_us, until_us, limit)
-
-
-def rotations_due(connection: Connection, until_us: int, limit: int) -> list[tuple[bytes, int]]:
-    """Uids of keys that are to be rotated by then, soonest first, with their times."""
-    return _due(connection, keys.c.next_rotate_us, until_us, limit)
-
-
-def expiries_due(connection: Connection, until_us: int, limit: int) -> list[tuple[bytes, int]]:
-    """Uids of keys that have versions whose imported material expires by then, with the time of the first."""
-    first = func.min(key_versions.c.expires_us)
-    due = select(key_versions.c.uid, first).where(key_versions.c.expires_us <= until_us).group_by(key_versions.c.uid)
-    return [(row[0], row[1]) for row in connection.execute(due.order_by(first).limit(limit))]
-
-
-def destructions_due(connection: Connection, until_us: int, limit: int) -> list[tuple[bytes, int]]:
-    """Uids of keys that have versions to be destroyed by then, with the time of the first."""
-    first = func.min(key_versions.c.destroyed_us)
-    planned = (key_versions.c.state == KEY_VERSION_STATE_PENDING_DESTRUCTION, key_versions.c.destroyed_us <= until_us)
-    due = select(key_versions.c.uid, first).where(*planned).group_by(key_versions.c.uid)
-    return [(row[0], row[1]) for row in connection.execute(due.order_by(first).limit(limit))]
-
-
-def near_message_limit(connection: Connection, message_count: int, limit: int) -> list[bytes]:
-    """Uids of keys made here that are ENABLED and whose primary version has encrypted so many messages."""
-    primary = and_(key_versions.c.uid == keys.c.uid, key_versions.c.version == keys.c.primary_version)
-    used_up = select(keys.c.uid).join(key_versions, primary).where(key_versions.c.message_count >= message_count)
-    rotating = (keys.c.state == KEY_STATE_ENABLED, keys.c.origin == KEY_ORIGIN_STRONGROOM)
-    return list(connection.execute(used_up.where(*rotating).limit(limit)).scalars())
-
-
 def version(connection: Connection, uid: bytes, number: int, *, lock: bool = False) -> Version | None:
     """One version of a key; with `lock` nobody else changes it before the transaction ends."""
     wanted = select(key_versions).where(key_versions.c.uid == uid, key_versions.c.version == number)
@@ -261,11 +225,6 @@ def require_live_root(connection: Connection, root_version: int) -> None:
 def tags_text(tags: Mapping[str, str]) -> str:
     """Tags as their column has them."""
     return json.dumps(dict(tags), sort_keys=True)
-
-
-def _due(connection: Connection, column: Column[int], until_us: int, limit: int) -> list[tuple[bytes, int]]:
-    wanted = select(keys.c.uid, column).where(column <= until_us).order_by(column).limit(limit)
-    return [(row[0], row[1]) for row in connection.execute(wanted)]
 
 
 def _require_complete(connection: Connection, uid: bytes, digest: bytes) -> None:

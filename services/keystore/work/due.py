@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from sqlalchemy import Connection, Engine
 
@@ -15,7 +16,9 @@ from services.keystore.keys.key_versions import KeyVersions
 from services.keystore.keys.lifecycle import Lifecycle
 from services.keystore.own_calls import own_call
 from services.keystore.root_key.rotation import RootKey
+from services.keystore.store import due as due_store
 from services.keystore.store import store
+from services.keystore.store.due import DueKey
 from services.keystore.store.model import Key
 from services.runtime.clock import Clock
 from services.runtime.errors import Reason
@@ -23,6 +26,7 @@ from services.runtime.storage.database import reading, transaction
 from services.runtime.storage.outbox import Outbox
 from services.runtime.telemetry import Telemetry
 from services.runtime.work import fair_choice
+from services.runtime.work.due_work import FORWARD_AT_ONCE
 from services.runtime.work.schedule import Claim
 from strongroom.audit.v1.event_pb2 import OUTCOME_FAILED
 from strongroom.keystore.v1.key_pb2 import KEY_VERSION_ORIGIN_AUTOMATIC, KEY_VERSION_ORIGIN_MESSAGE_LIMIT
@@ -39,7 +43,9 @@ _FILL_LIMIT = 10_000
 _ROOT_SECONDS = 5.0
 # A rotation of the root key waits so long after its last blob.
 _SETTLES_US = 60_000_000
-_OVERDUE_LIMIT = 64
+# How many of each kind are looked at, and of one account.
+_LOOK_LIMIT = 10_000
+_LOOK_SHARE = 500
 # Anything may stand in Redis.
 _ITEM = re.compile(f"(?:{_ROTATE}|{_DELETE}|{_DESTROY}|{_EXPIRE}|{_LIMIT}):[0-9a-f]{{32}}")
 
@@ -82,38 +88,43 @@ class DueKeys:
 
     def due(self, until_us: int) -> Mapping[str, int]:
         """Items by their due time, as the database says."""
+        return {item: key.due_us for item, key in self._due(until_us, _FILL_LIMIT).items()}
+
+    def _due(self, until_us: int, limit: int, share: int | None = None) -> dict[str, DueKey]:
         with reading(self._engine) as connection:
-            deletions = store.deletions_due(connection, until_us, _FILL_LIMIT)
-            rotations = store.rotations_due(connection, until_us, _FILL_LIMIT)
-            used_up = store.near_message_limit(connection, message_limit.NEAR, _FILL_LIMIT)
-            expiries = store.expiries_due(connection, until_us, _FILL_LIMIT)
-            destructions = store.destructions_due(connection, until_us, _FILL_LIMIT)
+            asked = (connection, until_us, limit, share)
+            found = {
+                _DELETE: due_store.deletions_due(*asked),
+                _ROTATE: due_store.rotations_due(*asked),
+                _EXPIRE: due_store.expiries_due(*asked),
+                _DESTROY: due_store.destructions_due(*asked),
+            }
+            used_up = due_store.near_message_limit(connection, message_limit.NEAR, limit)
         now_us = self._clock.now_us()
-        due = {f"{_DELETE}:{uid.hex()}": at for uid, at in deletions}
-        due |= {f"{_ROTATE}:{uid.hex()}": at for uid, at in rotations}
-        due |= {f"{_LIMIT}:{uid.hex()}": now_us for uid in used_up}
-        due |= {f"{_EXPIRE}:{uid.hex()}": at for uid, at in expiries}
-        due |= {f"{_DESTROY}:{uid.hex()}": at for uid, at in destructions}
-        return due
+        found[_LIMIT] = [replace(key, due_us=now_us) for key in used_up]
+        return {f"{kind}:{key.uid.hex()}": key for kind, due in found.items() for key in due}
 
     def due_now(self) -> Mapping[str, int]:
         """The rotation of the root key, while there is one."""
         return {_ROOT: self._clock.now_us()} if self._root_key.is_rotating() else {}
 
-    def overdue(self, before_us: int) -> list[Claim]:
-        """What was due before then, as the database says: claims of its own, told in the metric and in events. Whatever
-        it is, who comes second finds it done."""
-        due = self.due(before_us)
+    def overdue(
+        self, before_us: int, limit: int = FORWARD_AT_ONCE, in_hand: Collection[str] = frozenset()
+    ) -> list[Claim]:
+        """Of what was due before then, as the database says, some besides what is in hand: claims of its own, told in
+        the metric and in events. Whatever it is, who comes second finds it done."""
+        due = self._due(before_us, _LOOK_LIMIT, _LOOK_SHARE)
         used_up = {item for item in due if item.startswith(f"{_LIMIT}:")}
         # Since when they are is not known, but for how many looks.
-        items = [item for item in due if item not in used_up or item in self._used_up]
+        owned = [(key.account, item) for item, key in due.items() if item not in used_up or item in self._used_up]
         self._used_up = used_up
         if self._root_key.is_overdue(before_us - _SETTLES_US):
-            items.append(_ROOT)
-        if items:
-            self._overdue.add(len(items))
-        # Some of each kind, and others the next time.
-        chosen = fair_choice.choose(((item.partition(":")[0], item) for item in items), _OVERDUE_LIMIT)
+            owned.append(("", _ROOT))
+        fresh = [(account, item) for account, item in owned if item not in in_hand]
+        if fresh:
+            self._overdue.add(len(fresh))
+        # Some of each account, and others the next time.
+        chosen = fair_choice.choose(fresh, limit)
         self._record(chosen)
         return [Claim(item, self._clock.now_us()) for item in chosen]
 

@@ -15,7 +15,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from random import SystemRandom
@@ -42,6 +42,9 @@ _RETRY_SECONDS = 15.0
 OVERDUE_SECONDS = 30.0
 """After which the database does not wait for Redis."""
 _LOOK_SECONDS = 5.0
+FORWARD_AT_ONCE = 64
+"""Of what is overdue, how much one look takes up. Where it finds so much, the next look follows at once."""
+_NEXT_LOOK_SECONDS = 0.1
 _SHOWN = 200
 _STOP_SECONDS = 15.0
 
@@ -51,11 +54,12 @@ Handle = Callable[[Claim], float | None]
 """Does what an item stands for: None when it is done, or in how many seconds to come back to it. Raises
 StrongroomError where a later try may fare better."""
 
-Overdue = Callable[[int], Sequence[Claim]]
-"""What the database says was due before a time in microseconds and nobody works on, as claims of its own."""
+Overdue = Callable[[int, int, Collection[str]], Sequence[Claim]]
+"""What the database says was due before a time in microseconds and nobody works on, as claims of its own: no more than
+so many, some of each account, and none of the items that are in hand already."""
 
 
-def _nothing(_before_us: int) -> Sequence[Claim]:
+def _nothing(_before_us: int, _limit: int, _in_hand: Collection[str]) -> Sequence[Claim]:
     return ()
 
 
@@ -179,13 +183,16 @@ class DueWork:
                 self._finish(claim)
         return bool(claims)
 
-    def bring_forward(self) -> None:
-        """Takes up what the database says is overdue, in an order of its own: other replicas do the same."""
+    def bring_forward(self) -> float | None:
+        """Takes up what the database says is overdue, in an order of its own: other replicas do the same. Answers in
+        how many seconds to look again, where that is sooner than usual."""
+        if self._forward:
+            return _NEXT_LOOK_SECONDS
         now = time.monotonic()
-        found = list(self._overdue(self._clock.now_us() - int(self._overdue_seconds * 1_000_000)))
         busy = {claim.item for claim in tuple(self._in_work)}
         left = {item: at for item, at in self._forwarded.items() if now - at < _RETRY_SECONDS}
-        fresh = [claim for claim in found if claim.item not in busy and claim.item not in left]
+        before_us = self._clock.now_us() - int(self._overdue_seconds * 1_000_000)
+        fresh = list(self._overdue(before_us, FORWARD_AT_ONCE, busy | left.keys()))
         self._forwarded = left | dict.fromkeys((claim.item for claim in fresh), now)
         SystemRandom().shuffle(fresh)
         self._forward = deque(fresh)
@@ -196,6 +203,7 @@ class DueWork:
             )
             with self._idle:
                 self._idle.notify_all()
+        return _NEXT_LOOK_SECONDS if len(fresh) >= FORWARD_AT_ONCE else None
 
     def _brought_forward(self) -> list[Claim]:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from sqlalchemy import Connection, Engine
 
@@ -15,6 +15,7 @@ from services.runtime.storage.database import reading, transaction
 from services.runtime.storage.outbox import Outbox
 from services.runtime.telemetry import Telemetry
 from services.runtime.work import fair_choice
+from services.runtime.work.due_work import FORWARD_AT_ONCE
 from services.runtime.work.schedule import Claim
 from services.secrets.core import changes, store
 from services.secrets.kinds.known import declaration_of, is_outside
@@ -32,7 +33,6 @@ _ROTATIONS_KEPT_US = 400 * _DAY_US
 _CHANGES_KEPT_US = _DAY_US
 _FORGET_LIMIT = 1_000
 _TELL_SECONDS = 3600.0
-_OVERDUE_LIMIT = 64
 # How many are looked at, and of one account.
 _LOOK_LIMIT = 10_000
 _LOOK_SHARE = 500
@@ -101,9 +101,11 @@ class DueSecrets:
             found = store.secret_type(connection, name)
         return name.account if is_outside(found) else ""
 
-    def overdue(self, before_us: int) -> list[Claim]:
-        """What was due before then and nobody works on, as the database says: claims of its own, told in the metric and
-        in events."""
+    def overdue(
+        self, before_us: int, limit: int = FORWARD_AT_ONCE, in_hand: Collection[str] = frozenset()
+    ) -> list[Claim]:
+        """Of what was due before then and nobody works on, as the database says, some besides what is in hand: claims
+        of its own, told in the metric and in events."""
         limits = (_LOOK_LIMIT, _LOOK_SHARE)
         with reading(self._engine) as connection:
             deletions = store.deletions_due(connection, before_us, *limits)
@@ -118,10 +120,11 @@ class DueSecrets:
         found = {_deletion_item(name): (name, Claim(_deletion_item(name), now_us)) for name, _ in deletions}
         for name, seen in (*((name, 0) for name, _ in due), *begun):
             found[rotation_item(name)] = name, Claim(rotation_item(name), now_us, seen)
-        if found:
-            self._overdue.add(len(found))
+        fresh = [(name.account, (name, claim)) for item, (name, claim) in found.items() if item not in in_hand]
+        if fresh:
+            self._overdue.add(len(fresh))
         # Some, and others the next time: what waits for a slow target keeps nothing else from being noticed.
-        chosen = fair_choice.choose(((name.account, (name, claim)) for name, claim in found.values()), _OVERDUE_LIMIT)
+        chosen = fair_choice.choose(fresh, limit)
         for name, _ in chosen:
             self._record(name, Reason.SCHEDULE_OVERDUE)
         return [claim for _, claim in chosen]
