@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -97,7 +98,7 @@ func (e *endpoint) NewStream(
 func (e *endpoint) peer() string {
 	addresses := make([]string, 0, len(e.channels))
 	for _, one := range e.channels {
-		addresses = append(addresses, one.address)
+		addresses = append(addresses, described(one.address, http.ProxyFromEnvironment))
 	}
 	return e.service + " at " + strings.Join(addresses, ", ")
 }

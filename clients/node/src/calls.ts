@@ -20,6 +20,7 @@ import { type ClientReadableStream, Metadata, type ServiceError, status } from "
 import type { Channel } from "./channel.js";
 import { addChecksums, corrupted } from "./checksums.js";
 import { fromServiceError, StrongroomError } from "./errors.js";
+import { described } from "./proxies.js";
 import type { TokenSource } from "./tokens.js";
 import { addTrace } from "./tracing.js";
 
@@ -209,7 +210,7 @@ export class Endpoint {
   }
 
   get #peer(): string {
-    return `${this.service} at ${this.channels.map((channel) => channel.address).join(", ")}`;
+    return `${this.service} at ${this.channels.map((channel) => described(channel.address)).join(", ")}`;
   }
 }
 
