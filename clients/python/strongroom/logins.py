@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from strongroom.atomic import replacing
+from strongroom.atomic import write_own
 from strongroom.credentials import (
     AssumedRole,
     CertificateSession,
@@ -225,8 +225,7 @@ def _sessions(profile: Profile) -> Path:
 def _write(path: Path, document: Mapping[str, object]) -> None:
     for directory in (path.parent.parent, path.parent):
         directory.mkdir(mode=0o700, exist_ok=True)
-    with replacing(path, overwrite=True) as file:
-        file.write(json.dumps(document).encode())
+    write_own(path, json.dumps(document).encode())
 
 
 def _invalid(profile: Profile, why: str) -> StrongroomError:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from strongroom.atomic import replacing
+from strongroom.atomic import write_own
 from strongroom.causes import cause_of
 from strongroom.errors import StrongroomError
 from strongroom.profiles import CURRENT_LINE
@@ -64,8 +64,7 @@ def remove(path: Path, name: str) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    with replacing(path, overwrite=True) as file:
-        file.write(text.encode())
+    write_own(path, text.encode())
 
 
 def _read(path: Path) -> tuple[str, dict[str, Any]]:

@@ -33,7 +33,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from strongroom.atomic import replacing
+from strongroom.atomic import write_own
 from strongroom.causes import cause_of
 from strongroom.errors import StrongroomError
 
@@ -144,8 +144,7 @@ def use(name: str, path: Path | None = None) -> Profiles:
         understood = False
     if not understood:  # `current` is written in some way that the expression above does not find
         raise _invalid(profiles.path, f'its line `current` cannot be changed here: make it `current = "{name}"`')
-    with replacing(profiles.path, overwrite=True) as file:
-        file.write(text.encode())
+    write_own(profiles.path, text.encode())
     return replace(profiles, current=name)
 
 

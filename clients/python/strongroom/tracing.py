@@ -87,12 +87,25 @@ class SpanFile:
             },
         }
         with suppress(OSError):
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            descriptor = _appending(self._path)
             try:
                 # One write a line, so that lines of several processes do not mix.
                 os.write(descriptor, json.dumps(span).encode() + b"\n")
             finally:
                 os.close(descriptor)
+
+
+def _appending(path: Path) -> int:
+    """A file to append to, which is made where there is none; never where a link leads that leads nowhere. Raises
+    OSError."""
+    flags = os.O_WRONLY | os.O_APPEND
+    for _ in range(2):
+        with suppress(FileNotFoundError):
+            return os.open(path, flags)
+        with suppress(FileExistsError):
+            return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+        # Another process has made it meanwhile, or it is such a link.
+    raise FileNotFoundError(path)
 
 
 class Tracing:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from strongroom.atomic import check_destination, write_own
 from strongroom.cli.audit_filters import (
     Action,
     Outcome,
@@ -110,6 +111,8 @@ def tail(
     with --state also when this command does.
     """
     start = moment_of(since, "--since") if since else None
+    if state:
+        check_destination(state, overwrite=True, asked=False)
     token = read_text(state).strip() if state and state.exists() else ""
     conditions = {
         "action": action,
@@ -160,9 +163,7 @@ def _followed(session: Session, token: str, conditions: dict[str, Any]) -> Itera
 
 
 def _keep(path: Path, token: str) -> None:
-    from strongroom.cli.inputs import write_bytes
-
-    write_bytes(path, token.encode() + b"\n", force=True)
+    write_own(path, token.encode() + b"\n")
 
 
 def _line(session: Session, event: Event) -> str:

@@ -14,7 +14,7 @@ from strongroom.cli import choices
 from strongroom.cli.audit_filters import Action, Outcome, Principal, Resource, Since, Until
 from strongroom.cli.audit_logs import LogName
 from strongroom.cli.command import Report, Session, command, facts_report
-from strongroom.cli.inputs import Force, moment_of, write_bytes
+from strongroom.cli.inputs import Force, moment_of
 from strongroom.cli.plain import plain
 from strongroom.cli.recorded import resource_of
 
@@ -79,6 +79,7 @@ def export(
 
 
 def _export_tiles(session: Session, to: Path, log: str) -> Report:
+    from strongroom.atomic import write_own
     from strongroom.cli.show import progress
     from strongroom.tlog.tiles import tiles_between
     from strongroom.tlog.verification import CHECKPOINT
@@ -91,12 +92,12 @@ def _export_tiles(session: Session, to: Path, log: str) -> Report:
         for number, path in enumerate(paths, 1):
             file = to / str(path)
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(file, client.audit.logs.get_tile(str(path), newest.log), force=True)
+            write_own(file, client.audit.logs.get_tile(str(path), newest.log))
             tell(number, len(paths))
     keys = "".join(f"{key.verifier_key}\n" for key in client.audit.logs.get(newest.log).keys)
-    write_bytes(to / KEYS_FILE, keys.encode(), force=True)
+    write_own(to / KEYS_FILE, keys.encode())
     # Last: whoever finds it finds its tiles.
-    write_bytes(to / CHECKPOINT, newest.note, force=True)
+    write_own(to / CHECKPOINT, newest.note)
     return facts_report({"log": newest.log, "size": newest.tree_size, "new_tiles": len(paths), "folder": to})
 
 

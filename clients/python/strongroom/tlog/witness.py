@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from strongroom.atomic import replacing
+from strongroom.atomic import replacing, write_own
 from strongroom.errors import StrongroomError
 from strongroom.tlog import checkpoints, merkle, notes
 from strongroom.tlog.checkpoints import Checkpoint, parse_text
@@ -91,8 +91,7 @@ class WitnessState:
 
     def keep(self, origin: str, note: bytes) -> None:
         """Puts a checkpoint in the place of the one before; it is on disk when this returns."""
-        with replacing(self._directory / f"{origin_hash(origin)}.checkpoint", overwrite=True) as file:
-            file.write(note)
+        write_own(self._directory / f"{origin_hash(origin)}.checkpoint", note)
 
 
 def origin_hash(origin: str) -> str:
