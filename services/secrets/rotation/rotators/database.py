@@ -106,8 +106,16 @@ class DatabaseRotator:
         username, password = login["username"], login["password"]
         self._require_own_user(target, username)
         self._require_first_user_whole(context, username, current)
-        if self._accepts(context, pending):
-            return
+        unanswered = None
+        try:
+            if self._accepts(context, pending):
+                return
+        except StrongroomError as error:
+            if error.reason is not Reason.TARGET_UNREACHABLE:
+                raise
+            # So a pooler says it also of a user who is still to be made. Setting it again does no harm, and whose login
+            # that takes is told whether the server is there.
+            unanswered = error
         if context.master is None:
             change, as_whom = (
                 self._driver.change_own_password,
@@ -117,8 +125,14 @@ class DatabaseRotator:
             cloned = username == self._alternate(target)
             change = self._driver.clone_user if cloned else self._driver.change_password
             as_whom = self._as_master(context, context.master)
-        with as_whom as connection:
-            change(connection, target, username, password)
+        try:
+            with as_whom as connection:
+                change(connection, target, username, password)
+        except StrongroomError as error:
+            # By a user whose own password may have been changed already.
+            if unanswered is None or error.reason is not Reason.TARGET_LOGIN_REFUSED:
+                raise
+            raise unanswered from None
 
     def test(self, context: RotationContext, credential: Credential) -> None:
         """Logs in. The second of two users must have the rights of the first."""

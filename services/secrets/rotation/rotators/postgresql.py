@@ -194,7 +194,7 @@ def _known(sqlstate: str) -> str:
 def _login_failure(error: LoginError, target: DatabaseTarget, username: str) -> StrongroomError:
     what = f"login of {username} at {target.address.host}"
     if error.sqlstate is not None:
-        reason = Reason.TARGET_UNREACHABLE if is_away(error.sqlstate) else Reason.TARGET_LOGIN_REFUSED
+        reason = Reason.TARGET_UNREACHABLE if error.is_away else Reason.TARGET_LOGIN_REFUSED
         return failure(reason, what, error, _known(error.sqlstate) or "refused")
     told = next((own for mark, own in _LIBPQ.items() if mark in error.libpq_says), "")
     return failure(Reason.TARGET_UNREACHABLE, what, error, told or "no connection was made")

@@ -2,15 +2,21 @@
 
 libpq keeps no code of an error that comes before login. Asked for errors by SQLSTATE alone before anything is sent, it
 puts the code, and none of the server's words, into its message.
+
+A pooler says 08P01 of whatever it refuses: PgBouncer of a wrong password as well as of a server that is away. Which of
+them it was is known by how far the login had come, of which libpq writes a trace.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import select
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -25,13 +31,22 @@ _LAST_OF_MESSAGE = re.compile(r":  ([0-9A-Z]{5})\n?\Z")
 _AWAY = frozenset({"08", "25", "40", "53", "55", "57", "58", "F0", "XX"})
 
 
+_PROTOCOL = "08"
+_SASL_FINAL = re.compile(rb"^B\t[0-9]+\tAuthentication(SASLFinal|\t 12)", re.MULTILINE)
+"""The server's answer to a proof of the password that it takes: so libpq's trace writes it from 18 and before."""
+_TRACE_BYTES = 1 << 16
+
+
 class LoginError(Exception):
     """A connection that was not made."""
 
-    def __init__(self, sqlstate: str | None, libpq_says: str) -> None:
+    def __init__(self, sqlstate: str | None, libpq_says: str, *, disproved: bool = False) -> None:
+        """`disproved`: the server had asked for the password, and did not take the proof of it."""
         super().__init__(sqlstate)
         self.sqlstate = sqlstate
         self.libpq_says = libpq_says
+        self.is_away = is_away(sqlstate) and not (disproved and (sqlstate or "").startswith(_PROTOCOL))
+        """Whether it says nothing of the login."""
 
 
 def is_away(sqlstate: str | None) -> bool:
@@ -46,9 +61,10 @@ def connect(seconds: float, **parameters: Any) -> psycopg.Connection[Any]:
     made: Any = pq.PGconn.connect_start(make_conninfo(**given).encode())
     try:
         _libpq().PQsetErrorVerbosity(ctypes.c_void_p(made.pgconn_ptr), _ERRORS_BY_SQLSTATE)
-        while (status := made.connect_poll()) != pq.PollingStatus.OK:
-            _require_going_on(made, status)
-            _wait(made.socket, status, deadline)
+        with _traced(made) as trace:
+            while (status := made.connect_poll()) != pq.PollingStatus.OK:
+                _require_going_on(made, status, trace)
+                _wait(made.socket, status, deadline)
         made.nonblocking = 1
     except BaseException:
         made.finish()
@@ -56,12 +72,30 @@ def connect(seconds: float, **parameters: Any) -> psycopg.Connection[Any]:
     return psycopg.Connection(made)
 
 
-def _require_going_on(connection: pq.abc.PGconn, status: int) -> None:
+@contextmanager
+def _traced(connection: pq.abc.PGconn) -> Iterator[int]:
+    """A file in memory with what libpq writes of the messages of a login, without what is in them."""
+    file = os.memfd_create("login", os.MFD_CLOEXEC)
+    try:
+        connection.trace(file)
+        connection.set_trace_flags(pq.Trace.SUPPRESS_TIMESTAMPS | pq.Trace.REGRESS_MODE)
+        try:
+            yield file
+        finally:
+            connection.untrace()
+    finally:
+        os.close(file)
+
+
+def _require_going_on(connection: pq.abc.PGconn, status: int, trace: int) -> None:
     if status != pq.PollingStatus.FAILED and connection.status != pq.ConnStatus.BAD:
         return
     said = connection.error_message.decode("utf-8", "replace")
     found = _LAST_OF_MESSAGE.search(said)
-    raise LoginError(found[1], "") if found else LoginError(None, said)
+    if found is None:
+        raise LoginError(None, said)
+    disproved = connection.used_password and not _SASL_FINAL.search(os.pread(trace, _TRACE_BYTES, 0))
+    raise LoginError(found[1], "", disproved=disproved)
 
 
 def _wait(fd: int, status: int, deadline: float) -> None:

@@ -1,0 +1,166 @@
+"""A PgBouncer before PostgreSQL: what it refuses is told from what it cannot ask, though it has one code for both."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from secrets import token_hex
+from typing import LiteralString
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from deploy.dev.postgres import PostgresCluster
+from deploy.dev.topology import HOST, free_port
+from services.runtime.errors import StrongroomError
+from services.runtime.requests.names import ResourceName
+from services.runtime.sensitive import SensitiveBytes
+from services.secrets.core.model import Secret
+from services.secrets.rotation.rotators.database import DatabaseRotator
+from services.secrets.rotation.rotators.postgresql import PostgresqlDriver
+from services.secrets.rotation.rotators.rotator import Credential, RotationContext
+from strongroom.secrets.v1.secret_pb2 import SECRET_STATE_ENABLED, SECRET_TYPE_POSTGRESQL, VALUE_FORMAT_TEXT
+from strongroom.secrets.v1.target_pb2 import (
+    DATABASE_STRATEGY_DUAL_USER,
+    TARGET_TLS_DISABLED,
+    DatabaseTarget,
+    RotationTarget,
+    TargetAddress,
+)
+from tests.support.clients import until
+from tests.support.rotation.servers import running, wait_for
+
+_SETTINGS = """\
+[databases]
+* = host={host} port={server}
+[pgbouncer]
+listen_addr = {host}
+listen_port = {port}
+unix_socket_dir =
+auth_type = scram-sha-256
+auth_file = {users}
+auth_user = {user}
+auth_query = SELECT rolname, rolpassword FROM pg_authid WHERE rolname = $1
+pool_mode = session
+max_client_conn = 3
+query_wait_timeout = 2
+server_login_retry = 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Pooler:
+    cluster: PostgresCluster
+    port: int
+    username: str
+    password: str
+    app: str = field(default_factory=lambda: f"app_{token_hex(4)}")
+
+    def execute(self, statement: LiteralString, *names: str) -> None:
+        server = f"host={HOST} port={self.cluster.port} dbname=postgres"
+        with psycopg.connect(server, user=self.username, password=self.password, autocommit=True) as connection:
+            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+
+    def target(self, strategy: int = 0) -> DatabaseTarget:
+        where = TargetAddress(host=HOST, port=self.port, tls=TARGET_TLS_DISABLED)
+        return DatabaseTarget(address=where, database="postgres", username=self.app, strategy=strategy)  # type: ignore[arg-type]
+
+    def login(self, password: str, username: str = "") -> str:
+        """The reason that a login is refused for; empty for one that is let in."""
+        try:
+            with PostgresqlDriver().login(self.target(), username or self.app, password, HOST):
+                return ""
+        except StrongroomError as error:
+            return str(error.reason)
+
+
+@contextmanager
+def pooled(cluster: PostgresCluster, directory: Path) -> Iterator[Pooler]:
+    owner = urlsplit(cluster.create_database(f"pooled_{token_hex(4)}"))
+    assert owner.username
+    assert owner.password
+    port, users, settings, log = free_port(), directory / "users", directory / "pgbouncer.ini", directory / "log"
+    users.write_text(f'"{owner.username}" "{owner.password}"\n')
+    settings.write_text(_SETTINGS.format(host=HOST, server=cluster.port, port=port, users=users, user=owner.username))
+    # As root it would not run; who it becomes then must be able to read its files.
+    as_whom = ["-u", "nobody"] if os.geteuid() == 0 else []
+    for path in (*list(directory.parents)[:2], directory, users, settings):
+        path.chmod(0o755)
+    with running(["pgbouncer", *as_whom, str(settings)], log):
+        wait_for(lambda: socket.create_connection((HOST, port)).close(), OSError, log=log)
+        yield Pooler(cluster, port, owner.username, owner.password)
+
+
+@pytest.fixture
+def pooler(postgres_cluster: PostgresCluster, tmp_path: Path) -> Iterator[Pooler]:
+    with pooled(postgres_cluster, tmp_path) as made:
+        made.execute("CREATE ROLE {} LOGIN PASSWORD 'right'", made.app)
+        yield made
+
+
+def test_a_wrong_password_is_refused_and_a_full_pooler_is_away(pooler: Pooler) -> None:
+    assert pooler.login("right") == ""
+    assert pooler.login("wrong") == "TARGET_LOGIN_REFUSED"
+    with ExitStack() as held:
+        for _ in range(4):
+            held.enter_context(socket.create_connection((HOST, pooler.port)))
+        until(lambda: pooler.login("right") == "TARGET_UNREACHABLE")
+    until(lambda: pooler.login("right") == "")
+
+
+def test_a_pooler_whose_server_takes_no_logins_refuses_none(pooler: Pooler) -> None:
+    assert pooler.login("right") == ""
+    # The proof is good, and the server behind the pooler does not let it in.
+    pooler.execute("ALTER ROLE {} CONNECTION LIMIT 0", pooler.app)
+    pooler.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename LIKE 'app!_%' ESCAPE '!'")
+    until(lambda: pooler.login("right") == "TARGET_UNREACHABLE", 20)
+    pooler.execute("ALTER ROLE {} CONNECTION LIMIT -1", pooler.app)
+    until(lambda: pooler.login("right") == "", 20)
+
+
+@pytest.mark.parametrize("strategy", [0, DATABASE_STRATEGY_DUAL_USER])
+def test_a_rotation_by_way_of_a_pooler_goes_through(pooler: Pooler, strategy: int) -> None:
+    target = pooler.target(strategy)
+    secret = secret_of(target)
+    current = credential("1", pooler.app, "right")
+    master = credential("m", pooler.username, pooler.password)
+    context = RotationContext(secret, "", 1, 1, master)
+    rotator = DatabaseRotator(PostgresqlDriver())
+    for number in range(3):
+        value = rotator.create(context, current)
+        pending = Credential(f"pending-{number}", value.value, VALUE_FORMAT_TEXT)
+        rotator.set(context, pending, current, None)
+        rotator.set(context, pending, current, None)
+        rotator.test(context, pending)
+        current = pending
+
+
+def secret_of(target: DatabaseTarget) -> Secret:
+    name = ResourceName("acme", "secrets", "app")
+    return Secret(
+        name,
+        SECRET_TYPE_POSTGRESQL,
+        SECRET_STATE_ENABLED,
+        "",
+        "",
+        {},
+        10,
+        0,
+        1,
+        1,
+        1,
+        {},
+        target=RotationTarget(database=target),
+    )
+
+
+def credential(version: str, username: str, password: str) -> Credential:
+    value = json.dumps({"username": username, "password": password}).encode()
+    return Credential(version, SensitiveBytes(value), VALUE_FORMAT_TEXT)
