@@ -218,7 +218,9 @@ class Server:
         if self._handing_over is not None:
             self._handing_over()
             threading.Thread(target=self._internal.stop, args=(_HAND_OVER_SECONDS,), daemon=True).start()
-        time.sleep(self._settings.lame_duck_seconds)
+        if not self._stop_requested.is_set() or self._told_to_stop:
+            # Who was overtaken is in the way of those who should go to another process.
+            time.sleep(self._settings.lame_duck_seconds)
         for begin in self._draining:
             begin()
         with ThreadPoolExecutor(len(self._outside)) as pool:
@@ -230,7 +232,7 @@ class Server:
 
     def serve_until_signal(self, on_drained: Callable[[], None]) -> bool:
         """Serves until SIGTERM or SIGINT, or `stop`: then health turns NOT_SERVING, calls in flight finish,
-        `on_drained` runs. Whether a signal ended it."""
+        `on_drained` runs. Whether a signal ended it; where none did, one ends the process from then on."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._told)
         # What lives as long as the process is not searched for garbage any more, and one batch's objects alone do not
@@ -248,6 +250,10 @@ class Server:
         # A process that goes on without its server is rid of it.
         gc.unfreeze()
         log.info("stopped")
+        if not self._told_to_stop:
+            # Nobody looks at the flag from here on: a signal ends whatever the process goes on with.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_DFL)
         return self._told_to_stop
 
     def _told(self, *_: object) -> None:

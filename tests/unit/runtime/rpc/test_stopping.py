@@ -3,7 +3,13 @@ answered find out nothing of that."""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 import threading
+import time
+from functools import partial
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +70,45 @@ def test_callers_of_a_server_that_stops_are_told_unavailable_and_nothing_else(
         for channel in opened:
             channel.close()
     assert set().union(*(caller.codes for caller in callers)) == {grpc.StatusCode.UNAVAILABLE}
+
+
+def overtaken(directory: Path, ready: Event, *, told_while_draining: bool) -> None:
+    """A process whose server was stopped by no signal, and that goes on without it; it ends with 7 where it was told to
+    end meanwhile."""
+    with listening(directory, lame_duck_seconds=30.0) as running:
+        # It serves already.
+        running.server.start = lambda: None  # type: ignore[method-assign]
+        running.server.stop()
+
+        def on_drained() -> None:
+            if told_while_draining:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        if running.server.serve_until_signal(on_drained):
+            os._exit(7)
+        ready.set()
+        time.sleep(60)
+
+
+def test_a_process_that_goes_on_without_its_server_ends_by_a_signal(tmp_path: Path) -> None:
+    spawning = multiprocessing.get_context("spawn")
+    ready = spawning.Event()
+    process = spawning.Process(target=partial(overtaken, tmp_path, ready, told_while_draining=False))
+    process.start()
+    assert ready.wait(30)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGTERM)
+    process.join(10)
+    assert process.exitcode == -signal.SIGTERM
+
+
+def test_a_signal_while_calls_finish_is_not_forgotten(tmp_path: Path) -> None:
+    spawning = multiprocessing.get_context("spawn")
+    ready = spawning.Event()
+    process = spawning.Process(target=partial(overtaken, tmp_path, ready, told_while_draining=True))
+    process.start()
+    process.join(30)
+    assert process.exitcode == 7
 
 
 def test_what_was_cancelled_by_nobody_is_unavailable_to_programs() -> None:
