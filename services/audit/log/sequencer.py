@@ -184,8 +184,8 @@ class Log:
 
     @contextmanager
     def attesting(self) -> Iterator[Connection]:
-        """A durable transaction for what is signed of the log, also once it was handed over, until another process writes.
-        Raises as `append`."""
+        """A durable transaction for what is signed of the log, also once it was handed over, until another
+        process writes. Raises as `append`."""
         with self._lock, self._as_left() as connection:
             yield connection
 
