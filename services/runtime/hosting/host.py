@@ -139,6 +139,7 @@ def build(
         refusal=lambda caller: quotas.refusal(caller.group, caller.member),
         shared_port=workers.worker_number() is not None,
     )
+    summaries = Summaries(strangers, audit)
     return Host(
         settings,
         tls,
@@ -150,7 +151,7 @@ def build(
         authorizer,
         quotas,
         server,
-        Summaries(strangers, audit),
+        summaries,
         reached.channels,
     )
 
