@@ -126,15 +126,21 @@ class FileEncryption:
         keys: Keys,
         context: Mapping[str, str] | None = None,
         progress: Progress | None = None,
+        *,
+        reopen: bool = False,
     ) -> Written:
-        """Writes a file under other keys, with the same body; its size is the encrypted file's. Raises what `decrypt`
-        does, and FILE_NOT_RECOGNIZED for version 1: encrypt its content anew.
+        """Writes a file under other keys, with the same body; its size is the encrypted file's. With `reopen`, only
+        where one of them opens it for this caller.
+
+        Raises what `decrypt` does, and FILE_NOT_RECOGNIZED for version 1: encrypt its content anew.
         """
         with _reasons_of_files():
             found = read_header(partial(_read, source))
             head = found.data + found.tag
             opened = self._encryption.open_head(head, context)
             moved = self._encryption.rewrapped_head(opened, keys)
+            if reopen:
+                self._require_open(moved, keys, context)
         write_all(sink, memoryview(moved))
         size = len(moved)
         for piece in _pieces(source):
@@ -142,6 +148,13 @@ class FileEncryption:
             _tell(progress, len(piece))
             size += len(piece)
         return Written(size, opened.key_version, opened.event_id)
+
+    def _require_open(self, head: bytes, keys: Keys, context: Mapping[str, str] | None) -> None:
+        try:
+            self._encryption.open_head(head, context, keys)
+        except StrongroomError as error:
+            message = f"none of the new keys would open it for you: {error.message}"
+            raise StrongroomError(error.reason, message, code=error.code_name, event_id=error.event_id) from None
 
     def _decrypt_message(
         self, source: Source, sink: Sink, context: Mapping[str, str] | None, progress: Progress | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import pytest
@@ -9,25 +10,33 @@ import pytest
 from strongroom.cli.complaints import Status
 from tests.support.cli import commands, parsed, run
 
-# What a command line ends for good, or takes away whole: each asks, with these words and no others of its own.
-ASKS: Mapping[str, str] = {
-    "alias delete": "x",
-    "audit retention": "--shred-after 31d",
-    "client-key delete": "x",
-    "grant retire": "x",
-    "grant revoke": "x",
-    "key material delete": "x",
-    "key version destroy": "x/versions/1",
-    "oidc-provider delete": "x",
-    "policy delete": "x",
-    "principal delete": "users/x",
-    "principal set-roles": "users/x",
-    "principal set-tags": "users/x",
-    "principal update": "users/x --no-identities",
-    "profile delete": "x",
-    "root rotate": "",
-    "secret delete": "x --force",
-    "secret update": "x --retained-versions 2",
+# What a command line ends for good, or takes away whole: each asks, with any of these words and no others of its own.
+ASKS: Mapping[str, tuple[str, ...]] = {
+    "account update": (
+        "--no-tags",
+        "--no-spiffe-ids",
+    ),
+    "alias delete": ("x",),
+    "audit hold": ("--lift",),
+    "audit retention": ("--shred-after 31d",),
+    "client-key delete": ("x",),
+    "grant retire": ("x",),
+    "grant revoke": ("x",),
+    "key material delete": ("x",),
+    "key version destroy": ("x/versions/1",),
+    "oidc-provider delete": ("x",),
+    "policy delete": ("x",),
+    "principal delete": ("users/x",),
+    "principal set-roles": ("users/x",),
+    "principal set-tags": ("users/x",),
+    "principal update": ("users/x --no-identities",),
+    "profile delete": ("x",),
+    "root rotate": ("",),
+    "secret delete": ("x --force",),
+    "secret update": (
+        "x --retained-versions 2",
+        "x --no-tags",
+    ),
 }
 # What is to be typed once more asks more than a yes.
 TYPED_AGAIN = {"audit shred": "--confirm"}
@@ -45,6 +54,7 @@ TAKEN_BACK: Mapping[str, str] = {
     "client-key disable": "client-key enable x",
     "client-key enable": "client-key disable x",
     "client-key update": "client-key update x --description y",
+    "file rewrap": "file rewrap x --recipient y",
     "grant create": "grant revoke x",
     "key cancel-deletion": "key schedule-deletion x",
     "key create": "key schedule-deletion x",
@@ -108,7 +118,7 @@ TAKEN_BACK: Mapping[str, str] = {
 CHANGES_NOTHING = frozenset(
     """access schema|access simulate|access why|account describe|account list|alias list|assume-role|audit checkpoint
     audit events|audit export|audit logs|audit prove|audit report|audit tail|audit verify|audit witness
-    client-key describe|client-key list|data-key|decrypt|encrypt|file decrypt|file encrypt|file inspect|file rewrap
+    client-key describe|client-key list|data-key|decrypt|encrypt|file decrypt|file encrypt|file inspect
     grant describe|grant list|help|key describe|key list|key material parameters|key version list|mac generate
     mac verify|oidc-provider describe|oidc-provider list|policy describe|policy list|policy validate
     principal describe|principal list|profile list|profile show|public-key decrypt|public-key encrypt|public-key get
@@ -136,15 +146,37 @@ def test_what_asks_is_what_says_that_it_destroys() -> None:
         assert any(option in parameter.opts and parameter.required for parameter in commands()[command].params)
 
 
-@pytest.mark.parametrize("command", ASKS)
-def test_what_ends_for_good_asks_and_says_what_it_ends(command: str) -> None:
-    refused = run(*command.split(), *ASKS[command].split(), "--profile", "none")
+@pytest.mark.parametrize(("command", "words"), [(command, words) for command in ASKS for words in ASKS[command]])
+def test_what_ends_for_good_asks_and_says_what_it_ends(command: str, words: str) -> None:
+    refused = run(*command.split(), *words.split(), "--profile", "none")
     assert (refused.exit_code, refused.stdout) == (Status.USAGE, "")
     assert "--yes" in refused.stderr
     assert "nobody can be asked: this " in refused.stderr
-    with_yes = run(*command.split(), *ASKS[command].split(), "--yes", "--profile", "none")
+    with_yes = run(*command.split(), *words.split(), "--yes", "--profile", "none")
     assert "--yes" not in with_yes.stderr
     assert (with_yes.exit_code, "(PROFILE_NOT_FOUND)" in with_yes.stderr) == (Status.REFUSED, True)
+
+
+# Parameters whose words say that something goes, and that need not ask: why.
+GOES_ON = {
+    ("key create", "--deletion-protection"): "it refuses",
+    ("key untag", "name"): "each is named, and `key tag` says it anew",
+    ("principal set-roles", "role"): "asked about where none is named",
+    ("principal set-tags", "tag"): "asked about where none is named",
+    ("secret stage", "--to"): "a stage is named, and said anew",
+}
+ENDS = re.compile(r"\b(?:lifts?|take[sn]? .*away|take back|for good|remove|destroy|delete)", re.IGNORECASE)
+
+
+def test_every_option_that_ends_something_is_asked_about() -> None:
+    for command, found in commands().items():
+        for parameter in found.params:
+            words = getattr(parameter, "help", None) or ""
+            option = parameter.opts[0]
+            if not ENDS.search(words) or option in ("--yes", "--force") or (command, option) in GOES_ON:
+                continue
+            asked = any(option in given.split() for given in ASKS.get(command, ()))
+            assert asked or command in TYPED_AGAIN or ASKS.get(command) == ("x",), (command, option, words)
 
 
 @pytest.mark.parametrize("command", TAKEN_BACK)
@@ -164,6 +196,11 @@ def test_what_takes_a_change_back_is_a_command_and_no_change_is_asked_about(comm
         "principal set-roles users/x reader",
         "principal set-tags users/x a=b",
         "principal update users/x --description y",
+        "account update --display-name x",
+        "account update --tag a=b --give-spiffe-id spiffe://a/",
+        "audit hold",
+        "audit hold --reason x",
+        "secret update x --tag a=b",
     ],
 )
 def test_what_ends_nothing_is_not_asked_about(line: str) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from strongroom.cli import inputs, spans
+from strongroom.cli import inputs, spans, tables
 from strongroom.cli.complaints import Status
+from strongroom.cli.plain import plain
 from strongroom.cli.secret_inputs import value_of
 from strongroom.cli.secret_targets import Place, changed_target, target_of
 from strongroom.cli.yaml import yaml_text
@@ -251,3 +252,42 @@ def test_a_target_from_a_file_goes_without_the_others(tmp_path: Path) -> None:
         target_of("REDIS_ACL", tmp_path / "target.json", Place("h"), in_full)
     (tmp_path / "target.json").write_text("{")
     assert run("secret", "create", "x", "--text", "v", "--target", str(tmp_path / "target.json")).exit_code in (2, 3)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "login --client-key a --secret-file -",
+        "login --oidc-token-file -",
+        "profile create x h:1 --trust -",
+        "profile create x h:1 --certificate -",
+        "profile create x h:1 --key -",
+        "profile edit dev --secret-file -",
+        "profile edit dev --oidc-token-file -",
+        "migrate vault --address https://v --ca -",
+    ],
+)
+def test_a_file_that_is_read_again_later_is_no_standard_input(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = 'current = "dev"\n[profiles.dev.endpoints]\ncrypto = "127.0.0.1:1"\n'
+    (tmp_path / "profiles.toml").write_text(profile)
+    monkeypatch.setenv("STRONGROOM_CONFIG", str(tmp_path / "profiles.toml"))
+    ended = run(*line.split(), stdin="x")
+    assert (ended.exit_code, "read again later" in ended.stderr) == (Status.USAGE, True), ended.stderr
+    assert line.split()[-2] in ended.stderr
+    assert (tmp_path / "profiles.toml").read_text() == profile
+
+
+@pytest.mark.parametrize("seconds", [0, 1, 59, 60, 61, 3600, 5400, 86_400, 90_061, 694_861, 31_536_000])
+def test_a_span_that_is_shown_can_be_typed(seconds: int) -> None:
+    span = timedelta(seconds=seconds)
+    assert spans.span_of(tables.span_text(span), "--grace") == span
+    assert spans.span_of(tables.span_text(span).replace(" ", ""), "--grace") == span
+    assert spans.span_of(plain(span), "--grace") == span
+
+
+def test_a_time_that_is_shown_can_be_typed() -> None:
+    time = datetime(2026, 11, 24, 2, 25, tzinfo=UTC)
+    for shown in (tables.time_text(time), tables.time_text(time, local=True), plain(time)):
+        assert spans.moment_of(shown, "--since") == time

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from strongroom import file_format
+from strongroom.calls.crypto.results import Decrypted
 from strongroom.cli.app import app
 from strongroom.cli.command import Session
+from strongroom.errors import StrongroomError
 from strongroom.files import decrypt_file, encrypt_file, inspect_file
 from tests.support.mesh_keys import MeshKeys
 
@@ -143,6 +146,29 @@ def test_any_recipient_opens_a_file_and_rewrapping_shuts_one_out(mesh: MeshKeys)
     )
     run("decrypt", "report.pdf.strongroom", "--key", "escrow", "--out", "yes")
     assert mesh.calls > 5
+
+
+def test_files_that_nobody_here_could_open_any_more_stay_as_they_are(
+    mesh: MeshKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written("report.pdf")
+    run("encrypt", "payments", "report.pdf")
+    before = Path("report.pdf.strongroom").read_bytes()
+    decrypt = mesh.decrypt
+
+    def denied(ciphertext: bytes, context: Mapping[str, str] | None = None, *, key: str = "") -> Decrypted:
+        found = decrypt(ciphertext, context, key=key)
+        if found.key.endswith("escrow"):
+            raise StrongroomError("PERMISSION_DENIED", "no", code="PERMISSION_DENIED")
+        return found
+
+    monkeypatch.setattr(mesh, "decrypt", denied)
+    refused = run("rewrap", "report.pdf.strongroom", "--recipient", "escrow", status=3)
+    assert "none of the new keys would open it for you" in refused.stderr
+    assert Path("report.pdf.strongroom").read_bytes() == before
+    run("rewrap", "report.pdf.strongroom", "--recipient", "escrow", "--recipient", "payments")
+    run("rewrap", "report.pdf.strongroom", "--recipient", "escrow", "--for-others")
+    assert Path("report.pdf.strongroom").read_bytes() != before
 
 
 def test_inspection_shows_keys_context_and_size_without_the_mesh(mesh: MeshKeys) -> None:

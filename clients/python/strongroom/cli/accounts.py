@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from strongroom.cli.command import Report, Session, command, facts_report, fields_of
+from strongroom.cli.confirmation import Destruction
 from strongroom.cli.inputs import AllTags, Force, Limit, NoTags, Tags, all_tags_of, pairs_of
 from strongroom.cli.outputs import SecretOut, require_shown, secret_report
 from strongroom.cli.parser import Group
@@ -101,7 +102,18 @@ def describe_account(session: Session, account: AccountName = "") -> Report:
     return facts_report(session.client.access.accounts.get(account))
 
 
-@command(accounts, "update", "strongroom account update --display-name 'Payments' --tag stage=live")
+@command(
+    accounts,
+    "update",
+    "strongroom account update --display-name 'Payments' --tag stage=live",
+    destroys=(
+        Destruction("takes every tag of the account away", lambda options: bool(options["no_tags"])),
+        Destruction(
+            "takes back every SPIFFE id that the account was given: what its principals are known by",
+            lambda options: bool(options["no_spiffe_ids"]),
+        ),
+    ),
+)
 def update_account(
     session: Session,
     account: AccountName = "",

@@ -23,6 +23,7 @@ from strongroom.cli.audit_filters import (
     Version,
 )
 from strongroom.cli.command import Report, Session, command
+from strongroom.cli.forms import warn
 from strongroom.cli.inputs import moment_of, read_text
 from strongroom.cli.parser import Group
 from strongroom.cli.recorded import resource_of, version_of
@@ -36,6 +37,8 @@ app = typer.Typer(name="audit", cls=Group, help="The audit log.", no_args_is_hel
 
 # What ends a stream and says nothing against going on.
 _PASSING = frozenset({"SHUTTING_DOWN", "UNREACHABLE", "UNAVAILABLE", "OVERLOADED", "KEYSTORE_STALE", "UNKNOWN"})
+# Of these, what no service said itself: before the first answer, they mean that there is none at this address.
+_NOT_REACHED = frozenset({"UNREACHABLE", "UNAVAILABLE", "UNKNOWN"})
 _AGAIN_SECONDS = 1.0
 
 
@@ -146,14 +149,26 @@ def _has_older(session: Session, found: list[Event], conditions: dict[str, Any])
 
 
 def _followed(session: Session, token: str, conditions: dict[str, Any]) -> Iterator[StreamedEvent]:
+    """Events as they come, over as many streams as that takes. What keeps the first one from an answer is raised; later
+    breaks are told once each.
+    """
+    answered, broken = False, False
+
+    def alive() -> None:
+        nonlocal answered, broken
+        answered, broken = True, False
+
     while True:
         try:
-            for found in session.client.audit.events.stream(resume_token=token, **conditions):
+            for found in session.client.audit.events.stream(resume_token=token, alive=alive, **conditions):
                 token = found.resume_token
                 yield found
         except StrongroomError as error:
-            if error.reason not in _PASSING:
+            if error.reason not in _PASSING or (error.reason in _NOT_REACHED and not answered):
                 raise
+            if not broken:
+                warn(f"{error.message}: this goes on once it is back")
+            answered = broken = True
         if not token and conditions["since"] is None:
             # From now on, whatever comes while there is no connection.
             from datetime import UTC, datetime

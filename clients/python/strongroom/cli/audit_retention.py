@@ -23,7 +23,16 @@ def add_to(app: typer.Typer) -> None:
             lambda options: bool(options["shred_after"]),
         ),
     )(retention)
-    command(app, "hold", "strongroom audit hold --reason 'case 4711'")(hold)
+    command(
+        app,
+        "hold",
+        "strongroom audit hold --reason 'case 4711'",
+        "strongroom audit hold --lift --yes",
+        destroys=Destruction(
+            "lifts the legal hold: what is older than the retention allows is unreadable for good soon after",
+            lambda options: bool(options["lift"]),
+        ),
+    )(hold)
     command(app, "shred", "strongroom audit shred --confirm main --before 2025-01-01 --comment 'retention' --dry-run")(
         shred
     )

@@ -172,18 +172,19 @@ class Session:
 
 
 def command(
-    app: typer.Typer, name: str, *examples: str, destroys: Destruction | None = None
+    app: typer.Typer, name: str, *examples: str, destroys: Destruction | Sequence[Destruction] = ()
 ) -> Callable[[Callable[..., Report]], Callable[..., Report]]:
     """Adds a function as a command of `app`: its parameters after the session are the options, and those of every
     command join them. `examples` are whole command lines for its help. What `destroys` is asked about first, unless
     `--yes` is given. Where `app` says which commands are `wanted`, the others are passed over.
     """
+    asked_about = (destroys,) if isinstance(destroys, Destruction) else tuple(destroys)
 
     def register(function: Callable[..., Report]) -> Callable[..., Report]:
         if name not in getattr(app, "wanted", (name,)):
             return function
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
-        if destroys is not None:
+        if asked_about:
             own.append(inspect.Parameter("yes", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Yes))
         own += [
             inspect.Parameter(
@@ -199,8 +200,9 @@ def command(
             output: str, as_json: bool, wide: bool, profile: str, as_role: str, trace: bool, **options: Any
         ) -> None:
             _require_text(options)
-            if destroys is not None:
-                destroys.confirm(options, yes=options.pop("yes"))
+            yes = options.pop("yes", False)
+            for destruction in asked_about:
+                destruction.confirm(options, yes=yes)
             session = Session(title, profile, role=as_role, as_json=as_json, form=output, wide=wide)
             try:
                 _require_writable([options[name] for name in written if options[name] is not None], options)

@@ -65,6 +65,15 @@ def status_of(error: StrongroomError | OSError) -> Status:
     return Status.REFUSED
 
 
+def status_of_all(statuses: set[Status], *, some_done: bool) -> Status:
+    """What the process exits with where several things were to be done, by the statuses of those that failed: that of
+    each where all failed for the same kind of reason, and otherwise that some did.
+    """
+    if not statuses:
+        return Status.DONE
+    return next(iter(statuses)) if len(statuses) == 1 and not some_done else Status.NO
+
+
 def one_failed(what: str, error: StrongroomError | OSError) -> tuple[str, str]:
     """Tells that one of several things failed, in the form that errors have; answers the reason and the message."""
     if isinstance(error, StrongroomError):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from strongroom.cli.command import Report, Session
-from strongroom.cli.complaints import Status, one_failed, status_of
+from strongroom.cli.complaints import Status, one_failed, status_of, status_of_all
 from strongroom.cli.file_sets import STANDARD, Work
 from strongroom.cli.plain import plain
 from strongroom.cli.standard_input import taken_by
@@ -32,8 +32,6 @@ JOBS = min(4, os.cpu_count() or 1)
 
 def run(session: Session, verb: str, works: Sequence[Work], handle: Handle, *, force: bool, jobs: int) -> Report:
     """Handles every file, and says what became of it. One that fails stops no other."""
-    if not works:
-        return Report({"files": [], "failed": []}, note=f"nothing to be {verb}")
     with _removed_when_terminated(), _progress_bar(session, verb, works) as progress:
         if len(works) == 1:
             result = _through(works[0], handle, progress, force=force)
@@ -70,14 +68,7 @@ def _all(verb: str, works: Sequence[Work], handle: Handle, progress: Progress, *
             raise
     done.sort(key=lambda result: result.path)
     document = {"files": plain(done), "failed": failed}
-    return Report(document, note=_note(verb, done), exit_code=_status(statuses, some_done=bool(done)))
-
-
-def _status(statuses: set[Status], *, some_done: bool) -> Status:
-    """That of each file where all failed for the same kind of reason, and otherwise that some did."""
-    if not statuses:
-        return Status.DONE
-    return next(iter(statuses)) if len(statuses) == 1 and not some_done else Status.NO
+    return Report(document, note=_note(verb, done), exit_code=status_of_all(statuses, some_done=bool(done)))
 
 
 def _through(work: Work, handle: Handle, progress: Progress, *, force: bool) -> FileResult:

@@ -6,9 +6,13 @@ import glob
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import typer
 
+from strongroom.errors import StrongroomError
+
+Found = TypeVar("Found")
 SUFFIX = ".strongroom"
 STANDARD = Path("-")
 """Standard input, or standard output."""
@@ -22,14 +26,14 @@ class Work:
     destination: Path
 
 
-def encrypted(sources: Sequence[Path], out: Path | None) -> list[Work]:
+def encrypted(sources: Sequence[Path], out: Path | None) -> Sequence[Work]:
     """What is to be encrypted: files, all files in folders but those that are encrypted already, and patterns."""
-    return _planned(sources, out, _with_suffix, lambda path: path.suffix != SUFFIX)
+    return required(_planned(sources, out, _with_suffix, lambda path: path.suffix != SUFFIX), "encrypted")
 
 
-def decrypted(sources: Sequence[Path], out: Path | None) -> list[Work]:
+def decrypted(sources: Sequence[Path], out: Path | None) -> Sequence[Work]:
     """What is to be decrypted: files, all encrypted files in folders, and patterns."""
-    return _planned(sources, out, _without_suffix, lambda path: path.suffix == SUFFIX)
+    return required(_planned(sources, out, _without_suffix, lambda path: path.suffix == SUFFIX), "decrypted")
 
 
 def chosen(sources: Sequence[Path]) -> list[Path]:
@@ -38,9 +42,18 @@ def chosen(sources: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def in_place(sources: Sequence[Path]) -> list[Work]:
+def required(found: Sequence[Found], done: str) -> Sequence[Found]:
+    """What was found. Raises NOTHING_MATCHED where that is nothing: whoever named it takes it for `done`."""
+    if not found:
+        raise StrongroomError(
+            "NOTHING_MATCHED", f"nothing was {done}: no such file is in what was named", code="NOT_FOUND"
+        )
+    return found
+
+
+def in_place(sources: Sequence[Path]) -> Sequence[Work]:
     """Encrypted files that are written anew where they are; of standard input, to standard output."""
-    return [Work(path, path) for path in chosen(sources)]
+    return required([Work(path, path) for path in chosen(sources)], "rewrapped")
 
 
 def _planned(

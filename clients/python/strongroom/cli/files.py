@@ -124,11 +124,15 @@ def rewrap(
     ],
     key: Accepted = None,
     context: Context = None,
+    for_others: Annotated[
+        bool, typer.Option("--for-others", help="Also where none of the new keys lets you open the files any more.")
+    ] = False,
     jobs: Jobs = file_runs.JOBS,
 ) -> Report:
     """Move encrypted files to other keys, in their place. Their content is not decrypted.
 
-    Whoever could decrypt a file before may have kept its data key: against them, encrypt the content anew.
+    A file that none of the new keys would open for you stays as it is, unless --for-others is given. Whoever could
+    decrypt a file before may have kept its data key: against them, encrypt the content anew.
     """
     works, pairs = file_sets.in_place(sources), pairs_of(context) if context else None
     from strongroom.encryption.keys import ANY_KEY
@@ -139,7 +143,9 @@ def rewrap(
         session,
         "rewrapped",
         works,
-        lambda source, sink, progress: encryption.rewrap(source, sink, recipient, pairs, progress),
+        lambda source, sink, progress: encryption.rewrap(
+            source, sink, recipient, pairs, progress, reopen=not for_others
+        ),
         force=True,
         jobs=jobs,
     )
@@ -157,7 +163,7 @@ def inspect(session: Session, sources: Sources) -> Report:
     from strongroom.files import inspect_source
 
     found = []
-    for path in file_sets.chosen(sources):
+    for path in file_sets.required(file_sets.chosen(sources), "inspected"):
         with file_runs.opened(path) as file:
             found.append(_described(path, inspect_source(file)))
 

@@ -219,6 +219,13 @@ def without_line_end(value: bytes, *, keep: bool) -> bytes:
     return line
 
 
+def kept_file(path: Path | None, option: str) -> Path | None:
+    """A file that is read again later, and so cannot be standard input: that is a usage error."""
+    if path == STANDARD:
+        raise typer.BadParameter("standard input cannot be read again later: give a file", param_hint=option)
+    return path
+
+
 def require_writable(paths: Sequence[Path], *, force: bool) -> None:
     """Returns where each file can be written, before anything is done whose answer would be lost: a file is made beside
     it, as `write_bytes` does, and removed.

@@ -94,6 +94,8 @@ def _told(error: BaseException) -> int:
         return failed("IO_ERROR", f"{where}{error.strerror or error}", Status.LOCAL)
     if isinstance(error, typer.TyperException):
         return _misused(error)
+    if isinstance(error, RuntimeError) and "home directory" in str(error):
+        return failed("IO_ERROR", "there is no home directory: set HOME", Status.LOCAL)
     if os.environ.get(_DEBUG):
         raise error
     return failed(

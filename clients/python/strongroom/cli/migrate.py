@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from strongroom.bounded import read_text
 from strongroom.cli.command import Report, Session, command
+from strongroom.cli.complaints import Status, one_failed, status_of, status_of_all
+from strongroom.cli.file_sets import required
+from strongroom.cli.inputs import kept_file, read_text
 from strongroom.cli.parser import Group
 from strongroom.cli.plain import plain
 from strongroom.cli.terminal import write_line
+from strongroom.errors import StrongroomError
 
 if TYPE_CHECKING:
     from strongroom.migration.copying import Copied, Place
@@ -64,7 +67,7 @@ def from_vault(
         path=path,
         version=kv_version,
         namespace=namespace or os.environ.get("VAULT_NAMESPACE", ""),
-        trust=ca,
+        trust=kept_file(ca, "--ca"),
     )
     return _copied(session, place, prefix, key, overwrite=overwrite, dry_run=dry_run)
 
@@ -95,18 +98,33 @@ def _copied(session: Session, place: Place, prefix: str, key: str, *, overwrite:
     secrets = session.client.secrets
     for copied in copy(place, secrets, prefix=prefix, key=key, overwrite=overwrite, dry_run=dry_run):
         done.append(copied)
-        if session.form == "table":
+        if session.form != "table":
+            if copied.reason:
+                one_failed(
+                    copied.name, StrongroomError(copied.reason, copied.detail, code=copied.code or "INVALID_ARGUMENT")
+                )
+        else:
             why = f"  {copied.detail} ({copied.reason})" if copied.reason else f"  {copied.detail}".rstrip()
             write_line(f"{copied.outcome:<10} {copied.name} → {copied.secret}{why}")
+    required(done, "copied")
     counts = Counter(copied.outcome.value for copied in done)
-    summary = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())) or "there is nothing to copy"
-    failed = any(copied.outcome.value not in _WELL for copied in done)
+    summary = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
+    well = sum(counts[outcome] for outcome in _WELL)
     return Report(
         {"dry_run": dry_run, "counts": dict(counts), "secrets": [plain(copied) for copied in done]},
         raw=b"",
         note=f"dry run: {summary}" if dry_run else summary,
-        exit_code=1 if failed else 0,
+        exit_code=status_of_all(
+            {_status(copied) for copied in done if copied.outcome not in _WELL}, some_done=well > 0
+        ),
     )
+
+
+def _status(copied: Copied) -> Status:
+    """What one secret that was not copied would have its command exit with, alone."""
+    if not copied.reason:
+        return Status.NO
+    return status_of(StrongroomError(copied.reason, copied.detail, code=copied.code or "INVALID_ARGUMENT"))
 
 
 def _vault_token(token_file: Path | None, environment: Mapping[str, str]) -> str:
@@ -115,5 +133,8 @@ def _vault_token(token_file: Path | None, environment: Mapping[str, str]) -> str
         return read_text(token_file).strip()
     if environment.get("VAULT_TOKEN"):
         return environment["VAULT_TOKEN"]
-    usual = Path("~/.vault-token").expanduser()
+    try:
+        usual = Path("~/.vault-token").expanduser()
+    except RuntimeError:  # who has no home has no token there
+        return ""
     return read_text(usual).strip() if usual.is_file() else ""

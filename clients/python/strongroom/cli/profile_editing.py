@@ -11,7 +11,7 @@ import typer
 from strongroom import profile_file, profiles
 from strongroom.cli.command import Report, Session, command, facts_report
 from strongroom.cli.confirmation import Destruction
-from strongroom.cli.inputs import pairs_of
+from strongroom.cli.inputs import kept_file, pairs_of
 from strongroom.names import Names
 
 if TYPE_CHECKING:
@@ -203,6 +203,9 @@ def _discovered(address: str, connecting: Mapping[str, Any], calling: Mapping[st
 
 def _given(**options: str | Path | None) -> dict[str, Any]:
     """The fields that options name, as the file has them: its own paths are relative to it, ours to here."""
+    for name, value in options.items():
+        if isinstance(value, Path):
+            kept_file(value, f"--{name.replace('_', '-').removeprefix('client-key-')}")
     return {
         name: str(value.absolute()) if isinstance(value, Path) else value
         for name, value in options.items()

@@ -13,6 +13,7 @@ import typer
 
 from strongroom.cli import choices
 from strongroom.cli.command import Report, Session, command, facts_report, fields_of
+from strongroom.cli.complaints import Status, one_failed, status_of, status_of_all
 from strongroom.cli.inputs import pairs_of, span_of
 from strongroom.cli.secrets import SecretName, app, secret_report
 from strongroom.cli.tables import Shown, Table, facts, table
@@ -54,21 +55,32 @@ def rotate(
     follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Wait until they have ended.")] = True,
     timeout: Annotated[str, typer.Option(metavar="SPAN", help="How long to wait for each.")] = "5m",
 ) -> Report:
-    """Rotate secrets now: those named, or all with the tags. Exits 1 unless each has a new value."""
+    """Rotate secrets now: those named, or all with the tags. Exits 0 when each has a new value."""
     seconds = span_of(timeout, "--timeout", "s").total_seconds()
     chosen = _chosen(session, secret or [], pairs_of(tag, "--tag"), now=now)
     # One for all threads, made before they begin.
     client = session.client
+    errors: dict[str, StrongroomError] = {}
     outcomes = _each(
-        chosen, lambda name: _rotated(client, name, seconds if follow else 0), concurrency, quiet=session.quiet
+        chosen, lambda name: _rotated(client, name, seconds if follow else 0, errors), concurrency, quiet=session.quiet
     )
+    if errors and len(chosen) == 1:
+        raise errors[chosen[0]]
 
     def show() -> Table:
         rows = [(item.secret, item.outcome, item.reason, item.detail) for item in outcomes]
         return table(("secret", "outcome", "reason", "detail"), rows)
 
     well = ("SUCCEEDED", "RESTING") if follow else ("RUNNING",)
-    return Report({"rotations": outcomes}, show, exit_code=int(any(item.outcome not in well for item in outcomes)))
+    statuses = {
+        status_of(errors[item.secret]) if item.secret in errors else Status.NO
+        for item in outcomes
+        if item.outcome not in well
+    }
+    for name, error in errors.items():
+        one_failed(name, error)
+    some_done = any(item.outcome in well for item in outcomes)
+    return Report({"rotations": outcomes}, show, exit_code=status_of_all(statuses, some_done=some_done))
 
 
 @command(app, "rotation", "strongroom secret rotation database-password")
@@ -204,7 +216,7 @@ def _each(secrets: Sequence[str], work: Callable[[str], _Outcome], concurrency: 
     return [done[secret] for secret in secrets]
 
 
-def _rotated(client: Client, secret: str, seconds: float) -> _Outcome:
+def _rotated(client: Client, secret: str, seconds: float, errors: dict[str, StrongroomError]) -> _Outcome:
     try:
         begun = client.secrets.rotate(secret)
         deadline = time.monotonic() + seconds
@@ -212,6 +224,7 @@ def _rotated(client: Client, secret: str, seconds: float) -> _Outcome:
             time.sleep(_POLL_SECONDS)
             begun = next(iter(client.secrets.rotations.list(secret, limit=1)))
     except StrongroomError as error:
+        errors[secret] = error
         return _Outcome(secret, "REFUSED", error.reason, error.message)
     if _rests(begun):
         return _Outcome(secret, "RESTING", "", "Current is new; Previous works until the grace period ends")

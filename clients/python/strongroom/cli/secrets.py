@@ -213,9 +213,12 @@ def versions(session: Session, secret: SecretName, limit: Limit = None) -> Repor
     "strongroom secret update database-password --tag team=billing",
     "strongroom secret update db --host db-2.example --user app --tls ca.pem",
     "strongroom secret update database-password --retained-versions 5 --yes",
-    destroys=Destruction(
-        "destroys the oldest values of {secret} at once and for good, so that {retained_versions} are left",
-        lambda options: options["retained_versions"] is not None,
+    destroys=(
+        Destruction(
+            "destroys the oldest values of {secret} at once and for good, so that {retained_versions} are left",
+            lambda options: options["retained_versions"] is not None,
+        ),
+        Destruction("takes every tag of {secret} away", lambda options: bool(options["no_tags"])),
     ),
 )
 def update(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from strongroom.cli.command import Report, Session, command, facts_report, fields_of
-from strongroom.cli.inputs import Force, Tags, pairs_of, read_bytes, read_text, span_of
+from strongroom.cli.inputs import Force, Tags, kept_file, pairs_of, read_bytes, read_text, span_of
 from strongroom.cli.outputs import SecretOut, require_shown, secret_report
 from strongroom.cli.tables import time_text
 from strongroom.errors import StrongroomError
@@ -59,6 +59,8 @@ def login(
         )
     if secret_file is not None and not client_key:
         raise typer.BadParameter("goes with --client-key", param_hint="--secret-file")
+    kept_file(secret_file, "--secret-file")
+    kept_file(oidc_token_file, "--oidc-token-file")
     profile = session.profile
     key_name = Names(profile.account).client_key(client_key) if client_key else ""
     if client_key and secret_file is None:

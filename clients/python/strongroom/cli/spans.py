@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import typer
 
-_SPAN = re.compile(r"(?:[0-9]{1,9}[smhdw])+")
+# As it is typed, or as it is shown.
+_SPAN = re.compile(r"[0-9]{1,9}[smhdw](?: ?[0-9]{1,9}[smhdw])*")
 _PART = re.compile(r"([0-9]+)([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _BARE = re.compile(r"[0-9]{1,9}")

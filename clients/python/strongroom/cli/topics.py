@@ -112,7 +112,8 @@ that takes such bytes reads every form in which they were written: as they are, 
     "exit-codes": ("What a command exits with", _exit_codes()),
     "durations": (
         "Spans and times",
-        """A SPAN is a number and a unit, s, m, h, d or w, and several of them: 90s, 15m, 1h30m, 30d, 2w.
+        """A SPAN is a number and a unit, s, m, h, d or w, and several of them: 90s, 15m, 1h30m, 30d, 2w. Answers
+write it as "1h 30m", which is taken as well.
 
 A TIME is a time such as 2026-11-24T02:25Z or 2026-11-24 (UTC, unless a zone is given), or a SPAN: ago where the past is
 asked for (--since 7d), and from now on where it is to come (--expires 30d).""",
@@ -176,8 +177,9 @@ profile has them. `strongroom --show-completion` prints what is installed.""",
         "What cannot be taken back",
         """What ends something for good asks first on a terminal, and needs --yes where nobody can be asked. So
 does what takes every role, tag or identity away at once. `audit shred` wants the account's id typed once more. Some
-commands ask for one of their options alone: `secret delete --force`, `secret update --retained-versions`, `audit
-retention --shred-after`.
+commands ask for some of their options alone: `secret delete --force`, `secret update --retained-versions`, `secret
+update --no-tags`, `account update --no-tags`, `account update --no-spiffe-ids`, `audit retention --shred-after`, `audit
+hold --lift`. `file rewrap` refuses to leave files that you cannot open, unless `--for-others` is given.
 
 Keys, key versions and secrets are destroyed after a waiting time, in which the destruction can be cancelled. So `key
 schedule-deletion` and `secret delete` ask nothing: `key cancel-deletion` and `secret restore` take them back.""",

@@ -62,7 +62,7 @@ class Outcome(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Copied:
     """One secret: what it was called, what it is called now, and what became of it. `reason` and `detail` say why it
-    could not be copied. A dry run answers what would become of it."""
+    could not be copied, `code` of which kind that is. A dry run answers what would become of it."""
 
     name: str
     secret: str
@@ -70,6 +70,7 @@ class Copied:
     byte_count: int = 0
     reason: str = ""
     detail: str = ""
+    code: str = ""
 
 
 def secret_id_of(name: str, prefix: str = "") -> str:
@@ -103,7 +104,7 @@ def copy(
         try:
             yield _copied(place, secrets, name, secret, key, overwrite=overwrite, dry_run=dry_run)
         except StrongroomError as error:
-            yield Copied(name, secret, Outcome.FAILED, 0, error.reason, error.message)
+            yield Copied(name, secret, Outcome.FAILED, 0, error.reason, error.message, error.code_name)
 
 
 def _copied(

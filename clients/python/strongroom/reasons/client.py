@@ -49,6 +49,10 @@ CLIENT: Mapping[str, tuple[str, str]] = {
     ),
     "FILE_NOT_TEXT": ("The file is not UTF-8 text.", "Give a text file."),
     "FILE_TOO_LARGE": ("The file is larger than what is read of such a file.", "Give a smaller file."),
+    "NOTHING_MATCHED": (
+        "There is nothing of the kind in what was named: no such file in the folder, or no secret at the path.",
+        "See that the folder, pattern or path is the one that is meant.",
+    ),
     "FILE_NOT_RECOGNIZED": (
         "The file was not written by `strongroom file encrypt`.",
         "Give the encrypted file. For a ciphertext of `strongroom encrypt` use `strongroom decrypt`.",

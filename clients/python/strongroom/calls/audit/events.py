@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -132,12 +132,13 @@ class Events(Part[AuditServiceStub]):
         outcome: str = "",
         text: str = "",
         parent: str = "",
+        alive: Callable[[], None] = lambda: None,
     ) -> Iterator[StreamedEvent]:
         """Tells events as they come, in the order of the log, without an end.
 
         It begins at `since`, behind the event that `resume_token` came with, or now. It ends with an error when the
         service drains: begin again with the last token then. `principal` and `resource` are full
-        names or such as `keys/payments`.
+        names or such as `keys/payments`. `alive` is called with each answer, signs of life included.
         """
         request = pb.StreamEventsRequest(
             parent=parent or self._names.account,
@@ -151,6 +152,7 @@ class Events(Part[AuditServiceStub]):
         if since is not None:
             request.start_time.CopyFrom(timestamp(since, "since"))
         for response in self._service.stream(self._service.stub.StreamEvents, request):
+            alive()
             if response.HasField("event"):
                 yield StreamedEvent(_event(response.event), response.index, response.resume_token)
 
