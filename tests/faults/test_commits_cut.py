@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
 import pytest
@@ -11,13 +11,16 @@ from sqlalchemy.exc import IntegrityError
 
 from deploy.dev.postgres import PostgresCluster
 from deploy.dev.topology import free_port
+from services.runtime.clock import system_clock
 from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.storage.database import after_commit, open_database, transaction, witnessed
-from services.runtime.storage.outbox import outbox_table
+from services.runtime.storage.outbox import Outbox, outbox_table
 from strongroom import Client
+from strongroom.audit.v1.event_pb2 import Event
 from tests.conftest import PrivateMeshes
 from tests.support.clients import client_of, refusal
+from tests.support.clocks import StillClock
 from tests.support.cutting_proxy import CuttingProxy
 
 OUTBOX = b"INSERT INTO outbox"
@@ -69,6 +72,42 @@ def test_it_is_found_out_whether_a_transaction_stands(cut: tuple[Engine, Cutting
     assert proxy.cuts == 1
     with engine.connect() as connection:
         assert len(connection.execute(select(TABLE)).all()) == len(done) == let_through
+
+
+class Log:
+    """Takes all events."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+
+    def append(self, events: Sequence[Event], traceparent: str = "", payer: str = "") -> None:
+        del traceparent, payer
+        self.ids += [event.id for event in events]
+
+
+@pytest.mark.parametrize("ahead_seconds", [-60, 0, 60])
+def test_no_other_process_takes_the_row_away_by_which_it_is_found_out(
+    cut: tuple[Engine, CuttingProxy], ahead_seconds: int
+) -> None:
+    engine, _ = cut
+    clock, passed, log = StillClock(system_clock.now_us()), [0.0], Log()
+    clock.us += ahead_seconds * 1_000_000
+    other = Outbox(engine, log, clock=clock, monotonic=lambda: passed[0])
+    row = {"event_id": "a", "event": Event(id="a").SerializeToString(), "created_us": system_clock.now_us()}
+    with transaction(engine) as connection:
+        witnessed(connection, insert(TABLE).values(row))
+    for seconds in (0.0, 2.0, 4.9):
+        passed[0] = seconds
+        other.sweep()
+    assert log.ids == []
+    # By its own clock as well it has been there for long now.
+    clock.us += 6_000_000
+    other.sweep()
+    passed[0] += 5.0
+    other.sweep()
+    assert log.ids == ["a"]
+    with engine.connect() as connection:
+        assert connection.execute(select(TABLE)).all() == []
 
 
 def test_a_key_that_is_taken_is_no_lost_answer(cut: tuple[Engine, CuttingProxy]) -> None:

@@ -11,7 +11,8 @@ service did not write is set aside unread.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Protocol
@@ -22,6 +23,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Connection,
     Engine,
     LargeBinary,
@@ -51,6 +53,7 @@ log = logging.getLogger(__name__)
 _RELAY_SECONDS = 0.5
 _LEFT_BEHIND_US = 5_000_000
 _BATCH = 256
+_WATCHED = 4_096
 _BATCH_BYTES = event_bounds.MAX_CALL_BYTES
 _UNDECODABLE = "UNDECODABLE"
 _FOREIGN = "NOT_WRITTEN_BY_THIS_SERVICE"
@@ -127,12 +130,15 @@ class Outbox:
         service: str = "",
         meter: Meter | None = None,
         clock: Clock = system_clock,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`service` is who tells of events that were set aside: `services/keystore`."""
         self._engine = engine
         self._audit = audit
         self._service = service
         self._clock = clock
+        self._monotonic = monotonic
+        self._seen: dict[str, float] = {}
         self._delivered: list[str] = []
         self._refused = 0
         self._relaying = Background(
@@ -217,19 +223,12 @@ class Outbox:
 
     def _left_behind(self) -> _Found:
         """The oldest rows, as many as one append carries."""
-        now_us = self._clock.now_us()
-        overdue = now_us - _LEFT_BEHIND_US
         table, seals = self._table, self._seals
         waiting = table.c.refused_us.is_(None)
-        oldest = (
-            select(table)
-            # What was put while the clock was ahead does not wait until that time has come.
-            .where(waiting, or_(table.c.created_us < overdue, table.c.created_us > now_us + _LEFT_BEHIND_US))
-            .order_by(table.c.created_us)
-            .limit(_BATCH)
-        )
         found, size = _Found(), 0
         with reading(self._engine) as connection:
+            oldest = select(table).where(waiting, self._is_overdue(connection, table)).order_by(table.c.created_us)
+            oldest = oldest.limit(_BATCH)
             found.refused = connection.scalar(select(func.count()).select_from(table).where(~waiting)) or 0
             for stored in connection.execute(oldest):
                 if seals is not None and not seals.is_good(table, stored._mapping):
@@ -248,6 +247,25 @@ class Outbox:
                     break
                 found.left.append(row)
         return found
+
+    def _is_overdue(self, connection: Connection, table: Table) -> ColumnElement[bool]:
+        """Which rows were left behind: by this process's clock, and where others with clocks of their own put rows
+        into the same database, after it has seen them for as long. One whose COMMIT was not answered finds out by its
+        row whether it stands (commits.py)."""
+        now_us = self._clock.now_us()
+        # What was put while the clock was ahead does not wait until that time has come.
+        overdue = or_(table.c.created_us < now_us - _LEFT_BEHIND_US, table.c.created_us > now_us + _LEFT_BEHIND_US)
+        if self._engine.dialect.name == "sqlite":
+            # Its COMMIT always says what stands.
+            return overdue
+        waiting = select(table.c.event_id).where(table.c.refused_us.is_(None), overdue)
+        now, seen = self._monotonic(), self._seen
+        self._seen = {
+            event_id: seen.get(event_id, now)
+            for event_id in connection.scalars(waiting.order_by(table.c.created_us).limit(_WATCHED))
+        }
+        long = [event_id for event_id, since in self._seen.items() if now - since >= _LEFT_BEHIND_US / 1_000_000]
+        return table.c.event_id.in_(long[:_BATCH])
 
     def _append(self, rows: Sequence[_Left]) -> None:
         """Appends events; where the log refuses them, in halves, until what it refuses stands alone."""
