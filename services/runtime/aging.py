@@ -17,12 +17,17 @@ MOST_PER_SECOND = 200
 """What leaves a cache within a second, however many records it has. A round of more than 24,000 takes longer."""
 
 
+_AGED = 500
+
+
 class Aging:
     """The rounds of one cache."""
 
-    def __init__(self, entries: dict[Any, Any]) -> None:
-        """`entries` are in the order in which they came."""
+    def __init__(self, entries: dict[Any, Any], aged: dict[Any, Any] | None = None) -> None:
+        """`entries` are in the order in which they came; the last that left so go to `aged`, for who reads them again
+        and finds them as they were."""
         self._entries = entries
+        self._aged = aged
         self._began = 0.0
         self._seconds = 0.0
         self._count = 0
@@ -35,8 +40,15 @@ class Aging:
         # All of those that there were at the beginning, though others may have left by other ways.
         due = self._count if passed >= self._seconds else int(self._count * passed / self._seconds)
         for key in list(islice(self._entries, due - self._gone)):
-            self._entries.pop(key, None)
+            self._leave(key)
         self._gone = due
         if passed >= self._seconds:
             self._began, self._gone, self._count = now, 0, len(self._entries)
             self._seconds = max(ROUND_SECONDS, self._count / MOST_PER_SECOND)
+
+    def _leave(self, key: Any) -> None:
+        left = self._entries.pop(key, None)
+        if self._aged is not None and left is not None:
+            self._aged[key] = left
+            if len(self._aged) > _AGED:
+                self._aged.pop(next(iter(self._aged)), None)

@@ -125,10 +125,10 @@ class ChangeFeed:
         self._listeners.append(on_change)
         self._resets.append(on_reset)
 
-    def age(self, entries: dict[Any, Any]) -> None:
+    def age(self, entries: dict[Any, Any], aged: dict[Any, Any] | None = None) -> None:
         """Has each entry of a cache leave after a while, under `lock`: whoever keeps records by what this feed tells
-        keeps them no longer than that."""
-        self._aging.append(Aging(entries))
+        keeps them no longer than that. The last that left so go to `aged`."""
+        self._aging.append(Aging(entries, aged))
 
     def start(self) -> None:
         """Begins to follow."""
@@ -224,7 +224,8 @@ class FreshCache(Generic[K, V]):
         self._reading: dict[K, threading.Lock] = {}
         self.hits = 0
         self.misses = 0
-        feed.age(self._entries)
+        self._aged: dict[K, V] = {}
+        feed.age(self._entries, self._aged)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -274,10 +275,17 @@ class FreshCache(Generic[K, V]):
         """The record under `key` if it is here, however old it is: for what nothing is permitted by."""
         return self._entries.get(key)
 
+    def take_aged(self, key: K) -> V | None:
+        """A record that left for its age and for nothing else a moment ago: what was made of it is good for the same
+        record, read again."""
+        return self._aged.pop(key, None)
+
     def drop(self, key: K) -> V | None:
         """Forgets one record and answers it."""
+        self._aged.pop(key, None)
         return self._entries.pop(key, None)
 
     def clear(self) -> None:
         """Forgets every record."""
+        self._aged.clear()
         self._entries.clear()

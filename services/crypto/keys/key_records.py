@@ -132,6 +132,20 @@ class Key:
             opened = version.opened = self._open(number, version)
         return opened
 
+    def adopt(self, before: Key) -> None:
+        """Takes over material that was opened of the key as it was read before, where its blob is the same."""
+        if self._bound_to() != before._bound_to():
+            return
+        known = {version.number: version for version in before._versions}
+        for version in self._versions:
+            old = known.get(version.number)
+            same = old is not None and (old.wrapped, old.public_key) == (version.wrapped, version.public_key)
+            if old is not None and same and version.state == KEY_VERSION_STATE_ENABLED:
+                version.opened = old.opened
+
+    def _bound_to(self) -> tuple[object, ...]:
+        return self.uid, self.name, self.account, self.spec, self.usage, self.level
+
     def spend_messages(self, version: int, count: int) -> None:
         """Counts messages before they are encrypted. Raises KEY_STATE_INVALID when the version has none left,
         KEYSTORE_UNREACHABLE."""
@@ -218,7 +232,11 @@ class KeyRecords:
         response: KeyRecordResponse = self._get_key_record(request)
         record = response.record
         policies = self._parsed_policies(record.resource_policies)
-        return Key(record, policies, self._provider, self._limit), response.as_of_revision
+        key = Key(record, policies, self._provider, self._limit)
+        aged = self._keys.take_aged(key.uid)
+        if aged is not None:
+            key.adopt(aged)
+        return key, response.as_of_revision
 
     def _changed(self, change: Change) -> None:
         if change.kind == ChangeKind.CHANGE_KIND_KEY:

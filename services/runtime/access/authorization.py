@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from hashlib import sha256
 from typing import NoReturn
+from weakref import WeakValueDictionary
 
 from services.runtime import encryption_context, event_bounds
 from services.runtime.access import decisions, grants
@@ -80,6 +82,8 @@ class Authorizer:
         self._policies: FreshCache[str, ResourcePolicies] = FreshCache(feed, _CACHED_RESOURCES)
         self._elsewhere = Elsewhere(records)
         self._absent = Account(AccountAccess(), self._parsed)
+        # Of those that somebody else still has.
+        self._known: WeakValueDictionary[str, Account] = WeakValueDictionary()
         self._unknown: dict[str, float] = {}
         self._deciders: SharedCache[_DeciderKey, Decider] = SharedCache(_CACHED_DECIDER_BYTES)
         feed.listen(self._changed, self._forget_all)
@@ -374,11 +378,21 @@ class Authorizer:
     def _read(self, name: str) -> tuple[Account | None, int]:
         # That there is none is not kept: there are too many names of what does not exist.
         access, as_of_revision = self._records.account_access(name)
-        return (Account(access, self._parsed) if access is not None else None), as_of_revision
+        return (self._account_as(access) if access is not None else None), as_of_revision
+
+    def _account_as(self, access: AccountAccess) -> Account:
+        """The account as it was read; the same object as before where nothing of it has changed, so that what was
+        decided by it holds."""
+        digest = sha256(access.SerializeToString(deterministic=True)).digest()
+        known = self._known.get(access.account)
+        if known is None or known.digest != digest:
+            known = self._known[access.account] = Account(access, self._parsed, digest)
+        return known
 
     def _changed(self, change: Change) -> None:
         if change.kind in _ACCESS_CHANGES:
             self._accounts.drop(change.account)
+            self._known.pop(change.account, None)
             # Where it still applies it is met again.
             self._parsed.unusable.pop(change.resource, None)
         if change.kind in (ChangeKind.CHANGE_KIND_POLICY, ChangeKind.CHANGE_KIND_KEY):

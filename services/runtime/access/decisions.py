@@ -142,7 +142,9 @@ class Outcome:
 class Account:
     """An account's principals and identity policies at one revision."""
 
-    def __init__(self, access: AccountAccess, parsed: Parsed) -> None:
+    def __init__(self, access: AccountAccess, parsed: Parsed, digest: bytes = b"") -> None:
+        """`digest` is that of the record, by which the same one is known again."""
+        self.digest = digest
         self.name = access.account
         self.disabled = access.disabled
         self._principals = {principal.name: principal for principal in access.principals}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from services.runtime.access.grants import Grants
 from services.runtime.access.identity import Identities
 from services.runtime.aging import MOST_PER_SECOND, ROUND_SECONDS, Aging
 from services.runtime.changes import ChangeFeed, Changes, FreshCache
+from tests.support.access_world import World
 
 
 class Mesh:
@@ -83,6 +85,40 @@ def test_what_is_read_early_in_a_round_leaves_with_the_next() -> None:
     assert list(entries) == ["new"]
     aging.let_go(1000.0 + 2 * ROUND_SECONDS)
     assert entries == {}
+
+
+def test_what_left_for_its_age_alone_is_at_hand_when_it_is_read_again(mesh: Mesh) -> None:
+    cache: FreshCache[str, str] = FreshCache(mesh.feed, 10_000)
+    for number in range(2_000):
+        cache.get(f"{number}", lambda: ("record", 7))
+    assert cache.take_aged("0") is None
+    mesh.pass_(2 * ROUND_SECONDS + 1)
+    assert len(cache) == 0
+    # Few, and the last.
+    kept = [number for number in range(2_000) if cache.take_aged(f"{number}")]
+    assert 100 < len(kept) < 1_000
+    assert kept[-1] == 1_999
+    cache.get("a", lambda: ("record", 7))
+    mesh.pass_(2 * ROUND_SECONDS + 1)
+    # Not what was changed since.
+    cache.drop("a")
+    assert cache.take_aged("a") is None
+
+
+def test_an_account_that_has_not_changed_is_the_same_when_it_is_read_again() -> None:
+    """Whatever was decided by it holds, and keeps no copy of it in memory for each time that it was read."""
+    world, now = World(), time.monotonic()
+    world.principal("accounts/acme/users/ann")
+    before = world.authorizer.account("acme")
+    for aging in world.feed._aging:
+        aging.let_go(now)
+        aging.let_go(now + 2 * ROUND_SECONDS)
+        aging.let_go(now + 4 * ROUND_SECONDS)
+    world.edited("acme")
+    assert "acme" not in world.authorizer._accounts
+    assert world.authorizer.account("acme") is before
+    world.principal("accounts/acme/users/bob")
+    assert world.authorizer.account("acme") is not before
 
 
 def test_every_cache_of_what_a_feed_tells_ages(mesh: Mesh) -> None:
