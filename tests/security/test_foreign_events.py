@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, MetaData, update
+from sqlalchemy import Engine, MetaData
 
 from services.runtime import identifiers
 from services.runtime.call import Call, Principal
@@ -71,7 +71,7 @@ def left_behind(engine: Engine, outbox: Outbox, count: int = 1) -> list[Event]:
         call.permitted = True
         with database.transaction(engine) as connection:
             outbox.put(connection, call)
-            connection.execute(update(_TABLE).values(created_us=number))
+            connection.exec_driver_sql("UPDATE outbox SET created_us = ?", (number,))
     return events
 
 
@@ -171,3 +171,22 @@ def test_times_that_somebody_else_changed_keep_events_back_and_change_nothing_el
     write(engine, "UPDATE outbox SET created_us = ?", time.time_ns())
     outbox.sweep()
     assert [event.id for event in audit_log.sent()] == [first.id]
+
+
+@pytest.mark.parametrize("column", ["event", "event_id"])
+@pytest.mark.parametrize("value", ["text", 1 << 40, 1.5, b"\xff\xff"])
+def test_what_is_no_event_blocks_nothing_where_rows_are_not_sealed(
+    tmp_path: Path, audit_log: AuditLog, column: str, value: object
+) -> None:
+    """As in audit's own database, whose writers may add events of their own."""
+    engine = database.open_database(Database(url=f"sqlite:///{tmp_path}/audit.db"))
+    metadata = MetaData()
+    outbox_table(metadata)
+    with database.transaction(engine) as connection:
+        metadata.create_all(connection)
+    outbox = Outbox(engine, audit_log, "services/audit")
+    first, second = left_behind(engine, outbox, 2)
+    write(engine, f"UPDATE outbox SET {column} = ? WHERE event_id = ?", value, first.id)  # noqa: S608
+    outbox.sweep()
+    assert second.id in [event.id for event in audit_log.sent()]
+    engine.dispose()

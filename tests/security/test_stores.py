@@ -19,9 +19,12 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from deploy.dev.errors import MeshError
 from deploy.dev.mesh import Mesh
 from deploy.dev.topology import spiffe_id
+from services.runtime import identifiers
 from strongroom import Client, StrongroomError
+from strongroom.audit.v1.event_pb2 import Event
 from tests.conftest import SQLITE_LOCAL, PrivateMeshes
 from tests.support import access
 from tests.support.access import EVERYTHING
@@ -30,6 +33,10 @@ from tests.support.clients import client_of, reason_of, until
 SERVICES = ("keystore", "secrets", "audit")
 # Where the log ends: writing there stops the log for good, which tests/unit/audit shows.
 LEFT_ALONE = {"alembic_version", "heads", "tiles", "checkpoints", "probes"}
+# Every so many tamperings a service is started with what it finds; in the suite, each service once.
+RESTART_EVERY = 25 if "STRONGROOM_TAMPER_SECONDS" in os.environ else 1 << 30
+# What a service that starts anew cannot know to be older than what another one saw is no part of this.
+RESTARTED = ("flip", "swap", "remove")
 SECONDS = float(os.environ.get("STRONGROOM_TAMPER_SECONDS", "15"))
 OURS, OLD, THEIRS, PLAINTEXT = b"ours-current", b"ours-old", b"theirs", b"for us alone"
 
@@ -64,6 +71,8 @@ class Tenants:
         ours.access.policies.create("for-theirs", EVERYTHING, attached_to=[self.theirs_here])
         self.credential = access.client_key(ours, self.theirs_here)
         self.ciphertext = ours.encrypt("k", PLAINTEXT).ciphertext
+        ours.keys.create("flips")
+        self.flips = ours.encrypt("flips", PLAINTEXT).ciphertext
         self.snapshot = {service: rows_of(mesh, service) for service in SERVICES}
         ours.access.client_keys.delete(self.credential.name)
         ours.keys.disable("ended")
@@ -103,6 +112,13 @@ class Tenants:
             lambda: ours.keys.get("k"),
         ):
             assert reason_of(told) != "INTERNAL"
+
+    def takes_back(self) -> None:
+        """Takes a key back that is in use. Fails where it stays in use."""
+        if reason_of(lambda: self.ours.keys.enable("flips")) or reason_of(lambda: self.ours.decrypt(self.flips)):
+            return
+        if not reason_of(lambda: self.ours.keys.disable("flips")):
+            until(lambda: reason_of(lambda: self.ours.decrypt(self.flips)) != "")
 
     @staticmethod
     def refused(work: Callable[[], Any]) -> None:
@@ -262,25 +278,77 @@ def test_nothing_in_any_store_lets_anything_reach_whom_it_is_not_for(tenants: Te
         Tampering("keystore", "key_versions", "wrapped", "swap"),
         *(Tampering("keystore", table, "*", "put back") for table in ("keys", "client_keys", "accounts")),
         *(Tampering("keystore", "identities", "principal", kind) for kind in ("flip", "swap")),
+        *(Tampering("keystore", "revision", "revision", kind) for kind in ("flip", "roll back")),
+        *(Tampering("keystore", "changes", column, "flip") for column in ("revision", "resource")),
         Tampering("keystore", "keys", "state", "roll back"),
         Tampering("keystore", "token_keys", "public_key", "flip"),
         *found,
     ]
     wrong: list[str] = []
-    until = time.monotonic() + SECONDS
+    ends = time.monotonic() + SECONDS
     for number, tampering in enumerate(wanted):
-        if time.monotonic() > until:
+        if time.monotonic() > ends:
             break
         if number % 10 == 0:
             tamper_with_redis(tenants.mesh, chance)
-        with tampered(tenants, tampering, chance):
-            try:
-                tenants.reached()
-            except AssertionError as error:
-                wrong.append(f"{tampering}: {str(error)[:200]}")
+        restarts = number % RESTART_EVERY == RESTART_EVERY - 1 and tampering.kind in RESTARTED
+        wrong += tried(tenants, tampering, chance, restarts=restarts)
+    for service in SERVICES:
+        of_service = [one for one in found if one.service == service and one.kind in RESTARTED]
+        wrong += tried(tenants, chance.choice(of_service), chance, restarts=True)
+        wrong += tried_events(tenants, service)
     assert not wrong, f"seed {seed}:\n" + "\n".join(wrong)
+    # The mesh is well again as soon as its stores are as they were.
+    until(lambda: reason_of(lambda: tenants.ours.secrets.get_value("s")) == "", 20)
     tenants.reached()
     assert tenants.ours.secrets.get_value("s").value == OURS
+
+
+def tried(tenants: Tenants, tampering: Tampering, chance: random.Random, *, restarts: bool) -> list[str]:
+    """What is wrong while a store is tampered with, and its service perhaps started with it."""
+    mesh, service = tenants.mesh, tampering.service
+    found = []
+    with tampered(tenants, tampering, chance):
+        try:
+            if restarts:
+                mesh.terminate(service)
+                mesh.launch(service, wait=False)
+                # It may be well with what it finds, or not, or end.
+                with suppress(MeshError):
+                    mesh.wait_until_serving(service, 5)
+            if tampering.table in ("changes", "revision"):
+                tenants.takes_back()
+            tenants.reached()
+        except AssertionError as error:
+            found.append(f"{tampering}{' at start' if restarts else ''}: {str(error)[:200]}")
+    if restarts and not mesh.process(service).running:
+        mesh.launch(service)
+    if restarts:
+        mesh.wait_until_serving(service, 30)
+    return found
+
+
+def tried_events(tenants: Tenants, service: str) -> list[str]:
+    """What is wrong once somebody else has put events into a service's outbox, of which one is no event at all."""
+    forged = Event(id=identifiers.event_id(), account="theirs", principal=tenants.theirs_here, action="crypto:Decrypt")
+    garbage = (b"\xff\xff", "text", 1 << 40)
+    rows = [(identifiers.event_id(), data, 0) for data in garbage]
+    if service != "audit":
+        # Whoever writes to audit's database may add events of its own.
+        rows.append((forged.id, forged.SerializeToString(), 0))
+    with closing(database(tenants.mesh, service)) as connection:
+        connection.executemany("INSERT INTO outbox (event_id, event, created_us) VALUES (?, ?, ?)", rows)
+
+        def set_aside() -> bool:
+            left = connection.execute("SELECT count(*) FROM outbox WHERE created_us = 0 AND refused_us IS NULL")
+            return int(left.fetchone()[0]) == 0
+
+        until(set_aside, 20)
+        connection.execute("DELETE FROM outbox WHERE created_us = 0")
+    for client in (tenants.ours, tenants.theirs):
+        if not reason_of(lambda client=client: client.audit.events.get(forged.id)):  # type: ignore[misc]
+            return [f"{service}: an event that somebody else wrote is shown"]
+    return []
 
 
 def test_a_destroyed_version_put_back_with_all_its_rows_is_dead(private_mesh: PrivateMeshes) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy import Row
@@ -18,7 +18,7 @@ from strongroom.keystore.v1.key_pb2 import (
     ProtectionLevel,
 )
 
-Words = Mapping[str, frozenset[int]]
+Words = Mapping[str, Collection[int]]
 """Columns, and what each may have."""
 
 OF_KEYS: Words = {
@@ -28,7 +28,12 @@ OF_KEYS: Words = {
     "state": frozenset(KeyState.values()),
     "origin": frozenset(KeyOrigin.values()),
 }
-OF_VERSIONS: Words = {"state": frozenset(KeyVersionState.values()), "origin": frozenset(KeyVersionOrigin.values())}
+OF_VERSIONS: Words = {
+    "state": frozenset(KeyVersionState.values()),
+    "origin": frozenset(KeyVersionOrigin.values()),
+    # Not sealed, and no number of the contract's beyond that.
+    "root_version": range(1 << 31),
+}
 
 
 def require_known(row: Row[Any], words: Words) -> None:
