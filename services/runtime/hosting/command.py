@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from services.runtime import config
 from services.runtime.config import ServiceSettings
 from services.runtime.hosting import workers
 from services.runtime.telemetry import configure_logging
+
+# linux/prctl.h
+_PR_SET_DUMPABLE = 4
 
 S = TypeVar("S", bound=ServiceSettings)
 
@@ -45,6 +49,7 @@ def run(
     arguments = parser.parse_args()
     loaded = config.load(settings, service, arguments.config)
     configure_logging(service, loaded.telemetry.log_level)
+    _keep_memory_to_itself()
     if arguments.command == preparation.command:
         preparation.run(loaded)
         return 0
@@ -53,3 +58,9 @@ def run(
     workers.end_with_supervisor()
     serve(loaded)
     return 0
+
+
+def _keep_memory_to_itself() -> None:
+    """Other processes of the same user neither read this one's memory, environment and open files nor trace it; it
+    leaves no core dump."""
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

@@ -1,7 +1,9 @@
 """What the process of one step may do, kept by the kernel whatever becomes of it.
 
 Nothing that a step does outlives it: it writes no file anywhere, also none that a library would leave behind when the
-step is ended.
+step is ended, and starts no process. Of the service, of its files and of other steps it reaches nothing, even where all
+of them are of one user. What a kernel does not keep of this (`landlock`, `system_calls`) is left to users and the modes
+of files.
 """
 
 from __future__ import annotations
@@ -12,6 +14,9 @@ import resource
 import signal
 from contextlib import suppress
 from pathlib import Path
+
+from services.secrets.rotation.targets.landlock import keep_to_libraries
+from services.secrets.rotation.targets.system_calls import make_no_process_and_no_file
 
 # linux/prctl.h
 _PR_SET_PDEATHSIG = 1
@@ -29,6 +34,9 @@ _MEMORY_FILE_BYTES = 1 << 20
 
 def confine(seconds: float, memory_bytes: int, cpu_seconds: int) -> None:
     """Sets the limits of the process that calls. `memory_bytes` are beyond what it has already."""
+    library = ctypes.CDLL(None)
+    # Whose it is decides who may write to the next.
+    library.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
     with suppress(OSError):
         # Where memory runs out all the same, it is this process's that is taken.
         Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO)
@@ -36,7 +44,7 @@ def confine(seconds: float, memory_bytes: int, cpu_seconds: int) -> None:
         _become_nobody()
     # Another step of the same user cannot look into this one. A change of user would undo these.
     for option, value in ((_PR_SET_PDEATHSIG, signal.SIGKILL), (_PR_SET_NO_NEW_PRIVS, 1), (_PR_SET_DUMPABLE, 0)):
-        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+        library.prctl(option, value, 0, 0, 0)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     memory = pages * resource.getpagesize() + memory_bytes
     for limit, value in (
@@ -51,6 +59,8 @@ def confine(seconds: float, memory_bytes: int, cpu_seconds: int) -> None:
     signal.signal(signal.SIGXCPU, signal.SIG_DFL)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, seconds)
+    keep_to_libraries()
+    make_no_process_and_no_file()
 
 
 def write_nothing_more() -> None:

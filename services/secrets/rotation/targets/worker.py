@@ -49,6 +49,11 @@ READY = b"ready"
 _JOB_FD, _STREAM_FD = 3, 4
 # Beyond those.
 _SPARE_FD = 16
+# linux/prctl.h
+_PR_SET_DUMPABLE = 4
+_PR_SET_CHILD_SUBREAPER = 36
+# How often what a step left behind is looked for again, as long as there is any.
+_STRAYS_MS = 50
 _NICENESS = 5
 _STACK_BYTES = 1 << 20
 # More than pthread_attr_t has on any machine.
@@ -88,6 +93,7 @@ class ForkServer:
         self._limits = limits
         self._poll = select.poll()
         self._children: dict[int, _Child] = {}
+        self._strays = False
 
     def run(self) -> None:
         """Until the service ends."""
@@ -107,6 +113,7 @@ class ForkServer:
                 if time.monotonic() >= child.ends:
                     child.overran = True
                     _kill(child)
+            self._end_strays()
 
     def _start(self) -> bool:
         message, descriptors, _, _ = socket.recv_fds(self._control, 64, 2)
@@ -156,18 +163,43 @@ class ForkServer:
                 child.abandoned = True
                 self._poll.unregister(child.job)
 
+    def _end_strays(self) -> None:
+        """Where a step could start processes, they come here with its end: they have neither its time nor its place."""
+        strays = _own_children() - {child.pid for child in self._children.values()}
+        for pid in strays:
+            os.kill(pid, signal.SIGKILL)
+            # Those of its own come here by then, for the next look.
+            os.waitpid(pid, 0)
+        self._strays = bool(strays)
+
     def _pause_ms(self) -> int | None:
+        if self._strays:
+            return _STRAYS_MS
         ends = min((child.ends for child in self._children.values()), default=None)
         return None if ends is None else max(int((ends - time.monotonic()) * _MILLISECONDS), 0) + 1
 
     def _end(self) -> None:
         for child in self._children.values():
             _kill(child)
+            os.waitpid(child.pid, 0)
+        self._children.clear()
+        self._strays = True
+        while self._strays:
+            self._end_strays()
 
 
 def _kill(child: _Child) -> None:
     # It is this process's child and not waited for yet, so that the id is its own.
     os.kill(child.pid, signal.SIGKILL)
+
+
+def _own_children() -> set[int]:
+    """The processes whose parent is this one, which has one thread; none where the kernel tells of none."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as told:  # noqa: PTH123  # often
+            return {int(pid) for pid in told.read().split()}
+    except OSError:
+        return set()
 
 
 def _cause(child: _Child, status: int) -> StrongroomError:
@@ -287,6 +319,8 @@ def main() -> int:
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.nice(_NICENESS)
+    for option, value in ((_PR_SET_CHILD_SUBREAPER, 1), (_PR_SET_DUMPABLE, 0)):
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
     _reserve_small_stacks()
     choice.load_target_rotators()
     # Tracebacks of libraries may hold anything.

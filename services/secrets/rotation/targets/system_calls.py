@@ -1,0 +1,116 @@
+"""Which system calls a process may make no longer (seccomp(2)): what would leave something behind that outlives it, or
+reach another process. It may start threads, and no process.
+
+Only for the architectures whose numbers stand here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_PR_SET_SECCOMP, _FILTER_MODE = 22, 2
+# linux/filter.h
+_LOAD, _EQUAL, _SOME, _AT_LEAST, _RETURN = 0x20, 0x15, 0x45, 0x35, 0x06
+_INSTRUCTION = struct.Struct("=HBBI")
+# Of struct seccomp_data.
+_NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
+_ALLOW, _KILL, _FAIL = 0x7FFF0000, 0x80000000, 0x00050000
+_CLONE_THREAD = 0x00010000
+_MAKES_A_FILE = os.O_CREAT | (os.O_TMPFILE & ~os.O_DIRECTORY)
+# Of the other way of x86-64 to call.
+_X32 = 0x40000000
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbers:
+    """An architecture's, by names of Linux."""
+
+    audit: int
+    calls: Mapping[str, int]
+
+
+# The same everywhere.
+_COMMON = {"pidfd_send_signal": 424, "io_uring_setup": 425, "clone3": 435, "openat2": 437, "pidfd_getfd": 438}
+_ARCHITECTURES = {
+    "x86_64": _Numbers(
+        0xC000003E,
+        {
+            **_COMMON, "open": 2, "shmget": 29, "clone": 56, "fork": 57, "vfork": 58, "execve": 59, "kill": 62,
+            "semget": 64, "msgget": 68, "rename": 82, "mkdir": 83, "rmdir": 84, "creat": 85, "link": 86, "unlink": 87,
+            "symlink": 88, "ptrace": 101, "rt_sigqueueinfo": 129, "mknod": 133, "tkill": 200, "tgkill": 234,
+            "mq_open": 240, "add_key": 248, "request_key": 249, "keyctl": 250, "openat": 257, "mkdirat": 258,
+            "mknodat": 259, "unlinkat": 263, "renameat": 264, "linkat": 265, "symlinkat": 266, "unshare": 272,
+            "rt_tgsigqueueinfo": 297, "perf_event_open": 298, "setns": 308, "process_vm_readv": 310,
+            "process_vm_writev": 311, "renameat2": 316, "bpf": 321, "execveat": 322, "userfaultfd": 323,
+        },
+    ),
+    "aarch64": _Numbers(
+        0xC00000B7,
+        {
+            **_COMMON, "mknodat": 33, "mkdirat": 34, "unlinkat": 35, "symlinkat": 36, "linkat": 37, "renameat": 38,
+            "openat": 56, "unshare": 97, "ptrace": 117, "kill": 129, "tkill": 130, "tgkill": 131,
+            "rt_sigqueueinfo": 138, "mq_open": 180, "msgget": 186, "semget": 190, "shmget": 194, "add_key": 217,
+            "request_key": 218, "keyctl": 219, "clone": 220, "execve": 221, "rt_tgsigqueueinfo": 240,
+            "perf_event_open": 241, "setns": 268, "process_vm_readv": 270, "process_vm_writev": 271, "renameat2": 276,
+            "bpf": 280, "execveat": 281, "userfaultfd": 282,
+        },
+    ),
+}  # fmt: skip
+# What decides beside the number: which argument, the bits or value there, and whether these let the call be made.
+_JUDGED = {
+    "clone": (0, _SOME, _CLONE_THREAD, True),
+    "open": (1, _SOME, _MAKES_A_FILE, False),
+    "openat": (2, _SOME, _MAKES_A_FILE, False),
+}
+# Libraries take another way where these are not known.
+_UNKNOWN = frozenset({"clone3", "openat2", "io_uring_setup"})
+
+
+def make_no_process_and_no_file() -> bool:
+    """Keeps the calling thread, and what it starts from now on; answers whether the kernel does. The process must not
+    be able to get privileges (PR_SET_NO_NEW_PRIVS)."""
+    numbers = _ARCHITECTURES.get(platform.machine())
+    if numbers is None:
+        return False
+    program = b"".join(_program(numbers))
+    held = ctypes.create_string_buffer(program, len(program))
+    # struct sock_fprog
+    told = struct.pack("@HP", len(program) // _INSTRUCTION.size, ctypes.addressof(held))
+    return int(ctypes.CDLL(None).prctl(_PR_SET_SECCOMP, _FILTER_MODE, told, 0, 0)) == 0
+
+
+def _program(numbers: _Numbers) -> list[bytes]:
+    program = [
+        _instruction(_LOAD, _ARCHITECTURE),
+        _instruction(_EQUAL, numbers.audit, then=1),
+        _instruction(_RETURN, _KILL),
+        _instruction(_LOAD, _NUMBER),
+        _instruction(_AT_LEAST, _X32, otherwise=1),
+        _instruction(_RETURN, _KILL),
+    ]
+    judged = {**_JUDGED, "tgkill": (0, _EQUAL, os.getpid(), True)}
+    for name, number in numbers.calls.items():
+        refused = _instruction(_RETURN, _FAIL | (errno.ENOSYS if name in _UNKNOWN else errno.EPERM))
+        if name not in judged:
+            program += [_instruction(_EQUAL, number, otherwise=1), refused]
+            continue
+        argument, comparison, value, lets = judged[name]
+        program += [
+            _instruction(_EQUAL, number, otherwise=4),
+            _instruction(_LOAD, _ARGUMENTS + 8 * argument),
+            _instruction(comparison, value, then=not lets, otherwise=lets),
+            _instruction(_RETURN, _ALLOW),
+            refused,
+        ]
+    return [*program, _instruction(_RETURN, _ALLOW)]
+
+
+def _instruction(code: int, value: int, *, then: int = 0, otherwise: int = 0) -> bytes:
+    """`then` and `otherwise`: how many of the next to pass over."""
+    return _INSTRUCTION.pack(code, then, otherwise, value)

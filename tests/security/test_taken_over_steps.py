@@ -1,0 +1,282 @@
+"""A step at a target that was taken over, of the same user as the service and other steps (as in the pods of
+`deploy/k8s`), reaches neither of them, and leaves nothing that outlives it."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import select
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+
+from services.runtime import config
+from services.runtime.config import ServiceSettings
+from services.runtime.hosting import command
+from services.secrets.rotation.targets import worker
+from services.secrets.rotation.targets.confinement import confine
+from services.secrets.rotation.targets.worker import ForkServer, Limits
+from tests.support.clients import until
+
+_NOBODY = 65_534
+_MIB = 1 << 20
+_PTRACE_ATTACH = 16
+_PR_GET_DUMPABLE = 3
+_IPC_PRIVATE, _IPC_CREATE = 0, 0o1600
+_X86 = os.uname().machine == "x86_64"
+_PROCESS_VM_READV = 310 if _X86 else 270
+_TGKILL = 234 if _X86 else 131
+
+
+def in_a_child(work: Callable[[], int]) -> int:
+    """What a copy of this process answers, of one user whoever runs the tests."""
+    child = os.fork()
+    if child == 0:
+        status = 99
+        try:
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+                os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+                # As a service is that was never anybody else.
+                ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
+            status = work()
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@dataclass
+class Other:
+    """Another process of the same user, such as the service or a step of another account, and a key of its own."""
+
+    pid: int
+    key: Path
+    socket_name: str
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[Other]:
+    key = tmp_path / "tls.key"
+    key.write_text("the key")
+    (tmp_path / "kept").write_text("x")
+    if os.geteuid() == 0:
+        for path in (tmp_path, key, tmp_path / "kept"):
+            os.chown(path, _NOBODY, _NOBODY)
+        for folder in (tmp_path.parent, tmp_path.parent.parent):
+            folder.chmod(0o755)
+    name = f"\0strongroom-test-{os.getpid()}"
+    ready, told = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        if os.geteuid() == 0:
+            os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+            ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(name)
+            listener.listen()
+            os.write(told, b"x")
+            signal.pause()
+        os._exit(0)
+    os.read(ready, 1)
+    os.close(ready)
+    os.close(told)
+    yield Other(pid, key, name)
+    assert os.waitpid(pid, os.WNOHANG) == (0, 0), "it was ended or stopped"
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert key.read_text() == "the key"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "tls.key"]
+
+
+def called(result: int) -> None:
+    if result < 0:
+        raise OSError(ctypes.get_errno(), "")
+
+
+def system(number: int, *arguments: Any) -> None:
+    called(ctypes.CDLL(None, use_errno=True).syscall(number, *arguments))
+
+
+def library() -> Any:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def connected(name: str) -> None:
+    with socket.socket(socket.AF_UNIX) as found:
+        found.connect(name)
+
+
+def listening() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+
+
+def forked() -> None:
+    if os.fork() == 0:
+        os._exit(0)
+
+
+def signalled_by_descriptor(pid: int) -> None:
+    signal.pidfd_send_signal(os.pidfd_open(pid), signal.SIGSTOP)
+
+
+# Each would be possible for any process of the user.
+ATTEMPTS: dict[str, Callable[[Other], object]] = {
+    "ends it": lambda other: os.kill(other.pid, signal.SIGKILL),
+    "stops it": lambda other: os.kill(other.pid, signal.SIGSTOP),
+    "ends everything": lambda _: os.kill(-1, 0),
+    "ends a thread of it": lambda other: system(_TGKILL, other.pid, other.pid, signal.SIGKILL),
+    "stops it by a descriptor": lambda other: signalled_by_descriptor(other.pid),
+    "traces it": lambda other: called(library().ptrace(_PTRACE_ATTACH, other.pid, None, None)),
+    "reads its memory": lambda other: Path(f"/proc/{other.pid}/mem").open("rb"),  # noqa: SIM115
+    "copies its memory": lambda other: system(_PROCESS_VM_READV, other.pid, None, 0, None, 0, 0),
+    "reads its environment": lambda other: Path(f"/proc/{other.pid}/environ").read_bytes(),
+    "reads its key": lambda other: other.key.read_text(),
+    "lists its files": lambda other: list(other.key.parent.iterdir()),
+    "changes its key": lambda other: other.key.write_text("x"),
+    "cuts its key": lambda other: os.truncate(other.key, 0),
+    "takes its key away": lambda other: other.key.unlink(),
+    "puts its key elsewhere": lambda other: other.key.rename(other.key.parent / "moved"),
+    "links its key": lambda other: (other.key.parent / "linked").hardlink_to(other.key),
+    "makes a file": lambda other: (other.key.parent / "new").touch(),
+    "makes a nameless file": lambda other: os.open(other.key.parent, os.O_TMPFILE | os.O_RDWR),
+    "makes a folder": lambda other: (other.key.parent / "new").mkdir(),
+    "makes a symbolic link": lambda other: (other.key.parent / "new").symlink_to("x" * 4000),
+    "makes a pipe": lambda other: os.mkfifo(other.key.parent / "new"),
+    "starts a process": lambda _: forked(),
+    "starts a program": lambda _: os.posix_spawn("/bin/true", ["true"], {}),
+    "becomes a program": lambda _: os.execv("/bin/true", ["true"]),  # noqa: S606
+    "keeps shared memory": lambda _: called(library().shmget(_IPC_PRIVATE, 4096, _IPC_CREATE)),
+    "keeps a message queue": lambda _: called(library().msgget(_IPC_PRIVATE, _IPC_CREATE)),
+    "keeps semaphores": lambda _: called(library().semget(_IPC_PRIVATE, 1, _IPC_CREATE)),
+    "listens": lambda _: listening(),
+    "talks to it": lambda other: connected(other.socket_name),
+}
+
+
+@pytest.mark.parametrize("what", ATTEMPTS)
+def test_a_step_that_was_taken_over_does_none_of_it(other: Other, what: str) -> None:
+    def attempt() -> int:
+        confine(60, 64 * _MIB, 30)
+        try:
+            ATTEMPTS[what](other)
+        except OSError as error:
+            return 0 if error.errno in (errno.EPERM, errno.EACCES) else 2
+        return 1
+
+    assert in_a_child(attempt) == 0
+
+
+def test_what_a_step_needs_it_may_do() -> None:
+    def need() -> int:
+        confine(60, 64 * _MIB, 30)
+        thread = threading.Thread(target=lambda: None)
+        thread.start()
+        thread.join()
+        descriptor = os.memfd_create("x")
+        os.write(descriptor, b"trust")
+        assert Path(f"/proc/self/fd/{descriptor}").read_text() == "trust"
+        assert socket.getaddrinfo("127.0.0.1", 443)
+        assert Path("/etc/hosts").read_text()
+        near, far = socket.socketpair()
+        near.sendall(b"x")
+        assert far.recv(1) == b"x"
+        return 0
+
+    assert in_a_child(need) == 0
+
+
+# --- where the kernel lets a step start processes
+
+
+@contextmanager
+def fork_server(serve: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[socket.socket, int]]:
+    """One whose steps do that, and its process."""
+    monkeypatch.setattr(worker, "_serve", serve)
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    pid = os.fork()
+    if pid == 0:
+        near.close()
+        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+        ForkServer(far, Limits(64 * _MIB, 30, _MIB)).run()
+        os._exit(0)
+    far.close()
+    assert near.recv(64) == worker.READY
+    try:
+        yield near, pid
+    finally:
+        near.close()
+        os.waitpid(pid, 0)
+
+
+def test_nothing_that_a_step_started_outlives_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    told, tell = os.pipe()
+
+    def starts_others(*_: object) -> None:
+        """One whose parent is the step, and one whose parent is gone."""
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0 and os.fork() != 0:
+                os._exit(0)
+        os.write(tell, f"{os.getpid()} ".encode())
+        signal.pause()
+
+    with fork_server(starts_others, monkeypatch) as (control, server):
+        job, jobs = socket.socketpair()
+        with jobs:
+            socket.send_fds(control, [b"60 1000000"], [jobs.fileno()])
+        heard = b""
+        while len(heard.split()) < 3 or not heard.endswith(b" "):
+            assert select.select([told], [], [], 30)[0]
+            heard += os.read(told, 4096)
+        started = [int(pid) for pid in heard.split()]
+        job.close()
+        until(lambda: not any(map(psutil.pid_exists, started)), 30)
+        until(lambda: psutil.Process(server).children() == [], 30)
+
+
+def test_nothing_that_a_step_started_outlives_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    told, tell = os.pipe()
+
+    def starts_another(*_: object) -> None:
+        if os.fork() == 0:
+            os.setsid()
+            os.write(tell, f"{os.getpid()} ".encode())
+        signal.pause()
+
+    with fork_server(starts_another, monkeypatch) as (control, _):
+        job, jobs = socket.socketpair()
+        with jobs:
+            socket.send_fds(control, [b"60 1000000"], [jobs.fileno()])
+        assert select.select([told], [], [], 30)[0]
+        started = int(os.read(told, 64))
+        assert psutil.pid_exists(started)
+    job.close()
+    until(lambda: not psutil.pid_exists(started), 30)
+
+
+# --- the service itself
+
+
+def test_a_service_keeps_its_memory_from_its_own_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = SimpleNamespace(telemetry=SimpleNamespace(log_level="ERROR"))
+    monkeypatch.setattr(config, "load", lambda *_: loaded)
+    monkeypatch.setattr("sys.argv", ["service", "serve", "--config", "x"])
+    preparation: command.Preparation[ServiceSettings] = command.Preparation("prepare", "", lambda _: None)
+
+    def serve(_: ServiceSettings) -> None:
+        os._exit(ctypes.CDLL(None).prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0))
+
+    assert in_a_child(lambda: ctypes.CDLL(None).prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0)) == 1
+    assert in_a_child(lambda: command.run("secrets", ServiceSettings, serve, preparation)) == 0
