@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from sqlalchemy import Connection, Engine, delete
@@ -24,11 +25,17 @@ def note(
     connection: Connection, kind: ChangeKind.ValueType, resource: str, account: str = "", key_uid: bytes = b""
 ) -> int:
     """Gives a change its number. From here to the commit no other change can be made, so readers see them in order."""
-    change = {"kind": kind, "resource": resource, "account": account, "key_uid": key_uid}
-    number = _revisions.note(connection, change)
-    if number % _PRUNE_EVERY == 0:
-        connection.execute(delete(changes).where(changes.c.revision <= number - KEPT))
-    return number
+    return note_all(connection, [(kind, resource, account, key_uid)])[0]
+
+
+def note_all(connection: Connection, noted: Sequence[tuple[ChangeKind.ValueType, str, str, bytes]]) -> Sequence[int]:
+    """Gives changes, each what `note` takes, the next numbers."""
+    numbers = _revisions.note_all(
+        connection, [dict(zip(("kind", "resource", "account", "key_uid"), one, strict=True)) for one in noted]
+    )
+    if any(number % _PRUNE_EVERY == 0 for number in numbers):
+        connection.execute(delete(changes).where(changes.c.revision <= numbers[-1] - KEPT))
+    return numbers
 
 
 def start_over(connection: Connection) -> None:

@@ -242,12 +242,15 @@ def _hold(connection: Connection, targets: Collection[str], field: str) -> None:
 
 def _tell(connection: Connection, targets: Collection[str]) -> None:
     """Notes that the policies of these keys and secrets are others."""
-    for name, uid in _locked_keys(connection, targets):
-        revision = changes.note(connection, CHANGE_KIND_KEY, name, account_of(name), uid)
-        policy_store.touch_key(connection, uid, revision)
-    for target in targets:
-        if collection_of(target) == "secrets":
-            changes.note(connection, CHANGE_KIND_POLICY, target, account_of(target))
+    keys = _locked_keys(connection, targets)
+    secrets = [target for target in targets if collection_of(target) == "secrets"]
+    noted = [
+        *((CHANGE_KIND_KEY, name, account_of(name), uid) for name, uid in keys),
+        *((CHANGE_KIND_POLICY, name, account_of(name), b"") for name in secrets),
+    ]
+    if noted:
+        for (_, uid), revision in zip(keys, changes.note_all(connection, noted), strict=False):
+            policy_store.touch_key(connection, uid, revision)
 
 
 def _hold_keys(connection: Connection, targets: Collection[str]) -> None:

@@ -33,7 +33,7 @@ from services.runtime.errors import Reason, StrongroomError
 from services.runtime.storage import migrations
 from services.runtime.storage.database import open_database, reading, transaction
 from services.runtime.storage.outbox import Outbox
-from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY
+from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY, POLICY_KIND_RESOURCE
 from tests.support.clocks import StillClock
 from tests.support.everybody import Everybody
 from tests.support.sealing import sealed
@@ -185,6 +185,26 @@ def test_no_change_takes_longer_from_its_number_on_because_its_account_is_large(
             counts.append(len(_after(whole, begun, NUMBERED)))
         assert counts[0] == counts[1], name
     assert looked == {READ, DECIDED}
+
+
+@pytest.mark.parametrize("kind", ["create", "delete", "update"])
+def test_no_policy_takes_longer_because_it_is_on_many_secrets(tmp_path: Path, kind: str) -> None:
+    world, counts = World(tmp_path / "world"), []
+    for number in (2, 200):
+        name, secrets = f"{POLICY}-{number}", tuple(f"{ACCOUNT}/secrets/s{one:03}" for one in range(number))
+        policy = Policy(name, POLICY_KIND_RESOURCE, PERMIT, secrets, "")
+        if kind != "create":
+            world.policies.create(world.call(), policy, None)
+        world.done.clear()
+        if kind == "create":
+            world.policies.create(world.call(), policy, None)
+        elif kind == "update":
+            world.policies.update(world.call(), name, FORBID, None, "")
+        else:
+            world.policies.delete(world.call(), name, "")
+        begun = max(at for at, what in enumerate(world.done) if what.startswith(BEGUN))
+        counts.append(len(_after(world.done, begun, NUMBERED)))
+    assert counts[0] == counts[1]
 
 
 def _after(done: list[str], at: int, what: str = "") -> list[str]:
