@@ -99,8 +99,8 @@ class Found:
     """What came of many requests."""
 
     calls: int = 0
-    faults: list[tuple[str, int, str]] = field(default_factory=list)
-    """Path, seed and answer of each that may not be answered so."""
+    faults: list[tuple[str, int | bytes, str]] = field(default_factory=list)
+    """Path, seed or request, and answer of each that may not be answered so."""
     answers: dict[str, int] = field(default_factory=dict)
     """How often each status was answered."""
 
@@ -133,17 +133,17 @@ def request(method: MethodDescriptor, seed: int) -> bytes:
     return encoded
 
 
-def send(mesh: Mesh, sent: Sequence[tuple[Target, int]], found: Found) -> None:
-    """Sends the requests of these seeds, one after another, and notes how they were answered."""
+def send(mesh: Mesh, sent: Sequence[tuple[Target, int | bytes]], found: Found) -> None:
+    """Sends the requests of these seeds, or as they are, one after another, and notes how they were answered."""
     channels: dict[tuple[str, str], grpc.Channel] = {}
     try:
-        for target, seed in sent:
+        for target, what in sent:
             which = (target.service, target.identity)
             if which not in channels:
                 identity = mesh.authority.issue(target.identity) if target.identity else None
                 listener: Any = "internal" if target.identity else "certificate"
                 channels[which] = mesh.channel(target.service, listener, identity)
-            _send(channels[which], target, seed, found)
+            _send(channels[which], target, what, found)
     finally:
         for channel in channels.values():
             channel.close()
@@ -157,8 +157,8 @@ def seeds(seed: int, known: Sequence[Target]) -> Iterator[tuple[Target, int]]:
         seed += 1
 
 
-def _send(channel: grpc.Channel, target: Target, seed: int, found: Found) -> None:
-    encoded = request(target.method, seed)
+def _send(channel: grpc.Channel, target: Target, what: int | bytes, found: Found) -> None:
+    encoded = what if isinstance(what, bytes) else request(target.method, what)
     found.calls += 1
     status, text = "OK", ""
     try:
@@ -171,7 +171,7 @@ def _send(channel: grpc.Channel, target: Target, seed: int, found: Found) -> Non
             next(iter(stream), None)
             stream.cancel()
         else:
-            channel.unary_unary(target.path, _raw, _raw)(encoded, timeout=_SECONDS, metadata=tuple(_metadata(seed)))
+            channel.unary_unary(target.path, _raw, _raw)(encoded, timeout=_SECONDS, metadata=tuple(_metadata(what)))
     except grpc.RpcError as error:
         code = error.code()
         status, text = code.name, str(error.details())
@@ -179,7 +179,7 @@ def _send(channel: grpc.Channel, target: Target, seed: int, found: Found) -> Non
             grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED,
         )  # fmt: skip
         if code in FAULTS and not silent:
-            found.faults.append((target.path, seed, f"{status}: {text}"))
+            found.faults.append((target.path, what, f"{status}: {text}"))
     found.answers[status] = found.answers.get(status, 0) + 1
 
 
@@ -187,7 +187,7 @@ def _raw(content: bytes) -> bytes:
     return content
 
 
-def _metadata(seed: int) -> list[tuple[str, str | bytes]]:
+def _metadata(what: int | bytes) -> list[tuple[str, str | bytes]]:
     hostile: list[list[tuple[str, str | bytes]]] = [
         [("traceparent", "00-" + "z" * 32 + "-" + "0" * 16 + "-zz")],
         [("traceparent", "ff" * 2000)],
@@ -195,7 +195,7 @@ def _metadata(seed: int) -> list[tuple[str, str | bytes]]:
         [("strongroom-source-address", "x" * 500), ("strongroom-principal", "y")],
         [("x-bin", bytes(range(256)))],
     ]
-    return hostile[seed % len(hostile)] if seed % 11 == 0 else []
+    return hostile[what % len(hostile)] if isinstance(what, int) and what % 11 == 0 else []
 
 
 def _fill(message: Any, chance: random.Random, *, hostile: float, depth: int) -> None:
