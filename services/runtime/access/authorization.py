@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from hashlib import sha256
 from typing import NoReturn
-from weakref import WeakValueDictionary
 
 from services.runtime import encryption_context, event_bounds
 from services.runtime.access import decisions, grants
@@ -28,6 +26,7 @@ from services.runtime.access.decisions import (
 )
 from services.runtime.access.elsewhere import WITH_POLICIES, Elsewhere, is_elsewhere
 from services.runtime.access.grants import Grants
+from services.runtime.access.known_accounts import KnownAccounts
 from services.runtime.access.session_tokens import account_of
 from services.runtime.access.shares import SharedCache
 from services.runtime.call import Call, Principal, SessionScope
@@ -55,8 +54,6 @@ _ACCESS_CHANGES = (
     ChangeKind.CHANGE_KIND_ACCOUNT,
     ChangeKind.CHANGE_KIND_QUOTA,
 )
-# Each account has one of them.
-_WITHOUT_REVISION = ("Account", "Log", "Service")
 _STANDING_REASONS = {
     ACCOUNT_DISABLED: (Reason.PRINCIPAL_DISABLED, "the account is disabled"),
     PRINCIPAL_DISABLED: (Reason.PRINCIPAL_DISABLED, "the principal is disabled"),
@@ -82,8 +79,7 @@ class Authorizer:
         self._policies: FreshCache[str, ResourcePolicies] = FreshCache(feed, _CACHED_RESOURCES)
         self._elsewhere = Elsewhere(records)
         self._absent = Account(AccountAccess(), self._parsed)
-        # Of those that somebody else still has.
-        self._known: WeakValueDictionary[str, Account] = WeakValueDictionary()
+        self._known = KnownAccounts(self._parsed)
         self._unknown: dict[str, float] = {}
         self._deciders: SharedCache[_DeciderKey, Decider] = SharedCache(_CACHED_DECIDER_BYTES)
         feed.listen(self._changed, self._forget_all)
@@ -242,8 +238,8 @@ class Authorizer:
         """Raises POLICY_UNUSABLE when there are such. It tells how many: whoever asks for the status may see no names,
         which are in the log and in the accounts' events."""
         if self._parsed.unusable:
-            count = len(self._parsed.unusable)
-            raise StrongroomError(Reason.POLICY_UNUSABLE, f"{count} policies cannot be evaluated: they deny")
+            said = f"{len(self._parsed.unusable)} policies cannot be evaluated: they deny"
+            raise StrongroomError(Reason.POLICY_UNUSABLE, said)
 
     def account(self, name: str) -> Account:
         """An account's principals, policies and quotas; one without any where there is no such account."""
@@ -317,7 +313,7 @@ class Authorizer:
             decider = Decider(question, account, policies, session)
             # For the other items of a batch.
             call.last_decision = (key, account), decider
-            if _is_worth_keeping(resource):
+            if resource.is_worth_keeping:
                 size = _READING_DECIDER_BYTES if decider.reads else _DECIDER_BYTES
                 self._deciders.put(principal.account, key, decider, size)
                 if decider.reads:
@@ -329,10 +325,8 @@ class Authorizer:
         resource = question.resource
         if resource.policies is not None:
             return resource.policies
-        if resource.kind not in WITH_POLICIES:
-            return NO_POLICIES
-        if not _is_worth_keeping(resource):
-            # What does not exist has none, and is refused no later than what does.
+        # What does not exist has none, and is refused no later than what does.
+        if resource.kind not in WITH_POLICIES or not resource.is_worth_keeping:
             return NO_POLICIES
         policies, asked = self._policies.look(resource.name, lambda: self._read_policies(resource.name))
         if asked and is_elsewhere(question):
@@ -344,8 +338,9 @@ class Authorizer:
         return self.parsed_policies(records), as_of_revision
 
     def _session_policy(self, tenant: str, text: str) -> ResourcePolicies:
-        record = PolicyRecord(name=decisions.SESSION_POLICY, cedar=text)
-        return decisions.resource_policies([record], self._parsed, tenant)
+        return decisions.resource_policies(
+            [PolicyRecord(name=decisions.SESSION_POLICY, cedar=text)], self._parsed, tenant
+        )
 
     def _standing(self, principal: Principal, account: Account) -> str:
         """Why the principal, or anybody who assumed it as a role, may do nothing at all."""
@@ -378,21 +373,12 @@ class Authorizer:
     def _read(self, name: str) -> tuple[Account | None, int]:
         # That there is none is not kept: there are too many names of what does not exist.
         access, as_of_revision = self._records.account_access(name)
-        return (self._account_as(access) if access is not None else None), as_of_revision
-
-    def _account_as(self, access: AccountAccess) -> Account:
-        """The account as it was read; the same object as before where nothing of it has changed, so that what was
-        decided by it holds."""
-        digest = sha256(access.SerializeToString(deterministic=True)).digest()
-        known = self._known.get(access.account)
-        if known is None or known.digest != digest:
-            known = self._known[access.account] = Account(access, self._parsed, digest)
-        return known
+        return (self._known.as_read(access) if access is not None else None), as_of_revision
 
     def _changed(self, change: Change) -> None:
         if change.kind in _ACCESS_CHANGES:
             self._accounts.drop(change.account)
-            self._known.pop(change.account, None)
+            self._known.forget(change.account)
             # Where it still applies it is met again.
             self._parsed.unusable.pop(change.resource, None)
         if change.kind in (ChangeKind.CHANGE_KIND_POLICY, ChangeKind.CHANGE_KIND_KEY):
@@ -407,9 +393,3 @@ class Authorizer:
 def _decider_key(question: Question) -> _DeciderKey:
     principal, resource = question.principal, question.resource
     return principal.name, principal.scope, question.action, resource.name, resource.revision
-
-
-def _is_worth_keeping(resource: Resource) -> bool:
-    """Whether what was decided on a resource may be asked again. There are more names of what does not exist than any
-    cache has room for."""
-    return bool(resource.revision) or resource.kind in _WITHOUT_REVISION

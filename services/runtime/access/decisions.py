@@ -63,6 +63,10 @@ class ResourcePolicies:
 NO_POLICIES = ResourcePolicies()
 
 
+# Each account has one of them.
+_WITHOUT_REVISION = ("Account", "Log", "Service")
+
+
 @dataclass(frozen=True, slots=True)
 class Resource:
     """What an action is on. `kind` is the Cedar entity type: Key, Alias, Secret, Log, Account and others."""
@@ -77,6 +81,12 @@ class Resource:
     """A key's."""
     policies: ResourcePolicies | None = None
     """Those attached to it; None where keystore has to be asked."""
+
+    @property
+    def is_worth_keeping(self) -> bool:
+        """Whether what was decided on it may be asked again. There are more names of what does not exist than any cache
+        has room for."""
+        return bool(self.revision) or self.kind in _WITHOUT_REVISION
 
 
 @dataclass(frozen=True, slots=True)
