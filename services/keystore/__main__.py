@@ -51,7 +51,7 @@ from services.keystore.mesh import mesh_resource
 from services.keystore.root_key.rotation import RootKey
 from services.keystore.root_key.service_keys import ServiceKeys
 from services.keystore.settings import Bootstrap, KeystoreSettings, Oidc
-from services.keystore.store import changes
+from services.keystore.store import changes, tables
 from services.keystore.store.destroyed import DestroyedInAudit
 from services.keystore.work.bootstrap import FirstAccount, SecretsKey
 from services.keystore.work.due import DueKeys
@@ -132,7 +132,7 @@ def serve(settings: KeystoreSettings) -> None:
     hosted.status.component("crypto", components.crypto(crypto), vital=False)
     due_work = _due_work(settings, stored, keys)
     hosted.on_close(opened.dispose)
-    history = History(engine, changes.start_over)
+    history = History(engine, changes.start_over, tables.revision)
     hosted.on_close(outbox.stop)
     hosted.on_close(history.stop)
     hosted.on_close(sealing.stop)

@@ -24,7 +24,7 @@ from services.runtime.telemetry import Telemetry
 from services.runtime.work.bounded_redis import redis_client
 from services.runtime.work.due_work import Aside, DueWork
 from services.runtime.work.schedule import Schedule
-from services.secrets.core import changes
+from services.secrets.core import changes, tables
 from services.secrets.core.editing import SecretEditor
 from services.secrets.handlers.secret_service import SecretService
 from services.secrets.life.catalog import Catalog
@@ -108,7 +108,7 @@ def serve(settings: SecretsSettings) -> None:
     hosted.status.component("database", components.database(engine))
     hosted.status.component("crypto", components.crypto(crypto))
     hosted.status.component("record key", seals.check)
-    history = History(engine, changes.start_over)
+    history = History(engine, changes.start_over, tables.revision)
     for close in (opened.dispose, feed.stop, outbox.stop, sealing.stop, targets.checks.close, history.stop):
         hosted.on_close(close)
     hosted.server.on_drain(watches.stop)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import Engine, make_url, text
+from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, insert, make_url, text
 
 from deploy.dev.postgres import PostgresCluster, find_postgres
 from services.runtime.config import Database
@@ -56,6 +56,13 @@ def test_a_promotion_is_survived_by_the_pool(pair: tuple[PostgresCluster, Postgr
     started_over: list[None] = []
     history = History(engine, lambda _: started_over.append(None))
     history.look()
+    kept = Table("kept", MetaData(), Column("row_id", Integer, primary_key=True), Column("history", String))
+    kept.create(engine)
+    with transaction(engine) as connection:
+        connection.execute(insert(kept).values(row_id=1))
+    for _ in range(2):
+        History(engine, lambda _: started_over.append(None), kept).look()
+    assert started_over == []
     primary.fence()
     reasons = set()
     rows = 1
@@ -82,6 +89,10 @@ def test_a_promotion_is_survived_by_the_pool(pair: tuple[PostgresCluster, Postgr
     history.look()
     history.look()
     assert len(started_over) == 1
+    # Nor has a process that was not there, where that is kept; one of several tells everybody.
+    for _ in range(2):
+        History(engine, lambda _: started_over.append(None), kept).look()
+    assert len(started_over) == 2
     assert reasons == {Reason.DATABASE_UNAVAILABLE}
     assert count(engine) == rows
     engine.dispose()

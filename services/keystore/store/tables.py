@@ -40,6 +40,8 @@ revision = Table(
     metadata,
     Column("row_id", Integer, primary_key=True, autoincrement=False),
     Column("revision", BigInteger, nullable=False),
+    # Which of PostgreSQL's timelines the number is of; nothing before anybody has looked.
+    Column("history", String(63)),
 )
 
 changes = Table(

@@ -24,6 +24,7 @@ from services.audit.publication.publishing import Publication, Publisher
 from services.audit.publication.witnesses import Witnesses
 from services.audit.retention.retention import RetentionWork
 from services.crypto.providers.pkcs11.sessions import PoolOptions, SessionPool
+from services.doors.mesh.health import HealthRounds
 from services.keystore.work.bootstrap import SecretsKey
 from services.runtime import background
 from services.runtime.audit_client import AuditClient
@@ -31,6 +32,7 @@ from services.runtime.audit_queue import Waiting
 from services.runtime.background import NEVER, UNTIL_WOKEN, Background
 from services.runtime.changes import ChangeFeed
 from services.runtime.errors import Reason, StrongroomError
+from services.runtime.mesh.channels import CRYPTO
 from services.runtime.rpc.arrivals import Arrivals, Limits
 from services.runtime.rpc.dismissals import Dismissals
 from services.runtime.rpc.status import Status
@@ -164,6 +166,10 @@ def status() -> object:
     return made
 
 
+def health_rounds() -> object:
+    return HealthRounds({CRYPTO: cast(Any, SimpleNamespace(method=lambda *_: BROKEN))})
+
+
 # By the module that has them.
 WORK: dict[str, Callable[[], object]] = {
     "services/audit/index/tree.py": index,
@@ -177,6 +183,7 @@ WORK: dict[str, Callable[[], object]] = {
     "services/audit/publication/witnesses.py": witnesses,
     "services/audit/log/write_ahead.py": write_ahead,
     "services/crypto/providers/pkcs11/sessions.py": sessions,
+    "services/doors/mesh/health.py": health_rounds,
     "services/keystore/work/bootstrap.py": lambda: SecretsKey(BROKEN, "a", NONE, NONE),
     "services/runtime/rpc/arrivals.py": arrivals,
     "services/runtime/rpc/dismissals.py": dismissals,
