@@ -12,10 +12,12 @@ from pydantic import BaseModel
 
 PREFIX = "STRONGROOM_"
 _SEPARATOR = "__"
-_SERVICES = ("KEYSTORE", "CRYPTO", "SECRETS", "AUDIT")
+_SERVICES = ("KEYSTORE", "CRYPTO", "SECRETS", "AUDIT", "DOORS")
 # Kubernetes tells every container of the services beside it (service links), by names that begin with theirs.
 _SERVICE_LINK = re.compile(r".*_(?:SERVICE_HOST|SERVICE_PORT(?:_.+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_.+)?)?)")
 _NEAR = 0.7
+# How like a setting a name has to be that is written in another way, to be meant for it.
+_LIKE = 0.85
 
 
 def unknown_variables(settings: type[BaseModel], service: str, environment: Mapping[str, str]) -> list[str]:
@@ -38,6 +40,8 @@ def unknown_variables(settings: type[BaseModel], service: str, environment: Mapp
 
 
 def _nearest(name: str, own: str, known: Iterable[str]) -> str:
+    if alike := _alike(name, own, known):
+        return alike
     if not name.startswith(own):
         return next(iter(get_close_matches(name, known, 1, _NEAR)), "")
     # What they have in common makes nothing alike.
@@ -47,13 +51,33 @@ def _nearest(name: str, own: str, known: Iterable[str]) -> str:
 
 def _is_meant(name: str, own: str, known: Iterable[str]) -> bool:
     """Whether a name can only be meant for one of this service's settings."""
-    if name.startswith(own) or _joined(name) in map(_joined, known):
+    if name.startswith(own) or _alike(name, own, known):
         return True
     service = own.removeprefix(PREFIX).removesuffix(_SEPARATOR)
-    head, separator, _ = name.removeprefix(PREFIX).partition(_SEPARATOR)
+    head, separator, rest = name.removeprefix(PREFIX).partition(_SEPARATOR)
     if not separator or head in _SERVICES:
         return False
-    return head.startswith(f"{service}_") or get_close_matches(head, (*_SERVICES, service), 1, _NEAR) == [service]
+    settings = {one.removeprefix(own) for one in known}
+    if head in {one.partition(_SEPARATOR)[0] for one in settings}:
+        # The section of a setting, without its service.
+        return True
+    near = get_close_matches(head, (*_SERVICES, service), 1, _NEAR)
+    return head.startswith(f"{service}_") or near == [service] or (not near and rest in settings)
+
+
+def _alike(name: str, own: str, known: Iterable[str]) -> str:
+    """The setting that a name behind the service's own is, but for single underscores, a section that is left out, and
+    a letter or two.
+    """
+    begin = _joined(own)
+    if not _joined(name).startswith(begin):
+        return ""
+    # A last part of one word, such as KEY, is in many names that are no settings.
+    lasts = {last: one for one in known if "_" in (last := one.rpartition(_SEPARATOR)[2])}
+    wholes = {_joined(one).removeprefix(begin): one for one in known}
+    # What they have in common makes nothing alike.
+    found = get_close_matches(_joined(name).removeprefix(begin), [*wholes, *lasts], 1, _LIKE)
+    return {**lasts, **wholes}[found[0]] if found else ""
 
 
 def _joined(name: str) -> str:
