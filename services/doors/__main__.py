@@ -27,6 +27,7 @@ from services.doors.vault.wrapping import Wrapping
 from services.runtime import config
 from services.runtime.clock import system_clock
 from services.runtime.config import Tls
+from services.runtime.hosting.command import keep_memory_to_itself
 from services.runtime.mesh.tls import TlsFiles
 from services.runtime.telemetry import Telemetry, configure_logging
 from strongroom.access.v1.session_service_pb2 import CallerIdentity, GetCallerIdentityRequest
@@ -93,6 +94,7 @@ def main() -> int:
     serving.add_argument("--config", required=True, type=Path, help="TOML file")
     loaded = config.load(DoorsSettings, _SERVICE, parser.parse_args().config)
     configure_logging(_SERVICE, loaded.telemetry.log_level)
+    keep_memory_to_itself()
     # A line for each request that is no HTTP would let strangers fill the log.
     logging.getLogger("uvicorn").setLevel("ERROR")
     serve(loaded)

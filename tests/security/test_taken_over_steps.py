@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 import pytest
 
+from services.doors import __main__ as doors
 from services.runtime import config
 from services.runtime.config import ServiceSettings
 from services.runtime.hosting import command
@@ -280,3 +281,11 @@ def test_a_service_keeps_its_memory_from_its_own_user(monkeypatch: pytest.Monkey
 
     assert in_a_child(lambda: ctypes.CDLL(None).prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0)) == 1
     assert in_a_child(lambda: command.run("secrets", ServiceSettings, serve, preparation)) == 0
+
+
+def test_so_do_the_doors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "load", lambda *_: SimpleNamespace(telemetry=SimpleNamespace(log_level="ERROR")))
+    monkeypatch.setattr("sys.argv", ["doors", "serve", "--config", "x"])
+    asked = ctypes.CDLL(None).prctl
+    monkeypatch.setattr(doors, "serve", lambda _: os._exit(asked(_PR_GET_DUMPABLE, 0, 0, 0, 0)))
+    assert in_a_child(lambda: doors.main() or 1) == 0

@@ -49,7 +49,7 @@ def run(
     arguments = parser.parse_args()
     loaded = config.load(settings, service, arguments.config)
     configure_logging(service, loaded.telemetry.log_level)
-    _keep_memory_to_itself()
+    keep_memory_to_itself()
     if arguments.command == preparation.command:
         preparation.run(loaded)
         return 0
@@ -60,7 +60,7 @@ def run(
     return 0
 
 
-def _keep_memory_to_itself() -> None:
+def keep_memory_to_itself() -> None:
     """Other processes of the same user neither read this one's memory, environment and open files nor trace it; it
     leaves no core dump."""
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
