@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from sqlalchemy import Connection, Engine
@@ -21,7 +22,7 @@ from services.keystore.store import store
 from services.keystore.store.due import DueKey
 from services.keystore.store.model import Key
 from services.runtime.clock import Clock
-from services.runtime.errors import Reason
+from services.runtime.errors import Reason, StrongroomError
 from services.runtime.storage.database import reading, transaction
 from services.runtime.storage.outbox import Outbox
 from services.runtime.telemetry import Telemetry
@@ -140,13 +141,17 @@ class DueKeys:
         """An event for each that was kept back; now and then, for it stays so until Redis is put right."""
         now = time.monotonic()
         self._told = {item: at for item, at in self._told.items() if now - at < _TELL_SECONDS}
-        for item in items:
-            kind, _, uid = item.partition(":")
-            if item in self._told or kind == _ROOT:
-                continue
-            self._told[item] = now
-            with transaction(self._engine) as connection:
-                key = store.key_by_uid(connection, bytes.fromhex(uid))
+        untold = [item for item in items if item not in self._told and item != _ROOT]
+        if not untold:
+            return
+        self._told |= dict.fromkeys(untold, now)
+        with transaction(self._engine) as connection:
+            for item in untold:
+                key = None
+                kind, _, uid = item.partition(":")
+                # One that somebody else changed keeps no other back: whoever works on it says so.
+                with suppress(StrongroomError):
+                    key = store.key_by_uid(connection, bytes.fromhex(uid))
                 if key is not None:
                     call = own_call(_METHODS[kind], key.name)
                     call.conclude(OUTCOME_FAILED, Reason.SCHEDULE_OVERDUE)

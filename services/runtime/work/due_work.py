@@ -42,9 +42,12 @@ _RETRY_SECONDS = 15.0
 OVERDUE_SECONDS = 30.0
 """After which the database does not wait for Redis."""
 _LOOK_SECONDS = 5.0
-FORWARD_AT_ONCE = 64
-"""Of what is overdue, how much one look takes up. Where it finds so much, the next look follows at once."""
+FORWARD_AT_ONCE = 256
+"""Of what is overdue, how much one look takes up. Where it finds so much, the next look follows as soon as that is
+begun."""
 _NEXT_LOOK_SECONDS = 0.1
+# Where a great deal is overdue a look takes long, and time that the work itself needs.
+_LOOKS_SHARE = 0.1
 _SHOWN = 200
 _STOP_SECONDS = 15.0
 
@@ -203,7 +206,9 @@ class DueWork:
             )
             with self._idle:
                 self._idle.notify_all()
-        return _NEXT_LOOK_SECONDS if len(fresh) >= FORWARD_AT_ONCE else None
+        if len(fresh) < FORWARD_AT_ONCE:
+            return None
+        return min(max(_NEXT_LOOK_SECONDS, (time.monotonic() - now) / _LOOKS_SHARE), _LOOK_SECONDS)
 
     def _brought_forward(self) -> list[Claim]:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import Connection, Engine
 
@@ -125,8 +125,7 @@ class DueSecrets:
             self._overdue.add(len(fresh))
         # Some, and others the next time: what waits for a slow target keeps nothing else from being noticed.
         chosen = fair_choice.choose(fresh, limit)
-        for name, _ in chosen:
-            self._record(name, Reason.SCHEDULE_OVERDUE)
+        self._record([name for name, _ in chosen], Reason.SCHEDULE_OVERDUE)
         return [claim for _, claim in chosen]
 
     def _may_be_in_work(self, connection: Connection, name: ResourceName, taken_us: int, before_us: int) -> bool:
@@ -156,7 +155,7 @@ class DueSecrets:
             return self._rotated(name, claim)
         except StrongroomError as error:
             if error.reason is Reason.SECRET_RECORD_REFUSED:
-                self._record(name, error.reason)
+                self._record([name], error.reason)
             raise
 
     def _rotated(self, name: ResourceName, claim: Claim) -> float | None:
@@ -171,19 +170,21 @@ class DueSecrets:
         finally:
             self._telemetry.end_call(trace, _SERVICE, _METHOD, outcome, started)
 
-    def _record(self, name: ResourceName, reason: Reason) -> None:
-        """An event for what somebody else wrote, in the database or in Redis; now and then, for it stays so until it is
-        put right."""
+    def _record(self, secrets: Sequence[ResourceName], reason: Reason) -> None:
+        """An event for each that somebody else wrote to, in the database or in Redis; now and then, for it stays so
+        until it is put right."""
         now = time.monotonic()
-        if now - self._told.get((name, reason), -_TELL_SECONDS) < _TELL_SECONDS:
+        untold = [one for one in secrets if now - self._told.get((one, reason), -_TELL_SECONDS) >= _TELL_SECONDS]
+        if not untold:
             return
         if len(self._told) >= _FILL_LIMIT:
             self._told.clear()
-        self._told[name, reason] = now
-        call = own_call("RotateSecret", name)
-        call.conclude(OUTCOME_FAILED, reason)
+        self._told |= dict.fromkeys(((name, reason) for name in untold), now)
         with transaction(self._engine) as connection:
-            self._outbox.put(connection, call)
+            for name in untold:
+                call = own_call("RotateSecret", name)
+                call.conclude(OUTCOME_FAILED, reason)
+                self._outbox.put(connection, call)
 
 
 def _parsed(item: str) -> tuple[str, ResourceName]:
