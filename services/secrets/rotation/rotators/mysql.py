@@ -18,6 +18,7 @@ from services.secrets.rotation.rotators.database import DatabaseRotator
 from services.secrets.rotation.rotators.failures import failure
 from services.secrets.rotation.rotators.mysql_grants import Catalog, Rights
 from services.secrets.rotation.rotators.mysql_login import ProvingConnection
+from services.secrets.rotation.rotators.mysql_masters import master_of
 from services.secrets.rotation.rotators.mysql_passwords import (
     MARIA_PLUGINS,
     MYSQL_PLUGINS,
@@ -138,8 +139,8 @@ class MysqlDriver:
             _require_none(second.lacks(first), first.lacks(second), second.differs(first))
 
     def check_master(self, connection: ProvingConnection, target: DatabaseTarget, alternate: str) -> None:
-        """Whether the master may do what rotations need, with a second user where one is named. That the master may
-        give on what the first user has is known of one that takes no role."""
+        """Whether the master may do what rotations need, with a second user where one is named: also by the roles
+        that its logins take."""
         execute, account = partial(_execute, connection, target.username), Account(target.username, _host(target))
         catalog = Catalog(execute)
         try:
@@ -151,16 +152,15 @@ class MysqlDriver:
             return
         if first.plugin not in (MARIA_PLUGINS if catalog.is_maria else MYSQL_PLUGINS):
             raise _incurable("the user does not log in with a password that the server keeps")
-        ((name, role),) = execute("SELECT CURRENT_USER(), CURRENT_ROLE()")
-        user, _, host = name.rpartition("@")
-        master = catalog.rights(Account(user, host))
-        if master is None or role not in (None, "NONE"):
+        if alternate and first.restrictions:
+            raise _incurable("the first user has partial revokes, which no second user can be given")
+        master = master_of(catalog, execute)
+        if master is None:
             return
-        held = master.privileges
-        if ("CREATE USER", "*.*") not in held and not _holds_on_catalog(held):
+        if not master.may_make_users:
             raise _incurable("the master has not CREATE USER")
-        if alternate and any(not _may_give(held, where) for _, where in first.privileges):
-            raise _incurable("the master has no GRANT OPTION for what the first user has")
+        if alternate and (why := master.cannot_give(first)):
+            raise _incurable(why)
 
     def try_out(self, connection: ProvingConnection, target: DatabaseTarget, username: str) -> None:
         """Whether who has logged in can do what is wanted: the target's own statement among it."""
@@ -195,16 +195,6 @@ def _there(found: Rights | None, account: Account) -> Rights:
         host = "" if account.host == _DEFAULT_HOST else " (mysql_host)"
         raise _incurable(f"there is no user of this name at the host that the target names{host}")
     return found
-
-
-def _may_give(held: frozenset[tuple[str, str]], where: str) -> bool:
-    database = f"{where.partition('.')[0].rpartition(' ')[2]}.*"
-    return any(("GRANT OPTION", scope) in held for scope in ("*.*", database, where))
-
-
-def _holds_on_catalog(held: frozenset[tuple[str, str]]) -> bool:
-    """MariaDB's users may also be changed by who may write its tables."""
-    return any(("UPDATE", scope) in held for scope in ("*.*", "`mysql`.*"))
 
 
 def _require_none(lacking: Sequence[str], besides: Sequence[str], otherwise: Sequence[str]) -> None:

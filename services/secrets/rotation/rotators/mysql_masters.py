@@ -1,0 +1,107 @@
+"""What a master of MySQL or MariaDB may do and give, by itself and by the roles that its logins take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.secrets.rotation.rotators.mysql_grants import Catalog, Rights
+from services.secrets.rotation.rotators.mysql_passwords import Account, Execute, ServerError
+
+_GRANTABLE = "GRANT OPTION"
+_CREATES_USERS = ("CREATE USER", "*.*")
+# MySQL's own; MariaDB asks for the ADMIN OPTION of whoever it is.
+_GIVES_ROLES = (("ROLE_ADMIN", "*.*"), ("SUPER", "*.*"))
+# MariaDB's information_schema has no privilege that a role has on everything.
+_OF_COLUMN = {
+    "Create_tmp_table": "CREATE TEMPORARY TABLES",
+    "Grant": _GRANTABLE,
+    "Repl_client": "BINLOG MONITOR",
+    "Repl_slave": "REPLICATION SLAVE",
+    "Show_db": "SHOW DATABASES",
+}
+_COLUMNS = (
+    *("Select", "Insert", "Update", "Delete", "Create", "Drop", "Reload", "Shutdown", "Process", "File", "Grant"),
+    *("References", "Index", "Alter", "Show_db", "Super", "Create_tmp_table", "Lock_tables", "Execute", "Repl_slave"),
+    *("Repl_client", "Create_view", "Show_view", "Create_routine", "Alter_routine", "Create_user", "Event", "Trigger"),
+    *("Create_tablespace", "Delete_history"),
+)
+
+
+def _word(column: str) -> str:
+    return _OF_COLUMN.get(column, column.replace("_", " ").upper())
+
+
+_SEEN = frozenset(map(_word, _COLUMNS))
+"""Of a role that is taken; whether it has others on everything, such as CONNECTION ADMIN, is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Master:
+    """What is known of a master's rights."""
+
+    privileges: frozenset[tuple[str, str]]
+    admin_roles: frozenset[str]
+    """The roles that it may give."""
+    is_maria: bool
+    takes_roles: bool
+
+    @property
+    def may_make_users(self) -> bool:
+        """Whether it may make users and change their passwords. MariaDB's may also be changed by who may write its
+        tables."""
+        by_tables = {("UPDATE", "*.*"), ("UPDATE", "`mysql`.*")}
+        return _CREATES_USERS in self.privileges or bool(by_tables & self.privileges)
+
+    def cannot_give(self, first: Rights) -> str:
+        """Why it cannot give what a user has, which both servers let nobody give who has not got it; empty where it
+        can."""
+        if any(not self._holds(_GRANTABLE, where) for _, where in first.privileges):
+            return "the master has no GRANT OPTION for what the first user has"
+        if any(not self._holds(privilege, where) for privilege, where in first.privileges):
+            return "the master has not got itself what the first user has, and cannot give it"
+        gives_all = not self.is_maria and any(one in self.privileges for one in _GIVES_ROLES)
+        if not gives_all and {role for role, _ in first.roles} - self.admin_roles:
+            return "the master has no ADMIN OPTION for a role that the first user has"
+        return ""
+
+    def _holds(self, privilege: str, where: str) -> bool:
+        """At whatever level: what is held at several counts together."""
+        if self.takes_roles and where == "*.*" and self.is_maria and privilege not in _SEEN:
+            return True
+        database = f"{where.partition('.')[0].rpartition(' ')[2]}.*"
+        whole = privilege.partition(" (")[0]
+        return any((one, scope) in self.privileges for one in (privilege, whole) for scope in ("*.*", database, where))
+
+
+def master_of(catalog: Catalog, execute: Execute) -> Master | None:
+    """Whoever has logged in; None where it cannot be known what it may do."""
+    ((name,),) = execute("SELECT CURRENT_USER()")
+    user, _, host = name.rpartition("@")
+    own = catalog.rights(Account(user, host))
+    if own is None:
+        return None
+    privileges, roles = set(own.privileges), set(own.roles)
+    host_of_role = "''" if catalog.is_maria else "ROLE_HOST"
+    try:
+        enabled = execute(
+            f"SELECT ROLE_NAME, {host_of_role} FROM information_schema.ENABLED_ROLES WHERE ROLE_NAME IS NOT NULL"  # noqa: S608  # constants
+        )
+    except ServerError:
+        # Not in MySQL's first releases that have roles.
+        return None
+    for role, role_host in enabled:
+        found = catalog.rights(Account(role, role_host))
+        if found is None:
+            return None
+        privileges |= found.privileges
+        roles |= found.roles
+        if catalog.is_maria:
+            privileges |= _on_everything(execute, role)
+    admin_roles = frozenset(role for role, may_give in roles if may_give)
+    return Master(frozenset(privileges), admin_roles, catalog.is_maria, bool(enabled))
+
+
+def _on_everything(execute: Execute, role: str) -> set[tuple[str, str]]:
+    columns = ", ".join(f"{column}_priv" for column in _COLUMNS)
+    rows = execute(f"SELECT {columns} FROM mysql.user WHERE User = %s AND Host = ''", role)  # noqa: S608  # constants
+    return {(_word(column), "*.*") for row in rows for column, given in zip(_COLUMNS, row, strict=True) if given == "Y"}
