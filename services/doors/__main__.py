@@ -27,8 +27,8 @@ from services.doors.vault.wrapping import Wrapping
 from services.runtime import config
 from services.runtime.clock import system_clock
 from services.runtime.config import Tls
-from services.runtime.hosting.command import keep_memory_to_itself
 from services.runtime.mesh.tls import TlsFiles
+from services.runtime.sensitive import keep_memory_to_itself
 from services.runtime.telemetry import Telemetry, configure_logging
 from strongroom.access.v1.session_service_pb2 import CallerIdentity, GetCallerIdentityRequest
 

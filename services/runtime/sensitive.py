@@ -1,8 +1,12 @@
-"""A home for secret bytes that cannot print itself."""
+"""Secret bytes: a home for them that cannot print itself, and a process that shows its memory to no other."""
 
 from __future__ import annotations
 
+import ctypes
 from typing import final
+
+# linux/prctl.h
+_PR_SET_DUMPABLE = 4
 
 
 @final
@@ -31,3 +35,9 @@ class SensitiveBytes:
 
     def __reduce__(self) -> str:
         raise TypeError("SensitiveBytes cannot be pickled")
+
+
+def keep_memory_to_itself() -> None:
+    """Other processes of the same user neither read this one's memory, environment and open files nor trace it; it
+    leaves no core dump."""
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,8 @@ from typing import Generic, TypeVar
 from services.runtime import config
 from services.runtime.config import ServiceSettings
 from services.runtime.hosting import workers
+from services.runtime.sensitive import keep_memory_to_itself
 from services.runtime.telemetry import configure_logging
-
-# linux/prctl.h
-_PR_SET_DUMPABLE = 4
 
 S = TypeVar("S", bound=ServiceSettings)
 
@@ -58,9 +55,3 @@ def run(
     workers.end_with_supervisor()
     serve(loaded)
     return 0
-
-
-def keep_memory_to_itself() -> None:
-    """Other processes of the same user neither read this one's memory, environment and open files nor trace it; it
-    leaves no core dump."""
-    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
