@@ -3,6 +3,7 @@ in one transaction."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -34,6 +35,8 @@ from strongroom.keystore.v1.key_record_service_pb2 import ChangeKind
 
 # A change of an account that others of it were quicker than is looked at anew so often.
 _TRIES = 5
+# Of processor time: a plan that takes no longer may be made while others wait.
+_BRIEF_SECONDS = 0.02
 _TURN_SECONDS = 10.0
 
 
@@ -88,6 +91,10 @@ refuses it."""
 
 Asks = Callable[[R], Needs]
 """Gets the record as it would become, or as it was where it ends, and answers what has to be looked at before."""
+
+
+Settle = Callable[[Connection], None]
+"""Raises where an account, which nobody else changes until the transaction ends, is not as it was planned with."""
 
 
 class _ChangedMeanwhileError(Exception):
@@ -183,8 +190,8 @@ class AccessEditor:
             wanted = change(connection, present)
             return None if wanted is UNCHANGED else Plan(account, present, wanted, asks(wanted))
 
-        def lock(connection: Connection, as_of: int | None) -> R:
-            self._lock(connection, account, as_of)
+        def lock(connection: Connection, settle: Settle) -> R:
+            self._lock(connection, account, settle)
             present = self._current(connection, kind, name, etag, seen)
             hold(connection, present)
             return present
@@ -195,10 +202,10 @@ class AccessEditor:
             then(connection, changed)
             return changed
 
-        def work(as_of: int | None) -> R:
+        def work(settle: Settle) -> R:
             return self._edits.edit(
                 call,
-                lambda connection: lock(connection, as_of),
+                lambda connection: lock(connection, settle),
                 lambda connection, present, _: change(connection, present),
                 write,
             )
@@ -216,8 +223,8 @@ class AccessEditor:
             present = self._current(connection, kind, name, etag, None)
             return Plan(account, present, None, asks(present))
 
-        def lock(connection: Connection, as_of: int | None) -> R:
-            self._lock(connection, account, as_of)
+        def lock(connection: Connection, settle: Settle) -> R:
+            self._lock(connection, account, settle)
             return self._current(connection, kind, name, etag, None)
 
         def ended(connection: Connection, present: R) -> None:
@@ -225,8 +232,8 @@ class AccessEditor:
             remove(connection, present)
             changes.note(connection, kind.change, name, account)
 
-        def work(as_of: int | None) -> None:
-            self._edits.remove(call, lambda connection: lock(connection, as_of), ended)
+        def work(settle: Settle) -> None:
+            self._edits.remove(call, lambda connection: lock(connection, settle), ended)
 
         self._planned(call, account, plan if asks is not _no_needs else None, work)
 
@@ -251,8 +258,8 @@ class AccessEditor:
             made = self.made_before(connection, account, repeatable)
             return Plan(account, None, new, needs or Needs()) if made is None else None
 
-        def made_before(connection: Connection, as_of: int | None) -> R | None:
-            self._lock(connection, account, as_of)
+        def made_before(connection: Connection, settle: Settle) -> R | None:
+            self._lock(connection, account, settle)
             made = self.made_before(connection, account, repeatable)
             return kind.require(connection, made, "request_id") if made is not None else None
 
@@ -263,8 +270,8 @@ class AccessEditor:
             self.remember(connection, account, repeatable, made.name)
             return made
 
-        def work(as_of: int | None) -> R:
-            return self._edits.add(call, lambda connection, _: made_before(connection, as_of), make)
+        def work(settle: Settle) -> R:
+            return self._edits.add(call, lambda connection, _: made_before(connection, settle), make)
 
         try:
             return self._planned(call, account, plan if needs is not None else None, work)
@@ -276,22 +283,35 @@ class AccessEditor:
         call: Call,
         account: str,
         plan: Callable[[Connection], Plan | None] | None,
-        work: Callable[[int | None], T],
+        work: Callable[[Settle], T],
     ) -> T:
-        """Does `work` once its plan was found good, with the number of the account's last change that it was read as
-        of: where that is another when the work has the account to itself, it raises, and all is done anew."""
+        """Does `work` once its plan was found good, and nothing has changed in the account since; else all is done
+        anew. Where others are quicker again and again, a plan that takes no time is made while they wait."""
         if plan is None:
-            return work(None)
+            return work(_nothing_to_settle)
+
+        def look(connection: Connection) -> Plan | None:
+            planned = plan(connection)
+            if planned is not None:
+                planned.read(connection, self.now_us())
+            return planned
+
+        def require(planned: Plan | None) -> None:
+            if planned is not None:
+                planned.require(call, self._parsed, self.now_us())
+
         with self._turn(account):
+            spent = 0.0
             for _ in range(_TRIES):
+                began = time.thread_time()
                 with self.reading() as connection:
-                    as_of, planned = contents.revision(connection, account), plan(connection)
-                    if planned is not None:
-                        planned.read(connection, self.now_us())
-                if planned is not None:
-                    planned.require(call, self._parsed, self.now_us())
+                    as_of, planned = contents.revision(connection, account), look(connection)
+                require(planned)
+                spent = time.thread_time() - began
                 with suppress(_ChangedMeanwhileError):
-                    return work(as_of)
+                    return work(partial(_require_as_of, account=account, as_of=as_of))
+            if spent < _BRIEF_SECONDS:
+                return work(lambda connection: require(look(connection)))
         raise _is_busy(account)
 
     @contextmanager
@@ -306,10 +326,9 @@ class AccessEditor:
         finally:
             lock.release()
 
-    def _lock(self, connection: Connection, account: str, as_of: int | None) -> None:
+    def _lock(self, connection: Connection, account: str, settle: Settle) -> None:
         store.lock_account(connection, account)
-        if as_of is not None and contents.revision(connection, account) != as_of:
-            raise _ChangedMeanwhileError
+        settle(connection)
 
     def record(self, connection: Connection, call: Call) -> None:
         """Stores the call's events with the change that they record; the last step of one."""
@@ -361,8 +380,19 @@ def insert(connection: Connection, kind: Kind[R], new: R, now_us: int) -> R:
     return added
 
 
+def _nothing_to_settle(_connection: Connection) -> None:
+    pass
+
+
+def _require_as_of(connection: Connection, account: str, as_of: int | None) -> None:
+    if contents.revision(connection, account) != as_of:
+        raise _ChangedMeanwhileError
+
+
 def _is_busy(account: str) -> StrongroomError:
-    return StrongroomError(Reason.OVERLOADED, f"accounts/{account} is changed by many calls at once: try again")
+    return StrongroomError(
+        Reason.OVERLOADED, f"accounts/{account} is changed by many calls at once: try again", retry_after_seconds=0.2
+    )
 
 
 def already_exists(what: str, field: str) -> StrongroomError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -241,10 +242,26 @@ def test_an_account_that_changes_all_the_time_is_asked_to_wait(tmp_path: Path, m
         elsewhere.revoke_sessions(world.call(), ANN)
 
     monkeypatch.setattr(plans.Plan, "require", require)
+    # As if it had taken long.
+    monkeypatch.setattr("services.keystore.access.editing.editing._BRIEF_SECONDS", 0.0)
     with pytest.raises(StrongroomError) as refused:
         world.principals.disable(world.call(), ADMIN)
     assert refused.value.reason is Reason.OVERLOADED
     assert not world.principals.get(world.call(), ADMIN).disabled
+
+
+def test_changes_of_many_processes_at_once_are_all_made(tmp_path: Path) -> None:
+    world = World(tmp_path / "world")
+    processes = [Principals(world.another_editor()) for _ in range(3)]
+
+    def make(number: int) -> None:
+        for one in range(4):
+            new = Principal(f"{ACCOUNT}/users/new-{number}-{one}", "", {})
+            processes[number % 3].create(world.call(), new, None)
+
+    with ThreadPoolExecutor(6) as threads:
+        list(threads.map(make, range(6)))
+    assert len(world.principals.page(world.call(), "acme", f"{ACCOUNT}/users/new", 50, [])) == 24
 
 
 def test_an_account_that_is_full_lets_go_of_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
