@@ -161,7 +161,7 @@ def tiles() -> Iterator[tuple[str, int]]:
     """The address of a server of tiles that has four places."""
     server = HttpTiles("127.0.0.1:0", cast("Logs", SimpleNamespace()), connections=4)
     server.start()
-    yield cast("tuple[str, int]", server._server.server_address)
+    yield server.address
     server.stop()
 
 

@@ -1,19 +1,29 @@
 """A log over HTTP, read-only, as C2SP tlog-tiles has it: `/{log}/checkpoint`, `/{log}/tile/…`.
 
 For those who keep a copy or watch the log; nothing in it needs a secret. Behind a web server that does TLS.
+
+The process is the one that writes the log, so that strangers get little of it: a loop reads requests whole, which costs
+a slow connection no thread, and two threads answer them, of each address one at a time.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import socket
 import threading
-from contextlib import suppress
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+from io import BytesIO
 from typing import Any
 
 from services.audit.logs.logs import PREFIX, Logs
+from services.runtime.access.quotas import Bucket, Limit
 from services.runtime.access.strangers import network_of
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.rpc.places import Places
@@ -25,8 +35,18 @@ _BYTES = "application/octet-stream"
 _FOREVER = "public, max-age=31536000, immutable"
 _BRIEFLY = "public, max-age=1"
 _ABSENT = (Reason.LOG_NOT_FOUND, Reason.TILE_NOT_FOUND, Reason.CHECKPOINT_NOT_FOUND, Reason.FIELD_INVALID)
-_IDLE_SECONDS = 30.0
-_CONNECTIONS = 128
+_CONNECTIONS = 256
+_OF_ADDRESS = 32
+_ADDRESSES = 4_096
+_THREADS = 2
+_PACE = Limit(rate=500.0, burst=500.0)
+_HEAD_BYTES = 8 << 10
+# For a request to come whole, the time before its first byte included, and for its answer to be taken.
+_HEAD_SECONDS = 15.0
+_TAKE_SECONDS = 15.0
+_START_SECONDS = 10.0
+_STOP_SECONDS = 5.0
+_BACKLOG = 64
 
 
 class HttpTiles:
@@ -34,49 +54,130 @@ class HttpTiles:
 
     def __init__(self, address: str, logs: Logs, connections: int = _CONNECTIONS) -> None:
         host, _, port = address.rpartition(":")
-        self._server = _Server((host.strip("[]"), int(port)), _handler(logs), connections)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="http-tiles", daemon=True)
+        self._address = host.strip("[]"), int(port)
+        self._guests = _Guests(connections)
+        self._handler = _handler(logs)
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="http-tiles")
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="http-tiles", daemon=True)
+        self._server: asyncio.Server | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens, once it has begun to."""
+        return self._address
 
     def start(self) -> None:
-        """Begins to serve."""
+        """Begins to serve. Raises OSError where the address cannot be had."""
         self._thread.start()
+        host, port = self._address
+        serving = asyncio.start_server(self._serve, host, port, limit=_HEAD_BYTES, backlog=_BACKLOG)
+        self._server = asyncio.run_coroutine_threadsafe(serving, self._loop).result(_START_SECONDS)
+        self._address = host, int(self._server.sockets[0].getsockname()[1])
 
     def stop(self) -> None:
         """Ends."""
-        self._server.shutdown()
-        self._server.server_close()
+        with suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(_STOP_SECONDS)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_STOP_SECONDS)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        if not self._thread.is_alive():
+            self._loop.close()
+
+    async def _end(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = writer.get_extra_info("peername") or ("",)
+        with suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            async with self._guests.entered(writer, network_of(str(peer[0]))) as guest:
+                while await self._answer(reader, writer, guest):
+                    pass
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, guest: _Guest) -> bool:
+        """Answers one request. Whether there may be another."""
+        async with asyncio.timeout(_HEAD_SECONDS):
+            head = await reader.readuntil(b"\r\n\r\n")
+        async with guest.turn:
+            # Others of the address wait behind it.
+            await asyncio.sleep(guest.pace.take(time.monotonic()))
+            answered = await self._loop.run_in_executor(self._pool, _answered, self._handler, head)
+        writer.write(answered.content)
+        async with asyncio.timeout(_TAKE_SECONDS):
+            await writer.drain()
+        return not answered.is_last
 
 
-class _Server(ThreadingHTTPServer):
-    """A thread for each connection, and so many at once: the oldest of the address with the most gives way."""
+@dataclass(slots=True)
+class _Guest:
+    """An address."""
 
-    daemon_threads = True
-    request_queue_size = 64
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    pace: Bucket = field(default_factory=lambda: Bucket(_PACE, time.monotonic()))
+    connections: OrderedDict[asyncio.StreamWriter, None] = field(default_factory=OrderedDict)
 
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler], connections: int) -> None:
-        self._places: Places[socket.socket] = Places(connections)
-        super().__init__(address, handler)
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        displaced = self._places.enter(request, network_of(str(client_address[0])))
+class _Guests:
+    """Who is connected: so many at once, and so many of an address; the oldest of the address with the most gives
+    way."""
+
+    def __init__(self, connections: int) -> None:
+        self._places: Places[asyncio.StreamWriter] = Places(connections)
+        self._guests: OrderedDict[str, _Guest] = OrderedDict()
+
+    @asynccontextmanager
+    async def entered(self, writer: asyncio.StreamWriter, address: str) -> AsyncIterator[_Guest]:
+        """Gives a connection its place while the block runs, and closes it then."""
+        guest = self._guest(address)
+        if len(guest.connections) >= _OF_ADDRESS:
+            oldest, _ = guest.connections.popitem(last=False)
+            oldest.transport.abort()
+        displaced = self._places.enter(writer, address)
         if displaced is not None:
-            # Its thread ends by this, whatever it waits for.
-            with suppress(OSError):
-                displaced.shutdown(socket.SHUT_RDWR)
-        super().process_request(request, client_address)
+            displaced.transport.abort()
+        guest.connections[writer] = None
+        try:
+            yield guest
+        finally:
+            self._places.leave(writer)
+            guest.connections.pop(writer, None)
+            writer.transport.close()
 
-    def shutdown_request(self, request: Any) -> None:
-        self._places.leave(request)
-        super().shutdown_request(request)
+    def _guest(self, address: str) -> _Guest:
+        # Kept without a connection too: to come again gives nobody another pace.
+        guest = self._guests.setdefault(address, _Guest())
+        self._guests.move_to_end(address)
+        if len(self._guests) > _ADDRESSES:
+            idle = next((known for known, one in self._guests.items() if not one.connections), address)
+            if idle != address:
+                del self._guests[idle]
+        return guest
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        log.debug("http", exc_info=True, extra={"fields": {"peer": str(client_address[0])}})
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    content: bytes
+    is_last: bool
 
 
-def _handler(logs: Logs) -> type[BaseHTTPRequestHandler]:
+def _handler(logs: Logs) -> Any:
     class Handler(BaseHTTPRequestHandler):
+        """Reads a request that is there whole, and writes its answer into memory."""
+
         protocol_version = "HTTP/1.1"
-        timeout = _IDLE_SECONDS
+
+        def __init__(self, head: bytes) -> None:
+            # Not the base class's, which does all of it over a socket.
+            self.written = BytesIO()
+            self.rfile, self.wfile = BytesIO(head), self.written
+            self.close_connection = True
+            self.handle_one_request()
 
         def do_GET(self) -> None:  # the name that http.server calls
             name, _, path = self.path.removeprefix("/").partition("/")
@@ -107,3 +208,12 @@ def _handler(logs: Logs) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(body)
 
     return Handler
+
+
+def _answered(handler: Any, head: bytes) -> _Answered:
+    try:
+        handled = handler(head)
+    except Exception:
+        log.exception("a request for tiles failed unexpectedly")
+        return _Answered(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", True)
+    return _Answered(handled.written.getvalue(), handled.close_connection)

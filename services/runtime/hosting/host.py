@@ -139,20 +139,9 @@ def build(
         refusal=lambda caller: quotas.refusal(caller.group, caller.member),
         shared_port=workers.worker_number() is not None,
     )
-    summaries = Summaries(strangers, audit)
+    summed = Summaries(strangers, audit)
     return Host(
-        settings,
-        tls,
-        telemetry,
-        status,
-        audit,
-        feed,
-        identities,
-        authorizer,
-        quotas,
-        server,
-        summaries,
-        reached.channels,
+        settings, tls, telemetry, status, audit, feed, identities, authorizer, quotas, server, summed, reached.channels
     )
 
 

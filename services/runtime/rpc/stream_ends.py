@@ -24,7 +24,10 @@ class StreamEnds:
         # Held for moments only: gRPC's own thread takes it when a call ends.
         self._lock = threading.Lock()
         self._streams: dict[Stream, tuple[Call, int]] = {}
-        self._ending: Background | None = None
+        # Begun with the first stream: most processes have none.
+        self._ending = Background(
+            "ends of streams", self._end_due, "streams could not be ended", every=_LOOK_SECONDS, first=UNTIL_WOKEN
+        )
 
     def follow(self, call: Call, stream: Stream) -> None:
         """Has a stream end with the credential of its call."""
@@ -36,10 +39,7 @@ class StreamEnds:
             return
         with self._lock:
             self._streams[stream] = call, ends_us
-            if self._ending is None:
-                self._ending = Background(
-                    "ends of streams", self._end_due, "streams could not be ended", every=_LOOK_SECONDS
-                )
+            if not self._ending.has_begun:
                 self._ending.start()
         if not stream.on_end(lambda: self._forget(stream)):
             self._forget(stream)

@@ -36,6 +36,8 @@ from services.runtime.mesh.channels import CRYPTO
 from services.runtime.rpc.arrivals import Arrivals, Limits
 from services.runtime.rpc.dismissals import Dismissals
 from services.runtime.rpc.status import Status
+from services.runtime.rpc.stream_ends import StreamEnds
+from services.runtime.rpc.summaries import Summaries
 from services.runtime.rpc.unfinished import Patience
 from services.runtime.storage.history import History
 from services.runtime.storage.outbox import Outbox
@@ -194,6 +196,8 @@ WORK: dict[str, Callable[[], object]] = {
     "services/runtime/storage/history.py": lambda: History(BROKEN, NONE),
     "services/runtime/storage/record_keys.py": lambda: RecordSealing(NONE, BROKEN, NONE, []),
     "services/runtime/rpc/status.py": status,
+    "services/runtime/rpc/stream_ends.py": lambda: StreamEnds(BROKEN),
+    "services/runtime/rpc/summaries.py": lambda: Summaries(BROKEN, NONE),
     "services/secrets/life/watching.py": watches,
 }
 

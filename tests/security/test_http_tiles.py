@@ -1,0 +1,185 @@
+"""Who reads the log over HTTP, slowly or as fast as it goes, takes little of the process that writes it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from services.audit.handlers import http_tiles
+from services.audit.handlers.http_tiles import HttpTiles
+from services.audit.logs.logs import Logs
+from services.runtime.access.quotas import Limit
+from services.runtime.errors import Reason, StrongroomError
+from tests.support.clients import until
+
+SECONDS = 10.0
+GET = b"GET /main/checkpoint HTTP/1.1\r\nHost: x\r\n\r\n"
+# As it would come from elsewhere.
+ELSEWHERE = "127.0.0.9"
+
+
+class KeptLogs:
+    """A log with a checkpoint and a tile, which counts how many ask at once."""
+
+    def __init__(self) -> None:
+        self.at_once = self.most = self.asked = 0
+        self.go = threading.Event()
+        self.go.set()
+        self._lock = threading.Lock()
+
+    def named(self, name: str) -> object:
+        assert name.endswith("main")
+        return SimpleNamespace(transparency=SimpleNamespace(checkpoint=self._checkpoint, tile=self._tile))
+
+    def _checkpoint(self) -> object:
+        with self._lock:
+            self.at_once += 1
+            self.asked += 1
+            self.most = max(self.most, self.at_once)
+        self.go.wait(SECONDS)
+        with self._lock:
+            self.at_once -= 1
+        return SimpleNamespace(note=b"note")
+
+    def _tile(self, path: str) -> bytes:
+        if path == "tile/broken":
+            raise RuntimeError(path)
+        raise StrongroomError(Reason.TILE_NOT_FOUND, path)
+
+
+@pytest.fixture
+def logs() -> KeptLogs:
+    return KeptLogs()
+
+
+@pytest.fixture
+def address(logs: KeptLogs) -> Iterator[tuple[str, int]]:
+    server = HttpTiles("127.0.0.1:0", cast("Logs", logs))
+    server.start()
+    yield server.address
+    server.stop()
+
+
+def connected(address: tuple[str, int], source: str = "127.0.0.1") -> socket.socket:
+    return socket.create_connection(address, SECONDS, source_address=(source, 0))
+
+
+def answer(connection: socket.socket, request: bytes = GET) -> bytes:
+    connection.sendall(request)
+    return connection.recv(4096)
+
+
+def test_requests_are_answered_on_one_connection(address: tuple[str, int]) -> None:
+    with connected(address) as connection:
+        for _ in range(3):
+            told = answer(connection)
+            assert told.startswith(b"HTTP/1.1 200 ")
+            assert told.endswith(b"\r\n\r\nnote")
+        assert answer(connection, b"HEAD /main/checkpoint HTTP/1.1\r\n\r\n").endswith(b"\r\n\r\n")
+        assert answer(connection, b"GET /main/tile/0/999 HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 404 ")
+        # Two at once, the second in parts.
+        connection.sendall(GET + GET[:20])
+        connection.sendall(GET[20:])
+        whole = b""
+        while whole.count(b"note") < 2:
+            whole += connection.recv(4096)
+        assert answer(connection, GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")).endswith(b"note")
+        assert connection.recv(1) == b""
+
+
+GARBAGE = (
+    b"\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\r\n\r\n",
+    b"GET\r\n\r\n",
+    b"BREW /pot HTTP/1.1\r\n\r\n",
+    b"GET / HTTP/9.9\r\n\r\n",
+    b"GET /main/tile/broken HTTP/1.1\r\n\r\n",
+    b"a" * 20_000,
+    b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 500 + b"\r\n",
+)
+
+
+@pytest.mark.parametrize("garbage", GARBAGE, ids=lambda garbage: garbage[:8].hex())
+def test_garbage_is_refused_or_hung_up_on(address: tuple[str, int], garbage: bytes) -> None:
+    with connected(address) as connection:
+        told = b""
+        with suppress(OSError):
+            told = answer(connection, garbage)
+        assert not told or any(b"%d" % status in told for status in (400, 431, 500, 501, 505))
+    with connected(address) as connection:
+        assert answer(connection).endswith(b"note")
+
+
+def test_the_slow_have_no_thread_and_leave_room(address: tuple[str, int]) -> None:
+    before = threading.active_count()
+    with ExitStack() as stack:
+        for number in range(400):
+            slow = stack.enter_context(connected(address, f"127.0.1.{1 + number % 40}"))
+            slow.sendall(GET[: 1 + number % 30])
+        # The threads that answer, at most.
+        assert threading.active_count() <= before + 2
+        with connected(address, ELSEWHERE) as quick:
+            assert answer(quick).endswith(b"note")
+
+
+def test_an_address_has_so_many_connections(address: tuple[str, int]) -> None:
+    with ExitStack() as stack:
+        other = stack.enter_context(connected(address, ELSEWHERE))
+        many = [stack.enter_context(connected(address)) for _ in range(http_tiles._OF_ADDRESS + 3)]
+        assert [one.recv(1) for one in many[:3]] == [b"", b"", b""]
+        assert answer(many[3]).endswith(b"note")
+        assert answer(other).endswith(b"note")
+
+
+def test_a_request_must_come_and_its_answer_go_in_time(
+    address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_tiles, "_HEAD_SECONDS", 0.5)
+    with connected(address) as dripping, connected(address, ELSEWHERE) as silent:
+        deadline = time.monotonic() + SECONDS
+        with suppress(OSError):
+            # A byte now and then is not in time either.
+            while time.monotonic() < deadline:
+                dripping.sendall(b"G")
+                time.sleep(0.1)
+        assert time.monotonic() < deadline
+        assert silent.recv(1) == b""
+
+
+def test_addresses_take_turns_and_two_threads_answer_all(address: tuple[str, int], logs: KeptLogs) -> None:
+    logs.go.clear()
+    with ExitStack() as stack:
+        greedy = [stack.enter_context(connected(address)) for _ in range(20)]
+        for connection in greedy:
+            connection.sendall(GET * 5)
+        until(lambda: logs.at_once == 1)
+        # One of the other address is answered beside, not behind them.
+        other = stack.enter_context(connected(address, ELSEWHERE))
+        other.sendall(GET)
+        until(lambda: logs.at_once == 2)
+        third = stack.enter_context(connected(address, "127.0.0.10"))
+        third.sendall(GET)
+        time.sleep(0.2)
+        assert logs.most == 2
+        logs.go.set()
+        assert other.recv(4096).endswith(b"note")
+        assert third.recv(4096).endswith(b"note")
+
+
+def test_an_address_is_answered_so_often_a_second(
+    address: tuple[str, int], logs: KeptLogs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_tiles, "_PACE", Limit(rate=20.0, burst=20.0))
+    with connected(address) as fast:
+        fast.sendall(GET * 200)
+        time.sleep(1.0)
+        assert logs.asked <= 20 + 20 * 3
+        with connected(address, ELSEWHERE) as other:
+            assert answer(other).endswith(b"note")
