@@ -19,6 +19,7 @@ from services.audit.index.tree import Index
 from services.audit.keys.service_keys import Renewal
 from services.audit.log.sequencer import Log
 from services.audit.log.write_ahead import WriteAheadLog
+from services.audit.logs.losses import Losses
 from services.audit.logs.storage_watch import StorageWatch
 from services.audit.publication.publishing import Publication, Publisher
 from services.audit.publication.witnesses import Witnesses
@@ -45,6 +46,7 @@ from services.runtime.storage.record_keys import RecordSealing
 from services.runtime.work.due_work import Aside, DueWork
 from services.runtime.work.schedule import Claim
 from services.secrets.life.watching import Watches
+from strongroom.audit.v1.event_pb2 import Event
 from tests.support.clients import until
 from tests.support.clocks import StillClock
 
@@ -128,6 +130,12 @@ def log() -> object:
     return made
 
 
+def losses() -> object:
+    made = Losses()
+    made._told.append(("main", Event()))
+    return SimpleNamespace(work=made.telling(BROKEN))
+
+
 def publisher() -> object:
     return Publisher(
         Publication("o", 0.01), BROKEN, NONE, cast(Any, SimpleNamespace(newest=lambda **_: None)), NONE, NONE
@@ -179,6 +187,7 @@ WORK: dict[str, Callable[[], object]] = {
     "services/audit/publication/publishing.py": publisher,
     "services/audit/retention/retention.py": lambda: RetentionWork([BROKEN]),
     "services/audit/keys/service_keys.py": lambda: Renewal([BROKEN]),
+    "services/audit/logs/losses.py": losses,
     "services/audit/logs/storage_watch.py": lambda: StorageWatch(
         cast(Any, [SimpleNamespace(name="main", storage=BROKEN)]), METER
     ),
