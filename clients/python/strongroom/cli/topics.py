@@ -107,7 +107,8 @@ TOPICS: Mapping[str, tuple[str, str]] = {
 
 Where a command's answer is bytes, such as a ciphertext, they stand alone on standard output, in base64 where a line of
 text suits better; --out FILE writes them as they are. What is said beside the answer is on standard error. Any command
-that takes such bytes reads every form in which they were written: as they are, base64, JSON or YAML.""",
+that takes such bytes reads every form in which they were written: as they are, base64, JSON, YAML or a table. So do
+those that take proofs, checkpoints, policies or key material.""",
     ),
     "exit-codes": ("What a command exits with", _exit_codes()),
     "durations": (
