@@ -7,8 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from deploy.dev.topology import HOST
+from services.runtime.errors import StrongroomError
+from services.secrets.rotation.rotators.mysql import MysqlDriver
 from strongroom.secrets.v1.rotation_pb2 import ROTATION_STATE_SUCCEEDED
 from strongroom.secrets.v1.secret_service_pb2 import REPAIR_ACTION_NONE, REPAIR_ACTION_SET_CURRENT
+from strongroom.secrets.v1.target_pb2 import DatabaseTarget, TargetAddress
 from tests.support.rotation.lab import Lab, person
 from tests.support.rotation.mysql8 import Mysql8, mysql8
 from tools.mysql8 import find_server
@@ -126,3 +130,38 @@ def test_who_is_refused_for_good_is_told_from_a_server_that_is_away(
         assert lab.attempts(secret_id)[-1].error_reason == reason
     finally:
         server.execute("SET GLOBAL offline_mode = OFF")
+
+
+@pytest.mark.parametrize(
+    ("statements", "said"),
+    [
+        (["GRANT INSERT ON shop.* TO {u}"], "not got itself"),
+        (["GRANT INSERT ON shop.* TO {u}", "GRANT INSERT ON shop.* TO {m}"], ""),
+        (["GRANT BACKUP_ADMIN ON *.* TO {u}", "GRANT BACKUP_ADMIN ON *.* TO {m} WITH GRANT OPTION"], ""),
+        (["CREATE ROLE {o}", "GRANT {o} TO {u}"], "no ADMIN OPTION"),
+        (["CREATE ROLE {o}", "GRANT {o} TO {u}", "GRANT {o} TO {m} WITH ADMIN OPTION"], ""),
+    ],
+)
+def test_what_a_master_cannot_give_is_told_before_any_rotation(
+    lab: Lab, server: Mysql8, secret_id: str, statements: list[str], said: str
+) -> None:
+    user, master = server.create(lab, secret_id), f"m_{secret_id}"
+    names = {"u": user, "m": master, "o": f"o_{secret_id}"}
+    for statement in (
+        f"CREATE USER {master} IDENTIFIED BY 'pw'",
+        f"GRANT CREATE USER ON *.* TO {master}",
+        f"GRANT SELECT ON mysql.* TO {master}",
+        f"GRANT SELECT ON shop.* TO {master} WITH GRANT OPTION",
+        *statements,
+    ):
+        server.execute(statement.format(**names))
+    where = TargetAddress(host=HOST, port=server.at.port, ca_pem=server.at.trust)
+    target, driver = DatabaseTarget(address=where, username=user), MysqlDriver()
+    with driver.login(target, master, "pw", HOST) as connection:
+        told = ""
+        try:
+            driver.check_master(connection, target, f"{user}_clone")
+        except StrongroomError as error:
+            told = error.message
+    assert said in told
+    assert bool(told) == bool(said)

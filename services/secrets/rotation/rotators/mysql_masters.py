@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.runtime.errors import Reason
 from services.secrets.rotation.rotators.mysql_grants import Catalog, Rights
 from services.secrets.rotation.rotators.mysql_passwords import Account, Execute, ServerError
 
@@ -86,9 +87,14 @@ def master_of(catalog: Catalog, execute: Execute) -> Master | None:
         enabled = execute(
             f"SELECT ROLE_NAME, {host_of_role} FROM information_schema.ENABLED_ROLES WHERE ROLE_NAME IS NOT NULL"  # noqa: S608  # constants
         )
-    except ServerError:
-        # Not in MySQL's first releases that have roles.
-        return None
+    except ServerError as error:
+        if error.reason is not Reason.TARGET_CHANGE_REFUSED:
+            raise
+        # MySQL's first releases that have roles do not list them.
+        ((roles_taken,),) = execute("SELECT CURRENT_ROLE()")
+        if roles_taken != "NONE":
+            return None
+        enabled = ()
     for role, role_host in enabled:
         found = catalog.rights(Account(role, role_host))
         if found is None:
