@@ -82,7 +82,7 @@ class Caller:
     def __init__(self, client: Client, number: int, seed: int, calls_per_second: float) -> None:
         self._client = client
         self._number = number
-        self._name = f"storm-{number}"
+        self.name = f"storm-{number}"
         self._has_rotated = False
         self._random = random.Random(f"{seed}-{number}")
         self._pause = 1 / calls_per_second
@@ -116,7 +116,7 @@ class Caller:
 
     def _encrypt(self) -> str:
         self._made += 1
-        plaintext = f"{self._name} {self._made}".encode()
+        plaintext = f"{self.name} {self._made}".encode()
         sealed = self._client.encrypt(KEY, plaintext)
         self.made.sealed.append((sealed.ciphertext, plaintext))
         return sealed.event_id
@@ -132,7 +132,7 @@ class Caller:
 
     def _create_key(self) -> str:
         self._made += 1
-        key_id = f"{self._name}-{self._made}"
+        key_id = f"{self.name}-{self._made}"
         try:
             key = self._client.keys.create(key_id)
         except StrongroomError:
@@ -143,10 +143,10 @@ class Caller:
 
     def _secret(self) -> str:
         """The secret to use now; another one when it has had its versions."""
-        return f"{self._name}-{self._put // _VERSIONS_A_SECRET}"
+        return f"{self.name}-{self._put // _VERSIONS_A_SECRET}"
 
     def _put_secret(self) -> str:
-        secret, value = self._secret(), f"{self._name} value {self._put}".encode()
+        secret, value = self._secret(), f"{self.name} value {self._put}".encode()
         if secret not in self.made.values:
             return self._create_secret(secret)
         self._put += 1
@@ -160,7 +160,7 @@ class Caller:
 
     def _create_secret(self, secret: str) -> str:
         self._put += 1
-        value = f"{self._name} value {self._put} first".encode()
+        value = f"{self.name} value {self._put} first".encode()
         try:
             created = self._client.secrets.create(secret, value, retained_versions=100)
         except StrongroomError:
@@ -187,7 +187,7 @@ class Caller:
         return answer.event_id
 
     def _rotate(self) -> str:
-        secret = f"{self._name}-rotated"
+        secret = f"{self.name}-rotated"
         if not self._has_rotated:
             _made(lambda: self._client.secrets.create(secret, b"first"))
             self._has_rotated = True
@@ -202,7 +202,7 @@ class Caller:
         return rotation.event_id
 
     def _change_user(self) -> str:
-        user = f"users/{self._name}"
+        user = f"users/{self.name}"
         text = self.made.users.get(user)
         if text is None:
             _made(lambda: self._client.access.principals.create(user))

@@ -47,6 +47,10 @@ def _judge_keys(client: Client, callers: list[Caller], verdict: Verdict) -> None
     for caller in callers:
         verdict.writes += len(caller.made.keys)
         verdict.lost += [f"key {name}" for name in caller.made.keys if not there[name]]
+        # A key that its caller was told nothing of, and that it did not ask for in vain either.
+        known = {name.rpartition("/")[2] for name in caller.made.keys} | set(caller.made.undecided_keys)
+        ids = (name.rpartition("/")[2] for name in there)
+        verdict.duplicated += [f"key {one}" for one in ids if one.startswith(f"{caller.name}-") and one not in known]
     verdict.duplicated += [f"key {name}" for name, count in there.items() if count > 1]
 
 
