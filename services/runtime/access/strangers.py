@@ -52,16 +52,17 @@ class _Network:
 
     def __init__(self, calls: Limit, now: float) -> None:
         self.calls = Bucket(calls, now)
-        self.events = _OwnEvents(_OF_NETWORK, now)
+        self.events: dict[str, _OwnEvents] = {}
+        """By method, of which a process has so many."""
 
 
 class Strangers:
     """Counts the refusals of callers whose credential, if they brought one, was not accepted.
 
-    One address (an IPv6 network of 64 bits) leaves an event for each of 30 at first, then for one a second in the mean;
-    all addresses together for 20 a second. Which calls have one hangs on nothing that they ask for: it would tell which
-    accounts there are. The others are summed up by account, whose `item_count` says how many they were: each account
-    has a summary a second, and where there are more than 20 accounts, they take turns.
+    One address (an IPv6 network of 64 bits) leaves an event for each of 30 calls of a method at first, then for one a
+    second in the mean; all addresses together for 20 a second. Which calls have one hangs on nothing that is in their
+    requests: it would tell which accounts there are. The others are summed up by account, whose `item_count` says how
+    many they were: each account has a summary a second, and where there are more than 20 accounts, they take turns.
     """
 
     def __init__(self, limit: Limit, *, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -89,7 +90,8 @@ class Strangers:
         with self._lock:
             now = self._monotonic()
             network = self._network(network_of(call.source_address), now)
-            has_own = network.events.take(now) and self._events.take(now)
+            of_method = network.events.setdefault(call.method, _OwnEvents(_OF_NETWORK, now))
+            has_own = of_method.take(now) and self._events.take(now)
             delay = network.calls.take(now)
         if has_own:
             call.tells_of(1)
