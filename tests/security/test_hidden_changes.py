@@ -65,4 +65,4 @@ def test_what_was_taken_back_is_heard_of_whatever_is_done_to_the_table_of_change
             for tenant, (revoke, reason) in zip(tenants, REVOCATIONS, strict=True):
                 tenant.use()
                 revoke(client, tenant)
-                until(lambda tenant=tenant, reason=reason: tenant.why_not() == reason, 10)  # type: ignore[misc]
+                until(lambda tenant=tenant, reason=reason: tenant.why_not() == reason, 20)  # type: ignore[misc]

@@ -118,7 +118,7 @@ class Tenants:
         if reason_of(lambda: self.ours.keys.enable("flips")) or reason_of(lambda: self.ours.decrypt(self.flips)):
             return
         if not reason_of(lambda: self.ours.keys.disable("flips")):
-            until(lambda: reason_of(lambda: self.ours.decrypt(self.flips)) != "")
+            until(lambda: reason_of(lambda: self.ours.decrypt(self.flips)) != "", 20)
 
     @staticmethod
     def refused(work: Callable[[], Any]) -> None:
@@ -343,7 +343,7 @@ def tried_events(tenants: Tenants, service: str) -> list[str]:
             left = connection.execute("SELECT count(*) FROM outbox WHERE created_us = 0 AND refused_us IS NULL")
             return int(left.fetchone()[0]) == 0
 
-        until(set_aside, 20)
+        until(set_aside, 60)
         connection.execute("DELETE FROM outbox WHERE created_us = 0")
     for client in (tenants.ours, tenants.theirs):
         if not reason_of(lambda client=client: client.audit.events.get(forged.id)):  # type: ignore[misc]
