@@ -140,9 +140,8 @@ def build(
         shared_port=workers.worker_number() is not None,
     )
     summed = Summaries(strangers, audit)
-    return Host(
-        settings, tls, telemetry, status, audit, feed, identities, authorizer, quotas, server, summed, reached.channels
-    )
+    parts = (settings, tls, telemetry, status, audit, feed, identities, authorizer, quotas, server)
+    return Host(*parts, summed, reached.channels, [pipeline.stop])
 
 
 class _Reached:

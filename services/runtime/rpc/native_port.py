@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from contextvars import Context
 from dataclasses import asdict
+from functools import lru_cache
 from random import uniform
 from typing import Any, Literal, NoReturn
 
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 _OK = grpc.StatusCode.OK
 _HELD_SECONDS = 0.25
+_KNOWN_CERTIFICATES = 4_096
 _AT_ONCE_WAITING = 4_096
 _LASTING: Mapping[Mode, Literal["watch", "exchange"]] = {Mode.WATCH: "watch", Mode.EXCHANGE: "exchange"}
 _ROOMS: Mapping[Room, Literal["by caller", "exchanges", "reserved"]] = {
@@ -201,7 +203,7 @@ class NativeCall:
         certificate = self._native.certificate
         if certificate is None:
             return {}
-        pem = x509.load_der_x509_certificate(certificate).public_bytes(Encoding.PEM)
+        pem = _pem_of(certificate)
         spiffe_id = self._native.spiffe_id
         named = {"peer_spiffe_id": [spiffe_id.encode()]} if spiffe_id else {}
         return {"x509_pem_cert": [pem], **named}
@@ -281,6 +283,11 @@ class _Outlet:
     def offer(self, message: Any) -> None:
         """Sends the message, or keeps it until the one before is gone."""
         self._call.offer(message)
+
+
+@lru_cache(maxsize=_KNOWN_CERTIFICATES)
+def _pem_of(certificate: bytes) -> bytes:
+    return x509.load_der_x509_certificate(certificate).public_bytes(Encoding.PEM)
 
 
 def _known(caller: Caller) -> tuple[str, str] | None:

@@ -76,6 +76,10 @@ class Pipeline:
         self._clock = clock
         self._ends = StreamEnds(clock)
 
+    def stop(self) -> None:
+        """Ends what ends streams, once there are none."""
+        self._ends.stop()
+
     def public(self, method: MethodDescriptor, behaviour: Behaviour, *, streams: bool = False) -> Handler:
         """A method for callers from outside: authenticated, and audited before it answers.
 

@@ -45,6 +45,10 @@ class StreamEnds:
             self._forget(stream)
         self._ending.wake()
 
+    def stop(self) -> None:
+        """Ends no more streams."""
+        self._ending.stop()
+
     def _end_due(self) -> float:
         now = self._clock.now_us()
         with self._lock:

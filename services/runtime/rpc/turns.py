@@ -161,13 +161,22 @@ class Turns:
                 self._started += 1
         self._tokens.put(True)
         if start:
-            threading.Thread(target=self._work, name=f"{self._name}-{self._started}", daemon=True).start()
+            self._start()
         return displaced
 
     def close(self) -> None:
         """Ends the threads once they have nothing to do."""
         for _ in range(self._threads):
             self._tokens.put(False)
+
+    def _start(self) -> None:
+        try:
+            threading.Thread(target=self._work, name=f"{self._name}-{self._started}", daemon=True).start()
+        except RuntimeError:
+            # The machine has no thread left: those that there are do the work, and the next task tries again.
+            with self._lock:
+                self._started -= 1
+            log.warning("no thread could be started to serve callers", extra={"fields": {"pool": self._name}})
 
     def _in_the_way_of(self, task: Task) -> Task | None:
         """Takes out what has to give way to a task, which may be the task itself; None where there is room."""
@@ -217,8 +226,9 @@ class Turns:
             except Empty:
                 go_on = False
                 with self._lock:
-                    # A task that came just now may count on this thread.
-                    if self._idle <= self._waiting:
+                    # A task that came just now may count on this thread; and the last one stays, as another might not
+                    # be had.
+                    if self._idle <= self._waiting or self._started == 1:
                         continue
                     self._idle -= 1
                     self._started -= 1

@@ -20,6 +20,7 @@ from services.runtime.config import Telemetry as TelemetrySettings
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.mesh.forwarding import AUTHORIZATION, ON_BEHALF_OF
 from services.runtime.rpc.pipeline import Pipeline
+from services.runtime.rpc.stream_ends import StreamEnds
 from services.runtime.rpc.streams import STATUS_DETAILS, Stream
 from services.runtime.telemetry import Telemetry
 from tests.support.clients import until
@@ -180,3 +181,15 @@ def test_a_stream_that_ends_waits_for_nobody() -> None:
     taken.set()
     sender.join()
     assert (context.sent, context.ended.is_set(), context.reason) == (["on its way"], True, "TOKEN_EXPIRED")
+
+
+def test_what_ends_streams_ends_with_its_process(clock: StillClock) -> None:
+    def followers() -> int:
+        return sum(thread.name == "ends of streams" for thread in threading.enumerate())
+
+    before, ends = followers(), StreamEnds(clock)
+    ends.follow(Call("service", "Watch", "a:Watch", principal=SESSION), Stream(Context(), lambda _: None))  # type: ignore[arg-type]
+    assert followers() == before + 1
+    ends.stop()
+    until(lambda: followers() == before)
+    StreamEnds(clock).stop()

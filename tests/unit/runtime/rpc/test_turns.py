@@ -138,12 +138,29 @@ def test_threads_that_have_nothing_to_do_end_and_others_begin(monkeypatch: pytes
             # Some come just when threads end.
             time.sleep(0.01)
     until(lambda: len(done) == 400)
-    until(lambda: running() == 0)
+    until(lambda: running() == 1)
     together = threading.Barrier(8)
     for _ in range(8):
         turns.put(Work(caller("a"), lambda: together.wait(10)))
-    until(lambda: running() == 0)
+    until(lambda: running() == 1)
     assert not together.broken
+
+
+def test_a_machine_without_threads_stops_no_pool_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = Turns("starved", threads=2, share=2, waiting=1000, waiting_bytes=1 << 20)
+    done: list[int] = []
+    start = threading.Thread.start
+    failures = iter([True] * 5)
+
+    def starved(thread: threading.Thread) -> None:
+        if thread.name.startswith("starved-") and next(failures, False):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", starved)
+    for _ in range(6):
+        turns.put(Work(caller("a"), lambda: done.append(1)))
+    until(lambda: len(done) == 6)
 
 
 def test_a_group_whose_tasks_are_costly_has_few_threads() -> None:
