@@ -39,7 +39,7 @@ from sqlalchemy import (
     update,
 )
 
-from services.runtime import event_bounds
+from services.runtime import event_bounds, identifiers
 from services.runtime.background import Background
 from services.runtime.call import Call
 from services.runtime.clock import Clock, from_microseconds, system_clock
@@ -300,7 +300,7 @@ class Outbox:
 
     def _set_aside_foreign(self, event_ids: Sequence[str]) -> None:
         """Has rows wait no longer that somebody else wrote: one event tells of all of them, and of nothing in them."""
-        names = [ascii(event_id)[:_SHOWN] for event_id in event_ids]
+        names = [_shown(event_id) for event_id in event_ids]
         told = self._tells(" ".join(names), _FOREIGN)
         told.attributes["event_count"] = str(len(names))
         told.attributes["event_id"] = names[0]
@@ -349,6 +349,11 @@ class Outbox:
 
     def _observe(self, _: CallbackOptions) -> Iterable[Observation]:
         yield Observation(self._refused)
+
+
+def _shown(event_id: object) -> str:
+    """An id of a row that somebody else wrote: as it is where it is one, so that it is found by it."""
+    return event_id if isinstance(event_id, str) and identifiers.is_uuid(event_id) else ascii(event_id)[:_SHOWN]
 
 
 def _is_ours(stored: Row[Any], seals: RowSeals | None, table: Table) -> bool:
