@@ -42,7 +42,7 @@ class Mesh:
         }
         # What is repeated elsewhere carries a request id, or does nothing more.
         keystore, crypto, secrets = (MeshChannel(route, tls, moves=True) for route in routes.values())
-        asking = {peer: MeshChannel(route, tls, retry=False) for peer, route in routes.items()}
+        asking = {peer: MeshChannel(route, tls, retry=False, probes=True) for peer, route in routes.items()}
         self._rounds = HealthRounds(asking)
         self._channels = (keystore, crypto, secrets, *asking.values())
         self._repeats = Repeats(_SECONDS)

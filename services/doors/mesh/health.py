@@ -27,7 +27,7 @@ class HealthRounds:
     seconds: a call itself would find out when its time is over."""
 
     def __init__(self, channels: Mapping[Peer, MeshChannel]) -> None:
-        """`channels` share the routes of the calls, and do not try again by themselves."""
+        """`channels` share the routes of the calls as probes, and do not try again by themselves."""
         self._work = [
             Background(
                 f"health-{peer.name}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -62,6 +63,7 @@ _UNANSWERED = 2
 _HANGING_SECONDS = 2.0
 _ROUNDS = 3
 _PAUSE_SECONDS = 0.05
+_SPREAD_SECONDS = 0.2
 
 
 class Route:
@@ -69,7 +71,8 @@ class Route:
     answer. Channels may share it, so that what one of them finds out of a replica all of them know.
 
     One that refuses connections is left at once, and may be asked again at once: that costs nothing. One that hangs is
-    left for two seconds, since each call to it costs its deadline.
+    left for two seconds, since each call to it costs its deadline. It may hang and answer `probes`, as health is: they
+    are counted by themselves, and what they are answered says nothing of calls.
     """
 
     def __init__(self, addresses: str, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -77,6 +80,7 @@ class Route:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._unanswered = [0] * len(self.addresses)
+        self._unanswered_probes = [0] * len(self.addresses)
         self._hanging_until = [0.0] * len(self.addresses)
         self._clean = True
         self._watching: list[Callable[[int], None]] = []
@@ -89,32 +93,35 @@ class Route:
         """Has `left` told the place of each replica that is found to hang while another is called in its stead."""
         self._watching.append(left)
 
-    def answered(self, place: int) -> None:
+    def answered(self, place: int, *, probe: bool = False) -> None:
         """A replica answered, whatever it was."""
         if self._clean:
             return
         with self._lock:
-            self._unanswered[place] = 0
-            self._hanging_until[place] = 0.0
-            self._clean = not any(self._unanswered) and not any(self._hanging_until)
+            self._unanswered_probes[place] = 0
+            if not probe:
+                self._unanswered[place] = 0
+            if self._unanswered[place] < _UNANSWERED:
+                self._hanging_until[place] = 0.0
+            self._clean = not any((*self._unanswered, *self._unanswered_probes, *self._hanging_until))
 
-    def failed(self, place: int, code: grpc.StatusCode) -> None:
+    def failed(self, place: int, code: grpc.StatusCode, *, probe: bool = False) -> None:
         """A call to a replica failed so."""
         alone = len(self.addresses) == 1
         if code is grpc.StatusCode.DEADLINE_EXCEEDED or (alone and code in _GONE):
-            self._unanswered_at(place)
+            self._unanswered_at(place, self._unanswered_probes if probe else self._unanswered)
         elif code in _GONE:
             with self._lock:
                 self._leave(place)
         else:
-            self.answered(place)
+            self.answered(place, probe=probe)
 
-    def _unanswered_at(self, place: int) -> None:
+    def _unanswered_at(self, place: int, counts: list[int]) -> None:
         with self._lock:
             self._clean = False
-            self._unanswered[place] += 1
+            counts[place] += 1
             # One that hung is not believed a second time before it has answered.
-            if self._unanswered[place] < _UNANSWERED:
+            if counts[place] < _UNANSWERED:
                 return
             self._hanging_until[place] = self._monotonic() + _HANGING_SECONDS
             self.renewals[place] += 1
@@ -137,10 +144,15 @@ class MeshChannel:
     It changes over when its peer does not answer: to the next of several addresses, or to a new connection to the only
     one, behind which there may be another replica. A connection to a process that hangs would last as long as that
     does. Without `retry` a call is made once: its caller repeats it. With `moves`, calls in flight at a replica that is
-    found to hang are made at the next one at once, in place of waiting for their deadline.
+    found to hang are made at the next one within moments, in place of waiting for their deadline. One that `probes`
+    finds out whether replicas answer anything at all.
     """
 
-    def __init__(self, addresses: str | Route, tls: TlsFiles, *, retry: bool = True, moves: bool = False) -> None:
+    def __init__(
+        self, addresses: str | Route, tls: TlsFiles, *, retry: bool = True, moves: bool = False, probes: bool = False
+    ) -> None:
+        self._probes = probes
+        self._closed = False
         self._route = Route(addresses) if isinstance(addresses, str) else addresses
         several = len(self._route.addresses) > 1
         self._tls = tls
@@ -169,14 +181,14 @@ class MeshChannel:
             try:
                 answer = multicallable(request, timeout=timeout, metadata=metadata)
             except grpc.RpcError as error:
-                self._route.failed(place, rpc_code(error))
+                self._route.failed(place, rpc_code(error), probe=self._probes)
                 raise
             except ValueError:
                 # It was given up in this moment, and nothing can be sent on it any more.
-                if self._opened.get(place) is opened:
+                if self._closed or self._opened.get(place) is opened:
                     raise
                 return once(request, timeout, metadata)
-            self._route.answered(place)
+            self._route.answered(place, probe=self._probes)
             if len(self._opened) > 1:
                 self._keep_only(place)
             return answer
@@ -194,6 +206,7 @@ class MeshChannel:
     def close(self) -> None:
         """Ends the connections; calls in flight are cancelled."""
         with self._lock:
+            self._closed = True
             for opened in self._opened.values():
                 opened.channel.close()
             self._opened.clear()
@@ -208,6 +221,9 @@ class MeshChannel:
                     raise
                 # One round goes on at once; where all of them are gone, one may be back in a moment.
                 pause = _PAUSE_SECONDS * (again // len(self._route.addresses))
+                if rpc_code(error) is grpc.StatusCode.CANCELLED:
+                    # All that were in flight were given up in one moment: they do not all come to the next in one.
+                    pause += random.uniform(0.0, _SPREAD_SECONDS)  # noqa: S311  # no secret
                 if time.monotonic() + pause >= deadline:
                     raise
             time.sleep(pause)
@@ -230,6 +246,8 @@ class MeshChannel:
         opened = self._opened.get(place)
         if opened is None or opened.identity is not identity or opened.renewals != renewals:
             with self._lock:
+                if self._closed:
+                    raise ValueError("the channel is closed")
                 opened = self._opened.get(place)
                 if opened is None or opened.identity is not identity or opened.renewals != renewals:
                     # The one before ends by itself when its last call does: nothing but its calls holds it.

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ast
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -21,6 +24,7 @@ from deploy.dev.topology import TRUST_DOMAIN, free_port
 from services.runtime.changes import STALE_SECONDS, ChangeFeed, Changes
 from services.runtime.config import Tls
 from services.runtime.errors import Reason, StrongroomError
+from services.runtime.mesh import channels
 from services.runtime.mesh.channels import NO_RETRY, MeshChannel, Peer, Route
 from services.runtime.mesh.tls import TlsFiles
 from tests.support.clients import until
@@ -181,6 +185,72 @@ def test_one_that_hangs_is_not_asked_again_at_once_because_another_refuses() -> 
     assert route.current == 1
 
 
+@pytest.mark.parametrize("probe", [False, True])
+def test_one_whose_calls_hang_is_left_though_its_health_answers(probe: bool) -> None:
+    route = Route("hangs,well", lambda: 0.0)
+    for _ in range(2):
+        route.failed(0, grpc.StatusCode.DEADLINE_EXCEEDED, probe=probe)
+        route.answered(0, probe=True)
+    # What a probe found out another one takes back, and nothing of what calls did.
+    assert route.current == (0 if probe else 1)
+    route.failed(1, grpc.StatusCode.UNAVAILABLE)
+    assert route.current == (0 if probe else 1)
+
+
+def test_a_call_that_is_answered_says_that_all_is_well() -> None:
+    route = Route("a,b")
+    for probe in (False, True, False, True):
+        route.failed(0, grpc.StatusCode.DEADLINE_EXCEEDED, probe=probe)
+        route.answered(0)
+    assert route.current == 0
+
+
+def test_a_replica_whose_calls_hang_is_left_by_the_calls_of_a_door(tls: TlsFiles, well: str) -> None:
+    with _hanging(tls) as hanging:
+        route = Route(f"{hanging},{well}")
+        channel = MeshChannel(route, tls, moves=True)
+        asks = MeshChannel(route, tls, retry=False, probes=True)
+        call = channel.method(health_pb2_grpc.HealthStub, "Check")
+        for _ in range(2):
+            with pytest.raises(grpc.RpcError):
+                call(health_pb2.HealthCheckRequest(service="hangs"), timeout=0.3)
+            asks.method(health_pb2_grpc.HealthStub, "Check")(REQUEST, timeout=5)
+        with pytest.raises(grpc.RpcError) as answered:
+            call(health_pb2.HealthCheckRequest(service="hangs"), timeout=5)
+        assert answered.value.code() is grpc.StatusCode.NOT_FOUND
+        channel.close()
+        asks.close()
+
+
+def test_calls_that_are_given_up_in_one_moment_come_to_the_next_one_after_another(
+    tls: TlsFiles, well: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(channels, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pauses.append))
+    with _refusing(tls, NO_ANSWER, grpc.StatusCode.CANCELLED) as refusing:
+        for _ in range(8):
+            channel = MeshChannel(f"{refusing},{well}", tls)
+            assert channel.method(health_pb2_grpc.HealthStub, "Check")(REQUEST, timeout=5).status
+            channel.close()
+    assert len(set(pauses)) > 1
+
+
+def test_a_channel_that_was_closed_opens_none(tls: TlsFiles, well: str) -> None:
+    channel = MeshChannel(well, tls)
+    check, fresh = (channel.method(health_pb2_grpc.HealthStub, "Check") for _ in range(2))
+    check(REQUEST, timeout=5)
+    opened = channel._at(0)
+    channel.close()
+    for method in (check, fresh):
+        with pytest.raises(ValueError, match="closed"):
+            method(REQUEST, timeout=5)
+    # Nor does a call that had found its connection before.
+    channel._opened[0] = opened
+    with pytest.raises(ValueError, match="closed"):
+        check(REQUEST, timeout=5)
+    until(lambda: connections_to(well) == 0)
+
+
 def test_a_feed_goes_over_to_another_replica_before_what_it_knows_is_stale(tls: TlsFiles, mute: str, well: str) -> None:
     channel = MeshChannel(f"{mute},{well}", tls, retry=False)
     check = channel.method(health_pb2_grpc.HealthStub, "Check")
@@ -212,13 +282,37 @@ NO_ANSWER: Metadata = ()
 
 
 @contextmanager
-def _refusing(tls: TlsFiles, trailing: Metadata) -> Iterator[str]:
+def _refusing(tls: TlsFiles, trailing: Metadata, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) -> Iterator[str]:
     def refuse(_request: object, context: grpc.ServicerContext) -> None:
         context.set_trailing_metadata(trailing)
-        context.abort(grpc.StatusCode.UNAVAILABLE, "not here")
+        context.abort(code, "not here")
 
-    server = grpc.server(ThreadPoolExecutor(2))
-    methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {"Check": grpc.unary_unary_rpc_method_handler(refuse)}
+    with _serving(tls, grpc.unary_unary_rpc_method_handler(refuse)) as address:
+        yield address
+
+
+@contextmanager
+def _hanging(tls: TlsFiles) -> Iterator[str]:
+    """A replica whose health answers, and whose calls do not: those of the service `hangs`."""
+    over = threading.Event()
+
+    def answer(request: health_pb2.HealthCheckRequest, _context: object) -> health_pb2.HealthCheckResponse:
+        if request.service:
+            over.wait(30.0)
+        return health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
+
+    handler = grpc.unary_unary_rpc_method_handler(
+        answer, health_pb2.HealthCheckRequest.FromString, health_pb2.HealthCheckResponse.SerializeToString
+    )
+    with _serving(tls, handler) as address:
+        yield address
+        over.set()
+
+
+@contextmanager
+def _serving(tls: TlsFiles, handler: grpc.RpcMethodHandler[Any, Any]) -> Iterator[str]:
+    server = grpc.server(ThreadPoolExecutor(8))
+    methods = {"Check": handler}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("grpc.health.v1.Health", methods),))
     port = server.add_secure_port("127.0.0.1:0", tls.server_credentials(require_client_certificate=True))
     server.start()
