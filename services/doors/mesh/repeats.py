@@ -30,6 +30,8 @@ _KEPT_SECONDS = 30.0
 _KEPT = 4096
 # What names the thing that a request changes or makes.
 _NAMING = ("name", "parent", "key_id", "secret_id")
+# How requests begin that change nothing.
+_READ = ("Get", "List")
 
 Call = Callable[[Any, float], Any]
 
@@ -39,6 +41,7 @@ class _Left:
     """A request of which it is not known whether it was done."""
 
     digest: bytes
+    secret: bytes
     request_id: str
     until: float
 
@@ -59,26 +62,48 @@ class Repeats:
         """What `call` answers to the request within a number of seconds. Raises StrongroomError.
 
         A request that can have an id has one. While it is not known whether it was done, it is asked for again until
-        the time is over; and when the same principal comes with the same request soon after that, it is that one.
+        the time is over; and when the same principal comes with the same request soon after that, it is that one:
+        unless somebody has changed the same secret through this door meanwhile, which is then to be changed again.
         """
         if _ID not in request.DESCRIPTOR.fields_by_name:
-            return call(request, self._seconds)
+            return self._forgetting(request, lambda: call(request, self._seconds))
         place, digest = self._place(principal, request), self._digest(principal, request)
         request_id = self._taken(place, digest) or str(uuid4())
         named = type(request)()
         named.CopyFrom(request)
         setattr(named, _ID, request_id)
         try:
-            return self._until_known(named, call)
+            return self._forgetting(request, lambda: self._until_known(named, call))
         except StrongroomError as error:
             if error.code in _UNDECIDED:
-                self._keep(place, _Left(digest, request_id, self._monotonic() + _KEPT_SECONDS))
+                until = self._monotonic() + _KEPT_SECONDS
+                self._keep(place, _Left(digest, self._keyed(_secret(request)), request_id, until))
             raise
 
     def is_left(self, principal: str, request: Message) -> bool:
         """Whether the same request was made just now, and it is not known whether it was done."""
         left = self._left.get(self._place(principal, request))
         return left is not None and left.digest == self._digest(principal, request) and self._is_fresh(left)
+
+    def _forgetting(self, request: Message, make: Callable[[], Any]) -> Any:
+        """What `make` answers. Where it changed something, or may have, nothing is left of other changes of the same
+        secret."""
+        try:
+            answer = make()
+        except StrongroomError as error:
+            if error.code in _UNDECIDED:
+                self._forget(request)
+            raise
+        self._forget(request)
+        return answer
+
+    def _forget(self, request: Message) -> None:
+        if not self._left or not (changed := _secret(request)):
+            return
+        secret = self._keyed(changed)
+        with self._lock:
+            for place in [place for place, left in self._left.items() if left.secret == secret]:
+                del self._left[place]
 
     def _until_known(self, request: Message, call: Call) -> Any:
         deadline = self._monotonic() + self._seconds
@@ -118,3 +143,13 @@ class Repeats:
 
     def _keyed(self, *parts: str) -> bytes:
         return blake2b("\n".join(parts).encode(), key=self._key, digest_size=32).digest()
+
+
+def _secret(request: Message) -> str:
+    """The name of the secret that a request changes or makes; empty for others."""
+    if request.DESCRIPTOR.name.startswith(_READ):
+        return ""
+    name = str(getattr(request, "name", ""))
+    if secret_id := getattr(request, "secret_id", ""):
+        name = f"{getattr(request, 'parent', '')}/secrets/{secret_id}"
+    return name.partition("/versions/")[0] if "/secrets/" in name else ""

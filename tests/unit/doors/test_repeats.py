@@ -10,7 +10,15 @@ import pytest
 from services.doors.mesh import repeats
 from services.doors.mesh.repeats import Repeats
 from services.runtime.errors import Reason, StrongroomError
-from strongroom.secrets.v1.secret_service_pb2 import CreateSecretRequest, GetSecretRequest, PutSecretValueRequest
+from strongroom.keystore.v1.key_service_pb2 import CreateKeyVersionRequest
+from strongroom.secrets.v1.secret_service_pb2 import (
+    CreateSecretRequest,
+    DeleteSecretRequest,
+    DisableSecretVersionRequest,
+    GetSecretRequest,
+    GetSecretValueRequest,
+    PutSecretValueRequest,
+)
 
 WHO = "accounts/shop/users/u"
 PUT = PutSecretValueRequest(name="accounts/shop/secrets/s", value=b"one")
@@ -92,6 +100,55 @@ def test_nobody_elses_nor_another_request_has_its_id() -> None:
     answering.answer(WHO, OTHER, service)
     answering.answer(WHO, PUT, service)
     assert len(set(service.ids)) == 4
+
+
+@pytest.mark.parametrize(
+    ("left", "other"),
+    [
+        (PUT, OTHER),
+        (PUT, DeleteSecretRequest(name=PUT.name)),
+        (PUT, DisableSecretVersionRequest(name=f"{PUT.name}/versions/2")),
+        (CreateSecretRequest(parent="accounts/shop", secret_id="s"), OTHER),
+        (PUT, CreateSecretRequest(parent="accounts/shop", secret_id="s")),
+    ],
+    ids=lambda request: type(request).__name__,
+)
+@pytest.mark.parametrize("stands", [True, False])
+def test_what_somebody_changed_since_is_changed_anew(left: Any, other: Any, stands: bool) -> None:
+    answering, service = Repeats(0.1), Service(Reason.SECRETS_UNREACHABLE)
+    reason_of(answering, left, service)
+    (first,) = set(service.ids)
+    change = Service("done" if stands else Reason.AUDIT_PENDING)
+    if stands:
+        answering.answer("accounts/shop/users/other", other, change)
+    else:
+        reason_of(answering, other, change, "accounts/shop/users/other")
+    assert not answering.is_left(WHO, left)
+    service.script = ["version 4"]
+    answering.answer(WHO, left, service)
+    assert service.ids[-1] != first
+
+
+@pytest.mark.parametrize(
+    ("other", "answer"),
+    [
+        (GetSecretValueRequest(name=PUT.name), "value"),
+        (CreateKeyVersionRequest(parent="accounts/shop/keys/s"), "version"),
+        (PutSecretValueRequest(name=f"{PUT.name}2", value=b"two"), "version"),
+        (CreateSecretRequest(parent="accounts/shop"), "another"),
+        (OTHER, Reason.PERMISSION_DENIED),
+        (OTHER, Reason.STAGE_CONFLICT),
+    ],
+    ids=str,
+)
+def test_what_changes_nothing_of_it_leaves_it_the_same_change(other: Any, answer: Reason | str) -> None:
+    answering, service = Repeats(0.1), Service(Reason.SECRETS_UNREACHABLE)
+    reason_of(answering, PUT, service)
+    if isinstance(answer, Reason):
+        assert reason_of(answering, other, Service(answer), "accounts/shop/users/other") is answer
+    else:
+        answering.answer("accounts/shop/users/other", other, Service(answer))
+    assert answering.is_left(WHO, PUT)
 
 
 def test_an_id_is_kept_for_a_while_and_not_longer() -> None:
