@@ -267,6 +267,13 @@ class KeptConnection:
         return self._connection
 
 
+def deliberate(connection: Connection) -> None:
+    """Lets a `transaction` do nothing for seconds between two statements, while it decides; it locks no more than a few
+    wait for."""
+    if connection.dialect.name == "postgresql":
+        postgresql.deliberate(connection)
+
+
 @contextmanager
 def reading(engine: Engine, *, patient: bool = False) -> Iterator[Connection]:
     """A read-only view of the database as of one moment; `patient` as of `transaction`."""

@@ -40,6 +40,7 @@ _LIMIT = (
     f"{', '.join(f'({name!r}, {value!r})' for name, value in _LIMITS)}) AS limits (name, value) "
     "WHERE current_setting(limits.name) = '0'"
 )
+_DELIBERATE = "SET LOCAL idle_in_transaction_session_timeout = '10000ms'"
 _UNLIMIT = "; ".join(f"SET LOCAL {name} = 0" for name, _ in _LIMITS)
 
 ARGUMENTS: dict[str, Any] = {
@@ -119,6 +120,11 @@ def _limited(connection: LimitedConnection) -> LimitedConnection:
         connection.close()
         raise
     return connection
+
+
+def deliberate(connection: Connection) -> None:
+    """For the rest of a transaction that decides between its statements: the server gives it ten seconds."""
+    connection.execute(text(_DELIBERATE))
 
 
 @contextmanager

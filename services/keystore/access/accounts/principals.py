@@ -128,15 +128,19 @@ class Principals:
         seen = self._editor.permitted(call, SET_ROLES, kinds.PRINCIPAL, name)
         if collection_of(name) == ROLES:
             raise invalid("name", "is a role, which holds no roles")
-        for role in sorted(set(roles) - set(seen.roles)):
+        given = set(roles) - set(seen.roles)
+        for role in sorted(given):
             self._editor.permitted(call, SET_ROLES, kinds.PRINCIPAL, role, field="roles")
 
         def change(connection: Connection, present: Principal) -> Principal:
+            # Nobody was asked for these. What else changes meanwhile, whoever is to lose a role may do all the time.
+            if not set(roles) - set(present.roles) <= given:
+                require_as_seen(name, present.roles, seen.roles)
             for role in roles:
                 kinds.PRINCIPAL.require(connection, role, "roles")
             return replace(present, roles=roles)
 
-        return self._editor.edit(call, kinds.PRINCIPAL, name, change, etag=etag, seen=seen, asks=_larger_or_less)
+        return self._editor.edit(call, kinds.PRINCIPAL, name, change, etag=etag, asks=_larger_or_less)
 
     def disable(self, call: Call, name: str) -> Principal:
         """Refuses a principal everywhere."""

@@ -3,7 +3,6 @@ in one transaction."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from services.runtime.access.cedar import Parsed
 from services.runtime.call import Call
 from services.runtime.clock import Clock
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.storage.database import reading, transaction
+from services.runtime.storage.database import deliberate, reading, transaction
 from services.runtime.storage.editing import UNCHANGED, Edits, Unchanged, permitted, require_current
 from services.runtime.storage.outbox import Outbox
 from services.runtime.storage.request_ids import Repeatable
@@ -34,9 +33,7 @@ from strongroom.audit.v1.event_pb2 import Event
 from strongroom.keystore.v1.key_record_service_pb2 import ChangeKind
 
 # A change of an account that others of it were quicker than is looked at anew so often.
-_TRIES = 5
-# Of processor time: a plan that takes no longer may be made while others wait.
-_BRIEF_SECONDS = 0.02
+_TRIES = 3
 _TURN_SECONDS = 10.0
 
 
@@ -286,7 +283,8 @@ class AccessEditor:
         work: Callable[[Settle], T],
     ) -> T:
         """Does `work` once its plan was found good, and nothing has changed in the account since; else all is done
-        anew. Where others are quicker again and again, a plan that takes no time is made while they wait."""
+        anew. Where others are quicker again and again, they wait until it is planned and made: whoever can change the
+        least of an account could keep others from taking that away for as long as they like."""
         if plan is None:
             return work(_nothing_to_settle)
 
@@ -300,24 +298,24 @@ class AccessEditor:
             if planned is not None:
                 planned.require(call, self._parsed, self.now_us())
 
+        def settle(connection: Connection) -> None:
+            deliberate(connection)
+            require(look(connection))
+
         with self._turn(account):
-            spent = 0.0
             for _ in range(_TRIES):
-                began = time.thread_time()
                 with self.reading() as connection:
                     as_of, planned = contents.revision(connection, account), look(connection)
                 require(planned)
-                spent = time.thread_time() - began
                 with suppress(_ChangedMeanwhileError):
                     return work(partial(_require_as_of, account=account, as_of=as_of))
-            if spent < _BRIEF_SECONDS:
-                return work(lambda connection: require(look(connection)))
-        raise _is_busy(account)
+            return work(settle)
 
     @contextmanager
     def _turn(self, account: str) -> Iterator[None]:
         """One change at a time that needs more than a moment, so that they do not all have to begin anew. Others of the
-        account, and those in other processes, wait only as long as a transaction lasts."""
+        account, and those in other processes, wait only as long as a transaction lasts. Raises OVERLOADED where so many
+        are asked for at once that this one's turn does not come."""
         lock = self._turns.setdefault(account, Lock())
         if not lock.acquire(timeout=_TURN_SECONDS):
             raise _is_busy(account)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, Engine, event
 
 from services.keystore.access.accounts import new_accounts
 from services.keystore.access.accounts.accounts import Accounts
@@ -32,7 +33,7 @@ from services.runtime.call import Principal as Caller
 from services.runtime.config import Database, DefaultQuotas
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.storage import migrations
-from services.runtime.storage.database import open_database, reading, transaction
+from services.runtime.storage.database import open_database, reading, transaction, writes
 from services.runtime.storage.outbox import Outbox
 from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY, POLICY_KIND_RESOURCE
 from tests.support.clocks import StillClock
@@ -234,20 +235,71 @@ def test_what_was_looked_at_still_holds_when_it_is_changed(tmp_path: Path, monke
     assert not world.principals.get(world.call(), ADMIN).disabled
 
 
-def test_an_account_that_changes_all_the_time_is_asked_to_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("removal", ["disable", "delete", "set_roles", "detach", "forbid"])
+def test_no_small_changes_hold_off_a_removal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, removal: str) -> None:
     world = World(tmp_path / "world")
     elsewhere = Principals(world.another_editor())
+    read, alone = plans.Plan.read, [False]
+
+    def reading_it(plan: plans.Plan, connection: Connection, now_us: int) -> None:
+        alone[0] = writes(connection)
+        read(plan, connection, now_us)
 
     def require(_plan: plans.Plan, *_arguments: Any) -> None:
-        elsewhere.revoke_sessions(world.call(), ANN)
+        # Whenever anybody else can change anything, they do.
+        if not alone[0]:
+            elsewhere.revoke_sessions(world.call(), ANN)
 
+    monkeypatch.setattr(plans.Plan, "read", reading_it)
     monkeypatch.setattr(plans.Plan, "require", require)
-    # As if it had taken long.
-    monkeypatch.setattr("services.keystore.access.editing.editing._BRIEF_SECONDS", 0.0)
+    edit = {
+        "disable": EDITS["Principals.disable"],
+        "delete": EDITS["Principals.delete"],
+        "set_roles": EDITS["Principals.set_roles"],
+        "detach": EDITS["Policies.detach"],
+        "forbid": EDITS["Policies.create"],
+    }
+    edit[removal](world)
+    assert alone == [True]
+
+
+def test_what_is_planned_while_others_wait_is_still_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path / "world")
+    monkeypatch.setattr("services.keystore.access.editing.editing._TRIES", 0)
+    world.principals.disable(world.call(), ANN)
     with pytest.raises(StrongroomError) as refused:
         world.principals.disable(world.call(), ADMIN)
-    assert refused.value.reason is Reason.OVERLOADED
+    assert refused.value.reason is Reason.POLICY_LOCKOUT
     assert not world.principals.get(world.call(), ADMIN).disabled
+
+
+def test_a_stream_of_small_changes_does_not_hold_off_one_removal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, over = World(tmp_path / "world"), threading.Event()
+    elsewhere = Principals(world.another_editor())
+    checked = plans.Plan.require
+
+    def slowly(plan: plans.Plan, *arguments: Any) -> None:
+        # As if the account were large.
+        over.wait(0.05)
+        checked(plan, *arguments)
+
+    def stream() -> int:
+        made = 0
+        while not over.wait(0.002):
+            elsewhere.revoke_sessions(world.call(), ANN)
+            made += 1
+        return made
+
+    monkeypatch.setattr(plans.Plan, "require", slowly)
+    with ThreadPoolExecutor(1) as threads:
+        streaming = threads.submit(stream)
+        try:
+            assert world.principals.disable(world.call(), ANN).disabled
+        finally:
+            over.set()
+        assert streaming.result() > 0
 
 
 def test_changes_of_many_processes_at_once_are_all_made(tmp_path: Path) -> None:
