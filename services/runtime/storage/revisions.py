@@ -3,7 +3,8 @@
 Whoever writes to the database can take changes away, alter them and put the number back. Each change is sealed with
 its number, so one that is missing or is not as it was written leaves a gap, at which whoever follows starts over. An
 older number has nothing wrong with it, but a process remembers how far it has come: once it finds the number below
-that, it leaves numbers out, and everybody starts over.
+that, it leaves numbers out, and everybody starts over. A number that no changes can have led to is not believed at all:
+it is put back to where the changes are.
 """
 
 from __future__ import annotations
@@ -21,6 +22,12 @@ from services.runtime.storage.database import after_commit, reading, transaction
 from services.runtime.storage.row_seals import SEAL
 
 log = logging.getLogger(__name__)
+
+_FURTHEST = 1 << 40
+"""So far beyond what is known of it a number is believed: more changes than are ever made, and so much less than fits
+that nobody who writes to the database uses the numbers up."""
+_HIGHEST = 1 << 62
+_LOOKED_THROUGH = 1_000
 
 
 class Revisions:
@@ -72,30 +79,54 @@ class Revisions:
         known = counter.highest
         with reading(engine) as connection:
             now = self.current(connection)
-            told = answer(seen, now, partial(read, connection))
-        if now >= known:
+            credible = self._credible(connection, now)
+            told = answer(seen, credible, partial(read, connection))
+        if now == credible >= known:
             counter.saw(now)
             return told
         log.warning(
-            "the number of the last change went back: the database is an older one, or somebody else wrote to it;"
-            " everybody who follows its changes starts over",
+            "the number of the last change went back, or further on than changes can have led: the database is an"
+            " older one, or somebody else wrote to it; everybody who follows its changes starts over",
             extra={"fields": {"revision": str(now), "known": str(known)}},
         )
         with transaction(engine) as connection:
             self.start_over(connection)
-        return Changes(now, start_over=True)
+        return Changes(credible, start_over=True)
+
+    def _credible(self, connection: Connection, number: int) -> int:
+        """A number of the last change, or where the changes are if it is none that they can have led to."""
+        known = row_seals.of(connection).counter.highest
+        if number <= known + _FURTHEST:
+            return number
+        newest = max(known, self._newest_sealed(connection))
+        return number if number <= newest + _FURTHEST else newest
+
+    def _newest_sealed(self, connection: Connection) -> int:
+        """The number of the newest change that this service wrote, or where there is none among many, of the newest
+        whose number is no wonder."""
+        changes, seals = self._changes, row_seals.of(connection)
+        newest = select(changes).order_by(changes.c.revision.desc()).limit(_LOOKED_THROUGH)
+        for row in connection.execute(newest).mappings():
+            if seals.is_good(changes, row):
+                return int(row["revision"])
+        likely = select(func.max(changes.c.revision)).where(changes.c.revision <= _FURTHEST)
+        return int(connection.execute(likely).scalar_one() or 0)
 
     def _next(self, connection: Connection) -> int:
         revision = self._revision.c.revision
         # A number that was put back is not given twice.
         newest = select(func.coalesce(func.max(self._changes.c.revision), 0)).scalar_subquery()
-        last = case((revision >= newest, revision), else_=newest)
+        # One more than the highest would not fit, whoever wrote that.
+        last = case(
+            (revision > _HIGHEST, _HIGHEST), (newest > _HIGHEST, _HIGHEST), (revision >= newest, revision), else_=newest
+        )
         number: int = connection.execute(
             update(self._revision).values(revision=last + 1).returning(revision)
         ).scalar_one()
         counter = row_seals.of(connection).counter
-        if number <= counter.highest:
-            number = counter.highest + self._left_out
+        credible = self._credible(connection, number)
+        if number <= counter.highest or number != credible:
+            number = max(counter.highest, min(number, credible)) + self._left_out
             connection.execute(update(self._revision).values(revision=number))
         after_commit(connection, partial(counter.saw, number))
         return number

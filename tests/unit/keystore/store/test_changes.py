@@ -7,6 +7,7 @@ from sqlalchemy import Engine, func, select, update
 
 from services.keystore.store import changes, tables
 from services.runtime.changes import LATEST, Changes
+from services.runtime.storage import row_seals
 from services.runtime.storage.database import reading, transaction
 from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_KEY
 
@@ -101,6 +102,45 @@ def test_a_number_that_was_put_back_is_not_given_twice(log: Engine) -> None:
         connection.exec_driver_sql("UPDATE revision SET revision = 40")
         assert changes.note(connection, CHANGE_KIND_KEY, "another") > 47 + KEPT
     assert since(log, 47).start_over
+
+
+TOO_HIGH = (
+    "UPDATE revision SET revision = 9223372036854775807",
+    "UPDATE revision SET revision = 4611686018427387903",
+    "INSERT INTO changes (revision, kind, resource, account, key_uid) VALUES (9223372036854775807, 1, 'x', '', '')",
+)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("written", TOO_HIGH)
+def test_a_number_that_is_too_high_does_not_outlive_its_repair(log: Engine, written: str, *, restarted: bool) -> None:
+    if restarted:
+        row_seals.of(log).counter = row_seals.Counter()
+    with transaction(log) as connection:
+        connection.exec_driver_sql(written)
+    # Somebody polls, and somebody changes something, while it is there.
+    told = [since(log, seen) for seen in (LATEST, 46, 47)]
+    assert all(changes.revision < 1_000_000 for changes in told)
+    with transaction(log) as connection:
+        during = changes.note(connection, CHANGE_KIND_KEY, "during")
+    assert since(log, 47).start_over
+    # It is put right.
+    with transaction(log) as connection:
+        connection.exec_driver_sql("DELETE FROM changes WHERE revision = 9223372036854775807")
+        connection.exec_driver_sql("UPDATE revision SET revision = 47")
+    with transaction(log) as connection:
+        after = changes.note(connection, CHANGE_KIND_KEY, "after")
+    assert 47 < during < after < 1_000_000
+    assert since(log, LATEST) == Changes(after)
+    assert [change.resource for change in since(log, after - 1).changes] == ["after"]
+
+
+def test_who_raises_the_number_again_and_again_does_not_use_numbers_up(log: Engine) -> None:
+    for _ in range(5):
+        with transaction(log) as connection:
+            connection.exec_driver_sql("UPDATE revision SET revision = 4611686018427387903")
+        with transaction(log) as connection:
+            assert changes.note(connection, CHANGE_KIND_KEY, "another") < 1_000_000
 
 
 def test_a_change_that_is_not_committed_is_not_remembered(log: Engine) -> None:
