@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
+import resource
 import select
 import signal
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,6 +40,11 @@ _IPC_PRIVATE, _IPC_CREATE = 0, 0o1600
 _X86 = os.uname().machine == "x86_64"
 _PROCESS_VM_READV = 310 if _X86 else 270
 _TGKILL = 234 if _X86 else 131
+_SCHED_SETATTR = 314 if _X86 else 274
+_IOPRIO_SET = 251 if _X86 else 30
+_IOPRIO_WHO_PROCESS, _IOPRIO_IDLE = 1, 3 << 13
+# fcntl's and ioctl's for who gets the signals of a descriptor.
+_F_SETOWN_EX, _FIOSETOWN, _SIOCSPGRP = 15, 0x8901, 0x8902
 
 
 def in_a_child(work: Callable[[], int]) -> int:
@@ -81,6 +89,8 @@ def other(tmp_path: Path) -> Iterator[Other]:
     pid = os.fork()
     if pid == 0:
         if os.geteuid() == 0:
+            os.setgroups([])
+            os.setresgid(_NOBODY, _NOBODY, _NOBODY)
             os.setresuid(_NOBODY, _NOBODY, _NOBODY)
             ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
         with socket.socket(socket.AF_UNIX) as listener:
@@ -132,6 +142,17 @@ def signalled_by_descriptor(pid: int) -> None:
     signal.pidfd_send_signal(os.pidfd_open(pid), signal.SIGSTOP)
 
 
+def owned_by(other: Other, command: int) -> None:
+    """Has the signals of a connection go to the other process."""
+    with socket.socket() as connection:
+        fcntl.ioctl(connection, command, struct.pack("i", other.pid))
+
+
+def asked(command: int, argument: int | bytes) -> None:
+    with socket.socket() as connection:
+        fcntl.fcntl(connection, command, argument)
+
+
 # Each would be possible for any process of the user.
 ATTEMPTS: dict[str, Callable[[Other], object]] = {
     "ends it": lambda other: os.kill(other.pid, signal.SIGKILL),
@@ -161,6 +182,35 @@ ATTEMPTS: dict[str, Callable[[Other], object]] = {
     "keeps shared memory": lambda _: called(library().shmget(_IPC_PRIVATE, 4096, _IPC_CREATE)),
     "keeps a message queue": lambda _: called(library().msgget(_IPC_PRIVATE, _IPC_CREATE)),
     "keeps semaphores": lambda _: called(library().semget(_IPC_PRIVATE, 1, _IPC_CREATE)),
+    "takes its processor": lambda other: resource.prlimit(other.pid, resource.RLIMIT_CPU, (60, 60)),
+    "takes its descriptors": lambda other: resource.prlimit(other.pid, resource.RLIMIT_NOFILE, (0, 0)),
+    "reads its limits": lambda other: resource.prlimit(other.pid, resource.RLIMIT_NOFILE),
+    "has it wait": lambda other: os.setpriority(os.PRIO_PROCESS, other.pid, 19),
+    "has everything wait": lambda _: os.setpriority(os.PRIO_USER, 0, os.getpriority(os.PRIO_USER, 0)),
+    "has it work when nothing else does": lambda other: os.sched_setscheduler(
+        other.pid, os.SCHED_IDLE, os.sched_param(0)
+    ),
+    "changes its turn": lambda other: os.sched_setparam(other.pid, os.sched_param(0)),
+    "changes its turn by attributes": lambda other: system(
+        _SCHED_SETATTR, other.pid, struct.pack("=IIQiIQQQ", 48, 5, 0, 0, 0, 0, 0, 0), 0
+    ),
+    "keeps it to a processor": lambda other: os.sched_setaffinity(other.pid, os.sched_getaffinity(0)),
+    "has it wait for disks": lambda other: system(_IOPRIO_SET, _IOPRIO_WHO_PROCESS, other.pid, _IOPRIO_IDLE),
+    "has signals of a connection sent to it": lambda other: asked(fcntl.F_SETOWN, other.pid),
+    "has them sent to a thread of it": lambda other: asked(_F_SETOWN_EX, struct.pack("ii", 0, other.pid)),
+    "has them sent by another way": lambda other: owned_by(other, _FIOSETOWN),
+    "has them sent by a third way": lambda other: owned_by(other, _SIOCSPGRP),
+    "chooses which signal is sent": lambda _: asked(fcntl.F_SETSIG, signal.SIGKILL),
+    "keeps others from its key": lambda other: other.key.chmod(0),
+    "gives its key away": lambda other: os.chown(other.key, os.getuid(), os.getgid()),
+    "makes its key look old": lambda other: os.utime(other.key, (0, 0)),
+    "marks its key": lambda other: os.setxattr(other.key, "user.x", b"x"),
+    "takes marks off its key": lambda other: os.removexattr(other.key, "user.x"),
+    "takes shared memory away": lambda _: called(library().shmctl(0, 0, None)),
+    "reads shared memory": lambda _: called(min(library().shmat(0, None, 0), 0)),
+    "takes a message queue away": lambda _: called(library().msgctl(0, 0, None)),
+    "takes semaphores away": lambda _: called(library().semctl(0, 0, 0)),
+    "takes a named queue away": lambda _: called(library().mq_unlink(b"/x")),
     "listens": lambda _: listening(),
     "talks to it": lambda other: connected(other.socket_name),
 }
@@ -190,7 +240,11 @@ def test_what_a_step_needs_it_may_do() -> None:
         assert Path(f"/proc/self/fd/{descriptor}").read_text() == "trust"
         assert socket.getaddrinfo("127.0.0.1", 443)
         assert Path("/etc/hosts").read_text()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == resource.prlimit(0, resource.RLIMIT_NOFILE) == (32, 32)
         near, far = socket.socketpair()
+        near.setblocking(False)
+        assert fcntl.fcntl(near, fcntl.F_GETFL) & os.O_NONBLOCK
         near.sendall(b"x")
         assert far.recv(1) == b"x"
         return 0

@@ -1,5 +1,5 @@
 """Which system calls a process may make no longer (seccomp(2)): what would leave something behind that outlives it, or
-reach another process. It may start threads, and no process.
+reach another process, its limits and its turn at a processor included. It may start threads, and no process.
 
 Only for the architectures whose numbers stand here.
 """
@@ -22,6 +22,11 @@ _INSTRUCTION = struct.Struct("=HBBI")
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 _ALLOW, _KILL, _FAIL = 0x7FFF0000, 0x80000000, 0x00050000
 _CLONE_THREAD = 0x00010000
+# Who gets the signals of a descriptor, and which: fcntl's commands, and those of ioctl for sockets.
+_SETOWN, _SETSIG, _SETOWN_EX = 8, 10, 15
+_FIOSETOWN, _SIOCSPGRP = 0x8901, 0x8902
+# As the calling process says of itself.
+_OWN = 0
 _MAKES_A_FILE = os.O_CREAT | (os.O_TMPFILE & ~os.O_DIRECTORY)
 # Of the other way of x86-64 to call.
 _X32 = 0x40000000
@@ -36,37 +41,54 @@ class _Numbers:
 
 
 # The same everywhere.
-_COMMON = {"pidfd_send_signal": 424, "io_uring_setup": 425, "clone3": 435, "openat2": 437, "pidfd_getfd": 438}
+_COMMON = {
+    "pidfd_send_signal": 424, "io_uring_setup": 425, "clone3": 435, "openat2": 437, "pidfd_getfd": 438,
+    "fchmodat2": 452, "setxattrat": 463, "removexattrat": 466, "file_setattr": 469,
+}  # fmt: skip
 _ARCHITECTURES = {
     "x86_64": _Numbers(
         0xC000003E,
         {
-            **_COMMON, "open": 2, "shmget": 29, "clone": 56, "fork": 57, "vfork": 58, "execve": 59, "kill": 62,
-            "semget": 64, "msgget": 68, "rename": 82, "mkdir": 83, "rmdir": 84, "creat": 85, "link": 86, "unlink": 87,
-            "symlink": 88, "ptrace": 101, "rt_sigqueueinfo": 129, "mknod": 133, "tkill": 200, "tgkill": 234,
-            "mq_open": 240, "add_key": 248, "request_key": 249, "keyctl": 250, "openat": 257, "mkdirat": 258,
-            "mknodat": 259, "unlinkat": 263, "renameat": 264, "linkat": 265, "symlinkat": 266, "unshare": 272,
-            "rt_tgsigqueueinfo": 297, "perf_event_open": 298, "setns": 308, "process_vm_readv": 310,
-            "process_vm_writev": 311, "renameat2": 316, "bpf": 321, "execveat": 322, "userfaultfd": 323,
+            **_COMMON, "open": 2, "ioctl": 16, "shmget": 29, "shmat": 30, "shmctl": 31, "clone": 56, "fork": 57,
+            "vfork": 58, "execve": 59, "kill": 62, "semget": 64, "semop": 65, "semctl": 66, "msgget": 68, "msgsnd": 69,
+            "msgrcv": 70, "msgctl": 71, "fcntl": 72, "truncate": 76, "rename": 82, "mkdir": 83, "rmdir": 84,
+            "creat": 85, "link": 86, "unlink": 87, "symlink": 88, "chmod": 90, "fchmod": 91, "chown": 92, "fchown": 93,
+            "lchown": 94, "ptrace": 101, "rt_sigqueueinfo": 129, "utime": 132, "mknod": 133, "setpriority": 141,
+            "sched_setparam": 142, "sched_setscheduler": 144, "setxattr": 188, "lsetxattr": 189, "fsetxattr": 190,
+            "removexattr": 197, "lremovexattr": 198, "fremovexattr": 199, "tkill": 200, "sched_setaffinity": 203,
+            "semtimedop": 220, "tgkill": 234, "utimes": 235, "mq_open": 240, "mq_unlink": 241, "add_key": 248,
+            "request_key": 249, "keyctl": 250, "ioprio_set": 251, "openat": 257, "mkdirat": 258, "mknodat": 259,
+            "fchownat": 260, "futimesat": 261, "unlinkat": 263, "renameat": 264, "linkat": 265, "symlinkat": 266,
+            "fchmodat": 268, "unshare": 272, "utimensat": 280, "rt_tgsigqueueinfo": 297, "perf_event_open": 298,
+            "prlimit64": 302, "setns": 308, "process_vm_readv": 310, "process_vm_writev": 311, "sched_setattr": 314,
+            "renameat2": 316, "bpf": 321, "execveat": 322, "userfaultfd": 323,
         },
     ),
     "aarch64": _Numbers(
         0xC00000B7,
         {
-            **_COMMON, "mknodat": 33, "mkdirat": 34, "unlinkat": 35, "symlinkat": 36, "linkat": 37, "renameat": 38,
-            "openat": 56, "unshare": 97, "ptrace": 117, "kill": 129, "tkill": 130, "tgkill": 131,
-            "rt_sigqueueinfo": 138, "mq_open": 180, "msgget": 186, "semget": 190, "shmget": 194, "add_key": 217,
-            "request_key": 218, "keyctl": 219, "clone": 220, "execve": 221, "rt_tgsigqueueinfo": 240,
-            "perf_event_open": 241, "setns": 268, "process_vm_readv": 270, "process_vm_writev": 271, "renameat2": 276,
-            "bpf": 280, "execveat": 281, "userfaultfd": 282,
+            **_COMMON, "setxattr": 5, "lsetxattr": 6, "fsetxattr": 7, "removexattr": 14, "lremovexattr": 15,
+            "fremovexattr": 16, "fcntl": 25, "ioctl": 29, "ioprio_set": 30, "mknodat": 33, "mkdirat": 34,
+            "unlinkat": 35, "symlinkat": 36, "linkat": 37, "renameat": 38, "truncate": 45, "fchmod": 52, "fchmodat": 53,
+            "fchownat": 54, "fchown": 55, "openat": 56, "utimensat": 88, "unshare": 97, "ptrace": 117,
+            "sched_setparam": 118, "sched_setscheduler": 119, "sched_setaffinity": 122, "kill": 129, "tkill": 130,
+            "tgkill": 131, "rt_sigqueueinfo": 138, "setpriority": 140, "mq_open": 180, "mq_unlink": 181, "msgget": 186,
+            "msgctl": 187, "msgrcv": 188, "msgsnd": 189, "semget": 190, "semctl": 191, "semtimedop": 192, "semop": 193,
+            "shmget": 194, "shmctl": 195, "shmat": 196, "add_key": 217, "request_key": 218, "keyctl": 219, "clone": 220,
+            "execve": 221, "rt_tgsigqueueinfo": 240, "perf_event_open": 241, "prlimit64": 261, "setns": 268,
+            "process_vm_readv": 270, "process_vm_writev": 271, "sched_setattr": 274, "renameat2": 276, "bpf": 280,
+            "execveat": 281, "userfaultfd": 282,
         },
     ),
 }  # fmt: skip
-# What decides beside the number: which argument, the bits or value there, and whether these let the call be made.
+# What decides beside the number: which argument, the bits or values there, and whether these let the call be made.
 _JUDGED = {
-    "clone": (0, _SOME, _CLONE_THREAD, True),
-    "open": (1, _SOME, _MAKES_A_FILE, False),
-    "openat": (2, _SOME, _MAKES_A_FILE, False),
+    "clone": (0, _SOME, (_CLONE_THREAD,), True),
+    "open": (1, _SOME, (_MAKES_A_FILE,), False),
+    "openat": (2, _SOME, (_MAKES_A_FILE,), False),
+    "prlimit64": (0, _EQUAL, (_OWN,), True),
+    "fcntl": (1, _EQUAL, (_SETOWN, _SETSIG, _SETOWN_EX), False),
+    "ioctl": (1, _EQUAL, (_FIOSETOWN, _SIOCSPGRP), False),
 }
 # Libraries take another way where these are not known.
 _UNKNOWN = frozenset({"clone3", "openat2", "io_uring_setup"})
@@ -94,19 +116,21 @@ def _program(numbers: _Numbers) -> list[bytes]:
         _instruction(_AT_LEAST, _X32, otherwise=1),
         _instruction(_RETURN, _KILL),
     ]
-    judged = {**_JUDGED, "tgkill": (0, _EQUAL, os.getpid(), True)}
+    judged = {**_JUDGED, "tgkill": (0, _EQUAL, (os.getpid(),), True)}
     for name, number in numbers.calls.items():
         refused = _instruction(_RETURN, _FAIL | (errno.ENOSYS if name in _UNKNOWN else errno.EPERM))
         if name not in judged:
             program += [_instruction(_EQUAL, number, otherwise=1), refused]
             continue
-        argument, comparison, value, lets = judged[name]
+        argument, comparison, values, lets = judged[name]
+        allowed = _instruction(_RETURN, _ALLOW)
+        otherwise, found = (refused, allowed) if lets else (allowed, refused)
         program += [
-            _instruction(_EQUAL, number, otherwise=4),
+            _instruction(_EQUAL, number, otherwise=len(values) + 3),
             _instruction(_LOAD, _ARGUMENTS + 8 * argument),
-            _instruction(comparison, value, then=not lets, otherwise=lets),
-            _instruction(_RETURN, _ALLOW),
-            refused,
+            *(_instruction(comparison, value, then=len(values) - place) for place, value in enumerate(values)),
+            otherwise,
+            found,
         ]
     return [*program, _instruction(_RETURN, _ALLOW)]
 
