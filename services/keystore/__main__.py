@@ -8,6 +8,7 @@ from functools import partial
 from sqlalchemy import Engine
 
 from services.keystore.access.accounts.accounts import Accounts
+from services.keystore.access.accounts.ended_grants import EndedGrants
 from services.keystore.access.accounts.identities import SpiffeIds
 from services.keystore.access.accounts.oidc_providers import OidcProviders
 from services.keystore.access.accounts.principals import Principals
@@ -133,12 +134,11 @@ def serve(settings: KeystoreSettings) -> None:
     due_work = _due_work(settings, stored, keys)
     hosted.on_close(opened.dispose)
     history = History(engine, changes.start_over, tables.revision)
-    hosted.on_close(outbox.stop)
-    hosted.on_close(history.stop)
-    hosted.on_close(sealing.stop)
-    sealing.start()
-    outbox.start()
-    history.start()
+    ended_grants = EndedGrants(AccessEditor(engine, hosted.authorizer, outbox, clock.system_clock))
+    for stop in (outbox.stop, history.stop, ended_grants.stop, sealing.stop):
+        hosted.on_close(stop)
+    for work in (sealing, outbox, history, ended_grants):
+        work.start()
     if due_work is not None:
         hosted.on_close(due_work.stop)
         due_work.start()

@@ -26,6 +26,7 @@ from services.audit.publication.witnesses import Witnesses
 from services.audit.retention.retention import RetentionWork
 from services.crypto.providers.pkcs11.sessions import PoolOptions, SessionPool
 from services.doors.mesh.health import HealthRounds
+from services.keystore.access.accounts.ended_grants import EndedGrants
 from services.keystore.work.bootstrap import SecretsKey
 from services.runtime import background
 from services.runtime.audit_client import AuditClient
@@ -195,6 +196,7 @@ WORK: dict[str, Callable[[], object]] = {
     "services/audit/log/write_ahead.py": write_ahead,
     "services/crypto/providers/pkcs11/sessions.py": sessions,
     "services/doors/mesh/health.py": health_rounds,
+    "services/keystore/access/accounts/ended_grants.py": lambda: EndedGrants(BROKEN),
     "services/keystore/work/bootstrap.py": lambda: SecretsKey(BROKEN, "a", NONE, NONE),
     "services/runtime/rpc/arrivals.py": arrivals,
     "services/runtime/rpc/dismissals.py": dismissals,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
+from services.keystore.access.accounts import ended_grants
 from services.keystore.access.accounts.identities import require_free_spiffe_ids, require_free_subjects, require_given
 from services.keystore.access.editing import kinds
 from services.keystore.access.editing.editing import (
@@ -18,7 +20,7 @@ from services.keystore.access.editing.editing import (
     update,
 )
 from services.keystore.access.editing.plans import Needs
-from services.keystore.access.policies import grants, policy_text
+from services.keystore.access.policies import policy_text
 from services.keystore.access.records import client_key_store, policy_store, principal_store, quota_store
 from services.keystore.access.records.resources import ROLES, Principal, account_of, collection_of
 from services.keystore.store import changes
@@ -28,6 +30,8 @@ from services.runtime.storage.editing import UNCHANGED, Unchanged
 from services.runtime.storage.request_ids import Repeatable
 from services.runtime.storage.sql_filters import Condition
 from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_QUOTA
+
+log = logging.getLogger(__name__)
 
 MAX_TAKEN_ALONG = 300
 """So many principals that hold it, and policies that are attached to it, are changed with a principal that ends."""
@@ -163,8 +167,9 @@ class Principals:
         return self._editor.edit(call, kinds.PRINCIPAL, name, change)
 
     def delete(self, call: Call, name: str, etag: str) -> None:
-        """Deletes a principal with its client keys, attachments, quota, and the grants to it. To take a role from those
-        who hold it, with what it forbids them, needs `access:SetPrincipalRoles` on each."""
+        """Deletes a principal with its client keys, attachments and quota; the grants to it end with it, at once or
+        later. To take a role from those who hold it, with what it forbids them, needs `access:SetPrincipalRoles` on
+        each."""
         self._editor.permitted(call, "access:DeletePrincipal", kinds.PRINCIPAL, name)
         with self._editor.reading() as connection:
             holders = [holder.name for holder in principal_store.holders(connection, name)]
@@ -194,15 +199,14 @@ class Principals:
                 changes.note(connection, CHANGE_KIND_QUOTA, f"{name}/quota", account_of(name))
 
         self._editor.delete(call, kinds.PRINCIPAL, name, etag, remove, _less)
-        self._revoke_grants(name)
-
-    def _revoke_grants(self, name: str) -> None:
-        """Ends the grants to a principal that is gone, which permit nothing any more, some at a time: they can be
-        hundreds of thousands, and nobody can change anything while some end."""
-        some = True
-        while some:
-            with self._editor.changing(account_of(name)) as connection:
-                some = grants.revoke_of(connection, name)
+        try:
+            ended_grants.end_of(self._editor, name)
+        except StrongroomError as error:
+            # The deletion stands, and is answered so: what is left permits nothing, and ends later.
+            log.warning(
+                "grants to a principal that was deleted are ended later",
+                extra={"fields": {"principal": name, "reason": error.reason}},
+            )
 
     def _require_free(self, connection: Connection, principal: Principal, added: Sequence[str]) -> None:
         """Raises unless what a principal is to be known by exists and stands for no other of the account, and the

@@ -8,14 +8,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, select
+from sqlalchemy import Connection, Row, delete, exists, select
 
 from services.keystore.access.records import contents, given_ids
 from services.keystore.access.records.resources import OidcBinding, Principal, RoleSettings, account_of
-from services.keystore.access.records.tables import identities, oidc_bindings, principals, waiting_identities
+from services.keystore.access.records.tables import grants, identities, oidc_bindings, principals, waiting_identities
 from services.keystore.store.store import tags_text
 from services.runtime.storage import sealed_rows
 from services.runtime.storage.sql_filters import Condition
+
+_SOME = 1_000
 
 
 def principal(connection: Connection, name: str) -> Principal | None:
@@ -70,6 +72,13 @@ def delete_principal(connection: Connection, name: str, now_us: int) -> None:
     contents.changing(connection, account_of(name))
     sealed_rows.update(connection, principals, [principals.c.name == name], {"deleted_us": now_us})
     _delete_bindings(connection, name)
+
+
+def deleted_with_grants(connection: Connection) -> list[str]:
+    """Principals that were deleted and have grants still, some of them."""
+    granted = exists().where(grants.c.grantee == principals.c.name)
+    left = select(principals).where(principals.c.deleted_us.is_not(None), granted).limit(_SOME)
+    return [row.name for row in sealed_rows.good(connection, principals, connection.execute(left).all())]
 
 
 def identity_owner(connection: Connection, spiffe_id: str) -> str | None:
