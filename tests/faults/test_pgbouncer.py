@@ -23,9 +23,9 @@ from services.runtime.errors import StrongroomError
 from services.runtime.requests.names import ResourceName
 from services.runtime.sensitive import SensitiveBytes
 from services.secrets.core.model import Secret
-from services.secrets.rotation.rotators.database import DatabaseRotator
-from services.secrets.rotation.rotators.postgresql import PostgresqlDriver
-from services.secrets.rotation.rotators.rotator import Credential, RotationContext
+from services.secrets.kinds.known import declarations
+from services.secrets.rotation.rotators.rotator import Credential, RotationContext, Rotator
+from services.secrets.rotation.targets.workers import TargetWorkers, WorkerRotator
 from strongroom.secrets.v1.secret_pb2 import SECRET_STATE_ENABLED, SECRET_TYPE_POSTGRESQL, VALUE_FORMAT_TEXT
 from strongroom.secrets.v1.target_pb2 import (
     DATABASE_STRATEGY_DUAL_USER,
@@ -35,7 +35,10 @@ from strongroom.secrets.v1.target_pb2 import (
     TargetAddress,
 )
 from tests.support.clients import until
+from tests.support.rotation.fixtures import target_workers
 from tests.support.rotation.servers import running, wait_for
+
+__all__ = ["target_workers"]
 
 _SETTINGS = """\
 [databases]
@@ -58,6 +61,7 @@ server_login_retry = 1
 @dataclass(frozen=True, slots=True)
 class Pooler:
     cluster: PostgresCluster
+    rotator: Rotator
     port: int
     username: str
     password: str
@@ -72,17 +76,18 @@ class Pooler:
         where = TargetAddress(host=HOST, port=self.port, tls=TARGET_TLS_DISABLED)
         return DatabaseTarget(address=where, database="postgres", username=self.app, strategy=strategy)  # type: ignore[arg-type]
 
-    def login(self, password: str, username: str = "") -> str:
-        """The reason that a login is refused for; empty for one that is let in."""
+    def login(self, password: str) -> str:
+        """The reason that a step's login is refused for; empty for one that is let in."""
+        context = RotationContext(secret_of(self.target()), "", 1, 1, None)
         try:
-            with PostgresqlDriver().login(self.target(), username or self.app, password, HOST):
-                return ""
+            self.rotator.test(context, credential("1", self.app, password))
         except StrongroomError as error:
             return str(error.reason)
+        return ""
 
 
 @contextmanager
-def pooled(cluster: PostgresCluster, directory: Path) -> Iterator[Pooler]:
+def pooled(cluster: PostgresCluster, rotator: Rotator, directory: Path) -> Iterator[Pooler]:
     owner = urlsplit(cluster.create_database(f"pooled_{token_hex(4)}"))
     assert owner.username
     assert owner.password
@@ -95,12 +100,14 @@ def pooled(cluster: PostgresCluster, directory: Path) -> Iterator[Pooler]:
         path.chmod(0o755)
     with running(["pgbouncer", *as_whom, str(settings)], log):
         wait_for(lambda: socket.create_connection((HOST, port)).close(), OSError, log=log)
-        yield Pooler(cluster, port, owner.username, owner.password)
+        yield Pooler(cluster, rotator, port, owner.username, owner.password)
 
 
 @pytest.fixture
-def pooler(postgres_cluster: PostgresCluster, tmp_path: Path) -> Iterator[Pooler]:
-    with pooled(postgres_cluster, tmp_path) as made:
+def pooler(postgres_cluster: PostgresCluster, target_workers: TargetWorkers, tmp_path: Path) -> Iterator[Pooler]:
+    # Steps in processes of their own, which may do less than this one.
+    rotator = WorkerRotator(declarations()[SECRET_TYPE_POSTGRESQL], target_workers, None)
+    with pooled(postgres_cluster, rotator, tmp_path) as made:
         made.execute("CREATE ROLE {} LOGIN PASSWORD 'right'", made.app)
         yield made
 
@@ -132,7 +139,7 @@ def test_a_rotation_by_way_of_a_pooler_goes_through(pooler: Pooler, strategy: in
     current = credential("1", pooler.app, "right")
     master = credential("m", pooler.username, pooler.password)
     context = RotationContext(secret, "", 1, 1, master)
-    rotator = DatabaseRotator(PostgresqlDriver())
+    rotator = pooler.rotator
     for number in range(3):
         value = rotator.create(context, current)
         pending = Credential(f"pending-{number}", value.value, VALUE_FORMAT_TEXT)

@@ -74,17 +74,26 @@ def connect(seconds: float, **parameters: Any) -> psycopg.Connection[Any]:
 
 @contextmanager
 def _traced(connection: pq.abc.PGconn) -> Iterator[int]:
-    """A file in memory with what libpq writes of the messages of a login, without what is in them."""
-    file = os.memfd_create("login", os.MFD_CLOEXEC)
+    """Where to read what libpq writes of the messages of a login, without what is in them. It is a pipe, since a step
+    may write into no file, in memory either; what is more than it holds is left out."""
+    read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        connection.trace(file)
+        connection.trace(write)
         connection.set_trace_flags(pq.Trace.SUPPRESS_TIMESTAMPS | pq.Trace.REGRESS_MODE)
         try:
-            yield file
+            yield read
         finally:
             connection.untrace()
     finally:
-        os.close(file)
+        os.close(write)
+        os.close(read)
+
+
+def _written(trace: int) -> bytes:
+    try:
+        return os.read(trace, _TRACE_BYTES)
+    except BlockingIOError:
+        return b""
 
 
 def _require_going_on(connection: pq.abc.PGconn, status: int, trace: int) -> None:
@@ -94,7 +103,7 @@ def _require_going_on(connection: pq.abc.PGconn, status: int, trace: int) -> Non
     found = _LAST_OF_MESSAGE.search(said)
     if found is None:
         raise LoginError(None, said)
-    disproved = connection.used_password and not _SASL_FINAL.search(os.pread(trace, _TRACE_BYTES, 0))
+    disproved = connection.used_password and not _SASL_FINAL.search(_written(trace))
     raise LoginError(found[1], "", disproved=disproved)
 
 
