@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
@@ -9,6 +10,8 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
+
+log = logging.getLogger(__name__)
 
 PREFIX = "STRONGROOM_"
 _SEPARATOR = "__"
@@ -18,24 +21,32 @@ _SERVICE_LINK = re.compile(r".*_(?:SERVICE_HOST|SERVICE_PORT(?:_.+)?|PORT(?:_\d+
 _NEAR = 0.7
 # How like a setting a name has to be that is written in another way, to be meant for it.
 _LIKE = 0.85
+# What turns a check off is nobody's next step: whoever gives a password is not told to do without.
+_LOOSENING = ("PASSWORDLESS", "BIND_ANY_SPIFFE_ID", "PLAINTEXT", "PUBLIC_TARGETS")
 
 
 def unknown_variables(settings: type[BaseModel], service: str, environment: Mapping[str, str]) -> list[str]:
     """What is wrong with the names of variables that begin as settings do: each with the likeliest that there is.
 
-    Another service's variables are its own affair, and so is what does not look like a setting at all.
+    Another service's variables are its own affair, and so is what does not look like a setting at all. A setting's name
+    behind one that is no service's may be another program's: it is logged and no more.
     """
     own = f"{PREFIX}{service.upper()}{_SEPARATOR}"
     known = {f"{own}{name}": open_ended for name, open_ended in _names(settings)}
+    near = [one for one in known if not one.endswith(_LOOSENING)]
     problems = []
     for given in sorted(environment):
         name = given.upper()
-        if not name.startswith(PREFIX) or _SERVICE_LINK.fullmatch(name) or not _is_meant(name, own, known):
+        if not name.startswith(PREFIX) or _SERVICE_LINK.fullmatch(name):
             continue
         if name in known or any(name.startswith(f"{one}{_SEPARATOR}") for one, is_open in known.items() if is_open):
             continue
-        near = _nearest(name, own, known)
-        problems.append(f"{given}: there is no such setting" + (f"; {near} is near" if near else ""))
+        nearest = _nearest(name, own, near)
+        problem = f"{given}: there is no such setting" + (f"; {nearest} is near" if nearest else "")
+        if _is_meant(name, own, near):
+            problems.append(problem)
+        elif _is_strange(name, own, near):
+            log.warning("variable is not read: %s", problem)
     return problems
 
 
@@ -54,15 +65,19 @@ def _is_meant(name: str, own: str, known: Iterable[str]) -> bool:
     if name.startswith(own) or _alike(name, own, known):
         return True
     service = own.removeprefix(PREFIX).removesuffix(_SEPARATOR)
-    head, separator, rest = name.removeprefix(PREFIX).partition(_SEPARATOR)
+    head, separator, _ = name.removeprefix(PREFIX).partition(_SEPARATOR)
     if not separator or head in _SERVICES:
         return False
-    settings = {one.removeprefix(own) for one in known}
-    if head in {one.partition(_SEPARATOR)[0] for one in settings}:
+    if head in {one.removeprefix(own).partition(_SEPARATOR)[0] for one in known}:
         # The section of a setting, without its service.
         return True
-    near = get_close_matches(head, (*_SERVICES, service), 1, _NEAR)
-    return head.startswith(f"{service}_") or near == [service] or (not near and rest in settings)
+    return head.startswith(f"{service}_") or get_close_matches(head, (*_SERVICES, service), 1, _NEAR) == [service]
+
+
+def _is_strange(name: str, own: str, known: Iterable[str]) -> bool:
+    """Whether a setting's name is behind one that is no service's, nor near to one."""
+    head, _, rest = name.removeprefix(PREFIX).partition(_SEPARATOR)
+    return f"{own}{rest}" in known and not get_close_matches(head, _SERVICES, 1, _NEAR)
 
 
 def _alike(name: str, own: str, known: Iterable[str]) -> str:

@@ -33,6 +33,8 @@ OF_OTHERS = (
     "STRONGROOM_KEYSTORE_SERVICE_PORT_GRPC",
     "STRONGROOM_KEYSTORE_PORT",
     "STRONGROOM_KEYSTORE_PORT_7100_TCP_ADDR",
+    # What a deployment may carry a secret in.
+    "STRONGROOM_KEYSTORE_REDIS_PASSWORD",
     "PATH",
 )
 MISSPELT = {
@@ -44,7 +46,6 @@ MISSPELT = {
     "STRONGROOM_KEYSTORE_TELEMETRY_LOG_LEVL": "STRONGROOM_KEYSTORE__TELEMETRY__LOG_LEVEL",
     "STRONGROOM_KEYSTORE_DATABSE_URL": "STRONGROOM_KEYSTORE__DATABASE__URL",
     "STRONGROOM_KEYSTORE_LOG_LEVL": "STRONGROOM_KEYSTORE__TELEMETRY__LOG_LEVEL",
-    "STRONGROOM_KS__DATABASE__URL": "STRONGROOM_KEYSTORE__DATABASE__URL",
     "STRONGROOM_DATABASE__URL": "STRONGROOM_KEYSTORE__DATABASE__URL",
     "STRONGROOM_TELEMETRY__LOG_LEVEL": "STRONGROOM_KEYSTORE__TELEMETRY__LOG_LEVEL",
     "STRONGROOM_KEYSTROE__REDIS__URL": "STRONGROOM_KEYSTORE__REDIS__URL",
@@ -67,6 +68,26 @@ def test_a_misspelt_name_is_told_with_the_one_that_is_meant(name: str) -> None:
 def test_what_is_near_to_nothing_is_told_too() -> None:
     (problem,) = unknown_variables(KeystoreSettings, "keystore", {"STRONGROOM_KEYSTORE__X": "1"})
     assert problem == "STRONGROOM_KEYSTORE__X: there is no such setting"
+
+
+@pytest.mark.parametrize("name", ["STRONGROOM_BACKUP__DATABASE__URL", "STRONGROOM_KS__DATABASE__URL"])
+def test_a_setting_behind_what_is_no_service_is_only_logged(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert unknown_variables(KeystoreSettings, "keystore", {name: "hunter2"}) == []
+    assert f"{name}: there is no such setting; STRONGROOM_KEYSTORE__DATABASE__URL is near" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["REDIS__PASSWORD", "REDIS__PASSWORDLES", "BIND_ANY_SPIFFE_IDS", "DATABASE__PLAINTEX"])
+def test_nobody_is_told_to_turn_a_check_off(name: str) -> None:
+    (problem,) = unknown_variables(KeystoreSettings, "keystore", {f"STRONGROOM_KEYSTORE__{name}": "x"})
+    assert "there is no such setting" in problem
+    told = problem.partition("; ")[2]
+    assert not any(one in told for one in ("PASSWORDLESS", "BIND_ANY", "PLAINTEXT"))
+
+
+def test_what_turns_a_check_off_can_be_set_all_the_same() -> None:
+    given = {f"STRONGROOM_KEYSTORE__{name}": "true" for name in ("REDIS__PASSWORDLESS", "BIND_ANY_SPIFFE_ID")}
+    assert unknown_variables(KeystoreSettings, "keystore", given) == []
 
 
 def test_the_kinds_of_a_section_are_known() -> None:
