@@ -173,6 +173,20 @@ def test_what_cannot_be_run_leaves_no_file() -> None:
     until(lambda: not set(Path("/dev/shm").glob("strongroom-*")) - before)  # noqa: S108
 
 
+def test_files_are_removed_though_the_command_was_gone_before_it_was_looked_for(tmp_path: Path) -> None:
+    directory = tmp_path / "files"
+    directory.mkdir()
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    helpers = module._Helpers(directory)
+    helpers.watch(ended.pid)
+    # As the kernel does with a parent that is killed.
+    os.close(helpers._says)
+    os.close(helpers._asks)
+    until(lambda: not directory.exists(), 30.0)
+    helpers._process.wait()
+
+
 @pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/b", "", ".", "..", "A B", "A\0", "1A", "A="])  # noqa: S108
 def test_a_file_is_named_by_a_variable_alone(name: str) -> None:
     with pytest.raises(typer.BadParameter):

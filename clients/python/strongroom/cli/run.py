@@ -53,11 +53,15 @@ if os.fork():
 os.setsid()
 os.close(asks)
 os.close(answers)
-told, command = b"", None
+told, named, command = b"", False, None
 while said := os.read(says, 64):
     told += said
-    if command is None and b" " in told:
-        command = os.pidfd_open(int(told.split()[0]))
+    if not named and b" " in told:
+        named = True
+        try:
+            command = os.pidfd_open(int(told.split()[0]))
+        except OSError:
+            pass
 shutil.rmtree(directory, ignore_errors=True)
 if command is not None and not told.endswith(b"done"):
     try:
