@@ -1,10 +1,12 @@
-"""No stream, and no connection, is of use to anybody after the session or the certificate behind it has ended."""
+"""No stream, and no connection, is of use to anybody after the session or the certificate behind it has ended; clients
+go on with the next one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc
@@ -16,10 +18,10 @@ from deploy.dev.certificates import CertificateFiles
 from deploy.dev.channels import Trust
 from deploy.dev.mesh import Listener, Mesh
 from deploy.dev.topology import spiffe_id
-from strongroom import Client
+from strongroom import CertificateSession, Client
 from strongroom.errors import from_rpc_error
 from tests.support import access
-from tests.support.clients import client_of, reason_of, until
+from tests.support.clients import client_by, client_of, reason_of, until
 from tests.support.every_method import METHODS, Names, request_of
 
 STREAMS = [name for name, (_, method) in METHODS.items() if method.server_streaming]
@@ -94,3 +96,35 @@ def test_streams_and_calls_end_with_the_certificate(tenant: Client, mesh: Mesh, 
         until(lambda: reason_of(bound.access.accounts.get) == "", 5.0)
         until(lambda: reason_of(lambda: bound.audit.events.list(limit=1)) == "", 5.0)
     require_an_end(mesh, name, "certificate", mesh.authority.issue(short, lifetime=LIFE))
+
+
+def test_clients_follow_over_the_ends_of_sessions_without_gap_or_repeat(tenant: Client, mesh: Mesh, name: str) -> None:
+    key = tenant.keys.create("followed").name
+    identity = mesh.authority.issue(f"user/{name}")
+    short = CertificateSession(identity.certificate, identity.key, duration_seconds=2)
+    began = datetime.now(UTC)
+    made, versions = [], []
+    with ThreadPoolExecutor(2) as readers, client_by(mesh, short, account=name) as client:
+        events = client.audit.events.stream(resource=key, action="crypto:Encrypt", since=began - LIFE)
+        told = readers.submit(_read, events, lambda one: "last" in one.event.encryption_context)
+        watch = client.secrets.watch(["present"])
+        heard = readers.submit(_read, watch, lambda change: change.change == "DELETED")
+        while datetime.now(UTC) - began < LIFE:
+            made.append(tenant.encrypt(key, b"x").event_id)
+            put = tenant.secrets.put_value("present", str(len(versions)).encode()).name
+            versions.append(int(put.rpartition("/")[2]))
+        made.append(tenant.encrypt(key, b"x", {"last": "yes"}).event_id)
+        tenant.secrets.delete("present")
+        assert [one.event.id for one in told.result(PATIENCE)] == made
+        changes = heard.result(PATIENCE)
+    assert [change.version for change in changes if change.change == "STAGE"] == versions
+    assert [change.change for change in changes].count("STATE") == 1
+
+
+def _read(messages: Iterable[Any], is_last: Callable[[Any], bool]) -> list[Any]:
+    read = []
+    for message in messages:
+        read.append(message)
+        if is_last(message):
+            break
+    return read

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from strongroom import checksums, proxies
 from strongroom.credentials import AssumedRole, CertificateSession, ClientCertificate, Credentials, TokenSource
 from strongroom.errors import ANSWER_CORRUPTED, StrongroomError, event_id_in, from_rpc_error
 from strongroom.replicas import Replicas
+from strongroom.streams import TOKEN_REFUSALS, Begun, ResponseStream
 from strongroom.tracing import TRACEPARENT, Tracing
 
 Stub = TypeVar("Stub")
@@ -69,7 +70,6 @@ _FILES_CHECKED_EVERY_SECONDS = 5.0
 _PENDING = frozenset({"AUDIT_PENDING", "CHANGE_UNDECIDED"})
 _PENDING_SECONDS = 0.25
 _UNDECIDED = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"})
-_TOKEN_REFUSALS = frozenset({"TOKEN_EXPIRED", "TOKEN_INVALID"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,30 +181,6 @@ class ReplicatedChannel:
             channel.close()
 
 
-class ResponseStream(Generic[Response]):
-    """Messages as they come; an iterator that another thread may close."""
-
-    def __init__(self, call: Any, peer: str, trace_id: str) -> None:
-        self._call = call
-        self._peer = peer
-        self._trace_id = trace_id
-        self._closed = False
-
-    def __iter__(self) -> Iterator[Response]:
-        try:
-            yield from self._call
-        except grpc.RpcError as error:
-            if not self._closed:
-                raise from_rpc_error(error, self._peer, self._trace_id) from None
-        finally:
-            self._call.cancel()
-
-    def close(self) -> None:
-        """Ends the stream; whoever reads it finds its end."""
-        self._closed = True
-        self._call.cancel()
-
-
 class Endpoint(Generic[Stub]):
     """One gRPC service at one address, or at those of its replicas; looked up with the first call."""
 
@@ -256,23 +232,40 @@ class Endpoint(Generic[Stub]):
         try:
             return self._recorded(method, request, timeout, _bearer(token))
         except StrongroomError as error:
-            if error.reason not in _TOKEN_REFUSALS or not self._tokens.renew(token):
+            if error.reason not in TOKEN_REFUSALS or not self._tokens.renew(token):
                 raise
         return self._recorded(method, request, timeout, _bearer(self._tokens.current()))
 
     def stream(
-        self, method: grpc.UnaryStreamMultiCallable[Request, Response], request: Request
+        self,
+        method: Callable[[Stub], grpc.UnaryStreamMultiCallable[Request, Response]],
+        request: Request,
+        again: Callable[[str], Request],
     ) -> ResponseStream[Response]:
-        """What `method`, one of `stub`'s, answers, as it comes, until the stream is closed or the service ends it: then
-        reading raises StrongroomError. Without a deadline: a service sends signs of life.
+        """What a method of the stub answers, as it comes, until the stream is closed or the service ends it: then
+        reading raises StrongroomError. Without a deadline: a service sends signs of life. `again` makes the request
+        that goes on behind a resume token, once what the caller is known by has ended and there is another.
         """
-        metadata = _bearer(self._tokens.current()) if self._tokens is not None else ()
+
+        def begin(token: str) -> Begun:
+            return self._begun(method, again(token))
+
+        return ResponseStream(self._begun(method, request), begin, getattr(request, "resume_token", ""))
+
+    def _begun(
+        self, method: Callable[[Stub], grpc.UnaryStreamMultiCallable[Request, Response]], request: Request
+    ) -> Begun:
+        tokens = self._tokens
+        token = tokens.current() if tokens is not None else ""
         package, name = request.DESCRIPTOR.file.package, request.DESCRIPTOR.name.removesuffix("Request")
         attributes = {"rpc.system": "grpc", "server.address": self._channel.address}
         # The span is of the beginning: what comes between two messages belongs to whoever takes them.
         with self._tracing.span(f"{package}/{name}", attributes=attributes) as trace:
-            call = method(request, metadata=((TRACEPARENT, trace.traceparent), *metadata))
-        return ResponseStream(call, f"{self._service} at {proxies.described(self._channel.address)}", trace.trace_id)
+            metadata = ((TRACEPARENT, trace.traceparent), *(_bearer(token) if tokens is not None else ()))
+            call = method(self.stub)(request, metadata=metadata)
+        peer = f"{self._service} at {proxies.described(self._channel.address)}"
+        # In place of a certificate that has ended there may be another in the same file.
+        return Begun(call, peer, trace.trace_id, lambda: tokens is None or tokens.renew(token))
 
     def _recorded(
         self,

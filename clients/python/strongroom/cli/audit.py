@@ -152,7 +152,10 @@ def _followed(session: Session, token: str, conditions: dict[str, Any]) -> Itera
     """Events as they come, over as many streams as that takes. What keeps the first one from an answer is raised; later
     breaks are told once each.
     """
+    from datetime import UTC, datetime
+
     answered, broken = False, False
+    begun = datetime.now(UTC)
 
     def alive() -> None:
         nonlocal answered, broken
@@ -170,10 +173,8 @@ def _followed(session: Session, token: str, conditions: dict[str, Any]) -> Itera
                 warn(f"{error.message}: this goes on once it is back")
             answered = broken = True
         if not token and conditions["since"] is None:
-            # From now on, whatever comes while there is no connection.
-            from datetime import UTC, datetime
-
-            conditions = {**conditions, "since": datetime.now(UTC)}
+            # Whatever comes while there is no connection too.
+            conditions = {**conditions, "since": begun}
         time.sleep(_AGAIN_SECONDS)
 
 

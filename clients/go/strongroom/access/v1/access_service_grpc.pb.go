@@ -129,7 +129,9 @@ type AccessServiceClient interface {
 	// Ends what DisablePrincipal began; its sessions work again until they expire. An enabled one stays as it is.
 	EnablePrincipal(ctx context.Context, in *EnablePrincipalRequest, opts ...grpc.CallOption) (*Principal, error)
 	// Deletes a principal with its client keys; policies are detached, grants to it revoked, and sessions refused within
-	// one second. For a role it also needs `access:SetPrincipalRoles` on those who hold it. Fails with POLICY_LOCKOUT.
+	// one second. For a role it also needs `access:SetPrincipalRoles` on those who hold it. Fails with POLICY_LOCKOUT,
+	// LIMIT_EXCEEDED for a role that more than 300 principals hold or policies are attached to, OVERLOADED while too much
+	// else of the account is looked at.
 	DeletePrincipal(ctx context.Context, in *DeletePrincipalRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
 	// Refuses every session of a principal that began before now, within one second. New ones may begin.
 	RevokeSessions(ctx context.Context, in *RevokeSessionsRequest, opts ...grpc.CallOption) (*Principal, error)
@@ -731,7 +733,9 @@ type AccessServiceServer interface {
 	// Ends what DisablePrincipal began; its sessions work again until they expire. An enabled one stays as it is.
 	EnablePrincipal(context.Context, *EnablePrincipalRequest) (*Principal, error)
 	// Deletes a principal with its client keys; policies are detached, grants to it revoked, and sessions refused within
-	// one second. For a role it also needs `access:SetPrincipalRoles` on those who hold it. Fails with POLICY_LOCKOUT.
+	// one second. For a role it also needs `access:SetPrincipalRoles` on those who hold it. Fails with POLICY_LOCKOUT,
+	// LIMIT_EXCEEDED for a role that more than 300 principals hold or policies are attached to, OVERLOADED while too much
+	// else of the account is looked at.
 	DeletePrincipal(context.Context, *DeletePrincipalRequest) (*emptypb.Empty, error)
 	// Refuses every session of a principal that began before now, within one second. New ones may begin.
 	RevokeSessions(context.Context, *RevokeSessionsRequest) (*Principal, error)

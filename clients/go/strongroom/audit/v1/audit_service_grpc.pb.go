@@ -62,8 +62,9 @@ type AuditServiceClient interface {
 	// the call that it records has answered. Those made unreadable are left out. Fails with PAGE_TOKEN_INVALID.
 	LookupEvents(ctx context.Context, in *LookupEventsRequest, opts ...grpc.CallOption) (*LookupEventsResponse, error)
 	// Tells an account's events as they come, in order of the log, without gap or duplicate, also across restarts when
-	// begun again with the last resume token. Ends with UNAVAILABLE when the process drains, with PERMISSION_DENIED when
-	// the permission is gone. Fails with RESUME_TOKEN_INVALID.
+	// begun again with the last resume token. Ends with UNAVAILABLE when the process drains, with TOKEN_EXPIRED when the
+	// session or client certificate that it began with has ended (begin again with the next one), with PERMISSION_DENIED
+	// when the permission is gone. Fails with RESUME_TOKEN_INVALID.
 	StreamEvents(ctx context.Context, in *StreamEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamEventsResponse], error)
 	// Counts an account's uses over a period, by what is asked for. Fails with PAGE_TOKEN_INVALID, LIMIT_EXCEEDED beyond
 	// 100,000 rows.
@@ -300,8 +301,9 @@ type AuditServiceServer interface {
 	// the call that it records has answered. Those made unreadable are left out. Fails with PAGE_TOKEN_INVALID.
 	LookupEvents(context.Context, *LookupEventsRequest) (*LookupEventsResponse, error)
 	// Tells an account's events as they come, in order of the log, without gap or duplicate, also across restarts when
-	// begun again with the last resume token. Ends with UNAVAILABLE when the process drains, with PERMISSION_DENIED when
-	// the permission is gone. Fails with RESUME_TOKEN_INVALID.
+	// begun again with the last resume token. Ends with UNAVAILABLE when the process drains, with TOKEN_EXPIRED when the
+	// session or client certificate that it began with has ended (begin again with the next one), with PERMISSION_DENIED
+	// when the permission is gone. Fails with RESUME_TOKEN_INVALID.
 	StreamEvents(*StreamEventsRequest, grpc.ServerStreamingServer[StreamEventsResponse]) error
 	// Counts an account's uses over a period, by what is asked for. Fails with PAGE_TOKEN_INVALID, LIMIT_EXCEEDED beyond
 	// 100,000 rows.

@@ -122,8 +122,9 @@ type SecretServiceClient interface {
 	// RESOURCE_IN_USE for that at Current of another's master secret.
 	DestroySecretVersion(ctx context.Context, in *DestroySecretVersionRequest, opts ...grpc.CallOption) (*SecretVersion, error)
 	// Tells the changes of secrets as they come: a new Current within one second. Answers first the state of each secret.
-	// Ends with UNAVAILABLE when the process drains, with PERMISSION_DENIED when the permission is gone; watch again from
-	// the last resume token. Needs `secrets:WatchSecret` on each secret; the values are read with GetSecretValue.
+	// Ends with UNAVAILABLE when the process drains, with TOKEN_EXPIRED when the session or client certificate that it
+	// began with has ended: watch again from the last resume token, with the next one. Ends with PERMISSION_DENIED when
+	// the permission is gone. Needs `secrets:WatchSecret` on each secret; the values are read with GetSecretValue.
 	WatchSecret(ctx context.Context, in *WatchSecretRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchSecretResponse], error)
 	// Begins a rotation now, whatever the policy and its window say, and answers it without waiting for its end. Fails
 	// with ROTATION_ACTIVE while another is not ended, ROTATION_UNSUPPORTED for a GENERIC secret whose value is binary or
@@ -467,8 +468,9 @@ type SecretServiceServer interface {
 	// RESOURCE_IN_USE for that at Current of another's master secret.
 	DestroySecretVersion(context.Context, *DestroySecretVersionRequest) (*SecretVersion, error)
 	// Tells the changes of secrets as they come: a new Current within one second. Answers first the state of each secret.
-	// Ends with UNAVAILABLE when the process drains, with PERMISSION_DENIED when the permission is gone; watch again from
-	// the last resume token. Needs `secrets:WatchSecret` on each secret; the values are read with GetSecretValue.
+	// Ends with UNAVAILABLE when the process drains, with TOKEN_EXPIRED when the session or client certificate that it
+	// began with has ended: watch again from the last resume token, with the next one. Ends with PERMISSION_DENIED when
+	// the permission is gone. Needs `secrets:WatchSecret` on each secret; the values are read with GetSecretValue.
 	WatchSecret(*WatchSecretRequest, grpc.ServerStreamingServer[WatchSecretResponse]) error
 	// Begins a rotation now, whatever the policy and its window say, and answers it without waiting for its end. Fails
 	// with ROTATION_ACTIVE while another is not ended, ROTATION_UNSUPPORTED for a GENERIC secret whose value is binary or

@@ -411,7 +411,9 @@ class AccessServiceServicer:
 
     def DeletePrincipal(self, request, context):
         """Deletes a principal with its client keys; policies are detached, grants to it revoked, and sessions refused within
-        one second. For a role it also needs `access:SetPrincipalRoles` on those who hold it. Fails with POLICY_LOCKOUT.
+        one second. For a role it also needs `access:SetPrincipalRoles` on those who hold it. Fails with POLICY_LOCKOUT,
+        LIMIT_EXCEEDED for a role that more than 300 principals hold or policies are attached to, OVERLOADED while too much
+        else of the account is looked at.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

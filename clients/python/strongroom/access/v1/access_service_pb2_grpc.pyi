@@ -85,7 +85,9 @@ class AccessServiceStub:
     """Ends what DisablePrincipal began; its sessions work again until they expire. An enabled one stays as it is."""
     DeletePrincipal: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.DeletePrincipalRequest, _empty_pb2.Empty]
     """Deletes a principal with its client keys; policies are detached, grants to it revoked, and sessions refused within
-    one second. For a role it also needs `access:SetPrincipalRoles` on those who hold it. Fails with POLICY_LOCKOUT.
+    one second. For a role it also needs `access:SetPrincipalRoles` on those who hold it. Fails with POLICY_LOCKOUT,
+    LIMIT_EXCEEDED for a role that more than 300 principals hold or policies are attached to, OVERLOADED while too much
+    else of the account is looked at.
     """
     RevokeSessions: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.RevokeSessionsRequest, _principal_pb2.Principal]
     """Refuses every session of a principal that began before now, within one second. New ones may begin."""
@@ -333,7 +335,9 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _empty_pb2.Empty:
         """Deletes a principal with its client keys; policies are detached, grants to it revoked, and sessions refused within
-        one second. For a role it also needs `access:SetPrincipalRoles` on those who hold it. Fails with POLICY_LOCKOUT.
+        one second. For a role it also needs `access:SetPrincipalRoles` on those who hold it. Fails with POLICY_LOCKOUT,
+        LIMIT_EXCEEDED for a role that more than 300 principals hold or policies are attached to, OVERLOADED while too much
+        else of the account is looked at.
         """
 
     @_abc_1.abstractmethod

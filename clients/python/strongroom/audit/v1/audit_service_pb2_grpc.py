@@ -167,8 +167,9 @@ class AuditServiceServicer:
 
     def StreamEvents(self, request, context):
         """Tells an account's events as they come, in order of the log, without gap or duplicate, also across restarts when
-        begun again with the last resume token. Ends with UNAVAILABLE when the process drains, with PERMISSION_DENIED when
-        the permission is gone. Fails with RESUME_TOKEN_INVALID.
+        begun again with the last resume token. Ends with UNAVAILABLE when the process drains, with TOKEN_EXPIRED when the
+        session or client certificate that it began with has ended (begin again with the next one), with PERMISSION_DENIED
+        when the permission is gone. Fails with RESUME_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,8 +41,9 @@ class AuditServiceStub:
     """
     StreamEvents: _grpc.UnaryStreamMultiCallable[_audit_service_pb2.StreamEventsRequest, _audit_service_pb2.StreamEventsResponse]
     """Tells an account's events as they come, in order of the log, without gap or duplicate, also across restarts when
-    begun again with the last resume token. Ends with UNAVAILABLE when the process drains, with PERMISSION_DENIED when
-    the permission is gone. Fails with RESUME_TOKEN_INVALID.
+    begun again with the last resume token. Ends with UNAVAILABLE when the process drains, with TOKEN_EXPIRED when the
+    session or client certificate that it began with has ended (begin again with the next one), with PERMISSION_DENIED
+    when the permission is gone. Fails with RESUME_TOKEN_INVALID.
     """
     ReportUsage: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.ReportUsageRequest, _audit_service_pb2.ReportUsageResponse]
     """Counts an account's uses over a period, by what is asked for. Fails with PAGE_TOKEN_INVALID, LIMIT_EXCEEDED beyond
@@ -123,8 +124,9 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _abc.Iterator[_audit_service_pb2.StreamEventsResponse]:
         """Tells an account's events as they come, in order of the log, without gap or duplicate, also across restarts when
-        begun again with the last resume token. Ends with UNAVAILABLE when the process drains, with PERMISSION_DENIED when
-        the permission is gone. Fails with RESUME_TOKEN_INVALID.
+        begun again with the last resume token. Ends with UNAVAILABLE when the process drains, with TOKEN_EXPIRED when the
+        session or client certificate that it began with has ended (begin again with the next one), with PERMISSION_DENIED
+        when the permission is gone. Fails with RESUME_TOKEN_INVALID.
         """
 
     @_abc_1.abstractmethod

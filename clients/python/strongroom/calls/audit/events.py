@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from strongroom.audit.v1 import audit_service_pb2 as pb
 from strongroom.audit.v1 import event_pb2
@@ -137,8 +137,9 @@ class Events(Part[AuditServiceStub]):
         """Tells events as they come, in the order of the log, without an end.
 
         It begins at `since`, behind the event that `resume_token` came with, or now. It ends with an error when the
-        service drains: begin again with the last token then. `principal` and `resource` are full
-        names or such as `keys/payments`. `alive` is called with each answer, signs of life included.
+        service drains: begin again with the last token then. When the session or certificate that it began with ends,
+        it goes on by itself with the next one; TOKEN_EXPIRED is raised where there is none. `principal` and `resource`
+        are full names or such as `keys/payments`. `alive` is called with each answer, signs of life included.
         """
         request = pb.StreamEventsRequest(
             parent=parent or self._names.account,
@@ -151,7 +152,15 @@ class Events(Part[AuditServiceStub]):
         )
         if since is not None:
             request.start_time.CopyFrom(timestamp(since, "since"))
-        for response in self._service.stream(self._service.stub.StreamEvents, request):
+        begun = datetime.now(UTC)
+
+        def again(token: str) -> pb.StreamEventsRequest:
+            request.resume_token = token
+            if not token and since is None:
+                request.start_time.CopyFrom(timestamp(begun, "since"))
+            return request
+
+        for response in self._service.stream(lambda stub: stub.StreamEvents, request, again):
             alive()
             if response.HasField("event"):
                 yield StreamedEvent(_event(response.event), response.index, response.resume_token)

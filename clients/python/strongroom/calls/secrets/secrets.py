@@ -27,7 +27,8 @@ from strongroom.names import Names
 from strongroom.secrets.v1 import password_rule_pb2, secret_pb2, target_pb2
 from strongroom.secrets.v1 import secret_service_pb2 as pb
 from strongroom.secrets.v1.secret_service_pb2_grpc import SecretServiceStub
-from strongroom.transport import ResponseStream, Transport
+from strongroom.streams import ResponseStream
+from strongroom.transport import Transport
 
 if TYPE_CHECKING:
     from strongroom.calls.secrets.client_keys import ClientKeySecrets
@@ -276,9 +277,11 @@ class Secrets(Part[SecretServiceStub]):
 
         names = [self._names.secret(secret) for secret in secrets]
 
+        def request(token: str) -> pb.WatchSecretRequest:
+            return pb.WatchSecretRequest(names=names, resume_token=token)
+
         def begin(token: str) -> ResponseStream[pb.WatchSecretResponse]:
-            request = pb.WatchSecretRequest(names=names, resume_token=token)
-            return self._service.stream(self._service.stub.WatchSecret, request)
+            return self._service.stream(lambda stub: stub.WatchSecret, request(token), request)
 
         return SecretWatch(begin, resume_token)
 

@@ -12,7 +12,7 @@ from typing import Self
 from strongroom.convert import enum_text, moment
 from strongroom.errors import StrongroomError
 from strongroom.secrets.v1 import secret_service_pb2 as pb
-from strongroom.transport import ResponseStream
+from strongroom.streams import ResponseStream
 
 _AGAIN_SECONDS = 0.5
 
@@ -36,8 +36,8 @@ class SecretChange:
 class SecretWatch:
     """A watch of secrets: an iterator of changes, a context manager, closed from any thread.
 
-    One that has told something goes on behind that when its process ends or cannot be reached for a while: no change is
-    missed. What the service refuses ends it.
+    One that has told something goes on behind that when its process ends or cannot be reached for a while, and when its
+    session or certificate has ended and there is another: no change is missed. What the service refuses ends it.
     """
 
     def __init__(self, begin: Callable[[str], ResponseStream[pb.WatchSecretResponse]], resume_token: str = "") -> None:
@@ -48,16 +48,17 @@ class SecretWatch:
         self._stream = begin(resume_token)
 
     def __iter__(self) -> Iterator[SecretChange]:
-        yield from self._changes()
+        yield from self._changes(is_begun=True)
         while not self._closed.wait(_AGAIN_SECONDS):
-            self._stream = self._begin(self._token)
-            if self._closed.is_set():
-                self._stream.close()
-            yield from self._changes()
+            yield from self._changes(is_begun=False)
 
-    def _changes(self) -> Iterator[SecretChange]:
+    def _changes(self, *, is_begun: bool) -> Iterator[SecretChange]:
         """Those of one stream, until it ends in a way that another may follow."""
         try:
+            if not is_begun:
+                self._stream = self._begin(self._token)
+            if self._closed.is_set():
+                self._stream.close()
             for told in self._stream:
                 self._told = True
                 self._token = told.resume_token or self._token

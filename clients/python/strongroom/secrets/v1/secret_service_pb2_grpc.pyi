@@ -103,8 +103,9 @@ class SecretServiceStub:
     """
     WatchSecret: _grpc.UnaryStreamMultiCallable[_secret_service_pb2.WatchSecretRequest, _secret_service_pb2.WatchSecretResponse]
     """Tells the changes of secrets as they come: a new Current within one second. Answers first the state of each secret.
-    Ends with UNAVAILABLE when the process drains, with PERMISSION_DENIED when the permission is gone; watch again from
-    the last resume token. Needs `secrets:WatchSecret` on each secret; the values are read with GetSecretValue.
+    Ends with UNAVAILABLE when the process drains, with TOKEN_EXPIRED when the session or client certificate that it
+    began with has ended: watch again from the last resume token, with the next one. Ends with PERMISSION_DENIED when
+    the permission is gone. Needs `secrets:WatchSecret` on each secret; the values are read with GetSecretValue.
     """
     RotateSecret: _grpc.UnaryUnaryMultiCallable[_secret_service_pb2.RotateSecretRequest, _rotation_pb2.Rotation]
     """Begins a rotation now, whatever the policy and its window say, and answers it without waiting for its end. Fails
@@ -314,8 +315,9 @@ class SecretServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _abc.Iterator[_secret_service_pb2.WatchSecretResponse]:
         """Tells the changes of secrets as they come: a new Current within one second. Answers first the state of each secret.
-        Ends with UNAVAILABLE when the process drains, with PERMISSION_DENIED when the permission is gone; watch again from
-        the last resume token. Needs `secrets:WatchSecret` on each secret; the values are read with GetSecretValue.
+        Ends with UNAVAILABLE when the process drains, with TOKEN_EXPIRED when the session or client certificate that it
+        began with has ended: watch again from the last resume token, with the next one. Ends with PERMISSION_DENIED when
+        the permission is gone. Needs `secrets:WatchSecret` on each secret; the values are read with GetSecretValue.
         """
 
     @_abc_1.abstractmethod

@@ -2029,7 +2029,9 @@ export const AccessService: GenService<{
   },
   /**
    * Deletes a principal with its client keys; policies are detached, grants to it revoked, and sessions refused within
-   * one second. For a role it also needs `access:SetPrincipalRoles` on those who hold it. Fails with POLICY_LOCKOUT.
+   * one second. For a role it also needs `access:SetPrincipalRoles` on those who hold it. Fails with POLICY_LOCKOUT,
+   * LIMIT_EXCEEDED for a role that more than 300 principals hold or policies are attached to, OVERLOADED while too much
+   * else of the account is looked at.
    *
    * @generated from rpc strongroom.access.v1.AccessService.DeletePrincipal
    */

@@ -1401,8 +1401,9 @@ export const SecretService: GenService<{
   },
   /**
    * Tells the changes of secrets as they come: a new Current within one second. Answers first the state of each secret.
-   * Ends with UNAVAILABLE when the process drains, with PERMISSION_DENIED when the permission is gone; watch again from
-   * the last resume token. Needs `secrets:WatchSecret` on each secret; the values are read with GetSecretValue.
+   * Ends with UNAVAILABLE when the process drains, with TOKEN_EXPIRED when the session or client certificate that it
+   * began with has ended: watch again from the last resume token, with the next one. Ends with PERMISSION_DENIED when
+   * the permission is gone. Needs `secrets:WatchSecret` on each secret; the values are read with GetSecretValue.
    *
    * @generated from rpc strongroom.secrets.v1.SecretService.WatchSecret
    */
