@@ -103,7 +103,8 @@ def test_clients_follow_over_the_ends_of_sessions_without_gap_or_repeat(tenant: 
     identity = mesh.authority.issue(f"user/{name}")
     short = CertificateSession(identity.certificate, identity.key, duration_seconds=2)
     began = datetime.now(UTC)
-    made, versions = [], []
+    made: list[str] = []
+    versions: list[int] = []
     with ThreadPoolExecutor(2) as readers, client_by(mesh, short, account=name) as client:
         events = client.audit.events.stream(resource=key, action="crypto:Encrypt", since=began - LIFE)
         told = readers.submit(_read, events, lambda one: "last" in one.event.encryption_context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class ResponseStream(Generic[Response]):
         self._begun = begun
         self._begin = begin
         self._token = resume_token
-        self._closed = False
+        self._closed = threading.Event()
 
     def __iter__(self) -> Iterator[Response]:
         was_at_once = False
@@ -53,7 +54,7 @@ class ResponseStream(Generic[Response]):
                     self._token = response.resume_token or self._token
                     yield response
             except grpc.RpcError as error:
-                if self._closed:
+                if self._closed.is_set():
                     return
                 is_at_once = not is_answered and time.monotonic() - since < _AT_ONCE_SECONDS
                 refusal = from_rpc_error(error, self._begun.peer, self._begun.trace_id)
@@ -65,12 +66,12 @@ class ResponseStream(Generic[Response]):
             finally:
                 self._begun.call.cancel()
             self._begun = self._begin(self._token)
-            if self._closed:
+            if self._closed.is_set():
                 self._begun.call.cancel()
 
     def close(self) -> None:
         """Ends the stream; whoever reads it finds its end."""
-        self._closed = True
+        self._closed.set()
         self._begun.call.cancel()
 
     def _may_go_on(self, refusal: StrongroomError) -> bool:

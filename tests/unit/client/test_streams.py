@@ -38,7 +38,7 @@ class Ended(grpc.RpcError):
     def details(self) -> str:
         return "no"
 
-    def trailing_metadata(self) -> tuple[tuple[str, bytes], ...]:
+    def trailing_metadata(self) -> Any:
         return (("grpc-status-details-bin", self._status),)
 
 
