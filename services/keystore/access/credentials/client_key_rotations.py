@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from services.keystore.access.credentials.client_keys import is_secret_of, require_room, require_valid
-from services.keystore.access.editing import kinds
+from services.keystore.access.editing import kinds, plans
 from services.keystore.access.editing.editing import AccessEditor, already_exists, insert
 from services.keystore.access.records import client_key_store
 from services.keystore.access.records.resources import ClientKey, account_of
@@ -79,7 +79,8 @@ class ClientKeyRotations:
                 return new
         self._permit_deletion(call, wanted, going)
         if present is None:
-            self._editor.require_room(new.name)
+            with self._editor.reading() as connection:
+                plans.require_room_for_client_key(connection, new.name, replaces=True)
         try:
             with self._editor.changing(account_of(new.name)) as connection:
                 installed = self._installed(connection, wanted, new, going)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from services.keystore.access.editing import kinds
+from services.keystore.access.editing import kinds, plans
 from services.keystore.access.editing.editing import AccessEditor
 from services.keystore.access.records import client_key_store
 from services.keystore.access.records.resources import ROLES, ClientKey, account_of, collection_of
@@ -78,7 +78,8 @@ class ClientKeys:
             kinds.PRINCIPAL.require(connection, key.principal, field)
             require_room(connection, key.principal, self._editor.now_us())
 
-        self._editor.require_room(key.name)
+        with self._editor.reading() as connection:
+            plans.require_room_for_client_key(connection, key.name, replaces=False)
         created = self._editor.create(call, kinds.CLIENT_KEY, key, "client_key", repeatable, check=check)
         if created.name != key.name:
             raise StrongroomError(

@@ -333,7 +333,7 @@ class AccessEditor:
         self._outbox.put(connection, call)
 
     def require_room(self, name: str) -> None:
-        """Raises LIMIT_EXCEEDED where an account has no room for a credential or quota of this name."""
+        """Raises LIMIT_EXCEEDED where an account has no room for an OIDC provider or quota of this name."""
         with self.reading() as connection:
             plans.require_room(connection, account_of(name), 1, store.characters(name))
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from services.keystore.access.editing import lockout
 from services.keystore.access.records import contents, policy_store, store
-from services.keystore.access.records.resources import Policy, Principal
+from services.keystore.access.records.resources import Policy, Principal, account_of
 from services.keystore.store.store import tags_text
 from services.runtime.access import decisions
 from services.runtime.access.cedar import Parsed
@@ -30,8 +30,16 @@ largest message between services."""
 MAX_PRINCIPALS = 10_000
 """So many users, workloads and roles an account has."""
 MAX_RECORDS = 50_000
-"""Of principals, also deleted ones, what they are known by, policies, attachments, client keys and OIDC providers in
-all: what an account holds is bound to it as a set with each change."""
+"""Of principals, what they are known by, policies, attachments, client keys and OIDC providers in all: what an account
+holds is bound to it as a set with each change."""
+MAX_PRINCIPALS_EVER = 50_000
+"""So many principals an account has, or had: those that were deleted are bound to it, too. New principals alone meet
+this: nothing would make room for anything else."""
+MAX_CLIENT_KEYS_KEPT = 20_000
+"""So many client keys an account has, or had within the time of a session: new ones alone meet this."""
+RESERVED_RECORDS, RESERVED_CHARACTERS = 5_000, 150_000
+"""Beyond the limits, for what must not wait until somebody has made room: a policy that only forbids, and the client
+key that takes another's place."""
 MAX_ON_RESOURCE = 100
 """So many policies can be attached to one key or secret: they are read with it, as a whole."""
 
@@ -89,8 +97,12 @@ class Plan:
         is_new = isinstance(self._after, Principal) and self._before is None
         if is_new and store.count_principals(connection, self._account) >= MAX_PRINCIPALS:
             raise _too_many(self._account, MAX_PRINCIPALS, "principals")
+        if is_new and contents.count_principals_ever(connection, self._account) >= MAX_PRINCIPALS_EVER:
+            raise _too_many(self._account, MAX_PRINCIPALS_EVER, "principals, with those that were deleted,")
         records = _records(self._after) - _records(self._before)
-        require_room(connection, self._account, records, _characters(self._after) - _characters(self._before))
+        characters = _characters(self._after) - _characters(self._before)
+        only_forbids = isinstance(self._after, Policy) and not lockout.permits(self._after.cedar)
+        require_room(connection, self._account, records, characters, reserved=only_forbids)
 
     def _read_resources(self, connection: Connection, wanted: Policy) -> None:
         crowded = policy_store.crowded(connection, wanted.name, wanted.attached_to, MAX_ON_RESOURCE)
@@ -117,20 +129,33 @@ class Plan:
                     require_cheap(principal.name, cost)
 
 
-def require_room(connection: Connection, account: str, records: int, characters: int) -> None:
+def require_room(
+    connection: Connection, account: str, records: int, characters: int, *, reserved: bool = False
+) -> None:
     """Raises LIMIT_EXCEEDED when, with so much more, what decisions in an account rest on would be more than every
     worker of every service is to read and to keep, as a whole, after each change of it. What makes it less is never
-    refused."""
-    if records > 0 and contents.count(connection, account) + records > MAX_RECORDS:
-        what = "principals ever made, identities, policies, attachments, client keys and OIDC providers"
+    refused, and what is `reserved` room only beyond that."""
+    most = MAX_RECORDS + (RESERVED_RECORDS if reserved else 0)
+    if records > 0 and contents.count(connection, account) + records > most:
+        what = "principals, identities, policies, attachments, client keys and OIDC providers"
         raise _too_many(account, MAX_RECORDS, what)
-    if characters > 0 and store.account_characters(connection, account) + characters > MAX_ACCOUNT_CHARACTERS:
+    longest = MAX_ACCOUNT_CHARACTERS + (RESERVED_CHARACTERS if reserved else 0)
+    if characters > 0 and store.account_characters(connection, account) + characters > longest:
         raise StrongroomError(
             Reason.LIMIT_EXCEEDED,
             f"the principals and identity policies of accounts/{account} are more than {MAX_ACCOUNT_CHARACTERS}"
             " characters",
             limit=str(MAX_ACCOUNT_CHARACTERS),
         )
+
+
+def require_room_for_client_key(connection: Connection, name: str, *, replaces: bool) -> None:
+    """Raises LIMIT_EXCEEDED where an account has no room for another client key. One that `replaces` another has to
+    have it: who had made sure that there is none would hold the other's secret for good."""
+    account = account_of(name)
+    if not replaces and contents.count_client_keys_kept(connection, account) >= MAX_CLIENT_KEYS_KEPT:
+        raise _too_many(account, MAX_CLIENT_KEYS_KEPT, "client keys, with those that were deleted lately,")
+    require_room(connection, account, 1, store.characters(name), reserved=replaces)
 
 
 def require_cheap(on: str, cost: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Table, func, select, union_all
+from sqlalchemy import ColumnElement, Connection, Row, Select, Table, func, select, union_all
 
 from services.keystore.access.records.tables import (
     accounts,
@@ -67,9 +67,27 @@ def require_of(connection: Connection, account: str) -> bool:
 
 
 def count(connection: Connection, account: str) -> int:
-    """How many records are bound to an account."""
+    """How many records an account has, without those that were deleted and are bound to it still."""
     held = union_all(*_seals(account)).subquery()
-    return int(connection.execute(select(func.count()).select_from(held)).scalar_one())
+    bound = int(connection.execute(select(func.count()).select_from(held)).scalar_one())
+    return bound - sum(
+        _count(connection, table, account, table.c.deleted_us.is_not(None)) for table in (principals, client_keys)
+    )
+
+
+def count_principals_ever(connection: Connection, account: str) -> int:
+    """How many principals an account has or had."""
+    return _count(connection, principals, account)
+
+
+def count_client_keys_kept(connection: Connection, account: str) -> int:
+    """How many client keys an account has, or had and still has to tell of."""
+    return _count(connection, client_keys, account)
+
+
+def _count(connection: Connection, table: Table, account: str, *conditions: ColumnElement[bool]) -> int:
+    found = select(func.count()).select_from(table).where(table.c.account == account, *conditions)
+    return int(connection.execute(found).scalar_one())
 
 
 def revision(connection: Connection, account: str) -> int | None:

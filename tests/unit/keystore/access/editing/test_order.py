@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Engine, event
 
 from services.keystore.access.accounts import new_accounts
 from services.keystore.access.accounts.accounts import Accounts
@@ -33,7 +32,7 @@ from services.runtime.call import Principal as Caller
 from services.runtime.config import Database, DefaultQuotas
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.storage import migrations
-from services.runtime.storage.database import open_database, reading, transaction, writes
+from services.runtime.storage.database import open_database, reading, transaction
 from services.runtime.storage.outbox import Outbox
 from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY, POLICY_KIND_RESOURCE
 from tests.support.clocks import StillClock
@@ -47,6 +46,9 @@ PERMIT = "permit (principal, action, resource);"
 FORBID = 'forbid (principal, action == Strongroom::Action::"crypto:Sign", resource);'
 TRUST = RoleSettings('forbid (principal, action == Strongroom::Action::"access:AssumeRole", resource);', 3600)
 READ, DECIDED, NUMBERED, BEGUN, COMMITTED = "account read", "decided", "UPDATE revision", "BEGIN IMMEDIATE", "committed"
+
+
+PERMITTING = Policy(f"{ACCOUNT}/policies/new", POLICY_KIND_IDENTITY, PERMIT, (ACCOUNT,), "")
 
 
 def provider_of(name: str) -> OidcProvider:
@@ -235,73 +237,6 @@ def test_what_was_looked_at_still_holds_when_it_is_changed(tmp_path: Path, monke
     assert not world.principals.get(world.call(), ADMIN).disabled
 
 
-@pytest.mark.parametrize("removal", ["disable", "delete", "set_roles", "detach", "forbid"])
-def test_no_small_changes_hold_off_a_removal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, removal: str) -> None:
-    world = World(tmp_path / "world")
-    elsewhere = Principals(world.another_editor())
-    read, alone = plans.Plan.read, [False]
-
-    def reading_it(plan: plans.Plan, connection: Connection, now_us: int) -> None:
-        alone[0] = writes(connection)
-        read(plan, connection, now_us)
-
-    def require(_plan: plans.Plan, *_arguments: Any) -> None:
-        # Whenever anybody else can change anything, they do.
-        if not alone[0]:
-            elsewhere.revoke_sessions(world.call(), ANN)
-
-    monkeypatch.setattr(plans.Plan, "read", reading_it)
-    monkeypatch.setattr(plans.Plan, "require", require)
-    edit = {
-        "disable": EDITS["Principals.disable"],
-        "delete": EDITS["Principals.delete"],
-        "set_roles": EDITS["Principals.set_roles"],
-        "detach": EDITS["Policies.detach"],
-        "forbid": EDITS["Policies.create"],
-    }
-    edit[removal](world)
-    assert alone == [True]
-
-
-def test_what_is_planned_while_others_wait_is_still_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(tmp_path / "world")
-    monkeypatch.setattr("services.keystore.access.editing.editing._TRIES", 0)
-    world.principals.disable(world.call(), ANN)
-    with pytest.raises(StrongroomError) as refused:
-        world.principals.disable(world.call(), ADMIN)
-    assert refused.value.reason is Reason.POLICY_LOCKOUT
-    assert not world.principals.get(world.call(), ADMIN).disabled
-
-
-def test_a_stream_of_small_changes_does_not_hold_off_one_removal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world, over = World(tmp_path / "world"), threading.Event()
-    elsewhere = Principals(world.another_editor())
-    checked = plans.Plan.require
-
-    def slowly(plan: plans.Plan, *arguments: Any) -> None:
-        # As if the account were large.
-        over.wait(0.05)
-        checked(plan, *arguments)
-
-    def stream() -> int:
-        made = 0
-        while not over.wait(0.002):
-            elsewhere.revoke_sessions(world.call(), ANN)
-            made += 1
-        return made
-
-    monkeypatch.setattr(plans.Plan, "require", slowly)
-    with ThreadPoolExecutor(1) as threads:
-        streaming = threads.submit(stream)
-        try:
-            assert world.principals.disable(world.call(), ANN).disabled
-        finally:
-            over.set()
-        assert streaming.result() > 0
-
-
 def test_changes_of_many_processes_at_once_are_all_made(tmp_path: Path) -> None:
     world = World(tmp_path / "world")
     processes = [Principals(world.another_editor()) for _ in range(3)]
@@ -322,6 +257,8 @@ def test_an_account_that_is_full_lets_go_of_anything(tmp_path: Path, monkeypatch
     world.policies.attach(world.call(), POLICY, ADMIN)
     for limit in ("MAX_ACCOUNT_CHARACTERS", "MAX_RECORDS", "MAX_PRINCIPALS", "MAX_DECISION"):
         monkeypatch.setattr(plans, limit, 1)
+    for reserve in ("RESERVED_RECORDS", "RESERVED_CHARACTERS"):
+        monkeypatch.setattr(plans, reserve, 0)
     grows = (
         "Policies.create",
         "Policies.attach",
@@ -355,7 +292,7 @@ class Limit:
     [
         Limit("MAX_PRINCIPALS", 5, EDITS["Principals.create"]),
         Limit("MAX_RECORDS", 20, EDITS["Principals.create"]),
-        Limit("MAX_RECORDS", 20, EDITS["Policies.create"]),
+        Limit("MAX_RECORDS", 20, lambda world: world.policies.create(world.call(), PERMITTING, None)),
         Limit("MAX_RECORDS", 20, EDITS["ClientKeys.create"]),
     ],
     ids=lambda limit: limit.name,
