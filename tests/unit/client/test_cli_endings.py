@@ -276,6 +276,13 @@ def test_errors_name_the_option_and_the_next_step() -> None:
     assert hint_for(window, flags) == "that is --after"
     version = StrongroomError("NAME_MALFORMED", "key is not an id: payments/versions/1", field="key")
     assert "`strongroom key version`" in hint_for(version, flags)
+    off = StrongroomError("KEY_DISABLED", "accounts/main/keys/payments/versions/1 is DISABLED")
+    assert "`strongroom key version enable KEY/versions/NUMBER`" in hint_for(off, flags)
+    assert "`strongroom key enable KEY`" in hint_for(StrongroomError("KEY_DISABLED", "key k is DISABLED"), flags)
+    soon = StrongroomError("QUOTA_EXCEEDED", "too many calls", retry_after_seconds=0.84)
+    assert hint_for(soon, flags).startswith("wait 0.8 s; ")
+    untrusted = StrongroomError("UNREACHABLE", "the mesh cannot be reached: CERTIFICATE_VERIFY_FAILED")
+    assert "--trust" in hint_for(untrusted, flags)
     no_event = StrongroomError("PERMISSION_DENIED", "no")
     assert hint_for(no_event, flags) == "`strongroom help PERMISSION_DENIED` explains it"
 

@@ -99,6 +99,7 @@ def refused(error: StrongroomError, flags: Mapping[str, str] | None = None) -> i
             hint=hint,
             field=error.field,
             metadata=error.metadata,
+            retry_after_seconds=round(error.retry_after_seconds, 3),
             event_id=error.event_id,
             trace_id=error.trace_id,
         )

@@ -35,7 +35,7 @@ NEXT_STEPS: Mapping[str, str] = {
     "UNREACHABLE": "is the mesh running, and is this its address? `strongroom profile list` shows it",
     "LOGIN_EXPIRED": "`strongroom login` begins another session",
     "TOKEN_EXPIRED": "`strongroom login` begins another session",
-    "UNAUTHENTICATED": "`strongroom profile list` shows whom you call as, `strongroom login --help` how to change it",
+    "UNAUTHENTICATED": "`strongroom profile show` shows whom you call as, `strongroom login --help` how to change it",
     "QUOTA_EXCEEDED": "`strongroom quota get` shows the quota that holds",
     "PERMISSION_DENIED": "`strongroom access why {event_id}` says why",
 }
@@ -66,21 +66,35 @@ _OPTIONS: Mapping[str, tuple[str, ...]] = {
     "resource_version": ("version",),
 }
 _VERSION = re.compile(r"/versions/\d+")
+_OF_VERSIONS: Mapping[str, str] = {
+    "KEY_DISABLED": "`strongroom key version enable KEY/versions/NUMBER` ends it",
+    "KEY_STATE_INVALID": "`strongroom key version list KEY` shows the state",
+}
+"""In place of the others where it is one version that the error is about."""
 
 
 def hint_for(error: StrongroomError, flags: Mapping[str, str]) -> str:
     """The next step, or nothing. `flags` are the command's own options, by the names of their parameters."""
-    told = [_flag_hint(error, flags), _version_hint(error, flags), _next_step(error)]
+    told = [_flag_hint(error, flags), _version_hint(error, flags), _wait(error), _next_step(error)]
     hints = [hint for hint in told if hint]
     return "; ".join(hints or [f"`strongroom help {error.reason}` explains it"])
 
 
 def _next_step(error: StrongroomError) -> str:
     step = NEXT_STEPS.get(error.reason, "")
+    if _VERSION.search(error.message):
+        step = _OF_VERSIONS.get(error.reason, step)
+    if error.reason == "UNREACHABLE" and "CERTIFICATE_VERIFY_FAILED" in error.message:
+        step = "its certificate is not trusted here: --trust of `strongroom profile create` names the mesh's authority"
     if "{event_id}" in step:
         return step.format(event_id=error.event_id) if error.event_id else ""
     # The library says it already.
     return "" if step and step.split("`")[1:2] and step.split("`")[1] in error.message else step
+
+
+def _wait(error: StrongroomError) -> str:
+    """How long the service asks to wait."""
+    return f"wait {error.retry_after_seconds:.1f} s" if error.retry_after_seconds >= 0.1 else ""
 
 
 def _flag_hint(error: StrongroomError, flags: Mapping[str, str]) -> str:
@@ -99,7 +113,7 @@ def _version_hint(error: StrongroomError, flags: Mapping[str, str]) -> str:
     if error.reason != "NAME_MALFORMED":
         return ""
     if _VERSION.search(error.message) and "key" in flags:
-        return "commands for one version begin with `strongroom key version`"
+        return "here the key is named without a version; what changes one version begins with `strongroom key version`"
     if error.field in ("version", "resource_version") and "version" in flags:
         return "a version is NAME/versions/NUMBER: `strongroom help versions`"
     if error.field in ("resource", "target"):

@@ -97,7 +97,7 @@ RESOURCES: Mapping[str, tuple[str, str]] = {
     ),
     "KEY_DISABLED": (
         "The key or the version is disabled.",
-        "Enable it, if that is intended: `strongroom key enable KEY`.",
+        "Enable it, if that is intended: `strongroom key enable KEY`, or `strongroom key version enable VERSION`.",
     ),
     "KEY_STATE_INVALID": (
         "The key or version is in a state that does not permit this, such as PENDING_DELETION or PENDING_IMPORT.",
@@ -105,7 +105,7 @@ RESOURCES: Mapping[str, tuple[str, str]] = {
     ),
     "KEY_USAGE_INVALID": (
         "The key is for something else: a key that signs does not encrypt.",
-        "Use a key whose spec and usage fit; `strongroom key describe KEY` shows both.",
+        "Use a key whose spec and usage fit (`strongroom key describe KEY`); for RSA, `strongroom public-key encrypt`.",
     ),
     "DELETION_PROTECTED": (
         "The key is protected from deletion.",
