@@ -40,7 +40,13 @@ from services.secrets.rotation.rotators.rotator import Supplies
 from services.secrets.rotation.targets.access import TargetAccess
 from services.secrets.rotation.targets.checks import TargetChecks, Waiters
 from services.secrets.rotation.targets.targets import TargetRules
-from services.secrets.rotation.targets.workers import StepLimits, TargetWorkers, watch_targets, with_workers
+from services.secrets.rotation.targets.workers import (
+    StepLimits,
+    TargetWorkers,
+    say_what_is_not_kept,
+    watch_targets,
+    with_workers,
+)
 from services.secrets.settings import RELAY_MIB, RotationSettings, SecretsSettings
 from services.secrets.values.data_keys import CryptoDataKeys
 from services.secrets.values.readable import FRESH_SECONDS, Readable
@@ -124,6 +130,9 @@ def _targets(settings: SecretsSettings, stored: _Stored, sealer: Sealer) -> _Tar
     rotation, hosted = settings.rotation, stored.hosted
     workers = TargetWorkers(_step_limits(rotation), hosted.telemetry.meter)
     hosted.on_close(workers.close)
+    # While a name of the mesh's own does not resolve, steps wait.
+    hosted.status.component("targets", settings.network.require_own_known, vital=False)
+    say_what_is_not_kept(hosted.status)
     waiters = Waiters(rotation.waiting_calls, rotation.target_share)
     checks = TargetChecks(waiters, wait_seconds=rotation.check_wait_seconds)
     keystore = MeshChannel(host.upstream(settings, "keystore"), hosted.tls)

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 
 from services.runtime.errors import Reason, StrongroomError
 
+OF_THE_MESH = "of_the_mesh"
+"""Metadata of a TARGET_UNREACHABLE for which the target was not asked, since the mesh lacks something."""
 _HOST_NAME_MISMATCH = frozenset({62, 63, 64})
 
 
@@ -25,7 +27,7 @@ def is_of_the_mesh(error: StrongroomError) -> bool:
     """Whether a step failed for what the mesh itself lacks just now, which says nothing of the target or of a
     credential."""
     lacks = error.is_unavailable or error.reason is Reason.OVERLOADED
-    return lacks and error.reason is not Reason.TARGET_UNREACHABLE
+    return lacks and (error.reason is not Reason.TARGET_UNREACHABLE or OF_THE_MESH in error.metadata)
 
 
 def described(error: BaseException) -> str:

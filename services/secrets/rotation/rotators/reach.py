@@ -62,9 +62,22 @@ class NetworkRules:
         if not naming and (not self.public or not is_public(address)):
             raise not_allowed(place, "the service's configuration (rotation.targets) does not list it for the account")
 
+    def require_own_known(self) -> None:
+        """Raises TARGET_UNREACHABLE while a name of the mesh's own servers is not resolved."""
+        for own in self.own:
+            _resolved(own)
+
+    def own_is_known(self) -> bool:
+        """Whether every name of the mesh's own servers is resolved."""
+        try:
+            self.require_own_known()
+        except StrongroomError:
+            return False
+        return True
+
     def _require_not_own(self, place: Place, address: IpAddress) -> None:
-        """Raises DESTINATION_NOT_ALLOWED for a server of the mesh, and TARGET_UNREACHABLE, for a later try, as long as
-        nobody says where one of them is: any address may be its then."""
+        """Raises DESTINATION_NOT_ALLOWED for a server of the mesh, and TARGET_UNREACHABLE, for a later try that is not
+        counted, as long as nobody says where one of them is: any address may be its then."""
         if any(entry.permits(place, address) for entry in _read(self.refused)):
             raise _of_the_mesh(place)
         for own in self.own:
@@ -130,6 +143,7 @@ def _is_at(own: Place, place: Place, address: IpAddress) -> bool:
         raise StrongroomError(
             Reason.TARGET_UNREACHABLE,
             f"{place.host} port {place.port} may be a server of the mesh itself: the address of one is not known now",
+            of_the_mesh="true",
         ) from None
     if address in found:
         return True

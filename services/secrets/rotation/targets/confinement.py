@@ -15,6 +15,7 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
+from services.secrets.rotation.targets import landlock, system_calls
 from services.secrets.rotation.targets.landlock import keep_to_libraries
 from services.secrets.rotation.targets.system_calls import make_no_process_and_no_file
 
@@ -30,6 +31,12 @@ OPEN_FILES = 64
 """How many descriptors a step may have."""
 # Of what is written into memory before a step begins: the certificates that it trusts, or those that it shows.
 _MEMORY_FILE_BYTES = 1 << 20
+
+
+def not_kept() -> tuple[str, ...]:
+    """What the kernel of this machine, or the sandbox that it is, does not know of what keeps a step."""
+    known = {"Landlock": landlock.is_known(), "seccomp": system_calls.is_known()}
+    return tuple(name for name, is_known in known.items() if not is_known)
 
 
 def confine(seconds: float, memory_bytes: int, cpu_seconds: int) -> None:

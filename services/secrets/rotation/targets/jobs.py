@@ -21,6 +21,7 @@ from services.runtime.requests import names
 from services.runtime.sensitive import SensitiveBytes
 from services.secrets.core.destinations import Place
 from services.secrets.core.model import Secret
+from services.secrets.rotation.rotators.failures import OF_THE_MESH
 from services.secrets.rotation.rotators.reach import NetworkRules, Reach, TargetRule
 from services.secrets.rotation.rotators.rotator import Credential, RotationContext
 from services.secrets.values.sealing import NewValue
@@ -37,6 +38,8 @@ MAX_JOB_BYTES = 4 << 20
 MAX_ANSWER_BYTES = 256 << 10
 
 _MAX_MESSAGE = 1024
+# What an error may say besides its reason.
+_MARKS = ("incurable", OF_THE_MESH)
 _LENGTH = struct.Struct(">I")
 _REASONS = frozenset(
     (
@@ -126,8 +129,8 @@ def answer_of(value: NewValue | None) -> bytes:
 
 def answer_of_error(error: StrongroomError) -> bytes:
     """The answer of a step that did not."""
-    incurable = bool(error.metadata.get("incurable"))
-    fields = {"reason": error.reason, "message": error.message[:_MAX_MESSAGE], "incurable": incurable}
+    marks = {mark: bool(error.metadata.get(mark)) for mark in _MARKS}
+    fields = {"reason": error.reason, "message": error.message[:_MAX_MESSAGE], **marks}
     return json.dumps(fields).encode()
 
 
@@ -150,8 +153,7 @@ def _error(fields: dict[str, Any]) -> StrongroomError:
     if not isinstance(message, str) or len(message) > _MAX_MESSAGE or reason not in _REASONS:
         raise ValueError
     error = StrongroomError(Reason(reason), message)
-    if fields.get("incurable") is True:
-        error.metadata["incurable"] = "true"
+    error.metadata.update({mark: "true" for mark in _MARKS if fields.get(mark) is True})
     return error
 
 

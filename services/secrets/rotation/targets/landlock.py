@@ -40,6 +40,11 @@ _READ = (
 )
 
 
+def is_known() -> bool:
+    """Whether the kernel would keep a process so."""
+    return _call(_CREATE_RULESET, None, 0, _VERSION) >= 1
+
+
 def keep_to_libraries() -> bool:
     """Keeps the calling thread, and what it starts from now on; answers whether the kernel does. The process must not
     be able to get privileges (PR_SET_NO_NEW_PRIVS)."""

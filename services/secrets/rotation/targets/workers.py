@@ -7,6 +7,7 @@ one that is started with the first step (`target_worker`), so that a service wit
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import subprocess
@@ -25,8 +26,10 @@ from services.runtime.rpc.status import Status
 from services.runtime.work.due_work import Aside
 from services.secrets.kinds.declaration import Declaration
 from services.secrets.kinds.known import declarations
+from services.secrets.rotation.rotators.failures import OF_THE_MESH
 from services.secrets.rotation.rotators.rotation_tokens import METHODS, rotation_token
 from services.secrets.rotation.rotators.rotator import Credential, RotationContext, Rotator
+from services.secrets.rotation.targets.confinement import not_kept
 from services.secrets.rotation.targets.jobs import (
     MAX_ANSWER_BYTES,
     RELAY,
@@ -38,6 +41,8 @@ from services.secrets.rotation.targets.jobs import (
 from services.secrets.rotation.targets.places import StepPlaces
 from services.secrets.values.sealing import NewValue
 from strongroom.secrets.v1.secret_pb2 import SecretType
+
+log = logging.getLogger(__name__)
 
 _READY_SECONDS = 30.0
 _START_SECONDS = 5.0
@@ -270,6 +275,17 @@ class WorkerRotator:
             seconds = min(seconds, context.until - time.monotonic())
         if seconds <= 0:
             raise StrongroomError(Reason.TARGET_TIMEOUT, "no time is left to ask the target")
+        try:
+            return self._asked(step, context, credentials, seconds)
+        except StrongroomError as error:
+            if OF_THE_MESH in error.metadata and (context.reach is None or context.reach.network.own_is_known()):
+                # So may say a step that was taken over, to be tried for ever.
+                del error.metadata[OF_THE_MESH]
+            raise
+
+    def _asked(
+        self, step: str, context: RotationContext, credentials: Mapping[str, Credential | None], seconds: float
+    ) -> NewValue | None:
         if self._identity is None:
             return self._workers.run(TargetJob(self._kind, step, context, credentials), seconds)
         identity = self._identity()
@@ -307,6 +323,17 @@ def watch_targets(status: Status, meter: Meter, workers: TargetWorkers, aside: A
     meter.create_observable_gauge("secrets.targets.waiting", [waiting], description="rotations that wait, by account")
     status.attribute("target_steps_in_work", lambda: str(workers.in_use))
     status.attribute("target_rotations_waiting", lambda: str(sum(aside.queue.waiting().values())))
+
+
+def say_what_is_not_kept(status: Status) -> None:
+    """Warns where the kernel does not keep steps to themselves, and shows it to operators."""
+    lacking = not_kept()
+    status.attribute("target_steps_not_kept_by", ", ".join(lacking) or "nothing is missing")
+    if lacking:
+        log.warning(
+            "the kernel does not keep steps at targets to themselves: users and the modes of files alone do",
+            extra={"fields": {"missing": ", ".join(lacking)}},
+        )
 
 
 def _raise_what_it_said(relay: socket.socket) -> None:
