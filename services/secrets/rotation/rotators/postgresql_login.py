@@ -103,6 +103,8 @@ def _require_going_on(connection: pq.abc.PGconn, status: int, trace: int) -> Non
     found = _LAST_OF_MESSAGE.search(said)
     if found is None:
         raise LoginError(None, said)
+    # libpq keeps back what it wrote of the last messages until then.
+    connection.untrace()
     disproved = connection.used_password and not _SASL_FINAL.search(_written(trace))
     raise LoginError(found[1], "", disproved=disproved)
 
