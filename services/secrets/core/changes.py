@@ -38,8 +38,9 @@ _LEFT_OUT = 100_000
 _revisions = Revisions(revision, changes, _LEFT_OUT)
 
 
-Mark = tuple[Any, ...] | None
-"""What tells a change from another of the same number; None where nothing is known of it."""
+Mark = bytes | None
+"""What tells a change from another of the same number, and nobody without the service's key anything of it: its seal;
+None where nothing is known of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,7 @@ def _change(connection: Connection, row: Row[Any]) -> Change | None:
 
 
 def _mark_of(row: Row[Any]) -> Mark:
-    return row.account, row.secret_id, row.kind, row.version, row.changed_us
+    return row_seals.seal_bytes(row.seal) or None
 
 
 def _named_since(connection: Connection, seen: int) -> list[feed.Change]:

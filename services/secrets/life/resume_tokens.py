@@ -28,7 +28,7 @@ class Place:
     @classmethod
     def of(cls, revision: int, mark: Mark) -> Place:
         """The place of the change of this number and mark."""
-        return cls(revision, sha256(repr(mark).encode()).digest()[:_DIGEST_BYTES] if mark is not None else b"")
+        return cls(revision, sha256(mark).digest()[:_DIGEST_BYTES] if mark is not None else b"")
 
 
 def encode(place: Place) -> str:

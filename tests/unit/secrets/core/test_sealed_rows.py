@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from services.secrets.core.editing import REQUEST_IDS
 from services.secrets.core.pairs import NONE, new_pairs, require_permitted
 from services.secrets.core.tables import attempts, outbox, requests, revision, rotations, secrets, stages, versions
 from services.secrets.core.tables import changes as changes_table
+from services.secrets.life import resume_tokens
 from services.secrets.values.sealing import NewValue
 from services.secrets.values.vault import Reading
 from services.secrets.work.due import rotation_item
@@ -246,6 +248,15 @@ def test_a_counter_of_changes_that_was_put_back_gives_no_number_twice(lab: Lab) 
     behind_its_back(lab, lambda connection: connection.execute(update(revision).values(revision=0)))
     put(lab, b"third")
     assert lab.value("s") == b"third"
+
+
+def test_a_resume_token_tells_nothing_of_a_change_to_who_guesses_it(lab: Lab) -> None:
+    with database.reading(lab.engine) as connection:
+        last = connection.execute(select(changes_table).order_by(changes_table.c.revision.desc()).limit(1)).one()
+        place = resume_tokens.Place.of(last.revision, changes.mark(connection, last.revision))
+    guessed = (last.account, last.secret_id, last.kind, last.version, last.changed_us)
+    assert place.digest not in (b"", sha256(repr(guessed).encode()).digest()[:8])
+    assert place == resume_tokens.Place.of(last.revision, last.seal)
 
 
 def test_who_may_not_use_a_secret_does_not_hear_that_its_record_is_refused(lab: Lab) -> None:
