@@ -79,6 +79,8 @@ def test_what_was_signed_before_a_rotation_is_verified_and_by_which_version_is_s
     assert f"not tried: keys/{name}/versions/1" in (
         typed("verify", name, "--signature-file", "old.sig", "--text", "message", status=Status.NO).stderr
     )
+    no = typed("verify", name, "--signature-file", "old.sig", "--text", "message", "--json", status=Status.NO)
+    assert answered(no)["not_tried"] == [f"accounts/{ACCOUNT}/keys/{name}/versions/1"]
 
 
 def test_a_mac_of_before_a_rotation_is_verified(typed: Typed, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -232,8 +233,10 @@ def re_encrypt(
 def _checked(session: Session, key: str, check: Callable[[str], Verification]) -> Report:
     """The outcome of a check, with the version that made what was checked."""
     result, untried = verified_with(session.client, key, check)
-    note = _not_tried(session, untried) if untried and not result.valid else ""
-    return facts_report(result, note=note, exit_code=0 if result.valid else 1)
+    if result.valid or not untried:
+        return facts_report(result, exit_code=0 if result.valid else 1)
+    report = facts_report(result, note=_not_tried(session, untried), exit_code=1)
+    return replace(report, data={**report.data, "not_tried": list(untried)})
 
 
 def _not_tried(session: Session, versions: tuple[str, ...]) -> str:
