@@ -15,7 +15,7 @@ from services.keystore.access.records import client_key_store, principal_store, 
 from services.keystore.access.records.resources import Principal as Record
 from services.keystore.access.records.resources import RoleSettings, collection_of, resource
 from services.runtime import clock
-from services.runtime.access import session_tokens
+from services.runtime.access import identity, session_tokens
 from services.runtime.access.authorization import Authorizer
 from services.runtime.access.decisions import ASSUME_ROLE
 from services.runtime.access.session_tokens import account_of
@@ -181,7 +181,7 @@ class NewSessions:
         """When what the caller came with ends: its session or certificate, and the client key that it all began
         with."""
         caller = call.principal
-        ends = [round(caller.expires * _SECOND_US)] if caller.expires else [call.certificate_expires_us()]
+        ends = [identity.ends_us(call)]
         if collection_of(caller.credential) == "clientKeys":
             with reading(self._engine) as connection:
                 client_key = client_key_store.credential(connection, caller.credential)
