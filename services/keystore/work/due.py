@@ -4,7 +4,6 @@ the end of imported material."""
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -29,6 +28,7 @@ from services.runtime.telemetry import Telemetry
 from services.runtime.work import fair_choice
 from services.runtime.work.due_work import FORWARD_AT_ONCE
 from services.runtime.work.schedule import Claim
+from services.runtime.work.tellings import Tellings
 from strongroom.audit.v1.event_pb2 import OUTCOME_FAILED
 from strongroom.keystore.v1.key_pb2 import KEY_VERSION_ORIGIN_AUTOMATIC, KEY_VERSION_ORIGIN_MESSAGE_LIMIT
 
@@ -50,7 +50,6 @@ _LOOK_SHARE = 500
 # Anything may stand in Redis.
 _ITEM = re.compile(f"(?:{_ROTATE}|{_DELETE}|{_DESTROY}|{_EXPIRE}|{_LIMIT}):[0-9a-f]{{32}}")
 
-_TELL_SECONDS = 3600.0
 _METHODS = {
     _ROTATE: "CreateKeyVersion",
     _DELETE: "DestroyKey",
@@ -82,7 +81,7 @@ class DueKeys:
         self._clock = clock
         self._used_up: set[str] = set()
         self._outbox = outbox
-        self._told: dict[str, float] = {}
+        self._tellings: Tellings[str] = Tellings()
         self._overdue = telemetry.meter.create_counter(
             "keystore.schedule.overdue", description="rotations, deletions and expiries that Redis kept back"
         )
@@ -139,12 +138,9 @@ class DueKeys:
 
     def _record(self, items: Sequence[str]) -> None:
         """An event for each that was kept back; now and then, for it stays so until Redis is put right."""
-        now = time.monotonic()
-        self._told = {item: at for item, at in self._told.items() if now - at < _TELL_SECONDS}
-        untold = [item for item in items if item not in self._told and item != _ROOT]
+        untold = self._tellings.untold(item for item in items if item != _ROOT)
         if not untold:
             return
-        self._told |= dict.fromkeys(untold, now)
         with transaction(self._engine) as connection:
             for item in untold:
                 key = None

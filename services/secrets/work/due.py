@@ -17,6 +17,7 @@ from services.runtime.telemetry import Telemetry
 from services.runtime.work import fair_choice
 from services.runtime.work.due_work import FORWARD_AT_ONCE
 from services.runtime.work.schedule import Claim
+from services.runtime.work.tellings import Tellings
 from services.secrets.core import changes, store
 from services.secrets.kinds.known import declaration_of, is_outside
 from services.secrets.life.lifecycle import Lifecycle
@@ -32,7 +33,6 @@ _DAY_US = 86_400_000_000
 _ROTATIONS_KEPT_US = 400 * _DAY_US
 _CHANGES_KEPT_US = _DAY_US
 _FORGET_LIMIT = 1_000
-_TELL_SECONDS = 3600.0
 # How many are looked at, and of one account.
 _LOOK_LIMIT = 10_000
 _LOOK_SHARE = 500
@@ -74,7 +74,7 @@ class DueSecrets:
         self._outbox = outbox
         self._telemetry = telemetry
         self._clock = clock
-        self._told: dict[tuple[ResourceName, Reason], float] = {}
+        self._tellings: Tellings[tuple[ResourceName, Reason]] = Tellings(_FILL_LIMIT)
         self._overdue = telemetry.meter.create_counter(
             "secrets.schedule.overdue", description="rotations and deletions that Redis kept back"
         )
@@ -173,15 +173,11 @@ class DueSecrets:
     def _record(self, secrets: Sequence[ResourceName], reason: Reason) -> None:
         """An event for each that somebody else wrote to, in the database or in Redis; now and then, for it stays so
         until it is put right."""
-        now = time.monotonic()
-        untold = [one for one in secrets if now - self._told.get((one, reason), -_TELL_SECONDS) >= _TELL_SECONDS]
+        untold = self._tellings.untold((name, reason) for name in secrets)
         if not untold:
             return
-        if len(self._told) >= _FILL_LIMIT:
-            self._told.clear()
-        self._told |= dict.fromkeys(((name, reason) for name in untold), now)
         with transaction(self._engine) as connection:
-            for name in untold:
+            for name, _ in untold:
                 call = own_call("RotateSecret", name)
                 call.conclude(OUTCOME_FAILED, reason)
                 self._outbox.put(connection, call)
