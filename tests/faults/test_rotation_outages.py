@@ -280,7 +280,7 @@ def test_a_watcher_is_told_how_a_secret_is_when_the_counter_was_put_back(lab: La
 
 
 def lose_the_last_change(lab: Lab) -> None:
-    """As a failover does: the first change after it has the number of one that it lost."""
+    """What a failover does: the first change after it has the number of one that it lost."""
     with transaction(lab.engine) as connection:
         number = changes.current(connection)
         connection.execute(delete(tables.changes).where(tables.changes.c.revision == number))

@@ -182,7 +182,7 @@ def test_times_that_somebody_else_changed_keep_events_back_and_change_nothing_el
 def test_what_is_no_event_blocks_nothing_where_rows_are_not_sealed(
     tmp_path: Path, audit_log: AuditLog, column: str, value: object
 ) -> None:
-    """As in audit's own database, whose writers may add events of their own."""
+    """An outbox without seals is that of audit's own database, whose writers may add events of their own."""
     engine = database.open_database(Database(url=f"sqlite:///{tmp_path}/audit.db"))
     metadata = MetaData()
     outbox_table(metadata)

@@ -54,7 +54,7 @@ def writer(port: int) -> Iterator[Redis]:
 
 @pytest.fixture
 def schedule(port: int) -> Iterator[Schedule]:
-    """As the services have it, but with patience for Redis."""
+    """Settings that the services have, but with patience for Redis."""
     with closing(
         redis_client(RedisSettings(url=f"redis://127.0.0.1:{port}?socket_timeout=20", passwordless=True))
     ) as client:

@@ -47,7 +47,7 @@ def refusal() -> StrongroomError:
 
 @pytest.fixture
 def unknown(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """As long as it is not undone, no name is resolved."""
+    """Until it is undone, no name is resolved."""
 
     def answer(*_: object, **__: object) -> Any:
         raise socket.gaierror(socket.EAI_AGAIN, "not now")
