@@ -21,7 +21,13 @@ def read_file(path: Path, limit: int, *, regular: bool = False) -> bytes:
     # Opening a pipe that nobody writes to would wait for ever.
     flags = os.O_RDONLY | os.O_CLOEXEC | (os.O_NONBLOCK if regular else 0)
     descriptor = os.open(path, flags)
-    with BufferedReader(FileIO(descriptor)) as file:
+    try:
+        opened = FileIO(descriptor)
+    except OSError as error:
+        # A folder: it is open already, and its number says nothing to whoever named it.
+        os.close(descriptor)
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    with BufferedReader(opened) as file:
         if regular and not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise StrongroomError("FILE_NOT_REGULAR", f"{path} is not a regular file", code="FAILED_PRECONDITION")
         content = file.read(limit + 1)

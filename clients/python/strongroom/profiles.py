@@ -109,7 +109,7 @@ def load(path: Path | None = None) -> Profiles:
     """
     path = path or profile_path()
     try:
-        document = tomllib.loads(path.read_text())
+        document = tomllib.loads(path.read_text("utf-8-sig"))
     except FileNotFoundError:
         raise _not_found(
             f"{path} does not exist; `strongroom profile create NAME HOST:PORT` makes one, and so does `make run`"
@@ -134,7 +134,7 @@ def use(name: str, path: Path | None = None) -> Profiles:
     profiles.get(name)
     if not _BARE.fullmatch(name):
         raise _invalid(profiles.path, f"'{name}' cannot be made current: letters, digits, `.`, `_` and `-` alone")
-    text = profiles.path.read_text()
+    text = profiles.path.read_text("utf-8-sig")
     table = _FIRST_TABLE.search(text)
     head, tail = (text[: table.start()], text[table.start() :]) if table else (text, "")
     text = f'current = "{name}"\n' + CURRENT_LINE.sub("", head) + tail

@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 
 from strongroom.bounded import read_file, read_text
 from strongroom.cli.app import app
+from strongroom.cli.complaints import Status
+from strongroom.cli.main import guarded
 from strongroom.errors import StrongroomError
 from tests.support.clients import reason_of
 
@@ -23,6 +25,14 @@ def test_a_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
     assert reason_of(lambda: read_file(path, 99)) == "FILE_TOO_LARGE"
     path.write_bytes(b"\xff")
     assert reason_of(lambda: read_text(path)) == "FILE_NOT_TEXT"
+
+
+def test_a_folder_is_named_as_what_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for read in (read_file, read_text):
+        assert guarded(partial(read, tmp_path, 100), []) == Status.LOCAL
+        told = capsys.readouterr().err
+        assert str(tmp_path) in told
+        assert "IO_ERROR" in told
 
 
 def test_a_sparse_file_of_a_terabyte_takes_no_memory(tmp_path: Path) -> None:

@@ -32,6 +32,12 @@ env = [one.removeprefix("env:") for one in given if one.startswith("env:")]
 files = [one for one in given if not one.startswith("env:")]
 sys.exit(run(Of(client=client), sys.argv[2:], env, files).exit_code)
 """
+# The mesh does not answer.
+HANGS = PROGRAM.replace('Of(value=b"hunter2")', 'print("asked", flush=True) or time.sleep(60)').replace(
+    "import sys", "import sys, time", 1
+)
+# As some supervisors leave it to what they start.
+CHILDREN_IGNORED = f"import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n{PROGRAM}"
 COUNTS = """
 import os, signal, sys, time
 got = []
@@ -55,9 +61,9 @@ SIGNALS = [
 
 
 @contextmanager
-def started(*command: str, given: str = FILE) -> Iterator[subprocess.Popen[str]]:
+def started(*command: str, given: str = FILE, program: str = PROGRAM) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, given, *command],
+        [sys.executable, "-c", program, given, *command],
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -121,6 +127,21 @@ def test_a_signal_to_every_process_of_a_unit_reaches_the_command_once() -> None:
             each.send_signal(signal.SIGTERM)
         assert line(process) == "1"
         assert process.wait(30) == signal.SIGTERM
+
+
+@pytest.mark.parametrize("given", [FILE, ENV, f"{FILE},{ENV}"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_while_the_mesh_does_not_answer(given: str, number: signal.Signals) -> None:
+    with started("true", given=given, program=HANGS) as process:
+        assert line(process) == "asked"
+        process.send_signal(number)
+        # Python ends by KeyboardInterrupt as if by the signal.
+        assert process.wait(20) == -number
+
+
+def test_the_commands_end_is_seen_where_those_of_children_were_ignored() -> None:
+    with started("sh", "-c", "exit 7", program=CHILDREN_IGNORED) as process:
+        assert process.wait(30) == 7
 
 
 def test_a_value_is_in_the_file_that_the_variable_names() -> None:

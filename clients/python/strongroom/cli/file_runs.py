@@ -7,9 +7,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future
 from contextlib import contextmanager
-from contextvars import copy_context
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from strongroom.cli.command import Report, Session
 from strongroom.cli.complaints import Status, one_failed, status_of, status_of_all
 from strongroom.cli.file_sets import STANDARD, Work
 from strongroom.cli.plain import plain
+from strongroom.cli.side_by_side import side_by_side
 from strongroom.cli.standard_input import taken_by
 from strongroom.errors import StrongroomError
 
@@ -44,28 +44,23 @@ def _all(verb: str, works: Sequence[Work], handle: Handle, progress: Progress, *
     done: list[FileResult] = []
     failed: list[dict[str, str]] = []
     statuses: set[Status] = set()
-    stopped = threading.Event()
 
-    def seen(count: int) -> None:
-        if stopped.is_set():
-            raise SystemExit
-        progress(count)
+    def through(work: Work, stopped: threading.Event) -> FileResult:
+        def seen(count: int) -> None:
+            if stopped.is_set():
+                raise SystemExit
+            progress(count)
 
-    with ThreadPoolExecutor(jobs, thread_name_prefix="file") as pool:
-        futures: dict[Future[FileResult], Work] = {
-            pool.submit(copy_context().run, _through, work, handle, seen, force=force): work for work in works
-        }
+        return _through(work, handle, seen, force=force)
+
+    def ended(work: Work, future: Future[FileResult]) -> None:
         try:
-            for future in as_completed(futures):
-                try:
-                    done.append(future.result())
-                except (StrongroomError, OSError) as error:
-                    failed.append(_told(futures[future].source, error))
-                    statuses.add(status_of(error))
-        except BaseException:
-            stopped.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            done.append(future.result())
+        except (StrongroomError, OSError) as error:
+            failed.append(_told(work.source, error))
+            statuses.add(status_of(error))
+
+    side_by_side(works, through, ended, jobs)
     done.sort(key=lambda result: result.path)
     document = {"files": plain(done), "failed": failed}
     return Report(document, note=_note(verb, done), exit_code=status_of_all(statuses, some_done=bool(done)))

@@ -90,7 +90,9 @@ def _told(error: BaseException) -> int:
         return Status.PIPE_CLOSED
     if isinstance(error, OSError):
         _forget_output()
-        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        # Where a file was opened by its descriptor, that is what stands here.
+        named = isinstance(error.filename, str | bytes) and error.filename
+        where = f"{os.fsdecode(named)}: " if named else ""
         return failed("IO_ERROR", f"{where}{error.strerror or error}", Status.LOCAL)
     if isinstance(error, typer.TyperException):
         return _misused(error)

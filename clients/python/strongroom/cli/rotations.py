@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
@@ -16,8 +17,10 @@ from strongroom.cli.command import Report, Session, command, facts_report, field
 from strongroom.cli.complaints import Status, one_failed, status_of, status_of_all
 from strongroom.cli.inputs import pairs_of, span_of
 from strongroom.cli.secrets import SecretName, app, secret_report
+from strongroom.cli.side_by_side import side_by_side
 from strongroom.cli.tables import Shown, Table, facts, table
-from strongroom.errors import StrongroomError
+from strongroom.cli.terminal import write_beside
+from strongroom.errors import AWAY, StrongroomError
 from strongroom.names import last_part
 
 if TYPE_CHECKING:
@@ -61,10 +64,17 @@ def rotate(
     # One for all threads, made before they begin.
     client = session.client
     errors: dict[str, StrongroomError] = {}
-    outcomes = _each(
-        chosen, lambda name: _rotated(client, name, seconds if follow else 0, errors), concurrency, quiet=session.quiet
-    )
-    if errors and len(chosen) == 1:
+    begun: list[str] = []
+
+    def work(name: str, stopped: threading.Event) -> _Outcome:
+        return _rotated(client, name, seconds if follow else 0, _Round(begun, errors, stopped))
+
+    try:
+        outcomes = _each(chosen, work, concurrency, quiet=session.quiet)
+    except KeyboardInterrupt:
+        write_beside(f"interrupted: {len(begun)} of {len(chosen)} rotations have begun, and go on by themselves")
+        raise
+    if errors and len(chosen) == 1 and not begun:
         raise errors[chosen[0]]
 
     def show() -> Table:
@@ -198,38 +208,61 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-def _each(secrets: Sequence[str], work: Callable[[str], _Outcome], concurrency: int, *, quiet: bool) -> list[_Outcome]:
+def _each(
+    secrets: Sequence[str], work: Callable[[str, threading.Event], _Outcome], concurrency: int, *, quiet: bool
+) -> list[_Outcome]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from strongroom.cli.show import console
 
     columns = (TextColumn("rotating"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     done: dict[str, _Outcome] = {}
-    with (
-        Progress(*columns, console=console(stderr=True), transient=True, disable=quiet) as progress,
-        ThreadPoolExecutor(concurrency) as pool,
-    ):
+    with Progress(*columns, console=console(stderr=True), transient=True, disable=quiet) as progress:
         task = progress.add_task("rotating", total=len(secrets))
-        for future in as_completed([pool.submit(work, secret) for secret in secrets]):
-            done[future.result().secret] = future.result()
+
+        def ended(secret: str, future: Future[_Outcome]) -> None:
+            done[secret] = future.result()
             progress.advance(task)
+
+        side_by_side(secrets, work, ended, concurrency)
     return [done[secret] for secret in secrets]
 
 
-def _rotated(client: Client, secret: str, seconds: float, errors: dict[str, StrongroomError]) -> _Outcome:
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """What the rotations of one command have in common."""
+
+    begun: list[str]
+    errors: dict[str, StrongroomError]
+    stopped: threading.Event
+
+
+def _rotated(client: Client, secret: str, seconds: float, together: _Round) -> _Outcome:
     try:
-        begun = client.secrets.rotate(secret)
-        deadline = time.monotonic() + seconds
-        while begun.state not in _DONE and not _rests(begun) and time.monotonic() < deadline:
-            time.sleep(_POLL_SECONDS)
-            begun = next(iter(client.secrets.rotations.list(secret, limit=1)))
+        found = client.secrets.rotate(secret)
     except StrongroomError as error:
-        errors[secret] = error
+        together.errors[secret] = error
         return _Outcome(secret, "REFUSED", error.reason, error.message)
-    if _rests(begun):
+    together.begun.append(secret)
+    missed: StrongroomError | None = None
+    deadline = time.monotonic() + seconds
+    while found.state not in _DONE and not _rests(found) and time.monotonic() < deadline:
+        if together.stopped.wait(_POLL_SECONDS):
+            break
+        try:
+            found, missed = next(iter(client.secrets.rotations.list(secret, limit=1))), None
+        except StrongroomError as error:
+            missed = error
+            if error.code_name not in AWAY:
+                break
+    if missed is not None:
+        # The rotation goes on, whoever looks.
+        together.errors[secret] = missed
+        return _Outcome(secret, found.state, missed.reason, f"it goes on, but cannot be followed: {missed.message}")
+    if _rests(found):
         return _Outcome(secret, "RESTING", "", "Current is new; Previous works until the grace period ends")
-    last = begun.attempts[-1] if begun.attempts and begun.state != "SUCCEEDED" else None
-    return _Outcome(secret, begun.state, last.error_reason if last else "", last.error_detail if last else "")
+    last = found.attempts[-1] if found.attempts and found.state != "SUCCEEDED" else None
+    return _Outcome(secret, found.state, last.error_reason if last else "", last.error_detail if last else "")
 
 
 def _rests(rotation: Rotation) -> bool:

@@ -10,12 +10,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -25,6 +28,8 @@ from strongroom.errors import StrongroomError
 
 if TYPE_CHECKING:
     from strongroom.client import Client
+
+T = TypeVar("T")
 
 _SCHEME = "secret:"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -114,29 +119,57 @@ def run(
     SECRET is an id or a full name, such as payments/db; FIELD one member of a JSON value: password.
     """
     in_environment, in_files = _wanted(env, "--env"), _wanted(file, "--file")
-    if in_files:
-        # From here on signals wait for the command, so that none ends this process and leaves files behind.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED | {signal.SIGCHLD})
     own = {name: value for name, value in os.environ.items() if name not in _NOT_HANDED_ON}
-    environment = {**own, **{w.variable: _text(session.client, w) for w in in_environment}}
-    if not in_files:
-        session.client.close()
-        return Report({}, exit_code=_become(arguments, environment), silent=True)
-    with _files(session, in_files) as (paths, helpers):
+
+    def fetched() -> tuple[dict[str, str], dict[str, bytes]]:
+        texts = {each.variable: _text(session.client, each) for each in in_environment}
+        values = {each.variable: _value(session.client, each) for each in in_files}
         # The command is on its own: it has no part in this connection.
         session.client.close()
-        return Report({}, exit_code=_run(arguments, {**environment, **paths}, helpers), silent=True)
+        return texts, values
+
+    if not in_files:
+        return Report({}, exit_code=_become(arguments, {**own, **fetched()[0]}), silent=True)
+    # Where a supervisor ignored it, the system would say nothing of a child's end.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # From here on signals wait for the command, in the connection's threads too, so that none ends this process and
+    # leaves files behind.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED | {signal.SIGCHLD})
+    texts, values = _while_signals_end_it(fetched)
+    with _files(values) as (paths, helpers):
+        return Report({}, exit_code=_run(arguments, {**own, **texts, **paths}, helpers), silent=True)
+
+
+def _while_signals_end_it(work: Callable[[], T]) -> T:
+    """What `work` answers, in a thread of its own. A signal that comes meanwhile does what it does to any process,
+    though it is blocked in every thread."""
+    here, future = threading.get_ident(), Future[T]()
+
+    def do() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001  # it is raised where it is waited for
+            future.set_exception(error)
+        signal.pthread_kill(here, signal.SIGCHLD)
+
+    threading.Thread(target=copy_context().run, args=(do,), name="values", daemon=True).start()
+    while not future.done():
+        number = signal.sigwaitinfo(_FORWARDED | {signal.SIGCHLD}).si_signo
+        if number != signal.SIGCHLD:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+            os.kill(os.getpid(), number)
+            signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    return future.result()
 
 
 @contextmanager
-def _files(session: Session, wanted: Sequence[_Wanted]) -> Iterator[tuple[Mapping[str, str], _Helpers]]:
+def _files(values: Mapping[str, bytes]) -> Iterator[tuple[Mapping[str, str], _Helpers]]:
     """Files in memory with the values, by variable, until the block ends, whatever ends it."""
-    values = [(each.variable, _value(session.client, each)) for each in wanted]
     directory = _private_directory()
     try:
         helpers = _Helpers(directory)
         paths = {}
-        for variable, value in values:
+        for variable, value in values.items():
             path = directory / variable
             with FileIO(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w") as file:
                 file.write(value)
