@@ -171,7 +171,7 @@ impl Room {
         state.running += 1;
     }
 
-    fn work(&self, me: usize) {
+    fn work(self: &Arc<Self>, me: usize) {
         self.lock().workers[me].number = gettid().as_raw_nonzero().get();
         Python::attach(|py| {
             while py.detach(|| self.rest(me)) {
@@ -181,8 +181,7 @@ impl Room {
                         Some(Work::Call(waiting)) => {
                             let began = thread_time();
                             (self.answer)(py, &waiting);
-                            let group = &waiting.caller().group;
-                            self.lock().turns.done(group, thread_time().saturating_sub(began));
+                            self.is_through(waiting, thread_time().saturating_sub(began));
                         }
                         Some(Work::Chore(all)) => {
                             for one in all {
@@ -194,6 +193,25 @@ impl Room {
                     }
                 }
             }
+        });
+    }
+
+    /// Gives the place of a call back that took so much of a processor, once its group has rested.
+    fn is_through(self: &Arc<Self>, waiting: Waiting, took: Duration) {
+        let group = waiting.caller().group.clone();
+        let mut state = self.lock();
+        let rest = state.turns.spent(&group, took);
+        if rest.is_zero() {
+            state.turns.done(&group);
+            return;
+        }
+        drop(state);
+        let room = self.clone();
+        self.runtime.spawn(async move {
+            tokio::time::sleep(rest).await;
+            let mut state = room.lock();
+            state.turns.done(&group);
+            room.has_work(&mut state);
         });
     }
 

@@ -6,6 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const COSTLY: Duration = Duration::from_millis(20);
+/// What many calls take together: of those that take so long each, and of every second.
+const NOTICED: Duration = Duration::from_millis(1);
+const COSTLY_PART: f64 = 0.15;
+const COSTLY_BURST_SECONDS: f64 = 0.05;
+/// A group that is costly rests so many times as long as its task took, while others have calls.
+const RESTS: u32 = 4;
+const LONGEST_REST: Duration = Duration::from_millis(100);
+const RECENT: Duration = Duration::from_millis(100);
 const COSTLY_FOR: Duration = Duration::from_secs(2);
 const LARGE_BYTES: usize = 128 << 10;
 const KNOWN_COSTS: usize = 4_096;
@@ -42,11 +50,14 @@ pub struct Bounds {
     pub waiting_bytes: usize,
 }
 
-/// Which groups have tasks that take long of the processor, and until when that is held against them: those of which one
-/// did lately, and those that send large messages. What else they send makes no difference, or cheap calls would hide
-/// costly ones.
+/// Which groups have tasks that take long of the processor: those of which one did lately, or many did together, and
+/// those that send large messages. What else they send makes no difference, or cheap calls would hide costly ones.
 #[derive(Default)]
-struct Costs(HashMap<Arc<str>, Instant>);
+struct Costs {
+    until: HashMap<Arc<str>, Instant>,
+    /// What each has taken beyond its part of the time, in seconds, and when that was so.
+    levels: HashMap<Arc<str>, (f64, Instant)>,
+}
 
 impl Costs {
     fn expect(&mut self, group: &Arc<str>, size: usize) {
@@ -56,20 +67,61 @@ impl Costs {
     }
 
     fn spent(&mut self, group: &Arc<str>, time: Duration) {
-        if time > COSTLY {
+        let together = time > NOTICED && self.level(group, time) > COSTLY_BURST_SECONDS;
+        if together || time > COSTLY {
             self.note(group);
         }
     }
 
     fn are_costly(&self, group: &str) -> bool {
-        self.0.get(group).is_some_and(|until| Instant::now() < *until)
+        self.until.get(group).is_some_and(|until| Instant::now() < *until)
+    }
+
+    fn level(&mut self, group: &Arc<str>, time: Duration) -> f64 {
+        let now = Instant::now();
+        let (level, at) = self.levels.get(group).copied().unwrap_or((0.0, now));
+        let level = (level - (now - at).as_secs_f64() * COSTLY_PART).max(0.0) + time.as_secs_f64();
+        if self.levels.len() >= KNOWN_COSTS {
+            self.levels.clear();
+        }
+        self.levels.insert(group.clone(), (level, now));
+        level
     }
 
     fn note(&mut self, group: &Arc<str>) {
-        if self.0.len() >= KNOWN_COSTS {
-            self.0.clear();
+        if self.until.len() >= KNOWN_COSTS {
+            self.until.clear();
         }
-        self.0.insert(group.clone(), Instant::now() + COSTLY_FOR);
+        self.until.insert(group.clone(), Instant::now() + COSTLY_FOR);
+    }
+}
+
+/// When calls of any group but one came last.
+#[derive(Default)]
+struct Arrivals {
+    newest: Option<(Arc<str>, Instant)>,
+    others: Option<Instant>,
+}
+
+impl Arrivals {
+    fn note(&mut self, group: &Arc<str>) {
+        let now = Instant::now();
+        if let Some((newest, at)) = &mut self.newest {
+            if newest == group {
+                *at = now;
+                return;
+            }
+            self.others = Some(*at);
+        }
+        self.newest = Some((group.clone(), now));
+    }
+
+    fn of_others(&self, group: &Arc<str>) -> bool {
+        let last = match &self.newest {
+            Some((newest, at)) if newest != group => Some(*at),
+            _ => self.others,
+        };
+        last.is_some_and(|at| at.elapsed() < RECENT)
     }
 }
 
@@ -127,6 +179,7 @@ impl<T: Task> Group<T> {
 pub struct Turns<T> {
     bounds: Bounds,
     costs: Costs,
+    arrivals: Arrivals,
     order: VecDeque<Arc<str>>,
     groups: HashMap<Arc<str>, Group<T>>,
     waiting: usize,
@@ -136,7 +189,15 @@ pub struct Turns<T> {
 impl<T: Task> Turns<T> {
     /// Nothing waits yet.
     pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, costs: Costs::default(), order: VecDeque::new(), groups: HashMap::new(), waiting: 0, bytes: 0 }
+        Self {
+            bounds,
+            costs: Costs::default(),
+            arrivals: Arrivals::default(),
+            order: VecDeque::new(),
+            groups: HashMap::new(),
+            waiting: 0,
+            bytes: 0,
+        }
     }
 
     /// Has a task wait for its turn. Answers the one that has to give way instead, when there are too many.
@@ -144,6 +205,7 @@ impl<T: Task> Turns<T> {
         let name = task.caller().group.clone();
         let size = task.size();
         self.costs.expect(&name, size);
+        self.arrivals.note(&name);
         let mut displaced = None;
         if self.waiting >= self.bounds.waiting || self.bytes + size > self.bounds.waiting_bytes {
             displaced = self.in_the_way_of(&name);
@@ -176,9 +238,19 @@ impl<T: Task> Turns<T> {
         Some(task)
     }
 
-    /// A task of a group has run and took so much of a processor.
-    pub fn done(&mut self, name: &Arc<str>, took: Duration) {
+    /// A task of a group took so much of a processor. Answers how long its place stays taken: what runs beside others'
+    /// calls holds up each of their steps.
+    pub fn spent(&mut self, name: &Arc<str>, took: Duration) -> Duration {
         self.costs.spent(name, took);
+        if took > NOTICED && self.costs.are_costly(name) && self.arrivals.of_others(name) {
+            (took * RESTS).min(LONGEST_REST)
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    /// The place of a task of a group that has run is free.
+    pub fn done(&mut self, name: &Arc<str>) {
         if let Some(group) = self.groups.get_mut(name) {
             group.running -= 1;
             if group.waiting == 0 && group.running == 0 {
@@ -259,7 +331,7 @@ mod tests {
             turns.put(task("a", "1"));
         }
         assert_eq!([next(&mut turns), next(&mut turns), next(&mut turns)], ["a/1", "a/1", ""]);
-        turns.done(&"a".into(), Duration::ZERO);
+        turns.done(&"a".into());
         assert!(turns.is_ready());
     }
 
@@ -268,10 +340,22 @@ mod tests {
         let mut turns = turns(5, 100);
         turns.put(task("a", "1"));
         turns.take();
-        turns.done(&"a".into(), Duration::from_millis(50));
+        assert_eq!(turns.spent(&"a".into(), Duration::from_millis(50)), Duration::ZERO);
+        turns.done(&"a".into());
         turns.put(task("a", "1"));
         turns.put(task("a", "1"));
         assert_eq!([next(&mut turns), next(&mut turns)], ["a/1", ""]);
+    }
+
+    #[test]
+    fn many_tasks_that_take_a_while_are_costly_together_and_rest_beside_others() {
+        let mut turns = turns(5, 100);
+        turns.put(task("b", "1"));
+        turns.put(task("a", "1"));
+        let rests: Vec<_> = (0..20).map(|_| turns.spent(&"a".into(), Duration::from_millis(4))).collect();
+        assert_eq!((rests[0], rests[19]), (Duration::ZERO, Duration::from_millis(16)));
+        assert_eq!(turns.spent(&"a".into(), Duration::from_micros(100)), Duration::ZERO);
+        assert_eq!(turns.spent(&"b".into(), Duration::from_millis(4)), Duration::ZERO);
     }
 
     #[test]

@@ -18,7 +18,8 @@ PAIR = 40
 READ_PAIR = 4
 """In units: each of them, for each time that a statement looks at all."""
 MAX_DECISION = 6_000
-"""In units, for each side of a decision: 2 ms, and up to 3 ms on a loaded core, in which nobody else's Python runs.
+"""In units, for each side of a decision: 2 ms, and up to 3 ms on a loaded core. Nobody else's Python runs in 0.3 ms of
+it at once, or in all of it where one statement costs so much, or the context has more than a few pairs.
 
 So it is of every shape of statement, since what a scope has beside one principal and one resource is not evaluated. To
 read the statements of a side, once after each change, takes Cedar up to 50 ms more, while others' Python runs."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -35,6 +36,11 @@ _FORBIDS_ALL = json.dumps(
 _RECURSION = "recursion limit"
 # Of JSON: what takes Cedar a millisecond and more to read is read without stopping other threads.
 _LONG = 16_384
+# In units: what Cedar evaluates at once. It keeps the interpreter meanwhile, so others get it between two such parts.
+_AT_ONCE = 900
+_BREATH_SECONDS = 0.0001
+# Pairs and session tags: more of them, and to hand them over with each part costs more than it is good for.
+_TOLD_WITH_PARTS = 8
 _ERROR = re.compile(r"error while evaluating policy `(\w+)`: (.*)", re.DOTALL)
 
 EVERYTHING = "*"
@@ -93,7 +99,7 @@ NOTHING = Verdict()
 class PolicySet:
     """Statements as Cedar evaluates them; made ready when they are evaluated first."""
 
-    __slots__ = ("_compiled", "_cost", "_set_reads", "statements")
+    __slots__ = ("_compiled", "_cost", "_parts", "_set_reads", "statements")
 
     def __init__(self, statements: Sequence[Statement]) -> None:
         self.statements = statements
@@ -101,6 +107,7 @@ class PolicySet:
         self._cost = CALL + sum(statement.cost for statement in statements)
         self._set_reads = sum(statement.set_reads for statement in statements)
         self._compiled: cedarpy.PolicySet | None = None
+        self._parts: Sequence[PolicySet] = ()
 
     def __bool__(self) -> bool:
         return bool(self.statements)
@@ -111,6 +118,18 @@ class PolicySet:
 
     def verdict(self, request: Json, entities: cedarpy.Entities) -> Verdict:
         """Where any forbids, those that permit are not told. What cannot be evaluated at all forbids."""
+        context = request["context"]
+        told = len(context.get("encryption_context", ())) + len(context.get("session_tags", ()))
+        if self._cost <= _AT_ONCE or len(self.statements) == 1 or told > _TOLD_WITH_PARTS:
+            return self._evaluated(request, entities)
+        self._parts = self._parts or _parts(self.statements)
+        verdict = self._parts[0].verdict(request, entities)
+        for part in self._parts[1:]:
+            time.sleep(_BREATH_SECONDS)
+            verdict += part.verdict(request, entities)
+        return replace(verdict, permits=()) if verdict.forbids else verdict
+
+    def _evaluated(self, request: Json, entities: cedarpy.Entities) -> Verdict:
         try:
             if self._compiled is None:
                 self.statements, self._compiled = _compiled(self.statements)
@@ -217,6 +236,19 @@ def _for_any_action(body: Json) -> Json:
 
 def _without_conditions(body: Json) -> str:
     return json.dumps({**body, "conditions": []})
+
+
+def _parts(statements: Sequence[Statement]) -> list[PolicySet]:
+    """The statements as sets of which each is evaluated at once."""
+    parts: list[list[Statement]] = [[]]
+    cost = CALL
+    for statement in statements:
+        if parts[-1] and cost + statement.cost > _AT_ONCE:
+            parts.append([])
+            cost = CALL
+        parts[-1].append(statement)
+        cost += statement.cost
+    return [PolicySet(part) for part in parts]
 
 
 def _compiled(statements: Sequence[Statement]) -> tuple[Sequence[Statement], cedarpy.PolicySet]:

@@ -17,6 +17,14 @@ log = logging.getLogger(__name__)
 
 
 _COSTLY_SECONDS = 0.02
+# What many calls take together: of those that take so long each, and of every second.
+_NOTICED_SECONDS = 0.001
+_COSTLY_PART = 0.15
+_COSTLY_BURST_SECONDS = 0.05
+# A group that is costly rests so many times as long as its task took, while others have calls.
+_RESTS = 4
+_LONGEST_REST_SECONDS = 0.1
+_RECENT_SECONDS = 0.1
 _LARGE_BYTES = 128 << 10
 _KNOWN_COSTS = 4_096
 _COSTLY_FOR_SECONDS = 2.0
@@ -25,12 +33,13 @@ _IDLE_SECONDS = 5.0
 
 
 class Costs:
-    """Which groups have tasks that take long of the processor: those of which one did lately, and those that send large
-    messages. What else they send makes no difference, or cheap calls would hide costly ones."""
+    """Which groups have tasks that take long of the processor: those of which one did lately, or many did together, and
+    those that send large messages. What else they send makes no difference, or cheap calls would hide costly ones."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._until: dict[str, float] = {}
+        self._levels: dict[str, tuple[float, float]] = {}
 
     def expect(self, task: Task) -> None:
         """Takes a large message for costly."""
@@ -39,7 +48,8 @@ class Costs:
 
     def spent(self, group: str, seconds: float) -> None:
         """Notes what a task has taken, in thread time."""
-        if seconds > _COSTLY_SECONDS:
+        together = seconds > _NOTICED_SECONDS and self._level(group, seconds) > _COSTLY_BURST_SECONDS
+        if together or seconds > _COSTLY_SECONDS:
             self._note(group)
 
     def are_costly(self, group: str) -> bool:
@@ -50,10 +60,40 @@ class Costs:
         del self._until[group]
         return False
 
+    def _level(self, group: str, seconds: float) -> float:
+        """What the group's tasks have taken beyond their part of the time, with one that took so long."""
+        now = self._monotonic()
+        level, at = self._levels.get(group, (0.0, now))
+        level = max(level - (now - at) * _COSTLY_PART, 0.0) + seconds
+        if len(self._levels) >= _KNOWN_COSTS:
+            self._levels.clear()
+        self._levels[group] = level, now
+        return level
+
     def _note(self, group: str) -> None:
         if len(self._until) >= _KNOWN_COSTS:
             self._until.clear()
         self._until[group] = self._monotonic() + _COSTLY_FOR_SECONDS
+
+
+class Arrivals:
+    """When calls of any group but one came last."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._newest = ""
+        self._newest_at = self._others_at = -_RECENT_SECONDS
+
+    def note(self, group: str) -> None:
+        """A call of a group has come."""
+        if group != self._newest:
+            self._newest, self._others_at = group, self._newest_at
+        self._newest_at = self._monotonic()
+
+    def of_others(self, group: str) -> bool:
+        """Whether one of another group came a moment ago."""
+        at = self._others_at if group == self._newest else self._newest_at
+        return self._monotonic() - at < _RECENT_SECONDS
 
 
 class Task(Protocol):
@@ -140,12 +180,14 @@ class Turns:
         self._bytes = 0
         self._started = 0
         self._idle = 0
+        self._arrivals = Arrivals()
 
     def put(self, task: Task) -> Task | None:
         """Has a thread run the task. Answers the one that has to give way instead, when there are too many."""
         caller = task.caller
         with self._lock:
             self._costs.expect(task)
+            self._arrivals.note(caller.group)
             displaced = self._in_the_way_of(task)
             if displaced is task:
                 return task
@@ -214,9 +256,17 @@ class Turns:
                     task.run()
                 except Exception:
                     log.exception("a call failed outside its handler")
-                self._done(task.caller, time.thread_time() - began)
+                took = time.thread_time() - began
+                self._rest(task.caller.group, took)
+                self._done(task.caller, took)
                 # The thread waits for the next one meanwhile, and a message may have megabytes.
                 del task
+
+    def _rest(self, group: str, seconds: float) -> None:
+        """Keeps a place of a costly group for a while after a task that took so long: what runs in this process beside
+        others' calls holds up each of their steps."""
+        if seconds > _NOTICED_SECONDS and self._costs.are_costly(group) and self._arrivals.of_others(group):
+            time.sleep(min(seconds * _RESTS, _LONGEST_REST_SECONDS))
 
     def _is_woken(self) -> bool:
         """Waits for a token. False once this thread has nothing to do any more, and is counted no longer."""

@@ -11,7 +11,7 @@ import pytest
 
 from services.runtime.rpc import turns as turns_module
 from services.runtime.rpc.admission import Caller
-from services.runtime.rpc.turns import Costs, Turns
+from services.runtime.rpc.turns import Arrivals, Costs, Turns
 from tests.support.clients import until
 
 
@@ -195,3 +195,72 @@ def test_cheap_calls_do_not_hide_a_costly_one() -> None:
     assert not costs.are_costly("other")
     now[0] = 10.0
     assert not costs.are_costly("acme")
+
+
+def test_many_calls_that_take_a_while_are_costly_together() -> None:
+    now = [0.0]
+    costs = Costs(lambda: now[0])
+    for _ in range(20):
+        now[0] += 0.1
+        costs.spent("modest", 0.004)
+        costs.spent("quick", 0.0009)
+    assert not costs.are_costly("modest")
+    for _ in range(20):
+        now[0] += 0.005
+        costs.spent("busy", 0.004)
+        costs.spent("quick", 0.0009)
+    assert costs.are_costly("busy")
+    assert not costs.are_costly("quick")
+    now[0] += 10.0
+    costs.spent("busy", 0.004)
+    assert not costs.are_costly("busy")
+
+
+def test_calls_of_others_are_known_by_when_they_came() -> None:
+    now = [0.0]
+    arrivals = Arrivals(lambda: now[0])
+    arrivals.note("a")
+    assert not arrivals.of_others("a")
+    assert arrivals.of_others("b")
+    now[0] = 0.05
+    arrivals.note("b")
+    assert arrivals.of_others("a")
+    assert arrivals.of_others("b")
+    now[0] = 0.12
+    assert arrivals.of_others("a")
+    assert not arrivals.of_others("b")
+    now[0] = 1.0
+    assert not arrivals.of_others("a")
+
+
+def busy(seconds: float) -> None:
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+def test_a_costly_group_rests_while_others_have_calls() -> None:
+    turns = Turns("test", threads=4, share=4, waiting=1000, waiting_bytes=1 << 20, costly_share=1)
+    done: list[float] = []
+    stop = threading.Event()
+
+    def work() -> None:
+        busy(0.004)
+        done.append(time.thread_time())
+        if not stop.is_set():
+            turns.put(Work(caller("busy"), work))
+
+    for _ in range(4):
+        turns.put(Work(caller("busy"), work))
+    until(lambda: len(done) > 30)
+    answered = threading.Semaphore(0)
+    before, began = len(done), time.monotonic()
+    while time.monotonic() - began < 1.0:
+        turns.put(Work(caller("other"), answered.release))
+        assert answered.acquire(timeout=10)
+        stop.wait(0.01)
+    # A fifth of the time, where it would have had nearly all of it.
+    beside = len(done) - before
+    stop.set()
+    assert beside * 0.004 < 0.35
+    turns.close()
