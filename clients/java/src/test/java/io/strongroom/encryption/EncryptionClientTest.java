@@ -22,7 +22,12 @@ import org.junit.jupiter.params.provider.ValueSource;
 class EncryptionClientTest {
     private static final Map<String, String> CONTEXT = Map.of("tenant", "a");
 
+    private static final Duration AGE = Duration.ofMinutes(5);
+    private static final Duration AHEAD = Duration.ofSeconds(30);
+    private static final Duration STALE = Duration.ofMinutes(2);
+
     private final Mesh mesh = new Mesh();
+    private final AtomicLong nanos = new AtomicLong();
 
     @ParameterizedTest
     @ValueSource(ints = {0, 1, 63, 64, 65, 128, 1000})
@@ -85,7 +90,7 @@ class EncryptionClientTest {
     @Test
     void aDataKeyAtHandServesUntilALimit() {
         AtomicLong now = new AtomicLong();
-        DataKeyCache cache = new DataKeyCache(Duration.ofSeconds(5), 3, 1000, now::get);
+        DataKeyCache cache = new DataKeyCache(Duration.ofSeconds(5), 3, 1000, STALE, now::get);
         EncryptionClient client = builder("payments").cache(cache).build();
         for (int count = 0; count < 3; count++) {
             assertArrayEquals(new byte[3], client.decrypt(client.encrypt(new byte[3], CONTEXT), CONTEXT));
@@ -101,6 +106,68 @@ class EncryptionClientTest {
         cache.clear();
         client.encrypt(new byte[3], Map.of("tenant", "b"));
         assertEquals(7, mesh.calls.get());
+    }
+
+    @Test
+    void aDataKeyInUseIsReplacedAheadOfItsEnd() throws InterruptedException {
+        EncryptionClient client = dueForRefresh();
+        client.encrypt(new byte[1], CONTEXT);
+        awaitCalls(2);
+        awaitQuiet();
+        nanos.addAndGet(AHEAD.plusSeconds(1).toNanos());
+        client.encrypt(new byte[1], CONTEXT);
+        assertEquals(2, mesh.calls.get());
+    }
+
+    @ParameterizedTest
+    @ValueSource(booleans = {true, false})
+    void whileTheMeshIsAwayADataKeyIsUsedUpToItsLastLimit(boolean ahead) throws InterruptedException {
+        EncryptionClient client = dueForRefresh();
+        mesh.away = true;
+        if (ahead) {
+            client.encrypt(new byte[1], CONTEXT);
+            awaitCalls(2);
+            awaitQuiet();
+        }
+        nanos.addAndGet(AHEAD.plus(STALE).minusNanos(1).toNanos());
+        client.encrypt(new byte[1], CONTEXT);
+        awaitQuiet();
+        nanos.incrementAndGet();
+        assertEquals("UNREACHABLE", reason(() -> client.encrypt(new byte[1], CONTEXT)));
+        mesh.away = false;
+        client.encrypt(new byte[1], CONTEXT);
+    }
+
+    @Test
+    void whatTheMeshRefusesIsNeverBridged() {
+        EncryptionClient client = dueForRefresh();
+        mesh.disabled = "payments";
+        nanos.addAndGet(AHEAD.toNanos());
+        assertEquals("KEY_DISABLED", reason(() -> client.encrypt(new byte[1], CONTEXT)));
+    }
+
+    /** A client that has asked the mesh once, and whose data key comes to its end soon. */
+    private EncryptionClient dueForRefresh() {
+        DataKeyCache cache = new DataKeyCache(AGE, 1000, 1000, STALE, nanos::get);
+        EncryptionClient client = builder("payments").cache(cache).build();
+        client.encrypt(new byte[1], CONTEXT);
+        nanos.addAndGet(AGE.minus(AHEAD).toNanos());
+        return client;
+    }
+
+    private void awaitCalls(long calls) throws InterruptedException {
+        while (mesh.calls.get() < calls) {
+            Thread.sleep(1);
+        }
+    }
+
+    /** Until no data key is fetched beside. */
+    private static void awaitQuiet() throws InterruptedException {
+        for (Thread thread : Thread.getAllStackTraces().keySet()) {
+            if (thread.getName().equals("strongroom-data-key-refresh")) {
+                thread.join();
+            }
+        }
     }
 
     @Test
@@ -141,8 +208,8 @@ class EncryptionClientTest {
     /** A mesh that wraps by writing key and data key down. */
     private static final class Mesh implements KeyCalls {
         private final AtomicLong calls = new AtomicLong();
-        private String disabled = "";
-        private boolean away;
+        private volatile String disabled = "";
+        private volatile boolean away;
 
         @Override
         public DataKey generateDataKey(String key, int bytes, Map<String, String> context) {
