@@ -20,6 +20,7 @@ from typing import BinaryIO, cast
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from bench import sdk_languages
 from bench.report import Report, Target
 from bench.sdk_subjects import KEY, RememberedKeys, aws_cached, tink_envelope
 from deploy.dev.clients import by_certificate
@@ -37,6 +38,7 @@ TARGETS = {
     "stream_mib": Target(64.0, at_most=True),
     "random_read_ms": Target(2.0, at_most=True),
     "coalesced_vs_unary": Target(3.0),
+    **sdk_languages.targets(),
 }
 
 _KIB = 1024
@@ -55,6 +57,7 @@ def run(*, quick: bool) -> Report:
     figures["stream_mib"] = _stream_mib(256 if quick else 1024)
     figures["random_read_ms"] = _random_read_ms(50 if quick else 200)
     figures |= _coalesced(seconds=2.0 if quick else 5.0)
+    figures |= sdk_languages.measured(10 if quick else 60)
     return Report(NAME, figures, TARGETS)
 
 
