@@ -163,7 +163,8 @@ JAVA = Language(
     example=("java", "-XX:TieredStopAtLevel=1", "-cp", "{cache}:target/classes:target/lib/*", "Example"),
 )
 
-_CARGO = ("--locked", "--quiet", "--target-dir", "{cache}/target")
+# With what is optional: the tests of that run too.
+_CARGO = ("--locked", "--quiet", "--all-features", "--target-dir", "{cache}/target")
 
 RUST = Language(
     name="rust",

@@ -7,7 +7,7 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from strongroom.encryption.message.body import MessageKeys
 from strongroom.encryption.message.header import Header, WrappedKey
 from tests.conftest import SQLITE_LOCAL
 from tests.polyglot.languages import LANGUAGES, Language
+from tests.support import access
 from tests.support.clients import client_by, client_of, reason_of, until
 
 pytestmark = pytest.mark.parametrize("mesh", [SQLITE_LOCAL], indirect=True)
@@ -215,6 +216,27 @@ def test_all_refuse_for_the_same_reason(account: Account, refusal: Refusal) -> N
 
 
 # How a mesh is reached
+
+
+DECRYPT = 'permit (principal, action == Strongroom::Action::"crypto:Decrypt", resource);'
+
+
+@pytest.fixture(scope="module")
+def reader(account: Account) -> Account:
+    """The same account by a profile whose caller assumes a role, which may only decrypt."""
+    role = access.role(account.client, permits=DECRYPT)
+    access.settle()
+    profile = account.profile.with_name("reader.toml")
+    named = f'[profiles.test]\nrole = "{role.rpartition("/")[2]}"\nsession_name = "reads"\n'
+    profile.write_text(account.profile.read_text().replace("[profiles.test]\n", named))
+    return replace(account, profile=profile)
+
+
+@pytest.mark.parametrize("program", OTHERS, ids=named)
+def test_the_role_of_a_profile_is_assumed(account: Account, reader: Account, program: Another) -> None:
+    message = Python().encrypt(account, ["payments"], TENANT)
+    assert program.decrypt(reader, ["payments"], TENANT, message) == CONTENT
+    assert reason_of(lambda: program.encrypt(reader, ["payments"], TENANT)) == "PERMISSION_DENIED"
 
 
 @pytest.mark.parametrize("program", OTHERS, ids=named)

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
-use tonic::{Code, Response, Status};
+use tonic::{Code, Response, Status, Streaming};
 use zeroize::Zeroizing;
 
 use crate::connection::{Channel, Connection, Pem};
@@ -16,10 +17,12 @@ use crate::contracts::strongroom::crypto::v1::{self as crypto, crypto_service_cl
 use crate::endpoint::Endpoint;
 use crate::key_calls::{DataKey, Decrypted, Encrypted, KeyCalls};
 use crate::profile::Profile;
-use crate::tokens::{Exchanged, Token};
+use crate::tokens::{Caller, Token};
 use crate::{Context, Credentials, Error};
 
 const SESSION_SECONDS: i64 = 3600;
+/// What events call the sessions of an assumed role that nobody named.
+const SESSION_NAME: &str = "strongroom";
 
 /// The services of a mesh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,8 +53,8 @@ impl Service {
 
 /// Calls the services of a mesh; clones share their connections.
 ///
-/// Every method of every service is called by [`Client::call`] or [`Client::call_repeatable`], with the generated clients
-/// of [`crate::contracts`].
+/// Every method of every service is called by [`Client::call`], [`Client::call_repeatable`] or [`Client::stream`], with the
+/// generated clients of [`crate::contracts`].
 #[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
@@ -61,15 +64,16 @@ struct Shared {
     account: String,
     timeout: Duration,
     endpoints: HashMap<Service, Endpoint>,
-    credentials: Option<Credentials>,
-    exchanged: Exchanged,
+    session_name: String,
+    caller: Option<Caller>,
 }
 
 impl Client {
     /// A client for a profile of the profile file; the empty name is `$STRONGROOM_PROFILE`, or the current one.
+    /// `$STRONGROOM_TOKEN` is a session token that is used in place of the profile's credentials.
     pub fn from_profile(name: &str) -> Result<Self, Error> {
         let profile = Profile::find(name)?;
-        let mut builder = Self::builder().account(&profile.account);
+        let mut builder = Self::builder().account(&profile.account).session_name(&profile.session_name);
         builder.trust = profile.trust();
         builder.credentials = profile.credentials();
         for service in Service::ALL {
@@ -88,17 +92,19 @@ impl Client {
             endpoints: HashMap::new(),
             trust: None,
             credentials: None,
+            session_name: String::new(),
         }
     }
 
-    /// Calls a method that must not happen twice: what nobody answered is not tried again.
+    /// Calls a method that must not happen twice: it is tried again only where nothing was done for certain, since no
+    /// connection could be made, or the service said so.
     ///
     /// `call` makes the call with a generated client: `|channel| async move { KeyServiceClient::new(channel)… }`.
     pub async fn call<A, F>(&self, service: Service, call: impl Fn(Channel) -> F) -> Result<A, Error>
     where
         F: Future<Output = Result<Response<A>, Status>>,
     {
-        self.called(service, call, false).await
+        self.called(self.shared.caller.as_ref(), service, call, false).await
     }
 
     /// Calls a method that is safe to repeat: it changes nothing, or its request has a request id.
@@ -109,7 +115,20 @@ impl Client {
     where
         F: Future<Output = Result<Response<A>, Status>>,
     {
-        self.called(service, call, true).await
+        self.called(self.shared.caller.as_ref(), service, call, true).await
+    }
+
+    /// Calls a method that answers as a stream, which has no deadline and is not begun again: begin it with the
+    /// `resume_token` of the last message when it ends. What a message fails with becomes an [`Error`] by `from`.
+    pub async fn stream<A, F>(&self, service: Service, call: impl Fn(Channel) -> F) -> Result<Streaming<A>, Error>
+    where
+        F: Future<Output = Result<Response<Streaming<A>>, Status>>,
+    {
+        let token = match &self.shared.caller {
+            None => None,
+            Some(caller) => self.token(caller, "").await?,
+        };
+        self.endpoint(service)?.open(call, token.as_deref()).await
     }
 
     /// The account's own name, `accounts/…`, that lists and new resources are in.
@@ -120,16 +139,25 @@ impl Client {
         Ok(format!("accounts/{}", self.shared.account))
     }
 
-    async fn called<A, F>(&self, service: Service, call: impl Fn(Channel) -> F, repeatable: bool) -> Result<A, Error>
+    async fn called<A, F>(
+        &self,
+        caller: Option<&Caller>,
+        service: Service,
+        call: impl Fn(Channel) -> F,
+        repeatable: bool,
+    ) -> Result<A, Error>
     where
         F: Future<Output = Result<Response<A>, Status>>,
     {
         let deadline = Instant::now() + self.shared.timeout;
         let endpoint = self.endpoint(service)?;
-        let token = self.token("").await?;
+        let Some(caller) = caller else {
+            return endpoint.call(&call, deadline, repeatable, None).await;
+        };
+        let token = self.token(caller, "").await?;
         match endpoint.call(&call, deadline, repeatable, token.as_deref()).await {
             Err(error) if matches!(error.reason.as_str(), "TOKEN_EXPIRED" | "TOKEN_INVALID") => {
-                let renewed = self.token(token.as_deref().unwrap_or_default()).await?;
+                let renewed = self.token(caller, token.as_deref().unwrap_or_default()).await?;
                 if renewed == token {
                     return Err(error);
                 }
@@ -147,19 +175,29 @@ impl Client {
     }
 
     /// The session token for a call that begins now, and another one than `refused` where there is another.
-    async fn token(&self, refused: &str) -> Result<Option<String>, Error> {
-        match &self.shared.credentials {
-            None | Some(Credentials::ClientCertificate { .. }) => Ok(None),
-            Some(Credentials::SessionToken(token)) => Ok(Some(token.clone())),
-            Some(exchangeable) => {
-                self.shared.exchanged.current(refused, || self.exchange(exchangeable)).await.map(Some)
+    fn token<'a>(&'a self, caller: &'a Caller, refused: &'a str) -> TokenFuture<'a> {
+        Box::pin(async move {
+            match &caller.credentials {
+                Credentials::ClientCertificate { .. } => Ok(None),
+                Credentials::SessionToken(token) => Ok(Some(token.clone())),
+                _ => caller.exchanged.current(refused, || self.exchange(caller)).await.map(Some),
             }
-        }
+        })
     }
 
-    async fn exchange(&self, credentials: &Credentials) -> Result<Token, Error> {
+    async fn exchange(&self, caller: &Caller) -> Result<Token, Error> {
+        let session = match &caller.credentials {
+            Credentials::AssumedRole { role, external_id, .. } => self.assumed(caller, role, external_id).await?,
+            credentials => self.begun(credentials).await?,
+        };
+        let seconds = session.expire_time.map_or(0, |time| u64::try_from(time.seconds).unwrap_or(0));
+        Ok(Token { text: session.token, expires: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds) })
+    }
+
+    async fn begun(&self, credentials: &Credentials) -> Result<access::Session, Error> {
         let request = access::CreateSessionRequest {
             credential: credentials.exchange()?,
+            session_name: self.shared.session_name.clone(),
             duration: Some(prost_types::Duration { seconds: SESSION_SECONDS, nanos: 0 }),
             ..Default::default()
         };
@@ -167,12 +205,27 @@ impl Client {
             let request = request.clone();
             async move { SessionServiceClient::new(channel).create_session(request).await }
         };
-        let deadline = Instant::now() + self.shared.timeout;
-        let session = self.endpoint(Service::Keystore)?.call(begin, deadline, true, None).await?;
-        let seconds = session.expire_time.map_or(0, |time| u64::try_from(time.seconds).unwrap_or(0));
-        Ok(Token { text: session.token, expires: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds) })
+        self.called(None, Service::Keystore, begin, true).await
+    }
+
+    async fn assumed(&self, caller: &Caller, role: &str, external_id: &str) -> Result<access::Session, Error> {
+        let name = if self.shared.session_name.is_empty() { SESSION_NAME } else { &self.shared.session_name };
+        let request = access::AssumeRoleRequest {
+            role: role.to_owned(),
+            session_name: name.to_owned(),
+            external_id: external_id.to_owned(),
+            ..Default::default()
+        };
+        let assume = |channel: Channel| {
+            let request = request.clone();
+            async move { SessionServiceClient::new(channel).assume_role(request).await }
+        };
+        self.called(caller.before.as_deref(), Service::Keystore, assume, true).await
     }
 }
+
+/// Boxed, since who assumes a role has a token too.
+type TokenFuture<'a> = Pin<Box<dyn Future<Output = Result<Option<String>, Error>> + Send + 'a>>;
 
 #[async_trait]
 impl KeyCalls for Client {
@@ -254,6 +307,7 @@ pub struct Builder {
     endpoints: HashMap<Service, String>,
     trust: Option<PathBuf>,
     credentials: Option<Credentials>,
+    session_name: String,
 }
 
 impl Builder {
@@ -285,6 +339,13 @@ impl Builder {
         self
     }
 
+    /// What events call the sessions that credentials are exchanged for.
+    #[must_use]
+    pub fn session_name(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.session_name);
+        self
+    }
+
     /// How long a call takes at most, retries included; 10 seconds unless said.
     #[must_use]
     pub fn timeout(mut self, longest: Duration) -> Self {
@@ -306,8 +367,8 @@ impl Builder {
                 account: self.account,
                 timeout: self.timeout,
                 endpoints: self.endpoints.iter().map(|(service, one)| (*service, connect(*service, one))).collect(),
-                credentials: self.credentials,
-                exchanged: Exchanged::default(),
+                session_name: self.session_name,
+                caller: self.credentials.map(Caller::new),
             }),
         }
     }

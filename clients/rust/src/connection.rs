@@ -23,7 +23,8 @@ pub type Channel = InterceptedService<tonic::transport::Channel, Headers>;
 pub struct Headers {
     pub(crate) traceparent: String,
     pub(crate) token: Option<String>,
-    pub(crate) timeout: Duration,
+    /// None for a stream, which lasts.
+    pub(crate) timeout: Option<Duration>,
 }
 
 impl tonic::service::Interceptor for Headers {
@@ -36,7 +37,9 @@ impl tonic::service::Interceptor for Headers {
             value.set_sensitive(true);
             metadata.insert("authorization", value);
         }
-        request.set_timeout(self.timeout);
+        if let Some(timeout) = self.timeout {
+            request.set_timeout(timeout);
+        }
         Ok(request)
     }
 }

@@ -42,6 +42,15 @@ pub enum Credentials {
         /// The file that holds the token.
         token_file: PathBuf,
     },
+    /// Sessions as a role, which `source` assumes, and again before they expire.
+    AssumedRole {
+        /// Who assumes it.
+        source: Box<Credentials>,
+        /// `accounts/{account}/roles/{id}`.
+        role: String,
+        /// What the accounts of a role and of its caller agreed on; empty for nothing.
+        external_id: String,
+    },
 }
 
 impl Credentials {
@@ -51,6 +60,7 @@ impl Credentials {
             Self::ClientCertificate { certificate, key } | Self::CertificateSession { certificate, key } => {
                 Some((certificate, key))
             }
+            Self::AssumedRole { source, .. } => source.certificate(),
             _ => None,
         }
     }
@@ -59,7 +69,7 @@ impl Credentials {
     pub(crate) fn exchange(&self) -> Result<Option<pb::create_session_request::Credential>, Error> {
         use pb::create_session_request::Credential;
         Ok(match self {
-            Self::ClientCertificate { .. } | Self::SessionToken(_) => None,
+            Self::ClientCertificate { .. } | Self::SessionToken(_) | Self::AssumedRole { .. } => None,
             Self::CertificateSession { .. } => Some(Credential::Certificate(pb::CertificateCredential {})),
             Self::ClientKeySession { name, secret_file } => Some(Credential::ClientKey(pb::ClientKeyCredential {
                 client_key: name.clone(),
@@ -81,6 +91,7 @@ impl fmt::Debug for Credentials {
             Self::CertificateSession { .. } => "CertificateSession",
             Self::ClientKeySession { .. } => "ClientKeySession",
             Self::OidcTokenSession { .. } => "OidcTokenSession",
+            Self::AssumedRole { .. } => "AssumedRole",
         })
     }
 }

@@ -29,8 +29,8 @@ impl Endpoint {
         Self { service, connections, preferred: AtomicUsize::new(0) }
     }
 
-    /// What `call` answers until `deadline`; what nobody answered is tried again where `repeatable`, and a change that
-    /// stands or may stand is asked for until that is known.
+    /// What `call` answers until `deadline`. It is tried again where nothing was done for certain; where `repeatable`, also
+    /// where nobody answered, and a change that stands or may stand is asked for until that is known.
     pub(crate) async fn call<A, F>(
         &self,
         call: impl Fn(Channel) -> F,
@@ -42,7 +42,7 @@ impl Endpoint {
         F: Future<Output = Result<Response<A>, Status>>,
     {
         let count = self.connections.len();
-        let attempts = if repeatable { ROUNDS * count } else { 1 };
+        let attempts = ROUNDS * count;
         let mut attempt = 0;
         let mut pending: Option<Error> = None;
         loop {
@@ -68,7 +68,8 @@ impl Endpoint {
                 tokio::time::sleep(PENDING_WAIT).await;
                 continue;
             }
-            if attempt >= attempts || error.code != Code::Unavailable {
+            let again = error.code == Code::Unavailable && (repeatable || error.is_undone);
+            if attempt >= attempts || !again {
                 return Err(error);
             }
             // At once at another address; at all of them again only after a while.
@@ -80,6 +81,21 @@ impl Endpoint {
                 tokio::time::sleep(wait).await;
             }
         }
+    }
+
+    /// What `call` answers at one address, as a stream without a deadline.
+    pub(crate) async fn open<A, F>(&self, call: impl Fn(Channel) -> F, token: Option<&str>) -> Result<A, Error>
+    where
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
+        let connection = &self.connections[self.preferred.load(Ordering::Relaxed) % self.connections.len()];
+        let traceparent = trace::traceparent();
+        let headers = Headers { traceparent: traceparent.clone(), token: token.map(str::to_owned), timeout: None };
+        let answer = call(Channel::new(connection.current()?, headers)).await;
+        let peer = || format!("{} at {}", self.service, connection.address());
+        answer
+            .map(Response::into_inner)
+            .map_err(|status| Error::of_status(&status, &peer(), trace::trace_id(&traceparent)))
     }
 
     async fn once<A, F>(
@@ -96,7 +112,8 @@ impl Endpoint {
         let traceparent = trace::traceparent();
         let timeout = deadline.saturating_duration_since(Instant::now());
         let peer = || format!("{} at {}", self.service, connection.address());
-        let headers = Headers { traceparent: traceparent.clone(), token: token.map(str::to_owned), timeout };
+        let headers =
+            Headers { traceparent: traceparent.clone(), token: token.map(str::to_owned), timeout: Some(timeout) };
         let channel = Channel::new(connection.current()?, headers);
         match tokio::time::timeout(timeout, call(channel)).await {
             Ok(Ok(answer)) => Ok(answer.into_inner()),
@@ -121,6 +138,8 @@ mod tests {
 
     use super::*;
     use crate::connection::Pem;
+    use crate::contracts::strongroom::access::v1::GetCallerIdentityRequest;
+    use crate::contracts::strongroom::access::v1::session_service_client::SessionServiceClient;
 
     fn refused(reason: &str) -> Status {
         let details = ErrorDetails::with_error_info(reason, "strongroom", HashMap::new());
@@ -159,6 +178,27 @@ mod tests {
             called(&["AUDIT_PENDING", "AUDIT_UNREACHABLE"], usize::MAX, true, Duration::from_millis(700)).await;
         assert_eq!(reason, "AUDIT_PENDING");
         assert!(count > 1);
+    }
+
+    #[tokio::test]
+    async fn what_was_not_done_for_certain_is_tried_again_also_without_a_request_id() {
+        let outcome = called(&["AUDIT_UNREACHABLE"], 2, false, Duration::from_secs(20)).await;
+        assert_eq!(outcome, (String::new(), 3));
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_sent_is_tried_at_the_next_address_also_without_a_request_id() {
+        let nobody = || Connection::new("127.0.0.1:1", Pem::default());
+        let endpoint = Endpoint::new("keystore", vec![nobody(), nobody()]);
+        let count = AtomicUsize::new(0);
+        let call = |channel: Channel| {
+            count.fetch_add(1, Ordering::Relaxed);
+            let request = GetCallerIdentityRequest::default();
+            async move { SessionServiceClient::new(channel).get_caller_identity(request).await }
+        };
+        let outcome = endpoint.call(call, Instant::now() + Duration::from_secs(20), false, None).await;
+        assert_eq!(outcome.unwrap_err().reason, "UNREACHABLE");
+        assert_eq!(count.into_inner(), 2 * ROUNDS);
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use tonic::{Code, Status};
+use tonic::{Code, ConnectError, Status};
 use tonic_types::StatusExt;
 
 const DOMAIN: &str = "strongroom";
@@ -34,6 +34,8 @@ pub struct Error {
     pub trace_id: String,
     /// How long the service asks to wait; zero where it does not say.
     pub retry_after: Duration,
+    /// Whether it is certain that nothing was done: the call was not sent, or the service says so.
+    pub(crate) is_undone: bool,
 }
 
 impl Error {
@@ -48,6 +50,7 @@ impl Error {
             event_id: String::new(),
             trace_id: String::new(),
             retry_after: Duration::ZERO,
+            is_undone: false,
         }
     }
 
@@ -66,6 +69,10 @@ impl Error {
         error.get_ref()?.downcast_ref()
     }
 
+    pub(crate) fn no_random() -> Self {
+        Self::new("RANDOM_UNAVAILABLE", "the operating system gives no random bytes", Code::Unavailable, "")
+    }
+
     pub(crate) fn invalid(reason: &str, message: impl Into<String>, field: &str) -> Self {
         Self::new(reason, message, Code::InvalidArgument, field)
     }
@@ -77,7 +84,8 @@ impl Error {
             Some(info) if info.domain == DOMAIN => {
                 let mut metadata = info.metadata.clone();
                 let field = metadata.remove("field").unwrap_or_default();
-                Self { metadata, ..Self::new(&info.reason, status.message(), status.code(), &field) }
+                let said = Self::new(&info.reason, status.message(), status.code(), &field);
+                Self { metadata, is_undone: said.code == Code::Unavailable && !said.may_stand(), ..said }
             }
             _ => Self::without_reason(status, peer),
         };
@@ -103,7 +111,7 @@ impl Error {
             // a cause is a connection that broke.
             Code::Unavailable | Code::Cancelled => {
                 let message = format!("{peer} cannot be reached: {}", cause(status));
-                Self::new("UNREACHABLE", message, Code::Unavailable, "")
+                Self { is_undone: was_not_sent(status), ..Self::new("UNREACHABLE", message, Code::Unavailable, "") }
             }
             Code::Unknown if std::error::Error::source(status).is_some() => {
                 let message = format!("{peer} cannot be reached: {}", cause(status));
@@ -127,6 +135,25 @@ impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         Self::other(error)
     }
+}
+
+/// Of a stream that ended: calls make their own, which says at which address.
+impl From<Status> for Error {
+    fn from(status: Status) -> Self {
+        Self::of_status(&status, "the service", "")
+    }
+}
+
+/// Whether there was no connection to send a call by.
+fn was_not_sent(status: &Status) -> bool {
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        if error.is::<ConnectError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
 }
 
 /// The innermost cause says what happened; those around it only that something did.

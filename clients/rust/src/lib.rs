@@ -21,6 +21,7 @@ mod connection;
 mod credentials;
 mod endpoint;
 mod error;
+mod ids;
 mod key_calls;
 mod profile;
 mod tokens;
@@ -42,6 +43,7 @@ pub use client::{Builder, Client, Service};
 pub use connection::Channel;
 pub use credentials::Credentials;
 pub use error::Error;
+pub use ids::request_id;
 pub use key_calls::{DataKey, Decrypted, Encrypted, KeyCalls};
 
 /// An encryption context: pairs that a ciphertext is bound to. It is not secret.

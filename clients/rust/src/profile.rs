@@ -34,7 +34,11 @@ pub(crate) struct Profile {
     client_key_secret_file: Option<PathBuf>,
     oidc_token_file: Option<PathBuf>,
     #[serde(default)]
+    pub(crate) session_name: String,
+    #[serde(default)]
     role: String,
+    #[serde(default)]
+    external_id: String,
     #[serde(skip)]
     file: PathBuf,
 }
@@ -59,10 +63,6 @@ impl Profile {
             .profiles
             .remove(wanted)
             .ok_or_else(|| failure("PROFILE_NOT_FOUND", format!("there is no profile {wanted:?} in {shown}")))?;
-        if !profile.role.is_empty() {
-            let message = format!("{shown}: this client assumes no role, as profile {wanted} asks for");
-            return Err(failure("PROFILE_INVALID", message));
-        }
         profile.file = file.to_owned();
         Ok(profile)
     }
@@ -71,7 +71,20 @@ impl Profile {
         self.path(self.trust.as_ref())
     }
 
+    /// Who calls: a session token of the environment goes before what the profile says, and assumes its role, too.
     pub(crate) fn credentials(&self) -> Option<Credentials> {
+        let token = variable("STRONGROOM_TOKEN").trim().to_owned();
+        let own = if token.is_empty() { self.own() } else { Some(Credentials::SessionToken(token)) }?;
+        if self.role.is_empty() {
+            return Some(own);
+        }
+        let id = self.role.strip_prefix("roles/").unwrap_or(&self.role);
+        let role =
+            if id.starts_with("accounts/") { id.to_owned() } else { format!("accounts/{}/roles/{id}", self.account) };
+        Some(Credentials::AssumedRole { source: Box::new(own), role, external_id: self.external_id.clone() })
+    }
+
+    fn own(&self) -> Option<Credentials> {
         let identity = self.path(self.certificate.as_ref()).zip(self.path(self.key.as_ref()));
         if let Some(secret_file) = self.path(self.client_key_secret_file.as_ref()) {
             return Some(Credentials::ClientKeySession { name: self.client_key.clone(), secret_file });
@@ -115,4 +128,34 @@ fn variable(name: &str) -> String {
 
 fn failure(reason: &str, message: String) -> Error {
     Error::new(reason, message, Code::FailedPrecondition, "profile")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credentials(role: &str) -> Option<Credentials> {
+        let key = "client_key = \"accounts/main/clientKeys/a\"\nclient_key_secret_file = \"secret\"";
+        let mut profile: Profile = toml::from_str(&format!("account = \"main\"\nrole = \"{role}\"\n{key}")).unwrap();
+        profile.file = "/etc/strongroom/profiles.toml".into();
+        profile.credentials()
+    }
+
+    #[test]
+    fn a_role_is_assumed_by_whom_the_profile_names() {
+        let names = [
+            ("reader", "accounts/main/roles/reader"),
+            ("roles/reader", "accounts/main/roles/reader"),
+            ("accounts/other/roles/reader", "accounts/other/roles/reader"),
+        ];
+        for (given, full) in names {
+            let Some(Credentials::AssumedRole { source, role, .. }) = credentials(given) else { panic!("no role") };
+            assert_eq!((role.as_str(), format!("{source:?}").as_str()), (full, "ClientKeySession"));
+        }
+    }
+
+    #[test]
+    fn without_a_role_it_calls_itself() {
+        assert_eq!(format!("{:?}", credentials("").unwrap()), "ClientKeySession");
+    }
 }

@@ -5,13 +5,31 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::Mutex;
 
-use crate::Error;
+use crate::{Credentials, Error};
 
 /// A session token, and when it expires.
 #[derive(Clone)]
 pub(crate) struct Token {
     pub(crate) text: String,
     pub(crate) expires: SystemTime,
+}
+
+/// Who calls, and the sessions of that.
+pub(crate) struct Caller {
+    pub(crate) credentials: Credentials,
+    pub(crate) exchanged: Exchanged,
+    /// Of an assumed role: who assumes it.
+    pub(crate) before: Option<Box<Caller>>,
+}
+
+impl Caller {
+    pub(crate) fn new(credentials: Credentials) -> Self {
+        let before = match &credentials {
+            Credentials::AssumedRole { source, .. } => Some(Box::new(Self::new(Credentials::clone(source)))),
+            _ => None,
+        };
+        Self { credentials, exchanged: Exchanged::default(), before }
+    }
 }
 
 /// Tokens that are exchanged for when first asked for, and again when a fifth of their time is left.

@@ -33,3 +33,21 @@ fn of_application() -> Option<String> {
 fn of_application() -> Option<String> {
     None
 }
+
+#[cfg(all(test, feature = "opentelemetry"))]
+mod tests {
+    use opentelemetry::Context;
+    use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
+
+    use super::{trace_id, traceparent};
+
+    #[test]
+    fn a_call_is_in_the_trace_of_the_application() {
+        let (trace, span) = (TraceId::from_bytes([0xab; 16]), SpanId::from_bytes([0xcd; 8]));
+        let remote = SpanContext::new(trace, span, TraceFlags::SAMPLED, true, TraceState::default());
+        let within = Context::new().with_remote_span_context(remote).attach();
+        assert_eq!(traceparent(), format!("00-{}-{}-01", "ab".repeat(16), "cd".repeat(8)));
+        drop(within);
+        assert_ne!(trace_id(&traceparent()), "ab".repeat(16));
+    }
+}

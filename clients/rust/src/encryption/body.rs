@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::context::Digest;
 use super::header::TAG_BYTES as HEADER_TAG_BYTES;
-use super::refusals::{altered, no_random, too_large};
+use super::refusals::{altered, too_large};
 use crate::Error;
 
 pub(super) const DATA_KEY_BYTES: usize = 32;
@@ -32,7 +32,7 @@ pub(super) type NoncePrefix = [u8; NONCE_PREFIX_BYTES];
 /// A nonce prefix for a new message.
 pub(super) fn nonce_prefix() -> Result<NoncePrefix, Error> {
     let mut prefix = [0; NONCE_PREFIX_BYTES];
-    SystemRandom::new().fill(&mut prefix).map_err(|_| no_random())?;
+    SystemRandom::new().fill(&mut prefix).map_err(|_| Error::no_random())?;
     Ok(prefix)
 }
 
@@ -176,6 +176,12 @@ impl Layout {
             return Err(altered());
         }
         Ok(Self { chunks, content_bytes: body_bytes - chunks * tag })
+    }
+
+    /// Where the chunk `number` begins behind the nonce prefix, and how many bytes it has, tag included.
+    pub(super) fn sealed_range(&self, number: u64, chunk_size: usize) -> (u64, u64) {
+        let (chunk_size, tag) = (chunk_size as u64, TAG_BYTES as u64);
+        (number * (chunk_size + tag), chunk_size.min(self.content_bytes - number * chunk_size) + tag)
     }
 }
 

@@ -1,11 +1,12 @@
 //! What an application encrypts with.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::sync::Arc;
 
-use super::body::{self, MessageKeys, NONCE_PREFIX_BYTES, nonce_prefix};
+use super::body::{self, ChunkCipher, MessageKeys, NONCE_PREFIX_BYTES, nonce_prefix};
 use super::cache::{DataKeyCache, Room, Spent};
 use super::context::canonical;
+use super::files::DecryptingFile;
 use super::header::{self, CHUNK_SIZE_LOG2, Header, MAX_WRAPPED_KEYS};
 use super::keys::MeshKey;
 use super::opening::{self, Opened};
@@ -124,9 +125,29 @@ impl EncryptionClient {
         context: Option<&Context>,
         accepted: &[MeshKey],
     ) -> io::Result<DecryptingReader<R>> {
-        let opened = self.open(&mut input, context, accepted, 0).await?;
-        let prefix = header::read_up_to(&mut input, NONCE_PREFIX_BYTES)?.try_into().map_err(|_| altered())?;
-        Ok(DecryptingReader::new(input, opened.keys.cipher(&prefix)?, opened.header.chunk_size()))
+        let (cipher, chunk_size) = self.reading(&mut input, context, accepted).await?;
+        Ok(DecryptingReader::new(input, cipher, chunk_size))
+    }
+
+    /// The content of the message in `input`, from where it stands to its end, to be read anywhere, in constant memory.
+    /// Its header and its last chunk are read here, and the mesh is asked.
+    pub async fn decrypting_file<R: Read + Seek>(
+        &self,
+        input: R,
+        context: Option<&Context>,
+    ) -> io::Result<DecryptingFile<R>> {
+        self.decrypting_file_under(input, context, &self.writing.keys).await
+    }
+
+    /// The content of a message that is under one of `accepted`, to be read anywhere.
+    pub async fn decrypting_file_under<R: Read + Seek>(
+        &self,
+        mut input: R,
+        context: Option<&Context>,
+        accepted: &[MeshKey],
+    ) -> io::Result<DecryptingFile<R>> {
+        let (cipher, chunk_size) = self.reading(&mut input, context, accepted).await?;
+        DecryptingFile::new(input, cipher, chunk_size)
     }
 
     /// A message under `others`, with the same body. Whoever could open it before may have kept its data key: to shut
@@ -166,6 +187,18 @@ impl EncryptionClient {
         };
         let kept = rooms.writing.get(context, bytes, fetch).await?;
         Ok((kept.value, kept.spent))
+    }
+
+    /// What opens the chunks of the message in `input`, and their size. Takes header and nonce prefix.
+    async fn reading(
+        &self,
+        input: &mut impl Read,
+        context: Option<&Context>,
+        accepted: &[MeshKey],
+    ) -> io::Result<(ChunkCipher, usize)> {
+        let opened = self.open(input, context, accepted, 0).await?;
+        let prefix = header::read_up_to(input, NONCE_PREFIX_BYTES)?.try_into().map_err(|_| altered())?;
+        Ok((opened.keys.cipher(&prefix)?, opened.header.chunk_size()))
     }
 
     async fn open(

@@ -1,7 +1,7 @@
 //! What an application meets: keys, contexts, streams and the cache, with a mesh that wraps by remembering.
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -115,6 +115,28 @@ async fn a_message_of_any_size_comes_back() {
         reader.read_to_end(&mut read).unwrap();
         assert_eq!(read, content);
     }
+}
+
+#[tokio::test]
+async fn a_message_is_read_anywhere() {
+    let client = client(&Arc::default(), &["payments"]);
+    let content: Vec<u8> = (0..=255).cycle().take(1000).collect();
+    let message = client.encrypt(&content, &tenant("a")).await.unwrap();
+    let behind = [b"before".as_slice(), &message].concat();
+    let mut input = Cursor::new(behind);
+    input.set_position(6);
+    let mut file = client.decrypting_file(input, Some(&tenant("a"))).await.unwrap();
+    assert_eq!(file.size(), 1000);
+    for (place, size) in [(999, 1), (0, 64), (63, 2), (500, 500), (1000, 0), (2000, 0)] {
+        file.seek(SeekFrom::Start(place)).unwrap();
+        let mut read = Vec::new();
+        (&mut file).take(size).read_to_end(&mut read).unwrap();
+        assert_eq!(read, content[content.len().min(place as usize)..][..size as usize]);
+    }
+    assert_eq!(file.seek(SeekFrom::End(-10)).unwrap(), 990);
+    assert_eq!(file.seek(SeekFrom::Current(5)).unwrap(), 995);
+    assert!(file.seek(SeekFrom::Current(-996)).is_err());
+    assert_eq!(file.stream_position().unwrap(), 995);
 }
 
 #[tokio::test]

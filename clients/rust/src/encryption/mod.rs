@@ -9,6 +9,7 @@ mod client;
 mod client_tests;
 mod context;
 mod fields;
+mod files;
 mod header;
 mod keys;
 mod opening;
@@ -19,5 +20,6 @@ mod vector_tests;
 
 pub use cache::DataKeyCache;
 pub use client::{Builder, EncryptionClient};
+pub use files::DecryptingFile;
 pub use keys::MeshKey;
 pub use streams::{DecryptingReader, EncryptingWriter};

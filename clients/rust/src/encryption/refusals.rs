@@ -45,7 +45,3 @@ pub(super) fn key_not_accepted(hints: &str) -> Error {
 pub(super) fn key_mismatch() -> Error {
     Error::invalid("KEY_MISMATCH", "the message names another key than its data key is under", "")
 }
-
-pub(super) fn no_random() -> Error {
-    Error::new("RANDOM_UNAVAILABLE", "the operating system gives no random bytes", Code::Unavailable, "")
-}

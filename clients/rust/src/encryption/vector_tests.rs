@@ -1,6 +1,6 @@
 //! Every way to read a message gives the outcome of the vectors that all languages share.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -115,9 +115,10 @@ enum Way {
     AtOnce,
     TwiceWithACache,
     FromAStream,
+    FromAFile,
 }
 
-const WAYS: [Way; 3] = [Way::AtOnce, Way::TwiceWithACache, Way::FromAStream];
+const WAYS: [Way; 4] = [Way::AtOnce, Way::TwiceWithACache, Way::FromAStream, Way::FromAFile];
 
 fn client(cache: Option<DataKeyCache>) -> EncryptionClient {
     let nobody = Answering { answers: Value::Array(Vec::new()), mesh: String::new() };
@@ -141,6 +142,20 @@ async fn read(way: Way, message: &[u8], vector: &Value, keys: &[MeshKey]) -> Res
                 let mut reader = client.decrypting_reader_under(BySeven(message), context, keys).await?;
                 let mut content = Vec::new();
                 reader.read_to_end(&mut content)?;
+                Ok(content)
+            };
+            read.await.map_err(|error: io::Error| Error::within(&error).unwrap().reason.clone())
+        }
+        Way::FromAFile => {
+            let read = async {
+                let client = client(None);
+                let mut file = client.decrypting_file_under(Cursor::new(message), context, keys).await?;
+                let mut content = vec![0; usize::try_from(file.size()).unwrap()];
+                let middle = content.len() / 2;
+                file.seek(SeekFrom::Start(middle as u64))?;
+                file.read_exact(&mut content[middle..])?;
+                file.rewind()?;
+                file.read_exact(&mut content[..middle])?;
                 Ok(content)
             };
             read.await.map_err(|error: io::Error| Error::within(&error).unwrap().reason.clone())

@@ -3,6 +3,7 @@ package io.strongroom;
 import com.google.protobuf.ByteString;
 import com.google.protobuf.Message;
 import io.grpc.MethodDescriptor;
+import io.strongroom.access.v1.AssumeRoleRequest;
 import io.strongroom.access.v1.CreateSessionRequest;
 import io.strongroom.access.v1.Session;
 import io.strongroom.access.v1.SessionServiceGrpc;
@@ -37,12 +38,14 @@ import java.util.zip.CRC32C;
 public final class Client implements KeyCalls, AutoCloseable {
     private final String account;
     private final Duration timeout;
+    private final String sessionName;
     private final Map<Service, Endpoint> endpoints = new EnumMap<>(Service.class);
     private final Tokens tokens;
 
     private Client(Builder builder) {
         account = builder.account;
         timeout = builder.timeout;
+        sessionName = builder.sessionName;
         Connection.Pem pem = pem(builder.trust, builder.credentials);
         builder.endpoints.forEach((service, addresses) -> endpoints.put(
                 service,
@@ -73,8 +76,8 @@ public final class Client implements KeyCalls, AutoCloseable {
      * Calls a method, such as {@code KeyServiceGrpc.getCreateKeyMethod()}, of a service.
      *
      * <p>What nobody answered is tried again, at the next address at once and at all of them after a random while, where
-     * that is safe: the method changes nothing, or its request has a request id, which is filled in. A session token
-     * that is refused is exchanged anew.
+     * that is safe: nothing was sent, the method changes nothing, or its request has a request id, which is filled in. A
+     * session token that is refused is exchanged anew.
      */
     public <Q extends Message, A> A call(Service service, MethodDescriptor<Q, A> method, Q request) {
         return endpoint(service).call(method, request, timeout, tokens);
@@ -162,17 +165,35 @@ public final class Client implements KeyCalls, AutoCloseable {
         if (credentials instanceof Credentials.Exchangeable exchangeable) {
             return new Tokens.Exchanged(() -> exchanged(exchangeable), InstantSource.system());
         }
+        if (credentials instanceof Credentials.AssumedRole role) {
+            Tokens before = tokens(role.source());
+            return new Tokens.Exchanged(() -> assumed(role, before), InstantSource.system());
+        }
         return null;
+    }
+
+    private Tokens.Token assumed(Credentials.AssumedRole role, Tokens before) {
+        AssumeRoleRequest request = AssumeRoleRequest.newBuilder()
+                .setRole(role.role())
+                .setSessionName(sessionName.isEmpty() ? "strongroom" : sessionName)
+                .setExternalId(role.externalId())
+                .build();
+        return token(endpoint(Service.KEYSTORE)
+                .call(SessionServiceGrpc.getAssumeRoleMethod(), request, timeout, before));
     }
 
     private Tokens.Token exchanged(Credentials.Exchangeable credentials) {
         CreateSessionRequest request = credentials
                 .request()
+                .setSessionName(sessionName)
                 .setDuration(com.google.protobuf.Duration.newBuilder()
                         .setSeconds(Credentials.SESSION_DURATION.toSeconds()))
                 .build();
-        Session session = endpoint(Service.KEYSTORE)
-                .call(SessionServiceGrpc.getCreateSessionMethod(), request, timeout, null);
+        return token(endpoint(Service.KEYSTORE)
+                .call(SessionServiceGrpc.getCreateSessionMethod(), request, timeout, null));
+    }
+
+    private static Tokens.Token token(Session session) {
         // Whatever a server says, an Instant can hold it.
         long ends = Math.min(Math.max(session.getExpireTime().getSeconds(), 0), Instant.MAX.getEpochSecond());
         return new Tokens.Token(session.getToken(), Instant.ofEpochSecond(ends));
@@ -184,6 +205,9 @@ public final class Client implements KeyCalls, AutoCloseable {
         }
         if (credentials instanceof Credentials.CertificateSession own) {
             return new Connection.Pem(trust, own.certificate(), own.key());
+        }
+        if (credentials instanceof Credentials.AssumedRole role) {
+            return pem(trust, role.source());
         }
         return new Connection.Pem(trust, null, null);
     }
@@ -211,15 +235,22 @@ public final class Client implements KeyCalls, AutoCloseable {
         private String account = "";
         private Path trust;
         private Credentials credentials;
+        private String sessionName = "";
         private Duration timeout = Duration.ofSeconds(10);
 
         private Builder() {}
 
-        /** What a profile of the profile file says; the empty name is {@code $STRONGROOM_PROFILE}, or the current one. */
+        /**
+         * What a profile of the profile file says; the empty name is {@code $STRONGROOM_PROFILE}, or the current one.
+         * {@code $STRONGROOM_TOKEN} is a session token that is used in place of the profile's credentials.
+         */
         public Builder profile(String name) {
             Profile profile = Profile.find(name);
             profile.endpoints().forEach(this::endpoint);
-            return account(profile.account()).trust(profile.trust()).credentials(profile.credentials());
+            return account(profile.account())
+                    .trust(profile.trust())
+                    .credentials(profile.credentials())
+                    .sessionName(profile.sessionName());
         }
 
         /** Where a service is: {@code host:port}, several joined by commas. */
@@ -243,6 +274,12 @@ public final class Client implements KeyCalls, AutoCloseable {
         /** Who calls. */
         public Builder credentials(Credentials who) {
             credentials = who;
+            return this;
+        }
+
+        /** What events call the sessions that credentials are exchanged for. */
+        public Builder sessionName(String name) {
+            sessionName = name;
             return this;
         }
 

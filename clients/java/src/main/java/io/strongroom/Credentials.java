@@ -76,6 +76,14 @@ public sealed interface Credentials {
         }
     }
 
+    /**
+     * Sessions as a role, begun by whom {@code source} proves, and again before they expire.
+     *
+     * @param role {@code accounts/{account}/roles/{id}}
+     * @param externalId what the accounts of the role and of its caller agreed on; empty for nothing
+     */
+    record AssumedRole(Credentials source, String role, String externalId) implements Credentials {}
+
     /** How long sessions last that are exchanged for. */
     Duration SESSION_DURATION = Duration.ofHours(1);
 

@@ -5,6 +5,7 @@ import com.google.protobuf.Message;
 import io.grpc.CallOptions;
 import io.grpc.Channel;
 import io.grpc.ClientInterceptors;
+import io.grpc.ClientStreamTracer;
 import io.grpc.Metadata;
 import io.grpc.MethodDescriptor;
 import io.grpc.StatusRuntimeException;
@@ -93,17 +94,20 @@ final class Endpoint implements AutoCloseable {
 
     private <Q extends Message, A> A retried(MethodDescriptor<Q, A> method, Q request, long deadline, String token) {
         boolean repeatable = isRepeatable(method, request);
-        int attempts = repeatable ? ROUNDS * connections.size() : 1;
+        int attempts = ROUNDS * connections.size();
         for (int attempt = 1; ; attempt++) {
             int index = preferred;
+            Sending sending = new Sending();
             try {
-                return once(connections.get(index), method, request, deadline, token);
+                return once(connections.get(index), method, request, deadline, token, sending);
             } catch (StrongroomException error) {
                 if (error.isAway()) {
                     preferred = (index + 1) % connections.size();
                 }
                 boolean decided = !error.code().equals("UNAVAILABLE") || PENDING.contains(error.reason());
-                if (attempt >= attempts || decided) {
+                // A service that says UNAVAILABLE with a reason of its own has done nothing.
+                boolean undone = !sending.began || !error.reason().equals("UNREACHABLE");
+                if (attempt >= attempts || decided || !(repeatable || undone)) {
                     throw error;
                 }
                 // At once at another address; at all of them again only after a while.
@@ -115,7 +119,13 @@ final class Endpoint implements AutoCloseable {
         }
     }
 
-    private <Q, A> A once(Connection connection, MethodDescriptor<Q, A> method, Q request, long deadline, String token) {
+    private <Q, A> A once(
+            Connection connection,
+            MethodDescriptor<Q, A> method,
+            Q request,
+            long deadline,
+            String token,
+            Sending sending) {
         String traceparent = Traces.traceparent();
         Metadata metadata = new Metadata();
         metadata.put(TRACEPARENT, traceparent);
@@ -124,8 +134,9 @@ final class Endpoint implements AutoCloseable {
         }
         Channel channel = ClientInterceptors.intercept(
                 connection.current(), MetadataUtils.newAttachHeadersInterceptor(metadata));
-        CallOptions options =
-                CallOptions.DEFAULT.withDeadlineAfter(deadline - System.nanoTime(), TimeUnit.NANOSECONDS);
+        CallOptions options = CallOptions.DEFAULT
+                .withDeadlineAfter(deadline - System.nanoTime(), TimeUnit.NANOSECONDS)
+                .withStreamTracerFactory(sending);
         try {
             return ClientCalls.blockingUnaryCall(channel, method, options, request);
         } catch (StatusRuntimeException error) {
@@ -145,8 +156,24 @@ final class Endpoint implements AutoCloseable {
         String name = method.getBareMethodName();
         return method.getServiceName().equals("strongroom.crypto.v1.CryptoService")
                 || name.equals("CreateSession")
+                || name.equals("AssumeRole")
                 || name.startsWith("Get")
                 || name.startsWith("List");
+    }
+
+    /** Whether anything of a call may have reached a service. */
+    private static final class Sending extends ClientStreamTracer.Factory {
+        private volatile boolean began;
+
+        @Override
+        public ClientStreamTracer newClientStreamTracer(ClientStreamTracer.StreamInfo info, Metadata headers) {
+            return new ClientStreamTracer() {
+                @Override
+                public void outboundHeaders() {
+                    began = true;
+                }
+            };
+        }
     }
 
     private static boolean hasRequestId(Message request) {

@@ -16,8 +16,10 @@ import java.util.Map;
  * @param endpoints the address of each service, {@code host:port}, several joined by commas
  * @param trust PEM: certificate authorities of the mesh; null for the system's
  * @param credentials who calls; null where the profile does not say
+ * @param sessionName what events call the caller's sessions, or empty
  */
-record Profile(String account, Map<Service, String> endpoints, Path trust, Credentials credentials) {
+record Profile(
+        String account, Map<Service, String> endpoints, Path trust, Credentials credentials, String sessionName) {
     /** The profile {@code name}; the empty name is {@code $STRONGROOM_PROFILE}, or the current one. */
     static Profile find(String name) {
         return read(path(), name.isEmpty() ? environment("STRONGROOM_PROFILE") : name);
@@ -39,9 +41,6 @@ record Profile(String account, Map<Service, String> endpoints, Path trust, Crede
         if (!profile.isObject()) {
             throw failure("PROFILE_NOT_FOUND", "there is no profile '" + wanted + "' in " + file);
         }
-        if (!profile.path("role").asText("").isEmpty()) {
-            throw failure("PROFILE_INVALID", file + ": this client assumes no role, as profile " + wanted + " asks for");
-        }
         Map<Service, String> endpoints = new EnumMap<>(Service.class);
         for (Service service : Service.values()) {
             String address = profile.path("endpoints").path(service.id()).asText("");
@@ -50,10 +49,29 @@ record Profile(String account, Map<Service, String> endpoints, Path trust, Crede
             }
         }
         return new Profile(
-                profile.path("account").asText(""), endpoints, path(file, profile, "trust"), credentials(file, profile));
+                profile.path("account").asText(""),
+                endpoints,
+                path(file, profile, "trust"),
+                credentials(file, profile),
+                profile.path("session_name").asText(""));
     }
 
+    /** Who calls: a session token of the environment goes before what the profile says, and assumes its role, too. */
     private static Credentials credentials(Path file, JsonNode profile) {
+        String token = environment("STRONGROOM_TOKEN").strip();
+        Credentials own = token.isEmpty() ? own(file, profile) : new Credentials.SessionToken(token);
+        String role = profile.path("role").asText("");
+        if (own == null || role.isEmpty()) {
+            return own;
+        }
+        if (!role.startsWith("accounts/")) {
+            String id = role.startsWith("roles/") ? role : "roles/" + role;
+            role = "accounts/" + profile.path("account").asText("") + "/" + id;
+        }
+        return new Credentials.AssumedRole(own, role, profile.path("external_id").asText(""));
+    }
+
+    private static Credentials own(Path file, JsonNode profile) {
         Path certificate = path(file, profile, "certificate");
         Path key = path(file, profile, "key");
         Path secret = path(file, profile, "client_key_secret_file");

@@ -162,6 +162,30 @@ class EndpointTest {
         assertEquals(true, Endpoint.isRepeatable(CryptoServiceGrpc.getEncryptMethod(), EncryptRequest.getDefaultInstance()));
     }
 
+    @Test
+    void aChangeWithoutRequestIdIsTriedAgainWhereNothingWasDone() {
+        // At the first address is nobody; the service at the second says that it did nothing.
+        refusals.add(status(Code.UNAVAILABLE, "AUDIT_UNREACHABLE"));
+        disableKey();
+        assertEquals(2, headers.size());
+    }
+
+    @Test
+    void aChangeWithoutRequestIdThatMayHaveHappenedIsMadeOnce() {
+        refusals.add(Status.newBuilder().setCode(Code.UNAVAILABLE.getNumber()).build());
+        StrongroomException error = assertThrows(StrongroomException.class, this::disableKey);
+        assertEquals("UNREACHABLE", error.reason());
+        assertEquals(1, headers.size());
+    }
+
+    private void disableKey() {
+        endpoint.call(
+                KeyServiceGrpc.getDisableKeyMethod(),
+                DisableKeyRequest.getDefaultInstance(),
+                Duration.ofSeconds(5),
+                null);
+    }
+
     private Key createKey(Duration timeout) {
         return endpoint.call(
                 KeyServiceGrpc.getCreateKeyMethod(), CreateKeyRequest.getDefaultInstance(), timeout, null);
@@ -210,6 +234,11 @@ class EndpointTest {
         @Override
         public void createKey(CreateKeyRequest request, StreamObserver<Key> observer) {
             requestIds.add(request.getRequestId());
+            answer(observer, Key.getDefaultInstance());
+        }
+
+        @Override
+        public void disableKey(DisableKeyRequest request, StreamObserver<Key> observer) {
             answer(observer, Key.getDefaultInstance());
         }
     }

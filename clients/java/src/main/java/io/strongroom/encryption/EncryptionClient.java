@@ -6,6 +6,8 @@ import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
 import java.io.UncheckedIOException;
+import java.nio.channels.Channels;
+import java.nio.channels.SeekableByteChannel;
 import java.security.SecureRandom;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -43,6 +45,9 @@ public final class EncryptionClient {
 
     /** What messages of one data key begin with: header and tag, and the keys of their bodies. */
     private record Beginning(byte[] head, MessageKeys keys) {}
+
+    /** What opens the chunks of a message, and their size. */
+    private record Reading(ChunkCipher cipher, int chunkSize) {}
 
     /** What a data key is kept for, when it is to write with. */
     private record Writing(EncryptionClient client, Map<String, String> context) {}
@@ -144,16 +149,25 @@ public final class EncryptionClient {
     /** A stream to read the content of a message that is under one of {@code accepted} from. */
     public InputStream decryptingStream(InputStream input, Map<String, String> context, List<MeshKey> accepted)
             throws IOException {
-        try {
-            Opening.Opened opened = open(input, context, accepted, 0);
-            byte[] prefix = input.readNBytes(MessageKeys.NONCE_PREFIX_BYTES);
-            if (prefix.length != MessageKeys.NONCE_PREFIX_BYTES) {
-                throw Refusals.altered();
-            }
-            return new DecryptingInputStream(input, opened.keys().cipher(prefix), opened.header().chunkSize());
-        } catch (UncheckedIOException error) {
-            throw error.getCause();
-        }
+        Reading reading = reading(input, context, accepted);
+        return new DecryptingInputStream(input, reading.cipher, reading.chunkSize);
+    }
+
+    /**
+     * The content of the message in {@code input}, from where it stands to its end, to be read anywhere, in constant
+     * memory. That it is whole is verified here, by its last chunk, and each chunk when it is read.
+     */
+    public SeekableByteChannel decryptingChannel(SeekableByteChannel input, Map<String, String> context)
+            throws IOException {
+        return decryptingChannel(input, context, keys);
+    }
+
+    /** The content of a message that is under one of {@code accepted}, to be read anywhere. */
+    public SeekableByteChannel decryptingChannel(
+            SeekableByteChannel input, Map<String, String> context, List<MeshKey> accepted) throws IOException {
+        // It reads what it is asked for, and no further.
+        Reading reading = reading(Channels.newInputStream(input), context, accepted);
+        return new DecryptingChannel(input, reading.cipher, reading.chunkSize);
     }
 
     /**
@@ -218,6 +232,20 @@ public final class EncryptionClient {
         List<Object> lookup = new ArrayList<>(List.of(accepted, new Bytes(found.data()), new Bytes(found.tag())));
         lookup.add(kept);
         return cache.get(lookup, bytes, () -> Opening.open(found, kept, accepted));
+    }
+
+    /** Takes header and nonce prefix. */
+    private Reading reading(InputStream input, Map<String, String> context, List<MeshKey> accepted) throws IOException {
+        try {
+            Opening.Opened opened = open(input, context, accepted, 0);
+            byte[] prefix = input.readNBytes(MessageKeys.NONCE_PREFIX_BYTES);
+            if (prefix.length != MessageKeys.NONCE_PREFIX_BYTES) {
+                throw Refusals.altered();
+            }
+            return new Reading(opened.keys().cipher(prefix), opened.header().chunkSize());
+        } catch (UncheckedIOException error) {
+            throw error.getCause();
+        }
     }
 
     private static Map<String, String> copied(Map<String, String> context) {

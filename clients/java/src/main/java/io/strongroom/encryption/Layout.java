@@ -20,6 +20,11 @@ record Layout(long chunks, long contentBytes) {
         return new Layout(chunks, bodyBytes - chunks * ChunkCipher.TAG_BYTES);
     }
 
+    /** How many bytes the chunk {@code number} has, tag included. */
+    int sealedSize(long number, int chunkSize) {
+        return (int) Math.min(chunkSize, contentBytes - number * chunkSize) + ChunkCipher.TAG_BYTES;
+    }
+
     /** How many bytes a content has as a body, behind the nonce prefix. */
     static long bodyBytes(long contentBytes, int chunkSize) {
         return contentBytes + ChunkCipher.TAG_BYTES * Math.max(1, (contentBytes + chunkSize - 1) / chunkSize);

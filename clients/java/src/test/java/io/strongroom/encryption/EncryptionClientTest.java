@@ -10,6 +10,9 @@ import io.strongroom.StrongroomException;
 import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.channels.NonWritableChannelException;
+import java.nio.channels.SeekableByteChannel;
 import java.time.Duration;
 import java.util.HashMap;
 import java.util.List;
@@ -47,6 +50,32 @@ class EncryptionClientTest {
         assertArrayEquals(content, client.decrypt(written.toByteArray(), CONTEXT));
         ByteArrayInputStream input = new ByteArrayInputStream(message);
         assertArrayEquals(content, client.decryptingStream(input, CONTEXT).readAllBytes());
+    }
+
+    @Test
+    void aMessageIsReadAnywhere() throws IOException {
+        EncryptionClient client = builder("payments").chunkSizeLog2(6).build();
+        byte[] content = new byte[1000];
+        for (int at = 0; at < content.length; at++) {
+            content[at] = (byte) at;
+        }
+        byte[] message = client.encrypt(content, CONTEXT);
+        byte[] behind = new byte[6 + message.length];
+        System.arraycopy(message, 0, behind, 6, message.length);
+        SeekableByteChannel input = new BytesChannel(behind).position(6);
+        try (SeekableByteChannel opened = client.decryptingChannel(input, CONTEXT)) {
+            assertEquals(1000, opened.size());
+            for (int place : new int[] {999, 0, 63, 500}) {
+                ByteBuffer one = ByteBuffer.allocate(1);
+                assertEquals(1, opened.position(place).read(one));
+                assertEquals(content[place], one.get(0));
+                assertEquals(place + 1, opened.position());
+            }
+            assertEquals(-1, opened.position(1000).read(ByteBuffer.allocate(1)));
+            assertThrows(IllegalArgumentException.class, () -> opened.position(-1));
+            assertThrows(NonWritableChannelException.class, () -> opened.write(ByteBuffer.allocate(1)));
+        }
+        assertTrue(!input.isOpen());
     }
 
     @Test

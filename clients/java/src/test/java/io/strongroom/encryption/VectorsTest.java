@@ -13,6 +13,8 @@ import java.io.ByteArrayOutputStream;
 import java.io.FilterInputStream;
 import java.io.IOException;
 import java.io.InputStream;
+import java.nio.ByteBuffer;
+import java.nio.channels.SeekableByteChannel;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -50,7 +52,27 @@ class VectorsTest {
                 return client.decryptingStream(input, context(vector.get("context")), Vectors.accepted(vector))
                         .readAllBytes();
             }
+        },
+        FROM_A_FILE {
+            @Override
+            byte[] read(EncryptionClient client, byte[] message, JsonNode vector) throws IOException {
+                try (SeekableByteChannel input = new BytesChannel(message);
+                        SeekableByteChannel opened = client.decryptingChannel(
+                                input, context(vector.get("context")), Vectors.accepted(vector))) {
+                    byte[] content = new byte[(int) opened.size()];
+                    int middle = content.length / 2;
+                    fill(opened.position(middle), ByteBuffer.wrap(content, middle, content.length - middle));
+                    fill(opened.position(0), ByteBuffer.wrap(content, 0, middle));
+                    return content;
+                }
+            }
         };
+
+        private static void fill(SeekableByteChannel from, ByteBuffer into) throws IOException {
+            while (into.hasRemaining()) {
+                from.read(into);
+            }
+        }
 
         abstract byte[] read(EncryptionClient client, byte[] message, JsonNode vector) throws IOException;
     }
