@@ -56,6 +56,9 @@ storm: setup ## failures of every kind over a replicated mesh for twenty minutes
 fuzz: setup ## send hostile requests to every method for ten minutes; STRONGROOM_FUZZ_SEED chooses which
 	STRONGROOM_FUZZ_SECONDS=600 $(BIN)/python -m pytest tests/security/test_fuzz.py tests/doors/test_hostile.py
 
+fuzz-messages: setup ## fuzz header and body of encrypted messages, ten minutes each; STRONGROOM_FUZZ_SECONDS chooses how long; keeps the corpus
+	$(BIN)/python -m tests.fuzz --seconds $${STRONGROOM_FUZZ_SECONDS:-600}
+
 tamper: setup ## write to every column of every store under a running mesh
 	STRONGROOM_TAMPER_SECONDS=36000 STRONGROOM_TAMPER_SEED=0 $(BIN)/python -m pytest tests/security/test_stores.py tests/unit/audit/test_columns.py
 

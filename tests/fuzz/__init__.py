@@ -1,1 +1,1 @@
-"""Fuzzing of parsers in this process: `python -m tests.fuzz` for as long as one likes, the kept corpus in the tests."""
+"""Fuzzing of parsers in this process: `make fuzz-messages` for as long as one likes, the kept corpus in the tests."""

@@ -19,11 +19,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("names", nargs="*", choices=[*TARGETS, []], metavar="NAME", help=", ".join(TARGETS))
     parser.add_argument("--seconds", type=int, default=600, help="for each")
+    parser.add_argument("--forget", action="store_true", help="leave the kept corpus as it is")
     options = parser.parse_args()
-    return max(_fuzz(name, options.seconds) for name in options.names or TARGETS)
+    return max([_fuzz(name, options.seconds, keeps=not options.forget) for name in options.names or TARGETS])
 
 
-def _fuzz(name: str, seconds: int) -> int:
+def _fuzz(name: str, seconds: int, *, keeps: bool) -> int:
     with tempfile.TemporaryDirectory(prefix="strongroom-fuzz-") as place:
         directory = Path(place)
         corpus.write(name, directory)
@@ -35,7 +36,8 @@ def _fuzz(name: str, seconds: int) -> int:
         for path in found:
             sys.stderr.write(f"{name}: {path.read_bytes().hex()}\n")
             path.unlink()
-        corpus.keep(name, directory)
+        if keeps:
+            corpus.keep(name, directory)
     return 1 if found or ended.returncode else 0
 
 

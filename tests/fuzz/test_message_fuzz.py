@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from functools import cache
 
 import pytest
@@ -22,6 +24,14 @@ def test_the_kept_corpus_holds(name: str) -> None:
     assert len(inputs(name)) > 20
     for data in inputs(name):
         TARGETS[name](data)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_some_seconds_of_fuzzing_find_nothing(name: str) -> None:
+    command = [sys.executable, "-m", "tests.fuzz", name, "--seconds", "3", "--forget"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "DONE" in done.stderr
 
 
 @pytest.mark.parametrize("name", TARGETS)
