@@ -29,6 +29,9 @@ class CuttingProxy:
         self._cuts_at = 0
         self._lets_through = False
         self._commits_with = b""
+        self._passing = threading.Event()
+        self._passing.set()
+        self._open: list[socket.socket] = []
         self._listening = socket.create_server((HOST, port))
 
     def __enter__(self) -> Self:
@@ -37,6 +40,22 @@ class CuttingProxy:
 
     def __exit__(self, *_: object) -> None:
         self._listening.close()
+
+    def hold(self) -> None:
+        """Keeps back what clients send, as a server that does not answer."""
+        self._passing.clear()
+
+    def let_go(self) -> None:
+        """Sends on what was kept back, and what comes."""
+        self._passing.set()
+
+    def break_off(self) -> None:
+        """Ends every connection, and takes no other, as a server that is gone."""
+        self.refuses = True
+        while self._open:
+            end = self._open.pop()
+            with suppress(OSError), end:
+                end.shutdown(socket.SHUT_RDWR)
 
     def cut_at(self, message: int, *, let_through: bool) -> None:
         """Cuts once, at so many messages of clients from now: the server gets that one and its answer is lost, or it
@@ -60,6 +79,7 @@ class CuttingProxy:
                     # As it would be without a proxy while nothing listens there.
                     client.close()
                     continue
+                self._open += (client, server)
                 for work in (self._forward, self._answer):
                     threading.Thread(target=work, args=(client, server), daemon=True).start()
 
@@ -67,6 +87,7 @@ class CuttingProxy:
         has_it = False
         with suppress(OSError):
             while data := client.recv(_CHUNK):
+                self._passing.wait()
                 self.messages += 1
                 awaited, ends = self._commits_with, _COMMIT in data
                 if (has_it and ends and awaited) or self.messages == self._cuts_at:
