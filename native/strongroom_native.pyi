@@ -47,6 +47,8 @@ class Call:
         """Sends a message of which only the newest matters, in place of the one before where that has not left."""
     def finish(self, trailers: Trailers) -> None:
         """Ends a call of several messages."""
+    def cut(self) -> None:
+        """Ends a call of several messages at once, and tells the caller nothing."""
     def on_end(self, tell: Callable[[], Any]) -> bool:
         """Has `tell` called when the call ends, however that may be. False where it has ended."""
 

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use http::HeaderMap;
 use hyper::body::{Body, Frame};
+use tokio::sync::Notify;
 
 use crate::call::Guard;
 
@@ -77,6 +78,7 @@ struct State {
 pub struct Outbox {
     state: Mutex<State>,
     taken: Condvar,
+    emptied: Notify,
 }
 
 impl Outbox {
@@ -92,6 +94,13 @@ impl Outbox {
         state.queue.push_back(message);
         state.wake();
         true
+    }
+
+    /// Waits, in no thread, until the caller has taken all that was sent, or the call is over.
+    pub async fn emptied(&self) {
+        while !self.lock().has_left() {
+            self.emptied.notified().await;
+        }
     }
 
     /// Sends a message, in place of the one before where that has not left.
@@ -113,6 +122,7 @@ impl Outbox {
         state.is_ended = true;
         state.wake();
         self.taken.notify_all();
+        self.emptied.notify_one();
         true
     }
 
@@ -123,12 +133,14 @@ impl Outbox {
         state.queue.clear();
         state.newest = None;
         self.taken.notify_all();
+        self.emptied.notify_one();
     }
 
     fn poll(&self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let mut state = self.lock();
         if let Some(message) = state.queue.pop_front() {
             self.taken.notify_one();
+            self.emptied.notify_one();
             return Poll::Ready(Some(Ok(Frame::data(message))));
         }
         if let Some(message) = state.newest.take() {
@@ -154,6 +166,10 @@ impl State {
         self.is_ended || self.is_closed
     }
 
+    fn has_left(&self) -> bool {
+        self.queue.is_empty() || self.is_over()
+    }
+
     fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -163,6 +179,8 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use std::future::Future;
+
     use super::*;
 
     fn taken(outbox: &Outbox) -> Option<Bytes> {
@@ -190,6 +208,22 @@ mod tests {
         assert_eq!(taken(&outbox), Some("one".into()));
         assert!(matches!(outbox.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Some(Ok(_)))));
         assert!(matches!(outbox.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(None)));
+    }
+
+    #[test]
+    fn what_was_sent_has_left_once_it_is_taken_or_the_call_is_over() {
+        let waits = |outbox: &Outbox| {
+            std::pin::pin!(outbox.emptied()).poll(&mut Context::from_waker(Waker::noop())).is_pending()
+        };
+        let outbox = Outbox::default();
+        assert!(!waits(&outbox));
+        outbox.send("one".into());
+        assert!(waits(&outbox));
+        taken(&outbox);
+        assert!(!waits(&outbox));
+        outbox.send("two".into());
+        outbox.close();
+        assert!(!waits(&outbox));
     }
 
     #[test]

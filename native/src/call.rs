@@ -45,6 +45,7 @@ pub struct Call {
     message: Mutex<Option<Bytes>>,
     decide: Mutex<Option<oneshot::Sender<Outcome>>>,
     outbox: OnceLock<Arc<Outbox>>,
+    cut: OnceLock<Arc<Notify>>,
     has_begun: AtomicBool,
     has_ended: AtomicBool,
     on_end: Mutex<Vec<Py<PyAny>>>,
@@ -73,6 +74,7 @@ impl Call {
             message: Mutex::new(None),
             decide: Mutex::new(Some(decide)),
             outbox: OnceLock::new(),
+            cut: OnceLock::new(),
             has_begun: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
             on_end: Mutex::new(Vec::new()),
@@ -123,6 +125,25 @@ impl Call {
     /// The same, after a while.
     pub fn refuse_later(&self, ending: &Ending, pause: std::time::Duration) -> bool {
         self.decide(Outcome::Later(ending.trailers(), pause))
+    }
+
+    /// Waits until the caller has taken all messages that were sent.
+    pub async fn taken(&self) {
+        if let Some(outbox) = self.outbox.get() {
+            outbox.emptied().await;
+        }
+    }
+
+    /// Notes what ends the task that answers.
+    pub fn may_be_cut_by(&self, cut: Arc<Notify>) {
+        let _ = self.cut.set(cut);
+    }
+
+    /// Ends a call whose messages go out, though its caller takes none of them.
+    pub fn cut(&self) {
+        if let Some(cut) = self.cut.get() {
+            cut.notify_one();
+        }
     }
 
     /// Whether messages of it go out already.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -20,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::callers::{network, stranger};
 use crate::core::{Core, Phase};
 use crate::serve::serve;
+use crate::tasks::Tasks;
 use crate::tls::{ServerFiles, spiffe_id};
 use crate::turns::Caller;
 
@@ -233,7 +234,7 @@ async fn attend<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(core: &Arc<C
     let settings = &core.settings;
     let peer = Arc::new(peer);
     let service = service_fn(|request| serve(core, &peer, request));
-    let mut builder = Builder::new(TokioExecutor::new());
+    let mut builder = Builder::new(Tasks);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(settings.streams)

@@ -18,6 +18,7 @@ mod queue;
 mod room;
 mod serve;
 mod status;
+mod tasks;
 mod tls;
 mod turns;
 

@@ -400,6 +400,11 @@ impl PyCall {
         Ok(())
     }
 
+    /// Ends a call of several messages at once, whatever its caller has taken of them, and tells nothing.
+    fn cut(&self) {
+        self.call.cut();
+    }
+
     /// Has `tell` called when the call ends, however that may be. False where it has ended.
     fn on_end(&self, tell: Py<PyAny>) -> bool {
         self.call.on_end(tell)

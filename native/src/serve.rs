@@ -19,6 +19,7 @@ use crate::connection::Peer;
 use crate::core::{Core, Lasting, Phase};
 use crate::framing::{Messages, Wrong};
 use crate::status::Ending;
+use crate::tasks;
 
 /// The content type of gRPC.
 pub const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
@@ -138,7 +139,8 @@ async fn answer(
     }
 }
 
-/// A call that goes on, message for message: the next is read when the one before was answered.
+/// A call that goes on, message for message: the next is read when the caller has taken the answer to the one before, so
+/// that no thread waits for that.
 async fn exchange(core: Arc<Core>, call: Arc<Call>, mut messages: Messages) {
     loop {
         // Listened for before there is anything to be told, and before it is looked whether the call has ended.
@@ -160,8 +162,12 @@ async fn exchange(core: Arc<Core>, call: Arc<Call>, mut messages: Messages) {
                 return;
             }
         }
+        let answered = async {
+            told.await;
+            call.taken().await;
+        };
         tokio::select! {
-            () = told => {}
+            () = answered => {}
             () = until(call.deadline) => {
                 call.refuse(&core.endings.overdue);
                 return;
@@ -239,6 +245,9 @@ async fn respond(core: &Core, mut guard: Guard, outcome: Option<Outcome>) -> Res
         }
         Some(Outcome::Stream(outbox)) => {
             guard.answered(0);
+            if let Some(cut) = tasks::cut() {
+                guard.call().may_be_cut_by(cut);
+            }
             response(HeaderMap::new(), Answer::Stream { outbox, guard })
         }
         Some(Outcome::Ending(trailers)) => {

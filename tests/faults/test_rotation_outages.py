@@ -239,7 +239,7 @@ class Told:
         if message.change == SECRET_CHANGE_STAGE:
             self.arrived.set()
 
-    def fail(self, _error: Exception) -> None:
+    def end(self, _error: Exception) -> None:
         self.arrived.set()
 
 
@@ -292,8 +292,9 @@ def first_told(lab: Lab, resume_token: str) -> list[WatchSecretResponse]:
     """What a watcher is told at once."""
     watches, told = watches_of(lab), Told()
     watches.watch(person("WatchSecret"), [NAME], resume_token)(cast(Stream, told))
+    (watch,) = watches._watches
+    until(lambda: not watch.is_being_told)
     watches.stop()
-    watches._senders.shutdown(wait=True)
     return told.messages
 
 

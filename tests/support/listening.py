@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import grpc
-from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from bench.echo_server import NAME, PATH, EchoServicer, NoPipeline, echo_service, request
 from deploy.dev import topology
@@ -112,9 +112,15 @@ def _recognize(headers: Headers) -> Caller:
 
 @contextmanager
 def listening(
-    directory: Path, *, pipeline: Pipeline | None = None, servicer: object = None, **settings: Any
+    directory: Path,
+    *,
+    pipeline: Pipeline | None = None,
+    service: ServiceDescriptor | None = None,
+    servicer: object = None,
+    **settings: Any,
 ) -> Iterator[Listening]:
-    """A server with these settings of `Listeners` over the defaults; it echoes, unless a `servicer` does otherwise."""
+    """A server with these settings of `Listeners` over the defaults; it echoes, unless a `servicer` does otherwise, or
+    is of another `service`."""
     authority = DevelopmentAuthority(directory / "authority")
     files = authority.issue("service/crypto")
     public, certificate, internal, health = (f"{topology.HOST}:{topology.free_port()}" for _ in range(4))
@@ -131,7 +137,7 @@ def listening(
     status = Status(NAME, NAME)
     server = Server(listeners, TlsFiles(tls), pipeline or _Pipeline(), status, outside=_recognize, mesh=_recognize)
     running = Listening(listeners, authority, files, server, status)
-    server.public(echo_service(), servicer or Echo(running.go))
+    server.public(service or echo_service(), servicer or Echo(running.go))
     server.start()
     try:
         yield running

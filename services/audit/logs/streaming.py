@@ -85,7 +85,7 @@ class Tails:
             try:
                 give_back = self._shares.take(caller)
             except StrongroomError as error:
-                stream.fail(error)
+                stream.end(error)
                 return
             threading.Thread(target=self._run, args=(tail, stream, give_back), name="audit-tail", daemon=True).start()
 
@@ -99,10 +99,10 @@ class Tails:
         try:
             self._follow(tail, stream)
         except StrongroomError as error:
-            stream.fail(error)
+            stream.end(error)
         except Exception:
             log.exception("a tail of events failed unexpectedly")
-            stream.fail(StrongroomError(Reason.INTERNAL, "internal error"))
+            stream.end(StrongroomError(Reason.INTERNAL, "internal error"))
         finally:
             give_back()
 

@@ -216,6 +216,10 @@ class NativeCall:
         """Has `tell` called when the call ends; False where it has ended."""
         return self._native.on_end(tell)
 
+    def cancel(self) -> None:
+        """Ends the call at once, whatever it is in, and tells the caller nothing."""
+        self._native.cut()
+
     def set_trailing_metadata(self, trailers: Trailers) -> None:
         """What is told at the end."""
         self._trailers = trailers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,10 @@ from services.runtime.errors import StrongroomError
 from services.runtime.mesh.channels import NO_RETRY
 
 STATUS_DETAILS = "grpc-status-details-bin"
+
+UNTAKEN_SECONDS = 15.0
+"""For so long a message may wait to be taken."""
+_LAST_SECONDS = 1.0
 
 Trailers = tuple[tuple[str, str | bytes], ...]
 """What a caller is told beside an answer or an error: names and values of trailing metadata."""
@@ -28,14 +33,16 @@ def error_trailers(error: StrongroomError, *, final: bool = True) -> Trailers:
 
 
 class Stream:
-    """The caller's end of one call. `send` and `fail` wait while the caller takes nothing, so they are for threads
-    that may."""
+    """The caller's end of one call. `send` waits while the caller takes nothing, so it is for threads that may: for as
+    long as it takes whoever looks after streams (`StreamEnds`) to cut the call off. Nothing else waits."""
 
     def __init__(self, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
         self._context = context
         self._send = send
         self._lock = threading.Lock()
         self._over: StrongroomError | None = None
+        self._over_since = 0.0
+        self._sending_since: float | None = None
 
     @property
     def active(self) -> bool:
@@ -50,29 +57,38 @@ class Stream:
         """Sends one message."""
         with self._lock:
             if self.active:
-                self._send(message)
+                self._sending_since = time.monotonic()
+                try:
+                    self._send(message)
+                finally:
+                    self._sending_since = None
         # Whoever ended it meanwhile could not wait for that message.
         self._end_if_over()
-
-    def fail(self, error: StrongroomError) -> None:
-        """Ends the call with an error."""
-        with self._lock:
-            self._fail(error)
 
     def end(self, error: StrongroomError) -> None:
         """Ends the call with an error, without waiting: behind the message that is on its way, where one is. No other
         follows it."""
-        self._over = error
+        if self._over is None:
+            self._over_since = time.monotonic()
+            self._over = error
         self._end_if_over()
+
+    def cut_untaken(self) -> None:
+        """Cuts the call off, without a word, where the message that is on its way has not been taken in 15 seconds, or
+        the call's end in one. Whoever sends goes on."""
+        since, now = self._sending_since, time.monotonic()
+        is_late = self._over is not None and now - self._over_since > _LAST_SECONDS and self._context.is_active()
+        if is_late or (since is not None and now - since > UNTAKEN_SECONDS):
+            self._context.cancel()
 
     def _end_if_over(self) -> None:
         if self._over is not None and self._lock.acquire(blocking=False):
             try:
-                self._fail(self._over)
+                self._end(self._over)
             finally:
                 self._lock.release()
 
-    def _fail(self, error: StrongroomError) -> None:
+    def _end(self, error: StrongroomError) -> None:
         if self._context.is_active():
             self._context.set_trailing_metadata(error_trailers(error))
             self._context.set_code(error.code)

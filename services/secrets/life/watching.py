@@ -1,7 +1,7 @@
 """Watching secrets: their changes, told as they come, whichever process made them.
 
-One thread asks the database for what changed since the last time, five times a second, while anybody watches. A few
-threads send; each watch has a queue of its own, so that a caller who takes nothing keeps nobody else waiting.
+One thread asks the database for what changed since the last time, five times a second, while anybody watches. It waits
+for no caller: each watch has a queue of its own, out of which it is told in turn with others (`telling`).
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy import Connection, Engine
 
@@ -33,6 +31,7 @@ from services.secrets.core.model import Secret
 from services.secrets.core.states import no_secret
 from services.secrets.life import resume_tokens
 from services.secrets.life.resume_tokens import Place
+from services.secrets.life.telling import MAX_QUEUED, Telling, Watch
 from strongroom.audit.v1.event_pb2 import OUTCOME_DENIED
 from strongroom.secrets.v1.secret_pb2 import SECRET_STATE_ENABLED
 from strongroom.secrets.v1.secret_service_pb2 import (
@@ -49,31 +48,12 @@ ACTION = "secrets:WatchSecret"
 _POLL_SECONDS = 0.2
 _SIGN_OF_LIFE_SECONDS = 15.0
 _BATCH = 1_000
-_MAX_RESUMED = 10_000
-_MAX_QUEUED = 10_000
+_MAX_RESUMED = MAX_QUEUED
 # Well below the calls that a process takes on at once, of which each watch is one.
 _MAX_WATCHES = 1_024
 _ACCOUNT_WATCHES = 384
 _PRINCIPAL_WATCHES = 192
-_SENDERS = 4
 _NO_REVISION = 0
-
-
-class _Watch:
-    """One caller that watches."""
-
-    def __init__(self, call: Call, names: Sequence[ResourceName], place: Place, stream: Stream) -> None:
-        self.call = call
-        self.names = frozenset(names)
-        self.place = place
-        """Changes up to this one are told already."""
-        self.stream = stream
-        self.spoke = time.monotonic()
-        """When it was last sent anything."""
-        self.queue: deque[Change | None] = deque()
-        """What it is to be told; None for a sign of life."""
-        self.lock = threading.Lock()
-        self.is_sending = False
 
 
 class Watches:
@@ -90,7 +70,7 @@ class Watches:
         self._turn = threading.Lock()
         # Held for moments only: gRPC's own thread takes it when a call ends.
         self._lock = threading.Lock()
-        self._watches: set[_Watch] = set()
+        self._watches: set[Watch] = set()
         self._shares = StreamShares(
             "watches",
             total=_MAX_WATCHES,
@@ -101,7 +81,7 @@ class Watches:
         self._seen = 0
         self._mark: Mark = None
         self._stopping = threading.Event()
-        self._senders = ThreadPoolExecutor(_SENDERS, thread_name_prefix="watch-sender")
+        self._telling = Telling(self._permitted_message, self._end)
         self._following = Background(
             "watches",
             self._poll,
@@ -118,11 +98,9 @@ class Watches:
         """Ends every watch with SHUTTING_DOWN."""
         self._stopping.set()
         self._following.end()
-        error = StrongroomError(Reason.SHUTTING_DOWN, "this process is about to end: watch again")
         for watch in self._present():
-            # Not waited for: a caller who takes nothing would keep the process.
-            self._senders.submit(self._end, watch, error)
-        self._senders.shutdown(wait=False)
+            self._end(watch, _about_to_end())
+        self._telling.stop()
 
     def watch(self, call: Call, names: Sequence[ResourceName], resume_token: str) -> Callable[[Stream], None]:
         """What begins a watch, once the caller may watch every one of the secrets. Raises PERMISSION_DENIED,
@@ -134,7 +112,7 @@ class Watches:
             self._editor.permit(call, ACTION, name, found.get(name))
         since = resume_tokens.decode(resume_token)
         if self._stopping.is_set():
-            raise StrongroomError(Reason.SHUTTING_DOWN, "this process is about to end")
+            raise _about_to_end()
         return lambda stream: self._begin(call, names, since, stream)
 
     def _begin(self, call: Call, names: Sequence[ResourceName], since: Place | None, stream: Stream) -> None:
@@ -142,28 +120,52 @@ class Watches:
         try:
             give_back = self._shares.take(call.principal)
         except StrongroomError as error:
-            stream.fail(error)
+            stream.end(error)
             return
         if not stream.on_end(give_back):
             give_back()
             return
-        # In turn with whoever hands out changes, so that none falls between what is told first and later.
-        with self._turn:
-            with reading(self._engine) as connection:
-                now = changes.current(connection)
-                mark = changes.mark(connection, now)
-                missed = self._missed(connection, names, since, now)
-                first = missed if missed is not None else self._as_they_are(connection, names, now, mark)
-            watch = _Watch(call, names, Place.of(now, mark), stream)
-            with self._lock:
-                if not self._watches:
-                    self._seen, self._mark = now, mark
-                self._watches.add(watch)
+        with reading(self._engine) as connection:
+            now = changes.current(connection)
+            mark = changes.mark(connection, now)
+            missed = self._missed(connection, names, since, now)
+            first = missed if missed is not None else self._as_they_are(connection, names, now, mark)
+        watch = Watch(call, names, Place.of(now, mark), stream)
+        try:
+            self._enter(watch, now, mark, first)
+        except StrongroomError as error:
+            stream.end(error)
+            return
         if not stream.on_end(lambda: self._forget(watch)):
             self._forget(watch)
-            return
         self._following.wake()
-        self._tell(watch, first)
+
+    def _enter(self, watch: Watch, now: int, mark: Mark, first: Sequence[Change]) -> None:
+        """Has a watch told of what was read at `now`, of what has changed since, and of what changes from here on: none
+        falls in between, and while much is read nobody else waits. Raises OVERLOADED where too much has changed."""
+        between: Sequence[Change] = ()
+        with self._turn, reading(self._engine) as connection:
+            if self._stopping.is_set():
+                raise _about_to_end()
+            if changes.went_back(connection, now, mark):
+                now = changes.current(connection)
+                mark = changes.mark(connection, now)
+                watch.place, first = Place.of(now, mark), self._as_they_are(connection, tuple(watch.names), now, mark)
+            if not self._present():
+                self._seen, self._mark = now, mark
+            elif self._seen > now:
+                between = self._between(connection, now)
+                watch.place = Place.of(self._seen, self._mark)
+            with self._lock:
+                self._watches.add(watch)
+            self._telling.tell(watch, [*first, *(change for change in between if change.secret in watch.names)])
+
+    def _between(self, connection: Connection, now: int) -> list[Change]:
+        """What others who watch have been told of since."""
+        found = changes.since(connection, now, _MAX_RESUMED + 1)
+        if len(found) > _MAX_RESUMED:
+            raise StrongroomError(Reason.OVERLOADED, "too much changed at once: watch again")
+        return [change for change in found if change.revision <= self._seen]
 
     def _missed(
         self, connection: Connection, names: Sequence[ResourceName], since: Place | None, now: int
@@ -188,7 +190,7 @@ class Watches:
             for secret in found
         ]
 
-    def _present(self) -> list[_Watch]:
+    def _present(self) -> list[Watch]:
         with self._lock:
             return list(self._watches)
 
@@ -211,48 +213,26 @@ class Watches:
                 if self._seen > told:
                     watch.place = Place.of(self._seen, self._mark)
                 if new:
-                    self._tell(watch, new)
+                    self._telling.tell(watch, new)
         for watch in watches:
             if time.monotonic() - watch.spoke > _SIGN_OF_LIFE_SECONDS:
-                self._tell(watch, [None])
+                self._telling.tell(watch, [None])
         return None
 
-    def _start_over(self, connection: Connection, watches: Sequence[_Watch]) -> None:
+    def _start_over(self, connection: Connection, watches: Sequence[Watch]) -> None:
         """Tells everybody how things are: the database is another one than before, or an older one."""
         log.warning("the database does not know the changes that watchers were told of; they are told how secrets are")
         self._seen = changes.current(connection)
         self._mark = changes.mark(connection, self._seen)
         for watch in watches:
             watch.place = Place.of(self._seen, self._mark)
-            self._tell(watch, self._as_they_are(connection, tuple(watch.names), self._seen, self._mark))
+            self._telling.tell(watch, self._as_they_are(connection, tuple(watch.names), self._seen, self._mark))
 
-    def _tell(self, watch: _Watch, told: Sequence[Change | None]) -> None:
-        watch.spoke = time.monotonic()
-        with watch.lock:
-            watch.queue.extend(told)
-            if watch.is_sending or self._stopping.is_set():
-                return
-            watch.is_sending = True
-        self._senders.submit(self._send, watch)
+    def _permitted_message(self, watch: Watch, change: Change | None) -> WatchSecretResponse:
+        self._require_permitted(watch, change)
+        return self._message(watch, change)
 
-    def _send(self, watch: _Watch) -> None:
-        try:
-            while True:
-                with watch.lock:
-                    if not watch.queue or not watch.stream.active:
-                        watch.is_sending = False
-                        return
-                    _require_room(watch)
-                    change = watch.queue.popleft()
-                self._require_permitted(watch, change)
-                watch.stream.send(self._message(watch, change))
-        except StrongroomError as error:
-            self._end(watch, error)
-        except Exception:
-            log.exception("a watch of secrets failed unexpectedly")
-            self._end(watch, StrongroomError(Reason.INTERNAL, "internal error: watch again"))
-
-    def _require_permitted(self, watch: _Watch, change: Change | None) -> None:
+    def _require_permitted(self, watch: Watch, change: Change | None) -> None:
         """Raises PERMISSION_DENIED, and records that, when the caller may not watch any more."""
         wanted = [change.secret] if change is not None else list(watch.names)
         with reading(self._engine) as connection:
@@ -277,7 +257,7 @@ class Watches:
                 self._audit.append(refused)
             raise error from None
 
-    def _message(self, watch: _Watch, change: Change | None) -> WatchSecretResponse:
+    def _message(self, watch: Watch, change: Change | None) -> WatchSecretResponse:
         if change is None:
             return WatchSecretResponse(
                 change=SECRET_CHANGE_UNSPECIFIED,
@@ -294,18 +274,17 @@ class Watches:
             time=clocks.from_microseconds(change.changed_us),
         )
 
-    def _end(self, watch: _Watch, error: StrongroomError) -> None:
+    def _end(self, watch: Watch, error: StrongroomError) -> None:
         self._forget(watch)
-        watch.stream.fail(error)
+        watch.stream.end(error)
 
-    def _forget(self, watch: _Watch) -> None:
+    def _forget(self, watch: Watch) -> None:
         with self._lock:
             self._watches.discard(watch)
 
 
-def _require_room(watch: _Watch) -> None:
-    if len(watch.queue) > _MAX_QUEUED:
-        raise StrongroomError(Reason.OVERLOADED, "the caller takes too little: watch again")
+def _about_to_end() -> StrongroomError:
+    return StrongroomError(Reason.SHUTTING_DOWN, "this process is about to end: watch again")
 
 
 def _as_it_is(secret: Secret, revision: int, mark: Mark) -> Change:
