@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -21,6 +21,7 @@ from services.runtime.storage.database import reading
 from services.runtime.storage.editing import UNCHANGED, Edits, Unchanged, permitted, require_current
 from services.runtime.storage.outbox import Outbox
 from services.runtime.storage.request_ids import Repeatable
+from services.runtime.storage.rights import Rights
 from services.runtime.storage.sql_filters import Condition
 from strongroom.keystore.v1.key_pb2 import KEY_STATE_DESTROYED
 from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_ALIAS
@@ -51,11 +52,23 @@ class Aliases:
         action = "keystore:CreateAlias"
         self._authorizer.authorize(call, action, account_resource(new.name.account)).resource = str(new.name)
         self._permitted_key(call, action, new.key)
-        self._permit_other_key(call, new)
-        return self.make(call, new, repeatable)
+        rights = self._rights(call, "keystore:UpdateAlias", new.name)
+        with reading(self._engine) as connection:
+            needed = _for_another_key(connection, new)
+        rights.ask(needed)
+        return rights.exercise(
+            lambda: self._make(
+                call, new, repeatable, lambda connection: rights.require(_for_another_key(connection, new))
+            )
+        )
 
     def make(self, call: Call, new: AliasContent, repeatable: Repeatable | None = None) -> Alias:
-        """Makes an alias for a call that was permitted before. Raises as `create` does."""
+        """Makes an alias for a call that was permitted before, whatever it stood for. Raises as `create` does."""
+        return self._make(call, new, repeatable, lambda _: None)
+
+    def _make(
+        self, call: Call, new: AliasContent, repeatable: Repeatable | None, check: Callable[[Connection], None]
+    ) -> Alias:
         account = new.name.account
 
         def made_before(connection: Connection, now_us: int) -> Alias | None:
@@ -69,6 +82,7 @@ class Aliases:
             key = _require_key(store.key(connection, new.key), new.key)
             revision = changes.note(connection, CHANGE_KIND_ALIAS, str(new.name), account, key.uid)
             _require_room(connection, key)
+            check(connection)
             before = deleted_aliases.key_before(connection, new.name)
             if before is not None and before.state != KEY_STATE_DESTROYED:
                 _require_alike(key, before)
@@ -118,25 +132,28 @@ class Aliases:
     def delete(self, call: Call, name: ResourceName, etag: str) -> None:
         """Deletes an alias, and nothing of its key. Raises ALIAS_NOT_FOUND, ETAG_MISMATCH."""
         action = "keystore:DeleteAlias"
-        self._permitted_key(call, action, self._permitted(call, action, name).key)
+        rights = self._rights(call, action)
+        rights.ask([self._permitted(call, action, name).key])
 
         def remove(connection: Connection, alias: Alias) -> None:
+            rights.require([alias.key])
             changes.note(connection, CHANGE_KIND_ALIAS, str(name), name.account, alias.key_uid)
             alias_store.delete_alias(connection, name)
             deleted_aliases.remember(connection, alias)
 
-        self._edits.remove(call, partial(_locked, name=name, etag=etag), remove)
+        lock = partial(_locked, name=name, etag=etag)
+        rights.exercise(lambda: self._edits.remove(call, lock, remove))
 
-    def _permit_other_key(self, call: Call, new: AliasContent) -> None:
-        """Raises PERMISSION_DENIED where the alias, before it was deleted, stood for another key that still is there,
-        and the caller may not make it stand for this one instead."""
-        with reading(self._engine) as connection:
-            before = deleted_aliases.key_before(connection, new.name)
-        if before is not None and before.name != new.key and before.state != KEY_STATE_DESTROYED:
-            action = "keystore:UpdateAlias"
-            self._authorizer.authorize(call, action, Resource("Alias", str(new.name), new.name.account))
-            for key in (before.name, new.key):
+    def _rights(self, call: Call, action: str, alias: ResourceName | None = None) -> Rights[ResourceName]:
+        """Those on keys that an alias stands for, or is to, and first on the `alias`."""
+
+        def permit(keys: Sequence[ResourceName]) -> None:
+            if alias is not None:
+                self._authorizer.authorize(call, action, Resource("Alias", str(alias), alias.account))
+            for key in keys:
                 self._permitted_key(call, action, key)
+
+        return Rights(permit)
 
     def _permitted(self, call: Call, action: str, name: ResourceName) -> Alias:
         with reading(self._engine) as connection:
@@ -150,6 +167,15 @@ class Aliases:
             key = store.key(connection, name)
         self._authorizer.authorize(call, action, key.resource if key else Resource("Key", str(name), name.account))
         _require_key(key, name)
+
+
+def _for_another_key(connection: Connection, new: AliasContent) -> list[ResourceName]:
+    """The keys that need to be permitted where a new alias, before it was deleted, stood for another that still is
+    there: to make it anew is to change it."""
+    before = deleted_aliases.key_before(connection, new.name)
+    if before is None or before.name == new.key or before.state == KEY_STATE_DESTROYED:
+        return []
+    return [before.name, new.key]
 
 
 def _require_key(key: Key | None, name: ResourceName) -> Key:

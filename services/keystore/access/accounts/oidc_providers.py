@@ -15,6 +15,7 @@ from services.keystore.access.records.resources import OidcProvider, account_of
 from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.storage.request_ids import Repeatable
+from services.runtime.storage.rights import Rights
 from services.runtime.storage.sql_filters import Condition
 
 _SET_ISSUER_KEYS = "access:SetIssuerKeys"
@@ -59,23 +60,31 @@ class OidcProviders:
     def update(self, call: Call, wanted: OidcProvider, paths: Collection[str], etag: str) -> OidcProvider:
         """Changes the fields of `paths` to those of `wanted`; signing keys are fetched anew."""
         seen = self._editor.permitted(call, "access:UpdateOidcProvider", kinds.OIDC_PROVIDER, wanted.name)
-        enabled = "disabled" in paths and seen.disabled and not wanted.disabled
-        if enabled or _ISSUER_PATHS.intersection(paths):
-            self._permit_other_tokens(call, wanted.name)
 
-        def change(_connection: Connection, present: OidcProvider) -> OidcProvider:
+        def needed(connection: Connection, present: OidcProvider) -> list[str]:
+            enabled = "disabled" in paths and present.disabled and not wanted.disabled
+            if not enabled and not _ISSUER_PATHS.intersection(paths):
+                return []
+            # Whoever says which tokens are a provider's can become every principal that they stand for.
+            return [present.name, *principal_store.bound_to_provider(connection, present.name)]
+
+        def permit(names: Sequence[str]) -> None:
+            if wanted.name in names:
+                self._editor.permitted(call, _SET_ISSUER_KEYS, kinds.OIDC_PROVIDER, wanted.name)
+            reached = [name for name in names if name != wanted.name]
+            self._editor.permitted_on_all(call, BIND_IDENTITY, kinds.PRINCIPAL, reached)
+
+        rights = Rights(permit)
+        with self._editor.reading() as connection:
+            first = needed(connection, seen)
+        rights.ask(first)
+
+        def change(connection: Connection, present: OidcProvider) -> OidcProvider:
+            rights.require(needed(connection, present))
             changed = {path: getattr(wanted, path) for path in paths}
             return replace(present, **changed, fetched_us=None, fetch_error="")
 
-        return self._editor.edit(call, kinds.OIDC_PROVIDER, wanted.name, change, etag=etag)
-
-    def _permit_other_tokens(self, call: Call, name: str) -> None:
-        """Raises PERMISSION_DENIED unless the caller may become every principal that the provider's tokens stand for:
-        whoever says which tokens those are can."""
-        self._editor.permitted(call, _SET_ISSUER_KEYS, kinds.OIDC_PROVIDER, name)
-        with self._editor.reading() as connection:
-            reached = principal_store.bound_to_provider(connection, name)
-        self._editor.permitted_on_all(call, BIND_IDENTITY, kinds.PRINCIPAL, reached)
+        return rights.exercise(lambda: self._editor.edit(call, kinds.OIDC_PROVIDER, wanted.name, change, etag=etag))
 
     def delete(self, call: Call, name: str, etag: str) -> None:
         """Deletes a provider. Raises RESOURCE_IN_USE while principals are bound to it."""
