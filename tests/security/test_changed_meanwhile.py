@@ -12,9 +12,11 @@ import pytest
 from sqlalchemy import Engine
 
 from services.keystore.access.accounts.oidc_providers import OidcProviders
+from services.keystore.access.accounts.principals import Principals
 from services.keystore.access.editing import kinds
 from services.keystore.access.editing.editing import AccessEditor, insert
-from services.keystore.access.records.resources import Principal
+from services.keystore.access.policies.policies import Policies
+from services.keystore.access.records.resources import Policy, Principal
 from services.keystore.keys.aliases import AliasContent, Aliases
 from services.keystore.store import alias_store, store
 from services.keystore.store.model import Key
@@ -26,12 +28,19 @@ from services.runtime.requests.names import ResourceName
 from services.runtime.storage.database import reading, transaction
 from services.runtime.storage.editing import Edits
 from services.runtime.storage.outbox import Outbox
+from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY
 from strongroom.audit.v1.event_pb2 import Event
 from strongroom.keystore.v1 import key_pb2 as k
 from tests.support.clocks import StillClock
 from tests.support.everybody import Everybody
 from tests.unit.keystore.access.editing.test_order import (
     ACCOUNT,
+    ANN,
+    FORBID,
+    PERMIT,
+    POLICY,
+    ROLE,
+    TRUST,
     World,
     provider_of,
 )
@@ -156,3 +165,75 @@ def test_an_update_enables_no_provider_that_was_disabled_meanwhile(
     assert world.providers.get(world.call(), PROVIDER).disabled
     asked.denied.clear()
     assert not mine.update(world.call(), wanted, ["disabled"], "").disabled
+
+
+def toggled(world: World, name: str, *, holds: bool) -> Callable[[], Any]:
+    return lambda: world.principals.set_roles(world.call(), name, (ROLE,) if holds else (), "")
+
+
+def test_a_role_that_is_given_to_others_meanwhile_ends_with_permission_on_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = [toggled(world, name, holds=True) for name in SCRATCH]
+    taken = toggled(world, SCRATCH[0], holds=False)
+    before_each_change(monkeypatch, *given, taken)
+    asked = Asked()
+    Principals(editor_of(world, asked)).delete(world.call(), ROLE, "")
+    assert asked.asked >= {("access:SetPrincipalRoles", name) for name in (ANN, *SCRATCH[1:])}
+    assert all(not world.principals.get(world.call(), name).roles for name in (ANN, *SCRATCH))
+
+
+def test_a_role_does_not_end_where_who_holds_it_meanwhile_is_not_for_the_caller(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before_each_change(monkeypatch, toggled(world, SCRATCH[0], holds=True))
+    asked = Asked(("access:SetPrincipalRoles", SCRATCH[0]))
+    mine = Principals(editor_of(world, asked))
+    assert refusal(lambda: mine.delete(world.call(), ROLE, "")) == Reason.PERMISSION_DENIED
+    assert world.principals.get(world.call(), SCRATCH[0]).roles == (ROLE,)
+
+
+def test_a_policy_that_is_attached_to_others_meanwhile_is_deleted_with_permission_on_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attached = [lambda name=name: world.policies.attach(world.call(), POLICY, name) for name in SCRATCH]
+    detached = lambda: world.policies.detach(world.call(), POLICY, SCRATCH[0])  # noqa: E731
+    before_each_change(monkeypatch, *attached, detached)
+    asked = Asked()
+    Policies(editor_of(world, asked), "mesh").delete(world.call(), POLICY, "")
+    assert asked.asked >= {("access:DetachPolicy", name) for name in (ANN, *SCRATCH[1:])}
+    assert refusal(lambda: world.policies.get(world.call(), POLICY)) == Reason.POLICY_NOT_FOUND
+
+
+def test_a_policy_is_narrowed_whatever_else_is_written_of_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    others = [
+        lambda number=number: world.policies.update(world.call(), POLICY, None, f"{number}", "") for number in range(6)
+    ]
+    before_each_change(monkeypatch, *others)
+    world.policies.update(world.call(), POLICY, FORBID, None, "")
+    assert world.policies.get(world.call(), POLICY).cedar == FORBID
+
+
+def test_a_text_that_forbids_by_now_is_not_taken_off_unasked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    permitting = f"{ACCOUNT}/policies/permitting"
+    new = Policy(permitting, POLICY_KIND_IDENTITY, PERMIT, (ANN,), "")
+    world.policies.create(world.call(), new, None)
+    before_each_change(monkeypatch, lambda: world.policies.update(world.call(), permitting, PERMIT + FORBID, None, ""))
+    asked = Asked(("access:DetachPolicy", ANN))
+    mine = Policies(editor_of(world, asked), "mesh")
+    wanted = PERMIT + PERMIT
+    assert refusal(lambda: mine.update(world.call(), permitting, wanted, None, "")) == Reason.PERMISSION_DENIED
+    assert world.policies.get(world.call(), permitting).cedar == PERMIT + FORBID
+
+
+def test_roles_are_given_only_with_permission_though_they_were_taken_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = f"{ACCOUNT}/roles/other"
+    world.principals.create(world.call(), Principal(other, "", {}, role_settings=TRUST), None)
+    before_each_change(monkeypatch, toggled(world, ANN, holds=False))
+    asked = Asked(("access:SetPrincipalRoles", ROLE))
+    mine = Principals(editor_of(world, asked))
+    # Ann holds it, when permission is asked.
+    assert refusal(lambda: mine.set_roles(world.call(), ANN, (ROLE, other), "")) == Reason.PERMISSION_DENIED
+    assert world.principals.get(world.call(), ANN).roles == ()

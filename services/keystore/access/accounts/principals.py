@@ -16,7 +16,6 @@ from services.keystore.access.editing.editing import (
     AccessEditor,
     Change,
     already_exists,
-    require_as_seen,
     update,
 )
 from services.keystore.access.editing.plans import Needs
@@ -28,6 +27,7 @@ from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError, invalid
 from services.runtime.storage.editing import UNCHANGED, Unchanged
 from services.runtime.storage.request_ids import Repeatable
+from services.runtime.storage.rights import Rights
 from services.runtime.storage.sql_filters import Condition
 from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_QUOTA
 
@@ -132,24 +132,27 @@ class Principals:
         seen = self._editor.permitted(call, SET_ROLES, kinds.PRINCIPAL, name)
         if collection_of(name) == ROLES:
             raise invalid("name", "is a role, which holds no roles")
-        given = set(roles) - set(seen.roles)
-        for role in sorted(given):
-            self._editor.permitted(call, SET_ROLES, kinds.PRINCIPAL, role, field="roles")
+        rights = self._rights_to_set_roles(call, "roles")
+        rights.ask(_given(roles, seen))
 
         def change(connection: Connection, present: Principal) -> Principal:
-            # Nobody was asked for these. What else changes meanwhile, whoever is to lose a role may do all the time.
-            if not set(roles) - set(present.roles) <= given:
-                require_as_seen(name, present.roles, seen.roles)
+            # Whoever is to lose a role may do what else changes meanwhile all the time.
+            rights.require(_given(roles, present))
             for role in roles:
                 kinds.PRINCIPAL.require(connection, role, "roles")
             return replace(present, roles=roles)
 
-        return self._editor.edit(call, kinds.PRINCIPAL, name, change, etag=etag, asks=_larger_or_less)
+        removes = not _given(roles, seen)
+        return rights.exercise(
+            lambda: self._editor.edit(
+                call, kinds.PRINCIPAL, name, change, etag=etag, asks=_larger_or_less, removes=removes
+            )
+        )
 
     def disable(self, call: Call, name: str) -> Principal:
         """Refuses a principal everywhere."""
         self._editor.permitted(call, "access:DisablePrincipal", kinds.PRINCIPAL, name)
-        return self._editor.edit(call, kinds.PRINCIPAL, name, _to_disabled(disabled=True), asks=_less)
+        return self._editor.edit(call, kinds.PRINCIPAL, name, _to_disabled(disabled=True), asks=_less, removes=True)
 
     def enable(self, call: Call, name: str) -> Principal:
         """Ends what `disable` began."""
@@ -171,22 +174,14 @@ class Principals:
         later. To take a role from those who hold it, with what it forbids them, needs `access:SetPrincipalRoles` on
         each."""
         self._editor.permitted(call, "access:DeletePrincipal", kinds.PRINCIPAL, name)
+        rights = self._rights_to_set_roles(call, "name")
         with self._editor.reading() as connection:
-            holders = [holder.name for holder in principal_store.holders(connection, name)]
-            attached = policy_store.attached_to(connection, name)
-        if len(holders) + len(attached) > MAX_TAKEN_ALONG:
-            raise StrongroomError(
-                Reason.LIMIT_EXCEEDED,
-                f"{name} is held by {len(holders)} principals, and has {len(attached)} policies: take it from some"
-                f" (SetPrincipalRoles), or detach some, until they are {MAX_TAKEN_ALONG}",
-                limit=str(MAX_TAKEN_ALONG),
-            )
-        for holder in holders:
-            self._editor.permitted(call, SET_ROLES, kinds.PRINCIPAL, holder)
+            holders = _taken_along(connection, name)
+        rights.ask(holders)
 
         def remove(connection: Connection, _present: Principal) -> None:
             now_us = self._editor.now_us()
-            require_as_seen(name, [one.name for one in principal_store.holders(connection, name)], holders)
+            rights.require(_taken_along(connection, name))
             principal_store.delete_principal(connection, name, now_us)
             client_key_store.delete_client_keys_of(connection, name, now_us)
             for policy in policy_store.attached_to(connection, name):
@@ -198,7 +193,7 @@ class Principals:
             if quota_store.delete_quota(connection, name):
                 changes.note(connection, CHANGE_KIND_QUOTA, f"{name}/quota", account_of(name))
 
-        self._editor.delete(call, kinds.PRINCIPAL, name, etag, remove, _less)
+        rights.exercise(lambda: self._editor.delete(call, kinds.PRINCIPAL, name, etag, remove, _less))
         try:
             ended_grants.end_of(self._editor, name)
         except StrongroomError as error:
@@ -207,6 +202,15 @@ class Principals:
                 "grants to a principal that was deleted are ended later",
                 extra={"fields": {"principal": name, "reason": error.reason}},
             )
+
+    def _rights_to_set_roles(self, call: Call, field: str) -> Rights[str]:
+        """Those on principals or roles, by name."""
+
+        def permit(names: Sequence[str]) -> None:
+            for name in names:
+                self._editor.permitted(call, SET_ROLES, kinds.PRINCIPAL, name, field=field)
+
+        return Rights(permit)
 
     def _require_free(self, connection: Connection, principal: Principal, added: Sequence[str]) -> None:
         """Raises unless what a principal is to be known by exists and stands for no other of the account, and the
@@ -219,6 +223,25 @@ class Principals:
         for binding in principal.oidc_bindings:
             kinds.OIDC_PROVIDER.require(connection, binding.provider, "principal.oidc_bindings.provider")
         require_free_subjects(connection, principal.name, principal.oidc_bindings, "principal.oidc_bindings")
+
+
+def _given(roles: Sequence[str], principal: Principal) -> list[str]:
+    """Those of the roles that a principal does not hold yet."""
+    return sorted(set(roles) - set(principal.roles))
+
+
+def _taken_along(connection: Connection, name: str) -> list[str]:
+    """Who holds a role that is to end. Raises LIMIT_EXCEEDED where too much is changed with it."""
+    holders = [holder.name for holder in principal_store.holders(connection, name)]
+    attached = policy_store.attached_to(connection, name)
+    if len(holders) + len(attached) > MAX_TAKEN_ALONG:
+        raise StrongroomError(
+            Reason.LIMIT_EXCEEDED,
+            f"{name} is held by {len(holders)} principals, and has {len(attached)} policies: take it from some"
+            f" (SetPrincipalRoles), or detach some, until they are {MAX_TAKEN_ALONG}",
+            limit=str(MAX_TAKEN_ALONG),
+        )
+    return holders
 
 
 def _larger_or_less(_changed: Principal) -> Needs:

@@ -4,37 +4,31 @@ in one transaction."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from threading import Lock
 from typing import Any, Generic, Protocol, TypeVar
-from weakref import WeakValueDictionary
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
 from services.keystore.access.editing import plans
+from services.keystore.access.editing.planning import Planning, Settle
 from services.keystore.access.editing.plans import Needs, Plan
 from services.keystore.access.records import contents, store
 from services.keystore.access.records.resources import account_of, resource
 from services.keystore.keys.editing import REQUEST_IDS
 from services.keystore.store import changes
 from services.runtime.access.authorization import Authorizer, Resource
-from services.runtime.access.cedar import Parsed
 from services.runtime.call import Call
 from services.runtime.clock import Clock
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.storage.database import deliberate, reading, transaction
+from services.runtime.storage.database import reading, transaction
 from services.runtime.storage.editing import UNCHANGED, Edits, Unchanged, permitted, require_current
 from services.runtime.storage.outbox import Outbox
 from services.runtime.storage.request_ids import Repeatable
 from strongroom.audit.v1.event_pb2 import Event
 from strongroom.keystore.v1.key_record_service_pb2 import ChangeKind
-
-# A change of an account that others of it were quicker than is looked at anew so often.
-_TRIES = 3
-_TURN_SECONDS = 10.0
 
 
 class Record(Protocol):
@@ -90,14 +84,6 @@ Asks = Callable[[R], Needs]
 """Gets the record as it would become, or as it was where it ends, and answers what has to be looked at before."""
 
 
-Settle = Callable[[Connection], None]
-"""Raises where an account, which nobody else changes until the transaction ends, is not as it was planned with."""
-
-
-class _ChangedMeanwhileError(Exception):
-    """What was looked at before a change is not what is there any more."""
-
-
 def _nothing_else(_connection: Connection, _changed: Any) -> None:
     pass
 
@@ -114,8 +100,7 @@ class AccessEditor:
         self._authorizer = authorizer
         self._outbox = outbox
         self._edits = Edits(engine, outbox, clock)
-        self._parsed = Parsed()
-        self._turns: WeakValueDictionary[str, Lock] = WeakValueDictionary()
+        self._planning = Planning(engine, self.now_us, self.require_standing)
 
     def now_us(self) -> int:
         """The time."""
@@ -171,25 +156,26 @@ class AccessEditor:
         change: Change[R],
         *,
         etag: str = "",
-        seen: R | None = None,
         asks: Asks[R] = _no_needs,
+        removes: bool = False,
         hold: Consequence[R] = _nothing_else,
         then: Consequence[R] = _nothing_else,
     ) -> R:
-        """Changes a record of a call that was permitted. What the change `asks` for is looked at before it begins; what
-        else of the account is to stay as it is, `hold` locks. Raises the kind's NOT_FOUND, ETAG_MISMATCH, what `change`
-        and `then` do, LIMIT_EXCEEDED, POLICY_LOCKOUT, and OVERLOADED when the record is not as it was `seen` any more.
+        """Changes a record of a call that was permitted. What the change `asks` for is looked at before it begins, in
+        front of others where it takes something away (`removes`); what else of the account is to stay as it is, `hold`
+        locks. Raises the kind's NOT_FOUND, ETAG_MISMATCH, what `change` and `then` do, LIMIT_EXCEEDED, POLICY_LOCKOUT,
+        and OVERLOADED when too many wait.
         """
         account = account_of(name)
 
         def plan(connection: Connection) -> Plan | None:
-            present = self._current(connection, kind, name, etag, seen)
+            present = self._current(connection, kind, name, etag)
             wanted = change(connection, present)
             return None if wanted is UNCHANGED else Plan(account, present, wanted, asks(wanted))
 
         def lock(connection: Connection, settle: Settle) -> R:
             self._lock(connection, account, settle)
-            present = self._current(connection, kind, name, etag, seen)
+            present = self._current(connection, kind, name, etag)
             hold(connection, present)
             return present
 
@@ -207,7 +193,7 @@ class AccessEditor:
                 write,
             )
 
-        return self._planned(call, account, plan if asks is not _no_needs else None, work)
+        return self._planned(call, account, plan if asks is not _no_needs else None, work, removes=removes)
 
     def delete(
         self, call: Call, kind: Kind[R], name: str, etag: str, remove: Consequence[R], asks: Asks[R] = _no_needs
@@ -217,12 +203,12 @@ class AccessEditor:
         account = account_of(name)
 
         def plan(connection: Connection) -> Plan:
-            present = self._current(connection, kind, name, etag, None)
+            present = self._current(connection, kind, name, etag)
             return Plan(account, present, None, asks(present))
 
         def lock(connection: Connection, settle: Settle) -> R:
             self._lock(connection, account, settle)
-            return self._current(connection, kind, name, etag, None)
+            return self._current(connection, kind, name, etag)
 
         def ended(connection: Connection, present: R) -> None:
             contents.changing(connection, account)
@@ -232,7 +218,7 @@ class AccessEditor:
         def work(settle: Settle) -> None:
             self._edits.remove(call, lambda connection: lock(connection, settle), ended)
 
-        self._planned(call, account, plan if asks is not _no_needs else None, work)
+        self._planned(call, account, plan if asks is not _no_needs else None, work, removes=True)
 
     def create(
         self,
@@ -271,7 +257,8 @@ class AccessEditor:
             return self._edits.add(call, lambda connection, _: made_before(connection, settle), make)
 
         try:
-            return self._planned(call, account, plan if needs is not None else None, work)
+            removes = needs is not None and needs.way_back
+            return self._planned(call, account, plan if needs is not None else None, work, removes=removes)
         except IntegrityError:
             raise already_exists(new.name, field) from None
 
@@ -281,48 +268,12 @@ class AccessEditor:
         account: str,
         plan: Callable[[Connection], Plan | None] | None,
         work: Callable[[Settle], T],
+        *,
+        removes: bool = False,
     ) -> T:
-        """Does `work` once its plan was found good, and nothing has changed in the account since; else all is done
-        anew. Where others are quicker again and again, they wait until it is planned and made: whoever can change the
-        least of an account could keep others from taking that away for as long as they like."""
         if plan is None:
             return work(_nothing_to_settle)
-
-        def look(connection: Connection) -> Plan | None:
-            planned = plan(connection)
-            if planned is not None:
-                planned.read(connection, self.now_us())
-            return planned
-
-        def require(planned: Plan | None) -> None:
-            if planned is not None:
-                planned.require(call, self._parsed, self.now_us())
-
-        def settle(connection: Connection) -> None:
-            deliberate(connection)
-            require(look(connection))
-
-        with self._turn(account):
-            for _ in range(_TRIES):
-                with self.reading() as connection:
-                    as_of, planned = contents.revision(connection, account), look(connection)
-                require(planned)
-                with suppress(_ChangedMeanwhileError):
-                    return work(partial(_require_as_of, account=account, as_of=as_of))
-            return work(settle)
-
-    @contextmanager
-    def _turn(self, account: str) -> Iterator[None]:
-        """One change at a time that needs more than a moment, so that they do not all have to begin anew. Others of the
-        account, and those in other processes, wait only as long as a transaction lasts. Raises OVERLOADED where so many
-        are asked for at once that this one's turn does not come."""
-        lock = self._turns.setdefault(account, Lock())
-        if not lock.acquire(timeout=_TURN_SECONDS):
-            raise _is_busy(account)
-        try:
-            yield
-        finally:
-            lock.release()
+        return self._planning.make(call, account, plan, work, removes=removes)
 
     def _lock(self, connection: Connection, account: str, settle: Settle) -> None:
         store.lock_account(connection, account)
@@ -345,18 +296,10 @@ class AccessEditor:
         """Notes what a request made."""
         REQUEST_IDS.remember(connection, account, repeatable, made, self.now_us())
 
-    def _current(self, connection: Connection, kind: Kind[R], name: str, etag: str, seen: R | None) -> R:
+    def _current(self, connection: Connection, kind: Kind[R], name: str, etag: str) -> R:
         present = kind.require(connection, name)
         require_current(name, present.revision, etag)
-        if seen is not None:
-            require_as_seen(name, present.revision, seen.revision)
         return present
-
-
-def require_as_seen(name: str, present: object, seen: object) -> None:
-    """Raises OVERLOADED where what permission was asked for is not what is there any more."""
-    if present != seen:
-        raise StrongroomError(Reason.OVERLOADED, f"{name} was changed by another call just now: try again")
 
 
 def update(connection: Connection, kind: Kind[R], wanted: R, now_us: int) -> R:
@@ -380,17 +323,6 @@ def insert(connection: Connection, kind: Kind[R], new: R, now_us: int) -> R:
 
 def _nothing_to_settle(_connection: Connection) -> None:
     pass
-
-
-def _require_as_of(connection: Connection, account: str, as_of: int | None) -> None:
-    if contents.revision(connection, account) != as_of:
-        raise _ChangedMeanwhileError
-
-
-def _is_busy(account: str) -> StrongroomError:
-    return StrongroomError(
-        Reason.OVERLOADED, f"accounts/{account} is changed by many calls at once: try again", retry_after_seconds=0.2
-    )
 
 
 def already_exists(what: str, field: str) -> StrongroomError:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from services.keystore.access.editing import kinds, lockout
-from services.keystore.access.editing.editing import AccessEditor, require_as_seen
+from services.keystore.access.editing.editing import AccessEditor
 from services.keystore.access.editing.plans import Needs
 from services.keystore.access.policies import policy_text
 from services.keystore.access.policies.policy_text import Problem
@@ -23,6 +23,7 @@ from services.runtime.errors import Reason, StrongroomError, invalid
 from services.runtime.requests.names import parse, parse_account
 from services.runtime.storage.editing import UNCHANGED, Unchanged
 from services.runtime.storage.request_ids import Repeatable
+from services.runtime.storage.rights import Rights
 from services.runtime.storage.sql_filters import Condition
 from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY, POLICY_KIND_RESOURCE, PolicyKind
 from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_KEY, CHANGE_KIND_POLICY
@@ -32,6 +33,8 @@ ATTACH, DETACH = "access:AttachPolicy", "access:DetachPolicy"
 
 # What a policy of each kind is attached to; an account is in no collection.
 _TARGETS = {POLICY_KIND_IDENTITY: ("", *PRINCIPALS), POLICY_KIND_RESOURCE: ("keys", "secrets")}
+_Right = tuple[str, str]
+"""An action, and the target that it is on."""
 _ATTACHABLE = [collection for collections in _TARGETS.values() for collection in collections if collection]
 
 
@@ -80,13 +83,15 @@ class Policies:
         something, which is taken off them. Raises POLICY_INVALID."""
         seen = self._editor.permitted(call, "access:UpdatePolicy", kinds.POLICY, name)
         rewritten = cedar is not None and cedar != seen.cedar
+        rights = self._rights(call, "policy.name")
         if cedar is not None and rewritten:
-            for action in (ATTACH, DETACH) if lockout.forbids(seen.cedar) else (ATTACH,):
-                for target in seen.attached_to:
-                    self._permit_target(call, action, target, "policy.name")
+            rights.ask(_for_another_text(seen))
             policy_text.require_valid(cedar, seen.kind, account_of(name), "policy.cedar")
 
         def change(_connection: Connection, present: Policy) -> Policy:
+            if rewritten:
+                rights.require(_for_another_text(present))
+                _require_same_kind(present, seen)
             # A text that is as it was stays what it has become meanwhile: for that one nobody was asked.
             return replace(
                 present,
@@ -96,32 +101,33 @@ class Policies:
 
         if not rewritten:
             return self._editor.edit(call, kinds.POLICY, name, change, etag=etag)
-        # Permission was asked for what it was attached to then.
-        return self._editor.edit(
-            call,
-            kinds.POLICY,
-            name,
-            change,
-            etag=etag,
-            seen=seen,
-            asks=lambda _: Needs(room=True, way_back=True),
-            hold=lambda connection, present: _hold_keys(connection, present.attached_to),
-            then=lambda connection, changed: _tell(connection, changed.attached_to),
+        return rights.exercise(
+            lambda: self._editor.edit(
+                call,
+                kinds.POLICY,
+                name,
+                change,
+                etag=etag,
+                asks=lambda _: Needs(room=True, way_back=True),
+                removes=cedar is not None and not lockout.permits(cedar),
+                hold=lambda connection, present: _hold_keys(connection, present.attached_to),
+                then=lambda connection, changed: _tell(connection, changed.attached_to),
+            )
         )
 
     def delete(self, call: Call, name: str, etag: str) -> None:
         """Deletes a policy, and detaches it, which needs `access:DetachPolicy` on all that it is attached to."""
         seen = self._editor.permitted(call, "access:DeletePolicy", kinds.POLICY, name)
-        for target in seen.attached_to:
-            self._permit_target(call, DETACH, target, "name")
+        rights = self._rights(call, "name")
+        rights.ask(_for_no_text(seen))
 
         def remove(connection: Connection, present: Policy) -> None:
-            require_as_seen(name, present.attached_to, seen.attached_to)
+            rights.require(_for_no_text(present))
             _locked_keys(connection, present.attached_to)
             policy_store.delete_policy(connection, name)
             _tell(connection, present.attached_to)
 
-        self._editor.delete(call, kinds.POLICY, name, etag, remove, _where_it_permits)
+        rights.exercise(lambda: self._editor.delete(call, kinds.POLICY, name, etag, remove, _where_it_permits))
 
     def attach(self, call: Call, name: str, target: str) -> Policy:
         """Attaches a policy; one that is attached stays so. Raises PRINCIPAL_NOT_FOUND, KEY_NOT_FOUND, LIMIT_EXCEEDED,
@@ -168,6 +174,7 @@ class Policies:
             name,
             change,
             asks=_where_it_permits,
+            removes=True,
             hold=lambda connection, _: _hold_keys(connection, [target]),
             then=lambda connection, _: _tell(connection, [target]),
         )
@@ -197,6 +204,13 @@ class Policies:
         self._editor.permitted(call, "access:ValidatePolicy", kinds.ACCOUNT, f"accounts/{account}", field="parent")
         return policy_text.check(cedar, kind, account)
 
+    def _rights(self, call: Call, field: str) -> Rights[_Right]:
+        def permit(needed: Sequence[_Right]) -> None:
+            for action, target in needed:
+                self._permit_target(call, action, target, field)
+
+        return Rights(permit)
+
     def _permit_target(self, call: Call, action: str, target: str, field: str) -> None:
         """Raises PERMISSION_DENIED, and KEY_NOT_FOUND, PRINCIPAL_NOT_FOUND or ACCOUNT_NOT_FOUND."""
         collection = collection_of(target)
@@ -214,6 +228,24 @@ class Policies:
             self._editor.permitted(call, action, kinds.PRINCIPAL, target, field=field)
         else:
             self._editor.permitted(call, action, kinds.ACCOUNT, target, field=field)
+
+
+def _for_another_text(policy: Policy) -> list[_Right]:
+    """What a policy's text needs to be exchanged for another: it gives all that it is attached to what attaching a new
+    one would, and takes what it forbids off them."""
+    actions = (ATTACH, DETACH) if lockout.forbids(policy.cedar) else (ATTACH,)
+    return [(action, target) for action in actions for target in policy.attached_to]
+
+
+def _for_no_text(policy: Policy) -> list[_Right]:
+    """What it needs to end it."""
+    return [(DETACH, target) for target in policy.attached_to]
+
+
+def _require_same_kind(present: Policy, seen: Policy) -> None:
+    # The new text was found good for that kind.
+    if present.kind != seen.kind:
+        raise StrongroomError(Reason.OVERLOADED, f"{seen.name} was made anew by another call just now: try again")
 
 
 def attachable(target: str, field: str) -> str:

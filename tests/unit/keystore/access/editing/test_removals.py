@@ -47,7 +47,7 @@ def test_no_small_changes_hold_off_a_removal(tmp_path: Path, monkeypatch: pytest
 
 def test_what_is_planned_while_others_wait_is_still_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(tmp_path / "world")
-    monkeypatch.setattr("services.keystore.access.editing.editing._TRIES", 0)
+    monkeypatch.setattr("services.keystore.access.editing.planning._TRIES", 0)
     world.principals.disable(world.call(), ANN)
     with pytest.raises(StrongroomError) as refused:
         world.principals.disable(world.call(), ADMIN)

@@ -1,0 +1,89 @@
+"""Changes of an account that take more than a moment to look at: looked at before they begin, and made if nothing has
+changed in the account since."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine
+
+from services.keystore.access.editing.plans import Plan
+from services.keystore.access.editing.turns import Turns
+from services.keystore.access.records import contents
+from services.runtime.access.cedar import Parsed
+from services.runtime.call import Call
+from services.runtime.storage.database import deliberate, reading
+
+T = TypeVar("T")
+
+# A change of an account that others of it were quicker than is looked at anew so often.
+_TRIES = 3
+
+Settle = Callable[[Connection], None]
+"""Raises where an account, which nobody else changes until the transaction ends, is not as it was planned with."""
+
+
+class _ChangedMeanwhileError(Exception):
+    """What was looked at before a change is not what is there any more."""
+
+
+class Planning:
+    """Makes changes of all accounts of which there is a plan."""
+
+    def __init__(self, engine: Engine, now_us: Callable[[], int], admit: Callable[[Call], None]) -> None:
+        """`admit` raises where a caller may do nothing at all any more."""
+        self._engine = engine
+        self._now_us = now_us
+        self._admit = admit
+        self._parsed = Parsed()
+        self._turns = Turns()
+
+    def make(
+        self,
+        call: Call,
+        account: str,
+        plan: Callable[[Connection], Plan | None],
+        work: Callable[[Settle], T],
+        *,
+        removes: bool = False,
+    ) -> T:
+        """Does `work` once its plan was found good, and nothing has changed in the account since; else all is done
+        anew. Where others are quicker again and again, they wait until it is planned and made: whoever can change the
+        least of an account could keep others from taking that away for as long as they like.
+
+        Those that take something away (`removes`) come before others. Raises OVERLOADED where too many wait.
+        """
+
+        def look(connection: Connection) -> Plan | None:
+            planned = plan(connection)
+            if planned is not None:
+                planned.read(connection, self._now_us())
+            return planned
+
+        def require(planned: Plan | None) -> None:
+            if planned is not None:
+                planned.require(call, self._parsed, self._now_us())
+
+        def settle(connection: Connection) -> None:
+            deliberate(connection)
+            require(look(connection))
+
+        with self._turns.turn(call, account, removes=removes) as has_waited:
+            if has_waited:
+                # What its caller was permitted may be long ago.
+                self._admit(call)
+            for _ in range(_TRIES):
+                with reading(self._engine) as connection:
+                    as_of, planned = contents.revision(connection, account), look(connection)
+                require(planned)
+                with suppress(_ChangedMeanwhileError):
+                    return work(partial(_require_as_of, account=account, as_of=as_of))
+            return work(settle)
+
+
+def _require_as_of(connection: Connection, account: str, as_of: int | None) -> None:
+    if contents.revision(connection, account) != as_of:
+        raise _ChangedMeanwhileError

@@ -1,0 +1,188 @@
+"""Whoever has much of an account looked at keeps neither threads from others nor others from taking something away."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from services.keystore.access.accounts.principals import Principals
+from services.keystore.access.editing import plans, turns
+from services.keystore.access.editing.editing import AccessEditor
+from services.keystore.access.editing.turns import Turns
+from services.keystore.access.records.resources import Principal
+from services.runtime.access.authorization import Authorizer
+from services.runtime.audit_client import AuditClient
+from services.runtime.call import Call
+from services.runtime.call import Principal as Caller
+from services.runtime.errors import Reason, StrongroomError
+from services.runtime.storage.outbox import Outbox
+from tests.support.clients import until
+from tests.support.clocks import StillClock
+from tests.support.everybody import Everybody
+from tests.unit.keystore.access.editing.test_order import ACCOUNT, ANN, World
+
+SECONDS = 20.0
+# Of which each listener has as many for one account.
+THREADS = 64
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path / "world")
+
+
+class Slow:
+    """Plans of one account, which take as long as they are held."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.begun: list[str] = []
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
+    made, read = Slow(), plans.Plan.require
+
+    def require(plan: plans.Plan, call: Call, *arguments: Any) -> None:
+        if plan._account == "acme":
+            made.begun.append(call.method)
+            made.go.wait(SECONDS)
+        read(plan, call, *arguments)
+
+    monkeypatch.setattr(plans.Plan, "require", require)
+    yield made
+    made.go.set()
+
+
+def call_of(who: str, method: str = "Test", *, seconds: float | None = None) -> Call:
+    call = Call("test", method, "access:Test", principal=Caller(f"{ACCOUNT}/users/{who}", "acme"))
+    call.seconds_left = lambda: seconds
+    return call
+
+
+def reason(work: Callable[[], Any]) -> str:
+    try:
+        work()
+    except StrongroomError as error:
+        return error.reason
+    return ""
+
+
+def creation(world: World, number: int, who: str) -> Callable[[], Any]:
+    new = Principal(f"{ACCOUNT}/users/new{number}", "", {})
+    return lambda: world.principals.create(call_of(who), new, None)
+
+
+def test_one_account_s_changes_that_wait_take_few_threads(world: World, slow: Slow) -> None:
+    with ThreadPoolExecutor(THREADS + 2) as threads:
+        made = [threads.submit(reason, creation(world, number, f"u{number % 16}")) for number in range(THREADS)]
+        until(lambda: sum(one.done() for one in made) == THREADS - 1 - turns.MOST_OF_ACCOUNT, SECONDS)
+        assert {one.result() for one in made if one.done()} == {Reason.OVERLOADED}
+        # Others are served, and what is taken away comes next.
+        other = Principal("accounts/mesh/users/other", "", {})
+        assert threads.submit(reason, lambda: world.principals.create(world.call(), other, None)).result(SECONDS) == ""
+        waiting = world.editor._planning._turns
+        disabling = threads.submit(reason, lambda: world.principals.disable(call_of("admin", "Disable"), ANN))
+        until(lambda: waiting.count(removes=True) == 1, SECONDS)
+        slow.go.set()
+        assert disabling.result(SECONDS) == ""
+        assert slow.begun[1] == "Disable"
+
+
+def test_one_principal_s_changes_leave_room_for_others_of_the_account(world: World, slow: Slow) -> None:
+    with ThreadPoolExecutor(THREADS) as threads:
+        made = [threads.submit(reason, creation(world, number, "greedy")) for number in range(40)]
+        until(lambda: sum(one.done() for one in made) == 39 - turns.MOST_OF_PRINCIPAL, SECONDS)
+        other = threads.submit(reason, creation(world, 100, "other"))
+        waiting = world.editor._planning._turns
+        until(lambda: other.done() or waiting.count(removes=False) == turns.MOST_OF_PRINCIPAL + 1, SECONDS)
+        slow.go.set()
+        assert other.result(SECONDS) == ""
+
+
+def test_no_change_waits_for_longer_than_its_caller(world: World, slow: Slow) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        first: Future[str] = threads.submit(reason, creation(world, 1, "u"))
+        until(lambda: bool(slow.begun), SECONDS)
+        began = time.monotonic()
+        late = Principal(f"{ACCOUNT}/users/late", "", {})
+        assert reason(lambda: world.principals.create(call_of("v", seconds=0.05), late, None)) == Reason.OVERLOADED
+        assert time.monotonic() - began < 5.0
+        slow.go.set()
+        assert first.result(SECONDS) == ""
+    assert not world.editor._planning._turns._busy
+
+
+def test_many_accounts_together_take_no_more_threads_than_may_wait() -> None:
+    waiting, go = Turns(), threading.Event()
+
+    def wait(account: str) -> None:
+        with waiting.turn(call_of(account), account, removes=False):
+            go.wait(SECONDS)
+
+    accounts = [f"a{number}" for number in range(10)]
+    with ThreadPoolExecutor(2 * THREADS) as threads:
+        first = [threads.submit(reason, partial(wait, one)) for one in accounts]
+        until(lambda: len(waiting._busy) == len(accounts), SECONDS)
+        more = [threads.submit(reason, partial(wait, one)) for one in accounts for _ in range(8)]
+        until(lambda: sum(one.done() for one in more) == 80 - turns.MOST, SECONDS)
+        go.set()
+        assert {one.result(SECONDS) for one in first} == {""}
+        assert [one.result(SECONDS) for one in more].count("") == turns.MOST
+
+
+def test_one_removal_of_somebody_else_s_comes_in_however_many_wait_and_soon(world: World, slow: Slow) -> None:
+    slow.go.set()
+    world.principals.create(world.call(), Principal(f"{ACCOUNT}/users/scratch", "", {}), None)
+    slow.go.clear()
+    slow.begun.clear()
+
+    def toggle(who: str) -> Callable[[], Any]:
+        return lambda: world.principals.set_roles(call_of(who), f"{ACCOUNT}/users/scratch", (), "")
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        hostile = [threads.submit(reason, toggle(who)) for who in ("one", "two") for _ in range(16)]
+        waiting = world.editor._planning._turns
+        until(lambda: sum(one.done() for one in hostile) == 31 - turns.MOST_OF_ACCOUNT, SECONDS)
+        disabling = threads.submit(reason, lambda: world.principals.disable(call_of("admin", "Disable"), ANN))
+        until(lambda: sum(one.done() for one in hostile) == 32 - turns.MOST_OF_ACCOUNT, SECONDS)
+        assert waiting.count(removes=True) == turns.MOST_OF_ACCOUNT
+        slow.go.set()
+        assert disabling.result(SECONDS) == ""
+        # Of each of the others one came first, at most.
+        assert slow.begun.index("Disable") <= 3
+
+
+class Ending(Everybody):
+    """Permits everything, until the caller is disabled."""
+
+    def __init__(self) -> None:
+        self.ended = False
+
+    def admit(self, call: Call) -> None:
+        if self.ended:
+            raise StrongroomError(Reason.PRINCIPAL_DISABLED, "disabled")
+        super().admit(call)
+
+
+def test_who_is_disabled_while_waiting_changes_nothing(world: World, slow: Slow) -> None:
+    authorizer = Ending()
+    outbox = Outbox(world.engine, cast(AuditClient, None))
+    editor = AccessEditor(world.engine, cast(Authorizer, authorizer), outbox, StillClock(1_800_000_000_000_000))
+    principals = Principals(editor)
+    with ThreadPoolExecutor(2) as threads:
+        one, two = (Principal(f"{ACCOUNT}/users/{name}", "", {}) for name in ("one", "two"))
+        first = threads.submit(reason, lambda: principals.create(call_of("u"), one, None))
+        until(lambda: bool(slow.begun), SECONDS)
+        second = threads.submit(reason, lambda: principals.create(call_of("u"), two, None))
+        until(lambda: editor._planning._turns.count(removes=False) == 1, SECONDS)
+        authorizer.ended = True
+        slow.go.set()
+        assert (first.result(SECONDS), second.result(SECONDS)) == ("", Reason.PRINCIPAL_DISABLED)
