@@ -4,6 +4,7 @@ they can be hundreds of thousands, and nobody can change anything of an account 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 from services.keystore.access.editing.editing import AccessEditor
 from services.keystore.access.policies import grants
@@ -15,6 +16,7 @@ from services.runtime.errors import StrongroomError
 _EVERY_SECONDS = 600.0
 _FIRST_SECONDS = 30.0
 _MOST_SECONDS = 5.0
+_ROUND_SECONDS = 40.0
 
 
 def end_of(editor: AccessEditor, principal: str) -> None:
@@ -30,6 +32,7 @@ class EndedGrants:
 
     def __init__(self, editor: AccessEditor) -> None:
         self._editor = editor
+        self._after = ""
         self._ending = Background(
             "ended-grants",
             self.end_left,
@@ -47,16 +50,25 @@ class EndedGrants:
         self._ending.stop()
 
     def end_left(self) -> None:
-        """One round. Raises what kept some of them, and ends the others."""
-        with self._editor.reading() as connection:
-            principals = principal_store.deleted_with_grants(connection)
+        """One round, for as long as one may take. Raises what kept some of them, and ends the others."""
         kept: StrongroomError | None = None
-        for principal in principals:
-            if self._ending.stopping:
-                return
+        for principal in self._left():
             try:
                 end_of(self._editor, principal)
             except StrongroomError as error:
                 kept = error
         if kept is not None:
             raise kept
+
+    def _left(self) -> Iterator[str]:
+        """Those behind the one that the last round came to: who has grants that cannot be ended keeps no others."""
+        deadline, are_more = time.monotonic() + _ROUND_SECONDS, True
+        while are_more:
+            with self._editor.reading() as connection:
+                principals, following = principal_store.deleted_with_grants(connection, self._after)
+            for principal in principals:
+                if self._ending.stopping or time.monotonic() > deadline:
+                    return
+                yield principal
+                self._after = principal
+            self._after, are_more = following, bool(following)

@@ -74,11 +74,14 @@ def delete_principal(connection: Connection, name: str, now_us: int) -> None:
     _delete_bindings(connection, name)
 
 
-def deleted_with_grants(connection: Connection) -> list[str]:
-    """Principals that were deleted and have grants still, some of them."""
+def deleted_with_grants(connection: Connection, after: str) -> tuple[list[str], str]:
+    """Some principals that were deleted and have grants still, by name, behind the name `after`; and the name that the
+    next ones are behind, which is empty where none are left."""
     granted = exists().where(grants.c.grantee == principals.c.name)
-    left = select(principals).where(principals.c.deleted_us.is_not(None), granted).limit(_SOME)
-    return [row.name for row in sealed_rows.good(connection, principals, connection.execute(left).all())]
+    left = select(principals).where(principals.c.deleted_us.is_not(None), principals.c.name > after, granted)
+    rows = connection.execute(left.order_by(principals.c.name).limit(_SOME)).all()
+    found = [row.name for row in sealed_rows.good(connection, principals, rows)]
+    return found, rows[-1].name if len(rows) == _SOME else ""
 
 
 def identity_owner(connection: Connection, spiffe_id: str) -> str | None:

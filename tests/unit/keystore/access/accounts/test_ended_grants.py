@@ -144,3 +144,28 @@ def test_grants_that_cannot_be_ended_keep_no_others(world: World, monkeypatch: p
     with pytest.raises(StrongroomError):
         EndedGrants(world.editor).end_left()
     assert (world.left(BOB), world.left(ANN)) == (0, 2)
+
+
+@pytest.mark.parametrize("refused", [ANN, BOB])
+def test_principals_whose_grants_cannot_be_ended_keep_no_others_however_many_they_are(
+    world: World, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    monkeypatch.setattr(ended_grants, "_MOST_SECONDS", 0.0)
+    for name in (ANN, BOB):
+        world.principals.delete(world.call(), name, "")
+    monkeypatch.undo()
+    # As many as are looked at at a time.
+    monkeypatch.setattr(principal_store, "_SOME", 1)
+    end_of: Any = ended_grants.end_of
+
+    def refuse(editor: AccessEditor, principal: str) -> None:
+        if principal == refused:
+            raise StrongroomError(Reason.ACCESS_RECORD_REFUSED, "not ours")
+        end_of(editor, principal)
+
+    monkeypatch.setattr(ended_grants, "end_of", refuse)
+    ending = EndedGrants(world.editor)
+    for _ in range(2):
+        with pytest.raises(StrongroomError):
+            ending.end_left()
+    assert sorted((world.left(ANN) > 0, world.left(BOB) > 0)) == [False, True]
