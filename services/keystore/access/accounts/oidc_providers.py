@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from services.keystore.access.accounts.principals import BIND_IDENTITY
 from services.keystore.access.editing import kinds
 from services.keystore.access.editing.editing import AccessEditor, already_exists
+from services.keystore.access.editing.plans import Needs
 from services.keystore.access.records import oidc_provider_store, principal_store
 from services.keystore.access.records.resources import OidcProvider, account_of
 from services.runtime.call import Call
@@ -42,8 +43,10 @@ class OidcProviders:
             if present is not None and present.name != added.name:
                 raise already_exists(f"a provider for {added.issuer}", "oidc_provider.issuer")
 
-        self._editor.require_room(new.name)
-        return self._editor.create(call, kinds.OIDC_PROVIDER, new, "oidc_provider_id", repeatable, check=check)
+        needs = Needs(room=True)
+        return self._editor.create(
+            call, kinds.OIDC_PROVIDER, new, "oidc_provider_id", repeatable, check=check, needs=needs
+        )
 
     def get(self, call: Call, name: str) -> OidcProvider:
         """A provider."""

@@ -80,7 +80,7 @@ class ClientKeyRotations:
         self._permit_deletion(call, wanted, going)
         if present is None:
             with self._editor.reading() as connection:
-                plans.require_room_for_client_key(connection, new.name, replaces=True)
+                plans.require_room_for_successor(connection, new.name)
         try:
             with self._editor.changing(account_of(new.name)) as connection:
                 installed = self._installed(connection, wanted, new, going)

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from services.keystore.access.editing import kinds, plans
+from services.keystore.access.editing import kinds
 from services.keystore.access.editing.editing import AccessEditor
+from services.keystore.access.editing.plans import Needs
 from services.keystore.access.records import client_key_store
 from services.keystore.access.records.resources import ROLES, ClientKey, account_of, collection_of
 from services.runtime import identifiers
@@ -78,9 +79,8 @@ class ClientKeys:
             kinds.PRINCIPAL.require(connection, key.principal, field)
             require_room(connection, key.principal, self._editor.now_us())
 
-        with self._editor.reading() as connection:
-            plans.require_room_for_client_key(connection, key.name, replaces=False)
-        created = self._editor.create(call, kinds.CLIENT_KEY, key, "client_key", repeatable, check=check)
+        needs = Needs(room=True)
+        created = self._editor.create(call, kinds.CLIENT_KEY, key, "client_key", repeatable, check=check, needs=needs)
         if created.name != key.name:
             raise StrongroomError(
                 Reason.SECRET_SHOWN,

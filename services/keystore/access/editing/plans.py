@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from services.keystore.access.editing import lockout
 from services.keystore.access.records import contents, policy_store, store
-from services.keystore.access.records.resources import Policy, Principal, account_of
+from services.keystore.access.records.resources import ClientKey, OidcProvider, Policy, Principal, account_of
 from services.keystore.store.store import tags_text
 from services.runtime.access import decisions
 from services.runtime.access.cedar import Parsed
@@ -71,7 +71,8 @@ class Plan:
         """Reads what it takes to decide. Raises LIMIT_EXCEEDED where there would be too much of anything."""
         if self._needs.room:
             self._require_few(connection)
-        if not self._on_resources and (self._needs.room or self._needs.way_back):
+        decided_by = isinstance(self._after or self._before, Policy | Principal) and not self._on_resources
+        if decided_by and (self._needs.room or self._needs.way_back):
             self._seen = store.account_access(connection, self._account, now_us)
         elif self._on_resources and self._needs.room and isinstance(self._after, Policy):
             self._read_resources(connection, self._after)
@@ -99,6 +100,8 @@ class Plan:
             raise _too_many(self._account, MAX_PRINCIPALS, "principals")
         if is_new and contents.count_principals_ever(connection, self._account) >= MAX_PRINCIPALS_EVER:
             raise _too_many(self._account, MAX_PRINCIPALS_EVER, "principals, with those that were deleted,")
+        if isinstance(self._after, ClientKey) and self._before is None:
+            _require_few_client_keys(connection, self._account)
         records = _records(self._after) - _records(self._before)
         characters = _characters(self._after) - _characters(self._before)
         only_forbids = isinstance(self._after, Policy) and not lockout.permits(self._after.cedar)
@@ -149,13 +152,15 @@ def require_room(
         )
 
 
-def require_room_for_client_key(connection: Connection, name: str, *, replaces: bool) -> None:
-    """Raises LIMIT_EXCEEDED where an account has no room for another client key. One that `replaces` another has to
-    have it: who had made sure that there is none would hold the other's secret for good."""
-    account = account_of(name)
-    if not replaces and contents.count_client_keys_kept(connection, account) >= MAX_CLIENT_KEYS_KEPT:
+def require_room_for_successor(connection: Connection, name: str) -> None:
+    """Raises LIMIT_EXCEEDED where an account has no room for a client key that takes another's place. It has to have
+    it: who had made sure that there is none would hold the other's secret for good."""
+    require_room(connection, account_of(name), 1, store.characters(name), reserved=True)
+
+
+def _require_few_client_keys(connection: Connection, account: str) -> None:
+    if contents.count_client_keys_kept(connection, account) >= MAX_CLIENT_KEYS_KEPT:
         raise _too_many(account, MAX_CLIENT_KEYS_KEPT, "client keys, with those that were deleted lately,")
-    require_room(connection, account, 1, store.characters(name), reserved=replaces)
 
 
 def require_cheap(on: str, cost: int) -> None:
@@ -193,7 +198,7 @@ def _characters(record: object | None) -> int:
     if isinstance(record, Principal):
         ended = json.dumps(dict(record.ended_sessions)) if record.ended_sessions else ""
         return store.characters(record.name, json.dumps(list(record.roles)), tags_text(record.tags), ended)
-    return 0
+    return store.characters(record.name) if isinstance(record, ClientKey | OidcProvider) else 0
 
 
 def _replace(access: AccountAccess, before: object | None, after: object | None) -> None:

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from services.keystore.access.credentials.client_key_rotations import ClientKeyRotations, HeldKey, Replacement
-from services.keystore.access.credentials.client_keys import made
+from services.keystore.access.credentials.client_keys import ClientKeys, made
 from services.keystore.access.editing import plans
 from services.keystore.access.records import contents
 from services.keystore.access.records.resources import Policy, Principal
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.storage.database import reading
+from services.runtime.storage.editing import Edits
 from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY
-from tests.unit.keystore.access.editing.test_order import ACCOUNT, ADMIN, ANN, FORBID, KEY_EXPIRES_US, PERMIT, World
+from tests.unit.keystore.access.editing.test_order import (
+    ACCOUNT,
+    ADMIN,
+    ANN,
+    EDITS,
+    FORBID,
+    KEY_EXPIRES_US,
+    PERMIT,
+    World,
+)
 
 ROTATING = f"{ACCOUNT}/secrets/s"
 
@@ -86,4 +97,22 @@ def test_what_is_reserved_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(plans, limit, 1)
     with pytest.raises(StrongroomError) as refused:
         world.policies.create(world.call(), policy("forbidding", FORBID), None)
+    assert refused.value.reason is Reason.LIMIT_EXCEEDED
+
+
+@pytest.mark.parametrize("created", ["ClientKeys.create", "OidcProviders.create", "Principals.create"])
+def test_the_last_room_is_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, created: str) -> None:
+    world, add = World(tmp_path / "world"), Edits.add
+    elsewhere = ClientKeys(world.another_editor())
+    with reading(world.engine) as connection:
+        monkeypatch.setattr(plans, "MAX_RECORDS", contents.count(connection, "acme") + 1)
+
+    def overtaken(edits: Edits, *arguments: Any) -> Any:
+        monkeypatch.setattr(Edits, "add", add)
+        elsewhere.create(world.call(), "acme", made(ANN, "", KEY_EXPIRES_US)[0], None)
+        return add(edits, *arguments)
+
+    monkeypatch.setattr(Edits, "add", overtaken)
+    with pytest.raises(StrongroomError) as refused:
+        EDITS[created](world)
     assert refused.value.reason is Reason.LIMIT_EXCEEDED
