@@ -15,13 +15,14 @@ help: ## list these targets
 setup: $(READY) ## make .venv with everything that running, testing and developing needs
 
 $(READY): requirements.lock pyproject.toml
+	@echo "making $(VENV) with everything that is needed: this takes a minute or two"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-run: setup ## start the whole mesh here, with a development CA; Ctrl-C stops it; HOST=ADDRESS lets other machines reach it
-	@$(BIN)/python -m deploy.dev $(if $(HOST),--host $(HOST))
+run: setup ## start the whole mesh here, with a development CA; Ctrl-C stops it; HOST=ADDRESS lets other machines reach it, PORT=FIRST takes other ports
+	@$(BIN)/python -m deploy.dev $(if $(HOST),--host $(HOST)) $(if $(filter command,$(origin PORT)),--port $(PORT))
 
 native: setup ## build the listener in native code, where cargo is there; everything runs without it
 	@if command -v cargo >/dev/null; then $(BIN)/python -m tools.native; \

@@ -23,13 +23,13 @@ from deploy.dev.errors import MeshError
 from deploy.dev.mesh import SOURCE, Mesh, MeshOptions
 from deploy.dev.profile import PROFILE, profile_name, write_profile
 from deploy.dev.provider import Choice
-from deploy.dev.topology import HOST, SERVICES
+from deploy.dev.topology import DOORS_OFFSET, HOST, SERVICES
 from strongroom.profiles import profile_path
 
 DEFAULT_PORT = 7100
-_DOORS_OFFSET = 60
 _WATCH_SECONDS = 0.25
 _RENEW_SECONDS = 3600.0
+_TAKEN = "Address already in use"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(number, stop)
     started = time.monotonic()
     try:
-        with mesh, Doors(mesh, port=options.port + _DOORS_OFFSET) as doors:
+        with mesh, Doors(mesh, port=options.port + DOORS_OFFSET) as doors:
             seconds = time.monotonic() - started
             _announce(console, mesh, seconds)
             _announce_doors(console, doors)
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     if failure is not None:
-        errors.print(f"[bold red]error:[/] {escape(str(failure))}", soft_wrap=True)
+        errors.print(f"[bold red]error:[/] {escape(_told(failure))}", soft_wrap=True)
         return 1
     return 0
 
@@ -86,6 +86,15 @@ def _watch(mesh: Mesh, stopping: threading.Event) -> MeshError | None:
             mesh.renew_certificates()
             renewed = time.monotonic()
     return None
+
+
+def _told(failure: MeshError) -> str:
+    """What is wrong, for a person: what a process wrote that could not listen says nothing more than that."""
+    text = str(failure)
+    if _TAKEN not in text:
+        return text
+    what = text.partition("\n")[0].partition(";")[0].partition(" ended with ")[0]
+    return f"{what}: another program has taken its port meanwhile; run it again, or with `make run PORT=FIRST_PORT`"
 
 
 def profile_of(mesh: Mesh) -> dict[str, object]:

@@ -17,7 +17,7 @@ from deploy.dev.errors import MeshError
 from deploy.dev.files import write_file
 from deploy.dev.mesh import SOURCE, Mesh
 from deploy.dev.processes import Process
-from deploy.dev.topology import HOST, TRUST_DOMAIN, free_port
+from deploy.dev.topology import HOST, TRUST_DOMAIN, free_port, require_free
 from strongroom.toml_text import toml_text
 
 _UPSTREAM = ("keystore", "crypto", "secrets")
@@ -64,6 +64,7 @@ class Doors:
         directory = self._mesh.directory
         file = directory.configurations / f"{DOORS}-{self.port}.toml"
         write_file(file, toml_text(merged(self._configuration(), self._settings)), mode=0o600)
+        require_free([(HOST, self.port)])
         if self.process is None:
             self.process = Process(
                 f"{DOORS}-{self.port}",

@@ -261,7 +261,7 @@ class Mesh:
 
     def _prepare(self) -> None:
         base = self.options.base_port
-        free = fixed_ports(base) if base is not None else self._topology or free_ports()
+        free = fixed_ports(base, self.options.host) if base is not None else self._topology or free_ports()
         self._topology = reached_at(self.options.host, free)
         self._authority = DevelopmentAuthority(self.directory.certificates, hosts=[self.options.host])
         for directory in (self.directory.data, self.directory.logs, self.directory.traces):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -19,11 +20,20 @@ ADMINISTRATOR = "user/admin"
 # Below the ports that the kernel gives to outgoing connections: a killed service finds its port again, and a
 # client that keeps trying the port meanwhile cannot be given that very port and connect to itself.
 FREE_PORTS = range(20_000, 30_000)
+DOORS_OFFSET = 60
+"""How far the doors' port is from the first one."""
 _REDIS_OFFSET = 50
+_LAST_PORT = 65_535
+_TAKEN = "in use by another program"
+_UNUSABLE = {
+    errno.EADDRINUSE: _TAKEN,
+    errno.EACCES: "not for you to listen on",
+    errno.EADDRNOTAVAIL: "not of this machine",
+}
 
 
 class PortTakenError(MeshError):
-    """A port that the mesh was told to use has a listener already."""
+    """A port that the mesh was told to use cannot be used: it has a listener already, say."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +58,30 @@ def spiffe_id(path: str) -> str:
     return f"spiffe://{TRUST_DOMAIN}/{path}"
 
 
-def fixed_ports(base: int) -> Topology:
-    """Ports from `base` on, ten apart, always the same. Raises PortTakenError naming those in use."""
+def fixed_ports(base: int, host: str = HOST) -> Topology:
+    """Ports from `base` on, ten apart, always the same. Raises PortTakenError naming those that cannot be used, the
+    doors' among them: at `host` where callers from outside come, and else on the loopback address.
+    """
+    if not 0 < base <= _LAST_PORT - DOORS_OFFSET:
+        raise PortTakenError(f"ports from {base} on are none: the first is 1 to {_LAST_PORT - DOORS_OFFSET}")
     topology = _ports_from(base)
-    taken = [str(port) for port in _ports(topology) if not _is_free(port)]
-    if taken:
-        raise PortTakenError(f"in use by another program: port {', '.join(taken)} on {HOST}")
+    require_free([*_places(reached_at(host, topology)), (HOST, base + DOORS_OFFSET)])
     return topology
+
+
+def require_free(places: Iterable[tuple[str, int]]) -> None:
+    """Returns where each port can be listened on at its host. Raises PortTakenError, which names all that cannot, and
+    says what to do.
+    """
+    found: dict[tuple[str, str], list[int]] = {}
+    for host, port in places:
+        why = _why_unusable(host, port)
+        if why:
+            found.setdefault((why, host), []).append(port)
+    if found:
+        told = "; ".join(f"{why}: port {_listed(ports)} on {host}" for (why, host), ports in found.items())
+        advice = f"; end that program, or take other ports, such as `make run PORT={free_base()}`"
+        raise PortTakenError(told + (advice if _TAKEN in told else ""))
 
 
 def reached_at(host: str, topology: Topology) -> Topology:
@@ -73,7 +100,11 @@ def reached_at(host: str, topology: Topology) -> Topology:
 
 def free_base() -> int:
     """Where `fixed_ports` finds all of its ports free now."""
-    return next(base for base in _free_ports() if all(map(_is_free, _ports(_ports_from(base)))))
+    return next(
+        base
+        for base in _free_ports()
+        if all(map(_is_free, (*(port for _, port in _places(_ports_from(base))), base + DOORS_OFFSET)))
+    )
 
 
 def free_ports() -> Topology:
@@ -110,21 +141,35 @@ def _listeners(public: int, certificate: int, internal: int) -> Listeners:
     return Listeners(f"{HOST}:{public}", f"{HOST}:{certificate}", f"{HOST}:{internal}")
 
 
-def _ports(topology: Topology) -> list[int]:
+def _places(topology: Topology) -> list[tuple[str, int]]:
+    """The host and port of every listener."""
     addresses = [
         address
         for listeners in topology.services.values()
         for address in (listeners.public, listeners.certificate, listeners.internal)
     ]
-    return [*(int(address.rpartition(":")[2]) for address in addresses), topology.redis_port]
+    parts = [address.rpartition(":") for address in addresses]
+    return [*((host.strip("[]"), int(port)) for host, _, port in parts), (HOST, topology.redis_port)]
+
+
+def _listed(ports: list[int]) -> str:
+    return ", ".join(map(str, ports))
 
 
 def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        # Connections that ended a moment ago do not matter; a listener does.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
+    return not _why_unusable(HOST, port)
+
+
+def _why_unusable(host: str, port: int) -> str:
+    """Why nothing can listen there; empty where something can."""
+    try:
+        kind, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(kind) as probe:
+            # Connections that ended a moment ago do not matter; a listener does.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+    except socket.gaierror:
+        return "no address that anybody knows"
+    except OSError as error:
+        return _UNUSABLE.get(error.errno or 0, str(error.strerror))
+    return ""

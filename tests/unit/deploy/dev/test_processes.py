@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import sys
@@ -13,7 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from deploy.dev.__main__ import _told, main
 from deploy.dev.directory import MeshDirectory
+from deploy.dev.errors import MeshError
 from deploy.dev.processes import Process, set_aside
 from deploy.dev.topology import SERVICES, PortTakenError, fixed_ports, free_base, free_ports
 
@@ -131,6 +134,44 @@ def test_taken_port_is_named() -> None:
         other.listen()
         with pytest.raises(PortTakenError, match=str(base + 12)):
             fixed_ports(base)
+
+
+@pytest.mark.parametrize("offset", [1, 13, 23, 32, 50, 60])
+def test_every_port_that_make_run_needs_is_told_in_one_line_with_what_to_do(
+    offset: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = free_base()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    with socket.create_server(("127.0.0.1", base + offset)):
+        try:
+            assert main(["--directory", str(tmp_path), "--port", str(base)]) == 1
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+    told = capsys.readouterr().err
+    assert re.fullmatch(
+        rf"error: in use by another program: port {base + offset} on 127\.0\.0\.1; end that program, or take other "
+        r"ports, such as `make run PORT=\d+`\n",
+        told,
+    )
+
+
+@pytest.mark.parametrize("base", [0, -1, 65_500, 70_000])
+def test_ports_that_there_are_not_are_told(base: int) -> None:
+    with pytest.raises(PortTakenError, match="the first is 1 to 65475"):
+        fixed_ports(base)
+
+
+def test_a_host_that_is_not_this_machine_is_told() -> None:
+    with pytest.raises(PortTakenError, match=r"not of this machine: port .* on 192\.0\.2\.1$"):
+        fixed_ports(free_base(), "192.0.2.1")
+
+
+def test_a_port_that_is_taken_after_all_is_told_without_what_the_process_wrote() -> None:
+    wrote = "Traceback (most recent call last):\nOSError: [Errno 98] Address already in use"
+    for begin in ("the doors do not serve; their last lines:", "audit ended with exit code 1; its last lines (x):"):
+        told = _told(MeshError(f"{begin}\n{wrote}"))
+        assert ("\n" in told, "make run PORT=" in told) == (False, True)
 
 
 def test_what_a_killed_mesh_left_is_gone_with_its_workers_and_ports(start: Start, tmp_path: Path) -> None:
