@@ -13,7 +13,7 @@ from google.protobuf.json_format import ParseDict, ParseError
 from strongroom import profile_file, profiles
 from strongroom.cli.complaints import Status
 from strongroom.cli.messages import message_of
-from strongroom.cli.password_rules import password_rule_of
+from strongroom.cli.password_rules import password_rule_of, words_of
 from strongroom.errors import StrongroomError
 from strongroom.secrets.v1.password_rule_pb2 import PasswordRule
 from strongroom.secrets.v1.target_pb2 import RotationTarget
@@ -109,6 +109,25 @@ def test_what_is_no_json_is_told_with_its_place(text: str) -> None:
 )
 def test_a_password_rule_is_said_in_words(words: str, rule: PasswordRule) -> None:
     assert password_rule_of(words) == rule
+
+
+def test_a_rule_in_words_is_told_in_the_same_words() -> None:
+    for words in ("default", "length=24,no-punctuation", "length=8,spaces,any-kinds,exclude=a,b=", "all-punctuation"):
+        assert words_of(password_rule_of(words)) == words
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("no-punctuation,all-punctuation", "all-punctuation does not go with no-punctuation"),
+        ("all-punctuation,length=9,no-punctuation", "no-punctuation does not go with all-punctuation"),
+        ("length=24,length=32", "length=32 comes twice"),
+        ("spaces,spaces", "spaces comes twice"),
+    ],
+)
+def test_a_rule_that_contradicts_itself_is_refused(words: str, told: str) -> None:
+    with pytest.raises(typer.BadParameter, match=told):
+        password_rule_of(words)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,9 @@ def mask_of(given: Mapping[str, object]) -> FieldMask:
     would take for everything."""
     paths = [path for path, value in given.items() if value is not None]
     if not paths:
-        raise StrongroomError("FIELD_REQUIRED", f"nothing to change is given: one of {', '.join(given)}")
+        raise StrongroomError(
+            "FIELD_REQUIRED", f"nothing to change is given: one of {', '.join(given)}", field="update_mask"
+        )
     return FieldMask(paths=paths)
 
 

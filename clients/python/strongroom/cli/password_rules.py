@@ -21,6 +21,7 @@ _WORDS = {
     "spaces": "include_space",
     "any-kinds": "allow_missing_kinds",
 }
+_CONTRARY = {"no-punctuation": "all-punctuation", "all-punctuation": "no-punctuation"}
 _LENGTH, _EXCLUDE, _DEFAULT = "length=", "exclude=", "default"
 
 PasswordRuleText = Annotated[
@@ -41,16 +42,35 @@ def password_rule_of(text: str) -> PasswordRule:
         from strongroom.cli.messages import message_of
 
         return message_of(text, PasswordRule(), _OPTION)
-    rule, left = PasswordRule(), text
+    rule, left, seen = PasswordRule(), text, set[str]()
     while left:
         # Last, since a comma may be among the characters.
         if left.startswith(_EXCLUDE):
             rule.exclude_characters = left.removeprefix(_EXCLUDE)
             break
         word, _, left = left.partition(",")
+        _require_first(word.strip(), seen)
         _apply(word.strip(), rule)
         left = left.lstrip()
     return rule
+
+
+def words_of(rule: PasswordRule) -> str:
+    """The words that say a rule."""
+    words = [f"{_LENGTH}{rule.length}"] if rule.length else []
+    words += [word for word, field in _WORDS.items() if getattr(rule, field)]
+    words += [f"{_EXCLUDE}{rule.exclude_characters}"] if rule.exclude_characters else []
+    return ",".join(words) or _DEFAULT
+
+
+def _require_first(word: str, seen: set[str]) -> None:
+    """A usage error for what was said already, or otherwise."""
+    kind = _LENGTH if word.startswith(_LENGTH) else word
+    for other in (kind, _CONTRARY.get(kind, "")):
+        if other in seen:
+            told = "comes twice" if other == kind else f"does not go with {other}"
+            raise typer.BadParameter(f"{word} {told}", param_hint=_OPTION)
+    seen.add(kind)
 
 
 def _apply(word: str, rule: PasswordRule) -> None:

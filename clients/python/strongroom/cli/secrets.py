@@ -13,7 +13,7 @@ from strongroom.cli.command import Report, Session, command, facts_report, field
 from strongroom.cli.confirmation import Destruction
 from strongroom.cli.inputs import AllTags, Comment, Description, Limit, NoTags, Tags, all_tags_of, pairs_of, span_of
 from strongroom.cli.parser import Group
-from strongroom.cli.password_rules import PasswordRuleText, password_rule_of
+from strongroom.cli.password_rules import PasswordRuleText, password_rule_of, words_of
 from strongroom.cli.secret_inputs import (
     Destinations,
     KeepNewline,
@@ -38,12 +38,14 @@ from strongroom.cli.secret_targets import (
     changed_target,
     target_of,
 )
-from strongroom.cli.tables import Table, table
+from strongroom.cli.tables import Table, facts, table
 from strongroom.cli.targets import once_checked
 from strongroom.cli.version_names import number_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from google.protobuf.message import Message
 
     from strongroom.calls.secrets.records import Secret
     from strongroom.secrets.v1.target_pb2 import RotationTarget
@@ -366,10 +368,19 @@ def secret_document(secret: Secret) -> dict[str, object]:
     """A secret as JSON has it."""
     from google.protobuf.json_format import MessageToDict
 
-    target = MessageToDict(secret.target, preserving_proto_field_name=True) if secret.target is not None else None
-    return {**fields_of(secret), "target": target}
+    def document(message: Message | None) -> dict[str, Any] | None:
+        return MessageToDict(message, preserving_proto_field_name=True) if message is not None else None
+
+    return {
+        **fields_of(secret),
+        "target": document(secret.target),
+        "password_rule": document(secret.password_rule),
+    }
 
 
 def secret_report(secret: Secret) -> Report:
-    """A secret's fields."""
-    return facts_report(secret_document(secret))
+    """A secret's fields; the rule of its passwords as `--password-rule` takes it."""
+    shown = {name.replace("_", " "): value for name, value in secret_document(secret).items()}
+    if secret.password_rule is not None:
+        shown["password rule"] = words_of(secret.password_rule)
+    return Report(secret_document(secret), lambda: facts(shown))

@@ -40,6 +40,7 @@ class Key:
     expire_time: datetime | None
     etag: str
     event_id: str = ""
+    last_rotate_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,7 @@ def key_of(key: key_pb2.Key, event_id: str = "") -> Key:
         expire_time=moment(key.expire_time),
         etag=key.etag,
         event_id=event_id,
+        last_rotate_time=moment(key.last_rotate_time),
     )
 
 

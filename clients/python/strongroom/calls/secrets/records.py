@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from strongroom.convert import duration, enum_number, enum_text, moment, span
-from strongroom.secrets.v1 import rotation_pb2, secret_pb2, target_pb2
+from strongroom.secrets.v1 import password_rule_pb2, rotation_pb2, secret_pb2, target_pb2
 from strongroom.transport import Answer
 
 
@@ -33,7 +33,8 @@ class Secret:
     """A secret's record; it holds no value.
 
     `type` and `state` are such as `GENERIC` and `ENABLED`; `stages` maps `Current`, `Previous`, … to version
-    numbers. `active_rotation` is the full name of a rotation that is not ended, `target` the contract's message.
+    numbers. `active_rotation` is the full name of a rotation that is not ended, `target` and `password_rule` the
+    contract's messages.
     """
 
     name: str
@@ -59,6 +60,8 @@ class Secret:
     allowed_destinations: Sequence[str] = ()
     bound_by: str = ""
     """Who named the target as it is; empty where that is not known."""
+    password_rule: password_rule_pb2.PasswordRule | None = None
+    """What rotation's passwords look like; None for the default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,7 @@ def secret_of(secret: secret_pb2.Secret, event_id: str = "") -> Secret:
         event_id=event_id,
         allowed_destinations=tuple(secret.allowed_destinations),
         bound_by=secret.target_binding.principal,
+        password_rule=secret.password_rule if secret.HasField("password_rule") else None,
     )
 
 

@@ -7,9 +7,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from google.protobuf.field_mask_pb2 import FieldMask
-
-from strongroom.calls.base import Part, new_request_id, pages
+from strongroom.calls.base import Part, mask_of, new_request_id, pages
 from strongroom.calls.secrets.records import (
     RotationPolicy,
     Secret,
@@ -178,7 +176,7 @@ class Secrets(Part[SecretServiceStub]):
         changed = {field: value for field, value in given.items() if value is not None}
         request = pb.UpdateSecretRequest(
             secret=secret_pb2.Secret(name=self._names.secret(secret), etag=etag, **changed),  # type: ignore[arg-type]
-            update_mask=FieldMask(paths=list(changed)),
+            update_mask=mask_of(given),
             skip_target_check=not check_target,
         )
         return answered_secret(self._service.call(self._service.stub.UpdateSecret, request, timeout))
