@@ -170,3 +170,38 @@ def test_a_policy_is_read_as_describe_printed_it(tmp_path: Path) -> None:
         assert inputs.read_text(tmp_path / "policy", field="cedar") == text
     (tmp_path / "policy").write_text(text)
     assert inputs.read_text(tmp_path / "policy", field="cedar") == text
+
+
+def test_an_older_copy_is_not_told_as_a_forgery_alone(log: Path) -> None:
+    text = Checkpoint("log.example/a", 7, merkle.leaf_hash(ENTRY)).text
+    Path("newer").write_bytes(bytes(Note(text, [SIGNER.sign(text)])))
+    ended = verified(str(log), "--older", "newer")
+    answer = json.loads(ended.stdout)
+    assert (ended.exit_code, answer["reason"], answer["older_size"]) == (Status.NO, "LOG_ALTERED", "7")
+    told = run("audit", "verify", str(log), "--older", "newer", "--key", str(SIGNER.verifier_key))
+    for text in (answer["hint"], told.stdout):
+        assert "this copy was merely made before that checkpoint: `strongroom audit export`" in text
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [("nokeys", "there is no file nokeys"), ("log", "log is a folder: give the file of keys in it, log/keys")],
+)
+@pytest.mark.parametrize("option", ["--key", "--witness"])
+def test_a_key_that_is_none_is_told_by_what_is_missing(key: str, told: str, option: str, log: Path) -> None:
+    words = ["audit", "verify", str(log), option, key]
+    ended = run(*words, *(["--key", str(SIGNER.verifier_key)] if option != "--key" else []))
+    assert (ended.exit_code, f"{option}: {told}" in ended.stderr) == (Status.USAGE, True), ended.stderr
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_checkpoint_in_place_of_a_proof_is_told_what_it_is_for(form: str) -> None:
+    Path("today").write_bytes(printed("audit", "checkpoint", "-o", form))
+    ended = run("audit", "verify", "today", "--key", str(SIGNER.verifier_key))
+    assert (ended.exit_code, "--older today" in ended.stderr) == (Status.USAGE, True), ended.stderr
+
+
+def test_a_proof_has_no_beginning_to_compare() -> None:
+    Path("proof").write_bytes(printed("audit", "prove", "0198"))
+    ended = run("audit", "verify", "proof", "--older", "proof", "--key", str(SIGNER.verifier_key))
+    assert (ended.exit_code, "--older: goes with a folder" in ended.stderr) == (Status.USAGE, True)

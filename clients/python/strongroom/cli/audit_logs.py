@@ -101,6 +101,8 @@ def verify(
 
     trust = Trust(keys_of(key, "--key"), keys_of(witness or [], "--witness"), quorum)
     is_log = path.is_dir()
+    if older and not is_log and (path == STANDARD or path.exists()):
+        raise typer.BadParameter("goes with a folder of tiles: a proof has no beginning", param_hint="--older")
     before = _before(older, trust) if older else None
     try:
         return _verified_log(session, path, trust, before) if is_log else _verified_proof(path, trust)
@@ -108,7 +110,19 @@ def verify(
         if error.reason not in (_NOT_TRUE_OF_A_LOG if is_log else _NOT_TRUE):
             raise
         answer = {"verified": False, "reason": error.reason, "problem": error.message, **error.metadata}
-        return facts_report(answer, exit_code=Status.NO)
+        return facts_report({**answer, **_what_else(error)}, exit_code=Status.NO)
+
+
+def _what_else(error: StrongroomError) -> dict[str, str]:
+    """What an honest reason for the answer would be, where there is one."""
+    from strongroom.tlog.verification import OLDER_SIZE
+
+    if OLDER_SIZE not in error.metadata:
+        return {}
+    return {
+        "hint": "it may be that this copy was merely made before that checkpoint: `strongroom audit export` brings it "
+        "up to date; a log that is still too short then was cut"
+    }
 
 
 def _before(older: Path, trust: Trust) -> bytes:
@@ -135,18 +149,47 @@ def _verified_proof(path: Path, trust: Trust) -> Report:
     from strongroom.tlog import proofs
 
     written = read_file(path, proofs.MAX_PROOF_BYTES * _WRITTEN + _BESIDE_BYTES)
+    _require_no_checkpoint(path, text_within(written, "note"))
     proof = proofs.parse(text_within(written, "proof"))
     checkpoint = proof.verify(proof.extra, trust.keys, trust.witnesses, trust.quorum)
     return facts_report({"verified": True, "origin": checkpoint.origin, "entry": proof.index, "of": checkpoint.size})
 
 
+def _require_no_checkpoint(path: Path, content: bytes) -> None:
+    """A usage error for a signed note: it proves nothing by itself."""
+    from strongroom.tlog import checkpoints, notes
+
+    try:
+        checkpoints.parse_text(notes.parse(content).text)
+    except StrongroomError:
+        return
+    raise typer.BadParameter(
+        f"{path} is a checkpoint, which is compared with a copy of the log: `strongroom audit verify FOLDER --key "
+        f"VERIFIER --older {path}`, where `strongroom audit export FOLDER` makes the copy",
+        param_hint="PATH",
+    )
+
+
 def keys_of(given: list[str], option: str) -> list[VerifierKey]:
-    """Verifier keys, each given as it is or in a file."""
+    """Verifier keys, each given as it is or in a file. A usage error for what is neither."""
     from strongroom.tlog.notes import parse_verifier_key
 
     found = []
     for one in given:
-        lines = read_text(Path(one)).split() if one == str(STANDARD) or Path(one).is_file() else [one]
+        path = Path(one)
+        if one == str(STANDARD) or path.is_file():
+            lines = read_text(path).split()
+        elif path.is_dir():
+            raise typer.BadParameter(
+                f"{one} is a folder: give the file of keys in it, {path / 'keys'}", param_hint=option
+            )
+        elif "+" not in one:
+            raise typer.BadParameter(
+                f"there is no file {one}, and a key itself is NAME+HASH+BASE64: `strongroom audit logs` shows them",
+                param_hint=option,
+            )
+        else:
+            lines = [one]
         found += [parse_verifier_key(line) for line in lines]
     if given and not found:
         raise typer.BadParameter("there is no key in it", param_hint=option)

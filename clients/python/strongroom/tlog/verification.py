@@ -20,6 +20,9 @@ from strongroom.tlog.tiles import HEIGHT, MAX_ENTRY_BYTES, WIDTH, TilePath
 from strongroom.tlog.tree import Tile, Tree
 
 CHECKPOINT = "checkpoint"
+OLDER_SIZE = "older_size"
+"""Where a log ends before an older checkpoint: how many entries that one covers. The log was cut, or its copy is
+older."""
 
 _TILE_BYTES = WIDTH * HASH_BYTES
 _BUNDLE_BYTES = WIDTH * (2 + MAX_ENTRY_BYTES)  # each entry behind its length
@@ -87,7 +90,9 @@ def verify_log(
     if before is not None and before.origin != checkpoint.origin:
         raise StrongroomError("LOG_MISMATCH", f"the older checkpoint is of another log, {before.origin}")
     if before is not None and before.size > checkpoint.size:
-        raise altered(checkpoint.size, CHECKPOINT, f"ends there, an older one covers {before.size}")
+        cut = altered(checkpoint.size, CHECKPOINT, f"ends there, an older one covers {before.size}")
+        cut.metadata[OLDER_SIZE] = str(before.size)
+        raise cut
     tree = Tree(0, [])
     while tree.size < checkpoint.size:
         hashes = _verified_bundle(folder, tree.size // WIDTH, min(WIDTH, checkpoint.size - tree.size))
