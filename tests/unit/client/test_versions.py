@@ -39,7 +39,7 @@ def check_of(
         number = int(version.rpartition("/")[2]) if "/versions/" in version else primary
         tried.append(version)
         if number in (refused or {}):
-            raise StrongroomError((refused or {})[number], "no")
+            raise StrongroomError((refused or {})[number], f"version {number} of key {KEY} is not usable")
         return Verification(number == signer, f"{KEY}/versions/{number}", "ED25519", "event")
 
     return check, tried
@@ -80,6 +80,30 @@ def test_other_errors_are_told() -> None:
     check, _ = check_of(1, 3, {2: "ALGORITHM_INVALID"})
     with pytest.raises(StrongroomError, match="ALGORITHM_INVALID"):
         verified_with(client(3, 2, 1), "k", check)
+
+
+@pytest.mark.parametrize("reason", ["KEY_DISABLED", "KEY_STATE_INVALID"])
+@pytest.mark.parametrize("denied", [False, True])
+def test_a_primary_version_that_is_disabled_hides_no_other(reason: str, denied: bool) -> None:
+    check, _ = check_of(1, 3, {3: reason, 4: "KEY_VERSION_NOT_FOUND"})
+    found, untried = verified_with(client(3, 2, 1, denied=denied), "k", check)
+    assert (found.valid, found.key_version, untried) == (True, names(1)[0], ())
+    check, tried = check_of(9, 3, {3: reason, 4: "KEY_VERSION_NOT_FOUND"})
+    with pytest.raises(StrongroomError, match=reason):
+        verified_with(client(3, 2, 1, denied=denied), "k", check)
+    assert tried == ["k", *names(2, 1), *(names(4) if denied else ())]
+
+
+def test_of_a_key_that_is_disabled_no_version_is_tried() -> None:
+    tried: list[str] = []
+
+    def check(version: str) -> Verification:
+        tried.append(version)
+        raise StrongroomError("KEY_DISABLED", f"key {KEY} is DISABLED")
+
+    with pytest.raises(StrongroomError, match="KEY_DISABLED"):
+        verified_with(client(3, 2, 1), "k", check)
+    assert tried == ["k"]
 
 
 def test_whoever_may_not_list_versions_is_found_a_newer_one_than_the_primary() -> None:

@@ -198,6 +198,7 @@ def decrypt_from(
     if isinstance(result, StrongroomError):
         if untried:
             warn(_not_tried(session, untried))
+            result.metadata["not_tried"] = ", ".join(untried)
         raise result
     return bytes_report(
         fields_of(result),

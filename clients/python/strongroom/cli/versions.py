@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from strongroom.client import Client
 
 _VERSIONS = "/versions/"
+# How the service begins to say that one version may not be used, and not the key as a whole.
+_OF_ONE_VERSION = re.compile(r"version ([0-9]+) of key (\S+)")
 # Each is a call, with an event of its own.
 _MOST = 100
 # A version that may not be used, and one that is not there, say nothing of the others.
@@ -27,18 +30,23 @@ def verified_with(
 ) -> tuple[Verification, tuple[str, ...]]:
     """The first check that finds it valid, with the key's primary version and then with each other one, newest first;
     or the check with the primary version, and the versions that were not tried. A version that was named is the only
-    one.
+    one. Raises what the primary version is refused with, where no other one finds it valid.
     """
-    first = check(key)
-    if first.valid or _VERSIONS in key:
+    first = _of_primary(check, key)
+    if not isinstance(first, StrongroomError) and (first.valid or _VERSIONS in key):
         return first, ()
 
     def attempt(version: str) -> Verification | None:
         found = check(version)
         return found if found.valid else None
 
-    found, untried = _first_of(_others(client, key, first.key_version), attempt)
-    return found or first, untried
+    primary = _refused_version(first) if isinstance(first, StrongroomError) else first.key_version
+    found, untried = _first_of(_others(client, key, primary), attempt)
+    if found is not None:
+        return found, ()
+    if isinstance(first, StrongroomError):
+        raise first
+    return first, untried
 
 
 def decrypted_with(
@@ -47,12 +55,17 @@ def decrypted_with(
     """What the key's primary version decrypts, or else another one, newest first; or the primary one's error, and the
     versions that were not tried. A version that was named is the only one.
     """
+    first: StrongroomError
     try:
-        return decrypt(key), ()
+        answer = _of_primary(decrypt, key)
     except StrongroomError as error:
         if error.reason != "CIPHERTEXT_INVALID" or _VERSIONS in key:
             raise
         first = error
+    else:
+        if not isinstance(answer, StrongroomError):
+            return answer, ()
+        first = answer
 
     def attempt(version: str) -> Decrypted | None:
         try:
@@ -62,8 +75,25 @@ def decrypted_with(
                 raise
             return None
 
-    found, untried = _first_of(_others(client, key, _primary(client, key)), attempt)
+    primary = _refused_version(first) or _primary(client, key)
+    found, untried = _first_of(_others(client, key, primary), attempt)
     return found or first, untried
+
+
+def _refused_version(error: StrongroomError) -> str:
+    """The full name of the version that an error is about, or nothing where it is about none."""
+    found = _OF_ONE_VERSION.match(error.message)
+    return f"{found[2]}{_VERSIONS}{found[1]}" if found else ""
+
+
+def _of_primary(attempt: Callable[[str], Result], key: str) -> Result | StrongroomError:
+    """What the key's primary version answers, or what that version alone is refused with: others may be enabled."""
+    try:
+        return attempt(key)
+    except StrongroomError as error:
+        if _VERSIONS in key or error.reason not in _PASSED_OVER or not _refused_version(error):
+            raise
+        return error
 
 
 @dataclass(frozen=True, slots=True)
