@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -107,7 +108,32 @@ CLIENT_KEYS = SimpleNamespace(access=SimpleNamespace(client_keys=_ClientKeys()),
 
 
 @pytest.mark.parametrize("form", ["table", "json", "yaml", "name"])
-def test_a_secret_whose_file_cannot_be_written_after_all_is_shown(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_secret_whose_file_cannot_be_written_after_all_is_shown_on_a_terminal_alone(
+    form: str, terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(monkeypatch, CLIENT_KEYS)
+    failing_first(monkeypatch)
+    monkeypatch.setattr("strongroom.cli.outputs._is_terminal", lambda: terminal)
+    ended = run("client-key", "create", "users/x", "--secret-out", "made", "-o", form)
+    assert ended.exit_code == Status.LOCAL
+    assert (SECRET in ended.stdout) is terminal
+    assert SECRET not in ended.stderr
+    assert not Path("made").exists()
+    kept = [path for path in Path().glob("secret-*") if path.read_text() == SECRET]
+    assert len(kept) == (0 if terminal else 1)
+    if kept:
+        assert stat.S_IMODE(kept[0].stat().st_mode) == 0o600
+        assert kept[0].name in ended.stdout + ended.stderr
+    if form == "json":
+        told = json.loads(ended.stderr)["error"]
+        assert (told["path"], told["exit_status"]) == ("made", Status.LOCAL)
+    else:
+        assert "made: No space left on device" in ended.stderr
+
+
+@pytest.mark.parametrize("form", ["table", "json", "yaml", "name"])
+def test_a_secret_that_can_be_kept_nowhere_goes_into_no_pipe(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     answering(monkeypatch, CLIENT_KEYS)
 
     def full(*_: object) -> None:
@@ -115,15 +141,20 @@ def test_a_secret_whose_file_cannot_be_written_after_all_is_shown(form: str, mon
 
     monkeypatch.setattr(os, "fsync", full)
     ended = run("client-key", "create", "users/x", "--secret-out", "made", "-o", form)
-    assert ended.exit_code == Status.LOCAL
-    assert SECRET in ended.stdout
-    assert SECRET not in ended.stderr
-    assert not Path("made").exists()
-    if form == "json":
-        told = json.loads(ended.stderr)["error"]
-        assert (told["path"], told["exit_status"]) == ("made", Status.LOCAL)
-    else:
-        assert "made: No space left on device" in ended.stderr
+    assert (ended.exit_code, SECRET in ended.stdout + ended.stderr) == (Status.LOCAL, False)
+    assert form == "json" or "make another one" in ended.stderr
+
+
+def failing_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the first file that is written fail."""
+    synced, left = os.fsync, [OSError(28, "No space left on device")]
+
+    def full_once(number: int) -> None:
+        if left:
+            raise left.pop()
+        synced(number)
+
+    monkeypatch.setattr(os, "fsync", full_once)
 
 
 @pytest.mark.parametrize("command", sorted({command for command, option in outputs() if option == "--secret-out"}))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +14,7 @@ import typer
 
 from strongroom.cli.command import WRITTEN, Report, Session, facts_report
 from strongroom.cli.complaints import one_failed, status_of
+from strongroom.cli.forms import warn
 from strongroom.cli.inputs import STANDARD, write_bytes
 from strongroom.errors import StrongroomError
 
@@ -84,7 +87,8 @@ def require_shown(session: Session, path: Path | None) -> None:
 def secret_report(document: dict[str, Any], name: str, path: Path | None, *, force: bool) -> Report:
     """Facts with a secret in the field `name`, which nobody can show again: for a new file, or on standard output.
 
-    Where the file cannot be written after all, that is told, and the secret is shown.
+    Where the file cannot be written after all, that is told, and the secret is shown on a terminal, or kept in another
+    file: what standard output goes into else is no place that its owner chose for it.
     """
     secret = document[name]
     if path == STANDARD:
@@ -95,6 +99,47 @@ def secret_report(document: dict[str, Any], name: str, path: Path | None, *, for
         write_bytes(path, secret.encode(), force=force)
     except (StrongroomError, OSError) as error:
         one_failed(str(path), error)
-        note = "the secret is shown here, as it could not be written, and is not shown again"
-        return replace(facts_report(document, note=note, exit_code=status_of(error)), whole=True)
+        return _elsewhere(document, name, status_of(error))
     return facts_report({**document, name: None, f"{name}_file": path}, note=f"wrote the secret to {path}")
+
+
+def _elsewhere(document: dict[str, Any], name: str, status: int) -> Report:
+    """A secret whose own file could not be written: shown on a terminal, or kept in a file beside the profiles or among
+    the temporary ones."""
+    if _is_terminal():
+        note = "the secret is shown here, as it could not be written, and is not shown again"
+        return replace(facts_report(document, note=note, exit_code=status), whole=True)
+    kept = _kept(document[name].encode())
+    where = f"it is in {kept}: move it" if kept else "it could not be kept elsewhere: make another one"
+    warn(f"the secret is not shown, as standard output is no terminal; {where}")
+    return facts_report({**document, name: None, f"{name}_file": kept}, exit_code=status)
+
+
+def _is_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
+def _kept(secret: bytes) -> Path | None:
+    """The new file that a secret is kept in, or None where there is no place for it."""
+    from secrets import token_hex
+
+    for folder in _folders():
+        path = folder / f"secret-{token_hex(8)}"
+        try:
+            write_bytes(path, secret, force=False)
+        except (StrongroomError, OSError):
+            continue
+        return path
+    return None
+
+
+def _folders() -> Iterator[Path]:
+    import tempfile
+
+    from strongroom.profiles import profile_path
+
+    # Whoever has no home directory has no profiles.
+    with suppress(StrongroomError):
+        yield profile_path().parent
+    with suppress(OSError):
+        yield Path(tempfile.gettempdir())
