@@ -112,7 +112,9 @@ class Creation:
                 self._vault.require_same(call, known, value)
                 return self._present(known.without_version)
             if present is not None:
-                raise StrongroomError(Reason.ALREADY_EXISTS, f"{new.name} exists already", field="secret_id")
+                raise StrongroomError(
+                    Reason.ALREADY_EXISTS, f"{new.name} exists, or existed, already", field="secret_id"
+                )
             created = _created(new, has_value=value is not None, now_us=self._now_us(), bound=bound)
             if check_target if kind.target is not None else new.rotation_policy is not None:
                 self._access.check(call, created, value)
