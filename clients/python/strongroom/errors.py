@@ -29,7 +29,8 @@ class StrongroomError(Exception):
     at fault, if one is. `metadata` says more, as the reason defines. `event_id` is the audit event of the
     call, `trace_id` its trace (32 hex digits); both are empty where there is none, as when no service was
     reached (reason `UNREACHABLE`). `retry_after_seconds` is how long the service asks to wait, 0 where it
-    does not say.
+    does not say. `method` is the one that was called, such as `CreateKey`; it is empty for what the client itself
+    refuses.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class StrongroomError(Exception):
         event_id: str = "",
         trace_id: str = "",
         retry_after_seconds: float = 0.0,
+        method: str = "",
     ) -> None:
         super().__init__(f"{reason}: {message}")
         self.reason = reason
@@ -52,6 +54,7 @@ class StrongroomError(Exception):
         self.event_id = event_id
         self.trace_id = trace_id
         self.retry_after_seconds = retry_after_seconds
+        self.method = method
         self._code = code
 
     def renewed(self) -> StrongroomError:
@@ -61,6 +64,10 @@ class StrongroomError(Exception):
     def with_advice(self, advice: str) -> StrongroomError:
         """A copy whose message goes on with what to do."""
         return self._with_message(f"{self.message}; {advice}")
+
+    def about(self, what: str) -> StrongroomError:
+        """A copy whose message begins with what it is about."""
+        return self._with_message(f"{what}: {self.message}")
 
     def _with_message(self, message: str) -> StrongroomError:
         return StrongroomError(
@@ -72,6 +79,7 @@ class StrongroomError(Exception):
             event_id=self.event_id,
             trace_id=self.trace_id,
             retry_after_seconds=self.retry_after_seconds,
+            method=self.method,
         )
 
     @property
@@ -87,15 +95,17 @@ class StrongroomError(Exception):
         return grpc.StatusCode[self._code]
 
 
-def from_rpc_error(error: grpc.RpcError, peer: str, trace_id: str = "") -> StrongroomError:
-    """What a failed call means. `peer` says which service, at which address, where it gave no reason."""
+def from_rpc_error(error: grpc.RpcError, peer: str, trace_id: str = "", method: str = "") -> StrongroomError:
+    """What a failed call of `method` means. `peer` says which service, at which address, where it gave no reason."""
     # What a stub raises is always both.
     call = cast("grpc.Call", error)
     code = call.code().name
     event_id = event_id_in(call.trailing_metadata())
     status = _status_of(call)
     found = _from_status(status, code, event_id, trace_id) if status is not None else None
-    return found or _without_reason(code, str(call.details() or ""), peer, event_id, trace_id)
+    made = found or _without_reason(code, str(call.details() or ""), peer, event_id, trace_id)
+    made.method = method
+    return made
 
 
 def event_id_in(trailing_metadata: object) -> str:

@@ -28,6 +28,7 @@ class Begun:
     peer: str
     trace_id: str
     renew: Callable[[], bool]
+    method: str = ""
 
 
 class ResponseStream(Generic[Response]):
@@ -57,7 +58,7 @@ class ResponseStream(Generic[Response]):
                 if self._closed.is_set():
                     return
                 is_at_once = not is_answered and time.monotonic() - since < _AT_ONCE_SECONDS
-                refusal = from_rpc_error(error, self._begun.peer, self._begun.trace_id)
+                refusal = from_rpc_error(error, self._begun.peer, self._begun.trace_id, self._begun.method)
                 if (is_at_once and was_at_once) or not self._may_go_on(refusal):
                     raise refusal from None
                 was_at_once = is_at_once

@@ -5,6 +5,7 @@ errors.
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -103,7 +104,9 @@ class Pem:
         return tuple((file.st_mtime_ns, file.st_ino) for file in files)
 
     def channel_credentials(self) -> grpc.ChannelCredentials:
-        """Credentials from what the files hold now. Raises CREDENTIALS_UNREADABLE."""
+        """Credentials from what the files hold now. Raises CREDENTIALS_UNREADABLE, also for what is none: gRPC itself
+        would say of a file that is no PEM only that there is no connection.
+        """
         try:
             trust, key, certificate = (
                 path.read_bytes() if path else None for path in (self.trust, self.key, self.certificate)
@@ -112,6 +115,17 @@ class Pem:
             raise StrongroomError(
                 "CREDENTIALS_UNREADABLE", f"{error.filename}: {error.strerror}", code="FAILED_PRECONDITION"
             ) from error
+        for path, content, kind in (
+            (self.trust, trust, b"CERTIFICATE"),
+            (self.certificate, certificate, b"CERTIFICATE"),
+            (self.key, key, b"PRIVATE KEY"),
+        ):
+            if content is not None and not re.search(rb"-----BEGIN [A-Z ]*%s-----" % kind, content):
+                raise StrongroomError(
+                    "CREDENTIALS_UNREADABLE",
+                    f"{path}: holds no {kind.decode().lower()} in PEM",
+                    code="FAILED_PRECONDITION",
+                )
         return grpc.ssl_channel_credentials(trust, key, certificate)
 
 
@@ -265,7 +279,7 @@ class Endpoint(Generic[Stub]):
             call = method(self.stub)(request, metadata=metadata)
         peer = f"{self._service} at {proxies.described(self._channel.address)}"
         # In place of a certificate that has ended there may be another in the same file.
-        return Begun(call, peer, trace.trace_id, lambda: tokens is None or tokens.renew(token))
+        return Begun(call, peer, trace.trace_id, lambda: tokens is None or tokens.renew(token), name)
 
     def _recorded(
         self,
@@ -308,7 +322,7 @@ class Endpoint(Generic[Stub]):
                 )
             except grpc.RpcError as error:
                 peer = f"{self._service} at {proxies.described(self._channel.address)}"
-                raise from_rpc_error(error, peer, trace.trace_id) from None
+                raise from_rpc_error(error, peer, trace.trace_id, name) from None
             event_id = event_id_in(rpc.trailing_metadata())
             field = checksums.corrupted(response)
             if field:

@@ -15,6 +15,7 @@ import pytest
 from strongroom.cli import command as commands
 from strongroom.cli.complaints import Status
 from strongroom.cli.hints import hint_for
+from strongroom.cli.request_fields import Typed
 from strongroom.errors import StrongroomError
 from tests.support.cli import run
 
@@ -108,7 +109,7 @@ def test_an_error_in_json_says_all_that_it_knows(monkeypatch: pytest.MonkeyPatch
     assert told == {
         "reason": "PERMISSION_DENIED",
         "message": "not permitted",
-        "hint": f"`strongroom access why {EVENT}` says why",
+        "hint": f"whoever may read the audit log sees why: `strongroom access why {EVENT}`",
         "field": "key",
         "metadata": {"action": "crypto:Encrypt"},
         "event_id": EVENT,
@@ -269,20 +270,31 @@ def test_a_fault_shows_where_it_is_when_asked(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_errors_name_the_option_and_the_next_step() -> None:
-    flags = {"key": "KEY", "rotate_every": "--rotate-every", "after": "--after", "context": "--context"}
+    flags = Typed({"key": "KEY", "rotate_every": "--rotate-every", "after": "--after", "context": "--context"})
     field = StrongroomError("FIELD_INVALID", "rotation_policy is for AES keys", field="key.rotation_policy")
     assert hint_for(field, flags) == "that is --rotate-every"
     window = StrongroomError("FIELD_INVALID", "pending_window is not 7 to 366 days", field="pending_window")
     assert hint_for(window, flags) == "that is --after"
     version = StrongroomError("NAME_MALFORMED", "key is not an id: payments/versions/1", field="key")
     assert "`strongroom key version`" in hint_for(version, flags)
-    off = StrongroomError("KEY_DISABLED", "accounts/main/keys/payments/versions/1 is DISABLED")
-    assert "`strongroom key version enable KEY/versions/NUMBER`" in hint_for(off, flags)
+    encrypting = Typed(flags.flags, command="encrypt")
+    assert "strongroom key version" not in hint_for(version, encrypting)
+    assert "`strongroom help versions`" in hint_for(version, encrypting)
+    for told in ("accounts/main/keys/payments/versions/1 is DISABLED", "version 1 of key payments is DISABLED"):
+        off = StrongroomError("KEY_DISABLED", told)
+        assert "`strongroom key version enable KEY/versions/NUMBER`" in hint_for(off, flags)
     assert "`strongroom key enable KEY`" in hint_for(StrongroomError("KEY_DISABLED", "key k is DISABLED"), flags)
     soon = StrongroomError("QUOTA_EXCEEDED", "too many calls", retry_after_seconds=0.84)
-    assert hint_for(soon, flags).startswith("wait 0.8 s; ")
+    assert hint_for(soon, flags).startswith("wait 0.9 s; ")
+    at_once = StrongroomError("QUOTA_EXCEEDED", "too many calls", retry_after_seconds=0.004)
+    assert hint_for(at_once, flags).startswith("wait 0.1 s; ")
     untrusted = StrongroomError("UNREACHABLE", "the mesh cannot be reached: CERTIFICATE_VERIFY_FAILED")
     assert "--trust" in hint_for(untrusted, flags)
+    others = StrongroomError("KEY_USAGE_INVALID", "crypto:Encrypt cannot use k, which is RSA_2048 for ENCRYPT_DECRYPT")
+    assert "`strongroom public-key encrypt`" in hint_for(others, flags)
+    sealed = StrongroomError("CIPHERTEXT_INVALID", "no such ciphertext")
+    assert "the --context that" in hint_for(sealed, flags)
+    assert "the --source-context that" in hint_for(sealed, Typed({"source_context": "--source-context"}))
     no_event = StrongroomError("PERMISSION_DENIED", "no")
     assert hint_for(no_event, flags) == "`strongroom help PERMISSION_DENIED` explains it"
 
@@ -291,6 +303,25 @@ def test_a_version_where_a_key_is_meant_is_told_the_other_command() -> None:
     ended = run("key", "disable", "payments/versions/1")
     assert ended.exit_code == Status.REFUSED
     assert "`strongroom key version`" in ended.stderr
+
+
+def test_an_option_of_before_is_not_suggested() -> None:
+    assert "(Possible options: --after)" in run("key", "schedule-deletion", "k", "--day", "3").stderr
+    ended = run("key", "schedule-deletion", "k", "--yes")
+    assert (ended.exit_code, "asks nothing, and takes no --yes" in ended.stderr) == (Status.USAGE, True)
+
+
+def test_a_file_that_is_no_encrypted_one_is_named(tmp_path: Path) -> None:
+    (tmp_path / "backup.tar").write_bytes(b"plain")
+    (tmp_path / "backup.strongroom").write_bytes(b"plain")
+    for line in ("file inspect backup.tar", "file decrypt backup.strongroom --out x"):
+        ended = run(*line.split())
+        assert (ended.exit_code, "error: backup." in ended.stderr) == (Status.REFUSED, True), ended.stderr
+
+
+def test_a_login_by_a_certificate_that_there_is_not_asks_nobody() -> None:
+    ended = run("login", "--certificate")
+    assert (ended.exit_code, "`strongroom profile edit dev --certificate" in ended.stderr) == (Status.REFUSED, True)
 
 
 def test_a_mesh_that_is_down_is_one_line_and_a_row_for_each_service() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from typer.testing import CliRunner
 
 from strongroom import logins, profiles
 from strongroom.cli.app import app
+from strongroom.cli.complaints import Status
 from tests.support.listening import Listening, listening
 
 SERVICES = ("keystore", "crypto", "secrets", "audit")
@@ -159,3 +162,55 @@ def test_a_profile_that_is_not_current_is_deleted_and_the_current_one_stays(mesh
         done("create", name, mesh.address("public"), "--trust", mesh.trust)
     assert run("delete", "other", "--yes").stderr == ""
     assert (profiles.load(config).current, list(profiles.load(config).profiles)) == ("live", ["live"])
+
+
+@pytest.mark.parametrize("command", [["profile", "create", "live", "ADDRESS"], ["login", "--client-key", "ck"]])
+def test_an_authority_that_was_forgotten_is_one_line(mesh: Listening, config: Path, command: list[str]) -> None:
+    config.parent.mkdir()
+    config.write_text(
+        f'current = "dev"\n[profiles.dev]\naccount = "main"\n[profiles.dev.endpoints]\nkeystore = "'
+        f'{mesh.address("public")}"\n'
+    )
+    words = [mesh.address("public") if word == "ADDRESS" else word for word in command]
+    ended = subprocess.run(
+        [str(Path(sys.executable).parent / "strongroom"), *words],
+        check=False,
+        capture_output=True,
+        text=True,
+        input="s",
+    )
+    assert (ended.returncode, ended.stderr.count("\n")) == (Status.UNREACHABLE, 1), ended.stderr
+    assert "--trust of `strongroom profile create` names" in ended.stderr
+
+
+def test_a_file_that_is_no_pem_is_named(mesh: Listening, config: Path, tmp_path: Path) -> None:
+    (tmp_path / "m").write_text("no PEM")
+    given = {"trust": mesh.trust, "certificate": mesh.files.certificate, "key": mesh.files.key}
+    for option in given:
+        options = [
+            word for name, file in given.items() for word in (f"--{name}", tmp_path / "m" if name == option else file)
+        ]
+        refused = run("create", "live", mesh.address("public"), *options)
+        assert f"error: {tmp_path / 'm'}: holds no " in refused.stderr, refused.stderr
+        assert "CREDENTIALS_UNREADABLE" in refused.stderr
+    assert not config.exists()
+
+
+@pytest.mark.usefixtures("config")
+@pytest.mark.parametrize("address", ["127.0.0.1", "kms.example", "127.0.0.1:", "127.0.0.1:port", "[::1]", ":7101"])
+def test_an_address_without_a_port_is_told(address: str, mesh: Listening) -> None:
+    for words in (("create", "live", address), ("create", "live", address, "--trust", mesh.trust)):
+        refused = run(*words)
+        assert (refused.exit_code, f"'{address}' is not HOST:PORT" in refused.stderr) == (Status.USAGE, True)
+
+
+@pytest.mark.usefixtures("config")
+def test_a_file_that_is_not_there_yet_is_told(mesh: Listening, tmp_path: Path) -> None:
+    made = run("create", "live", mesh.address("public"), "--trust", mesh.trust, "--oidc-token-file", tmp_path / "token")
+    assert (made.exit_code, f"note: there is no file {tmp_path / 'token'} yet" in made.stderr) == (0, True)
+
+
+def test_paths_are_shown_without_steps_back(mesh: Listening, config: Path) -> None:
+    done("create", "live", mesh.address("public"), "--trust", mesh.trust)
+    config.write_text(config.read_text().replace(str(mesh.trust), f"../{config.parent.name}/../trust.pem"))
+    assert done("show", "live")["trust"] == str(config.parent.parent / "trust.pem")

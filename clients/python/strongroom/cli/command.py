@@ -23,6 +23,7 @@ from strongroom.cli.completion import completed
 from strongroom.cli.confirmation import Destruction, Yes
 from strongroom.cli.parser import Command
 from strongroom.cli.plain import plain
+from strongroom.cli.request_fields import Typed
 from strongroom.cli.terminal import visible, write_beside, write_line
 from strongroom.errors import StrongroomError
 from strongroom.profiles import Profile, find
@@ -33,7 +34,17 @@ if TYPE_CHECKING:
     from strongroom.cli.tables import Facts, Look
     from strongroom.client import Client
 
-__all__ = ["COMMON_OPTIONS", "WRITTEN", "Report", "Session", "command", "complain", "facts_report", "fields_of"]
+__all__ = [
+    "COMMON_OPTIONS",
+    "WRITTEN",
+    "Report",
+    "Session",
+    "command",
+    "complain",
+    "facts_report",
+    "fields_of",
+    "quiet_core",
+]
 
 _APPLICATION = "strongroom-cli"
 
@@ -151,8 +162,7 @@ class Session:
     def client(self) -> Client:
         """The profile's client; all of the command's calls are one trace."""
         profile = self.profile
-        # What gRPC's core would print of a failed handshake comes back in the error.
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        quiet_core()
         from strongroom.client import Client
 
         client = self._open.enter_context(Client.from_profile(profile, role=self._role, application=_APPLICATION))
@@ -169,6 +179,12 @@ class Session:
         else:
             sys.stdout.write(("---\n" if self.form == "yaml" else "") + forms.document_text(document, self.form))
             sys.stdout.flush()
+
+
+def quiet_core() -> None:
+    """To be called before anything is connected to: what gRPC's core would print of a failed handshake comes back in
+    the error."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 def command(
@@ -208,7 +224,9 @@ def command(
                 _require_writable([options[name] for name in written if options[name] is not None], options)
                 exit_code = _run(session, function, options, trace)
             except StrongroomError as error:
-                exit_code = refused(error, _flags(parameters))
+                words = " ".join(title.split()[1:])
+                given = {**options, "as_role": as_role}
+                exit_code = refused(error, Typed(_flags(parameters), given, words, COMMON_OPTIONS))
             if exit_code:
                 raise typer.Exit(exit_code)
 

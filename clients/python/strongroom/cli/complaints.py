@@ -10,6 +10,7 @@ from typing import Any
 from strongroom.causes import cause_of
 from strongroom.cli.forms import errors_are_documents
 from strongroom.cli.hints import hint_for
+from strongroom.cli.request_fields import Typed
 from strongroom.cli.terminal import write_beside
 from strongroom.errors import DEADLINE_EXCEEDED, UNREACHABLE, StrongroomError
 
@@ -87,9 +88,9 @@ def one_failed(what: str, error: StrongroomError | OSError) -> tuple[str, str]:
     return reason, message
 
 
-def refused(error: StrongroomError, flags: Mapping[str, str] | None = None) -> int:
-    """Tells an error of the mesh or the client. `flags` are the command's own, by the names of their parameters."""
-    hint = hint_for(error, flags or {})
+def refused(error: StrongroomError, typed: Typed | None = None) -> int:
+    """Tells an error of the mesh or the client, to whoever typed this command."""
+    hint = hint_for(error, typed or Typed())
     status = status_of(error)
     if errors_are_documents():
         _document(

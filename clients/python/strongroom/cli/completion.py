@@ -129,8 +129,10 @@ def _profiles(incomplete: str) -> list[str]:
 
 
 def _offered(values: Callable[[Client, str], Iterable[str]], ctx: typer.Context, incomplete: str) -> list[str]:
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
+        from strongroom.cli.command import quiet_core
+
+        quiet_core()
         from strongroom.client import Client
 
         with Client.from_profile(ctx.params.get("profile") or "", timeout=_SECONDS) as client:

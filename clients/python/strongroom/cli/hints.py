@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 
+from strongroom.cli.request_fields import Typed, described
 from strongroom.errors import StrongroomError
 
 NEXT_STEPS: Mapping[str, str] = {
@@ -36,36 +38,22 @@ NEXT_STEPS: Mapping[str, str] = {
     "LOGIN_EXPIRED": "`strongroom login` begins another session",
     "TOKEN_EXPIRED": "`strongroom login` begins another session",
     "UNAUTHENTICATED": "`strongroom profile show` shows whom you call as, `strongroom login --help` how to change it",
-    "QUOTA_EXCEEDED": "`strongroom quota get` shows the quota that holds",
-    "PERMISSION_DENIED": "`strongroom access why {event_id}` says why",
+    "QUOTA_EXCEEDED": "`strongroom quota get` shows the quota that holds, once a call is let through again",
+    "PERMISSION_DENIED": "whoever may read the audit log sees why: `strongroom access why {event_id}`",
 }
 """By the error's reason. What stands in braces is the error's own; without it there is no hint."""
 
-# Fields of requests that have another name on the command line.
-_OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "encryption_context": ("context",),
-    "plaintext": ("text", "input_file"),
-    "message": ("text", "input_file"),
-    "rotation_policy": ("rotate_every", "every"),
-    "period": ("rotate_every", "every"),
-    "pending_window": ("after",),
-    "recovery_window": ("after",),
-    "waiting_period": ("after",),
-    "import_method": ("method",),
-    "number_of_bytes": ("byte_count",),
-    "expire_time": ("expires",),
-    "client_key_lifetime": ("lifetime",),
-    "max_session_duration": ("max_session",),
-    "session_policy": ("policy_file", "session_policy"),
-    "grace_period": ("grace",),
-    "duration": ("duration",),
-    "archive_after": ("archive_after",),
-    "shred_after": ("shred_after",),
-    "audiences": ("audience",),
-    "tags": ("tag",),
-    "resource_version": ("version",),
+_VERSION = re.compile(r"/versions/\d+|^version \d+ of key ")
+# What an asymmetric key encrypts is encrypted by others.
+_FOR_OTHERS = re.compile(r"\b(?:RSA_\d+|EC_\w+|X25519) for ENCRYPT_DECRYPT")
+_USE_KEYS = ("encrypt", "decrypt", "data-key", "re-encrypt", "mac generate", "file ")
+_UNREACHABLE: Mapping[str, str] = {
+    "CERTIFICATE_VERIFY_FAILED": "its certificate is not trusted here: --trust of `strongroom profile create` names a "
+    "PEM file of the mesh's authorities",
+    "security handshaker": "a PEM file of the profile cannot be read: --trust, --certificate and --key of `strongroom "
+    "profile edit` name them",
 }
-_VERSION = re.compile(r"/versions/\d+")
+"""What gRPC says of a connection that an address does not explain."""
 _OF_VERSIONS: Mapping[str, str] = {
     "KEY_DISABLED": "`strongroom key version enable KEY/versions/NUMBER` ends it",
     "KEY_STATE_INVALID": "`strongroom key version list KEY` shows the state",
@@ -73,19 +61,23 @@ _OF_VERSIONS: Mapping[str, str] = {
 """In place of the others where it is one version that the error is about."""
 
 
-def hint_for(error: StrongroomError, flags: Mapping[str, str]) -> str:
-    """The next step, or nothing. `flags` are the command's own options, by the names of their parameters."""
-    told = [_flag_hint(error, flags), _version_hint(error, flags), _wait(error), _next_step(error)]
+def hint_for(error: StrongroomError, typed: Typed) -> str:
+    """The next step for whoever typed this command, or nothing."""
+    told = [_field_hint(error, typed), _version_hint(error, typed), _wait(error), _next_step(error, typed)]
     hints = [hint for hint in told if hint]
     return "; ".join(hints or [f"`strongroom help {error.reason}` explains it"])
 
 
-def _next_step(error: StrongroomError) -> str:
+def _next_step(error: StrongroomError, typed: Typed) -> str:
     step = NEXT_STEPS.get(error.reason, "")
     if _VERSION.search(error.message):
         step = _OF_VERSIONS.get(error.reason, step)
-    if error.reason == "UNREACHABLE" and "CERTIFICATE_VERIFY_FAILED" in error.message:
-        step = "its certificate is not trusted here: --trust of `strongroom profile create` names the mesh's authority"
+    if error.reason == "UNREACHABLE":
+        step = next((other for told, other in _UNREACHABLE.items() if told in error.message), step)
+    if error.reason == "KEY_USAGE_INVALID" and _FOR_OTHERS.search(error.message):
+        step = "whoever has its public key encrypts: `strongroom public-key encrypt`, `strongroom public-key decrypt`"
+    if error.reason == "CIPHERTEXT_INVALID" and "source_context" in typed.flags:
+        step = step.replace("--context", typed.flags["source_context"])
     if "{event_id}" in step:
         return step.format(event_id=error.event_id) if error.event_id else ""
     # The library says it already.
@@ -93,28 +85,29 @@ def _next_step(error: StrongroomError) -> str:
 
 
 def _wait(error: StrongroomError) -> str:
-    """How long the service asks to wait."""
-    return f"wait {error.retry_after_seconds:.1f} s" if error.retry_after_seconds >= 0.1 else ""
+    """How long the service asks to wait, never less than it says."""
+    tenths = math.ceil(error.retry_after_seconds * 10)
+    return f"wait {tenths / 10:.1f} s" if tenths else ""
 
 
-def _flag_hint(error: StrongroomError, flags: Mapping[str, str]) -> str:
-    """How a field that the message names is called on the command line, where that is something else."""
-    for part in reversed(error.field.split(".")):
-        if part and part in error.message:
-            for name in (part, *_OPTIONS.get(part, ())):
-                flag = flags.get(name, "")
-                if flag and flag not in error.message and flag.lstrip("-").replace("-", "_").lower() != part:
-                    return f"that is {flag}"
-    return ""
+def _field_hint(error: StrongroomError, typed: Typed) -> str:
+    """How a field that the message names is called on the command line."""
+    last = error.field.rpartition(".")[2]
+    if not last or (last not in error.message and last != "update_mask"):
+        return ""
+    told = described(typed, error.method, error.field)
+    return "" if told.removeprefix("that is ") in error.message.split() else told
 
 
-def _version_hint(error: StrongroomError, flags: Mapping[str, str]) -> str:
+def _version_hint(error: StrongroomError, typed: Typed) -> str:
     """For a version where a key is meant, and the other way round."""
     if error.reason != "NAME_MALFORMED":
         return ""
-    if _VERSION.search(error.message) and "key" in flags:
+    if _VERSION.search(error.message) and {"key", "destination"} & {*typed.flags}:
+        if typed.command.startswith(_USE_KEYS):
+            return "here the key is named without a version: `strongroom help versions` says where one may stand"
         return "here the key is named without a version; what changes one version begins with `strongroom key version`"
-    if error.field in ("version", "resource_version") and "version" in flags:
+    if error.field in ("version", "resource_version") and "version" in typed.flags:
         return "a version is NAME/versions/NUMBER: `strongroom help versions`"
     if error.field in ("resource", "target"):
         return "its kind stands in front, such as keys/payments: `strongroom help names`"

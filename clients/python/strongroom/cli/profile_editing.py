@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from strongroom import profile_file, profiles
-from strongroom.cli.command import Report, Session, command, facts_report
+from strongroom.cli.command import Report, Session, command, facts_report, quiet_core
 from strongroom.cli.confirmation import Destruction
+from strongroom.cli.forms import warn
 from strongroom.cli.inputs import kept_file, pairs_of
 from strongroom.names import Names
 
@@ -48,6 +50,10 @@ Force = Annotated[bool, typer.Option("--force", help="Replace a profile of this 
 Unset = Annotated[
     list[str] | None, typer.Option(metavar="FIELD", help="Forget a field, such as client_key; may be repeated.")
 ]
+
+
+# A scheme of gRPC's own may stand in front.
+_ADDRESS = re.compile(r"\S+:[0-9]{1,5}")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -176,6 +182,15 @@ def _save(name: str, table: Mapping[str, Any], endpoints: Mapping[str, str], *, 
     # What is wrong with it is told before anything is written.
     profile = profiles.profile_of(path, name, written)
     has_credentials = logins.own_credentials(profile) is not None
+    for one in (
+        profile.trust,
+        profile.certificate,
+        profile.key,
+        profile.client_key_secret_file,
+        profile.oidc_token_file,
+    ):
+        if one is not None and not one.is_file():
+            warn(f"there is no file {_tidied(one)} yet: every command of this profile needs it")
     current = profile_file.put(path, name, written, overwrite=overwrite)
     logins.logout(profile)
     if use and not current:
@@ -188,16 +203,20 @@ def _save(name: str, table: Mapping[str, Any], endpoints: Mapping[str, str], *, 
 
 def _discovered(address: str, connecting: Mapping[str, Any], calling: Mapping[str, Any]) -> dict[str, str]:
     """The services' addresses for the profile `calling`, asked of one that the profile `connecting` reaches."""
+    quiet_core()
     from strongroom.credentials import ClientCertificate
     from strongroom.discovery import discover
 
+    address = address.partition(",")[0]
+    if not _ADDRESS.fullmatch(address):
+        raise typer.BadParameter(f"'{address}' is not HOST:PORT, such as kms.example:7101", param_hint="HOST:PORT")
     certificate = (
         ClientCertificate(Path(connecting["certificate"]), Path(connecting["key"]))
         if connecting.get("certificate") and connecting.get("key")
         else None
     )
     trust = Path(connecting["trust"]) if connecting.get("trust") else None
-    found = discover(address.partition(",")[0], trust=trust, certificate=certificate)
+    found = discover(address, trust=trust, certificate=certificate)
     return dict(found.certificate if calling.get("certificate") else found.token)
 
 
@@ -231,6 +250,11 @@ def _facts(profile: Profile) -> dict[str, Any]:
         "login": logins.described(profile),
     }
     return {
-        **{name: value for name, value in fields.items() if value},
+        **{name: _tidied(value) if isinstance(value, Path) else value for name, value in fields.items() if value},
         **{f"{service}_address": address for service, address in profile.endpoints.items()},
     }
+
+
+def _tidied(path: Path) -> Path:
+    """A path without steps back and forth; a link at its end stays one."""
+    return path.parent.resolve() / path.name

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from strongroom.cli.command import Report, Session, command, facts_report, fields_of
+from strongroom.cli.command import Report, Session, command, facts_report, fields_of, quiet_core
 from strongroom.cli.inputs import Force, Tags, kept_file, pairs_of, read_bytes, read_text, span_of
 from strongroom.cli.outputs import SecretOut, require_shown, secret_report
 from strongroom.cli.tables import time_text
@@ -62,6 +62,13 @@ def login(
     kept_file(secret_file, "--secret-file")
     kept_file(oidc_token_file, "--oidc-token-file")
     profile = session.profile
+    if certificate and (profile.certificate is None or profile.key is None):
+        raise StrongroomError(
+            "PROFILE_INVALID",
+            f"profile {profile.name} has no certificate: `strongroom profile edit {profile.name} --certificate FILE "
+            "--key FILE` names one",
+            code="FAILED_PRECONDITION",
+        )
     key_name = Names(profile.account).client_key(client_key) if client_key else ""
     if client_key and secret_file is None:
         return _login_typed(profile, key_name, session_name)
@@ -165,6 +172,8 @@ def _login_kept(profile: Profile, chosen: Profile) -> Report:
 
 def _client(profile: Profile, credentials: Credentials | None) -> Client:
     from strongroom import logins
+
+    quiet_core()
     from strongroom.client import Client
 
     return Client(
