@@ -62,6 +62,7 @@ VALUES: Mapping[str, str] = {
 }
 # Of these the parameter alone does not make a whole command.
 BESIDE: Mapping[str, tuple[str, ...]] = {
+    "audit export": ("--format", "jsonl", "--force"),
     "decrypt": ("--text", "AQ=="),
     "file encrypt": ("--out", "sealed", "--force"),
     "key material import-wrapped": ("--in", "file"),
@@ -75,6 +76,7 @@ BESIDE: Mapping[str, tuple[str, ...]] = {
     "secret create master": ("--text", "x", "--type", "MYSQL", "--host", "h", "--user", "u"),
     "secret create principal": (),
     "secret put": ("--text", "x"),
+    "secret update": ("--description", "x"),
     "verify": ("--signature", "AAAA"),
 }
 # What opens no call of its own, or names what is looked for elsewhere.

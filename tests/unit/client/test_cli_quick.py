@@ -52,7 +52,7 @@ def by_typer(command: str, words: list[str]) -> dict[str, Any] | None:
 def quickly(command: str, words: list[str]) -> dict[str, Any] | None:
     """The values that the quick way gives it; None where it leaves the words to typer."""
     try:
-        return read(inspect.signature(commands()[command].callback).parameters.values(), words)
+        return read(inspect.signature(commands()[command].callback).parameters.values(), words, command)
     except NotOrdinaryError:
         return None
 
@@ -174,6 +174,8 @@ def test_a_usual_command_loads_no_typer(environment: dict[str, str]) -> None:
 def test_errors_read_the_same_whoever_finds_them(environment: dict[str, str]) -> None:
     for words in (
         ("secret", "delete", "x", "--force"),
+        ("secret", "delete", "x", "--force", "--after", "7d", "--yes"),
+        ("key", "describe", ""),
         ("audit", "events", "--since", "yesterday"),
         ("encrypt", "k", "--text", "a", "--in", "b"),
         ("run", "--env", "a", "--", "true"),

@@ -65,6 +65,28 @@ def test_rotations_end_with_the_status_of_what_failed(
     assert sorted(told) == sorted(error.reason for error in errors.values() if error is not None)
 
 
+def test_a_rotation_that_waits_for_its_target_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def state(state: str, *attempts: str) -> Any:
+        tried = [SimpleNamespace(step="SET", error_reason=reason and "X", error_detail=reason) for reason in attempts]
+        return SimpleNamespace(state=state, step="SET", attempts=tried)
+
+    course = iter(
+        [
+            state("WAITING", "h cannot be reached"),
+            state("WAITING", "h cannot be reached", "h cannot be reached"),
+            state("RUNNING", "h cannot be reached", "h refuses"),
+            state("SUCCEEDED", ""),
+        ]
+    )
+    rotations = SimpleNamespace(list=lambda *_, **__: [next(course)])
+    answering(monkeypatch, secrets=SimpleNamespace(rotate=lambda _: state("RUNNING"), rotations=rotations))
+    monkeypatch.setattr("strongroom.cli.rotations._POLL_SECONDS", 0)
+    ended = run("secret", "rotate", "db")
+    assert ended.exit_code == 0
+    told = [line for line in ended.stderr.splitlines() if line.startswith("note: db: SET failed, ")]
+    assert [line.partition(";")[0].rpartition(", ")[2] for line in told] == ["h cannot be reached", "h refuses"]
+
+
 class Place:
     """Secrets of another place."""
 

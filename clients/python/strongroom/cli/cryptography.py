@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,13 +59,14 @@ def decrypt(
     key: Annotated[str, typer.Option(metavar="KEY", help="Accept a ciphertext under this key alone.")] = "",
     context: Context = None,
     output_file: OutputFile = None,
-    base64: Annotated[bool, typer.Option("--base64", help="Print the plaintext in base64.")] = False,
+    base64: Annotated[bool, typer.Option("--base64", help="Print or write the plaintext in base64.")] = False,
     force: Force = False,
 ) -> Report:
     """Decrypt a ciphertext, raw or in base64, by default from standard input, and print the plaintext."""
     ciphertext = ciphertext_of(read_bytes(text, input_file, _MAX_ENCODED_BYTES, "ciphertext"))
     result = session.client.decrypt(ciphertext, pairs_of(context), key=key)
-    return bytes_report(fields_of(result), "plaintext", result.plaintext, output_file, force=force, encoded=base64)
+    content = b64encode(result.plaintext) + b"\n" if base64 else result.plaintext
+    return bytes_report(fields_of(result), "plaintext", content, output_file, force=force, encoded=False)
 
 
 def data_key(
@@ -99,13 +101,12 @@ def data_key(
 def random(
     session: Session,
     byte_count: Annotated[int, typer.Argument(metavar="COUNT", min=1, max=1024, help="How many bytes.")] = 32,
-    hex_digits: Annotated[bool, typer.Option("--hex", help="Print hex digits in place of base64.")] = False,
+    hex_digits: Annotated[bool, typer.Option("--hex", help="Print or write hex digits.")] = False,
     output_file: OutputFile = None,
     force: Force = False,
 ) -> Report:
     """Print random bytes from the service."""
     result = session.client.generate_random(byte_count)
     document = {**fields_of(result), **({"data": result.data.hex()} if hex_digits else {})}
-    if hex_digits and output_file is None:
-        return Report(document, raw=result.data.hex().encode() + b"\n")
-    return bytes_report(document, "data", result.data, output_file, force=force, encoded=True)
+    content = result.data.hex().encode() + b"\n" if hex_digits else result.data
+    return bytes_report(document, "data", content, output_file, force=force, encoded=not hex_digits)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from typer import TyperException
+from typer import BadParameter, TyperException
 from typer.core import TyperCommand, TyperGroup
 
+from strongroom.cli.together import complaint
 from strongroom.cli.values import Plain
 
 _COMMON = frozenset({"output", "as_json", "wide", "profile", "as_role", "trace", "help"})
@@ -69,9 +70,41 @@ def _telling_whose(parse: Callable[[], Any], ctx: Any) -> Any:
     try:
         return parse()
     except TyperException as error:
+        _teach_no_old_name(error, ctx)
         if getattr(error, "ctx", ctx) is None:
             error.ctx = ctx  # type: ignore[attr-defined]
         raise
+
+
+def _teach_no_old_name(error: Any, ctx: Any) -> None:
+    """Has an error about an option that there is not name those of now alone."""
+    near = getattr(error, "possibilities", None)
+    if getattr(error, "option_name", "") in ("--yes", "-y"):
+        error.message, error.possibilities = f"`{ctx.command_path}` asks nothing, and takes no --yes", None
+    elif near:
+        now = {
+            name: one.opts[0] for one in ctx.command.params if not getattr(one, "hidden", False) for name in one.opts
+        }
+        error.possibilities = sorted({now[name] for name in near if name in now})
+
+
+def _require_together(ctx: Any, parameters: Iterable[Any]) -> None:
+    known = {one.name: one for one in parameters}
+    typed = {
+        name: ctx.params[name]
+        for name in known
+        if name in ctx.params and getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    }
+    metavars = {name: one.metavar or name.upper() for name, one in known.items()}
+    wrong = complaint(ctx.command_path.removeprefix("strongroom "), typed, metavars)
+    if wrong is not None:
+        name, told = wrong
+        is_argument = known[name].param_type_name == "argument"
+        raise BadParameter(told, ctx=ctx, param_hint=metavars[name] if is_argument else _long(known[name].opts))
+
+
+def _long(names: Sequence[str]) -> str:
+    return next((name for name in names if name.startswith("--")), names[0])
 
 
 class Command(TyperCommand):
@@ -84,8 +117,15 @@ class Command(TyperCommand):
         return found
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
-        """Reads what was typed."""
-        return _telling_whose(lambda: super(Command, self).parse_args(ctx, args), ctx)
+        """Reads what was typed. A usage error where what was typed does not go together."""
+
+        def parsed() -> Any:
+            left = super(Command, self).parse_args(ctx, args)
+            if not ctx.resilient_parsing:
+                _require_together(ctx, self.params)
+            return left
+
+        return _telling_whose(parsed, ctx)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """What the line of usage shows behind the command."""

@@ -17,12 +17,13 @@ from typing import Any, get_args, get_origin
 
 from strongroom.cli import declared
 from strongroom.cli.entries import HOMES
+from strongroom.cli.together import complaint
 
 _STANDS_FOR = ("typer", "typer.core", "typer.models", "typer.main")
 # What explains commands has to know them all.
 _TYPERS_OWN = frozenset({"help"})
 _COMPLETES = "_STRONGROOM_COMPLETE"
-_KEPT = frozenset(f"strongroom.cli{name}" for name in ("", ".startup", ".quick", ".declared", ".entries"))
+_KEPT = frozenset(f"strongroom.cli{name}" for name in ("", ".startup", ".quick", ".declared", ".entries", ".together"))
 
 
 class NotOrdinaryError(Exception):
@@ -43,7 +44,7 @@ def run(words: Sequence[str]) -> int | None:
     put_in_place()
     try:
         path, command, rest = _found(words)
-        values = read(inspect.signature(command).parameters.values(), rest)
+        values = read(inspect.signature(command).parameters.values(), rest, path.removeprefix("strongroom "))
     except NotOrdinaryError:
         _take_away()
         return None
@@ -59,8 +60,8 @@ def run(words: Sequence[str]) -> int | None:
     return guarded(work, words)
 
 
-def read(parameters: Sequence[inspect.Parameter] | Any, words: Sequence[str]) -> dict[str, Any]:
-    """The values of a command's parameters. Raises NotOrdinaryError."""
+def read(parameters: Sequence[inspect.Parameter] | Any, words: Sequence[str], command: str) -> dict[str, Any]:
+    """The values of a command's parameters. Raises NotOrdinaryError, also for options that do not go together."""
     options: dict[str, tuple[_Read, bool]] = {}
     arguments: list[_Read] = []
     every = [_Read(parameter) for parameter in parameters]
@@ -70,7 +71,11 @@ def read(parameters: Sequence[inspect.Parameter] | Any, words: Sequence[str]) ->
         options.update({name: (one, yes) for name, yes in one.names()})
     plain = _options_taken(options, words)
     _shared_out(arguments, plain)
-    return {one.name: one.value() for one in every}
+    values = {one.name: one.value() for one in every}
+    typed = {one.name: values[one.name] for one in every if one.words}
+    if complaint(command, typed, {one.name: one.said("metavar") or one.name.upper() for one in every}) is not None:
+        raise NotOrdinaryError
+    return values
 
 
 def real_typer() -> ModuleType:

@@ -15,6 +15,7 @@ import typer
 from strongroom.cli import choices
 from strongroom.cli.command import Report, Session, command, facts_report, fields_of
 from strongroom.cli.complaints import Status, one_failed, status_of, status_of_all
+from strongroom.cli.forms import warn
 from strongroom.cli.inputs import pairs_of, span_of
 from strongroom.cli.secrets import SecretName, app, secret_report
 from strongroom.cli.side_by_side import side_by_side
@@ -165,12 +166,16 @@ def rotation_policy(
     time_zone: Annotated[str, typer.Option(metavar="ZONE", help="Of the window, such as Europe/Berlin.")] = "",
     max_attempts: Annotated[int, typer.Option(metavar="COUNT", min=0, max=1000, help="How often a step is tried.")] = 0,
 ) -> Report:
-    """Have a secret rotated by itself."""
+    """Say anew when a secret is rotated by itself, as a whole: what is not given here is no part of it any more."""
     from strongroom.calls.secrets.records import RotationPolicy
 
     policy = None
     period = span_of(every, "--every", "d")
-    if period:
+    if not period:
+        for option, value in (("--jitter", jitter), ("--window", window), ("--max-attempts", max_attempts)):
+            if value:
+                raise typer.BadParameter("goes with a period: --every 0 is never", param_hint=option)
+    else:
         policy = RotationPolicy(
             period=period,
             jitter=span_of(jitter, "--jitter") if jitter else timedelta(),
@@ -245,8 +250,13 @@ def _rotated(client: Client, secret: str, seconds: float, together: _Round) -> _
         return _Outcome(secret, "REFUSED", error.reason, error.message)
     together.begun.append(secret)
     missed: StrongroomError | None = None
+    told = ""
     deadline = time.monotonic() + seconds
     while found.state not in _DONE and not _rests(found) and time.monotonic() < deadline:
+        failed = _failure(found)
+        if failed and failed != told:
+            told = failed
+            warn(f"{secret}: {failed}; the service tries again, and goes on trying when this has ended")
         if together.stopped.wait(_POLL_SECONDS):
             break
         try:
@@ -263,6 +273,12 @@ def _rotated(client: Client, secret: str, seconds: float, together: _Round) -> _
         return _Outcome(secret, "RESTING", "", "Current is new; Previous works until the grace period ends")
     last = found.attempts[-1] if found.attempts and found.state != "SUCCEEDED" else None
     return _Outcome(secret, found.state, last.error_reason if last else "", last.error_detail if last else "")
+
+
+def _failure(rotation: Rotation) -> str:
+    """Why the last step that was tried failed; nothing where it did not."""
+    last = rotation.attempts[-1] if rotation.attempts else None
+    return f"{last.step} failed, {last.error_detail or last.error_reason}" if last and last.error_reason else ""
 
 
 def _rests(rotation: Rotation) -> bool:

@@ -72,6 +72,13 @@ def _number(word: Any) -> float:
     return number
 
 
+def _path(word: Any) -> Path:
+    # Path takes nothing for the current directory.
+    if word == "":
+        raise ValueError("is empty: is a variable not set?")
+    return Path(word)
+
+
 def _yes_or_no(word: Any) -> bool:
     if isinstance(word, bool):
         return word
@@ -80,7 +87,7 @@ def _yes_or_no(word: Any) -> bool:
 
 _MADE: Mapping[Any, Callable[[Any], Any]] = {
     str: str,
-    Path: Path,
+    Path: _path,
     int: _whole,
     float: _number,
     bool: _yes_or_no,
