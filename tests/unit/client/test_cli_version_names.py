@@ -12,8 +12,11 @@ import pytest
 from strongroom.calls.secrets.records import SecretValue
 from strongroom.cli import command as commands_module
 from strongroom.cli.complaints import Status
+from strongroom.cli.topics import TOPICS
 from strongroom.names import Names
 from tests.support.cli import commands, run
+from tests.support.recorded_cli import Recorder, surroundings
+from tests.unit.client.test_cli_endings import PROFILES
 
 ROOT = Path(__file__).resolve().parents[3]
 FULL = "accounts/main/secrets/db"
@@ -101,3 +104,43 @@ def test_no_help_and_no_page_says_a_version_in_another_way() -> None:
         for parameter in found.params:
             if re.search(r"\bversion\b", getattr(parameter, "help", None) or "") and not parameter.hidden:
                 assert parameter.metavar != "NUMBER" or command == "migrate vault", (command, parameter.name)
+
+
+TAKES = (
+    "sign V --text x",
+    "verify V --signature AAAA --text x",
+    "mac verify V --mac AAAA --text x",
+    "public-key get V",
+    "public-key encrypt V --text x",
+    "public-key decrypt V --text AQ==",
+    "key material import V",
+    "key material delete V --yes",
+)
+TAKES_NONE = (
+    "encrypt V --text x",
+    "decrypt --text AQ== --key V",
+    "re-encrypt V --text AQ==",
+    "data-key V",
+    "mac generate V --text x",
+    "file encrypt V file-1",
+)
+
+
+@pytest.mark.parametrize("line", [*TAKES, *TAKES_NONE])
+def test_where_a_version_may_stand_for_a_key_is_as_the_topic_says(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "profiles.toml").write_text(PROFILES)
+    surroundings(tmp_path)
+    monkeypatch.setenv("STRONGROOM_CONFIG", str(tmp_path / "profiles.toml"))
+    monkeypatch.chdir(tmp_path)
+    ended = Recorder(monkeypatch).run([word if word != "V" else "payments/versions/2" for word in line.split()])
+    taken, taken_none = TOPICS["versions"][1].replace("\n", " ").split(" take a version ")
+    words = re.match(r"public-key|key material|file|[a-z-]+(?: verify| generate)?", line)[0]  # type: ignore[index]
+    if line in TAKES:
+        assert "payments/versions/2" in str(ended.sent)
+        assert f"`{words}`" in taken
+    else:
+        assert ended.sent == {}
+        assert "`strongroom help versions` says where" in ended.written
+        assert f"`{words}`" in taken_none

@@ -88,7 +88,7 @@ def list_accounts(
 
     def show() -> Table:
         rows = [
-            (account.name, "DISABLED" if account.disabled else "", account.create_time, account.display_name)
+            (account.name, "DISABLED" if account.disabled else "ENABLED", account.create_time, account.display_name)
             for account in found
         ]
         return table(("account", "state", "created", "display name"), rows, prose=("display name",))

@@ -65,7 +65,7 @@ def list_client_keys(
             (
                 key.name.rpartition("/")[2],
                 session.client.names.relative(key.principal),
-                "DISABLED" if key.disabled else "",
+                "DISABLED" if key.disabled else "ENABLED",
                 key.expire_time,
                 key.last_use_time,
                 key.description,

@@ -34,7 +34,8 @@ def run(session: Session, verb: str, works: Sequence[Work], handle: Handle, *, f
     """Handles every file, and says what became of it. One that fails stops no other."""
     with _removed_when_terminated(), _progress_bar(session, verb, works) as progress:
         if len(works) == 1:
-            result = _through(works[0], handle, progress, force=force)
+            with telling_which(works[0].source):
+                result = _through(works[0], handle, progress, force=force)
             # What went to standard output is no place for a report.
             return Report(plain(result), note=_note(verb, [result]), silent=works[0].destination == STANDARD)
         return _all(verb, works, handle, progress, force=force, jobs=jobs)
@@ -84,6 +85,17 @@ def opened(path: Path) -> FileIO:
     if path == STANDARD:
         taken_by("file")
     return FileIO(0, "r", closefd=False) if path == STANDARD else FileIO(path, "r")
+
+
+@contextmanager
+def telling_which(path: Path) -> Iterator[None]:
+    """Has what is wrong with a file name the file."""
+    try:
+        yield
+    except StrongroomError as error:
+        if not error.reason.startswith("FILE_") or str(path) in error.message:
+            raise
+        raise error.about("standard input" if path == STANDARD else str(path)) from None
 
 
 def _told(source: Path, error: StrongroomError | OSError) -> dict[str, str]:

@@ -164,7 +164,7 @@ def inspect(session: Session, sources: Sources) -> Report:
 
     found = []
     for path in file_sets.required(file_sets.chosen(sources), "inspected"):
-        with file_runs.opened(path) as file:
+        with file_runs.telling_which(path), file_runs.opened(path) as file:
             found.append(_described(path, inspect_source(file)))
 
     def show() -> list[Facts]:

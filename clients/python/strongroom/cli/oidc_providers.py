@@ -77,7 +77,7 @@ def list_oidc_providers(session: Session, limit: Limit = None) -> Report:
             (
                 provider.name.rpartition("/")[2],
                 provider.issuer,
-                "DISABLED" if provider.disabled else "",
+                "DISABLED" if provider.disabled else "ENABLED",
                 provider.fetch_time,
                 provider.fetch_error,
             )

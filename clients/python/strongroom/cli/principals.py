@@ -246,7 +246,7 @@ def _row(session: Session, principal: Principal) -> tuple[object, ...]:
     held = ", ".join(role.rpartition("/")[2] for role in principal.roles)
     return (
         session.client.names.relative(principal.name),
-        "DISABLED" if principal.disabled else "",
+        "DISABLED" if principal.disabled else "ENABLED",
         held,
         principal.create_time,
         principal.description,

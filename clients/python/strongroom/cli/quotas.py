@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from strongroom.cli.command import Report, Session, command, facts_report
+from strongroom.cli.command import Report, Session, command, fields_of
 from strongroom.cli.inputs import Limit
 from strongroom.cli.parser import Group
-from strongroom.cli.tables import Table, table
+from strongroom.cli.tables import Table, facts, table
+
+if TYPE_CHECKING:
+    from strongroom.calls.access.quotas import Quota
 
 quotas = typer.Typer(name="quota", cls=Group, help="How many requests are let through.", no_args_is_help=True)
 
@@ -27,7 +30,7 @@ def add_to(app: typer.Typer) -> None:
 @command(quotas, "get", "strongroom quota get users/ann")
 def get_quota(session: Session, target: Target = "") -> Report:
     """Show the quota that holds."""
-    return facts_report(session.client.access.quotas.get(target))
+    return _report(session.client.access.quotas.get(target))
 
 
 @command(quotas, "list", "strongroom quota list")
@@ -85,10 +88,21 @@ def set_quota(
         burst=burst,
         default_principal_requests_per_second=each_principal,
     )
-    return facts_report(quota)
+    return _report(quota)
 
 
 @command(quotas, "reset", "strongroom quota reset users/ann")
 def reset_quota(session: Session, target: Target = "") -> Report:
     """Take back what was set; show what holds now."""
-    return facts_report(session.client.access.quotas.reset(target))
+    return _report(session.client.access.quotas.reset(target))
+
+
+def _report(quota: Quota) -> Report:
+    """A quota, whose empty fields say something too."""
+    is_limited = quota.requests_per_second is not None
+    shown = {
+        **{name.replace("_", " "): value for name, value in fields_of(quota).items()},
+        "requests per second": quota.requests_per_second if is_limited else "no limit",
+        "burst": (quota.burst or "two seconds' worth") if is_limited else "",
+    }
+    return Report(fields_of(quota), lambda: facts(shown))

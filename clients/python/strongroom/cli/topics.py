@@ -114,7 +114,10 @@ those that take proofs, checkpoints, policies or key material.""",
     "durations": (
         "Spans and times",
         """A SPAN is a number and a unit, s, m, h, d or w, and several of them: 90s, 15m, 1h30m, 30d, 2w. Answers
-write it as "1h 30m", which is taken as well.
+write it as "1h 30m", which is taken as well. 0 alone stands for never or none.
+Some options were once for numbers, and still take a bare one: of days --rotate-every, --every, --after,
+--archive-after, --shred-after, and --expires of client keys and key material; of minutes --max-session; of seconds
+--timeout and --duration. All others need the unit.
 
 A TIME is a time such as 2026-11-24T02:25Z or 2026-11-24 (UTC, unless a zone is given), or a SPAN: ago where the past is
 asked for (--since 7d), and from now on where it is to come (--expires 30d).""",
@@ -159,10 +162,15 @@ keys/payments. `audit` takes a key or a secret without it too, where there are e
     ),
     "versions": (
         "Versions of keys and secrets",
-        """A version is NAME/versions/NUMBER, such as payments/versions/2. Commands for one version of a key begin with
-`strongroom key version`. Where a key is used, a version may be named in place of it; without one, new data is encrypted
-and signed with the primary version. A ciphertext says its version. Signatures, MACs and what `public-key encrypt` makes
-do not: `verify`, `mac verify` and `public-key decrypt` try each version, and say which it was.
+        """A version is NAME/versions/NUMBER, such as payments/versions/2. What changes one version of a key begins with
+`strongroom key version`.
+
+`sign`, `verify`, `mac verify`, `public-key` and `key material` take a version in place of a key; without one, they use
+the primary version. Signatures, MACs and what `public-key encrypt` makes do not say their version: `verify`, `mac
+verify` and `public-key decrypt` try each that is enabled, and say which it was.
+
+`encrypt`, `decrypt`, `re-encrypt`, `data-key`, `mac generate` and `file` take the key alone: they make everything with
+the primary version, and a ciphertext says its own.
 
 A version of a secret is named in the same way everywhere, too: `strongroom secret get db/versions/2`, `secret stage db
 Current --to db/versions/1 --from db/versions/2`, `audit events --version db/versions/2`. Lists print versions so.""",
