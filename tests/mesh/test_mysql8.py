@@ -99,6 +99,45 @@ def test_two_users_that_take_turns_have_the_same_rights(lab: Lab, server: Mysql8
     rotated(lab, secret_id, 2)
 
 
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["GRANT BACKUP_ADMIN ON *.* TO {u} WITH GRANT OPTION"],
+        ["GRANT BACKUP_ADMIN ON *.* TO {u}", "GRANT PROCESS ON *.* TO {u} WITH GRANT OPTION"],
+        ["GRANT BACKUP_ADMIN ON *.* TO {u} WITH GRANT OPTION", "GRANT XA_RECOVER_ADMIN ON *.* TO {u}"],
+        ["ALTER USER {u} PASSWORD EXPIRE NEVER PASSWORD HISTORY 5 PASSWORD REUSE INTERVAL 30 DAY"],
+        ["ALTER USER {u} PASSWORD EXPIRE INTERVAL 90 DAY PASSWORD REQUIRE CURRENT"],
+        ["ALTER USER {u} WITH MAX_QUERIES_PER_HOUR 1234567 MAX_UPDATES_PER_HOUR 4294967295"],
+    ],
+)
+def test_what_is_rare_is_the_same_for_two_users(
+    lab: Lab, server: Mysql8, secret_id: str, statements: list[str]
+) -> None:
+    user = server.create(lab, secret_id, dual=True)
+    for statement in statements:
+        server.execute(statement.format(u=user))
+    clone = json.loads(rotated(lab, secret_id))["username"]
+    first, second = (
+        sorted(grant.replace(name, "") for (grant,) in server.execute(f"SHOW GRANTS FOR {name}"))
+        for name in (user, clone)
+    )
+    assert second == first
+    rules = "password_lifetime, Password_reuse_history, Password_reuse_time, Password_require_current"
+    both = f"SELECT DISTINCT {rules}, max_questions, max_updates FROM mysql.user WHERE User IN (%s, %s)"  # noqa: S608
+    assert len(server.execute(both, user, clone)) == 1
+    rotated(lab, secret_id, 2)
+    rotated(lab, secret_id, 3)
+
+
+def test_a_user_that_was_locked_gets_no_other(lab: Lab, server: Mysql8, secret_id: str) -> None:
+    user = server.create(lab, secret_id, dual=True)
+    server.execute(f"ALTER USER {user} ACCOUNT LOCK")
+    lab.rotate(secret_id)
+    lab.work_until_idle()
+    assert "is locked" in lab.attempts(secret_id)[-1].error_detail
+    assert server.execute("SELECT User FROM mysql.user WHERE User = %s", f"{user}_clone") == ()
+
+
 def test_repair_tells_and_mends_what_the_second_user_lacks(lab: Lab, server: Mysql8, secret_id: str) -> None:
     user = server.create(lab, secret_id, dual=True)
     rotated(lab, secret_id)

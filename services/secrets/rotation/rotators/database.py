@@ -102,37 +102,16 @@ class DatabaseRotator:
         previous: Credential | None,
     ) -> None:
         """Makes the target accept `pending`."""
-        target, login = context.target.database, pending.fields
-        username, password = login["username"], login["password"]
-        self._require_own_user(target, username)
+        username = pending.fields["username"]
+        self._require_own_user(context.target.database, username)
         self._require_first_user_whole(context, username, current)
-        unanswered = None
         try:
-            if self._accepts(context, pending):
-                return
+            self._change(context, pending, current)
         except StrongroomError as error:
-            if error.reason is not Reason.TARGET_UNREACHABLE:
+            # It may have been set by a try before. That is asked only now: a server may count wrong passwords, and lock
+            # the user out that its programs log in as.
+            if error.reason is Reason.TARGET_UNREACHABLE or not self._accepts(context, pending):
                 raise
-            # So a pooler says it also of a user who is still to be made. Setting it again does no harm, and whose login
-            # that takes is told whether the server is there.
-            unanswered = error
-        if context.master is None:
-            change, as_whom = (
-                self._driver.change_own_password,
-                self._as(context, require_credential(current, context.secret)),
-            )
-        else:
-            cloned = username == self._alternate(target)
-            change = self._driver.clone_user if cloned else self._driver.change_password
-            as_whom = self._as_master(context, context.master)
-        try:
-            with as_whom as connection:
-                change(connection, target, username, password)
-        except StrongroomError as error:
-            # By a user whose own password may have been changed already.
-            if unanswered is None or error.reason is not Reason.TARGET_LOGIN_REFUSED:
-                raise
-            raise unanswered from None
 
     def test(self, context: RotationContext, credential: Credential) -> None:
         """Logs in. The second of two users must have the rights of the first."""
@@ -156,6 +135,20 @@ class DatabaseRotator:
         if username == target.username and current.fields["username"] == alternate:
             with self._as_master(context, context.master) as connection:
                 self._driver.require_equal(connection, target, alternate, template=True)
+
+    def _change(self, context: RotationContext, pending: Credential, current: Credential | None) -> None:
+        target, username = context.target.database, pending.fields["username"]
+        if context.master is None:
+            change, as_whom = (
+                self._driver.change_own_password,
+                self._as(context, require_credential(current, context.secret)),
+            )
+        else:
+            cloned = username == self._alternate(target)
+            change = self._driver.clone_user if cloned else self._driver.change_password
+            as_whom = self._as_master(context, context.master)
+        with as_whom as connection:
+            change(connection, target, username, pending.fields["password"])
 
     def _accepts(self, context: RotationContext, credential: Credential) -> bool:
         try:

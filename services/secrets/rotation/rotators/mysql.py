@@ -113,6 +113,10 @@ class MysqlDriver:
         execute, host = partial(_execute, connection, username), _host(target)
         catalog, account = Catalog(execute), Account(username, host)
         first = _there(catalog.rights(Account(target.username, host)), Account(target.username, host))
+        if first.rules.is_locked:
+            # Whoever locked it locked out its programs, which would come in again as the second user.
+            what = "the account of the first user is locked: unlock it before its programs get another user"
+            raise StrongroomError(Reason.TARGET_CHANGE_REFUSED, what)
         passwords = _passwords(connection, username)
         if catalog.rights(account) is None:
             passwords.make(account, first.plugin)
@@ -164,6 +168,8 @@ class MysqlDriver:
 
     def try_out(self, connection: ProvingConnection, target: DatabaseTarget, username: str) -> None:
         """Whether who has logged in can do what is wanted: the target's own statement among it."""
+        if target.master_secret:
+            _require_account(connection, target, username)
         if not target.test_statement:
             return
         try:
@@ -188,6 +194,18 @@ def _passwords(connection: ProvingConnection, username: str) -> Passwords:
 
 def _host(target: DatabaseTarget) -> str:
     return target.mysql_host or _DEFAULT_HOST
+
+
+def _require_account(connection: ProvingConnection, target: DatabaseTarget, username: str) -> None:
+    """Who has logged in is the account that the master changes: a server with accounts of one name at several hosts
+    takes the one whose host is the narrowest."""
+    ((name,),) = _execute(connection, username, "SELECT CURRENT_USER()")
+    user, _, host = name.rpartition("@")
+    if (user, host.casefold()) != (username, _host(target).casefold()):
+        raise _incurable(
+            "the server takes the login for an account at another host than the target names (mysql_host), which would"
+            " not get the new password"
+        )
 
 
 def _there(found: Rights | None, account: Account) -> Rights:

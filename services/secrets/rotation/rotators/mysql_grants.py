@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from services.runtime.errors import Reason, StrongroomError
 from services.secrets.rotation.rotators.mysql_passwords import NATIVE, Account, Execute
+from services.secrets.rotation.rotators.mysql_rules import Rules, rules_of_maria, rules_of_mysql
+from services.secrets.rotation.rotators.mysql_rules import text as _text
 
 # Words of the server's grammar, as its tables name them.
 _PRIVILEGE = re.compile(r"[A-Z][A-Z_ ]{1,63}")
@@ -49,8 +52,12 @@ class Rights:
     """With whether they may be given on."""
     default_roles: frozenset[str]
     proxies: frozenset[tuple[str, ...]]
+    """Whom it may be: user and host, and whether that may be given on."""
+    dynamic: frozenset[tuple[str, bool]] = frozenset()
+    """Privileges that MySQL keeps by name: each has a right to give it on for itself."""
     login: Mapping[str, str] = field(default_factory=dict)
     """Requirements of TLS and limits, by column."""
+    rules: Rules = field(default_factory=Rules)
     plugin: str = ""
     restrictions: str = ""
     """What MySQL takes out of global privileges (partial revokes)."""
@@ -67,6 +74,8 @@ class Rights:
             told.append("the ADMIN OPTION of a role")
         if other.default_roles - self.default_roles:
             told.append("a default role")
+        if other.dynamic - self.dynamic:
+            told.append("a privilege on everything, or the right to give it on")
         if other.proxies - self.proxies:
             told.append("PROXY")
         return told
@@ -81,6 +90,10 @@ class Rights:
             told.append("the authentication plugin")
         if self.restrictions != other.restrictions:
             told.append("partial revokes")
+        if self.rules.passwords != other.rules.passwords:
+            told.append("what is asked of its passwords")
+        if self.rules.is_locked != other.rules.is_locked:
+            told.append("ACCOUNT LOCK")
         return told
 
 
@@ -107,12 +120,15 @@ class Catalog:
         if not rows:
             return None
         plugin, default_role, *login = map(_text, rows[0])
+        dynamic = {} if self.is_maria else self._dynamic(account)
         return Rights(
-            frozenset(self._privileges(account)),
+            frozenset(self._privileges(account, dynamic)),
             frozenset(self._roles(account)),
             self._default_roles(account, default_role),
             self._proxies(account),
+            frozenset(dynamic.items()),
             dict(zip(("ssl_type", *_TLS, *limits), login, strict=True)),
+            self._rules(account),
             self._only_plugin(account, plugin),
             "" if self.is_maria else self._restrictions(account),
         )
@@ -127,6 +143,12 @@ class Catalog:
             self._execute(f"GRANT {', '.join(privileges)} ON {where} TO %s@%s", account.user, account.host)
         for where, privileges in take.items():
             self._execute(f"REVOKE {', '.join(privileges)} ON {where} FROM %s@%s", account.user, account.host)
+        for privilege, _ in found.dynamic - wanted.dynamic:
+            self._execute(f"REVOKE {privilege} ON *.* FROM %s@%s", account.user, account.host)
+        for privilege, may_give in wanted.dynamic - found.dynamic:
+            option = " WITH GRANT OPTION" if may_give else ""
+            self._execute(f"GRANT {privilege} ON *.* TO %s@%s{option}", account.user, account.host)
+        self._make_proxies_equal(wanted, found, account)
         for role, _ in found.roles - wanted.roles:
             self._execute(f"REVOKE {role} FROM %s@%s", account.user, account.host)
         for role, may_give in wanted.roles - found.roles:
@@ -137,6 +159,15 @@ class Catalog:
             self._execute(f"SET DEFAULT ROLE {chosen} {of} %s@%s", account.user, account.host)
         if wanted.login != found.login:
             self._require(wanted.login, account)
+        if rules := wanted.rules.statement(found.rules):
+            self._execute(f"ALTER USER %s@%s {rules}", account.user, account.host)
+
+    def _make_proxies_equal(self, wanted: Rights, found: Rights, account: Account) -> None:
+        for user, host, _ in found.proxies - wanted.proxies:
+            self._execute("REVOKE PROXY ON %s@%s FROM %s@%s", user, host, account.user, account.host)
+        for user, host, may_give in wanted.proxies - found.proxies:
+            option = " WITH GRANT OPTION" if may_give == "1" else ""
+            self._execute(f"GRANT PROXY ON %s@%s TO %s@%s{option}", user, host, account.user, account.host)
 
     def _require(self, login: Mapping[str, str], account: Account) -> None:
         named = [(word, login[column]) for column, word in _TLS.items() if login[column]]
@@ -144,7 +175,8 @@ class Catalog:
             login["ssl_type"], "NONE"
         )
         limits = _MARIA_LIMITS if self.is_maria else _LIMITS
-        numbers = " ".join(f"{word} {float(login[column] or 0):g}" for column, word in limits.items())
+        # Whole ones as they are: servers read `1e+06` as 1.
+        numbers = " ".join(f"{word} {Decimal(login[column] or 0):f}" for column, word in limits.items())
         self._execute(
             f"ALTER USER %s@%s REQUIRE {required} WITH {numbers}",
             account.user,
@@ -152,17 +184,28 @@ class Catalog:
             *(value for _, value in named),
         )
 
+    def _rules(self, account: Account) -> Rules:
+        if self.is_maria:
+            return rules_of_maria(self._execute, account)
+        return rules_of_mysql(self._execute, account, self._columns())
+
+    def _columns(self) -> frozenset[str]:
+        """Of MySQL's table of users: each release has more."""
+        found = self._execute(
+            "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'mysql' AND TABLE_NAME = 'user'"
+        )
+        return frozenset(_text(column) for (column,) in found)
+
     def _only_plugin(self, account: Account, plugin: str) -> str:
-        if self.is_maria and any(
-            several
-            for (several,) in self._execute(
-                "SELECT JSON_EXISTS(Priv, '$.auth_or') FROM mysql.global_priv WHERE User = %s AND Host = %s",
-                account.user,
-                account.host,
-            )
-        ):
-            return "several"
-        return plugin or NATIVE
+        """Of a user that logs in in one way, by one proof."""
+        several = (
+            "SELECT JSON_EXISTS(Priv, '$.auth_or') FROM mysql.global_priv"
+            if self.is_maria
+            else "SELECT JSON_CONTAINS_PATH(coalesce(User_attributes, '{}'), 'one', '$.multi_factor_authentication')"
+            " FROM mysql.user"
+        )
+        found = self._execute(f"{several} WHERE User = %s AND Host = %s", account.user, account.host)
+        return "several" if any(several for (several,) in found) else plugin or NATIVE
 
     def _restrictions(self, account: Account) -> str:
         found = self._execute(
@@ -172,7 +215,15 @@ class Catalog:
         )
         return _text(found[0][0])
 
-    def _privileges(self, account: Account) -> Iterator[tuple[str, str]]:
+    def _dynamic(self, account: Account) -> dict[str, bool]:
+        rows = self._execute(
+            "SELECT PRIV, WITH_GRANT_OPTION FROM mysql.global_grants WHERE USER = %s AND HOST = %s",
+            account.user,
+            account.host,
+        )
+        return {_privilege(_text(privilege)): may_give == "Y" for privilege, may_give in rows}
+
+    def _privileges(self, account: Account, dynamic: Container[str]) -> Iterator[tuple[str, str]]:
         tables = (
             ("USER_PRIVILEGES", ()),
             ("SCHEMA_PRIVILEGES", ("TABLE_SCHEMA",)),
@@ -187,7 +238,7 @@ class Catalog:
                 account.grantee,
             ):
                 # It compares without regard to case.
-                if grantee != account.grantee:
+                if grantee != account.grantee or (not named and privilege in dynamic):
                     continue
                 where = _object(names[:2])
                 if privilege != _NONE:
@@ -261,12 +312,6 @@ def _object(names: Sequence[str]) -> str:
 def _quoted(name: str) -> str:
     """An identifier. `%` would be taken for the place of a value."""
     return "`" + name.replace("`", "``").replace("%", "%%") + "`"
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "surrogateescape")
-    return "" if value is None else str(value)
 
 
 def _privilege(word: str) -> str:

@@ -11,7 +11,7 @@ from services.secrets.rotation.rotators.mysql_passwords import Account, Execute,
 _GRANTABLE = "GRANT OPTION"
 _CREATES_USERS = ("CREATE USER", "*.*")
 # MySQL's own; MariaDB asks for the ADMIN OPTION of whoever it is.
-_GIVES_ROLES = (("ROLE_ADMIN", "*.*"), ("SUPER", "*.*"))
+_GIVES_ROLES, _SUPER = "ROLE_ADMIN", ("SUPER", "*.*")
 # MariaDB's information_schema has no privilege that a role has on everything.
 _OF_COLUMN = {
     "Create_tmp_table": "CREATE TEMPORARY TABLES",
@@ -41,6 +41,8 @@ class Master:
     """What is known of a master's rights."""
 
     privileges: frozenset[tuple[str, str]]
+    dynamic: frozenset[tuple[str, bool]]
+    proxies: frozenset[tuple[str, ...]]
     admin_roles: frozenset[str]
     """The roles that it may give."""
     is_maria: bool
@@ -60,10 +62,19 @@ class Master:
             return "the master has no GRANT OPTION for what the first user has"
         if any(not self._holds(privilege, where) for privilege, where in first.privileges):
             return "the master has not got itself what the first user has, and cannot give it"
-        gives_all = not self.is_maria and any(one in self.privileges for one in _GIVES_ROLES)
+        if any((privilege, True) not in self.dynamic for privilege, _ in first.dynamic):
+            return "the master may not give on a privilege that the first user has on everything"
+        if any(not self._may_give_proxy(user, host) for user, host, _ in first.proxies):
+            return "the master may not give PROXY on an account that the first user may be"
+        gives_all = not self.is_maria and (
+            _SUPER in self.privileges or any(one == _GIVES_ROLES for one, _ in self.dynamic)
+        )
         if not gives_all and {role for role, _ in first.roles} - self.admin_roles:
             return "the master has no ADMIN OPTION for a role that the first user has"
         return ""
+
+    def _may_give_proxy(self, user: str, host: str) -> bool:
+        return any((*whom, "1") in self.proxies for whom in ((user, host), ("", "")))
 
     def _holds(self, privilege: str, where: str) -> bool:
         """At whatever level: what is held at several counts together."""
@@ -81,7 +92,7 @@ def master_of(catalog: Catalog, execute: Execute) -> Master | None:
     own = catalog.rights(Account(user, host))
     if own is None:
         return None
-    privileges, roles = set(own.privileges), set(own.roles)
+    privileges, roles, dynamic = set(own.privileges), set(own.roles), set(own.dynamic)
     host_of_role = "''" if catalog.is_maria else "ROLE_HOST"
     try:
         enabled = execute(
@@ -101,10 +112,12 @@ def master_of(catalog: Catalog, execute: Execute) -> Master | None:
             return None
         privileges |= found.privileges
         roles |= found.roles
+        dynamic |= found.dynamic
         if catalog.is_maria:
             privileges |= _on_everything(execute, role)
     admin_roles = frozenset(role for role, may_give in roles if may_give)
-    return Master(frozenset(privileges), admin_roles, catalog.is_maria, bool(enabled))
+    given = frozenset(privileges), frozenset(dynamic), own.proxies
+    return Master(*given, admin_roles, catalog.is_maria, bool(enabled))
 
 
 def _on_everything(execute: Execute, role: str) -> set[tuple[str, str]]:

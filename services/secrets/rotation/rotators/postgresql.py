@@ -19,7 +19,13 @@ from services.secrets.kinds.declared.postgresql import POSTGRESQL
 from services.secrets.rotation.rotators.database import DatabaseRotator
 from services.secrets.rotation.rotators.failures import failure
 from services.secrets.rotation.rotators.postgresql_login import LoginError, connect, is_away
-from services.secrets.rotation.rotators.postgresql_rights import FirstUserAbsentError, differences, make_equal
+from services.secrets.rotation.rotators.postgresql_rights import (
+    FirstUserAbsentError,
+    besides,
+    differences,
+    make_equal,
+    may_log_in,
+)
 from services.secrets.rotation.rotators.rotator import Rotator, Supplies, require_plain, seconds_of
 from services.secrets.rotation.rotators.tls import trust_file
 from strongroom.secrets.v1.target_pb2 import TARGET_TLS_DISABLED, TARGET_TLS_VERIFY_CA, DatabaseTarget
@@ -114,11 +120,13 @@ class PostgresqlDriver:
         self, connection: psycopg.Connection[Any], target: DatabaseTarget, username: str, *, template: bool
     ) -> None:
         """Compares the second user with the first. What the second user has it has by way of the first, who therefore
-        lacks nothing."""
-        if template:
-            return
+        lacks nothing but what somebody gave the second user itself."""
         with _change_of(username):
-            _require_none(differences(connection, target.username, username), username)
+            if not template:
+                _require_none(differences(connection, target.username, username), username)
+            elif found := besides(connection, target.username, username):
+                what = f"{target.username} has not the same rights as the second user: {'; '.join(found)}"
+                raise StrongroomError(Reason.TARGET_RIGHTS_MISSING, what)
 
     def check_master(self, connection: psycopg.Connection[Any], target: DatabaseTarget, alternate: str) -> None:
         """Whether the master may do what rotations need, with a second user where one is named. What a rotation would
@@ -127,6 +135,9 @@ class PostgresqlDriver:
         with _change_of(target.username):
             try:
                 _alter(connection, target.username, unused)
+                if not may_log_in(connection, target.username):
+                    what = "the user may not log in: give it LOGIN, which no rotation does"
+                    raise StrongroomError(Reason.TARGET_CHANGE_REFUSED, what, incurable="true")
                 if alternate:
                     make_equal(connection, target.username, alternate)
                     _alter(connection, alternate, unused)
@@ -154,10 +165,9 @@ class PostgresqlDriver:
 def _alter(connection: psycopg.Connection[Any], username: str, password: str) -> None:
     # Whatever the server is set to: an MD5 digest logs in like the password itself, and logins here are by SCRAM.
     verifier = connection.pgconn.encrypt_password(password.encode(), username.encode(), b"scram-sha-256")
-    statement = sql.SQL("ALTER ROLE {} WITH LOGIN PASSWORD {}")
-    own = sql.SQL("ALTER ROLE {} WITH PASSWORD {}")
-    form = own if connection.info.user == username else statement
-    connection.execute(form.format(sql.Identifier(username), sql.Literal(verifier.decode())))
+    # Not LOGIN: who took that from a user has locked it out.
+    statement = sql.SQL("ALTER ROLE {} WITH PASSWORD {}")
+    connection.execute(statement.format(sql.Identifier(username), sql.Literal(verifier.decode())))
 
 
 @contextmanager

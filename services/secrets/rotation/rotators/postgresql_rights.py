@@ -27,7 +27,47 @@ _LISTS = frozenset(
         *("temp_tablespaces", "unix_socket_directories"),
     )
 )
-_NAME = re.compile(r'"((?:[^"]|"")+)"|([^",\s]+)')
+_NAME = re.compile(r'"((?:[^"]|"")*)"|([^",\s]+)')
+
+
+_ROLES_OF_ITS_OWN = """
+SELECT FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles s ON s.oid = m.member
+WHERE s.rolname = %(second)s AND NOT pg_catalog.pg_has_role(%(first)s::name, m.roleid, 'MEMBER')
+"""
+# What has a list of who may do what with it, and an owner. What counts for a table counts for its columns.
+_ON_ANYTHING = """
+SELECT relacl AS acl, relowner AS owner FROM pg_catalog.pg_class
+UNION ALL SELECT c.relacl || a.attacl, c.relowner FROM pg_catalog.pg_attribute a
+  JOIN pg_catalog.pg_class c ON c.oid = a.attrelid WHERE a.attacl IS NOT NULL
+UNION ALL SELECT proacl, proowner FROM pg_catalog.pg_proc
+UNION ALL SELECT typacl, typowner FROM pg_catalog.pg_type
+UNION ALL SELECT nspacl, nspowner FROM pg_catalog.pg_namespace
+UNION ALL SELECT datacl, datdba FROM pg_catalog.pg_database
+UNION ALL SELECT lanacl, lanowner FROM pg_catalog.pg_language
+UNION ALL SELECT spcacl, spcowner FROM pg_catalog.pg_tablespace
+UNION ALL SELECT srvacl, srvowner FROM pg_catalog.pg_foreign_server
+UNION ALL SELECT fdwacl, fdwowner FROM pg_catalog.pg_foreign_data_wrapper
+UNION ALL SELECT lomacl, lomowner FROM pg_catalog.pg_largeobject_metadata
+"""
+_PRIVILEGES_OF_ITS_OWN = f"""
+SELECT DISTINCT its.privilege_type FROM ({_ON_ANYTHING}) one, pg_catalog.aclexplode(one.acl) its
+JOIN pg_catalog.pg_roles s ON s.oid = its.grantee
+WHERE s.rolname = %(second)s AND NOT pg_catalog.pg_has_role(%(first)s::name, one.owner, 'USAGE') AND NOT EXISTS (
+  SELECT FROM pg_catalog.aclexplode(one.acl) other WHERE other.privilege_type = its.privilege_type
+  AND other.is_grantable >= its.is_grantable
+  AND (other.grantee = 0 OR pg_catalog.pg_has_role(%(first)s::name, other.grantee, 'USAGE'))
+)
+"""  # noqa: S608  # constants
+# Nobody misses a temporary table.
+_OWNS = """
+SELECT FROM pg_catalog.pg_shdepend d JOIN pg_catalog.pg_roles s ON s.oid = d.refobjid
+WHERE s.rolname = %(second)s AND d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND d.deptype = 'o'
+AND d.dbid IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))
+AND NOT pg_catalog.pg_has_role(%(first)s::name, s.oid, 'USAGE') AND NOT EXISTS (
+  SELECT FROM pg_catalog.pg_class c WHERE c.oid = d.objid AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+  AND c.relpersistence = 't'
+)
+"""
 
 
 class FirstUserAbsentError(Exception):
@@ -41,12 +81,13 @@ class _Login:
     connections: int
     valid_until: str
     replicates: bool
+    logs_in: bool
     powers: frozenset[str]
     settings: Mapping[tuple[str, str], str]
     """By database (empty for all) and name."""
 
 
-_NOBODY = _Login(-1, "", replicates=False, powers=frozenset(), settings={})
+_NOBODY = _Login(-1, "", replicates=False, logs_in=True, powers=frozenset(), settings={})
 
 
 def make_equal(connection: psycopg.Connection[Any], first: str, second: str) -> None:
@@ -73,6 +114,12 @@ def make_equal(connection: psycopg.Connection[Any], first: str, second: str) -> 
         connection.execute(statement.format(sql.Identifier(second), sql.SQL(" ").join(changes)))
 
 
+def may_log_in(connection: psycopg.Connection[Any], user: str) -> bool:
+    """Whether a user that is there may."""
+    found = _login(connection, user)
+    return found is None or found.logs_in
+
+
 def differences(connection: psycopg.Connection[Any], first: str, second: str) -> Sequence[str]:
     """What the second user has otherwise than the first, in words of ours. Any user may ask."""
     wanted, found = _wanted(connection, first), _login(connection, second)
@@ -90,11 +137,27 @@ def differences(connection: psycopg.Connection[Any], first: str, second: str) ->
         ("its connection limit", wanted.connections, found.connections),
         ("until when it is valid", wanted.valid_until, found.valid_until),
         ("REPLICATION", wanted.replicates, found.replicates),
+        # Who took it from one has locked its programs out, which would come in again as the other.
+        ("LOGIN", wanted.logs_in, found.logs_in),
     ):
         if one != other:
             told.append(what)
     if found.powers - wanted.powers:
         told.append("it has attributes of its own, such as SUPERUSER, that the first user has not")
+    return told + besides(connection, first, second)
+
+
+def besides(connection: psycopg.Connection[Any], first: str, second: str) -> list[str]:
+    """What the second user has that does not come by way of the first, and the first has not, in words of ours: as far
+    as shows in the database that the connection is to. Any user may ask."""
+    users = {"first": first, "second": second}
+    found = connection.execute(_ROLES_OF_ITS_OWN, users).fetchone()
+    told = ["it is a member of a role that the first user is no member of"] if found else []
+    privileges = sorted({privilege for (privilege,) in connection.execute(_PRIVILEGES_OF_ITS_OWN, users)})
+    if privileges:
+        told.append(f"it has privileges of its own that the first user has not ({', '.join(privileges)})")
+    if connection.execute(_OWNS, users).fetchone():
+        told.append("it owns something, which REASSIGN OWNED gives to the first user")
     return told
 
 
@@ -108,12 +171,12 @@ def _wanted(connection: psycopg.Connection[Any], first: str) -> _Login:
 def _login(connection: psycopg.Connection[Any], user: str) -> _Login | None:
     row = connection.execute(
         "SELECT oid, rolconnlimit, coalesce(nullif(rolvaliduntil, 'infinity')::text, ''), rolreplication,"
-        " rolsuper, rolcreaterole, rolcreatedb, rolbypassrls FROM pg_catalog.pg_roles WHERE rolname = %s",
+        " rolcanlogin, rolsuper, rolcreaterole, rolcreatedb, rolbypassrls FROM pg_catalog.pg_roles WHERE rolname = %s",
         [user],
     ).fetchone()
     if row is None:
         return None
-    oid, connections, valid_until, replicates, *powers = row
+    oid, connections, valid_until, replicates, logs_in, *powers = row
     settings = {}
     for database, entries in connection.execute(
         "SELECT coalesce(d.datname, ''), s.setconfig FROM pg_catalog.pg_db_role_setting s"
@@ -127,6 +190,7 @@ def _login(connection: psycopg.Connection[Any], user: str) -> _Login | None:
         connections,
         valid_until,
         replicates,
+        logs_in,
         frozenset(power for power, has in zip(_OWN_POWERS, powers, strict=True) if has),
         settings,
     )
@@ -171,4 +235,5 @@ def _values(name: str, value: str) -> sql.Composable:
 
 
 def _names(value: str) -> list[str]:
-    return [quoted.replace('""', '"') if quoted else bare for quoted, bare in _NAME.findall(value)]
+    # A name may be empty: so nobody's `search_path` is set.
+    return [found[2] or (found[1] or "").replace('""', '"') for found in _NAME.finditer(value)]

@@ -89,7 +89,8 @@ class RedisAclRotator:
     ) -> None:
         """Makes the target accept `pending`."""
         as_whom = context.master or require_credential(current, context.secret)
-        _set_user(context, as_whom, "on", _stored(pending))
+        # Not `on`: who took that from a user has locked it out.
+        _set_user(context, as_whom, _stored(pending), to_keep=current)
 
     def test(self, context: RotationContext, credential: Credential) -> None:
         """Logs in. Whoever does must be able to do something, and what the target's own command does."""
@@ -111,14 +112,19 @@ def rotator(_supplies: Supplies) -> Rotator:
     return RedisAclRotator()
 
 
-def _set_user(context: RotationContext, as_whom: Credential, *rules: str) -> None:
+def _set_user(context: RotationContext, as_whom: Credential, *rules: str, to_keep: Credential | None = None) -> None:
+    """`to_keep` is a value that the user is let in with and is to be afterwards. It needs to be said of one that any
+    password is taken for (`nopass`): its first password would be its only one."""
     target = context.target.redis
     is_masters = context.master is not None
     login = _login(context, as_whom)
     with as_master(login) if is_masters else login as client, _change_of(target.username):
-        # A user that has logged in itself is there.
+        # A user that has logged in itself is there, and with that password.
         before = _rights(client, context) if is_masters else None
-        client.execute_command("ACL SETUSER", target.username, *rules)
+        kept = []
+        if to_keep is not None and (not is_masters or _takes_any_password(client, context)):
+            kept.append(_stored(to_keep))
+        client.execute_command("ACL SETUSER", target.username, *kept, *rules)
         if is_masters and _rights(client, context) != before:
             raise _rights_missing(f"{target.username} had other rights a moment ago: look at them")
         if target.save_acl_file:
@@ -146,6 +152,16 @@ def _rights(client: Any, context: RotationContext) -> Mapping[str, Any]:
     if not any(word.startswith("+") for word in words):
         raise _rights_missing(f"{username} may do nothing: it must be given its rights again")
     return {name: value for name, value in found.items() if name not in _OF_PASSWORDS}
+
+
+def _takes_any_password(client: Any, context: RotationContext) -> bool:
+    """Whether the user has no password of its own, as a master sees it. Raises TARGET_CHANGE_REFUSED for one that is
+    off."""
+    found = client.execute_command("ACL GETUSER", context.target.redis.username)
+    if found is not None and not found["enabled"]:
+        what = f"{context.target.redis.username} is off: set it on before its programs get another password"
+        raise StrongroomError(Reason.TARGET_CHANGE_REFUSED, what)
+    return found is not None and "nopass" in found["flags"]
 
 
 def _look_at_self(client: Any, context: RotationContext) -> None:
