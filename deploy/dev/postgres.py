@@ -10,7 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -44,11 +44,19 @@ class PostgresCluster:
     """A cluster in a temporary directory; a context manager that starts it and removes it again.
 
     `durable=False` leaves out fsync: what was committed then survives a killed server, but not a power cut. One with a
-    `primary` is a hot standby of that one, until it is promoted.
+    `primary` is a hot standby of that one, until it is promoted. `environment` is added to the server's own.
     """
 
-    def __init__(self, binaries: Path, *, durable: bool = False, primary: PostgresCluster | None = None) -> None:
+    def __init__(
+        self,
+        binaries: Path,
+        *,
+        durable: bool = False,
+        primary: PostgresCluster | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._binaries = binaries
+        self._environment = {**os.environ, **(environment or {})}
         self._durable = durable
         # PostgreSQL refuses to run as root, and its user must be able to reach its files.
         self._owner = _unprivileged_user() if os.geteuid() == 0 else None
@@ -102,6 +110,16 @@ class PostgresCluster:
         self._execute(sql.SQL("ALTER SYSTEM SET synchronous_standby_names = '*'"))
         self._execute(sql.SQL("SELECT pg_reload_conf()"))
 
+    def fall_behind(self) -> None:
+        """A standby gets no more of what is committed from now on."""
+        self._execute(sql.SQL("ALTER SYSTEM SET primary_conninfo = ''"))
+        self._execute(sql.SQL("SELECT pg_reload_conf()"))
+        deadline = time.monotonic() + _START_SECONDS
+        while self.query("postgres", "SELECT 1 FROM pg_stat_wal_receiver"):
+            if time.monotonic() > deadline:
+                raise PostgresError("the standby follows still")
+            time.sleep(0.02)
+
     def kill(self) -> None:
         """SIGKILL to the server and its sessions, hung or not. Its files stay until `stop`."""
         if self._process is not None:
@@ -120,6 +138,23 @@ class PostgresCluster:
         if self._process is not None:
             _signal(self._sessions(), signal.SIGCONT)
             self._process.resume()
+
+    def drain(self) -> None:
+        """Takes no more sessions, and ends with the last that there is."""
+        if self._process is not None and self._process.pid is not None:
+            os.kill(self._process.pid, signal.SIGTERM)
+
+    def begin_to_start(self) -> None:
+        """Starts a server that has drained again, as one that is starting for as long as it runs: it waits for a log
+        that never comes."""
+        if self._process is None or self._process.wait(_START_SECONDS) is None:
+            raise PostgresError("PostgreSQL runs still")
+        with (self._data / "postgresql.auto.conf").open("a") as settings:
+            settings.write("restore_command = 'sleep 3600'\n")
+        write_file(self._data / "standby.signal", "", mode=0o600)
+        if self._owner is not None:
+            os.chown(self._data / "standby.signal", self._owner.uid, self._owner.gid)
+        self._process.start()
 
     def stop(self) -> None:
         """Stops the server and removes its files."""
@@ -185,6 +220,7 @@ class PostgresCluster:
             ],
             logs=self._directory,
             directory=self._directory,
+            environment=self._environment,
             owner=self._owner,
         )
         self._process.start()
