@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,24 +77,28 @@ class Speaking:
 
 
 @pytest.fixture(scope="module")
-def speaking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Speaking]:
+def speaking() -> Iterator[Speaking]:
     binaries = find_postgres()
     if binaries is None or not LOCALES.exists():
         pytest.skip("PostgreSQL's server (initdb, postgres) or its locales are not installed")
-    made = tmp_path_factory.mktemp("locales")
-    # PostgreSQL's own user reads them.
-    for path in (made, *list(made.parents)[:3]):
-        path.chmod(0o755)
-    for language in POSTGRESQL:
-        command = ["localedef", "-i", language, "-f", "UTF-8", str(made / f"{language}.UTF-8")]
-        subprocess.run(command, check=True, capture_output=True)
-    variables = {"LOCPATH": str(made), "LC_CTYPE": "ru_RU.UTF-8"}
-    with PostgresCluster(binaries, environment=variables) as cluster:
+    with locales() as variables, PostgresCluster(binaries, environment=variables) as cluster:
         url = cluster.create_database("speaking")
         username, password = url.partition("//")[2].partition("@")[0].split(":")
         found = Speaking(cluster, Server(cluster.port, username, password))
         yield found
         found.session.close()
+
+
+@contextmanager
+def locales() -> Iterator[dict[str, str]]:
+    """Variables of a server that finds the locales of the languages, which this machine need not have itself."""
+    with tempfile.TemporaryDirectory(prefix="strongroom-locales-") as made:
+        # PostgreSQL's own user reads them.
+        Path(made).chmod(0o755)
+        for language in POSTGRESQL:
+            command = ["localedef", "-i", language, "-f", "UTF-8", f"{made}/{language}.UTF-8"]
+            subprocess.run(command, check=True, capture_output=True)
+        yield {"LOCPATH": made, "LC_CTYPE": "ru_RU.UTF-8"}
 
 
 @pytest.mark.parametrize("language", list(POSTGRESQL))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from deploy.dev.topology import HOST
 from services.runtime.errors import StrongroomError
 from services.secrets.rotation.rotators.mysql import MysqlDriver
+from services.secrets.rotation.rotators.rotator import Rotator
 from strongroom.secrets.v1.rotation_pb2 import ROTATION_STATE_SUCCEEDED
 from strongroom.secrets.v1.secret_service_pb2 import REPAIR_ACTION_NONE, REPAIR_ACTION_SET_CURRENT
 from strongroom.secrets.v1.target_pb2 import DatabaseTarget, TargetAddress
@@ -127,6 +129,31 @@ def test_what_is_rare_is_the_same_for_two_users(
     assert len(server.execute(both, user, clone)) == 1
     rotated(lab, secret_id, 2)
     rotated(lab, secret_id, 3)
+
+
+class Twice:
+    """A rotator whose SET is done twice, as where nobody heard that it was done."""
+
+    def __init__(self, rotator: Rotator) -> None:
+        self._rotator = rotator
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._rotator, name)
+
+    def set(self, *given: Any) -> None:
+        """Both with the same value."""
+        self._rotator.set(*given)
+        self._rotator.set(*given)
+
+
+@pytest.mark.parametrize("by", [{}, {"master": True}, {"dual": True}])
+def test_a_value_that_was_set_is_none_that_may_not_come_again(
+    make_lab: Callable[..., Lab], server: Mysql8, secret_id: str, by: dict[str, bool]
+) -> None:
+    lab = make_lab(wrap=Twice)
+    server.create(lab, secret_id, "BY %s PASSWORD HISTORY 5", **by)
+    for number in (1, 2, 3):
+        assert server.refusal(rotated(lab, secret_id, number)) == 0
 
 
 def test_a_user_that_was_locked_gets_no_other(lab: Lab, server: Mysql8, secret_id: str) -> None:

@@ -96,8 +96,9 @@ class Test_mysql:  # noqa: N801
             mysql.execute("CREATE USER %s@'%%' IDENTIFIED BY 'some-password'", name)
         mysql.execute("GRANT ALL ON *.* TO %s@'%%' WITH GRANT OPTION", master)
         # Only who may be somebody may say who may.
-        for name in (master, user):
-            mysql.execute("INSERT INTO mysql.proxies_priv VALUES ('%%', %s, '%%', %s, 1, '', now())", name, whom)
+        for name, may_give in ((master, "1"), (user, "0")):
+            row = "'%%', %s, '%%', %s, %s, '', now()"
+            mysql.execute(f"INSERT INTO mysql.proxies_priv VALUES ({row})", name, whom, may_give)  # noqa: S608
         mysql.execute("FLUSH PRIVILEGES")
         with pytest.raises(StrongroomError, match="PROXY"):
             self._made_by(lab, mysql, secret_id, mysql.server)
@@ -220,7 +221,8 @@ class Test_postgresql:  # noqa: N801
         # A session of the second user's with tables of its own for as long as it lasts.
         found = rotated(lab, secret_id, 3)
         with postgresql.connect(found["username"], found["password"]) as connection:
-            connection.execute("DISCARD ALL")
+            connection.execute("SET ROLE NONE")
+            assert connection.execute("SELECT current_user").fetchone() == (found["username"],)
             connection.execute("CREATE TEMPORARY TABLE mine (n INT)")
             rotated(lab, secret_id, 4)
 

@@ -1,17 +1,16 @@
-"""A MySQL or MariaDB server of a hostile tenant's: it refuses the first login, agrees to all else, and listens."""
+"""A MySQL or MariaDB server of a hostile tenant's: it agrees to everything, and listens."""
 
 from __future__ import annotations
 
 import socket
 import ssl
 import struct
-import threading
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 
 _SSL, _PLUGIN_AUTH = 0x0800, 0x80000
 _FLAGS = 0x0008 | 0x0200 | 0x8000 | _PLUGIN_AUTH
-_NOT_ALLOWED, _ACCESS_DENIED, _GIVE_CURRENT = 1142, 1045, 3892
+_NOT_ALLOWED, _GIVE_CURRENT = 1142, 3892
 
 
 @dataclass
@@ -24,19 +23,11 @@ class ListeningMysql:
     tls: ssl.SSLContext | None = None
     heard: bytes = b""
     statements: list[str] = field(default_factory=list)
-    _visits: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, connection: socket.socket) -> None:
         """Serves one connection."""
         with suppress(OSError), closing(_Session(self, connection)) as session:
             session.serve()
-
-    def visit(self) -> int:
-        """The number of a connection, from 1."""
-        with self._lock:
-            self._visits += 1
-            return self._visits
 
 
 class _Session:
@@ -55,9 +46,6 @@ class _Session:
         if self._server.tls is not None:
             self._socket = self._server.tls.wrap_socket(self._socket, server_side=True)
             number, _ = self._receive()
-        if self._server.visit() == 1:
-            self._refuse(number + 1, _ACCESS_DENIED)
-            return
         self._agree(number + 1)
         while True:
             _, command = self._receive()
@@ -73,6 +61,8 @@ class _Session:
         server.statements.append(statement)
         if "VERSION()" in statement:
             self._rows([server.version])
+        elif "CURRENT_USER()" in statement:
+            self._rows(["boss@%", "NONE"][: statement.count("()")])
         elif "FROM mysql.user" in statement and "User_attributes" not in statement:
             if not server.plugin:
                 self._refuse(1, _NOT_ALLOWED)

@@ -154,6 +154,11 @@ class MysqlDriver:
                 raise
             _passwords(connection, target.username).require_unseen_change()
             return
+        if not target.mysql_host and len(catalog.hosts(target.username)) > 1:
+            raise _incurable(
+                "accounts of this name are at several hosts, and only one of them would get the new password: name its"
+                " host (mysql_host)"
+            )
         if first.plugin not in (MARIA_PLUGINS if catalog.is_maria else MYSQL_PLUGINS):
             raise _incurable("the user does not log in with a password that the server keeps")
         if alternate and first.restrictions:

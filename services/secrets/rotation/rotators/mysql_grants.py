@@ -133,6 +133,10 @@ class Catalog:
             "" if self.is_maria else self._restrictions(account),
         )
 
+    def hosts(self, user: str) -> list[str]:
+        """The hosts of the accounts of this name."""
+        return [_text(host) for (host,) in self._execute("SELECT Host FROM mysql.user WHERE User = %s", user)]
+
     def make_equal(self, wanted: Rights, found: Rights, account: Account) -> None:
         """Gives an account what it lacks, and takes what it has besides; the plugin comes with its password."""
         give, take = (

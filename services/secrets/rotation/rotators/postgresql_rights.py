@@ -34,40 +34,59 @@ _ROLES_OF_ITS_OWN = """
 SELECT FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles s ON s.oid = m.member
 WHERE s.rolname = %(second)s AND NOT pg_catalog.pg_has_role(%(first)s::name, m.roleid, 'MEMBER')
 """
-# What has a list of who may do what with it, and an owner. What counts for a table counts for its columns.
-_ON_ANYTHING = """
-SELECT relacl AS acl, relowner AS owner FROM pg_catalog.pg_class
-UNION ALL SELECT c.relacl || a.attacl, c.relowner FROM pg_catalog.pg_attribute a
-  JOIN pg_catalog.pg_class c ON c.oid = a.attrelid WHERE a.attacl IS NOT NULL
-UNION ALL SELECT proacl, proowner FROM pg_catalog.pg_proc
-UNION ALL SELECT typacl, typowner FROM pg_catalog.pg_type
-UNION ALL SELECT nspacl, nspowner FROM pg_catalog.pg_namespace
-UNION ALL SELECT datacl, datdba FROM pg_catalog.pg_database
-UNION ALL SELECT lanacl, lanowner FROM pg_catalog.pg_language
-UNION ALL SELECT spcacl, spcowner FROM pg_catalog.pg_tablespace
-UNION ALL SELECT srvacl, srvowner FROM pg_catalog.pg_foreign_server
-UNION ALL SELECT fdwacl, fdwowner FROM pg_catalog.pg_foreign_data_wrapper
-UNION ALL SELECT lomacl, lomowner FROM pg_catalog.pg_largeobject_metadata
+# What names the second user in its list of who may do what, or as its owner: found by an index, however much there is.
+_NAMING_IT = """
+SELECT d.classid, d.objid, d.objsubid, d.deptype, s.oid AS its_oid FROM pg_catalog.pg_shdepend d
+JOIN pg_catalog.pg_roles s ON s.oid = d.refobjid
+WHERE s.rolname = %(second)s AND d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
+AND d.dbid IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))
 """
+_WITH_LISTS = (
+    *(("pg_class", "relacl", "relowner"), ("pg_proc", "proacl", "proowner"), ("pg_type", "typacl", "typowner")),
+    *(
+        ("pg_namespace", "nspacl", "nspowner"),
+        ("pg_database", "datacl", "datdba"),
+        ("pg_language", "lanacl", "lanowner"),
+    ),
+    *(("pg_tablespace", "spcacl", "spcowner"), ("pg_foreign_server", "srvacl", "srvowner")),
+    ("pg_foreign_data_wrapper", "fdwacl", "fdwowner"),
+)
+_LISTS_NAMING_IT = " UNION ALL ".join(
+    [
+        *(
+            f"SELECT {acl} AS acl, {owner} AS owner, it.its_oid FROM it JOIN pg_catalog.{table} o ON o.oid = it.objid"  # noqa: S608
+            f" AND it.classid = 'pg_catalog.{table}'::pg_catalog.regclass"
+            for table, acl, owner in _WITH_LISTS
+        ),
+        # What counts for a table counts for its columns.
+        (
+            "SELECT c.relacl || a.attacl, c.relowner, it.its_oid FROM it JOIN pg_catalog.pg_class c ON c.oid = it.objid"
+            " AND it.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+            " JOIN pg_catalog.pg_attribute a ON a.attrelid = it.objid AND a.attnum = it.objsubid"
+        ),
+        (
+            "SELECT lomacl, lomowner, it.its_oid FROM it JOIN pg_catalog.pg_largeobject_metadata o ON o.oid = it.objid"
+            " AND it.classid = 'pg_catalog.pg_largeobject'::pg_catalog.regclass"
+        ),
+    ]
+)
 _PRIVILEGES_OF_ITS_OWN = f"""
-SELECT DISTINCT its.privilege_type FROM ({_ON_ANYTHING}) one, pg_catalog.aclexplode(one.acl) its
-JOIN pg_catalog.pg_roles s ON s.oid = its.grantee
-WHERE s.rolname = %(second)s AND NOT pg_catalog.pg_has_role(%(first)s::name, one.owner, 'USAGE') AND NOT EXISTS (
+WITH it AS ({_NAMING_IT})
+SELECT DISTINCT its.privilege_type FROM ({_LISTS_NAMING_IT}) one, pg_catalog.aclexplode(one.acl) its
+WHERE its.grantee = one.its_oid AND NOT pg_catalog.pg_has_role(%(first)s::name, one.owner, 'USAGE') AND NOT EXISTS (
   SELECT FROM pg_catalog.aclexplode(one.acl) other WHERE other.privilege_type = its.privilege_type
   AND other.is_grantable >= its.is_grantable
   AND (other.grantee = 0 OR pg_catalog.pg_has_role(%(first)s::name, other.grantee, 'USAGE'))
 )
 """  # noqa: S608  # constants
 # Nobody misses a temporary table.
-_OWNS = """
-SELECT FROM pg_catalog.pg_shdepend d JOIN pg_catalog.pg_roles s ON s.oid = d.refobjid
-WHERE s.rolname = %(second)s AND d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND d.deptype = 'o'
-AND d.dbid IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))
-AND NOT pg_catalog.pg_has_role(%(first)s::name, s.oid, 'USAGE') AND NOT EXISTS (
-  SELECT FROM pg_catalog.pg_class c WHERE c.oid = d.objid AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+_OWNS = f"""
+SELECT FROM ({_NAMING_IT}) it WHERE it.deptype = 'o'
+AND NOT pg_catalog.pg_has_role(%(first)s::name, it.its_oid, 'USAGE') AND NOT EXISTS (
+  SELECT FROM pg_catalog.pg_class c WHERE c.oid = it.objid AND it.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
   AND c.relpersistence = 't'
 )
-"""
+"""  # noqa: S608  # constants
 
 
 class FirstUserAbsentError(Exception):
@@ -151,12 +170,13 @@ def besides(connection: psycopg.Connection[Any], first: str, second: str) -> lis
     """What the second user has that does not come by way of the first, and the first has not, in words of ours: as far
     as shows in the database that the connection is to. Any user may ask."""
     users = {"first": first, "second": second}
-    found = connection.execute(_ROLES_OF_ITS_OWN, users).fetchone()
-    told = ["it is a member of a role that the first user is no member of"] if found else []
+    # A row without a column is there, and empty.
+    in_roles, owns = (connection.execute(one, users).fetchone() is not None for one in (_ROLES_OF_ITS_OWN, _OWNS))
+    told = ["it is a member of a role that the first user is no member of"] if in_roles else []
     privileges = sorted({privilege for (privilege,) in connection.execute(_PRIVILEGES_OF_ITS_OWN, users)})
     if privileges:
         told.append(f"it has privileges of its own that the first user has not ({', '.join(privileges)})")
-    if connection.execute(_OWNS, users).fetchone():
+    if owns:
         told.append("it owns something, which REASSIGN OWNED gives to the first user")
     return told
 
