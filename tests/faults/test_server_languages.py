@@ -48,8 +48,9 @@ class Speaking:
         self.session: psycopg.Connection[Any] = self.connect(server.username, server.password)
 
     def connect(self, username: str, password: str) -> psycopg.Connection[Any]:
-        where = {"host": HOST, "port": self.server.port, "dbname": "postgres", "autocommit": True}
-        return psycopg.connect(user=username, password=password, **where)
+        return psycopg.connect(
+            host=HOST, port=self.server.port, user=username, password=password, dbname="postgres", autocommit=True
+        )
 
     def said(self, password: str = "wrong") -> str:  # noqa: S107  # so it is
         """What it says to a login."""
