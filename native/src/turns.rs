@@ -242,7 +242,8 @@ impl<T: Task> Turns<T> {
     /// calls holds up each of their steps.
     pub fn spent(&mut self, name: &Arc<str>, took: Duration) -> Duration {
         self.costs.spent(name, took);
-        if took > NOTICED && self.costs.are_costly(name) && self.arrivals.of_others(name) {
+        let may_rest = self.bounds.costly_share < self.bounds.share;
+        if may_rest && took > NOTICED && self.costs.are_costly(name) && self.arrivals.of_others(name) {
             (took * RESTS).min(LONGEST_REST)
         } else {
             Duration::ZERO

@@ -73,17 +73,19 @@ _OF_REFUSED = (
 )
 
 
-def bound(event: Event) -> None:
-    """Shortens what is too long in an event; one that is within its bounds stays as it is."""
+def bound(event: Event) -> int:
+    """Shortens what is too long in an event; one that is within its bounds stays as it is. Answers how many bytes it
+    has."""
     size = event.ByteSize()
     if size <= _SMALL_BYTES:
-        return
+        return size
     if event.outcome in (_ALLOWED, _NO_OUTCOME):
         _shorten(event, _OF_ALLOWED)
-        return
+        return event.ByteSize()
     for bounds in _OF_REFUSED:
         if event.ByteSize() > bounds.total:
             _shorten(event, bounds)
+    return event.ByteSize()
 
 
 def fit(events: list[Event]) -> None:

@@ -30,15 +30,16 @@ class EventLogService:
             return AppendResponse()
         if len(request.events) > MAX_APPEND_EVENTS:
             raise too_large("events", MAX_APPEND_EVENTS, "events")
-        if request.ByteSize() > MAX_APPEND_BYTES:
-            raise too_large("events", MAX_APPEND_BYTES)
+        size = 0
         for position, event in enumerate(request.events):
             if not identifiers.is_uuid(event.id):
                 raise invalid(f"events[{position}].id", "is not a UUID")
             if not _WELL_FORMED_ACCOUNT.fullmatch(event.account):
                 raise invalid(f"events[{position}].account", "is not the id of an account")
             # Services bound them where they make them; one of an earlier release may not have.
-            event_bounds.bound(event)
+            size += event_bounds.bound(event)
+        if size > MAX_APPEND_BYTES:
+            raise too_large("events", MAX_APPEND_BYTES)
         arrived_us = system_clock.now_us()
         indexes = self._logs.append(request.events, resent=request.resend)
         if request.traceparents:

@@ -265,7 +265,12 @@ class Turns:
     def _rest(self, group: str, seconds: float) -> None:
         """Keeps a place of a costly group for a while after a task that took so long: what runs in this process beside
         others' calls holds up each of their steps."""
-        if seconds > _NOTICED_SECONDS and self._costs.are_costly(group) and self._arrivals.of_others(group):
+        if (
+            self._costly_share < self._share
+            and seconds > _NOTICED_SECONDS
+            and self._costs.are_costly(group)
+            and self._arrivals.of_others(group)
+        ):
             time.sleep(min(seconds * _RESTS, _LONGEST_REST_SECONDS))
 
     def _is_woken(self) -> bool:
