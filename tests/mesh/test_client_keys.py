@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from strongroom import Client
-from tests.support.clients import refusal
+from deploy.dev.mesh import Mesh
+from strongroom import Client, ClientKeySession
+from tests.support.clients import client_by, refusal
 
 
 def test_a_secret_is_shown_once_and_is_not_in_any_answer_after(tenant: Client, name: str) -> None:
@@ -42,11 +43,17 @@ def test_a_principal_has_at_most_two_that_count(tenant: Client) -> None:
     assert {key.name for key in tenant.access.client_keys.list("users/admin")} == {first, third}
 
 
-def test_a_repeated_request_shows_no_secret(tenant: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_repeated_request_shows_the_secret_until_it_is_used(
+    mesh: Mesh, tenant: Client, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(
         "strongroom.calls.access.client_keys.new_request_id", lambda: "00000000-0000-4000-8000-00000000c1ea"
     )
     made = tenant.access.client_keys.create("users/admin")
+    again = tenant.access.client_keys.create("users/admin")
+    assert (again.client_key.name, again.secret) == (made.client_key.name, made.secret)
+    with client_by(mesh, ClientKeySession(made.client_key.name, made.secret), account=name) as user:
+        assert user.access.whoami().principal == f"accounts/{name}/users/admin"
     error = refusal(lambda: tenant.access.client_keys.create("users/admin"))
     assert (error.reason, error.metadata["client_key"]) == ("SECRET_SHOWN", made.client_key.name)
     assert made.secret not in error.message

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from google.protobuf.empty_pb2 import Empty
 
-from services.keystore.access.credentials import client_keys
 from services.keystore.access.credentials.client_keys import ClientKeys
 from services.keystore.access.records import filters
 from services.keystore.access.records.resources import PRINCIPALS, ClientKey, id_of
@@ -38,8 +37,9 @@ class ClientKeyHandlers:
         asked = request.client_key
         principal = names.parse(asked.principal, "client_key.principal", *PRINCIPALS)
         description = check_text(asked.description, "client_key.description")
-        new, secret = client_keys.made(str(principal), description, self._expiry(asked))
-        created = self._client_keys.create(call, account, new, repeatable(request, call))
+        created, secret = self._client_keys.create(
+            call, account, str(principal), description, self._expiry(asked), repeatable(request, call)
+        )
         return pb.CreateClientKeyResponse(client_key=client_key_message(created), secret=secret.reveal().decode())
 
     def GetClientKey(self, request: pb.GetClientKeyRequest, call: Call) -> principal_pb2.ClientKey:

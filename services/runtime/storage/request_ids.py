@@ -6,7 +6,7 @@ each database that repeats calls has the table that `requests_table` defines.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from uuid import UUID
 
@@ -36,6 +36,7 @@ REPEATABLE_US = 24 * 3600 * 1_000_000
 """How long a request id is remembered."""
 
 _LOCK_BYTES = 8
+_WITNESS = b"witness\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class Repeatable:
     digest: bytes
     """SHA-256 of everything in the request but the secret field, of which it holds the length: a digest of a secret
     would let whoever reads the database try out what it may be."""
+    witness: bytes = field(default=b"", repr=False)
+    """SHA-256 of the id and of who calls. It is not stored: only who makes the same request again has it."""
 
 
 def repeatable(request: Message, call: Call, redacted: str = "") -> Repeatable | None:
@@ -71,7 +74,9 @@ def repeatable(request: Message, call: Call, redacted: str = "") -> Repeatable |
         public.ClearField(f"{redacted}_crc32c")
     told = f"{request.DESCRIPTOR.full_name} {length} ".encode()
     return Repeatable(
-        _of_caller(request_id, call), sha256(told + public.SerializeToString(deterministic=True)).digest()
+        _of_caller(request_id, call),
+        sha256(told + public.SerializeToString(deterministic=True)).digest(),
+        sha256(_WITNESS + _named(request_id, call)).digest(),
     )
 
 
@@ -149,8 +154,11 @@ def reused() -> StrongroomError:
 
 def _of_caller(request_id: str, call: Call) -> str:
     """The request id as this caller's alone; a role's is one of whoever assumed it."""
-    whole = "\n".join((request_id.lower(), call.principal.name, *call.principal.scope.assumed_by))
-    return str(UUID(bytes=sha256(whole.encode()).digest()[:16]))
+    return str(UUID(bytes=sha256(_named(request_id, call)).digest()[:16]))
+
+
+def _named(request_id: str, call: Call) -> bytes:
+    return "\n".join((request_id.lower(), call.principal.name, *call.principal.scope.assumed_by)).encode()
 
 
 def _wait_for_the_others(connection: Connection, account: str, repeatable: Repeatable) -> None:

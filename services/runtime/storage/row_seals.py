@@ -30,6 +30,7 @@ ADDED = "added"
 
 _FORMAT = b"\x01"
 _LABEL = b"strongroom sealed row"
+_DERIVED = b"strongroom derived bytes"
 _OPTION = "row_seals"
 _EMPTY = (None, "", b"", 0)
 _length = Struct(">I").pack
@@ -118,6 +119,13 @@ class RowSeals:
     def is_good(self, table: Table, row: Mapping[str, Any] | RowMapping, *more: str) -> bool:
         """Whether `seal` made the row as it is."""
         return hmac.compare_digest(seal_bytes(row[SEAL]), self.seal(table, row, *more))
+
+    def derived(self, label: str, *parts: bytes) -> bytes:
+        """32 bytes that the service alone can make, and makes again of the same parts; `label` is what they are for."""
+        if self._key is None:
+            self.check()
+        message = b"".join(map(_framed, (_DERIVED, label.encode(), *parts)))
+        return hmac.digest(self._key or b"", message, "sha256")
 
     def require_newest(
         self, name: object, revision: int, *, remember: bool = True, reason: Reason | None = None

@@ -12,6 +12,7 @@ from strongroom.cli.inputs import AllTags, Force, Limit, NoTags, Tags, all_tags_
 from strongroom.cli.outputs import SecretOut, require_shown, secret_report
 from strongroom.cli.parser import Group
 from strongroom.cli.tables import Table, table
+from strongroom.errors import StrongroomError
 
 accounts = typer.Typer(name="account", cls=Group, help="Accounts: the tenants of the mesh.", no_args_is_help=True)
 
@@ -70,8 +71,16 @@ def create_account(
         "client_key_secret": made.client_key_secret,
         "event_id": made.event_id,
     }
-    if not made.client_key_secret:
+    if spiffe_id:
         return facts_report(shown)
+    if not made.client_key_secret:
+        raise StrongroomError(
+            "SECRET_SHOWN",
+            f"{made.account.name} was made, but nobody can log in to it: the answer with the secret of its first "
+            "client key was lost; create another account",
+            code="ALREADY_EXISTS",
+            event_id=made.event_id,
+        )
     return secret_report(shown, "client_key_secret", secret_out, force=force)
 
 

@@ -92,8 +92,8 @@ RESOURCES: Mapping[str, tuple[str, str]] = {
         "Delete these policies, or put a valid text in their place.",
     ),
     "SECRET_SHOWN": (
-        "The client key was made by an earlier call with this request id, and its secret is shown once only.",
-        "Delete the client key that the error names, and make another.",
+        "The client key was made by an earlier call with this request id, and was used: its secret is not shown again.",
+        "Go on with the secret that was used, or delete the client key that the error names, and make another.",
     ),
     "KEY_DISABLED": (
         "The key or the version is disabled.",

@@ -46,7 +46,7 @@ class MadeAccount:
     administrator: Principal
     client_key: ClientKey | None = None
     secret: SensitiveBytes | None = None
-    """Of the client key; not there again when the request is repeated."""
+    """Of the client key; the same when the request is repeated, and not there any more once it was used."""
 
 
 class Accounts:
@@ -63,14 +63,16 @@ class Accounts:
         self._editor.authorize(call, "access:CreateAccount", self._mesh, name)
         try:
             with self._editor.changing(self._operator) as connection:
-                if self._editor.made_before(connection, self._operator, repeatable) is not None:
-                    return self._made_before(connection, new)
+                before = self._editor.made_before(connection, self._operator, repeatable)
+                if before is not None:
+                    return self._made_before(connection, new, before, repeatable)
                 now_us = self._editor.now_us()
                 wanted = _with_given(connection, new)
                 account, administrator = new_accounts.add(connection, wanted, new.administrator_id, (), now_us)
                 settle(connection, account, self._operator, PREFIXES, now_us)
-                made = self._with_credentials(connection, account, administrator, new, now_us)
-                self._editor.remember(connection, self._operator, repeatable, name)
+                made = self._with_credentials(connection, account, administrator, new, now_us, repeatable)
+                first = made.client_key.name if made.client_key else name
+                self._editor.remember(connection, self._operator, repeatable, first)
                 self._editor.record(connection, call)
         except IntegrityError:
             raise already_exists(name, "account_id") from None
@@ -144,21 +146,33 @@ class Accounts:
         return self._editor.edit(call, kinds.ACCOUNT, name, change)
 
     def _with_credentials(
-        self, connection: Connection, account: Account, administrator: Principal, new: NewAccount, now_us: int
+        self,
+        connection: Connection,
+        account: Account,
+        administrator: Principal,
+        new: NewAccount,
+        now_us: int,
+        repeatable: Repeatable | None,
     ) -> MadeAccount:
         """Gives the administrator of a new account its SPIFFE ids, or else a client key."""
         if new.administrator_spiffe_ids:
             administrator = replace(administrator, spiffe_ids=new.administrator_spiffe_ids)
             principal_store.update_principal(connection, administrator)
             return MadeAccount(account, administrator)
-        key, secret = client_keys.made(administrator.name, "The first one", now_us + _FIRST_CLIENT_KEY_US)
+        ends_us = now_us + _FIRST_CLIENT_KEY_US
+        key, secret = client_keys.made_by(connection, repeatable, administrator.name, "The first one", ends_us)
         return MadeAccount(account, administrator, insert(connection, kinds.CLIENT_KEY, key, now_us), secret)
 
-    def _made_before(self, connection: Connection, new: NewAccount) -> MadeAccount:
+    def _made_before(
+        self, connection: Connection, new: NewAccount, made: str, repeatable: Repeatable | None
+    ) -> MadeAccount:
+        """What the request made: `made` is its client key, or the account where that has none."""
         name = new.account.name
         account = kinds.ACCOUNT.require(connection, name, "request_id")
         administrator = kinds.PRINCIPAL.require(connection, f"{name}/users/{new.administrator_id}", "request_id")
-        return MadeAccount(account, administrator)
+        key = kinds.CLIENT_KEY.find(connection, made) if made != name else None
+        secret = client_keys.shown_again(connection, key, repeatable) if key else None
+        return MadeAccount(account, administrator, key, secret)
 
 
 def _with_given(connection: Connection, new: NewAccount) -> Account:

@@ -14,10 +14,11 @@ from services.keystore.access.editing.plans import Needs
 from services.keystore.access.records import client_key_store
 from services.keystore.access.records.resources import ROLES, ClientKey, account_of, collection_of
 from services.runtime import identifiers
-from services.runtime.access.client_key_secrets import SHA256_BYTES, new_secret, secret_sha256
+from services.runtime.access.client_key_secrets import SHA256_BYTES, new_secret, secret_of, secret_sha256
 from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError, invalid
 from services.runtime.sensitive import SensitiveBytes
+from services.runtime.storage import row_seals
 from services.runtime.storage.request_ids import Repeatable
 from services.runtime.storage.sql_filters import Condition
 
@@ -25,6 +26,7 @@ MAX_ACTIVE = 2
 """So many client keys of a principal are neither disabled nor expired: the old one and the next."""
 # In place of the hash of a client key that is not there, so that it takes as long.
 _NO_HASH = bytes(SHA256_BYTES)
+_SECRET = "client key secret"  # noqa: S105  # what it is called
 
 
 def made(principal: str, description: str, expires_us: int) -> tuple[ClientKey, SensitiveBytes]:
@@ -32,6 +34,34 @@ def made(principal: str, description: str, expires_us: int) -> tuple[ClientKey, 
     secret = new_secret()
     name = f"accounts/{account_of(principal)}/clientKeys/{identifiers.resource_id('ck')}"
     return ClientKey(name, principal, secret_sha256(secret.reveal().decode()), description, expires_us), secret
+
+
+def made_by(
+    connection: Connection, repeatable: Repeatable | None, principal: str, description: str, expires_us: int
+) -> tuple[ClientKey, SensitiveBytes]:
+    """A new client key, and its secret: one that can be `shown_again` where the request may come again."""
+    key, secret = made(principal, description, expires_us)
+    if repeatable is None:
+        return key, secret
+    secret = _secret_of(connection, key.name, repeatable)
+    return replace(key, secret_sha256=secret_sha256(secret.reveal().decode())), secret
+
+
+def shown_again(connection: Connection, found: ClientKey, repeatable: Repeatable | None) -> SensitiveBytes | None:
+    """The secret of a client key, for the request that made it: the answer to that may have been lost, and with it the
+    only credential that there is. None once it was used, as somebody has it then.
+
+    It is the same one, not another: of two answers to one request, the caller cannot tell which is the newer.
+    """
+    if repeatable is None or found.used_us is not None:
+        return None
+    secret = _secret_of(connection, found.name, repeatable)
+    return secret if is_secret_of(secret.reveal().decode(), found) else None
+
+
+def _secret_of(connection: Connection, name: str, repeatable: Repeatable) -> SensitiveBytes:
+    random = row_seals.of(connection).derived(_SECRET, name.encode(), repeatable.witness)
+    return SensitiveBytes(secret_of(random).encode())
 
 
 def is_secret_of(secret: str, found: ClientKey | None) -> bool:
@@ -63,12 +93,23 @@ class ClientKeys:
     def __init__(self, editor: AccessEditor) -> None:
         self._editor = editor
 
-    def create(self, call: Call, account: str, key: ClientKey, repeatable: Repeatable | None) -> ClientKey:
-        """Adds a client key that was `made`. Raises PRINCIPAL_NOT_FOUND, FIELD_INVALID for a role or another account's
-        principal, LIMIT_EXCEEDED, REQUEST_ID_REUSED, SECRET_SHOWN for a repeated request."""
+    def create(
+        self,
+        call: Call,
+        account: str,
+        principal: str,
+        description: str,
+        expires_us: int,
+        repeatable: Repeatable | None,
+    ) -> tuple[ClientKey, SensitiveBytes]:
+        """Adds a client key, and answers it with its secret; the same for a repeated request. Raises
+        PRINCIPAL_NOT_FOUND, FIELD_INVALID for a role or another account's principal, LIMIT_EXCEEDED, REQUEST_ID_REUSED,
+        and SECRET_SHOWN for a repeated request once the client key was used."""
         field = "client_key.principal"
-        if account_of(key.principal) != account:
+        if account_of(principal) != account:
             raise invalid(field, "is not of this account")
+        with self._editor.reading() as connection:
+            key, secret = made_by(connection, repeatable, principal, description, expires_us)
         self._editor.permitted(
             call, "access:CreateClientKey", kinds.PRINCIPAL, key.principal, about=key.name, field=field
         )
@@ -81,14 +122,20 @@ class ClientKeys:
 
         needs = Needs(room=True)
         created = self._editor.create(call, kinds.CLIENT_KEY, key, "client_key", repeatable, check=check, needs=needs)
-        if created.name != key.name:
+        if created.name == key.name:
+            return created, secret
+        call.events[-1].resource = created.name
+        with self._editor.reading() as connection:
+            again = shown_again(connection, created, repeatable)
+        if again is None:
             raise StrongroomError(
                 Reason.SECRET_SHOWN,
-                f"{created.name} was made, and its secret shown, already; delete it and create another",
+                f"{created.name} was made by this request, and its secret was used, already: go on with that, or "
+                "delete it and create another",
                 field="request_id",
                 client_key=created.name,
             )
-        return created
+        return created, again
 
     def get(self, call: Call, name: str) -> ClientKey:
         """A client key. Raises CLIENT_KEY_NOT_FOUND."""

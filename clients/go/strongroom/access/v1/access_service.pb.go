@@ -116,8 +116,8 @@ type CreateAccountResponse struct {
 	Administrator *Principal `protobuf:"bytes,2,opt,name=administrator,proto3" json:"administrator,omitempty"`
 	// The administrator's client key, where one was made; it ends after 24 hours.
 	ClientKey *ClientKey `protobuf:"bytes,3,opt,name=client_key,json=clientKey,proto3" json:"client_key,omitempty"`
-	// The client key's secret, as in CreateClientKeyResponse. Empty in the answer to a repeated request: where the first
-	// answer was lost, create another account.
+	// The client key's secret, as in CreateClientKeyResponse. A repeated request answers the same one, and none once it
+	// was used.
 	ClientKeySecret string `protobuf:"bytes,4,opt,name=client_key_secret,json=clientKeySecret,proto3" json:"client_key_secret,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -2131,7 +2131,7 @@ type CreateClientKeyResponse struct {
 	// The client key.
 	ClientKey *ClientKey `protobuf:"bytes,1,opt,name=client_key,json=clientKey,proto3" json:"client_key,omitempty"`
 	// 256 random bits behind a prefix that scanners for leaked credentials can find: `strongroom_ck_` and 52
-	// characters of `[a-z2-7]`. Kept only as a hash, so it is never shown again.
+	// characters of `[a-z2-7]`. Kept only as a hash, so it is shown to the same request alone.
 	Secret        string `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

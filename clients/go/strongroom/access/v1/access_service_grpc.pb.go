@@ -174,8 +174,8 @@ type AccessServiceClient interface {
 	RetireGrant(ctx context.Context, in *RetireGrantRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
 	// Creates a client key and shows its secret. Needs the action on the principal. Fails with PRINCIPAL_NOT_FOUND,
 	// FIELD_INVALID for a role or another account's principal, LIMIT_EXCEEDED for a principal that has two that are
-	// neither disabled nor expired, SECRET_SHOWN for a repeated request: where the answer was lost, delete the client key
-	// and create another.
+	// neither disabled nor expired. A repeated request answers the same secret until that is used, and SECRET_SHOWN from
+	// then on.
 	CreateClientKey(ctx context.Context, in *CreateClientKeyRequest, opts ...grpc.CallOption) (*CreateClientKeyResponse, error)
 	// Answers a client key, without its secret.
 	GetClientKey(ctx context.Context, in *GetClientKeyRequest, opts ...grpc.CallOption) (*ClientKey, error)
@@ -778,8 +778,8 @@ type AccessServiceServer interface {
 	RetireGrant(context.Context, *RetireGrantRequest) (*emptypb.Empty, error)
 	// Creates a client key and shows its secret. Needs the action on the principal. Fails with PRINCIPAL_NOT_FOUND,
 	// FIELD_INVALID for a role or another account's principal, LIMIT_EXCEEDED for a principal that has two that are
-	// neither disabled nor expired, SECRET_SHOWN for a repeated request: where the answer was lost, delete the client key
-	// and create another.
+	// neither disabled nor expired. A repeated request answers the same secret until that is used, and SECRET_SHOWN from
+	// then on.
 	CreateClientKey(context.Context, *CreateClientKeyRequest) (*CreateClientKeyResponse, error)
 	// Answers a client key, without its secret.
 	GetClientKey(context.Context, *GetClientKeyRequest) (*ClientKey, error)

@@ -78,8 +78,8 @@ class CreateAccountResponse(_message.Message):
     CLIENT_KEY_FIELD_NUMBER: _builtins.int
     CLIENT_KEY_SECRET_FIELD_NUMBER: _builtins.int
     client_key_secret: _builtins.str
-    """The client key's secret, as in CreateClientKeyResponse. Empty in the answer to a repeated request: where the first
-    answer was lost, create another account.
+    """The client key's secret, as in CreateClientKeyResponse. A repeated request answers the same one, and none once it
+    was used.
     """
     @_builtins.property
     def account(self) -> _principal_pb2.Account:
@@ -1107,7 +1107,7 @@ class CreateClientKeyResponse(_message.Message):
     SECRET_FIELD_NUMBER: _builtins.int
     secret: _builtins.str
     """256 random bits behind a prefix that scanners for leaked credentials can find: `strongroom_ck_` and 52
-    characters of `[a-z2-7]`. Kept only as a hash, so it is never shown again.
+    characters of `[a-z2-7]`. Kept only as a hash, so it is shown to the same request alone.
     """
     @_builtins.property
     def client_key(self) -> _principal_pb2.ClientKey:

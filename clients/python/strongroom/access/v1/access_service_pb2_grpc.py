@@ -531,8 +531,8 @@ class AccessServiceServicer:
     def CreateClientKey(self, request, context):
         """Creates a client key and shows its secret. Needs the action on the principal. Fails with PRINCIPAL_NOT_FOUND,
         FIELD_INVALID for a role or another account's principal, LIMIT_EXCEEDED for a principal that has two that are
-        neither disabled nor expired, SECRET_SHOWN for a repeated request: where the answer was lost, delete the client key
-        and create another.
+        neither disabled nor expired. A repeated request answers the same secret until that is used, and SECRET_SHOWN from
+        then on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -137,8 +137,8 @@ class AccessServiceStub:
     CreateClientKey: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.CreateClientKeyRequest, _access_service_pb2.CreateClientKeyResponse]
     """Creates a client key and shows its secret. Needs the action on the principal. Fails with PRINCIPAL_NOT_FOUND,
     FIELD_INVALID for a role or another account's principal, LIMIT_EXCEEDED for a principal that has two that are
-    neither disabled nor expired, SECRET_SHOWN for a repeated request: where the answer was lost, delete the client key
-    and create another.
+    neither disabled nor expired. A repeated request answers the same secret until that is used, and SECRET_SHOWN from
+    then on.
     """
     GetClientKey: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.GetClientKeyRequest, _principal_pb2.ClientKey]
     """Answers a client key, without its secret."""
@@ -477,8 +477,8 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _access_service_pb2.CreateClientKeyResponse:
         """Creates a client key and shows its secret. Needs the action on the principal. Fails with PRINCIPAL_NOT_FOUND,
         FIELD_INVALID for a role or another account's principal, LIMIT_EXCEEDED for a principal that has two that are
-        neither disabled nor expired, SECRET_SHOWN for a repeated request: where the answer was lost, delete the client key
-        and create another.
+        neither disabled nor expired. A repeated request answers the same secret until that is used, and SECRET_SHOWN from
+        then on.
         """
 
     @_abc_1.abstractmethod

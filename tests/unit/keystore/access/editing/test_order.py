@@ -119,7 +119,7 @@ EDITS: dict[str, Callable[[World], Any]] = {
     "Principals.enable": lambda w: w.principals.enable(w.call(), ANN),
     "Principals.revoke_sessions": lambda w: w.principals.revoke_sessions(w.call(), ANN),
     "Principals.delete": lambda w: w.principals.delete(w.call(), ANN, ""),
-    "ClientKeys.create": lambda w: w.client_keys.create(w.call(), "acme", made(ADMIN, "", KEY_EXPIRES_US)[0], None),
+    "ClientKeys.create": lambda w: w.client_keys.create(w.call(), "acme", ADMIN, "", KEY_EXPIRES_US, None),
     "ClientKeys.update": lambda w: w.client_keys.update(w.call(), w.key.name, "", True, ""),
     "ClientKeys.delete": lambda w: w.client_keys.delete(
         w.call(), w.client_keys.page(w.call(), "acme", "", 1, [])[0].name, ""

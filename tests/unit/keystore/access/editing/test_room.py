@@ -37,8 +37,7 @@ def fill_with_ended(world: World, count: int) -> None:
         user = Principal(f"{ACCOUNT}/users/short-{number}", "", {})
         world.principals.create(world.call(), user, None)
         world.principals.delete(world.call(), user.name, "")
-        key, _ = made(ANN, "", KEY_EXPIRES_US)
-        world.client_keys.create(world.call(), "acme", key, None)
+        key, _ = world.client_keys.create(world.call(), "acme", ANN, "", KEY_EXPIRES_US, None)
         world.client_keys.delete(world.call(), key.name, "")
 
 
@@ -60,7 +59,7 @@ def test_what_was_deleted_keeps_out_new_principals_and_client_keys_alone(
     monkeypatch.setattr(plans, "MAX_CLIENT_KEYS_KEPT", 5)
     for grows in (
         lambda: world.principals.create(world.call(), Principal(f"{ACCOUNT}/users/another", "", {}), None),
-        lambda: world.client_keys.create(world.call(), "acme", made(ANN, "", KEY_EXPIRES_US)[0], None),
+        lambda: world.client_keys.create(world.call(), "acme", ANN, "", KEY_EXPIRES_US, None),
     ):
         with pytest.raises(StrongroomError) as refused:
             grows()
@@ -71,15 +70,14 @@ def test_what_was_deleted_keeps_out_new_principals_and_client_keys_alone(
 
 def test_an_account_that_is_full_forbids_disables_and_replaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(tmp_path / "world")
-    held, secret = made(ANN, "", KEY_EXPIRES_US)
-    world.client_keys.create(world.call(), "acme", held, None)
+    held, secret = world.client_keys.create(world.call(), "acme", ANN, "", KEY_EXPIRES_US, None)
     for limit in ("MAX_RECORDS", "MAX_ACCOUNT_CHARACTERS", "MAX_PRINCIPALS_EVER", "MAX_CLIENT_KEYS_KEPT"):
         monkeypatch.setattr(plans, limit, 1)
     with pytest.raises(StrongroomError) as refused:
         world.policies.create(world.call(), policy("permitting", PERMIT), None)
     assert refused.value.reason is Reason.LIMIT_EXCEEDED
     with pytest.raises(StrongroomError) as refused:
-        world.client_keys.create(world.call(), "acme", made(ADMIN, "", KEY_EXPIRES_US)[0], None)
+        world.client_keys.create(world.call(), "acme", ADMIN, "", KEY_EXPIRES_US, None)
     assert refused.value.reason is Reason.LIMIT_EXCEEDED
     # But whoever filled it is forbidden what they did, disabled, and their client key replaced.
     world.policies.create(world.call(), policy("forbidding", FORBID), None)
@@ -109,7 +107,7 @@ def test_the_last_room_is_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     def overtaken(edits: Edits, *arguments: Any) -> Any:
         monkeypatch.setattr(Edits, "add", add)
-        elsewhere.create(world.call(), "acme", made(ANN, "", KEY_EXPIRES_US)[0], None)
+        elsewhere.create(world.call(), "acme", ANN, "", KEY_EXPIRES_US, None)
         return add(edits, *arguments)
 
     monkeypatch.setattr(Edits, "add", overtaken)

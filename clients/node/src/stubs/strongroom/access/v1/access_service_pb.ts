@@ -98,8 +98,8 @@ export type CreateAccountResponse = Message<"strongroom.access.v1.CreateAccountR
   clientKey?: ClientKey | undefined;
 
   /**
-   * The client key's secret, as in CreateClientKeyResponse. Empty in the answer to a repeated request: where the first
-   * answer was lost, create another account.
+   * The client key's secret, as in CreateClientKeyResponse. A repeated request answers the same one, and none once it
+   * was used.
    *
    * @generated from field: string client_key_secret = 4;
    */
@@ -1140,7 +1140,7 @@ export type CreateClientKeyResponse = Message<"strongroom.access.v1.CreateClient
 
   /**
    * 256 random bits behind a prefix that scanners for leaked credentials can find: `strongroom_ck_` and 52
-   * characters of `[a-z2-7]`. Kept only as a hash, so it is never shown again.
+   * characters of `[a-z2-7]`. Kept only as a hash, so it is shown to the same request alone.
    *
    * @generated from field: string secret = 2;
    */
@@ -2194,8 +2194,8 @@ export const AccessService: GenService<{
   /**
    * Creates a client key and shows its secret. Needs the action on the principal. Fails with PRINCIPAL_NOT_FOUND,
    * FIELD_INVALID for a role or another account's principal, LIMIT_EXCEEDED for a principal that has two that are
-   * neither disabled nor expired, SECRET_SHOWN for a repeated request: where the answer was lost, delete the client key
-   * and create another.
+   * neither disabled nor expired. A repeated request answers the same secret until that is used, and SECRET_SHOWN from
+   * then on.
    *
    * @generated from rpc strongroom.access.v1.AccessService.CreateClientKey
    */
