@@ -9,9 +9,11 @@ from weakref import WeakKeyDictionary
 
 import grpc
 
+from strongroom import repeats
+
 # What gRPC had not handed over when a server stopped it calls cancelled; the client's own calls are not cancelled here.
-_NOTHING_DONE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
-_NOBODY_ANSWERED = _NOTHING_DONE | {grpc.StatusCode.DEADLINE_EXCEEDED}
+_UNANSWERED = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
+_NOBODY_ANSWERED = _UNANSWERED | {grpc.StatusCode.DEADLINE_EXCEEDED}
 # A replica that was away a moment ago may be back when the others are gone, as in a rolling restart.
 _ROUNDS = 2
 
@@ -22,7 +24,8 @@ class Replicas:
     """What stubs take for a channel. `currents` answer the connection to each address for a call that begins now.
 
     A call that UNAVAILABLE answered, its retries included, is made at the next address within its deadline: nothing was
-    done then. After a deadline that ended unanswered only later calls go to the next: that one may have been done.
+    done then, or it may be done again. After a deadline that ended unanswered only later calls go to the next: that one
+    may have been done.
     """
 
     def __init__(self, currents: Sequence[Callable[[], grpc.Channel]]) -> None:
@@ -75,14 +78,19 @@ class _Method:
         """The answer and its call, as a channel's own method has it."""
         deadline = time.monotonic() + timeout
         *others, last = self._replicas.order()
+        repeatable = repeats.is_repeatable(request)
         for index in others:
             left = deadline - time.monotonic()
+            if not repeatable and not repeats.is_connected(self._replicas.connection(index), left):
+                self._replicas.note_unanswered(index)
+                continue
             try:
                 return self._on(index, request, left, metadata)
             except grpc.RpcError as error:
                 # What a stub raises is always both.
-                nothing_done = cast("grpc.Call", error).code() in _NOTHING_DONE
-                if not nothing_done or time.monotonic() >= deadline:
+                unanswered = cast("grpc.Call", error).code() in _UNANSWERED
+                again = unanswered if repeatable else repeats.nothing_was_done(error)
+                if not again or time.monotonic() >= deadline:
                     raise
         return self._on(last, request, deadline - time.monotonic(), metadata)
 

@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 import grpc
 from google.protobuf.message import Message
 
-from strongroom import checksums, proxies
+from strongroom import checksums, proxies, repeats
 from strongroom.credentials import AssumedRole, CertificateSession, ClientCertificate, Credentials, TokenSource
 from strongroom.errors import ANSWER_CORRUPTED, StrongroomError, event_id_in, from_rpc_error
 from strongroom.replicas import Replicas
@@ -29,28 +29,8 @@ Stub = TypeVar("Stub")
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 
-# What no service answered is tried again. It may have been done all the same, where a process ended between the two: a
-# change is known again by its request id, or comes to nothing more when it is made twice. gRPC itself answers CANCELLED
-# for what it had not handed over when a server stopped.
-_SERVICE_CONFIG = json.dumps(
-    {
-        "methodConfig": [
-            {
-                "name": [{}],
-                "retryPolicy": {
-                    "maxAttempts": 4,
-                    "initialBackoff": "0.1s",
-                    "maxBackoff": "1s",
-                    "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
-                },
-            }
-        ]
-    }
-)
-
 _OPTIONS: list[tuple[str, Any]] = [
-    ("grpc.service_config", _SERVICE_CONFIG),
+    ("grpc.service_config", json.dumps(repeats.RETRIES)),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -155,6 +135,10 @@ class Channel:
                 return self._checked()
         return self._channel
 
+    def await_connection(self, seconds: float) -> None:
+        """Returns once there is a connection, or the time is over. Raises CREDENTIALS_UNREADABLE."""
+        repeats.is_connected(self.current(), seconds)
+
     def close(self) -> None:
         """Ends the connection; calls in flight are cancelled."""
         with self._lock:
@@ -188,6 +172,9 @@ class ReplicatedChannel:
     def current(self) -> grpc.Channel:
         """What calls that begin now are made on."""
         return self._replicas
+
+    def await_connection(self, seconds: float) -> None:
+        """Returns at once: a call waits for each connection when it is its turn."""
 
     def close(self) -> None:
         """Ends the connections; calls in flight are cancelled."""
@@ -317,9 +304,7 @@ class Endpoint(Generic[Stub]):
         attributes = {"rpc.system": "grpc", "server.address": self._channel.address}
         with self._tracing.span(f"{package}/{name}", attributes=attributes) as trace:
             try:
-                response, rpc = method.with_call(
-                    request, timeout=timeout, metadata=((TRACEPARENT, trace.traceparent), *metadata)
-                )
+                response, rpc = self._sent(method, request, timeout, ((TRACEPARENT, trace.traceparent), *metadata))
             except grpc.RpcError as error:
                 peer = f"{self._service} at {proxies.described(self._channel.address)}"
                 raise from_rpc_error(error, peer, trace.trace_id, name) from None
@@ -335,6 +320,22 @@ class Endpoint(Generic[Stub]):
                     trace_id=trace.trace_id,
                 )
         return Answer(response, event_id)
+
+    def _sent(
+        self,
+        method: grpc.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        timeout: float,
+        metadata: tuple[tuple[str, str], ...],
+    ) -> tuple[Response, grpc.Call]:
+        """The answer and its call, after gRPC's own retries, or after as many as cannot do it twice."""
+        if repeats.is_repeatable(request):
+            return method.with_call(request, timeout=timeout, metadata=metadata)
+        deadline = time.monotonic() + timeout
+        self._channel.await_connection(timeout)
+        return repeats.made_once(
+            lambda left: method.with_call(request, timeout=left, metadata=metadata), deadline - time.monotonic()
+        )
 
 
 class Transport:
