@@ -61,7 +61,7 @@ def _vault(settings: VaultSettings, tls: Tls, mesh: Mesh, telemetry: Telemetry) 
     auth = Auth(mesh, sessions, callers, system_clock)
     mounts = {name: _engine(mount, mesh) for name, mount in settings.mounts.items()}
     wrapping = Wrapping(mesh, sessions, system_clock)
-    door = VaultDoor(callers, system, auth, wrapping, mounts, telemetry)
+    door = VaultDoor(callers, system, auth, wrapping, mounts, mesh, telemetry)
     return Listener(settings.listener, door, _server_tls(settings.listener, tls))
 
 

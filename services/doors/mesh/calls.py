@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -29,6 +29,7 @@ _SECONDS = 10.0
 _ENDED = frozenset({Reason.TOKEN_EXPIRED, Reason.TOKEN_INVALID})
 
 Method = Callable[..., Any]
+T = TypeVar("T")
 
 
 class Mesh:
@@ -80,8 +81,13 @@ class Mesh:
 
         return self._repeats.answer(caller.session.principal, request, answered)
 
+    def whole(self, work: Callable[[], T], is_repeated: Callable[[T], bool]) -> T:
+        """What `work` answers: all that a client asks a door for at once. What it changed by then is not changed again
+        where the client comes with the same again, as `is_repeated` says of the answer."""
+        return self._repeats.whole(work, is_repeated)
+
     def is_undecided(self, caller: Caller, request: Any) -> bool:
-        """Whether the caller asked for the same change just now, and nobody knows whether it was made."""
+        """Whether the caller asked for the same change just now, and was not told that it was made."""
         return self._repeats.is_left(caller.session.principal, request)
 
     def pages(self, caller: Caller, method: str, request: Any) -> Iterator[Any]:

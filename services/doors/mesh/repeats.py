@@ -8,9 +8,9 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import grpc
@@ -34,12 +34,14 @@ _NAMING = ("name", "parent", "key_id", "secret_id")
 _READ = ("Get", "List")
 
 Call = Callable[[Any, float], Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class _Left:
-    """A request of which it is not known whether it was done."""
+    """A request of which it is not known whether it was done, or which its caller does not know to be done."""
 
+    place: bytes
     digest: bytes
     secret: bytes
     request_id: str
@@ -57,6 +59,27 @@ class Repeats:
         self._key = secrets.token_bytes(32)
         self._lock = threading.Lock()
         self._left: OrderedDict[bytes, _Left] = OrderedDict()
+        # What was done for each thing that clients ask a door for just now.
+        self._done: list[list[_Left]] = []
+        self._mine = threading.local()
+
+    def whole(self, work: Callable[[], T], is_repeated: Callable[[T], bool]) -> T:
+        """What `work` answers: all that a client asks a door for at once. Where the client comes again with all of it,
+        as `is_repeated` says of the answer, whatever was done by then is the same change when it is asked for again."""
+        done: list[_Left] = []
+        self._mine.done = done
+        with self._lock:
+            self._done.append(done)
+        try:
+            answer = work()
+        finally:
+            self._mine.done = None
+            with self._lock:
+                self._done = [others for others in self._done if others is not done]
+        if is_repeated(answer):
+            for left in done:
+                self._keep(replace(left, until=self._monotonic() + _KEPT_SECONDS))
+        return answer
 
     def answer(self, principal: str, request: Message, call: Call) -> Any:
         """What `call` answers to the request within a number of seconds. Raises StrongroomError.
@@ -72,13 +95,16 @@ class Repeats:
         named = type(request)()
         named.CopyFrom(request)
         setattr(named, _ID, request_id)
+        left = _Left(place, digest, self._keyed(_secret(request)), request_id, self._monotonic() + _KEPT_SECONDS)
         try:
-            return self._forgetting(request, lambda: self._until_known(named, call))
+            answer = self._forgetting(request, lambda: self._until_known(named, call))
         except StrongroomError as error:
             if error.code in _UNDECIDED:
-                until = self._monotonic() + _KEPT_SECONDS
-                self._keep(place, _Left(digest, self._keyed(_secret(request)), request_id, until))
+                self._keep(replace(left, until=self._monotonic() + _KEPT_SECONDS))
             raise
+        if (done := self._done_here()) is not None:
+            done.append(left)
+        return answer
 
     def is_left(self, principal: str, request: Message) -> bool:
         """Whether the same request was made just now, and it is not known whether it was done."""
@@ -97,13 +123,21 @@ class Repeats:
         self._forget(request)
         return answer
 
+    def _done_here(self) -> list[_Left] | None:
+        """What was done for whom this thread works for; None where that is not asked for as a whole."""
+        done: list[_Left] | None = getattr(self._mine, "done", None)
+        return done
+
     def _forget(self, request: Message) -> None:
-        if not self._left or not (changed := _secret(request)):
+        if not (changed := _secret(request)):
             return
-        secret = self._keyed(changed)
+        secret, here = self._keyed(changed), self._done_here()
         with self._lock:
             for place in [place for place, left in self._left.items() if left.secret == secret]:
                 del self._left[place]
+            for done in self._done:
+                if done is not here:
+                    done[:] = [left for left in done if left.secret != secret]
 
     def _until_known(self, request: Message, call: Call) -> Any:
         deadline = self._monotonic() + self._seconds
@@ -125,9 +159,9 @@ class Repeats:
             left = self._left.pop(place, None)
         return left.request_id if left is not None and left.digest == digest and self._is_fresh(left) else ""
 
-    def _keep(self, place: bytes, left: _Left) -> None:
+    def _keep(self, left: _Left) -> None:
         with self._lock:
-            self._left[place] = left
+            self._left[left.place] = left
             while len(self._left) > _KEPT:
                 self._left.popitem(last=False)
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from services.doors.listening.exchange import Head, HttpError, Response
+from services.doors.mesh.calls import Mesh
 from services.doors.mesh.sessions import Caller
 from services.doors.vault import errors
 from services.doors.vault.auth import Auth
@@ -21,6 +22,8 @@ from services.runtime.telemetry import TRACEPARENT, Telemetry
 log = logging.getLogger(__name__)
 
 _SERVICE = "strongroom.doors.Vault"
+# Clients of Vault come again by themselves after these.
+_REPEATED = frozenset({412, 429, *range(500, 600)})
 
 
 class Engine(Protocol):
@@ -40,6 +43,7 @@ class VaultDoor:
         auth: Auth,
         wrapping: Wrapping,
         mounts: Mapping[str, Engine],
+        mesh: Mesh,
         telemetry: Telemetry,
     ) -> None:
         self._callers = callers
@@ -48,6 +52,7 @@ class VaultDoor:
         self._wrapping = wrapping
         self._mounts = mounts
         self._engines: Mapping[str, Engine] = {**mounts, "sys": system, "auth": auth}
+        self._mesh = mesh
         self._telemetry = telemetry
 
     def turn_of(self, head: Head) -> tuple[str, str]:
@@ -69,6 +74,9 @@ class VaultDoor:
 
     def answer(self, head: Head, body: bytes) -> Response:
         """The answer to a request; never raises."""
+        return self._mesh.whole(lambda: self._told(head, body), lambda answer: answer.status in _REPEATED)
+
+    def _told(self, head: Head, body: bytes) -> Response:
         started = time.perf_counter()
         name = head.path[1] if len(head.path) > 1 and head.path[1] in self._mounts else "other"
         trace = self._telemetry.start_call(_SERVICE, name, head.headers.get(TRACEPARENT, ""))

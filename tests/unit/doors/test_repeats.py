@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
@@ -182,3 +183,63 @@ def test_what_has_no_id_is_asked_once() -> None:
     service = Service(Reason.AUDIT_PENDING)
     assert reason_of(Repeats(5.0), GetSecretRequest(name="s"), service) is Reason.AUDIT_PENDING
     assert service.ids == [""]
+
+
+ROTATE = CreateKeyVersionRequest(parent="accounts/shop/keys/k")
+
+
+def whole(answering: Repeats, service: Service, *asked: Any, status: int = 503) -> None:
+    """Asks for several things as one request of a client's, which is answered with a status."""
+
+    def work() -> int:
+        for one in asked:
+            answering.answer(WHO, one, service)
+        return status
+
+    assert answering.whole(work, lambda answer: answer >= 500) == status
+
+
+@pytest.mark.parametrize("asked", [PUT, ROTATE], ids=["a secret", "a key"])
+def test_what_stands_is_not_done_again_where_what_came_after_it_failed(asked: Any) -> None:
+    answering, service = Repeats(5.0), Service("version 1")
+    whole(answering, service, asked)
+    whole(answering, service, asked)
+    whole(answering, service, asked, status=200)
+    assert len(set(service.ids)) == 1
+    # Its caller knows by now: the next is another.
+    whole(answering, service, asked, status=200)
+    assert len(set(service.ids)) == 2
+
+
+def test_what_was_answered_well_or_refused_is_not_kept() -> None:
+    answering, service = Repeats(5.0), Service("version 1")
+    for status in (200, 400, 404):
+        whole(answering, service, PUT, status=status)
+    assert len(set(service.ids)) == 3
+
+
+def test_requests_at_once_are_different_ones() -> None:
+    answering, service = Repeats(5.0), Service("version 1")
+
+    def work() -> int:
+        answering.answer(WHO, ROTATE, service)
+        with ThreadPoolExecutor(1) as another:
+            another.submit(whole, answering, service, ROTATE).result()
+        return 200
+
+    answering.whole(work, lambda answer: answer >= 500)
+    assert len(set(service.ids)) == 2
+
+
+def test_a_secret_that_somebody_changed_meanwhile_is_changed_again() -> None:
+    answering, service = Repeats(5.0), Service("version")
+
+    def work() -> int:
+        answering.answer(WHO, PUT, service)
+        with ThreadPoolExecutor(1) as another:
+            another.submit(answering.answer, "accounts/shop/users/v", OTHER, service).result()
+        return 503
+
+    answering.whole(work, lambda answer: answer >= 500)
+    whole(answering, service, PUT, status=200)
+    assert len(set(service.ids)) == 3

@@ -75,9 +75,7 @@ class KvSecrets:
     def put(self, caller: Caller, name: str, value: bytes, current: int | None) -> SecretVersion:
         """Stores a value as the next version; with `current` only where that is the version now, 0 for none. A secret
         that is not there is created. Raises HttpError 400 where another version is, StrongroomError."""
-        request = pb.PutSecretValueRequest(name=name, value=value, format=ValueFormat.VALUE_FORMAT_TEXT)
-        if current is not None:
-            request.current_version = current
+        request = _replacement(name, value, current)
         if not current and self._mesh.is_undecided(caller, _creation(name, value)):
             # It may be there already by the caller's own call, and is not to have a second version then.
             created = self._create(caller, name, value, again=True)
@@ -97,6 +95,10 @@ class KvSecrets:
             if created is not None:
                 return created
         raise errors.invalid("the secret at this path was created and deleted at the same time: try again")
+
+    def is_put(self, caller: Caller, name: str, value: bytes, current: int) -> bool:
+        """Whether the caller put the value in the place of this version just now, and was not told so."""
+        return self._mesh.is_undecided(caller, _replacement(name, value, current))
 
     def create_empty(self, caller: Caller, name: str) -> None:
         """A secret without a value. Raises StrongroomError."""
@@ -171,6 +173,13 @@ class KvSecrets:
 def mismatch() -> HttpError:
     """Another version is there than the caller thinks."""
     return errors.invalid("check-and-set parameter did not match the current version")
+
+
+def _replacement(name: str, value: bytes, current: int | None) -> pb.PutSecretValueRequest:
+    request = pb.PutSecretValueRequest(name=name, value=value, format=ValueFormat.VALUE_FORMAT_TEXT)
+    if current is not None:
+        request.current_version = current
+    return request
 
 
 def _creation(name: str, value: bytes) -> pb.CreateSecretRequest:

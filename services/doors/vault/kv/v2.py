@@ -97,9 +97,12 @@ class KvVersion2:
                     raise errors.not_found() from None
                 raise
             current = int(value.name.rpartition("/")[2])
+            text = values.stored(values.merged(values.shown(value).text, patch or ""))
+            if self._secrets.is_put(request.caller, name, text, current - 1):
+                # The same patch has made this version.
+                current -= 1
             if expected not in (None, current):
                 raise mismatch()
-            text = values.stored(values.merged(values.shown(value).text, patch or ""))
             made = self._put_unless_changed(request, name, text, current)
             if made is not None:
                 return _written(made)

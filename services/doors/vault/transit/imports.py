@@ -24,13 +24,14 @@ from services.runtime.errors import Reason, StrongroomError
 from strongroom.crypto.v1 import crypto_pb2
 from strongroom.crypto.v1.algorithm_pb2 import Algorithm
 from strongroom.keystore.v1 import key_service_pb2 as pb
-from strongroom.keystore.v1.key_pb2 import ImportMethod, Key, KeyOrigin, KeySpec, KeyUsage
+from strongroom.keystore.v1.key_pb2 import ImportMethod, Key, KeyOrigin, KeySpec, KeyState, KeyUsage
 
 WRAPPING_KEY = "vault-transit-wrapping-key"
 """The id of the account's RSA key that material for import is wrapped under."""
 
 _WRAPPED_KEY_BYTES = 512
 _AES_KEY_BYTES = 32
+_PENDING = "PENDING_IMPORT"
 _METHOD = ImportMethod.IMPORT_METHOD_RSA_AES_KEY_WRAP_4096_SHA256
 
 
@@ -68,7 +69,11 @@ class Imports:
             raise errors.unsupported("rotation of an imported key: import the next version")
         key.origin = KeyOrigin.KEY_ORIGIN_EXTERNAL
         opened = self._opened(request.caller, wrapped)
-        self._keys.make(request, name, key)
+        try:
+            self._keys.make(request, name, key)
+        except StrongroomError as error:
+            if error.reason is not Reason.ALREADY_EXISTS or not self._awaits(request.caller, full_name, key):
+                raise
         self._import(request.caller, full_name, opened, wrapped)
         return answers.NO_CONTENT
 
@@ -77,9 +82,16 @@ class Imports:
         full_name = key_name(request, name)
         wrapped = _wrapped(request)
         opened = self._opened(request.caller, wrapped)
-        made = self._mesh.ask(request.caller, "CreateKeyVersion", pb.CreateKeyVersionRequest(parent=full_name))
-        self._import(request.caller, made.name, opened, wrapped)
-        self._mesh.ask(request.caller, "SetPrimaryKeyVersion", pb.SetPrimaryKeyVersionRequest(name=made.name))
+        try:
+            made = self._mesh.ask(request.caller, "CreateKeyVersion", pb.CreateKeyVersionRequest(parent=full_name))
+            awaiting = made.name
+        except StrongroomError as error:
+            if error.metadata.get("state") != _PENDING:
+                raise
+            # One that was made before, and not given its material.
+            awaiting = full_name
+        imported = self._import(request.caller, awaiting, opened, wrapped)
+        self._mesh.ask(request.caller, "SetPrimaryKeyVersion", pb.SetPrimaryKeyVersionRequest(name=imported))
         settle()
         return answers.NO_CONTENT
 
@@ -100,7 +112,18 @@ class Imports:
             raise _unreadable()
         return opened
 
-    def _import(self, caller: Caller, name: str, aes_key: bytes, wrapped: bytes) -> None:
+    def _awaits(self, caller: Caller, name: str, wanted: Key) -> bool:
+        """Whether there is such a key already, and it was not given its material: an import that was not ended."""
+        found: Key = self._mesh.ask(caller, "GetKey", pb.GetKeyRequest(name=name))
+        same = (found.spec, found.usage, found.origin) == (wanted.spec, wanted.usage, wanted.origin)
+        return (
+            same
+            and found.protection_level == wanted.protection_level
+            and found.state == KeyState.KEY_STATE_PENDING_IMPORT
+        )
+
+    def _import(self, caller: Caller, name: str, aes_key: bytes, wrapped: bytes) -> str:
+        """Gives a version its material, of a key's versions the one that awaits it; the version's name."""
         parameters: Any = self._mesh.ask(
             caller, "GetParametersForImport", pb.GetParametersForImportRequest(name=name, import_method=_METHOD)
         )
@@ -117,6 +140,7 @@ class Imports:
                 encrypted_material=public.encrypt(aes_key, oaep) + wrapped[_WRAPPED_KEY_BYTES:],
             ),
         )
+        return str(parameters.name)
 
 
 def _wrapped(request: Request) -> bytes:
