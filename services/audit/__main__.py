@@ -25,7 +25,7 @@ from services.audit.keys.store import WrappedKeys
 from services.audit.log import election
 from services.audit.log.election import Election
 from services.audit.log.endings import Endings
-from services.audit.logs.logs import Logs, OpenLog, open_log
+from services.audit.logs.logs import PREFIX, Logs, OpenLog, open_log
 from services.audit.logs.losses import Losses
 from services.audit.logs.storage_watch import StorageWatch
 from services.audit.logs.streaming import Tails
@@ -87,7 +87,7 @@ def _serve_as_writer(settings: AuditServiceSettings, losses: Losses) -> bool:
     wrapping = CryptoRootWrapping(crypto)
     engines = {name: _database(of_log) for name, of_log in _databases(settings).items()}
     overtaken = threading.Event()
-    elections = {name: election.election_for(engine, overtaken.set) for name, engine in engines.items()}
+    elections = _elections(engines, overtaken, losses)
 
     def give_up() -> None:
         for one in elections.values():
@@ -128,6 +128,13 @@ def _serve_as_writer(settings: AuditServiceSettings, losses: Losses) -> bool:
     finally:
         overtaken.set()
         losses.remember(logs)
+
+
+def _elections(engines: Mapping[str, Engine], overtaken: threading.Event, losses: Losses) -> dict[str, Election]:
+    return {
+        name: election.election_for(engine, overtaken.set, partial(losses.saw, PREFIX + name))
+        for name, engine in engines.items()
+    }
 
 
 def _offer(hosted: Host, settings: AuditServiceSettings, logs: Logs) -> None:

@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from services.audit.log import file_locks
-from services.audit.storage.store import LogStore
+from services.audit.storage.store import Head, LogStore, Standing
 from services.runtime.errors import Reason, StrongroomError
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,9 @@ _END_HOLDER = (
 )
 
 
+Saw = Callable[[Head], None]
+
+
 class Election(Protocol):
     """One candidate."""
 
@@ -57,11 +60,12 @@ class Election(Protocol):
         """Lets another win."""
 
 
-def election_for(engine: Engine, lost: Callable[[], None]) -> Election:
-    """The election for a database; `lost` is called when another has won it meanwhile."""
+def election_for(engine: Engine, lost: Callable[[], None], saw: Saw = lambda _: None) -> Election:
+    """The election for a database; `lost` is called when another has won it meanwhile, and `saw` with where the log
+    ends, again and again while another writes it."""
     if engine.dialect.name == "sqlite":
-        return FileElection(Path(str(engine.url.database)), LogStore(engine), lost)
-    return AdvisoryElection(engine, lost)
+        return FileElection(Path(str(engine.url.database)), LogStore(engine), lost, saw=saw)
+    return AdvisoryElection(engine, lost, saw=saw)
 
 
 def win(
@@ -96,10 +100,11 @@ def _has_won(election: Election) -> bool:
 class _Silence:
     """How long nobody has written the log, by this process's own clock."""
 
-    def __init__(self, store: LogStore, limit_seconds: float) -> None:
+    def __init__(self, store: LogStore, limit_seconds: float, saw: Saw) -> None:
         self._store = store
         self._limit_seconds = limit_seconds
-        self._beat: tuple[int, int] | None = None
+        self._saw = saw
+        self._beat: tuple[Standing, int] | None = None
         self._changed = 0.0
 
     def is_long(self) -> bool:
@@ -107,10 +112,12 @@ class _Silence:
         beat, now = self._store.beat_of_writer(), time.monotonic()
         if beat != self._beat:
             self._beat, self._changed = beat, now
+            self._saw(beat[0].head)
         if now - self._changed <= self._limit_seconds:
             return False
         log.warning(
-            "the process that writes the audit log does not answer; taking over", extra={"fields": {"epoch": beat[0]}}
+            "the process that writes the audit log does not answer; taking over",
+            extra={"fields": {"epoch": beat[0].epoch}},
         )
         return True
 
@@ -130,11 +137,12 @@ class FileElection:
         lost: Callable[[], None],
         *,
         silent_seconds: float = _SILENT_SECONDS,
+        saw: Saw = lambda _: None,
     ) -> None:
         """A writer hangs that has not beaten for `silent_seconds`."""
         self._database = database
         self._path = database.with_name(f"{database.name}.sequencer")
-        self._silence = _Silence(store, silent_seconds)
+        self._silence = _Silence(store, silent_seconds, saw)
         self._lost = lost
         self._file: int | None = None
 
@@ -221,11 +229,12 @@ class AdvisoryElection:
         *,
         silent_seconds: float = _SILENT_SECONDS,
         check_seconds: float = _CHECK_SECONDS,
+        saw: Saw = lambda _: None,
     ) -> None:
         """A writer hangs that has not beaten for `silent_seconds`; its own lock is looked at every `check_seconds`."""
         self._engine = engine
         self._check_seconds = check_seconds
-        self._silence = _Silence(LogStore(engine), silent_seconds)
+        self._silence = _Silence(LogStore(engine), silent_seconds, saw)
         self._lost = lost
         self._lock = threading.Lock()
         self._connection: Connection | None = None

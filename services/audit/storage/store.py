@@ -144,11 +144,12 @@ class LogStore:
             row = connection.execute(select(heads).with_for_update()).one()
         return Standing(Head(row.size, row.high_us, bytes(row.last_hash)), row.epoch)
 
-    def beat_of_writer(self) -> tuple[int, int]:
-        """The newest writer's epoch, and when it wrote last; they change as long as one writes."""
+    def beat_of_writer(self) -> tuple[Standing, int]:
+        """The newest writer and where the log ends, and when it wrote last; they change as long as one writes."""
+        wanted = select(heads.c.size, heads.c.high_us, heads.c.last_hash, heads.c.epoch, heads.c.beat_us)
         with _translated(reading(self._engine)) as connection:
-            epoch, beat_us = connection.execute(select(heads.c.epoch, heads.c.beat_us)).one()
-        return epoch, beat_us
+            *head, epoch, beat_us = connection.execute(wanted).one()
+        return Standing(Head(*head), epoch), beat_us
 
     def move_head(self, connection: Connection, before: Head, after: Head, epoch: int) -> bool:
         """Moves the end of the log from where the writer of an epoch believes it to be; False when it is elsewhere, or

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from sqlalchemy import Engine
 
+from services.audit.log.election import election_for
 from services.audit.logs.logs import Logs, OpenLog
 from services.audit.logs.losses import Losses
 from services.audit.reading.events import Period, Query
@@ -89,6 +92,58 @@ def test_nothing_is_told_of_a_log_that_only_grew(engine: Engine, crypto: OwnRoot
     log = opened_again(engine, crypto, losses)
     assert told(log) == []
     log.stop()
+
+
+def stood_by(engine: Engine, crypto: OwnRoot, events: int) -> tuple[OpenLog, Losses]:
+    """A log that another process writes, and what a process remembers that stands by."""
+    losses = Losses()
+    log = opened(engine, crypto)
+    assert log.election.try_to_win()
+    waiting = election_for(engine, lambda: None, partial(losses.saw, log.name))
+    for _ in range(events):
+        log.log.append([event()])
+        assert not waiting.try_to_win()
+    return log, losses
+
+
+def ended(log: OpenLog) -> None:
+    """As a process that was killed."""
+    log.stop()
+    log.election.give_up()
+
+
+@pytest.mark.parametrize("size", [0, 2])
+def test_whoever_stood_by_tells_what_the_writer_cannot_any_more(engine: Engine, crypto: OwnRoot, size: int) -> None:
+    log, losses = stood_by(engine, crypto, events=3)
+    ended(log)
+    put_back(engine, size)
+    taken_over = opened_again(engine, crypto, losses)
+    (found,) = told(taken_over)
+    assert found.reason == "AUDIT_EVENTS_LOST"
+    assert dict(found.attributes) == {"size_before": "3", "size_found": str(size)}
+    taken_over.stop()
+
+
+def test_it_is_told_where_the_log_has_grown_since(engine: Engine, crypto: OwnRoot) -> None:
+    log, losses = stood_by(engine, crypto, events=2)
+    ended(log)
+    put_back(engine, 1)
+    other = opened(engine, crypto)
+    other.log.append([event()])
+    losses.saw(other.name, LogStore(engine).head())
+    other.stop()
+    taken_over = opened_again(engine, crypto, losses)
+    assert len(told(taken_over)) == 1
+    taken_over.stop()
+
+
+def test_whoever_stood_by_of_a_log_that_only_grew_tells_nothing(engine: Engine, crypto: OwnRoot) -> None:
+    log, losses = stood_by(engine, crypto, events=300)
+    log.log.append([event()])
+    ended(log)
+    taken_over = opened_again(engine, crypto, losses)
+    assert told(taken_over) == []
+    taken_over.stop()
 
 
 def test_a_database_that_is_away_counts_for_no_loss(
