@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 from typing import LiteralString
@@ -47,7 +47,7 @@ _SETTINGS = """\
 listen_addr = {host}
 listen_port = {port}
 unix_socket_dir =
-auth_type = scram-sha-256
+auth_type = {auth_type}
 auth_file = {users}
 auth_user = {user}
 auth_query = SELECT rolname, rolpassword FROM pg_authid WHERE rolname = $1
@@ -65,7 +65,7 @@ class Pooler:
     port: int
     username: str
     password: str
-    app: str = field(default_factory=lambda: f"app_{token_hex(4)}")
+    app: str
 
     def execute(self, statement: LiteralString, *names: str) -> None:
         server = f"host={HOST} port={self.cluster.port} dbname=postgres"
@@ -76,31 +76,45 @@ class Pooler:
         where = TargetAddress(host=HOST, port=self.port, tls=TARGET_TLS_DISABLED)
         return DatabaseTarget(address=where, database="postgres", username=self.app, strategy=strategy)  # type: ignore[arg-type]
 
+    def test(self, password: str) -> None:
+        """Logs in as a step does."""
+        context = RotationContext(secret_of(self.target()), "", 1, 1, None)
+        self.rotator.test(context, credential("1", self.app, password))
+
     def login(self, password: str) -> str:
         """The reason that a step's login is refused for; empty for one that is let in."""
-        context = RotationContext(secret_of(self.target()), "", 1, 1, None)
         try:
-            self.rotator.test(context, credential("1", self.app, password))
+            self.test(password)
         except StrongroomError as error:
             return str(error.reason)
         return ""
 
 
 @contextmanager
-def pooled(cluster: PostgresCluster, rotator: Rotator, directory: Path) -> Iterator[Pooler]:
+def pooled(
+    cluster: PostgresCluster, rotator: Rotator, directory: Path, *, auth_type: str = "scram-sha-256"
+) -> Iterator[Pooler]:
     owner = urlsplit(cluster.create_database(f"pooled_{token_hex(4)}"))
     assert owner.username
     assert owner.password
     port, users, settings, log = free_port(), directory / "users", directory / "pgbouncer.ini", directory / "log"
-    users.write_text(f'"{owner.username}" "{owner.password}"\n')
-    settings.write_text(_SETTINGS.format(host=HOST, server=cluster.port, port=port, users=users, user=owner.username))
+    app = f"app_{token_hex(4)}"
+    known = {owner.username: owner.password, **({} if auth_type.startswith("scram") else {app: "right"})}
+    users.write_text("".join(f'"{user}" "{password}"\n' for user, password in known.items()))
+    settings.write_text(
+        _SETTINGS.format(
+            host=HOST, server=cluster.port, port=port, users=users, user=owner.username, auth_type=auth_type
+        )
+    )
     # As root it would not run; who it becomes then must be able to read its files.
     as_whom = ["-u", "nobody"] if os.geteuid() == 0 else []
     for path in (*list(directory.parents)[:2], directory, users, settings):
         path.chmod(0o755)
     with running(["pgbouncer", *as_whom, str(settings)], log):
         wait_for(lambda: socket.create_connection((HOST, port)).close(), OSError, log=log)
-        yield Pooler(cluster, rotator, port, owner.username, owner.password)
+        made = Pooler(cluster, rotator, port, owner.username, owner.password, app)
+        made.execute("CREATE ROLE {} LOGIN PASSWORD 'right'", app)
+        yield made
 
 
 @pytest.fixture
@@ -108,7 +122,6 @@ def pooler(postgres_cluster: PostgresCluster, target_workers: TargetWorkers, tmp
     # Steps in processes of their own, which may do less than this one.
     rotator = WorkerRotator(declarations()[SECRET_TYPE_POSTGRESQL], target_workers, None)
     with pooled(postgres_cluster, rotator, tmp_path) as made:
-        made.execute("CREATE ROLE {} LOGIN PASSWORD 'right'", made.app)
         yield made
 
 
@@ -130,6 +143,19 @@ def test_a_pooler_whose_server_takes_no_logins_refuses_none(pooler: Pooler) -> N
     until(lambda: pooler.login("right") == "TARGET_UNREACHABLE", 20)
     pooler.execute("ALTER ROLE {} CONNECTION LIMIT -1", pooler.app)
     until(lambda: pooler.login("right") == "", 20)
+
+
+@pytest.mark.parametrize("auth_type", ["md5", "plain"])
+def test_a_pooler_that_asks_for_the_password_itself_gets_none_and_refuses_none(
+    postgres_cluster: PostgresCluster, target_workers: TargetWorkers, tmp_path: Path, auth_type: str
+) -> None:
+    rotator = WorkerRotator(declarations()[SECRET_TYPE_POSTGRESQL], target_workers, None)
+    with pooled(postgres_cluster, rotator, tmp_path, auth_type=auth_type) as pooler:
+        for password in ("right", "wrong"):
+            with pytest.raises(StrongroomError) as failed:
+                pooler.test(password)
+            assert failed.value.reason == "TARGET_UNREACHABLE"
+            assert "it must use SCRAM" in failed.value.message
 
 
 @pytest.mark.parametrize("strategy", [0, DATABASE_STRATEGY_DUAL_USER])
