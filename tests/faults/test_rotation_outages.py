@@ -226,6 +226,7 @@ class Told:
     """A caller's end of a stream, in memory."""
 
     active = True
+    waits_seconds = 0.0
 
     def __init__(self) -> None:
         self.messages: list[WatchSecretResponse] = []

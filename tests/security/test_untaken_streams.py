@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from bench.abuse.raw_http2 import RawConnection, message
 from bench.echo_server import NoPipeline
+from deploy.dev.mesh import Mesh
 from deploy.dev.topology import free_port
 from services.runtime.access.authorization import Authorizer
 from services.runtime.audit_client import AuditClient
@@ -27,11 +29,17 @@ from services.runtime.rpc.streams import Stream
 from services.runtime.storage.database import transaction
 from services.secrets.core import changes
 from services.secrets.core.editing import SecretEditor
+from services.secrets.life import telling
 from services.secrets.life.watching import Watches
+from strongroom import Client
 from strongroom.audit.v1 import audit_service_pb2
 from strongroom.audit.v1.audit_service_pb2 import StreamEventsResponse
-from strongroom.secrets.v1.secret_service_pb2 import SECRET_CHANGE_STAGE, WatchSecretResponse
-from tests.support.clients import until
+from strongroom.secrets.v1.secret_service_pb2 import (
+    SECRET_CHANGE_STAGE,
+    WatchSecretRequest,
+    WatchSecretResponse,
+)
+from tests.support.clients import client_of, until
 from tests.support.clocks import StillClock
 from tests.support.listening import ENGINES, Listening, echo, listening
 from tests.support.rotation.lab import ACCOUNT, Lab, NoAudit, Permits, Place, person
@@ -106,10 +114,6 @@ def sending(stream: Stream) -> threading.Thread:
     return thread
 
 
-def is_stuck(stream: Stream) -> bool:
-    return stream._sending_since is not None
-
-
 def test_who_takes_nothing_is_cut_off_and_the_sender_goes_on(
     opened: tuple[RawConnection, int, Stream], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,7 +137,7 @@ def test_the_end_of_a_session_cuts_off_who_takes_nothing(
     ended = threading.Event()
     assert stream.on_end(ended.set)
     sender = sending(stream)
-    until(lambda: is_stuck(stream), SECONDS)
+    until(lambda: stream.waits_seconds > 0, SECONDS)
     clock.us += 11_000_000
     sender.join(SECONDS)
     assert not sender.is_alive()
@@ -236,6 +240,24 @@ def test_watchers_that_take_nothing_keep_no_other_waiting(lab: Lab, watches: Wat
         caller.cancel()
 
 
+def test_where_many_take_nothing_those_of_whom_most_are_give_way_soon(
+    watches: Watches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telling, "_MOST_WAITING", 6)
+    monkeypatch.setattr(telling, "_MOMENT_SECONDS", 0.1)
+    few, many = ([Caller(takes=False) for _ in range(count)] for count in (3, 9))
+    for callers, account in ((few, "few"), (many, "many")):
+        for caller in callers:
+            watch(watches, caller, account=account)
+    until(lambda: sum(caller.over.is_set() for caller in many) == 6, SECONDS)
+    honest = Caller(takes=True)
+    watch(watches, honest)
+    until(lambda: len(honest.taken) == 1, SECONDS)
+    assert not any(caller.over.is_set() for caller in few)
+    for caller in (*few, *many):
+        caller.cancel()
+
+
 def test_who_has_much_to_hear_takes_turns_with_others(
     lab: Lab, watches: Watches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,3 +317,25 @@ def test_a_queue_that_nobody_takes_from_is_bounded(lab: Lab, watches: Watches, m
         change(lab)
     until(lambda: not watches._watches, SECONDS)
     lazy.cancel()
+
+
+def test_callers_of_a_mesh_that_take_nothing_keep_no_watcher_of_it_waiting(
+    tenant: Client, mesh: Mesh, name: str
+) -> None:
+    tenant.keys.aliases.create("strongroom-secrets", tenant.keys.create("of-secrets").name)
+    # More than a listener keeps for one who takes nothing.
+    names = [tenant.secrets.create(f"s{number}", b"v").name for number in range(6)]
+    token, trust = tenant.access.sessions.create().token, mesh.authority.issue(f"user/{name}").trust
+    body = message(WatchSecretRequest(names=names).SerializeToString())
+    path, headers = "/strongroom.secrets.v1.SecretService/WatchSecret", {"authorization": f"Bearer {token}"}
+    with (
+        RawConnection(mesh.address("secrets", "public"), trust, window=0) as lazy,
+        client_of(mesh, f"user/{name}", name) as honest,
+    ):
+        for _ in range(12):
+            lazy.call(path, headers, body, ends=True)
+        with honest.secrets.watch(names) as watch, ThreadPoolExecutor(1) as threads:
+            told = iter(watch)
+            assert {threads.submit(next, told).result(SECONDS).change for _ in names} == {"STATE"}
+            tenant.secrets.put_value("s0", b"w")
+            assert threads.submit(next, told).result(SECONDS).change == "STAGE"

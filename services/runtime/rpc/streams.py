@@ -73,13 +73,22 @@ class Stream:
             self._over = error
         self._end_if_over()
 
+    @property
+    def waits_seconds(self) -> float:
+        """For how long the message that is on its way has waited to be taken; 0 without one."""
+        since = self._sending_since
+        return time.monotonic() - since if since is not None else 0.0
+
+    def cut(self) -> None:
+        """Ends the call at once, without a word. Whoever sends goes on."""
+        self._context.cancel()
+
     def cut_untaken(self) -> None:
-        """Cuts the call off, without a word, where the message that is on its way has not been taken in 15 seconds, or
-        the call's end in one. Whoever sends goes on."""
-        since, now = self._sending_since, time.monotonic()
-        is_late = self._over is not None and now - self._over_since > _LAST_SECONDS and self._context.is_active()
-        if is_late or (since is not None and now - since > UNTAKEN_SECONDS):
-            self._context.cancel()
+        """Cuts the call off where the message that is on its way has not been taken in 15 seconds, or the call's end in
+        one."""
+        is_late = self._over is not None and time.monotonic() - self._over_since > _LAST_SECONDS
+        if self.waits_seconds > UNTAKEN_SECONDS or (is_late and self._context.is_active()):
+            self.cut()
 
     def _end_if_over(self) -> None:
         if self._over is not None and self._lock.acquire(blocking=False):

@@ -217,6 +217,7 @@ class Watches:
         for watch in watches:
             if time.monotonic() - watch.spoke > _SIGN_OF_LIFE_SECONDS:
                 self._telling.tell(watch, [None])
+        self._telling.relieve(watches)
         return None
 
     def _start_over(self, connection: Connection, watches: Sequence[Watch]) -> None:
