@@ -12,7 +12,6 @@ from typing import Any, Generic, Protocol, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
-from services.keystore.access.editing import plans
 from services.keystore.access.editing.planning import Planning, Settle
 from services.keystore.access.editing.plans import Needs, Plan
 from services.keystore.access.records import contents, store
@@ -282,11 +281,6 @@ class AccessEditor:
     def record(self, connection: Connection, call: Call) -> None:
         """Stores the call's events with the change that they record; the last step of one."""
         self._outbox.put(connection, call)
-
-    def require_room(self, name: str) -> None:
-        """Raises LIMIT_EXCEEDED where an account has no room for an OIDC provider or quota of this name."""
-        with self.reading() as connection:
-            plans.require_room(connection, account_of(name), 1, store.characters(name))
 
     def made_before(self, connection: Connection, account: str, repeatable: Repeatable | None) -> str | None:
         """The name of what the same request made already. Raises REQUEST_ID_REUSED when another one had its id."""

@@ -197,7 +197,8 @@ def _characters(record: object | None) -> int:
         return store.characters(record.name, record.cedar) + sum(map(store.characters, record.attached_to))
     if isinstance(record, Principal):
         ended = json.dumps(dict(record.ended_sessions)) if record.ended_sessions else ""
-        return store.characters(record.name, json.dumps(list(record.roles)), tags_text(record.tags), ended)
+        own = store.characters(record.name, json.dumps(list(record.roles)), tags_text(record.tags), ended)
+        return own + store.characters(record.name)  # its quota
     return store.characters(record.name) if isinstance(record, ClientKey | OidcProvider) else 0
 
 

@@ -83,10 +83,12 @@ def account_access(connection: Connection, account: str, now_us: int) -> Account
 
 
 def account_characters(connection: Connection, account: str) -> int:
-    """About how many characters `account_access` has, or would have if all credentials of the account were ended."""
+    """About how many characters `account_access` has, or would have if all credentials of the account were ended and
+    all principals had quotas: neither needs room when it comes."""
     living = (principals.c.account == account, principals.c.deleted_us.is_(None))
     of_principals = func.sum(
         _characters(principals.c.name, principals.c.roles, principals.c.tags, principals.c.ended_sessions)
+        + _characters(principals.c.name)
     )
     identity = (policies.c.account == account, policies.c.kind == POLICY_KIND_IDENTITY)
     of_policies = func.sum(_characters(policies.c.name, policies.c.cedar))
@@ -103,7 +105,6 @@ def account_characters(connection: Connection, account: str) -> int:
         select(func.sum(_characters(oidc_providers.c.oidc_provider_id) + named)).where(
             oidc_providers.c.account == account
         ),
-        select(func.sum(_characters(quotas.c.target))).where(quotas.c.account == account),
     )
     return sum(int(connection.execute(part).scalar_one() or 0) for part in parts)
 

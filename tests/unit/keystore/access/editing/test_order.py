@@ -265,7 +265,6 @@ def test_an_account_that_is_full_lets_go_of_anything(tmp_path: Path, monkeypatch
         "Principals.create",
         "ClientKeys.create",
         "OidcProviders.create",
-        "Quotas.update",
     )
     world.policies.detach(world.call(), POLICY, ADMIN)
     for name in grows:
@@ -307,7 +306,7 @@ def test_what_an_account_has_is_counted(tmp_path: Path, monkeypatch: pytest.Monk
     limit.edit(world)
 
 
-def test_ended_credentials_and_quotas_take_room(tmp_path: Path) -> None:
+def test_credentials_and_what_may_have_a_quota_take_room(tmp_path: Path) -> None:
     world = World(tmp_path / "world")
 
     def characters() -> int:
@@ -315,12 +314,14 @@ def test_ended_credentials_and_quotas_take_room(tmp_path: Path) -> None:
             return store.account_characters(connection, "acme")
 
     before = characters()
-    for name in ("ClientKeys.create", "OidcProviders.create", "Quotas.update"):
+    for name in ("ClientKeys.create", "OidcProviders.create"):
         EDITS[name](world)
         assert characters() > before + 20, name
         before = characters()
     # It is told to every service whether or not it is ended.
     world.client_keys.delete(world.call(), world.key.name, "")
+    # Its room is its principal's.
+    EDITS["Quotas.update"](world)
     assert characters() == before
 
 
