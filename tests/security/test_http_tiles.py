@@ -117,6 +117,57 @@ def test_garbage_is_refused_or_hung_up_on(address: tuple[str, int], garbage: byt
         assert answer(connection).endswith(b"note")
 
 
+HIDDEN = b"GET /main/tile/0/999 HTTP/1.1\r\nHost: x\r\n\r\n"
+# Behind each, a web server may see something else than a request of its own.
+UNCLEAR = {
+    "a body": b"Content-Length: %d\r\n" % len(HIDDEN),
+    "a body of another spelling": b"content-length:%d\r\n" % len(HIDDEN),
+    "two lengths": b"Content-Length: 0\r\nContent-Length: %d\r\n" % len(HIDDEN),
+    "a list of lengths": b"Content-Length: 0, %d\r\n" % len(HIDDEN),
+    "a length with a sign": b"Content-Length: +0\r\n",
+    "a length of many zeros": b"Content-Length: 00\r\n",
+    "chunks": b"Transfer-Encoding: chunked\r\n",
+    "chunks of another spelling": b"TRANSFER-ENCODING:\tchunked\r\n",
+    "no chunks": b"Transfer-Encoding: identity\r\n",
+    "a blank before the colon": b"Content-Length : %d\r\n" % len(HIDDEN),
+    "a field that goes on": b"A: b\r\n Content-Length: 5\r\n",
+    "a line that is no field": b"A\r\nContent-Length: 5\r\n",
+    "a bare line feed": b"A: b\nContent-Length: 5\r\n",
+    "an end of bare line feeds": b"A: b\n\n" + HIDDEN[:-2],
+    "a bare carriage return": b"A: b\rContent-Length: 5\r\n",
+    "a zero": b"A: \0\r\n",
+    "an expectation": b"Expect: 100-continue\r\n",
+}
+
+
+@pytest.mark.parametrize("what", UNCLEAR)
+def test_nothing_behind_an_unclear_head_is_taken_for_a_request(address: tuple[str, int], what: str) -> None:
+    with connected(address) as connection:
+        # What comes behind may be another client's request, or nobody's.
+        connection.sendall(b"GET /main/checkpoint HTTP/1.1\r\nHost: x\r\n" + UNCLEAR[what] + b"\r\n")
+        told = b""
+        with suppress(ConnectionResetError):
+            connection.sendall(HIDDEN)
+            while part := connection.recv(4096):
+                told += part
+    assert told.count(b"HTTP/1.1 ") <= 1
+    assert told.startswith(b"HTTP/1.1 400 ") or not told
+
+
+@pytest.mark.parametrize("line", [b"GET /main/checkpoint", b"GET /main/checkpoint HTTP/0.9", b"GET  / HTTP/1.1"])
+def test_an_unclear_request_line_is_the_last(address: tuple[str, int], line: bytes) -> None:
+    with connected(address) as connection:
+        assert answer(connection, line + b"\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+        assert connection.recv(1) == b""
+
+
+def test_an_empty_body_is_none(address: tuple[str, int]) -> None:
+    with connected(address) as connection:
+        for field in (b"Content-Length: 0", b"content-length:0 ", b"X-Content-Length: 5", b"Expected: 1"):
+            told = answer(connection, GET.replace(b"Host: x", b"Host: x\r\n" + field))
+            assert told.endswith(b"note"), field
+
+
 def test_the_slow_have_no_thread_and_leave_room(address: tuple[str, int]) -> None:
     before = threading.active_count()
     with ExitStack() as stack:

@@ -4,12 +4,16 @@ For those who keep a copy or watch the log; nothing in it needs a secret. Behind
 
 The process is the one that writes the log, so that strangers get little of it: a loop reads requests whole, which costs
 a slow connection no thread, and two threads answer them, of each address one at a time.
+
+A web server sends requests of many of its clients through one connection, so that both must find the same requests in
+it: a head that could be read in two ways, or that a body could follow, is the last of its connection.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -47,6 +51,12 @@ _TAKE_SECONDS = 15.0
 _START_SECONDS = 10.0
 _STOP_SECONDS = 5.0
 _BACKLOG = 64
+# RFC 9112: a request line and fields, each in a line of its own, without what recipients read differently: line ends of
+# other kinds, lines that go on in the next, blanks before a colon.
+_HEAD = re.compile(rb"[A-Z]+ [!-~]+ HTTP/1\.[01]\r\n(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*\r\n)*\r\n")
+# Fields that say that something is between this head and the next; an empty body is none.
+_MORE = re.compile(rb"\r\n(?:transfer-encoding:|expect:|content-length:(?![\t ]*0[\t ]*\r\n))", re.IGNORECASE)
+_REFUSED = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class HttpTiles:
@@ -107,7 +117,10 @@ class HttpTiles:
         async with guest.turn:
             # Others of the address wait behind it.
             await asyncio.sleep(guest.pace.take(time.monotonic()))
-            answered = await self._loop.run_in_executor(self._pool, _answered, self._handler, head)
+            if _ends_where_all_say(head):
+                answered = await self._loop.run_in_executor(self._pool, _answered, self._handler, head)
+            else:
+                answered = _Answered(_REFUSED, is_last=True)
         writer.write(answered.content)
         async with asyncio.timeout(_TAKE_SECONDS):
             await writer.drain()
@@ -208,6 +221,11 @@ def _handler(logs: Logs) -> Any:
                 self.wfile.write(body)
 
     return Handler
+
+
+def _ends_where_all_say(head: bytes) -> bool:
+    """Whether everybody who reads this head takes what comes behind it for the next request."""
+    return _HEAD.fullmatch(head) is not None and _MORE.search(head) is None
 
 
 def _answered(handler: Any, head: bytes) -> _Answered:

@@ -44,7 +44,8 @@ class WitnessServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: WitnessServer
-    protocol_version = "HTTP/1.1"
+    # A request a connection: what follows one is never taken for another's, whatever a web server before it thinks.
+    protocol_version = "HTTP/1.0"
     timeout = _IDLE_SECONDS
 
     def handle(self) -> None:
@@ -70,7 +71,6 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
         if not length.isascii() or not length.isdecimal() or not 0 <= _size(length) <= MAX_REQUEST_BYTES:
-            self.close_connection = True
             self._answer(Answer(HTTPStatus.BAD_REQUEST))
             return
         body = self.rfile.read(int(length))
