@@ -189,14 +189,14 @@ class Redis(Store):
     """Where the rotation schedule lives."""
 
     url: Annotated[str, StringConstraints(pattern=r"^(redis|rediss|unix)://")] = Field(
-        description="`rediss://user:password@…`; `redis://user:password@…` on this machine; `unix://…`"
+        description="`rediss://user:password@…`; `redis://user:password@…` on this machine; `unix://user:password@/…`"
     )
     passwordless: bool = Field(default=False, description="lets Redis be one that whoever reaches it may write to")
 
     @model_validator(mode="after")
     def _is_private(self) -> Self:
-        # Who may use a socket file its folder says.
-        if not self.passwordless and not self.url.startswith("unix://") and not _has_password(self.url):
+        # A socket file lets in whoever is of its user.
+        if not self.passwordless and not _has_password(self.url):
             raise ValueError("a Redis needs a password in its URL, or passwordless = true")
         if not self.plaintext and self.url.startswith("redis://") and _leaves_the_machine(self.url):
             raise ValueError("a Redis on another machine needs a rediss:// URL, or plaintext = true")

@@ -243,7 +243,7 @@ def test_nobody_but_the_step_itself_uses_its_connection() -> None:
     """Another process of this user that finds the address is turned away."""
     near, far = socket.socketpair()
     with near, far:
-        endpoint = local_endpoint(far)
+        endpoint = local_endpoint(far, lambda: None)
         address = "\0" + endpoint.removeprefix("unix-abstract:")
         stranger = os.fork()
         if stranger == 0:

@@ -12,9 +12,11 @@ import select
 import signal
 import socket
 import struct
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,9 +28,12 @@ import pytest
 from services.doors import __main__ as doors
 from services.runtime import config
 from services.runtime.config import ServiceSettings
+from services.runtime.errors import StrongroomError
 from services.runtime.hosting import command
 from services.secrets.rotation.targets import worker
-from services.secrets.rotation.targets.confinement import confine
+from services.secrets.rotation.targets.confinement import confine, connect_to, reach_no_neighbour, write_nothing_more
+from services.secrets.rotation.targets.jobs import read_answer, receive_frame
+from services.secrets.rotation.targets.step_threads import MAX_THREADS
 from services.secrets.rotation.targets.worker import ForkServer, Limits
 from tests.support.clients import until
 
@@ -45,6 +50,8 @@ _IOPRIO_SET = 251 if _X86 else 30
 _IOPRIO_WHO_PROCESS, _IOPRIO_IDLE = 1, 3 << 13
 # fcntl's and ioctl's for who gets the signals of a descriptor.
 _F_SETOWN_EX, _FIOSETOWN, _SIOCSPGRP = 15, 0x8901, 0x8902
+_MSG_FASTOPEN, _IPPROTO_MPTCP, _IPPROTO_SCTP = 0x20000000, 262, 132
+_AF_ALG, _AF_VSOCK, _AF_SMC = 38, 40, 43
 
 
 def in_a_child(work: Callable[[], int]) -> int:
@@ -72,6 +79,10 @@ class Other:
     pid: int
     key: Path
     socket_name: str
+    path: str
+    """Of a Unix socket that lets its user in, and with `.d` behind it, of one for datagrams."""
+    port: int
+    """Of a server on this machine."""
 
 
 @pytest.fixture
@@ -102,7 +113,17 @@ def other(tmp_path: Path) -> Iterator[Other]:
     os.read(ready, 1)
     os.close(ready)
     os.close(told)
-    yield Other(pid, key, name)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.chmod(0o755)
+        served = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        for kind, ending in ((socket.SOCK_STREAM, ""), (socket.SOCK_DGRAM, ".d")):
+            neighbour = stack.enter_context(socket.socket(socket.AF_UNIX, kind))
+            neighbour.bind(str(folder / f"s{ending}"))
+            (folder / f"s{ending}").chmod(0o777)
+            if kind == socket.SOCK_STREAM:
+                neighbour.listen()
+        yield Other(pid, key, name, str(folder / "s"), served.getsockname()[1])
     assert os.waitpid(pid, os.WNOHANG) == (0, 0), "it was ended or stopped"
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
@@ -126,6 +147,26 @@ def library() -> Any:
 def connected(name: str) -> None:
     with socket.socket(socket.AF_UNIX) as found:
         found.connect(name)
+
+
+def sent_by(sender: socket.socket, path: str) -> None:
+    with sender:
+        sender.sendto(b"x", path)
+
+
+def reached(port: int, protocol: int = 0) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, protocol) as connection:
+        connection.connect(("127.0.0.1", port))
+
+
+def reached_while_sending(port: int) -> None:
+    with socket.socket() as connection:
+        connection.sendto(b"x", _MSG_FASTOPEN, ("127.0.0.1", port))
+
+
+def reached_with_a_message(port: int) -> None:
+    with socket.socket() as connection:
+        connection.sendmsg([b"x"], [], _MSG_FASTOPEN, ("127.0.0.1", port))
 
 
 def listening() -> None:
@@ -213,6 +254,21 @@ ATTEMPTS: dict[str, Callable[[Other], object]] = {
     "takes a named queue away": lambda _: called(library().mq_unlink(b"/x")),
     "listens": lambda _: listening(),
     "talks to it": lambda other: connected(other.socket_name),
+    "talks to a server at a path": lambda other: connected(other.path),
+    "sends to one at a path": lambda other: sent_by(
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM), other.path + ".d"
+    ),
+    "sends to one by half of a pair": lambda other: sent_by(
+        socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0], other.path + ".d"
+    ),
+    "reaches another port": lambda other: reached(other.port),
+    "reaches it by several paths": lambda other: reached(other.port, _IPPROTO_MPTCP),
+    "reaches it while it sends": lambda other: reached_while_sending(other.port),
+    "reaches it with a message": lambda other: reached_with_a_message(other.port),
+    "reaches others by another protocol": lambda _: socket.socket(socket.AF_INET, socket.SOCK_STREAM, _IPPROTO_SCTP),
+    "reaches what the machine runs on": lambda _: socket.socket(_AF_VSOCK, socket.SOCK_STREAM),
+    "reaches others by shared memory": lambda _: socket.socket(_AF_SMC, socket.SOCK_STREAM),
+    "has the kernel encrypt": lambda _: socket.socket(_AF_ALG, socket.SOCK_SEQPACKET),
 }
 
 
@@ -220,6 +276,9 @@ ATTEMPTS: dict[str, Callable[[Other], object]] = {
 def test_a_step_that_was_taken_over_does_none_of_it(other: Other, what: str) -> None:
     def attempt() -> int:
         confine(60, 64 * _MIB, 30)
+        connect_to([other.port ^ 1])
+        reach_no_neighbour()
+        write_nothing_more()
         try:
             ATTEMPTS[what](other)
         except OSError as error:
@@ -250,6 +309,46 @@ def test_what_a_step_needs_it_may_do() -> None:
         return 0
 
     assert in_a_child(need) == 0
+
+
+def test_a_step_reaches_its_target() -> None:
+    def reach(port: int) -> int:
+        confine(60, 64 * _MIB, 30)
+        connect_to([port])
+        reach_no_neighbour()
+        with socket.create_connection(("127.0.0.1", port), 10) as connection:
+            assert connection.recv(1) == b"x"
+        assert socket.getaddrinfo("localhost", port, type=socket.SOCK_STREAM)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+            asking.sendto(b"x", ("127.0.0.1", port))
+        return 0
+
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as threads:
+        answering = threads.submit(lambda: server.accept()[0].sendall(b"x"))
+        assert in_a_child(lambda: reach(server.getsockname()[1])) == 0
+        answering.result(10)
+
+
+def test_no_thread_of_a_step_that_is_there_already_reaches_a_neighbour(other: Other) -> None:
+    def attempt() -> int:
+        confine(60, 64 * _MIB, 30)
+        go, outcome = threading.Event(), []
+
+        def wait() -> None:
+            go.wait(10)
+            try:
+                connected(other.path)
+            except PermissionError:
+                outcome.append(0)
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        reach_no_neighbour()
+        go.set()
+        thread.join()
+        return outcome.pop() if outcome else 1
+
+    assert in_a_child(attempt) == 0
 
 
 # --- where the kernel lets a step start processes
@@ -319,6 +418,31 @@ def test_nothing_that_a_step_started_outlives_the_service(monkeypatch: pytest.Mo
         assert psutil.pid_exists(started)
     job.close()
     until(lambda: not psutil.pid_exists(started), 30)
+
+
+def test_a_step_starts_so_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    told, tell = os.pipe()
+
+    def starts_threads(descriptors: list[int], *_: object) -> None:
+        confine(60, 64 * _MIB, 30, socket.socket(fileno=descriptors[1]))
+        # As native code has any number, without stacks of their own.
+        threading.stack_size(1 << 15)
+        while True:
+            threading.Thread(target=signal.pause, daemon=True).start()
+            os.write(tell, b".")
+
+    with fork_server(starts_threads, monkeypatch) as (control, _):
+        jobs = []
+        for _ in range(2):
+            job, far = socket.socketpair()
+            with far:
+                socket.send_fds(control, [b"60 1000000"], [far.fileno()])
+            jobs.append(job)
+        for job in jobs:
+            with job, pytest.raises(StrongroomError, match="too many threads"):
+                read_answer(receive_frame(job, 1024, 30) or b"")
+    os.close(tell)
+    assert len(os.read(told, 4096)) <= 2 * MAX_THREADS
 
 
 # --- the service itself

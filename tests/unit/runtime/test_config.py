@@ -47,7 +47,7 @@ def test_another_machine_is_reached_over_tls_unless_it_is_said_otherwise(
         (Database, "url", "postgresql+psycopg:///x?host=127.0.0.1:5432,[::1]:5433"),
         (Database, "url", "postgresql+psycopg://u@db.example/x?sslmode=verify-full"),
         (Redis, "url", f"redis://:{PASSWORD}@localhost:6379/0"),
-        (Redis, "url", "unix:///run/redis.sock"),
+        (Redis, "url", f"unix://:{PASSWORD}@/run/redis.sock"),
         (Redis, "url", f"rediss://redis.example?password={PASSWORD}"),
         (Telemetry, "otlp_endpoint", "http://localhost:4317"),
         (Telemetry, "otlp_endpoint", "https://collector.example:4317"),
@@ -70,6 +70,8 @@ def test_this_machine_and_tls_are_taken(section: type[BaseModel], field: str, va
         "rediss://redis.example/0?passwords=x",
         "rediss://redis.example/a:b@c",
         "redis://[::1",
+        "unix:///run/redis.sock",
+        "unix://user@/run/redis.sock",
     ],
 )
 def test_a_redis_that_asks_for_no_password_is_used_only_where_it_is_said(url: str, tmp_path: Path) -> None:

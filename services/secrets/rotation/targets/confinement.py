@@ -1,9 +1,10 @@
 """What the process of one step may do, kept by the kernel whatever becomes of it.
 
 Nothing that a step does outlives it: it writes no file anywhere, also none that a library would leave behind when the
-step is ended, and starts no process. Of the service, of its files and of other steps it reaches nothing, even where all
-of them are of one user. What a kernel does not keep of this (`landlock`, `system_calls`) is left to users and the modes
-of files.
+step is ended, and starts no process, and of threads so many. Of the service, of its files and of other steps it reaches
+nothing, even where all of them are of one user; of other servers those at the TCP port of its target, at that of names
+and at UDP ports, and none by a Unix socket. What a kernel does not keep of this (`landlock`, `system_calls`) is left to
+users, the modes of files and the network.
 """
 
 from __future__ import annotations
@@ -12,12 +13,19 @@ import ctypes
 import os
 import resource
 import signal
+import socket
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
 from services.secrets.rotation.targets import landlock, system_calls
-from services.secrets.rotation.targets.landlock import keep_to_libraries
-from services.secrets.rotation.targets.system_calls import make_no_process_and_no_file
+from services.secrets.rotation.targets.landlock import connect_only_to, keep_to_libraries
+from services.secrets.rotation.targets.step_threads import tell
+from services.secrets.rotation.targets.system_calls import (
+    make_no_process_and_no_file,
+    make_no_process_and_tell_of_threads,
+    open_no_unix_socket,
+)
 
 # linux/prctl.h
 _PR_SET_PDEATHSIG = 1
@@ -31,16 +39,23 @@ OPEN_FILES = 64
 """How many descriptors a step may have."""
 # Of what is written into memory before a step begins: the certificates that it trusts, or those that it shows.
 _MEMORY_FILE_BYTES = 1 << 20
+_PORT_OF_NAMES = 53
 
 
 def not_kept() -> tuple[str, ...]:
     """What the kernel of this machine, or the sandbox that it is, does not know of what keeps a step."""
-    known = {"Landlock": landlock.is_known(), "seccomp": system_calls.is_known()}
+    known = {
+        "Landlock": landlock.is_known(),
+        "Landlock's TCP ports": landlock.knows_ports(),
+        "seccomp": system_calls.is_known(),
+        "seccomp's notifications": system_calls.counts_threads(),
+    }
     return tuple(name for name, is_known in known.items() if not is_known)
 
 
-def confine(seconds: float, memory_bytes: int, cpu_seconds: int) -> None:
-    """Sets the limits of the process that calls. `memory_bytes` are beyond what it has already."""
+def confine(seconds: float, memory_bytes: int, cpu_seconds: int, teller: socket.socket | None = None) -> None:
+    """Sets the limits of the process that calls. `memory_bytes` are beyond what it has already; by `teller` whoever
+    counts its threads (`step_threads`) hears of them."""
     library = ctypes.CDLL(None)
     # Whose it is decides who may write to the next.
     library.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
@@ -67,7 +82,23 @@ def confine(seconds: float, memory_bytes: int, cpu_seconds: int) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     keep_to_libraries()
-    make_no_process_and_no_file()
+    listener = make_no_process_and_tell_of_threads() if teller is not None else None
+    if teller is not None and listener is not None:
+        tell(teller, listener)
+    else:
+        make_no_process_and_no_file()
+
+
+def connect_to(ports: Collection[int]) -> None:
+    """Before the process starts a thread: it connects to these TCP ports, and to names by theirs, from now on; without
+    any to none."""
+    connect_only_to({*ports, _PORT_OF_NAMES} if ports else ())
+
+
+def reach_no_neighbour() -> None:
+    """Before the process talks to anybody: from now on it opens no Unix socket, by which it would reach servers of this
+    machine that let its user in."""
+    open_no_unix_socket()
 
 
 def write_nothing_more() -> None:

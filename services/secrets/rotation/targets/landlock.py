@@ -1,7 +1,9 @@
-"""Which files a process may open, kept by the kernel (landlock(7)): what its libraries read, and nothing to write.
+"""Which files a process may open, and which TCP ports it may connect to, kept by the kernel (landlock(7)): what its
+libraries read, nothing to write, and the ports that it was given.
 
 A process that is kept so can besides neither look into another nor signal it, unless it began it itself, nor listen on
-a TCP port. Kernels before 5.13, and sandboxes without Landlock, keep nothing of this; those before 6.12 no signals.
+a TCP port. Kernels before 5.13, and sandboxes without Landlock, keep nothing of this; those before 6.7 no ports, those
+before 6.12 no signals.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import ssl
 import stat
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import services
 import strongroom
@@ -20,14 +22,14 @@ import strongroom
 # On every architecture.
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION = 1 << 0
-_PATH_BENEATH = 1
-# struct landlock_path_beneath_attr
-_BENEATH = struct.Struct("=Qi")
+_PATH_BENEATH, _PORT = 1, 2
+# struct landlock_path_beneath_attr, landlock_net_port_attr
+_BENEATH, _OF_PORT = struct.Struct("=Qi"), struct.Struct("=QQ")
 _READ_FILE, _READ_DIR = 1 << 2, 1 << 3
 # How many rights over files each version knows, from the first on.
 _FILE_RIGHTS = (13, 14, 15, 15)
 _MOST_FILE_RIGHTS = 16
-_BIND_TCP = 1 << 0
+_BIND_TCP, _CONNECT_TCP = 1 << 0, 1 << 1
 _SCOPES = 0b11  # abstract Unix sockets, signals
 _WITH_NETWORK, _WITH_SCOPES = 4, 6
 # Libraries, names on the network, and whom TLS trusts; not all of /etc, where services have their keys.
@@ -45,6 +47,11 @@ def is_known() -> bool:
     return _call(_CREATE_RULESET, None, 0, _VERSION) >= 1
 
 
+def knows_ports() -> bool:
+    """Whether it would keep one to TCP ports, too."""
+    return _call(_CREATE_RULESET, None, 0, _VERSION) >= _WITH_NETWORK
+
+
 def keep_to_libraries() -> bool:
     """Keeps the calling thread, and what it starts from now on; answers whether the kernel does. The process must not
     be able to get privileges (PR_SET_NO_NEW_PRIVS)."""
@@ -57,12 +64,33 @@ def keep_to_libraries() -> bool:
         attributes += struct.pack("=Q", _BIND_TCP)
     if version >= _WITH_SCOPES:
         attributes += struct.pack("=Q", _SCOPES)
+
+    def permit(ruleset: int) -> None:
+        for path in _readable():
+            _permit(ruleset, path)
+
+    return _keep(attributes, permit)
+
+
+def connect_only_to(ports: Collection[int]) -> bool:
+    """Keeps the calling thread, and what it starts from now on, to these TCP ports of any address; answers whether the
+    kernel does."""
+    if not knows_ports():
+        return False
+
+    def permit(ruleset: int) -> None:
+        for port in ports:
+            _call(_ADD_RULE, ruleset, _PORT, _OF_PORT.pack(_CONNECT_TCP, port), 0)
+
+    return _keep(struct.pack("=QQ", 0, _CONNECT_TCP), permit)
+
+
+def _keep(attributes: bytes, permit: Callable[[int], None]) -> bool:
     ruleset = _call(_CREATE_RULESET, attributes, len(attributes), 0)
     if ruleset < 0:
         return False
     try:
-        for path in _readable():
-            _permit(ruleset, path)
+        permit(ruleset)
         return _call(_RESTRICT_SELF, ruleset, 0) == 0
     finally:
         os.close(ruleset)

@@ -14,6 +14,7 @@ import socket
 import ssl
 import struct
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from cryptography.hazmat.primitives.serialization import (
@@ -73,17 +74,18 @@ def _require_one_of(wanted: frozenset[str], secured: ssl.SSLSocket, what: str) -
         )
 
 
-def local_endpoint(stream: socket.socket) -> str:
-    """Where gRPC of this very process, and nobody else, reaches what the relay is connected to."""
+def local_endpoint(stream: socket.socket, connected: Callable[[], None]) -> str:
+    """Where gRPC of this process, and nobody else, reaches what the relay is connected to. `connected` is done when it
+    has, and before anything is read of what the rotator says."""
     name = f"strongroom-{secrets.token_hex(16)}"
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(f"\0{name}")
     listener.listen()
-    threading.Thread(target=_accept_own, args=(listener, stream), daemon=True).start()
+    threading.Thread(target=_accept_own, args=(listener, stream, connected), daemon=True).start()
     return f"unix-abstract:{name}"
 
 
-def _accept_own(listener: socket.socket, stream: socket.socket) -> None:
+def _accept_own(listener: socket.socket, stream: socket.socket, connected: Callable[[], None]) -> None:
     with listener:
         while True:
             local, _ = listener.accept()
@@ -91,6 +93,7 @@ def _accept_own(listener: socket.socket, stream: socket.socket) -> None:
             if peer == os.getpid():
                 break
             local.close()
+    connected()
     for source, sink in ((local, stream), (stream, local)):
         threading.Thread(target=_copy, args=(source, sink), daemon=True).start()
 

@@ -25,13 +25,21 @@ import struct
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from services.runtime.errors import Reason, StrongroomError
+from services.secrets.kinds.known import place_of
 from services.secrets.rotation.rotators import choice
 from services.secrets.rotation.rotators.rotator import Relayed
 from services.secrets.rotation.rotators.tls import trust_file
-from services.secrets.rotation.targets.confinement import OPEN_FILES, confine, write_nothing_more
+from services.secrets.rotation.targets.confinement import (
+    OPEN_FILES,
+    confine,
+    connect_to,
+    reach_no_neighbour,
+    write_nothing_more,
+)
 from services.secrets.rotation.targets.jobs import (
     MAX_JOB_BYTES,
     RELAY,
@@ -43,10 +51,11 @@ from services.secrets.rotation.targets.jobs import (
     send_frame,
 )
 from services.secrets.rotation.targets.relay import local_endpoint, relay
+from services.secrets.rotation.targets.step_threads import StepThreads
 from services.secrets.values.sealing import NewValue
 
 READY = b"ready"
-_JOB_FD, _STREAM_FD = 3, 4
+_JOB_FD, _TELLER_FD, _STREAM_FD = 3, 4, 5
 # Beyond those.
 _SPARE_FD = 16
 # linux/prctl.h
@@ -83,6 +92,8 @@ class _Child:
     ends: float
     overran: bool = False
     abandoned: bool = False
+    crowded: bool = False
+    """It started too many threads."""
 
 
 class ForkServer:
@@ -93,6 +104,7 @@ class ForkServer:
         self._limits = limits
         self._poll = select.poll()
         self._children: dict[int, _Child] = {}
+        self._threads = StepThreads(self._poll)
         self._strays = False
 
     def run(self) -> None:
@@ -107,6 +119,8 @@ class ForkServer:
                         return
                 elif fd in self._children:
                     self._reap(self._children[fd])
+                elif self._threads.hears(fd):
+                    self._end_crowd(self._threads.look(fd))
                 else:
                     self._abandon(fd)
             for child in list(self._children.values()):
@@ -121,6 +135,7 @@ class ForkServer:
             return False
         job, streams = socket.socket(fileno=descriptors[0]), descriptors[1:]
         seconds, memory_bytes = message.split()
+        near, far = socket.socketpair()
         try:
             pid = os.fork()
         except OSError:
@@ -130,13 +145,16 @@ class ForkServer:
         if pid == 0:
             try:
                 limits = replace(self._limits, memory_bytes=int(memory_bytes))
-                _serve([job.fileno(), *streams], float(seconds), limits)
+                _serve([job.fileno(), far.fileno(), *streams], float(seconds), limits)
             finally:
                 os._exit(1)
+        far.close()
         for stream in streams:
             os.close(stream)
         if pid < 0:
+            near.close()
             return True
+        self._threads.expect(near, pid)
         child = _Child(pid, os.pidfd_open(pid), job, time.monotonic() + float(seconds))
         self._children[child.pidfd] = child
         self._poll.register(child.pidfd, select.POLLIN)
@@ -151,6 +169,7 @@ class ForkServer:
         self._poll.unregister(child.pidfd)
         if not child.abandoned:
             self._poll.unregister(child.job)
+        self._threads.forget(child.pid)
         os.close(child.pidfd)
         child.job.close()
         del self._children[child.pidfd]
@@ -162,6 +181,12 @@ class ForkServer:
                 # It would be told again until the child is gone.
                 child.abandoned = True
                 self._poll.unregister(child.job)
+
+    def _end_crowd(self, pid: int | None) -> None:
+        for child in self._children.values():
+            if child.pid == pid:
+                child.crowded = True
+                _kill(child)
 
     def _end_strays(self) -> None:
         """Where a step could start processes, they come here with its end: they have neither its time nor its place."""
@@ -206,6 +231,8 @@ def _cause(child: _Child, status: int) -> StrongroomError:
     signalled = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
     if child.overran or signalled == signal.SIGALRM:
         return StrongroomError(Reason.TARGET_TIMEOUT, "the step took too long as a whole and was ended")
+    if child.crowded:
+        return StrongroomError(Reason.ROTATOR_FAILED, "the step started too many threads and was ended")
     if signalled == signal.SIGXCPU:
         return StrongroomError(Reason.TARGET_TIMEOUT, "the step used too much processor and was ended")
     return StrongroomError(Reason.ROTATOR_FAILED, "the step's process ended without an answer")
@@ -228,15 +255,19 @@ def _serve(descriptors: list[int], seconds: float, limits: Limits) -> None:
     for place, descriptor in enumerate(spare, _JOB_FD):
         os.dup2(descriptor, place)
     os.closerange(_JOB_FD + len(spare), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-    confine(seconds, limits.memory_bytes, limits.cpu_seconds)
+    with socket.socket(fileno=_TELLER_FD) as teller:
+        confine(seconds, limits.memory_bytes, limits.cpu_seconds, teller)
     peer = socket.socket(fileno=_JOB_FD)
     encoded = receive_frame(peer, MAX_JOB_BYTES, seconds)
     if encoded is None:
         os._exit(1)
     peer.settimeout(None)
     answering = threading.Lock()
-    threading.Thread(target=_count, args=(peer, limits.answer_bytes, answering), daemon=True).start()
-    answer = _answer(encoded)
+
+    def begin() -> None:
+        threading.Thread(target=_count, args=(peer, limits.answer_bytes, answering), daemon=True).start()
+
+    answer = _answer(encoded, begin)
     with answering:
         send_frame(peer, answer)
         os._exit(0)
@@ -251,9 +282,13 @@ def _reserve_small_stacks() -> None:
     library.pthread_setattr_default_np(attributes)
 
 
-def _answer(encoded: bytes) -> bytes:
+def _answer(encoded: bytes, begin: Callable[[], None]) -> bytes:
+    """`begin` is done once the process is kept to what the job needs."""
     try:
-        return answer_of(_done(TargetJob.decoded(encoded)))
+        job = TargetJob.decoded(encoded)
+        _keep_to(job)
+        begin()
+        return answer_of(_done(job))
     except StrongroomError as error:
         return answer_of_error(error)
     except MemoryError:
@@ -263,11 +298,19 @@ def _answer(encoded: bytes) -> bytes:
         return answer_of_error(failure)
 
 
+def _keep_to(job: TargetJob) -> None:
+    place = place_of(job.context.secret)
+    # One that a relay connects for connects to nothing but its own end of the stream, by which it ends itself.
+    connect_to([place.port] if place is not None and not job.token else [])
+    if not job.token:
+        reach_no_neighbour()
+
+
 def _done(job: TargetJob) -> NewValue | None:
     if job.step == RELAY and job.identity is not None:
         relay(job.context, job.identity, socket.socket(fileno=_STREAM_FD))
         return None
-    relayed = Relayed(local_endpoint(socket.socket(fileno=_STREAM_FD)), job.token) if job.token else None
+    relayed = Relayed(_endpoint(), job.token) if job.token else None
     rotator = choice.target_rotator(job.kind, relayed)
     if job.step not in STEPS:
         raise ValueError(job.step)
@@ -276,6 +319,11 @@ def _done(job: TargetJob) -> NewValue | None:
     write_nothing_more()
     answer = getattr(rotator, job.step)(job.context, **job.credentials)
     return answer if isinstance(answer, NewValue) else None
+
+
+def _endpoint() -> str:
+    # gRPC reaches its relay by a Unix socket, so that none is opened only once it has.
+    return local_endpoint(socket.socket(fileno=_STREAM_FD), reach_no_neighbour)
 
 
 def _count(peer: socket.socket, limit: int, answering: threading.Lock) -> None:
