@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -20,28 +20,33 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from services.audit.index.tokens import Tokens
 from services.audit.index.tree import Index
-from services.audit.keys.sealing import SEALING_BYTES, Sealer, SealingKey, nonces
+from services.audit.keys.sealing import Sealer, SealingKey, nonces
 from services.audit.keys.store import WrappedKeys
 from services.audit.log.endings import Compare, Endings, Refusal, ended
+from services.audit.log.entries import event_key, event_time_us, serialized
 from services.audit.log.recovery import recovered
 from services.audit.storage.files import Storage
 from services.audit.storage.store import Head, LeafRow, LogStore, Standing
 from services.runtime.background import Background
-from services.runtime.errors import Reason, StrongroomError, too_large
+from services.runtime.errors import Reason, StrongroomError
 from services.runtime.event_bounds import MAX_APPEND_EVENTS
 from strongroom.audit.v1.event_pb2 import Event
 from strongroom.tlog import merkle
-from strongroom.tlog.tiles import MAX_ENTRY_BYTES
 from strongroom.tlog.tree import Tree
 
 log = logging.getLogger(__name__)
 
 _PROBE_IS_NEEDLESS_SECONDS = 0.4
 _BEAT_SECONDS = 0.5
-_MAX_EVENT_BYTES = MAX_ENTRY_BYTES - SEALING_BYTES
-_DECIDED_BY_SHORTENED = 1_000
 # As many as one append may bring, and some.
 _MOST_EVENTS = 4 * MAX_APPEND_EVENTS
+
+Archived = Callable[[Sequence[Event]], Mapping[bytes, int]]
+"""Which of some events are in the log and have no row any more, by their keys, and where."""
+
+
+def _nothing(_events: Sequence[Event]) -> Mapping[bytes, int]:
+    return {}
 
 
 class _Batch:
@@ -93,6 +98,7 @@ class Log:
         index: Index,
         storage: Storage,
         endings: Endings | None = None,
+        archived: Archived = _nothing,
     ) -> None:
         """Takes the log over from whoever wrote it before."""
         self._store = store
@@ -101,6 +107,7 @@ class Log:
         self._tokens = tokens
         self._index = index
         self._storage = storage
+        self._archived = archived
         self._waiting: deque[_Batch] = deque()
         self._lock = threading.Lock()
         self._endings = endings or Endings()
@@ -253,7 +260,8 @@ class Log:
             self._require_writable()
             self._settle()
             try:
-                self._commit(batches, self._known(batches) if any(batch.resent for batch in batches) else {})
+                resent = any(batch.resent for batch in batches)
+                self._commit(batches, self._known(batches) if resent else self._known_of_old(batches))
             except IntegrityError:
                 # A repeat that was not marked as one.
                 self._commit(batches, self._known(batches))
@@ -276,7 +284,12 @@ class Log:
                 batch.error = batch.refusal
 
     def _known(self, batches: list[_Batch]) -> dict[bytes, int]:
-        return self._store.known([event_key(event) for batch in batches for event in batch.events])
+        found = self._store.known([event_key(event) for batch in batches for event in batch.events])
+        return {**self._known_of_old(batches), **found}
+
+    def _known_of_old(self, batches: list[_Batch]) -> dict[bytes, int]:
+        # No constraint finds these, whoever sends one again.
+        return dict(self._archived([event for batch in batches for event in batch.events]))
 
     def _commit(self, batches: list[_Batch], known: dict[bytes, int]) -> None:
         group = self._sealed(batches, known)
@@ -338,7 +351,7 @@ class Log:
         for batch in batches:
             batch.indexes = []
             try:
-                texts = [_serialized(event) for event in batch.events]
+                texts = [serialized(event) for event in batch.events]
             except StrongroomError as error:
                 batch.refusal = error
                 continue
@@ -369,26 +382,3 @@ class Log:
             left_at = self._head.size
             self._refusal = ended(self._store, standing, self._epoch, left_at, self._endings, self._compare)
         return self._refused()
-
-
-def _serialized(event: Event) -> bytes:
-    """An event's bytes, which fit into a leaf. One that names very many policies names the first of them: it must not
-    keep the events that came with it out of the log. Raises FIELD_TOO_LARGE."""
-    data = event.SerializeToString()
-    if len(data) > _MAX_EVENT_BYTES:
-        event.decided_by = f"{event.decided_by[:_DECIDED_BY_SHORTENED]}…"
-        data = event.SerializeToString()
-        if len(data) > _MAX_EVENT_BYTES:
-            raise too_large("events", _MAX_EVENT_BYTES)
-    return data
-
-
-def event_key(event: Event) -> bytes:
-    """An event's id as the database keeps it."""
-    return bytes.fromhex(event.id.replace("-", ""))
-
-
-def event_time_us(event: Event) -> int:
-    """An event's time as the database keeps it."""
-    time = event.time
-    return time.seconds * 1_000_000 + time.nanos // 1000

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from services.audit.index.inspection import IndexInspection
 from services.audit.index.tokens import Tokens
 from services.audit.keys.sealing import Sealer
-from services.audit.log.sequencer import event_key, event_time_us
+from services.audit.log.entries import event_key, event_time_us
 from services.audit.reading.strays import Stray, Strays
 from services.audit.retention.archive import Archive
 from services.audit.storage.store import Leaf, LeafRow

@@ -20,10 +20,12 @@ from sqlalchemy import Connection, Engine, delete, func, insert, select
 from services.audit.index import postings
 from services.audit.index.store import IndexStore
 from services.audit.keys.sealing import sealing_key_of
+from services.audit.log.entries import event_key, event_time_us
 from services.audit.storage.store import Leaf, LeafRow, LogStore
 from services.audit.storage.tables import ON_TIME_US, archives, leaves
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.storage.database import reading
+from strongroom.audit.v1.event_pb2 import Event
 from strongroom.tlog.tiles import WIDTH
 
 log = logging.getLogger(__name__)
@@ -60,6 +62,7 @@ class Archive:
         self._engine = engine
         self._store = store
         self._index = index
+        self._newest_us: int | None = None
 
     # --- reading
 
@@ -77,6 +80,29 @@ class Archive:
             numbers = [row.number for row in connection.execute(query)]
         found = (leaf for number in numbers for key, _, leaf in self._bundle(number) if key == event_id)
         return next(found, None)
+
+    def known(self, events: Sequence[Event]) -> dict[bytes, int]:
+        """Which of these events are in the archive, by their keys, and where. Raises AUDIT_STORAGE_FAILED."""
+        if self._newest_us is None:
+            self._newest_us = self._high_us()
+        # Of what comes in none is as old but by a fault, or where somebody sends it again.
+        old = {event_key(event): at for event in events if (at := event_time_us(event)) <= self._newest_us}
+        if not old:
+            return {}
+        span = (archives.c.first_us <= max(old.values()), archives.c.last_us >= min(old.values()))
+        found: dict[bytes, int] = {}
+        with self._store.looking() as connection:
+            spans = connection.execute(select(archives.c.number, archives.c.first_us, archives.c.last_us).where(*span))
+            for number, first_us, last_us in spans.all():
+                if any(first_us <= at <= last_us for at in old.values()):
+                    found.update((key, leaf.leaf_index) for key, _, leaf in _sound_bundle(connection, number))
+        return {key: found[key] for key in old if key in found}
+
+    def _high_us(self) -> int:
+        """The latest time of an event in the archive, or later."""
+        newest = select(archives.c.high_us).order_by(archives.c.number.desc()).limit(1)
+        with self._store.looking() as connection:
+            return int(connection.execute(newest).scalar() or 0)
 
     def matching(self, ranges: Sequence[tuple[int, int]], tokens: Sequence[bytes]) -> list[Leaf]:
         """The archived leaves of some ranges that have all of the tokens, in order of the log. Those that are late are
@@ -99,12 +125,8 @@ class Archive:
 
     def whole_bundle(self, number: int) -> list[LeafRow]:
         """The leaves of a bundle that are there, wherever they are, in order of the log."""
-        try:
-            archived = self._bundle(number)
-        except StrongroomError as error:
-            if error.reason is not Reason.AUDIT_RECORD_REFUSED:
-                raise
-            archived = []
+        with reading(self._engine) as connection:
+            archived = _sound_bundle(connection, number)
         found = {
             leaf.leaf_index: (leaf.leaf_index, event_id, leaf.time_us, leaf.high_us, tokens, leaf.leaf)
             for event_id, tokens, leaf in archived
@@ -133,8 +155,7 @@ class Archive:
 
     def _bundle(self, number: int) -> list[Archived]:
         with reading(self._engine) as connection:
-            content = connection.execute(select(archives.c.content).where(archives.c.number == number)).scalar()
-        return _unpacked(content, number * WIDTH) if content is not None else []
+            return _bundle(connection, number)
 
     # --- moving
 
@@ -182,6 +203,7 @@ class Archive:
 
     def move(self, connection: Connection, bundle: Packed) -> None:
         """Puts a bundle in the place of its leaves' rows, in a transaction of the log's writer."""
+        self._newest_us = None if self._newest_us is None else max(self._newest_us, bundle.high_us)
         start = bundle.number * WIDTH
         of_bundle = (leaves.c.leaf_index >= start) & (leaves.c.leaf_index < start + WIDTH)
         connection.execute(insert(archives).values(asdict(bundle)))
@@ -200,6 +222,21 @@ class Archive:
 def _is_leaving(row: LeafRow) -> bool:
     """Whether a leaf has no row once its bundle is archived."""
     return row[2] >= row[3] - ON_TIME_US
+
+
+def _bundle(connection: Connection, number: int) -> list[Archived]:
+    content = connection.execute(select(archives.c.content).where(archives.c.number == number)).scalar()
+    return _unpacked(content, number * WIDTH) if content is not None else []
+
+
+def _sound_bundle(connection: Connection, number: int) -> list[Archived]:
+    """A bundle; nothing of one that was changed."""
+    try:
+        return _bundle(connection, number)
+    except StrongroomError as error:
+        if error.reason is not Reason.AUDIT_RECORD_REFUSED:
+            raise
+        return []
 
 
 def _unpacked(content: bytes, first: int) -> list[Archived]:

@@ -114,6 +114,10 @@ class LogStore:
         """A durable transaction. Raises AUDIT_STORAGE_FULL or AUDIT_STORAGE_FAILED; IntegrityError passes through."""
         return _translated(transaction(self._engine))
 
+    def looking(self) -> AbstractContextManager[Connection]:
+        """A view as of one moment, for what is to be appended. Raises as `writing` does."""
+        return _translated(reading(self._engine))
+
     def appending(self) -> AbstractContextManager[Connection]:
         """A durable transaction for the log's one writer, who comes back at once. Raises as `writing` does."""
         return _translated(self._kept.transaction())
@@ -188,7 +192,7 @@ class LogStore:
 
     def known(self, event_ids: Sequence[bytes]) -> dict[bytes, int]:
         """Which of these events are in the log, and where. Raises AUDIT_STORAGE_FAILED."""
-        with _translated(reading(self._engine)) as connection:
+        with self.looking() as connection:
             query = select(leaves.c.event_id, leaves.c.leaf_index).where(leaves.c.event_id.in_(event_ids))
             return {bytes(row.event_id): row.leaf_index for row in connection.execute(query)}
 

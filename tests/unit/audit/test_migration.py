@@ -15,7 +15,7 @@ import services.audit
 from services.audit.index.store import IndexStore
 from services.audit.keys import sealing_wraps
 from services.audit.keys.store import WrappedKey
-from services.audit.log.sequencer import event_key
+from services.audit.log.entries import event_key
 from services.audit.reading.events import Period, Query
 from services.runtime import clock
 from services.runtime.config import Database
