@@ -16,7 +16,6 @@ from services.keystore.access.records.tables import client_keys, policies
 from services.keystore.store import changes
 from services.runtime import clock
 from services.runtime.config import Database
-from services.runtime.storage import sealed_rows
 from services.runtime.storage.database import open_database, transaction
 from strongroom import Client, ClientKeySession
 from strongroom.access.v1.access_record_service_pb2 import TokenKey
@@ -96,8 +95,7 @@ class Rows:
     def rewrite_policy(self, name: str, cedar: str) -> None:
         """Gives a policy a text that is not checked, as an older version may have stored it."""
         with transaction(self._engine) as connection:
-            contents.changing(connection, name.split("/")[1])
-            sealed_rows.update(connection, policies, [policies.c.name == name], {"cedar": cedar})
+            contents.update(connection, name.split("/")[1], policies, [policies.c.name == name], {"cedar": cedar})
             changes.note(connection, CHANGE_KIND_POLICY, name, name.split("/")[1])
 
     def close(self) -> None:
@@ -108,8 +106,7 @@ class Rows:
         """Changes columns of a client key."""
         named = client_keys.c.client_key_id == name.rpartition("/")[2]
         with transaction(self._engine) as connection:
-            contents.changing(connection, name.split("/")[1])
-            sealed_rows.update(connection, client_keys, [named], values)
+            contents.update(connection, name.split("/")[1], client_keys, [named], values)
 
     def token_keys(self) -> Sequence[TokenKey]:
         """The public keys under which session tokens are valid."""

@@ -8,6 +8,7 @@ from services.keystore.access.records import contents
 from services.keystore.access.records.tables import (
     accounts,
     client_keys,
+    ended_names,
     given_spiffe_ids,
     grants,
     identities,
@@ -36,6 +37,7 @@ from strongroom.keystore.v1.key_pb2 import KEY_VERSION_STATE_DESTROYED
 _BOUND = (principals, identities, waiting_identities, given_spiffe_ids, oidc_bindings, policies, policy_attachments)
 _OTHERS = (
     client_keys,
+    ended_names,
     oidc_providers,
     grants,
     token_keys,

@@ -217,9 +217,10 @@ def witnessed(connection: Connection, row: Insert) -> None:
     connection.get_execution_options()[_WITNESS].append(Witness(row, time.monotonic()))
 
 
-def is_awaited(connection: Connection, key: Hashable) -> bool:
-    """Whether there is an action of this key for `before_commit`."""
-    return key in connection.get_execution_options().get(_BEFORE, ())
+def awaited(connection: Connection, key: Hashable) -> Callable[[], None] | None:
+    """The action of this key for `before_commit`, if there is one."""
+    found: Callable[[], None] | None = connection.get_execution_options().get(_BEFORE, {}).get(key)
+    return found
 
 
 def after_commit(connection: Connection, action: Callable[[], None]) -> None:

@@ -104,6 +104,12 @@ class RowSeals:
         message = b"".join(parts)
         return _FORMAT + hmac.digest(self._key or b"", message, "sha256")
 
+    @property
+    def key(self) -> bytes:
+        """What everything is sealed with. Raises RECORD_KEY_UNAVAILABLE."""
+        self.check()
+        return self._key or b""
+
     def verify(
         self,
         table: Table,

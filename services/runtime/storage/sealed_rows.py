@@ -16,6 +16,7 @@ from services.runtime.errors import Reason
 from services.runtime.storage import row_seals
 from services.runtime.storage.database import writes
 from services.runtime.storage.row_seals import SEAL
+from services.runtime.storage.row_sets import SetKeys
 
 _AT_ONCE = 500
 
@@ -37,14 +38,30 @@ def update(
     connection: Connection, table: Table, where: Sequence[ColumnElement[bool]], values: Mapping[str, Any]
 ) -> int:
     """Changes rows, which nobody else does until the transaction ends; how many they were."""
+    return len(replaced(connection, table, where, values))
+
+
+def replaced(
+    connection: Connection, table: Table, where: Sequence[ColumnElement[bool]], values: Mapping[str, Any]
+) -> list[tuple[object, object]]:
+    """Changes rows likewise; their seals before and after."""
     found = connection.execute(select(table).where(*where).with_for_update()).mappings().all()
-    seals = row_seals.of(connection)
+    seals, exchanged = row_seals.of(connection), []
     for row in found:
         changed = dict(values)
         if seals.is_good(table, row):
             changed[SEAL] = seals.seal(table, {**row, **values})
         connection.execute(sql.update(table).where(_is(table, row)).values(changed))
-    return len(found)
+        exchanged.append((row[SEAL], changed.get(SEAL, row[SEAL])))
+    return exchanged
+
+
+def removed(connection: Connection, table: Table, where: Sequence[ColumnElement[bool]]) -> list[object]:
+    """Takes rows away; their seals."""
+    seals = list(connection.execute(select(table.c[SEAL]).where(*where)).scalars())
+    if seals:
+        connection.execute(sql.delete(table).where(*where))
+    return seals
 
 
 def is_good(connection: Connection, table: Table, row: Row[Any]) -> bool:
@@ -69,6 +86,11 @@ def require_newest(connection: Connection, name: object, revision: int, reason: 
     # What a transaction reads of its own may never be committed.
     remember = not writes(connection)
     row_seals.of(connection).require_newest(name, revision, remember=remember, reason=reason)
+
+
+def set_keys(connection: Connection) -> SetKeys:
+    """What sums of the database's rows are made with."""
+    return SetKeys(row_seals.of(connection).key)
 
 
 def digest(seals: Iterable[object]) -> bytes:

@@ -20,7 +20,7 @@ from services.keystore.access.editing.editing import (
 )
 from services.keystore.access.editing.plans import Needs
 from services.keystore.access.policies import policy_text
-from services.keystore.access.records import client_key_store, policy_store, principal_store, quota_store
+from services.keystore.access.records import client_key_store, ended_names, policy_store, principal_store, quota_store
 from services.keystore.access.records.resources import ROLES, Principal, account_of, collection_of
 from services.keystore.store import changes
 from services.runtime.call import Call
@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 MAX_TAKEN_ALONG = 300
 """So many principals that hold it, and policies that are attached to it, are changed with a principal that ends."""
+# So many principals that ended leave nothing but their names, with each that is made or ends.
+_FOLDED = 100
 SET_ROLES = "access:SetPrincipalRoles"
 BIND_IDENTITY = "access:BindIdentity"
 _SET_TRUST_POLICY = "access:SetTrustPolicy"
@@ -76,6 +78,7 @@ class Principals:
             for role in added.roles:
                 kinds.PRINCIPAL.require(connection, role, "principal.roles")
             self._require_free(connection, added, added.spiffe_ids)
+            ended_names.fold(connection, account_of(added.name), _FOLDED)
 
         needs = Needs(room=True)
         return self._editor.create(call, kinds.PRINCIPAL, new, "principal_id", repeatable, check=check, needs=needs)
@@ -181,6 +184,7 @@ class Principals:
 
         def remove(connection: Connection, _present: Principal) -> None:
             now_us = self._editor.now_us()
+            ended_names.fold(connection, account_of(name), _FOLDED)
             rights.require(_taken_along(connection, name))
             principal_store.delete_principal(connection, name, now_us)
             client_key_store.delete_client_keys_of(connection, name, now_us)

@@ -32,9 +32,8 @@ MAX_PRINCIPALS = 10_000
 MAX_RECORDS = 50_000
 """Of principals, what they are known by, policies, attachments, client keys and OIDC providers in all: what an account
 holds is bound to it as a set with each change."""
-MAX_PRINCIPALS_EVER = 50_000
-"""So many principals an account has, or had: those that were deleted are bound to it, too. New principals alone meet
-this: nothing would make room for anything else."""
+MAX_PRINCIPALS_KEPT = 50_000
+"""So many principals an account has, or had and has to end the grants of still: new ones alone meet this."""
 MAX_CLIENT_KEYS_KEPT = 20_000
 """So many client keys an account has, or had within the time of a session: new ones alone meet this."""
 RESERVED_RECORDS, RESERVED_CHARACTERS = 5_000, 150_000
@@ -98,8 +97,8 @@ class Plan:
         is_new = isinstance(self._after, Principal) and self._before is None
         if is_new and store.count_principals(connection, self._account) >= MAX_PRINCIPALS:
             raise _too_many(self._account, MAX_PRINCIPALS, "principals")
-        if is_new and contents.count_principals_ever(connection, self._account) >= MAX_PRINCIPALS_EVER:
-            raise _too_many(self._account, MAX_PRINCIPALS_EVER, "principals, with those that were deleted,")
+        if is_new and contents.has_principals_kept(connection, self._account, MAX_PRINCIPALS_KEPT):
+            raise _too_many(self._account, MAX_PRINCIPALS_KEPT, "principals, with those whose grants have yet to end,")
         if isinstance(self._after, ClientKey) and self._before is None:
             _require_few_client_keys(connection, self._account)
         records = _records(self._after) - _records(self._before)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, false, func, select, update
+from sqlalchemy import Connection, Row, and_, false, func, select, update
 
 from services.keystore.access.records import contents
 from services.keystore.access.records.resources import ClientKey, account_of, id_of
@@ -57,7 +57,6 @@ def count_active(connection: Connection, principal: str, now_us: int, besides: C
 
 def insert_client_key(connection: Connection, added: ClientKey) -> None:
     """Adds a client key."""
-    contents.changing(connection, account_of(added.name))
     row = {
         "account": account_of(added.name),
         "client_key_id": id_of(added.name),
@@ -70,14 +69,13 @@ def insert_client_key(connection: Connection, added: ClientKey) -> None:
         "expires_us": added.expires_us,
         "rotated_by": added.rotated_by,
     }
-    sealed_rows.insert(connection, client_keys, [row])
+    contents.insert(connection, account_of(added.name), client_keys, [row])
 
 
 def update_client_key(connection: Connection, changed: ClientKey) -> None:
     """Puts what may change of a client key in the place of what it was."""
     values = {"description": changed.description, "disabled": changed.disabled, "revision": changed.revision}
-    contents.changing(connection, account_of(changed.name))
-    sealed_rows.update(connection, client_keys, [_is(changed.name)], values)
+    contents.update(connection, account_of(changed.name), client_keys, [_is(changed.name)], values)
 
 
 def note_use(connection: Connection, name: str, now_us: int) -> None:
@@ -87,22 +85,20 @@ def note_use(connection: Connection, name: str, now_us: int) -> None:
 
 def delete_client_key(connection: Connection, name: str, now_us: int) -> None:
     """Ends a client key, and forgets those that ended so long ago that no session of theirs can be left."""
-    contents.changing(connection, account_of(name))
-    sealed_rows.update(connection, client_keys, [_is(name)], {"deleted_us": now_us})
+    contents.update(connection, account_of(name), client_keys, [_is(name)], {"deleted_us": now_us})
     _forget(connection, account_of(name), now_us)
 
 
 def delete_client_keys_of(connection: Connection, principal: str, now_us: int) -> None:
     """Ends every client key of a principal, and forgets those that ended long ago."""
     of_principal = (client_keys.c.principal == principal, _LIVING)
-    contents.changing(connection, account_of(principal))
-    sealed_rows.update(connection, client_keys, of_principal, {"deleted_us": now_us})
+    contents.update(connection, account_of(principal), client_keys, of_principal, {"deleted_us": now_us})
     _forget(connection, account_of(principal), now_us)
 
 
 def _forget(connection: Connection, account: str, now_us: int) -> None:
     ended = (client_keys.c.account == account, client_keys.c.deleted_us < now_us - SESSION_US)
-    connection.execute(delete(client_keys).where(*ended))
+    contents.delete(connection, account, client_keys, ended)
 
 
 def _is(name: str) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, select
 
 from services.keystore.access.records import contents
 from services.keystore.access.records.tables import given_spiffe_ids
@@ -47,18 +47,16 @@ def owner(connection: Connection, prefix: str) -> str | None:
 
 def give(connection: Connection, account: str, prefixes: Sequence[str]) -> None:
     """Makes these what an account was given. Raises IntegrityError for one that another account has."""
-    contents.changing(connection, account)
-    connection.execute(delete(given_spiffe_ids).where(given_spiffe_ids.c.account == account))
+    contents.delete(connection, account, given_spiffe_ids, [given_spiffe_ids.c.account == account])
     rows = [{"prefix": prefix, "account": account} for prefix in prefixes]
-    sealed_rows.insert(connection, given_spiffe_ids, rows)
+    contents.insert(connection, account, given_spiffe_ids, rows)
 
 
 def take(connection: Connection, prefix: str) -> None:
     """Takes a prefix from whatever account has it."""
     account = owner(connection, prefix)
     if account is not None:
-        contents.changing(connection, account)
-        connection.execute(delete(given_spiffe_ids).where(given_spiffe_ids.c.prefix == prefix))
+        contents.delete(connection, account, given_spiffe_ids, [given_spiffe_ids.c.prefix == prefix])
 
 
 def _covering(spiffe_id: str) -> list[str]:

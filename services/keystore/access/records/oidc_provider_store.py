@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, select, update
 
 from services.keystore.access.records import contents
 from services.keystore.access.records.resources import OidcProvider, account_of, id_of
@@ -49,7 +49,6 @@ def oidc_providers_page(
 
 def insert_oidc_provider(connection: Connection, added: OidcProvider) -> None:
     """Adds a provider. Raises IntegrityError when the name or the issuer is taken."""
-    contents.changing(connection, account_of(added.name))
     values = {
         **_values(added),
         "account": account_of(added.name),
@@ -57,13 +56,12 @@ def insert_oidc_provider(connection: Connection, added: OidcProvider) -> None:
         "issuer": added.issuer,
         "created_us": added.created_us,
     }
-    sealed_rows.insert(connection, oidc_providers, [values])
+    contents.insert(connection, account_of(added.name), oidc_providers, [values])
 
 
 def update_oidc_provider(connection: Connection, changed: OidcProvider) -> None:
     """Puts what may change of a provider in the place of what it was."""
-    contents.changing(connection, account_of(changed.name))
-    sealed_rows.update(connection, oidc_providers, [_is(changed.name)], _values(changed))
+    contents.update(connection, account_of(changed.name), oidc_providers, [_is(changed.name)], _values(changed))
 
 
 def note_fetch(connection: Connection, name: str, now_us: int, error: str) -> None:
@@ -74,8 +72,7 @@ def note_fetch(connection: Connection, name: str, now_us: int, error: str) -> No
 
 def delete_oidc_provider(connection: Connection, name: str) -> None:
     """Removes a provider."""
-    contents.changing(connection, account_of(name))
-    connection.execute(delete(oidc_providers).where(_is(name)))
+    contents.delete(connection, account_of(name), oidc_providers, [_is(name)])
 
 
 def _is(name: str) -> ColumnElement[bool]:

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, select
+from sqlalchemy import Connection, Row, func, select
 
 from services.keystore.access.records import contents
 from services.keystore.access.records.resources import Policy, account_of, id_of
@@ -55,7 +55,6 @@ def crowded(connection: Connection, name: str, targets: Collection[str], limit: 
 
 def insert_policy(connection: Connection, added: Policy) -> None:
     """Adds a policy with its attachments. Raises IntegrityError when the name is taken."""
-    contents.changing(connection, account_of(added.name))
     values = {
         **_values(added),
         "name": added.name,
@@ -63,27 +62,27 @@ def insert_policy(connection: Connection, added: Policy) -> None:
         "kind": added.kind,
         "created_us": added.created_us,
     }
-    sealed_rows.insert(connection, policies, [values])
+    contents.insert(connection, account_of(added.name), policies, [values])
     _attach(connection, added.name, added.attached_to)
 
 
 def update_policy(connection: Connection, changed: Policy) -> None:
     """Puts a policy and its attachments in the place of what they were."""
-    contents.changing(connection, account_of(changed.name))
-    sealed_rows.update(connection, policies, [policies.c.name == changed.name], _values(changed))
+    account = account_of(changed.name)
+    contents.update(connection, account, policies, [policies.c.name == changed.name], _values(changed))
     of_policy = policy_attachments.c.policy == changed.name
     before = set(connection.execute(select(policy_attachments.c.target).where(of_policy)).scalars())
     gone = before.difference(changed.attached_to)
     if gone:
-        connection.execute(delete(policy_attachments).where(of_policy, policy_attachments.c.target.in_(gone)))
+        contents.delete(connection, account, policy_attachments, [of_policy, policy_attachments.c.target.in_(gone)])
     _attach(connection, changed.name, set(changed.attached_to) - before)
 
 
 def delete_policy(connection: Connection, name: str) -> None:
     """Removes a policy and its attachments."""
-    contents.changing(connection, account_of(name))
-    connection.execute(delete(policy_attachments).where(policy_attachments.c.policy == name))
-    connection.execute(delete(policies).where(policies.c.name == name))
+    account = account_of(name)
+    contents.delete(connection, account, policy_attachments, [policy_attachments.c.policy == name])
+    contents.delete(connection, account, policies, [policies.c.name == name])
 
 
 def lock_keys(connection: Connection, names: Collection[str]) -> list[tuple[str, bytes]]:
@@ -101,7 +100,7 @@ def touch_key(connection: Connection, uid: bytes, revision: int) -> None:
 
 def _attach(connection: Connection, name: str, targets: Collection[str]) -> None:
     rows = [{"policy": name, "target": target} for target in targets]
-    sealed_rows.insert(connection, policy_attachments, rows)
+    contents.insert(connection, account_of(name), policy_attachments, rows)
 
 
 def _values(of: Policy) -> dict[str, Any]:

@@ -8,12 +8,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, exists, select
+from sqlalchemy import Connection, Row, exists, select
 
-from services.keystore.access.records import contents, given_ids
+from services.keystore.access.records import contents, ended_names, given_ids
 from services.keystore.access.records.resources import OidcBinding, Principal, RoleSettings, account_of
 from services.keystore.access.records.tables import grants, identities, oidc_bindings, principals, waiting_identities
 from services.keystore.store.store import tags_text
+from services.runtime.errors import Reason, StrongroomError
 from services.runtime.storage import sealed_rows
 from services.runtime.storage.sql_filters import Condition
 
@@ -46,8 +47,10 @@ def holders(connection: Connection, role: str) -> list[Principal]:
 
 
 def insert_principal(connection: Connection, added: Principal) -> None:
-    """Adds a principal with its bindings. Raises IntegrityError when the name was ever taken."""
-    contents.changing(connection, account_of(added.name))
+    """Adds a principal with its bindings. Raises IntegrityError when the name is taken, or was lately, ALREADY_EXISTS
+    when it ever was."""
+    if ended_names.is_taken(connection, added.name):
+        raise StrongroomError(Reason.ALREADY_EXISTS, f"{added.name} exists, or existed, already", field="principal_id")
     values = {
         **_values(added),
         "name": added.name,
@@ -55,22 +58,21 @@ def insert_principal(connection: Connection, added: Principal) -> None:
         "kind": added.kind,
         "created_us": added.created_us,
     }
-    sealed_rows.insert(connection, principals, [values])
+    contents.insert(connection, account_of(added.name), principals, [values])
     _insert_bindings(connection, added)
 
 
 def update_principal(connection: Connection, changed: Principal) -> None:
     """Puts a principal and its bindings in the place of what they were."""
-    contents.changing(connection, account_of(changed.name))
-    sealed_rows.update(connection, principals, [principals.c.name == changed.name], _values(changed))
+    named = [principals.c.name == changed.name]
+    contents.update(connection, account_of(changed.name), principals, named, _values(changed))
     _delete_bindings(connection, changed.name)
     _insert_bindings(connection, changed)
 
 
 def delete_principal(connection: Connection, name: str, now_us: int) -> None:
     """Ends a principal. Its name stays taken; what it is known by is free again."""
-    contents.changing(connection, account_of(name))
-    sealed_rows.update(connection, principals, [principals.c.name == name], {"deleted_us": now_us})
+    contents.update(connection, account_of(name), principals, [principals.c.name == name], {"deleted_us": now_us})
     _delete_bindings(connection, name)
 
 
@@ -140,19 +142,19 @@ def release_identity(connection: Connection, spiffe_id: str) -> None:
     given_ids.take(connection, spiffe_id)
     owner = identity_owner(connection, spiffe_id)
     if owner is not None:
-        contents.changing(connection, account_of(owner))
-        connection.execute(delete(identities).where(identities.c.spiffe_id == spiffe_id))
+        contents.delete(connection, account_of(owner), identities, [identities.c.spiffe_id == spiffe_id])
 
 
 def _insert_bindings(connection: Connection, of: Principal) -> None:
+    account = account_of(of.name)
     for spiffe_id in of.spiffe_ids:
         row = {"spiffe_id": spiffe_id, "principal": of.name}
-        free = given_ids.holder(connection, spiffe_id) in (None, account_of(of.name))
+        free = given_ids.holder(connection, spiffe_id) in (None, account)
         if free and identity_owner(connection, spiffe_id) is None:
-            sealed_rows.insert(connection, identities, [row])
+            contents.insert(connection, account, identities, [row])
         else:
             # Of another account, or given to it: within one it was refused before.
-            sealed_rows.insert(connection, waiting_identities, [{"account": account_of(of.name), **row}])
+            contents.insert(connection, account, waiting_identities, [{"account": account, **row}])
     bound = [
         {
             "provider": binding.provider,
@@ -162,13 +164,12 @@ def _insert_bindings(connection: Connection, of: Principal) -> None:
         }
         for binding in of.oidc_bindings
     ]
-    sealed_rows.insert(connection, oidc_bindings, bound)
+    contents.insert(connection, account, oidc_bindings, bound)
 
 
 def _delete_bindings(connection: Connection, name: str) -> None:
-    for table in (identities, waiting_identities):
-        connection.execute(delete(table).where(table.c.principal == name))
-    connection.execute(delete(oidc_bindings).where(oidc_bindings.c.principal == name))
+    for table in (identities, waiting_identities, oidc_bindings):
+        contents.delete(connection, account_of(name), table, [table.c.principal == name])
 
 
 def _values(of: Principal) -> dict[str, Any]:

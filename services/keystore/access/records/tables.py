@@ -40,7 +40,7 @@ accounts = Table(
     seal_column(),
 )
 
-# A principal that was deleted stays, so that its name is never used again.
+# A principal that was deleted stays until it has no grants any more; its name then goes to `ended_names`.
 principals = Table(
     "principals",
     metadata,
@@ -62,6 +62,17 @@ principals = Table(
     Column("updated_us", BigInteger, nullable=False),
     Column("deleted_us", BigInteger),
     seal_column(),
+)
+
+# The names of principals that ended, which are never used again (records/ended_names.py).
+ended_names = Table(
+    "ended_names",
+    metadata,
+    Column("account", String(63)),
+    Column("bucket", Integer, autoincrement=False),
+    Column("names", LargeBinary, nullable=False),
+    seal_column(),
+    PrimaryKeyConstraint("account", "bucket"),
 )
 
 # A SPIFFE id stands for one principal, which the primary key holds true.

@@ -28,6 +28,7 @@ from services.keystore.access.editing import editing as access
 from services.keystore.access.editing import kinds
 from services.keystore.access.records import (
     client_key_store,
+    ended_names,
     given_ids,
     grant_store,
     oidc_provider_store,
@@ -65,7 +66,7 @@ from tests.support.sealing import DestroyedHere
 NOW = 1_800_000_000_000_000
 KEY, UID = ResourceName("acme", "keys", "k"), bytes(range(16))
 ALIAS = ResourceName("acme", "aliases", "a")
-ADMIN, BOB = "accounts/acme/users/ann", "accounts/acme/users/bob"
+ADMIN, BOB, CAROL = (f"accounts/acme/users/{name}" for name in ("ann", "bob", "carol"))
 CLIENT_KEY, PROVIDER = "accounts/acme/clientKeys/ck", "accounts/acme/oidcProviders/idp"
 ANN_SPIFFE, BOB_SPIFFE = "spiffe://strongroom.local/user/ann", "spiffe://strongroom.local/user/bob"
 GRANTED = "crypto:Encrypt"
@@ -80,6 +81,9 @@ def filled(engine: Engine) -> Engine:
         acme = Account("accounts/acme", "", {}, spiffe_id_prefixes=(ANN_SPIFFE,))
         new_accounts.add(connection, acme, "ann", [ANN_SPIFFE], NOW)
         access.insert(connection, kinds.PRINCIPAL, Principal(BOB, "", {}, spiffe_ids=(ANN_SPIFFE, BOB_SPIFFE)), NOW)
+        access.insert(connection, kinds.PRINCIPAL, Principal(CAROL, "", {}), NOW)
+        principal_store.delete_principal(connection, CAROL, NOW)
+        ended_names.fold(connection, "acme", 10)
         access.insert(connection, kinds.CLIENT_KEY, ClientKey(CLIENT_KEY, BOB, bytes(32), "", NOW * 2), NOW)
         provider = OidcProvider(PROVIDER, "https://idp", ("x",), "", "", "", "")
         access.insert(connection, kinds.OIDC_PROVIDER, provider, NOW)
@@ -156,6 +160,7 @@ READERS: Mapping[str, Callable[[Connection], int]] = {
     "waiting_identities": lambda connection: sum(
         len(kinds.PRINCIPAL.require(connection, name).spiffe_ids) for name in (ADMIN, BOB)
     ),
+    "ended_names": lambda connection: ended_names.is_taken(connection, CAROL),
     "given_spiffe_ids": lambda connection: given_ids.holder(connection, ANN_SPIFFE) == "acme",
     "oidc_bindings": lambda connection: principal_store.bound_to_subject(connection, PROVIDER, "sub") is not None,
     "client_keys": lambda connection: client_key_store.credential(connection, CLIENT_KEY) is not None,
@@ -237,7 +242,7 @@ def test_a_row_that_somebody_else_made_counts_for_nothing(filled: Engine, table:
 
 BOUND = (
     *(a.principals, a.policies, a.policy_attachments, a.identities, a.waiting_identities),
-    *(a.given_spiffe_ids, a.oidc_bindings, a.client_keys, a.oidc_providers),
+    *(a.given_spiffe_ids, a.oidc_bindings, a.client_keys, a.oidc_providers, a.ended_names),
 )
 
 
