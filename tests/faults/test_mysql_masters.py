@@ -67,6 +67,23 @@ _READS = ("GRANT SELECT ON mysql.* TO {m}", "GRANT SELECT ON mysql.* TO {r}")
         pytest.param(
             ["SELECT (n) ON app.t"], ["CREATE USER ON *.*", "INSERT ON app.t +"], "not got itself", id="column"
         ),
+        pytest.param(["INSERT ON app.*"], ["CREATE USER ON *.*", "INSERT ON `%`.* +"], "", id="any database"),
+        pytest.param(["INSERT ON app.t"], ["CREATE USER ON *.*", "INSERT ON `a_p`.* +"], "", id="one character"),
+        pytest.param(
+            ["INSERT ON app.t"], ["CREATE USER ON *.*", r"INSERT ON `a\_p`.* +"], "no GRANT OPTION", id="no pattern"
+        ),
+        pytest.param([r"INSERT ON `app\_%`.*"], ["CREATE USER ON *.*", "INSERT ON `app%`.* +"], "", id="patterns"),
+        pytest.param(
+            ["INSERT ON `app%`.*"], ["CREATE USER ON *.*", r"INSERT ON `app\_%`.* +"], "no GRANT OPTION", id="narrower"
+        ),
+        pytest.param(
+            ["INSERT ON app.*"],
+            ["CREATE USER ON *.*", "INSERT ON `%`.* +", "SELECT ON app.*"],
+            "no GRANT OPTION",
+            id="closest",
+        ),
+        pytest.param(["SELECT ON `my.db`.t"], ["CREATE USER ON *.*", "SELECT ON `my.db`.* +"], "", id="a dot"),
+        pytest.param(["SELECT ON `my``db`.t"], ["CREATE USER ON *.*", "SELECT ON `my``db`.* +"], "", id="a quote"),
         pytest.param(["{o}"], ["CREATE USER ON *.*"], "no ADMIN OPTION", id="a role"),
     ],
 )
@@ -76,7 +93,8 @@ def test_what_a_check_says_of_a_master_is_what_a_rotation_would(
 ) -> None:
     tag = token_hex(4)
     names = {"m": f"m_{tag}", "r": f"r_{tag}", "o": f"o_{tag}", "a": f"a_{tag}"}
-    run("CREATE DATABASE IF NOT EXISTS app", "CREATE TABLE IF NOT EXISTS app.t (n INT)")
+    for database in ("app", "`my.db`", "`my``db`"):
+        run(f"CREATE DATABASE IF NOT EXISTS {database}", f"CREATE TABLE IF NOT EXISTS {database}.t (n INT)")
     run(*(f"CREATE USER {names[one]}@'%' IDENTIFIED BY 'pw'" for one in "ma"))
     run(*(f"CREATE ROLE {names[one]}" for one in "ro"))
     run(*(statement.format(**names) for statement in _READS))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from services.runtime.errors import Reason
 from services.secrets.rotation.rotators.mysql_grants import Catalog, Rights
 from services.secrets.rotation.rotators.mysql_passwords import Account, Execute, ServerError
+from services.secrets.rotation.rotators.mysql_scopes import Scopes
 
 _GRANTABLE = "GRANT OPTION"
 _CREATES_USERS = ("CREATE USER", "*.*")
@@ -47,6 +48,8 @@ class Master:
     """The roles that it may give."""
     is_maria: bool
     takes_roles: bool
+    holders: tuple[Scopes, ...]
+    """Its own rights and those of each role that it takes: of the databases that one names, the closest counts."""
 
     @property
     def may_make_users(self) -> bool:
@@ -80,9 +83,8 @@ class Master:
         """At whatever level: what is held at several counts together."""
         if self.takes_roles and where == "*.*" and self.is_maria and privilege not in _SEEN:
             return True
-        database = f"{where.partition('.')[0].rpartition(' ')[2]}.*"
         whole = privilege.partition(" (")[0]
-        return any((one, scope) in self.privileges for one in (privilege, whole) for scope in ("*.*", database, where))
+        return any(holder.has(one, where) for one in (privilege, whole) for holder in self.holders)
 
 
 def master_of(catalog: Catalog, execute: Execute) -> Master | None:
@@ -92,7 +94,7 @@ def master_of(catalog: Catalog, execute: Execute) -> Master | None:
     own = catalog.rights(Account(user, host))
     if own is None:
         return None
-    privileges, roles, dynamic = set(own.privileges), set(own.roles), set(own.dynamic)
+    holders, roles, dynamic = [set(own.privileges)], set(own.roles), set(own.dynamic)
     host_of_role = "''" if catalog.is_maria else "ROLE_HOST"
     try:
         enabled = execute(
@@ -110,14 +112,21 @@ def master_of(catalog: Catalog, execute: Execute) -> Master | None:
         found = catalog.rights(Account(role, role_host))
         if found is None:
             return None
-        privileges |= found.privileges
+        holders.append(set(found.privileges) | (_on_everything(execute, role) if catalog.is_maria else set()))
         roles |= found.roles
         dynamic |= found.dynamic
-        if catalog.is_maria:
-            privileges |= _on_everything(execute, role)
     admin_roles = frozenset(role for role, may_give in roles if may_give)
-    given = frozenset(privileges), frozenset(dynamic), own.proxies
-    return Master(*given, admin_roles, catalog.is_maria, bool(enabled))
+    literal = _names_are_literal(catalog, execute)
+    scopes = tuple(Scopes(frozenset(holder), literal=literal) for holder in holders)
+    given = frozenset(one for holder in holders for one in holder), frozenset(dynamic), own.proxies
+    return Master(*given, admin_roles, catalog.is_maria, bool(enabled), scopes)
+
+
+def _names_are_literal(catalog: Catalog, execute: Execute) -> bool:
+    """Whether `%` and `_` in the name of a database that rights are for stand for themselves."""
+    if catalog.is_maria:
+        return False
+    return any(value == "ON" for _, value in execute("SHOW GLOBAL VARIABLES LIKE 'partial_revokes'"))
 
 
 def _on_everything(execute: Execute, role: str) -> set[tuple[str, str]]:
