@@ -31,7 +31,7 @@ from services.runtime.storage.database import reading, transaction
 from services.secrets.core import changes, tables
 from services.secrets.core.editing import SecretEditor
 from services.secrets.core.tables import rotations, secrets
-from services.secrets.life import resume_tokens
+from services.secrets.life import resume_tokens, watching
 from services.secrets.life.watching import Watches
 from strongroom import Client, ClientKeySession
 from strongroom.calls.secrets.records import RotationPolicy
@@ -264,6 +264,44 @@ def test_a_watcher_of_one_replica_hears_of_what_another_did(make_lab: Callable[.
         assert dict(told.messages[-1].stages) == {"Current": 2, "Previous": 1}
     finally:
         watches.stop()
+
+
+class Slow(Told):
+    """A caller who takes nothing until it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.takes = threading.Event()
+
+    def send(self, message: WatchSecretResponse) -> None:
+        assert self.takes.wait(10)
+        super().send(message)
+
+
+def test_a_sign_of_life_is_of_no_place_beyond_what_was_told_before_it(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "_SIGN_OF_LIFE_SECONDS", 0.0)
+    Generic().create(lab, "s")
+    watches, told = watches_of(lab), Slow()
+    watches.start()
+    try:
+        watches.watch(person("WatchSecret"), [NAME], "")(cast(Stream, told))
+        # Signs are waiting to be told when the secret changes.
+        until(lambda: any(watch.queue for watch in watches._present()))
+        lab.rotate("s")
+        lab.work_until_idle()
+        told.takes.set()
+        assert told.arrived.wait(5)
+    finally:
+        watches.stop()
+    heard = 0
+    for message in list(told.messages):
+        place = resume_tokens.decode(message.resume_token)
+        revision = place.revision if place is not None else 0
+        assert message.change or revision <= heard
+        heard = max(heard, revision)
+    assert heard > 0
 
 
 def test_a_watcher_is_told_how_a_secret_is_when_the_counter_was_put_back(lab: Lab) -> None:

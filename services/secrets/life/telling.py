@@ -53,8 +53,8 @@ class Watch:
         self.caller = Caller(call.principal.account, call.principal.name, is_known=True)
         """Whose turn its messages take."""
         self.lock = threading.Lock()
-        self.queue: deque[Change | None] = deque()
-        """What it is to be told; None for a sign of life."""
+        self.queue: deque[Change | Place] = deque()
+        """What it is to be told; for a sign of life, the place behind what is told before it."""
         self.is_being_told = False
 
 
@@ -63,7 +63,7 @@ class Telling:
 
     def __init__(
         self,
-        message: Callable[[Watch, Change | None], WatchSecretResponse],
+        message: Callable[[Watch, Change | Place], WatchSecretResponse],
         end: Callable[[Watch, StrongroomError], None],
     ) -> None:
         """`message` is what a watcher is told of a change, and raises what its watch is to `end` with."""
@@ -77,7 +77,7 @@ class Telling:
         self._deciding.close()
         self._sending.close()
 
-    def tell(self, watch: Watch, told: Sequence[Change | None]) -> None:
+    def tell(self, watch: Watch, told: Sequence[Change | Place]) -> None:
         """Has a watcher told of more, behind what waits already. It waits for nothing."""
         watch.spoke = time.monotonic()
         with watch.lock:

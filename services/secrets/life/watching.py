@@ -216,7 +216,7 @@ class Watches:
                     self._telling.tell(watch, new)
         for watch in watches:
             if time.monotonic() - watch.spoke > _SIGN_OF_LIFE_SECONDS:
-                self._telling.tell(watch, [None])
+                self._telling.tell(watch, [watch.place])
         self._telling.relieve(watches)
         return None
 
@@ -229,13 +229,13 @@ class Watches:
             watch.place = Place.of(self._seen, self._mark)
             self._telling.tell(watch, self._as_they_are(connection, tuple(watch.names), self._seen, self._mark))
 
-    def _permitted_message(self, watch: Watch, change: Change | None) -> WatchSecretResponse:
+    def _permitted_message(self, watch: Watch, change: Change | Place) -> WatchSecretResponse:
         self._require_permitted(watch, change)
         return self._message(watch, change)
 
-    def _require_permitted(self, watch: Watch, change: Change | None) -> None:
+    def _require_permitted(self, watch: Watch, change: Change | Place) -> None:
         """Raises PERMISSION_DENIED, and records that, when the caller may not watch any more."""
-        wanted = [change.secret] if change is not None else list(watch.names)
+        wanted = [change.secret] if isinstance(change, Change) else list(watch.names)
         with reading(self._engine) as connection:
             found = store.secrets_of(connection, wanted)
         again = Call(
@@ -258,11 +258,11 @@ class Watches:
                 self._audit.append(refused)
             raise error from None
 
-    def _message(self, watch: Watch, change: Change | None) -> WatchSecretResponse:
-        if change is None:
+    def _message(self, _watch: Watch, change: Change | Place) -> WatchSecretResponse:
+        if isinstance(change, Place):
             return WatchSecretResponse(
                 change=SECRET_CHANGE_UNSPECIFIED,
-                resume_token=resume_tokens.encode(watch.place),
+                resume_token=resume_tokens.encode(change),
                 time=clocks.from_microseconds(self._clock.now_us()),
             )
         place = Place.of(change.revision, change.mark)
