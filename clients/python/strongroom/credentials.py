@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from strongroom.errors import AWAY, StrongroomError
+
 
 @dataclass(frozen=True, slots=True)
 class ClientCertificate:
@@ -93,6 +95,8 @@ Credentials = ClientCertificate | SessionToken | Exchangeable | AssumedRole
 # A token, and the time (seconds of the epoch) when it expires.
 Exchange = Callable[[], tuple[str, float]]
 
+_AGAIN_SECONDS = 1.0
+
 
 class TokenSource(Protocol):
     """Where the session token of a call comes from."""
@@ -145,8 +149,8 @@ class TokenStore(Protocol):
 
 
 class ExchangedTokens:
-    """Tokens that are exchanged for when first asked for, and again when little of their time is left. With a
-    store, a token that an earlier process kept is used first.
+    """Tokens that are exchanged for when first asked for, and again when little of their time is left: the rest is for
+    when that cannot be done at once. With a store, a token that an earlier process kept is used first.
     """
 
     def __init__(
@@ -158,17 +162,49 @@ class ExchangedTokens:
         self._lock = threading.Lock()
         self._token: Token | None = store.read() if store else None
         self._refused = ""
+        self._again_at = 0.0
 
     def current(self) -> str:
-        """A token with at least a fifth of its time left. Raises whatever the exchange raises."""
-        with self._lock:
-            now = self._wall_clock()
-            if self._token is None or self._token.text == self._refused or now >= self._token.renew_at:
-                text, expires = self._exchange()
-                self._token = Token(text, now, expires)
-                if self._store:
-                    self._store.write(self._token)
-            return self._token.text
+        """A token with at least a fifth of its time left; while no service can exchange another, or another thread does
+        just now, one that lasts still. Raises whatever the exchange raises where there is none.
+        """
+        lasting = self._lasting()
+        if lasting is not None and self._wall_clock() < max(lasting.renew_at, self._again_at):
+            return lasting.text
+        if lasting is None:
+            self._lock.acquire()
+        elif not self._lock.acquire(blocking=False):
+            return lasting.text
+        try:
+            return self._renewed().text
+        finally:
+            self._lock.release()
+
+    def _renewed(self) -> Token:
+        now, lasting = self._wall_clock(), self._lasting()
+        if lasting is not None and now < lasting.renew_at:
+            # Somebody was quicker.
+            return lasting
+        try:
+            text, expires = self._exchange()
+        except StrongroomError as error:
+            if lasting is None or error.code_name not in AWAY:
+                raise
+            ended = self._wall_clock()
+            # Where an answer never comes, callers wait for it half of the time at most.
+            self._again_at = ended + max(_AGAIN_SECONDS, ended - now)
+            return lasting
+        made = self._token = Token(text, now, expires)
+        if self._store:
+            self._store.write(made)
+        return made
+
+    def _lasting(self) -> Token | None:
+        """The token at hand, unless it was refused or has ended."""
+        token = self._token
+        if token is None or token.text == self._refused or self._wall_clock() >= token.expires:
+            return None
+        return token
 
     def renew(self, refused: str) -> bool:
         """Makes `current` exchange again, unless somebody has since."""

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import pytest
+
+from strongroom import StrongroomError
 from strongroom.credentials import ClientKeySession, ExchangedTokens, FixedToken, SessionToken, Token
 
 
@@ -11,9 +18,14 @@ class Exchange:
     def __init__(self) -> None:
         self.now = 5000.0
         self.count = 0
+        self.fails: StrongroomError | None = None
+        self.before: Callable[[], None] = lambda: None
 
     def __call__(self) -> tuple[str, float]:
         self.count += 1
+        self.before()
+        if self.fails is not None:
+            raise self.fails
         return str(self.count), self.now + 1000
 
 
@@ -24,6 +36,72 @@ def test_a_token_is_used_until_a_fifth_of_its_time_is_left() -> None:
     exchange.now += 799
     assert tokens.current() == "1"
     exchange.now += 2
+    assert tokens.current() == "2"
+
+
+def away(code: str = "UNAVAILABLE") -> StrongroomError:
+    return StrongroomError("KEYSTORE_UNREACHABLE", "away", code=code)
+
+
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"])
+def test_a_token_that_lasts_is_used_while_no_other_can_be_had(code: str) -> None:
+    exchange = Exchange()
+    tokens = ExchangedTokens(exchange, lambda: exchange.now)
+    assert tokens.current() == "1"
+    exchange.now += 850
+    exchange.fails = away(code)
+    assert [tokens.current() for _ in range(3)] == ["1"] * 3
+    # It is not asked for by every call.
+    assert exchange.count == 2
+    exchange.now += 1.5
+    assert tokens.current() == "1"
+    assert exchange.count == 3
+    exchange.fails = None
+    exchange.now += 1.5
+    assert tokens.current() == "4"
+
+
+def test_it_is_not_used_once_it_has_ended_or_was_refused() -> None:
+    for ends in (True, False):
+        exchange = Exchange()
+        tokens = ExchangedTokens(exchange, lambda exchange=exchange: exchange.now)  # type: ignore[misc]
+        assert tokens.current() == "1"
+        exchange.fails = away()
+        if ends:
+            exchange.now += 1000
+        else:
+            tokens.renew("1")
+        with pytest.raises(StrongroomError):
+            tokens.current()
+
+
+def test_what_refuses_another_token_is_told_at_once() -> None:
+    exchange = Exchange()
+    tokens = ExchangedTokens(exchange, lambda: exchange.now)
+    assert tokens.current() == "1"
+    exchange.now += 850
+    exchange.fails = away("UNAUTHENTICATED")
+    with pytest.raises(StrongroomError):
+        tokens.current()
+
+
+def test_nobody_else_waits_while_one_asks_for_another_token() -> None:
+    exchange, asked, answer = Exchange(), Event(), Event()
+    tokens = ExchangedTokens(exchange, lambda: exchange.now)
+    assert tokens.current() == "1"
+    exchange.now += 850
+
+    def hang() -> None:
+        asked.set()
+        assert answer.wait(10)
+
+    exchange.before = hang
+    with ThreadPoolExecutor(1) as one:
+        renewing = one.submit(tokens.current)
+        assert asked.wait(10)
+        assert tokens.current() == "1"
+        answer.set()
+        assert renewing.result() == "2"
     assert tokens.current() == "2"
 
 
