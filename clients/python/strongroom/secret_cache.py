@@ -14,6 +14,7 @@ from strongroom.calls.secrets.records import SecretValue
 from strongroom.calls.secrets.watch import SecretChange, SecretWatch
 from strongroom.errors import AWAY, StrongroomError
 from strongroom.fetches import Fetches
+from strongroom.streams import pause_after
 
 log = logging.getLogger(__name__)
 
@@ -207,7 +208,7 @@ class _Follower:
                 self._read()
             except StrongroomError as error:
                 log.warning("watch of secrets ended: %s", error.reason)
-                self._closed.wait(_RETRY_SECONDS)
+                self._closed.wait(pause_after(error, _RETRY_SECONDS))
             except Exception:
                 # Without a watch values would be as old as they may be kept, and nobody would know.
                 log.exception("watch of secrets ended unexpectedly; it is begun again")

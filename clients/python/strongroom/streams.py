@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import grpc
 
-from strongroom.errors import StrongroomError, from_rpc_error
+from strongroom.errors import AWAY, StrongroomError, from_rpc_error
 
 Response = TypeVar("Response")
 
@@ -18,6 +18,17 @@ Response = TypeVar("Response")
 TOKEN_REFUSALS = frozenset({"TOKEN_EXPIRED", "TOKEN_INVALID"})
 # A credential that is refused so soon was refused as the call began.
 _AT_ONCE_SECONDS = 2.0
+
+
+def heals(error: StrongroomError) -> bool:
+    """Whether what ended a stream is over some time, by itself: whoever follows it goes on then. It may be the stream's
+    own service, or one that it needs to begin a session or to record that the stream begins."""
+    return error.code_name in AWAY
+
+
+def pause_after(error: StrongroomError, least: float) -> float:
+    """How many seconds to wait before the next stream: `least`, or as many as the service asks for."""
+    return max(least, error.retry_after_seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -226,3 +226,29 @@ def test_what_answered_is_waited_for_and_each_break_is_told_once(
     assert ended.exit_code == 0
     assert len(ended.stderr.splitlines()) == (1 if first[0] == "a" else 2)
     assert all(line.startswith("note: ") for line in ended.stderr.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        ("DATABASE_UNAVAILABLE", "UNAVAILABLE"),
+        ("KEYSTORE_UNREACHABLE", "UNAVAILABLE"),
+        ("CRYPTO_UNREACHABLE", "UNAVAILABLE"),
+        ("AUDIT_SEALING_KEY_UNAVAILABLE", "UNAVAILABLE"),
+        ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED"),
+        ("QUOTA_EXCEEDED", "RESOURCE_EXHAUSTED"),
+    ],
+)
+def test_a_tail_goes_on_over_what_heals_by_itself(followed: Callable[[Streams], Any], reason: str, code: str) -> None:
+    heals = StrongroomError(reason, "not now", code=code)
+    ended = followed([["a", heals], [heals], ["b"]])
+    assert ended.exit_code == 0
+    # Before there was any answer, nobody knows whether there ever will be one.
+    assert followed([[heals]]).exit_code != 0
+
+
+@pytest.mark.parametrize(("reason", "code"), [("INTERNAL", "INTERNAL"), ("RESUME_TOKEN_INVALID", "INVALID_ARGUMENT")])
+def test_a_tail_ends_by_what_does_not_heal(followed: Callable[[Streams], Any], reason: str, code: str) -> None:
+    ended = followed([["a", StrongroomError(reason, "no", code=code)]])
+    assert f"({reason})" in ended.stderr
+    assert ended.exit_code == Status.REFUSED

@@ -13,10 +13,12 @@ from google.rpc import error_details_pb2, status_pb2
 from strongroom import StrongroomError
 from strongroom.audit.v1 import audit_service_pb2 as audit_pb
 from strongroom.calls.audit.events import Events
+from strongroom.calls.secrets import watch
 from strongroom.calls.secrets.watch import SecretChange, SecretWatch
 from strongroom.credentials import ExchangedTokens, FixedToken, SessionToken, TokenSource
 from strongroom.names import Names
 from strongroom.secrets.v1 import secret_service_pb2 as pb
+from strongroom.streams import pause_after
 from strongroom.tracing import Tracing
 from strongroom.transport import Endpoint
 
@@ -187,3 +189,68 @@ def test_a_watch_goes_on_with_the_next_session_while_sessions_cannot_be_begun_fo
         ("behind-0", "Bearer first"),
         ("behind-1", "Bearer second"),
     ]
+
+
+class Watched:
+    """Streams of changes that end one after the other as a test says."""
+
+    def __init__(self, *ends: StrongroomError) -> None:
+        self.ends = list(ends)
+        self.begun = 0
+
+    def begin(self, _token: str) -> Any:
+        self.begun += 1
+        number, end = self.begun, self.ends.pop(0)
+
+        def told() -> Iterator[pb.WatchSecretResponse]:
+            yield pb.WatchSecretResponse(change=pb.SECRET_CHANGE_STAGE, version=number, resume_token=f"behind-{number}")
+            raise end
+
+        return _Told(told)
+
+
+class _Told:
+    def __init__(self, told: Callable[[], Iterator[pb.WatchSecretResponse]]) -> None:
+        self._told = told
+
+    def __iter__(self) -> Iterator[pb.WatchSecretResponse]:
+        return self._told()
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "_AGAIN_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        ("DATABASE_UNAVAILABLE", "UNAVAILABLE"),
+        ("KEYSTORE_UNREACHABLE", "UNAVAILABLE"),
+        ("AUDIT_STORAGE_FAILED", "UNAVAILABLE"),
+        ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED"),
+        ("OVERLOADED", "RESOURCE_EXHAUSTED"),
+        ("QUOTA_EXCEEDED", "RESOURCE_EXHAUSTED"),
+    ],
+)
+def test_a_watch_goes_on_over_what_heals_by_itself(reason: str, code: str) -> None:
+    heals = StrongroomError(reason, "not now", code=code, retry_after_seconds=0.01)
+    ends = StrongroomError("PERMISSION_DENIED", "no", code="PERMISSION_DENIED")
+    watched = Watched(heals, heals, ends)
+    heard: list[SecretChange] = []
+    assert refused(lambda: heard.extend(SecretWatch(watched.begin))) == "PERMISSION_DENIED"
+    assert [change.version for change in heard] == [1, 2, 3]
+
+
+def test_a_watch_ends_by_what_is_broken() -> None:
+    watched = Watched(StrongroomError("INTERNAL", "broken", code="INTERNAL"))
+    assert refused(lambda: list(SecretWatch(watched.begin))) == "INTERNAL"
+
+
+def test_the_next_stream_waits_as_long_as_the_service_asks_for() -> None:
+    assert pause_after(StrongroomError("OVERLOADED", "", retry_after_seconds=3.0), 0.5) == 3.0
+    assert pause_after(StrongroomError("OVERLOADED", ""), 0.5) == 0.5

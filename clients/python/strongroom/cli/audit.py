@@ -29,16 +29,18 @@ from strongroom.cli.parser import Group
 from strongroom.cli.recorded import resource_of, version_of
 from strongroom.cli.tables import Table, table, time_text
 from strongroom.errors import StrongroomError
+from strongroom.streams import heals, pause_after
 
 if TYPE_CHECKING:
     from strongroom.calls.audit.events import Event, StreamedEvent
 
 app = typer.Typer(name="audit", cls=Group, help="The audit log.", no_args_is_help=True)
 
-# What ends a stream and says nothing against going on.
-_PASSING = frozenset({"SHUTTING_DOWN", "UNREACHABLE", "UNAVAILABLE", "OVERLOADED", "KEYSTORE_STALE", "UNKNOWN"})
-# Of these, what no service said itself: before the first answer, they mean that there is none at this address.
-_NOT_REACHED = frozenset({"UNREACHABLE", "UNAVAILABLE", "UNKNOWN"})
+# What is over in a moment, so that also the first stream waits for it. Other reasons may mean, before there was an
+# answer, that there is none at this address, or never.
+_SOON_OVER = frozenset({"SHUTTING_DOWN", "OVERLOADED", "KEYSTORE_STALE"})
+# What gRPC makes of a connection that broke in the middle of an answer.
+_BROKEN = "UNKNOWN"
 _AGAIN_SECONDS = 1.0
 
 
@@ -162,20 +164,22 @@ def _followed(session: Session, token: str, conditions: dict[str, Any]) -> Itera
         answered, broken = True, False
 
     while True:
+        pause = _AGAIN_SECONDS
         try:
             for found in session.client.audit.events.stream(resume_token=token, alive=alive, **conditions):
                 token = found.resume_token
                 yield found
         except StrongroomError as error:
-            if error.reason not in _PASSING or (error.reason in _NOT_REACHED and not answered):
+            if not (heals(error) or error.reason == _BROKEN) or not (answered or error.reason in _SOON_OVER):
                 raise
             if not broken:
                 warn(f"{error.message}: this goes on once it is back")
             answered = broken = True
+            pause = pause_after(error, _AGAIN_SECONDS)
         if not token and conditions["since"] is None:
             # Whatever comes while there is no connection too.
             conditions = {**conditions, "since": begun}
-        time.sleep(_AGAIN_SECONDS)
+        time.sleep(pause)
 
 
 def _keep(path: Path, token: str) -> None:

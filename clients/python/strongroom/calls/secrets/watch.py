@@ -12,7 +12,7 @@ from typing import Self
 from strongroom.convert import enum_text, moment
 from strongroom.errors import StrongroomError
 from strongroom.secrets.v1 import secret_service_pb2 as pb
-from strongroom.streams import ResponseStream
+from strongroom.streams import ResponseStream, heals, pause_after
 
 _AGAIN_SECONDS = 0.5
 
@@ -36,24 +36,27 @@ class SecretChange:
 class SecretWatch:
     """A watch of secrets: an iterator of changes, a context manager, closed from any thread.
 
-    One that has told something goes on behind that when its process ends or cannot be reached for a while, and when its
-    session or certificate has ended and there is another: no change is missed. What the service refuses ends it.
+    One that has told something goes on behind that when its process ends, when that or a service that it needs cannot
+    be reached or does not serve for a while, and when its session or certificate has ended and there is another: no
+    change is missed. What the service refuses ends it.
     """
 
     def __init__(self, begin: Callable[[str], ResponseStream[pb.WatchSecretResponse]], resume_token: str = "") -> None:
         self._begin = begin
         self._token = resume_token
         self._told = False
+        self._pause = _AGAIN_SECONDS
         self._closed = threading.Event()
         self._stream = begin(resume_token)
 
     def __iter__(self) -> Iterator[SecretChange]:
         yield from self._changes(is_begun=True)
-        while not self._closed.wait(_AGAIN_SECONDS):
+        while not self._closed.wait(self._pause):
             yield from self._changes(is_begun=False)
 
     def _changes(self, *, is_begun: bool) -> Iterator[SecretChange]:
         """Those of one stream, until it ends in a way that another may follow."""
+        self._pause = _AGAIN_SECONDS
         try:
             if not is_begun:
                 self._stream = self._begin(self._token)
@@ -64,8 +67,9 @@ class SecretWatch:
                 self._token = told.resume_token or self._token
                 yield _change(told)
         except StrongroomError as error:
-            if not self._told or error.code.name != "UNAVAILABLE":
+            if not self._told or not heals(error):
                 raise
+            self._pause = pause_after(error, _AGAIN_SECONDS)
 
     def __enter__(self) -> Self:
         return self
