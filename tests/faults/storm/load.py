@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from strongroom import Client, StrongroomError
@@ -71,27 +71,26 @@ class Acknowledged:
     values: dict[str, dict[int, bytes]] = field(default_factory=dict)
     undecided_values: dict[str, list[bytes]] = field(default_factory=dict)
     rotations: list[str] = field(default_factory=list)
+    key_versions: dict[str, int] = field(default_factory=dict)
+    """The newest of each key whose every change was answered."""
     users: dict[str, Text] = field(default_factory=dict)
     holds: Text = field(default_factory=Text)
     events: list[str] = field(default_factory=list)
 
 
-class Caller:
+class Steady:
     """One thread's calls, at a steady rate. What it makes is its own, so that it knows every right answer."""
 
-    def __init__(self, client: Client, number: int, seed: int, calls_per_second: float) -> None:
-        self._client = client
-        self._number = number
-        self.name = f"storm-{number}"
-        self._has_rotated = False
-        self._random = random.Random(f"{seed}-{number}")
+    def __init__(self, name: str, seed: int, calls_per_second: float, shares: Mapping[Callable[[], str], int]) -> None:
+        """`shares` says how often each call, which answers its event's id if it has one, is made."""
+        self.name = name
+        self._random = random.Random(f"{seed}-{name}")
         self._pause = 1 / calls_per_second
+        self._shares = shares
         self._made = 0
-        self._put = 0
         self.made = Acknowledged()
         self.outcomes: list[Outcome] = []
         self.wrong: list[str] = []
-        self._calls: dict[str, Callable[[], str]] = {name: getattr(self, f"_{name}") for name in _SHARES}
 
     def run(self, stopping: threading.Event) -> None:
         """Calls until it is to stop."""
@@ -99,13 +98,17 @@ class Caller:
         while not stopping.wait(max(due - time.monotonic(), 0)):
             # Callers do not make up for what they could not call meanwhile.
             due = max(due + self._pause, time.monotonic() - 1)
-            (operation,) = self._random.choices(list(_SHARES), weights=list(_SHARES.values()))
-            self._once(operation)
+            (call,) = self._random.choices(list(self._shares), weights=list(self._shares.values()))
+            self._once(call)
 
-    def _once(self, operation: str) -> None:
-        began = time.monotonic()
+    def lost(self) -> list[str]:
+        """What it finds missing itself, when all is over."""
+        return []
+
+    def _once(self, call: Callable[[], str]) -> None:
+        operation, began = call.__name__.strip("_"), time.monotonic()
         try:
-            event = self._calls[operation]()
+            event = call()
         except StrongroomError as error:
             outcome = error.reason, error.code.name, error.message
             self.outcomes.append(Outcome(operation, began, time.monotonic(), *outcome))
@@ -113,6 +116,18 @@ class Caller:
         self.outcomes.append(Outcome(operation, began, time.monotonic()))
         if event:
             self.made.events.append(event)
+
+
+class Caller(Steady):
+    """Calls by the client for Python."""
+
+    def __init__(self, client: Client, number: int, seed: int, calls_per_second: float) -> None:
+        shares = {getattr(self, f"_{name}"): share for name, share in _SHARES.items()}
+        super().__init__(f"storm-{number}", seed, calls_per_second, shares)
+        self._client = client
+        self._number = number
+        self._has_rotated = False
+        self._put = 0
 
     def _encrypt(self) -> str:
         self._made += 1
@@ -247,9 +262,8 @@ def _made(create: Callable[[], object]) -> None:
 class Load:
     """Callers that call together."""
 
-    def __init__(self, clients: Sequence[Client], seed: int, calls_per_second: float) -> None:
-        share = calls_per_second / len(clients)
-        self.callers = [Caller(client, number, seed, share) for number, client in enumerate(clients)]
+    def __init__(self, callers: Sequence[Steady]) -> None:
+        self.callers = callers
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=caller.run, args=(self._stopping,), name="storm-caller", daemon=True)

@@ -42,7 +42,7 @@ class ReplicatedMesh:
         own = fixed_ports(base).services
         self._listeners = {service: [own[service], _others(base)] for service in SERVICES}
         upstream = {
-            caller: {"upstream": {service: self._addresses(service, "internal") for service in called}}
+            caller: {"upstream": {service: self.addresses(service, "internal") for service in called}}
             for caller, called in UPSTREAM.items()
         }
         self.mesh = Mesh(
@@ -80,7 +80,7 @@ class ReplicatedMesh:
         """The administrator, who knows both addresses of each service, and calls this one `first`."""
         files = self.mesh.authority.issue(ADMINISTRATOR)
         return Client(
-            {service: self._addresses(service, "certificate", first) for service in SERVICES},
+            {service: self.addresses(service, "certificate", first) for service in SERVICES},
             ClientCertificate(files.certificate, files.key),
             trust=files.trust,
             account=ACCOUNT,
@@ -163,7 +163,8 @@ class ReplicatedMesh:
         readiness = Readiness(service, address, self.mesh.trust, seconds=seconds, still_hopeful=lambda: True)
         return readiness.missing(1, None) is None
 
-    def _addresses(self, service: str, listener: str, first: int = 0) -> str:
+    def addresses(self, service: str, listener: str, first: int = 0) -> str:
+        """Both of a service, this one's first."""
         both = self._listeners[service]
         return ",".join(str(getattr(listeners, listener)) for listeners in (both[first], both[1 - first]))
 

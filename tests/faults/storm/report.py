@@ -9,10 +9,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from deploy.dev.doors import Doors
 from deploy.dev.topology import SERVICES
 from strongroom import Client
 from tests.faults.storm.databases import Databases
-from tests.faults.storm.load import KEY, Load, Outcome
+from tests.faults.storm.door import DoorCaller, behind_doors
+from tests.faults.storm.load import KEY, Caller, Load, Outcome, Steady
 from tests.faults.storm.replicated import ReplicatedMesh, Resources
 from tests.faults.storm.verdict import Verdict, judge
 from tests.faults.storm.weather import HANGING, Event, Weather, longest_refusal
@@ -20,6 +22,8 @@ from tests.support.clients import reason_of, until
 
 BUSY = "storm-busy"
 _CALLERS = 8
+# Of the Vault door.
+_CALLERS_AT_DOORS = 2
 # Whoever calls a process that hangs waits for this long, however soon another takes its place.
 _TIMEOUT_SECONDS = 4.0
 # Of the time limit of callers, what is not over when their next calls are answered.
@@ -179,7 +183,11 @@ def storm(databases: Databases, directory: Path, seed: int, pace: Pace) -> Repor
             report.after, after = held()
             report.sessions = before, after
 
-        with Load(clients, seed, pace.calls_per_second) as load:
+        doors = stack.enter_context(Doors(replicated.mesh, settings=behind_doors(replicated)))
+        token, share = doors.token(), pace.calls_per_second / (_CALLERS + _CALLERS_AT_DOORS)
+        callers: list[Steady] = [Caller(client, number, seed, share) for number, client in enumerate(clients)]
+        callers += [DoorCaller(doors, token, number, seed, share) for number in range(_CALLERS_AT_DOORS)]
+        with Load(callers) as load:
             if pace.seconds:
                 rage(pace.seconds)
             else:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.dev.configs import ACCOUNT
 from strongroom import Client, StrongroomError
 from strongroom.tlog.tiles import tiles_between
-from tests.faults.storm.load import Caller
+from tests.faults.storm.load import Steady
 from tests.support.clients import until
 from tests.support.independent_log import open_proof, verify_folder
 
@@ -28,12 +29,14 @@ class Verdict:
     events: int = 0
 
 
-def judge(client: Client, callers: list[Caller], directory: Path) -> Verdict:
+def judge(client: Client, callers: Sequence[Steady], directory: Path) -> Verdict:
     """Looks for everything that callers were told was done."""
     verdict = Verdict()
     _judge_keys(client, callers, verdict)
     for caller in callers:
         verdict.wrong += caller.wrong
+        verdict.lost += caller.lost()
+        _judge_versions(client, caller, verdict)
         _judge_sealed(client, caller, verdict)
         _judge_values(client, caller, verdict)
         _judge_rotations(client, caller, verdict)
@@ -42,7 +45,7 @@ def judge(client: Client, callers: list[Caller], directory: Path) -> Verdict:
     return verdict
 
 
-def _judge_keys(client: Client, callers: list[Caller], verdict: Verdict) -> None:
+def _judge_keys(client: Client, callers: Sequence[Steady], verdict: Verdict) -> None:
     there = Counter(key.name for key in client.keys.list())
     for caller in callers:
         verdict.writes += len(caller.made.keys)
@@ -54,7 +57,17 @@ def _judge_keys(client: Client, callers: list[Caller], verdict: Verdict) -> None
     verdict.duplicated += [f"key {name}" for name, count in there.items() if count > 1]
 
 
-def _judge_sealed(client: Client, caller: Caller, verdict: Verdict) -> None:
+def _judge_versions(client: Client, caller: Steady, verdict: Verdict) -> None:
+    for key, acknowledged in caller.made.key_versions.items():
+        verdict.writes += acknowledged
+        found = len(list(client.keys.versions.list(key)))
+        if found < acknowledged:
+            verdict.lost.append(f"version {acknowledged} of {key}")
+        if found > acknowledged:
+            verdict.duplicated.append(f"{key} has {found} versions, and {acknowledged} were asked for")
+
+
+def _judge_sealed(client: Client, caller: Steady, verdict: Verdict) -> None:
     for ciphertext, plaintext in caller.made.sealed:
         try:
             answer = client.decrypt(ciphertext).plaintext
@@ -65,7 +78,7 @@ def _judge_sealed(client: Client, caller: Caller, verdict: Verdict) -> None:
             verdict.wrong.append(f"ciphertext of {plaintext!r} decrypts to {answer!r}")
 
 
-def _judge_values(client: Client, caller: Caller, verdict: Verdict) -> None:
+def _judge_values(client: Client, caller: Steady, verdict: Verdict) -> None:
     for secret, acknowledged in caller.made.values.items():
         verdict.writes += len(acknowledged)
         numbers = [int(one.name.rpartition("/")[2]) for one in client.secrets.versions.list(secret)]
@@ -79,7 +92,7 @@ def _judge_values(client: Client, caller: Caller, verdict: Verdict) -> None:
         verdict.wrong += [f"{secret}: {value!r} was never put" for value in unknown]
 
 
-def _judge_rotations(client: Client, caller: Caller, verdict: Verdict) -> None:
+def _judge_rotations(client: Client, caller: Steady, verdict: Verdict) -> None:
     """Each goes on to its end by itself."""
     verdict.writes += len(caller.made.rotations)
     if not caller.made.rotations:
@@ -95,7 +108,7 @@ def _judge_rotations(client: Client, caller: Caller, verdict: Verdict) -> None:
     verdict.duplicated += [f"{name} was begun twice" for name, n in Counter(caller.made.rotations).items() if n > 1]
 
 
-def _judge_texts(client: Client, callers: list[Caller], verdict: Verdict) -> None:
+def _judge_texts(client: Client, callers: Sequence[Steady], verdict: Verdict) -> None:
     for user, text in (one for caller in callers for one in caller.made.users.items()):
         description = client.access.principals.get(user).description
         if not text.may_be(description):
@@ -105,7 +118,7 @@ def _judge_texts(client: Client, callers: list[Caller], verdict: Verdict) -> Non
         verdict.lost.append(f"the legal hold: {reason!r}, not {holds.acknowledged!r}")
 
 
-def _judge_events(client: Client, callers: list[Caller], verdict: Verdict, directory: Path) -> None:
+def _judge_events(client: Client, callers: Sequence[Steady], verdict: Verdict, directory: Path) -> None:
     kept = Counter(event.id for event in client.audit.events.list(timeout=30))
     acknowledged = [event for caller in callers for event in caller.made.events]
     verdict.events = len(acknowledged)
