@@ -18,6 +18,7 @@ import pytest
 
 from deploy.dev.mesh import SOURCE
 from deploy.dev.topology import free_base
+from tests.support.clients import until
 
 START_SECONDS = 60.0
 STRONGROOM = str(Path(sys.executable).parent / "strongroom")
@@ -59,12 +60,16 @@ class Terminal:
 
     def type(self, *arguments: str, given: bytes = b"", status: int = 0) -> bytes:
         """What a `strongroom` command prints."""
-        command = [STRONGROOM, *arguments]
-        done = subprocess.run(
-            command, check=False, cwd=self.home, env=self.environment, input=given, capture_output=True
-        )
+        done = self.run(*arguments, given=given)
         assert done.returncode == status, done.stderr.decode()
         return done.stdout if status == 0 else done.stderr
+
+    def run(self, *arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        """What comes of a `strongroom` command, however it ends."""
+        command = [STRONGROOM, *arguments]
+        return subprocess.run(
+            command, check=False, cwd=self.home, env=self.environment, input=given, capture_output=True
+        )
 
     def json(self, *arguments: str, given: bytes = b"") -> Any:
         return json.loads(self.type(*arguments, "--json", given=given))
@@ -100,6 +105,8 @@ def test_a_new_user_encrypts_a_file_and_finds_everything_again_after_a_restart(t
         refused = terminal.type("file", "decrypt", "sealed", "--out", "opened", status=3)
         assert b"--force" in refused
         terminal.type("key", "disable", "payments")
+        # Within a second, which a command may be quicker than.
+        until(lambda: terminal.run("encrypt", "payments", "--text", "late").returncode == 3)
         told = terminal.type("encrypt", "payments", "--text", "late", status=3)
         assert b"KEY_DISABLED" in told
 

@@ -158,6 +158,7 @@ def refused_with(command: str, words: list[str], method: str, field: str, reason
         ("secret put|x --text y", "PutSecretValue", "value", "that is --text"),
         ("secret create|x --host h --user u", "CreateSecret", "secret.target.redis.address.port", "that is --port"),
         ("encrypt|k", "Encrypt", "plaintext", "that is standard input"),
+        ("encrypt|k --text=", "Encrypt", "plaintext", "that is --text"),
         ("encrypt|k --in -", "Encrypt", "plaintext", "that is standard input"),
         ("encrypt|k --text x", "Encrypt", "encryption_context", "that is --context"),
         ("re-encrypt|k", "ReEncrypt", "source_encryption_context", "that is --source-context"),
@@ -178,6 +179,13 @@ def refused_with(command: str, words: list[str], method: str, field: str, reason
 def test_what_is_missing_is_told_too(line: str, method: str, field: str, told: str) -> None:
     command, _, words = line.partition("|")
     assert told in refused_with(command, words.split(), method, field)
+
+
+def test_a_field_that_the_message_does_not_name_is_told_as_nothing() -> None:
+    error = StrongroomError("KEY_NOT_FOUND", "there is no accounts/main/keys/k", field="key", method="Encrypt")
+    assert (
+        hint_for(error, typed_of("encrypt", ["encrypt", "k"])) == "`strongroom key list` shows those that you may use"
+    )
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,9 @@ def test_rotations_end_with_the_status_of_what_failed(
 
 def test_a_rotation_that_waits_for_its_target_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def state(state: str, *attempts: str) -> Any:
-        tried = [SimpleNamespace(step="SET", error_reason=reason and "X", error_detail=reason) for reason in attempts]
+        ended = [SimpleNamespace(step="SET", error_reason=x and "X", error_detail=x) for x in attempts]
+        running = SimpleNamespace(step="SET", error_reason="", error_detail="")
+        tried = ended if state == "SUCCEEDED" else [*ended, running]
         return SimpleNamespace(state=state, step="SET", attempts=tried)
 
     course = iter(

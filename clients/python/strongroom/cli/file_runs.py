@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -93,7 +94,8 @@ def telling_which(path: Path) -> Iterator[None]:
     try:
         yield
     except StrongroomError as error:
-        if not error.reason.startswith("FILE_") or str(path) in error.message:
+        is_named = re.search(rf"(?:^|\s){re.escape(str(path))}(?![^\s:;,])", error.message)
+        if not error.reason.startswith("FILE_") or is_named:
             raise
         raise error.about("standard input" if path == STANDARD else str(path)) from None
 

@@ -92,8 +92,8 @@ def _wait(error: StrongroomError) -> str:
 
 def _field_hint(error: StrongroomError, typed: Typed) -> str:
     """How a field that the message names is called on the command line."""
-    last = error.field.rpartition(".")[2]
-    if not last or (last not in error.message and last != "update_mask"):
+    last = error.field.rpartition(".")[2].partition("[")[0]
+    if not last or (last != "update_mask" and not re.search(rf"\b{re.escape(last)}\b", error.message)):
         return ""
     told = described(typed, error.method, error.field)
     return "" if told.removeprefix("that is ") in error.message.split() else told

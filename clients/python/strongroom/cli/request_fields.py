@@ -320,11 +320,17 @@ def _by_last_part(typed: Typed, path: str) -> str:
     return next((found for each in names if (found := _chosen(typed, each))), "")
 
 
+def _is_given(name: str, value: object) -> bool:
+    """Whether a parameter's value was typed: most are empty texts or lists where nothing was, but for a text that may
+    itself be empty."""
+    return value is not None and value is not False and (value not in ("", [], ()) or name == "text")
+
+
 def _chosen(typed: Typed, names: str) -> str:
     """Of several parameters the one that was given, or else the one that is read without being given, or the first that
     the command has."""
     known = [name for name in names.split() if name in typed.flags]
-    given = [name for name in known if typed.values.get(name) not in (None, "", False, [], ())]
+    given = [name for name in known if _is_given(name, typed.values.get(name))]
     if given:
         return given[0]
     if known == ["as_role"]:

@@ -276,9 +276,9 @@ def _rotated(client: Client, secret: str, seconds: float, together: _Round) -> _
 
 
 def _failure(rotation: Rotation) -> str:
-    """Why the last step that was tried failed; nothing where it did not."""
-    last = rotation.attempts[-1] if rotation.attempts else None
-    return f"{last.step} failed, {last.error_detail or last.error_reason}" if last and last.error_reason else ""
+    """Why the last try failed, or the one before it, while that runs; nothing where neither did."""
+    failed = next((one for one in reversed(rotation.attempts[-2:]) if one.error_reason), None)
+    return f"{failed.step} failed, {failed.error_detail or failed.error_reason}" if failed else ""
 
 
 def _rests(rotation: Rotation) -> bool:
