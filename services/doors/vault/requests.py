@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import binascii
+import math
 import re
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import Enum
 from functools import cached_property
 from typing import Any
@@ -25,8 +27,18 @@ class Operation(Enum):
     DELETE = "delete"
 
 
-_DURATION = re.compile(r"([0-9]{1,9})([smhd]?)")
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+# As Go writes times, `1h30m0s` and `1.5s`, and days.
+_PART = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ns|us|ms|s|m|h|d)")
+_DURATION = re.compile(rf"[0-9]{{1,9}}|(?:{_PART.pattern}){{1,7}}")
+_UNITS = {
+    "ns": Decimal("1e-9"),
+    "us": Decimal("1e-6"),
+    "ms": Decimal("1e-3"),
+    "s": Decimal(1),
+    "m": Decimal(60),
+    "h": Decimal(3600),
+    "d": Decimal(86_400),
+}
 _OPERATIONS = {
     "GET": Operation.READ,
     "LIST": Operation.LIST,
@@ -117,10 +129,12 @@ def base64_in(parameters: dict[str, Any], name: str) -> bytes:
 
 
 def seconds_of(value: Any) -> int:
-    """A time as Vault takes it: seconds, or a number with a unit (`720h`). Raises HttpError."""
+    """A time as Vault takes it: seconds, or numbers with units (`720h`, `1h30m0s`); a part of a second counts as one.
+    Raises HttpError."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 31:
         return value
-    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
-        raise invalid("a time is a number of seconds, or a number with s, m, h or d")
-    return int(found[1]) * _UNITS[found[2]]
+    if not isinstance(value, str) or not _DURATION.fullmatch(value):
+        raise invalid("a time is a number of seconds, or numbers with ms, s, m, h or d, as 1h30m")
+    if value.isdecimal():
+        return int(value)
+    return math.ceil(sum(Decimal(number) * _UNITS[unit] for number, unit in _PART.findall(value)))

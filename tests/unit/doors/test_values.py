@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from services.doors.listening.exchange import HttpError
 from services.doors.vault.kv import values
+from services.doors.vault.requests import seconds_of
 from services.doors.vault.transit import forms
 from services.doors.vault.transit.algorithms import from_jws, to_jws
 from strongroom.crypto.v1.algorithm_pb2 import Algorithm
@@ -144,6 +145,36 @@ def test_what_context_binds_does_not_depend_on_how_it_is_written() -> None:
     for wrong in ("YQ", "not base64!", 5):
         with pytest.raises(HttpError):
             forms.context_of({"context": wrong})
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [
+        (0, 0),
+        (300, 300),
+        ("300", 300),
+        ("720h", 2_592_000),
+        ("30d", 2_592_000),
+        # What Go's clients make of 5m and of 90m.
+        ("5m0s", 300),
+        ("1h30m0s", 5400),
+        ("1.5h", 5400),
+        ("0s", 0),
+        # Whoever wants an answer wrapped for so short a time wants it wrapped.
+        ("500ms", 1),
+        ("1ns", 1),
+    ],
+)
+def test_a_time_is_taken_as_clients_write_it(given: object, seconds: int) -> None:
+    assert seconds_of(given) == seconds
+
+
+@pytest.mark.parametrize(
+    "given", [-1, True, 1.5, None, "", "s", "5 m", "-5m", "5m-1s", "1.5", "1e3s", "5x", "9" * 10, "1s" * 8, "\u0665s"]
+)
+def test_what_is_no_time_is_refused(given: object) -> None:
+    with pytest.raises(HttpError):
+        seconds_of(given)
 
 
 def test_jws_signatures_are_the_two_numbers() -> None:
