@@ -44,13 +44,14 @@ class Encryption:
             return answers.data(self._encrypted(request.caller, key, request.parameters))
 
         def whole(items: Sequence[tuple[bytes, dict[str, str]]]) -> Sequence[Told]:
-            asked = [
-                pb.EncryptItem(plaintext=plaintext, encryption_context=context)
-                if context
-                else pb.EncryptItem(plaintext=plaintext)
-                for plaintext, context in items
-            ]
-            made = self._mesh.ask(request.caller, "BatchEncrypt", pb.BatchEncryptRequest(key=key, items=asked))
+            asked = pb.BatchEncryptRequest(key=key)
+            for plaintext, context in items:
+                # Made in its place: to make items apart and copy them takes five times as long.
+                item = asked.items.add()
+                item.plaintext = plaintext
+                if context:
+                    item.encryption_context.update(context)
+            made = self._mesh.ask(request.caller, "BatchEncrypt", asked)
             number = number_of(made.key_version)
             begins, ends = f'{{"ciphertext":"{prefix(number)}', f'","key_version":{number}}}'
             return [
@@ -68,13 +69,13 @@ class Encryption:
             return answers.data(self._decrypted(request.caller, key, request.parameters))
 
         def whole(items: Sequence[tuple[tuple[int, bytes], dict[str, str]]]) -> Sequence[Told]:
-            asked = [
-                pb.DecryptItem(ciphertext=data, encryption_context=context)
-                if context
-                else pb.DecryptItem(ciphertext=data)
-                for (_, data), context in items
-            ]
-            made = self._mesh.ask(request.caller, "BatchDecrypt", pb.BatchDecryptRequest(key=key, items=asked))
+            asked = pb.BatchDecryptRequest(key=key)
+            for (_, data), context in items:
+                item = asked.items.add()
+                item.ciphertext = data
+                if context:
+                    item.encryption_context.update(context)
+            made = self._mesh.ask(request.caller, "BatchDecrypt", asked)
             return [_opened(one, version) for one, ((version, _), _) in zip(made.outcomes, items, strict=True)]
 
         return self._batch(request, key, batch, whole, self._decrypted, _ciphertext)
