@@ -55,7 +55,7 @@ storm: setup ## failures of every kind over a replicated mesh for twenty minutes
 		$(BIN)/python -m pytest -s tests/faults/storm/whole.py
 
 fuzz: setup ## send hostile requests to every method for ten minutes; STRONGROOM_FUZZ_SEED chooses which
-	STRONGROOM_FUZZ_SECONDS=600 $(BIN)/python -m pytest tests/security/test_fuzz.py tests/doors/test_hostile.py
+	STRONGROOM_FUZZ_SECONDS=600 $(BIN)/python -m pytest --timeout=1200 tests/security/test_fuzz.py tests/doors/test_hostile.py
 
 fuzz-messages: setup ## fuzz header and body of encrypted messages, ten minutes each; STRONGROOM_FUZZ_SECONDS chooses how long; keeps the corpus
 	$(BIN)/python -m tests.fuzz --seconds $${STRONGROOM_FUZZ_SECONDS:-600}

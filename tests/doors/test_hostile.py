@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import random
@@ -9,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from http.client import HTTPConnection
 
 import psutil
@@ -155,6 +156,31 @@ def test_a_body_of_100_mib_is_refused_and_not_kept(plain_doors: Doors, token: st
         raw.send(b"POST /v1/secret/data/large HTTP/1.1\r\nHost: x\r\nContent-Length: 104857600\r\n\r\n")
         assert raw.socket.recv(4096).startswith(b"HTTP/1.1 413 ")
     assert memory_mib(plain_doors) - before < 40
+
+
+@pytest.mark.usefixtures("well")
+def test_many_large_bodies_at_once_take_the_memory_and_threads_that_are_set(plain_doors: Doors, token: str) -> None:
+    before, sent = memory_mib(plain_doors), b"a" * (6 << 20)
+    lines = f"Host: x\r\nX-Vault-Token: {token}\r\nContent-Length: {len(sent) + 1}\r\n\r\n"
+    with ExitStack() as stack:
+        for _ in range(60):
+            raw = stack.enter_context(closing(Raw(plain_doors)))
+            raw.socket.settimeout(1)
+            with suppress(OSError):  # it takes no more of it
+                raw.send(f"POST /v1/secret/data/large HTTP/1.1\r\n{lines}".encode() + sent)
+        # 360 MiB were offered. 64 are held at most, and what grows is copied.
+        assert memory_mib(plain_doors) - before < 240
+        assert plain_doors.process is not None
+        assert psutil.Process(plain_doors.process.pid).num_threads() < 100
+
+
+@pytest.mark.usefixtures("well")
+def test_a_compressed_body_is_not_unpacked(plain_doors: Doors, token: str) -> None:
+    body = gzip.compress(b'{"plaintext":"' + b"A" * (32 << 20) + b'"}')
+    status, answer = request(
+        plain_doors, "POST", "/v1/transit/encrypt/hostile", body, X_Vault_Token=token, Content_Encoding="gzip"
+    )
+    assert (status, bool(answer["errors"])) == (400, True)
 
 
 @pytest.mark.parametrize(

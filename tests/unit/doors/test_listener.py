@@ -29,8 +29,9 @@ PAUSE_SECONDS = 0.02
 class Seen:
     """A door that keeps what it is asked, and answers with one status."""
 
-    def __init__(self, status: int = 200) -> None:
+    def __init__(self, status: int = 200, body: bytes = b"{}") -> None:
         self.status = status
+        self.body = body
         self.asked: list[tuple[str, bytes]] = []
         self.certificates: list[bytes] = []
         self.gate = threading.Event()
@@ -46,17 +47,19 @@ class Seen:
         self.certificates.append(head.certificate)
         if "x-waits" in head.headers:
             assert self.gate.wait(20)
-        return Response(self.status, b"{}")
+        return Response(self.status, self.body)
 
     def refusal(self, error: HttpError) -> Response:
         return Response(error.status, b'{"errors":[]}')
 
 
 @contextmanager
-def listening(door: Seen, tls: ServerTls | None = None) -> Iterator[int]:
+def listening(door: Seen, tls: ServerTls | None = None, answer_seconds: float = 60) -> Iterator[int]:
     """The port of a listener."""
     port = topology.free_port()
-    settings = HttpListener(address=f"127.0.0.1:{port}", plaintext=tls is None, drain_seconds=0.5)
+    settings = HttpListener(
+        address=f"127.0.0.1:{port}", plaintext=tls is None, drain_seconds=0.5, answer_seconds=answer_seconds
+    )
     loop, stopping = asyncio.new_event_loop(), asyncio.Event()
     thread = threading.Thread(target=loop.run_until_complete, args=(run([Listener(settings, door, tls)], stopping),))
     thread.start()
@@ -134,6 +137,27 @@ def test_an_answer_that_has_no_body_has_none_whatever_the_door_says(status: int)
         answer = answer_to(port, [head("GET", 0)])
     assert answer.startswith(b"HTTP/1.1 %d " % status)
     assert b"{}" not in answer
+
+
+def test_who_does_not_read_the_answers_is_ended() -> None:
+    door = Seen(body=b"a" * (8 << 20))
+    with (
+        listening(door, answer_seconds=0.5) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=20) as connection,
+    ):
+        connection.sendall(head("GET", 0, ends=False) * 8)
+
+        def ended() -> bool:
+            # What is not sent any more says so.
+            try:
+                connection.sendall(b" ")
+            except OSError:
+                return True
+            return False
+
+        until(ended)
+    # What follows the answer that is not read is not asked for.
+    assert len(door.asked) == 1
 
 
 def test_one_caller_has_no_more_than_its_share_of_the_threads() -> None:
