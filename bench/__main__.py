@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 import grpc
@@ -45,11 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(name)
         return 0
     console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
+    benchmarks: dict[str, Benchmark] = {**BENCHMARKS, doors.NAME: partial(doors.run, openbao=options.openbao)}
     failed = False
-    for name in options.names or BENCHMARKS:
+    for name in options.names or benchmarks:
         try:
             with errors.status(f"{name} …"):
-                report = BENCHMARKS[name](quick=options.quick)
+                report = benchmarks[name](quick=options.quick)
         except (BenchmarkError, MeshError, grpc.RpcError) as error:
             errors.print(f"[bold red]{name} failed:[/] ", end="")
             errors.print(str(error), markup=False, soft_wrap=True)
@@ -67,6 +70,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run; all without one")
     parser.add_argument("--json", action="store_true", help="one JSON line a benchmark in place of a table")
     parser.add_argument("--quick", action="store_true", help="end within a minute a benchmark")
+    parser.add_argument("--openbao", metavar="FOLDER", type=Path, help="doors: a running OpenBao to measure beside")
     parser.add_argument("--list", action="store_true", help="name the benchmarks and end")
     options = parser.parse_args(argv)
     for name in options.names:

@@ -2,6 +2,9 @@
 
 The whole mesh has one core, and so has the door in front of it: the same one. The load comes from the others. So a
 ratio says what part of the work is the mesh's when somebody comes through the door.
+
+With `--openbao FOLDER` a running OpenBao (`bench/openbao.py` says what the folder has) is sent the same requests in
+turns with the door. Give it the same core: `taskset --cpu-list 0 .venv/bin/python -m tools.openbao serve FOLDER`.
 """
 
 from __future__ import annotations
@@ -10,11 +13,13 @@ import base64
 import json
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.cores import Cores
-from bench.load import Load, Method, Outcome, Shape
+from bench.load import Load, Method, Outcome, Sent, Shape
+from bench.openbao import OpenBao
 from bench.report import BenchmarkError, Report, Target
 from deploy.dev.clients import by_certificate
 from deploy.dev.configs import ACCOUNT
@@ -31,6 +36,7 @@ TARGETS = {
     "vault_kv_read_vs_grpc": Target(0.5),
     "idle_mib": Target(120.0, at_most=True),
 }
+BESIDE_OPENBAO = {f"{name}_vs_openbao": Target(1.0) for name in ("encrypt", "batch", "kv_read")}
 
 CONNECTIONS = 64
 _BATCH_ITEMS = 256
@@ -41,6 +47,7 @@ _WARM_UP = 500
 _ROUNDS = 3
 _KEY = "bench-doors"
 _SECRET = "bench/doors"  # noqa: S105  # a name
+_VALUE = {"username": "app", "password": "p" * 40}
 
 
 @dataclass(frozen=True)
@@ -71,8 +78,12 @@ class _Pair:
     calls: int
 
 
-def run(*, quick: bool) -> Report:
-    """Measures each pair in turns, the way that is asked first and the other, so that both have the same machine."""
+def run(*, quick: bool, openbao: Path | None = None) -> Report:
+    """Measures each pair in turns, the way that is asked first and the other, so that both have the same machine.
+    `openbao` is a folder that describes an OpenBao to measure beside."""
+    other = OpenBao.in_folder(openbao) if openbao else None
+    if other:
+        other.prepare(_KEY, _SECRET, _VALUE)
     cores = Cores.of_this_machine()
     load = Load(cores.others)
     figures: dict[str, float] = {}
@@ -85,19 +96,27 @@ def run(*, quick: bool) -> Report:
         figures["idle_mib"] = _resident_mib(doors)
         token = _set_up(mesh)
         for name, pair in _pairs(mesh, doors, token, quick=quick).items():
-            by_grpc, by_http = _measured(load, pair)
+            ways: list[Sent] = [pair.grpc, pair.http]
+            if other:
+                path = pair.http.url.removeprefix(doors.address)
+                ways.append(replace(pair.http, url=other.address + path, token=other.token))
+            by_grpc, by_http, *by_other = _measured(load, ways, pair.calls)
             figures[f"{name}_grpc_per_s"], figures[f"{name}_vault_per_s"] = by_grpc.per_second, by_http.per_second
             figures[f"{name}_vault_p99_ms"] = by_http.latency_ms(0.99)
             figures[f"vault_{name}_vs_grpc"] = by_http.per_second / by_grpc.per_second
+            for outcome in by_other:
+                figures[f"{name}_openbao_per_s"] = outcome.per_second
+                figures[f"{name}_openbao_p99_ms"] = outcome.latency_ms(0.99)
+                figures[f"{name}_vs_openbao"] = by_http.per_second / outcome.per_second
         figures["busy_mib"] = _resident_mib(doors)
-    return Report(NAME, figures, TARGETS)
+    return Report(NAME, figures, {**TARGETS, **(BESIDE_OPENBAO if other else {})})
 
 
 def _set_up(mesh: Mesh) -> str:
     """Makes the key and the secret; a session token."""
     with by_certificate(mesh) as client:
         client.keys.create(_KEY)
-        client.secrets.create(_SECRET, json.dumps({"username": "app", "password": "p" * 40}).encode())
+        client.secrets.create(_SECRET, json.dumps(_VALUE).encode())
         return client.access.sessions.create().token
 
 
@@ -137,17 +156,14 @@ def _pairs(mesh: Mesh, doors: Doors, token: str, *, quick: bool) -> dict[str, _P
     }
 
 
-def _measured(load: Load, pair: _Pair) -> tuple[Outcome, Outcome]:
+def _measured(load: Load, ways: Sequence[Sent], calls: int) -> list[Outcome]:
     """The better of a few rounds of each, which take turns."""
     shape = Shape(CONNECTIONS, 1)
-    by_grpc: list[Outcome] = []
-    by_http: list[Outcome] = []
-    for round_number in range(_ROUNDS + 1):
-        calls = pair.calls if round_number else min(_WARM_UP, pair.calls)
-        by_grpc.append(load.full(pair.grpc, calls, shape))
-        by_http.append(load.full(pair.http, calls, shape))
-    best = [max(outcomes[1:], key=lambda outcome: outcome.per_second) for outcomes in (by_grpc, by_http)]
-    return best[0], best[1]
+    rounds = [
+        [load.full(way, calls if number else min(_WARM_UP, calls), shape) for way in ways]
+        for number in range(_ROUNDS + 1)
+    ]
+    return [max(outcomes, key=lambda outcome: outcome.per_second) for outcomes in zip(*rounds[1:], strict=True)]
 
 
 def _resident_mib(doors: Doors) -> float:
