@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-.PHONY: help setup run native native-test test unit coverage faults appends fuzz fuzz-messages tamper lint docs format protos lock bench clean
+.PHONY: help setup run native native-test test unit coverage faults appends fuzz fuzz-messages s3 tamper lint docs format protos lock bench clean
 
 help: ## list these targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(READY) ## make .venv with everything that running, testing and developing needs
 
@@ -59,6 +59,9 @@ fuzz: setup ## send hostile requests to every method for ten minutes; STRONGROOM
 
 fuzz-messages: setup ## fuzz header and body of encrypted messages, ten minutes each; STRONGROOM_FUZZ_SECONDS chooses how long; keeps the corpus
 	$(BIN)/python -m tests.fuzz --seconds $${STRONGROOM_FUZZ_SECONDS:-600}
+
+s3: setup ## build an S3 store, SeaweedFS, and encrypt its objects under keys of the mesh; building takes minutes
+	$(BIN)/python -m pytest tests/doors/s3_whole.py
 
 tamper: setup ## write to every column of every store under a running mesh
 	STRONGROOM_TAMPER_SECONDS=36000 STRONGROOM_TAMPER_SEED=0 $(BIN)/python -m pytest tests/security/test_stores.py tests/unit/audit/test_columns.py

@@ -52,6 +52,7 @@ class Program:
 
 
 SOPS = Program("sops", "github.com/getsops/sops/v3/cmd/sops")
+SEAWEEDFS = Program("seaweedfs", "github.com/seaweedfs/seaweedfs/weed")
 
 USUAL = (SOPS,)
 
