@@ -11,49 +11,24 @@ from functools import lru_cache
 
 from services.runtime import identifiers
 from services.runtime.access.quotas import Bucket, Limit
+from services.runtime.access.rations import Ration, Rations
 from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.audit.v1.event_pb2 import Event
 
-_NETWORKS = 4_096
+# Networks and what they called: some three megabytes.
+_RATIONS = 8_192
+_ADDRESSES = 4_096
 _ACCOUNTS = 4_096
 _OF_NETWORK = Limit(rate=1.0, burst=30.0)
 _OF_ALL = Limit(rate=20.0, burst=200.0)
 _SUMMARIES = Limit(rate=20.0, burst=20.0)
 _SUMMED_SECONDS = 1.0
 _PAUSE_SECONDS = 10.0
+# Of whoever was refused already, so that those who ask again do not all come at once.
+_LONGEST_SECONDS = 5.0
+_ALL_METHODS = ""
 _IPV6_PREFIX = 64
-
-
-class _OwnEvents:
-    """How many calls have an event of their own. Where they were too many none has for a while, so that two calls after
-    one another are alike in that."""
-
-    __slots__ = ("_again", "_bucket")
-
-    def __init__(self, limit: Limit, now: float) -> None:
-        self._bucket = Bucket(limit, now)
-        self._again = now
-
-    def take(self, now: float) -> bool:
-        """Whether one more may."""
-        if now < self._again:
-            return False
-        if self._bucket.take(now):
-            self._again = now + _PAUSE_SECONDS
-            return False
-        return True
-
-
-class _Network:
-    """What came of late from one network."""
-
-    __slots__ = ("calls", "events")
-
-    def __init__(self, calls: Limit, now: float) -> None:
-        self.calls = Bucket(calls, now)
-        self.events: dict[str, _OwnEvents] = {}
-        """By method, of which a process has so many."""
 
 
 class Strangers:
@@ -69,9 +44,11 @@ class Strangers:
         self._limit = limit
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._networks: OrderedDict[str, _Network] = OrderedDict()
-        self._events = _OwnEvents(_OF_ALL, monotonic())
-        self._summary_events = Bucket(_SUMMARIES, monotonic())
+        now = monotonic()
+        self._rations: Rations[tuple[str, str]] = Rations(_RATIONS)
+        """By network and method, of which a process has so many: the events. By network alone: the calls."""
+        self._events = Ration(now, now)
+        self._summary_events = Bucket(_SUMMARIES, now)
         # In order of their turn; the second is when an account's next may be told.
         self._summaries: OrderedDict[str, Event] = OrderedDict()
         self._next: OrderedDict[str, float] = OrderedDict()
@@ -79,9 +56,10 @@ class Strangers:
     def require(self, call: Call) -> None:
         """Raises QUOTA_EXCEEDED while a network's calls that were refused are too many: before a credential of a caller
         that nobody knows yet is looked at."""
+        key, now = (network_of(call.source_address), _ALL_METHODS), self._monotonic()
         with self._lock:
-            network = self._networks.get(network_of(call.source_address))
-        if network is not None and (delay := network.calls.wait(self._monotonic())):
+            delay = self._rations.get(key, now).wait(self._limit, now)
+        if delay:
             raise _exceeded(delay)
 
     def refused(self, call: Call, error: StrongroomError) -> StrongroomError:
@@ -89,10 +67,9 @@ class Strangers:
         event."""
         with self._lock:
             now = self._monotonic()
-            network = self._network(network_of(call.source_address), now)
-            of_method = network.events.setdefault(call.method, _OwnEvents(_OF_NETWORK, now))
-            has_own = of_method.take(now) and self._events.take(now)
-            delay = network.calls.take(now)
+            network = network_of(call.source_address)
+            has_own = self._has_own_event(network, call.method, now)
+            delay = self._delay(network, now)
         if has_own:
             call.tells_of(1)
         else:
@@ -148,18 +125,37 @@ class Strangers:
         if known is not event:
             _add(known, event.item_count, event.source_address, event.reason, event.resource)
 
-    def _network(self, key: str, now: float) -> _Network:
-        network = self._networks.get(key)
-        if network is None:
-            if len(self._networks) >= _NETWORKS:
-                self._networks.popitem(last=False)
-            network = self._networks[key] = _Network(self._limit, now)
+    def _has_own_event(self, network: str, method: str, now: float) -> bool:
+        has_own, ration = _one_more(_OF_NETWORK, self._rations.get((network, method), now), now)
+        self._rations.put((network, method), ration, now)
+        if has_own:
+            has_own, self._events = _one_more(_OF_ALL, self._events, now)
+        return has_own
+
+    def _delay(self, network: str, now: float) -> float:
+        """Takes a call of a network's. In how many seconds there is one that no earlier caller was told of; 0 where
+        there was one."""
+        ration, delay = self._rations.get((network, _ALL_METHODS), now), 0.0
+        if wait := ration.wait(self._limit, now):
+            turn = min(max(now + wait, ration.held_until), now + _LONGEST_SECONDS)
+            ration, delay = ration._replace(held_until=turn + 1.0 / self._limit.rate), turn - now
         else:
-            self._networks.move_to_end(key)
-        return network
+            ration = ration.less(self._limit, now)
+        self._rations.put((network, _ALL_METHODS), ration, now)
+        return delay
 
 
-@lru_cache(maxsize=_NETWORKS)
+def _one_more(limit: Limit, ration: Ration, now: float) -> tuple[bool, Ration]:
+    """Whether one more call has an event of its own, and what is left. Where they were too many none has for a while,
+    so that two calls after one another are alike in that."""
+    if now < ration.held_until:
+        return False, ration
+    if ration.wait(limit, now):
+        return False, ration._replace(held_until=now + _PAUSE_SECONDS)
+    return True, ration.less(limit, now)
+
+
+@lru_cache(maxsize=_ADDRESSES)
 def network_of(address: str) -> str:
     """What counts as one caller's address: an IPv4 address, or the first 64 bits of an IPv6 address."""
     try:

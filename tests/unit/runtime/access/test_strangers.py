@@ -64,7 +64,7 @@ def test_many_addresses_together_are_bounded_too() -> None:
         street.knock(f"2001:db8:{number % 65_536:x}::1")
     street.sum_up()
     assert len(street.own) <= 200
-    assert len(street.strangers._networks) <= 4_096
+    assert len(street.strangers._rations) <= 8_192
     assert [event.source_address for event in street.summaries] == [""]
     assert street.told.total() == 20_000
 
