@@ -15,6 +15,7 @@ from services.keystore.access.accounts.principals import Principals
 from services.keystore.access.accounts.quotas import Quotas
 from services.keystore.access.credentials import https_documents
 from services.keystore.access.credentials.client_key_rotations import ClientKeyRotations
+from services.keystore.access.credentials.client_key_uses import ClientKeyUses
 from services.keystore.access.credentials.client_keys import ClientKeys
 from services.keystore.access.credentials.credentials import Credentials
 from services.keystore.access.credentials.issuer_keys import IssuerKeys
@@ -227,8 +228,13 @@ def _sessions(oidc: Oidc, stored: _Stored) -> SessionService:
     engine, hosted, now = stored.engine, stored.hosted, clock.system_clock
     get_document = partial(https_documents.get, private=oidc.private_networks, refused=oidc.refused_networks)
     oidc_tokens = OidcTokens(engine, IssuerKeys(engine, get_document, now), now)
-    credentials = Credentials(engine, hosted.identities, oidc_tokens, now)
-    new_sessions = NewSessions(engine, Sessions(engine, hosted.tls.trust_domain, now), hosted.authorizer, now)
+    uses, sessions = ClientKeyUses(engine), Sessions(engine, hosted.tls.trust_domain, now)
+    for stop in (uses.stop, sessions.stop):
+        hosted.on_close(stop)
+    for work in (uses, sessions):
+        work.start()
+    credentials = Credentials(engine, hosted.identities, oidc_tokens, uses, now)
+    new_sessions = NewSessions(engine, sessions, hosted.authorizer, now)
     return SessionService(engine, credentials, new_sessions, hosted.authorizer, hosted.quotas)
 
 

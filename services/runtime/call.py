@@ -54,6 +54,15 @@ class Principal:
     session_ids: tuple[str, ...] = ()
     """The session's own id, and the ids of the sessions that it was begun from, with which it ends; empty without
     one."""
+    as_of: tuple[int, ...] = ()
+    """When those whom the session rests on were last changed, as they were read when each was proved, in microseconds:
+    those who assumed the role, first to last, and the principal. Empty in tokens from before there was this."""
+
+    def as_of_us(self, name: str) -> int:
+        """The moment as of which the session knew one of those whom it rests on; what is later may end it."""
+        if not self.as_of:
+            return round(self.issued * 1e6)
+        return self.as_of[-1 if name == self.name else self.scope.assumed_by.index(name)]
 
 
 ANONYMOUS = Principal("", "")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from services.runtime import encryption_context
+from services.runtime import clock, encryption_context
 from services.runtime.access.cedar import (
     EVERYTHING,
     NOTHING,
@@ -158,8 +158,8 @@ class Account:
         self.name = access.account
         self.disabled = access.disabled
         self._principals = {principal.name: principal for principal in access.principals}
-        self._valid_after = {
-            principal.name: principal.sessions_valid_after.ToNanoseconds() / 1e9
+        self._valid_after_us = {
+            principal.name: clock.microseconds(principal.sessions_valid_after)
             for principal in access.principals
             if principal.HasField("sessions_valid_after")
         }
@@ -197,8 +197,9 @@ class Account:
             return PRINCIPAL_UNKNOWN
         if record.disabled:
             return PRINCIPAL_DISABLED
+        valid_after_us = self._valid_after_us.get(name)
         if principal.issued and (
-            principal.issued < self._valid_after.get(name, 0.0)
+            (valid_after_us is not None and principal.as_of_us(name) < valid_after_us)
             or principal.credential.partition("#")[0] in self._ended_credentials
             or not self._ended_sessions.get(name, _NO_SESSIONS).isdisjoint(principal.session_ids)
         ):

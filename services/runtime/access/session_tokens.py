@@ -27,6 +27,8 @@ _TAGS = "session_tags"
 _ASSUMED_BY = "assumed_by"
 # Of sessions that came from others alone; of a keystore from before, none could be revoked by itself.
 _BEGUN_FROM = "begun_from"
+# Missing in those of a keystore from before.
+_AS_OF = "as_of"
 # None may be missing: a token that says nothing of its narrowing is not one without narrowing.
 _REQUIRED = (
     *("iss", "aud", "sub", "iat", "nbf", "exp", "jti"),
@@ -73,6 +75,7 @@ def sign(principal: Principal, token_issuer: str, key_id: str, key: Ed25519Priva
         _TAGS: dict(principal.scope.tags),
         _ASSUMED_BY: list(principal.scope.assumed_by),
         **({_BEGUN_FROM: begun_from} if begun_from else {}),
+        **({_AS_OF: list(principal.as_of)} if principal.as_of else {}),
     }
     token = jwt.encode(claims, key, algorithm=ALGORITHM, headers={"kid": key_id}).encode()
     if len(token) > MAX_BYTES:
@@ -123,7 +126,10 @@ def expired() -> StrongroomError:
 
 
 def _principal(claims: Mapping[str, Any]) -> Principal:
-    name = str(claims["sub"])
+    name, assumed_by = str(claims["sub"]), tuple(map(str, claims[_ASSUMED_BY]))
+    as_of = tuple(map(int, claims.get(_AS_OF, ())))
+    if as_of and len(as_of) != len(assumed_by) + 1:
+        raise ValueError("it does not say of each whom it rests on as of when")
     return Principal(
         name,
         account_of(name),
@@ -135,7 +141,8 @@ def _principal(claims: Mapping[str, Any]) -> Principal:
         scope=SessionScope(
             policies=tuple(map(str, claims[_POLICIES])),
             tags=tuple(sorted((str(key), str(value)) for key, value in claims[_TAGS].items())),
-            assumed_by=tuple(map(str, claims[_ASSUMED_BY])),
+            assumed_by=assumed_by,
         ),
         session_ids=(str(claims["jti"]), *map(str, claims.get(_BEGUN_FROM, ()))),
+        as_of=as_of,
     )

@@ -27,6 +27,8 @@ from services.audit.retention.retention import RetentionWork
 from services.crypto.providers.pkcs11.sessions import PoolOptions, SessionPool
 from services.doors.mesh.health import HealthRounds
 from services.keystore.access.accounts.ended_grants import EndedGrants
+from services.keystore.access.credentials.client_key_uses import ClientKeyUses
+from services.keystore.access.credentials.sessions import Sessions
 from services.keystore.work.bootstrap import SecretsKey
 from services.runtime import background
 from services.runtime.audit_client import AuditClient
@@ -182,6 +184,12 @@ def health_rounds() -> object:
 
 
 # By the module that has them.
+def client_key_uses() -> ClientKeyUses:
+    made = ClientKeyUses(BROKEN)
+    made.note("accounts/a/clientKeys/k", 1)
+    return made
+
+
 WORK: dict[str, Callable[[], object]] = {
     "services/audit/index/tree.py": index,
     "services/audit/log/sequencer.py": log,
@@ -197,6 +205,8 @@ WORK: dict[str, Callable[[], object]] = {
     "services/crypto/providers/pkcs11/sessions.py": sessions,
     "services/doors/mesh/health.py": health_rounds,
     "services/keystore/access/accounts/ended_grants.py": lambda: EndedGrants(BROKEN),
+    "services/keystore/access/credentials/client_key_uses.py": client_key_uses,
+    "services/keystore/access/credentials/sessions.py": lambda: Sessions(BROKEN, "mesh.test", BROKEN),
     "services/keystore/work/bootstrap.py": lambda: SecretsKey(BROKEN, "a", NONE, NONE),
     "services/runtime/rpc/arrivals.py": arrivals,
     "services/runtime/rpc/dismissals.py": dismissals,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import replace
 
 from sqlalchemy import Connection
 
@@ -107,8 +106,7 @@ def settle(connection: Connection, given_to: Account, operator: str, field: str,
         ]
         if lost and account_of(name) == operator:
             raise already_exists(f"a principal of accounts/{operator} that {lost[0]} stands for", field)
-        after_us = now_us if lost else principal.sessions_valid_after_us
-        update(connection, kinds.PRINCIPAL, replace(principal, sessions_valid_after_us=after_us), now_us)
+        update(connection, kinds.PRINCIPAL, principal.ending_sessions(now_us) if lost else principal, now_us)
 
 
 def require_free_subjects(connection: Connection, principal: str, bindings: Iterable[OidcBinding], field: str) -> None:

@@ -109,7 +109,7 @@ class Principals:
             self._require_free(connection, changed, sorted(set(changed.spiffe_ids) - set(present.spiffe_ids)))
             if _loses_identity(present, changed):
                 # What began with an identity that is taken away ends with it; who has others begins anew.
-                changed = replace(changed, sessions_valid_after_us=self._editor.now_us())
+                changed = changed.ending_sessions(self._editor.now_us())
             return changed
 
         def asks(changed: Principal) -> Needs:
@@ -168,7 +168,7 @@ class Principals:
         self._editor.permitted(call, "access:RevokeSessions", kinds.PRINCIPAL, name)
 
         def change(_connection: Connection, present: Principal) -> Principal:
-            return replace(present, sessions_valid_after_us=self._editor.now_us())
+            return present.ending_sessions(self._editor.now_us())
 
         return self._editor.edit(call, kinds.PRINCIPAL, name, change)
 

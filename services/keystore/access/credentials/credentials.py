@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
+from services.keystore.access.credentials.client_key_uses import ClientKeyUses
 from services.keystore.access.credentials.client_keys import require_valid
 from services.keystore.access.credentials.oidc import OidcTokens
 from services.keystore.access.records import client_key_store, contents, oidc_provider_store, principal_store, store
@@ -19,7 +20,7 @@ from services.runtime.clock import Clock
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.requests.names import ResourceName
 from services.runtime.requests.wire import is_line
-from services.runtime.storage.database import reading, transaction
+from services.runtime.storage.database import reading
 from strongroom.access.v1.session_service_pb2 import (
     CREDENTIAL_KIND_CLIENT_KEY,
     CREDENTIAL_KIND_OIDC_TOKEN,
@@ -49,10 +50,13 @@ def require_bound(connection: Connection, spiffe_id: str, principal: str) -> Non
 class Credentials:
     """Checks credentials. Each method records the call's event, also of one that it refuses."""
 
-    def __init__(self, engine: Engine, identities: Identities, oidc_tokens: OidcTokens, clock: Clock) -> None:
+    def __init__(
+        self, engine: Engine, identities: Identities, oidc_tokens: OidcTokens, uses: ClientKeyUses, clock: Clock
+    ) -> None:
         self._engine = engine
         self._identities = identities
         self._oidc_tokens = oidc_tokens
+        self._uses = uses
         self._clock = clock
 
     def certificate(self, call: Call) -> Proof:
@@ -133,8 +137,7 @@ class Credentials:
     def _note_use(self, found: ClientKey, now_us: int) -> None:
         # Exact to the minute, so that a key in constant use is not written all the time.
         if found.used_us is None or found.used_us <= now_us - _MINUTE_US:
-            with transaction(self._engine) as connection:
-                client_key_store.note_use(connection, found.name, now_us)
+            self._uses.note(found.name, now_us)
 
 
 def _bound_to_nobody() -> StrongroomError:

@@ -155,8 +155,16 @@ class IssuerKeys:
             issuer.failed_at, issuer.error = self._monotonic(), str(error)
             if issuer.failed_at - issuer.fetched_at > KEPT_SECONDS:
                 issuer.keys = ()
-        with transaction(self._engine) as connection:
-            oidc_provider_store.note_fetch(connection, provider.name, self._clock.now_us(), issuer.error)
+        self._note_fetch(provider, issuer)
+
+    def _note_fetch(self, provider: OidcProvider, issuer: _Issuer) -> None:
+        try:
+            with transaction(self._engine) as connection:
+                oidc_provider_store.note_fetch(connection, provider.name, self._clock.now_us(), issuer.error)
+        except StrongroomError as error:
+            # Nobody is kept out for that a database takes no changes.
+            said = {"provider": provider.name, "reason": error.reason}
+            log.warning("when an OIDC issuer's keys were fetched cannot be written", extra={"fields": said})
 
     def _fetched(self, provider: OidcProvider) -> tuple[VerificationKey, ...]:
         jwks_uri = provider.jwks_uri or self._discovered(provider)

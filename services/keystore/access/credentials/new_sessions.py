@@ -1,4 +1,9 @@
-"""New sessions: from a credential, or as a role, within what was proved and what came before."""
+"""New sessions: from a credential, or as a role, within what was proved and what came before.
+
+A session says as of when each whom it rests on was read when that was proved. What ends sessions changes those whom
+they rest on, and has a later time than all that they were before: so a session that begins while its identity is being
+taken away ends with it, though it waits for nobody and writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from services.keystore.access.credentials.credentials import Proof, require_bound
 from services.keystore.access.credentials.sessions import LONGEST_SECONDS, Session, Sessions
@@ -18,13 +23,12 @@ from services.runtime import clock
 from services.runtime.access import identity, session_tokens
 from services.runtime.access.authorization import Authorizer
 from services.runtime.access.decisions import ASSUME_ROLE
-from services.runtime.access.session_tokens import account_of
 from services.runtime.call import Call, Principal, SessionScope
 from services.runtime.clock import Clock
 from services.runtime.errors import Reason, StrongroomError, invalid, too_large
 from services.runtime.requests.names import ResourceName
 from services.runtime.requests.tags import check_tags
-from services.runtime.storage.database import reading, transaction
+from services.runtime.storage.database import reading
 from strongroom.access.v1.access_record_service_pb2 import PolicyRecord
 from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY
 from strongroom.access.v1.session_service_pb2 import CREDENTIAL_KIND_ASSUMED_ROLE
@@ -75,9 +79,9 @@ class NewSessions:
         seconds = _checked_seconds(wish.seconds, _DEFAULT_SECONDS, 1, LONGEST_SECONDS)
         scope = SessionScope(policies=_checked_policies(wish.policy, principal.account))
         self._authorizer.admit(call, principal)
-        begun_us = self._still_proved_us(proof)
-        named = replace(principal, session_name=session_name, scope=scope)
-        return self._begin(named, seconds, begun_us, proof.expires_us)
+        as_of = (self._still_proved_as_of_us(proof),)
+        named = replace(principal, session_name=session_name, scope=scope, as_of=as_of)
+        return self._begin(named, seconds, self._clock.now_us(), proof.expires_us)
 
     def narrow(self, call: Call, wish: Wish) -> Session:
         """A session within the one that a call comes by, which stays within one more policy and ends with it. Raises
@@ -89,8 +93,8 @@ class NewSessions:
         session_name = _checked_name(wish.session_name or caller.session_name)
         seconds = _checked_seconds(wish.seconds, _DEFAULT_SECONDS, 1, LONGEST_SECONDS)
         policies = (*caller.scope.policies, *_checked_policies(wish.policy, caller.account))
-        self._require_not_revoked(caller)
-        within = replace(caller, session_name=session_name, scope=replace(caller.scope, policies=policies))
+        scope, as_of = replace(caller.scope, policies=policies), self._as_of(caller)
+        within = replace(caller, session_name=session_name, scope=scope, as_of=as_of)
         return self._begin(within, seconds, begun_us, self._end_of(call))
 
     def assume(self, call: Call, name: ResourceName, wish: RoleWish) -> Session:
@@ -103,7 +107,7 @@ class NewSessions:
         tags = _joined_tags(caller, check_tags(wish.tags, "session_tags", _MAX_SESSION_TAGS))
         with reading(self._engine) as connection:
             role = principal_store.principal(connection, str(name))
-        settings = self._authorize(call, name, role, wish)
+        role, settings = self._authorize(call, name, role, wish)
         _require_short_chain(caller, str(name))
         longest = settings.max_session_s
         if caller.credential_kind == CREDENTIAL_KIND_ASSUMED_ROLE:
@@ -121,12 +125,14 @@ class NewSessions:
                 assumed_by=(*caller.scope.assumed_by, caller.name),
             ),
             session_ids=caller.session_ids,
+            as_of=(*self._as_of(caller), role.as_of_us),
         )
-        self._require_not_revoked(caller)
         return self._begin(assumed, seconds, begun_us, self._end_of(call))
 
-    def _authorize(self, call: Call, name: ResourceName, role: Record | None, wish: RoleWish) -> RoleSettings:
-        """How the role may be assumed, once both sides permit it."""
+    def _authorize(
+        self, call: Call, name: ResourceName, role: Record | None, wish: RoleWish
+    ) -> tuple[Record, RoleSettings]:
+        """The role and how it may be assumed, once both sides permit it."""
         settings = role.role_settings if role is not None else None
         trust = [PolicyRecord(name=str(name), cedar=settings.trust_policy)] if settings is not None else []
         known = role.resource if role is not None else resource(str(name))
@@ -140,42 +146,33 @@ class NewSessions:
             raise StrongroomError(Reason.PERMISSION_DENIED, f"{ASSUME_ROLE} on {name} is not permitted")
         if role.disabled:
             raise StrongroomError(Reason.PRINCIPAL_DISABLED, f"{name} is disabled")
-        return settings
+        return role, settings
 
-    def _still_proved_us(self, proof: Proof) -> int:
-        """A moment in which a credential stands for its principal still, and nobody is about to change that. Raises as
-        the credential's check does. Whoever takes it away holds the account's lock, with a time from that moment on:
-        either that is over, and seen here; or it begins after this, with a time later than the new session's beginning.
-        """
-        with transaction(self._engine) as connection:
-            store.lock_account(connection, proof.principal.account)
+    def _still_proved_as_of_us(self, proof: Proof) -> int:
+        """The moment as of which a credential stands for its principal still. Raises as the credential's check does."""
+        with reading(self._engine) as connection:
             proof.require_still(connection)
-            return self._clock.now_us()
+            return _read_as_of_us(connection, proof.principal.name)
 
-    def _require_not_revoked(self, caller: Principal) -> None:
-        """Raises TOKEN_INVALID for a session that was revoked, and be it this moment: the new session is younger than
-        what revoked the old one, so that nothing would end it later; IDENTITY_UNKNOWN for a certificate that stands for
-        its caller no more.
-
-        Whoever revokes holds the account's lock. Either that is over, and seen here; or it begins after this, with a
-        time that is later than the new session's beginning.
-        """
-        behind = (caller.name, *caller.scope.assumed_by)
-        with transaction(self._engine) as connection:
-            for account in sorted({account_of(name) for name in behind}):
-                store.lock_account(connection, account)
+    def _as_of(self, caller: Principal) -> tuple[int, ...]:
+        """The moments as of which a caller's session knew those whom it rests on, as does one that begins within it: it
+        ends with it, and be it this moment. Raises TOKEN_INVALID for a session that was revoked, IDENTITY_UNKNOWN for a
+        certificate that stands for its caller no more."""
+        behind = (*caller.scope.assumed_by, caller.name)
+        with reading(self._engine) as connection:
             if not caller.expires:
                 require_bound(connection, caller.credential, caller.name)
-                return
+                return (_read_as_of_us(connection, caller.name),)
             records = [store.principal(connection, name) for name in behind]
-        issued_us, caller_ids = round(caller.issued * _SECOND_US), set(caller.session_ids)
-        for record in records:
+        caller_ids = set(caller.session_ids)
+        for name, record in zip(behind, records, strict=True):
             if (
                 record is None
-                or issued_us < clock.microseconds(record.sessions_valid_after)
+                or caller.as_of_us(name) < clock.microseconds(record.sessions_valid_after)
                 or not caller_ids.isdisjoint(record.ended_sessions)
             ):
                 raise session_tokens.invalid()
+        return tuple(map(caller.as_of_us, behind))
 
     def _end_of(self, call: Call) -> int | None:
         """When what the caller came with ends: its session or certificate, and the client key that it all began
@@ -196,6 +193,13 @@ class NewSessions:
         if seconds < 1:
             raise StrongroomError(Reason.TOKEN_EXPIRED, "the credential ends within a second")
         return self._sessions.begin(principal, seconds, begun_us)
+
+
+def _read_as_of_us(connection: Connection, principal: str) -> int:
+    as_of_us = principal_store.as_of_us(connection, principal)
+    if as_of_us is None:
+        raise StrongroomError(Reason.IDENTITY_UNKNOWN, "the credential is of a principal that there is no more")
+    return as_of_us
 
 
 def require_session(caller: Principal) -> None:

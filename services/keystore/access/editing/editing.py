@@ -42,6 +42,10 @@ class Record(Protocol):
         """The number of its last change."""
 
     @property
+    def updated_us(self) -> int:
+        """When that was."""
+
+    @property
     def resource(self) -> Resource:
         """What policies decide about."""
 
@@ -301,7 +305,9 @@ def update(connection: Connection, kind: Kind[R], wanted: R, now_us: int) -> R:
     # It takes as long as the account is large: before the change has its number.
     contents.changing(connection, account_of(wanted.name))
     revision = changes.note(connection, kind.change, wanted.name, account_of(wanted.name))
-    changed = replace(wanted, revision=revision, updated_us=now_us)  # type: ignore[type-var]  # records are dataclasses
+    # Never earlier than before, whatever another replica's clock said: sessions tell by it what they rest on.
+    later_us = max(now_us, wanted.updated_us)
+    changed = replace(wanted, revision=revision, updated_us=later_us)  # type: ignore[type-var]  # records are dataclasses
     kind.update(connection, changed)
     return changed
 

@@ -46,6 +46,14 @@ def holders(connection: Connection, role: str) -> list[Principal]:
     return _principals(connection, connection.execute(holding.order_by(principals.c.name)).all())
 
 
+def as_of_us(connection: Connection, name: str) -> int | None:
+    """What a session of a principal rests on that begins now; None where there is no such principal."""
+    living = (principals.c.name == name, principals.c.deleted_us.is_(None))
+    rows = connection.execute(select(principals).where(*living)).all()
+    found = next(sealed_rows.good(connection, principals, rows), None)
+    return max(found.updated_us, found.sessions_valid_after_us or 0) if found is not None else None
+
+
 def insert_principal(connection: Connection, added: Principal) -> None:
     """Adds a principal with its bindings. Raises IntegrityError when the name is taken, or was lately, ALREADY_EXISTS
     when it ever was."""

@@ -4,7 +4,7 @@ is that of the last change."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from services.runtime.access.authorization import Resource
 from strongroom.access.v1.policy_pb2 import PolicyKind
@@ -110,6 +110,16 @@ class Principal:
     revision: int = 0
     created_us: int = 0
     updated_us: int = 0
+
+    @property
+    def as_of_us(self) -> int:
+        """What a session rests on that begins with the record as it is: each later change that ends sessions has a
+        later time."""
+        return max(self.updated_us, self.sessions_valid_after_us or 0)
+
+    def ending_sessions(self, now_us: int) -> Principal:
+        """The record with all sessions that began with it as it is ended, whatever another replica's clock says."""
+        return replace(self, sessions_valid_after_us=max(now_us, self.as_of_us + 1))
 
     @property
     def kind(self) -> PrincipalKind.ValueType:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 
 from services.keystore.access.accounts import new_accounts
 from services.keystore.access.accounts.oidc_providers import OidcProviders
 from services.keystore.access.accounts.principals import Principals
+from services.keystore.access.credentials.client_key_uses import ClientKeyUses
 from services.keystore.access.credentials.client_keys import ClientKeys, made
 from services.keystore.access.credentials.credentials import Credentials, Proof
 from services.keystore.access.credentials.new_sessions import NewSessions, RoleWish, Wish
@@ -29,17 +31,21 @@ from services.keystore.access.records.resources import (
     Principal,
     RoleSettings,
 )
+from services.runtime.access import decisions
 from services.runtime.access.authorization import Authorizer
+from services.runtime.access.cedar import Parsed
+from services.runtime.access.decisions import SESSION_ENDED
 from services.runtime.access.identity import Identities
 from services.runtime.audit_client import AuditClient
 from services.runtime.call import Call
 from services.runtime.call import Principal as Caller
-from services.runtime.clock import microseconds, system_clock
+from services.runtime.clock import Clock, system_clock
 from services.runtime.errors import StrongroomError
 from services.runtime.requests.names import ResourceName, parse
 from services.runtime.storage.database import reading, transaction
 from services.runtime.storage.outbox import Outbox
 from strongroom.access.v1.session_service_pb2 import CREDENTIAL_KIND_CERTIFICATE
+from tests.support.clocks import SkewedClock
 from tests.support.everybody import Everybody
 
 ACCOUNT = "accounts/acme"
@@ -111,10 +117,17 @@ class World:
     def session(self, by: Caller) -> Caller:
         return self.sessions.narrow(self.call(by), Wish("n", policy=POLICY)).principal
 
-    def valid_after_us(self) -> int:
+    def role_session(self, by: Caller) -> Caller:
+        return self.sessions.assume(self.call(by), ResourceName("acme", "roles", "r"), RoleWish("s")).principal
+
+    def standing(self, session: Caller) -> str:
+        """Why a session may do nothing at all, as every service sees it."""
         with reading(self.engine) as connection:
-            record = store.principal(connection, ANN)
-        return microseconds(record.sessions_valid_after) if record is not None else LATER_US
+            access = store.account_access(connection, "acme", system_clock.now_us())
+        assert access is not None
+        account = decisions.Account(access, Parsed())
+        whom = (session.name, *session.scope.assumed_by)
+        return next((why for name in whom if (why := account.standing(name, session))), "")
 
 
 @pytest.fixture
@@ -129,11 +142,11 @@ def world(engine: Engine) -> World:
         insert(connection, kinds.PRINCIPAL, ann, 1)
         insert(connection, kinds.PRINCIPAL, Principal(ROLE, "", {}, role_settings=trust), 1)
         insert(connection, kinds.CLIENT_KEY, key, 1)
-    anything, clock = cast(Authorizer, Anything()), system_clock
-    editor = AccessEditor(engine, anything, Outbox(engine, cast(AuditClient, None)), clock)
+    anything, clock, uses = cast(Authorizer, Anything()), system_clock, ClientKeyUses(engine)
+    editor = _editor(engine, clock)
     return World(
         engine,
-        Credentials(engine, cast(Identities, Known()), cast(OidcTokens, Trusting(provider)), clock),
+        Credentials(engine, cast(Identities, Known()), cast(OidcTokens, Trusting(provider)), uses, clock),
         NewSessions(engine, Sessions(engine, "strongroom.local", clock), anything, clock),
         Principals(editor, bind_any=True),
         ClientKeys(editor),
@@ -141,6 +154,10 @@ def world(engine: Engine) -> World:
         key,
         secret.reveal().decode(),
     )
+
+
+def _editor(engine: Engine, clock: Clock) -> AccessEditor:
+    return AccessEditor(engine, cast(Authorizer, Anything()), Outbox(engine, cast(AuditClient, None)), clock)
 
 
 TAKEN: dict[str, tuple[str, Callable[[World], Any]]] = {
@@ -200,9 +217,7 @@ def test_no_session_begins_from_one_whose_identity_was_taken_away(world: World, 
     session = world.sessions.begin(world.call(), world.proof("oidc"), Wish("s")).principal
 
     def begin() -> Caller:
-        if ways == "narrowed":
-            return world.session(session)
-        return world.sessions.assume(world.call(session), ResourceName("acme", "roles", "r"), RoleWish("s")).principal
+        return world.session(session) if ways == "narrowed" else world.role_session(session)
 
     assert begin()
     TAKEN["the subject"][1](world)
@@ -215,6 +230,8 @@ def test_a_session_that_begins_while_its_identity_is_being_taken_away_ends_with_
 ) -> None:
     """What takes it away has its time already, and has not committed."""
     proof, begun = world.proof("oidc"), list[Session]()
+    # There is a key to sign with.
+    world.sessions.begin(world.call(), proof, Wish("s"))
 
     def begin() -> None:
         try:
@@ -228,10 +245,97 @@ def test_a_session_that_begins_while_its_identity_is_being_taken_away_ends_with_
     def late(connection: Any, changed: Any) -> None:
         update(connection, changed)
         beginning.start()
-        # As long as it takes to begin one that does not wait.
-        beginning.join(0.3)
+        beginning.join(10.0)
 
     monkeypatch.setattr("services.keystore.access.editing.kinds.PRINCIPAL", replace(kinds.PRINCIPAL, update=late))
     TAKEN["the subject"][1](world)
     beginning.join()
-    assert all(round(one.principal.issued * 1e6) < world.valid_after_us() for one in begun)
+    # It did not wait, and was good until then.
+    assert [one.principal.name for one in begun] == [ANN]
+    began = begun[0].principal
+    derived = [replace(began, session_ids=("n", *began.session_ids)), replace(began, issued=began.issued + 3600.0)]
+    assert [world.standing(one) for one in (began, *derived)] == [SESSION_ENDED] * 3
+    with pytest.raises(StrongroomError):
+        world.session(began)
+
+
+@pytest.mark.parametrize("ways", ["narrowed", "assumed"])
+def test_what_begins_from_a_session_while_that_is_revoked_ends_with_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, ways: str
+) -> None:
+    session = world.sessions.begin(world.call(), world.proof("oidc"), Wish("s")).principal
+    begun, update = list[Caller](), kinds.PRINCIPAL.update
+
+    def begin() -> None:
+        begun.append(world.session(session) if ways == "narrowed" else world.role_session(session))
+
+    def late(connection: Any, changed: Any) -> None:
+        update(connection, changed)
+        beginning = threading.Thread(target=begin)
+        beginning.start()
+        beginning.join(10.0)
+
+    monkeypatch.setattr("services.keystore.access.editing.kinds.PRINCIPAL", replace(kinds.PRINCIPAL, update=late))
+    world.principals.revoke_sessions(world.call(), ANN)
+    assert [world.standing(one) for one in begun] == [SESSION_ENDED]
+
+
+def test_sessions_begin_after_others_were_revoked_and_end_with_the_next(world: World) -> None:
+    for _ in range(3):
+        session = world.sessions.begin(world.call(), world.proof("oidc"), Wish("s")).principal
+        both = (session, world.session(session), world.role_session(session))
+        assert [world.standing(one) for one in both] == [""] * 3
+        world.principals.revoke_sessions(world.call(), ANN)
+        assert [world.standing(one) for one in both] == [SESSION_ENDED] * 3
+
+
+def test_a_role_s_sessions_end_with_the_role_s_alone(world: World) -> None:
+    world.principals.revoke_sessions(world.call(), ROLE)
+    session = world.sessions.begin(world.call(), world.proof("oidc"), Wish("s")).principal
+    of_role = world.role_session(session)
+    assert [world.standing(session), world.standing(of_role)] == ["", ""]
+    world.principals.revoke_sessions(world.call(), ROLE)
+    assert [world.standing(session), world.standing(of_role)] == ["", SESSION_ENDED]
+
+
+def test_revoking_reaches_sessions_whatever_the_clock_of_who_revokes_says(world: World) -> None:
+    """Each replica has a clock of its own."""
+    behind = Principals(_editor(world.engine, SkewedClock(-30.0)), bind_any=True)
+    world.principals.set_tags(world.call(), ANN, {"a": "b"}, "")
+    session = world.sessions.begin(world.call(), world.proof("oidc"), Wish("s")).principal
+    behind.set_tags(world.call(), ANN, {"a": "c"}, "")
+    behind.revoke_sessions(world.call(), ANN)
+    assert world.standing(session) == SESSION_ENDED
+    assert world.standing(world.sessions.begin(world.call(), world.proof("oidc"), Wish("s")).principal) == ""
+
+
+def test_tokens_of_before_end_by_the_time_at_which_they_began(world: World) -> None:
+    session = world.sessions.begin(world.call(), world.proof("oidc"), Wish("s")).principal
+    old = replace(session, as_of=())
+    both = (old, world.session(old), world.role_session(old))
+    assert [world.standing(one) for one in both] == [""] * 3
+    world.principals.revoke_sessions(world.call(), ANN)
+    assert [world.standing(one) for one in both] == [SESSION_ENDED] * 3
+
+
+@pytest.mark.parametrize("kind", ["certificate", "client key", "oidc"])
+def test_sessions_begin_while_something_of_the_account_is_changed(world: World, kind: str) -> None:
+    def begin() -> Caller:
+        session = world.sessions.begin(world.call(), world.proof(kind), Wish("s")).principal
+        return world.role_session(world.session(session))
+
+    begin()
+    with ThreadPoolExecutor(1) as pool, transaction(world.engine) as connection:
+        store.lock_account(connection, "acme")
+        assert pool.submit(begin).result(4.0).name == ROLE
+
+
+@pytest.mark.parametrize("kind", ["certificate", "client key", "oidc"])
+def test_sessions_begin_where_a_database_takes_no_changes(world: World, kind: str) -> None:
+    # There is a key to sign with.
+    world.sessions.begin(world.call(), world.proof("oidc"), Wish("s"))
+    event.listen(world.engine, "begin", lambda connection: connection.exec_driver_sql("PRAGMA query_only=1"))
+    with pytest.raises(StrongroomError):
+        world.principals.revoke_sessions(world.call(), ANN)
+    session = world.sessions.begin(world.call(), world.proof(kind), Wish("s")).principal
+    assert world.role_session(world.session(session)).name == ROLE

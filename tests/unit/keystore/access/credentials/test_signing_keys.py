@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jwt
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 
 from services.keystore.access.credentials.sessions import Session, Sessions
 from services.keystore.access.records.reading import LocalAccessRecords
@@ -108,6 +108,21 @@ def test_keys_rotate_and_tokens_of_the_one_before_stay_valid(
         assert identities.from_token(one).name == ROLE.name
 
 
+def test_the_next_key_is_made_before_it_is_needed(engine: Engine, clock: Clock) -> None:
+    sessions = Sessions(engine, DOMAIN, clock)
+    sessions.renew()
+    only_reads = lambda connection: connection.exec_driver_sql("PRAGMA query_only=1")  # noqa: E731  # to be removed again
+    event.listen(engine, "begin", only_reads)
+    first = key_id(token(sessions, clock))
+    sessions.renew()
+    assert key_id(token(sessions, clock)) == first
+    event.remove(engine, "begin", only_reads)
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("PRAGMA query_only=0"))
+    clock.hours = 23.5
+    sessions.renew()
+    assert key_id(token(sessions, clock)) != first
+
+
 def test_every_process_has_a_key_of_its_own_and_each_is_valid(
     engine: Engine, identities: Identities, clock: Clock
 ) -> None:
@@ -167,3 +182,25 @@ def test_what_does_not_fit_into_a_token_is_refused(engine: Engine, clock: Clock)
 def test_a_session_prints_without_its_token(engine: Engine, clock: Clock) -> None:
     began = begun(Sessions(engine, DOMAIN, clock), clock)
     assert began.token.reveal().decode() not in repr(began)
+
+
+def test_the_key_of_yesterday_signs_on_where_the_database_takes_none_and_sessions_end_with_it(
+    engine: Engine, identities: Identities, clock: Clock
+) -> None:
+    sessions = Sessions(engine, DOMAIN, clock)
+    clock.hours = -30
+    first = key_id(token(sessions, clock))
+    only_reads = [lambda connection: connection.exec_driver_sql("PRAGMA query_only=1")]
+    event.listen(engine, "begin", only_reads[0])
+    clock.hours = 0
+    late = begun(sessions, clock, seconds=12 * HOUR)
+    assert key_id(late.token.reveal().decode()) == first
+    assert identities.from_token(late.token.reveal().decode()) == late.principal
+    assert 5.9 * HOUR < late.principal.expires - late.principal.issued <= 6 * HOUR
+    clock.hours = 5.5
+    with pytest.raises(StrongroomError) as refusal:
+        token(sessions, clock)
+    assert refusal.value.reason is Reason.DATABASE_UNAVAILABLE
+    event.remove(engine, "begin", only_reads[0])
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("PRAGMA query_only=0"))
+    assert key_id(token(sessions, clock)) != first
