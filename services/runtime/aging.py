@@ -17,15 +17,12 @@ MOST_PER_SECOND = 200
 """What leaves a cache within a second, however many records it has. A round of more than 24,000 takes longer."""
 
 
-_AGED = 500
-
-
 class Aging:
     """The rounds of one cache."""
 
     def __init__(self, entries: dict[Any, Any], aged: dict[Any, Any] | None = None) -> None:
-        """`entries` are in the order in which they came; the last that left so go to `aged`, for who reads them again
-        and finds them as they were."""
+        """`entries` are in the order in which they came; those that left so go to `aged`, for who reads them again and
+        finds them as they were."""
         self._entries = entries
         self._aged = aged
         self._began = 0.0
@@ -50,5 +47,3 @@ class Aging:
         left = self._entries.pop(key, None)
         if self._aged is not None and left is not None:
             self._aged[key] = left
-            if len(self._aged) > _AGED:
-                self._aged.pop(next(iter(self._aged)), None)

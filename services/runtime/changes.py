@@ -127,7 +127,7 @@ class ChangeFeed:
 
     def age(self, entries: dict[Any, Any], aged: dict[Any, Any] | None = None) -> None:
         """Has each entry of a cache leave after a while, under `lock`: whoever keeps records by what this feed tells
-        keeps them no longer than that. The last that left so go to `aged`."""
+        keeps them no longer than that. Those that left so go to `aged`."""
         self._aging.append(Aging(entries, aged))
 
     def start(self) -> None:
@@ -213,10 +213,13 @@ class FreshCache(Generic[K, V]):
     that overtakes its own read cannot leave the old record behind. Beyond `capacity` the oldest entry leaves. Threads
     that miss the same record at once wait for one of them to read it. That there is none (None) is never kept.
 
-    While the feed is not fresh a cache refuses as that does; one that `reads_when_stale` reads each time.
+    While the feed is not fresh a cache refuses as that does; one that `reads_when_stale` reads each time. One that
+    `keeps_aged` has what left for its age at hand for who reads it again, within its capacity.
     """
 
-    def __init__(self, feed: ChangeFeed, capacity: int, *, reads_when_stale: bool = False) -> None:
+    def __init__(
+        self, feed: ChangeFeed, capacity: int, *, reads_when_stale: bool = False, keeps_aged: bool = False
+    ) -> None:
         self._feed = feed
         self._capacity = capacity
         self._reads_when_stale = reads_when_stale
@@ -225,7 +228,7 @@ class FreshCache(Generic[K, V]):
         self.hits = 0
         self.misses = 0
         self._aged: dict[K, V] = {}
-        feed.age(self._entries, self._aged)
+        feed.age(self._entries, self._aged if keeps_aged else None)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -266,19 +269,21 @@ class FreshCache(Generic[K, V]):
         entry, as_of_revision = read()
         with self._feed.lock:
             if entry is not None and self._feed.has_applied(as_of_revision):
+                self._aged.pop(key, None)
                 self._entries[key] = entry
-                while len(self._entries) > self._capacity:
-                    self._entries.pop(next(iter(self._entries)))
+                while len(self._entries) + len(self._aged) > self._capacity:
+                    oldest = self._aged or self._entries
+                    oldest.pop(next(iter(oldest)))
         return entry
 
     def peek(self, key: K) -> V | None:
         """The record under `key` if it is here, however old it is: for what nothing is permitted by."""
         return self._entries.get(key)
 
-    def take_aged(self, key: K) -> V | None:
-        """A record that left for its age and for nothing else a moment ago: what was made of it is good for the same
-        record, read again."""
-        return self._aged.pop(key, None)
+    def aged(self, key: K) -> V | None:
+        """A record that left for its age and for nothing else: what was made of it is good for the same record, read
+        again. It is here until that is."""
+        return self._aged.get(key)
 
     def drop(self, key: K) -> V | None:
         """Forgets one record and answers it."""

@@ -198,7 +198,8 @@ class KeyRecords:
         self._limit = MessageLimit(keystore, capacity)
         # There is no such account, as nobody can guess.
         self._nowhere = f"accounts/nowhere-{token_hex(16)}"
-        self._keys: FreshCache[bytes, Key] = FreshCache(feed, capacity)
+        # To open a key again takes the token, which may be busy or away.
+        self._keys: FreshCache[bytes, Key] = FreshCache(feed, capacity, keeps_aged=True)
         self._uids: FreshCache[str, bytes] = FreshCache(feed, 2 * capacity)
         feed.listen(self._changed, self._forget_all)
 
@@ -233,7 +234,7 @@ class KeyRecords:
         record = response.record
         policies = self._parsed_policies(record.resource_policies)
         key = Key(record, policies, self._provider, self._limit)
-        aged = self._keys.take_aged(key.uid)
+        aged = self._keys.aged(key.uid)
         if aged is not None:
             key.adopt(aged)
         return key, response.as_of_revision

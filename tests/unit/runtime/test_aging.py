@@ -88,21 +88,24 @@ def test_what_is_read_early_in_a_round_leaves_with_the_next() -> None:
 
 
 def test_what_left_for_its_age_alone_is_at_hand_when_it_is_read_again(mesh: Mesh) -> None:
-    cache: FreshCache[str, str] = FreshCache(mesh.feed, 10_000)
+    cache: FreshCache[str, str] = FreshCache(mesh.feed, 3_000, keeps_aged=True)
+    others: FreshCache[str, str] = FreshCache(mesh.feed, 3_000)
     for number in range(2_000):
-        cache.get(f"{number}", lambda: ("record", 7))
-    assert cache.take_aged("0") is None
+        for one in (cache, others):
+            one.get(f"{number}", lambda: ("record", 7))
+    assert cache.aged("0") is None
     mesh.pass_(2 * ROUND_SECONDS + 1)
     assert len(cache) == 0
-    # Few, and the last.
-    kept = [number for number in range(2_000) if cache.take_aged(f"{number}")]
-    assert 100 < len(kept) < 1_000
-    assert kept[-1] == 1_999
-    cache.get("a", lambda: ("record", 7))
-    mesh.pass_(2 * ROUND_SECONDS + 1)
+    assert all(cache.aged(f"{number}") for number in range(2_000))
+    # Nobody asks for those.
+    assert not others.aged("0")
+    # It takes no more room than one that nothing leaves.
+    for number in range(2_500):
+        cache.get(f"new {number}", lambda: ("record", 7))
+    assert sum(1 for number in range(2_000) if cache.aged(f"{number}")) == 500
     # Not what was changed since.
-    cache.drop("a")
-    assert cache.take_aged("a") is None
+    cache.drop("1999")
+    assert cache.aged("1999") is None
 
 
 def test_an_account_that_has_not_changed_is_the_same_when_it_is_read_again() -> None:
