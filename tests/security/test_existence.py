@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -86,6 +88,58 @@ def test_absent_and_forbidden_are_the_same_work(two: Two, mesh: Mesh) -> None:
         for place, several in traces.items()
     }
     assert not [place for place, several in told.items() if several != [several[0]] * len(several)], told
+
+
+def test_what_nobody_has_asked_for_yet_is_the_same_work_too(two: Two, mesh: Mesh) -> None:
+    """Nothing of it is at hand at those services that keep such things at hand."""
+    places_of = [
+        (method, path)
+        for method in sorted(set(REQUESTS) - _NAMELESS)
+        for path in places(request_of(method, two.theirs.names))
+        if method.startswith(("CryptoService.", "SecretService.")) and _kind_at(two, method, path)
+    ]
+    kinds = Counter(_kind_at(two, method, path) for method, path in places_of)
+    fresh = {kind: iter(_made(two, mesh, kind, 2 * count)) for kind, count in kinds.items()}
+    # Of what a worker has not heard of yet it keeps nothing.
+    time.sleep(1.0)
+    traces: dict[str, list[str]] = {}
+    for method, path in places_of:
+        request = request_of(method, two.mine.names)
+        theirs = at(request_of(method, two.theirs.names), path)
+        for _ in range(2):
+            there = "/".join([*theirs.split("/")[:3], next(fresh[theirs.split("/")[2]]), *theirs.split("/")[4:]])
+            for name in _names_of(two, there):
+                trace_id = secrets.token_hex(16)
+                two.caller.call(method, replaced(request, path, name), trace_id=trace_id)
+                traces.setdefault(f"{method} {path}", []).append(trace_id)
+    asked = {trace for several in traces.values() for trace in several}
+    until(lambda: _work(mesh).keys() >= asked, 10.0)
+    work = _work(mesh)
+    told = {
+        place: [min(work[one], work[again], key=_amount) for one, again in zip(several, several[3:], strict=False)]
+        for place, several in traces.items()
+    }
+    differing = {place: several for place, several in told.items() if several != [several[0]] * 3}
+    assert not differing, "\n".join(map(str, next(iter(differing.values()))))
+
+
+def _kind_at(two: Two, method: str, path: tuple[Any, ...]) -> str:
+    return "".join(at(request_of(method, two.theirs.names), path).split("/")[2:3])
+
+
+def _made(two: Two, mesh: Mesh, kind: str, count: int) -> list[str]:
+    """Ids of resources that the other account has made."""
+    key = f"accounts/{two.theirs.names.account}/keys/present"
+    ids = [f"cold-{secrets.token_hex(4)}" for _ in range(count)]
+    with client_of(mesh, two.theirs.identity, two.theirs.names.account) as owner:
+        for made in ids:
+            if kind == "keys":
+                owner.keys.create(made)
+            elif kind == "aliases":
+                owner.keys.aliases.create(made, key)
+            else:
+                owner.secrets.create(made, b"v", key=key)
+    return ids
 
 
 def _amount(spans: list[tuple[str, str, int]]) -> tuple[int, int]:

@@ -32,6 +32,7 @@ _DEFAULT_LIMIT = 1_000
 _LARGEST_LIMIT = 10_000
 _MAX_USAGES = 1_000
 _MAX_MESSAGES = 1 << 20
+_OF_NO_KEY = [(store.NO_UID, 0)]
 
 
 class KeyRecordService:
@@ -43,7 +44,8 @@ class KeyRecordService:
         self._clock = clock
 
     def GetKeyRecord(self, request: pb.GetKeyRecordRequest, call: Call) -> pb.KeyRecordResponse:
-        """Everything that is needed to use a key."""
+        """Everything that is needed to use a key. One that there is not takes as long: who may not use it learns no
+        more by it."""
         del call
         if not request.WhichOneof("lookup"):
             raise required("lookup")
@@ -54,13 +56,12 @@ class KeyRecordService:
         with reading(self._engine) as connection:
             as_of_revision = changes.current(connection)
             key = store.key_by_uid(connection, request.uid) if name is None else store.key(connection, name)
-            if key is None:
-                raise _unknown_uid() if name is None else not_found(name)
-            found = store.versions(connection, key.uid)
-            policies = access_store.resource_policies(connection, str(key.name))
-        return pb.KeyRecordResponse(
-            record=_record(key, self._not_put_back(key, found), policies), as_of_revision=as_of_revision
-        )
+            found = store.versions(connection, key.uid if key is not None else store.NO_UID)
+            policies = access_store.resource_policies(connection, str(key.name) if key is not None else "")
+        versions = self._not_put_back(key, found)
+        if key is None:
+            raise _unknown_uid() if name is None else not_found(name)
+        return pb.KeyRecordResponse(record=_record(key, versions, policies), as_of_revision=as_of_revision)
 
     def ReportUsage(self, request: pb.ReportUsageRequest, call: Call) -> pb.ReportUsageResponse:
         """Messages that a worker may encrypt, counted before it does."""
@@ -93,11 +94,11 @@ class KeyRecordService:
     def _since(self, since: int, limit: int) -> Changes:
         return changes.since(self._engine, since, limit)
 
-    def _not_put_back(self, key: Key, versions: Sequence[Version]) -> list[Version]:
+    def _not_put_back(self, key: Key | None, versions: Sequence[Version]) -> list[Version]:
         """The versions; those that were destroyed as such, whatever the database has of them."""
-        gone = set(self._destroyed.among(ids_of(version for version in versions if version.wrapped)))
+        gone = set(self._destroyed.among(ids_of(version for version in versions if version.wrapped) or _OF_NO_KEY))
         for uid, number in gone:
-            said = {"key": str(key.name), "uid": uid.hex(), "version": number}
+            said = {"key": str(key.name) if key is not None else "", "uid": uid.hex(), "version": number}
             log.warning(
                 "a key version that was destroyed is in the database again; it stays destroyed", extra={"fields": said}
             )
