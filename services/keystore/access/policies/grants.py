@@ -21,7 +21,7 @@ from services.runtime.clock import Clock
 from services.runtime.encryption_context import EncryptionContext
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.requests.names import ResourceName, parse
-from services.runtime.storage.database import reading, transaction
+from services.runtime.storage.database import reading
 from services.runtime.storage.editing import Edits
 from services.runtime.storage.outbox import Outbox
 from services.runtime.storage.request_ids import Repeatable
@@ -31,8 +31,8 @@ from strongroom.keystore.v1.key_record_service_pb2 import CHANGE_KIND_GRANT
 
 _MOST_OF_A_KEY = 1_000_000
 _SOME = 100
-_FORGET_AFTER_US = 3_600_000_000
-_FORGET_LIMIT = 1_000
+FORGET_AFTER_US = 3_600_000_000
+"""For so long a grant that has expired is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,14 +142,6 @@ class Grants:
         self._authorize_served(call, RETIRE_GRANT, grant)
         self._end(call, grant)
 
-    def forget_expired(self) -> int:
-        """Removes grants that expired an hour ago or longer, some at a time, and answers how many."""
-        with transaction(self._engine) as connection:
-            before_us = self._clock.now_us() - _FORGET_AFTER_US
-            expired = grant_store.expired(connection, before_us, _FORGET_LIMIT)
-            grant_store.delete_grants(connection, expired)
-        return len(expired)
-
     def _end(self, call: Call, grant: Grant) -> None:
         def remove(connection: Connection, ended: Grant) -> None:
             _note(connection, ended)
@@ -232,6 +224,14 @@ def revoke_of(connection: Connection, principal: str) -> bool:
         _note(connection, grant)
     grant_store.delete_grants(connection, ended)
     return bool(ended)
+
+
+def forget_expired(connection: Connection, account: str, now_us: int) -> bool:
+    """Removes some of the grants on an account's keys that expired an hour ago or longer; whether there were any. They
+    permit nothing any more, and count among those that a key may have."""
+    expired = grant_store.expired(connection, account, now_us - FORGET_AFTER_US, _SOME)
+    grant_store.delete_grants(connection, expired)
+    return bool(expired)
 
 
 def _covers(held: Grant, new: NewGrant) -> bool:

@@ -171,10 +171,17 @@ def permitting(
     return [grant for grant in own if admits(grant.constraint, pairs)][:limit]
 
 
-def expired(connection: Connection, before_us: int, limit: int) -> list[Grant]:
-    """Grants that expired before then."""
-    ended = select(grants).where(grants.c.expires_us < before_us).order_by(grants.c.expires_us)
-    return [_grant(connection, row) for row in connection.execute(ended.limit(limit)).all()]
+def accounts_with_expired(connection: Connection, before_us: int) -> list[str]:
+    """Accounts on whose keys grants expired before then."""
+    ended = select(grants.c.account).where(grants.c.expires_us < before_us).distinct()
+    return list(connection.execute(ended).scalars())
+
+
+def expired(connection: Connection, account: str, before_us: int, limit: int) -> list[Grant]:
+    """Grants on an account's keys that expired before then, without those that keystore did not write so."""
+    ended = select(grants).where(grants.c.account == account, grants.c.expires_us < before_us)
+    rows = connection.execute(ended.order_by(grants.c.expires_us).limit(limit)).all()
+    return [_grant(connection, row) for row in sealed_rows.good(connection, grants, rows)]
 
 
 def of_principal(connection: Connection, principal: str, limit: int) -> list[Grant]:

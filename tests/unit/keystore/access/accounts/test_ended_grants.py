@@ -169,3 +169,21 @@ def test_principals_whose_grants_cannot_be_ended_keep_no_others_however_many_the
         with pytest.raises(StrongroomError):
             ending.end_left()
     assert sorted((world.left(ANN) > 0, world.left(BOB) > 0)) == [False, True]
+
+
+def test_grants_that_have_expired_are_forgotten_an_hour_later_and_leave_room_for_others(world: World) -> None:
+    hour_us = 3_600_000_000
+    moments = {NOW - hour_us - 1: 250, NOW - hour_us + 1: 2, NOW + 1: 3}
+    with transaction(world.engine) as connection:
+        for number, expires_us in enumerate(moment for moment, count in moments.items() for _ in range(count)):
+            name, key = ResourceName("shop", "grants", f"expiring-{number}"), ResourceName("shop", "keys", "k")
+            grant_store.insert_grant(
+                connection,
+                Grant(name, key, UID, ANN, ("crypto:Encrypt",), GrantConstraint(), "", "", "", expires_us, 0),
+            )
+        before = grant_store.count(connection, UID)
+    assert world.left(ANN) == 2 + 255
+    EndedGrants(world.editor).end_left()
+    assert world.left(ANN) == 2 + 5
+    with reading(world.engine) as connection:
+        assert grant_store.count(connection, UID) == before - 250
