@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from services.runtime.access.quotas import Limit
+from services.runtime.access import quotas
+from services.runtime.access.decisions import Account
+from services.runtime.access.quotas import Limit, Quotas
 from services.runtime.access.rations import Ration, Rations
 from services.runtime.access.strangers import Strangers
-from services.runtime.call import Call
+from services.runtime.call import Call, Principal
 from services.runtime.errors import Reason, StrongroomError
 
 INVALID = StrongroomError(Reason.TOKEN_INVALID, "no")
@@ -96,3 +100,28 @@ def test_what_is_whole_again_is_forgotten_first_and_then_what_is_whole_soonest()
     rations.put("other", Ration(70.0, 0.0), 60.0)
     assert rations.get("long", 60.0) == Ration(90.0, 0.0)
     assert len(rations) == 3
+
+
+def test_a_flood_of_principals_frees_nobody_of_a_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quotas, "_BUCKETS", 50)
+    now = 1_000.0
+    limit = Limit(rate=1.0, burst=10.0)
+    account = cast(Account, SimpleNamespace(quotas={}))
+    held = Quotas(lambda _: account, None, limit, monotonic=lambda: now)
+
+    def called(name: str) -> bool:
+        principal = Principal(f"accounts/acme/users/{name}", "acme")
+        try:
+            held.require(Call("s", "m", "a", principal=principal))
+        except StrongroomError:
+            return False
+        return True
+
+    assert [called("hot") for _ in range(12)].count(True) == 10
+    for second in range(1, 4):
+        for number in range(100):
+            assert called(f"{second}-{number}")
+            now += 0.01
+        # One a second has come back, and no more.
+        assert [called("hot") for _ in range(5)].count(True) <= 1
+    assert len(held._buckets) <= 50

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import uniform
@@ -12,6 +13,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
 from services.runtime.access.decisions import Account
+from services.runtime.access.forgetting import forget_one
 from services.runtime.call import Call, Principal
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.access.v1.access_record_service_pb2 import QuotaRecord
@@ -88,6 +90,11 @@ class Bucket:
             self._refused += 1
             return (1.0 - tokens) / self.limit.rate
 
+    def full_at(self) -> float:
+        """From when on it is as if nothing had been taken."""
+        with self._lock:
+            return max(self._updated + (self.limit.burst - self._tokens) / self.limit.rate, self._promised)
+
     def wait(self, now: float) -> float:
         """In how many seconds there will be a token; takes none."""
         with self._lock:
@@ -138,7 +145,8 @@ class Quotas:
         self._monotonic = monotonic
         self._sleep = sleep
         self._places = threading.Semaphore(held_refusals)
-        self._buckets: dict[str, Bucket] = {}
+        self._making = threading.Lock()
+        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
 
     def require(self, call: Call, weight: float = 1.0) -> None:
         """Takes a request of the call's principal, which counts as so many. Raises QUOTA_EXCEEDED, with the seconds
@@ -207,9 +215,7 @@ class Quotas:
         now = self._monotonic()
         bucket = self._buckets.get(target)
         if bucket is None or bucket.limit != limit:
-            if len(self._buckets) >= _BUCKETS:
-                self._buckets.clear()
-            bucket = self._buckets[target] = Bucket(limit, now)
+            bucket = self._new_bucket(target, limit, now)
         delay = bucket.take(now, limit.cost(weight))
         if not delay:
             return bucket
@@ -221,6 +227,14 @@ class Quotas:
         else:
             call.told_elsewhere = True
         raise _exceeded(target, limit, delay)
+
+    def _new_bucket(self, target: str, limit: Limit, now: float) -> Bucket:
+        bucket = Bucket(limit, now)
+        with self._making:
+            if target not in self._buckets and len(self._buckets) >= _BUCKETS:
+                forget_one(self._buckets, Bucket.full_at, now)
+            self._buckets[target] = bucket
+        return bucket
 
 
 def _exceeded(target: str, limit: Limit, delay: float) -> StrongroomError:

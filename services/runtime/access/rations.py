@@ -6,12 +6,11 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Generic, NamedTuple, TypeVar
 
+from services.runtime.access.forgetting import forget_one
 from services.runtime.access.quotas import Limit
 
 K = TypeVar("K", bound=Hashable)
 
-# So many of those that were idle for longest are looked at for one whom it costs nothing to be forgotten.
-_LOOKED_AT = 8
 # Times are sums of many parts: what is missing of 1 by rounding counts as there.
 _ONE = 0.999
 
@@ -42,9 +41,7 @@ class Ration(NamedTuple):
 
 
 class Rations(Generic[K]):
-    """Rations by key, of which `most` are remembered. Beyond, one leaves that is whole again, which changes nothing for
-    anybody; where none of those that were idle for longest is, the one of them that is whole first. So a flood of new
-    keys does not free of what it has taken a key that is in use: it pushes out its own, which have taken less."""
+    """Rations by key, of which `most` are remembered."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -60,17 +57,6 @@ class Rations(Generic[K]):
     def put(self, key: K, ration: Ration, now: float) -> None:
         """Remembers what a key has left, as the one that was in use last."""
         if key not in self._rations and len(self._rations) >= self._most:
-            self._forget_one(now)
+            forget_one(self._rations, Ration.whole_at, now)
         self._rations[key] = ration
         self._rations.move_to_end(key)
-
-    def _forget_one(self, now: float) -> None:
-        looked_at: dict[K, Ration] = {}
-        while self._rations and len(looked_at) < _LOOKED_AT:
-            key, ration = self._rations.popitem(last=False)
-            looked_at[key] = ration
-            if ration.whole_at() <= now:
-                break
-        del looked_at[min(looked_at, key=lambda key: looked_at[key].whole_at())]
-        # Behind all others: those that come after them are looked at next.
-        self._rations.update(looked_at)
