@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 
 from services.audit.handlers.audit_service import AuditService
 from services.audit.handlers.event_log_service import EventLogService
+from services.audit.handlers.forwarded import Proxies
 from services.audit.handlers.http_tiles import HttpTiles
 from services.audit.handlers.record_key_service import RecordKeyService
 from services.audit.handlers.sealing_service import SealingService
@@ -166,7 +167,8 @@ def _start_work(hosted: Host, settings: AuditServiceSettings, logs: Logs, losses
         hosted.on_close(work.stop)
         work.start()
     if settings.log.http_address:
-        tiles = HttpTiles(settings.log.http_address, logs)
+        proxies = Proxies(settings.log.http_proxies, settings.log.http_forwarded)
+        tiles = HttpTiles(settings.log.http_address, logs, proxies=proxies)
         tiles.start()
         hosted.on_close(tiles.stop)
 

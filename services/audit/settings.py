@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, IPvAnyNetwork, StringConstraints, field_validator, model_validator
 
 from services.runtime.config import Address, Database, Section, ServiceSettings
 from strongroom.errors import StrongroomError
@@ -46,6 +46,12 @@ class LogSettings(Section):
     checkpoint_seconds: float = Field(default=0.5, ge=0.01, le=0.9, description="from one checkpoint to the next")
     signing_key_days: int = Field(default=365, ge=31, le=3660, description="after which checkpoints get a new key")
     http_address: Address | None = Field(default=None, description="tiles and checkpoints over HTTP, read-only")
+    http_proxies: tuple[IPvAnyNetwork, ...] = Field(
+        default=(), description="addresses of the web servers before that, which say whose a request is"
+    )
+    http_forwarded: Literal["X-Forwarded-For", "Forwarded"] = Field(
+        default="X-Forwarded-For", description="the header in which all of them say so"
+    )
     export_directory: Path | None = Field(default=None, description="tiles and checkpoints as files")
     warn_free_mib: int = Field(default=1024, ge=0, description="below which there is a warning")
     refuse_free_mib: int = Field(default=64, ge=0, description="below which nothing is written")

@@ -7,12 +7,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from ipaddress import ip_network
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
 from services.audit.handlers import http_tiles
+from services.audit.handlers.forwarded import Proxies
 from services.audit.handlers.http_tiles import HttpTiles
 from services.audit.logs.logs import Logs
 from services.runtime.access.quotas import Limit
@@ -222,6 +224,99 @@ def test_addresses_take_turns_and_two_threads_answer_all(address: tuple[str, int
         logs.go.set()
         assert other.recv(4096).endswith(b"note")
         assert third.recv(4096).endswith(b"note")
+
+
+PROXY = "127.0.0.20"
+
+
+def from_(client: str, header: str = "X-Forwarded-For") -> bytes:
+    """A request as a proxy sends it for a client, which has tried to be somebody else."""
+    said = f"for=192.0.2.99, for={client}" if header == "Forwarded" else f"192.0.2.99, {client}"
+    return GET.replace(b"\r\n\r\n", f"\r\n{header}: {said}\r\n\r\n".encode())
+
+
+@pytest.fixture
+def behind(logs: KeptLogs) -> Iterator[tuple[str, int]]:
+    """Where a proxy calls."""
+    proxies = Proxies([ip_network(f"{PROXY}/32")])
+    server = HttpTiles("127.0.0.1:0", cast("Logs", logs), proxies=proxies)
+    server.start()
+    yield server.address
+    server.stop()
+
+
+def test_the_slow_behind_a_proxy_keep_no_others_of_it_waiting(behind: tuple[str, int], logs: KeptLogs) -> None:
+    logs.go.clear()
+    with ExitStack() as stack:
+        slow = [stack.enter_context(connected(behind, PROXY)) for _ in range(http_tiles._OF_ADDRESS + 8)]
+        for connection in slow:
+            connection.sendall(from_("198.51.100.1") * 3)
+        until(lambda: logs.at_once == 1)
+        other = stack.enter_context(connected(behind, PROXY))
+        other.sendall(from_("198.51.100.2"))
+        # Beside, not behind them.
+        until(lambda: logs.at_once == 2)
+        logs.go.set()
+        assert other.recv(4096).endswith(b"note")
+        # Of the one that has too many some were hung up on, as without a proxy.
+        assert sum(_is_hung_up_on(connection) for connection in slow) >= 8
+
+
+def test_a_proxy_brings_many_on_one_connection_and_has_as_many_as_it_likes(behind: tuple[str, int]) -> None:
+    with ExitStack() as stack:
+        kept = [stack.enter_context(connected(behind, PROXY)) for _ in range(http_tiles._OF_ADDRESS * 2)]
+        for _ in range(2):
+            for number, connection in enumerate(kept):
+                assert answer(connection, from_(f"198.51.100.{number}")).endswith(b"note")
+
+
+def test_who_is_no_proxy_is_whoever_it_is(behind: tuple[str, int]) -> None:
+    with ExitStack() as stack:
+        many = [stack.enter_context(connected(behind)) for _ in range(http_tiles._OF_ADDRESS + 1)]
+        for number, connection in enumerate(many[1:]):
+            assert answer(connection, from_(f"198.51.100.{number}")).endswith(b"note")
+        assert many[0].recv(1) == b""
+
+
+@pytest.mark.parametrize(
+    ("header", "said", "client"),
+    [
+        ("X-Forwarded-For", "198.51.100.1", "198.51.100.1"),
+        ("X-Forwarded-For", "192.0.2.99, 198.51.100.1", "198.51.100.1"),
+        ("X-Forwarded-For", "192.0.2.99, 198.51.100.1, 10.0.0.2", "198.51.100.1"),
+        ("X-Forwarded-For", "198.51.100.1:4711", "198.51.100.1"),
+        ("X-Forwarded-For", "[2001:db8::1]:4711", "2001:db8::1"),
+        ("X-Forwarded-For", "2001:db8::1", "2001:db8::1"),
+        ("X-Forwarded-For", "::ffff:198.51.100.1", "198.51.100.1"),
+        # What a proxy does not say, nobody is asked for.
+        ("X-Forwarded-For", "198.51.100.1, unknown", "10.0.0.1"),
+        ("X-Forwarded-For", "", "10.0.0.1"),
+        ("X-Forwarded-For", "10.0.0.2, 10.0.0.3", "10.0.0.1"),
+        ("Forwarded", "for=198.51.100.1", "198.51.100.1"),
+        ("Forwarded", 'for=192.0.2.99, proto=https;For="[2001:db8::1]:4711";by=10.0.0.1', "2001:db8::1"),
+        ("Forwarded", "for=192.0.2.99, for=_hidden", "10.0.0.1"),
+        ("Forwarded", "for=192.0.2.99, proto=https", "10.0.0.1"),
+    ],
+)
+def test_a_client_is_the_last_address_that_is_no_proxy_s(header: str, said: str, client: str) -> None:
+    proxies = Proxies([ip_network("10.0.0.0/24")], header)
+    head = f"GET / HTTP/1.1\r\n{header}: {said}\r\nHost: x\r\n\r\n".encode()
+    assert proxies.client_of(head, "10.0.0.1") == client
+    assert proxies.client_of(b"GET / HTTP/1.1\r\n\r\n", "10.0.0.1") == "10.0.0.1"
+    # Each server adds a line of its own, or to the one that there is.
+    both = head.replace(b"Host: x", f"{header}: {said}".encode())
+    assert proxies.client_of(both, "10.0.0.1") == client
+    assert proxies.has("10.0.0.7")
+    assert not proxies.has("198.51.100.1")
+    assert not Proxies().has("10.0.0.1")
+
+
+def _is_hung_up_on(connection: socket.socket) -> bool:
+    connection.settimeout(SECONDS)
+    try:
+        return connection.recv(1) == b""
+    except ConnectionError:
+        return True
 
 
 def test_an_address_is_answered_so_often_a_second(

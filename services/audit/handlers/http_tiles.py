@@ -3,7 +3,8 @@
 For those who keep a copy or watch the log; nothing in it needs a secret. Behind a web server that does TLS.
 
 The process is the one that writes the log, so that strangers get little of it: a loop reads requests whole, which costs
-a slow connection no thread, and two threads answer them, of each address one at a time.
+a slow connection no thread, and two threads answer them, of each address one at a time. Behind a web server that is
+configured as such, an address is the one that the server says a request came from.
 
 A web server sends requests of many of its clients through one connection, so that both must find the same requests in
 it: a head that could be read in two ways, or that a body could follow, is the last of its connection.
@@ -26,6 +27,7 @@ from http.server import BaseHTTPRequestHandler
 from io import BytesIO
 from typing import Any
 
+from services.audit.handlers.forwarded import Proxies
 from services.audit.logs.logs import PREFIX, Logs
 from services.runtime.access.quotas import Bucket, Limit
 from services.runtime.access.strangers import network_of
@@ -51,6 +53,7 @@ _TAKE_SECONDS = 15.0
 _START_SECONDS = 10.0
 _STOP_SECONDS = 5.0
 _BACKLOG = 64
+_NO_PROXIES = Proxies()
 # RFC 9112: a request line and fields, each in a line of its own, without what recipients read differently: line ends of
 # other kinds, lines that go on in the next, blanks before a colon.
 _HEAD = re.compile(rb"[A-Z]+ [!-~]+ HTTP/1\.[01]\r\n(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*\r\n)*\r\n")
@@ -62,10 +65,13 @@ _REFUSED = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\
 class HttpTiles:
     """The server. `address` is `host:port`; it takes so many `connections` at once."""
 
-    def __init__(self, address: str, logs: Logs, connections: int = _CONNECTIONS) -> None:
+    def __init__(
+        self, address: str, logs: Logs, connections: int = _CONNECTIONS, proxies: Proxies = _NO_PROXIES
+    ) -> None:
         host, _, port = address.rpartition(":")
         self._address = host.strip("[]"), int(port)
         self._guests = _Guests(connections)
+        self._proxies = proxies
         self._handler = _handler(logs)
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="http-tiles")
         self._loop = asyncio.new_event_loop()
@@ -104,16 +110,26 @@ class HttpTiles:
         await asyncio.gather(*others, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        peer = writer.get_extra_info("peername") or ("",)
+        peer = str((writer.get_extra_info("peername") or ("",))[0])
         with suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            async with self._guests.entered(writer, network_of(str(peer[0]))) as guest:
-                while await self._answer(reader, writer, guest):
-                    pass
+            if self._proxies.has(peer):
+                async with self._guests.between(writer, peer):
+                    while await self._answer_for(peer, reader, writer):
+                        pass
+            else:
+                async with self._guests.entered(writer, network_of(peer)) as guest:
+                    while await self._answer(await _read(reader), writer, guest):
+                        pass
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, guest: _Guest) -> bool:
+    async def _answer_for(self, proxy: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Answers one request that a proxy sent. Whether there may be another."""
+        head = await _read(reader)
+        client = self._proxies.client_of(head, proxy)
+        async with self._guests.served(writer, network_of(client), proxy) as guest:
+            return await self._answer(head, writer, guest)
+
+    async def _answer(self, head: bytes, writer: asyncio.StreamWriter, guest: _Guest) -> bool:
         """Answers one request. Whether there may be another."""
-        async with asyncio.timeout(_HEAD_SECONDS):
-            head = await reader.readuntil(b"\r\n\r\n")
         async with guest.turn:
             # Others of the address wait behind it.
             await asyncio.sleep(guest.pace.take(time.monotonic()))
@@ -125,6 +141,12 @@ class HttpTiles:
         async with asyncio.timeout(_TAKE_SECONDS):
             await writer.drain()
         return not answered.is_last
+
+
+async def _read(reader: asyncio.StreamReader) -> bytes:
+    """The head of a request, in time."""
+    async with asyncio.timeout(_HEAD_SECONDS):
+        return await reader.readuntil(b"\r\n\r\n")
 
 
 @dataclass(slots=True)
@@ -148,19 +170,49 @@ class _Guests:
     async def entered(self, writer: asyncio.StreamWriter, address: str) -> AsyncIterator[_Guest]:
         """Gives a connection its place while the block runs, and closes it then."""
         guest = self._guest(address)
-        if len(guest.connections) >= _OF_ADDRESS:
-            oldest, _ = guest.connections.popitem(last=False)
-            oldest.transport.abort()
-        displaced = self._places.enter(writer, address)
-        if displaced is not None:
-            displaced.transport.abort()
-        guest.connections[writer] = None
+        self._admit(writer, address, guest)
         try:
             yield guest
         finally:
             self._places.leave(writer)
             guest.connections.pop(writer, None)
             writer.transport.close()
+
+    @asynccontextmanager
+    async def between(self, writer: asyncio.StreamWriter, proxy: str) -> AsyncIterator[None]:
+        """Gives a proxy's connection its place, which is nobody's between requests, while the block runs."""
+        self._enter(writer, proxy)
+        try:
+            yield
+        finally:
+            self._places.leave(writer)
+            writer.transport.close()
+
+    @asynccontextmanager
+    async def served(self, writer: asyncio.StreamWriter, address: str, proxy: str) -> AsyncIterator[_Guest]:
+        """Has a proxy's connection be that of an address while the block runs."""
+        guest = self._guest(address)
+        if not self._places.leave(writer):
+            raise ConnectionAbortedError
+        self._admit(writer, address, guest)
+        try:
+            yield guest
+        finally:
+            guest.connections.pop(writer, None)
+            if self._places.leave(writer):
+                self._enter(writer, proxy)
+
+    def _admit(self, writer: asyncio.StreamWriter, address: str, guest: _Guest) -> None:
+        if len(guest.connections) >= _OF_ADDRESS:
+            oldest, _ = guest.connections.popitem(last=False)
+            oldest.transport.abort()
+        self._enter(writer, address)
+        guest.connections[writer] = None
+
+    def _enter(self, writer: asyncio.StreamWriter, group: str) -> None:
+        displaced = self._places.enter(writer, group)
+        if displaced is not None:
+            displaced.transport.abort()
 
     def _guest(self, address: str) -> _Guest:
         # Kept without a connection too: to come again gives nobody another pace.
