@@ -194,11 +194,12 @@ def _sealing(block: Callable[[bytes], bytes], counters: int) -> Callable[[bytes,
 
     A closure over what it needs: looking that up in an object would take a tenth of its time.
     """
-    from_bytes, derived = int.from_bytes, _DERIVED_BYTES
+    number_of, derived, in_both = int.from_bytes, _DERIVED_BYTES, _IN_BOTH
+    rest = 8 * (NONCE_PREFIX_BYTES - derived)
 
     def seal(content: bytes, beginning: bytes) -> bytes:
         prefix = urandom(NONCE_PREFIX_BYTES)
-        key = block((counters ^ from_bytes(prefix[:derived], "big") * _IN_BOTH).to_bytes(32, "big"))
+        key = block((counters ^ (number_of(prefix) >> rest) * in_both).to_bytes(32))
         return beginning + prefix + AESGCM(key).encrypt(prefix[derived:] + _ONLY_CHUNK, content, None)
 
     return seal
