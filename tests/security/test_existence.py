@@ -100,12 +100,15 @@ def test_what_nobody_has_asked_for_yet_is_the_same_work_too(two: Two, mesh: Mesh
     ]
     kinds = Counter(_kind_at(two, method, path) for method, path in places_of)
     fresh = {kind: iter(_made(two, mesh, kind, 2 * count)) for kind, count in kinds.items()}
+    for method, path in places_of:
+        # The accounts are at hand, and what there is else.
+        two.caller.call(method, replaced(request_of(method, two.mine.names), path, _of_theirs(two, method, path)))
     # Of what a worker has not heard of yet it keeps nothing.
     time.sleep(1.0)
     traces: dict[str, list[str]] = {}
     for method, path in places_of:
         request = request_of(method, two.mine.names)
-        theirs = at(request_of(method, two.theirs.names), path)
+        theirs = _of_theirs(two, method, path)
         for _ in range(2):
             there = "/".join([*theirs.split("/")[:3], next(fresh[theirs.split("/")[2]]), *theirs.split("/")[4:]])
             for name in _names_of(two, there):
@@ -120,11 +123,15 @@ def test_what_nobody_has_asked_for_yet_is_the_same_work_too(two: Two, mesh: Mesh
         for place, several in traces.items()
     }
     differing = {place: several for place, several in told.items() if several != [several[0]] * 3}
-    assert not differing, "\n".join(map(str, next(iter(differing.values()))))
+    assert not differing, "\n".join(f"{place}: {several}" for place, several in differing.items())
 
 
 def _kind_at(two: Two, method: str, path: tuple[Any, ...]) -> str:
-    return "".join(at(request_of(method, two.theirs.names), path).split("/")[2:3])
+    return "".join(_of_theirs(two, method, path).split("/")[2:3])
+
+
+def _of_theirs(two: Two, method: str, path: tuple[Any, ...]) -> str:
+    return at(request_of(method, two.theirs.names), path)
 
 
 def _made(two: Two, mesh: Mesh, kind: str, count: int) -> list[str]:

@@ -76,9 +76,12 @@ class KeyUses:
         """
         parsed = names.parse(name, field, "keys", "aliases", versioned=versioned)
         whole = str(parsed.without_version) if parsed.version else name
-        remembered = parsed.account != call.principal.account and self._records.remembers(whole)
+        elsewhere = parsed.account != call.principal.account
+        remembered = elsewhere and self._records.remembers(whole)
         try:
             key = call.find(whole, lambda: self._found(whole, field))
+            if elsewhere and not remembered:
+                call.elsewhere["key", whole] = key
         except StrongroomError as error:
             if error.reason in _NOT_FOUND:
                 # Whoever may not use it must not learn that it does not exist: permission comes first.
@@ -90,9 +93,9 @@ class KeyUses:
         try:
             event = self.authorized(call, action, key, context, named=whole)
         except StrongroomError:
-            if remembered:
-                # Another account's key that is absent is asked for at keystore each time: one that is there must not be
-                # refused sooner.
+            if remembered and ("key", whole) not in call.elsewhere:
+                # Another account's key that is absent is asked for at keystore once a call: one that is there must not
+                # be refused sooner.
                 with suppress(StrongroomError):
                     call.find((whole, "in vain"), partial(self._records.look_in_vain, parsed.collection))
             raise
