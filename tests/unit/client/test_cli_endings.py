@@ -185,6 +185,8 @@ def test_arguments_that_are_not_utf8_are_told(arguments: list[str | bytes]) -> N
         (["login", "--client-key", "a"], {}),
         (["key", "list", "--profile", "\x1b[2J"], {}),
         (["trace"], {}),
+        (["run", "--env", "A=secret:x", "--", "true"], {}),
+        (["run", "--file", "A=secret:x", "--", "true"], {}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

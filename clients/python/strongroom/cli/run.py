@@ -121,21 +121,23 @@ def run(
     in_environment, in_files = _wanted(env, "--env"), _wanted(file, "--file")
     own = {name: value for name, value in os.environ.items() if name not in _NOT_HANDED_ON}
 
-    def fetched() -> tuple[dict[str, str], dict[str, bytes]]:
-        texts = {each.variable: _text(session.client, each) for each in in_environment}
-        values = {each.variable: _value(session.client, each) for each in in_files}
+    def fetched(client: Client) -> tuple[dict[str, str], dict[str, bytes]]:
+        texts = {each.variable: _text(client, each) for each in in_environment}
+        values = {each.variable: _value(client, each) for each in in_files}
         # The command is on its own: it has no part in this connection.
-        session.client.close()
+        client.close()
         return texts, values
 
     if not in_files:
-        return Report({}, exit_code=_become(arguments, {**own, **fetched()[0]}), silent=True)
+        return Report({}, exit_code=_become(arguments, {**own, **fetched(session.client)[0]}), silent=True)
     # Where a supervisor ignored it, the system would say nothing of a child's end.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # From here on signals wait for the command, in the connection's threads too, so that none ends this process and
     # leaves files behind.
     signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED | {signal.SIGCHLD})
-    texts, values = _while_signals_end_it(fetched)
+    # Made in this thread, as the command's trace ends in it; calls are made in the other.
+    client = session.client
+    texts, values = _while_signals_end_it(lambda: fetched(client))
     with _files(values) as (paths, helpers):
         return Report({}, exit_code=_run(arguments, {**own, **texts, **paths}, helpers), silent=True)
 
