@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import time
+from base64 import urlsafe_b64encode
 from concurrent.futures import ThreadPoolExecutor
 
 import hvac
 import pytest
 import requests
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hvac.exceptions import Forbidden, InvalidRequest
 
 from deploy.dev.doors import Doors
@@ -204,3 +208,43 @@ def test_who_wrapped_and_who_opened_is_in_the_log(vault: hvac.Client, administra
 
     wanted = {"secrets:CreateSecret", "secrets:GetSecretValue", "secrets:ForceDeleteSecret"}
     until(lambda: wanted <= told(), 5)
+
+
+def made_by_hand(administrator: Client, plaintext: bytes, description: str = "60 x") -> str:
+    """The token of an answer that no door has wrapped."""
+    key, wrap_id = os.urandom(32), f"{int(time.time()) + 60}-{os.urandom(16).hex()}"
+    full = administrator.names.secret(f"wrapping/{wrap_id}")
+    nonce = os.urandom(12)
+    sealed = nonce + AESGCM(key).encrypt(nonce, plaintext, full.encode())
+    administrator.secrets.create(f"wrapping/{wrap_id}", sealed, description=description)
+    session = administrator.access.sessions.create().token
+    return f"wrap.{wrap_id}.{urlsafe_b64encode(key).decode().rstrip('=')}.{session}"
+
+
+@pytest.mark.parametrize(
+    "plaintext",
+    [
+        *(
+            status.encode() + b'{"data":{}}'
+            for status in ("100", "101", "103", "199", "600", "999", "000", "204", "304")
+        ),
+        *(status.encode() + b'{"data":{}}' for status in ("+99", " 20", "abc", "2\u0660\u0660", "-20")),
+        b"200HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+        b"200" + b"[" * 50_000,
+        b"200[]",
+        b"200",
+        b"20",
+        b"",
+    ],
+)
+def test_what_no_door_has_wrapped_is_no_answer(plain_doors: Doors, administrator: Client, plaintext: bytes) -> None:
+    url = f"{plain_doors.address}/v1/sys/wrapping/unwrap"
+    answer = requests.post(url, headers={"X-Vault-Token": made_by_hand(administrator, plaintext)}, timeout=20)
+    assert (answer.status_code, answer.json()["errors"]) == (400, [NOT_VALID])
+
+
+def test_what_is_told_of_an_answer_is_bounded_whoever_wrote_it(bearer: hvac.Client, administrator: Client) -> None:
+    for ttl, told in (("9" * 900, 1), ("999999", 12 * 3600), ("-1", 1), ("\u0663", 1)):
+        token = made_by_hand(administrator, b'200{"data":{}}', f"{ttl} some/path")
+        looked = bearer.write_data("sys/wrapping/lookup", data={"token": token})["data"]
+        assert (looked["creation_ttl"], looked["creation_path"]) == (told, "some/path")

@@ -24,13 +24,23 @@ class Head:
     """The client's verified certificate in DER; empty without one."""
 
 
+WITHOUT_BODY = (204, 205, 304)
+"""Statuses that nothing follows but their headers."""
+_FINAL = range(200, 600)
+
+
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a client is answered: JSON, or nothing."""
+    """What a client is answered: JSON, or nothing. Its status ends the answer: after one below 200 whoever reads takes
+    what follows for another."""
 
     status: int
     body: bytes = field(default=b"", repr=False)
     headers: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.status not in _FINAL:
+            raise ValueError("no final status of HTTP")
 
 
 class HttpError(Exception):

@@ -13,7 +13,7 @@ from typing import Any
 from uvicorn.config import Config
 
 from services.doors.listening.connections import CERTIFICATE, Connections, method_of
-from services.doors.listening.exchange import Door, Head, HttpError, Response
+from services.doors.listening.exchange import WITHOUT_BODY, Door, Head, HttpError, Response
 from services.doors.listening.paths import parts_of, query_of
 from services.doors.listening.server_tls import ServerTls
 from services.doors.listening.turns import TooManyError, Turns
@@ -29,7 +29,6 @@ _SMALL_BODY = 64 * _KIB
 _SWEEP_SECONDS = 1.0
 _BACKLOG = 512
 # And without a length of one (RFC 9110 §8.6): clients take what follows for the next answer.
-_WITHOUT_BODY = (204, 205, 304)
 _BUSY = HttpError(503, "the door is busy: try again in a moment", retry_after_seconds=1)
 
 
@@ -109,14 +108,14 @@ class Listener:
 
     async def _app(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         response = await self._response(scope, receive)
-        body = response.body if response.status not in _WITHOUT_BODY else b""
+        body = response.body if response.status not in WITHOUT_BODY else b""
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
             (b"cache-control", b"no-store"),
             *((name.encode(), value.encode()) for name, value in response.headers),
         ]
-        if response.status in _WITHOUT_BODY:
+        if response.status in WITHOUT_BODY:
             headers = headers[2:]
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})

@@ -8,6 +8,7 @@ once it was opened, and it opens nothing else.
 from __future__ import annotations
 
 import binascii
+import json
 import re
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -19,7 +20,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from google.protobuf.duration_pb2 import Duration
 
-from services.doors.listening.exchange import Head, HttpError, Response
+from services.doors.listening.exchange import WITHOUT_BODY, Head, HttpError, Response
 from services.doors.mesh.calls import Mesh
 from services.doors.mesh.sessions import Caller, Session, Sessions
 from services.doors.vault import answers, errors
@@ -41,6 +42,8 @@ _KEY_BYTES, _NONCE_BYTES, _TAG_BYTES, _STATUS_BYTES = 32, 12, 16, 3
 _MAX_BYTES = 65_536 - _NONCE_BYTES - _TAG_BYTES - _STATUS_BYTES
 _MAX_PATH = 512
 _TOKEN = re.compile(r"wrap\.([0-9]{10}-[0-9a-f]{32})\.([A-Za-z0-9_-]{43})\.([A-Za-z0-9_.-]{1,7000})")
+_STATUS = re.compile(rb"[2-5][0-9]{2}")
+_TTL = re.compile(r"[0-9]{1,6}")
 _SECOND_US = 1_000_000
 _NOBODY = Session("", "", "", 0)
 # Each wrapped answer looks for so many that nobody has opened: they are never more than those that can be opened still.
@@ -150,7 +153,8 @@ class Wrapping:
         if secret.state != SecretState.SECRET_STATE_ENABLED:
             raise _not_valid()
         ttl, _, path = secret.description.partition(" ")
-        return max(1, int(ttl) if ttl.isdecimal() else 1), path, answers.moment(secret.create_time)
+        seconds = int(ttl) if _TTL.fullmatch(ttl) else 1
+        return min(max(seconds, 1), _LONGEST_SECONDS), path[:_MAX_PATH], answers.moment(secret.create_time)
 
     def _kept(self, request: Request) -> _Kept:
         """What a token wraps: that in the body, or the one that the request comes by."""
@@ -181,7 +185,7 @@ class Wrapping:
             opened = AESGCM(kept.key).decrypt(value[:_NONCE_BYTES], value[_NONCE_BYTES:], kept.name.encode())
         except (InvalidTag, ValueError):
             raise _not_valid() from None
-        return Response(int(opened[:_STATUS_BYTES]), opened[_STATUS_BYTES:])
+        return _answered(opened)
 
     def _consume(self, kept: _Kept) -> None:
         """Destroys what is kept; of several who do at once, all but one are refused."""
@@ -227,6 +231,19 @@ def _policy(name: str) -> str:
 def _sealed(key: bytes, name: str, answer: bytes) -> bytes:
     nonce = secrets.token_bytes(_NONCE_BYTES)
     return nonce + AESGCM(key).encrypt(nonce, answer, name.encode())
+
+
+def _answered(opened: bytes) -> Response:
+    """The answer that was wrapped. Whoever may make secrets in an account and a token of its own can have written what
+    is opened: it is one that a door gives, or none."""
+    status, body = opened[:_STATUS_BYTES], opened[_STATUS_BYTES:]
+    try:
+        whole = isinstance(json.loads(body, parse_int=str, parse_float=str), dict)
+    except (ValueError, RecursionError):
+        whole = False
+    if not whole or not _STATUS.fullmatch(status) or int(status) in WITHOUT_BODY:
+        raise _not_valid()
+    return Response(int(status), body)
 
 
 def _require_own(caller: Caller) -> None:
