@@ -42,6 +42,7 @@ type mesh struct {
 	keystorev1.UnimplementedKeyServiceServer
 	encrypt  func(metadata.MD, *cryptov1.EncryptRequest) (*cryptov1.EncryptResponse, error)
 	create   func(count int) error
+	disable  func(ctx context.Context, count int) error
 	sessions atomic.Int32
 	disables atomic.Int32
 	lock     sync.Mutex
@@ -72,9 +73,11 @@ func (m *mesh) CreateKey(_ context.Context, request *keystorev1.CreateKeyRequest
 	return &keystorev1.Key{Name: "accounts/main/keys/a"}, nil
 }
 
-func (m *mesh) DisableKey(context.Context, *keystorev1.DisableKeyRequest) (*keystorev1.Key, error) {
-	m.disables.Add(1)
-	return nil, broken(0)
+func (m *mesh) DisableKey(ctx context.Context, _ *keystorev1.DisableKeyRequest) (*keystorev1.Key, error) {
+	if err := m.disable(ctx, int(m.disables.Add(1))); err != nil {
+		return nil, err
+	}
+	return &keystorev1.Key{Name: "accounts/main/keys/a"}, nil
 }
 
 func broken(int) error { return status.Error(codes.Unavailable, "the connection broke") }
@@ -208,7 +211,7 @@ func TestAnAnswerThatWasAlteredIsNoAnswer(t *testing.T) {
 
 func TestAChangeThatMayHaveBeenMadeIsRepeatedByItsRequestIDAlone(t *testing.T) {
 	trust := filepath.Join(t.TempDir(), "trust.pem")
-	served := &mesh{create: broken}
+	served := &mesh{create: broken, disable: func(context.Context, int) error { return broken(0) }}
 	client := clientOf(t, trust, serve(t, served, trust))
 	if _, err := client.Keys.DisableKey(t.Context(), &keystorev1.DisableKeyRequest{}); ReasonOf(err) != Unreachable || served.disables.Load() != 1 {
 		t.Fatal(served.disables.Load(), err)
@@ -224,6 +227,26 @@ func TestAChangeThatMayHaveBeenMadeIsRepeatedByItsRequestIDAlone(t *testing.T) {
 	client.Keys.CreateKey(t.Context(), &keystorev1.CreateKeyRequest{RequestId: "one"})
 	if last := served.ids[len(served.ids)-1]; last != "one" {
 		t.Error(last)
+	}
+}
+
+func TestAChangeWithoutARequestIDIsRepeatedWhereAServiceHasNotBegunIt(t *testing.T) {
+	for pushback, calls := range map[string]int32{"": 2, "0": 2, "250": 2, "-1": 1, "never": 1} {
+		trust := filepath.Join(t.TempDir(), "trust.pem")
+		served := &mesh{disable: func(ctx context.Context, count int) error {
+			if count > 1 {
+				return nil
+			}
+			if pushback != "" {
+				grpc.SetTrailer(ctx, metadata.Pairs(pushbackTrailer, pushback))
+			}
+			return refusing(codes.Unavailable, "SHUTTING_DOWN", "")
+		}}
+		client := clientOf(t, trust, serve(t, served, trust))
+		_, err := client.Keys.DisableKey(t.Context(), &keystorev1.DisableKeyRequest{})
+		if served.disables.Load() != calls || (err == nil) != (calls > 1) {
+			t.Errorf("with pushback %q: %d calls, %v", pushback, served.disables.Load(), err)
+		}
 	}
 }
 

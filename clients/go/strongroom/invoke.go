@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,8 @@ const (
 	defaultLimit  = 10 * time.Second
 	pendingPause  = 250 * time.Millisecond
 	requestIDName = "request_id"
+	// How long a service asks to wait before a call is made again; negative of one that it may have begun.
+	pushbackTrailer = "grpc-retry-pushback-ms"
 )
 
 // What was asked was done, or may have been: the same request with the same id answers what it made.
@@ -191,9 +194,9 @@ func (c *call) at(ctx context.Context, where *channel) (failure error, repeatabl
 		if pendingReasons[refusal.Reason] {
 			return refusal, false // untilDecided goes on
 		}
-		// A service that says UNAVAILABLE with another reason has done nothing.
-		said := refusal.Reason != Unreachable
-		return refusal, refusal.Code == codes.Unavailable && (said || c.isSafe())
+		// A service that says UNAVAILABLE with another reason has done nothing, of what it had not begun.
+		undone := refusal.Reason != Unreachable && !mayHaveBegun(trailer)
+		return refusal, refusal.Code == codes.Unavailable && (undone || c.isSafe())
 	}
 	if field := corrupted(c.answer); field != "" {
 		return &Error{
@@ -202,6 +205,17 @@ func (c *call) at(ctx context.Context, where *channel) (failure error, repeatabl
 		}, false
 	}
 	return nil, false
+}
+
+// mayHaveBegun says whether a service that refuses a call may have begun it.
+func mayHaveBegun(trailer metadata.MD) bool {
+	for _, pushback := range trailer.Get(pushbackTrailer) {
+		// gRPC takes for "never again" also what it cannot read.
+		if _, err := strconv.ParseUint(pushback, 10, 64); err != nil {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *call) isSafe() bool {

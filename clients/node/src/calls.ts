@@ -30,6 +30,8 @@ const LONGEST_PAUSE_MS = 1000;
 const PENDING_PAUSE_MS = 250;
 // What was asked was done, or may have been: the same request with the same id answers what it made.
 const PENDING = new Set(["AUDIT_PENDING", "CHANGE_UNDECIDED"]);
+// How long a service asks to wait before a call is made again; negative of one that it may have begun.
+const PUSHBACK = "grpc-retry-pushback-ms";
 
 // Methods whose repetition changes nothing more. A change is repeated with its request id, which it is given where it
 // has none, or where nothing was sent.
@@ -176,8 +178,9 @@ export class Endpoint {
   #refusal(error: ServiceError, method: DescMethodUnary, request: Message, traceId: string): StrongroomError {
     const refusal = fromServiceError(error, this.#peer, traceId);
     if (refusal.code !== status.UNAVAILABLE || PENDING.has(refusal.reason)) return refusal;
-    // A service that says UNAVAILABLE with another reason has done nothing.
-    const repeatable = refusal.reason !== "UNREACHABLE" || SAFE.test(method.name) || requestId(request);
+    // A service that says UNAVAILABLE with another reason has done nothing, of what it had not begun.
+    const undone = refusal.reason !== "UNREACHABLE" && !mayHaveBegun(error);
+    const repeatable = undone || SAFE.test(method.name) || requestId(request);
     return repeatable ? new Repeatable(refusal.reason, unprefixed(refusal), refusal.details) : refusal;
   }
 
@@ -223,6 +226,12 @@ function plain(error: StrongroomError): StrongroomError {
 
 function unprefixed(error: StrongroomError): string {
   return error.message.slice(error.reason.length + 2);
+}
+
+/** Whether a service that refuses a call may have begun it. */
+function mayHaveBegun(error: ServiceError): boolean {
+  // gRPC takes for "never again" also what it cannot read.
+  return error.metadata?.get(PUSHBACK).some((pushback) => !/^\d+$/.test(pushback.toString())) ?? false;
 }
 
 function path(method: DescMethod): string {

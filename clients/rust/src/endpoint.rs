@@ -134,6 +134,7 @@ fn jittered(round: usize) -> Duration {
 mod tests {
     use std::collections::HashMap;
 
+    use tonic::metadata::MetadataValue;
     use tonic_types::{ErrorDetails, StatusExt};
 
     use super::*;
@@ -146,17 +147,30 @@ mod tests {
         Status::with_error_details(Code::Unavailable, "refused", details)
     }
 
+    /// What a process that ends says of a call: with a negative pushback, of one that it has begun.
+    fn pushed_back(pushback: &'static str) -> Status {
+        let mut status = refused("SHUTTING_DOWN");
+        status.metadata_mut().insert("grpc-retry-pushback-ms", MetadataValue::from_static(pushback));
+        status
+    }
+
     /// What comes of a call that is refused for these reasons, the last of which stays; and how often it was made.
     async fn called(reasons: &[&str], answered_at: usize, repeatable: bool, timeout: Duration) -> (String, usize) {
+        let refusal = |number: usize| refused(reasons[number.min(reasons.len() - 1)]);
+        called_with(refusal, answered_at, repeatable, timeout).await
+    }
+
+    async fn called_with(
+        refusal: impl Fn(usize) -> Status,
+        answered_at: usize,
+        repeatable: bool,
+        timeout: Duration,
+    ) -> (String, usize) {
         let endpoint = Endpoint::new("keystore", vec![Connection::new("127.0.0.1:1", Pem::default())]);
         let count = AtomicUsize::new(0);
         let call = |_| {
             let number = count.fetch_add(1, Ordering::Relaxed);
-            let outcome = if number == answered_at {
-                Ok(Response::new(()))
-            } else {
-                Err(refused(reasons[number.min(reasons.len() - 1)]))
-            };
+            let outcome = if number == answered_at { Ok(Response::new(())) } else { Err(refusal(number)) };
             async move { outcome }
         };
         let outcome = endpoint.call(call, Instant::now() + timeout, repeatable, None).await;
@@ -184,6 +198,17 @@ mod tests {
     async fn what_was_not_done_for_certain_is_tried_again_also_without_a_request_id() {
         let outcome = called(&["AUDIT_UNREACHABLE"], 2, false, Duration::from_secs(20)).await;
         assert_eq!(outcome, (String::new(), 3));
+    }
+
+    #[tokio::test]
+    async fn what_a_service_has_begun_is_made_again_with_a_request_id_alone() {
+        for (pushback, repeatable, count) in
+            [("-1", false, 1), ("-1", true, 2), ("never", false, 1), ("0", false, 2), ("250", false, 2)]
+        {
+            let outcome = called_with(|_| pushed_back(pushback), 1, repeatable, Duration::from_secs(20)).await;
+            let reason = if count == 1 { "SHUTTING_DOWN" } else { "" };
+            assert_eq!(outcome, (reason.into(), count), "{pushback} {repeatable}");
+        }
     }
 
     #[tokio::test]

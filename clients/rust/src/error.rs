@@ -10,6 +10,8 @@ use tonic_types::StatusExt;
 
 const DOMAIN: &str = "strongroom";
 const EVENT_ID: &str = "strongroom-event-id";
+/// How long a service asks to wait before a call is made again; negative of one that it may have begun.
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// A call that was refused or failed, or something that the client itself refuses.
 ///
@@ -85,7 +87,8 @@ impl Error {
                 let mut metadata = info.metadata.clone();
                 let field = metadata.remove("field").unwrap_or_default();
                 let said = Self::new(&info.reason, status.message(), status.code(), &field);
-                Self { metadata, is_undone: said.code == Code::Unavailable && !said.may_stand(), ..said }
+                let is_undone = said.code == Code::Unavailable && !said.may_stand() && !may_have_begun(status);
+                Self { metadata, is_undone, ..said }
             }
             _ => Self::without_reason(status, peer),
         };
@@ -154,6 +157,13 @@ fn was_not_sent(status: &Status) -> bool {
         source = error.source();
     }
     false
+}
+
+/// Whether a service that refuses a call may have begun it.
+fn may_have_begun(status: &Status) -> bool {
+    let Some(pushback) = status.metadata().get(PUSHBACK) else { return false };
+    // gRPC takes for "never again" also what it cannot read.
+    pushback.to_str().ok().and_then(|text| text.parse::<u64>().ok()).is_none()
 }
 
 /// The innermost cause says what happened; those around it only that something did.

@@ -33,12 +33,15 @@ type Answer = MessageInitShape<typeof EncryptResponseSchema> | Refusal;
 
 const BROKEN: Refusal = { refusal: { code: status.UNAVAILABLE, details: "the connection broke" } };
 
-/** What requests to create a key came with, and how each is refused; undefined is none. */
+/** What requests to create a key came with, how often one was disabled, and how each is refused; undefined is none. */
 class Creates {
   ids: string[] = [];
   disables = 0;
 
-  constructor(readonly refusal: (count: number) => Refusal | undefined = () => BROKEN) {}
+  constructor(
+    readonly refusal: (count: number) => Refusal | undefined = () => BROKEN,
+    readonly refusalToDisable: (count: number) => Refusal | undefined = () => BROKEN,
+  ) {}
 }
 
 /** A service that answers as a test says, and its address. */
@@ -67,6 +70,7 @@ async function serve(encrypt: (request: EncryptRequest, metadata: Metadata) => A
         ...definition,
         path: "/strongroom.keystore.v1.KeyService/DisableKey",
         requestDeserialize: (bytes: Buffer) => fromBinary(disableKey.input, bytes),
+        responseSerialize: (message: Message) => Buffer.from(toBinary(disableKey.output, message as never)),
       },
     },
     {
@@ -82,8 +86,9 @@ async function serve(encrypt: (request: EncryptRequest, metadata: Metadata) => A
         else done(refused.refusal);
       }) satisfies handleUnaryCall<CreateKeyRequest, Message>,
       disableKey: ((_, done) => {
-        creates.disables++;
-        done(BROKEN.refusal);
+        const refused = creates.refusalToDisable(++creates.disables);
+        if (refused === undefined) done(null, create(disableKey.output));
+        else done(refused.refusal);
       }) satisfies handleUnaryCall<Message, Message>,
     },
   );
@@ -168,6 +173,18 @@ test("a change that may have been made is repeated by its request id alone", asy
   await assert.rejects(keys.createKey({ requestId: "one" }), { reason: "UNREACHABLE" });
   assert.equal(creates.ids.at(-1), "one");
 });
+
+for (const [pushback, calls] of [[undefined, 2], ["0", 2], ["250", 2], ["-1", 1], ["never", 1]] as const) {
+  test(`a change without a request id that is refused with pushback ${pushback} is made ${calls} times`, async () => {
+    const ending = refusing(status.UNAVAILABLE, "SHUTTING_DOWN");
+    if (pushback !== undefined) ending.refusal.metadata.set("grpc-retry-pushback-ms", pushback);
+    const creates = new Creates(undefined, (count) => (count === 1 ? ending : undefined));
+    const disabled = endpoint([await serve(() => SEALED, creates)]).stub(KeyService).disableKey({});
+    if (calls > 1) await disabled;
+    else await assert.rejects(disabled, { reason: "SHUTTING_DOWN" });
+    assert.equal(creates.disables, calls);
+  });
+}
 
 for (const reason of ["AUDIT_PENDING", "CHANGE_UNDECIDED"]) {
   test(`after ${reason} a change is asked for by its request id until it is known`, async () => {

@@ -105,9 +105,7 @@ final class Endpoint implements AutoCloseable {
                     preferred = (index + 1) % connections.size();
                 }
                 boolean decided = !error.code().equals("UNAVAILABLE") || PENDING.contains(error.reason());
-                // A service that says UNAVAILABLE with a reason of its own has done nothing.
-                boolean undone = !sending.began || !error.reason().equals("UNREACHABLE");
-                if (attempt >= attempts || decided || !(repeatable || undone)) {
+                if (attempt >= attempts || decided || !(repeatable || sending.isUndone(error))) {
                     throw error;
                 }
                 // At once at another address; at all of them again only after a while.
@@ -140,6 +138,7 @@ final class Endpoint implements AutoCloseable {
         try {
             return ClientCalls.blockingUnaryCall(channel, method, options, request);
         } catch (StatusRuntimeException error) {
+            sending.mayHaveBegun = Failures.mayHaveBegun(error);
             String peer = service.id() + " at " + connection.address();
             throw Failures.of(error, peer, Traces.traceId(traceparent));
         }
@@ -161,16 +160,22 @@ final class Endpoint implements AutoCloseable {
                 || name.startsWith("List");
     }
 
-    /** Whether anything of a call may have reached a service. */
+    /** How far a call that was refused or failed may have come. */
     private static final class Sending extends ClientStreamTracer.Factory {
-        private volatile boolean began;
+        private volatile boolean sent;
+        private boolean mayHaveBegun;
+
+        /** A service that says UNAVAILABLE with a reason of its own has done nothing, of what it had not begun. */
+        boolean isUndone(StrongroomException error) {
+            return !sent || !(mayHaveBegun || error.reason().equals("UNREACHABLE"));
+        }
 
         @Override
         public ClientStreamTracer newClientStreamTracer(ClientStreamTracer.StreamInfo info, Metadata headers) {
             return new ClientStreamTracer() {
                 @Override
                 public void outboundHeaders() {
-                    began = true;
+                    sent = true;
                 }
             };
         }

@@ -11,6 +11,7 @@ import io.grpc.protobuf.StatusProto;
 import java.time.Duration;
 import java.util.HashMap;
 import java.util.Map;
+import java.util.regex.Pattern;
 
 /** What a failed call means. */
 final class Failures {
@@ -20,7 +21,19 @@ final class Failures {
     private static final Metadata.Key<String> EVENT_ID =
             Metadata.Key.of("strongroom-event-id", Metadata.ASCII_STRING_MARSHALLER);
 
+    /** How long a service asks to wait before a call is made again; negative of one that it may have begun. */
+    private static final Metadata.Key<String> PUSHBACK =
+            Metadata.Key.of("grpc-retry-pushback-ms", Metadata.ASCII_STRING_MARSHALLER);
+    private static final Pattern DIGITS = Pattern.compile("[0-9]+");
+
     private Failures() {}
+
+    /** Whether a service that refuses a call may have begun it. */
+    static boolean mayHaveBegun(StatusRuntimeException error) {
+        String pushback = error.getTrailers() == null ? null : error.getTrailers().get(PUSHBACK);
+        // gRPC takes for "never again" also what it cannot read.
+        return pushback != null && !DIGITS.matcher(pushback).matches();
+    }
 
     /** The exception for a call; {@code peer} says which service, at which address, where it gave no reason. */
     static StrongroomException of(StatusRuntimeException error, String peer, String traceId) {

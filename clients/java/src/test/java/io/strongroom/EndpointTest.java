@@ -40,9 +40,13 @@ import org.junit.jupiter.api.Test;
 
 /** What a call does about a service that refuses, is away, or asks for another token. */
 class EndpointTest {
+    private static final Metadata.Key<String> PUSHBACK =
+            Metadata.Key.of("grpc-retry-pushback-ms", Metadata.ASCII_STRING_MARSHALLER);
+
     private final Deque<Status> refusals = new ArrayDeque<>();
     private final List<Metadata> headers = new ArrayList<>();
     private final List<String> requestIds = new ArrayList<>();
+    private final Metadata trailers = new Metadata();
     private Server server;
     private ManagedChannel channel;
     private Endpoint endpoint;
@@ -178,6 +182,37 @@ class EndpointTest {
         assertEquals(1, headers.size());
     }
 
+    @Test
+    void aChangeWithoutRequestIdThatAServiceHasBegunIsMadeOnce() {
+        for (String pushback : List.of("-1", "never")) {
+            endsWith(pushback);
+            StrongroomException error = assertThrows(StrongroomException.class, this::disableKey);
+            assertEquals("SHUTTING_DOWN", error.reason());
+            assertEquals(1, headers.size(), pushback);
+        }
+        endsWith("-1");
+        createKey(Duration.ofSeconds(5));
+        assertEquals(2, requestIds.size());
+        assertEquals(requestIds.get(0), requestIds.get(1));
+    }
+
+    @Test
+    void aChangeWithoutRequestIdThatAServiceHasNotBegunIsTriedAgain() {
+        for (String pushback : List.of("0", "250")) {
+            endsWith(pushback);
+            disableKey();
+            assertEquals(2, headers.size(), pushback);
+        }
+    }
+
+    /** The service refuses one call as a process that ends does; with a negative pushback, one that it has begun. */
+    private void endsWith(String pushback) {
+        headers.clear();
+        trailers.discardAll(PUSHBACK);
+        trailers.put(PUSHBACK, pushback);
+        refusals.add(status(Code.UNAVAILABLE, "SHUTTING_DOWN"));
+    }
+
     private void disableKey() {
         endpoint.call(
                 KeyServiceGrpc.getDisableKeyMethod(),
@@ -219,7 +254,7 @@ class EndpointTest {
             observer.onNext(answer);
             observer.onCompleted();
         } else {
-            observer.onError(StatusProto.toStatusRuntimeException(refusals.pop()));
+            observer.onError(StatusProto.toStatusRuntimeException(refusals.pop(), trailers));
         }
     }
 
