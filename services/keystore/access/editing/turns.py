@@ -2,7 +2,7 @@
 
 One call of an account does so at a time, so that they do not all have to begin anew. A call that waits holds a thread,
 which others' calls need: few do, none for longer than its caller, principals in turn, and who takes something away goes
-first. Where too many would wait, the newest of who has the most gives way.
+first, but not twice in a row where others wait. Where too many would wait, the newest of who has the most gives way.
 """
 
 from __future__ import annotations
@@ -76,13 +76,30 @@ class _Queue:
         dropped.told.set()
 
 
+class _Account:
+    """An account of which something is changed just now."""
+
+    def __init__(self, *, removes: bool) -> None:
+        self.queues = {True: _Queue(), False: _Queue()}
+        """Of calls that take something away, and of others."""
+        self._removes = removes
+
+    def following(self) -> _Waiting | None:
+        """Whose turn is next: a removal's, but not after another where somebody else waits. Whoever may take something
+        away, or pretend to, could keep all that others give from being made."""
+        first = not self._removes
+        following = self.queues[first].take() or self.queues[not first].take()
+        if following is not None:
+            self._removes = following.removes
+        return following
+
+
 class Turns:
     """The accounts of which something is changed just now, and the calls that wait to."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._busy: dict[str, dict[bool, _Queue]] = {}
-        """The queues of each account: of calls that take something away, and of others."""
+        self._busy: dict[str, _Account] = {}
 
     @contextmanager
     def turn(self, call: Call, account: str, *, removes: bool) -> Iterator[bool]:
@@ -98,15 +115,15 @@ class Turns:
 
     def count(self, *, removes: bool) -> int:
         """How many calls wait."""
-        return sum(len(queues[removes]) for queues in self._busy.values())
+        return sum(len(one.queues[removes]) for one in self._busy.values())
 
     def _enter(self, account: str, waiting: _Waiting) -> _Waiting | None:
         with self._lock:
-            queues = self._busy.get(account)
-            if queues is None:
-                self._busy[account] = {True: _Queue(), False: _Queue()}
+            busy = self._busy.get(account)
+            if busy is None:
+                self._busy[account] = _Account(removes=waiting.removes)
                 return None
-            queue = queues[waiting.removes]
+            queue = busy.queues[waiting.removes]
             if not self._has_room(queue, waiting):
                 raise _is_busy(account)
             queue.put(waiting)
@@ -122,7 +139,7 @@ class Turns:
                 return False
             queue.drop()
         elif self.count(removes=waiting.removes) >= MOST:
-            largest = max((queues[waiting.removes] for queues in self._busy.values()), key=len)
+            largest = max((one.queues[waiting.removes] for one in self._busy.values()), key=len)
             if len(largest) <= len(queue) + 1:
                 return False
             largest.drop()
@@ -133,15 +150,14 @@ class Turns:
             with self._lock:
                 # It may have come just now.
                 if not waiting.told.is_set():
-                    self._busy[account][waiting.removes].remove(waiting)
+                    self._busy[account].queues[waiting.removes].remove(waiting)
                     raise _is_busy(account)
         if waiting.gives_way:
             raise _is_busy(account)
 
     def _leave(self, account: str) -> None:
         with self._lock:
-            queues = self._busy[account]
-            following = queues[True].take() or queues[False].take()
+            following = self._busy[account].following()
             if following is None:
                 del self._busy[account]
             else:
