@@ -113,6 +113,8 @@ class Call:
     """What authorization has asked about other accounts' resources: it asks once."""
     last_decision: tuple[Hashable, Any] | None = field(default=None, repr=False)
     """What authorization decided with last on something that there is not, and on what."""
+    permissions: tuple[Callable[[], object], ...] = field(default=(), repr=False)
+    """Ask again for what it was permitted; of calls that may wait before they change what others change meanwhile."""
     kept: bool = False
     """Whether the events are durable: in the audit log, or in the database with the change that they record."""
     time_us: int = field(default_factory=clock.system_clock.now_us)

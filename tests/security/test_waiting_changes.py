@@ -13,20 +13,35 @@ from typing import Any, cast
 import pytest
 
 from services.keystore.access.accounts.principals import Principals
+from services.keystore.access.credentials.client_keys import ClientKeys
 from services.keystore.access.editing import plans, turns
 from services.keystore.access.editing.editing import AccessEditor
 from services.keystore.access.editing.turns import Turns
-from services.keystore.access.records.resources import Principal
+from services.keystore.access.policies.policies import Policies
+from services.keystore.access.records.reading import LocalAccessRecords
+from services.keystore.access.records.resources import Policy, Principal
+from services.keystore.store import changes
 from services.runtime.access.authorization import Authorizer
 from services.runtime.audit_client import AuditClient
 from services.runtime.call import Call
 from services.runtime.call import Principal as Caller
+from services.runtime.changes import ChangeFeed
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.storage.outbox import Outbox
+from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY
 from tests.support.clients import until
 from tests.support.clocks import StillClock
-from tests.support.everybody import Everybody
-from tests.unit.keystore.access.editing.test_order import ACCOUNT, ANN, World
+from tests.unit.keystore.access.editing.test_order import (
+    ACCOUNT,
+    ADMIN,
+    ANN,
+    KEY_EXPIRES_US,
+    OTHER,
+    PERMIT,
+    POLICY,
+    ROLE,
+    World,
+)
 
 SECONDS = 20.0
 # Of which each listener has as many for one account.
@@ -44,6 +59,7 @@ class Slow:
     def __init__(self) -> None:
         self.go = threading.Event()
         self.begun: list[str] = []
+        self.until: Callable[[], bool] = lambda: True
 
 
 @pytest.fixture
@@ -54,6 +70,8 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
         if plan._account == "acme":
             made.begun.append(call.method)
             made.go.wait(SECONDS)
+            if call.method == "Give":
+                until(made.until, SECONDS)
         read(plan, call, *arguments)
 
     monkeypatch.setattr(plans.Plan, "require", require)
@@ -160,29 +178,127 @@ def test_one_removal_of_somebody_else_s_comes_in_however_many_wait_and_soon(worl
         assert slow.begun.index("Disable") <= 3
 
 
-class Ending(Everybody):
-    """Permits everything, until the caller is disabled."""
-
-    def __init__(self) -> None:
-        self.ended = False
-
-    def admit(self, call: Call) -> None:
-        if self.ended:
-            raise StrongroomError(Reason.PRINCIPAL_DISABLED, "disabled")
-        super().admit(call)
+def real(world: World) -> AccessEditor:
+    """An editor that decides as keystore does, and has caught up just now, as every call does when it begins."""
+    feed = ChangeFeed(lambda since, **_: changes.since(world.engine, since, 100))
+    clock = StillClock(1_800_000_000_000_000)
+    authorizer = Authorizer(LocalAccessRecords(world.engine, clock), feed)
+    feed.poll()
+    return AccessEditor(world.engine, authorizer, Outbox(world.engine, cast(AuditClient, None)), clock)
 
 
-def test_who_is_disabled_while_waiting_changes_nothing(world: World, slow: Slow) -> None:
-    authorizer = Ending()
-    outbox = Outbox(world.engine, cast(AuditClient, None))
-    editor = AccessEditor(world.engine, cast(Authorizer, authorizer), outbox, StillClock(1_800_000_000_000_000))
-    principals = Principals(editor)
-    with ThreadPoolExecutor(2) as threads:
-        one, two = (Principal(f"{ACCOUNT}/users/{name}", "", {}) for name in ("one", "two"))
-        first = threads.submit(reason, lambda: principals.create(call_of("u"), one, None))
+Work = Callable[[AccessEditor, Call], Any]
+WAITING: dict[str, Work] = {
+    "CreatePrincipal": lambda editor, call: Principals(editor).create(
+        call, Principal(f"{ACCOUNT}/users/two", "", {}), None
+    ),
+    "SetPrincipalRoles": lambda editor, call: Principals(editor).set_roles(call, ADMIN, (ROLE,), ""),
+    "DeletePrincipal": lambda editor, call: Principals(editor).delete(call, ROLE, ""),
+    "CreateClientKey": lambda editor, call: ClientKeys(editor).create(call, "acme", ANN, "", KEY_EXPIRES_US, None),
+    "AttachPolicy": lambda editor, call: Policies(editor, "mesh").attach(call, OTHER, ANN),
+    "UpdatePolicy": lambda editor, call: Policies(editor, "mesh").update(call, OTHER, PERMIT, None, ""),
+    "CreatePolicy": lambda editor, call: Policies(editor, "mesh").create(
+        call, Policy(f"{ACCOUNT}/policies/new", POLICY_KIND_IDENTITY, PERMIT, (ANN,), ""), None
+    ),
+}
+TAKEN: dict[str, tuple[Work, Reason]] = {
+    "disabled": (lambda editor, call: Principals(editor).disable(call, ANN), Reason.PRINCIPAL_DISABLED),
+    "not permitted": (
+        lambda editor, call: Policies(editor, "mesh").detach(call, POLICY, ANN),
+        Reason.PERMISSION_DENIED,
+    ),
+}
+
+
+# What takes something away would come first.
+@pytest.mark.parametrize("waiting", [one for one in WAITING if one != "DeletePrincipal"])
+@pytest.mark.parametrize("taken", TAKEN)
+def test_what_is_taken_from_a_caller_while_it_waits_it_does_no_more(
+    world: World, slow: Slow, waiting: str, taken: str
+) -> None:
+    slow.go.set()
+    world.policies.detach(world.call(), OTHER, ANN)
+    slow.go.clear()
+    slow.begun.clear()
+    editor = real(world)
+    turns_, (take, refused) = editor._planning._turns, TAKEN[taken]
+    mine = call_of("ann", waiting)
+    with ThreadPoolExecutor(3) as threads:
+        one = Principal(f"{ACCOUNT}/users/one", "", {})
+        first = threads.submit(reason, lambda: Principals(editor).create(call_of("admin"), one, None))
         until(lambda: bool(slow.begun), SECONDS)
-        second = threads.submit(reason, lambda: principals.create(call_of("u"), two, None))
-        until(lambda: editor._planning._turns.count(removes=False) == 1, SECONDS)
-        authorizer.ended = True
+        second = threads.submit(reason, lambda: WAITING[waiting](editor, mine))
+        until(lambda: turns_.count(removes=False) + turns_.count(removes=True) == 1, SECONDS)
+        removal = threads.submit(reason, lambda: take(editor, call_of("admin", "Take")))
+        until(lambda: turns_.count(removes=False) + turns_.count(removes=True) == 2, SECONDS)
         slow.go.set()
-        assert (first.result(SECONDS), second.result(SECONDS)) == ("", Reason.PRINCIPAL_DISABLED)
+        assert (first.result(SECONDS), removal.result(SECONDS)) == ("", "")
+        assert second.result(SECONDS) == refused
+
+
+@pytest.mark.parametrize("waiting", WAITING)
+def test_who_waits_does_it_all_the_same_and_is_told_of_once(world: World, slow: Slow, waiting: str) -> None:
+    editor = real(world)
+    mine = call_of("ann", waiting)
+    with ThreadPoolExecutor(2) as threads:
+        one = Principal(f"{ACCOUNT}/users/one", "", {})
+        first = threads.submit(reason, lambda: Principals(editor).create(call_of("admin"), one, None))
+        until(lambda: bool(slow.begun), SECONDS)
+        second = threads.submit(reason, lambda: WAITING[waiting](editor, mine))
+        turns_ = editor._planning._turns
+        until(lambda: turns_.count(removes=False) + turns_.count(removes=True) == 1, SECONDS)
+        slow.go.set()
+        assert (first.result(SECONDS), second.result(SECONDS)) == ("", "")
+    told = [(event.action, event.resource) for event in mine.events]
+    assert len(told) == len(set(told))
+    assert told
+
+
+def test_a_removal_is_not_overtaken_between_what_it_asks_for(world: World, slow: Slow) -> None:
+    slow.go.set()
+    scratch = [f"{ACCOUNT}/users/scratch{number}" for number in range(turns.MOST_OF_ACCOUNT)]
+    for name in scratch:
+        world.principals.create(world.call(), Principal(name, "", {}), None)
+    slow.go.clear()
+    slow.begun.clear()
+    waiting = world.editor._planning._turns
+
+    def give(number: int) -> Callable[[], Any]:
+        who = f"hostile{number % 2}"
+        return lambda: world.principals.set_roles(call_of(who, "Give"), scratch[number], (ROLE,), "")
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        given = [threads.submit(reason, give(0))]
+        until(lambda: bool(slow.begun), SECONDS)
+        given += [threads.submit(reason, give(number)) for number in range(1, turns.MOST_OF_ACCOUNT)]
+        until(lambda: waiting.count(removes=False) == turns.MOST_OF_ACCOUNT - 1, SECONDS)
+        deleting = threads.submit(reason, lambda: world.principals.delete(call_of("admin", "Delete"), ROLE, ""))
+        until(lambda: waiting.count(removes=True) == 1, SECONDS)
+        # Whoever comes in between takes as long as the removal takes to come back.
+        slow.until = lambda: deleting.done() or waiting.count(removes=True) == 1
+        slow.go.set()
+        assert deleting.result(SECONDS) == ""
+        assert [one.result(SECONDS) for one in given].count("") == 1
+
+
+def test_removals_do_not_keep_what_gives_something_from_being_made(world: World, slow: Slow) -> None:
+    slow.go.set()
+    world.principals.create(world.call(), Principal(f"{ACCOUNT}/users/scratch", "", {}), None)
+    slow.go.clear()
+    slow.begun.clear()
+    waiting = world.editor._planning._turns
+
+    def take(who: str) -> Callable[[], Any]:
+        return lambda: world.principals.set_roles(call_of(who, "Take"), f"{ACCOUNT}/users/scratch", (), "")
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        hostile = [threads.submit(reason, take("one"))]
+        until(lambda: bool(slow.begun), SECONDS)
+        hostile += [threads.submit(reason, take(who)) for who in ("one", "two") for _ in range(6)]
+        until(lambda: waiting.count(removes=True) == turns.MOST_OF_ACCOUNT, SECONDS)
+        made = [threads.submit(reason, creation(world, number, "admin")) for number in range(2)]
+        until(lambda: waiting.count(removes=False) == 2, SECONDS)
+        slow.go.set()
+        assert [one.result(SECONDS) for one in (*made, *hostile)] == [""] * 15
+    # One of each in turn, while both wait.
+    assert slow.begun[:5] == ["Take", "Test", "Take", "Test", "Take"]

@@ -73,6 +73,7 @@ class Authorizer:
 
     def __init__(self, records: AccessRecords, feed: ChangeFeed, clock: Clock = system_clock) -> None:
         self._records = records
+        self._feed = feed
         self._clock = clock
         self._parsed = Parsed()
         self._accounts: FreshCache[str, Account | None] = FreshCache(feed, _CACHED_ACCOUNTS)
@@ -216,6 +217,10 @@ class Authorizer:
         yet. Raises as `require_standing`."""
         self.require_standing(principal or call.principal)
         call.permitted = True
+
+    def catch_up(self) -> None:
+        """Decides by everything that has changed until now: for what is decided later than its call began."""
+        self._feed.poll()
 
     def principal_resource(self, name: str) -> Resource:
         """What policies see of a user, workload or role as what an action is on, also of one that does not exist."""

@@ -41,6 +41,10 @@ class Rights(Generic[A]):
             self._permit(unasked)
             self._asked.update(unasked)
 
+    def forget(self) -> None:
+        """Has all be asked for again: what was permitted is too long ago."""
+        self._asked.clear()
+
     def require(self, needed: Iterable[A]) -> None:
         """For the change itself: ends it, unmade, where one of them was not asked for."""
         unasked: list[Hashable] = [one for one in needed if one not in self._asked]

@@ -146,10 +146,8 @@ class Principals:
             return replace(present, roles=roles)
 
         removes = not _given(roles, seen)
-        return rights.exercise(
-            lambda: self._editor.edit(
-                call, kinds.PRINCIPAL, name, change, etag=etag, asks=_larger_or_less, removes=removes
-            )
+        return self._editor.edit(
+            call, kinds.PRINCIPAL, name, change, etag=etag, asks=_larger_or_less, removes=removes, rights=rights
         )
 
     def disable(self, call: Call, name: str) -> Principal:
@@ -197,7 +195,7 @@ class Principals:
             if quota_store.delete_quota(connection, name):
                 changes.note(connection, CHANGE_KIND_QUOTA, f"{name}/quota", account_of(name))
 
-        rights.exercise(lambda: self._editor.delete(call, kinds.PRINCIPAL, name, etag, remove, _less))
+        self._editor.delete(call, kinds.PRINCIPAL, name, etag, remove, _less, rights)
         try:
             ended_grants.end_of(self._editor, name)
         except StrongroomError as error:
@@ -214,7 +212,7 @@ class Principals:
             for name in names:
                 self._editor.permitted(call, SET_ROLES, kinds.PRINCIPAL, name, field=field)
 
-        return Rights(permit)
+        return self._editor.rights(call, permit)
 
     def _require_free(self, connection: Connection, principal: Principal, added: Sequence[str]) -> None:
         """Raises unless what a principal is to be known by exists and stands for no other of the account, and the

@@ -3,7 +3,7 @@ in one transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,6 +26,7 @@ from services.runtime.storage.database import reading, transaction
 from services.runtime.storage.editing import UNCHANGED, Edits, Unchanged, permitted, require_current
 from services.runtime.storage.outbox import Outbox
 from services.runtime.storage.request_ids import Repeatable
+from services.runtime.storage.rights import Rights
 from strongroom.audit.v1.event_pb2 import Event
 from strongroom.keystore.v1.key_record_service_pb2 import ChangeKind
 
@@ -52,6 +53,7 @@ class Record(Protocol):
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
+A = TypeVar("A", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class AccessEditor:
         self._authorizer = authorizer
         self._outbox = outbox
         self._edits = Edits(engine, outbox, clock)
-        self._planning = Planning(engine, self.now_us, self.require_standing)
+        self._planning = Planning(engine, self.now_us, self._permit_again)
 
     def now_us(self) -> int:
         """The time."""
@@ -116,9 +118,44 @@ class AccessEditor:
     def authorize(self, call: Call, action: str, on: Resource, about: str = "") -> Event:
         """The event of an action. Raises PERMISSION_DENIED unless the caller may. The event names `about` where that is
         not what the action is on."""
-        event = self._authorizer.authorize(call, action, on)
-        event.resource = about or event.resource
-        return event
+
+        def ask() -> Event:
+            event = self._authorizer.authorize(call, action, on)
+            event.resource = about or event.resource
+            return event
+
+        return self.asking(call, ask)
+
+    def asking(self, call: Call, ask: Callable[[], T]) -> T:
+        """What `ask` answers, which asks for a permission by what is there at that time. It is asked anew where the
+        call has to wait before it changes anything."""
+        before = call.permissions
+        answer = ask()
+        call.permissions = (*before, ask)
+        return answer
+
+    def rights(self, call: Call, permit: Callable[[Sequence[A]], None]) -> Rights[A]:
+        """What a change, which is to be made with them, was permitted of what hangs on what is there. They are asked
+        anew by what is there then: `permit` may fail for what is not needed any more."""
+
+        def ask(needed: Sequence[A]) -> None:
+            before, count = call.permissions, len(call.events)
+            permit(needed)
+            call.permissions = before
+            told = {(one.action, one.resource) for one in call.events[:count]}
+            call.events[count:] = [one for one in call.events[count:] if (one.action, one.resource) not in told]
+
+        return Rights(ask)
+
+    def _permit_again(self, call: Call) -> None:
+        self._authorizer.catch_up()
+        events, permissions = call.events, call.permissions
+        call.events, call.elsewhere, call.last_decision = [], {}, None
+        self.require_standing(call)
+        for ask in permissions:
+            ask()
+        # It is told of once.
+        call.events, call.permissions = events, permissions
 
     def require_standing(self, call: Call) -> None:
         """For what changes nothing but the caller's own session, and whoever may do anything at all may ask. Raises
@@ -129,10 +166,14 @@ class AccessEditor:
         self, call: Call, action: str, kind: Kind[R], name: str, *, about: str = "", field: str = "name"
     ) -> R:
         """The record of this name, once the caller may. Raises PERMISSION_DENIED, and the kind's NOT_FOUND."""
-        with self.reading() as connection:
-            found = kind.find(connection, name)
-        authorize = partial(self.authorize, call, action, about=about)
-        return permitted(found, resource(name), authorize, lambda: kind.missing(name, field))[1]
+
+        def ask() -> R:
+            with self.reading() as connection:
+                found = kind.find(connection, name)
+            authorize = partial(self.authorize, call, action, about=about)
+            return permitted(found, resource(name), authorize, lambda: kind.missing(name, field))[1]
+
+        return self.asking(call, ask)
 
     def permitted_on_all(self, call: Call, action: str, kind: Kind[R], names: Sequence[str]) -> None:
         """Raises PERMISSION_DENIED unless the caller may on each of the records, of which the event names the first, or
@@ -161,13 +202,14 @@ class AccessEditor:
         etag: str = "",
         asks: Asks[R] = _no_needs,
         removes: bool = False,
+        rights: Rights[Any] | None = None,
         hold: Consequence[R] = _nothing_else,
         then: Consequence[R] = _nothing_else,
     ) -> R:
         """Changes a record of a call that was permitted. What the change `asks` for is looked at before it begins, in
-        front of others where it takes something away (`removes`); what else of the account is to stay as it is, `hold`
-        locks. Raises the kind's NOT_FOUND, ETAG_MISMATCH, what `change` and `then` do, LIMIT_EXCEEDED, POLICY_LOCKOUT,
-        and OVERLOADED when too many wait.
+        front of others where it takes something away (`removes`); `rights` are those that `change` requires; what else
+        of the account is to stay as it is, `hold` locks. Raises the kind's NOT_FOUND, ETAG_MISMATCH, what `change` and
+        `then` do, LIMIT_EXCEEDED, POLICY_LOCKOUT, and OVERLOADED when too many wait.
         """
         account = account_of(name)
 
@@ -196,13 +238,20 @@ class AccessEditor:
                 write,
             )
 
-        return self._planned(call, account, plan if asks is not _no_needs else None, work, removes=removes)
+        return self._planned(call, account, plan if asks is not _no_needs else None, work, removes, rights)
 
     def delete(
-        self, call: Call, kind: Kind[R], name: str, etag: str, remove: Consequence[R], asks: Asks[R] = _no_needs
+        self,
+        call: Call,
+        kind: Kind[R],
+        name: str,
+        etag: str,
+        remove: Consequence[R],
+        asks: Asks[R] = _no_needs,
+        rights: Rights[Any] | None = None,
     ) -> None:
-        """Ends a record by `remove`. Raises the kind's NOT_FOUND, ETAG_MISMATCH, what `remove` does, and as `edit` for
-        what it `asks`."""
+        """Ends a record by `remove`, which requires the `rights`. Raises the kind's NOT_FOUND, ETAG_MISMATCH, what
+        `remove` does, and as `edit` for what it `asks`."""
         account = account_of(name)
 
         def plan(connection: Connection) -> Plan:
@@ -221,7 +270,7 @@ class AccessEditor:
         def work(settle: Settle) -> None:
             self._edits.remove(call, lambda connection: lock(connection, settle), ended)
 
-        self._planned(call, account, plan if asks is not _no_needs else None, work, removes=True)
+        self._planned(call, account, plan if asks is not _no_needs else None, work, True, rights)
 
     def create(
         self,
@@ -261,7 +310,7 @@ class AccessEditor:
 
         try:
             removes = needs is not None and needs.way_back
-            return self._planned(call, account, plan if needs is not None else None, work, removes=removes)
+            return self._planned(call, account, plan if needs is not None else None, work, removes)
         except IntegrityError:
             raise already_exists(new.name, field) from None
 
@@ -271,12 +320,13 @@ class AccessEditor:
         account: str,
         plan: Callable[[Connection], Plan | None] | None,
         work: Callable[[Settle], T],
-        *,
-        removes: bool = False,
+        removes: bool,
+        rights: Rights[Any] | None = None,
     ) -> T:
-        if plan is None:
-            return work(_nothing_to_settle)
-        return self._planning.make(call, account, plan, work, removes=removes)
+        if plan is not None:
+            return self._planning.make(call, account, plan, work, removes=removes, rights=rights)
+        unplanned = partial(work, _nothing_to_settle)
+        return unplanned() if rights is None else rights.exercise(unplanned)
 
     def _lock(self, connection: Connection, account: str, settle: Settle) -> None:
         store.lock_account(connection, account)

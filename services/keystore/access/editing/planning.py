@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 
@@ -16,6 +16,7 @@ from services.keystore.access.records import contents
 from services.runtime.access.cedar import Parsed
 from services.runtime.call import Call
 from services.runtime.storage.database import deliberate, reading
+from services.runtime.storage.rights import Rights
 
 T = TypeVar("T")
 
@@ -33,11 +34,11 @@ class _ChangedMeanwhileError(Exception):
 class Planning:
     """Makes changes of all accounts of which there is a plan."""
 
-    def __init__(self, engine: Engine, now_us: Callable[[], int], admit: Callable[[Call], None]) -> None:
-        """`admit` raises where a caller may do nothing at all any more."""
+    def __init__(self, engine: Engine, now_us: Callable[[], int], permit_again: Callable[[Call], None]) -> None:
+        """`permit_again` raises where a call would not be permitted any more, by all that has changed until then."""
         self._engine = engine
         self._now_us = now_us
-        self._admit = admit
+        self._permit_again = permit_again
         self._parsed = Parsed()
         self._turns = Turns()
 
@@ -49,12 +50,15 @@ class Planning:
         work: Callable[[Settle], T],
         *,
         removes: bool = False,
+        rights: Rights[Any] | None = None,
     ) -> T:
         """Does `work` once its plan was found good, and nothing has changed in the account since; else all is done
         anew. Where others are quicker again and again, they wait until it is planned and made: whoever can change the
         least of an account could keep others from taking that away for as long as they like.
 
-        Those that take something away (`removes`) come before others. Raises OVERLOADED where too many wait.
+        Those that take something away (`removes`) come before others. `rights` that turn out to be needed are asked for
+        in the same turn. What was permitted is asked for again once a call has waited. Raises OVERLOADED where too many
+        wait.
         """
 
         def look(connection: Connection) -> Plan | None:
@@ -71,17 +75,23 @@ class Planning:
             deliberate(connection)
             require(look(connection))
 
-        with self._turns.turn(call, account, removes=removes) as has_waited:
-            if has_waited:
-                # What its caller was permitted may be long ago.
-                self._admit(call)
+        def attempt() -> T:
             for _ in range(_TRIES):
                 with reading(self._engine) as connection:
                     as_of, planned = contents.revision(connection, account), look(connection)
                 require(planned)
                 with suppress(_ChangedMeanwhileError):
                     return work(partial(_require_as_of, account=account, as_of=as_of))
+                self._permit_again(call)
             return work(settle)
+
+        with self._turns.turn(call, account, removes=removes) as has_waited:
+            if has_waited:
+                # Others may have taken away what its caller was permitted.
+                self._permit_again(call)
+                if rights is not None:
+                    rights.forget()
+            return attempt() if rights is None else rights.exercise(attempt)
 
 
 def _require_as_of(connection: Connection, account: str, as_of: int | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -20,7 +21,7 @@ from services.keystore.store import changes
 from services.keystore.store import store as keystore
 from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError, invalid
-from services.runtime.requests.names import parse, parse_account
+from services.runtime.requests.names import ResourceName, parse, parse_account
 from services.runtime.storage.editing import UNCHANGED, Unchanged
 from services.runtime.storage.request_ids import Repeatable
 from services.runtime.storage.rights import Rights
@@ -101,18 +102,17 @@ class Policies:
 
         if not rewritten:
             return self._editor.edit(call, kinds.POLICY, name, change, etag=etag)
-        return rights.exercise(
-            lambda: self._editor.edit(
-                call,
-                kinds.POLICY,
-                name,
-                change,
-                etag=etag,
-                asks=lambda _: Needs(room=True, way_back=True),
-                removes=cedar is not None and not lockout.permits(cedar),
-                hold=lambda connection, present: _hold_keys(connection, present.attached_to),
-                then=lambda connection, changed: _tell(connection, changed.attached_to),
-            )
+        return self._editor.edit(
+            call,
+            kinds.POLICY,
+            name,
+            change,
+            etag=etag,
+            asks=lambda _: Needs(room=True, way_back=True),
+            removes=cedar is not None and not lockout.permits(cedar),
+            rights=rights,
+            hold=lambda connection, present: _hold_keys(connection, present.attached_to),
+            then=lambda connection, changed: _tell(connection, changed.attached_to),
         )
 
     def delete(self, call: Call, name: str, etag: str) -> None:
@@ -127,7 +127,7 @@ class Policies:
             policy_store.delete_policy(connection, name)
             _tell(connection, present.attached_to)
 
-        rights.exercise(lambda: self._editor.delete(call, kinds.POLICY, name, etag, remove, _where_it_permits))
+        self._editor.delete(call, kinds.POLICY, name, etag, remove, _where_it_permits, rights)
 
     def attach(self, call: Call, name: str, target: str) -> Policy:
         """Attaches a policy; one that is attached stays so. Raises PRINCIPAL_NOT_FOUND, KEY_NOT_FOUND, LIMIT_EXCEEDED,
@@ -209,7 +209,7 @@ class Policies:
             for action, target in needed:
                 self._permit_target(call, action, target, field)
 
-        return Rights(permit)
+        return self._editor.rights(call, permit)
 
     def _permit_target(self, call: Call, action: str, target: str, field: str) -> None:
         """Raises PERMISSION_DENIED, and KEY_NOT_FOUND, PRINCIPAL_NOT_FOUND or ACCOUNT_NOT_FOUND."""
@@ -218,16 +218,18 @@ class Policies:
             # Its service is another: whether it exists, and its tags, are not known here.
             self._editor.authorize(call, action, resource(target))
         elif collection == "keys":
-            name = parse(target, field, "keys")
-            with self._editor.reading() as connection:
-                key = keystore.key(connection, name)
-            self._editor.authorize(call, action, key.resource if key else resource(target))
-            if key is None:
-                raise not_found(name, field)
+            self._editor.asking(call, partial(self._permit_key, call, action, parse(target, field, "keys"), field))
         elif collection:
             self._editor.permitted(call, action, kinds.PRINCIPAL, target, field=field)
         else:
             self._editor.permitted(call, action, kinds.ACCOUNT, target, field=field)
+
+    def _permit_key(self, call: Call, action: str, name: ResourceName, field: str) -> None:
+        with self._editor.reading() as connection:
+            key = keystore.key(connection, name)
+        self._editor.authorize(call, action, key.resource if key else resource(str(name)))
+        if key is None:
+            raise not_found(name, field)
 
 
 def _for_another_text(policy: Policy) -> list[_Right]:
