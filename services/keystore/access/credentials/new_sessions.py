@@ -79,9 +79,11 @@ class NewSessions:
         seconds = _checked_seconds(wish.seconds, _DEFAULT_SECONDS, 1, LONGEST_SECONDS)
         scope = SessionScope(policies=_checked_policies(wish.policy, principal.account))
         self._authorizer.admit(call, principal)
+        # Before the credential is looked at: it is told for as long as a session lasts that a client key has ended.
+        begun_us = self._clock.now_us()
         as_of = (self._still_proved_as_of_us(proof),)
         named = replace(principal, session_name=session_name, scope=scope, as_of=as_of)
-        return self._begin(named, seconds, self._clock.now_us(), proof.expires_us)
+        return self._begin(named, seconds, begun_us, proof.expires_us)
 
     def narrow(self, call: Call, wish: Wish) -> Session:
         """A session within the one that a call comes by, which stays within one more policy and ends with it. Raises

@@ -37,8 +37,8 @@ from strongroom.access.v1.access_record_service_pb2 import (
 )
 from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY, POLICY_KIND_RESOURCE, PolicyKind
 
-SESSION_US = 12 * 3600 * 1_000_000
-"""The longest that a session lasts."""
+SESSION_US = (12 * 3600 + 600) * 1_000_000
+"""Longer than any session lasts, by what the clocks of replicas may differ."""
 
 
 _OVERHEAD = 16

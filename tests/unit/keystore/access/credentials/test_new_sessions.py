@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, Engine, event
 
 from services.keystore.access.accounts import new_accounts
 from services.keystore.access.accounts.oidc_providers import OidcProviders
@@ -19,7 +19,7 @@ from services.keystore.access.credentials.client_keys import ClientKeys, made
 from services.keystore.access.credentials.credentials import Credentials, Proof
 from services.keystore.access.credentials.new_sessions import NewSessions, RoleWish, Wish
 from services.keystore.access.credentials.oidc import OidcTokens
-from services.keystore.access.credentials.sessions import Session, Sessions
+from services.keystore.access.credentials.sessions import LONGEST_SECONDS, Session, Sessions
 from services.keystore.access.editing import kinds
 from services.keystore.access.editing.editing import AccessEditor, insert
 from services.keystore.access.records import store
@@ -45,7 +45,7 @@ from services.runtime.requests.names import ResourceName, parse
 from services.runtime.storage.database import reading, transaction
 from services.runtime.storage.outbox import Outbox
 from strongroom.access.v1.session_service_pb2 import CREDENTIAL_KIND_CERTIFICATE
-from tests.support.clocks import SkewedClock
+from tests.support.clocks import ClockOf, SkewedClock
 from tests.support.everybody import Everybody
 
 ACCOUNT = "accounts/acme"
@@ -339,3 +339,17 @@ def test_sessions_begin_where_a_database_takes_no_changes(world: World, kind: st
         world.principals.revoke_sessions(world.call(), ANN)
     session = world.sessions.begin(world.call(), world.proof(kind), Wish("s")).principal
     assert world.role_session(world.session(session)).name == ROLE
+
+
+def test_a_session_lasts_from_before_its_credential_was_found_good(world: World) -> None:
+    proof, stalled = world.proof("client key"), [0]
+
+    def slow(connection: Connection) -> None:
+        proof.require_still(connection)
+        stalled[0] = 60_000_000
+
+    world.sessions._clock = ClockOf(lambda: system_clock.now_us() + stalled[0])
+    session = world.sessions.begin(world.call(), replace(proof, require_still=slow), Wish("s")).principal
+    assert session.issued <= system_clock.now_us() / 1e6
+    # For so long it is told which client keys have ended.
+    assert store.SESSION_US > LONGEST_SECONDS * 1_000_000
