@@ -18,6 +18,7 @@ from services.doors.listening.paths import parts_of, query_of
 from services.doors.listening.server_tls import ServerTls
 from services.doors.listening.turns import TooManyError, Turns
 from services.doors.settings import HttpListener
+from services.runtime.addresses import plain_address
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +178,7 @@ class Listener:
         if not length.isdecimal() or int(length[:20]) > self._settings.max_body_kib * _KIB:
             raise HttpError(413, f"the body is larger than {self._settings.max_body_kib} KiB")
         path, is_folder = parts_of(scope["raw_path"])
-        address = scope["client"][0] if scope["client"] else ""
+        address = plain_address(scope["client"][0]) if scope["client"] else ""
         certificate = scope["state"].get(CERTIFICATE, b"")
         query = query_of(scope["query_string"])
         return Head(method_of(scope), path, is_folder, query, headers, address, certificate)

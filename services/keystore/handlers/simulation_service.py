@@ -11,6 +11,7 @@ from services.runtime import clock, encryption_context
 from services.runtime.access.authorization import Resource
 from services.runtime.access.cedar import Verdict
 from services.runtime.access.decisions import Question
+from services.runtime.addresses import ip_of, plain_address
 from services.runtime.call import Call, Principal, SessionScope
 from services.runtime.errors import invalid, required, too_large
 from services.runtime.requests import names
@@ -67,12 +68,14 @@ class SimulationHandlers:
             raise invalid("action", "is not an action of the schema")
         if request.via_service and not request.via_service.startswith(_SERVICE):
             raise invalid("via_service", "is not of the form services/{service}")
+        if request.source_address and ip_of(request.source_address) is None:
+            raise invalid("source_address", "is not an IP address")
         return Question(
             _principal(request),
             request.action,
             self._resource(request.resource),
             encryption_context.of(dict(request.encryption_context)),
-            request.source_address,
+            plain_address(request.source_address),
             request.via_service,
             clock.microseconds(request.time) / 1e6 if request.HasField("time") else 0.0,
         )

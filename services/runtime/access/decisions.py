@@ -7,10 +7,8 @@ session permits nothing that its own policies do not.
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from services.runtime import clock, encryption_context
@@ -25,6 +23,7 @@ from services.runtime.access.cedar import (
     Verdict,
     uid,
 )
+from services.runtime.addresses import ip_of
 from services.runtime.call import Principal
 from services.runtime.encryption_context import EncryptionContext
 from strongroom.access.v1.access_record_service_pb2 import AccountAccess, PolicyRecord, PrincipalRecord
@@ -37,6 +36,9 @@ ACCOUNT_DISABLED = "account-disabled"
 SESSION_ENDED = "session-ended"
 
 ASSUME_ROLE = "access:AssumeRole"
+
+# Of the year 9999.
+_LAST_SECOND = 253_402_300_799
 
 # Measured, beside the context.
 _OUTCOME_BYTES = 768
@@ -353,14 +355,21 @@ def _context(question: Question) -> Json:
     context: Json = {
         "encryption_context": _pairs(question.context.pairs.items()),
         "session_tags": _pairs(question.principal.scope.tags),
-        "time": _extension("datetime", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(question.time))),
+        "time": _extension("datetime", _datetime(question.time)),
         "via_service": question.via_service,
         **question.told,
     }
     # Absent where it is not known, as for a call by a local socket.
-    with suppress(ValueError):
-        context["source_address"] = _extension("ip", str(ipaddress.ip_address(question.source_address)))
+    address = ip_of(question.source_address)
+    if address is not None:
+        context["source_address"] = _extension("ip", str(address))
     return context
+
+
+def _datetime(seconds: float) -> str:
+    """A time in the one form that Cedar takes."""
+    year, *parts = time.gmtime(min(seconds, _LAST_SECOND))[:6]
+    return f"{year:04}-{parts[0]:02}-{parts[1]:02}T{parts[2]:02}:{parts[3]:02}:{parts[4]:02}Z"
 
 
 def _pairs(pairs: Iterable[tuple[str, str]]) -> list[Json]:

@@ -12,6 +12,7 @@ from functools import lru_cache
 from services.runtime import identifiers
 from services.runtime.access.quotas import Bucket, Limit
 from services.runtime.access.rations import Ration, Rations
+from services.runtime.addresses import ip_of
 from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.audit.v1.event_pb2 import Event
@@ -158,13 +159,11 @@ def _one_more(limit: Limit, ration: Ration, now: float) -> tuple[bool, Ration]:
 @lru_cache(maxsize=_ADDRESSES)
 def network_of(address: str) -> str:
     """What counts as one caller's address: an IPv4 address, or the first 64 bits of an IPv6 address."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
+    parsed = ip_of(address)
+    if parsed is None:
         return address[:64]
     if isinstance(parsed, ipaddress.IPv6Address):
-        mapped = parsed.ipv4_mapped
-        return str(mapped or ipaddress.ip_network((parsed, _IPV6_PREFIX), strict=False).network_address)
+        return str(ipaddress.ip_network((parsed, _IPV6_PREFIX), strict=False).network_address)
     return str(parsed)
 
 

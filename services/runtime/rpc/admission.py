@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv6Address, ip_network
 from typing import Protocol
 
 from services.runtime.access import identity
+from services.runtime.addresses import ip_of, plain_address
 from services.runtime.call import Principal
 from services.runtime.config import InternalListener
 from services.runtime.errors import StrongroomError
@@ -132,17 +133,12 @@ def address_of(peer: str) -> str:
     """`127.0.0.1` from gRPC's `ipv4:127.0.0.1:51234`, `::1` from `ipv6:%5B::1%5D:51234`."""
     kind, _, rest = peer.partition(":")
     host = rest.rpartition(":")[0]
-    return host.removeprefix("%5B").removesuffix("%5D") if kind in ("ipv4", "ipv6") else peer
+    return plain_address(host.removeprefix("%5B").removesuffix("%5D")) if kind in ("ipv4", "ipv6") else peer
 
 
 def _network(address: str) -> str:
     """The address, or for IPv6 the network that one host is usually given whole."""
-    if ":" not in address:
-        return address
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address
+    parsed = ip_of(address)
     if isinstance(parsed, IPv6Address):
         return str(ip_network((parsed, _SHARED_IPV6_BITS), strict=False))
     return address

@@ -15,6 +15,7 @@ from services.runtime.access import identity
 from services.runtime.access.identity import Callers, Identities
 from services.runtime.access.quotas import Quotas, weigher
 from services.runtime.access.strangers import Strangers
+from services.runtime.addresses import plain_address
 from services.runtime.audit_client import AuditClient
 from services.runtime.call import ANONYMOUS, Call, Principal
 from services.runtime.clock import Clock, system_clock
@@ -244,7 +245,7 @@ class Pipeline:
     def _by_service_not_yet_known(self, call: Call, context: grpc.ServicerContext, metadata: Metadata) -> Principal:
         # The certificate is the service's, and no credential of whoever it begins a session for.
         call.via_service = self._service(call, context, metadata).name
-        if address := identity.header(metadata, SOURCE_ADDRESS):
+        if address := plain_address(identity.header(metadata, SOURCE_ADDRESS)):
             call.source_address, call.is_from_outside = address, True
             self._strangers.require(call)
         if presented := identity.header(metadata, CERTIFICATE_ID):
@@ -262,7 +263,7 @@ class Pipeline:
         else:
             self._callers.require_may_forward(spiffe_id)
         call.via_service = identity.service_name_of(spiffe_id)
-        call.source_address = identity.header(metadata, SOURCE_ADDRESS)
+        call.source_address = plain_address(identity.header(metadata, SOURCE_ADDRESS))
         if not brings_session:
             call.certificate_expires_us = partial(identity.certificate_expires_us, context)
             return identity.named_principal(metadata)
