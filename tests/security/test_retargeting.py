@@ -179,6 +179,27 @@ def test_whoever_reads_both_may_and_is_recorded(person: Person, world: World) ->
     assert moved.bound_by.endswith("/users/eve")
 
 
+@pytest.mark.parametrize("missing", MISSING)
+def test_nobody_chooses_what_is_set_at_a_target_by_an_authority_that_they_cannot_read(
+    tenant: Client, person: Person, world: World, missing: str
+) -> None:
+    """A repair would log in as the master, and set it there."""
+    eve = person(without(MISSING[missing](world)))
+    for stages in ((), ("Current",), ("staged",)):
+        assert refusal(partial(eve.secrets.put_value, world.secret, LOGIN, stages=stages)).reason == "PERMISSION_DENIED"
+    assert len(list(tenant.secrets.versions.list(world.secret))) == 1
+    assert eve.secrets.create("plain", LOGIN, key=world.secret_key).name
+    assert eve.secrets.put_value("plain", LOGIN)
+
+
+def test_whoever_reads_both_puts_values_also_after_one_that_is_withdrawn(person: Person, world: World) -> None:
+    eve = person(without())
+    eve.secrets.put_value(world.secret, LOGIN)
+    eve.secrets.versions.disable(f"{world.secret}/versions/2")
+    eve.secrets.versions.disable(f"{world.master}/versions/1")
+    assert eve.secrets.put_value(world.secret, LOGIN).name.endswith("/versions/3")
+
+
 def test_other_changes_need_no_reading(person: Person, world: World) -> None:
     eve = person(without(reading(world.secret), reading(world.master)))
     assert eve.secrets.update(world.secret, description="ours", tags={"a": "b"}).description == "ours"

@@ -141,7 +141,13 @@ class SecretService:
         value = messages.new_value(request)
         current = request.current_version if request.HasField("current_version") else None
         added = self._vault.put(
-            call, name, value, check_stages(request.stages), repeatable(request, call, redacted="value"), current
+            call,
+            name,
+            value,
+            check_stages(request.stages),
+            repeatable(request, call, redacted="value"),
+            current,
+            self._lifecycle.permit_choice,
         )
         return messages.version_message(added.version, added.stages)
 

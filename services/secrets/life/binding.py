@@ -6,11 +6,12 @@ that makes any other pair.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from services.runtime import clock
 from services.runtime.call import Call
+from services.runtime.errors import Reason, StrongroomError
 from services.runtime.requests.names import ResourceName
 from services.secrets.core import store
 from services.secrets.core.destinations import require_may_go
@@ -25,6 +26,15 @@ from strongroom.audit.v1.event_pb2 import Event
 from strongroom.secrets.v1.secret_pb2 import TargetBinding
 
 _MAX_AUTHORITY = 1024
+# What is told to those alone who may read it.
+_UNUSABLE = (
+    Reason.DESTINATION_NOT_ALLOWED,
+    Reason.SECRET_NOT_FOUND,
+    Reason.SECRET_PENDING_DELETION,
+    Reason.SECRET_VERSION_DESTROYED,
+    Reason.SECRET_VERSION_DISABLED,
+    Reason.SECRET_VERSION_NOT_FOUND,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +80,19 @@ class PairPermissions:
         now = clock.from_microseconds(call.time_us)
         return Bound(permitted, TargetBinding(principal=call.principal.name, authority=authority, time=now))
 
+    def permit_choice(self, call: Call, secret: Secret) -> None:
+        """Whether the caller may choose a value that the service sets at the secret's target: rotation, a repair or a
+        rotation that is taken back log in there with the master's or the secret's own authority, so it is for who can
+        read those. What the service cannot use itself needs no permission. Raises as `permit`."""
+        if not destination(secret):
+            return
+        current = secret.stages.get(CURRENT, 0)
+        if secret.master is not None:
+            master = secret.master
+            _unless_unusable(lambda: self._read_master(call, master, secret))
+        if current:
+            _unless_unusable(lambda: self._read(call, secret, current))
+
     def _made(self, before: Secret | None, wanted: Secret) -> frozenset[Pair]:
         lent = before is not None and before.stages != wanted.stages and self._editor.is_master(before)
         return new_pairs(before, wanted, lent=lent)
@@ -109,6 +132,14 @@ class PairPermissions:
         event.secret_version = str(sealed.version.name)
         event.encryption_context.update(encryption_context(sealed.version.name))
         self._access.read(call, sealed)
+
+
+def _unless_unusable(read: Callable[[], object]) -> None:
+    try:
+        read()
+    except StrongroomError as error:
+        if error.reason not in _UNUSABLE:
+            raise
 
 
 def _authority(events: Sequence[Event]) -> str:

@@ -106,6 +106,10 @@ class Lifecycle:
         bound = self._pairs.permit(call, wanted, before)
         return self._editor.edit(call, name, change, bound.permitted)
 
+    def permit_choice(self, call: Call, secret: Secret) -> None:
+        """Raises as `PairPermissions.permit_choice`."""
+        self._pairs.permit_choice(call, secret)
+
     def enable_version(self, call: Call, name: ResourceName) -> StagedVersion:
         """Serves a version's value again. Raises SECRET_VERSION_NOT_FOUND, SECRET_VERSION_DESTROYED."""
         return self._serve(call, "secrets:EnableSecretVersion", name, VersionEvent.ENABLE)

@@ -19,7 +19,7 @@ from services.runtime.storage.request_ids import Repeatable, reused
 from services.secrets.core import store
 from services.secrets.core.editing import REQUEST_IDS, SecretEditor, add_version, require_no_rotation, write
 from services.secrets.core.model import CURRENT, SealedVersion, Secret, Version
-from services.secrets.core.pairs import own_pair
+from services.secrets.core.pairs import destination, own_pair
 from services.secrets.core.stages import moves
 from services.secrets.core.states import SecretEvent, VersionEvent, next_state, next_version_state, no_version
 from services.secrets.values import json_fields
@@ -101,12 +101,15 @@ class Vault:
         stages: Sequence[str],
         repeatable: Repeatable | None = None,
         current: int | None = None,
+        permit_choice: Callable[[Call, Secret], None] | None = None,
     ) -> StagedVersion:
-        """A new version at `stages`, where Current is at the version `current` (0: at none) if that is given. Raises
+        """A new version at `stages`, where Current is at the version `current` (0: at none) if that is given.
+        `permit_choice` is asked whether the caller may choose a value of this secret, as it is. Raises what that does,
         SECRET_NOT_FOUND, FIELD_INVALID for a value that is not of the secret's type, STAGE_CONFLICT, ROTATION_ACTIVE,
         REQUEST_ID_REUSED, LIMIT_EXCEEDED, and what crypto raises."""
         action = "secrets:PutSecretValue"
         event, secret = self._editor.permitted(call, action, name)
+        asked: tuple[object, ...] = ()
         for _ in range(ATTEMPTS):
             known, present = before(self._engine, name, repeatable, self._now_us())
             secret = present or secret
@@ -117,11 +120,14 @@ class Vault:
                 return StagedVersion(made.version, secret.stages_of(known.version))
             _require_puttable(secret, current)
             check_shape(secret.type, value.value)
+            if permit_choice is not None and _sent(secret) != asked:
+                permit_choice(call, secret)
+                asked = _sent(secret)
             added = secret.version_name(secret.latest_version + 1)
             sealed = self._sealer.seal(call, added, secret.key, value, SECRET_VERSION_ORIGIN_PUT)
             event.encryption_context.update(encryption_context(added))
             event.secret_version = str(added)
-            if self._added(call, sealed, stages, repeatable, current):
+            if self._added(call, sealed, stages, repeatable, current, secret):
                 return StagedVersion(sealed.version, stages)
         raise too_many(name)
 
@@ -208,14 +214,16 @@ class Vault:
         stages: Sequence[str],
         repeatable: Repeatable | None,
         current: int | None,
+        seen: Secret,
     ) -> bool:
-        """Commits a new version with its event; False when another call took its number or the request id."""
+        """Commits a new version with its event; False when another call took its number or the request id, or changed
+        where the secret's values go since it was `seen`."""
         version, now_us = added.version.name, self._now_us()
         with transaction(self._engine) as connection:
             present = store.secret(connection, version.without_version, lock=True)
             if REQUEST_IDS.made_before(connection, version.account, repeatable, now_us) is not None:
                 return False
-            if present is None or present.latest_version + 1 != version.version:
+            if present is None or present.latest_version + 1 != version.version or _sent(present) != _sent(seen):
                 return False
             _require_puttable(present, current)
             moved = moves(present, version.version, stages)
@@ -244,6 +252,11 @@ def before(
 def too_many(name: ResourceName) -> StrongroomError:
     """Others were quicker each time."""
     return StrongroomError(Reason.OVERLOADED, f"too many calls change {name} at once", retry_after_seconds=0.2)
+
+
+def _sent(secret: Secret) -> tuple[object, ...]:
+    """Where a secret's values go, and which of them."""
+    return destination(secret), secret.stages.get(CURRENT, 0)
 
 
 def _no_version(_secret: Secret) -> int:
