@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -41,6 +42,8 @@ _NO_CHAIN = re.compile(r"[^\w.\s]")
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 _DEEPEST_READ = 400
 _CUT = '{"Cut":0}'
+# Of the year 9999.
+_LAST_SECOND = 253_402_300_799
 
 _starting = threading.Lock()
 
@@ -145,3 +148,9 @@ def _shallow(text: str) -> Iterator[str]:
                 kept_to = found.end()
             depth -= 1
     yield text[kept_to:]
+
+
+def datetime_text(seconds: float) -> str:
+    """A time in the one form that Cedar takes."""
+    year, *parts = time.gmtime(min(seconds, _LAST_SECOND))[:6]
+    return f"{year:04}-{parts[0]:02}-{parts[1]:02}T{parts[2]:02}:{parts[3]:02}:{parts[4]:02}Z"

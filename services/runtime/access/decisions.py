@@ -7,11 +7,11 @@ session permits nothing that its own policies do not.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.runtime import clock, encryption_context
+from services.runtime.access import cedar_text
 from services.runtime.access.cedar import (
     EVERYTHING,
     NOTHING,
@@ -36,9 +36,6 @@ ACCOUNT_DISABLED = "account-disabled"
 SESSION_ENDED = "session-ended"
 
 ASSUME_ROLE = "access:AssumeRole"
-
-# Of the year 9999.
-_LAST_SECOND = 253_402_300_799
 
 # Measured, beside the context.
 _OUTCOME_BYTES = 768
@@ -355,7 +352,7 @@ def _context(question: Question) -> Json:
     context: Json = {
         "encryption_context": _pairs(question.context.pairs.items()),
         "session_tags": _pairs(question.principal.scope.tags),
-        "time": _extension("datetime", _datetime(question.time)),
+        "time": _extension("datetime", cedar_text.datetime_text(question.time)),
         "via_service": question.via_service,
         **question.told,
     }
@@ -364,12 +361,6 @@ def _context(question: Question) -> Json:
     if address is not None:
         context["source_address"] = _extension("ip", str(address))
     return context
-
-
-def _datetime(seconds: float) -> str:
-    """A time in the one form that Cedar takes."""
-    year, *parts = time.gmtime(min(seconds, _LAST_SECOND))[:6]
-    return f"{year:04}-{parts[0]:02}-{parts[1]:02}T{parts[2]:02}:{parts[3]:02}:{parts[4]:02}Z"
 
 
 def _pairs(pairs: Iterable[tuple[str, str]]) -> list[Json]:
