@@ -261,7 +261,7 @@ def test_a_stranger_who_is_refused_often_learns_of_no_account(
     assert len({shown(account) for account in (there, "nowhere", two.mine.names.account, "nowhere-1")}) == 1
     # It is in the account's log all the same.
     with client_of(mesh, two.theirs.identity, there) as auditor:
-        until(lambda: any(event.action == _GUESSED for event in auditor.audit.events.list()), 10.0)
+        until(lambda: any(event.action == _GUESSED for event in auditor.audit.events.list()), 60.0)
 
 
 def test_a_refusal_is_in_both_logs_and_names_here_only_what_was_written(two: Two, mesh: Mesh) -> None:
