@@ -48,6 +48,8 @@ _SECOND_US = 1_000_000
 _NOBODY = Session("", "", "", 0)
 # Each wrapped answer looks for so many that nobody has opened: they are never more than those that can be opened still.
 _SWEPT = 2
+_LOOKED_AT = 20
+_ENDS = re.compile(rf"/{FOLDER}/([0-9]{{10}})-[0-9a-f]{{32}}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,15 +207,18 @@ class Wrapping:
         """Destroys some of the account's wrapped answers that nobody has opened in their time, as far as the caller
         may."""
         request = pb.ListSecretsRequest(
-            parent=f"accounts/{caller.account}", page_size=_SWEPT, filter=f'id_prefix = "{FOLDER}/"'
+            parent=f"accounts/{caller.account}", page_size=_LOOKED_AT, filter=f'id_prefix = "{FOLDER}/"'
         )
         with suppress(StrongroomError):
-            # By name, and so by the time at which they end.
-            for secret in self._mesh.ask(caller, "ListSecrets", request).secrets:
-                ends = secret.name.rpartition("/")[2].partition("-")[0]
-                over = ends.isdecimal() and int(ends) < self._clock.now_us() // _SECOND_US
-                if over and secret.state == SecretState.SECRET_STATE_ENABLED:
-                    self._mesh.ask(caller, "DeleteSecret", pb.DeleteSecretRequest(name=secret.name, force=True))
+            # By name, and so by the time at which they end; what somebody else has put there is passed over.
+            found = self._mesh.ask(caller, "ListSecrets", request).secrets
+            for secret in [each for each in found if self._is_over(each)][:_SWEPT]:
+                self._mesh.ask(caller, "DeleteSecret", pb.DeleteSecretRequest(name=secret.name, force=True))
+
+    def _is_over(self, secret: Secret) -> bool:
+        ends = _ENDS.search(secret.name)
+        over = ends is not None and int(ends[1]) < self._clock.now_us() // _SECOND_US
+        return over and secret.state == SecretState.SECRET_STATE_ENABLED
 
 
 def _policy(name: str) -> str:
