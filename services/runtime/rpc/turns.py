@@ -256,22 +256,22 @@ class Turns:
                     task.run()
                 except Exception:
                     log.exception("a call failed outside its handler")
-                took = time.thread_time() - began
-                self._rest(task.caller.group, took)
-                self._done(task.caller, took)
+                rest = self._spent(task.caller.group, time.thread_time() - began)
+                if rest:
+                    time.sleep(rest)
+                self._done(task.caller.group)
                 # The thread waits for the next one meanwhile, and a message may have megabytes.
                 del task
 
-    def _rest(self, group: str, seconds: float) -> None:
-        """Keeps a place of a costly group for a while after a task that took so long: what runs in this process beside
-        others' calls holds up each of their steps."""
-        if (
-            self._costly_share < self._share
-            and seconds > _NOTICED_SECONDS
-            and self._costs.are_costly(group)
-            and self._arrivals.of_others(group)
-        ):
-            time.sleep(min(seconds * _RESTS, _LONGEST_REST_SECONDS))
+    def _spent(self, group: str, seconds: float) -> float:
+        """A task of a group took so long of the processor. Answers how long its place stays taken: what runs in this
+        process beside others' calls holds up each of their steps."""
+        with self._lock:
+            self._costs.spent(group, seconds)
+            may_rest = self._costly_share < self._share and seconds > _NOTICED_SECONDS
+            if may_rest and self._costs.are_costly(group) and self._arrivals.of_others(group):
+                return min(seconds * _RESTS, _LONGEST_REST_SECONDS)
+        return 0.0
 
     def _is_woken(self) -> bool:
         """Waits for a token. False once this thread has nothing to do any more, and is counted no longer."""
@@ -303,16 +303,15 @@ class Turns:
         self._offer(group)
         return task
 
-    def _done(self, caller: Caller, seconds: float) -> None:
+    def _done(self, name: str) -> None:
         with self._lock:
-            self._costs.spent(caller.group, seconds)
-            group = self._groups[caller.group]
+            group = self._groups[name]
             group.running -= 1
             self._offer(group)
             wake = self._parked > 0 and bool(self._order)
             if wake:
                 self._parked -= 1
             if not group.waiting and not group.running:
-                del self._groups[caller.group]
+                del self._groups[name]
         if wake:
             self._tokens.put(True)
