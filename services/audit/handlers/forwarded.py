@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from http.client import HTTPException, parse_headers
 from io import BytesIO
+
+from services.runtime.addresses import ip_of
 
 _STANDARD = "Forwarded"
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -69,8 +70,4 @@ def _parsed(text: str) -> _Address | None:
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
         text = text.partition(":")[0]
-    with suppress(ValueError):
-        address = ipaddress.ip_address(text.partition("%")[0])
-        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-        return mapped or address
-    return None
+    return ip_of(text)

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from urllib.parse import SplitResult, urlsplit
+
+from services.runtime.addresses import ip_of
 
 _CONNECT_SECONDS = 2.0
 _PORTS = {"https": 443, "http": 80}
@@ -98,19 +100,13 @@ def _connected(host: str, port: int, permits: Permits | None) -> socket.socket:
     error: OSError = ExchangeRefusedError()
     for *_, found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
         address = str(found[0])
-        if permits(_routed(address)):
+        routed = ip_of(address)
+        if routed is not None and permits(routed):
             try:
                 return socket.create_connection((address, port), _CONNECT_SECONDS)
             except OSError as failed:
                 error = failed
     raise error
-
-
-def _routed(text: str) -> IpAddress:
-    """An address as it is routed: that of IPv4 where one of IPv6 stands for it."""
-    address = ip_address(text.partition("%")[0])
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return mapped or address
 
 
 @contextmanager
