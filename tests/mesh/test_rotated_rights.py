@@ -22,37 +22,9 @@ from strongroom.secrets.v1.target_pb2 import (
     RotationTarget,
     TargetAddress,
 )
-from tests.support.rotation.lab import Lab, person
+from tests.support.rotation.lab import Lab, person, rotated
 from tests.support.rotation.servers import Server, TlsServer
-from tests.support.rotation.subjects import Mysql, Postgresql, Subject, address, login, master_of
-
-SubjectOf = Callable[[str], Subject]
-
-
-@pytest.fixture
-def mysql(subject_of: SubjectOf, lab: Lab, secret_id: str) -> Mysql:
-    """A server on which the secret's first user is."""
-    subject = subject_of("mysql-dual")
-    assert isinstance(subject, Mysql)
-    subject.create(lab, secret_id)
-    return subject
-
-
-@pytest.fixture
-def postgresql(subject_of: SubjectOf, lab: Lab, secret_id: str) -> Postgresql:
-    """A PostgreSQL server on which the secret's first user is."""
-    subject = subject_of("postgresql-dual")
-    assert isinstance(subject, Postgresql)
-    subject.create(lab, secret_id)
-    return subject
-
-
-def rotated(lab: Lab, secret_id: str, number: int = 1) -> None:
-    lab.rotate(secret_id)
-    lab.work_until_idle()
-    attempts = lab.attempts(secret_id, number)
-    assert [attempt.error_reason for attempt in attempts] == ["", "", "", ""], [a.error_detail for a in attempts]
-    assert lab.rotation(secret_id, number).state == ROTATION_STATE_SUCCEEDED
+from tests.support.rotation.subjects import Mysql, Postgresql, address, login, master_of
 
 
 def refused(lab: Lab, secret_id: str, number: int = 1) -> tuple[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,39 +12,9 @@ from strongroom.secrets.v1.rotation_pb2 import ROTATION_STATE_SUCCEEDED
 from strongroom.secrets.v1.secret_pb2 import SECRET_TYPE_MYSQL, SECRET_TYPE_POSTGRESQL
 from strongroom.secrets.v1.target_pb2 import DATABASE_STRATEGY_DUAL_USER, DatabaseTarget, RotationTarget
 from tests.support.clients import until
-from tests.support.rotation.lab import Lab
+from tests.support.rotation.lab import Lab, rotated
 from tests.support.rotation.servers import Server
-from tests.support.rotation.subjects import Mysql, Postgresql, Subject, address, login, master_of
-
-SubjectOf = Callable[[str], Subject]
-
-
-@pytest.fixture
-def mysql(subject_of: SubjectOf, lab: Lab, secret_id: str) -> Mysql:
-    """A server on which the secret's first user is."""
-    subject = subject_of("mysql-dual")
-    assert isinstance(subject, Mysql)
-    subject.create(lab, secret_id)
-    return subject
-
-
-@pytest.fixture
-def postgresql(subject_of: SubjectOf, lab: Lab, secret_id: str) -> Postgresql:
-    """A server on which the secret's first user is."""
-    subject = subject_of("postgresql-dual")
-    assert isinstance(subject, Postgresql)
-    subject.create(lab, secret_id)
-    return subject
-
-
-def rotated(lab: Lab, secret_id: str, number: int = 1) -> dict[str, str]:
-    lab.rotate(secret_id)
-    lab.work_until_idle()
-    attempts = lab.attempts(secret_id, number)
-    assert [attempt.error_reason for attempt in attempts] == ["", "", "", ""], [a.error_detail for a in attempts]
-    assert lab.rotation(secret_id, number).state == ROTATION_STATE_SUCCEEDED
-    found: dict[str, str] = json.loads(lab.value(secret_id))
-    return found
+from tests.support.rotation.subjects import Mysql, Postgresql, address, login, master_of
 
 
 def refused(lab: Lab, secret_id: str, number: int = 1) -> str:

@@ -218,3 +218,21 @@ def lab(make_lab: Callable[..., Lab]) -> Lab:
 def secret_id() -> str:
     """An id that no other test uses."""
     return f"s{next(_numbers)}"
+
+
+@pytest.fixture
+def mysql(subject_of: Callable[[str], Subject], lab: Lab, secret_id: str) -> Mysql:
+    """A MySQL or MariaDB server on which the secret's first user is."""
+    subject = subject_of("mysql-dual")
+    assert isinstance(subject, Mysql)
+    subject.create(lab, secret_id)
+    return subject
+
+
+@pytest.fixture
+def postgresql(subject_of: Callable[[str], Subject], lab: Lab, secret_id: str) -> Postgresql:
+    """A PostgreSQL server on which the secret's first user is."""
+    subject = subject_of("postgresql-dual")
+    assert isinstance(subject, Postgresql)
+    subject.create(lab, secret_id)
+    return subject

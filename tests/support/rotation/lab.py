@@ -3,6 +3,7 @@ data keys come from a key of the lab's own, and everybody may do everything."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ from services.secrets.values.shapes import as_value
 from services.secrets.values.vault import Reading, Vault
 from services.secrets.work.due import DueSecrets, rotation_item
 from strongroom.audit.v1.event_pb2 import Event
-from strongroom.secrets.v1.rotation_pb2 import RotationPolicy
+from strongroom.secrets.v1.rotation_pb2 import ROTATION_STATE_SUCCEEDED, RotationPolicy
 from strongroom.secrets.v1.secret_pb2 import VALUE_FORMAT_TEXT, SecretType
 from strongroom.secrets.v1.target_pb2 import RotationTarget
 
@@ -290,3 +291,14 @@ def person(method: str) -> Call:
 
 def _binding(version: ResourceName) -> bytes:
     return repr(sorted(encryption_context(version).items())).encode()
+
+
+def rotated(lab: Lab, secret_id: str, number: int = 1) -> dict[str, str]:
+    """The login that is Current once a secret was rotated, at the first try of every step."""
+    lab.rotate(secret_id)
+    lab.work_until_idle()
+    attempts = lab.attempts(secret_id, number)
+    assert [attempt.error_reason for attempt in attempts] == ["", "", "", ""], [a.error_detail for a in attempts]
+    assert lab.rotation(secret_id, number).state == ROTATION_STATE_SUCCEEDED
+    found: dict[str, str] = json.loads(lab.value(secret_id))
+    return found
