@@ -223,7 +223,7 @@ DECRYPT = 'permit (principal, action == Strongroom::Action::"crypto:Decrypt", re
 
 @pytest.fixture(scope="module")
 def reader(account: Account) -> Account:
-    """The same account by a profile whose caller assumes a role, which may only decrypt."""
+    """An account by a profile whose caller assumes a role, which may only decrypt."""
     role = access.role(account.client, permits=DECRYPT)
     access.settle()
     profile = account.profile.with_name("reader.toml")

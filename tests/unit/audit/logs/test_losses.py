@@ -107,7 +107,7 @@ def stood_by(engine: Engine, crypto: OwnRoot, events: int) -> tuple[OpenLog, Los
 
 
 def ended(log: OpenLog) -> None:
-    """As a process that was killed."""
+    """Leaves a log as a process does that is killed."""
     log.stop()
     log.election.give_up()
 
