@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -58,6 +59,13 @@ _IOPRIO_WHO_PROCESS, _IOPRIO_IDLE = 1, 3 << 13
 _F_SETOWN_EX, _FIOSETOWN, _SIOCSPGRP = 15, 0x8901, 0x8902
 _MSG_FASTOPEN, _IPPROTO_MPTCP, _IPPROTO_SCTP = 0x20000000, 262, 132
 _AF_ALG, _AF_VSOCK, _AF_SMC = 38, 40, 43
+
+
+def keep_only(*descriptors: int) -> None:
+    """In a copy of this process: closes what the tests before have open, which is more than a step may have."""
+    kept = sorted({0, 1, 2, *descriptors})
+    for one, following in pairwise([*kept, resource.getrlimit(resource.RLIMIT_NOFILE)[0]]):
+        os.closerange(one + 1, following)
 
 
 def in_a_child(work: Callable[[], int]) -> int:
@@ -135,6 +143,12 @@ def other(tmp_path: Path) -> Iterator[Other]:
     os.waitpid(pid, 0)
     assert key.read_text() == "the key"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "tls.key"]
+
+
+def confine_copy() -> None:
+    """Has a copy of this process be kept as the process of a step is."""
+    keep_only()
+    confine(60, 64 * _MIB, 30)
 
 
 def called(result: int) -> None:
@@ -281,7 +295,7 @@ ATTEMPTS: dict[str, Callable[[Other], object]] = {
 @pytest.mark.parametrize("what", ATTEMPTS)
 def test_a_step_that_was_taken_over_does_none_of_it(other: Other, what: str) -> None:
     def attempt() -> int:
-        confine(60, 64 * _MIB, 30)
+        confine_copy()
         connect_to([other.port ^ 1])
         reach_no_neighbour()
         write_nothing_more()
@@ -296,7 +310,7 @@ def test_a_step_that_was_taken_over_does_none_of_it(other: Other, what: str) -> 
 
 def test_what_a_step_needs_it_may_do() -> None:
     def need() -> int:
-        confine(60, 64 * _MIB, 30)
+        confine_copy()
         thread = threading.Thread(target=lambda: None)
         thread.start()
         thread.join()
@@ -305,7 +319,6 @@ def test_what_a_step_needs_it_may_do() -> None:
         assert Path(f"/proc/self/fd/{descriptor}").read_text() == "trust"
         assert socket.getaddrinfo("127.0.0.1", 443)
         assert Path("/etc/hosts").read_text()
-        # The copy of a process that has many files open opens others still.
         fewer = (OPEN_FILES - 1, OPEN_FILES - 1)
         resource.setrlimit(resource.RLIMIT_NOFILE, fewer)
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == resource.prlimit(0, resource.RLIMIT_NOFILE) == fewer
@@ -321,7 +334,7 @@ def test_what_a_step_needs_it_may_do() -> None:
 
 def test_a_step_reaches_its_target() -> None:
     def reach(port: int) -> int:
-        confine(60, 64 * _MIB, 30)
+        confine_copy()
         connect_to([port])
         reach_no_neighbour()
         with socket.create_connection(("127.0.0.1", port), 10) as connection:
@@ -332,14 +345,15 @@ def test_a_step_reaches_its_target() -> None:
         return 0
 
     with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as threads:
+        port = server.getsockname()[1]
         answering = threads.submit(lambda: server.accept()[0].sendall(b"x"))
-        assert in_a_child(lambda: reach(server.getsockname()[1])) == 0
+        assert in_a_child(lambda: reach(port)) == 0
         answering.result(10)
 
 
 def test_no_thread_of_a_step_that_is_there_already_reaches_a_neighbour(other: Other) -> None:
     def attempt() -> int:
-        confine(60, 64 * _MIB, 30)
+        confine_copy()
         go, outcome = threading.Event(), []
 
         def wait() -> None:
@@ -363,13 +377,15 @@ def test_no_thread_of_a_step_that_is_there_already_reaches_a_neighbour(other: Ot
 
 
 @contextmanager
-def fork_server(serve: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[socket.socket, int]]:
-    """One whose steps do that, and its process."""
+def fork_server(
+    serve: Callable[..., None], monkeypatch: pytest.MonkeyPatch, *kept: int
+) -> Iterator[tuple[socket.socket, int]]:
+    """One whose steps do that, and its process, which keeps these descriptors."""
     monkeypatch.setattr(worker, "_serve", serve)
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()
     if pid == 0:
-        near.close()
+        keep_only(far.fileno(), *kept)
         ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
         ForkServer(far, Limits(64 * _MIB, 30, _MIB)).run()
         os._exit(0)
@@ -394,7 +410,7 @@ def test_nothing_that_a_step_started_outlives_it(monkeypatch: pytest.MonkeyPatch
         os.write(tell, f"{os.getpid()} ".encode())
         signal.pause()
 
-    with fork_server(starts_others, monkeypatch) as (control, server):
+    with fork_server(starts_others, monkeypatch, tell) as (control, server):
         job, jobs = socket.socketpair()
         with jobs:
             socket.send_fds(control, [b"60 1000000"], [jobs.fileno()])
@@ -417,7 +433,7 @@ def test_nothing_that_a_step_started_outlives_the_service(monkeypatch: pytest.Mo
             os.write(tell, f"{os.getpid()} ".encode())
         signal.pause()
 
-    with fork_server(starts_another, monkeypatch) as (control, _):
+    with fork_server(starts_another, monkeypatch, tell) as (control, _):
         job, jobs = socket.socketpair()
         with jobs:
             socket.send_fds(control, [b"60 1000000"], [jobs.fileno()])
@@ -439,7 +455,7 @@ def test_a_step_starts_so_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
             threading.Thread(target=signal.pause, daemon=True).start()
             os.write(tell, b".")
 
-    with fork_server(starts_threads, monkeypatch) as (control, _):
+    with fork_server(starts_threads, monkeypatch, tell) as (control, _):
         jobs = []
         for _ in range(2):
             job, far = socket.socketpair()
