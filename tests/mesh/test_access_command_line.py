@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from deploy.dev.mesh import Mesh
 from deploy.dev.topology import ADMINISTRATOR, SERVICES
 from strongroom import Client
-from strongroom.cli.app import app
+from tests.support.cli import run
 
 
 class Shell:
@@ -23,7 +22,7 @@ class Shell:
 
     def type(self, *arguments: str, status: int = 0) -> str:
         """What a command prints: on standard error where it is to fail."""
-        done = CliRunner().invoke(app, arguments)
+        done = run(*arguments)
         assert done.exit_code == status, done.output
         return done.stdout if status == 0 else done.stderr
 
@@ -102,8 +101,8 @@ def test_policies_are_kept(shell: Shell, name: str) -> None:
     assert "crypto" in shell.type("policy", "describe", "use")
     assert shell.json("policy", "update", "use", "--description", "Other")["description"] == "Other"
     assert shell.type("policy", "validate", use) == "valid\n"
-    assert f"{odd}:2:" in CliRunner().invoke(app, ["policy", "validate", odd]).stdout
-    assert CliRunner().invoke(app, ["policy", "validate", odd]).exit_code == 1
+    assert f"{odd}:2:" in run("policy", "validate", odd).stdout
+    assert run("policy", "validate", odd).exit_code == 1
     assert "line 2" in shell.type("policy", "update", "use", odd, status=3)
     assert "(POLICY_LOCKOUT," in shell.type("policy", "delete", "administrator", "--yes", status=3)
     assert shell.type("policy", "delete", "use", "--yes") == "deleted policies/use\n"

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from deploy.dev.mesh import Mesh
 from deploy.dev.topology import SERVICES
 from strongroom import Client, ClientKeySession
-from strongroom.cli.app import app
 from strongroom.toml_text import toml_text
 from tests.support import access
+from tests.support.cli import run
 from tests.support.clients import until
 from tests.support.oidc_issuer import Issuer
 
@@ -53,7 +53,7 @@ def credential(client: Client, workload: str) -> ClientKeySession:
 
 
 def strongroom(*arguments: str, stdin: str = "", status: int = 0) -> Result:
-    result = CliRunner().invoke(app, arguments, input=stdin)
+    result = run(*arguments, stdin=stdin)
     assert result.exit_code == status, result.output
     return result
 
@@ -87,7 +87,7 @@ def test_a_typed_secret_begins_a_session_that_later_commands_use_until_logout(
     assert kept(config) == []
     # It is not only forgotten here.
     monkeypatch.setenv("STRONGROOM_TOKEN", token)
-    until(lambda: "TOKEN_INVALID" in CliRunner().invoke(app, ["whoami"]).stderr, 1.5)
+    until(lambda: "TOKEN_INVALID" in run("whoami").stderr, 1.5)
     monkeypatch.delenv("STRONGROOM_TOKEN")
     assert "UNAUTHENTICATED" in strongroom("whoami", status=3).stderr
 

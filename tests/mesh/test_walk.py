@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from deploy.dev.configs import ACCOUNT
 from deploy.dev.mesh import Mesh
 from deploy.dev.profile import write_profile
 from deploy.dev.topology import SERVICES
-from strongroom.cli.app import app
+from tests.support.cli import run
 from tests.support.clients import until
 
 
@@ -49,7 +48,7 @@ class Shell:
 
     def type(self, *arguments: str, given: bytes = b"", status: int = 0) -> bytes:
         """What a `strongroom` command prints: on standard output, or on standard error when it fails."""
-        done = CliRunner().invoke(app, arguments, input=given)
+        done = run(*arguments, stdin=given)
         assert done.exit_code == status, (arguments, done.output)
         return done.stderr_bytes if status == 3 and done.stderr_bytes else done.stdout_bytes
 
@@ -58,7 +57,7 @@ class Shell:
 
     def settles(self, *arguments: str, given: bytes = b"", status: int = 0) -> None:
         """Waits until a command ends with this status: a change reaches every worker within a second."""
-        until(lambda: CliRunner().invoke(app, arguments, input=given).exit_code == status, 3.0)
+        until(lambda: run(*arguments, stdin=given).exit_code == status, 3.0)
 
 
 @pytest.fixture

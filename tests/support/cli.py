@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
+from unittest.mock import patch
 
 from typer.main import get_command
 from typer.testing import CliRunner, Result
@@ -27,7 +28,9 @@ def commands() -> Mapping[str, Any]:
 
 def run(*arguments: str, stdin: str | bytes | None = None) -> Result:
     """What comes of a command line, in this process."""
-    return CliRunner().invoke(app, arguments, input=stdin)
+    # By one parser for all: to make the commands anew takes longer than most of them do.
+    with patch("typer.testing._get_command", lambda _: parser()):
+        return CliRunner().invoke(app, arguments, input=stdin)
 
 
 def parsed(line: str) -> Any:

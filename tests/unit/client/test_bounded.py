@@ -8,13 +8,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from strongroom.bounded import read_file, read_text
-from strongroom.cli.app import app
 from strongroom.cli.complaints import Status
 from strongroom.cli.main import guarded
 from strongroom.errors import StrongroomError
+from tests.support.cli import run
 from tests.support.clients import reason_of
 
 
@@ -63,7 +62,7 @@ def test_verify_ends_at_once_at_what_is_no_text(make: Callable[[Path], None], op
     key = "log.example+2b96b9c2+AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
     path = tmp_path / ("log" if option else "given")
     arguments = [f"{option}={tmp_path / 'given'}"] if option else []
-    result = CliRunner().invoke(app, ["audit", "verify", str(path), f"--key={key}", *arguments])
+    result = run("audit", "verify", str(path), f"--key={key}", *arguments)
     assert result.exit_code != 0
     assert isinstance(result.exception, SystemExit | StrongroomError)
 

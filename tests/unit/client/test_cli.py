@@ -9,18 +9,16 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 import typer
-from typer.testing import CliRunner
 
-from strongroom.cli.app import app
 from strongroom.cli.complaints import Status
 from strongroom.cli.inputs import ciphertext_of, moment_of, pairs_of, read_bytes
 from strongroom.cli.plain import plain
 from strongroom.cli.show import duration, size_text
 from strongroom.errors import StrongroomError
+from tests.support.cli import run
 
 PROFILES = """\
 current = "dev"
@@ -42,10 +40,6 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("STRONGROOM_CONFIG", str(path))
     monkeypatch.delenv("STRONGROOM_PROFILE", raising=False)
     return path
-
-
-def run(*arguments: str, stdin: str | bytes | None = None) -> Any:
-    return CliRunner().invoke(app, arguments, input=stdin)
 
 
 def test_help_loads_no_grpc() -> None:

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from strongroom import file_format
 from strongroom.calls.crypto.results import Decrypted
-from strongroom.cli.app import app
 from strongroom.cli.command import Session
 from strongroom.errors import StrongroomError
 from strongroom.files import decrypt_file, encrypt_file, inspect_file
+from tests.support import cli
 from tests.support.mesh_keys import MeshKeys
 
 
@@ -32,7 +32,7 @@ def mesh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MeshKeys:
 
 
 def run(*arguments: str, status: int = 0) -> Result:
-    result = CliRunner().invoke(app, ["file", *arguments])
+    result = cli.run("file", *arguments)
     assert result.exit_code == status, result.stderr
     return result
 

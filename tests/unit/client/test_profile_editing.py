@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from strongroom import logins, profiles
-from strongroom.cli.app import app
 from strongroom.cli.complaints import Status
+from tests.support.cli import run
 from tests.support.listening import Listening, listening
 
 SERVICES = ("keystore", "crypto", "secrets", "audit")
@@ -40,18 +39,18 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def run(*arguments: object) -> Any:
-    return CliRunner().invoke(app, ["profile", *map(str, arguments)])
+def typed(*arguments: object) -> Any:
+    return run("profile", *map(str, arguments))
 
 
 def done(*arguments: object) -> Any:
-    result = run(*arguments, "--json")
+    result = typed(*arguments, "--json")
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
 
 
 def test_one_address_is_enough(mesh: Listening, config: Path) -> None:
-    made = run("create", "live", mesh.address("public"), "--account", "shop", "--trust", mesh.trust)
+    made = typed("create", "live", mesh.address("public"), "--account", "shop", "--trust", mesh.trust)
     assert made.exit_code == 0, made.output
     assert "next: strongroom login" in made.stderr
     profile = profiles.load(config).get()
@@ -101,7 +100,7 @@ def test_a_profile_is_not_replaced_unasked_and_takes_over_no_login(mesh: Listeni
     done(*create)
     logins.login_with_token(profiles.load(config).get("live"), "token", 4e9)
     assert "a session until 2096" in done("show", "live")["login"]
-    refused = run(*create)
+    refused = typed(*create)
     assert (refused.exit_code != 0, "FILE_EXISTS" in refused.stderr) == (True, True)
     assert "login" not in done(*create, "--force")
 
@@ -118,14 +117,14 @@ def test_a_profile_is_not_replaced_unasked_and_takes_over_no_login(mesh: Listeni
 def test_nothing_is_written_of_a_profile_that_cannot_work(
     mesh: Listening, config: Path, options: tuple[str, ...], why: str
 ) -> None:
-    refused = run("create", "live", mesh.address("public"), "--trust", mesh.trust, *options)
+    refused = typed("create", "live", mesh.address("public"), "--trust", mesh.trust, *options)
     assert (refused.exit_code != 0, why in refused.stderr) == (True, True), refused.output
     assert not config.exists()
 
 
 def test_a_mesh_of_somebody_else_is_not_asked(mesh: Listening, config: Path, tmp_path: Path) -> None:
     with listening(tmp_path, advertised=ADVERTISED) as other:
-        refused = run("create", "live", mesh.address("public"), "--trust", other.trust)
+        refused = typed("create", "live", mesh.address("public"), "--trust", other.trust)
     assert "UNREACHABLE" in refused.stderr
     assert not config.exists()
 
@@ -133,9 +132,9 @@ def test_a_mesh_of_somebody_else_is_not_asked(mesh: Listening, config: Path, tmp
 @pytest.mark.usefixtures("config")
 def test_a_mesh_that_does_not_tell_is_named_by_hand(tmp_path: Path) -> None:
     with listening(tmp_path) as silent:
-        refused = run("create", "live", silent.address("public"), "--trust", silent.trust)
+        refused = typed("create", "live", silent.address("public"), "--trust", silent.trust)
     assert "ENDPOINT_UNKNOWN" in refused.stderr
-    assert run("create", "live").exit_code == 2
+    assert typed("create", "live").exit_code == 2
     assert done("create", "live", "--endpoint", "crypto=a:1")["crypto_address"] == "a:1"
 
 
@@ -146,13 +145,13 @@ def test_a_profile_is_deleted_with_its_login_and_the_rest_stays(mesh: Listening,
     logins.login_with_token(profiles.load(config).get("live"), "a token", 4e9)
     tokens = config.parent / "sessions" / "live"
     assert list(tokens.iterdir())
-    deleted = run("delete", "live", "--yes")
+    deleted = typed("delete", "live", "--yes")
     assert (deleted.exit_code, deleted.stdout) == (0, "deleted live\n")
     assert "no profile is current" in deleted.stderr
     assert list(tokens.glob("*.json")) == []
     kept = profiles.load(config)
     assert (list(kept.profiles), kept.current, config.read_text().startswith("# mine")) == (["other"], "", True)
-    assert "(PROFILE_NOT_FOUND)" in run("delete", "live", "--yes").stderr
+    assert "(PROFILE_NOT_FOUND)" in typed("delete", "live", "--yes").stderr
     assert done("delete", "other", "--yes")["name"] == "other"
     assert "profiles" not in tomllib.loads(config.read_text())
 
@@ -160,7 +159,7 @@ def test_a_profile_is_deleted_with_its_login_and_the_rest_stays(mesh: Listening,
 def test_a_profile_that_is_not_current_is_deleted_and_the_current_one_stays(mesh: Listening, config: Path) -> None:
     for name in ("live", "other"):
         done("create", name, mesh.address("public"), "--trust", mesh.trust)
-    assert run("delete", "other", "--yes").stderr == ""
+    assert typed("delete", "other", "--yes").stderr == ""
     assert (profiles.load(config).current, list(profiles.load(config).profiles)) == ("live", ["live"])
 
 
@@ -190,7 +189,7 @@ def test_a_file_that_is_no_pem_is_named(mesh: Listening, config: Path, tmp_path:
         options = [
             word for name, file in given.items() for word in (f"--{name}", tmp_path / "m" if name == option else file)
         ]
-        refused = run("create", "live", mesh.address("public"), *options)
+        refused = typed("create", "live", mesh.address("public"), *options)
         assert f"error: {tmp_path / 'm'}: holds no " in refused.stderr, refused.stderr
         assert "CREDENTIALS_UNREADABLE" in refused.stderr
     assert not config.exists()
@@ -200,13 +199,15 @@ def test_a_file_that_is_no_pem_is_named(mesh: Listening, config: Path, tmp_path:
 @pytest.mark.parametrize("address", ["127.0.0.1", "kms.example", "127.0.0.1:", "127.0.0.1:port", "[::1]", ":7101"])
 def test_an_address_without_a_port_is_told(address: str, mesh: Listening) -> None:
     for words in (("create", "live", address), ("create", "live", address, "--trust", mesh.trust)):
-        refused = run(*words)
+        refused = typed(*words)
         assert (refused.exit_code, f"'{address}' is not HOST:PORT" in refused.stderr) == (Status.USAGE, True)
 
 
 @pytest.mark.usefixtures("config")
 def test_a_file_that_is_not_there_yet_is_told(mesh: Listening, tmp_path: Path) -> None:
-    made = run("create", "live", mesh.address("public"), "--trust", mesh.trust, "--oidc-token-file", tmp_path / "token")
+    made = typed(
+        "create", "live", mesh.address("public"), "--trust", mesh.trust, "--oidc-token-file", tmp_path / "token"
+    )
     assert (made.exit_code, f"note: there is no file {tmp_path / 'token'} yet" in made.stderr) == (0, True)
 
 
