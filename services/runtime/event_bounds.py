@@ -29,8 +29,9 @@ MAX_APPEND_EVENTS = 4_096
 """Events that one `Append` carries."""
 MAX_APPEND_BYTES = 8 << 20
 MAX_DECIDED_BY_BYTES = 2 << 10
+SMALL_BYTES = 2 << 10
+"""An event of so many bytes is within all of its bounds."""
 
-_SMALL_BYTES = 2 << 10
 _AROUND_BYTES = 8
 """More than what stands around an event in its request."""
 _REST_BYTES = 100
@@ -77,7 +78,7 @@ def bound(event: Event) -> int:
     """Shortens what is too long in an event; one that is within its bounds stays as it is. Answers how many bytes it
     has."""
     size = event.ByteSize()
-    if size <= _SMALL_BYTES:
+    if size <= SMALL_BYTES:
         return size
     if event.outcome in (_ALLOWED, _NO_OUTCOME):
         _shorten(event, _OF_ALLOWED)

@@ -31,7 +31,9 @@ class Tokens:
         # None until crypto has provided it.
         self._key: bytes | None = None
         self._missing = False
-        self._kinds: dict[tuple[str | int, ...], bytes] = {}
+        # Each with what its account's traces are hashed from.
+        self._kinds: dict[tuple[str | int, ...], tuple[bytes, blake2b]] = {}
+        self._traces: dict[str, blake2b] = {}
 
     def renew(self) -> None:
         """Gets the key, or makes it when there is none yet; notes where it is missing. Raises what `RootWrapping`
@@ -85,15 +87,29 @@ class Tokens:
         if kind is None:
             if len(self._kinds) >= _CACHED_KINDS:
                 self._kinds.clear()
-            kind = self._kinds[values] = self._kind(*values)
-        return kind + self.token(event.account, "trace", event.trace_id)
+                self._traces.clear()
+            kind = self._kinds[values] = self._kind(*values), self._trace(event.account)
+        joined, begun = kind
+        trace = begun.copy()
+        trace.update(event.trace_id.encode())
+        return joined + trace.digest()
 
     def token(self, account: str, field: str, value: str) -> bytes:
         """The token of one value. Raises as `check` and `require_key`."""
         self.check()
         self.require_key()
-        named = f"{field}\0{account}\0{value}".encode()
-        return blake2b(named, digest_size=TOKEN_BYTES, key=self._key or b"").digest()
+        hashed = self._begun(account, field)
+        hashed.update(value.encode())
+        return hashed.digest()
+
+    def _begun(self, account: str, field: str) -> blake2b:
+        return blake2b(f"{field}\0{account}\0".encode(), digest_size=TOKEN_BYTES, key=self._key or b"")
+
+    def _trace(self, account: str) -> blake2b:
+        begun = self._traces.get(account)
+        if begun is None:
+            begun = self._traces[account] = self._begun(account, "trace")
+        return begun
 
     def _kind(
         self,

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from services.audit.keys.sealing import SEALING_BYTES
-from services.runtime.errors import too_large
+from services.runtime import event_bounds
 from strongroom.audit.v1.event_pb2 import Event
-from strongroom.tlog.tiles import MAX_ENTRY_BYTES
-
-_MAX_EVENT_BYTES = MAX_ENTRY_BYTES - SEALING_BYTES
-_DECIDED_BY_SHORTENED = 1_000
 
 
 def serialized(event: Event) -> bytes:
-    """An event's bytes, which fit into a leaf. One that names very many policies names the first of them: it must not
-    keep the events that came with it out of the log. Raises FIELD_TOO_LARGE."""
+    """An event's bytes, which fit into a leaf. Services bound events where they make them; those of an earlier release
+    may not have, and are shortened here."""
     data = event.SerializeToString()
-    if len(data) > _MAX_EVENT_BYTES:
-        event.decided_by = f"{event.decided_by[:_DECIDED_BY_SHORTENED]}…"
+    if len(data) > event_bounds.SMALL_BYTES:
+        event_bounds.bound(event)
         data = event.SerializeToString()
-        if len(data) > _MAX_EVENT_BYTES:
-            raise too_large("events", _MAX_EVENT_BYTES)
     return data
 
 

@@ -52,15 +52,13 @@ def _nothing(_events: Sequence[Event]) -> Mapping[bytes, int]:
 class _Batch:
     """The events of one append call, on their way into the log."""
 
-    __slots__ = ("done", "error", "events", "indexes", "refusal", "resent")
+    __slots__ = ("done", "error", "events", "indexes", "resent")
 
     def __init__(self, events: Sequence[Event], *, resent: bool) -> None:
         self.events = events
         self.resent = resent
         self.indexes: list[int] = []
         self.error: StrongroomError | None = None
-        self.refusal: StrongroomError | None = None
-        """Why no leaf can hold one of its events: the others' are written."""
         self.done = False
 
 
@@ -147,7 +145,6 @@ class Log:
         """Returns the events' places in the log once they are durable. An event that is there already keeps its place.
 
         Raises AUDIT_STORAGE_FULL, AUDIT_STORAGE_FAILED or AUDIT_SEALING_KEY_UNAVAILABLE; then none was added.
-        FIELD_TOO_LARGE for an event that no leaf can hold.
         """
         batch = _Batch(events, resent=resent)
         self._waiting.append(batch)
@@ -281,7 +278,7 @@ class Log:
                 batch.error = error
         else:
             for batch in batches:
-                batch.error = batch.refusal
+                batch.error = None
 
     def _known(self, batches: list[_Batch]) -> dict[bytes, int]:
         found = self._store.known([event_key(event) for batch in batches for event in batch.events])
@@ -350,19 +347,14 @@ class Log:
         tokens_of, nonce = self._tokens.of, nonces(sum(len(batch.events) for batch in batches))
         for batch in batches:
             batch.indexes = []
-            try:
-                texts = [serialized(event) for event in batch.events]
-            except StrongroomError as error:
-                batch.refusal = error
-                continue
-            for event, text in zip(batch.events, texts, strict=True):
+            for event in batch.events:
                 key_of_event = event_key(event)
                 place = known.get(key_of_event)
                 if place is None:
                     key = keys.get(event.account)
                     if key is None:
                         key = keys[event.account] = self._sealer.key_for(event.account)
-                    leaf = key.seal(text, next(nonce))
+                    leaf = key.seal(serialized(event), next(nonce))
                     time_us = event_time_us(event)
                     high_us = max(high_us, time_us)
                     group.rows.append((index, key_of_event, time_us, high_us, tokens_of(event), leaf))

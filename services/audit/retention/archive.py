@@ -86,7 +86,8 @@ class Archive:
         if self._newest_us is None:
             self._newest_us = self._high_us()
         # Of what comes in none is as old but by a fault, or where somebody sends it again.
-        old = {event_key(event): at for event in events if (at := event_time_us(event)) <= self._newest_us}
+        newest = self._newest_us // 1_000_000
+        old = {event_key(event): event_time_us(event) for event in events if event.time.seconds <= newest}
         if not old:
             return {}
         span = (archives.c.first_us <= max(old.values()), archives.c.last_us >= min(old.values()))

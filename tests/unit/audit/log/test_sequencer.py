@@ -15,6 +15,7 @@ from sqlalchemy import event as engine_events
 from services.audit.logs.logs import OpenLog
 from services.audit.reading.events import Period, Query
 from services.audit.storage.store import LogStore
+from services.runtime import event_bounds
 from services.runtime.errors import Reason, StrongroomError
 from tests.support.audit_logs import OwnRoot, event, is_writable, opened
 from tests.support.clients import until
@@ -153,16 +154,14 @@ def test_a_full_disk_refuses_whole_groups_and_loses_nothing(engine: Engine, open
     assert log.log.append([event()]) == [appended]
 
 
-def test_an_event_that_no_leaf_can_hold_is_shortened_or_refused_alone(log: OpenLog) -> None:
+def test_an_event_that_no_leaf_can_hold_is_shortened(log: OpenLog) -> None:
     policies = ", ".join(f"accounts/acme/policies/policy-{number}" for number in range(3_000))
-    large = event(decided_by=policies)
-    assert log.log.append([large]) == [0]
+    long = {"a": "x" * 70_000}
+    large = event(decided_by=policies, encryption_context=long)
+    assert log.log.append([event(), large, event()]) == [0, 1, 2]
     kept = log.events.get("acme", large.id)
-    assert kept.decided_by == policies[:1_000] + "…"
-    with pytest.raises(StrongroomError) as refused:
-        log.log.append([event(encryption_context={"a": "x" * 70_000})])
-    assert refused.value.reason is Reason.FIELD_TOO_LARGE
-    assert log.log.append([event()]) == [1]
+    assert kept.decided_by == event_bounds.decided_by(policies)
+    assert kept.attributes["encryption_context_sha256"] == event_bounds.context_digest(long).hex()
 
 
 def test_a_clock_that_is_set_back_stops_no_writer_from_beating(engine: Engine) -> None:
