@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
 
-from sqlalchemy import Row
+from sqlalchemy import RowMapping
 
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.keystore.v1.key_pb2 import (
@@ -36,8 +35,8 @@ OF_VERSIONS: Words = {
 }
 
 
-def require_known(row: Row[Any], words: Words) -> None:
+def require_known(stored: RowMapping, words: Words) -> None:
     """Raises KEY_MATERIAL_REFUSED for what this release has no word for, as a newer one may have written it."""
     for name, known in words.items():
-        if getattr(row, name) not in known:
+        if stored[name] not in known:
             raise StrongroomError(Reason.KEY_MATERIAL_REFUSED, f"what is stored of a key is no {name} that there is")

@@ -16,6 +16,8 @@ from operator import itemgetter
 from struct import Struct
 from typing import Any
 
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hmac import HMAC
 from sqlalchemy import Column, Connection, Engine, LargeBinary, RowMapping, Table
 
 from services.runtime.errors import Reason, StrongroomError
@@ -32,11 +34,11 @@ _FORMAT = b"\x01"
 _LABEL = b"strongroom sealed row"
 _DERIVED = b"strongroom derived bytes"
 _OPTION = "row_seals"
-_EMPTY = (None, "", b"", 0)
 _length = Struct(">I").pack
 # A view of the database as of a moment ago may be older than what another thread has seen since.
 _SETTLED_SECONDS = 10.0
 _REMEMBERED = 100_000
+_NEVER_SEEN = (0, 0.0)
 
 
 def seal_column() -> Column[bytes]:
@@ -65,6 +67,7 @@ class RowSeals:
         self._reason = reason
         self._monotonic = monotonic
         self._key: bytes | None = None
+        self._begun: HMAC | None = None
         self._lock = threading.Lock()
         self._newest: dict[str, tuple[int, float]] = {}
         self.counter = Counter()
@@ -72,37 +75,46 @@ class RowSeals:
     def open(self, key: SensitiveBytes) -> None:
         """Takes the key."""
         self._key = key.reveal()
+        self._begun = HMAC(self._key, SHA256())
 
     def check(self) -> None:
         """Raises RECORD_KEY_UNAVAILABLE until there is a key."""
         if self._key is None:
-            raise StrongroomError(
-                Reason.RECORD_KEY_UNAVAILABLE,
-                "no record can be read or written: audit has not provided the key that they are sealed with",
-                peer="audit",
-            )
+            raise self._closed()
 
     def seal(self, table: Table, row: Mapping[str, Any] | RowMapping, *more: str) -> bytes:
         """The seal of a row that has these columns; `more` is what is kept elsewhere and belongs to it."""
-        if self._key is None:
-            self.check()
+        if self._begun is None:
+            raise self._closed()
         layout = _layout(table)
         parts = [layout.start]
-        for (prefix, left_out_empty), value in zip(layout.columns, layout.values(row), strict=True):
-            if left_out_empty and value in _EMPTY:
-                continue
-            # Most of what there is, here: a page of rows has thousands of values.
+        # A page of rows has thousands of values: most of them take the shortest way here.
+        for prefix, value in zip(layout.columns, layout.values(row), strict=True):
             kind = type(value)
-            if kind is int:
-                encoded = b"i%d" % value
+            if not value and prefix in layout.added:
+                continue
+            if kind is int and 0 <= value < _FEW:
+                parts += prefix, _NUMBERS[value]
+            elif value is None:
+                parts += prefix, _NULL
             elif kind is str:
-                encoded = b"s" + value.encode()
+                encoded = value.encode()
+                parts += prefix, _length(len(encoded) + 1), b"s", encoded
             else:
-                encoded = _encoded(value)
-            parts += (prefix, _length(len(encoded)), encoded)
+                parts += prefix, _framed(_encoded(value))
         parts += (_framed(text.encode()) for text in more)
-        message = b"".join(parts)
-        return _FORMAT + hmac.digest(self._key or b"", message, "sha256")
+        # To begin with a copy takes half the time.
+        mac = self._begun.copy()
+        mac.update(b"".join(parts))
+        return _FORMAT + mac.finalize()
+
+    @staticmethod
+    def _closed() -> StrongroomError:
+        return StrongroomError(
+            Reason.RECORD_KEY_UNAVAILABLE,
+            "no record can be read or written: audit has not provided the key that they are sealed with",
+            peer="audit",
+        )
 
     @property
     def key(self) -> bytes:
@@ -138,8 +150,11 @@ class RowSeals:
     ) -> None:
         """Raises the reason for a row older than one that this process saw some time ago: it was put back. What may not
         be committed is not to `remember`."""
-        known, now = str(name), self._monotonic()
-        newest, seen = self._newest.get(known, (0, now))
+        known = str(name)
+        newest, seen = self._newest.get(known, _NEVER_SEEN)
+        if revision == newest:
+            return
+        now = self._monotonic()
         if revision < newest and now - seen > _SETTLED_SECONDS:
             raise self.refused(name, reason)
         if remember and revision > newest:
@@ -182,8 +197,10 @@ class _Layout:
 
     start: bytes
     """What every message of the table begins with."""
-    columns: Sequence[tuple[bytes, bool]]
-    """Each column's name as it stands in a message, and whether the column is left out while it is empty."""
+    columns: Sequence[bytes]
+    """Each column's name as it stands in a message."""
+    added: frozenset[bytes]
+    """Those of the columns that are left out while they are empty."""
     values: Callable[[Mapping[str, Any] | RowMapping], tuple[Any, ...]]
     """The columns' values of a row, in the same order."""
 
@@ -194,7 +211,8 @@ def _layout(table: Table) -> _Layout:
     ordered = sorted(sealed_columns, key=lambda column: column.name)
     return _Layout(
         _framed(_LABEL) + _framed(table.name.encode()),
-        [(_framed(column.name.encode()), ADDED in column.info) for column in ordered],
+        [_framed(column.name.encode()) for column in ordered],
+        frozenset(_framed(column.name.encode()) for column in ordered if ADDED in column.info),
         itemgetter(*(column.name for column in ordered)),
     )
 
@@ -214,3 +232,8 @@ def _encoded(value: Any) -> bytes:
         return b"b" + bytes(value)
     # SQLite keeps what it is given, whatever the column's type: no number of ours is one of these.
     return b"?" + repr(value).encode()
+
+
+_FEW = 256
+_NULL = _framed(_encoded(None))
+_NUMBERS = tuple(_framed(_encoded(number)) for number in range(_FEW))
