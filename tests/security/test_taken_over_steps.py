@@ -29,8 +29,13 @@ import pytest
 from services.doors import __main__ as doors
 from services.runtime import config
 from services.runtime.config import ServiceSettings
-from services.runtime.errors import StrongroomError
+from services.runtime.errors import Reason, StrongroomError
 from services.runtime.hosting import command
+from services.runtime.requests.names import ResourceName
+from services.secrets.core.model import Secret
+from services.secrets.kinds.known import place_of
+from services.secrets.rotation.rotators.reach import EVERY_ACCOUNT, NetworkRules, Reach, TargetRule
+from services.secrets.rotation.rotators.rotator import RotationContext
 from services.secrets.rotation.targets import worker
 from services.secrets.rotation.targets.confinement import (
     OPEN_FILES,
@@ -39,9 +44,11 @@ from services.secrets.rotation.targets.confinement import (
     reach_no_neighbour,
     write_nothing_more,
 )
-from services.secrets.rotation.targets.jobs import read_answer, receive_frame
+from services.secrets.rotation.targets.jobs import TargetJob, read_answer, receive_frame
 from services.secrets.rotation.targets.step_threads import MAX_THREADS
 from services.secrets.rotation.targets.worker import ForkServer, Limits
+from strongroom.secrets.v1.secret_pb2 import SECRET_STATE_ENABLED, SECRET_TYPE_POSTGRESQL
+from strongroom.secrets.v1.target_pb2 import DatabaseTarget, RotationTarget, TargetAddress
 from tests.support.clients import until
 
 _NOBODY = 65_534
@@ -189,6 +196,11 @@ def reached_with_a_message(port: int) -> None:
         connection.sendmsg([b"x"], [], _MSG_FASTOPEN, ("127.0.0.1", port))
 
 
+def datagram(family: int, address: str, port: int) -> None:
+    with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+        sender.sendto(b"x", (address, port))
+
+
 def listening() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -288,6 +300,11 @@ ATTEMPTS: dict[str, Callable[[Other], object]] = {
     "reaches others by another protocol": lambda _: socket.socket(socket.AF_INET, socket.SOCK_STREAM, _IPPROTO_SCTP),
     "reaches what the machine runs on": lambda _: socket.socket(_AF_VSOCK, socket.SOCK_STREAM),
     "reaches others by shared memory": lambda _: socket.socket(_AF_SMC, socket.SOCK_STREAM),
+    "sends a datagram": lambda other: datagram(socket.AF_INET, "127.0.0.1", other.port),
+    "sends a datagram by IPv6": lambda other: datagram(socket.AF_INET6, "::1", other.port),
+    "asks for names": lambda _: datagram(socket.AF_INET, "127.0.0.1", 53),
+    "asks for names by a connection": lambda _: reached(53),
+    "reaches others by packets in order": lambda _: socket.socket(socket.AF_INET, socket.SOCK_SEQPACKET),
     "has the kernel encrypt": lambda _: socket.socket(_AF_ALG, socket.SOCK_SEQPACKET),
 }
 
@@ -339,9 +356,7 @@ def test_a_step_reaches_its_target() -> None:
         reach_no_neighbour()
         with socket.create_connection(("127.0.0.1", port), 10) as connection:
             assert connection.recv(1) == b"x"
-        assert socket.getaddrinfo("localhost", port, type=socket.SOCK_STREAM)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-            asking.sendto(b"x", ("127.0.0.1", port))
+        assert socket.getaddrinfo("127.0.0.1", port, type=socket.SOCK_STREAM)
         return 0
 
     with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as threads:
@@ -349,6 +364,45 @@ def test_a_step_reaches_its_target() -> None:
         answering = threads.submit(lambda: server.accept()[0].sendall(b"x"))
         assert in_a_child(lambda: reach(port)) == 0
         answering.result(10)
+
+
+def test_a_step_knows_its_target_s_address_before_it_is_kept_from_names() -> None:
+    """It asks for no name once it talks to anybody, and is told no later what to connect to."""
+
+    def step(port: int) -> int:
+        place_of(job_at("localhost", port).context.secret)  # as the process that forks steps has loaded everything
+        confine_copy()
+        context = worker._kept_to(job_at("localhost", port)).context
+        for _ in range(2):
+            assert context.address() == "127.0.0.1"
+            with socket.create_connection((context.address(), port), 10):
+                pass
+        try:
+            datagram(socket.AF_INET, "127.0.0.1", 53)
+        except PermissionError:
+            return 0
+        return 1
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert in_a_child(lambda: step(port)) == 0
+
+
+def test_a_step_is_told_that_nobody_knows_its_target_s_name_when_it_connects() -> None:
+    context = job_at("nobody.invalid", 5432).context.resolved()
+    for _ in range(2):
+        with pytest.raises(StrongroomError) as refused:
+            context.address()
+        assert refused.value.reason is Reason.TARGET_UNREACHABLE
+
+
+def job_at(host: str, port: int) -> TargetJob:
+    target = RotationTarget(database=DatabaseTarget(address=TargetAddress(host=host, port=port), username="app"))
+    name = ResourceName("acme", "secrets", "s")
+    kind = SECRET_TYPE_POSTGRESQL
+    secret = Secret(name, kind, SECRET_STATE_ENABLED, "", "", {}, 10, 1, 1, 0, 0, {}, target=target)
+    reach = Reach("acme", NetworkRules((TargetRule((EVERY_ACCOUNT,), ("127.0.0.0/8",)),)))
+    return TargetJob(kind, "check", RotationContext(secret, "", 0, 0, None, reach), {})
 
 
 def test_no_thread_of_a_step_that_is_there_already_reaches_a_neighbour(other: Other) -> None:

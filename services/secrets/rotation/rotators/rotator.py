@@ -9,7 +9,7 @@ messages.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from services.runtime.errors import Reason, StrongroomError
@@ -60,10 +60,23 @@ class RotationContext:
     """Where the step may connect; None for anywhere."""
     until: float | None = None
     """When whoever asked waits no longer, by `time.monotonic`; None where the step's own limit is the only one."""
+    found: str | StrongroomError = ""
+    """What `address` answers or raises, where that was found out already."""
+
+    def resolved(self) -> RotationContext:
+        """For a step that finds no address of a name once it has begun."""
+        try:
+            return replace(self, found=self.address())
+        except StrongroomError as error:
+            return replace(self, found=error)
 
     def address(self) -> str:
         """What to connect to: an address that was checked, or the target's host where none is to be. Raises
-        DESTINATION_NOT_ALLOWED, TARGET_UNREACHABLE. Each connection asks for itself."""
+        DESTINATION_NOT_ALLOWED, TARGET_UNREACHABLE."""
+        if isinstance(self.found, StrongroomError):
+            raise self.found.renewed()
+        if self.found:
+            return self.found
         place = place_of(self.secret)
         if place is None:
             raise StrongroomError(Reason.ROTATOR_FAILED, f"{self.secret.name} has no target on the network")

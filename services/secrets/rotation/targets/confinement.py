@@ -2,9 +2,9 @@
 
 Nothing that a step does outlives it: it writes no file anywhere, also none that a library would leave behind when the
 step is ended, and starts no process, and of threads so many. Of the service, of its files and of other steps it reaches
-nothing, even where all of them are of one user; of other servers those at the TCP port of its target, at that of names
-and at UDP ports, and none by a Unix socket. What a kernel does not keep of this (`landlock`, `system_calls`) is left to
-users, the modes of files and the network.
+nothing, even where all of them are of one user; of other servers those at the TCP port of its target alone, once it
+knows its target's address, until when it asks servers of names. What a kernel does not keep of this (`landlock`,
+`system_calls`) is left to users, the modes of files and the network.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from services.secrets.rotation.targets.step_threads import tell
 from services.secrets.rotation.targets.system_calls import (
     make_no_process_and_no_file,
     make_no_process_and_tell_of_threads,
-    open_no_unix_socket,
+    open_streams_alone,
 )
 
 # linux/prctl.h
@@ -89,16 +89,17 @@ def confine(seconds: float, memory_bytes: int, cpu_seconds: int, teller: socket.
         make_no_process_and_no_file()
 
 
-def connect_to(ports: Collection[int]) -> None:
-    """Before the process starts a thread: it connects to these TCP ports, and to names by theirs, from now on; without
-    any to none."""
-    connect_only_to({*ports, _PORT_OF_NAMES} if ports else ())
+def connect_to(ports: Collection[int], *, names: bool = False) -> None:
+    """Before the process starts a thread: it connects to these TCP ports from now on, and with `names` to the one of
+    those who know names."""
+    connect_only_to({*ports, _PORT_OF_NAMES} if names else ports)
 
 
 def reach_no_neighbour() -> None:
     """Before the process talks to anybody: from now on it opens no Unix socket, by which it would reach servers of this
-    machine that let its user in."""
-    open_no_unix_socket()
+    machine that let its user in, and none for datagrams, by which it would tell anybody anything. So it finds no
+    address of a name any more."""
+    open_streams_alone()
 
 
 def write_nothing_more() -> None:

@@ -24,7 +24,7 @@ _FOR_ALL_THREADS, _NEW_LISTENER = 1 << 0, 1 << 3
 # SECCOMP_USER_NOTIF_FLAG_CONTINUE
 _LETS_BE_FROM = (5, 5)
 # linux/filter.h
-_LOAD, _EQUAL, _SOME, _AT_LEAST, _PASS, _RETURN = 0x20, 0x15, 0x45, 0x35, 0x05, 0x06
+_LOAD, _EQUAL, _SOME, _AT_LEAST, _PASS, _RETURN, _AND = 0x20, 0x15, 0x45, 0x35, 0x05, 0x06, 0x54
 _INSTRUCTION = struct.Struct("=HBBI")
 # Of struct seccomp_data.
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
@@ -42,8 +42,8 @@ _X32 = 0x40000000
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK, socket.AF_UNIX)
 # Without those that pass by Landlock, such as MPTCP.
 _PROTOCOLS = (0, socket.IPPROTO_TCP, socket.IPPROTO_UDP)
-# Of types, in those that send to whom they are not connected with.
-_DATAGRAM = 0b10
+# Of types, in those that send to whom they are not connected with; and what of a type is no flag.
+_DATAGRAM, _TYPE = 0b10, 0xF
 # Connects and sends in one, which Landlock does not see.
 _MSG_FASTOPEN = 0x20000000
 
@@ -164,17 +164,22 @@ def make_no_process_and_tell_of_threads() -> int | None:
     return listener if listener >= 0 else None
 
 
-def open_no_unix_socket() -> bool:
+def open_streams_alone() -> bool:
     """Keeps every thread of the process from opening a socket by which it could reach a server of this machine that
-    listens at a path; answers whether the kernel does."""
+    listens at a path, or on the network any by another protocol than TCP; answers whether the kernel does."""
     numbers = _ARCHITECTURES.get(platform.machine())
     if numbers is None:
         return False
     program = [
         _instruction(_LOAD, _NUMBER),
-        _instruction(_EQUAL, numbers.calls["socket"], otherwise=3),
+        _instruction(_EQUAL, numbers.calls["socket"], otherwise=8),
         _instruction(_LOAD, _ARGUMENTS),
-        _instruction(_EQUAL, socket.AF_UNIX, otherwise=1),
+        _instruction(_EQUAL, socket.AF_UNIX, then=5),
+        _instruction(_EQUAL, socket.AF_INET, then=1),
+        _instruction(_EQUAL, socket.AF_INET6, otherwise=4),
+        _instruction(_LOAD, _ARGUMENTS + 8),
+        _instruction(_AND, _TYPE),
+        _instruction(_EQUAL, socket.SOCK_STREAM, then=1),
         _instruction(_RETURN, _FAIL | errno.EPERM),
         _instruction(_RETURN, _ALLOW),
     ]

@@ -285,8 +285,7 @@ def _reserve_small_stacks() -> None:
 def _answer(encoded: bytes, begin: Callable[[], None]) -> bytes:
     """`begin` is done once the process is kept to what the job needs."""
     try:
-        job = TargetJob.decoded(encoded)
-        _keep_to(job)
+        job = _kept_to(TargetJob.decoded(encoded))
         begin()
         return answer_of(_done(job))
     except StrongroomError as error:
@@ -298,12 +297,20 @@ def _answer(encoded: bytes, begin: Callable[[], None]) -> bytes:
         return answer_of_error(failure)
 
 
-def _keep_to(job: TargetJob) -> None:
+def _kept_to(job: TargetJob) -> TargetJob:
+    """A job that knows where it connects to, in a process that is kept to that."""
     place = place_of(job.context.secret)
-    # One that a relay connects for connects to nothing but its own end of the stream, by which it ends itself.
-    connect_to([place.port] if place is not None and not job.token else [])
-    if not job.token:
-        reach_no_neighbour()
+    if job.token or place is None:
+        # One that a relay connects for connects to nothing but its own end of the stream, by which it ends itself.
+        connect_to([])
+        if not job.token:
+            reach_no_neighbour()
+        return job
+    connect_to([place.port], names=True)
+    kept = replace(job, context=job.context.resolved())
+    connect_to([place.port])
+    reach_no_neighbour()
+    return kept
 
 
 def _done(job: TargetJob) -> NewValue | None:
