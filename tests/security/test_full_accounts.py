@@ -144,6 +144,38 @@ def test_nobody_frees_a_name_behind_the_service_s_back(tmp_path: Path) -> None:
 # --- what others wait for
 
 
+def test_nobody_waits_for_names_that_somebody_chose_to_stand_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path / "world")
+    kept = ended_names._kept
+
+    def looking(*arguments: Any) -> Any:
+        world.done.append(LOOKED)
+        return kept(*arguments)
+
+    monkeypatch.setattr(ended_names, "_kept", looking)
+    world.done.clear()
+    world.principals.create(world.call(), Principal(f"{ACCOUNT}/users/new", "", {}), None)
+    numbered = min(at for at, what in enumerate(world.done) if what.startswith(NUMBERED))
+    assert LOOKED in world.done[:numbered]
+    assert LOOKED not in world.done[numbered:]
+
+
+def test_a_name_is_found_where_it_stands_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, hashed = ended_names._place(ANN)
+    other = bytes(16)
+    for kept, taken in (
+        (b"", False),
+        (other * 1_000 + hashed, True),
+        (hashed + other, True),
+        (other[:8] + hashed + other[8:], False),
+        (other[:8] + hashed + other[8:] + hashed, True),
+    ):
+        monkeypatch.setattr(ended_names, "_kept", lambda *_, kept=kept: kept)
+        assert ended_names.is_taken(None, ANN) is taken  # type: ignore[arg-type]  # nothing is read
+
+
 @pytest.mark.parametrize("name", sorted(EDITS))
 def test_no_change_looks_through_its_account_while_everybody_waits_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

@@ -79,6 +79,8 @@ class Principals:
                 kinds.PRINCIPAL.require(connection, role, "principal.roles")
             self._require_free(connection, added, added.spiffe_ids)
             ended_names.fold(connection, account_of(added.name), _FOLDED)
+            if ended_names.is_taken(connection, added.name):
+                raise already_exists(added.name, "principal_id")
 
         needs = Needs(room=True)
         return self._editor.create(call, kinds.PRINCIPAL, new, "principal_id", repeatable, check=check, needs=needs)

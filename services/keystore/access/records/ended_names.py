@@ -23,10 +23,17 @@ _BYTES = 16
 
 
 def is_taken(connection: Connection, name: str) -> bool:
-    """Whether a principal that ended had this name. Raises ACCESS_RECORD_REFUSED."""
+    """Whether a principal that ended had this name. Raises ACCESS_RECORD_REFUSED.
+
+    Names can be chosen to be of one bucket, however many: look before a change has its number, for which everybody
+    waits.
+    """
     bucket, hashed = _place(name)
     kept = _kept(connection, account_of(name), bucket)
-    return any(kept[start : start + _BYTES] == hashed for start in range(0, len(kept), _BYTES))
+    found = kept.find(hashed)
+    while found % _BYTES and found >= 0:
+        found = kept.find(hashed, found + 1)
+    return found >= 0
 
 
 def fold(connection: Connection, account: str, limit: int) -> None:

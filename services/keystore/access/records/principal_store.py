@@ -10,11 +10,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, exists, select
 
-from services.keystore.access.records import contents, ended_names, given_ids
+from services.keystore.access.records import contents, given_ids
 from services.keystore.access.records.resources import OidcBinding, Principal, RoleSettings, account_of
 from services.keystore.access.records.tables import grants, identities, oidc_bindings, principals, waiting_identities
 from services.keystore.store.store import tags_text
-from services.runtime.errors import Reason, StrongroomError
 from services.runtime.storage import sealed_rows
 from services.runtime.storage.sql_filters import Condition
 
@@ -55,10 +54,8 @@ def as_of_us(connection: Connection, name: str) -> int | None:
 
 
 def insert_principal(connection: Connection, added: Principal) -> None:
-    """Adds a principal with its bindings. Raises IntegrityError when the name is taken, or was lately, ALREADY_EXISTS
-    when it ever was."""
-    if ended_names.is_taken(connection, added.name):
-        raise StrongroomError(Reason.ALREADY_EXISTS, f"{added.name} exists, or existed, already", field="principal_id")
+    """Adds a principal with its bindings, of a name that none of those has that ended. Raises IntegrityError when the
+    name is taken."""
     values = {
         **_values(added),
         "name": added.name,
