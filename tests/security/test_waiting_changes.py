@@ -6,18 +6,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from services.keystore.access.accounts.oidc_providers import OidcProviders
 from services.keystore.access.accounts.principals import Principals
 from services.keystore.access.credentials.client_keys import ClientKeys
 from services.keystore.access.editing import plans, turns
 from services.keystore.access.editing.editing import AccessEditor
 from services.keystore.access.editing.turns import Turns
 from services.keystore.access.policies.policies import Policies
+from services.keystore.access.records import client_key_store
 from services.keystore.access.records.reading import LocalAccessRecords
 from services.keystore.access.records.resources import Policy, Principal
 from services.keystore.store import changes
@@ -41,6 +44,7 @@ from tests.unit.keystore.access.editing.test_order import (
     POLICY,
     ROLE,
     World,
+    provider_of,
 )
 
 SECONDS = 20.0
@@ -187,6 +191,11 @@ def real(world: World) -> AccessEditor:
     return AccessEditor(world.engine, authorizer, Outbox(world.engine, cast(AuditClient, None)), clock)
 
 
+def client_key_in(editor: AccessEditor) -> str:
+    with editor.reading() as connection:
+        return client_key_store.client_keys_page(connection, "acme", "", 1, ())[0].name
+
+
 Work = Callable[[AccessEditor, Call], Any]
 WAITING: dict[str, Work] = {
     "CreatePrincipal": lambda editor, call: Principals(editor).create(
@@ -196,6 +205,11 @@ WAITING: dict[str, Work] = {
     "DeletePrincipal": lambda editor, call: Principals(editor).delete(call, ROLE, ""),
     "CreateClientKey": lambda editor, call: ClientKeys(editor).create(call, "acme", ANN, "", KEY_EXPIRES_US, None),
     "AttachPolicy": lambda editor, call: Policies(editor, "mesh").attach(call, OTHER, ANN),
+    "EnablePrincipal": lambda editor, call: Principals(editor).enable(call, ADMIN),
+    "UpdateClientKey": lambda editor, call: ClientKeys(editor).update(call, client_key_in(editor), "mine", False, ""),
+    "UpdateOidcProvider": lambda editor, call: OidcProviders(editor).update(
+        call, replace(provider_of("one"), audiences=("mine",)), {"audiences"}, ""
+    ),
     "UpdatePolicy": lambda editor, call: Policies(editor, "mesh").update(call, OTHER, PERMIT, None, ""),
     "CreatePolicy": lambda editor, call: Policies(editor, "mesh").create(
         call, Policy(f"{ACCOUNT}/policies/new", POLICY_KIND_IDENTITY, PERMIT, (ANN,), ""), None

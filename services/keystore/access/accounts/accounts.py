@@ -143,7 +143,7 @@ class Accounts:
         def change(_connection: Connection, present: Account) -> Account | Unchanged:
             return UNCHANGED if present.disabled == disabled else replace(present, disabled=disabled)
 
-        return self._editor.edit(call, kinds.ACCOUNT, name, change)
+        return self._editor.edit(call, kinds.ACCOUNT, name, change, removes=disabled)
 
     def _with_credentials(
         self,

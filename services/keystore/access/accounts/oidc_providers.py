@@ -16,7 +16,6 @@ from services.keystore.access.records.resources import OidcProvider, account_of
 from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.storage.request_ids import Repeatable
-from services.runtime.storage.rights import Rights
 from services.runtime.storage.sql_filters import Condition
 
 _SET_ISSUER_KEYS = "access:SetIssuerKeys"
@@ -77,7 +76,7 @@ class OidcProviders:
             reached = [name for name in names if name != wanted.name]
             self._editor.permitted_on_all(call, BIND_IDENTITY, kinds.PRINCIPAL, reached)
 
-        rights = Rights(permit)
+        rights = self._editor.rights(call, permit)
         with self._editor.reading() as connection:
             first = needed(connection, seen)
         rights.ask(first)
@@ -87,7 +86,10 @@ class OidcProviders:
             changed = {path: getattr(wanted, path) for path in paths}
             return replace(present, **changed, fetched_us=None, fetch_error="")
 
-        return rights.exercise(lambda: self._editor.edit(call, kinds.OIDC_PROVIDER, wanted.name, change, etag=etag))
+        removes = paths == {"disabled"} and wanted.disabled
+        return self._editor.edit(
+            call, kinds.OIDC_PROVIDER, wanted.name, change, etag=etag, removes=removes, rights=rights
+        )
 
     def delete(self, call: Call, name: str, etag: str) -> None:
         """Deletes a provider. Raises RESOURCE_IN_USE while principals are bound to it."""

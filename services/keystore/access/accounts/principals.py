@@ -170,7 +170,7 @@ class Principals:
         def change(_connection: Connection, present: Principal) -> Principal:
             return present.ending_sessions(self._editor.now_us())
 
-        return self._editor.edit(call, kinds.PRINCIPAL, name, change)
+        return self._editor.edit(call, kinds.PRINCIPAL, name, change, removes=True)
 
     def delete(self, call: Call, name: str, etag: str) -> None:
         """Deletes a principal with its client keys, attachments and quota; the grants to it end with it, at once or

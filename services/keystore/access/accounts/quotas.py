@@ -45,7 +45,7 @@ class Quotas:
         """Sets the fields of `paths` to those of `wanted`. Raises ETAG_MISMATCH."""
         # There is always room: who fills an account would keep others from slowing it down.
         self._permit_change(call, "access:UpdateQuota", wanted.target)
-        with self._editor.changing(account_of(wanted.target)) as connection:
+        with self._editor.changing_in_turn(call, account_of(wanted.target), removes=True) as connection:
             _require_there(connection, wanted.target)
             present = quota_store.quota(connection, wanted.target) or Quota(wanted.target)
             require_current(_name(wanted.target), present.revision, etag)
@@ -62,7 +62,7 @@ class Quotas:
     def reset(self, call: Call, target: str) -> Quota:
         """Takes back what `update` set; the quota that holds then."""
         self._permit_change(call, "access:ResetQuota", target)
-        with self._editor.changing(account_of(target)) as connection:
+        with self._editor.changing_in_turn(call, account_of(target), removes=False) as connection:
             _require_there(connection, target)
             if quota_store.delete_quota(connection, target):
                 _note(connection, target)

@@ -165,7 +165,7 @@ class ClientKeys:
                 require_room(connection, present.principal, now_us)
             return wanted
 
-        return self._editor.edit(call, kinds.CLIENT_KEY, name, change, etag=etag)
+        return self._editor.edit(call, kinds.CLIENT_KEY, name, change, etag=etag, removes=bool(disabled))
 
     def delete(self, call: Call, name: str, etag: str) -> None:
         """Deletes a client key. Raises CLIENT_KEY_NOT_FOUND, ETAG_MISMATCH."""

@@ -52,4 +52,4 @@ class Revocations:
             return replace(present, ended_sessions=lasting)
 
         # Those that are kept are few: an account that has no room for anything else lets its callers go, too.
-        self._editor.edit(call, kinds.PRINCIPAL, caller.name, change)
+        self._editor.edit(call, kinds.PRINCIPAL, caller.name, change, removes=True)

@@ -192,6 +192,12 @@ class AccessEditor:
             store.lock_account(connection, account)
             yield connection
 
+    @contextmanager
+    def changing_in_turn(self, call: Call, account: str, *, removes: bool) -> Iterator[Connection]:
+        """One of a call that was permitted, which waits for others of the account as `edit` does."""
+        with self._planning.turn(call, account, removes=removes), self.changing(account) as connection:
+            yield connection
+
     def edit(
         self,
         call: Call,
@@ -206,10 +212,10 @@ class AccessEditor:
         hold: Consequence[R] = _nothing_else,
         then: Consequence[R] = _nothing_else,
     ) -> R:
-        """Changes a record of a call that was permitted. What the change `asks` for is looked at before it begins, in
-        front of others where it takes something away (`removes`); `rights` are those that `change` requires; what else
-        of the account is to stay as it is, `hold` locks. Raises the kind's NOT_FOUND, ETAG_MISMATCH, what `change` and
-        `then` do, LIMIT_EXCEEDED, POLICY_LOCKOUT, and OVERLOADED when too many wait.
+        """Changes a record of a call that was permitted. It is made in its turn, which comes before others' where it
+        takes something away (`removes`); what it `asks` for is looked at before it begins; `rights` are those that
+        `change` requires; what else of the account is to stay as it is, `hold` locks. Raises the kind's NOT_FOUND,
+        ETAG_MISMATCH, what `change` and `then` do, LIMIT_EXCEEDED, POLICY_LOCKOUT, and OVERLOADED when too many wait.
         """
         account = account_of(name)
 
@@ -238,7 +244,8 @@ class AccessEditor:
                 write,
             )
 
-        return self._planned(call, account, plan if asks is not _no_needs else None, work, removes, rights)
+        planned = plan if asks is not _no_needs else None
+        return self._planning.make(call, account, planned, work, removes=removes, rights=rights)
 
     def delete(
         self,
@@ -270,7 +277,8 @@ class AccessEditor:
         def work(settle: Settle) -> None:
             self._edits.remove(call, lambda connection: lock(connection, settle), ended)
 
-        self._planned(call, account, plan if asks is not _no_needs else None, work, True, rights)
+        planned = plan if asks is not _no_needs else None
+        self._planning.make(call, account, planned, work, removes=True, rights=rights)
 
     def create(
         self,
@@ -310,23 +318,10 @@ class AccessEditor:
 
         try:
             removes = needs is not None and needs.way_back
-            return self._planned(call, account, plan if needs is not None else None, work, removes)
+            planned = plan if needs is not None else None
+            return self._planning.make(call, account, planned, work, removes=removes)
         except IntegrityError:
             raise already_exists(new.name, field) from None
-
-    def _planned(
-        self,
-        call: Call,
-        account: str,
-        plan: Callable[[Connection], Plan | None] | None,
-        work: Callable[[Settle], T],
-        removes: bool,
-        rights: Rights[Any] | None = None,
-    ) -> T:
-        if plan is not None:
-            return self._planning.make(call, account, plan, work, removes=removes, rights=rights)
-        unplanned = partial(work, _nothing_to_settle)
-        return unplanned() if rights is None else rights.exercise(unplanned)
 
     def _lock(self, connection: Connection, account: str, settle: Settle) -> None:
         store.lock_account(connection, account)
@@ -369,10 +364,6 @@ def insert(connection: Connection, kind: Kind[R], new: R, now_us: int) -> R:
     added = replace(new, revision=revision, created_us=now_us, updated_us=now_us)  # type: ignore[type-var]  # as above
     kind.insert(connection, added)
     return added
-
-
-def _nothing_to_settle(_connection: Connection) -> None:
-    pass
 
 
 def already_exists(what: str, field: str) -> StrongroomError:

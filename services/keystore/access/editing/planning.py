@@ -1,10 +1,10 @@
-"""Changes of an account that take more than a moment to look at: looked at before they begin, and made if nothing has
-changed in the account since."""
+"""Changes of an account, one at a time: those that take more than a moment to look at are looked at before they begin,
+and made if nothing has changed in the account since."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -46,23 +46,23 @@ class Planning:
         self,
         call: Call,
         account: str,
-        plan: Callable[[Connection], Plan | None],
+        plan: Callable[[Connection], Plan | None] | None,
         work: Callable[[Settle], T],
         *,
         removes: bool = False,
         rights: Rights[Any] | None = None,
     ) -> T:
-        """Does `work` once its plan was found good, and nothing has changed in the account since; else all is done
-        anew. Where others are quicker again and again, they wait until it is planned and made: whoever can change the
-        least of an account could keep others from taking that away for as long as they like.
+        """Does `work` once its plan, if it has one, was found good, and nothing has changed in the account since; else
+        all is done anew. Where others are quicker again and again, they wait until it is planned and made: whoever can
+        change the least of an account could keep others from taking that away for as long as they like.
 
         Those that take something away (`removes`) come before others. `rights` that turn out to be needed are asked for
-        in the same turn. What was permitted is asked for again once a call has waited. Raises OVERLOADED where too many
-        wait.
+        in the same turn. What was permitted is asked for again once a call has waited: no call waits for others of its
+        account anywhere else. Raises OVERLOADED where too many wait.
         """
 
         def look(connection: Connection) -> Plan | None:
-            planned = plan(connection)
+            planned = plan(connection) if plan is not None else None
             if planned is not None:
                 planned.read(connection, self._now_us())
             return planned
@@ -76,6 +76,8 @@ class Planning:
             require(look(connection))
 
         def attempt() -> T:
+            if plan is None:
+                return work(_nothing)
             for _ in range(_TRIES):
                 with reading(self._engine) as connection:
                     as_of, planned = contents.revision(connection, account), look(connection)
@@ -85,13 +87,23 @@ class Planning:
                 self._permit_again(call)
             return work(settle)
 
+        with self.turn(call, account, removes=removes, rights=rights):
+            return attempt() if rights is None else rights.exercise(attempt)
+
+    @contextmanager
+    def turn(self, call: Call, account: str, *, removes: bool, rights: Rights[Any] | None = None) -> Iterator[None]:
+        """A call's turn, as in `make`."""
         with self._turns.turn(call, account, removes=removes) as has_waited:
             if has_waited:
                 # Others may have taken away what its caller was permitted.
                 self._permit_again(call)
                 if rights is not None:
                     rights.forget()
-            return attempt() if rights is None else rights.exercise(attempt)
+            yield
+
+
+def _nothing(_connection: Connection) -> None:
+    pass
 
 
 def _require_as_of(connection: Connection, account: str, as_of: int | None) -> None:

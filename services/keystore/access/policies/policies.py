@@ -195,6 +195,7 @@ class Policies:
             kinds.POLICY,
             name,
             change,
+            removes=True,
             hold=lambda connection, _: _hold_keys(connection, [target]),
             then=lambda connection, _: _tell(connection, [target]),
         )
