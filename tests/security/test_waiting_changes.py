@@ -182,6 +182,41 @@ def test_one_removal_of_somebody_else_s_comes_in_however_many_wait_and_soon(worl
         assert slow.begun.index("Disable") <= 3
 
 
+@pytest.mark.parametrize("removes", [True, False])
+def test_no_principals_however_many_keep_others_out_by_coming_again(removes: bool) -> None:
+    waiting = Turns()
+    go: dict[str, threading.Event] = {}
+
+    def wait(who: str) -> str:
+        with waiting.turn(call_of(who), "acme", removes=removes):
+            go[who].wait(SECONDS)
+        return who
+
+    crowd = [f"hostile{number}" for number in range(turns.MOST_OF_ACCOUNT + 1)]
+    go = {who: threading.Event() for who in (*crowd, "admin")}
+    with ThreadPoolExecutor(THREADS) as threads:
+
+        def begin(who: str, count: int) -> Future[str]:
+            begun = threads.submit(reason, lambda: wait(who))
+            until(lambda: begun.done() or waiting.count(removes=removes) == count, SECONDS)
+            return begun
+
+        first = begin(crowd[0], 0)
+        until(lambda: "acme" in waiting._busy, SECONDS)
+        others = [begin(who, number) for number, who in enumerate(crowd[1:], 1)]
+        # Nobody else had a turn yet.
+        assert begin("admin", 0).result(SECONDS) == Reason.OVERLOADED
+        go[crowd[0]].set()
+        first.result(SECONDS)
+        until(lambda: waiting.count(removes=removes) == turns.MOST_OF_ACCOUNT - 1, SECONDS)
+        again = begin(crowd[0], turns.MOST_OF_ACCOUNT)
+        admin = threads.submit(reason, lambda: wait("admin"))
+        assert again.result(SECONDS) == Reason.OVERLOADED
+        for event in go.values():
+            event.set()
+        assert [one.result(SECONDS) for one in (*others, admin)] == [""] * (turns.MOST_OF_ACCOUNT + 1)
+
+
 def real(world: World) -> AccessEditor:
     """An editor that decides as keystore does, and has caught up just now, as every call does when it begins."""
     feed = ChangeFeed(lambda since, **_: changes.since(world.engine, since, 100))

@@ -2,14 +2,15 @@
 
 One call of an account does so at a time, so that they do not all have to begin anew. A call that waits holds a thread,
 which others' calls need: few do, none for longer than its caller, principals in turn, and who takes something away goes
-first, but not twice in a row where others wait. Where too many would wait, the newest of who has the most gives way.
+first, but not twice in a row where others wait. Where too many would wait, the newest of who has the most gives way,
+and where all have as many, who had a turn last to whoever had none for longer.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -21,6 +22,9 @@ MOST_OF_ACCOUNT = 12
 MOST = 32
 """So many calls wait in a process; as many besides that take something away, of which nobody else takes the places."""
 _SECONDS = 10.0
+# So many of an account's principals that had a turn are known.
+_REMEMBERED = 1_000
+_NEVER = 0
 
 
 @dataclass(eq=False, slots=True)
@@ -49,6 +53,9 @@ class _Queue:
     def most_of_one(self) -> int:
         return max(map(len, self._principals.values()), default=0)
 
+    def highest(self, rank: Callable[[str], int]) -> int:
+        return max(map(rank, self._principals), default=_NEVER)
+
     def put(self, waiting: _Waiting) -> None:
         self._principals.setdefault(waiting.principal, deque()).append(waiting)
 
@@ -68,9 +75,10 @@ class _Queue:
             self._principals[principal] = calls
         return taken
 
-    def drop(self) -> None:
-        """Has the newest call of the principal that has the most give way."""
-        dropped = max(self._principals.values(), key=len)[-1]
+    def drop(self, rank: Callable[[str], int] | None = None) -> None:
+        """Has the newest call of the principal that has the most give way, or that has the highest rank."""
+        principal = max(self._principals, key=rank or self.of)
+        dropped = self._principals[principal][-1]
         self.remove(dropped)
         dropped.gives_way = True
         dropped.told.set()
@@ -79,10 +87,17 @@ class _Queue:
 class _Account:
     """An account of which something is changed just now."""
 
-    def __init__(self, *, removes: bool) -> None:
+    def __init__(self, first: _Waiting) -> None:
         self.queues = {True: _Queue(), False: _Queue()}
         """Of calls that take something away, and of others."""
-        self._removes = removes
+        self._had: dict[str, int] = {}
+        self._count = 0
+        self._removes = first.removes
+        self._note(first)
+
+    def last_turn(self, principal: str) -> int:
+        """Which turn of the account was a principal's last, since it is busy; below all others where it had none."""
+        return self._had.get(principal, _NEVER)
 
     def following(self) -> _Waiting | None:
         """Whose turn is next: a removal's, but not after another where somebody else waits. Whoever may take something
@@ -91,7 +106,15 @@ class _Account:
         following = self.queues[first].take() or self.queues[not first].take()
         if following is not None:
             self._removes = following.removes
+            self._note(following)
         return following
+
+    def _note(self, call: _Waiting) -> None:
+        self._count += 1
+        self._had.pop(call.principal, None)
+        self._had[call.principal] = self._count
+        if len(self._had) > _REMEMBERED:
+            del self._had[next(iter(self._had))]
 
 
 class Turns:
@@ -121,23 +144,27 @@ class Turns:
         with self._lock:
             busy = self._busy.get(account)
             if busy is None:
-                self._busy[account] = _Account(removes=waiting.removes)
+                self._busy[account] = _Account(waiting)
                 return None
             queue = busy.queues[waiting.removes]
-            if not self._has_room(queue, waiting):
+            if not self._has_room(busy, queue, waiting):
                 raise _is_busy(account)
             queue.put(waiting)
         return waiting
 
-    def _has_room(self, queue: _Queue, waiting: _Waiting) -> bool:
+    def _has_room(self, busy: _Account, queue: _Queue, waiting: _Waiting) -> bool:
         """Whether a call may wait; somebody else's may have to give way to it."""
         own = queue.of(waiting.principal)
         if own >= MOST_OF_PRINCIPAL:
             return False
         if len(queue) >= MOST_OF_ACCOUNT:
-            if queue.most_of_one() <= own + 1:
+            if queue.most_of_one() > own + 1:
+                queue.drop()
+            elif not own and queue.highest(busy.last_turn) > busy.last_turn(waiting.principal):
+                # As many principals as there are places would keep all others out who have none.
+                queue.drop(busy.last_turn)
+            else:
                 return False
-            queue.drop()
         elif self.count(removes=waiting.removes) >= MOST:
             largest = max((one.queues[waiting.removes] for one in self._busy.values()), key=len)
             if len(largest) <= len(queue) + 1:
