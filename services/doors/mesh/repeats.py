@@ -6,7 +6,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -16,6 +16,7 @@ from uuid import uuid4
 import grpc
 from google.protobuf.message import Message
 
+from services.runtime.access.session_tokens import account_of
 from services.runtime.errors import Reason, StrongroomError
 
 _ID = "request_id"
@@ -41,6 +42,7 @@ T = TypeVar("T")
 class _Left:
     """A request of which it is not known whether it was done, or which its caller does not know to be done."""
 
+    account: str
     place: bytes
     digest: bytes
     secret: bytes
@@ -95,7 +97,8 @@ class Repeats:
         named = type(request)()
         named.CopyFrom(request)
         setattr(named, _ID, request_id)
-        left = _Left(place, digest, self._keyed(_secret(request)), request_id, self._monotonic() + _KEPT_SECONDS)
+        secret, until = self._keyed(_secret(request)), self._monotonic() + _KEPT_SECONDS
+        left = _Left(account_of(principal), place, digest, secret, request_id, until)
         try:
             answer = self._forgetting(request, lambda: self._until_known(named, call))
         except StrongroomError as error:
@@ -160,10 +163,17 @@ class Repeats:
         return left.request_id if left is not None and left.digest == digest and self._is_fresh(left) else ""
 
     def _keep(self, left: _Left) -> None:
+        """Keeps it as the newest. Where there are too many, one that is over is kept no longer, or else the oldest of
+        the account that has the most: what others are refused takes nobody's."""
         with self._lock:
+            self._left.pop(left.place, None)
             self._left[left.place] = left
-            while len(self._left) > _KEPT:
-                self._left.popitem(last=False)
+            if len(self._left) > _KEPT:
+                oldest = next(iter(self._left.values()))
+                if self._is_fresh(oldest):
+                    most, _ = Counter(one.account for one in self._left.values()).most_common(1)[0]
+                    oldest = next(one for one in self._left.values() if one.account == most)
+                del self._left[oldest.place]
 
     def _is_fresh(self, left: _Left) -> bool:
         return left.until > self._monotonic()

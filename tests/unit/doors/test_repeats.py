@@ -179,6 +179,29 @@ def test_few_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [answering.is_left(WHO, request) for request in asked] == [False, False, True, True, True]
 
 
+def test_what_one_account_leaves_takes_nothing_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repeats, "_KEPT", 3)
+    answering, refused = Repeats(0.1), Service(Reason.QUOTA_EXCEEDED)
+    reason_of(answering, PUT, Service(Reason.SECRETS_UNREACHABLE))
+    for number in range(10):
+        request = CreateSecretRequest(parent="accounts/hostile", secret_id=f"s-{number}")
+        reason_of(answering, request, refused, f"accounts/hostile/users/u{number}")
+    assert answering.is_left(WHO, PUT)
+
+
+def test_what_is_over_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repeats, "_KEPT", 2)
+    now = 1_000.0
+    answering = Repeats(0.1, lambda: now)
+    monkeypatch.setattr(answering, "_until_known", lambda *_: Service(Reason.SECRETS_UNREACHABLE)(PUT, 1.0))
+    other, more = (CreateSecretRequest(parent="accounts/other", secret_id=f"s-{number}") for number in range(2))
+    reason_of(answering, PUT, Service("never asked"))
+    now += 31.0
+    for request in (other, more):
+        reason_of(answering, request, Service("never asked"), "accounts/other/users/u")
+    assert all(answering.is_left("accounts/other/users/u", request) for request in (other, more))
+
+
 def test_what_has_no_id_is_asked_once() -> None:
     service = Service(Reason.AUDIT_PENDING)
     assert reason_of(Repeats(5.0), GetSecretRequest(name="s"), service) is Reason.AUDIT_PENDING
