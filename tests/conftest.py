@@ -175,6 +175,7 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return argname if isinstance(val, bytes) and len(val) > _LONGEST_NAME_BYTES else None
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups in a hook of its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Says which tests stay in one process when several share the work: those of a module on the same mesh. Those that
     have a mesh to themselves go where there is room.
@@ -184,7 +185,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "private_mesh" not in item.fixturenames and item.path.parent.name != "faults":
             variant = item.callspec.params.get("mesh", "") if hasattr(item, "callspec") else ""
             # Those of doors have one mesh in all.
-            group = "doors" if item.path.parent.name == "doors" else f"{item.path.stem}-{variant}"
+            module = item.module.__name__
+            group = "doors" if item.path.parent.name == "doors" else f"{module}-{variant}"
             item.add_marker(pytest.mark.xdist_group(group))
 
 
