@@ -95,27 +95,31 @@ class Steady:
     def run(self, stopping: threading.Event) -> None:
         """Calls until it is to stop."""
         due = time.monotonic() + self._random.random() * self._pause
+        again: tuple[Callable[[], str], ...] = ()
         while not stopping.wait(max(due - time.monotonic(), 0)):
             # Callers do not make up for what they could not call meanwhile.
             due = max(due + self._pause, time.monotonic() - 1)
-            (call,) = self._random.choices(list(self._shares), weights=list(self._shares.values()))
-            self._once(call)
+            # Whoever was refused asks for the same until it is answered: how long that takes is what is measured.
+            (call,) = again or self._random.choices(list(self._shares), weights=list(self._shares.values()))
+            again = () if self._once(call) else (call,)
 
     def lost(self) -> list[str]:
         """What it finds missing itself, when all is over."""
         return []
 
-    def _once(self, call: Callable[[], str]) -> None:
+    def _once(self, call: Callable[[], str]) -> bool:
+        """Whether it was answered."""
         operation, began = call.__name__.strip("_"), time.monotonic()
         try:
             event = call()
         except StrongroomError as error:
             outcome = error.reason, error.code.name, error.message
             self.outcomes.append(Outcome(operation, began, time.monotonic(), *outcome))
-            return
+            return False
         self.outcomes.append(Outcome(operation, began, time.monotonic()))
         if event:
             self.made.events.append(event)
+        return True
 
 
 class Caller(Steady):

@@ -17,19 +17,17 @@ from tests.faults.storm.door import DoorCaller, behind_doors
 from tests.faults.storm.load import KEY, Caller, Load, Outcome, Steady
 from tests.faults.storm.replicated import ReplicatedMesh, Resources
 from tests.faults.storm.verdict import Verdict, judge
-from tests.faults.storm.weather import HANGING, Event, Weather, longest_refusal
+from tests.faults.storm.weather import Event, Refusal, Weather, longest_refusal
 from tests.support.clients import reason_of, until
 
 BUSY = "storm-busy"
 _CALLERS = 8
 # Of the Vault door.
 _CALLERS_AT_DOORS = 2
-# Whoever calls a process that hangs waits for this long, however soon another takes its place.
 _TIMEOUT_SECONDS = 4.0
-# Of the time limit of callers, what is not over when their next calls are answered.
-_OWN_WAIT_SECONDS = 2.5
 _HEALED_SECONDS = 60.0
 _WORTH_TELLING_SECONDS = 1.0
+_TOLD_CALLS, _TOLD_CHARACTERS = 12, 120
 LARGEST_GROWTH = 1.1
 # Of a service's two processes: an idle thread of gRPC's own, a connection that is being replaced.
 _SLACK = {"memory": 0, "descriptors": 4, "threads": 4}
@@ -56,6 +54,8 @@ class Pace:
     busy_seconds: float
     calm_seconds: float
     """Before what processes hold is looked at."""
+    kinds: tuple[str, ...] = ()
+    """Those of events, by how their names begin; all of them where none is named."""
 
 
 @dataclass
@@ -89,18 +89,12 @@ class Report:
         """The longest refusal after each kind of event, in seconds."""
         longest: dict[str, float] = {}
         for event in self.events:
-            longest[event.kind] = max(longest.get(event.kind, 0.0), longest_refusal(self.during(event)))
+            longest[event.kind] = max(longest.get(event.kind, 0.0), longest_refusal(self.during(event)).seconds)
         return longest
 
     def slow(self, longest_seconds: float) -> dict[str, float]:
-        """The kinds after which callers were refused for longer. Where something hangs, those who had called it wait
-        out their own time besides."""
-        waited = {kind: _OWN_WAIT_SECONDS for kind in self.refusals() if kind.startswith(HANGING)}
-        return {
-            kind: seconds
-            for kind, seconds in self.refusals().items()
-            if seconds > longest_seconds + waited.get(kind, 0.0)
-        }
+        """The kinds after which callers were refused for longer."""
+        return {kind: seconds for kind, seconds in self.refusals().items() if seconds > longest_seconds}
 
     def grown(self, growth: float = LARGEST_GROWTH) -> list[str]:
         """What takes more than so many times of what it took before."""
@@ -136,9 +130,11 @@ class Report:
                 reasons[key] = reasons.get(key, 0) + 1
             lines.append(f"  {seconds:5.2f} s  {kind}: {len(during)} {json.dumps(reasons) if reasons else ''}")
         for event in self.events:
-            refused = longest_refusal(self.during(event))
-            if refused > _WORTH_TELLING_SECONDS:
-                lines.append(f"  {refused:.2f} s in {event.ended - event.began:.1f} s of {event.kind}: {event.what}")
+            refusal = longest_refusal(self.during(event))
+            if refusal.seconds > _WORTH_TELLING_SECONDS:
+                lasted = event.ended - event.began
+                lines.append(f"  {refusal.seconds:.2f} s in {lasted:.1f} s of {event.kind}: {event.what}")
+                lines += [f"    {line}" for line in _timeline(event, refusal)]
         lines += [f"{service}: {self.before[service]} → {self.after[service]}" for service in self.after]
         lines.append(f"database sessions: {self.sessions[0]} → {self.sessions[1]}")
         lines += [*verdict.lost[:10], *verdict.duplicated[:10], *verdict.wrong[:10]]
@@ -159,7 +155,7 @@ def storm(databases: Databases, directory: Path, seed: int, pace: Pace) -> Repor
         clients = [stack.enter_context(replicated.client(_TIMEOUT_SECONDS)) for _ in range(_CALLERS)]
         until(lambda: not reason_of(lambda: clients[0].keys.create(KEY)), _HEALED_SECONDS)
         clients[0].secrets.create(BUSY, b"busy")
-        weather = Weather(replicated, databases, seed, pace.over_limits_seconds)
+        weather = Weather(replicated, databases, seed, pace.over_limits_seconds, pace.kinds)
 
         def held() -> tuple[dict[str, Resources], int]:
             for service in SERVICES:
@@ -202,6 +198,18 @@ def storm(databases: Databases, directory: Path, seed: int, pace: Pace) -> Repor
         until(lambda: not reason_of(lambda: clients[0].encrypt(KEY, b"calm")), _HEALED_SECONDS)
         report.verdict = judge(clients[0], load.callers, directory / "log")
     return report
+
+
+def _timeline(event: Event, refusal: Refusal) -> list[str]:
+    """When the calls of a refusal were made and ended, from when the event began."""
+    calls = (
+        refusal.calls if len(refusal.calls) <= _TOLD_CALLS else (*refusal.calls[: _TOLD_CALLS - 1], refusal.calls[-1])
+    )
+    return [
+        f"{one.began - event.began:6.2f} to {one.ended - event.began:6.2f} s {one.operation}:"
+        f" {f'{one.reason} {one.message}'[:_TOLD_CHARACTERS] if one.reason else 'answered'}"
+        for one in calls
+    ]
 
 
 def _be_busy(replicated: ReplicatedMesh, first: int, seconds: float) -> None:

@@ -17,7 +17,6 @@ from tests.faults.storm.replicated import ReplicatedMesh
 _HANGING_SECONDS = 4.0
 _LOST_ANSWERS = 5
 _LOSING_SECONDS = 2.0
-HANGING = ("SIGSTOP over the limits", "PostgreSQL hangs")
 _ENDING = ("rolling", "kill -9 of audit", "kill -9 of a service")
 
 
@@ -34,14 +33,22 @@ class Event:
 class Weather:
     """Lets one failure after another happen, each when the mesh is whole again."""
 
-    def __init__(self, replicated: ReplicatedMesh, databases: Databases, seed: int, over_limits_seconds: float) -> None:
-        """What hangs `over_limits_seconds` does so for longer than anybody waits for it."""
+    def __init__(
+        self,
+        replicated: ReplicatedMesh,
+        databases: Databases,
+        seed: int,
+        over_limits_seconds: float,
+        only: tuple[str, ...] = (),
+    ) -> None:
+        """What hangs `over_limits_seconds` does so for longer than anybody waits for it. Of `only` some kinds, those
+        whose names begin so."""
         self._replicated = replicated
         self._databases = databases
         self._random = random.Random(seed)
         self._over_limits_seconds = over_limits_seconds
         self.events: list[Event] = []
-        self.kinds: dict[str, Callable[[], str]] = {
+        kinds: dict[str, Callable[[], str]] = {
             **{f"rolling SIGTERM of {service}": partial(self._roll, service) for service in SERVICES},
             "kill -9 of a service": self._kill,
             "kill -9 of audit": partial(self._kill, "audit"),
@@ -61,6 +68,7 @@ class Weather:
             "Redis killed": self._kill_redis,
             "certificates replaced": self._replace_certificates,
         }
+        self.kinds = {kind: happen for kind, happen in kinds.items() if not only or kind.startswith(only)}
 
     def rage_once(self, settle_seconds: float, until: float = math.inf, *, lasting: bool = False) -> bool:
         """Every kind once, in an order of its own; False where `until`, by the monotonic clock, came before. With
@@ -146,17 +154,29 @@ class Weather:
         return "all"
 
 
-def longest_refusal(outcomes: list[Outcome]) -> float:
+@dataclass(frozen=True)
+class Refusal:
     """How long callers of one operation were refused at a stretch: from when the first refused one called until one was
     answered again."""
-    longest = 0.0
-    for operation in {one.operation for one in outcomes}:
-        began = None
+
+    operation: str = ""
+    seconds: float = 0.0
+    calls: tuple[Outcome, ...] = ()
+    """Those refused, and the one answered after them."""
+
+
+def longest_refusal(outcomes: list[Outcome]) -> Refusal:
+    """The longest of any operation."""
+    longest = Refusal()
+    for operation in sorted({one.operation for one in outcomes}):
+        refused: list[Outcome] = []
         for one in (one for one in outcomes if one.operation == operation):
-            if one.reason:
-                began = one.began if began is None else min(began, one.began)
-                longest = max(longest, one.ended - began)
-            elif began is not None:
-                longest = max(longest, one.ended - began)
-                began = None
+            if not one.reason and not refused:
+                continue
+            refused.append(one)
+            seconds = one.ended - min(call.began for call in refused)
+            if seconds > longest.seconds:
+                longest = Refusal(operation, seconds, tuple(refused))
+            if not one.reason:
+                refused = []
     return longest

@@ -20,6 +20,8 @@ from tests.faults.storm.report import LONGEST_REFUSAL_SECONDS, Pace, storm
 SECONDS = float(os.environ.get("STRONGROOM_STORM_SECONDS", "1200"))
 SEED = int(os.environ.get("STRONGROOM_STORM_SEED", "1"))
 CALLS_PER_SECOND = float(os.environ.get("STRONGROOM_STORM_CALLS", "20"))
+# Names of events, or how they begin, joined by commas: the others do not happen.
+KINDS = tuple(filter(None, os.environ.get("STRONGROOM_STORM_KINDS", "").split(",")))
 # A round that has begun comes to its end, and what was acknowledged is looked for one by one.
 JUDGING_SECONDS = 900.0
 
@@ -41,6 +43,7 @@ def test_a_storm_loses_nothing_and_is_over_when_it_is_over(tmp_path: Path) -> No
                 over_limits_seconds=12.0,
                 busy_seconds=4.0,
                 calm_seconds=10.0,
+                kinds=KINDS,
             ),
         )
     # Whoever waited for it wants the figures whatever they are.
