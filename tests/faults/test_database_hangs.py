@@ -17,7 +17,7 @@ from services.runtime.errors import Reason, StrongroomError
 from services.runtime.hosting import components
 from services.runtime.rpc.status import Status, View
 from services.runtime.storage.database import open_database, reading, transaction
-from services.runtime.storage.postgresql import STATEMENT_SECONDS, LimitedConnection
+from services.runtime.storage.postgresql import LOOK_SECONDS, STATEMENT_SECONDS, LimitedConnection
 from tests.support.clients import until
 
 DATABASE = "hanging"
@@ -86,6 +86,8 @@ def test_a_server_that_hangs_is_given_up_and_the_one_that_was_promoted_takes_ove
             standby.promote()
             until(lambda: reason_of(lambda: write(engine)) is None, SOON_SECONDS)
             assert users.reasons() == [Reason.DATABASE_UNAVAILABLE] * users.COUNT
+            # Nobody waits out the time of a statement: the server is asked whether it answers at all.
+            assert users.longest < STATEMENT_SECONDS
             until(lambda: status.get(View.COMPONENTS).components[0].reason == "", SOON_SECONDS)
             status.drain()
             engine.dispose()
@@ -102,6 +104,8 @@ class Users:
         self._begun = threading.Barrier(self.COUNT + 1)
         self._going_on = threading.Event()
         self._reasons: list[Reason | None] = []
+        self.longest = 0.0
+        """How long any of them went on, in seconds."""
         self._threads = [threading.Thread(target=self._use) for _ in range(self.COUNT)]
         for thread in self._threads:
             thread.start()
@@ -124,7 +128,16 @@ class Users:
             connection.execute(text("SELECT n FROM t")).all()
             self._begun.wait(SOON_SECONDS)
             self._going_on.wait(SOON_SECONDS)
-            connection.execute(text("SELECT n FROM t")).all()
+            began = time.monotonic()
+            try:
+                connection.execute(text("SELECT n FROM t")).all()
+            finally:
+                self.longest = max(self.longest, time.monotonic() - began)
+
+
+def test_a_statement_that_takes_long_at_a_server_that_answers_has_its_time(engine: Engine) -> None:
+    with reading(engine) as connection:
+        connection.execute(text(f"SELECT pg_sleep({5 * LOOK_SECONDS})"))
 
 
 def test_a_process_that_hangs_with_a_lock_holds_up_nobody_for_long(engine: Engine) -> None:

@@ -2,16 +2,15 @@
 process that does.
 
 A server that hangs is not noticed by TCP: the kernel goes on acknowledging. So each statement has a limit on this side,
-after which its connection is cut. What a process that hangs holds locked is given back by the server, which ends
-transactions that do nothing.
+after which its connection is cut; and while it waits, the server is asked whether it answers at all (`answering`). What
+a process that hangs holds locked is given back by the server, which ends transactions that do nothing.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
@@ -19,19 +18,21 @@ from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, text
 
+from services.runtime.storage.answering import Place, Server
+
 RV = TypeVar("RV")
-Place = tuple[str, str]
-"""A server: host and port."""
 
 STATEMENT_SECONDS = 3.0
 """How long the server may take for one statement."""
+
+LOOK_SECONDS = 0.4
+"""After this time without an answer, and again and again after it, the server is asked whether it hangs."""
 
 _PATIENT_SECONDS = 1_800.0
 _INTERRUPT_SECONDS = 0.1
 _SEVERAL = 2
 # A connection that took so long waited for a server that did not answer.
 _SLOW_SECONDS = 1.5
-_TRIED_LAST_SECONDS = 15.0
 # Each shorter than the one after it: whoever waits for a lock of a process that hangs gets it, and whoever does not get
 # it keeps the connection. A limit that the URL or the role sets is kept.
 _LIMITS = (("idle_in_transaction_session_timeout", "2000ms"), ("lock_timeout", "2500ms"))
@@ -58,29 +59,41 @@ class LimitedConnection(psycopg.Connection[Any]):
     """One that waits for its server no longer than it may, and is closed then."""
 
     seconds = STATEMENT_SECONDS
-    when_silent: Callable[[], None] = staticmethod(lambda: None)
-    """Told when the server did not answer."""
+    server: Server | None = None
+    opened_at = 0.0
 
     def wait(self, gen: PQGen[RV], interval: float = _INTERRUPT_SECONDS, timeout: float | None = None) -> RV:
         """Runs whatever is done on the connection; every statement, BEGIN and COMMIT. Raises OperationalError when the
-        server has not answered in time: what became of the statement is not known."""
-        try:
-            return super().wait(gen, interval, self.seconds if timeout is None else timeout)
-        except psycopg.OperationalError as error:
-            if error.sqlstate is None and self.pgconn.transaction_status == TransactionStatus.ACTIVE:
-                # Its answer may come yet, and must not be taken for that of the next statement.
-                self.close()
-                self.when_silent()
-                raise psycopg.OperationalError("the server did not answer in time") from None
-            raise
+        server has not answered in time, or answers nobody: what became of the statement is not known."""
+        seconds = self.seconds if timeout is None else timeout
+        server = self.server if seconds <= STATEMENT_SECONDS else None
+        if server is not None and server.silent_at > self.opened_at:
+            self.close()
+            raise psycopg.OperationalError("the server did not answer on another connection")
+        deadline = time.monotonic() + seconds
+        left = seconds if server is None else min(seconds, LOOK_SECONDS)
+        while True:
+            try:
+                return super().wait(gen, interval, left)
+            except psycopg.OperationalError as error:
+                if error.sqlstate is not None or self.pgconn.transaction_status != TransactionStatus.ACTIVE:
+                    raise
+            if time.monotonic() < deadline and server is not None and server.answers():
+                left = max(min(deadline - time.monotonic(), LOOK_SECONDS), 0.0)
+                continue
+            # Its answer may come yet, and must not be taken for that of the next statement.
+            self.close()
+            if self.server is not None:
+                self.server.note_slow()
+            raise psycopg.OperationalError("the server did not answer in time")
 
 
 class Connecting:
     """Opens the connections of one engine, as a listener of SQLAlchemy's `do_connect`. Of several servers, those that
-    did not answer lately are tried last: each try costs seconds."""
+    do not answer are tried last: each try costs seconds."""
 
     def __init__(self) -> None:
-        self._silent: dict[Place, float] = {}
+        self._servers: dict[Place, Server] = {}
 
     def __call__(
         self, _dialect: Any, _record: Any, arguments: list[Any], keywords: dict[str, Any]
@@ -94,8 +107,8 @@ class Connecting:
         place = connection.info.host, str(connection.info.port)
         if place in places and time.monotonic() - began > _SLOW_SECONDS:
             for passed_over in places[: places.index(place)]:
-                self._note(passed_over)
-        connection.when_silent = partial(self._note, place)
+                self._server(passed_over).note_slow()
+        connection.server, connection.opened_at = self._server(place), time.monotonic()
         return _limited(connection)
 
     def _ordered(self, keywords: dict[str, Any]) -> list[Place]:
@@ -103,11 +116,16 @@ class Connecting:
         hosts, ports = (str(keywords.get(name, "")).split(",") for name in ("host", "port"))
         if len(hosts) < _SEVERAL or len(hosts) != len(ports):
             return []
-        now = time.monotonic()
-        return sorted(zip(hosts, ports, strict=True), key=lambda place: self._silent.get(place, 0.0) > now)
+        places = sorted(zip(hosts, ports, strict=True), key=self._is_tried_last)
+        if self._is_tried_last(places[0]) or self._server(places[0]).answers():
+            return places
+        return [*places[1:], places[0]]
 
-    def _note(self, place: Place) -> None:
-        self._silent[place] = time.monotonic() + _TRIED_LAST_SECONDS
+    def _is_tried_last(self, place: Place) -> bool:
+        return self._server(place).is_tried_last
+
+    def _server(self, place: Place) -> Server:
+        return self._servers.setdefault(place, Server(place))
 
 
 def _limited(connection: LimitedConnection) -> LimitedConnection:
