@@ -14,18 +14,20 @@ from strongroom import repeats
 # What gRPC had not handed over when a server stopped it calls cancelled; the client's own calls are not cancelled here.
 _UNANSWERED = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
 _NOBODY_ANSWERED = _UNANSWERED | {grpc.StatusCode.DEADLINE_EXCEEDED}
-# A replica that was away a moment ago may be back when the others are gone, as in a rolling restart.
-_ROUNDS = 2
+# After each round over all of them, and one more follows the last: a replica that was away a moment ago may be back
+# when the others are gone, as in a rolling restart, and what all of them wait for, such as a database that fails over.
+_PAUSES = (0.1, 0.2, 0.4, 0.8, 0.8)
 
 Metadata = tuple[tuple[str, str], ...]
 
 
 class Replicas:
-    """What stubs take for a channel. `currents` answer the connection to each address for a call that begins now.
+    """What stubs take for a channel. `currents` answer the connection to each address for a call that begins now, and
+    repeat nothing themselves.
 
-    A call that UNAVAILABLE answered, its retries included, is made at the next address within its deadline: nothing was
-    done then, or it may be done again. After a deadline that ended unanswered only later calls go to the next: that one
-    may have been done.
+    A call that UNAVAILABLE answered is made at the next address, again and again within its deadline, with a pause
+    after each round: nothing was done then, or it may be done again. After a deadline that ended unanswered only later
+    calls go to the next: that one may have been done.
     """
 
     def __init__(self, currents: Sequence[Callable[[], grpc.Channel]]) -> None:
@@ -51,7 +53,12 @@ class Replicas:
     def order(self) -> list[int]:
         """The addresses in the order to try them in."""
         count, first = len(self._currents), self._preferred
-        return [(first + step) % count for step in range(count * _ROUNDS)]
+        return [(first + step) % count for step in range(count * (len(_PAUSES) + 1))]
+
+    def pause(self, tried: int) -> float:
+        """How long to wait after so many tries."""
+        rounds, within = divmod(tried, len(self._currents))
+        return 0.0 if within else _PAUSES[rounds - 1]
 
     def connection(self, index: int) -> grpc.Channel:
         """The one to an address."""
@@ -79,19 +86,21 @@ class _Method:
         deadline = time.monotonic() + timeout
         *others, last = self._replicas.order()
         repeatable = repeats.is_repeatable(request)
-        for index in others:
+        for tried, index in enumerate(others, 1):
             left = deadline - time.monotonic()
-            if not repeatable and not repeats.is_connected(self._replicas.connection(index), left):
+            pause = self._replicas.pause(tried)
+            if repeatable or repeats.is_connected(self._replicas.connection(index), left):
+                try:
+                    return self._on(index, request, left, metadata)
+                except grpc.RpcError as error:
+                    # What a stub raises is always both.
+                    unanswered = cast("grpc.Call", error).code() in _UNANSWERED
+                    again = unanswered if repeatable else repeats.nothing_was_done(error)
+                    if not again or time.monotonic() + pause >= deadline:
+                        raise
+            else:
                 self._replicas.note_unanswered(index)
-                continue
-            try:
-                return self._on(index, request, left, metadata)
-            except grpc.RpcError as error:
-                # What a stub raises is always both.
-                unanswered = cast("grpc.Call", error).code() in _UNANSWERED
-                again = unanswered if repeatable else repeats.nothing_was_done(error)
-                if not again or time.monotonic() >= deadline:
-                    raise
+            time.sleep(pause)
         return self._on(last, request, deadline - time.monotonic(), metadata)
 
     def _on(self, index: int, request: Any, timeout: float, metadata: Metadata) -> tuple[Any, grpc.Call]:

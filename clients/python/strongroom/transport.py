@@ -33,6 +33,7 @@ _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.service_config", json.dumps(repeats.RETRIES)),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
@@ -43,8 +44,22 @@ _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.use_local_subchannel_pool", 1),
 ]
 
-# A replica that is back is found soon: the other may be about to go.
-_OPTIONS_OF_REPLICAS = [*dict(_OPTIONS, **{"grpc.max_reconnect_backoff_ms": 500}).items()]
+_OF_REPLICAS: Mapping[str, Any] = {
+    # Whoever knows them all goes on to the next.
+    "grpc.enable_retries": 0,
+    # One that hangs, which its kernel hides, is left after two and a half seconds: what it was asked for is asked of
+    # the next within the time of the call. gRPC sends two such pings at most before it sends something else.
+    "grpc.keepalive_time_ms": 1_000,
+    "grpc.keepalive_timeout_ms": 1_500,
+    # That alone ends no connection in gRPC 1.85, and this limit is a minute by default.
+    "grpc.http2.ping_timeout_ms": 1_500,
+    "grpc.keepalive_permit_without_calls": 0,
+    # How long connecting may take, too: on a machine under load a handshake takes long.
+    "grpc.min_reconnect_backoff_ms": 1_000,
+    # A replica that is back is found soon: the other may be about to go.
+    "grpc.max_reconnect_backoff_ms": 500,
+}
+_OPTIONS_OF_REPLICAS = [*{**dict(_OPTIONS), **_OF_REPLICAS}.items()]
 
 _FILES_CHECKED_EVERY_SECONDS = 5.0
 # What was asked may have been done: the same request with the same id answers what it made.

@@ -120,8 +120,11 @@ def _options(name: str, settings: Listeners, shared_port: bool) -> list[tuple[st
         # Connections whose peer is gone without a word.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
+        # That alone ends no connection in gRPC 1.85.
+        ("grpc.http2.ping_timeout_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        # Those of the mesh and of clients find out within seconds who hangs.
+        ("grpc.http2.min_ping_interval_without_data_ms", 500),
     ]
 
 

@@ -13,10 +13,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2
 
 from deploy.dev.certificates import CertificateFiles, DevelopmentAuthority
+from deploy.dev.topology import free_port
 from strongroom import CertificateSession, Client, ClientCertificate, SessionToken, StrongroomError
 from strongroom.access.v1 import session_service_pb2 as sessions
 from strongroom.access.v1 import session_service_pb2_grpc as sessions_grpc
 from strongroom.transport import Channel
+from tests.support.cutting_proxy import CuttingProxy
 
 Behaviour = Callable[[grpc.ServicerContext], None]
 
@@ -105,14 +107,16 @@ def client(server: Server, caller: CertificateFiles) -> Iterator[Client]:
         yield opened
 
 
-def fail(code: grpc.StatusCode, reason: str) -> Behaviour:
-    """Aborts as the services do."""
+def fail(code: grpc.StatusCode, reason: str, *, final: bool = False) -> Behaviour:
+    """Aborts as the services do; `final` when the method may have begun."""
 
     def behave(context: grpc.ServicerContext) -> None:
         status = status_pb2.Status(code=code.value[0], message="no")
         status.details.add().Pack(error_details_pb2.ErrorInfo(reason=reason, domain="strongroom"))
         event_id = ("strongroom-event-id", "refused")
-        context.set_trailing_metadata((event_id, ("grpc-status-details-bin", status.SerializeToString())))
+        details = ("grpc-status-details-bin", status.SerializeToString())
+        pushback = (("grpc-retry-pushback-ms", "-1"),) if final else ()
+        context.set_trailing_metadata((event_id, details, *pushback))
         context.abort(code, "no")
 
     return behave
@@ -290,6 +294,31 @@ def test_calls_after_one_that_hung_go_to_another_replica(
     assert undecided.value.reason == "DEADLINE_EXCEEDED"
     client_of_replicas.access.whoami()
     assert (len(first.metadata), len(second.metadata)) == (1, 1)
+
+
+def test_a_call_at_one_that_hangs_goes_on_at_another_within_its_time(
+    replicas: tuple[Server, Server], caller: CertificateFiles
+) -> None:
+    first, second = replicas
+    credentials = ClientCertificate(caller.certificate, caller.key)
+    with CuttingProxy(free_port(), int(first.address.rpartition(":")[2])) as hung:
+        addresses = f"127.0.0.1:{hung.port},{second.address}"
+        with Client({"keystore": addresses}, credentials, trust=caller.trust, account="main", timeout=20) as client:
+            client.access.whoami()
+            hung.hold()
+            began = time.monotonic()
+            client.access.whoami()
+            assert time.monotonic() - began < 10
+    assert (len(first.metadata), len(second.metadata)) == (1, 1)
+
+
+def test_a_call_outlasts_a_moment_in_which_no_replica_can_do_it(
+    client_of_replicas: Client, replicas: tuple[Server, Server]
+) -> None:
+    for server in replicas:
+        server.behaviours = [fail(grpc.StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE", final=True)] * 4
+    assert client_of_replicas.access.whoami().principal == "accounts/main/users/admin"
+    assert [len(server.metadata) for server in replicas] == [5, 4]
 
 
 def test_what_a_replica_refuses_is_asked_of_no_other(

@@ -28,6 +28,7 @@ from services.runtime.mesh import channels
 from services.runtime.mesh.channels import NO_RETRY, MeshChannel, Peer, Route
 from services.runtime.mesh.tls import TlsFiles
 from tests.support.clients import until
+from tests.support.cutting_proxy import CuttingProxy
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -68,6 +69,18 @@ def test_a_replica_that_hangs_is_left_for_the_next(tls: TlsFiles, mute: str, wel
             check(REQUEST, timeout=0.3)
     assert check(REQUEST, timeout=5).status == health_pb2.HealthCheckResponse.SERVING
     channel.close()
+
+
+def test_a_call_at_one_that_hangs_is_made_at_the_next_within_its_time(tls: TlsFiles, well: str) -> None:
+    with CuttingProxy(free_port(), int(well.rpartition(":")[2])) as hung:
+        channel = MeshChannel(f"127.0.0.1:{hung.port},{well}", tls)
+        check = channel.method(health_pb2_grpc.HealthStub, "Check")
+        check(REQUEST, timeout=5)
+        hung.hold()
+        began = time.monotonic()
+        assert check(REQUEST, timeout=20).status == health_pb2.HealthCheckResponse.SERVING
+        assert time.monotonic() - began < 10
+        channel.close()
 
 
 def test_a_replica_that_answers_is_kept_whatever_it_answers(tls: TlsFiles, mute: str, well: str) -> None:
