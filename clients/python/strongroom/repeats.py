@@ -98,13 +98,16 @@ def is_repeatable(request: Message) -> bool:
     return request.DESCRIPTOR.full_name not in _REQUESTS
 
 
+def is_answered(error: grpc.RpcError) -> bool:
+    """Whether a service says why a call failed, not gRPC alone."""
+    return _STATUS_DETAILS in _trailers(error)
+
+
 def nothing_was_done(error: grpc.RpcError) -> bool:
     """Whether a service says that it cannot take a call now, and has not begun it."""
     # What a stub raises is always both.
-    call = cast("grpc.Call", error)
-    trailers: dict[str, Any] = dict(call.trailing_metadata() or ())
-    said = call.code() is grpc.StatusCode.UNAVAILABLE and _STATUS_DETAILS in trailers
-    return said and trailers.get(_PUSHBACK) != _NEVER
+    said = cast("grpc.Call", error).code() is grpc.StatusCode.UNAVAILABLE and is_answered(error)
+    return said and _trailers(error).get(_PUSHBACK) != _NEVER
 
 
 def is_connected(channel: grpc.Channel, seconds: float) -> bool:
@@ -134,3 +137,7 @@ def made_once(call: Callable[[float], T], timeout: float) -> T:
                 raise
         time.sleep(pause)
     return call(deadline - time.monotonic())
+
+
+def _trailers(error: grpc.RpcError) -> dict[str, Any]:
+    return dict(cast("grpc.Call", error).trailing_metadata() or ())

@@ -17,6 +17,9 @@ _NOBODY_ANSWERED = _UNANSWERED | {grpc.StatusCode.DEADLINE_EXCEEDED}
 # After each round over all of them, and one more follows the last: a replica that was away a moment ago may be back
 # when the others are gone, as in a rolling restart, and what all of them wait for, such as a database that fails over.
 _PAUSES = (0.1, 0.2, 0.4, 0.8, 0.8)
+# Whoever is not heard of for so long hangs, and is left alone for a while: each further try would cost a second.
+_HANGS_SECONDS = 0.9
+_LEFT_ALONE_SECONDS = 2.0
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -33,6 +36,7 @@ class Replicas:
     def __init__(self, currents: Sequence[Callable[[], grpc.Channel]]) -> None:
         self._currents = currents
         self._preferred = 0
+        self._left_alone_until = [0.0] * len(currents)
 
     def unary_unary(self, path: str, **options: Any) -> _Method:
         """Stands for the method of a channel."""
@@ -68,8 +72,16 @@ class Replicas:
         if stream.code() is grpc.StatusCode.UNAVAILABLE:
             self.note_unanswered(index)
 
-    def note_unanswered(self, index: int) -> None:
-        """Later calls begin at another address."""
+    def instead_of(self, index: int) -> int:
+        """The address to try when it is this one's turn: the next where this one hangs and that one does not."""
+        count, now = len(self._currents), time.monotonic()
+        in_turn = [(index + step) % count for step in range(count)]
+        return next((one for one in in_turn if self._left_alone_until[one] <= now), index)
+
+    def note_unanswered(self, index: int, seconds: float = 0.0) -> None:
+        """Later calls begin at another address; nobody was heard of at this one for so many seconds."""
+        if seconds > _HANGS_SECONDS:
+            self._left_alone_until[index] = time.monotonic() + _LEFT_ALONE_SECONDS
         if index == self._preferred:
             self._preferred = (index + 1) % len(self._currents)
 
@@ -86,8 +98,9 @@ class _Method:
         deadline = time.monotonic() + timeout
         *others, last = self._replicas.order()
         repeatable = repeats.is_repeatable(request)
-        for tried, index in enumerate(others, 1):
-            left = deadline - time.monotonic()
+        for tried, turn in enumerate(others, 1):
+            began = time.monotonic()
+            left, index = deadline - began, self._replicas.instead_of(turn)
             pause = self._replicas.pause(tried)
             if repeatable or repeats.is_connected(self._replicas.connection(index), left):
                 try:
@@ -99,19 +112,22 @@ class _Method:
                     if not again or time.monotonic() + pause >= deadline:
                         raise
             else:
-                self._replicas.note_unanswered(index)
+                self._replicas.note_unanswered(index, time.monotonic() - began)
             time.sleep(pause)
-        return self._on(last, request, deadline - time.monotonic(), metadata)
+        return self._on(self._replicas.instead_of(last), request, deadline - time.monotonic(), metadata)
 
     def _on(self, index: int, request: Any, timeout: float, metadata: Metadata) -> tuple[Any, grpc.Call]:
         channel = self._replicas.connection(index)
         method = self._opened.get(channel)
         if method is None:
             method = self._opened[channel] = self._open(channel)
+        began = time.monotonic()
         try:
             answer: tuple[Any, grpc.Call] = method.with_call(request, timeout=timeout, metadata=metadata)
         except grpc.RpcError as error:
-            if cast("grpc.Call", error).code() in _NOBODY_ANSWERED:
-                self._replicas.note_unanswered(index)
+            code = cast("grpc.Call", error).code()
+            if code in _NOBODY_ANSWERED:
+                silent = code in _UNANSWERED and not repeats.is_answered(error)
+                self._replicas.note_unanswered(index, time.monotonic() - began if silent else 0.0)
             raise
         return answer
