@@ -15,10 +15,10 @@ from services.keystore.access.accounts.principals import Principals
 from services.keystore.access.accounts.quotas import Quotas
 from services.keystore.access.credentials import https_documents
 from services.keystore.access.credentials.client_key_rotations import ClientKeyRotations
-from services.keystore.access.credentials.client_key_uses import ClientKeyUses
 from services.keystore.access.credentials.client_keys import ClientKeys
 from services.keystore.access.credentials.credentials import Credentials
 from services.keystore.access.credentials.issuer_keys import IssuerKeys
+from services.keystore.access.credentials.later_notes import ClientKeyUses, IssuerFetches
 from services.keystore.access.credentials.new_sessions import NewSessions
 from services.keystore.access.credentials.oidc import OidcTokens
 from services.keystore.access.credentials.revocations import Revocations
@@ -227,11 +227,14 @@ def _offer_access(settings: KeystoreSettings, stored: _Stored, records: LocalAcc
 def _sessions(oidc: Oidc, stored: _Stored) -> SessionService:
     engine, hosted, now = stored.engine, stored.hosted, clock.system_clock
     get_document = partial(https_documents.get, private=oidc.private_networks, refused=oidc.refused_networks)
-    oidc_tokens = OidcTokens(engine, IssuerKeys(engine, get_document, now), now)
-    uses, sessions = ClientKeyUses(engine), Sessions(engine, hosted.tls.trust_domain, now)
-    for stop in (uses.stop, sessions.stop):
-        hosted.on_close(stop)
-    for work in (uses, sessions):
+    uses, fetches, sessions = (
+        ClientKeyUses(engine),
+        IssuerFetches(engine),
+        Sessions(engine, hosted.tls.trust_domain, now),
+    )
+    oidc_tokens = OidcTokens(engine, IssuerKeys(fetches, get_document, now), now)
+    for work in (uses, fetches, sessions):
+        hosted.on_close(work.stop)
         work.start()
     credentials = Credentials(engine, hosted.identities, oidc_tokens, uses, now)
     new_sessions = NewSessions(engine, sessions, hosted.authorizer, now)

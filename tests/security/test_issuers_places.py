@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from services.keystore.access.credentials import https_documents
 from services.keystore.access.credentials.https_documents import DocumentError
 from services.keystore.access.credentials.issuer_keys import IssuerKeys
+from services.keystore.access.credentials.later_notes import IssuerFetches
 from services.keystore.access.records.resources import OidcProvider
 from services.keystore.settings import Oidc
 from services.runtime.config import Database
@@ -110,7 +111,7 @@ def test_a_document_says_no_more_than_a_caller_may(engine: Engine, jwks_uri: str
         asked.append(url)
         return {"issuer": "https://issuer", "jwks_uri": jwks_uri}
 
-    keys = IssuerKeys(engine, get, StillClock())
+    keys = IssuerKeys(IssuerFetches(engine), get, StillClock())
     provider = OidcProvider("accounts/a/oidcProviders/p", "https://issuer", ("a",), "", "", "", "", revision=1)
     with pytest.raises(StrongroomError, match="OIDC_PROVIDER_UNREACHABLE"):
         keys.find(provider, {"alg": "EdDSA", "kid": "one"})

@@ -27,7 +27,7 @@ from services.audit.retention.retention import RetentionWork
 from services.crypto.providers.pkcs11.sessions import PoolOptions, SessionPool
 from services.doors.mesh.health import HealthRounds
 from services.keystore.access.accounts.ended_grants import EndedGrants
-from services.keystore.access.credentials.client_key_uses import ClientKeyUses
+from services.keystore.access.credentials.later_notes import ClientKeyUses
 from services.keystore.access.credentials.sessions import Sessions
 from services.keystore.work.bootstrap import SecretsKey
 from services.runtime import background
@@ -205,7 +205,7 @@ WORK: dict[str, Callable[[], object]] = {
     "services/crypto/providers/pkcs11/sessions.py": sessions,
     "services/doors/mesh/health.py": health_rounds,
     "services/keystore/access/accounts/ended_grants.py": lambda: EndedGrants(BROKEN),
-    "services/keystore/access/credentials/client_key_uses.py": client_key_uses,
+    "services/keystore/access/credentials/later_notes.py": client_key_uses,
     "services/keystore/access/credentials/sessions.py": lambda: Sessions(BROKEN, "mesh.test", BROKEN),
     "services/keystore/work/bootstrap.py": lambda: SecretsKey(BROKEN, "a", NONE, NONE),
     "services/runtime/rpc/arrivals.py": arrivals,

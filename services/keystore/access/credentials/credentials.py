@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
-from services.keystore.access.credentials.client_key_uses import ClientKeyUses
 from services.keystore.access.credentials.client_keys import require_valid
+from services.keystore.access.credentials.later_notes import ClientKeyUses
 from services.keystore.access.credentials.oidc import OidcTokens
 from services.keystore.access.records import client_key_store, contents, oidc_provider_store, principal_store, store
 from services.keystore.access.records.resources import ClientKey

@@ -13,16 +13,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Engine
-
 from services.keystore.access.credentials import key_sets
 from services.keystore.access.credentials.https_documents import DocumentError, is_url, json_object
 from services.keystore.access.credentials.key_sets import VerificationKey
-from services.keystore.access.records import oidc_provider_store
+from services.keystore.access.credentials.later_notes import IssuerFetches
 from services.keystore.access.records.resources import OidcProvider, account_of
 from services.runtime.clock import Clock
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.storage.database import transaction
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +59,9 @@ class IssuerKeys:
     """Finds the key that a token says to be signed by."""
 
     def __init__(
-        self, engine: Engine, get: GetDocument, clock: Clock, monotonic: Callable[[], float] = time.monotonic
+        self, fetches: IssuerFetches, get: GetDocument, clock: Clock, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        self._engine = engine
+        self._fetches = fetches
         self._get = get
         self._clock = clock
         self._monotonic = monotonic
@@ -95,10 +92,15 @@ class IssuerKeys:
             issuer = self._issuers.get(provider.name)
             if issuer is None or issuer.revision != provider.revision:
                 # A changed provider may have its keys elsewhere, or other certificates to trust.
-                if len(self._issuers) >= _CACHED_PROVIDERS:
-                    self._issuers.clear()
+                if provider.name not in self._issuers and len(self._issuers) >= _CACHED_PROVIDERS:
+                    self._forget_one()
                 issuer = self._issuers[provider.name] = _Issuer(provider.revision)
             return issuer
+
+    def _forget_one(self) -> None:
+        """The first of the account that has the most: it takes nobody else's by having many."""
+        most, _ = Counter(map(account_of, self._issuers)).most_common(1)[0]
+        del self._issuers[next(name for name in self._issuers if account_of(name) == most)]
 
     def _stale(self, issuer: _Issuer) -> bool:
         now = self._monotonic()
@@ -155,16 +157,7 @@ class IssuerKeys:
             issuer.failed_at, issuer.error = self._monotonic(), str(error)
             if issuer.failed_at - issuer.fetched_at > KEPT_SECONDS:
                 issuer.keys = ()
-        self._note_fetch(provider, issuer)
-
-    def _note_fetch(self, provider: OidcProvider, issuer: _Issuer) -> None:
-        try:
-            with transaction(self._engine) as connection:
-                oidc_provider_store.note_fetch(connection, provider.name, self._clock.now_us(), issuer.error)
-        except StrongroomError as error:
-            # Nobody is kept out for that a database takes no changes.
-            said = {"provider": provider.name, "reason": error.reason}
-            log.warning("when an OIDC issuer's keys were fetched cannot be written", extra={"fields": said})
+        self._fetches.note(provider.name, (self._clock.now_us(), issuer.error))
 
     def _fetched(self, provider: OidcProvider) -> tuple[VerificationKey, ...]:
         jwks_uri = provider.jwks_uri or self._discovered(provider)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from sqlalchemy import Engine
 
+from services.keystore.access.accounts import new_accounts
+from services.keystore.access.credentials import issuer_keys, later_notes
 from services.keystore.access.credentials.https_documents import DocumentError
 from services.keystore.access.credentials.issuer_keys import (
     FRESH_SECONDS,
@@ -21,11 +26,14 @@ from services.keystore.access.credentials.issuer_keys import (
     SEEK_SECONDS,
     IssuerKeys,
 )
-from services.keystore.access.records.resources import OidcProvider
+from services.keystore.access.credentials.later_notes import ClientKeyUses, IssuerFetches
+from services.keystore.access.editing import kinds
+from services.keystore.access.editing.editing import insert
+from services.keystore.access.records.resources import Account, OidcProvider
 from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.storage import migrations
-from services.runtime.storage.database import open_database
+from services.runtime.storage.database import open_database, transaction
 from tests.support.clocks import StillClock
 from tests.support.oidc_issuer import public_jwk
 from tests.support.sealing import sealed
@@ -75,7 +83,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 @pytest.fixture
 def keys(engine: Engine, site: Site) -> IssuerKeys:
-    return IssuerKeys(engine, site.get, StillClock(), lambda: site.now)
+    return IssuerKeys(IssuerFetches(engine), site.get, StillClock(), lambda: site.now)
 
 
 def found(keys: IssuerKeys, key_id: str) -> bool:
@@ -169,3 +177,58 @@ def test_keys_that_are_merely_old_are_used_while_nobody_can_wait(keys: IssuerKey
         site.gate.set()
         assert fetching.result()
     assert site.fetched == 2
+
+
+def test_whoever_logs_in_waits_for_no_note_of_what_was_fetched(engine: Engine, site: Site) -> None:
+    fetches = IssuerFetches(engine)
+    keys = IssuerKeys(fetches, site.get, StillClock(), lambda: site.now)
+    with closing(sqlite3.connect(str(engine.url.database))) as other:
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        assert found(keys, "one")
+        assert time.monotonic() - began < 2.0
+    insert_provider(engine)
+    fetches.write()
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT fetched_us FROM oidc_providers").scalar() is not None
+
+
+def insert_provider(engine: Engine) -> None:
+    with transaction(engine) as connection:
+        new_accounts.add(connection, Account("accounts/acme", "", {}), "admin", [], 1)
+        insert(connection, kinds.OIDC_PROVIDER, PROVIDER, 1)
+
+
+def test_few_notes_are_written_together_and_the_newest_of_each(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[list[tuple[str, int]]] = []
+
+    @contextmanager
+    def noting(_engine: Engine) -> Iterator[None]:
+        written.append([])
+        yield
+
+    monkeypatch.setattr(later_notes, "transaction", noting)
+    monkeypatch.setattr(later_notes, "_TOGETHER", 3)
+    uses = ClientKeyUses(engine)
+    monkeypatch.setattr(uses, "_write", lambda _, name, used_us: written[-1].append((name, used_us)))
+    for number in range(7):
+        uses.note(f"k{number}", 1)
+        uses.note(f"k{number}", 2)
+    uses.write()
+    assert written == [[("k0", 2), ("k1", 2), ("k2", 2)], [("k3", 2), ("k4", 2), ("k5", 2)], [("k6", 2)]]
+    uses.write()
+    assert len(written) == 3
+
+
+def test_many_providers_of_one_account_take_no_keys_of_others(
+    engine: Engine, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(issuer_keys, "_CACHED_PROVIDERS", 4)
+    keys = IssuerKeys(IssuerFetches(engine), site.get, StillClock(), lambda: site.now)
+    assert found(keys, "one")
+    for number in range(10):
+        hostile = replace(PROVIDER, name=f"accounts/hostile/oidcProviders/p{number}")
+        assert keys.find(hostile, {"alg": "EdDSA", "kid": "one"}) is not None
+    site.away = True
+    assert found(keys, "one")
+    assert site.fetched == 11

@@ -14,9 +14,9 @@ from sqlalchemy import Connection, Engine, event
 from services.keystore.access.accounts import new_accounts
 from services.keystore.access.accounts.oidc_providers import OidcProviders
 from services.keystore.access.accounts.principals import Principals
-from services.keystore.access.credentials.client_key_uses import ClientKeyUses
 from services.keystore.access.credentials.client_keys import ClientKeys, made
 from services.keystore.access.credentials.credentials import Credentials, Proof
+from services.keystore.access.credentials.later_notes import ClientKeyUses
 from services.keystore.access.credentials.new_sessions import NewSessions, RoleWish, Wish
 from services.keystore.access.credentials.oidc import OidcTokens
 from services.keystore.access.credentials.sessions import LONGEST_SECONDS, Session, Sessions
