@@ -6,6 +6,7 @@ import json
 import subprocess
 import threading
 import time
+from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
@@ -27,11 +28,13 @@ from services.runtime.changes import POLL_SECONDS
 from services.runtime.errors import StrongroomError
 from services.runtime.requests.names import ResourceName
 from services.runtime.rpc.streams import Stream
+from services.runtime.storage import row_seals
 from services.runtime.storage.database import reading, transaction
 from services.secrets.core import changes, tables
 from services.secrets.core.editing import SecretEditor
 from services.secrets.core.tables import rotations, secrets
 from services.secrets.life import resume_tokens, watching
+from services.secrets.life.resume_tokens import ResumeTokens
 from services.secrets.life.watching import Watches
 from strongroom import Client, ClientKeySession
 from strongroom.calls.secrets.records import RotationPolicy
@@ -297,7 +300,7 @@ def test_a_sign_of_life_is_of_no_place_beyond_what_was_told_before_it(
         watches.stop()
     heard = 0
     for message in list(told.messages):
-        place = resume_tokens.decode(message.resume_token)
+        place = tokens_of(lab).decode(message.resume_token)
         revision = place.revision if place is not None else 0
         assert message.change or revision <= heard
         heard = max(heard, revision)
@@ -316,6 +319,11 @@ def test_a_watcher_is_told_how_a_secret_is_when_the_counter_was_put_back(lab: La
         assert dict(told.messages[-1].stages) == {"Current": 1}
     finally:
         watches.stop()
+
+
+def tokens_of(lab: Lab, account: str = ACCOUNT) -> ResumeTokens:
+    with reading(lab.engine) as connection:
+        return ResumeTokens(row_seals.of(connection), account)
 
 
 def lose_the_last_change(lab: Lab) -> None:
@@ -342,8 +350,9 @@ def test_whoever_resumes_at_a_change_that_a_failover_lost_is_told_how_a_secret_i
     with transaction(lab.engine) as connection:
         changes.note(connection, NAME, SECRET_CHANGE_STAGE, 1, {"Current": 1}, lab.clock.now_us())
     as_it_is = first_told(lab, "")[-1]
-    heard = first_told(lab, resume_tokens.encode(resume_tokens.Place(changes_before(lab))))[-1]
-    assert as_it_is.resume_token == heard.resume_token
+    tokens = tokens_of(lab)
+    heard = first_told(lab, tokens.encode(resume_tokens.Place(changes_before(lab))))[-1]
+    assert tokens.decode(as_it_is.resume_token) == tokens.decode(heard.resume_token) is not None
     assert first_told(lab, heard.resume_token) == []
     lose_the_last_change(lab)
     (told,) = first_told(lab, heard.resume_token)
@@ -356,15 +365,23 @@ def changes_before(lab: Lab) -> int:
 
 
 @pytest.mark.parametrize("token", ["AAAA", "AgAAAAAAAAAB", "AQAAAAAAAAABAA==", "AwAAAAAAAAAB", "!"])
-def test_a_resume_token_of_another_form_is_none(token: str) -> None:
+def test_a_resume_token_of_another_form_is_none(lab: Lab, token: str) -> None:
     with pytest.raises(StrongroomError, match="FIELD_INVALID"):
-        resume_tokens.decode(token)
+        tokens_of(lab).decode(token)
 
 
-def test_resume_tokens_say_what_they_were_made_of() -> None:
-    places = [resume_tokens.Place(7), resume_tokens.Place.of(1 << 40, b"a seal")]
-    assert [resume_tokens.decode(resume_tokens.encode(place)) for place in places] == places
-    assert resume_tokens.decode("") is None
+def test_resume_tokens_say_what_they_were_made_of_to_the_service_alone(lab: Lab) -> None:
+    tokens, places = tokens_of(lab), [resume_tokens.Place(7), resume_tokens.Place.of(1 << 40, b"a seal")]
+    assert [tokens.decode(tokens.encode(place)) for place in places] == places
+    assert tokens.decode("") is None
+    # How much others have changed is in none of them, also not by comparing two.
+    told = [b64decode(tokens.encode(place), b"-_") for place in (*places, places[0])]
+    assert not any(place.revision.to_bytes(8, "big") in content for place in places for content in told)
+    assert len(set(told)) == len(told)
+    assert len(set(map(len, told))) == 1
+    # Another account's, or one that somebody made up, as those of before were made: whoever has it begins anew.
+    assert tokens_of(lab, "other").decode(tokens.encode(places[0])) is None
+    assert tokens.decode(urlsafe_b64encode(b"\x01" + bytes(8)).decode()) is None
 
 
 def test_the_schedule_is_emptied_of_what_is_done(lab: Lab, place: Place) -> None:

@@ -1,19 +1,31 @@
-"""Resume tokens of watches: the number of a change, and what tells it from another of the same number, in a form that
-callers do not look into."""
+"""Resume tokens of watches: the number of a change, and what tells it from another of the same number.
+
+Changes have their numbers mesh-wide, and how many others make is none of a watcher's business: tokens are encrypted,
+each account's under a key of its own. Two tokens of one place do not look alike, or they would say that nobody has
+changed anything in between.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import secrets
 from dataclasses import dataclass
 from hashlib import sha256
 
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
 from services.runtime.errors import invalid
+from services.runtime.storage.row_seals import RowSeals
 from services.secrets.core.changes import Mark
 
-# Tokens of before, without a digest, are read still.
-_FORMAT, _NUMBER_ALONE = b"\x02", b"\x01"
-_BYTES, _DIGEST_BYTES = 8, 8
+_LABEL = "resume tokens of watches"
+_FORMAT = b"\x03"
+# Of before, in the clear: by what is made of one that somebody made up he would learn the number.
+_CLEAR = {b"\x01": 9, b"\x02": 17}
+_NUMBER_BYTES, _DIGEST_BYTES, _NONCE_BYTES, _TAG_BYTES = 8, 8, 12, 16
+_BYTES = len(_FORMAT) + _NONCE_BYTES + _NUMBER_BYTES + _DIGEST_BYTES + _TAG_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +43,36 @@ class Place:
         return cls(revision, sha256(mark).digest()[:_DIGEST_BYTES] if mark is not None else b"")
 
 
-def encode(place: Place) -> str:
-    """The token of a place."""
-    number = place.revision.to_bytes(_BYTES, "big")
-    content = _FORMAT + number + place.digest if place.digest else _NUMBER_ALONE + number
-    return base64.urlsafe_b64encode(content).decode()
+class ResumeTokens:
+    """Those of one account's watchers."""
 
+    def __init__(self, seals: RowSeals, account: str) -> None:
+        """Raises RECORD_KEY_UNAVAILABLE."""
+        self._cipher = AESGCM(seals.derived(_LABEL, account.encode()))
 
-def decode(token: str) -> Place | None:
-    """The place; None without a token. Raises FIELD_INVALID for what is none."""
-    if not token:
-        return None
-    try:
-        content = base64.b64decode(token, b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        content = b""
-    form, number, digest = content[:1], content[1 : 1 + _BYTES], content[1 + _BYTES :]
-    length = {_FORMAT: _DIGEST_BYTES, _NUMBER_ALONE: 0}.get(form)
-    if len(number) != _BYTES or len(digest) != length:
-        raise invalid("resume_token", "is not one that WatchSecret gave")
-    return Place(int.from_bytes(number, "big"), digest)
+    def encode(self, place: Place) -> str:
+        """The token of a place."""
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        content = place.revision.to_bytes(_NUMBER_BYTES, "big") + place.digest.ljust(_DIGEST_BYTES, b"\0")
+        return base64.urlsafe_b64encode(_FORMAT + nonce + self._cipher.encrypt(nonce, content, _FORMAT)).decode()
+
+    def decode(self, token: str) -> Place | None:
+        """The place; None without a token, or for one of which nothing is known any more, whose watcher begins anew.
+        Raises FIELD_INVALID for what is of another form."""
+        if not token:
+            return None
+        try:
+            content = base64.b64decode(token, b"-_", validate=True)
+        except (binascii.Error, ValueError):
+            content = b""
+        if len(content) == _CLEAR.get(content[:1]):
+            return None
+        if len(content) != _BYTES or not content.startswith(_FORMAT):
+            raise invalid("resume_token", "is not one that WatchSecret gave")
+        nonce, sealed = content[1 : 1 + _NONCE_BYTES], content[1 + _NONCE_BYTES :]
+        try:
+            opened = self._cipher.decrypt(nonce, sealed, _FORMAT)
+        except InvalidTag:
+            return None
+        number, digest = opened[:_NUMBER_BYTES], opened[_NUMBER_BYTES:]
+        return Place(int.from_bytes(number, "big"), digest if any(digest) else b"")

@@ -22,7 +22,7 @@ from services.runtime.rpc.admission import Caller
 from services.runtime.rpc.streams import Stream
 from services.runtime.rpc.turns import Turns
 from services.secrets.core.changes import Change
-from services.secrets.life.resume_tokens import Place
+from services.secrets.life.resume_tokens import Place, ResumeTokens
 from strongroom.secrets.v1.secret_service_pb2 import WatchSecretResponse
 
 log = logging.getLogger(__name__)
@@ -42,11 +42,14 @@ _ANY = sys.maxsize
 class Watch:
     """One caller that watches."""
 
-    def __init__(self, call: Call, names: Sequence[ResourceName], place: Place, stream: Stream) -> None:
+    def __init__(
+        self, call: Call, names: Sequence[ResourceName], place: Place, tokens: ResumeTokens, stream: Stream
+    ) -> None:
         self.call = call
         self.names = frozenset(names)
         self.place = place
         """Changes up to this one are told already."""
+        self.tokens = tokens
         self.stream = stream
         self.spoke = time.monotonic()
         """When it was last sent anything."""

@@ -23,14 +23,14 @@ from services.runtime.errors import Reason, StrongroomError
 from services.runtime.requests.names import ResourceName
 from services.runtime.rpc.stream_shares import StreamShares
 from services.runtime.rpc.streams import Stream
+from services.runtime.storage import row_seals
 from services.runtime.storage.database import reading
 from services.secrets.core import changes, store
 from services.secrets.core.changes import Change, Mark
 from services.secrets.core.editing import SecretEditor
 from services.secrets.core.model import Secret
 from services.secrets.core.states import no_secret
-from services.secrets.life import resume_tokens
-from services.secrets.life.resume_tokens import Place
+from services.secrets.life.resume_tokens import Place, ResumeTokens
 from services.secrets.life.telling import MAX_QUEUED, Telling, Watch
 from strongroom.audit.v1.event_pb2 import OUTCOME_DENIED
 from strongroom.secrets.v1.secret_pb2 import SECRET_STATE_ENABLED
@@ -108,14 +108,17 @@ class Watches:
         has too many."""
         with reading(self._engine) as connection:
             found = store.secrets_of(connection, names)
+            tokens = ResumeTokens(row_seals.of(connection), names[0].account)
         for name in names:
             self._editor.permit(call, ACTION, name, found.get(name))
-        since = resume_tokens.decode(resume_token)
+        since = tokens.decode(resume_token)
         if self._stopping.is_set():
             raise _about_to_end()
-        return lambda stream: self._begin(call, names, since, stream)
+        return lambda stream: self._begin(call, names, since, tokens, stream)
 
-    def _begin(self, call: Call, names: Sequence[ResourceName], since: Place | None, stream: Stream) -> None:
+    def _begin(
+        self, call: Call, names: Sequence[ResourceName], since: Place | None, tokens: ResumeTokens, stream: Stream
+    ) -> None:
         # Not before: a call whose event cannot be recorded never begins, and would keep its place.
         try:
             give_back = self._shares.take(call.principal)
@@ -130,7 +133,7 @@ class Watches:
             mark = changes.mark(connection, now)
             missed = self._missed(connection, names, since, now)
             first = missed if missed is not None else self._as_they_are(connection, names, now, mark)
-        watch = Watch(call, names, Place.of(now, mark), stream)
+        watch = Watch(call, names, Place.of(now, mark), tokens, stream)
         try:
             self._enter(watch, now, mark, first)
         except StrongroomError as error:
@@ -258,11 +261,11 @@ class Watches:
                 self._audit.append(refused)
             raise error from None
 
-    def _message(self, _watch: Watch, change: Change | Place) -> WatchSecretResponse:
+    def _message(self, watch: Watch, change: Change | Place) -> WatchSecretResponse:
         if isinstance(change, Place):
             return WatchSecretResponse(
                 change=SECRET_CHANGE_UNSPECIFIED,
-                resume_token=resume_tokens.encode(change),
+                resume_token=watch.tokens.encode(change),
                 time=clocks.from_microseconds(self._clock.now_us()),
             )
         place = Place.of(change.revision, change.mark)
@@ -271,7 +274,7 @@ class Watches:
             name=str(change.secret),
             stages=change.stages,
             version=change.version,
-            resume_token=resume_tokens.encode(place) if change.revision != _NO_REVISION else "",
+            resume_token=watch.tokens.encode(place) if change.revision != _NO_REVISION else "",
             time=clocks.from_microseconds(change.changed_us),
         )
 
