@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Engine, RowMapping, Table, case, func, insert, select, update
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from services.runtime.changes import Change, Changes, answer
 from services.runtime.storage import row_seals
@@ -39,6 +40,7 @@ class Revisions:
         self._revision = revision
         self._changes = changes
         self._left_out = left_out
+        self._step, self._add = _step(revision, changes), insert(changes)
 
     def current(self, connection: Connection) -> int:
         """The number of the last change."""
@@ -57,7 +59,7 @@ class Revisions:
             connection.execute(update(self._revision).values(revision=numbers[-1]))
             after_commit(connection, partial(seals.counter.saw, numbers[-1]))
         rows = [{**change, "revision": number} for change, number in zip(changes, numbers, strict=True)]
-        connection.execute(insert(self._changes), [{**row, SEAL: seals.seal(self._changes, row)} for row in rows])
+        connection.execute(self._add, [{**row, SEAL: seals.seal(self._changes, row)} for row in rows])
         return numbers
 
     def start_over(self, connection: Connection) -> None:
@@ -113,16 +115,7 @@ class Revisions:
         return int(connection.execute(likely).scalar_one() or 0)
 
     def _next(self, connection: Connection) -> int:
-        revision = self._revision.c.revision
-        # A number that was put back is not given twice.
-        newest = select(func.coalesce(func.max(self._changes.c.revision), 0)).scalar_subquery()
-        # One more than the highest would not fit, whoever wrote that.
-        last = case(
-            (revision > _HIGHEST, _HIGHEST), (newest > _HIGHEST, _HIGHEST), (revision >= newest, revision), else_=newest
-        )
-        number: int = connection.execute(
-            update(self._revision).values(revision=last + 1).returning(revision)
-        ).scalar_one()
+        number: int = connection.execute(self._step).scalar_one()
         counter = row_seals.of(connection).counter
         credible = self._credible(connection, number)
         if number <= counter.highest or number != credible:
@@ -130,3 +123,13 @@ class Revisions:
             connection.execute(update(self._revision).values(revision=number))
         after_commit(connection, partial(counter.saw, number))
         return number
+
+
+def _step(revision: Table, changes: Table) -> ReturningUpdate[int]:
+    """Takes the next number."""
+    number = revision.c.revision
+    # A number that was put back is not given twice.
+    newest = select(func.coalesce(func.max(changes.c.revision), 0)).scalar_subquery()
+    # One more than the highest would not fit, whoever wrote that.
+    last = case((number > _HIGHEST, _HIGHEST), (newest > _HIGHEST, _HIGHEST), (number >= newest, number), else_=newest)
+    return update(revision).values(revision=last + 1).returning(number)

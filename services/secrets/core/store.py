@@ -32,6 +32,7 @@ from services.runtime.requests.names import ResourceName
 from services.runtime.storage import row_seals
 from services.runtime.storage.row_seals import SEAL
 from services.runtime.storage.sql_filters import Condition
+from services.runtime.storage.statements import change, named, of
 from services.secrets.core.model import SealedVersion, Secret, Version
 from services.secrets.core.tables import rotations, secrets, stages, versions
 from strongroom.secrets.v1.password_rule_pb2 import PasswordRule
@@ -53,10 +54,9 @@ def secret(connection: Connection, name: ResourceName, *, lock: bool = False) ->
     """A secret, if there is one of this name; with `lock` nobody else changes it until the transaction ends."""
     if lock:
         # Locked by itself: PostgreSQL locks no outer join.
-        connection.execute(select(secrets.c.revision).where(_of(secrets, name)).with_for_update())
-    named = {"account": name.account, "secret_id": name.id}
-    row = connection.execute(_SECRET, named).one_or_none()
-    at = connection.execute(_STAGES, named).all()  # of one that there is not, too: it takes as long
+        connection.execute(_LOCKED, _named(name))
+    row = connection.execute(_SECRET, _named(name)).one_or_none()
+    at = connection.execute(_STAGES, _named(name)).all()  # of one that there is not, too: it takes as long
     if row is None:
         return None
     # Rows, not pairs, to the type checker.
@@ -118,15 +118,14 @@ def rotations_due(
 
 def sealed_version(connection: Connection, secret: Secret, number: int) -> SealedVersion | None:
     """A version of a secret with its sealed value, if there is one of this number."""
-    named = {"account": secret.name.account, "secret_id": secret.name.id, "version": number}
-    row = connection.execute(_SEALED, named).one_or_none()
+    row = connection.execute(_SEALED, _named(secret.name) | named(version=number)).one_or_none()
     found = _standing(connection, secret, number, row)
     return SealedVersion(found, row.data_key or b"", row.sealed or b"") if found is not None and row else None
 
 
 def version(connection: Connection, secret: Secret, number: int) -> Version | None:
     """A version of a secret without its value, if there is one of this number."""
-    row = connection.execute(select(*_VERSION_COLUMNS).where(_of_version(secret.version_name(number)))).one_or_none()
+    row = connection.execute(_VERSION, _named(secret.name) | named(version=number)).one_or_none()
     return _standing(connection, secret, number, row)
 
 
@@ -143,12 +142,12 @@ def versions_page(
 
 def insert_secret(connection: Connection, added: Secret) -> None:
     """Adds a secret without versions. Raises IntegrityError when the name is taken."""
-    connection.execute(insert(secrets).values(**_sealed_columns(connection, added)))
+    connection.execute(_ADD, _sealed_columns(connection, added))
 
 
 def update_secret(connection: Connection, changed: Secret) -> None:
     """Writes a secret's record; stages are set by themselves."""
-    connection.execute(update(secrets).where(_of(secrets, changed.name)).values(**_sealed_columns(connection, changed)))
+    connection.execute(_CHANGE, _sealed_columns(connection, changed) | _named(changed.name))
 
 
 def lend(connection: Connection, name: ResourceName) -> None:
@@ -178,7 +177,7 @@ def insert_version(connection: Connection, added: SealedVersion) -> None:
         "revision": version.revision,
     }
     row[SEAL] = row_seals.of(connection).seal(versions, row)
-    connection.execute(insert(versions).values(row))
+    connection.execute(_ADD_VERSION, row)
 
 
 def set_stages(connection: Connection, name: ResourceName, at: Mapping[str, int], before: Mapping[str, int]) -> None:
@@ -186,14 +185,14 @@ def set_stages(connection: Connection, name: ResourceName, at: Mapping[str, int]
     changed = [stage for stage in before.keys() | at.keys() if before.get(stage) != at.get(stage)]
     if not changed:
         return
-    connection.execute(delete(stages).where(_of(stages, name), stages.c.stage.in_(changed)))
+    connection.execute(_TAKE_STAGES, _named(name) | {"changed": changed})
     rows = [
         {"account": name.account, "secret_id": name.id, "stage": stage, "version": at[stage]}
         for stage in changed
         if stage in at
     ]
     if rows:
-        connection.execute(insert(stages), rows)
+        connection.execute(_ADD_STAGES, rows)
 
 
 def update_version(connection: Connection, secret: Secret, changed: Version) -> Secret:
@@ -215,10 +214,6 @@ def destroy_values(connection: Connection, secret: Secret, numbers: Iterable[int
 
 def _of(table: Table, name: ResourceName) -> ColumnElement[bool]:
     return and_(table.c.account == name.account, table.c.secret_id == name.id)
-
-
-def _of_version(name: ResourceName) -> ColumnElement[bool]:
-    return and_(_of(versions, name), versions.c.version == name.version)
 
 
 def _secrets() -> Select[Any]:
@@ -390,11 +385,16 @@ def _version(row: Row[Any]) -> Version:
     )
 
 
-def _named(table: Table) -> ColumnElement[bool]:
-    return and_(table.c.account == bindparam("account"), table.c.secret_id == bindparam("secret_id"))
+def _named(name: ResourceName) -> dict[str, object]:
+    return named(account=name.account, secret_id=name.id)
 
 
-# Made once: every reading of a value runs them.
-_SECRET = _secrets().where(_named(secrets))
-_STAGES = select(stages.c.stage, stages.c.version).where(_named(stages))
-_SEALED = select(versions).where(_named(versions), versions.c.version == bindparam("version"))
+_KEYS = ("account", "secret_id")
+_LOCKED = select(secrets.c.revision).where(of(secrets, *_KEYS)).with_for_update()
+_SECRET = _secrets().where(of(secrets, *_KEYS))
+_STAGES = select(stages.c.stage, stages.c.version).where(of(stages, *_KEYS))
+_VERSION = select(*_VERSION_COLUMNS).where(of(versions, *_KEYS, "version"))
+_SEALED = select(versions).where(of(versions, *_KEYS, "version"))
+_ADD, _ADD_VERSION, _ADD_STAGES = insert(secrets), insert(versions), insert(stages)
+_CHANGE = change(secrets, *_KEYS)
+_TAKE_STAGES = delete(stages).where(of(stages, *_KEYS), stages.c.stage.in_(bindparam("changed", expanding=True)))

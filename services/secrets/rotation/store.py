@@ -6,15 +6,15 @@ Whoever changes a rotation holds the lock on its secret (`store.secret` with `lo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select, tuple_
 
 from services.runtime.requests.names import ResourceName
-from services.runtime.storage import row_seals
+from services.runtime.storage import row_seals, statements
 from services.runtime.storage.row_seals import SEAL
 from services.runtime.storage.sql_filters import Condition
+from services.runtime.storage.statements import change, named
 from services.secrets.core.model import Attempt, Rotation
 from services.secrets.core.tables import attempts, rotations
 from strongroom.secrets.v1.rotation_pb2 import ROTATION_STATE_WAITING, RotationStep
@@ -24,22 +24,33 @@ KEPT_ATTEMPTS = 50
 
 _FAR_US = 3_600_000_000
 _KEYS = ("account", "secret_id", "number")
+_ATTEMPTS = ("account", "secret_id", "rotation")
+_OF_ROTATION = [column.name for column in rotations.c if column.name not in (*_KEYS, SEAL)]
+_OF_ATTEMPT = [column.name for column in attempts.c if column.name not in (*_ATTEMPTS, SEAL)]
+
+_ADD_ROTATION, _ADD_ATTEMPT = insert(rotations), insert(attempts)
+_CHANGE_ROTATION = change(rotations, *_KEYS)
+_CHANGE_ATTEMPT = change(attempts, *_ATTEMPTS, "ordinal")
+_ROTATION = select(rotations).where(statements.of(rotations, *_KEYS))
+_ATTEMPTS_OF = statements.of(attempts, *_ATTEMPTS)
+_LAST_ATTEMPT = select(attempts).where(_ATTEMPTS_OF).order_by(attempts.c.ordinal.desc()).limit(1)
+_LATEST_NUMBER = select(func.max(attempts.c.number)).where(_ATTEMPTS_OF, statements.of(attempts, "step"))
 
 
 def insert_rotation(connection: Connection, added: Rotation) -> None:
     """Adds a rotation."""
-    connection.execute(insert(rotations).values(_columns(connection, added)))
+    connection.execute(_ADD_ROTATION, _columns(connection, added))
 
 
 def update_rotation(connection: Connection, changed: Rotation) -> None:
     """Writes a rotation as it now is."""
     values = {column: value for column, value in _columns(connection, changed).items() if column not in _KEYS}
-    connection.execute(update(rotations).where(_of(changed.secret, changed.number)).values(values))
+    connection.execute(_CHANGE_ROTATION, values | _of(changed.secret, changed.number))
 
 
 def rotation(connection: Connection, secret: ResourceName, number: int) -> Rotation | None:
     """A rotation of a secret by its number."""
-    row = connection.execute(select(rotations).where(_of(secret, number))).one_or_none()
+    row = connection.execute(_ROTATION, _of(secret, number)).one_or_none()
     return _rotation(connection, row) if row is not None else None
 
 
@@ -89,33 +100,28 @@ def attempts_overdue(
 
 def insert_attempt(connection: Connection, of: Rotation, added: Attempt) -> None:
     """Adds an attempt, and forgets one between the first and the latest of its step."""
-    connection.execute(insert(attempts).values(_attempt_columns(connection, of, added)))
+    connection.execute(_ADD_ATTEMPT, _attempt_columns(connection, of, added))
     outdated = added.number - KEPT_ATTEMPTS
     if outdated > 1:
         in_step = and_(attempts.c.step == added.step, attempts.c.number > 1, attempts.c.number <= outdated)
-        connection.execute(delete(attempts).where(_attempts_of(of), in_step))
+        connection.execute(delete(attempts).where(_ATTEMPTS_OF, in_step), _attempts_of(of))
 
 
 def end_attempt(connection: Connection, of: Rotation, ended: Attempt) -> None:
     """Writes how an attempt ended."""
-    connection.execute(
-        update(attempts)
-        .where(_attempts_of(of), attempts.c.ordinal == ended.ordinal)
-        .values(_attempt_columns(connection, of, ended))
-    )
+    values = _attempt_columns(connection, of, ended)
+    connection.execute(_CHANGE_ATTEMPT, values | _attempts_of(of) | named(ordinal=ended.ordinal))
 
 
 def last_attempt(connection: Connection, of: Rotation) -> Attempt | None:
     """The latest attempt of a rotation."""
-    ordered = select(attempts).where(_attempts_of(of)).order_by(attempts.c.ordinal.desc()).limit(1)
-    row = connection.execute(ordered).one_or_none()
+    row = connection.execute(_LAST_ATTEMPT, _attempts_of(of)).one_or_none()
     return _attempt(connection, row) if row is not None else None
 
 
 def attempts_in_step(connection: Connection, of: Rotation, step: RotationStep.ValueType) -> int:
     """The number of a step's latest attempt; 0 before the first."""
-    latest = select(func.max(attempts.c.number)).where(_attempts_of(of), attempts.c.step == step)
-    return int(connection.execute(latest).scalar() or 0)
+    return int(connection.execute(_LATEST_NUMBER, _attempts_of(of) | named(step=step)).scalar() or 0)
 
 
 def attempts_of(connection: Connection, found: Sequence[Rotation]) -> dict[int, list[Attempt]]:
@@ -145,25 +151,20 @@ def forget_rotations(connection: Connection, ended_before_us: int, limit: int) -
         connection.execute(delete(rotations).where(ended))
 
 
-def _of(secret: ResourceName, number: int) -> ColumnElement[bool]:
-    return and_(rotations.c.account == secret.account, rotations.c.secret_id == secret.id, rotations.c.number == number)
+def _of(secret: ResourceName, number: int) -> dict[str, object]:
+    return named(account=secret.account, secret_id=secret.id, number=number)
 
 
-def _attempts_of(of: Rotation) -> ColumnElement[bool]:
-    return and_(
-        attempts.c.account == of.secret.account,
-        attempts.c.secret_id == of.secret.id,
-        attempts.c.rotation == of.number,
-    )
+def _attempts_of(of: Rotation) -> dict[str, object]:
+    return named(account=of.secret.account, secret_id=of.secret.id, rotation=of.number)
 
 
 def _columns(connection: Connection, record: Rotation) -> dict[str, Any]:
-    own = (column.name for column in rotations.c if column.name not in (*_KEYS, SEAL))
     columns = {
         "account": record.secret.account,
         "secret_id": record.secret.id,
         "number": record.number,
-        **{name: getattr(record, name) for name in own},
+        **{name: getattr(record, name) for name in _OF_ROTATION},
     }
     return columns | {SEAL: row_seals.of(connection).seal(rotations, columns)}
 
@@ -173,7 +174,7 @@ def _attempt_columns(connection: Connection, of: Rotation, record: Attempt) -> d
         "account": of.secret.account,
         "secret_id": of.secret.id,
         "rotation": of.number,
-        **asdict(record),
+        **{name: getattr(record, name) for name in _OF_ATTEMPT},
     }
     return columns | {SEAL: row_seals.of(connection).seal(attempts, columns)}
 
