@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, select, tuple_, update
+from sqlalchemy import Connection, Row, and_, delete, func, insert, select, tuple_, update
 
 from services.keystore.store import alias_store, words
 from services.keystore.store.filters import KeyFilter
@@ -22,6 +22,7 @@ from services.runtime.requests.names import ResourceName
 from services.runtime.storage import sealed_rows
 from services.runtime.storage.row_seals import SEAL
 from services.runtime.storage.sql_filters import Condition
+from services.runtime.storage.statements import named, of
 from strongroom.keystore.v1.key_pb2 import (
     KEY_VERSION_STATE_DESTROYED,
     KEY_VERSION_STATE_DISABLED,
@@ -31,22 +32,26 @@ from strongroom.keystore.v1.key_pb2 import (
 _EVERY_KEY = KeyFilter()
 NO_UID = bytes(16)
 """That of no key."""
+_NAMED = select(keys).where(of(keys, "account", "key_id"))
+_OF_UID = select(keys).where(of(keys, "uid"))
+_LOCKED = _OF_UID.with_for_update()
+_RETIRED = select(root_versions.c.retired_us).where(of(root_versions, "root_version")).with_for_update(read=True)
+_ADD_VERSIONS = insert(key_versions)
 
 
 def key(connection: Connection, name: ResourceName) -> Key | None:
     """The key of this name, or that an alias of this name stands for."""
     if name.collection == "aliases":
-        named = alias_store.alias(connection, name)
+        alias = alias_store.alias(connection, name)
         # Behind an alias that there is not, too: it takes as long.
-        return key_by_uid(connection, named.key_uid if named is not None else NO_UID)
-    row = connection.execute(select(keys).where(_key_is(name))).one_or_none()
+        return key_by_uid(connection, alias.key_uid if alias is not None else NO_UID)
+    row = connection.execute(_NAMED, named(account=name.account, key_id=name.id)).one_or_none()
     return _key(connection, row) if row is not None else None
 
 
 def key_by_uid(connection: Connection, uid: bytes, *, lock: bool = False) -> Key | None:
     """The key of this uid; with `lock` nobody else changes it before the transaction ends."""
-    wanted = select(keys).where(keys.c.uid == uid)
-    row = connection.execute(wanted.with_for_update() if lock else wanted).one_or_none()
+    row = connection.execute(_LOCKED if lock else _OF_UID, named(uid=uid)).one_or_none()
     return _key(connection, row) if row is not None else None
 
 
@@ -101,7 +106,7 @@ def insert_key(connection: Connection, added: Key, *first: Version) -> None:
     }
     sealed_rows.insert(connection, keys, [row])
     if versions:
-        connection.execute(insert(key_versions), versions)
+        connection.execute(_ADD_VERSIONS, versions)
     _insert_tags(connection, added)
 
 
@@ -216,8 +221,7 @@ def update_version(connection: Connection, changed: Version) -> None:
 
 def require_live_root(connection: Connection, root_version: int) -> None:
     """Raises PROVIDER_UNAVAILABLE when a root version was retired; it is not before the transaction ends."""
-    wanted = select(root_versions.c.retired_us).where(root_versions.c.root_version == root_version)
-    if connection.execute(wanted.with_for_update(read=True)).scalar_one_or_none() is not None:
+    if connection.execute(_RETIRED, named(root_version=root_version)).scalar_one_or_none() is not None:
         raise StrongroomError(
             Reason.PROVIDER_UNAVAILABLE, f"root version {root_version} was retired meanwhile: try again", peer="crypto"
         )
@@ -277,10 +281,6 @@ def _insert_tags(connection: Connection, tagged: Key) -> None:
     rows = [{**of_key, "tag_key": tag_key, "tag_value": value} for tag_key, value in tagged.tags.items()]
     if rows:
         connection.execute(insert(key_tags), rows)
-
-
-def _key_is(name: ResourceName) -> ColumnElement[bool]:
-    return and_(keys.c.account == name.account, keys.c.key_id == name.id)
 
 
 def _tags(text: str) -> Mapping[str, str]:

@@ -19,6 +19,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    bindparam,
     delete,
     insert,
     select,
@@ -28,7 +29,7 @@ from sqlalchemy import (
 from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError, invalid
 from services.runtime.identifiers import is_uuid
-from services.runtime.storage import row_seals
+from services.runtime.storage import row_seals, statements
 from services.runtime.storage.database import writes
 from services.runtime.storage.row_seals import SEAL
 
@@ -101,6 +102,10 @@ class RequestIds:
 
     def __init__(self, table: Table) -> None:
         self._table = table
+        self._add = insert(table)
+        late = table.c.created_us >= bindparam("since_us")
+        self._made = select(table).where(statements.of(table, "account", "request_id"), late)
+        self._forget = delete(table).where(table.c.created_us < bindparam("before_us"))
 
     def made_before(
         self, connection: Connection, account: str, repeatable: Repeatable | None, now_us: int
@@ -115,8 +120,8 @@ class RequestIds:
             return None
         if writes(connection):
             _wait_for_the_others(connection, account, repeatable)
-        wanted = select(self._table).filter_by(account=account, request_id=repeatable.request_id)
-        found = connection.execute(wanted.where(self._table.c.created_us >= now_us - REPEATABLE_US)).one_or_none()
+        wanted = statements.named(account=account, request_id=repeatable.request_id)
+        found = connection.execute(self._made, wanted | {"since_us": now_us - REPEATABLE_US}).one_or_none()
         if found is None:
             return None
         if SEAL in self._table.c:
@@ -132,7 +137,7 @@ class RequestIds:
         is older than a day."""
         if repeatable is None:
             return
-        connection.execute(delete(self._table).where(self._table.c.created_us < now_us - REPEATABLE_US))
+        connection.execute(self._forget, {"before_us": now_us - REPEATABLE_US})
         row: dict[str, object] = {
             "account": account,
             "request_id": repeatable.request_id,
@@ -142,7 +147,7 @@ class RequestIds:
         }
         if SEAL in self._table.c:
             row[SEAL] = row_seals.of(connection).seal(self._table, row)
-        connection.execute(insert(self._table).values(row))
+        connection.execute(self._add, row)
 
 
 def reused() -> StrongroomError:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sql
@@ -24,7 +25,7 @@ _AT_ONCE = 500
 def insert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Adds rows; columns that they do not name are null. Raises IntegrityError as inserting does."""
     if rows:
-        connection.execute(sql.insert(table), sealed(connection, table, rows))
+        connection.execute(_addition(table), sealed(connection, table, rows))
 
 
 def sealed(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -107,6 +108,11 @@ def seal_all(connection: Connection, table: Table) -> int:
         connection.execute(sql.update(table).where(_is(table, row)).values(values))
         count += 1
     return count
+
+
+@cache
+def _addition(table: Table) -> sql.Insert:
+    return sql.insert(table)
 
 
 def _is(table: Table, row: Mapping[str, Any] | RowMapping) -> ColumnElement[bool]:
