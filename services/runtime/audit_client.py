@@ -302,10 +302,12 @@ class AuditClient:
     def _give_back(self, group: Sequence[Entry], failure: grpc.RpcError | None) -> None:
         """Takes over what did not go directly. Any error but the refusal of an event closes the direct way."""
         error = None if failure is None else self._delivery.understood(failure)
+        closes = error is not None and error.reason not in _REFUSALS
+        # Before anybody is told: whoever calls again at once does not go the same way.
+        unsent = self._direct.close() if self._direct is not None and closes else ()
         self._given_back.put(GivenBack(group, error))
-        if error is not None and error.reason not in _REFUSALS and self._direct is not None:
-            for unsent in self._direct.close():
-                self._given_back.put(GivenBack(unsent, None))
+        for other in unsent:
+            self._given_back.put(GivenBack(other, None))
 
     def _send_given_back(self, append: Append) -> float | None:
         given_back = self._given_back.get()
