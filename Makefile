@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-.PHONY: help setup run native native-test test unit coverage faults appends fuzz fuzz-messages s3 tamper lint docs format protos lock bench clean
+.PHONY: help setup run native native-deny native-test test unit coverage faults appends fuzz fuzz-messages s3 tamper lint docs format protos lock bench clean
 
 help: ## list these targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ native: setup ## build the listener in native code, where cargo is there; everyt
 
 test: setup ## run every test
 	$(BIN)/python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadgroup --no-loadscope-reorder
+
+native-deny: setup ## licences and sources of what our crates depend on, by native/deny.toml
+	$(BIN)/python -m tools.cargo_deny
 
 native-test: native ## run what tests meshes, security and faults, with every service on the native listener
 	$(foreach service,CRYPTO KEYSTORE SECRETS AUDIT,STRONGROOM_$(service)__LISTENERS__ENGINE=native) \
