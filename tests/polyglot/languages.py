@@ -6,6 +6,7 @@ A language joins the tests of this folder with an entry in LANGUAGES and a progr
 
 as the current profile's caller, reads standard input and writes standard output. A refusal is exit status 1, and the
 first word on standard error is its reason, followed by a colon. Without `--context` the caller gives no context.
+Where its gRPC is another implementation, it has a program in `interop` too, which makes calls of any kind.
 
 `python -m tests.polyglot.languages` builds them all, so that no test waits for what is fetched from elsewhere.
 """
@@ -24,6 +25,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+INTEROP = Path(__file__).parent / "interop"
 CACHE = ROOT / ".cache" / "polyglot"
 """What is built stays here from one session to the next."""
 
@@ -33,7 +35,8 @@ _SECONDS = 540
 
 @dataclass(frozen=True)
 class Language:
-    """A client in another language. Commands run in its folder; `{cache}` in them is a folder for what is built."""
+    """A client in another language. Commands run in its folder; `{cache}` in them is a folder for what is built,
+    `{interop}` that of the programs which make calls of any kind."""
 
     name: str
     needs: tuple[str, ...]
@@ -42,6 +45,7 @@ class Language:
     lint: Sequence[Command]
     crypt: Command
     example: Command
+    calls: Command = ()
 
     @property
     def folder(self) -> Path:
@@ -82,6 +86,20 @@ class Language:
         assert done.returncode == 0, done.stderr.decode()[-4000:]
         return done.stdout.decode()
 
+    def make_calls(self, asked: str) -> str:
+        """What the program that makes calls writes, of what it is asked."""
+        done = subprocess.run(
+            self._filled(self.calls),
+            cwd=self.folder,
+            input=asked,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_SECONDS,
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+        return done.stdout
+
     def _as_caller(
         self, command: Sequence[str], given: bytes, profile: Path, *, seconds: float = 60
     ) -> subprocess.CompletedProcess[bytes]:
@@ -96,22 +114,33 @@ class Language:
         )
 
     def _filled(self, command: Command) -> list[str]:
-        return [part.replace("{cache}", str(self.cache)) for part in command]
+        return [part.replace("{cache}", str(self.cache)).replace("{interop}", str(INTEROP)) for part in command]
 
+
+_GO_FILES = "cmd encryption examples strongroom/*.go {interop}"
 
 GO = Language(
     name="go",
     needs=("go",),
     # Another process may be running the one before.
-    build=[("sh", "-c", "go build -o {cache}/crypt.new ./cmd/crypt && mv -f {cache}/crypt.new {cache}/crypt")],
+    build=[
+        ("sh", "-c", "go build -o {cache}/crypt.new ./cmd/crypt && mv -f {cache}/crypt.new {cache}/crypt"),
+        ("sh", "-c", "cd {interop} && go build -o {cache}/calls.new . && mv -f {cache}/calls.new {cache}/calls"),
+    ],
     test=[("go", "test", "./encryption", "./strongroom")],
     lint=[
         # gofmt names what it would change, and is content all the same.
-        ("sh", "-c", 'found=$(gofmt -l cmd encryption examples strongroom/*.go); echo "$found"; test -z "$found"'),
+        (
+            "sh",
+            "-c",
+            'found=$(gofmt -l cmd encryption examples strongroom/*.go {interop}); echo "$found"; test -z "$found"',
+        ),
         ("go", "vet", "./cmd/...", "./encryption", "./examples/...", "./strongroom"),
+        ("sh", "-c", "cd {interop} && go vet ."),
     ],
     crypt=("{cache}/crypt",),
     example=("go", "run", "./examples/encrypt"),
+    calls=("{cache}/calls",),
 )
 
 _NPM_CI = "npm ci --ignore-scripts --prefer-offline --no-audit --no-fund"
@@ -135,13 +164,14 @@ NODE = Language(
     ],
     crypt=("node", "--no-deprecation", "dist/crypt.js"),
     example=("node", "--no-deprecation", "examples/encrypt.mjs"),
+    calls=("node", "{interop}/calls.mjs"),
 )
 
 # Maven takes ten seconds to find that nothing has changed.
 _JAVA_BUILD = (
-    "changed=$(find pom.xml src/main examples ../../protos -newer {cache}/built 2>/dev/null || echo all); "
+    "changed=$(find pom.xml src/main examples {interop} ../../protos -newer {cache}/built 2>/dev/null || echo all); "
     'test -z "$changed" || { mvn -q -B -Dmaven.test.skip=true package '
-    "&& javac -d {cache} -cp 'target/classes:target/lib/*' examples/*.java && touch {cache}/built; }"
+    "&& javac -d {cache} -cp 'target/classes:target/lib/*' examples/*.java {interop}/*.java && touch {cache}/built; }"
 )
 _JAVA_LINT = (
     "javac -Werror -Xlint:all,-processing -Xdoclint:all,-missing "
@@ -161,6 +191,7 @@ JAVA = Language(
         *("-cp", "{cache}:target/classes:target/lib/*", "Crypt"),
     ),
     example=("java", "-XX:TieredStopAtLevel=1", "-cp", "{cache}:target/classes:target/lib/*", "Example"),
+    calls=("java", "-XX:TieredStopAtLevel=1", "-cp", "{cache}:target/lib/*", "Calls"),
 )
 
 # With what is optional: the tests of that run too.
