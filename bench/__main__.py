@@ -12,7 +12,7 @@ from typing import Protocol
 import grpc
 from rich.console import Console
 
-from bench import abuse, access, algorithms, audit, cli, doors, echo, hsm_soak, keystore, rotation, sdk
+from bench import abuse, access, algorithms, audit, cli, doors, echo, hsm_soak, keystore, peers, rotation, sdk
 from bench.report import BenchmarkError, Report
 from deploy.dev.errors import MeshError
 
@@ -35,6 +35,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     sdk.NAME: sdk.run,
     cli.NAME: cli.run,
     doors.NAME: doors.run,
+    peers.NAME: peers.run,
     abuse.NAME: abuse.run,
 }
 
@@ -47,9 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(name)
         return 0
     console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
-    benchmarks: dict[str, Benchmark] = {**BENCHMARKS, doors.NAME: partial(doors.run, openbao=options.openbao)}
+    beside = {one.NAME: partial(one.run, openbao=options.openbao) for one in (doors, peers)}
+    benchmarks: dict[str, Benchmark] = {**BENCHMARKS, **beside}
     failed = False
-    for name in options.names or benchmarks:
+    # There is nothing to measure beside unless somebody says where it is.
+    for name in options.names or [name for name in benchmarks if name != peers.NAME or options.openbao]:
         try:
             with errors.status(f"{name} …"):
                 report = benchmarks[name](quick=options.quick)
@@ -70,7 +73,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run; all without one")
     parser.add_argument("--json", action="store_true", help="one JSON line a benchmark in place of a table")
     parser.add_argument("--quick", action="store_true", help="end within a minute a benchmark")
-    parser.add_argument("--openbao", metavar="FOLDER", type=Path, help="doors: a running OpenBao to measure beside")
+    parser.add_argument(
+        "--openbao", metavar="FOLDER", type=Path, help="doors, peers: a running OpenBao to measure beside"
+    )
     parser.add_argument("--list", action="store_true", help="name the benchmarks and end")
     options = parser.parse_args(argv)
     for name in options.names:

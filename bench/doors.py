@@ -13,7 +13,7 @@ import base64
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -100,7 +100,7 @@ def run(*, quick: bool, openbao: Path | None = None) -> Report:
             if other:
                 path = pair.http.url.removeprefix(doors.address)
                 ways.append(replace(pair.http, url=other.address + path, token=other.token))
-            by_grpc, by_http, *by_other = _measured(load, ways, pair.calls)
+            by_grpc, by_http, *by_other = measured(load, ways, pair.calls)
             figures[f"{name}_grpc_per_s"], figures[f"{name}_vault_per_s"] = by_grpc.per_second, by_http.per_second
             figures[f"{name}_vault_p99_ms"] = by_http.latency_ms(0.99)
             figures[f"vault_{name}_vs_grpc"] = by_http.per_second / by_grpc.per_second
@@ -156,13 +156,19 @@ def _pairs(mesh: Mesh, doors: Doors, token: str, *, quick: bool) -> dict[str, _P
     }
 
 
-def _measured(load: Load, ways: Sequence[Sent], calls: int) -> list[Outcome]:
-    """The better of a few rounds of each, which take turns."""
+def measured(
+    load: Load, ways: Sequence[Sent], calls: int, *, sent: Callable[[Sent, int], None] | None = None
+) -> list[Outcome]:
+    """The better of a few rounds of each, which take turns. `sent` is told of all calls of each."""
     shape = Shape(CONNECTIONS, 1)
-    rounds = [
-        [load.full(way, calls if number else min(_WARM_UP, calls), shape) for way in ways]
-        for number in range(_ROUNDS + 1)
-    ]
+
+    def asked(way: Sent, number: int) -> Outcome:
+        outcome = load.full(way, number, shape)
+        if sent is not None:
+            sent(way, len(outcome.answers))
+        return outcome
+
+    rounds = [[asked(way, calls if number else min(_WARM_UP, calls)) for way in ways] for number in range(_ROUNDS + 1)]
     return [max(outcomes, key=lambda outcome: outcome.per_second) for outcomes in zip(*rounds[1:], strict=True)]
 
 
