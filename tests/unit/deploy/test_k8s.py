@@ -9,7 +9,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import urlsplit
 
 import pytest
@@ -18,6 +18,7 @@ import yaml
 from deploy.dev.configs import CALLERS, FORWARDERS, UPSTREAM
 from services.runtime.config import ServiceSettings, load
 from services.runtime.errors import StrongroomError
+from services.runtime.rpc.ports import Engine
 from services.secrets.core.destinations import Place
 from services.secrets.rotation.rotators.reach import NetworkRules, Reach
 from services.secrets.settings import RotationSettings
@@ -400,6 +401,18 @@ def test_the_image_listens_where_the_pods_do_and_runs_as_nobody() -> None:
     assert exposed.split() == ["7101", "7102", "7103", "7104", "8200"]
     assert "USER 65532:65532" in dockerfile
     assert 'ENTRYPOINT ["python", "-m"]' in dockerfile
+
+
+def test_the_image_is_built_with_and_without_the_native_listener() -> None:
+    dockerfile = (ROOT / "deploy" / "docker" / "Dockerfile").read_text()
+    stages = re.findall(r"^FROM \S+ AS (\S+)$", dockerfile, re.MULTILINE)
+    (default,) = re.findall(r"^ARG LISTENER=(.+)$", dockerfile, re.MULTILINE)
+    assert {f"listener-{engine}" for engine in get_args(Engine)} <= {*stages}
+    assert default == "native"
+    # What the build copies from the repository is in its context, in the order in which patterns count.
+    ignored = (ROOT / "deploy" / "docker" / "Dockerfile.dockerignore").read_text().splitlines()
+    assert "!native" in ignored
+    assert ignored.index("!native") < ignored.index("native/target")
 
 
 @pytest.mark.parametrize("service", SERVICES)
