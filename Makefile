@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-.PHONY: help setup run native native-deny native-test test unit coverage faults appends fuzz fuzz-messages s3 tamper lint docs format protos lock bench clean
+.PHONY: help setup run native native-deny native-test test unit coverage faults appends fuzz fuzz-messages fuzz-native s3 tamper lint docs format protos lock bench clean
 
 help: ## list these targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -62,6 +62,9 @@ fuzz: setup ## send hostile requests to every method for ten minutes; STRONGROOM
 
 fuzz-messages: setup ## fuzz header and body of encrypted messages, ten minutes each; STRONGROOM_FUZZ_SECONDS chooses how long; keeps the corpus
 	$(BIN)/python -m tests.fuzz --seconds $${STRONGROOM_FUZZ_SECONDS:-600}
+
+fuzz-native: setup ## fuzz what the native listener reads before Python has it; keeps the corpus
+	$(BIN)/python -m tests.fuzz.native_calls --seconds $${STRONGROOM_FUZZ_SECONDS:-600}
 
 s3: setup ## build an S3 store, SeaweedFS, and encrypt its objects under keys of the mesh; building takes minutes
 	$(BIN)/python -m pytest tests/doors/s3_whole.py

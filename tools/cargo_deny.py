@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-MANIFESTS = (ROOT / "native/Cargo.toml", ROOT / "clients/rust/Cargo.toml")
+MANIFESTS = tuple(ROOT / crate / "Cargo.toml" for crate in ("native", "native/fuzz", "clients/rust"))
 _PLATFORM = "x86_64-unknown-linux-gnu"
 
 

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::framing::is_one_message;
-use crate::serve::{GRPC, TIMEOUT, is_grpc};
+use crate::headers::{GRPC, TIMEOUT, is_grpc};
 use crate::status::{MESSAGE, OK, STATUS, percent_decoded};
 
 const CONNECT: Duration = Duration::from_secs(2);

@@ -26,16 +26,16 @@ pub enum Wrong {
 }
 
 /// Reads messages one by one.
-pub struct Messages {
-    body: Incoming,
+pub struct Messages<B = Incoming> {
+    body: B,
     peer: Arc<Peer>,
     kept: BytesMut,
     limit: usize,
 }
 
-impl Messages {
+impl<B: Body<Data = Bytes> + Unpin> Messages<B> {
     /// Of a request, each of so many bytes at most.
-    pub fn new(body: Incoming, peer: Arc<Peer>, limit: usize) -> Self {
+    pub fn new(body: B, peer: Arc<Peer>, limit: usize) -> Self {
         Self { body, peer, kept: BytesMut::new(), limit }
     }
 

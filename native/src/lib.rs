@@ -11,6 +11,7 @@ mod connection;
 mod core;
 mod dismissals;
 mod framing;
+mod headers;
 mod places;
 mod python;
 mod python_appends;

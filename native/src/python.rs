@@ -17,9 +17,10 @@ use crate::call::{Call, Outcome, Waiting};
 use crate::connection::accept;
 use crate::core::{Core, Endings, Lasting, Method, Rooms, Settings, Threads};
 use crate::framing::framed;
+use crate::headers::{Heard, said};
 use crate::room::{Answer, Room};
 use crate::serve::accepts_identity;
-use crate::status::{BINARY, Ending, OK, decoded, encoded};
+use crate::status::{BINARY, Ending, OK, encoded};
 use crate::tls::{ClientCertificate, Files, Paths, ServerFiles};
 use crate::turns::{Bounds, Caller};
 
@@ -27,9 +28,6 @@ const MOST_RUNTIME_THREADS: usize = 2;
 const BACKLOG: u32 = 1_024;
 const END: Duration = Duration::from_secs(2);
 const UNKNOWN: u8 = 2;
-
-/// Names of gRPC's own, which are no metadata.
-const RESERVED: [&str; 5] = ["content-type", "te", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding"];
 
 /// What everything in this process runs on that is not Python's.
 pub fn runtime() -> PyResult<&'static Runtime> {
@@ -428,22 +426,15 @@ impl PyReady {
 
 /// Headers as Python has metadata: names and values, which are bytes where the name ends in `-bin`.
 pub fn metadata<'py>(py: Python<'py>, headers: &HeaderMap) -> PyResult<Bound<'py, PyTuple>> {
-    let mut pairs = Vec::with_capacity(headers.len());
-    for (name, value) in headers {
-        let name = name.as_str();
-        if RESERVED.contains(&name) {
-            continue;
-        }
-        let value = if name.ends_with(BINARY) {
-            decoded(value).map(|value| PyBytes::new(py, &value).into_any())
-        } else {
-            value.to_str().ok().map(|value| PyString::new(py, value).into_any())
-        };
-        // What is not written as gRPC has it says nothing.
-        if let Some(value) = value {
-            pairs.push((PyString::new(py, name), value));
-        }
-    }
+    let pairs: Vec<_> = said(headers)
+        .map(|(name, value)| {
+            let value = match value {
+                Heard::Text(text) => PyString::new(py, text).into_any(),
+                Heard::Binary(bytes) => PyBytes::new(py, &bytes).into_any(),
+            };
+            (PyString::new(py, name), value)
+        })
+        .collect();
     PyTuple::new(py, pairs)
 }
 

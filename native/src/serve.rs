@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -18,18 +18,14 @@ use crate::call::{Call, Guard, Outcome, Waiting};
 use crate::connection::Peer;
 use crate::core::{Core, Lasting, Phase};
 use crate::framing::{Messages, Wrong};
+use crate::headers::{GRPC, TIMEOUT, is_grpc, timeout};
 use crate::status::Ending;
 use crate::tasks;
 
-/// The content type of gRPC.
-pub const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
-/// Where a caller says for how long it waits.
-pub const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const ACCEPTS: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 const REFUSED_WINDOW: u64 = 256 << 10;
-const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// Takes one request, and answers it. Its place among those that come is taken at once, its answer comes later.
 pub fn serve(
@@ -276,31 +272,6 @@ fn not_grpc(status: StatusCode) -> Box<Response<Answer>> {
     Box::new(response)
 }
 
-/// Whether a content type is gRPC's.
-pub fn is_grpc(content_type: &HeaderValue) -> bool {
-    let rest = content_type.as_bytes().strip_prefix(GRPC.as_bytes());
-    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
-}
-
-/// As gRPC over HTTP/2 has `grpc-timeout`: up to eight digits and a unit.
-fn timeout(value: &HeaderValue) -> Option<Duration> {
-    let (digits, unit) = value.to_str().ok()?.split_at_checked(value.len().checked_sub(1)?)?;
-    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
-        return None;
-    }
-    let count: u64 = digits.parse().ok()?;
-    let timeout = match unit {
-        "H" => Duration::from_secs(count * 3600),
-        "M" => Duration::from_secs(count * 60),
-        "S" => Duration::from_secs(count),
-        "m" => Duration::from_millis(count),
-        "u" => Duration::from_micros(count),
-        "n" => Duration::from_nanos(count),
-        _ => return None,
-    };
-    Some(timeout.min(LONGEST))
-}
-
 async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
@@ -311,30 +282,4 @@ async fn until(deadline: Option<Instant>) {
 /// What says, beside a refusal of a compressed message, what is taken.
 pub fn accepts_identity() -> (HeaderName, HeaderValue) {
     (ACCEPTS, IDENTITY)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn timeouts_are_read_as_grpc_writes_them() {
-        let read = |text: &str| timeout(&HeaderValue::from_str(text).unwrap());
-        assert_eq!(read("10S"), Some(Duration::from_secs(10)));
-        assert_eq!(read("1m"), Some(Duration::from_millis(1)));
-        assert_eq!(read("99999999H"), Some(LONGEST));
-        for text in ["", "S", "1", "-1S", "123456789S", "1x", "1 S", "+1S"] {
-            assert_eq!(read(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_grpc_is_told_by_its_content_type() {
-        for text in ["application/grpc", "application/grpc+proto", "application/grpc;charset=utf-8"] {
-            assert!(is_grpc(&HeaderValue::from_static(text)));
-        }
-        for text in ["application/grpc-web", "text/plain", ""] {
-            assert!(!is_grpc(&HeaderValue::from_static(text)));
-        }
-    }
 }

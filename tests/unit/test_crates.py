@@ -13,10 +13,10 @@ import pytest
 from tools.cargo_deny import denying
 
 ROOT = Path(__file__).parents[2]
-NATIVE, CLIENT = ROOT / "native", ROOT / "clients/rust"
+NATIVE, FUZZ, CLIENT = ROOT / "native", ROOT / "native/fuzz", ROOT / "clients/rust"
 _INDEX = "registry+https://github.com/rust-lang/crates.io-index"
 
-crates = pytest.mark.parametrize("crate", [NATIVE, CLIENT], ids=lambda crate: crate.name)
+crates = pytest.mark.parametrize("crate", [NATIVE, FUZZ, CLIENT], ids=lambda crate: crate.name)
 
 
 @crates
@@ -38,7 +38,7 @@ def test_licences_and_sources_are_those_that_we_may_use(crate: Path) -> None:
     assert done.returncode == 0, done.stderr[-6000:]
 
 
-@crates
+@pytest.mark.parametrize("crate", [NATIVE, CLIENT], ids=lambda crate: crate.name)
 def test_nothing_of_the_crate_is_unsafe(crate: Path) -> None:
     manifest = tomllib.loads((crate / "Cargo.toml").read_text())
     assert manifest["lints"]["rust"]["unsafe_code"] in {"deny", "forbid"}
