@@ -83,6 +83,7 @@ def _serve_as_writer(settings: AuditServiceSettings, losses: Losses) -> bool:
     """Writes the logs once no other process does, until SIGTERM or until another does. Whether it was SIGTERM; not
     either where the database went before the logs were open."""
     telemetry = Telemetry("audit", settings.telemetry)
+    database.count_second_connections(telemetry.meter)
     tls = TlsFiles(settings.tls)
     crypto = MeshChannel(host.upstream(settings, "crypto"), tls)
     wrapping = CryptoRootWrapping(crypto)
@@ -95,8 +96,7 @@ def _serve_as_writer(settings: AuditServiceSettings, losses: Losses) -> bool:
             one.give_up()
 
     keys = {name: ServiceKeys(WrappedKeys(engine), wrapping, clock.system_clock) for name, engine in engines.items()}
-    reserve = Renewal([of_log.prepare for of_log in keys.values()])
-    _stand_by(settings, elections.values(), reserve)
+    _stand_by(settings, elections.values(), Renewal([of_log.prepare for of_log in keys.values()]))
     endings = Endings(overtaken.set, give_up)
     try:
         with ExitStack() as opening:

@@ -108,6 +108,7 @@ class _Keys:
 def serve(settings: KeystoreSettings) -> None:
     """Runs the service until SIGTERM."""
     telemetry = Telemetry("keystore", settings.telemetry)
+    database.count_second_connections(telemetry.meter)
     tls = TlsFiles(settings.tls)
     opened = database.open_database(settings.database)
     migrations.require_current(opened, "keystore")

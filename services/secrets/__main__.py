@@ -82,6 +82,7 @@ class _Targets:
 def serve(settings: SecretsSettings) -> None:
     """Runs the service until SIGTERM."""
     telemetry = Telemetry("secrets", settings.telemetry)
+    database.count_second_connections(telemetry.meter)
     tls = TlsFiles(settings.tls)
     opened = database.open_database(settings.database)
     migrations.require_current(opened, "secrets")

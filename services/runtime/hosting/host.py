@@ -31,7 +31,6 @@ from services.runtime.rpc.server import Server
 from services.runtime.rpc.status import Status
 from services.runtime.rpc.status_views import StatusViews
 from services.runtime.rpc.summaries import Summaries
-from services.runtime.storage.database import count_second_connections
 from services.runtime.telemetry import Telemetry
 from strongroom.audit.v1.event_log_service_pb2_grpc import EventLogServiceStub
 from strongroom.keystore.v1.key_record_service_pb2_grpc import KeyRecordServiceStub
@@ -200,7 +199,6 @@ def _watch(status: Status, telemetry: Telemetry, audit: AuditClient, feed: Chang
     status.component("policies", authorizer.require_usable, vital=False)
     status.component("background work", background.check, vital=False)
     background.measure(telemetry.meter)
-    count_second_connections(telemetry.meter)
     telemetry.meter.create_observable_gauge(
         "strongroom.policies.unusable",
         [lambda _: [Observation(len(authorizer.unusable_policies))]],

@@ -22,7 +22,6 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from services.runtime import telemetry
 from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.storage import postgresql
 from services.runtime.storage.commits import Witness, may_stand, require_stands
 
 log = logging.getLogger(__name__)
@@ -109,6 +108,9 @@ def open_database(settings: Database, *, pool_seconds: float = _POOL_SECONDS) ->
         event.listen(engine, "begin", _begin_sqlite)
         event.listen(engine, "before_cursor_execute", _tell_trace)
         return engine
+    # Its driver takes memory, and services on SQLite never need it.
+    from services.runtime.storage import postgresql
+
     url = make_url(settings.url)
     # What the URL says itself wins.
     arguments = {name: value for name, value in postgresql.ARGUMENTS.items() if name not in url.query}
@@ -272,6 +274,8 @@ def deliberate(connection: Connection) -> None:
     """Lets a `transaction` do nothing for seconds between two statements, while it decides; it locks no more than a few
     wait for."""
     if connection.dialect.name == "postgresql":
+        from services.runtime.storage import postgresql
+
         postgresql.deliberate(connection)
 
 
@@ -289,7 +293,11 @@ def reading(engine: Engine, *, patient: bool = False) -> Iterator[Connection]:
 
 
 def _patience(connection: Connection, *, wanted: bool) -> AbstractContextManager[None]:
-    return postgresql.patience(connection) if wanted and connection.dialect.name == "postgresql" else nullcontext()
+    if not wanted or connection.dialect.name != "postgresql":
+        return nullcontext()
+    from services.runtime.storage import postgresql
+
+    return postgresql.patience(connection)
 
 
 @contextmanager
