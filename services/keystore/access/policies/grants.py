@@ -87,12 +87,13 @@ class Grants:
 
         def make(connection: Connection, now_us: int) -> Grant:
             _require_lasting(store.key_by_uid(connection, key.uid) or key)
-            for field, principal in (("grantee", new.grantee), ("retiring_principal", new.retiring_principal)):
-                _require_principal(connection, principal, new.account, f"grant.{field}")
+            _require_principals(connection, new)
             if grant_store.count(connection, key.uid) >= _MOST_OF_A_KEY:
                 raise StrongroomError(Reason.LIMIT_EXCEEDED, f"{key.name} has {_MOST_OF_A_KEY} grants already")
             grant = _made(new, key, call.principal.name, now_us)
             _note(connection, grant)
+            # One that was deleted up to now is seen to be gone; whoever deletes one from now on finds this grant.
+            _require_principals(connection, new)
             grant_store.insert_grant(connection, grant)
             REQUEST_IDS.remember(connection, new.account, repeatable, str(grant.name), now_us)
             return grant
@@ -266,10 +267,11 @@ def _require_grant(grant: Grant | None, name: ResourceName, field: str = "name")
     return grant
 
 
-def _require_principal(connection: Connection, name: str, account: str, field: str) -> None:
-    # Whether another account has such a principal is not for this one to learn.
-    if name.startswith(f"accounts/{account}/") and access_store.principal(connection, name) is None:
-        raise StrongroomError(Reason.PRINCIPAL_NOT_FOUND, f"there is no {name}", field=field)
+def _require_principals(connection: Connection, new: NewGrant) -> None:
+    for field, name in (("grantee", new.grantee), ("retiring_principal", new.retiring_principal)):
+        # Whether another account has such a principal is not for this one to learn.
+        if name.startswith(f"accounts/{new.account}/") and access_store.principal(connection, name) is None:
+            raise StrongroomError(Reason.PRINCIPAL_NOT_FOUND, f"there is no {name}", field=f"grant.{field}")
 
 
 def _principal_resource(name: str) -> Resource:

@@ -19,11 +19,14 @@ from services.keystore.access.records import grant_store, principal_store
 from services.keystore.access.records.grant_store import Grant
 from services.keystore.access.records.resources import Account, Principal
 from services.keystore.access.records.tables import grants as table
+from services.keystore.store import store as keys
+from services.keystore.store.model import Key
 from services.runtime.access.authorization import Authorizer
 from services.runtime.audit_client import AuditClient
 from services.runtime.call import Call
 from services.runtime.call import Principal as Caller
 from services.runtime.config import Database
+from services.runtime.encryption_context import NONE
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.requests.names import ResourceName
 from services.runtime.storage import migrations
@@ -31,6 +34,7 @@ from services.runtime.storage.database import open_database, reading, transactio
 from services.runtime.storage.outbox import Outbox
 from strongroom.access.v1.grant_pb2 import GrantConstraint
 from strongroom.audit.v1.event_pb2 import OUTCOME_ALLOWED
+from strongroom.keystore.v1 import key_pb2 as k
 from tests.support.clocks import StillClock
 from tests.support.everybody import Everybody
 from tests.support.sealing import sealed
@@ -65,6 +69,33 @@ class World:
         with reading(self.engine) as connection:
             counted = select(func.count()).select_from(table).where(table.c.grantee == grantee)
             return int(connection.execute(counted).scalar_one())
+
+
+def test_nobody_is_granted_anything_beside_its_deletion(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is granted is there when the deletion looks for it, or the deletion is there when it is granted."""
+    key = ResourceName("shop", "keys", "made")
+    enabled, level, origin = k.KEY_STATE_ENABLED, k.PROTECTION_LEVEL_SOFTWARE, k.KEY_ORIGIN_STRONGROOM
+    spec, usage = k.KEY_SPEC_AES_256, k.KEY_USAGE_ENCRYPT_DECRYPT
+    with transaction(world.engine) as connection:
+        made = Key(key, bytes([1] * 16), spec, usage, level, origin, enabled, "", {}, False, 1, 1, NOW, NOW, NOW)
+        keys.insert_key(connection, made)
+    note = grants._note
+
+    def deleted_before(connection: Connection, grant: Grant) -> None:
+        principal_store.delete_principal(connection, BOB, NOW)
+        note(connection, grant)
+
+    outbox = Outbox(world.engine, cast(AuditClient, None))
+    granting = grants.Grants(world.engine, cast(Authorizer, Everybody()), outbox, StillClock(NOW))
+    nothing = NONE
+    new = grants.NewGrant("shop", key, BOB, ("crypto:Encrypt",), GrantConstraint(), nothing, ANN, "", None)
+    monkeypatch.setattr(granting, "_permitted_key", lambda *_: made)
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(grants, "_note", deleted_before)
+        with pytest.raises(StrongroomError) as refused:
+            granting.create(world.call(), new)
+    assert (refused.value.reason, refused.value.metadata["field"]) == (Reason.PRINCIPAL_NOT_FOUND, "grant.grantee")
+    assert granting.create(world.call(), new).grantee == BOB
 
 
 @pytest.fixture
