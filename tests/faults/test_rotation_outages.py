@@ -307,6 +307,25 @@ def test_a_sign_of_life_is_of_no_place_beyond_what_was_told_before_it(
     assert heard > 0
 
 
+def test_signs_of_life_cost_little_however_much_is_watched(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "_LOOKED_AT", 2)
+    names = [ResourceName(ACCOUNT, "secrets", f"s{number}") for number in range(5)]
+    for name in names:
+        Generic().create(lab, name.id)
+    watches, told = watches_of(lab), Told()
+    watches.watch(person("WatchSecret"), names, "")(cast(Stream, told))
+    (watch,) = watches._watches
+    until(lambda: not watch.is_being_told)
+    asked: list[str] = []
+    monkeypatch.setattr(watches._authorizer, "authorize", lambda _call, _action, on: asked.append(on.name))
+    for count in (2, 4, 6):
+        watches._permitted_message(watch, watch.place)
+        assert len(asked) == count
+    # Whoever may watch one of them no more does not go on for long.
+    assert set(asked) == set(map(str, names))
+    watches.stop()
+
+
 def test_a_watcher_is_told_how_a_secret_is_when_the_counter_was_put_back(lab: Lab) -> None:
     Generic().create(lab, "s")
     watches, told = watches_of(lab), Told()

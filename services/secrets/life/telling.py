@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 from services.runtime.call import Call
 from services.runtime.errors import Reason, StrongroomError
@@ -47,6 +48,7 @@ class Watch:
     ) -> None:
         self.call = call
         self.names = frozenset(names)
+        self._in_turn = deque(names)
         self.place = place
         """Changes up to this one are told already."""
         self.tokens = tokens
@@ -59,6 +61,12 @@ class Watch:
         self.queue: deque[Change | Place] = deque()
         """What it is to be told; for a sign of life, the place behind what is told before it."""
         self.is_being_told = False
+
+    def names_in_turn(self, count: int) -> list[ResourceName]:
+        """Some of the secrets, others each time, until all were."""
+        some = list(islice(self._in_turn, count))
+        self._in_turn.rotate(-len(some))
+        return some
 
 
 class Telling:

@@ -47,6 +47,8 @@ ACTION = "secrets:WatchSecret"
 
 _POLL_SECONDS = 0.2
 _SIGN_OF_LIFE_SECONDS = 15.0
+# A sign of life tells of no secret: it is for those who may watch so many of them still, others each time.
+_LOOKED_AT = 16
 _BATCH = 1_000
 _MAX_RESUMED = MAX_QUEUED
 # Well below the calls that a process takes on at once, of which each watch is one.
@@ -238,7 +240,7 @@ class Watches:
 
     def _require_permitted(self, watch: Watch, change: Change | Place) -> None:
         """Raises PERMISSION_DENIED, and records that, when the caller may not watch any more."""
-        wanted = [change.secret] if isinstance(change, Change) else list(watch.names)
+        wanted = [change.secret] if isinstance(change, Change) else watch.names_in_turn(_LOOKED_AT)
         with reading(self._engine) as connection:
             found = store.secrets_of(connection, wanted)
         again = Call(
