@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -24,6 +23,7 @@ from deploy.dev.softhsm import find_module
 from deploy.dev.topology import WITH_DATABASE
 from services.runtime.config import Database
 from services.runtime.storage import database, migrations
+from tests.support.databases import empty_database
 
 SQLITE_LOCAL = "sqlite-local"
 POSTGRES_SOFTHSM = "postgres-softhsm"
@@ -58,7 +58,6 @@ class Meshes:
         self._request = request
         self._directories = directories
         self._numbers = itertools.count()
-        self._templates = directories.mktemp("migrated")
         self._on_postgres: set[str] = set()
         self.running: list[Mesh] = []
 
@@ -88,27 +87,20 @@ class Meshes:
     def _copy_files(self, services: Iterable[str], directory: MeshDirectory) -> None:
         directory.data.mkdir(mode=0o700, parents=True)
         for service in services:
-            template = self._templates / f"{service}.db"
-            if not template.exists():
-                _migrate(f"sqlite:///{template}", service)
-            shutil.copyfile(template, directory.data / template.name)
+            (directory.data / f"{service}.db").write_bytes(empty_database(service))
 
     def _database(self, stack: ExitStack, service: str) -> str:
         cluster: PostgresCluster = self._request.getfixturevalue("postgres_cluster")
         template = f"{service}_migrated"
         if service not in self._on_postgres:
-            _migrate(cluster.create_database(template), service)
+            engine = database.open_database(Database(url=cluster.create_database(template)))
+            migrations.migrate(engine, service)
+            engine.dispose()
             self._on_postgres.add(service)
         name = f"{service}_{next(self._numbers)}"
         url = cluster.create_database(name, template)
         stack.callback(cluster.drop_database, name)
         return url
-
-
-def _migrate(url: str, service: str) -> None:
-    engine = database.open_database(Database(url=url))
-    migrations.migrate(engine, service)
-    engine.dispose()
 
 
 class PrivateMeshes:

@@ -12,7 +12,8 @@ import pytest
 
 from services.audit.publication.export_folder import ExportFolder
 from services.runtime.config import Database
-from services.runtime.storage import database, migrations
+from services.runtime.storage import database
+from tests.support import databases
 from tests.support.audit_logs import OwnRoot, event, opened
 from tests.support.clients import until
 from tests.support.independent_log import open_proof, verify_folder
@@ -45,7 +46,7 @@ def tlog(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exported]:
     directory = tmp_path_factory.mktemp("log")
     engine = database.open_database(Database(url=f"sqlite:///{directory}/audit.db"))
-    migrations.migrate(engine, "audit")
+    databases.migrate(engine, "audit")
     log = opened(engine, OwnRoot())
     folder = ExportFolder(directory / "export", log.source)
     log.publisher.listen(on_published=[folder.published])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections import Counter
@@ -22,6 +21,7 @@ from tests.support.accounts import Furnished, furnished
 from tests.support.clients import client_of, reason_of, refusal, until
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.every_method import METHODS, REQUESTS, Answer, Caller, at, places, replaced, request_of
+from tests.support.recorded_work import RecordedWork, Span
 
 # In its own words it names the mesh's sealing, and no account: who may see it sees all of it.
 _EXCHANGE, _GUESSED = "SessionService.CreateSession", "access:CreateSession"
@@ -80,8 +80,9 @@ def test_absent_and_forbidden_are_the_same_work(two: Two, mesh: Mesh) -> None:
                 two.caller.call(method, replaced(request, path, name), trace_id=trace_id)
                 traces.setdefault((method, "/".join(map(str, path))), []).append(trace_id)
     asked = {trace for several in traces.values() for trace in several}
-    until(lambda: _work(mesh).keys() >= asked, 10.0)
-    _require_alike(mesh, traces)
+    work = RecordedWork(mesh, asked)
+    until(lambda: work().keys() >= asked, 10.0)
+    _require_alike(work, traces)
 
 
 def test_what_nobody_has_asked_for_yet_is_the_same_work_too(two: Two, mesh: Mesh) -> None:
@@ -109,18 +110,21 @@ def test_what_nobody_has_asked_for_yet_is_the_same_work_too(two: Two, mesh: Mesh
                 trace_id = secrets.token_hex(16)
                 two.caller.call(method, replaced(request, path, name), trace_id=trace_id)
                 traces.setdefault(f"{method} {path}", []).append(trace_id)
-    until(lambda: _has_spans_of(_work(mesh), traces), 10.0)
-    _require_alike(mesh, traces)
+    work = RecordedWork(mesh, {trace for several in traces.values() for trace in several})
+    until(lambda: _has_spans_of(work(), traces), 10.0)
+    _require_alike(work, traces)
 
 
-def _require_alike(mesh: Mesh, traces: Mapping[Any, Sequence[str]]) -> None:
+def _require_alike(work: RecordedWork, traces: Mapping[Any, Sequence[str]]) -> None:
     """Fails where the calls at a place, three of one kind each and each asked twice, came to different work."""
 
-    def differing() -> dict[Any, list[list[tuple[str, str, int]]]]:
-        work = _work(mesh)
+    def differing() -> dict[Any, list[list[Span]]]:
+        spans = work()
         # A change of the caller's own account may make a service ask for that again: the smaller of two counts.
         told = {
-            place: [min(work[one], work[again], key=_amount) for one, again in zip(several, several[3:], strict=False)]
+            place: [
+                min(spans[one], spans[again], key=_amount) for one, again in zip(several, several[3:], strict=False)
+            ]
             for place, several in traces.items()
         }
         return {place: several for place, several in told.items() if several != [several[0]] * len(several)}
@@ -132,7 +136,7 @@ def _require_alike(mesh: Mesh, traces: Mapping[Any, Sequence[str]]) -> None:
     assert not found, "\n".join(f"{place}: {several}" for place, several in found.items())
 
 
-def _has_spans_of(work: dict[str, list[tuple[str, str, int]]], traces: dict[str, list[str]]) -> bool:
+def _has_spans_of(work: Mapping[str, list[Span]], traces: Mapping[str, list[str]]) -> bool:
     """Whether each trace has the span of its own call, by places that begin with the method's name: it ends last."""
     return all(
         any(name.endswith(f"/{place.partition(' ')[0].partition('.')[2]}") for _, name, _ in work.get(trace, []))
@@ -164,7 +168,7 @@ def _made(two: Two, mesh: Mesh, kind: str, count: int) -> list[str]:
     return ids
 
 
-def _amount(spans: list[tuple[str, str, int]]) -> tuple[int, int]:
+def _amount(spans: list[Span]) -> tuple[int, int]:
     return len(spans), sum(statements for _, _, statements in spans)
 
 
@@ -173,18 +177,6 @@ def _names_of(two: Two, theirs: str) -> list[str]:
     parts = theirs.split("/")
     absent = "/".join([*parts[:3], _absent(parts[2], parts[3]), *parts[4:]]) if len(parts) > 3 else theirs
     return [theirs, absent, theirs.replace(f"accounts/{two.theirs.names.account}", "accounts/nowhere")]
-
-
-def _work(mesh: Mesh) -> dict[str, list[tuple[str, str, int]]]:
-    """By trace: the calls that its call came to, and how much each asked of a database."""
-    found: dict[str, list[tuple[str, str, int]]] = {}
-    for file in mesh.directory.traces.glob("*.jsonl"):
-        for line in file.read_text().splitlines():
-            span = json.loads(line)
-            trace_id = span["context"]["trace_id"].removeprefix("0x")
-            service = span["resource"]["attributes"]["service.name"]
-            found.setdefault(trace_id, []).append((service, span["name"], len(span["events"])))
-    return {trace: sorted(spans) for trace, spans in found.items()}
 
 
 def _absent(collection: str, present: str) -> str:

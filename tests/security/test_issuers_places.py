@@ -19,8 +19,8 @@ from services.keystore.access.records.resources import OidcProvider
 from services.keystore.settings import Oidc
 from services.runtime.config import Database
 from services.runtime.errors import StrongroomError
-from services.runtime.storage import migrations
 from services.runtime.storage.database import open_database
+from tests.support import databases
 from tests.support.clocks import StillClock
 from tests.support.sealing import sealed
 
@@ -87,7 +87,7 @@ def test_an_issuer_is_inside_the_network_only_where_the_mesh_says_so(host: str, 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
     engine = sealed(open_database(Database(url=f"sqlite:///{tmp_path / 'keystore.db'}")))
-    migrations.migrate(engine, "keystore")
+    databases.migrate(engine, "keystore")
     yield engine
     engine.dispose()
 

@@ -27,7 +27,7 @@ from services.runtime.mesh.channels import MeshChannel
 from services.runtime.mesh.tls import TlsFiles
 from services.runtime.requests.names import ResourceName
 from services.runtime.sensitive import SensitiveBytes
-from services.runtime.storage import database, migrations, row_seals
+from services.runtime.storage import database, row_seals
 from services.runtime.storage.outbox import Outbox
 from services.runtime.storage.row_seals import RowSeals
 from services.runtime.telemetry import Telemetry
@@ -60,6 +60,7 @@ from strongroom.audit.v1.event_pb2 import Event
 from strongroom.secrets.v1.rotation_pb2 import ROTATION_STATE_SUCCEEDED, RotationPolicy
 from strongroom.secrets.v1.secret_pb2 import VALUE_FORMAT_TEXT, SecretType
 from strongroom.secrets.v1.target_pb2 import RotationTarget
+from tests.support import databases
 
 ACCOUNT = "lab"
 PERSON = Principal("accounts/lab/users/someone", ACCOUNT)
@@ -215,7 +216,7 @@ class Lab:
     def new(cls, place: Place, **options: Any) -> Lab:
         """A lab over an empty database."""
         engine = database.open_database(Database(url=place.database_url))
-        migrations.migrate(engine, "secrets")
+        databases.migrate(engine, "secrets")
         engine.dispose()
         return cls(place, **options)
 

@@ -10,7 +10,8 @@ from sqlalchemy import Engine
 
 from services.audit.logs.logs import OpenLog
 from services.runtime.config import Database
-from services.runtime.storage import database, migrations
+from services.runtime.storage import database
+from tests.support import databases
 from tests.support.audit_logs import OwnRoot, opened
 
 
@@ -22,7 +23,7 @@ def database_url(tmp_path: Path) -> str:
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
     engine = database.open_database(Database(url=database_url))
-    migrations.migrate(engine, "audit")
+    databases.migrate(engine, "audit")
     yield engine
     engine.dispose()
 

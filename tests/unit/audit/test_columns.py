@@ -25,8 +25,9 @@ from services.audit.retention.store import LegalHold, RetentionPolicy
 from services.audit.storage.tables import destroyed_items, metadata, outbox
 from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.storage import database, migrations
+from services.runtime.storage import database
 from strongroom.tlog import merkle
+from tests.support import databases
 from tests.support.audit_logs import OwnRoot, append_indexed, event, opened, own_call, use_small_nodes
 from tests.support.clients import until
 from tests.support.clocks import StillClock
@@ -76,7 +77,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Original]:
         use_small_nodes(patch)
         path = tmp_path_factory.mktemp("columns") / "audit.db"
         engine, crypto, clock = engine_of(path), OwnRoot(), StillClock(time.time_ns() // 1000)
-        migrations.migrate(engine, "audit")
+        databases.migrate(engine, "audit")
         old = StillClock(clock.us - DAYS * DAY_US)
         log = opened(engine, crypto, clock=clock)
         at = [old.us + number * 1_000 - (3_000_000 if number % 500 == 7 else 0) for number in range(COUNT - 300)]

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import Engine
 
 from services.runtime.config import Database
-from services.runtime.storage import migrations
 from services.runtime.storage.database import open_database
+from tests.support import databases
 from tests.support.sealing import sealed
 
 
@@ -18,6 +18,6 @@ from tests.support.sealing import sealed
 def engine(tmp_path: Path) -> Iterator[Engine]:
     """SQLite, at this release's schema."""
     engine = sealed(open_database(Database(url=f"sqlite:///{tmp_path / 'keystore.db'}")))
-    migrations.migrate(engine, "keystore")
+    databases.migrate(engine, "keystore")
     yield engine
     engine.dispose()

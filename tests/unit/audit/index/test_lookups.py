@@ -16,8 +16,9 @@ from services.audit.logs.logs import OpenLog
 from services.audit.reading.events import Period, Query
 from services.runtime.config import Database
 from services.runtime.requests import paging
-from services.runtime.storage import database, migrations
+from services.runtime.storage import database
 from strongroom.audit.v1.event_pb2 import Event, Outcome
+from tests.support import databases
 from tests.support.audit_logs import OwnRoot, append_indexed, event, opened, use_small_nodes
 from tests.support.clients import until
 
@@ -55,7 +56,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OpenLog, 
 
 def engine_in(directory: Path) -> Engine:
     engine = database.open_database(Database(url=f"sqlite:///{directory}/audit.db"))
-    migrations.migrate(engine, "audit")
+    databases.migrate(engine, "audit")
     return engine
 
 

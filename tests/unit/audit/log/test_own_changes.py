@@ -24,12 +24,13 @@ from services.runtime.call import Call
 from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.rpc.audited import Made
-from services.runtime.storage import database, migrations
+from services.runtime.storage import database
 from services.runtime.telemetry import TraceContext
 from strongroom.audit.v1 import audit_service_pb2
 from strongroom.audit.v1.event_pb2 import Outcome
 from strongroom.tlog import checkpoints, notes
 from strongroom.tlog.notes import VerifierKey
+from tests.support import databases
 from tests.support.audit_logs import OwnRoot, event, events_of, opened, own_call
 from tests.support.clients import until
 from tests.support.clocks import StillClock
@@ -181,7 +182,7 @@ def test_an_event_of_an_account_with_another_log_goes_there(tmp_path: Path) -> N
     clock, logs = now(), []
     for name in ("a", "b"):
         engine = database.open_database(Database(url=f"sqlite:///{tmp_path}/{name}.db"))
-        migrations.migrate(engine, "audit")
+        databases.migrate(engine, "audit")
         logs.append(opened(engine, OwnRoot(), clock=clock, name=name))
     both = Logs(logs)
     other = next(log for log in both if log is not both.of_account("acme"))

@@ -3,12 +3,10 @@ there once, nobody is locked out, and only what contradicts the log is refused."
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,8 +20,9 @@ from services.audit.publication.store import PublicationStore
 from services.audit.storage.store import LogStore
 from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.storage import database, migrations
+from services.runtime.storage import database
 from strongroom.tlog import merkle
+from tests.support import databases
 from tests.support.audit_logs import OwnRoot, event, opened, put_back
 from tests.support.clients import until
 
@@ -289,23 +288,13 @@ STEPS = st.lists(
 )
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database of an empty log, to be copied: migrating takes longer than all that is tried then."""
-    path = tmp_path_factory.mktemp("template") / "audit.db"
-    engine = database.open_database(Database(url=f"sqlite:///{path}"))
-    migrations.migrate(engine, "audit")
-    engine.dispose()
-    return path
-
-
 @settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_whatever_is_cut_what_was_acknowledged_is_there_once(
-    tmp_path_factory: pytest.TempPathFactory, template: Path, steps: list[str]
+    tmp_path_factory: pytest.TempPathFactory, steps: list[str]
 ) -> None:
-    path = shutil.copy(template, tmp_path_factory.mktemp("log"))
-    with closing_database(f"sqlite:///{path}") as engine:
+    with closing_database(f"sqlite:///{tmp_path_factory.mktemp('log')}/audit.db") as engine:
+        databases.migrate(engine, "audit")
         crypto, cuts = OwnRoot(), Cuts(engine)
         writers: list[OpenLog] = []
         acknowledged: dict[str, int] = {}

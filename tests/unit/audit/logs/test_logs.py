@@ -11,7 +11,8 @@ from services.audit.logs.logs import Logs
 from services.audit.reading.events import Period, Query
 from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.storage import database, migrations
+from services.runtime.storage import database
+from tests.support import databases
 from tests.support.audit_logs import OwnRoot, event, opened
 from tests.support.clients import until
 
@@ -23,7 +24,7 @@ def logs(tmp_path: Path) -> Iterator[Logs]:
     crypto, opened_logs = OwnRoot(), []
     for name in ("east", "west"):
         engine = database.open_database(Database(url=f"sqlite:///{tmp_path}/{name}.db"))
-        migrations.migrate(engine, "audit")
+        databases.migrate(engine, "audit")
         opened_logs.append(opened(engine, crypto, name=name))
     logs = Logs(opened_logs)
     yield logs

@@ -27,11 +27,11 @@ from services.runtime.call import Call, Principal
 from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.requests.names import ResourceName
-from services.runtime.storage import migrations
 from services.runtime.storage.database import open_database, reading
 from services.runtime.storage.outbox import Outbox
 from strongroom.crypto.v1 import material_pb2 as pb
 from strongroom.keystore.v1 import key_pb2 as k
+from tests.support import databases
 from tests.support.clocks import ClockOf
 from tests.support.everybody import Everybody
 from tests.support.sealing import DestroyedHere, sealed
@@ -118,7 +118,7 @@ class Lives(RuleBasedStateMachine):
     def make(self, external: bool) -> None:
         self.directory = tempfile.TemporaryDirectory()
         self.engine = sealed(open_database(Database(url=f"sqlite:///{Path(self.directory.name) / 'keystore.db'}")))
-        migrations.migrate(self.engine, "keystore")
+        databases.migrate(self.engine, "keystore")
         self.now_s = 1_000_000_000
         self.clock = ClockOf(lambda: self.now_s * 1_000_000)
         authorizer = cast(Authorizer, Everybody())

@@ -22,7 +22,7 @@ from services.runtime.errors import StrongroomError
 from services.runtime.mesh.tls import TlsFiles
 from services.runtime.requests.names import ResourceName
 from services.runtime.sensitive import SensitiveBytes
-from services.runtime.storage import database, migrations, row_seals
+from services.runtime.storage import database, row_seals
 from services.runtime.storage.outbox import Outbox
 from services.secrets.core import changes
 from services.secrets.core.editing import SecretEditor
@@ -45,6 +45,7 @@ from strongroom.secrets.v1.rotation_pb2 import ROTATION_STATE_RUNNING, ROTATION_
 from strongroom.secrets.v1.secret_pb2 import SECRET_TYPE_REDIS_ACL, VALUE_FORMAT_TEXT
 from strongroom.secrets.v1.secret_service_pb2 import REPAIR_ACTION_PROMOTE_PENDING
 from strongroom.secrets.v1.target_pb2 import RedisTarget, RotationTarget
+from tests.support import databases
 from tests.support.rotation.lab import ACCOUNT, LocalDataKeys, NoAudit, Permits, lab_seals, person
 
 NAME = ResourceName(ACCOUNT, "secrets", "box")
@@ -69,7 +70,7 @@ class Secrets:
 
     def __init__(self, url: str) -> None:
         opened = database.open_database(Database(url=url))
-        migrations.migrate(opened, "secrets")
+        databases.migrate(opened, "secrets")
         self.engine = row_seals.sealed(opened, lab_seals())
         permits, now = cast(Authorizer, Permits()), clock.system_clock
         outbox = Outbox(self.engine, cast(AuditClient, NoAudit()))

@@ -18,7 +18,7 @@ from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.requests.names import ResourceName
 from services.runtime.sensitive import SensitiveBytes
-from services.runtime.storage import database, migrations, row_seals
+from services.runtime.storage import database, row_seals
 from services.runtime.storage.outbox import Outbox
 from services.secrets.core import changes, store
 from services.secrets.core.editing import SecretEditor
@@ -30,6 +30,7 @@ from services.secrets.values.readable import FRESH_SECONDS, Readable
 from services.secrets.values.sealing import NewValue, Sealer
 from services.secrets.values.vault import Reading, Vault
 from strongroom.secrets.v1.secret_pb2 import SECRET_STATE_ENABLED, SECRET_TYPE_GENERIC, VALUE_FORMAT_TEXT
+from tests.support import databases
 from tests.support.rotation.lab import ACCOUNT, LocalDataKeys, NoAudit, Permits, lab_seals, person
 
 NAME = ResourceName(ACCOUNT, "secrets", "payments")
@@ -93,7 +94,7 @@ def reason(work: Callable[[], object]) -> Reason:
 def url(tmp_path: Path) -> str:
     url = f"sqlite:///{tmp_path}/data/secrets.db"
     engine = database.open_database(Database(url=url))
-    migrations.migrate(engine, "secrets")
+    databases.migrate(engine, "secrets")
     engine.dispose()
     return url
 

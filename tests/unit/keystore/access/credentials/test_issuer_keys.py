@@ -32,8 +32,8 @@ from services.keystore.access.editing.editing import insert
 from services.keystore.access.records.resources import Account, OidcProvider
 from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.storage import migrations
 from services.runtime.storage.database import open_database, transaction
+from tests.support import databases
 from tests.support.clocks import StillClock
 from tests.support.oidc_issuer import public_jwk
 from tests.support.sealing import sealed
@@ -76,7 +76,7 @@ def site() -> Site:
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
     engine = sealed(open_database(Database(url=f"sqlite:///{tmp_path / 'keystore.db'}")))
-    migrations.migrate(engine, "keystore")
+    databases.migrate(engine, "keystore")
     yield engine
     engine.dispose()
 

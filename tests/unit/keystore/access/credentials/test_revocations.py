@@ -20,9 +20,9 @@ from services.runtime.audit_client import AuditClient
 from services.runtime.call import Call, Principal
 from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.storage import migrations
 from services.runtime.storage.database import open_database, reading
 from services.runtime.storage.outbox import Outbox
+from tests.support import databases
 from tests.support.clocks import StillClock
 from tests.support.everybody import Everybody
 from tests.support.sealing import sealed
@@ -54,7 +54,7 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     engine = sealed(open_database(Database(url=f"sqlite:///{tmp_path / 'keystore.db'}")))
-    migrations.migrate(engine, "keystore")
+    databases.migrate(engine, "keystore")
     clock, outbox = StillClock(1_800_000_000_000_000), Outbox(engine, cast(AuditClient, None))
     bootstrap = Bootstrap(account="main", administrator="root", administrator_spiffe_id="spiffe://strongroom.local/u")
     make_account(engine, bootstrap, outbox, clock)

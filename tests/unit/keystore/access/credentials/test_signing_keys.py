@@ -18,9 +18,9 @@ from services.runtime.call import Principal, SessionScope
 from services.runtime.changes import ChangeFeed
 from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.storage import migrations
 from services.runtime.storage.database import open_database
 from strongroom.access.v1.session_service_pb2 import CREDENTIAL_KIND_ASSUMED_ROLE
+from tests.support import databases
 from tests.support.clocks import SkewedClock
 from tests.support.sealing import DestroyedHere, sealed
 
@@ -56,7 +56,7 @@ def clock() -> Clock:
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
     engine = sealed(open_database(Database(url=f"sqlite:///{tmp_path / 'keystore.db'}")))
-    migrations.migrate(engine, "keystore")
+    databases.migrate(engine, "keystore")
     yield engine
     engine.dispose()
 

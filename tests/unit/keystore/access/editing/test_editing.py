@@ -28,12 +28,12 @@ from services.runtime.call import Principal as Caller
 from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.requests.names import ResourceName
-from services.runtime.storage import migrations
 from services.runtime.storage.database import open_database, reading, transaction
 from services.runtime.storage.outbox import Outbox
 from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY, POLICY_KIND_RESOURCE
 from strongroom.keystore.v1 import key_pb2 as k
 from strongroom.keystore.v1.key_record_service_pb2 import ChangeKind
+from tests.support import databases
 from tests.support.clocks import StillClock
 from tests.support.everybody import Everybody
 from tests.support.sealing import sealed
@@ -83,7 +83,7 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     engine = sealed(open_database(Database(url=f"sqlite:///{tmp_path / 'keystore.db'}")))
-    migrations.migrate(engine, "keystore")
+    databases.migrate(engine, "keystore")
     editor = AccessEditor(
         engine,
         cast(Authorizer, Everybody()),

@@ -6,7 +6,6 @@ import copy
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,10 +24,10 @@ from services.runtime.call import Call
 from services.runtime.call import Principal as Caller
 from services.runtime.config import Database
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.storage import migrations
 from services.runtime.storage.database import open_database, transaction
 from services.runtime.storage.outbox import Outbox
 from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY
+from tests.support import databases
 from tests.support.clocks import StillClock
 from tests.support.everybody import Everybody
 from tests.support.sealing import sealed
@@ -66,17 +65,6 @@ class Model:
         return "everything" in said and "nothing-of-access" not in said
 
 
-@cache
-def empty_database() -> bytes:
-    """Keystore's schema, with nothing in it; made once, because making it takes longer than a life."""
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / "keystore.db"
-        engine = sealed(open_database(Database(url=f"sqlite:///{path}")))
-        migrations.migrate(engine, "keystore")
-        engine.dispose()
-        return path.read_bytes()
-
-
 class Lives(RuleBasedStateMachine):
     """Changes by anybody who is permitted everything; what would leave nobody has to be refused, and to change
     nothing."""
@@ -85,8 +73,8 @@ class Lives(RuleBasedStateMachine):
     def make(self) -> None:
         self.directory = tempfile.TemporaryDirectory()
         path = Path(self.directory.name) / "keystore.db"
-        path.write_bytes(empty_database())
         self.engine = sealed(open_database(Database(url=f"sqlite:///{path}")))
+        databases.migrate(self.engine, "keystore")
         outbox = Outbox(self.engine, cast(AuditClient, None))
         editor = AccessEditor(self.engine, cast(Authorizer, Everybody()), outbox, StillClock(1_800_000_000_000_000))
         self.policies, self.principals = Policies(editor, "mesh"), Principals(editor)

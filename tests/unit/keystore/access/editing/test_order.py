@@ -31,10 +31,10 @@ from services.runtime.call import Call
 from services.runtime.call import Principal as Caller
 from services.runtime.config import Database, DefaultQuotas
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.storage import migrations
 from services.runtime.storage.database import open_database, reading, transaction
 from services.runtime.storage.outbox import Outbox
 from strongroom.access.v1.policy_pb2 import POLICY_KIND_IDENTITY, POLICY_KIND_RESOURCE
+from tests.support import databases
 from tests.support.clocks import StillClock
 from tests.support.everybody import Everybody
 from tests.support.sealing import sealed
@@ -62,7 +62,7 @@ class World:
     def __init__(self, directory: Path, *, larger: int = 0) -> None:
         directory.mkdir()
         self.engine: Engine = sealed(open_database(Database(url=f"sqlite:///{directory / 'keystore.db'}")))
-        migrations.migrate(self.engine, "keystore")
+        databases.migrate(self.engine, "keystore")
         self.done: list[str] = []
         event.listen(self.engine, "before_cursor_execute", lambda _a, _b, statement, *_: self.done.append(statement))
         event.listen(self.engine, "commit", lambda _: self.done.append(COMMITTED))
