@@ -1,6 +1,4 @@
-"""Connections to the services, and the one path that every call takes: trace, token, deadline, retries,
-errors.
-"""
+"""Connections to the services, and the one path that every call takes: trace, token, deadline, retries, errors."""
 
 from __future__ import annotations
 
@@ -43,7 +41,6 @@ _OPTIONS: list[tuple[str, Any]] = [
     # Two clients are two connections: a service's workers get connections, not calls, to share.
     ("grpc.use_local_subchannel_pool", 1),
 ]
-
 _OF_REPLICAS: Mapping[str, Any] = {
     # Whoever knows them all goes on to the next.
     "grpc.enable_retries": 0,
