@@ -22,6 +22,16 @@ class Raw:
         self.text = text
 
 
+def is_object(text: str) -> bool:
+    """Whether a text is one JSON object, and so may stand in an answer as it is."""
+    if not text.lstrip(" \t\r\n").startswith("{"):
+        return False
+    try:
+        return isinstance(json.loads(text, parse_int=str, parse_float=str, parse_constant=_refuse), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
 def bare(payload: Mapping[str, Any], status: int = 200) -> Response:
     """An answer without the usual envelope."""
     return Response(status, _text(payload).encode())
@@ -89,3 +99,7 @@ def _text(value: Any) -> str:
     if isinstance(value, Mapping) and any(isinstance(member, Raw | Mapping) for member in value.values()):
         return "{" + ",".join(f"{json.dumps(name)}:{_text(member)}" for name, member in value.items()) + "}"
     return json.dumps(value, separators=(",", ":"))
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(name)

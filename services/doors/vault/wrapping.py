@@ -8,7 +8,6 @@ once it was opened, and it opens nothing else.
 from __future__ import annotations
 
 import binascii
-import json
 import re
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -24,7 +23,7 @@ from services.doors.listening.exchange import WITHOUT_BODY, Head, HttpError, Res
 from services.doors.mesh.calls import Mesh
 from services.doors.mesh.sessions import Caller, Session, Sessions
 from services.doors.vault import answers, errors
-from services.doors.vault.answers import Raw
+from services.doors.vault.answers import Raw, is_object
 from services.doors.vault.callers import token_of
 from services.doors.vault.requests import Operation, Request, seconds_of, text_in
 from services.runtime.clock import Clock, microseconds
@@ -243,8 +242,8 @@ def _answered(opened: bytes) -> Response:
     is opened: it is one that a door gives, or none."""
     status, body = opened[:_STATUS_BYTES], opened[_STATUS_BYTES:]
     try:
-        whole = isinstance(json.loads(body, parse_int=str, parse_float=str), dict)
-    except (ValueError, RecursionError):
+        whole = is_object(body.decode())
+    except UnicodeDecodeError:
         whole = False
     if not whole or not _STATUS.fullmatch(status) or int(status) in WITHOUT_BODY:
         raise _not_valid()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any
 
-from services.doors.vault.answers import Raw
+from services.doors.vault.answers import Raw, is_object
 from services.doors.vault.errors import invalid
 from services.runtime.json_texts import merge_patch
 from strongroom.secrets.v1.secret_pb2 import SecretValue
@@ -22,16 +21,6 @@ def shown(value: SecretValue) -> Raw:
     except UnicodeDecodeError:
         return Raw(json.dumps({"value": base64.b64encode(value.value).decode(), "encoding": "base64"}))
     return Raw(text) if is_object(text) else Raw(json.dumps({"value": text}))
-
-
-def is_object(text: str) -> bool:
-    """Whether a text is one JSON object, and so may stand in an answer as it is."""
-    if not text.lstrip(" \t\r\n").startswith("{"):
-        return False
-    try:
-        return isinstance(json.loads(text, parse_int=str, parse_float=str, parse_constant=_refuse), dict)
-    except (ValueError, RecursionError):
-        return False
 
 
 def stored(text: str | None) -> bytes:
@@ -53,7 +42,3 @@ def merged(before: str, patch: str) -> str:
         return merge_patch(before, patch)
     except RecursionError:
         raise invalid("data is nested too deeply") from None
-
-
-def _refuse(name: str) -> Any:
-    raise ValueError(name)
