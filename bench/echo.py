@@ -27,7 +27,8 @@ from bench.subject import BATCH_ITEMS, PLAINTEXT_BYTES, Subject
 from bench.workers import crypto_workers
 from deploy.dev.mesh import Mesh, MeshOptions
 from deploy.dev.topology import SERVICES
-from services.runtime.rpc.ports import EXTENSION, Engine
+from services.runtime import extension
+from services.runtime.rpc.ports import Engine
 
 NAME = "echo"
 TARGETS = {
@@ -88,7 +89,7 @@ def run(*, quick: bool) -> Report:
                 "encrypt_2_workers_vs_1": encrypt_per_s / figures["encrypt_per_s"],
             }
             subject.verify()
-        if find_spec(EXTENSION):
+        if find_spec(extension.NAME):
             with tempfile.TemporaryDirectory(prefix="strongroom-bench-") as other:
                 figures |= _natively(plan, cores, Path(other))
     return Report(NAME, figures, TARGETS)

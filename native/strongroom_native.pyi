@@ -95,6 +95,20 @@ class Appends:
         """The same for good; waits so many seconds at most for what was sent."""
 
 @final
+class Channel:
+    """One connection at a time to a service of the mesh, over mTLS."""
+
+    def __init__(self, address: str, certificate: bytes, key: bytes, trust: bytes) -> None:
+        """To `host:port`, by a certificate chain, its key and whom to trust, all PEM. Connects when it is called."""
+    def call(
+        self, path: str, message: bytes, seconds: float, headers: Trailers
+    ) -> bytes | tuple[int, str, tuple[tuple[str, str | bytes], ...]]:
+        """Calls the method at a path, and waits so many seconds at most. Answers the message that comes back; or with a
+        status code, a sentence and trailing metadata. Raises ValueError where it was closed."""
+    def close(self) -> None:
+        """Ends the connection; calls on it end as cancelled."""
+
+@final
 class Listener:
     """Addresses on which connections are taken, and what answers their calls."""
 

@@ -6,19 +6,21 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use pyo3::prelude::*;
 use rustls::ClientConfig;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::call::{Call, Outcome};
-use crate::client::{Failed, Remote};
+use crate::client::{Failed, Remote, Terms};
 use crate::framing::prefix;
 use crate::queue::{Bounds, Item, Queue};
 use crate::tls::Files;
 
 /// Whoever has less time left is not sent any more.
 const NO_TIME: Duration = Duration::from_millis(10);
+const TERMS: Terms = Terms { answer_bytes: 1 << 20, keepalive: Duration::from_secs(10), while_idle: true };
 
 /// An answer that leaves once the events of its call are durable.
 pub struct Ready {
@@ -177,7 +179,7 @@ impl Appends {
     }
 
     async fn connect(self: Arc<Self>, number: u64, address: String, tls: Arc<ClientConfig>) {
-        let connected = Remote::connect(&address, &self.path, tls).await;
+        let connected = Remote::connect(&address, tls, TERMS).await;
         let is_wanted = self.connected(number, connected.is_ok());
         // Without one, Python will ask for it again.
         if let (Ok((remote, running)), true) = (connected, is_wanted) {
@@ -249,11 +251,11 @@ impl Appends {
 
     async fn send(self: Arc<Self>, remote: Remote, group: Vec<Entry>, place: OwnedSemaphorePermit) {
         let deadline = group.iter().map(|one| one.deadline).min().unwrap_or_else(Instant::now);
-        let result = remote.call(joined(&group), deadline).await;
+        let result = remote.call(&self.path, HeaderMap::new(), joined(&group), deadline).await;
         // The next group leaves before answers are told.
         drop(place);
         match result {
-            Ok(()) => {
+            Ok(_) => {
                 let told = group.into_iter().filter_map(|entry| {
                     let Some(ready) = entry.ready else { return Some(entry.python) };
                     ready.call.decide(ready.outcome);

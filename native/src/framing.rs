@@ -8,7 +8,8 @@ use hyper::body::{Body, Incoming};
 
 use crate::connection::Peer;
 
-const PREFIX: usize = 5;
+/// Of what stands before a message, in bytes.
+pub const PREFIX: usize = 5;
 
 /// Why there is no message.
 #[derive(Debug, PartialEq, Eq)]

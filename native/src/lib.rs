@@ -6,6 +6,7 @@ mod answer;
 mod appends;
 mod call;
 mod callers;
+mod channel;
 mod client;
 mod connection;
 mod core;
@@ -15,6 +16,7 @@ mod headers;
 mod places;
 mod python;
 mod python_appends;
+mod python_channel;
 mod queue;
 mod room;
 mod serve;
@@ -32,5 +34,6 @@ fn strongroom_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<python::PyCall>()?;
     module.add_class::<python::PyReady>()?;
     module.add_class::<python_appends::PyAppends>()?;
+    module.add_class::<python_channel::PyChannel>()?;
     module.add("VERSION", env!("CARGO_PKG_VERSION"))
 }

@@ -438,7 +438,8 @@ pub fn metadata<'py>(py: Python<'py>, headers: &HeaderMap) -> PyResult<Bound<'py
     PyTuple::new(py, pairs)
 }
 
-fn pairs(trailers: &Bound<'_, PyAny>) -> PyResult<Vec<(HeaderName, HeaderValue)>> {
+/// Metadata of Python as headers.
+pub fn pairs(trailers: &Bound<'_, PyAny>) -> PyResult<Vec<(HeaderName, HeaderValue)>> {
     trailers
         .try_iter()?
         .map(|one| {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::crypto::CryptoProvider;
@@ -89,21 +89,28 @@ fn stamps(paths: &Paths) -> io::Result<Stamps> {
 
 fn server(paths: &Paths, client: ClientCertificate) -> io::Result<ServerConfig> {
     let [certificate, key, trust] = paths;
+    let (certificate, key, trust) = (std::fs::read(certificate)?, std::fs::read(key)?, std::fs::read(trust)?);
     let builder = versions(ServerConfig::builder_with_provider(provider()))?;
     let builder = if client == ClientCertificate::None {
         builder.with_no_client_auth()
     } else {
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(trust)?), provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(&trust)?), provider());
         let verifier = if client == ClientCertificate::Optional { verifier.allow_unauthenticated() } else { verifier };
         builder.with_client_cert_verifier(verifier.build().map_err(io::Error::other)?)
     };
     // Refuses a key that is not the certificate's.
-    let mut configuration = builder.with_single_cert(chain(certificate)?, private(key)?).map_err(io::Error::other)?;
+    let mut configuration = builder.with_single_cert(chain(&certificate)?, private(&key)?).map_err(io::Error::other)?;
     configuration.alpn_protocols = vec![ALPN.to_vec()];
     Ok(configuration)
 }
 
-fn client([certificate, key, trust]: &Paths) -> io::Result<ClientConfig> {
+fn client(paths: &Paths) -> io::Result<ClientConfig> {
+    let [certificate, key, trust] = paths;
+    client_of([&std::fs::read(certificate)?, &std::fs::read(key)?, &std::fs::read(trust)?])
+}
+
+/// Of a certificate chain, its key, and whom the other side's certificates chain to, all PEM.
+pub fn client_of([certificate, key, trust]: [&[u8]; 3]) -> io::Result<ClientConfig> {
     let builder = versions(ClientConfig::builder_with_provider(provider()))?.with_root_certificates(roots(trust)?);
     let built = builder.with_client_auth_cert(chain(certificate)?, private(key)?);
     let mut configuration = built.map_err(io::Error::other)?;
@@ -119,17 +126,17 @@ fn versions<S: ConfigSide>(builder: ConfigBuilder<S, WantsVersions>) -> io::Resu
     builder.with_safe_default_protocol_versions().map_err(io::Error::other)
 }
 
-fn chain(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
-    CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(io::Error::other)
+fn chain(pem: &[u8]) -> io::Result<Vec<CertificateDer<'static>>> {
+    CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(io::Error::other)
 }
 
-fn private(path: &Path) -> io::Result<PrivateKeyDer<'static>> {
-    PrivateKeyDer::from_pem_file(path).map_err(io::Error::other)
+fn private(pem: &[u8]) -> io::Result<PrivateKeyDer<'static>> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(io::Error::other)
 }
 
-fn roots(path: &Path) -> io::Result<RootCertStore> {
+fn roots(pem: &[u8]) -> io::Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
-    for root in chain(path)? {
+    for root in chain(pem)? {
         roots.add(root).map_err(io::Error::other)?;
     }
     Ok(roots)

@@ -10,6 +10,7 @@ from pydantic import Field, StringConstraints, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.runtime.config import Address, Addresses, Section, Telemetry, Tls
+from services.runtime.extension import Choice
 
 _SEGMENT = r"[a-z0-9][a-z0-9._-]*"
 MountPath = Annotated[str, StringConstraints(pattern=rf"^{_SEGMENT}$", max_length=63)]
@@ -54,6 +55,11 @@ class MeshAddresses(Section):
     keystore: Addresses = Field(description="keystore's internal listener")
     crypto: Addresses = Field(description="crypto's internal listener")
     secrets: Addresses = Field(description="the secrets service's internal listener")
+    engine: Choice = Field(
+        default="auto",
+        description="what calls them: grpcio's channel, the extension that `make native` builds, or `auto`: the "
+        "extension where it is built",
+    )
 
 
 class Mount(Section):

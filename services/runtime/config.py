@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar
+from typing import Annotated, Any, NoReturn, Self, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
@@ -19,6 +19,7 @@ from pydantic_settings import (
 )
 
 from services.runtime.environment import unknown_variables
+from services.runtime.extension import Choice
 
 _ADDRESS = r"(?:[^\s:,]+|\[[0-9a-fA-F:]+\]):\d{1,5}"
 Address = Annotated[str, StringConstraints(pattern=rf"^{_ADDRESS}$")]
@@ -114,7 +115,7 @@ class Listeners(Section):
         default=32, ge=1, description="of those, how many may take over half a second: their messages take memory"
     )
     message_seconds: float = Field(default=10.0, gt=0, le=300, description="how long a call's message may take")
-    engine: Literal["grpcio", "native", "auto"] = Field(
+    engine: Choice = Field(
         default="grpcio",
         description="what takes connections: grpcio's server, the extension that `make native` builds, "
         "or `auto`: the extension where it is built",

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from deploy.dev.certificates import DevelopmentAuthority
+from services.runtime import extension
 from services.runtime.errors import Reason
-from services.runtime.rpc.ports import EXTENSION
 from tests.support.appending import AppendingMesh, Calls
 from tests.support.clients import until
 from tests.support.cutting_proxy import CuttingProxy
@@ -72,7 +72,7 @@ class Ends:
         self._serving.enter_context(self._mesh.serving(self._target))
 
 
-@pytest.mark.skipif(find_spec(EXTENSION) is None, reason="the native listener is not built (make native)")
+@pytest.mark.skipif(find_spec(extension.NAME) is None, reason="the native listener is not built (make native)")
 def test_nothing_is_acknowledged_without_its_event_however_the_way_ends(tmp_path: Path) -> None:
     mesh = AppendingMesh(DevelopmentAuthority(tmp_path / "authority"))
     ends = Ends(mesh, random.Random(SEED))

@@ -16,16 +16,16 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from bench.echo_server import NAME, PATH, EchoServicer, NoPipeline, echo_service, request
 from deploy.dev import topology
 from deploy.dev.certificates import CertificateFiles, DevelopmentAuthority
+from services.runtime import extension
 from services.runtime.access.identity import header
 from services.runtime.config import Listeners, Tls
 from services.runtime.mesh.tls import TlsFiles
 from services.runtime.rpc.admission import Caller, Headers, stranger
 from services.runtime.rpc.pipeline import Behaviour, Handler, Pipeline
-from services.runtime.rpc.ports import EXTENSION
 from services.runtime.rpc.server import Server
 from services.runtime.rpc.status import Status
 
-ENGINES = ("grpcio", *(["native"] if find_spec(EXTENSION) else []))
+ENGINES = ("grpcio", *(["native"] if find_spec(extension.NAME) else []))
 """What a listener can stand on here."""
 
 KNOWN = "known"

@@ -12,6 +12,7 @@ from services.doors.mesh.health import HealthRounds
 from services.doors.mesh.repeats import Repeats
 from services.doors.mesh.sessions import Caller
 from services.doors.settings import MeshAddresses
+from services.runtime import extension
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.mesh.channels import CRYPTO, KEYSTORE, SECRETS, MeshChannel, Peer, Route
 from services.runtime.mesh.tls import TlsFiles
@@ -42,8 +43,11 @@ class Mesh:
             SECRETS: Route(addresses.secrets),
         }
         # What is repeated elsewhere carries a request id, or does nothing more.
-        keystore, crypto, secrets = (MeshChannel(route, tls, moves=True) for route in routes.values())
-        asking = {peer: MeshChannel(route, tls, retry=False, probes=True) for peer, route in routes.items()}
+        native = extension.is_used(addresses.engine, "upstream.engine")
+        keystore, crypto, secrets = (MeshChannel(route, tls, moves=True, native=native) for route in routes.values())
+        asking = {
+            peer: MeshChannel(route, tls, retry=False, probes=True, native=native) for peer, route in routes.items()
+        }
         self._rounds = HealthRounds(asking)
         self._channels = (keystore, crypto, secrets, *asking.values())
         self._repeats = Repeats(_SECONDS)

@@ -67,6 +67,7 @@ _GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 _UNANSWERED = 2
 _HANGING_SECONDS = 2.0
 _ROUNDS = 3
+_TRIES = 4
 _PAUSE_SECONDS = 0.05
 _SPREAD_SECONDS = 0.2
 
@@ -150,13 +151,21 @@ class MeshChannel:
     one, behind which there may be another replica. A connection to a process that hangs would last as long as that
     does. Without `retry` a call is made once: its caller repeats it. With `moves`, calls in flight at a replica that is
     found to hang are made at the next one within moments, in place of waiting for their deadline. One that `probes`
-    finds out whether replicas answer anything at all.
+    finds out whether replicas answer anything at all. A `native` one needs the extension, and has no streams.
     """
 
     def __init__(
-        self, addresses: str | Route, tls: TlsFiles, *, retry: bool = True, moves: bool = False, probes: bool = False
+        self,
+        addresses: str | Route,
+        tls: TlsFiles,
+        *,
+        retry: bool = True,
+        moves: bool = False,
+        probes: bool = False,
+        native: bool = False,
     ) -> None:
         self._probes = probes
+        self._native = native
         self._closed = False
         self._route = Route(addresses) if isinstance(addresses, str) else addresses
         several = len(self._route.addresses) > 1
@@ -164,7 +173,9 @@ class MeshChannel:
         self._options = [*_OPTIONS, ("grpc.enable_retries", int(retry))]
         if retry and not several:
             self._options.append(("grpc.service_config", _SERVICE_CONFIG))
-        self._tries = _ROUNDS * len(self._route.addresses) if retry and several else 1
+        # grpcio tries a single address again by itself.
+        tries = max(_ROUNDS * len(self._route.addresses), _TRIES)
+        self._tries = tries if retry and (several or native) else 1
         self._lock = threading.Lock()
         self._opened: dict[int, _Opened] = {}
         if moves:
@@ -259,7 +270,11 @@ class MeshChannel:
                     opened = self._opened[place] = _Opened(identity, renewals, self._open(place, identity))
         return opened
 
-    def _open(self, place: int, identity: Identity) -> grpc.Channel:
+    def _open(self, place: int, identity: Identity) -> Any:
+        if self._native:
+            from services.runtime.mesh.native_channels import NativeChannel
+
+            return NativeChannel(self._route.addresses[place], identity)
         return grpc.secure_channel(self._route.addresses[place], channel_credentials(identity), options=self._options)
 
 
@@ -269,7 +284,8 @@ class _Opened:
 
     identity: Identity
     renewals: int
-    channel: grpc.Channel
+    channel: Any
+    """gRPC's, or one that its stubs take for it."""
     methods: dict[Callable[..., Any], Any] = field(default_factory=dict)
 
 

@@ -6,13 +6,13 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import grpc
 import strongroom_native
 
 from services.runtime.audit_queue import Deferred, Entry, GiveBack
 from services.runtime.config import AuditClientSettings
 from services.runtime.event_bounds import MAX_CALL_BYTES
 from services.runtime.mesh.channels import Route
+from services.runtime.mesh.native_failures import Failure, Trailers
 from services.runtime.mesh.tls import TlsFiles
 from strongroom.audit.v1 import event_log_service_pb2
 
@@ -24,11 +24,8 @@ _MOST_WAITING_BYTES = 32 << 20
 # group is under way becomes the next.
 _GROUPS_AT_ONCE = 1
 _TRIES_UNTIL_TOLD = 5
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 log = logging.getLogger(__name__)
-
-Trailers = Iterable[tuple[str, str | bytes]]
 
 
 class DirectAppends:
@@ -81,28 +78,6 @@ class DirectAppends:
         if failure is not None:
             self._route.failed(self._place, failure.code())
         self._give_back(group, failure)
-
-
-class Failure(grpc.RpcError):
-    """How an append failed, as a channel would tell."""
-
-    def __init__(self, code: int, details: str, trailers: Trailers) -> None:
-        super().__init__(details)
-        self._code = _CODES.get(code, grpc.StatusCode.UNKNOWN)
-        self._details = details
-        self._trailers = tuple(trailers)
-
-    def code(self) -> grpc.StatusCode:
-        """The status code."""
-        return self._code
-
-    def details(self) -> str:
-        """The sentence beside it."""
-        return self._details
-
-    def trailing_metadata(self) -> Any:
-        """What it came with."""
-        return self._trailers
 
 
 def _settle(group: list[Deferred]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any, Literal, Protocol
 
 import grpc
@@ -17,14 +16,13 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from grpc_health.v1 import health_pb2
 
+from services.runtime import extension
 from services.runtime.config import Listeners
 from services.runtime.mesh.tls import TlsFiles
 from services.runtime.requests import wire
 from services.runtime.rpc import discovery, reflection
 from services.runtime.rpc.pipeline import Handler
 from strongroom.runtime.v1 import status_pb2
-
-EXTENSION = "strongroom_native"
 
 STATUS: ServiceDescriptor = status_pb2.DESCRIPTOR.services_by_name["StatusService"]
 HEALTH: ServiceDescriptor = health_pb2.DESCRIPTOR.services_by_name["Health"]  # type: ignore[assignment]
@@ -128,10 +126,7 @@ Engine = Literal["grpcio", "native"]
 
 def engine(settings: Listeners) -> Engine:
     """Which of the two serves; ends the process where the extension is asked for and not there."""
-    is_built = find_spec(EXTENSION) is not None
-    if settings.engine == "native" and not is_built:
-        raise SystemExit("listeners.engine: the native listener is not built here: run `make native`, or say grpcio")
-    return "native" if is_built and settings.engine in ("native", "auto") else "grpcio"
+    return "native" if extension.is_used(settings.engine, "listeners.engine") else "grpcio"
 
 
 def described(settings: Listeners) -> str:

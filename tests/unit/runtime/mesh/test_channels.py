@@ -6,9 +6,10 @@ import ast
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,7 +30,9 @@ from services.runtime.mesh.channels import NO_RETRY, MeshChannel, Peer, Route
 from services.runtime.mesh.tls import TlsFiles
 from tests.support.clients import until
 from tests.support.cutting_proxy import CuttingProxy
+from tests.support.listening import ENGINES
 
+Opening = Callable[..., MeshChannel]
 Metadata = tuple[tuple[str, str], ...]
 
 REQUEST = health_pb2.HealthCheckRequest()
@@ -39,6 +42,12 @@ REQUEST = health_pb2.HealthCheckRequest()
 def tls(tmp_path: Path) -> TlsFiles:
     files = DevelopmentAuthority(tmp_path).issue("service/keystore")
     return TlsFiles(Tls(certificate=files.certificate, key=files.key, trust=files.trust, trust_domain=TRUST_DOMAIN))
+
+
+@pytest.fixture(params=ENGINES)
+def open_channel(request: pytest.FixtureRequest) -> Opening:
+    """Makes channels, by grpcio or in native code."""
+    return partial(MeshChannel, native=request.param == "native")
 
 
 @pytest.fixture
@@ -61,8 +70,10 @@ def well(tls: TlsFiles) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("retry", [True, False])
-def test_a_replica_that_hangs_is_left_for_the_next(tls: TlsFiles, mute: str, well: str, retry: bool) -> None:
-    channel = MeshChannel(f"{mute},{well}", tls, retry=retry)
+def test_a_replica_that_hangs_is_left_for_the_next(
+    tls: TlsFiles, mute: str, well: str, retry: bool, open_channel: Opening
+) -> None:
+    channel = open_channel(f"{mute},{well}", tls, retry=retry)
     check = channel.method(health_pb2_grpc.HealthStub, "Check")
     for _ in range(2):
         with pytest.raises(grpc.RpcError):
@@ -71,9 +82,11 @@ def test_a_replica_that_hangs_is_left_for_the_next(tls: TlsFiles, mute: str, wel
     channel.close()
 
 
-def test_a_call_at_one_that_hangs_is_made_at_the_next_within_its_time(tls: TlsFiles, well: str) -> None:
+def test_a_call_at_one_that_hangs_is_made_at_the_next_within_its_time(
+    tls: TlsFiles, well: str, open_channel: Opening
+) -> None:
     with CuttingProxy(free_port(), int(well.rpartition(":")[2])) as hung:
-        channel = MeshChannel(f"127.0.0.1:{hung.port},{well}", tls)
+        channel = open_channel(f"127.0.0.1:{hung.port},{well}", tls)
         check = channel.method(health_pb2_grpc.HealthStub, "Check")
         check(REQUEST, timeout=5)
         hung.hold()
@@ -83,8 +96,10 @@ def test_a_call_at_one_that_hangs_is_made_at_the_next_within_its_time(tls: TlsFi
         channel.close()
 
 
-def test_a_replica_that_answers_is_kept_whatever_it_answers(tls: TlsFiles, mute: str, well: str) -> None:
-    channel = MeshChannel(f"{well},{mute}", tls)
+def test_a_replica_that_answers_is_kept_whatever_it_answers(
+    tls: TlsFiles, mute: str, well: str, open_channel: Opening
+) -> None:
+    channel = open_channel(f"{well},{mute}", tls)
     check = channel.method(health_pb2_grpc.HealthStub, "Check")
     for _ in range(5):
         with pytest.raises(grpc.RpcError) as refused:
@@ -100,17 +115,19 @@ def closed() -> str:
 
 
 @pytest.mark.parametrize("first", ["gone", "stopping"])
-def test_a_call_that_nobody_answered_is_made_at_the_next_replica(tls: TlsFiles, well: str, first: str) -> None:
+def test_a_call_that_nobody_answered_is_made_at_the_next_replica(
+    tls: TlsFiles, well: str, first: str, open_channel: Opening
+) -> None:
     with _refusing(tls, NO_ANSWER) as stopping:
-        channel = MeshChannel(f"{closed() if first == 'gone' else stopping},{well}", tls)
+        channel = open_channel(f"{closed() if first == 'gone' else stopping},{well}", tls)
         check = channel.method(health_pb2_grpc.HealthStub, "Check")
         assert check(REQUEST, timeout=5).status == health_pb2.HealthCheckResponse.SERVING
         channel.close()
 
 
-def test_a_final_answer_is_asked_of_no_other(tls: TlsFiles, well: str) -> None:
+def test_a_final_answer_is_asked_of_no_other(tls: TlsFiles, well: str, open_channel: Opening) -> None:
     with _refusing(tls, (NO_RETRY,)) as refusing:
-        channel = MeshChannel(f"{refusing},{well}", tls)
+        channel = open_channel(f"{refusing},{well}", tls)
         check = channel.method(health_pb2_grpc.HealthStub, "Check")
         with pytest.raises(grpc.RpcError) as refused:
             check(REQUEST, timeout=5)
@@ -118,9 +135,11 @@ def test_a_final_answer_is_asked_of_no_other(tls: TlsFiles, well: str) -> None:
         channel.close()
 
 
-def test_what_one_channel_finds_out_of_a_replica_all_of_its_route_know(tls: TlsFiles, mute: str, well: str) -> None:
+def test_what_one_channel_finds_out_of_a_replica_all_of_its_route_know(
+    tls: TlsFiles, mute: str, well: str, open_channel: Opening
+) -> None:
     route = Route(f"{mute},{well}")
-    finds, follows = (MeshChannel(route, tls, retry=False) for _ in range(2))
+    finds, follows = (open_channel(route, tls, retry=False) for _ in range(2))
     for _ in range(2):
         with pytest.raises(grpc.RpcError):
             finds.method(health_pb2_grpc.HealthStub, "Check")(REQUEST, timeout=0.3)
@@ -130,9 +149,11 @@ def test_what_one_channel_finds_out_of_a_replica_all_of_its_route_know(tls: TlsF
     follows.close()
 
 
-def test_calls_in_flight_at_one_that_hangs_move_to_the_next(tls: TlsFiles, mute: str, well: str) -> None:
+def test_calls_in_flight_at_one_that_hangs_move_to_the_next(
+    tls: TlsFiles, mute: str, well: str, open_channel: Opening
+) -> None:
     route = Route(f"{mute},{well}")
-    channel, asks = MeshChannel(route, tls, moves=True), MeshChannel(route, tls, retry=False)
+    channel, asks = open_channel(route, tls, moves=True), open_channel(route, tls, retry=False)
     check = channel.method(health_pb2_grpc.HealthStub, "Check")
     with ThreadPoolExecutor(4) as pool:
         calls = [pool.submit(check, REQUEST, timeout=60) for _ in range(4)]
@@ -146,9 +167,9 @@ def test_calls_in_flight_at_one_that_hangs_move_to_the_next(tls: TlsFiles, mute:
     asks.close()
 
 
-def test_calls_wait_for_the_only_one_that_there_is(tls: TlsFiles, mute: str) -> None:
+def test_calls_wait_for_the_only_one_that_there_is(tls: TlsFiles, mute: str, open_channel: Opening) -> None:
     route = Route(mute)
-    channel, asks = MeshChannel(route, tls, moves=True), MeshChannel(route, tls, retry=False)
+    channel, asks = open_channel(route, tls, moves=True), open_channel(route, tls, retry=False)
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(channel.method(health_pb2_grpc.HealthStub, "Check"), REQUEST, timeout=2)
         for _ in range(2):
@@ -162,9 +183,9 @@ def test_calls_wait_for_the_only_one_that_there_is(tls: TlsFiles, mute: str) -> 
 
 
 def test_no_method_keeps_a_connection_of_before_the_certificate_was_replaced(
-    tls: TlsFiles, tmp_path: Path, well: str
+    tls: TlsFiles, tmp_path: Path, well: str, open_channel: Opening
 ) -> None:
-    channel = MeshChannel(well, tls)
+    channel = open_channel(well, tls)
     often, once = (channel.method(health_pb2_grpc.HealthStub, "Check") for _ in range(2))
     once(REQUEST, timeout=5)
     for path in (tmp_path / "service-keystore").iterdir():
@@ -218,11 +239,13 @@ def test_a_call_that_is_answered_says_that_all_is_well() -> None:
     assert route.current == 0
 
 
-def test_a_replica_whose_calls_hang_is_left_by_the_calls_of_a_door(tls: TlsFiles, well: str) -> None:
+def test_a_replica_whose_calls_hang_is_left_by_the_calls_of_a_door(
+    tls: TlsFiles, well: str, open_channel: Opening
+) -> None:
     with _hanging(tls) as hanging:
         route = Route(f"{hanging},{well}")
-        channel = MeshChannel(route, tls, moves=True)
-        asks = MeshChannel(route, tls, retry=False, probes=True)
+        channel = open_channel(route, tls, moves=True)
+        asks = open_channel(route, tls, retry=False, probes=True)
         call = channel.method(health_pb2_grpc.HealthStub, "Check")
         for _ in range(2):
             with pytest.raises(grpc.RpcError):
@@ -236,20 +259,20 @@ def test_a_replica_whose_calls_hang_is_left_by_the_calls_of_a_door(tls: TlsFiles
 
 
 def test_calls_that_are_given_up_in_one_moment_come_to_the_next_one_after_another(
-    tls: TlsFiles, well: str, monkeypatch: pytest.MonkeyPatch
+    tls: TlsFiles, well: str, monkeypatch: pytest.MonkeyPatch, open_channel: Opening
 ) -> None:
     pauses: list[float] = []
     monkeypatch.setattr(channels, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pauses.append))
     with _refusing(tls, NO_ANSWER, grpc.StatusCode.CANCELLED) as refusing:
         for _ in range(8):
-            channel = MeshChannel(f"{refusing},{well}", tls)
+            channel = open_channel(f"{refusing},{well}", tls)
             assert channel.method(health_pb2_grpc.HealthStub, "Check")(REQUEST, timeout=5).status
             channel.close()
     assert len(set(pauses)) > 1
 
 
-def test_a_channel_that_was_closed_opens_none(tls: TlsFiles, well: str) -> None:
-    channel = MeshChannel(well, tls)
+def test_a_channel_that_was_closed_opens_none(tls: TlsFiles, well: str, open_channel: Opening) -> None:
+    channel = open_channel(well, tls)
     check, fresh = (channel.method(health_pb2_grpc.HealthStub, "Check") for _ in range(2))
     check(REQUEST, timeout=5)
     opened = channel._at(0)
@@ -264,8 +287,10 @@ def test_a_channel_that_was_closed_opens_none(tls: TlsFiles, well: str) -> None:
     until(lambda: connections_to(well) == 0)
 
 
-def test_a_feed_goes_over_to_another_replica_before_what_it_knows_is_stale(tls: TlsFiles, mute: str, well: str) -> None:
-    channel = MeshChannel(f"{mute},{well}", tls, retry=False)
+def test_a_feed_goes_over_to_another_replica_before_what_it_knows_is_stale(
+    tls: TlsFiles, mute: str, well: str, open_channel: Opening
+) -> None:
+    channel = open_channel(f"{mute},{well}", tls, retry=False)
     check = channel.method(health_pb2_grpc.HealthStub, "Check")
 
     def list_changes(_since: int, /, *, timeout: float) -> Changes:
@@ -281,11 +306,11 @@ def test_a_feed_goes_over_to_another_replica_before_what_it_knows_is_stale(tls: 
 
 
 def test_the_environments_proxy_is_no_business_of_the_mesh(
-    tls: TlsFiles, well: str, monkeypatch: pytest.MonkeyPatch
+    tls: TlsFiles, well: str, monkeypatch: pytest.MonkeyPatch, open_channel: Opening
 ) -> None:
     for name in ("http_proxy", "https_proxy", "grpc_proxy"):
         monkeypatch.setenv(name, f"http://{closed()}")
-    channel = MeshChannel(well, tls)
+    channel = open_channel(well, tls)
     check = channel.method(health_pb2_grpc.HealthStub, "Check")
     assert check(REQUEST, timeout=5).status == health_pb2.HealthCheckResponse.SERVING
     channel.close()
@@ -334,16 +359,16 @@ def _serving(tls: TlsFiles, handler: grpc.RpcMethodHandler[Any, Any]) -> Iterato
 
 
 def test_a_call_to_a_peer_ends_in_its_reason_or_says_that_it_cannot_be_reached(
-    tls: TlsFiles, mute: str, well: str
+    tls: TlsFiles, mute: str, well: str, open_channel: Opening
 ) -> None:
     peer = Peer("crypto", Reason.CRYPTO_UNREACHABLE)
-    channel = MeshChannel(well, tls)
+    channel = open_channel(well, tls)
     assert peer.method(channel, health_pb2_grpc.HealthStub, "Check", 5.0)(REQUEST).status
     with pytest.raises(StrongroomError) as refused:
         peer.method(channel, health_pb2_grpc.HealthStub, "Check", 5.0)(health_pb2.HealthCheckRequest(service="none"))
     assert (refused.value.reason, refused.value.metadata["status"]) == (Reason.CRYPTO_UNREACHABLE, "NOT_FOUND")
     channel.close()
-    hanging = MeshChannel(mute, tls)
+    hanging = open_channel(mute, tls)
     with pytest.raises(StrongroomError) as unanswered:
         peer.method(hanging, health_pb2_grpc.HealthStub, "Check", 0.2)(REQUEST)
     assert (unanswered.value.reason, unanswered.value.metadata["peer"]) == (Reason.CRYPTO_UNREACHABLE, "crypto")

@@ -10,15 +10,17 @@ from pathlib import Path
 import pytest
 
 from deploy.dev.certificates import DevelopmentAuthority
+from services.runtime import extension
 from services.runtime.audit_client import AuditClient
 from services.runtime.errors import Reason, StrongroomError
-from services.runtime.rpc.ports import EXTENSION
 from strongroom.audit.v1.event_log_service_pb2 import AppendRequest
 from tests.support.appending import AppendingMesh, Calls
 from tests.support.clients import until
 from tests.support.cutting_proxy import CuttingProxy
 
-pytestmark = pytest.mark.skipif(find_spec(EXTENSION) is None, reason="the native listener is not built (make native)")
+pytestmark = pytest.mark.skipif(
+    find_spec(extension.NAME) is None, reason="the native listener is not built (make native)"
+)
 
 
 @pytest.fixture
