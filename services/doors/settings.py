@@ -27,7 +27,7 @@ class HttpListener(Section):
     client_trust: Path | None = Field(
         default=None, description="whom client certificates chain to; by default whom the mesh trusts"
     )
-    threads: int = Field(default=32, ge=1, le=512, description="requests in work at once")
+    threads: int = Field(default=128, ge=1, le=512, description="requests in work at once")
     max_waiting: int = Field(default=512, ge=0, description="whole requests that wait for a thread; more get 503")
     max_connections: int = Field(default=1024, ge=1, description="more are closed as they come")
     max_address_connections: int = Field(default=512, ge=1, description="of those, from one address")

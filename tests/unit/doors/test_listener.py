@@ -53,12 +53,19 @@ class Seen:
         return Response(error.status, b'{"errors":[]}')
 
 
+_THREADS = 32
+
+
 @contextmanager
 def listening(door: Seen, tls: ServerTls | None = None, answer_seconds: float = 60) -> Iterator[int]:
     """The port of a listener."""
     port = topology.free_port()
     settings = HttpListener(
-        address=f"127.0.0.1:{port}", plaintext=tls is None, drain_seconds=0.5, answer_seconds=answer_seconds
+        address=f"127.0.0.1:{port}",
+        plaintext=tls is None,
+        threads=_THREADS,
+        drain_seconds=0.5,
+        answer_seconds=answer_seconds,
     )
     loop, stopping = asyncio.new_event_loop(), asyncio.Event()
     thread = threading.Thread(target=loop.run_until_complete, args=(run([Listener(settings, door, tls)], stopping),))
@@ -161,7 +168,7 @@ def test_who_does_not_read_the_answers_is_ended() -> None:
 
 
 def test_one_caller_has_no_more_than_its_share_of_the_threads() -> None:
-    door, share, asked = Seen(), 8, 40
+    door, share, asked = Seen(), _THREADS // 4, 40
     waits = head("GET", 0).replace(b"host: door", b"host: door\r\nx-caller: one\r\nx-waits: 1")
     with listening(door) as port, ThreadPoolExecutor(asked) as pool:
         answers = [pool.submit(answer_to, port, [waits]) for _ in range(asked)]
@@ -174,7 +181,7 @@ def test_one_caller_has_no_more_than_its_share_of_the_threads() -> None:
 
 
 def test_an_account_has_no_more_than_its_share_of_the_threads_however_many_its_callers_are() -> None:
-    door, share, asked = Seen(), 16, 40
+    door, share, asked = Seen(), _THREADS // 2, 40
     with listening(door) as port, ThreadPoolExecutor(asked) as pool:
         waits = [
             head("GET", 0).replace(
