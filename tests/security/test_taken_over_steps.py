@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,9 +35,8 @@ from services.secrets.core.model import Secret
 from services.secrets.kinds.known import place_of
 from services.secrets.rotation.rotators.reach import EVERY_ACCOUNT, NetworkRules, Reach, TargetRule
 from services.secrets.rotation.rotators.rotator import RotationContext
-from services.secrets.rotation.targets import worker
+from services.secrets.rotation.targets import confinement, worker
 from services.secrets.rotation.targets.confinement import (
-    OPEN_FILES,
     confine,
     connect_to,
     reach_no_neighbour,
@@ -68,11 +66,12 @@ _MSG_FASTOPEN, _IPPROTO_MPTCP, _IPPROTO_SCTP = 0x20000000, 262, 132
 _AF_ALG, _AF_VSOCK, _AF_SMC = 38, 40, 43
 
 
-def keep_only(*descriptors: int) -> None:
-    """In a copy of this process: closes what the tests before have open, which is more than a step may have."""
-    kept = sorted({0, 1, 2, *descriptors})
-    for one, following in pairwise([*kept, resource.getrlimit(resource.RLIMIT_NOFILE)[0]]):
-        os.closerange(one + 1, following)
+@pytest.fixture(autouse=True)
+def as_many_files_as_these_tests_have_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than a step may have, as a copy of this process keeps what the tests before have open: closing it there ends
+    the copy, whose libraries look at theirs."""
+    highest = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
+    monkeypatch.setattr(confinement, "OPEN_FILES", highest + confinement.OPEN_FILES)
 
 
 def in_a_child(work: Callable[[], int]) -> int:
@@ -154,7 +153,6 @@ def other(tmp_path: Path) -> Iterator[Other]:
 
 def confine_copy() -> None:
     """Has a copy of this process be kept as the process of a step is."""
-    keep_only()
     confine(60, 64 * _MIB, 30)
 
 
@@ -336,7 +334,7 @@ def test_what_a_step_needs_it_may_do() -> None:
         assert Path(f"/proc/self/fd/{descriptor}").read_text() == "trust"
         assert socket.getaddrinfo("127.0.0.1", 443)
         assert Path("/etc/hosts").read_text()
-        fewer = (OPEN_FILES - 1, OPEN_FILES - 1)
+        fewer = (confinement.OPEN_FILES - 1, confinement.OPEN_FILES - 1)
         resource.setrlimit(resource.RLIMIT_NOFILE, fewer)
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == resource.prlimit(0, resource.RLIMIT_NOFILE) == fewer
         near, far = socket.socketpair()
@@ -431,15 +429,13 @@ def test_no_thread_of_a_step_that_is_there_already_reaches_a_neighbour(other: Ot
 
 
 @contextmanager
-def fork_server(
-    serve: Callable[..., None], monkeypatch: pytest.MonkeyPatch, *kept: int
-) -> Iterator[tuple[socket.socket, int]]:
-    """One whose steps do that, and its process, which keeps these descriptors."""
+def fork_server(serve: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[socket.socket, int]]:
+    """One whose steps do that, and its process."""
     monkeypatch.setattr(worker, "_serve", serve)
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()
     if pid == 0:
-        keep_only(far.fileno(), *kept)
+        near.close()
         ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
         ForkServer(far, Limits(64 * _MIB, 30, _MIB)).run()
         os._exit(0)
@@ -464,7 +460,7 @@ def test_nothing_that_a_step_started_outlives_it(monkeypatch: pytest.MonkeyPatch
         os.write(tell, f"{os.getpid()} ".encode())
         signal.pause()
 
-    with fork_server(starts_others, monkeypatch, tell) as (control, server):
+    with fork_server(starts_others, monkeypatch) as (control, server):
         job, jobs = socket.socketpair()
         with jobs:
             socket.send_fds(control, [b"60 1000000"], [jobs.fileno()])
@@ -487,7 +483,7 @@ def test_nothing_that_a_step_started_outlives_the_service(monkeypatch: pytest.Mo
             os.write(tell, f"{os.getpid()} ".encode())
         signal.pause()
 
-    with fork_server(starts_another, monkeypatch, tell) as (control, _):
+    with fork_server(starts_another, monkeypatch) as (control, _):
         job, jobs = socket.socketpair()
         with jobs:
             socket.send_fds(control, [b"60 1000000"], [jobs.fileno()])
@@ -509,7 +505,7 @@ def test_a_step_starts_so_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
             threading.Thread(target=signal.pause, daemon=True).start()
             os.write(tell, b".")
 
-    with fork_server(starts_threads, monkeypatch, tell) as (control, _):
+    with fork_server(starts_threads, monkeypatch) as (control, _):
         jobs = []
         for _ in range(2):
             job, far = socket.socketpair()
