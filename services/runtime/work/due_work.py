@@ -26,6 +26,7 @@ from services.runtime.background import NEVER, Background
 from services.runtime.clock import Clock
 from services.runtime.errors import StrongroomError
 from services.runtime.work.fair_queue import FairQueue
+from services.runtime.work.put_off import PutOff
 from services.runtime.work.schedule import Claim, Schedule
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,9 @@ def _nothing(_before_us: int, _limit: int, _in_hand: Collection[str]) -> Sequenc
 
 # What waits aside is leased: another replica cannot take it. Of more, each replica takes what it can when it can.
 _ASIDE_LIMIT = 1_000
-_ASIDE_FULL_SECONDS = 20.0
+# How many of those that are put off follow one that is done: more where another replica may have taken some.
+_FOLLOWING = 1
+_FOLLOWING_WHERE_FEW_WAIT = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,7 @@ class DueWork:
         self._idle = threading.Condition()
         self._stopping = threading.Event()
         self._aside = aside
+        self._put_off = PutOff()
         often = min(lease_seconds / 3, POLL_SECONDS)
         self._threads = [
             self._background("due-keeper", self.fill, "the schedule is not filled", _FILL_SECONDS, again=often),
@@ -163,6 +167,7 @@ class DueWork:
 
     def hasten(self, item: str) -> None:
         """Has an item done now. Where Redis is away it is done once that is back, as the database says."""
+        self._put_off.remove(item)
         try:
             self._schedule.fill({item: _DUE_ALREADY_US})
         except RedisError as error:
@@ -174,8 +179,10 @@ class DueWork:
             self._idle.notify()
 
     def fill(self) -> None:
-        """Puts what the database says into the schedule."""
-        self._schedule.fill(self._due(self._clock.now_us() + _HORIZON_US))
+        """Puts what the database says into the schedule, but for what is put off here."""
+        due = self._due(self._clock.now_us() + _HORIZON_US)
+        put_off = self._still_put_off()
+        self._schedule.fill({item: at for item, at in due.items() if item not in put_off})
 
     def work_once(self) -> bool:
         """Claims and does one item; whether there was one."""
@@ -195,7 +202,7 @@ class DueWork:
         busy = {claim.item for claim in tuple(self._in_work)}
         left = {item: at for item, at in self._forwarded.items() if now - at < _RETRY_SECONDS}
         before_us = self._clock.now_us() - int(self._overdue_seconds * 1_000_000)
-        fresh = list(self._overdue(before_us, FORWARD_AT_ONCE, busy | left.keys()))
+        fresh = list(self._overdue(before_us, FORWARD_AT_ONCE, busy | left.keys() | self._put_off.items()))
         self._forwarded = left | dict.fromkeys((claim.item for claim in fresh), now)
         SystemRandom().shuffle(fresh)
         self._forward = deque(fresh)
@@ -234,9 +241,11 @@ class DueWork:
             return False
         if not account:
             return False
-        if not self._aside.queue.put(account, claim, _ASIDE_LIMIT):
+        if self._aside.queue.put(account, claim, _ASIDE_LIMIT):
+            self._put_off.remove(claim.item)
+        else:
             self._in_work.discard(claim)
-            self._schedule.later(claim, _ASIDE_FULL_SECONDS * SystemRandom().uniform(0.5, 1.5))
+            self._schedule.later(claim, self._put_off.add(account, claim.item))
         return True
 
     def _work_aside(self, aside: Aside) -> float | None:
@@ -248,7 +257,23 @@ class DueWork:
             self._finish(claim)
         finally:
             aside.queue.done(account)
+        self._follow(account, aside.queue)
         return None
+
+    def _still_put_off(self) -> set[str]:
+        """Without what there is room for again: another replica may have done what would have been followed by it."""
+        if self._aside is not None:
+            for account in self._put_off.accounts():
+                room = _ASIDE_LIMIT // 2 - self._aside.queue.waiting_of(account)
+                self._put_off.take(account, max(room, 0))
+        return self._put_off.items()
+
+    def _follow(self, account: str, queue: FairQueue[Claim]) -> None:
+        """There is room for one more of an account: those of its items that were put off for want of it are due."""
+        few = queue.waiting_of(account) < _ASIDE_LIMIT // 2
+        following = self._put_off.take(account, _FOLLOWING_WHERE_FEW_WAIT if few else _FOLLOWING)
+        if following:
+            self._schedule.fill(dict.fromkeys(following, _DUE_ALREADY_US))
 
     def _finish(self, claim: Claim) -> None:
         try:

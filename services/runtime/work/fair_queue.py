@@ -111,6 +111,12 @@ class FairQueue(Generic[Item]):
         """How many items are in work."""
         return self._in_work
 
+    def waiting_of(self, account: str) -> int:
+        """How many items of an account wait."""
+        with self._changed:
+            found = self._accounts.get(account)
+            return len(found.waiting) if found is not None else 0
+
     def waiting(self) -> dict[str, int]:
         """How many items wait, by account; without those that have none."""
         with self._changed:
