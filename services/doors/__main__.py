@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import logging
 import signal
 from pathlib import Path
+
+import uvloop
 
 from services.doors.listening.listener import Listener, run
 from services.doors.listening.server_tls import ServerTls
@@ -24,7 +25,7 @@ from services.doors.vault.kv.v2 import KvVersion2
 from services.doors.vault.system import System
 from services.doors.vault.transit.engine import Transit
 from services.doors.vault.wrapping import Wrapping
-from services.runtime import config
+from services.runtime import config, garbage
 from services.runtime.clock import system_clock
 from services.runtime.config import Tls
 from services.runtime.mesh.tls import TlsFiles
@@ -41,10 +42,10 @@ def serve(settings: DoorsSettings) -> None:
     mesh = Mesh(settings.upstream, TlsFiles(settings.tls))
     mesh.start()
     listeners = [_vault(settings.vault, settings.tls, mesh, telemetry)]
-    # What lives as long as the process is not searched for garbage any more.
-    gc.freeze()
+    garbage.settle()
     try:
-        asyncio.run(_until_signal(listeners))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_until_signal(listeners))
     finally:
         mesh.close()
         telemetry.shutdown()

@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
+from services.runtime import garbage
 from services.runtime.access.identity import Callers, not_allowed
 from services.runtime.config import Listeners
 from services.runtime.mesh.tls import TlsFiles
@@ -31,7 +32,6 @@ from services.runtime.rpc.status_views import ViewOf, only_whether_it_serves
 log = logging.getLogger(__name__)
 
 _HAND_OVER_SECONDS = 0.5
-_GARBAGE_THRESHOLD = 20_000
 # How long a thread may go on in Python while others want to: one tenant's batch keeps nobody waiting for longer.
 _SWITCH_SECONDS = 0.001
 
@@ -235,10 +235,7 @@ class Server:
         `on_drained` runs. Whether a signal ended it; where none did, one ends the process from then on."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._told)
-        # What lives as long as the process is not searched for garbage any more, and one batch's objects alone do not
-        # set a search off.
-        gc.freeze()
-        gc.set_threshold(_GARBAGE_THRESHOLD)
+        garbage.settle()
         sys.setswitchinterval(_SWITCH_SECONDS)
         self.start()
         log.info("serving", extra={"fields": {"public": self._settings.public.address}})
