@@ -172,17 +172,17 @@ impl Call {
         self.is_active()
     }
 
-    /// Answers what is to be told, and whether the call was answered.
-    fn has_come_to_an_end(&self) -> (Vec<Py<PyAny>>, bool) {
+    /// Answers what is to be told.
+    fn has_come_to_an_end(&self) -> Vec<Py<PyAny>> {
         let mut all = lock(&self.on_end);
         self.has_ended.store(true, Ordering::Release);
-        let was_answered = lock(&self.decide).take().is_none();
+        lock(&self.decide).take();
         lock(&self.message).take();
         if let Some(outbox) = self.outbox.get() {
             outbox.close();
         }
         self.told.notify_waiters();
-        (std::mem::take(&mut all), was_answered)
+        std::mem::take(&mut all)
     }
 }
 
@@ -209,6 +209,7 @@ pub struct Guard {
     core: Arc<Core>,
     call: Arc<Call>,
     untaken: Option<u64>,
+    is_answered: bool,
 }
 
 impl Guard {
@@ -222,11 +223,12 @@ impl Guard {
         }
         call.peer.opened();
         core.opened(call);
-        Self { core: core.clone(), call: call.clone(), untaken: None }
+        Self { core: core.clone(), call: call.clone(), untaken: None, is_answered: false }
     }
 
     /// Notes that an answer waits to be taken, which has its time.
     pub fn answered(&mut self, bytes: usize) {
+        self.is_answered = true;
         self.untaken = self.call.peer.answered(bytes);
     }
 
@@ -238,8 +240,9 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let (told, was_answered) = self.call.has_come_to_an_end();
-        if !was_answered {
+        let told = self.call.has_come_to_an_end();
+        // What was decided and waits to be told is taken back as well.
+        if !self.is_answered {
             self.call.peer.reset();
         }
         if let Some(kind) = self.call.method.lasting {

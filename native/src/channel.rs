@@ -12,9 +12,8 @@ use tokio::sync::watch;
 
 use crate::client::{Failed, Remote, Terms};
 
-/// As much as any service of the mesh answers. A process that hangs is left after six seconds: grpcio's servers end a
-/// connection at the third ping without an answer in between, and a door's calls have ten seconds.
-const TERMS: Terms = Terms { answer_bytes: 16 << 20, keepalive: Duration::from_secs(4), while_idle: false };
+/// As much as any service of the mesh answers. A process that hangs is left after three seconds, as by grpcio's channels.
+const TERMS: Terms = Terms { answer_bytes: 16 << 20, keepalive: Duration::from_secs(1), while_idle: false };
 /// Connections that are ended before they take a call.
 const TRIES: usize = 3;
 

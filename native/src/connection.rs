@@ -15,6 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
 use crate::callers::{network, stranger};
@@ -37,9 +38,8 @@ const GOING: Duration = Duration::from_secs(5);
 /// How long its calls may take then, where it went on for long enough.
 const GRACE: Duration = Duration::from_secs(60);
 const NO_ROOM_PAUSE: Duration = Duration::from_millis(50);
-/// How long an answer of more than a few bytes may wait to be taken.
+/// How long an answer may wait to be taken.
 const UNTAKEN: Duration = Duration::from_secs(30);
-const UNTAKEN_BYTES: usize = 64 << 10;
 /// What a connection may say beside messages: at first, and for each call.
 const NOISE_BYTES: u64 = 4 << 20;
 const NOISE_CALL_BYTES: u64 = 32 << 10;
@@ -67,6 +67,7 @@ pub struct Peer {
     resets: AtomicU64,
     answers: AtomicU64,
     is_unruly: AtomicBool,
+    way: Notify,
 }
 
 impl Peer {
@@ -92,6 +93,7 @@ impl Peer {
             resets: AtomicU64::new(0),
             answers: AtomicU64::new(0),
             is_unruly: AtomicBool::new(false),
+            way: Notify::new(),
         }
     }
 
@@ -110,12 +112,13 @@ impl Peer {
         self.open.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// A call was answered, with so many bytes. What stands for it while they wait to be taken, where they are many.
+    /// A call was answered, with so many bytes. What stands for it while they wait to be taken.
     pub fn answered(&self, bytes: usize) -> Option<u64> {
         self.answers.fetch_add(1, Ordering::Relaxed);
         // For what a client says of what it has taken.
         self.earn(bytes as u64 / 256);
-        if bytes <= UNTAKEN_BYTES {
+        // However few there are: a connection may have many calls, and an address many connections.
+        if bytes == 0 {
             return None;
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -137,6 +140,11 @@ impl Peer {
         self.earned.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// The connection is cut: others need its place.
+    pub fn gives_way(&self) {
+        self.way.notify_one();
+    }
+
     fn heard(&self, bytes: usize) -> io::Result<()> {
         let read = self.read.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
         if read > self.earned.load(Ordering::Relaxed) || self.is_unruly.load(Ordering::Acquire) {
@@ -145,7 +153,8 @@ impl Peer {
         Ok(())
     }
 
-    fn idle(&self) -> Option<Duration> {
+    /// For how long nothing was asked; None while something is.
+    pub fn idle(&self) -> Option<Duration> {
         if self.open.load(Ordering::Acquire) > 0 {
             return None;
         }
@@ -192,18 +201,17 @@ fn take(core: &Arc<Core>, socket: TcpStream, address: SocketAddr, tls: Option<Se
             }
             let made = make(&core, socket, tls).await;
             core.handshakes.leave(ticket);
-            if let (Some(made), Some(connected)) = (made, core.connected(&from)) {
-                // A task of its own, which no place among handshakes stands for.
-                tokio::spawn(async move {
-                    let _connected = connected;
-                    match made {
-                        Made::Plain(stream) => attend(&core, stream, Peer::new(address, None)).await,
-                        Made::Tls(stream, certificate) => {
-                            attend(&core, stream, Peer::new(address, certificate)).await;
-                        }
-                    }
-                });
-            }
+            let Some((made, certificate)) = made else { return };
+            let peer = Arc::new(Peer::new(address, certificate));
+            let Some(connected) = core.connected(&from, &peer) else { return };
+            // A task of its own, which no place among handshakes stands for.
+            tokio::spawn(async move {
+                let _connected = connected;
+                match made {
+                    Made::Plain(stream) => attend(&core, stream, peer).await,
+                    Made::Tls(stream) => attend(&core, stream, peer).await,
+                }
+            });
         }
     });
     if let Some(displaced) = core.handshakes.enter(ticket, &from, making.abort_handle()) {
@@ -214,25 +222,28 @@ fn take(core: &Arc<Core>, socket: TcpStream, address: SocketAddr, tls: Option<Se
 
 enum Made {
     Plain(TcpStream),
-    Tls(Box<tokio_rustls::server::TlsStream<TcpStream>>, Option<CertificateDer<'static>>),
+    Tls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
 }
 
-/// TLS, in time.
-async fn make(core: &Core, socket: TcpStream, tls: Option<ServerFiles>) -> Option<Made> {
+/// TLS, in time, and the other side's certificate.
+async fn make(
+    core: &Core,
+    socket: TcpStream,
+    tls: Option<ServerFiles>,
+) -> Option<(Made, Option<CertificateDer<'static>>)> {
     socket.set_nodelay(true).ok()?;
-    let Some(tls) = tls else { return Some(Made::Plain(socket)) };
+    let Some(tls) = tls else { return Some((Made::Plain(socket), None)) };
     let accepting = TlsAcceptor::from(tls.current()).accept(socket);
     let stream = tokio::time::timeout(seconds(core.settings.handshake_seconds), accepting).await.ok()?.ok()?;
     let (_, session) = stream.get_ref();
     session.alpn_protocol()?;
     let certificate =
         session.peer_certificates().and_then(|chain| chain.first()).cloned().map(CertificateDer::into_owned);
-    Some(Made::Tls(Box::new(stream), certificate))
+    Some((Made::Tls(Box::new(stream)), certificate))
 }
 
-async fn attend<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(core: &Arc<Core>, stream: S, peer: Peer) {
+async fn attend<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(core: &Arc<Core>, stream: S, peer: Arc<Peer>) {
     let settings = &core.settings;
-    let peer = Arc::new(peer);
     let service = service_fn(|request| serve(core, &peer, request));
     let mut builder = Builder::new(Tasks);
     builder
@@ -257,6 +268,7 @@ async fn attend<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(core: &Arc<C
     loop {
         tokio::select! {
             _ = serving.as_mut() => return,
+            () = peer.way.notified() => return,
             _ = phases.changed() => {
                 if core.phase() == Phase::Ended {
                     return;

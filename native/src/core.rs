@@ -1,6 +1,6 @@
 //! What all connections of a listener share.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::call::Call;
 use crate::callers::Callers;
+use crate::connection::Peer;
 use crate::dismissals::Dismissals;
 use crate::places::Places;
 use crate::room::Room;
@@ -123,7 +124,7 @@ impl Threads {
 struct Open {
     calls: HashMap<u64, Arc<Call>>,
     connections: usize,
-    addresses: HashMap<Arc<str>, usize>,
+    addresses: HashMap<Arc<str>, BTreeMap<u64, Arc<Peer>>>,
 }
 
 /// What all connections of a listener share.
@@ -246,16 +247,26 @@ impl Core {
         }
     }
 
-    /// Counts a connection, where there is room for one more from its address.
-    pub fn connected(self: &Arc<Self>, address: &Arc<str>) -> Option<Connected> {
+    /// Counts a connection, where there is room for one more from its address. Where there are too many in all, one of
+    /// the address that has most gives way: the oldest on which nothing is asked just now, or else the oldest.
+    pub fn connected(self: &Arc<Self>, address: &Arc<str>, peer: &Arc<Peer>) -> Option<Connected> {
         let mut open = self.lock();
-        let of_address = open.addresses.get(address).copied().unwrap_or(0);
-        if open.connections >= self.settings.connections || of_address >= self.settings.address_connections {
+        let own = open.addresses.get(address).map_or(0, BTreeMap::len);
+        if own >= self.settings.address_connections {
             return None;
         }
+        if open.connections >= self.settings.connections {
+            let greediest =
+                open.addresses.values_mut().max_by_key(|held| held.len()).filter(|held| held.len() > own + 1)?;
+            let idle = greediest.iter().find(|(_, peer)| peer.idle().is_some()).map(|(number, _)| *number);
+            let number = idle.or_else(|| greediest.keys().next().copied())?;
+            greediest.remove(&number)?.gives_way();
+            open.connections -= 1;
+        }
+        let number = self.number();
         open.connections += 1;
-        open.addresses.insert(address.clone(), of_address + 1);
-        Some(Connected { core: self.clone(), address: address.clone() })
+        open.addresses.entry(address.clone()).or_default().insert(number, peer.clone());
+        Some(Connected { core: self.clone(), address: address.clone(), number })
     }
 
     /// What it does now.
@@ -336,17 +347,20 @@ impl Core {
 pub struct Connected {
     core: Arc<Core>,
     address: Arc<str>,
+    number: u64,
 }
 
 impl Drop for Connected {
     fn drop(&mut self) {
         let mut open = self.core.lock();
-        open.connections -= 1;
-        if let Some(count) = open.addresses.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                open.addresses.remove(&self.address);
-            }
+        let held = open.addresses.get_mut(&self.address);
+        let (was_counted, is_last) =
+            held.map_or((false, false), |held| (held.remove(&self.number).is_some(), held.is_empty()));
+        if is_last {
+            open.addresses.remove(&self.address);
+        }
+        if was_counted {
+            open.connections -= 1;
         }
         self.core.has_closed.notify_all();
     }

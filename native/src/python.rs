@@ -29,6 +29,12 @@ const BACKLOG: u32 = 1_024;
 const END: Duration = Duration::from_secs(2);
 const UNKNOWN: u8 = 2;
 
+/// When so many seconds are over; at once where no clock goes as far.
+pub fn after(seconds: f64) -> Instant {
+    let now = Instant::now();
+    Duration::try_from_secs_f64(seconds).ok().and_then(|left| now.checked_add(left)).unwrap_or(now)
+}
+
 /// What everything in this process runs on that is not Python's.
 pub fn runtime() -> PyResult<&'static Runtime> {
     static RUNTIME: OnceLock<Result<Runtime, String>> = OnceLock::new();

@@ -1,14 +1,14 @@
 //! What Python sees of the way into the audit log.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use pyo3::prelude::*;
 
 use crate::appends::{Appends, Entry, Told, pythons};
 use crate::client::Failed;
-use crate::python::{PyReady, metadata, runtime};
+use crate::python::{PyReady, after, metadata, runtime};
 use crate::queue::Bounds;
 use crate::tls::{Files, Paths};
 
@@ -104,7 +104,7 @@ impl PyAppends {
     ) -> bool {
         let ready = ready.and_then(|ready| ready.get().take());
         let held = held + request.len();
-        let deadline = Instant::now() + Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        let deadline = after(seconds);
         let request = Bytes::copy_from_slice(request);
         self.0.append(payer, Entry { request, events, held, deadline, python: entry, ready }).is_ok()
     }

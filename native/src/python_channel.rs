@@ -1,7 +1,6 @@
 //! What Python sees of a connection to another service of the mesh.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use pyo3::exceptions::PyValueError;
@@ -10,7 +9,7 @@ use pyo3::types::PyBytes;
 
 use crate::channel::Channel;
 use crate::framing::framed;
-use crate::python::{metadata, pairs, runtime};
+use crate::python::{after, metadata, pairs, runtime};
 use crate::tls::client_of;
 
 /// One connection at a time to a service of the mesh, over mTLS.
@@ -40,7 +39,7 @@ impl PyChannel {
             return Err(PyValueError::new_err("the channel is closed"));
         }
         let headers: HeaderMap = pairs(headers)?.into_iter().collect();
-        let deadline = Instant::now() + Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        let deadline = after(seconds);
         let (message, runtime) = (framed(message), runtime()?);
         match py.detach(|| runtime.block_on(self.0.call(path, headers, message, deadline))) {
             Ok(answer) => Ok(PyBytes::new(py, &answer).into_any()),

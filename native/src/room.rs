@@ -82,11 +82,11 @@ impl Room {
         Arc::new(Self { name, most, answer, runtime, state: Mutex::new(state), wake: Condvar::new() })
     }
 
-    /// Has a call wait for its turn. Answers the one that has to give way instead, when there are too many.
-    pub fn put(self: &Arc<Self>, task: Waiting) -> Option<Waiting> {
+    /// Has a call wait for its turn. Answers those that have to give way instead, when there are too many.
+    pub fn put(self: &Arc<Self>, task: Waiting) -> Vec<Waiting> {
         let mut state = self.lock();
         if state.is_closed {
-            return Some(task);
+            return vec![task];
         }
         let displaced = state.turns.put(task);
         self.has_work(&mut state);

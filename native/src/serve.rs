@@ -41,10 +41,12 @@ pub fn serve(
         let (guard, decided, messages) = match taken {
             Ok(taken) => taken,
             Err(refused) => {
+                let mut untold = Untold { peer: &peer, is_told: false };
                 // Who is refused by its headers, and calls again, has others wait for no more than one.
                 if let Some(pause) = pause {
                     core.pause(pause).await;
                 }
+                untold.is_told = true;
                 return Ok(*refused);
             }
         };
@@ -53,6 +55,20 @@ pub fn serve(
             return Ok(respond(&core, guard, decided.await.ok()).await);
         }
         Ok(answer(&core, guard, decided, messages).await)
+    }
+}
+
+/// A refusal by headers, until it is told: it may be taken back before.
+struct Untold<'a> {
+    peer: &'a Peer,
+    is_told: bool,
+}
+
+impl Drop for Untold<'_> {
+    fn drop(&mut self) {
+        if !self.is_told {
+            self.peer.reset();
+        }
     }
 }
 
@@ -105,8 +121,9 @@ async fn answer(
     let arrived = tokio::select! {
         biased;
         outcome = &mut decided => {
-            // What has come of it takes memory.
+            // What has come of it takes memory, and what is on its way is no noise.
             drop(messages);
+            call.peer.earn(REFUSED_WINDOW);
             return respond(core, guard, outcome.ok()).await;
         }
         () = until(call.deadline) => Err(&core.endings.overdue),
@@ -227,7 +244,7 @@ impl Drop for Unfinished<'_> {
 fn hand_over(core: &Arc<Core>, call: &Arc<Call>, message: Bytes) {
     let size = message.len();
     call.put(message);
-    if let Some(displaced) = core.room(call).put(Waiting { call: call.clone(), size }) {
+    for displaced in core.room(call).put(Waiting { call: call.clone(), size }) {
         displaced.call.put(Bytes::new());
         core.dismiss(&displaced.call, &core.endings.overloaded);
     }
@@ -255,7 +272,10 @@ async fn respond(core: &Core, mut guard: Guard, outcome: Option<Outcome>) -> Res
             guard.answered(0);
             response(trailers, Answer::Empty(Some(guard)))
         }
-        None => response(HeaderMap::new(), Answer::Empty(Some(guard))),
+        None => {
+            guard.answered(0);
+            response(HeaderMap::new(), Answer::Empty(Some(guard)))
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, ConfigBuilder, ConfigSide, RootCertStore, ServerConfig, WantsVerifier, WantsVersions};
 
 const ALPN: &[u8] = b"h2";
@@ -101,6 +101,9 @@ fn server(paths: &Paths, client: ClientCertificate) -> io::Result<ServerConfig> 
     // Refuses a key that is not the certificate's.
     let mut configuration = builder.with_single_cert(chain(&certificate)?, private(&key)?).map_err(io::Error::other)?;
     configuration.alpn_protocols = vec![ALPN.to_vec()];
+    // A session that is resumed would bring a certificate along that nobody looks at again, and outlive its end.
+    configuration.session_storage = Arc::new(NoServerSessionStorage {});
+    configuration.send_tls13_tickets = 0;
     Ok(configuration)
 }
 

@@ -129,13 +129,14 @@ struct Group<T> {
     queues: HashMap<Arc<str>, VecDeque<T>>,
     members: VecDeque<Arc<str>>,
     waiting: usize,
+    bytes: usize,
     running: usize,
     in_order: bool,
 }
 
 impl<T: Task> Group<T> {
     fn new() -> Self {
-        Self { queues: HashMap::new(), members: VecDeque::new(), waiting: 0, running: 0, in_order: false }
+        Self { queues: HashMap::new(), members: VecDeque::new(), waiting: 0, bytes: 0, running: 0, in_order: false }
     }
 
     fn add(&mut self, task: T) {
@@ -144,6 +145,7 @@ impl<T: Task> Group<T> {
             self.members.push_back(member);
             VecDeque::new()
         });
+        self.bytes += task.size();
         queue.push_back(task);
         self.waiting += 1;
     }
@@ -151,27 +153,29 @@ impl<T: Task> Group<T> {
     fn take(&mut self) -> Option<T> {
         let member = self.members.pop_front()?;
         let queue = self.queues.get_mut(&member)?;
-        let task = queue.pop_front();
+        let task = queue.pop_front()?;
         if queue.is_empty() {
             self.queues.remove(&member);
         } else {
             self.members.push_back(member);
         }
         self.waiting -= 1;
-        task
+        self.bytes -= task.size();
+        Some(task)
     }
 
     /// The newest task of the member that has the most.
     fn drop_newest(&mut self) -> Option<T> {
         let (member, queue) = self.queues.iter_mut().max_by_key(|(_, queue)| queue.len())?;
-        let task = queue.pop_back();
+        let task = queue.pop_back()?;
         if queue.is_empty() {
             let member = member.clone();
             self.queues.remove(&member);
             self.members.retain(|one| *one != member);
         }
         self.waiting -= 1;
-        task
+        self.bytes -= task.size();
+        Some(task)
     }
 }
 
@@ -200,18 +204,20 @@ impl<T: Task> Turns<T> {
         }
     }
 
-    /// Has a task wait for its turn. Answers the one that has to give way instead, when there are too many.
-    pub fn put(&mut self, task: T) -> Option<T> {
+    /// Has a task wait for its turn. Answers those that have to give way instead, when there are too many: it may be one
+    /// of them.
+    pub fn put(&mut self, task: T) -> Vec<T> {
         let name = task.caller().group.clone();
         let size = task.size();
         self.costs.expect(&name, size);
         self.arrivals.note(&name);
-        let mut displaced = None;
-        if self.waiting >= self.bounds.waiting || self.bytes + size > self.bounds.waiting_bytes {
-            displaced = self.in_the_way_of(&name);
-            if displaced.is_none() {
-                return Some(task);
-            }
+        let mut displaced = Vec::new();
+        while self.waiting >= self.bounds.waiting || self.bytes + size > self.bounds.waiting_bytes {
+            let Some(one) = self.in_the_way_of(&name, size) else {
+                displaced.push(task);
+                return displaced;
+            };
+            displaced.push(one);
         }
         self.groups.entry(name.clone()).or_insert_with(Group::new).add(task);
         self.waiting += 1;
@@ -262,13 +268,14 @@ impl<T: Task> Turns<T> {
         }
     }
 
-    /// Takes out what has to give way to a task of a group: nothing where the group's own has to.
-    fn in_the_way_of(&mut self, name: &str) -> Option<T> {
-        let own = self.groups.get(name).map_or(0, |group| group.waiting);
-        let largest = self.groups.values_mut().max_by_key(|group| group.waiting)?;
-        if largest.waiting <= own + 1 {
-            return None;
-        }
+    /// Takes out what has to give way to a task of a group and a size: nothing where the group's own has to.
+    fn in_the_way_of(&mut self, name: &str, size: usize) -> Option<T> {
+        let (own, own_bytes) = self.groups.get(name).map_or((0, 0), |group| (group.waiting, group.bytes));
+        let largest = if self.bytes + size > self.bounds.waiting_bytes {
+            self.groups.values_mut().max_by_key(|group| group.bytes).filter(|group| group.bytes > own_bytes + size)
+        } else {
+            self.groups.values_mut().max_by_key(|group| group.waiting).filter(|group| group.waiting > own + 1)
+        }?;
         let displaced = largest.drop_newest()?;
         self.waiting -= 1;
         self.bytes -= displaced.size();
@@ -319,7 +326,7 @@ mod tests {
     fn groups_take_turns_and_members_within() {
         let mut turns = turns(10, 100);
         for (group, member) in [("a", "1"), ("a", "1"), ("a", "2"), ("b", "3")] {
-            assert!(turns.put(task(group, member)).is_none());
+            assert!(turns.put(task(group, member)).is_empty());
         }
         let order: Vec<_> = (0..5).map(|_| next(&mut turns)).collect();
         assert_eq!(order, ["a/1", "b/3", "a/2", "a/1", ""]);
@@ -365,8 +372,9 @@ mod tests {
         for member in ["1", "2", "2"] {
             turns.put(task("greedy", member));
         }
-        assert_eq!(turns.put(task("modest", "m")).map(|one| one.0.member.to_string()), Some("2".into()));
-        assert!(turns.put(task("greedy", "3")).is_some());
+        let displaced: Vec<_> = turns.put(task("modest", "m")).iter().map(|one| one.0.member.to_string()).collect();
+        assert_eq!(displaced, ["2"]);
+        assert_eq!(turns.put(task("greedy", "3")).len(), 1);
         let order: Vec<_> = (0..2).map(|_| next(&mut turns)).collect();
         assert_eq!(order, ["greedy/1", "modest/m"]);
     }
@@ -374,9 +382,27 @@ mod tests {
     #[test]
     fn bytes_that_wait_are_bounded() {
         let mut turns = Turns::new(Bounds { share: 1, costly_share: 1, waiting: 100, waiting_bytes: 10 });
-        assert!(turns.put(Small(task("a", "1").0, 8)).is_none());
-        assert!(turns.put(Small(task("b", "1").0, 8)).is_some());
+        assert!(turns.put(Small(task("a", "1").0, 8)).is_empty());
+        assert_eq!(turns.put(Small(task("b", "1").0, 8)).len(), 1);
         turns.take();
-        assert!(turns.put(Small(task("b", "1").0, 8)).is_none());
+        assert!(turns.put(Small(task("b", "1").0, 8)).is_empty());
+    }
+
+    #[test]
+    fn whoever_has_most_bytes_makes_room_for_them_and_small_tasks_do_not() {
+        let mut turns = Turns::new(Bounds { share: 1, costly_share: 1, waiting: 100, waiting_bytes: 100 });
+        let put = |turns: &mut Turns<Small>, group: &str, size| -> Vec<String> {
+            let displaced = turns.put(Small(task(group, "1").0, size));
+            displaced.iter().map(|one| format!("{} {}", one.0.group, one.1)).collect()
+        };
+        for _ in 0..20 {
+            assert!(put(&mut turns, "small", 1).is_empty());
+        }
+        for _ in 0..8 {
+            assert!(put(&mut turns, "large", 10).is_empty());
+        }
+        assert_eq!(put(&mut turns, "large", 10), ["large 10"]);
+        assert_eq!(put(&mut turns, "other", 25), ["large 10", "large 10", "large 10"]);
+        assert_eq!(put(&mut turns, "other", 60), ["other 60"]);
     }
 }

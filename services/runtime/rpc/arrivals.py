@@ -128,10 +128,10 @@ class Arrivals:
         if call.arrival.mode in (Mode.AT_ONCE, Mode.WATCH):
             call.run()
             return
-        displaced = self._threads.of(call.arrival.room, call.caller).put(call)
-        if isinstance(displaced, ArrivingCall):
-            displaced.message = None
-            self._displace(displaced)
+        for displaced in self._threads.of(call.arrival.room, call.caller).put(call):
+            if isinstance(displaced, ArrivingCall):
+                displaced.message = None
+                self._displace(displaced)
 
     def may_run(self, call: ArrivingCall) -> bool:
         """Whether a call is to be answered now that its turn has come."""

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Protocol
@@ -117,6 +117,7 @@ class _Group:
     queues: dict[str, deque[Task]] = field(default_factory=dict)
     members: deque[str] = field(default_factory=deque)
     waiting: int = 0
+    held_bytes: int = 0
     running: int = 0
     in_order: bool = False
 
@@ -128,6 +129,7 @@ class _Group:
             self.members.append(member)
         queue.append(task)
         self.waiting += 1
+        self.held_bytes += task.size
 
     def take(self) -> Task:
         member = self.members.popleft()
@@ -138,6 +140,7 @@ class _Group:
         else:
             del self.queues[member]
         self.waiting -= 1
+        self.held_bytes -= task.size
         return task
 
     def drop_newest(self) -> Task:
@@ -148,6 +151,7 @@ class _Group:
             del self.queues[member]
             self.members.remove(member)
         self.waiting -= 1
+        self.held_bytes -= task.size
         return task
 
 
@@ -156,7 +160,8 @@ class Turns:
     and one whose tasks take long of the processor fewer: Python runs in one thread at a time, and each that wants to
     run keeps all others waiting.
 
-    At most `waiting` tasks of `waiting_bytes` wait: beyond, the newest of the group that has the most gives way.
+    At most `waiting` tasks of `waiting_bytes` wait: beyond, the newest of the group that has the most of what is short
+    give way.
     """
 
     def __init__(
@@ -182,15 +187,16 @@ class Turns:
         self._idle = 0
         self._arrivals = Arrivals()
 
-    def put(self, task: Task) -> Task | None:
-        """Has a thread run the task. Answers the one that has to give way instead, when there are too many."""
+    def put(self, task: Task) -> Sequence[Task]:
+        """Has a thread run the task. Answers those that have to give way instead, when there are too many: it may be
+        one of them."""
         caller = task.caller
         with self._lock:
             self._costs.expect(task)
             self._arrivals.note(caller.group)
             displaced = self._in_the_way_of(task)
-            if displaced is task:
-                return task
+            if displaced and displaced[-1] is task:
+                return displaced
             group = self._groups.get(caller.group)
             if group is None:
                 group = self._groups[caller.group] = _Group(caller.group)
@@ -220,18 +226,27 @@ class Turns:
                 self._started -= 1
             log.warning("no thread could be started to serve callers", extra={"fields": {"pool": self._name}})
 
-    def _in_the_way_of(self, task: Task) -> Task | None:
-        """Takes out what has to give way to a task, which may be the task itself; None where there is room."""
-        if self._waiting < self._limit and self._bytes + task.size <= self._limit_bytes:
-            return None
-        largest = max(self._groups.values(), key=lambda group: group.waiting, default=None)
-        own = self._groups.get(task.caller.group)
-        if largest is None or largest.waiting <= (own.waiting if own is not None else 0) + 1:
-            return task
-        displaced = largest.drop_newest()
-        self._waiting -= 1
-        self._bytes -= displaced.size
+    def _in_the_way_of(self, task: Task) -> Sequence[Task]:
+        """Takes out what has to give way to a task, whose last may be the task itself; nothing where there is room."""
+        displaced: list[Task] = []
+        while self._waiting >= self._limit or self._bytes + task.size > self._limit_bytes:
+            largest = self._larger_than_that_of(task)
+            if largest is None:
+                return [*displaced, task]
+            one = largest.drop_newest()
+            displaced.append(one)
+            self._waiting -= 1
+            self._bytes -= one.size
         return displaced
+
+    def _larger_than_that_of(self, task: Task) -> _Group | None:
+        """The group that has most of what is short, if it has more of it than the task's own would have."""
+        own = self._groups.get(task.caller.group) or _Group("")
+        if self._bytes + task.size > self._limit_bytes:
+            largest = max(self._groups.values(), key=lambda group: group.held_bytes, default=own)
+            return largest if largest.held_bytes > own.held_bytes + task.size else None
+        largest = max(self._groups.values(), key=lambda group: group.waiting, default=own)
+        return largest if largest.waiting > own.waiting + 1 else None
 
     def _offer(self, group: _Group) -> None:
         """Puts a group in order when it has something to run and may."""

@@ -45,11 +45,10 @@ class Held:
         self.turns.put(Work(caller("holder"), hold))
         assert busy.wait(10)
 
-    def put(self, group: str, member: str = "one", size: int = 0) -> Work | None:
+    def put(self, group: str, member: str = "one", size: int = 0) -> list[str]:
+        """Whose had to give way."""
         work = Work(caller(group, member), lambda: self.done.append(f"{group}/{member}"), size)
-        displaced = self.turns.put(work)
-        assert displaced is None or isinstance(displaced, Work)
-        return displaced
+        return [displaced.caller.group for displaced in self.turns.put(work)]
 
     def go(self, expected: int) -> list[str]:
         self._go.set()
@@ -97,23 +96,28 @@ def test_work_that_waited_for_its_groups_share_is_done_in_the_end() -> None:
 def test_where_too_much_waits_the_greediest_gives_way_and_not_the_newcomer() -> None:
     held = Held(waiting=10)
     assert not any(held.put("greedy") for _ in range(10))
-    displaced = held.put("victim")
-    assert displaced is not None
-    assert displaced.caller.group == "greedy"
-    again = held.put("greedy")
-    assert again is not None
-    assert again.caller.group == "greedy"
+    assert held.put("victim") == ["greedy"]
+    assert held.put("greedy") == ["greedy"]
     assert held.go(10).count("victim/one") == 1
 
 
 def test_what_waits_is_bounded_by_bytes_too() -> None:
     held = Held(waiting_bytes=100)
-    assert held.put("greedy", size=40) is None
-    assert held.put("greedy", size=40) is None
-    displaced = held.put("victim", size=40)
-    assert displaced is not None
-    assert displaced.caller.group == "greedy"
+    assert held.put("greedy", size=40) == []
+    assert held.put("greedy", size=40) == []
+    assert held.put("victim", size=40) == ["greedy"]
     held.go(2)
+
+
+def test_whoever_has_most_bytes_makes_room_for_them_and_small_calls_do_not() -> None:
+    held = Held(waiting_bytes=100)
+    assert not any(held.put("small", size=1) for _ in range(20))
+    assert not any(held.put("large", size=10) for _ in range(8))
+    assert held.put("large", size=10) == ["large"]
+    assert held.put("other", size=25) == ["large"] * 3
+    assert held.put("other", size=60) == ["other"]
+    done = held.go(26)
+    assert (done.count("small/one"), done.count("large/one"), done.count("other/one")) == (20, 5, 1)
 
 
 def test_work_that_fails_costs_no_thread() -> None:
