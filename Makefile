@@ -5,6 +5,7 @@ TEST_PROCESSES ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+EXTENSION := $(VENV)/.native
 SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 .PHONY: help setup run native native-deny native-test test unit coverage faults appends fuzz fuzz-messages fuzz-native s3 tamper lint docs format protos lock bench clean
@@ -21,11 +22,17 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-run: setup ## start the whole mesh here, with a development CA; Ctrl-C stops it; HOST=ADDRESS lets other machines reach it, PORT=FIRST takes other ports
+# Built anew where its sources changed. Where it cannot be, everything runs without it.
+$(EXTENSION): $(READY) $(wildcard native/src/*.rs) native/Cargo.toml native/Cargo.lock
+	@if ! command -v cargo >/dev/null; then echo "cargo is not installed, so grpcio takes connections"; \
+	else echo "building the listener in native code: this takes two minutes the first time"; touch $@; \
+	$(BIN)/python -m tools.native || echo "it could not be built, so grpcio takes connections; make native tries again"; fi
+
+run: setup $(EXTENSION) ## start the whole mesh here, with a development CA; Ctrl-C stops it; HOST=ADDRESS lets other machines reach it, PORT=FIRST takes other ports
 	@$(BIN)/python -m deploy.dev $(if $(HOST),--host $(HOST)) $(if $(filter command,$(origin PORT)),--port $(PORT))
 
 native: setup ## build the listener in native code, where cargo is there; everything runs without it
-	@if command -v cargo >/dev/null; then $(BIN)/python -m tools.native; \
+	@if command -v cargo >/dev/null; then $(BIN)/python -m tools.native && touch $(EXTENSION); \
 	else echo "native: cargo is not installed, so grpcio takes connections"; fi
 
 test: setup ## run every test

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -89,7 +88,7 @@ def run(*, quick: bool) -> Report:
                 "encrypt_2_workers_vs_1": encrypt_per_s / figures["encrypt_per_s"],
             }
             subject.verify()
-        if find_spec(extension.NAME):
+        if extension.is_built():
             with tempfile.TemporaryDirectory(prefix="strongroom-bench-") as other:
                 figures |= _natively(plan, cores, Path(other))
     return Report(NAME, figures, TARGETS)
@@ -101,12 +100,15 @@ def _natively(plan: Plan, cores: Cores, directory: Path) -> dict[str, float]:
         subject = Subject(mesh)
         batch_answer_bytes = subject.try_out()
         with _echo(mesh, cores.server, 1) as bare, _echo(mesh, cores.server, 1, "native") as own:
+            time.sleep(plan.idle_seconds)
+            idle_mib = _resident_mib(mesh)
             bench = _Rounds(plan, Load(cores.others), subject)
             figures = bench.throughput(bare, batch_answer_bytes)
             latency = bench.latency(bare, figures["encrypt_per_s"] / 2)
             native_echo_per_s = bench.echo(own)
         subject.verify()
     return {
+        "native_idle_rss_mib": idle_mib,
         "native_encrypt_per_s": figures["encrypt_per_s"],
         "native_echo_per_s": native_echo_per_s,
         "native_echo_vs_grpcio_echo": native_echo_per_s / figures["echo_per_s"],
@@ -212,9 +214,8 @@ def _two_workers(plan: Plan, cores: Cores, mesh: Mesh, subject: Subject) -> tupl
 
 def _mesh(directory: Path, cores: Cores, engine: Engine = "grpcio") -> Mesh:
     # The services' own defaults, not what `make run` sets to be looked into.
-    telemetry = {"telemetry": {"sample_ratio": None, "span_directory": None}}
-    settings: dict[str, dict[str, Any]] = dict.fromkeys(SERVICES, telemetry)
-    settings["crypto"] = {**telemetry, "listeners": {"engine": engine}}
+    own = {"telemetry": {"sample_ratio": None, "span_directory": None}, "listeners": {"engine": engine}}
+    settings: dict[str, dict[str, Any]] = dict.fromkeys(SERVICES, own)
     return Mesh(
         directory,
         MeshOptions(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import zlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -33,6 +34,7 @@ BEHIND_DOORS = "behind-doors"
 _LOG_LINES = 15
 _START_SECONDS = 180.0
 _LONGEST_NAME_BYTES = 24
+_ENGINE = "STRONGROOM_{}__LISTENERS__ENGINE"
 
 # A machine that runs many things is slow at times; that is not what these tests are about.
 hypothesis.settings.register_profile("strongroom", deadline=None)
@@ -61,12 +63,14 @@ class Meshes:
         self._on_postgres: set[str] = set()
         self.running: list[Mesh] = []
 
-    def start(self, stack: ExitStack, variant: str, options: MeshOptions) -> Mesh:
-        """A mesh that runs until `stack` closes. Skips the test where this machine lacks what it needs."""
+    def start(self, stack: ExitStack, variant: str, options: MeshOptions, *, native: bool) -> Mesh:
+        """A mesh that runs until `stack` closes, on the native listener if it is to be and is built. Skips the test
+        where this machine lacks what it needs."""
         if find_redis() is None:
             pytest.skip("redis-server is not installed")
         # Whoever says more of a service or its database has that migrated by the service's own command.
         plain = frozenset(WITH_DATABASE).difference(options.database_urls, options.settings, options.environment)
+        options = _with_engine(options, "auto" if native else "grpcio")
         # Three processes run tests here at once, and some of them compile.
         options = replace(options, migrated=plain, start_seconds=max(options.start_seconds, _START_SECONDS))
         if variant == POSTGRES_SOFTHSM:
@@ -103,16 +107,28 @@ class Meshes:
         return url
 
 
+def _with_engine(options: MeshOptions, engine: str) -> MeshOptions:
+    """Has services told what takes their connections, but where a test or whoever runs it (`make native-test`) says
+    so."""
+    environment = dict(options.environment)
+    for service in topology.SERVICES:
+        name = _ENGINE.format(service.upper())
+        said = "engine" in options.settings.get(service, {}).get("listeners", {}) or name in os.environ
+        environment[service] = {**({} if said else {name: engine}), **environment.get(service, {})}
+    return replace(options, environment=environment)
+
+
 class PrivateMeshes:
     """Starts meshes for one test alone."""
 
-    def __init__(self, meshes: Meshes, stack: ExitStack) -> None:
+    def __init__(self, meshes: Meshes, stack: ExitStack, *, native: bool) -> None:
         self._meshes = meshes
         self._stack = stack
+        self._native = native
 
     def __call__(self, variant: str = SQLITE_LOCAL, **options: Any) -> Mesh:
         """A mesh that only this test knows; `options` are fields of MeshOptions."""
-        return self._meshes.start(self._stack, variant, MeshOptions(**options))
+        return self._meshes.start(self._stack, variant, MeshOptions(**options), native=self._native)
 
 
 _MESHES = pytest.StashKey[Meshes]()
@@ -138,21 +154,23 @@ def postgres_cluster() -> Iterator[PostgresCluster]:
 
 @pytest.fixture(scope="session", params=VARIANTS)
 def mesh(request: pytest.FixtureRequest, meshes: Meshes) -> Iterator[Mesh]:
-    """A mesh that many tests share: once on SQLite with the local provider, once on PostgreSQL with SoftHSM2.
+    """A mesh that many tests share: once on SQLite with the local provider and grpcio's server, once on PostgreSQL with
+    SoftHSM2 and the native listener.
 
     Leave its processes alone, and make keys and secrets under names of your own.
     """
     variant = SQLITE_LOCAL if request.param == BEHIND_DOORS else request.param
     with ExitStack() as stack:
-        yield meshes.start(stack, variant, MeshOptions())
+        yield meshes.start(stack, variant, MeshOptions(), native=variant == POSTGRES_SOFTHSM)
 
 
 @pytest.fixture
-def private_mesh(meshes: Meshes) -> Iterator[PrivateMeshes]:
+def private_mesh(request: pytest.FixtureRequest, meshes: Meshes) -> Iterator[PrivateMeshes]:
     """Starts meshes whose processes the test may kill, stop and starve:
-    `private_mesh("sqlite-local", workers={"crypto": 2})`."""
+    `private_mesh("sqlite-local", workers={"crypto": 2})`. Half of the tests have them on the native listener, by their
+    names, so that each has the same whenever it runs."""
     with ExitStack() as stack:
-        yield PrivateMeshes(meshes, stack)
+        yield PrivateMeshes(meshes, stack, native=zlib.crc32(request.node.nodeid.encode()) % 2 == 0)
 
 
 @pytest.fixture

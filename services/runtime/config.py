@@ -116,7 +116,7 @@ class Listeners(Section):
     )
     message_seconds: float = Field(default=10.0, gt=0, le=300, description="how long a call's message may take")
     engine: Choice = Field(
-        default="grpcio",
+        default="auto",
         description="what takes connections: grpcio's server, the extension that `make native` builds, "
         "or `auto`: the extension where it is built",
     )

@@ -10,7 +10,6 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -72,7 +71,7 @@ class Ends:
         self._serving.enter_context(self._mesh.serving(self._target))
 
 
-@pytest.mark.skipif(find_spec(extension.NAME) is None, reason="the native listener is not built (make native)")
+@pytest.mark.skipif(not extension.is_built(), reason="the native listener is not built (make native)")
 def test_nothing_is_acknowledged_without_its_event_however_the_way_ends(tmp_path: Path) -> None:
     mesh = AppendingMesh(DevelopmentAuthority(tmp_path / "authority"))
     ends = Ends(mesh, random.Random(SEED))

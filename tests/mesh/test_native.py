@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import pytest
 
 from deploy.dev.topology import SERVICES
@@ -12,7 +10,7 @@ from tests.conftest import PrivateMeshes
 from tests.support.clients import client_of, reason_of, until
 
 
-@pytest.mark.skipif(find_spec(extension.NAME) is None, reason="the native listener is not built (make native)")
+@pytest.mark.skipif(not extension.is_built(), reason="the native listener is not built (make native)")
 def test_a_mesh_serves_records_and_ends_on_it(private_mesh: PrivateMeshes) -> None:
     mesh = private_mesh(settings={service: {"listeners": {"engine": "native"}} for service in SERVICES})
     with client_of(mesh) as client:

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,7 +24,7 @@ from services.runtime.rpc.pipeline import Behaviour, Handler, Pipeline
 from services.runtime.rpc.server import Server
 from services.runtime.rpc.status import Status
 
-ENGINES = ("grpcio", *(["native"] if find_spec(extension.NAME) else []))
+ENGINES = ("grpcio", *(["native"] if extension.is_built() else []))
 """What a listener can stand on here."""
 
 KNOWN = "known"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -18,9 +17,7 @@ from tests.support.appending import AppendingMesh, Calls
 from tests.support.clients import until
 from tests.support.cutting_proxy import CuttingProxy
 
-pytestmark = pytest.mark.skipif(
-    find_spec(extension.NAME) is None, reason="the native listener is not built (make native)"
-)
+pytestmark = pytest.mark.skipif(not extension.is_built(), reason="the native listener is not built (make native)")
 
 
 @pytest.fixture
