@@ -126,7 +126,7 @@ class DueWork:
         often = min(lease_seconds / 3, POLL_SECONDS)
         self._threads = [
             self._background("due-keeper", self.fill, "the schedule is not filled", _FILL_SECONDS, again=often),
-            self._background("due-leases", self._renew, "leases are not renewed", often),
+            self._background("due-leases", self._renew, "leases are not renewed", lease_seconds / 3),
             self._background(
                 "due-watch", self.bring_forward, "what is overdue is not looked for", _LOOK_SECONDS, first=_LOOK_SECONDS
             ),
