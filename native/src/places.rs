@@ -112,13 +112,14 @@ mod tests {
 
     #[test]
     fn the_oldest_of_the_greediest_gives_way() {
-        let places = Places::new(3);
+        let places = Places::new(4);
         let (greedy, modest): (Arc<str>, Arc<str>) = ("greedy".into(), "modest".into());
         assert_eq!(places.enter(1, &greedy, "a"), None);
         assert_eq!(places.enter(2, &modest, "b"), None);
         assert_eq!(places.enter(3, &greedy, "c"), None);
-        assert_eq!(places.enter(4, &greedy, "d"), Some("a"));
-        assert_eq!(places.enter(5, &modest, "e"), Some("c"));
+        assert_eq!(places.enter(4, &greedy, "d"), None);
+        assert_eq!(places.enter(5, &greedy, "e"), Some("a"));
+        assert_eq!(places.enter(6, &modest, "f"), Some("c"));
     }
 
     #[test]
