@@ -223,7 +223,9 @@ def _be_busy(replicated: ReplicatedMesh, first: int, seconds: float) -> None:
     def once(client: Client) -> None:
         client.decrypt(client.encrypt(KEY, b"busy").ciphertext)
         client.secrets.get_value(BUSY)
+        # What is in no cache: a pool that was not full before would be taken for one that leaks.
         next(iter(client.keys.list()))
+        next(iter(client.secrets.list()))
         next(iter(client.audit.events.list(limit=1)))
 
     with ExitStack() as stack, ThreadPoolExecutor(_BUSY_CALLERS) as pool:
