@@ -1,5 +1,6 @@
 import io.strongroom.KeyCalls;
 import io.strongroom.encryption.DataKeyCache;
+import io.strongroom.encryption.EncryptingOutputStream;
 import io.strongroom.encryption.EncryptionClient;
 import java.io.IOException;
 import java.io.OutputStream;
@@ -80,10 +81,12 @@ public class Bench {
 
     private static void ownStream() throws IOException {
         byte[] piece = new byte[1 << 18];
-        try (OutputStream output = ENCRYPTION.encryptingStream(OutputStream.nullOutputStream(), Map.of())) {
+        try (EncryptingOutputStream output =
+                ENCRYPTION.encryptingStream(OutputStream.nullOutputStream(), Map.of())) {
             for (int count = 0; count < STREAMED / piece.length; count++) {
                 output.write(piece);
             }
+            output.finish();
         }
     }
 

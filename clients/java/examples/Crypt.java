@@ -52,6 +52,7 @@ public class Crypt {
             case "encrypt" -> {
                 try (EncryptingOutputStream output = encryption.encryptingStream(System.out, context)) {
                     System.in.transferTo(output);
+                    output.finish();
                 }
             }
             case "decrypt" -> {

@@ -3,10 +3,10 @@ import io.strongroom.Credentials;
 import io.strongroom.Service;
 import io.strongroom.StrongroomException;
 import io.strongroom.encryption.DataKeyCache;
+import io.strongroom.encryption.EncryptingOutputStream;
 import io.strongroom.encryption.EncryptionClient;
 import java.io.IOException;
 import java.io.InputStream;
-import java.io.OutputStream;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -29,8 +29,9 @@ final class Pages {
                 .account("main")
                 .build()) {
             EncryptionClient encryption = EncryptionClient.builder(client).key("payments").cache(new DataKeyCache()).build();
-            try (OutputStream output = encryption.encryptingStream(Files.newOutputStream(path), Map.of("host", "db1"))) {
+            try (EncryptingOutputStream output = encryption.encryptingStream(Files.newOutputStream(path), Map.of("host", "db1"))) {
                 source.transferTo(output);
+                output.finish();
             }
         }
     }

@@ -7,8 +7,16 @@ import java.util.Objects;
 /**
  * Content is written to it, and its message goes to another stream, chunk by chunk.
  *
- * <p>{@link #close()} writes the end. Where the content is not whole, call {@link #abort()} before: what was written is
- * left cut off then, and every reader refuses it. After an exception of {@code write} there is no end either.
+ * <p>{@link #finish()} writes the end, and is called once all of the content was written. What is closed without it is
+ * left cut off, and every reader refuses it: so a source that fails within a try-with-resources leaves no message that
+ * would be taken for whole. After an exception of {@code write} there is no end either.
+ *
+ * <pre>{@code
+ * try (EncryptingOutputStream output = encryption.encryptingStream(file, context)) {
+ *     source.transferTo(output);
+ *     output.finish();
+ * }
+ * }</pre>
  */
 public final class EncryptingOutputStream extends OutputStream {
     private final OutputStream output;
@@ -20,6 +28,8 @@ public final class EncryptingOutputStream extends OutputStream {
     private int filled;
     private long number;
     private boolean broken;
+    private boolean finished;
+    private boolean aborted;
     private boolean closed;
 
     /** Counts bytes of content that were encrypted. */
@@ -45,9 +55,7 @@ public final class EncryptingOutputStream extends OutputStream {
     @Override
     public void write(byte[] data, int from, int length) throws IOException {
         Objects.checkFromIndexSize(from, length, data.length);
-        if (closed || broken) {
-            throw new IOException("the message has ended");
-        }
+        requireOpen();
         int at = from;
         int left = length;
         while (left > 0) {
@@ -68,25 +76,42 @@ public final class EncryptingOutputStream extends OutputStream {
         output.flush();
     }
 
+    /** Writes the end of the message. The stream below stays open until {@link #close()}. */
+    public void finish() throws IOException {
+        if (finished) {
+            return;
+        }
+        requireOpen();
+        seal(true);
+        output.flush();
+        finished = true;
+    }
+
     /** Ends without an end: every reader refuses what was written. Closes the stream below. */
     public void abort() throws IOException {
-        broken = true;
+        aborted = true;
         close();
     }
 
-    /** Writes the end of the message, and closes the stream below. */
+    /**
+     * Closes the stream below. Throws where neither {@link #finish()} nor {@link #abort()} was called and nothing failed:
+     * what was written is cut off.
+     */
     @Override
     public void close() throws IOException {
         if (closed) {
             return;
         }
-        try (OutputStream below = output) {
-            if (!broken) {
-                seal(true);
-                below.flush();
-            }
-        } finally {
-            closed = true;
+        closed = true;
+        output.close();
+        if (!finished && !aborted && !broken) {
+            throw new IOException("finish() was not called: the message has no end, and no reader takes it for whole");
+        }
+    }
+
+    private void requireOpen() throws IOException {
+        if (closed || finished || broken) {
+            throw new IOException("the message has ended");
         }
     }
 

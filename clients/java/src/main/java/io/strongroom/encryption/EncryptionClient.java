@@ -122,8 +122,9 @@ public final class EncryptionClient {
     }
 
     /**
-     * A stream to write content to, whose message goes into {@code output}, in constant memory. Closing it writes the
-     * end and closes {@code output}.
+     * A stream to write content to, whose message goes into {@code output}, in constant memory. {@link
+     * EncryptingOutputStream#finish()} writes the end; closing it closes {@code output}, and without the end no reader
+     * takes the message for whole.
      */
     public EncryptingOutputStream encryptingStream(OutputStream output, Map<String, String> context) {
         Map<String, String> kept = copied(context);

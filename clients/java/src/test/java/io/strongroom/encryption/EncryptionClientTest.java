@@ -10,6 +10,8 @@ import io.strongroom.StrongroomException;
 import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.io.InputStream;
+import java.io.SequenceInputStream;
 import java.nio.ByteBuffer;
 import java.nio.channels.NonWritableChannelException;
 import java.nio.channels.SeekableByteChannel;
@@ -45,6 +47,7 @@ class EncryptionClientTest {
             for (byte one : content) {
                 output.write(one);
             }
+            output.finish();
         }
         assertEquals(message.length, written.size());
         assertArrayEquals(content, client.decrypt(written.toByteArray(), CONTEXT));
@@ -113,6 +116,39 @@ class EncryptionClientTest {
             output.write(new byte[200]);
             output.abort();
         }
+        assertEquals("MESSAGE_ALTERED", reason(() -> client.decrypt(written.toByteArray(), CONTEXT)));
+    }
+
+    @Test
+    void aSourceThatFailsLeavesNoMessageThatIsTakenForWhole() {
+        EncryptionClient client = builder("payments").build();
+        ByteArrayOutputStream written = new ByteArrayOutputStream();
+        InputStream source = new SequenceInputStream(
+                new ByteArrayInputStream(new byte[100_000]), new InputStream() {
+                    @Override
+                    public int read() throws IOException {
+                        throw new IOException("the disk is gone");
+                    }
+                });
+        IOException error = assertThrows(IOException.class, () -> {
+            try (EncryptingOutputStream output = client.encryptingStream(written, CONTEXT)) {
+                source.transferTo(output);
+                output.finish();
+            }
+        });
+        assertEquals("the disk is gone", error.getMessage());
+        assertEquals("MESSAGE_ALTERED", reason(() -> client.decrypt(written.toByteArray(), CONTEXT)));
+    }
+
+    @Test
+    void whoForgetsTheEndIsTold() throws IOException {
+        EncryptionClient client = builder("payments").build();
+        ByteArrayOutputStream written = new ByteArrayOutputStream();
+        EncryptingOutputStream output = client.encryptingStream(written, CONTEXT);
+        output.write(new byte[100_000]);
+        assertTrue(assertThrows(IOException.class, output::close).getMessage().contains("finish()"));
+        output.close();
+        assertThrows(IOException.class, output::finish);
         assertEquals("MESSAGE_ALTERED", reason(() -> client.decrypt(written.toByteArray(), CONTEXT)));
     }
 

@@ -153,6 +153,7 @@ class VectorsTest {
         try (EncryptingOutputStream output =
                 new EncryptingOutputStream(written, head, keys.cipher(prefix), header.chunkSize(), bytes -> {})) {
             output.write(bytes(vector, "content"));
+            output.finish();
         }
         assertArrayEquals(bytes(vector, "message"), written.toByteArray());
     }
