@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
+import shutil
 from collections.abc import AsyncIterator, Iterable
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
 
@@ -19,6 +20,9 @@ from strongroom.encryption import (
 )
 from strongroom.errors import StrongroomError
 from tests.support.mesh_keys import MeshKeys
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 TENANT = {"tenant": "a"}
 
@@ -286,6 +290,33 @@ def test_what_an_exception_left_unfinished_is_taken_for_whole_by_nobody(mesh: Me
         del dropped
         with pytest.raises(StrongroomError):
             encryption.decrypt(below.getvalue())
+
+
+class FullDisk(io.BytesIO):
+    """Takes a part of what it is given once, and then again all of it."""
+
+    failed = False
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        if not self.failed and self.tell() > 500:
+            self.failed = True
+            raise OSError("no space left on device")
+        return super().write(data)
+
+
+def test_after_a_write_that_failed_nothing_follows(mesh: MeshKeys) -> None:
+    encryption = EncryptionClient(mesh, keys="payments", chunk_size_log2=6)
+    below = FullDisk()
+    file = encryption.open_encrypting(below)
+    with pytest.raises(OSError, match="no space"):
+        shutil.copyfileobj(io.BytesIO(bytes(6400)), file, 64)
+    with pytest.raises(ValueError, match="ended"):
+        file.write(b"more")
+    with pytest.raises(ValueError, match="ended"):
+        file.close()
+    with pytest.raises(StrongroomError) as refused:
+        encryption.decrypt(below.getvalue())
+    assert reason_of(refused) == "MESSAGE_ALTERED"
 
 
 def test_pieces_of_one_byte_do(mesh: MeshKeys) -> None:

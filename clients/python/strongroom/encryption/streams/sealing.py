@@ -39,12 +39,25 @@ class Sealer:
         self._filled = 0
         self._kept_view = _NOTHING
         self._begun = memoryview(beginning + prefix)
+        self._has_ended = False
         sealed_size = chunk_size + TAG_BYTES
         whole = memoryview(bytearray(max(1, _BATCH_BYTES // chunk_size) * sealed_size))
         self._places = [whole[start : start + sealed_size] for start in range(0, len(whole), sealed_size)]
 
     def update(self, piece: Piece) -> None:
-        """Goes on with this piece. Raises MESSAGE_TOO_LARGE."""
+        """Goes on with this piece. Raises MESSAGE_TOO_LARGE, and ValueError once the message has ended."""
+        self._turn()
+        self._sealed_on(piece)
+        self._has_ended = False
+
+    def _turn(self) -> None:
+        if self._has_ended:
+            raise ValueError("the message has ended")
+        # Until all of it is taken: after a failure halfway nothing follows that would be read as if it were whole, and
+        # no nonce comes twice.
+        self._has_ended = True
+
+    def _sealed_on(self, piece: Piece) -> None:
         self._begin()
         data = memoryview(piece).cast("B")
         if data and self._kept_view:
@@ -71,7 +84,8 @@ class Sealer:
             data = data[room:]
 
     def finish(self) -> None:
-        """Ends the message."""
+        """Ends the message. Raises ValueError where it has ended, also by a failure."""
+        self._turn()
         self._begin()
         content = self._kept_view or self._kept[: self._filled]
         if self._spent is not None:
