@@ -37,11 +37,19 @@ class Fetches(Generic[Key, Value]):
         return future.result(), is_mine
 
     def beside(self, key: Key, fetch: Callable[[Key], Value]) -> bool:
-        """Fetches on a thread of its own; False where that is under way already."""
+        """Fetches on a thread of its own; False where that is under way already, or no thread can be had."""
         future, is_mine = self._of(key)
-        if is_mine:
-            threading.Thread(target=self._run, args=(key, future, fetch), name=self._thread_name, daemon=True).start()
-        return is_mine
+        if not is_mine:
+            return False
+        thread = threading.Thread(target=self._run, args=(key, future, fetch), name=self._thread_name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # The process has as many as it may, or ends: whoever waits meanwhile must not wait for ever.
+            self._done(key)
+            future.set_exception(StrongroomError("UNREACHABLE", f"{error}", code="UNAVAILABLE"))
+            return False
+        return True
 
     def _of(self, key: Key) -> tuple[Future[Value], bool]:
         """The fetch that is under way, or a new one that is the caller's to make."""

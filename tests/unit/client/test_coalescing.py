@@ -208,3 +208,26 @@ def test_many_threads_get_their_own_answers(service: Service) -> None:
     with ThreadPoolExecutor(32) as pool:
         assert list(pool.map(call, range(1, 3001))) == [2 * number for number in range(1, 3001)]
     assert service.single + sum(service.batches) == 3000
+
+
+def test_a_signal_while_a_call_waits_for_others_stops_no_later_call(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coalescer: Coalescer[int, int] = Coalescer(max_wait=20)
+    call = caller(coalescer, service)
+    service.gate.clear()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(call, 1)
+        until(lambda: service.single == 1)
+
+        def interrupted(*_: object) -> bool:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Event, "wait", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                call(2)
+        service.gate.set()
+        assert first.result(20) == 2
+    assert call(3) == 6
+    assert (coalescer._gathering, coalescer._under_way) == ({}, {})

@@ -120,6 +120,25 @@ def test_a_data_key_is_replaced_ahead_of_its_end_and_nobody_waits(mesh: MeshKeys
     assert (mesh.calls, cache.metrics.refreshes, cache.metrics.misses) == (2, 1, 1)
 
 
+def test_where_no_thread_can_be_had_the_data_key_at_hand_serves_on(
+    mesh: MeshKeys, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encryption = encrypting(mesh, DataKeyCache(max_age=60, refresh_ahead=10, monotonic=clock))
+    encryption.encrypt(b"a")
+    clock.now += 51
+
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refused)
+        encryption.encrypt(b"a")
+    assert mesh.calls == 1
+    clock.now += 10
+    encryption.encrypt(b"a")
+    assert mesh.calls == 2
+
+
 def test_a_data_key_is_replaced_before_its_messages_are_used_up(mesh: MeshKeys) -> None:
     cache = DataKeyCache(max_messages=100)
     encryption = encrypting(mesh, cache)

@@ -82,11 +82,10 @@ class Coalescer(Generic[Item, Result]):
         self, key: Hashable, group: _Group[Item, Result], alone: Callable[[], Result], send: Send[Item, Result]
     ) -> Result:
         """Sends a group for all that joined it, and answers what its first gets."""
-        group.may_go.wait(self._max_wait)
-        with self._lock:
-            if self._gathering.get(key) is group:
-                del self._gathering[key]
         try:
+            # What a signal handler raises ends it here too, and must leave nobody in a group that is never sent.
+            group.may_go.wait(self._max_wait)
+            self._close(key, group)
             if len(group.items) == 1:
                 return alone()
             group.batch = send(group.items)
@@ -96,9 +95,16 @@ class Coalescer(Generic[Item, Result]):
             # Whose item it was that no request can be made of shows when each is tried alone.
             group.failure = error if isinstance(error, StrongroomError) else None
         finally:
+            self._close(key, group)
             self._ended(key)
             group.done.set()
         return group.outcome(0, alone)
+
+    def _close(self, key: Hashable, group: _Group[Item, Result]) -> None:
+        """Lets nobody join any more."""
+        with self._lock:
+            if self._gathering.get(key) is group:
+                del self._gathering[key]
 
     def _ended(self, key: Hashable) -> None:
         with self._lock:
