@@ -102,9 +102,10 @@ func (c *channel) acquire() (*connection, error) {
 		if err != nil && c.current == nil {
 			return nil, unreadable(err)
 		}
-		// A replacement that is half done is seen by the next check.
 		if c.current == nil || (err == nil && stamps != c.stamps) {
-			if err := c.renew(stamps); err != nil {
+			// A replacement may be half done, one file of it or a part of one: until it is whole, the connection that
+			// stands is used, and each check tries again.
+			if err := c.renew(stamps); err != nil && c.current == nil {
 				return nil, err
 			}
 		}

@@ -302,6 +302,48 @@ func TestReplacedTrustIsReadAgain(t *testing.T) {
 	}
 }
 
+func TestAReplacementThatIsHalfDoneStopsNoCall(t *testing.T) {
+	folder := t.TempDir()
+	trust, certificate, key := filepath.Join(folder, "trust"), filepath.Join(folder, "certificate"), filepath.Join(folder, "key")
+	address := serve(t, &mesh{encrypt: sealed}, trust)
+	pair := func() (string, string) {
+		private, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		template := &x509.Certificate{SerialNumber: big.NewInt(2), NotAfter: time.Now().Add(time.Hour)}
+		made, _ := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+		encoded, _ := x509.MarshalECPrivateKey(private)
+		return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: made})),
+			string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: encoded}))
+	}
+	before, beforeKey := pair()
+	after, afterKey := pair()
+	write(t, certificate, before)
+	write(t, key, beforeKey)
+	one := &channel{address: address, files: pemFiles{trust, certificate, key}}
+	t.Cleanup(one.close)
+	current := func() *connection {
+		one.checkAt = time.Time{}
+		connection, err := one.acquire()
+		if err != nil {
+			t.Fatal(err)
+		}
+		connection.calls.Done()
+		return connection
+	}
+	made := current()
+	write(t, certificate, after+"\n")
+	if current() != made {
+		t.Error("a certificate was used with another's key")
+	}
+	write(t, key, afterKey[:len(afterKey)/2])
+	if current() != made {
+		t.Error("half a key was used")
+	}
+	write(t, key, afterKey+"\n")
+	if current() == made {
+		t.Error("the whole replacement was not used")
+	}
+}
+
 func TestADeadlineEndsACallAndACancelledContextIsTold(t *testing.T) {
 	trust := filepath.Join(t.TempDir(), "trust.pem")
 	client := clientOf(t, trust, serve(t, &mesh{encrypt: func(metadata.MD, *cryptov1.EncryptRequest) (*cryptov1.EncryptResponse, error) {

@@ -1,5 +1,6 @@
 /** Connections, each made anew for new calls when its PEM files were replaced. */
 
+import { X509Certificate } from "node:crypto";
 import { readFileSync, statSync } from "node:fs";
 
 import { Client as GrpcClient, connectivityState, credentials, status } from "@grpc/grpc-js";
@@ -31,21 +32,24 @@ export class Channel {
   current(): GrpcClient {
     if (this.#current === undefined || this.now() >= this.#checkAt) {
       this.#checkAt = this.now() + FILES_CHECKED_EVERY_MS;
-      let stamps = this.#stamps;
       try {
-        stamps = this.#stampsNow();
+        this.#renew();
       } catch (error) {
-        // A replacement that is half done is seen by the next check.
+        // A replacement may be half done, one file of it or a part of one: until it is whole, the connection that stands
+        // is used, and each check tries again.
         if (this.#current === undefined) throw unreadable(error);
       }
-      if (this.#current === undefined || stamps !== this.#stamps) {
-        const made = this.#made();
-        this.#current?.close(); // its calls end by themselves
-        this.#current = made;
-        this.#stamps = stamps;
-      }
     }
-    return this.#current;
+    return this.#current!;
+  }
+
+  #renew(): void {
+    const stamps = this.#stampsNow();
+    if (this.#current !== undefined && stamps === this.#stamps) return;
+    const made = this.#made();
+    this.#current?.close(); // its calls end by themselves
+    this.#current = made;
+    this.#stamps = stamps;
   }
 
   /** Waits until the connection stands; false where nobody answers there, so that nothing was sent. */
@@ -75,12 +79,10 @@ export class Channel {
 
   #made(): GrpcClient {
     const read = (path: string | undefined) => (path === undefined ? null : readFileSync(path));
-    let tls;
-    try {
-      tls = credentials.createSsl(read(this.files.trust), read(this.files.key), read(this.files.certificate));
-    } catch (error) {
-      throw unreadable(error);
-    }
+    const trust = read(this.files.trust);
+    // Node takes a file without a certificate for one that trusts nobody.
+    if (trust !== null) new X509Certificate(trust);
+    const tls = credentials.createSsl(trust, read(this.files.key), read(this.files.certificate));
     return new GrpcClient(this.address, tls, {
       "grpc.enable_retries": 0, // calls.ts retries, with the other addresses
       "grpc.keepalive_time_ms": 30_000,

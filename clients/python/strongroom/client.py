@@ -17,10 +17,11 @@ from strongroom.credentials import ClientCertificate, Credentials, TokenStore
 from strongroom.crypto.v1 import crypto_pb2 as pb
 from strongroom.crypto.v1.crypto_pb2_grpc import CryptoServiceStub
 from strongroom.names import Names
+from strongroom.pem import Pem
 from strongroom.profiles import Profile
 from strongroom.tokens import token_source
 from strongroom.tracing import SpanFile, Trace, Tracing
-from strongroom.transport import Endpoint, Pem, Transport
+from strongroom.transport import Endpoint, Transport
 
 if TYPE_CHECKING:
     from strongroom.calls.access.access import Access

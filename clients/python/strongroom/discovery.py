@@ -8,11 +8,12 @@ from pathlib import Path
 
 from strongroom.credentials import ClientCertificate
 from strongroom.errors import StrongroomError
+from strongroom.pem import Pem
 from strongroom.profiles import SERVICES
 from strongroom.runtime.v1.discovery_pb2 import GetEndpointsRequest
 from strongroom.runtime.v1.discovery_pb2_grpc import DiscoveryServiceStub
 from strongroom.tracing import Tracing
-from strongroom.transport import Pem, Transport
+from strongroom.transport import Transport
 
 _ASKED = "the mesh"
 

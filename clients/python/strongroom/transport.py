@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -17,8 +15,9 @@ import grpc
 from google.protobuf.message import Message
 
 from strongroom import checksums, proxies, repeats
-from strongroom.credentials import AssumedRole, CertificateSession, ClientCertificate, Credentials, TokenSource
+from strongroom.credentials import TokenSource
 from strongroom.errors import ANSWER_CORRUPTED, StrongroomError, event_id_in, from_rpc_error
+from strongroom.pem import Pem, Stamps
 from strongroom.replicas import Replicas
 from strongroom.streams import TOKEN_REFUSALS, Begun, ResponseStream
 from strongroom.tracing import TRACEPARENT, Tracing
@@ -73,54 +72,6 @@ class Answer(Generic[Response]):
     event_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Pem:
-    """PEM files to connect with. Without `trust`, the system's certificate authorities are trusted."""
-
-    trust: Path | None
-    certificate: Path | None
-    key: Path | None
-
-    @classmethod
-    def of(cls, trust: Path | None, credentials: Credentials | None) -> Pem:
-        """The files that go with `credentials`."""
-        while isinstance(credentials, AssumedRole):
-            credentials = credentials.source
-        if isinstance(credentials, ClientCertificate | CertificateSession):
-            return cls(trust, credentials.certificate, credentials.key)
-        return cls(trust, None, None)
-
-    def stamps(self) -> tuple[tuple[int, int], ...]:
-        """What differs once a file was replaced."""
-        files = [path.stat() for path in (self.trust, self.certificate, self.key) if path]
-        return tuple((file.st_mtime_ns, file.st_ino) for file in files)
-
-    def channel_credentials(self) -> grpc.ChannelCredentials:
-        """Credentials from what the files hold now. Raises CREDENTIALS_UNREADABLE, also for what is none: gRPC itself
-        would say of a file that is no PEM only that there is no connection.
-        """
-        try:
-            trust, key, certificate = (
-                path.read_bytes() if path else None for path in (self.trust, self.key, self.certificate)
-            )
-        except OSError as error:
-            raise StrongroomError(
-                "CREDENTIALS_UNREADABLE", f"{error.filename}: {error.strerror}", code="FAILED_PRECONDITION"
-            ) from error
-        for path, content, kind in (
-            (self.trust, trust, b"CERTIFICATE"),
-            (self.certificate, certificate, b"CERTIFICATE"),
-            (self.key, key, b"PRIVATE KEY"),
-        ):
-            if content is not None and not re.search(rb"-----BEGIN [A-Z ]*%s-----" % kind, content):
-                raise StrongroomError(
-                    "CREDENTIALS_UNREADABLE",
-                    f"{path}: holds no {kind.decode().lower()} in PEM",
-                    code="FAILED_PRECONDITION",
-                )
-        return grpc.ssl_channel_credentials(trust, key, certificate)
-
-
 class Channel:
     """A connection to one address that is made anew, for new calls, when the PEM files were replaced."""
 
@@ -137,7 +88,7 @@ class Channel:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._channel: grpc.Channel | None = None
-        self._stamps: tuple[tuple[int, int], ...] = ()
+        self._stamps: Stamps | None = None
         self._check_at = 0.0
 
     def current(self) -> grpc.Channel:
@@ -160,15 +111,17 @@ class Channel:
 
     def _checked(self) -> grpc.Channel:
         self._check_at = self._monotonic() + _FILES_CHECKED_EVERY_SECONDS
-        try:
-            stamps = self._pem.stamps()
-        except OSError:
-            stamps = self._stamps  # a replacement that is half done; the next check sees it
-        if self._channel is None or stamps != self._stamps:
+        stamps = self._pem.stamps()
+        if self._channel is None:
             credentials = self._pem.channel_credentials()
-            # The one before, if any, ends by itself with its last call.
-            self._channel = grpc.secure_channel(self.address, credentials, options=self._options)
-            self._stamps = stamps
+        elif stamps is None or stamps == self._stamps or (whole := self._pem.whole_credentials(stamps)) is None:
+            # A replacement may be half done, one file of it or a part of one: each check looks again.
+            return self._channel
+        else:
+            credentials = whole
+        # The one before, if any, ends by itself with its last call.
+        self._channel = grpc.secure_channel(self.address, credentials, options=self._options)
+        self._stamps = stamps
         return self._channel
 
 

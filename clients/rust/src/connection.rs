@@ -64,7 +64,7 @@ impl Pem {
 
     fn tls(&self) -> Result<ClientTlsConfig, Error> {
         let mut config = match &self.trust {
-            Some(file) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(file)?)),
+            Some(file) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(certificates(file)?)),
             None => ClientTlsConfig::new().with_native_roots(),
         };
         if let Some((certificate, key)) = &self.identity {
@@ -72,6 +72,17 @@ impl Pem {
         }
         Ok(config)
     }
+}
+
+/// What a file of certificates holds; of one that holds none, nobody would be trusted.
+fn certificates(file: &Path) -> Result<Vec<u8>, Error> {
+    const END: &[u8] = b"-----END CERTIFICATE-----";
+    let held = read(file)?;
+    if held.windows(END.len()).any(|part| part == END) {
+        return Ok(held);
+    }
+    let message = format!("{} holds no certificate in PEM", file.display());
+    Err(Error::new("CREDENTIALS_UNREADABLE", message, Code::FailedPrecondition, ""))
 }
 
 fn stamp(file: &Path) -> Option<(SystemTime, u64)> {
@@ -118,7 +129,13 @@ impl Connection {
             }
         }
         let stamps = self.pem.stamps();
-        let channel = self.connected()?;
+        let channel = match (self.connected(), made.as_ref()) {
+            (Ok(channel), _) => channel,
+            // A replacement may be half done, one file of it or a part of one: until it is whole, the connection that
+            // stands is used, and each check tries again.
+            (Err(_), Some(made)) => return Ok(made.channel.clone()),
+            (Err(error), None) => return Err(error),
+        };
         *made = Some(Made { channel: channel.clone(), stamps, checked: Instant::now() });
         Ok(channel)
     }
@@ -139,5 +156,48 @@ impl Connection {
             .keep_alive_timeout(Duration::from_secs(5))
             .keep_alive_while_idle(true)
             .connect_lazy())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\n\
+MIIBdTCCARugAwIBAgIUU7o58KNWZaYPV+Mqy2+i2R8ti74wCgYIKoZIzj0EAwIw\n\
+DzENMAsGA1UEAwwEdGVzdDAgFw0yNjExMjkwOTIzMDBaGA8yMTI2MTEwNTA5MjMw\n\
+MFowDzENMAsGA1UEAwwEdGVzdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABHEj\n\
+RUi8MaDwtveBqYZraSCtX0mARXRxfpbOy1X8fizfnuxlJgIvBNTEzdzr6XkLfxvd\n\
+7t7l0Uj7lqEtuWdTrdKjUzBRMB0GA1UdDgQWBBS8wc0Xgsy5vouPIQfKAodZqKq8\n\
+TzAfBgNVHSMEGDAWgBS8wc0Xgsy5vouPIQfKAodZqKq8TzAPBgNVHRMBAf8EBTAD\n\
+AQH/MAoGCCqGSM49BAMCA0gAMEUCIGvp/vZW0Uyl96xA67SOHxTnTzwV93fD2o2I\n\
+831cHZXzAiEAv+OEKtaNuiAf8bBniDewMGFGZ17tzjsTr7IYAcdm6vY=\n\
+-----END CERTIFICATE-----\n";
+
+    /// Whether the connection that stood is used on, once the file was replaced.
+    fn is_kept(connection: &Connection, file: &Path, text: &str) -> bool {
+        let beside = file.with_extension("new");
+        std::fs::write(&beside, text).unwrap();
+        std::fs::rename(beside, file).unwrap();
+        let before = {
+            let mut made = connection.made.lock().unwrap();
+            let made = made.as_mut().unwrap();
+            made.checked -= CHECK_EVERY;
+            made.stamps.clone()
+        };
+        connection.current().unwrap();
+        connection.made.lock().unwrap().as_ref().unwrap().stamps == before
+    }
+
+    #[tokio::test]
+    async fn a_replacement_that_is_half_done_stops_no_call_and_a_whole_one_is_used() {
+        let trust = std::env::temp_dir().join(format!("strongroom-trust-{}.pem", std::process::id()));
+        std::fs::write(&trust, CERTIFICATE).unwrap();
+        let connection = Connection::new("127.0.0.1:1", Pem { trust: Some(trust.clone()), identity: None });
+        connection.current().unwrap();
+        assert!(is_kept(&connection, &trust, &CERTIFICATE[..200]));
+        assert!(is_kept(&connection, &trust, "not a certificate"));
+        assert!(!is_kept(&connection, &trust, CERTIFICATE));
+        std::fs::remove_file(&trust).unwrap();
     }
 }

@@ -228,6 +228,33 @@ def test_a_replaced_certificate_is_used_by_new_calls(
     assert [name.rpartition("/")[2] for name in server.identities] == ["admin", "other"]
 
 
+def test_a_replacement_that_is_half_done_stops_no_call(
+    server: Server, authority: DevelopmentAuthority, caller: CertificateFiles, tmp_path: Path
+) -> None:
+    other = authority.issue("user/other")
+    certificate, key, trust = (tmp_path / name for name in ("certificate.pem", "key.pem", "trust.pem"))
+    for file, content in ((certificate, caller.certificate), (key, caller.key), (trust, caller.trust)):
+        file.write_bytes(content.read_bytes())
+    with Client(
+        {"keystore": server.address}, ClientCertificate(certificate, key), trust=trust, account="main"
+    ) as client:
+        client.access.whoami()
+        channel = client._transport._channels["keystore"]
+        assert isinstance(channel, Channel)
+
+        def called_after(file: Path, content: bytes) -> None:
+            file.write_bytes(content)
+            channel._check_at = 0.0
+            client.access.whoami(timeout=5)
+
+        called_after(certificate, other.certificate.read_bytes())
+        called_after(trust, caller.trust.read_bytes()[:200])
+        called_after(key, other.key.read_bytes()[:100])
+        called_after(key, other.key.read_bytes())
+        called_after(trust, caller.trust.read_bytes())
+    assert [name.rpartition("/")[2] for name in server.identities] == ["admin"] * 5 + ["other"]
+
+
 def test_credentials_that_cannot_be_read_are_named(server: Server, caller: CertificateFiles) -> None:
     credentials = ClientCertificate(Path("/no/such/certificate.pem"), caller.key)
     with Client({"keystore": server.address}, credentials, trust=caller.trust, account="main") as client:

@@ -3,21 +3,34 @@ package io.strongroom;
 import io.grpc.ChannelCredentials;
 import io.grpc.Grpc;
 import io.grpc.ManagedChannel;
+import io.grpc.ManagedChannelRegistry;
 import io.grpc.TlsChannelCredentials;
 import java.io.IOException;
+import java.io.InputStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.attribute.BasicFileAttributes;
+import java.security.GeneralSecurityException;
+import java.security.KeyFactory;
+import java.security.PrivateKey;
+import java.security.PublicKey;
+import java.security.Signature;
+import java.security.cert.CertificateFactory;
+import java.security.spec.PKCS8EncodedKeySpec;
 import java.util.ArrayList;
+import java.util.Base64;
 import java.util.List;
 import java.util.Objects;
 import java.util.concurrent.TimeUnit;
+import java.util.function.LongSupplier;
+import java.util.regex.Pattern;
 import java.util.stream.Stream;
 
 /** A connection to one address, which is made anew, for new calls, when its PEM files were replaced. */
 class Connection implements AutoCloseable {
     private static final long CHECK_EVERY_NANOS = TimeUnit.SECONDS.toNanos(5);
     private static final int MAX_ANSWER_BYTES = 8 << 20;
+    private static final Pattern PEM_MARKS = Pattern.compile("-----[^-]+-----");
 
     /**
      * PEM files to connect with; those that are null are left out.
@@ -30,14 +43,20 @@ class Connection implements AutoCloseable {
 
     private final String address;
     private final Pem pem;
+    private final LongSupplier nanos;
     private ManagedChannel channel;
     private List<Object> stamps = List.of();
     private long checkedAt;
     private boolean closed;
 
     Connection(String address, Pem pem) {
+        this(address, pem, System::nanoTime);
+    }
+
+    Connection(String address, Pem pem, LongSupplier nanos) {
         this.address = address;
         this.pem = pem;
+        this.nanos = nanos;
     }
 
     String address() {
@@ -49,10 +68,18 @@ class Connection implements AutoCloseable {
         if (closed) {
             throw new StrongroomException("CLIENT_CLOSED", "the client was closed", "FAILED_PRECONDITION", "");
         }
-        long now = System.nanoTime();
+        long now = nanos.getAsLong();
         if (channel == null || now - checkedAt >= CHECK_EVERY_NANOS) {
             checkedAt = now;
-            renew();
+            try {
+                renew();
+            } catch (StrongroomException error) {
+                // A replacement may be half done, one file of it or a part of one: until it is whole, the connection that
+                // stands is used, and each check tries again.
+                if (channel == null) {
+                    throw error;
+                }
+            }
         }
         return channel;
     }
@@ -76,18 +103,59 @@ class Connection implements AutoCloseable {
             return;
         }
         ManagedChannel before = channel;
-        channel = Grpc.newChannelBuilder(address, credentials())
-                .maxInboundMessageSize(MAX_ANSWER_BYTES)
-                .keepAliveTime(30, TimeUnit.SECONDS)
-                .keepAliveTimeout(5, TimeUnit.SECONDS)
-                .keepAliveWithoutCalls(true)
-                // Retries are the client's own, over all addresses.
-                .disableRetry()
-                .build();
+        if (before != null) {
+            requirePair();
+        }
+        channel = made();
         stamps = found;
         if (before != null) {
             before.shutdown(); // ends with its last call
         }
+    }
+
+    private ManagedChannel made() {
+        ChannelCredentials credentials = credentials();
+        try {
+            return Grpc.newChannelBuilder(address, credentials)
+                    .maxInboundMessageSize(MAX_ANSWER_BYTES)
+                    .keepAliveTime(30, TimeUnit.SECONDS)
+                    .keepAliveTimeout(5, TimeUnit.SECONDS)
+                    .keepAliveWithoutCalls(true)
+                    // Retries are the client's own, over all addresses.
+                    .disableRetry()
+                    .build();
+        } catch (IllegalArgumentException | ManagedChannelRegistry.ProviderNotFoundException error) {
+            throw unreadable(error);
+        }
+    }
+
+    /** Refuses a certificate with a key that is not its own, which Netty finds out only when it connects. */
+    private void requirePair() {
+        if (pem.certificate() == null) {
+            return;
+        }
+        try (InputStream certificate = Files.newInputStream(pem.certificate())) {
+            PublicKey holder = CertificateFactory.getInstance("X.509").generateCertificate(certificate).getPublicKey();
+            String key = PEM_MARKS.matcher(Files.readString(pem.key())).replaceAll("");
+            PKCS8EncodedKeySpec encoded = new PKCS8EncodedKeySpec(Base64.getMimeDecoder().decode(key));
+            PrivateKey own = KeyFactory.getInstance(holder.getAlgorithm()).generatePrivate(encoded);
+            String algorithm = holder.getAlgorithm().equals("RSA") ? "SHA256withRSA" : "SHA256withECDSA";
+            Signature signature = Signature.getInstance(algorithm);
+            signature.initSign(own);
+            byte[] signed = signature.sign();
+            signature.initVerify(holder);
+            if (signature.verify(signed)) {
+                return;
+            }
+        } catch (IOException | GeneralSecurityException | RuntimeException error) {
+            throw unreadable(error);
+        }
+        throw unreadable(new GeneralSecurityException(pem.key() + " is not the certificate's key"));
+    }
+
+    private StrongroomException unreadable(Exception error) {
+        String message = address + ": no connection can be made with these files or this address: " + error.getMessage();
+        return new StrongroomException("CREDENTIALS_UNREADABLE", message, "FAILED_PRECONDITION", "");
     }
 
     private List<Object> stampsNow() throws IOException {

@@ -228,7 +228,7 @@ class EndpointTest {
 
     private EncryptResponse encrypt(Tokens tokens) {
         EncryptRequest request = EncryptRequest.newBuilder().setKey("payments").build();
-        return endpoint.call(CryptoServiceGrpc.getEncryptMethod(), request, Duration.ofSeconds(2), tokens);
+        return endpoint.call(CryptoServiceGrpc.getEncryptMethod(), request, Duration.ofSeconds(20), tokens);
     }
 
     private String header(int call, String name) {
