@@ -93,3 +93,57 @@ def test_what_an_exception_left_unfinished_is_refused(files: EncryptedFileSystem
         interrupted()
     with pytest.raises(StrongroomError):
         files.cat_file(path)
+
+
+def test_text_that_an_exception_left_unfinished_is_refused(files: EncryptedFileSystem, tmp_path: Path) -> None:
+    path = str(tmp_path / "unfinished.csv")
+
+    def interrupted() -> None:
+        with files.open(path, "w") as file:
+            file.write("a" * 200_000)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    with pytest.raises(StrongroomError):
+        files.cat_file(path)
+    with pytest.raises(NotImplementedError):
+        files.open(path + ".gz", "wb", compression="infer")
+
+
+def test_a_folder_with_files_that_are_no_messages_is_listed_read_and_removed(
+    files: EncryptedFileSystem, tmp_path: Path
+) -> None:
+    folder = tmp_path / "orders"
+    files.makedirs(str(folder))
+    files.pipe_file(str(folder / "good"), b"content")
+    (folder / "_SUCCESS").write_bytes(b"")
+    (folder / "unfinished").write_bytes((folder / "good").read_bytes()[:100])
+    found = {Path(entry["name"]).name: entry for entry in files.ls(str(folder))}
+    assert {name: entry["size"] for name, entry in found.items()} == {"good": 7, "_SUCCESS": None, "unfinished": None}
+    assert found["_SUCCESS"]["refusal"] == "MESSAGE_NOT_RECOGNIZED"
+    assert len(files.find(str(folder))) == 3
+    assert files.cat(str(folder / "g*")) == {str(folder / "good"): b"content"}
+    for name in ("_SUCCESS", "unfinished"):
+        with pytest.raises(StrongroomError):
+            files.info(str(folder / name))
+        with pytest.raises(StrongroomError):
+            files.open(str(folder / name))
+    files.rm(str(folder), recursive=True)
+    assert not folder.exists()
+
+
+def test_a_file_has_one_context_however_its_path_is_written(
+    encryption: EncryptionClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = EncryptedFileSystem(LocalFileSystem(), encryption, lambda path: {"path": path})
+    with files.open("orders", "wb") as file:
+        file.write(b"content")
+    for path in ("orders", "./orders", tmp_path / "orders", f"strongroom://{tmp_path}/orders", "file://orders/"):
+        with files.open(path) as file:
+            assert file.read() == b"content"
+    assert files.cat([entry["name"] for entry in files.ls(tmp_path)]) == {str(tmp_path / "orders"): b"content"}
+    in_memory = EncryptedFileSystem(MemoryFileSystem(), encryption, lambda path: {"path": path})
+    in_memory.pipe_file("one/context", b"content")
+    assert in_memory.cat_file("/one/context") == b"content"
