@@ -113,14 +113,30 @@ export class Endpoint {
 
   /** Calls with a token, and once again with another where the service did not accept that. */
   async #authorized(method: DescMethodUnary, request: Message, deadline: number): Promise<Message> {
-    const token = await this.tokens?.current();
+    const token = await this.#token(deadline);
     try {
       return await this.#answered(method, request, deadline, token);
     } catch (error) {
       const refused = error instanceof StrongroomError && ["TOKEN_EXPIRED", "TOKEN_INVALID"].includes(error.reason);
       if (!refused || token === undefined || !this.tokens?.renew(token)) throw error;
     }
-    return await this.#answered(method, request, deadline, await this.tokens.current());
+    return await this.#answered(method, request, deadline, await this.#token(deadline));
+  }
+
+  /** The token for a call; an exchange that takes longer than the call may goes on for others. */
+  async #token(deadline: number): Promise<string | undefined> {
+    if (this.tokens === undefined) return undefined;
+    let timer;
+    const late = new Promise<never>((_, reject) => {
+      const message = "the exchange of credentials for a session did not end in time";
+      const error = new StrongroomError("DEADLINE_EXCEEDED", message, { code: status.DEADLINE_EXCEEDED });
+      timer = setTimeout(() => reject(error), Math.max(0, deadline - performance.now()));
+    });
+    try {
+      return await Promise.race([this.tokens.current(), late]);
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   /** Calls at one address after the other, in rounds with growing random pauses, until one answers. */

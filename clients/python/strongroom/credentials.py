@@ -163,6 +163,8 @@ class ExchangedTokens:
         self._token: Token | None = store.read() if store else None
         self._refused = ""
         self._again_at = 0.0
+        self._failure: StrongroomError | None = None
+        self._failed_at = 0.0
 
     def current(self) -> str:
         """A token with at least a fifth of its time left; while no service can exchange another, or another thread does
@@ -171,23 +173,28 @@ class ExchangedTokens:
         lasting = self._lasting()
         if lasting is not None and self._wall_clock() < max(lasting.renew_at, self._again_at):
             return lasting.text
+        asked = time.monotonic()
         if lasting is None:
             self._lock.acquire()
         elif not self._lock.acquire(blocking=False):
             return lasting.text
         try:
-            return self._renewed().text
+            return self._renewed(asked).text
         finally:
             self._lock.release()
 
-    def _renewed(self) -> Token:
+    def _renewed(self, asked: float) -> Token:
         now, lasting = self._wall_clock(), self._lasting()
         if lasting is not None and now < lasting.renew_at:
             # Somebody was quicker.
             return lasting
+        if self._failure is not None and self._failed_at >= asked:
+            # Whoever waited for an exchange that failed waits for no other.
+            raise self._failure.renewed()
         try:
             text, expires = self._exchange()
         except StrongroomError as error:
+            self._failure, self._failed_at = error, time.monotonic()
             if lasting is None or error.code_name not in AWAY:
                 raise
             ended = self._wall_clock()

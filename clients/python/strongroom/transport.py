@@ -194,13 +194,15 @@ class Endpoint(Generic[Stub]):
         timeout = self._timeout if timeout is None else timeout
         if self._tokens is None:
             return self._recorded(method, request, timeout, ())
+        deadline = time.monotonic() + timeout
         token = self._tokens.current()
         try:
-            return self._recorded(method, request, timeout, _bearer(token))
+            return self._recorded(method, request, deadline - time.monotonic(), _bearer(token))
         except StrongroomError as error:
             if error.reason not in TOKEN_REFUSALS or not self._tokens.renew(token):
                 raise
-        return self._recorded(method, request, timeout, _bearer(self._tokens.current()))
+        token = self._tokens.current()
+        return self._recorded(method, request, deadline - time.monotonic(), _bearer(token))
 
     def stream(
         self,

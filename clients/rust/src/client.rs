@@ -104,7 +104,7 @@ impl Client {
     where
         F: Future<Output = Result<Response<A>, Status>>,
     {
-        self.called(self.shared.caller.as_ref(), service, call, false).await
+        self.called(self.shared.caller.as_ref(), service, call, false, self.deadline()).await
     }
 
     /// Calls a method that is safe to repeat: it changes nothing, or its request has a request id.
@@ -115,7 +115,7 @@ impl Client {
     where
         F: Future<Output = Result<Response<A>, Status>>,
     {
-        self.called(self.shared.caller.as_ref(), service, call, true).await
+        self.called(self.shared.caller.as_ref(), service, call, true, self.deadline()).await
     }
 
     /// Calls a method that answers as a stream, which has no deadline and is not begun again: begin it with the
@@ -126,7 +126,7 @@ impl Client {
     {
         let token = match &self.shared.caller {
             None => None,
-            Some(caller) => self.token(caller, "").await?,
+            Some(caller) => self.token(caller, "", self.deadline()).await?,
         };
         self.endpoint(service)?.open(call, token.as_deref()).await
     }
@@ -145,19 +145,19 @@ impl Client {
         service: Service,
         call: impl Fn(Channel) -> F,
         repeatable: bool,
+        deadline: Instant,
     ) -> Result<A, Error>
     where
         F: Future<Output = Result<Response<A>, Status>>,
     {
-        let deadline = Instant::now() + self.shared.timeout;
         let endpoint = self.endpoint(service)?;
         let Some(caller) = caller else {
             return endpoint.call(&call, deadline, repeatable, None).await;
         };
-        let token = self.token(caller, "").await?;
+        let token = self.token(caller, "", deadline).await?;
         match endpoint.call(&call, deadline, repeatable, token.as_deref()).await {
             Err(error) if matches!(error.reason.as_str(), "TOKEN_EXPIRED" | "TOKEN_INVALID") => {
-                let renewed = self.token(caller, token.as_deref().unwrap_or_default()).await?;
+                let renewed = self.token(caller, token.as_deref().unwrap_or_default(), deadline).await?;
                 if renewed == token {
                     return Err(error);
                 }
@@ -165,6 +165,11 @@ impl Client {
             }
             outcome => outcome,
         }
+    }
+
+    /// When a call ends that begins now.
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.shared.timeout
     }
 
     fn endpoint(&self, service: Service) -> Result<&Endpoint, Error> {
@@ -175,26 +180,28 @@ impl Client {
     }
 
     /// The session token for a call that begins now, and another one than `refused` where there is another.
-    fn token<'a>(&'a self, caller: &'a Caller, refused: &'a str) -> TokenFuture<'a> {
+    fn token<'a>(&'a self, caller: &'a Caller, refused: &'a str, deadline: Instant) -> TokenFuture<'a> {
         Box::pin(async move {
             match &caller.credentials {
                 Credentials::ClientCertificate { .. } => Ok(None),
                 Credentials::SessionToken(token) => Ok(Some(token.clone())),
-                _ => caller.exchanged.current(refused, || self.exchange(caller)).await.map(Some),
+                _ => caller.exchanged.current(refused, deadline, || self.exchange(caller, deadline)).await.map(Some),
             }
         })
     }
 
-    async fn exchange(&self, caller: &Caller) -> Result<Token, Error> {
+    async fn exchange(&self, caller: &Caller, deadline: Instant) -> Result<Token, Error> {
         let session = match &caller.credentials {
-            Credentials::AssumedRole { role, external_id, .. } => self.assumed(caller, role, external_id).await?,
-            credentials => self.begun(credentials).await?,
+            Credentials::AssumedRole { role, external_id, .. } => {
+                self.assumed(caller, role, external_id, deadline).await?
+            }
+            credentials => self.begun(credentials, deadline).await?,
         };
         let seconds = session.expire_time.map_or(0, |time| u64::try_from(time.seconds).unwrap_or(0));
         Ok(Token { text: session.token, expires: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds) })
     }
 
-    async fn begun(&self, credentials: &Credentials) -> Result<access::Session, Error> {
+    async fn begun(&self, credentials: &Credentials, deadline: Instant) -> Result<access::Session, Error> {
         let request = access::CreateSessionRequest {
             credential: credentials.exchange()?,
             session_name: self.shared.session_name.clone(),
@@ -205,10 +212,16 @@ impl Client {
             let request = request.clone();
             async move { SessionServiceClient::new(channel).create_session(request).await }
         };
-        self.called(None, Service::Keystore, begin, true).await
+        self.called(None, Service::Keystore, begin, true, deadline).await
     }
 
-    async fn assumed(&self, caller: &Caller, role: &str, external_id: &str) -> Result<access::Session, Error> {
+    async fn assumed(
+        &self,
+        caller: &Caller,
+        role: &str,
+        external_id: &str,
+        deadline: Instant,
+    ) -> Result<access::Session, Error> {
         let name = if self.shared.session_name.is_empty() { SESSION_NAME } else { &self.shared.session_name };
         let request = access::AssumeRoleRequest {
             role: role.to_owned(),
@@ -220,7 +233,7 @@ impl Client {
             let request = request.clone();
             async move { SessionServiceClient::new(channel).assume_role(request).await }
         };
-        self.called(caller.before.as_deref(), Service::Keystore, assume, true).await
+        self.called(caller.before.as_deref(), Service::Keystore, assume, true, deadline).await
     }
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -10,6 +11,7 @@ import pytest
 
 from strongroom import StrongroomError
 from strongroom.credentials import ClientKeySession, ExchangedTokens, FixedToken, SessionToken, Token
+from tests.support.clients import until
 
 
 class Exchange:
@@ -102,6 +104,29 @@ def test_nobody_else_waits_while_one_asks_for_another_token() -> None:
         assert tokens.current() == "1"
         answer.set()
         assert renewing.result() == "2"
+    assert tokens.current() == "2"
+
+
+def test_those_that_wait_for_an_exchange_share_its_failure() -> None:
+    exchange = Exchange()
+    exchange.fails = away()
+    tokens = ExchangedTokens(exchange, lambda: exchange.now)
+    go_on = Event()
+    exchange.before = lambda: until(go_on.is_set)
+
+    def reason() -> str:
+        with pytest.raises(StrongroomError) as refused:
+            tokens.current()
+        return refused.value.reason
+
+    with ThreadPoolExecutor(8) as pool:
+        calls = [pool.submit(reason) for _ in range(8)]
+        until(lambda: all(call.running() for call in calls))
+        time.sleep(0.1)
+        go_on.set()
+        assert {call.result(20) for call in calls} == {"KEYSTORE_UNREACHABLE"}
+    assert exchange.count == 1
+    exchange.fails = None
     assert tokens.current() == "2"
 
 

@@ -142,6 +142,14 @@ test("a refused token is replaced once", async () => {
   await assert.rejects(endpoint([address], tokens).stub(CryptoService).encrypt({ key: "a" }), { reason: "TOKEN_EXPIRED" });
 });
 
+test("a call ends in time while a token is exchanged", async () => {
+  const tokens = { current: () => new Promise<string>(() => {}), renew: () => true };
+  const began = performance.now();
+  const call = endpoint(["127.0.0.1:1"], tokens).stub(CryptoService).encrypt({ key: "a" }, { timeoutMs: 100 });
+  await assert.rejects(call, { reason: "DEADLINE_EXCEEDED" });
+  assert.ok(performance.now() - began < 4000);
+});
+
 test("an error has reason, field, event and trace, after retries of what had done nothing", async () => {
   let calls = 0;
   const address = await serve(() =>

@@ -163,26 +163,26 @@ public final class Client implements KeyCalls, AutoCloseable {
             return Tokens.fixed(given.token());
         }
         if (credentials instanceof Credentials.Exchangeable exchangeable) {
-            return new Tokens.Exchanged(() -> exchanged(exchangeable), InstantSource.system());
+            return new Tokens.Exchanged(time -> exchanged(exchangeable, time), InstantSource.system());
         }
         if (credentials instanceof Credentials.AssumedRole role) {
             Tokens before = tokens(role.source());
-            return new Tokens.Exchanged(() -> assumed(role, before), InstantSource.system());
+            return new Tokens.Exchanged(time -> assumed(role, before, time), InstantSource.system());
         }
         return null;
     }
 
-    private Tokens.Token assumed(Credentials.AssumedRole role, Tokens before) {
+    private Tokens.Token assumed(Credentials.AssumedRole role, Tokens before, Duration time) {
         AssumeRoleRequest request = AssumeRoleRequest.newBuilder()
                 .setRole(role.role())
                 .setSessionName(sessionName.isEmpty() ? "strongroom" : sessionName)
                 .setExternalId(role.externalId())
                 .build();
         return token(endpoint(Service.KEYSTORE)
-                .call(SessionServiceGrpc.getAssumeRoleMethod(), request, timeout, before));
+                .call(SessionServiceGrpc.getAssumeRoleMethod(), request, time, before));
     }
 
-    private Tokens.Token exchanged(Credentials.Exchangeable credentials) {
+    private Tokens.Token exchanged(Credentials.Exchangeable credentials, Duration time) {
         CreateSessionRequest request = credentials
                 .request()
                 .setSessionName(sessionName)
@@ -190,7 +190,7 @@ public final class Client implements KeyCalls, AutoCloseable {
                         .setSeconds(Credentials.SESSION_DURATION.toSeconds()))
                 .build();
         return token(endpoint(Service.KEYSTORE)
-                .call(SessionServiceGrpc.getCreateSessionMethod(), request, timeout, null));
+                .call(SessionServiceGrpc.getCreateSessionMethod(), request, time, null));
     }
 
     private static Tokens.Token token(Session session) {

@@ -81,7 +81,7 @@ final class Endpoint implements AutoCloseable {
         if (tokens == null) {
             return retried(method, request, deadline, null);
         }
-        String token = tokens.current();
+        String token = tokens.current(deadline);
         try {
             return retried(method, request, deadline, token);
         } catch (StrongroomException error) {
@@ -89,7 +89,7 @@ final class Endpoint implements AutoCloseable {
                 throw error;
             }
         }
-        return retried(method, request, deadline, tokens.current());
+        return retried(method, request, deadline, tokens.current(deadline));
     }
 
     private <Q extends Message, A> A retried(MethodDescriptor<Q, A> method, Q request, long deadline, String token) {

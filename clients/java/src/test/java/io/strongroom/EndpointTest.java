@@ -34,6 +34,13 @@ import java.util.ArrayList;
 import java.util.Deque;
 import java.util.List;
 import java.util.UUID;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -42,6 +49,8 @@ import org.junit.jupiter.api.Test;
 class EndpointTest {
     private static final Metadata.Key<String> PUSHBACK =
             Metadata.Key.of("grpc-retry-pushback-ms", Metadata.ASCII_STRING_MARSHALLER);
+
+    private static final Duration SECOND = Duration.ofSeconds(1);
 
     private final Deque<Status> refusals = new ArrayDeque<>();
     private final List<Metadata> headers = new ArrayList<>();
@@ -138,7 +147,7 @@ class EndpointTest {
     void aTokenThatIsRefusedIsExchangedAnewOnce() {
         Deque<String> texts = new ArrayDeque<>(List.of("first", "second"));
         Tokens tokens = new Tokens.Exchanged(
-                () -> new Tokens.Token(texts.pop(), Instant.now().plusSeconds(3600)), Instant::now);
+                time -> new Tokens.Token(texts.pop(), Instant.now().plusSeconds(3600)), Instant::now);
         refusals.add(status(Code.UNAUTHENTICATED, "TOKEN_EXPIRED"));
         assertEquals("payments", encrypt(tokens).getKey());
         assertEquals("Bearer first", header(0, "authorization"));
@@ -151,12 +160,74 @@ class EndpointTest {
         Instant[] now = {begun};
         int[] count = {0};
         Tokens tokens = new Tokens.Exchanged(
-                () -> new Tokens.Token("token-" + count[0]++, now[0].plusSeconds(100)), () -> now[0]);
-        assertEquals("token-0", tokens.current());
+                time -> new Tokens.Token("token-" + count[0]++, now[0].plusSeconds(100)), () -> now[0]);
+        assertEquals("token-0", tokens.current(in(SECOND)));
         now[0] = begun.plusSeconds(79);
-        assertEquals("token-0", tokens.current());
+        assertEquals("token-0", tokens.current(in(SECOND)));
         now[0] = begun.plusSeconds(80);
-        assertEquals("token-1", tokens.current());
+        assertEquals("token-1", tokens.current(in(SECOND)));
+    }
+
+    @Test
+    void anExchangeHasTheTimeOfTheCallThatNeedsIt() {
+        List<Duration> times = new ArrayList<>();
+        Tokens tokens = new Tokens.Exchanged(
+                time -> {
+                    times.add(time);
+                    return new Tokens.Token("token", Instant.now().plusSeconds(3600));
+                },
+                Instant::now);
+        tokens.current(in(SECOND));
+        assertTrue(times.get(0).compareTo(SECOND) <= 0);
+    }
+
+    @Test
+    void callsThatWaitForAnExchangeShareItsFailureAndKeepTheirDeadlines() throws Exception {
+        CountDownLatch begun = new CountDownLatch(1);
+        CountDownLatch goOn = new CountDownLatch(1);
+        AtomicInteger exchanges = new AtomicInteger();
+        Tokens tokens = new Tokens.Exchanged(
+                time -> {
+                    exchanges.incrementAndGet();
+                    begun.countDown();
+                    await(goOn);
+                    throw new StrongroomException("UNREACHABLE", "nobody answers", "UNAVAILABLE", "");
+                },
+                Instant::now);
+        ExecutorService pool = Executors.newFixedThreadPool(5);
+        try {
+            List<Future<String>> waiting = new ArrayList<>();
+            waiting.add(pool.submit(() -> tokens.current(in(Duration.ofSeconds(20)))));
+            await(begun);
+            for (int count = 0; count < 4; count++) {
+                waiting.add(pool.submit(() -> tokens.current(in(Duration.ofSeconds(20)))));
+            }
+            StrongroomException late = assertThrows(
+                    StrongroomException.class, () -> tokens.current(in(Duration.ofMillis(200))));
+            assertEquals("DEADLINE_EXCEEDED", late.reason());
+            goOn.countDown();
+            for (Future<String> one : waiting) {
+                Throwable told = assertThrows(ExecutionException.class, one::get).getCause();
+                assertEquals("UNREACHABLE", ((StrongroomException) told).reason());
+            }
+            assertEquals(1, exchanges.get());
+        } finally {
+            pool.shutdownNow();
+        }
+        assertThrows(StrongroomException.class, () -> tokens.current(in(SECOND)));
+        assertEquals(2, exchanges.get());
+    }
+
+    private static void await(CountDownLatch latch) {
+        try {
+            assertTrue(latch.await(20, TimeUnit.SECONDS));
+        } catch (InterruptedException interrupted) {
+            throw new IllegalStateException(interrupted);
+        }
+    }
+
+    private static long in(Duration time) {
+        return System.nanoTime() + time.toNanos();
     }
 
     @Test
