@@ -184,6 +184,24 @@ def test_inspection_shows_keys_context_and_size_without_the_mesh(mesh: MeshKeys)
     assert "not stored" in shown
 
 
+def test_a_file_that_cannot_be_inspected_hides_no_other(mesh: MeshKeys) -> None:
+    written("data/a", "data/b")
+    run("encrypt", "payments", "data")
+    del mesh
+    Path("data/a.strongroom").write_bytes(b"plain")
+    ended = run("inspect", "data", "gone.strongroom", "--json", status=1)
+    told = json.loads(ended.stdout)
+    assert [(one["path"], one["size"]) for one in told["files"]] == [("data/b.strongroom", 17)]
+    assert [(one["path"], one["reason"]) for one in told["failed"]] == [
+        ("data/a.strongroom", "FILE_NOT_RECOGNIZED"),
+        ("gone.strongroom", "IO_ERROR"),
+    ]
+    shown = run("inspect", "data", status=1)
+    assert ("accounts/main/keys/payments" in shown.stdout, "data/a.strongroom: " in shown.stderr) == (True, True)
+    Path("data/b.strongroom").write_bytes(b"plain")
+    run("inspect", "data", status=3)
+
+
 def test_a_stored_context_need_not_be_named(mesh: MeshKeys) -> None:
     written("report.pdf")
     run("encrypt", "payments", "report.pdf", "--context", "tenant=a", "--store-context")

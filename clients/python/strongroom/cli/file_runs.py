@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from strongroom.cli.command import Report, Session
 from strongroom.cli.complaints import Status, one_failed, status_of, status_of_all
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from strongroom.files import FileResult, Written
 
     Handle = Callable[[Source, Sink, Progress], Written]
+
+Found = TypeVar("Found")
 
 JOBS = min(4, os.cpu_count() or 1)
 
@@ -66,6 +68,22 @@ def _all(verb: str, works: Sequence[Work], handle: Handle, progress: Progress, *
     done.sort(key=lambda result: result.path)
     document = {"files": plain(done), "failed": failed}
     return Report(document, note=_note(verb, done), exit_code=status_of_all(statuses, some_done=bool(done)))
+
+
+def one_by_one(
+    paths: Sequence[Path], look: Callable[[Path], Found]
+) -> tuple[list[Found], list[dict[str, str]], Status]:
+    """What is found in each file, which failed, and what the process exits with. One that fails stops no other."""
+    found: list[Found] = []
+    failed: list[dict[str, str]] = []
+    statuses: set[Status] = set()
+    for path in paths:
+        try:
+            found.append(look(path))
+        except (StrongroomError, OSError) as error:
+            failed.append(_told(path, error))
+            statuses.add(status_of(error))
+    return found, failed, status_of_all(statuses, some_done=bool(found))
 
 
 def _through(work: Work, handle: Handle, progress: Progress, *, force: bool) -> FileResult:

@@ -160,21 +160,24 @@ def rewrap(
 def inspect(session: Session, sources: Sources) -> Report:
     """Show what encrypted files say about themselves: keys, context and size. Nothing of it is verified."""
     del session
-    from strongroom.files import inspect_source
-
-    found = []
-    for path in file_sets.required(file_sets.chosen(sources), "inspected"):
-        with file_runs.telling_which(path), file_runs.opened(path) as file:
-            found.append(_described(path, inspect_source(file)))
+    paths = file_sets.required(file_sets.chosen(sources), "inspected")
+    if len(paths) == 1:
+        with file_runs.telling_which(paths[0]):
+            one = _described(paths[0])
+        return Report(one, lambda: [facts(_lines(one))])
+    found, failed, status = file_runs.one_by_one(paths, _described)
 
     def show() -> list[Facts]:
         return [facts(_lines(document)) for document in found]
 
-    return Report(found[0] if len(found) == 1 else {"files": found}, show)
+    return Report({"files": found, "failed": failed}, show, exit_code=status)
 
 
-def _described(path: Path, inspection: object) -> dict[str, Any]:
-    return {"path": str(path), **plain(inspection)}
+def _described(path: Path) -> dict[str, Any]:
+    from strongroom.files import inspect_source
+
+    with file_runs.opened(path) as file:
+        return {"path": str(path), **plain(inspect_source(file))}
 
 
 def _lines(document: dict[str, Any]) -> dict[str, object]:
