@@ -97,13 +97,13 @@ class EncryptedFileSystem(AbstractFileSystem):
             file.close()
             raise
 
-    def info(self, path: str, **options: Any) -> dict[str, Any]:
+    def info(self, path: Any, **options: Any) -> dict[str, Any]:
         """What there is about a path; `size` is the content's, as the header and the length of the file say."""
-        return self._described(self._below.info(path, **options))
+        return self._described(self._below.info(self._strip_protocol(path), **options))
 
-    def ls(self, path: str, detail: bool = True, **options: Any) -> list[Any]:
+    def ls(self, path: Any, detail: bool = True, **options: Any) -> list[Any]:
         """What is in a folder."""
-        found = self._below.ls(path, detail=True, **options)
+        found = self._below.ls(self._strip_protocol(path), detail=True, **options)
         return [self._listed(entry) if detail else entry["name"] for entry in found]
 
     def _listed(self, entry: dict[str, Any]) -> dict[str, Any]:
