@@ -22,8 +22,6 @@ from strongroom.encryption.inspection import InspectedKey, Inspection, inspect
 from strongroom.encryption.keys import ANY_KEY, KeyCalls, Keys
 from strongroom.encryption.message.body import Layout
 from strongroom.encryption.message.header import MAGIC, read_header
-from strongroom.encryption.streams.opening import Opener
-from strongroom.encryption.streams.sealing import Sealer
 from strongroom.errors import StrongroomError
 from strongroom.file_format import Progress, Sink, Source, read_full, write_all
 
@@ -96,7 +94,7 @@ class FileEncryption:
         `progress` is called with the bytes of content just done with. Raises what `Client.generate_data_key` does.
         """
         beginning = self._encryption.begin(context)
-        sealer = Sealer(beginning.keys, beginning.data, 1 << CHUNK_SIZE_LOG2, partial(write_all, sink))
+        sealer = self._encryption.sealer_of(beginning, context)(partial(write_all, sink))
         size = 0
         for piece in _pieces(source):
             sealer.update(piece)
@@ -160,8 +158,9 @@ class FileEncryption:
         self, source: Source, sink: Sink, context: Mapping[str, str] | None, progress: Progress | None
     ) -> Written:
         found = read_header(partial(_read, source))
-        opened = self._encryption.open_head(found.data + found.tag, context)
-        opener = Opener(opened.keys, opened.header.chunk_size)
+        head = found.data + found.tag
+        opened = self._encryption.open_head(head, context)
+        opener = self._encryption.opener_of(opened, head, context)
         size = 0
         for content in chain(chain.from_iterable(map(opener.update, _pieces(source))), opener.finish()):
             write_all(sink, content)

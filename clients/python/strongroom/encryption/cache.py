@@ -48,7 +48,8 @@ class DataKeyCache:
 
     A data key serves one set of keys and one encryption context, for at most `max_messages` messages of `max_bytes`
     bytes in all, and for `max_age` seconds. It is replaced ahead of its end: `refresh_ahead` seconds before, or when
-    nine tenths of its messages are used, beside messages that go on. Concurrent messages without one make one call.
+    nine tenths of its messages or bytes are used, beside messages that go on. Concurrent messages without one make one
+    call.
 
     While the mesh cannot be reached, a data key is used up to `max_stale` seconds longer; what the mesh refuses (the
     key is disabled, the permission is gone) is never bridged. So a revocation takes effect here after `max_age` seconds
@@ -135,6 +136,7 @@ class Entry(Generic[Value]):
         "expires_at",
         "lock",
         "low",
+        "low_bytes",
         "messages_left",
         "refresh_at",
         "stale_until",
@@ -150,6 +152,7 @@ class Entry(Generic[Value]):
         self.low = int(cache.max_messages * (1 - _REFRESH_AT_USE))
         """With how many messages left it should be replaced."""
         self.bytes_left = cache.max_bytes
+        self.low_bytes = int(cache.max_bytes * (1 - _REFRESH_AT_USE))
         self.lock = threading.Lock()
 
     def take(self, size: int) -> bool:
@@ -174,7 +177,7 @@ class Entry(Generic[Value]):
     def prolong(self, now: float) -> None:
         """Uses the data key beyond its age, and asks for another one now and then."""
         self.refresh_at, self.expires_at = min(now + _RETRY_SECONDS, self.stale_until), self.stale_until
-        self.low = -1
+        self.low, self.low_bytes = -1, 0
 
 
 class Room(Generic[Key, Value]):
@@ -217,7 +220,7 @@ class Room(Generic[Key, Value]):
             with entry.lock:
                 entry.messages_left = left = entry.messages_left - 1
                 entry.bytes_left = bytes_left = entry.bytes_left - size
-                if left > entry.low and bytes_left >= 0:
+                if left > entry.low and bytes_left >= entry.low_bytes:
                     return entry.value
                 entry.messages_left += 1
                 entry.bytes_left += size

@@ -106,7 +106,7 @@ class EncryptionClient:
         """
         # As `begin` and `seal_body` in one, for messages that take hardly longer than a call in Python.
         size = len(content)
-        lookup = context if context is None else tuple(context.items())
+        lookup = None if not context else tuple(context.items()) if len(context) == 1 else _lookup(context)
         beginning = self._at_hand(lookup, size, self._begin) or self.begin(context, size)
         if size <= self._chunk_size:
             return beginning.keys.seal(content, beginning.data)
@@ -129,7 +129,7 @@ class EncryptionClient:
         """What `encrypt` answers, where a data key is at hand for it; None where it would call the mesh."""
         if self._writing is None:
             return None
-        beginning = self._writing.at_hand(_lookup(context), len(content), self._begun)
+        beginning = self._writing.at_hand(_lookup(context) or None, len(content), self._begun)
         return None if beginning is None else beginning.data + seal_body(beginning.keys, content, self._chunk_size)
 
     def decrypt_at_hand(self, message: bytes, context: Context = None, *, keys: Keys | None = None) -> bytes | None:
@@ -176,10 +176,12 @@ class EncryptionClient:
         `close_file` closes `file` with it. Raises what `decrypt` does.
         """
         found = read_header(whole_reads(file))
-        opened = self.open_head(found.data + found.tag, context, keys, 0)
+        head = found.data + found.tag
+        opened = self.open_head(head, context, keys)
         if file.seekable():
-            return DecryptingFile(file, opened.keys, opened.header.chunk_size, close_file=close_file)
-        return DecryptingStream(file, Opener(opened.keys, opened.header.chunk_size), close_file=close_file)
+            spent = self._spent(head, context, keys)
+            return DecryptingFile(file, opened.keys, opened.header.chunk_size, spent, close_file=close_file)
+        return DecryptingStream(file, self.opener_of(opened, head, context, keys), close_file=close_file)
 
     def encrypt_pieces(self, pieces: Iterable[bytes], context: Context = None) -> Iterator[bytes]:
         """The message of a content that comes in pieces, in pieces."""
@@ -211,18 +213,24 @@ class EncryptionClient:
 
     def sealer(self, context: Context = None) -> Callable[[Take], Sealer]:
         """What makes a message of a content that comes in pieces, for whoever takes its parts."""
-        beginning = self.begin(context)
-        spent = None if self._writing is None else partial(self._writing.spend, _lookup(context))
+        return self.sealer_of(self.begin(context), context)
+
+    def sealer_of(self, beginning: Beginning, context: Context) -> Callable[[Take], Sealer]:
+        """What goes on behind what `begin` answered for this context."""
+        spent = None if self._writing is None else partial(self._writing.spend, _lookup(context) or None)
         return lambda take: Sealer(beginning.keys, beginning.data, self._chunk_size, take, spent)
 
     def opener(self, head: bytes, context: Context = None, *, keys: Keys | None = None) -> Opener:
         """What gives the content behind a message's header and header tag. Raises what `decrypt` does."""
-        opened = self.open_head(head, context, keys, 0)
-        return Opener(opened.keys, opened.header.chunk_size)
+        return self.opener_of(self.open_head(head, context, keys), head, context, keys)
+
+    def opener_of(self, opened: Opened, head: bytes, context: Context = None, keys: Keys | None = None) -> Opener:
+        """What goes on behind what `open_head` answered for the same."""
+        return Opener(opened.keys, opened.header.chunk_size, self._spent(head, context, keys))
 
     def begin(self, context: Context = None, size: int = 0) -> Beginning:
         """What a message of `size` bytes begins with. Raises what `encrypt` does."""
-        lookup = context if context is None else tuple(context.items())
+        lookup = _lookup(context) or None
         if self._writing is None:
             return self._begun(lookup)
         return self._writing.get(lookup, size, self._begun)
@@ -241,14 +249,22 @@ class EncryptionClient:
 
     def open_head(self, head: bytes, context: Context = None, keys: Keys | None = None, size: int = 0) -> Opened:
         """What a message's header and header tag open to, for `size` bytes behind them. Raises what `decrypt` does."""
-        lookup = head, context if context is None else tuple(context.items())
+        lookup = head, _lookup(context)
         if keys is None:
             return self._reading.get(lookup, size, self._open) if self._reading is not None else self._open(lookup)
         accepted = keys_of(self._client, keys)
-        if self._cache is None:
+        room = self._room_of(accepted)
+        if room is None:
             return _opened_under(accepted, lookup)
-        room: Room[Asked, Opened] = self._cache.room(("decrypt", accepted))
         return room.get(lookup, size, partial(_opened_under, accepted))
+
+    def _room_of(self, accepted: tuple[MeshKey, ...]) -> Room[Asked, Opened] | None:
+        return None if self._cache is None else self._cache.room(("decrypt", accepted))
+
+    def _spent(self, head: bytes, context: Context, keys: Keys | None) -> Callable[[int], None] | None:
+        """What counts bytes that are decrypted with the data key of a header."""
+        room = self._reading if keys is None else self._room_of(keys_of(self._client, keys))
+        return None if room is None else partial(room.spend, (head, _lookup(context)))
 
     def _open(self, lookup: Asked) -> Opened:
         return _opened_under(self.keys, lookup)
@@ -265,5 +281,10 @@ def _opened_under(accepted: tuple[MeshKey, ...], lookup: Asked) -> Opened:
 
 
 def _lookup(context: Context) -> Lookup:
-    """What tells encryption contexts apart; none given is none of them."""
-    return context if context is None else tuple(context.items())
+    """What tells encryption contexts apart, in whatever order their pairs are; none given is none of them."""
+    if context is None:
+        return None
+    try:
+        return tuple(sorted(context.items()))
+    except TypeError:
+        return tuple(context.items())  # what is no text is refused where its canonical form is made

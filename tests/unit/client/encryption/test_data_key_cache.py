@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from strongroom.encryption import DataKeyCache, EncryptionClient
 from strongroom.errors import StrongroomError
+from strongroom.files import FileEncryption
 from tests.support.clients import until
 from tests.support.mesh_keys import MeshKeys
 
@@ -18,6 +21,11 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+class Pipe(io.BytesIO):
+    def seekable(self) -> bool:
+        return False
 
 
 @pytest.fixture
@@ -60,6 +68,53 @@ def test_streams_count_when_they_end(mesh: MeshKeys) -> None:
     for _ in range(3):
         list(encryption.encrypt_pieces([bytes(300), bytes(400)]))
     assert mesh.calls == 2
+
+
+@pytest.mark.parametrize(
+    "decrypted",
+    [
+        lambda encryption, message: encryption.open_decrypting(io.BytesIO(message)).read(),
+        lambda encryption, message: encryption.open_decrypting(Pipe(message)).read(),
+        lambda encryption, message: b"".join(encryption.decrypt_pieces([message], keys=["payments"])),
+    ],
+    ids=["seekable", "pipe", "pieces"],
+)
+def test_streams_that_are_decrypted_count(
+    mesh: MeshKeys, decrypted: Callable[[EncryptionClient, bytes], bytes]
+) -> None:
+    message = EncryptionClient(mesh, keys="payments").encrypt(bytes(700))
+    encryption = encrypting(mesh, DataKeyCache(max_bytes=1000))
+    for _ in range(3):
+        assert decrypted(encryption, message) == bytes(700)
+    assert mesh.calls == 3
+
+
+def test_whole_files_count(mesh: MeshKeys) -> None:
+    files = FileEncryption(mesh, "payments", cache=DataKeyCache(max_bytes=1000))
+    for _ in range(3):
+        sealed = io.BytesIO()
+        files.encrypt(io.BytesIO(bytes(700)), sealed)
+    assert mesh.calls == 2
+    for _ in range(3):
+        files.decrypt(io.BytesIO(sealed.getvalue()), io.BytesIO())
+    assert mesh.calls == 4
+
+
+def test_a_context_is_one_in_whatever_order_its_pairs_are(mesh: MeshKeys) -> None:
+    encryption = encrypting(mesh, DataKeyCache())
+    message = encryption.encrypt(b"a", {"a": "1", "b": "2"})
+    encryption.encrypt(b"a", {"b": "2", "a": "1"})
+    assert encryption.encrypt_at_hand(b"a", {"b": "2", "a": "1"}) is not None
+    assert mesh.calls == 1
+    for context in ({"a": "1", "b": "2"}, {"b": "2", "a": "1"}):
+        assert encryption.decrypt(message, context) == b"a"
+    assert mesh.calls == 2
+    encryption.encrypt(b"a", None)
+    encryption.encrypt(b"a", {})
+    assert list(encryption.encrypt_pieces([b"a"], {}))
+    assert mesh.calls == 3
+    with pytest.raises(StrongroomError, match="FIELD_INVALID"):
+        encryption.encrypt(b"a", {"a": "1", 2: "b"})  # type: ignore[dict-item]
 
 
 def test_many_threads_keep_the_limit(mesh: MeshKeys) -> None:
@@ -118,6 +173,17 @@ def test_a_data_key_is_replaced_ahead_of_its_end_and_nobody_waits(mesh: MeshKeys
     gate.set()
     until(lambda: encryption.encrypt(b"a")[:200] != first, 20)
     assert (mesh.calls, cache.metrics.refreshes, cache.metrics.misses) == (2, 1, 1)
+
+
+def test_a_data_key_is_replaced_before_its_bytes_are_used_up(mesh: MeshKeys) -> None:
+    cache = DataKeyCache(max_bytes=10_000)
+    encryption = encrypting(mesh, cache)
+    first = encryption.encrypt(bytes(100))[:200]
+    for _ in range(91):
+        encryption.encrypt(bytes(100))
+    until(lambda: mesh.calls == 2, 20)
+    until(lambda: encryption.encrypt(b"a")[:200] != first, 20)
+    assert cache.metrics.misses == 1
 
 
 def test_where_no_thread_can_be_had_the_data_key_at_hand_serves_on(

@@ -167,16 +167,25 @@ class DecryptingFile(io.BufferedIOBase):
     """The content of a message in a file that can seek: read anywhere, in constant memory.
 
     That the message is whole is verified when it is opened, by its last chunk; each chunk when it is read. Several
-    threads may read it through `read_at`.
+    threads may read it through `read_at`. `spent` is told bytes of content that were decrypted.
     """
 
-    def __init__(self, file: BinaryIO, keys: MessageKeys, chunk_size: int, *, close_file: bool = False) -> None:
+    def __init__(
+        self,
+        file: BinaryIO,
+        keys: MessageKeys,
+        chunk_size: int,
+        spent: Callable[[int], None] | None = None,
+        *,
+        close_file: bool = False,
+    ) -> None:
         start = file.tell()
         length = file.seek(0, io.SEEK_END) - start
         if length < NONCE_PREFIX_BYTES + TAG_BYTES:
             raise altered()
         self._layout = Layout(length - NONCE_PREFIX_BYTES, chunk_size)
         file.seek(start)
+        self._spent = spent
         self._cipher = keys.cipher(whole_reads(file)(NONCE_PREFIX_BYTES))
         self._file = file
         self._close_file = close_file
@@ -268,6 +277,8 @@ class DecryptingFile(io.BufferedIOBase):
             self._sealed = memoryview(bytearray(count * sealed_size))
         sealed = self._fetched(number * sealed_size, count * sealed_size)
         self._cipher.open_run(number, count, self._chunk_size, sealed, view)
+        if self._spent is not None:
+            self._spent(count * self._chunk_size)
         return count * self._chunk_size
 
     def _load(self, number: int) -> None:
@@ -276,6 +287,8 @@ class DecryptingFile(io.BufferedIOBase):
         content = memoryview(self._chunk)[: length - TAG_BYTES]
         self._cipher.open(number, number == self._layout.chunks - 1, self._fetched(start, length), content)
         self._chunk_number = number
+        if self._spent is not None:
+            self._spent(len(content))
 
     def _fetched(self, start: int, length: int) -> memoryview:
         self._file.seek(self._start + start)

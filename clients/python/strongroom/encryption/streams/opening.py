@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 from strongroom.encryption.message.body import NONCE_PREFIX_BYTES, TAG_BYTES, ChunkCipher, MessageKeys
 from strongroom.encryption.message.refusals import altered
@@ -15,12 +15,14 @@ class Opener:
     """Takes pieces of a message behind its header tag, and gives pieces of its content.
 
     What it gives was verified, and is its own memory, which is used again: take or copy it before the next. That
-    nothing is missing is known when `finish` has ended. Not for several threads.
+    nothing is missing is known when `finish` has ended; `spent` is told the bytes of the content then. Not for several
+    threads.
     """
 
-    def __init__(self, keys: MessageKeys, chunk_size: int) -> None:
+    def __init__(self, keys: MessageKeys, chunk_size: int, spent: Callable[[int], None] | None = None) -> None:
         self._keys = keys
         self._cipher: ChunkCipher | None = None
+        self._spent = spent
         self._prefix = b""
         self._size = chunk_size
         self._sealed_size = chunk_size + TAG_BYTES
@@ -53,7 +55,10 @@ class Opener:
         # One content has one encoding: an empty chunk is for an empty message alone.
         if self._cipher is None or length < 0 or (length == 0 and self._number > 0):
             raise altered()
-        yield self._open(last=True)
+        content = self._open(last=True)
+        if self._spent is not None:
+            self._spent((self._number - 1) * self._size + length)
+        yield content
 
     def _behind_prefix(self, data: memoryview) -> memoryview:
         if self._cipher is not None:
