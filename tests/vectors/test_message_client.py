@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ import pytest
 from strongroom.calls.crypto.results import DataKey, Decrypted, Encrypted
 from strongroom.encryption import ANY_KEY, AsyncEncryptionClient, DataKeyCache, EncryptionClient, MeshKey
 from strongroom.errors import StrongroomError
-from tests.support.vectors import messages
+from tests.support.vectors import message_vectors, messages
 from tests.support.vectors.own import vectors
 
 Vector = Mapping[str, Any]
@@ -95,3 +95,43 @@ def test_every_refusal_has_its_reason(read: Read) -> None:
         with pytest.raises(StrongroomError) as refused:
             read(client_of(vector), bytes.fromhex(vector["message"]), vector["context"])
         assert refused.value.reason == vector["refused_with"], vector["name"]
+
+
+def changes(vector: Vector, kind: str) -> Iterator[tuple[bytes, str]]:
+    """The message with each bit turned, or cut off at each length, and what it is refused with."""
+    message = bytes.fromhex(vector["message"])
+    for first, last, reason in vector["reasons"]:
+        for at in range(first, last + 1):
+            yield message_vectors.flipped(message, at) if kind == "flipped" else message[:at], reason
+
+
+@pytest.mark.parametrize("read", [name for name in READS if name != "in a loop"])
+@pytest.mark.parametrize("kind", ["flipped", "truncated"])
+def test_every_flipped_bit_and_every_truncation_is_refused(kind: str, read: str) -> None:
+    for parameters in vectors("encrypted_message", kind):
+        vector = parameters.values[0]
+        for changed, reason in changes(vector, kind):
+            with pytest.raises(StrongroomError) as refused:
+                READS[read](client_of(vector), changed, vector["context"])
+            assert refused.value.reason == reason, changed.hex()
+
+
+@pytest.mark.parametrize("kind", ["flipped", "truncated"])
+def test_every_one_is_refused_in_a_loop(kind: str) -> None:
+    async def pieces(message: bytes) -> AsyncIterator[bytes]:
+        yield message
+
+    async def read(vector: Vector, message: bytes, reason: str) -> None:
+        encryption = AsyncEncryptionClient(client_of(vector))
+        with pytest.raises(StrongroomError) as at_once:
+            await encryption.decrypt(message, vector["context"])
+        with pytest.raises(StrongroomError) as in_pieces:
+            async for _ in encryption.decrypt_pieces(pieces(message), vector["context"]):
+                pass
+        assert at_once.value.reason == in_pieces.value.reason == reason, message.hex()
+
+    with asyncio.Runner() as runner:
+        for parameters in vectors("encrypted_message", kind):
+            vector = parameters.values[0]
+            for changed, reason in changes(vector, kind):
+                runner.run(read(vector, changed, reason))

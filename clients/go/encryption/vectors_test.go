@@ -255,3 +255,28 @@ func TestMessagesAreWrittenByteForByte(t *testing.T) {
 		}
 	}
 }
+
+func TestAChunkBeyondTheLastNumberIsNeitherWrittenNorRead(t *testing.T) {
+	keys, err := newMessageKeys(make([]byte, dataKeyBytes), 6, [digestBytes]byte{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cipher, err := keys.cipher(make([]byte, noncePrefixBytes))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const last = 1<<32 - 2
+	sealed, err := cipher.seal(nil, last, true, []byte("a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if content, err := cipher.open(nil, last, true, sealed); err != nil || string(content) != "a" {
+		t.Error(content, err)
+	}
+	if _, err := cipher.seal(nil, last+1, true, []byte("a")); strongroom.ReasonOf(err) != "MESSAGE_TOO_LARGE" {
+		t.Error(err)
+	}
+	if _, err := cipher.open(nil, last+1, true, sealed); strongroom.ReasonOf(err) != "MESSAGE_TOO_LARGE" {
+		t.Error(err)
+	}
+}

@@ -178,3 +178,12 @@ test("messages are written byte for byte", () => {
     assert.equal(message.toString("hex"), vector.message, vector.name);
   }
 });
+
+test("a chunk beyond the last number is neither written nor read", () => {
+  const cipher = new MessageKeys(Buffer.alloc(32), 6, Buffer.alloc(32)).cipher(Buffer.alloc(19));
+  const last = 2 ** 32 - 2;
+  const sealed = Buffer.concat(cipher.seal(last, true, Buffer.from("a")));
+  assert.equal(cipher.open(last, true, sealed).toString(), "a");
+  assert.throws(() => cipher.seal(last + 1, true, Buffer.from("a")), { reason: "MESSAGE_TOO_LARGE" });
+  assert.throws(() => cipher.open(last + 1, true, sealed), { reason: "MESSAGE_TOO_LARGE" });
+});

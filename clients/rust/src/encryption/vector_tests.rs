@@ -267,3 +267,16 @@ fn layouts_follow_from_the_length() {
         assert_eq!(layout, expected, "{vector}");
     }
 }
+
+#[test]
+fn a_chunk_beyond_the_last_number_is_neither_written_nor_read() {
+    let keys = MessageKeys::new(&[0; body::DATA_KEY_BYTES], 6, &[0; 32]).unwrap();
+    let cipher = keys.cipher(&[0; body::NONCE_PREFIX_BYTES]).unwrap();
+    let last = (1 << 32) - 2;
+    let mut sealed = b"a".to_vec();
+    let tag = cipher.seal(last, true, &mut sealed).unwrap();
+    sealed.extend_from_slice(&tag);
+    assert_eq!(cipher.open(last, true, &mut sealed.clone()).unwrap(), 1);
+    assert_eq!(cipher.seal(last + 1, true, &mut [0]).unwrap_err().reason, "MESSAGE_TOO_LARGE");
+    assert_eq!(cipher.open(last + 1, true, &mut sealed).unwrap_err().reason, "MESSAGE_TOO_LARGE");
+}

@@ -6,8 +6,11 @@ import io
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from strongroom.encryption import DataKeyCache, EncryptionClient
 from strongroom.errors import StrongroomError
@@ -98,6 +101,21 @@ def test_whole_files_count(mesh: MeshKeys) -> None:
     for _ in range(3):
         files.decrypt(io.BytesIO(sealed.getvalue()), io.BytesIO())
     assert mesh.calls == 4
+
+
+def test_opentelemetry_shows_what_the_metrics_count(mesh: MeshKeys) -> None:
+    reader = InMemoryMetricReader()
+    cache = DataKeyCache(meter=MeterProvider([reader]).get_meter("test"))
+    encryption = encrypting(mesh, cache)
+    for _ in range(3):
+        encryption.encrypt(b"a")
+    told = reader.get_metrics_data()
+    assert told is not None
+    (scope,) = told.resource_metrics[0].scope_metrics
+    shown = {metric.name.rpartition(".")[2]: metric.data.data_points[0].value for metric in scope.metrics}
+    assert {metric.name.rpartition(".")[0] for metric in scope.metrics} == {"strongroom.data_key_cache"}
+    assert shown == asdict(cache.metrics)
+    assert (shown["hits"], shown["misses"], shown["entries"]) == (2, 1, 1)
 
 
 def test_a_context_is_one_in_whatever_order_its_pairs_are(mesh: MeshKeys) -> None:

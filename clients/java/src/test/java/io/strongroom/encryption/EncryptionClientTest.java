@@ -16,9 +16,15 @@ import java.nio.ByteBuffer;
 import java.nio.channels.NonWritableChannelException;
 import java.nio.channels.SeekableByteChannel;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -174,6 +180,28 @@ class EncryptionClientTest {
     }
 
     @Test
+    void concurrentMessagesWithoutADataKeyMakeOneCall() throws Exception {
+        EncryptionClient client = builder("payments").cache(new DataKeyCache()).build();
+        mesh.gate = new CountDownLatch(1);
+        ExecutorService pool = Executors.newFixedThreadPool(8);
+        try {
+            List<Future<byte[]>> messages = new ArrayList<>();
+            for (int count = 0; count < 8; count++) {
+                messages.add(pool.submit(() -> client.encrypt(new byte[3], CONTEXT)));
+            }
+            awaitCalls(1);
+            Thread.sleep(100);
+            mesh.gate.countDown();
+            for (Future<byte[]> message : messages) {
+                assertArrayEquals(new byte[3], builder("payments").build().decrypt(message.get(), CONTEXT));
+            }
+        } finally {
+            pool.shutdownNow();
+        }
+        assertEquals(1 + 8, mesh.calls.get());
+    }
+
+    @Test
     void aDataKeyInUseIsReplacedAheadOfItsEnd() throws InterruptedException {
         EncryptionClient client = dueForRefresh();
         client.encrypt(new byte[1], CONTEXT);
@@ -275,6 +303,7 @@ class EncryptionClientTest {
         private final AtomicLong calls = new AtomicLong();
         private volatile String disabled = "";
         private volatile boolean away;
+        private volatile CountDownLatch gate = new CountDownLatch(0);
 
         @Override
         public DataKey generateDataKey(String key, int bytes, Map<String, String> context) {
@@ -306,6 +335,11 @@ class EncryptionClientTest {
 
         private void answer(String key) {
             calls.incrementAndGet();
+            try {
+                assertTrue(gate.await(20, TimeUnit.SECONDS));
+            } catch (InterruptedException interrupted) {
+                throw new IllegalStateException(interrupted);
+            }
             if (away) {
                 throw new StrongroomException("UNREACHABLE", "nobody answers", "UNAVAILABLE", "");
             }

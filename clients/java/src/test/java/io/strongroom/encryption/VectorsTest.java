@@ -4,6 +4,7 @@ import static io.strongroom.encryption.Vectors.bytes;
 import static io.strongroom.encryption.Vectors.context;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import io.strongroom.KeyCalls;
@@ -160,6 +161,22 @@ class VectorsTest {
 
     static Stream<JsonNode> derivesTheVectorsBytes() {
         return Vectors.of("valid");
+    }
+
+    @Test
+    void aChunkBeyondTheLastNumberIsNeitherWrittenNorRead() {
+        ChunkCipher cipher = new MessageKeys(new byte[32], 6, new byte[32]).cipher(new byte[19]);
+        long last = (1L << 32) - 2;
+        byte[] sealed = new byte[17];
+        byte[] content = {0};
+        cipher.seal(last, true, new byte[] {'a'}, 0, 1, sealed, 0);
+        cipher.open(last, true, sealed, 0, 17, content, 0);
+        assertEquals('a', content[0]);
+        for (Runnable use : List.<Runnable>of(
+                () -> cipher.seal(last + 1, true, content, 0, 1, new byte[17], 0),
+                () -> cipher.open(last + 1, true, sealed, 0, 17, new byte[1], 0))) {
+            assertEquals("MESSAGE_TOO_LARGE", assertThrows(StrongroomException.class, use::run).reason());
+        }
     }
 
     @Test
