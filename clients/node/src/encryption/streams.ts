@@ -19,8 +19,12 @@ export async function* encrypted(pieces: Pieces, beginning: Buffer, keys: Messag
   // Only what follows a chunk tells that it is not the last: one is kept back.
   let number = 0;
   const kept = new Kept(pieces);
-  while (await kept.holds(chunkSize + 1)) yield* cipher.seal(number++, false, kept.take(chunkSize));
-  yield* cipher.seal(number, true, kept.take(chunkSize));
+  try {
+    while (await kept.holds(chunkSize + 1)) yield* cipher.seal(number++, false, kept.take(chunkSize));
+    yield* cipher.seal(number, true, kept.take(chunkSize));
+  } finally {
+    await kept.end();
+  }
 }
 
 /** The content of a message that comes in pieces; `open` is given header and tag. */
@@ -29,6 +33,17 @@ export async function* decrypted(
   open: (head: Buffer) => Promise<{ keys: MessageKeys; chunkSize: number }>,
 ): AsyncGenerator<Buffer> {
   const kept = new Kept(pieces);
+  try {
+    yield* opened(kept, open);
+  } finally {
+    await kept.end();
+  }
+}
+
+async function* opened(
+  kept: Kept,
+  open: (head: Buffer) => Promise<{ keys: MessageKeys; chunkSize: number }>,
+): AsyncGenerator<Buffer> {
   await kept.holds(13);
   const size = headBytes(kept.peek(13));
   await kept.holds(size);
@@ -105,16 +120,26 @@ class Kept {
   readonly #source: AsyncIterator<Uint8Array> | Iterator<Uint8Array>;
   #pieces: Uint8Array[] = [];
   #size = 0;
+  #hasEnded = false;
 
   constructor(pieces: Pieces) {
     this.#source = Symbol.asyncIterator in pieces ? pieces[Symbol.asyncIterator]() : pieces[Symbol.iterator]();
   }
 
+  /** Ends the source, which may have more and hold a file open, unless it has ended by itself. */
+  async end(): Promise<void> {
+    if (!this.#hasEnded) await this.#source.return?.();
+  }
+
   /** Reads on until so many bytes are kept; false where the source ends before. */
   async holds(size: number): Promise<boolean> {
     while (this.#size < size) {
+      if (this.#hasEnded) return false;
+      // A source that throws has ended, too.
+      this.#hasEnded = true;
       const next = await this.#source.next();
       if (next.done) return false;
+      this.#hasEnded = false;
       this.#pieces.push(next.value);
       this.#size += next.value.length;
     }

@@ -62,6 +62,25 @@ test("a source that throws leaves a message that is refused", async () => {
   await assert.rejects(client.decrypt(Buffer.concat(written)), { reason: "MESSAGE_ALTERED" });
 });
 
+test("a source is ended where its message is refused, or nobody reads on", async () => {
+  const client = new EncryptionClient(new Wrapping(), "a");
+  let ended = 0;
+  async function* source(piece: Buffer) {
+    try {
+      for (;;) yield piece;
+    } finally {
+      ended++;
+    }
+  }
+  await assert.rejects(joined(client.decryptStream(source(Buffer.from("no message")))), { reason: "MESSAGE_NOT_RECOGNIZED" });
+  assert.equal(ended, 1);
+  const message = client.encryptStream(source(Buffer.alloc(100_000)));
+  await message.next();
+  await message.next();
+  await message.return(undefined);
+  assert.equal(ended, 2);
+});
+
 test("a cache makes one call for concurrent messages", async () => {
   const mesh = new Wrapping();
   const client = new EncryptionClient(mesh, "a", { cacheMs: 60_000 });
