@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import LargeBinary, column, create_engine, literal, select, table, text, type_coerce
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from strongroom.calls.crypto.signatures import Mac
@@ -104,3 +105,19 @@ def test_indices_of_other_names_have_nothing_in_common() -> None:
     assert len(entries) == 4
     with pytest.raises(StrongroomError):
         Index(Macs(), "search", "a", size=4)
+
+
+def test_a_comparison_that_would_find_nothing_is_refused() -> None:
+    customer = tables(EncryptionClient(MeshKeys(), keys="payments"), Index(Macs(), "search", "customers.email"))
+    for compared in (
+        lambda: customer.email == "a@x",
+        lambda: customer.email != "a@x",
+        lambda: customer.email.in_(["a@x"]),
+        lambda: customer.email.like("a%"),
+        lambda: "a" + customer.email,
+        lambda: customer.notes == {},
+    ):
+        with pytest.raises(ArgumentError, match="BlindIndex"):
+            compared()
+    for allowed in (customer.email.is_(None), customer.email.is_not(None), customer.email == None):  # noqa: E711
+        assert "NULL" in str(select(customer).where(allowed))

@@ -16,14 +16,18 @@ values are searched for, and hardly where there are few different ones.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from hmac import digest as hmac_digest
 from threading import Lock
 from typing import Any, Protocol
 
 from sqlalchemy.engine import Dialect
-from sqlalchemy.types import LargeBinary, TypeDecorator
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.sql import operators
+from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.sql.operators import OperatorType
+from sqlalchemy.types import LargeBinary, TypeDecorator, TypeEngine
 
 from strongroom.calls.crypto.signatures import Mac
 from strongroom.encryption.client import EncryptionClient
@@ -32,15 +36,35 @@ from strongroom.errors import StrongroomError
 _LABEL = b"strongroom blind index v1\0"
 
 
+class _OnlyNull(TypeEngine.Comparator[Any]):
+    """Lets an encrypted column be compared with NULL alone: two messages of one value are never equal."""
+
+    def operate(self, op: OperatorType, *other: Any, **options: Any) -> ColumnElement[Any]:
+        """As every column does. Raises ArgumentError for what would find nothing."""
+        self._require(op, other)
+        return super().operate(op, *other, **options)
+
+    def reverse_operate(self, op: OperatorType, other: Any, **options: Any) -> ColumnElement[Any]:
+        """As every column does. Raises ArgumentError for what would find nothing."""
+        self._require(op, (other,))
+        return super().reverse_operate(op, other, **options)
+
+    def _require(self, op: OperatorType, others: Sequence[Any]) -> None:
+        if op not in (operators.is_, operators.is_not) and any(one is not None for one in others):
+            raise ArgumentError("an encrypted column is compared with NULL alone; search by a BlindIndex beside it")
+
+
 class EncryptedBytes(TypeDecorator[bytes]):
     """A column of bytes, each value an encrypted message.
 
     `context` is the encryption context: give the names of table and column, so that a value cannot be moved to another
-    column by whoever writes to the database.
+    column by whoever writes to the database. What compares the column with anything but NULL would find nothing, and is
+    refused.
     """
 
     impl = LargeBinary
     cache_ok = True
+    comparator_factory = _OnlyNull
 
     def __init__(self, encryption: EncryptionClient, context: Mapping[str, str] | None = None) -> None:
         super().__init__()
