@@ -202,6 +202,18 @@ def test_a_file_that_cannot_be_inspected_hides_no_other(mesh: MeshKeys) -> None:
     run("inspect", "data", status=3)
 
 
+def test_a_pattern_keeps_the_folders_of_what_it_matches(mesh: MeshKeys, tmp_path: Path) -> None:
+    del mesh
+    written("data/a/x.csv", "data/b/x.csv", "data/top.csv")
+    run("encrypt", "payments", "data/**/*.csv", "--out", "sealed")
+    expected = {"a/x.csv.strongroom", "b/x.csv.strongroom", "top.csv.strongroom"}
+    assert {str(path.relative_to("sealed")) for path in Path("sealed").rglob("*.strongroom")} == expected
+    run("decrypt", str(tmp_path / "sealed" / "*"), "--out", "opened")
+    assert Path("opened/b/x.csv").read_bytes() == b"content of data/b/x.csv"
+    run("encrypt", "payments", "data/[ab]", "--out", "folders")
+    assert Path("folders/a/x.csv.strongroom").exists()
+
+
 def test_a_stored_context_need_not_be_named(mesh: MeshKeys) -> None:
     written("report.pdf")
     run("encrypt", "payments", "report.pdf", "--context", "tenant=a", "--store-context")

@@ -97,8 +97,17 @@ def _files(source: Path, wanted: Callable[[Path], bool]) -> Iterator[tuple[Path,
         matched = sorted(glob.glob(str(source), recursive=True))  # noqa: PTH207  # patterns may begin at the root
         if not matched:
             raise typer.BadParameter(f"{source} matches nothing", param_hint="FILE")
-        for match in matched:
-            yield from _files(Path(match), wanted)
+        root = _root_of_pattern(source)
+        for match in map(Path, matched):
+            # What is matched keeps its place below the part of the pattern that is no pattern.
+            yield from ((root if match.is_relative_to(root) else found, path) for found, path in _files(match, wanted))
+
+
+def _root_of_pattern(source: Path) -> Path:
+    """The folders of a pattern before its first magic character."""
+    parts = source.parts
+    plain = next(place for place, part in enumerate(parts) if glob.has_magic(part))
+    return Path(*parts[:plain])
 
 
 def _with_suffix(path: Path) -> Path:
