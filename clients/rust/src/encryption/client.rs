@@ -158,8 +158,19 @@ impl EncryptionClient {
         others: &[MeshKey],
         context: Option<&Context>,
     ) -> Result<Vec<u8>, Error> {
+        self.rewrap_under(message, others, context, &self.writing.keys).await
+    }
+
+    /// A message that is under one of `accepted` now, under `others`.
+    pub async fn rewrap_under(
+        &self,
+        message: &[u8],
+        others: &[MeshKey],
+        context: Option<&Context>,
+        accepted: &[MeshKey],
+    ) -> Result<Vec<u8>, Error> {
         let mut input = message;
-        let opened = self.open(&mut input, context, &self.writing.keys, 0).await.map_err(own)?;
+        let opened = self.open(&mut input, context, accepted, 0).await.map_err(own)?;
         let mut wrapped_keys = Vec::new();
         for key in others {
             wrapped_keys.push(key.wrap(&opened.data_key, &opened.context, self.writing.name_keys).await?);

@@ -162,6 +162,9 @@ async fn a_rewrapped_message_is_under_the_other_keys_alone() {
     let rewrapped = payments.rewrap(&message, &vault, Some(&tenant("a"))).await.unwrap();
     assert_eq!(client(&mesh, &["vault"]).decrypt(&rewrapped, Some(&tenant("a"))).await.unwrap(), b"content");
     assert_eq!(reason(payments.decrypt(&rewrapped, Some(&tenant("a"))).await), "KEY_NOT_ACCEPTED");
+    assert_eq!(reason(payments.rewrap(&rewrapped, &vault, Some(&tenant("a"))).await), "KEY_NOT_ACCEPTED");
+    let again = payments.rewrap_under(&rewrapped, &vault, Some(&tenant("a")), &vault).await.unwrap();
+    assert_eq!(client(&mesh, &["vault"]).decrypt(&again, Some(&tenant("a"))).await.unwrap(), b"content");
 }
 
 /// It takes a few bytes, and then no more.
@@ -328,4 +331,16 @@ async fn what_is_on_its_way_when_all_is_forgotten_is_not_kept() {
     let calls = mesh.calls();
     client.encrypt(b"3", &tenant("a")).await.unwrap();
     assert_eq!(mesh.calls(), calls + 1);
+}
+
+#[tokio::test]
+async fn of_what_is_wrong_with_a_context_the_same_is_told_as_in_every_language() {
+    let mesh = Arc::default();
+    let payments = client(&mesh, &["payments"]);
+    let both: Context = [("", "a".to_owned()), ("b", "a".repeat(8192))].map(|(key, value)| (key.into(), value)).into();
+    assert_eq!(reason(payments.encrypt(b"content", &both).await), "FIELD_INVALID");
+    let many: Context =
+        (0..2049).map(|number| (if number == 0 { String::new() } else { number.to_string() }, String::new())).collect();
+    assert_eq!(reason(payments.encrypt(b"content", &many).await), "FIELD_TOO_LARGE");
+    assert_eq!(mesh.calls(), 0);
 }

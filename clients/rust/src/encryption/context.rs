@@ -13,12 +13,15 @@ pub(super) type Digest = [u8; DIGEST_BYTES];
 
 /// Equal contexts have equal bytes, different ones never. Fails with `FIELD_INVALID` or `FIELD_TOO_LARGE`.
 pub(super) fn canonical(pairs: &Context) -> Result<Vec<u8>, Error> {
+    if pairs.len() > MAX_BYTES / 4 {
+        return Err(too_large());
+    }
     let size = pairs.iter().fold(2, |size: usize, (key, value)| size.saturating_add(4 + key.len() + value.len()));
     if pairs.contains_key("") {
         return Err(Error::invalid("FIELD_INVALID", "the encryption context has an empty key", "context"));
     }
     if size > MAX_BYTES {
-        return Err(Error::invalid("FIELD_TOO_LARGE", "the encryption context has more than 8,192 bytes", "context"));
+        return Err(too_large());
     }
     let mut bytes = Vec::with_capacity(size);
     put_length(&mut bytes, pairs.len());
@@ -28,6 +31,10 @@ pub(super) fn canonical(pairs: &Context) -> Result<Vec<u8>, Error> {
         bytes.extend_from_slice(text.as_bytes());
     }
     Ok(bytes)
+}
+
+fn too_large() -> Error {
+    Error::invalid("FIELD_TOO_LARGE", "the encryption context has more than 8,192 bytes", "context")
 }
 
 /// What stands for a context where the context itself does not.

@@ -25,20 +25,21 @@ final class Contexts {
             throw tooLarge();
         }
         TreeMap<byte[], byte[]> encoded = new TreeMap<>(Arrays::compareUnsigned);
-        int size = 2;
+        long size = 2;
         for (Map.Entry<String, String> pair : pairs.entrySet()) {
             byte[] key = utf8(pair.getKey());
             byte[] value = utf8(pair.getValue());
             if (key.length == 0) {
                 throw Refusals.fieldInvalid("the encryption context has an empty key", "context");
             }
-            size += 4 + key.length + value.length;
-            if (size > MAX_BYTES) {
-                throw tooLarge();
-            }
+            size += 4L + key.length + value.length;
             encoded.put(key, value);
         }
-        ByteBuffer canonical = ByteBuffer.allocate(size).putShort((short) encoded.size());
+        // Only now: what is told must not depend on the order that a map gives its pairs in.
+        if (size > MAX_BYTES) {
+            throw tooLarge();
+        }
+        ByteBuffer canonical = ByteBuffer.allocate((int) size).putShort((short) encoded.size());
         encoded.forEach((key, value) -> {
             canonical.putShort((short) key.length).put(key);
             canonical.putShort((short) value.length).put(value);

@@ -272,6 +272,15 @@ class EncryptionClientTest {
         assertEquals("FIELD_INVALID", reason(() -> client.encrypt(new byte[1], Map.of("a", "\ud800"))));
         assertEquals("FIELD_INVALID", reason(() -> client.encrypt(new byte[1], nothing)));
         assertEquals("FIELD_TOO_LARGE", reason(() -> client.encrypt(new byte[1], Map.of("a", "a".repeat(8192)))));
+        for (String other : List.of("a", "b", "zz")) {
+            Map<String, String> both = Map.of(other, "a".repeat(8192), "", "a");
+            assertEquals("FIELD_INVALID", reason(() -> client.encrypt(new byte[1], both)));
+        }
+        Map<String, String> many = new HashMap<>(Map.of("", "a"));
+        for (int count = 0; count < 2048; count++) {
+            many.put("key-" + count, "");
+        }
+        assertEquals("FIELD_TOO_LARGE", reason(() -> client.encrypt(new byte[1], many)));
         assertEquals(0, mesh.calls.get());
     }
 
