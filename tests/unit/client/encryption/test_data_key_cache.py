@@ -10,7 +10,7 @@ from dataclasses import asdict
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
 
 from strongroom.encryption import DataKeyCache, EncryptionClient
 from strongroom.errors import StrongroomError
@@ -112,7 +112,11 @@ def test_opentelemetry_shows_what_the_metrics_count(mesh: MeshKeys) -> None:
     told = reader.get_metrics_data()
     assert told is not None
     (scope,) = told.resource_metrics[0].scope_metrics
-    shown = {metric.name.rpartition(".")[2]: metric.data.data_points[0].value for metric in scope.metrics}
+    shown: dict[str, int] = {}
+    for metric in scope.metrics:
+        (point,) = metric.data.data_points
+        assert isinstance(point, NumberDataPoint)
+        shown[metric.name.rpartition(".")[2]] = int(point.value)
     assert {metric.name.rpartition(".")[0] for metric in scope.metrics} == {"strongroom.data_key_cache"}
     assert shown == asdict(cache.metrics)
     assert (shown["hits"], shown["misses"], shown["entries"]) == (2, 1, 1)
