@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
@@ -58,8 +58,8 @@ class Keys:
         except StrongroomError as error:
             if error.reason is not Reason.ALREADY_EXISTS:
                 raise
-            made = self.present(request.caller, full_name)
-        return answers.data(self._described(request.caller, made))
+            made = self._there_already(request.caller, full_name, error)
+        return _unless_denied(lambda: answers.data(self._described(request.caller, made)))
 
     def read(self, request: Request, name: str) -> Response:
         """`GET keys/{name}`."""
@@ -70,7 +70,7 @@ class Keys:
         full_name = key_name(request, name)
         self._mesh.ask(request.caller, "CreateKeyVersion", pb.CreateKeyVersionRequest(parent=full_name))
         settle()
-        return self.read(request, name)
+        return _unless_denied(lambda: self.read(request, name))
 
     def configure(self, request: Request, name: str) -> Response:
         """`POST keys/{name}/config`: what it says is done piece by piece, the last refusal is told."""
@@ -89,7 +89,7 @@ class Keys:
         if "min_decryption_version" in given:
             self._limit_decryption(caller, key, request.number("min_decryption_version"))
             settle()
-        return self.read(request, name)
+        return _unless_denied(lambda: self.read(request, name))
 
     def trim(self, request: Request, name: str) -> Response:
         """`POST keys/{name}/trim`: destroys the versions below one, all of which decrypt nothing already."""
@@ -105,7 +105,7 @@ class Keys:
             # In Vault `deletion_allowed` is about the whole key, in the mesh about its versions too.
             destruction = pb.DestroyKeyVersionRequest(name=version.name, despite_deletion_protection=True)
             self._mesh.ask(caller, "DestroyKeyVersion", destruction)
-        return self.read(request, name)
+        return _unless_denied(lambda: self.read(request, name))
 
     def delete(self, request: Request, name: str) -> Response:
         """`DELETE keys/{name}`: stops every use at once; the material is destroyed after the usual waiting time."""
@@ -152,6 +152,14 @@ class Keys:
         if key.state in _GONE:
             raise errors.not_found()
         return key
+
+    def _there_already(self, caller: Caller, full_name: str, refused: StrongroomError) -> Key:
+        """The key whose name somebody wanted to make one of. Raises HttpError, StrongroomError: `refused` for who may
+        not see it."""
+        try:
+            return self.present(caller, full_name)
+        except StrongroomError as error:
+            raise (refused if error.reason is Reason.PERMISSION_DENIED else error) from None
 
     def _is_there(self, caller: Caller, full_name: str) -> bool:
         key: Key = self._mesh.ask(caller, "GetKey", pb.GetKeyRequest(name=full_name))
@@ -227,6 +235,17 @@ def settle() -> None:
     """Returns when the workers of crypto will have seen a change of a key, which they ask for five times a second:
     after a rotation, clients of Vault expect the next ciphertext to be of the new version."""
     time.sleep(_SEEN_SECONDS)
+
+
+def _unless_denied(shown: Callable[[], Response]) -> Response:
+    """How a key is shown after a change of it; nothing for who may not look. The change is made, and who was told that
+    it is refused would make it again."""
+    try:
+        return shown()
+    except StrongroomError as error:
+        if error.reason is not Reason.PERMISSION_DENIED:
+            raise
+        return answers.NO_CONTENT
 
 
 def _refuse_unsupported(given: dict[str, Any]) -> None:
