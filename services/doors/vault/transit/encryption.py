@@ -22,6 +22,8 @@ from strongroom.crypto.v1 import crypto_pb2 as pb
 _KNOWN_KEYS = 4096
 _DATA_KEY_BITS = (128, 256, 512)
 _UNDECIDED: Outcome = {}
+# How the mesh may refuse to do with an asymmetric key what is done with others.
+_PERHAPS_ASYMMETRIC = (Reason.KEY_USAGE_INVALID, Reason.CIPHERTEXT_INVALID, Reason.PERMISSION_DENIED)
 T = TypeVar("T")
 
 NO_KEY = "encryption key not found"
@@ -124,7 +126,7 @@ class Encryption:
 
         def asymmetric() -> Any:
             request = pb.AsymmetricEncryptRequest(key=key, plaintext=plaintext, encryption_context=context)
-            return self._mesh.ask(caller, "AsymmetricEncrypt", request)
+            return self._asymmetrically(caller, key, "AsymmetricEncrypt", request)
 
         made = self._by_kind(key, symmetric, asymmetric)
         number = number_of(made.key_version)
@@ -144,7 +146,7 @@ class Encryption:
             request = pb.AsymmetricDecryptRequest(
                 key=f"{key}/versions/{version}", ciphertext=data, encryption_context=context
             )
-            return self._mesh.ask(caller, "AsymmetricDecrypt", request)
+            return self._asymmetrically(caller, key, "AsymmetricDecrypt", request)
 
         made = self._by_kind(key, symmetric, asymmetric)
         _require_version(version, made.key_version)
@@ -165,7 +167,7 @@ class Encryption:
             return self._mesh.ask(caller, "ReEncrypt", request)
 
         def asymmetric() -> Any:
-            raise errors.unsupported("rewrapping under an asymmetric key")
+            raise StrongroomError(Reason.KEY_USAGE_INVALID, "what is under an asymmetric key is not rewrapped")
 
         made = self._by_kind(key, symmetric, asymmetric)
         _require_version(version, made.source_key_version)
@@ -204,31 +206,38 @@ class Encryption:
         return answered(batch, outcomes)
 
     def _by_kind(self, key: str, symmetric: Callable[[], Any], asymmetric: Callable[[], Any]) -> Any:
-        """Does it in the way that the key is made for, which the mesh says when it is asked in the other."""
+        """Does it in the way that the key is made for, which the mesh says when it is asked in the other: or denies,
+        where the caller may do it in that way alone."""
         try:
             if key in self._asymmetric:
                 return asymmetric()
             try:
                 return symmetric()
             except StrongroomError as error:
-                if error.reason not in (Reason.KEY_USAGE_INVALID, Reason.CIPHERTEXT_INVALID):
+                if error.reason not in _PERHAPS_ASYMMETRIC:
                     raise
-                return self._if_asymmetric(key, asymmetric, error)
+                return _otherwise(asymmetric, error)
         except StrongroomError as error:
             if error.reason in (Reason.KEY_NOT_FOUND, Reason.ALIAS_NOT_FOUND):
                 raise HttpError(400, NO_KEY) from None
             raise
 
-    def _if_asymmetric(self, key: str, asymmetric: Callable[[], Any], refused: StrongroomError) -> Any:
-        try:
-            made = asymmetric()
-        except StrongroomError as error:
-            usage = error.reason in (Reason.KEY_USAGE_INVALID, Reason.PERMISSION_DENIED)
-            raise (refused if usage else error) from None
+    def _asymmetrically(self, caller: Caller, key: str, method: str, request: Any) -> Any:
+        """What the mesh answers to what is done with asymmetric keys alone, of which `key` is known to be one then."""
+        made = self._mesh.ask(caller, method, request)
         self._asymmetric[key] = None
         while len(self._asymmetric) > _KNOWN_KEYS:
             self._asymmetric.popitem(last=False)
         return made
+
+
+def _otherwise(asymmetric: Callable[[], Any], refused: StrongroomError) -> Any:
+    """Does it in the other way. What is no way with this key, or denied too, is `refused` as it was at first."""
+    try:
+        return asymmetric()
+    except StrongroomError as error:
+        usage = error.reason in (Reason.KEY_USAGE_INVALID, Reason.PERMISSION_DENIED)
+        raise (refused if usage else error) from None
 
 
 def refuse_convergent(parameters: dict[str, Any]) -> None:
