@@ -14,7 +14,7 @@ from services.doors.listening.listener import Listener, run
 from services.doors.listening.server_tls import ServerTls
 from services.doors.mesh.calls import Mesh
 from services.doors.mesh.health import MeshHealth
-from services.doors.mesh.sessions import Caller, Sessions
+from services.doors.mesh.sessions import Sessions
 from services.doors.settings import DoorsSettings, HttpListener, Mount, VaultSettings
 from services.doors.vault.auth import Auth
 from services.doors.vault.callers import Callers
@@ -31,7 +31,6 @@ from services.runtime.config import Tls
 from services.runtime.mesh.tls import TlsFiles
 from services.runtime.sensitive import keep_memory_to_itself
 from services.runtime.telemetry import Telemetry, configure_logging
-from strongroom.access.v1.session_service_pb2 import CallerIdentity, GetCallerIdentityRequest
 
 _SERVICE = "doors"
 
@@ -52,11 +51,7 @@ def serve(settings: DoorsSettings) -> None:
 
 
 def _vault(settings: VaultSettings, tls: Tls, mesh: Mesh, telemetry: Telemetry) -> Listener:
-    def identify(caller: Caller) -> CallerIdentity:
-        who: CallerIdentity = mesh.ask(caller, "GetCallerIdentity", GetCallerIdentityRequest())
-        return who
-
-    sessions = Sessions(mesh.exchange, identify, system_clock, settings.session_seconds)
+    sessions = Sessions(mesh.exchange, mesh.identity, system_clock, settings.session_seconds)
     callers = Callers(sessions, settings.account)
     system = System(mesh, MeshHealth(mesh.by_health), settings.mounts, system_clock)
     auth = Auth(mesh, sessions, callers, system_clock)

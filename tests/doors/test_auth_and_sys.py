@@ -145,6 +145,30 @@ def test_a_token_ends_with_its_session(mesh: Mesh, doors: Doors, administrator: 
         client.auth.token.renew_self()
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "auth/token/renew-self", {}),
+        ("GET", "sys/mounts", None),
+        ("GET", "sys/internal/ui/mounts", None),
+        ("POST", "transit/hash", {"input": "YQ=="}),
+    ],
+)
+def test_a_client_key_that_was_deleted_is_answered_nothing_within_a_second(
+    administrator: Client, plain_doors: Doors, machine: str, method: str, path: str, body: dict[str, str] | None
+) -> None:
+    made = administrator.access.client_keys.create(machine.removeprefix("accounts/default/"))
+    headers = {"X-Vault-Token": f"{made.client_key.name.rpartition('/')[2]}.{made.secret}"}
+
+    def status() -> int:
+        url = f"{plain_doors.address}/v1/{path}"
+        return requests.request(method, url, headers=headers, json=body, timeout=10).status_code
+
+    assert status() == 200
+    administrator.access.client_keys.delete(made.client_key.name)
+    until(lambda: status() == 403, 1.5)
+
+
 def test_revoking_a_static_token_deletes_its_client_key(
     administrator: Client, mesh: Mesh, doors: Doors, machine: str
 ) -> None:

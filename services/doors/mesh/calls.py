@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
+from services.doors.mesh.confirmations import Confirmations
 from services.doors.mesh.health import HealthRounds
 from services.doors.mesh.repeats import Repeats
 from services.doors.mesh.sessions import Caller
@@ -18,6 +19,7 @@ from services.runtime.mesh.channels import CRYPTO, KEYSTORE, SECRETS, MeshChanne
 from services.runtime.mesh.tls import TlsFiles
 from strongroom.access.v1 import access_service_pb2, session_service_pb2
 from strongroom.access.v1.access_service_pb2_grpc import AccessServiceStub
+from strongroom.access.v1.session_service_pb2 import CallerIdentity, GetCallerIdentityRequest
 from strongroom.access.v1.session_service_pb2_grpc import SessionServiceStub
 from strongroom.crypto.v1 import crypto_pb2
 from strongroom.crypto.v1.crypto_pb2_grpc import CryptoServiceStub
@@ -51,6 +53,7 @@ class Mesh:
         self._rounds = HealthRounds(asking)
         self._channels = (keystore, crypto, secrets, *asking.values())
         self._repeats = Repeats(_SECONDS)
+        self._confirmations = Confirmations(self.identity)
         self.by_health = {
             "strongroom.keystore.v1.KeyService": (KEYSTORE, keystore),
             "strongroom.crypto.v1.CryptoService": (CRYPTO, crypto),
@@ -84,6 +87,16 @@ class Mesh:
             return call(asked, within=seconds, metadata=caller.metadata)
 
         return self._repeats.answer(caller.session.principal, request, answered)
+
+    def identity(self, caller: Caller) -> CallerIdentity:
+        """Who the mesh says that the caller is. Raises StrongroomError."""
+        who: CallerIdentity = self.ask(caller, "GetCallerIdentity", GetCallerIdentityRequest())
+        return who
+
+    def require(self, caller: Caller) -> None:
+        """For what a door answers by itself: raises StrongroomError where the mesh would refuse the caller everything,
+        as it was half a second ago at most."""
+        self._confirmations.require(caller)
 
     def whole(self, work: Callable[[], T], is_repeated: Callable[[T], bool]) -> T:
         """What `work` answers: all that a client asks a door for at once. What it changed by then is not changed again

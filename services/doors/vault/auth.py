@@ -128,7 +128,7 @@ class Auth:
 
     def _lookup(self, request: Request) -> Response:
         caller = request.caller
-        who = self._mesh.ask(caller, "GetCallerIdentity", session_service_pb2.GetCallerIdentityRequest())
+        who = self._mesh.identity(caller)
         session, token = caller.session, token_of(request.head)
         # A client key is a token that does not end with a session; when it ends itself, its owner has set.
         ends = 0 if session.is_begun_here else microseconds(who.expire_time)
@@ -154,6 +154,8 @@ class Auth:
         )
 
     def _renew(self, request: Request) -> Response:
+        # Whoever renews goes on as long as it is told that it may.
+        self._mesh.require(request.caller)
         session = request.caller.session
         token = token_of(request.head)
         login = {**_token(token, session.principal, session.account), "renewable": False}
@@ -167,7 +169,7 @@ class Auth:
             self._end(caller, "RevokeSession", session_service_pb2.RevokeSessionRequest())
             self._sessions.forget(caller.session.token)
             return answers.NO_CONTENT
-        who = self._mesh.ask(caller, "GetCallerIdentity", session_service_pb2.GetCallerIdentityRequest())
+        who = self._mesh.identity(caller)
         if who.credential_kind != CREDENTIAL_KIND_CLIENT_KEY:
             raise errors.unsupported("the token is no client key")
         self._end(caller, "DeleteClientKey", access_service_pb2.DeleteClientKeyRequest(name=who.credential))

@@ -64,7 +64,7 @@ class VaultDoor:
     def admit(self, head: Head) -> None:
         """Raises HttpError for a large body of somebody whom the mesh does not know."""
         try:
-            self._callers.of(head)
+            self._mesh.require(self._callers.of(head))
         except StrongroomError as error:
             raise errors.of_the_mesh(error) from None
 

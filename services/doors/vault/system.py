@@ -25,6 +25,7 @@ class System:
     """Paths below `sys/`."""
 
     def __init__(self, mesh: Mesh, health: MeshHealth, mounts: Mapping[str, Mount], clock: Clock) -> None:
+        self._mesh = mesh
         self._health = health
         self._mounts = mounts
         self._clock = clock
@@ -54,6 +55,7 @@ class System:
 
     def answer(self, request: Request) -> Response:
         """The answer to a caller. Raises HttpError, StrongroomError."""
+        self._mesh.require(request.caller)
         match request.operation, request.path:
             case Operation.READ, ("mounts",):
                 return _both(self._all_mounts())

@@ -40,6 +40,10 @@ class KvSecrets:
         self._mesh = mesh
         self._prefix = f"{prefix}/" if prefix else ""
 
+    def require(self, caller: Caller) -> None:
+        """Raises StrongroomError for a caller who may do nothing any more."""
+        self._mesh.require(caller)
+
     def name(self, caller: Caller, path: Sequence[str]) -> str:
         """The full name of the secret at a path. Raises HttpError for a path that no secret has."""
         if not path:

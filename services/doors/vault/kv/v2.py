@@ -206,6 +206,7 @@ class KvVersion2:
         return answers.NO_CONTENT
 
     def _configuration(self, request: Request) -> Response:
+        self._secrets.require(request.caller)
         if request.operation is Operation.READ:
             return answers.data({"cas_required": False, "delete_version_after": "0s", "max_versions": 0})
         if request.operation is not Operation.WRITE:

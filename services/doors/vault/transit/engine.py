@@ -128,7 +128,9 @@ class Transit:
         algorithm = _HASHES.get(name)
         if algorithm is None:
             raise errors.invalid(f"there is no hash {name[:32]!r}: one of {', '.join(_HASHES)}")
-        digest = algorithm(base64_in(request.parameters, "input")).digest()
+        data = base64_in(request.parameters, "input")
+        self._mesh.require(request.caller)
+        digest = algorithm(data).digest()
         return answers.data({"sum": _written(digest, request.text("format", "hex"))})
 
 
