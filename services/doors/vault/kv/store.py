@@ -26,6 +26,8 @@ MISSING = (
 GONE = (Reason.SECRET_VERSION_DISABLED, Reason.SECRET_VERSION_DESTROYED)
 """Why a value that was there is not any more."""
 
+_NOTHING_THERE = (Reason.SECRET_NOT_FOUND, Reason.SECRET_VERSION_NOT_FOUND, Reason.SECRET_VERSION_DESTROYED)
+
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
 _MAX_ID = 63
 _RESERVED = ("versions", "rotations")
@@ -115,8 +117,8 @@ class KvSecrets:
         self._mesh.ask(caller, "UpdateSecret", request)
 
     def of_each_version(self, caller: Caller, name: str, method: str, numbers: Sequence[int]) -> None:
-        """Does something to versions, one after the other; what is not there, or destroyed, is left as it is. Raises
-        StrongroomError."""
+        """Does something to versions, one after the other; what is not there, or destroyed, is left as it is, and be it
+        the whole secret. Raises StrongroomError."""
         requests: dict[str, Callable[..., Any]] = {
             "DisableSecretVersion": pb.DisableSecretVersionRequest,
             "EnableSecretVersion": pb.EnableSecretVersionRequest,
@@ -126,7 +128,7 @@ class KvSecrets:
             try:
                 self._mesh.ask(caller, method, requests[method](name=f"{name}/versions/{number}"))
             except StrongroomError as error:
-                if error.reason not in (Reason.SECRET_VERSION_NOT_FOUND, Reason.SECRET_VERSION_DESTROYED):
+                if error.reason not in _NOTHING_THERE:
                     raise
 
     def delete(self, caller: Caller, name: str) -> None:

@@ -73,9 +73,12 @@ class KvVersion2:
 
     def _gone(self, request: Request, name: str, version: int) -> Response:
         """A version that is deleted or destroyed: 404, with what is known of it for who may know it."""
-        secret = self._secrets.record(request.caller, name)
-        wanted = version or secret.stages[CURRENT]
-        versions = self._secrets.versions(request.caller, name)
+        try:
+            secret = self._secrets.record(request.caller, name)
+            versions = self._secrets.versions(request.caller, name)
+        except StrongroomError as error:
+            raise (errors.not_found() if error.reason is Reason.PERMISSION_DENIED else error) from None
+        wanted = version or secret.stages.get(CURRENT, 0)
         found = next((one for one in versions if _number(one) == wanted), None)
         if found is None:
             raise errors.not_found()
@@ -124,6 +127,11 @@ class KvVersion2:
         except StrongroomError as error:
             if error.reason is not Reason.SECRET_NOT_FOUND:
                 raise
+            return answers.NO_CONTENT
+        except HttpError as error:
+            if error.status != 404:
+                raise
+            # All of it waits for deletion.
             return answers.NO_CONTENT
         if CURRENT in secret.stages:
             self._secrets.of_each_version(request.caller, name, "DisableSecretVersion", [secret.stages[CURRENT]])
