@@ -133,9 +133,20 @@ def test_metadata_are_kept_and_versions_limited(vault: hvac.Client, administrato
     assert (metadata["max_versions"], metadata["current_version"]) == (3, 5)
     assert [number for number, one in metadata["versions"].items() if not one["destroyed"]] == ["3", "4", "5"]
     assert administrator.secrets.get(name).tags == {"owner": "team a", "tier": "silver"}
+    kv.update_metadata(path=name, max_versions=0)
+    assert kv.read_secret_metadata(path=name)["data"]["max_versions"] == 10
     for wrong in ({"cas_required": True}, {"delete_version_after": "1h"}, {"max_versions": 1}):
         with pytest.raises(InvalidRequest):
             kv.update_metadata(path=name, **wrong)
+
+
+def test_a_mount_is_configured_as_it_is(vault: hvac.Client) -> None:
+    kv = vault.secrets.kv.v2
+    kv.configure()
+    assert kv.read_configuration()["data"]["max_versions"] == 10
+    for wrong in ({"max_versions": 3}, {"cas_required": True}, {"delete_version_after": "1h"}):
+        with pytest.raises(InvalidRequest, match="not supported by this door"):
+            kv.configure(**wrong)
 
 
 def test_a_secret_of_the_mesh_is_shown_and_one_of_kv_is_the_mesh_s(

@@ -6,7 +6,7 @@ from services.doors.vault.kv.store import KvSecrets
 from services.doors.vault.kv.v2 import KvVersion2
 from services.runtime.errors import Reason
 from strongroom.secrets.v1 import secret_pb2 as pb
-from strongroom.secrets.v1.secret_service_pb2 import ListSecretVersionsResponse
+from strongroom.secrets.v1.secret_service_pb2 import ListSecretVersionsResponse, UpdateSecretRequest
 from tests.unit.doors.meshes import AnsweringMesh, asked
 
 NAME = "accounts/shop/secrets/s"
@@ -44,3 +44,20 @@ def test_what_is_not_there_is_deleted_undeleted_and_destroyed_already() -> None:
         waits = {method: Reason.SECRET_PENDING_DELETION}
         assert asked(kv(**waits), path, body={"versions": [1]})[0] == 400
         assert asked(kv(), path, body={"versions": [1]})[0] == 403
+
+
+def test_a_mount_keeps_as_many_versions_as_the_mesh_does() -> None:
+    mount = kv(GetCallerIdentity=None)
+    assert asked(mount, "config", "GET")[1]["data"]["max_versions"] == 10
+    # hvac sends 10 unless it is told otherwise, others 0.
+    for given, status in ((10, 204), (0, 204), ("10", 204), (None, 204), (7, 400), (-1, 400)):
+        assert asked(mount, "config", body={"max_versions": given})[0] == status
+
+
+def test_no_number_of_versions_is_the_usual_one() -> None:
+    updated: list[UpdateSecretRequest] = []
+    mount = kv(GetSecret=SECRET, UpdateSecret=updated.append)
+    assert asked(mount, "metadata/s", body={"max_versions": 0})[0] == 204
+    assert (updated[0].secret.retained_versions, list(updated[0].update_mask.paths)) == (0, ["retained_versions"])
+    assert asked(mount, "metadata/s", body={"custom_metadata": {"a": "b"}})[0] == 204
+    assert list(updated[1].update_mask.paths) == ["tags"]

@@ -15,6 +15,8 @@ from strongroom.secrets.v1.secret_pb2 import Secret, SecretVersion, SecretVersio
 
 _PATCHES = 8
 _MAX_NUMBERS = 100
+# How many versions the mesh keeps the values of where a secret does not say otherwise.
+_MAX_VERSIONS = 10
 _DESTROYED = SecretVersionState.SECRET_VERSION_STATE_DESTROYED
 _DISABLED = SecretVersionState.SECRET_VERSION_STATE_DISABLED
 
@@ -216,11 +218,11 @@ class KvVersion2:
     def _configuration(self, request: Request) -> Response:
         self._secrets.require(request.caller)
         if request.operation is Operation.READ:
-            return answers.data({"cas_required": False, "delete_version_after": "0s", "max_versions": 0})
+            return answers.data({"cas_required": False, "delete_version_after": "0s", "max_versions": _MAX_VERSIONS})
         if request.operation is not Operation.WRITE:
             raise errors.no_operation()
-        if _metadata_changes(request).get("max_versions"):
-            raise errors.unsupported("max_versions of a whole mount: set it on each path")
+        if _metadata_changes(request).get("max_versions", 0) not in (0, _MAX_VERSIONS):
+            raise errors.unsupported(f"max_versions of a whole mount other than {_MAX_VERSIONS}: set it on each path")
         return answers.NO_CONTENT
 
 
@@ -231,8 +233,9 @@ def _metadata_changes(request: Request) -> dict[str, Any]:
     if given.get("delete_version_after") not in (None, "", 0, "0", "0s"):
         raise errors.unsupported("delete_version_after: versions are deleted by max_versions, or by hand")
     changes: dict[str, Any] = {}
-    if most := request.number("max_versions"):
-        changes["max_versions"] = most
+    if given.get("max_versions") is not None:
+        # 0 stands for what is usual, in Vault as in the mesh.
+        changes["max_versions"] = request.number("max_versions")
     custom = given.get("custom_metadata")
     if custom is not None:
         patchable = (str, type(None)) if request.operation is Operation.PATCH else str
