@@ -66,3 +66,11 @@ def test_who_may_not_change_a_key_is_refused() -> None:
 def test_a_key_that_is_there_and_may_not_be_seen_is_said_to_be_there() -> None:
     status, said = asked(Transit(AnsweringMesh({"CreateKey": Reason.ALREADY_EXISTS}).mesh), "keys/k", body={})
     assert (status, "ALREADY_EXISTS" in said["errors"][0]) == (400, True)
+
+
+@pytest.mark.parametrize("state", [key_pb2.KEY_STATE_PENDING_DELETION, key_pb2.KEY_STATE_DESTROYED])
+def test_a_name_of_a_deleted_key_is_never_used_again(state: key_pb2.KeyState.ValueType) -> None:
+    deleted = key_pb2.Key(name=NAME, state=state)
+    mesh = AnsweringMesh({"CreateKey": Reason.ALREADY_EXISTS, "GetKey": deleted})
+    status, said = asked(Transit(mesh.mesh), "keys/k", body={})
+    assert (status, "never used again" in said["errors"][0]) == (400, True)

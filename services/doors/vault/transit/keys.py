@@ -148,22 +148,28 @@ class Keys:
 
     def present(self, caller: Caller, full_name: str) -> Key:
         """The key of this name. Raises HttpError 404 for one that is deleted, StrongroomError."""
-        key: Key = self._mesh.ask(caller, "GetKey", pb.GetKeyRequest(name=full_name))
+        key = self._key(caller, full_name)
         if key.state in _GONE:
             raise errors.not_found()
         return key
 
     def _there_already(self, caller: Caller, full_name: str, refused: StrongroomError) -> Key:
-        """The key whose name somebody wanted to make one of. Raises HttpError, StrongroomError: `refused` for who may
-        not see it."""
+        """The key whose name somebody wanted to make one of. Raises HttpError for one that is deleted,
+        StrongroomError: `refused` for who may not see it."""
         try:
-            return self.present(caller, full_name)
+            key = self._key(caller, full_name)
         except StrongroomError as error:
             raise (refused if error.reason is Reason.PERMISSION_DENIED else error) from None
+        if key.state in _GONE:
+            raise errors.invalid("a key had this name and is deleted: its name is never used again")
+        return key
 
     def _is_there(self, caller: Caller, full_name: str) -> bool:
+        return self._key(caller, full_name).state not in _GONE
+
+    def _key(self, caller: Caller, full_name: str) -> Key:
         key: Key = self._mesh.ask(caller, "GetKey", pb.GetKeyRequest(name=full_name))
-        return key.state not in _GONE
+        return key
 
     def _protect(self, caller: Caller, name: str, *, protected: bool) -> None:
         request = pb.SetDeletionProtectionRequest(name=name, deletion_protection=protected)
