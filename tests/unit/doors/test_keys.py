@@ -8,9 +8,10 @@ import pytest
 
 from services.doors.vault.transit import keys
 from services.doors.vault.transit.engine import Transit
-from services.runtime.errors import Reason
+from services.runtime.errors import Reason, StrongroomError
+from strongroom.crypto.v1.crypto_pb2 import PublicKey
 from strongroom.keystore.v1 import key_pb2
-from strongroom.keystore.v1.key_service_pb2 import ListKeyVersionsResponse
+from strongroom.keystore.v1.key_service_pb2 import CreateKeyRequest, ListKeyVersionsResponse
 from tests.unit.doors.meshes import AnsweringMesh, asked
 
 NAME = "accounts/shop/keys/k"
@@ -74,3 +75,30 @@ def test_a_name_of_a_deleted_key_is_never_used_again(state: key_pb2.KeyState.Val
     mesh = AnsweringMesh({"CreateKey": Reason.ALREADY_EXISTS, "GetKey": deleted})
     status, said = asked(Transit(mesh.mesh), "keys/k", body={})
     assert (status, "never used again" in said["errors"][0]) == (400, True)
+
+
+class Made:
+    """The account's wrapping key, which somebody else makes at the same moment."""
+
+    def __init__(self) -> None:
+        self.is_there = False
+        self.wanted: list[key_pb2.Key] = []
+
+    def made(self, request: CreateKeyRequest) -> key_pb2.Key:
+        self.is_there = True
+        self.wanted.append(request.key)
+        raise StrongroomError(Reason.ALREADY_EXISTS, "another was quicker")
+
+    def shown(self, _request: object) -> PublicKey:
+        if not self.is_there:
+            raise StrongroomError(Reason.KEY_NOT_FOUND, "not yet")
+        return PublicKey(pem="public")
+
+
+def test_two_who_ask_first_for_the_wrapping_key_are_both_answered() -> None:
+    key = Made()
+    mesh = AnsweringMesh({"CreateKey": key.made, "GetPublicKey": key.shown})
+    status, said = asked(Transit(mesh.mesh), "wrapping_key", "GET")
+    assert (status, said["data"]["public_key"]) == (200, "public")
+    # What was wrapped for it can be opened as long as nobody ends its protection.
+    assert key.wanted[0].deletion_protection

@@ -51,14 +51,23 @@ class Imports:
         except StrongroomError as error:
             if error.reason is not Reason.KEY_NOT_FOUND:
                 raise
-            wanted = Key(
-                spec=KeySpec.KEY_SPEC_RSA_4096,
-                usage=KeyUsage.KEY_USAGE_ENCRYPT_DECRYPT,
-                description="What clients of transit wrap keys for import with",
-            )
-            self._keys.make(request, WRAPPING_KEY, wanted)
+            self._make_wrapping_key(request)
             public = self._mesh.ask(request.caller, "GetPublicKey", asked)
         return answers.data({"public_key": public.pem})
+
+    def _make_wrapping_key(self, request: Request) -> None:
+        wanted = Key(
+            spec=KeySpec.KEY_SPEC_RSA_4096,
+            usage=KeyUsage.KEY_USAGE_ENCRYPT_DECRYPT,
+            description="What clients of transit wrap keys for import with",
+            deletion_protection=True,
+        )
+        try:
+            self._keys.make(request, WRAPPING_KEY, wanted)
+        except StrongroomError as error:
+            # Another who asked first, here or at another door, was quicker.
+            if error.reason is not Reason.ALREADY_EXISTS:
+                raise
 
     def new_key(self, request: Request, name: str) -> Response:
         """Makes a key of the material that its owner wrapped."""
