@@ -9,7 +9,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a request says before its body. Header names are in lower case, each there once."""
+    """What a request says before its body. Header names are in lower case; what was there several times is a list."""
 
     method: str
     path: tuple[str, ...]

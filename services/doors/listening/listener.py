@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -27,6 +27,8 @@ Send = Callable[[dict[str, Any]], Any]
 
 _KIB, _MIB = 1 << 10, 1 << 20
 _SMALL_BODY = 64 * _KIB
+_ONCE = frozenset({"authorization", "host", "traceparent", "transfer-encoding"})
+_ONCE_BEGIN = ("x-vault-", "content-")
 _SWEEP_SECONDS = 1.0
 _BACKLOG = 512
 # And without a length of one (RFC 9110 §8.6): clients take what follows for the next answer.
@@ -164,16 +166,10 @@ class Listener:
             self._in_work -= 1
 
     def _head(self, scope: dict[str, Any]) -> Head:
-        headers: dict[str, str] = {}
-        size = len(scope["raw_path"])
-        for name, value in scope["headers"]:
-            size += len(name) + len(value)
-            text = name.decode("ascii")
-            if text in headers:
-                raise HttpError(400, f"the header {text} is there twice")
-            headers[text] = value.decode("latin-1")
+        size = len(scope["raw_path"]) + sum(len(name) + len(value) for name, value in scope["headers"])
         if size > self._settings.max_header_kib * _KIB:
             raise _too_large_head(self._settings)
+        headers = _joined(scope["headers"])
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length[:20]) > self._settings.max_body_kib * _KIB:
             raise HttpError(413, f"the body is larger than {self._settings.max_body_kib} KiB")
@@ -182,6 +178,19 @@ class Listener:
         certificate = scope["state"].get(CERTIFICATE, b"")
         query = query_of(scope["query_string"])
         return Head(method_of(scope), path, is_folder, query, headers, address, certificate)
+
+
+def _joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Headers by their names; one that is there several times is a list (RFC 9110 §5.3), such as proxies add to. Raises
+    HttpError for one that says who asks, for what, or where a request ends: of two of those one is somebody else's."""
+    found: dict[str, list[str]] = {}
+    for raw_name, value in headers:
+        name = raw_name.decode("ascii")
+        values = found.setdefault(name, [])
+        if values and (name in _ONCE or name.startswith(_ONCE_BEGIN)):
+            raise HttpError(400, f"the header {name} is there twice")
+        values.append(value.decode("latin-1"))
+    return {name: ("; " if name == "cookie" else ", ").join(values) for name, values in found.items()}
 
 
 def _too_large_head(settings: HttpListener) -> HttpError:

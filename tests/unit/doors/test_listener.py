@@ -34,6 +34,7 @@ class Seen:
         self.body = body
         self.asked: list[tuple[str, bytes]] = []
         self.certificates: list[bytes] = []
+        self.headers: dict[str, str] = {}
         self.gate = threading.Event()
 
     def turn_of(self, head: Head) -> tuple[str, str]:
@@ -45,6 +46,7 @@ class Seen:
     def answer(self, head: Head, body: bytes) -> Response:
         self.asked.append((head.method, body))
         self.certificates.append(head.certificate)
+        self.headers = dict(head.headers)
         if "x-waits" in head.headers:
             assert self.gate.wait(20)
         return Response(self.status, self.body)
@@ -136,6 +138,36 @@ def test_a_head_that_does_not_end_is_refused() -> None:
     with listening(Seen()) as port:
         answer = answer_to(port, [b"GET /v1/x HTTP/1.1\r\n", *[b"x: " + b"y" * 8_000 + b"\r\n"] * 6])
     assert answer.startswith(b"HTTP/1.1 431 ")
+
+
+def with_headers(*lines: str) -> bytes:
+    """A request with these headers beside those that it needs."""
+    return head("GET", 0).replace(
+        b"host: door\r\n", b"host: door\r\n" + "".join(f"{one}\r\n" for one in lines).encode()
+    )
+
+
+def test_a_header_that_a_proxy_adds_again_is_a_list() -> None:
+    door = Seen()
+    with listening(door) as port:
+        answer = answer_to(
+            port,
+            [with_headers("Via: a", "via: b", "X-Forwarded-For: 1, 2", "X-Forwarded-For: 3", "Cookie: a", "Cookie: b")],
+        )
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert (door.headers["via"], door.headers["x-forwarded-for"], door.headers["cookie"]) == ("a, b", "1, 2, 3", "a; b")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["X-Vault-Token", "X-Vault-Namespace", "X-Vault-Wrap-TTL", "Authorization", "Content-Type", "Host", "Traceparent"],
+)
+def test_a_header_that_says_who_asks_for_what_is_there_once(name: str) -> None:
+    door = Seen()
+    with listening(door) as port:
+        answer = answer_to(port, [with_headers(f"{name}: a", f"{name.lower()}: b")])
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert door.asked == []
 
 
 @pytest.mark.parametrize("status", [204, 205, 304])
