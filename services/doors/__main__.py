@@ -53,7 +53,7 @@ def serve(settings: DoorsSettings) -> None:
 def _vault(settings: VaultSettings, tls: Tls, mesh: Mesh, telemetry: Telemetry) -> Listener:
     sessions = Sessions(mesh.exchange, mesh.identity, system_clock, settings.session_seconds)
     callers = Callers(sessions, settings.account)
-    system = System(mesh, MeshHealth(mesh.by_health), settings.mounts, system_clock)
+    system = System(mesh, MeshHealth(mesh.by_health), settings.mounts, callers, system_clock)
     auth = Auth(mesh, sessions, callers, system_clock)
     mounts = {name: _engine(mount, mesh) for name, mount in settings.mounts.items()}
     wrapping = Wrapping(mesh, sessions, system_clock)

@@ -249,5 +249,35 @@ def test_capabilities_are_what_the_mesh_would_decide(vault: hvac.Client, name: s
         paths=[f"transit/encrypt/{name}", f"secret/data/{name}", "nowhere/x", "transit/encrypt/No"]
     )
     assert answer[f"transit/encrypt/{name}"] == ["update"]
-    assert set(answer[f"secret/data/{name}"]) == {"read", "create", "update", "delete"}
+    assert set(answer[f"secret/data/{name}"]) == {"read", "create", "update", "patch", "delete"}
     assert answer["nowhere/x"] == answer["transit/encrypt/No"] == ["deny"]
+    everything = vault.sys.get_capabilities(paths=[f"transit/keys/{name}", f"transit/keys/{name}/import"])
+    assert everything[f"transit/keys/{name}"] == ["read", "create", "update", "delete"]
+    assert everything[f"transit/keys/{name}/import"] == ["update"]
+
+
+def test_capabilities_of_a_token_are_those_of_whoever_it_stands_for(
+    vault: hvac.Client, administrator: Client, machine: str, name: str
+) -> None:
+    made = administrator.access.client_keys.create(machine.removeprefix("accounts/default/"))
+    administrator.access.grants.create(name, machine, ["crypto:Encrypt"])
+    permit = 'permit (principal, action == Strongroom::Action::"access:SimulateAccess", resource);'
+    administrator.access.policies.create(name, permit, attached_to=[machine])
+    token = f"{made.client_key.name.rpartition('/')[2]}.{made.secret}"
+    encrypt, rotate = f"transit/encrypt/{name}", f"transit/keys/{name}/rotate"
+
+    def told() -> dict[str, list[str]]:
+        try:
+            return dict(vault.sys.get_capabilities(paths=[encrypt, rotate], token=token)["data"])
+        except Forbidden:
+            return {}
+
+    until(lambda: told().get(encrypt) == ["update"], 3)
+    assert told()[rotate] == ["deny"]
+
+
+def test_a_list_is_asked_for_as_go_reads_truth(plain_doors: Doors, token: str, vault: hvac.Client, name: str) -> None:
+    vault.secrets.transit.create_key(name=name)
+    for truth in ("true", "1", "t", "TRUE"):
+        url = f"{plain_doors.address}/v1/transit/keys?list={truth}"
+        assert name in requests.get(url, headers={"X-Vault-Token": token}, timeout=10).json()["data"]["keys"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -15,7 +14,7 @@ from services.doors.listening.exchange import Head, HttpError, Response
 from services.doors.mesh.calls import Mesh
 from services.doors.mesh.sessions import Caller, Session, Sessions
 from services.doors.vault import answers, errors
-from services.doors.vault.callers import TOKEN, Callers, token_of
+from services.doors.vault.callers import Callers, token_of
 from services.doors.vault.requests import Operation, Request, text_in
 from services.runtime.clock import Clock, microseconds
 from services.runtime.errors import Reason, StrongroomError
@@ -47,9 +46,9 @@ class Auth:
             ("lookup-self", Operation.WRITE): self._lookup,
             ("renew-self", Operation.WRITE): self._renew,
             ("revoke-self", Operation.WRITE): self._revoke,
-            ("lookup", Operation.WRITE): lambda request: self._lookup(self._of_another(request)),
-            ("renew", Operation.WRITE): lambda request: self._renew(self._of_another(request)),
-            ("revoke", Operation.WRITE): lambda request: self._revoke(self._of_another(request)),
+            ("lookup", Operation.WRITE): lambda request: self._lookup(callers.of_another(request)),
+            ("renew", Operation.WRITE): lambda request: self._renew(callers.of_another(request)),
+            ("revoke", Operation.WRITE): lambda request: self._revoke(callers.of_another(request)),
         }
 
     def login(self, head: Head, path: tuple[str, ...], body: bytes) -> tuple[Caller, Response]:
@@ -116,15 +115,6 @@ class Auth:
 
     def _left(self, expires_us: int) -> int:
         return max(0, (expires_us - self._clock.now_us()) // 1_000_000) if expires_us else 0
-
-    def _of_another(self, request: Request) -> Request:
-        """A request as whoever has the token that is named in it would make it: it opens nothing more than that.
-        Raises HttpError, StrongroomError."""
-        token = request.text("token")
-        if not token:
-            raise errors.invalid("token is required")
-        head = replace(request.head, headers={**request.head.headers, TOKEN: token})
-        return replace(request, caller=self._callers.of(head), head=head)
 
     def _lookup(self, request: Request) -> Response:
         caller = request.caller

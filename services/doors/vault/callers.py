@@ -8,6 +8,7 @@ from dataclasses import replace
 from services.doors.listening.exchange import Head, HttpError
 from services.doors.mesh.sessions import Caller, Sessions
 from services.doors.vault import errors
+from services.doors.vault.requests import Request
 
 TOKEN = "x-vault-token"  # noqa: S105  # the name of a header
 NAMESPACE = "x-vault-namespace"
@@ -40,6 +41,15 @@ class Callers:
             # Its resources are asked for by name, and the mesh says whether the caller may.
             caller = Caller(replace(caller.session, account=namespace), caller.address)
         return caller
+
+    def of_another(self, request: Request) -> Request:
+        """A request as whoever has the token that is named in it would make it: it opens nothing more than that.
+        Raises HttpError, StrongroomError."""
+        token = request.text("token")
+        if not token:
+            raise errors.invalid("token is required")
+        head = replace(request.head, headers={**request.head.headers, TOKEN: token})
+        return replace(request, caller=self.of(head), head=head)
 
     def known_account(self, head: Head) -> str:
         """The account that the mesh said a request's token is of, when it was asked before; empty where it was not."""

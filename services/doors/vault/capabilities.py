@@ -2,52 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from services.doors.listening.exchange import HttpError
 from services.doors.mesh.calls import Mesh
 from services.doors.mesh.sessions import Caller
 from services.doors.settings import Mount
+from services.doors.vault import permissions
+from services.doors.vault.kv.store import KvSecrets
+from services.doors.vault.permissions import ACCOUNT, KEY, OWN, PATH, WRAPPING, Ways
+from services.doors.vault.transit.imports import WRAPPING_KEY
+from services.doors.vault.transit.names import full_key_name
 from services.runtime.errors import Reason, StrongroomError
 from strongroom.access.v1.access_service_pb2 import SimulateAccessRequest
 
 DENY = "deny"
 _VIA = "services/doors"
 _NO_NAME = (Reason.NAME_MALFORMED, Reason.FIELD_INVALID)
+_TABLES = {"transit": permissions.TRANSIT, "kv-v2": permissions.KV2, "kv-v1": permissions.KV1}
+_OWN_TABLES = {"sys": permissions.SYS, "auth": permissions.AUTH}
 
-# What each first part of a path needs: (Vault's capability, the mesh's action); on an account where it says so.
-_TRANSIT: Mapping[str, Sequence[tuple[str, str]]] = {
-    "encrypt": (("update", "crypto:Encrypt"),),
-    "decrypt": (("update", "crypto:Decrypt"),),
-    "rewrap": (("update", "crypto:ReEncryptFrom"),),
-    "datakey": (("update", "crypto:GenerateDataKey"),),
-    "sign": (("update", "crypto:Sign"),),
-    "verify": (("update", "crypto:Verify"),),
-    "hmac": (("update", "crypto:GenerateMac"),),
-    "keys": (("read", "keystore:GetKey"), ("create", "keystore:CreateKey"), ("delete", "keystore:ScheduleKeyDeletion")),
-}
-_KV2: Mapping[str, Sequence[tuple[str, str]]] = {
-    "data": (
-        ("read", "secrets:GetSecretValue"),
-        ("update", "secrets:PutSecretValue"),
-        ("create", "secrets:CreateSecret"),
-        ("delete", "secrets:DisableSecretVersion"),
-    ),
-    "metadata": (
-        ("read", "secrets:GetSecret"),
-        ("update", "secrets:UpdateSecret"),
-        ("list", "secrets:ListSecrets"),
-        ("delete", "secrets:ForceDeleteSecret"),
-    ),
-    "delete": (("update", "secrets:DisableSecretVersion"),),
-    "undelete": (("update", "secrets:EnableSecretVersion"),),
-    "destroy": (("update", "secrets:DestroySecretVersion"),),
-}
-_KV1 = (*_KV2["data"], ("list", "secrets:ListSecrets"))
-_ON_ACCOUNT = frozenset({"keystore:CreateKey", "secrets:CreateSecret", "secrets:ListSecrets"})
+Permits = Callable[[str, str], bool]
 
 
 class Capabilities:
-    """Answers `capabilities-self`."""
+    """Answers `capabilities-self`, and `capabilities` of a token that is known."""
 
     def __init__(self, mesh: Mesh, mounts: Mapping[str, Mount]) -> None:
         self._mesh = mesh
@@ -55,21 +34,43 @@ class Capabilities:
 
     def of(self, caller: Caller, paths: Sequence[str]) -> dict[str, list[str]]:
         """The capabilities at each path, and those at the first under their own name. Raises StrongroomError."""
-        found = {path: self._at(caller, path) for path in paths}
+        told: dict[tuple[str, str], bool] = {}
+
+        def permits(action: str, resource: str) -> bool:
+            if (action, resource) not in told:
+                told[action, resource] = self._simulated(caller, action, resource)
+            return told[action, resource]
+
+        found = {path: self._at(caller, path, permits) for path in paths}
         return {**found, "capabilities": found[paths[0]]}
 
-    def _at(self, caller: Caller, path: str) -> list[str]:
+    def _at(self, caller: Caller, path: str, permits: Permits) -> list[str]:
         mount_name, *parts = path.strip("/").split("/")
         mount = self._mounts.get(mount_name)
-        if mount is None or not parts:
+        table = _TABLES[mount.type] if mount is not None else _OWN_TABLES.get(mount_name, {})
+        needs, named = permissions.at(table, parts)
+        try:
+            resource = self._resource(caller, mount, named)
+        except HttpError:
+            # There is nothing of this name, and cannot be.
             return [DENY]
-        asked, resource = _asked(mount, parts, caller.account)
-        permitted = [
-            capability for capability, action in asked if self._permits(caller, action, _target(action, resource))
-        ]
-        return permitted or [DENY]
+        targets = {
+            "": resource,
+            ACCOUNT: f"accounts/{caller.account}",
+            OWN: "/".join(caller.session.principal.split("/")[:2]),
+            WRAPPING: full_key_name(caller, WRAPPING_KEY),
+        }
+        return [need.capability for need in needs if _is_permitted(need, targets, permits)] or [DENY]
 
-    def _permits(self, caller: Caller, action: str, resource: str) -> bool:
+    def _resource(self, caller: Caller, mount: Mount | None, named: Mapping[str, Sequence[str]]) -> str:
+        """The key or secret that a path names; empty for none. Raises HttpError."""
+        if KEY in named:
+            return full_key_name(caller, named[KEY][0])
+        if PATH in named and mount is not None:
+            return KvSecrets(self._mesh, mount.prefix).name(caller, named[PATH])
+        return ""
+
+    def _simulated(self, caller: Caller, action: str, resource: str) -> bool:
         request = SimulateAccessRequest(
             principal=caller.session.principal,
             action=action,
@@ -85,17 +86,5 @@ class Capabilities:
             raise
 
 
-def _asked(mount: Mount, parts: Sequence[str], account: str) -> tuple[Sequence[tuple[str, str]], str]:
-    if mount.type == "transit":
-        # `datakey/plaintext/{name}` has its name one part later.
-        name = parts[2] if parts[0] == "datakey" and len(parts) > 2 else "".join(parts[1:2])
-        return _TRANSIT.get(parts[0], ()), f"accounts/{account}/keys/{name}"
-    table, names = (_KV2.get(parts[0], ()), parts[1:]) if mount.type == "kv-v2" else (_KV1, parts)
-    secret = "/".join([*mount.prefix.split("/"), *names]).strip("/")
-    return table, f"accounts/{account}/secrets/{secret}"
-
-
-def _target(action: str, resource: str) -> str:
-    if action in _ON_ACCOUNT:
-        return "/".join(resource.split("/")[:2])
-    return resource
+def _is_permitted(need: Ways, targets: Mapping[str, str], permits: Permits) -> bool:
+    return any(all(permits(action, targets[target]) for action, target in way) for way in need.ways)

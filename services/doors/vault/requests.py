@@ -39,6 +39,8 @@ _UNITS = {
     "h": Decimal(3600),
     "d": Decimal(86_400),
 }
+# What Go reads as true.
+_TRUE = ("1", "t", "T", "TRUE", "true", "True")
 _OPERATIONS = {
     "GET": Operation.READ,
     "LIST": Operation.LIST,
@@ -54,7 +56,7 @@ def operation_of(head: Head) -> Operation:
     found = _OPERATIONS.get(head.method)
     if found is None:
         raise no_operation()
-    return Operation.LIST if found is Operation.READ and head.query.get("list") == "true" else found
+    return Operation.LIST if found is Operation.READ and head.query.get("list") in _TRUE else found
 
 
 @dataclass

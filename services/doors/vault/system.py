@@ -10,6 +10,7 @@ from services.doors.mesh.calls import Mesh
 from services.doors.mesh.health import MeshHealth
 from services.doors.settings import Mount
 from services.doors.vault import answers, errors
+from services.doors.vault.callers import Callers
 from services.doors.vault.capabilities import Capabilities
 from services.doors.vault.requests import Operation, Request
 from services.runtime.clock import Clock
@@ -24,10 +25,13 @@ _LOGINS = ("approle", "cert", "jwt", "kubernetes", "token")
 class System:
     """Paths below `sys/`."""
 
-    def __init__(self, mesh: Mesh, health: MeshHealth, mounts: Mapping[str, Mount], clock: Clock) -> None:
+    def __init__(
+        self, mesh: Mesh, health: MeshHealth, mounts: Mapping[str, Mount], callers: Callers, clock: Clock
+    ) -> None:
         self._mesh = mesh
         self._health = health
         self._mounts = mounts
+        self._callers = callers
         self._clock = clock
         self._capabilities = Capabilities(mesh, mounts)
 
@@ -71,6 +75,8 @@ class System:
                 return answers.data({**self._mount(name), "path": f"{name}/"})
             case Operation.WRITE, ("capabilities-self",):
                 return _both(self._capabilities.of(request.caller, _paths(request)))
+            case Operation.WRITE, ("capabilities",):
+                return _both(self._capabilities.of(self._callers.of_another(request).caller, _paths(request)))
             case ((Operation.WRITE | Operation.DELETE), (("mounts" | "auth"), *_)):
                 raise errors.unsupported("what is mounted stands in the door's configuration")
             case _:

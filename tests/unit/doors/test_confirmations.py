@@ -28,7 +28,7 @@ MOUNTS = {"secret": Mount(type="kv-v2"), "transit": Mount(type="transit")}
 
 def engine(kind: str, mesh: AnsweringMesh) -> Engine:
     if kind == "sys":
-        return System(mesh.mesh, cast(Any, None), MOUNTS, CLOCK)
+        return System(mesh.mesh, cast(Any, None), MOUNTS, cast(Any, None), CLOCK)
     if kind == "auth":
         return Auth(mesh.mesh, cast(Any, None), cast(Any, None), CLOCK)
     return Transit(mesh.mesh) if kind == "transit" else KvVersion2(KvSecrets(mesh.mesh, ""))

@@ -10,6 +10,7 @@ import pytest
 from services.doors.listening.exchange import Head
 from services.doors.mesh.calls import Mesh
 from services.doors.mesh.health import MeshHealth
+from services.doors.vault.callers import Callers
 from services.doors.vault.system import System
 from services.runtime.errors import Reason, StrongroomError
 from services.runtime.mesh.channels import MeshChannel, Peer
@@ -39,7 +40,7 @@ def gone() -> Gone:
 @pytest.fixture
 def system(gone: Gone) -> System:
     health = MeshHealth({"any": (cast(Peer, gone), cast(MeshChannel, None))}, lambda: 5.0)
-    return System(cast(Mesh, None), health, {}, StillClock(1_800_000_000_000_000))
+    return System(cast(Mesh, None), health, {}, cast(Callers, None), StillClock(1_800_000_000_000_000))
 
 
 def asked(system: System, path: str, method: str = "GET", **query: str) -> tuple[int, dict[str, Any]]:
