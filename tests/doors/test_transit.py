@@ -111,6 +111,31 @@ def test_a_batch_has_an_outcome_for_each_item(vault: hvac.Client, name: str) -> 
         transit.decrypt_data(name=name, batch_input=broken)
 
 
+def test_a_derived_key_needs_a_context_with_everything(vault: hvac.Client, name: str) -> None:
+    transit, first, second = vault.secrets.transit, b64(b"first"), b64(b"second")
+    transit.create_key(name=name, derived=True)
+    read = transit.read_key(name=name)["data"]
+    assert (read["derived"], read["supports_derivation"]) == (True, True)
+    made = encrypt(vault, name, b"x", context=first)
+    assert decrypt(vault, name, made, context=first) == b"x"
+    again = transit.rewrap_data(name=name, ciphertext=made, context=first)["data"]["ciphertext"]
+    assert decrypt(vault, name, again, context=first) == b"x"
+    with pytest.raises(InvalidRequest, match="CIPHERTEXT_INVALID"):
+        decrypt(vault, name, made, context=second)
+    for work in (
+        lambda: encrypt(vault, name, b"x"),
+        lambda: decrypt(vault, name, made),
+        lambda: transit.rewrap_data(name=name, ciphertext=made),
+        lambda: transit.generate_data_key(name=name, key_type="plaintext"),
+    ):
+        with pytest.raises(InvalidRequest, match="missing 'context'"):
+            work()
+    data_key = transit.generate_data_key(name=name, key_type="plaintext", context=first)["data"]
+    assert decrypt(vault, name, data_key["ciphertext"], context=first) == plain(data_key["plaintext"])
+    with pytest.raises(InvalidRequest, match="not supported by this door"):
+        transit.create_key(name=f"{name}-signs", key_type="ed25519", derived=True)
+
+
 def test_a_data_key_is_its_ciphertext_s_plaintext(vault: hvac.Client, name: str) -> None:
     transit = vault.secrets.transit
     transit.create_key(name=name)

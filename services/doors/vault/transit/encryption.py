@@ -14,6 +14,7 @@ from services.doors.vault import answers, errors
 from services.doors.vault.answers import Raw
 from services.doors.vault.requests import Request, base64_in, number_in, text_in
 from services.doors.vault.transit.batches import Batch, Outcome, Told, answered
+from services.doors.vault.transit.derivation import Derivation
 from services.doors.vault.transit.forms import context_of, encoded, number_of, prefix, read, written
 from services.doors.vault.transit.names import key_name
 from services.runtime.errors import Reason, StrongroomError
@@ -32,8 +33,9 @@ NO_KEY = "encryption key not found"
 class Encryption:
     """What is done with keys of usage ENCRYPT_DECRYPT."""
 
-    def __init__(self, mesh: Mesh) -> None:
+    def __init__(self, mesh: Mesh, derivation: Derivation) -> None:
         self._mesh = mesh
+        self._derivation = derivation
         # What a key is made of never changes, nor is its name used again: it says which method is the right one.
         self._asymmetric: OrderedDict[str, None] = OrderedDict()
 
@@ -99,6 +101,7 @@ class Encryption:
         bits = request.number("bits", 256)
         if bits not in _DATA_KEY_BITS:
             raise errors.invalid("invalid bit length: 128, 256 or 512")
+        self._derivation.require_context(request.caller, key, request.parameters)
         asked: dict[str, Any] = {
             "key": key,
             "number_of_bytes": bits // 8,
@@ -119,6 +122,7 @@ class Encryption:
     def _encrypted(self, caller: Caller, key: str, given: dict[str, Any]) -> Outcome:
         plaintext, context = _plaintext(given), context_of(given)
         asked = number_in(given, "key_version")
+        self._derivation.require_context(caller, key, given)
 
         def symmetric() -> Any:
             request = pb.EncryptRequest(key=key, plaintext=plaintext, encryption_context=context)
@@ -137,6 +141,7 @@ class Encryption:
     def _decrypted(self, caller: Caller, key: str, given: dict[str, Any]) -> Outcome:
         version, data = _ciphertext(given)
         context = context_of(given)
+        self._derivation.require_context(caller, key, given)
 
         def symmetric() -> Any:
             request = pb.DecryptRequest(key=key, ciphertext=data, encryption_context=context)
@@ -155,6 +160,7 @@ class Encryption:
     def _rewrapped(self, caller: Caller, key: str, given: dict[str, Any]) -> Outcome:
         version, data = _ciphertext(given)
         context = context_of(given)
+        self._derivation.require_context(caller, key, given)
 
         def symmetric() -> Any:
             request = pb.ReEncryptRequest(
@@ -190,10 +196,12 @@ class Encryption:
         places: list[int] = []
         for place, item in enumerate(batch.items):
             try:
-                sound.append((read_item(item), context_of(item)))
+                read_one = (read_item(item), context_of(item))
+                self._derivation.require_context(request.caller, key, item)
             except HttpError as error:
                 outcomes.append({"error": error.messages[0]})
             else:
+                sound.append(read_one)
                 places.append(place)
                 outcomes.append(_UNDECIDED)
 

@@ -9,6 +9,7 @@ from services.doors.listening.exchange import Response
 from services.doors.mesh.calls import Mesh
 from services.doors.vault import answers, errors
 from services.doors.vault.requests import Operation, Request, base64_in
+from services.doors.vault.transit.derivation import Derivation
 from services.doors.vault.transit.encryption import Encryption
 from services.doors.vault.transit.forms import encoded
 from services.doors.vault.transit.imports import Imports
@@ -43,8 +44,9 @@ class Transit:
 
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
-        self._keys = Keys(mesh)
-        encryption, signatures, imports = Encryption(mesh), Signatures(mesh), Imports(mesh, self._keys)
+        derivation = Derivation(mesh)
+        self._keys = Keys(mesh, derivation)
+        encryption, signatures, imports = Encryption(mesh, derivation), Signatures(mesh), Imports(mesh, self._keys)
         self._by_name: Mapping[str, Callable[[Request, str], Response]] = {
             "encrypt": encryption.encrypt,
             "decrypt": encryption.decrypt,

@@ -14,6 +14,7 @@ from services.doors.mesh.sessions import Caller
 from services.doors.vault import answers, errors
 from services.doors.vault.requests import Request, seconds_of
 from services.doors.vault.transit import types
+from services.doors.vault.transit.derivation import Derivation, is_derived, tags_of
 from services.doors.vault.transit.encryption import refuse_convergent
 from services.doors.vault.transit.forms import number_of
 from services.doors.vault.transit.names import key_name
@@ -31,15 +32,15 @@ _GONE = (KeyState.KEY_STATE_PENDING_DELETION, KeyState.KEY_STATE_DESTROYED)
 _REFUSED = {
     "exportable": "exportable keys: keys never leave the mesh",
     "allow_plaintext_backup": "plaintext backups: keys never leave the mesh",
-    "derived": "derived keys: give `context` with any key, and it is bound to the ciphertext",
 }
 
 
 class Keys:
     """Keys of the caller's account."""
 
-    def __init__(self, mesh: Mesh) -> None:
+    def __init__(self, mesh: Mesh, derivation: Derivation) -> None:
         self._mesh = mesh
+        self._derivation = derivation
 
     def names(self, request: Request) -> Response:
         """`LIST keys`."""
@@ -129,8 +130,12 @@ class Keys:
         if level not in ("SOFTWARE", "HSM"):
             raise errors.invalid("protection_level is software or hsm")
         period = seconds_of(given.get("auto_rotate_period", 0))
+        derived = request.flag("derived") if given.get("derived") not in (None, "") else False
+        if derived and kind.spec not in types.SYMMETRIC:
+            raise errors.unsupported(f"derived keys of type {kind.name}")
         return Key(
             spec=kind.spec,
+            tags=tags_of(derived=derived),
             usage=types.usage(kind, request.text("usage")),
             protection_level=key_pb2.ProtectionLevel.Value(f"PROTECTION_LEVEL_{level}"),
             rotation_policy=key_pb2.RotationPolicy(period=Duration(seconds=period)) if period else None,
@@ -144,6 +149,7 @@ class Keys:
         made: Key = self._mesh.ask(
             request.caller, "CreateKey", pb.CreateKeyRequest(parent=parent, key_id=name, key=key)
         )
+        self._derivation.shown(request.caller, made)
         return made
 
     def present(self, caller: Caller, full_name: str) -> Key:
@@ -169,6 +175,7 @@ class Keys:
 
     def _key(self, caller: Caller, full_name: str) -> Key:
         key: Key = self._mesh.ask(caller, "GetKey", pb.GetKeyRequest(name=full_name))
+        self._derivation.shown(caller, key)
         return key
 
     def _protect(self, caller: Caller, name: str, *, protected: bool) -> None:
@@ -201,14 +208,14 @@ class Keys:
             "min_decryption_version": number_of(usable[0].name) if usable else 0,
             "min_encryption_version": 0,
             "deletion_allowed": not key.deletion_protection,
-            "derived": False,
+            "derived": is_derived(key),
             "exportable": False,
             "allow_plaintext_backup": False,
             "auto_rotate_period": period,
             "imported_key": key.origin == KeyOrigin.KEY_ORIGIN_EXTERNAL,
             "supports_encryption": encrypts,
             "supports_decryption": encrypts,
-            "supports_derivation": False,
+            "supports_derivation": key.spec in types.SYMMETRIC,
             "supports_signing": key.usage == KeyUsage.KEY_USAGE_SIGN_VERIFY,
             "keys": {str(number_of(version.name)): self._shown(caller, key, version) for version in there},
         }
