@@ -224,7 +224,8 @@ def test_each_use_is_an_event_of_who_asked_and_names_the_door(
             return True
         return False
 
-    until(refused, 2)
+    # Within a second, and what the mesh takes on a busy machine to be asked.
+    until(refused, 1.5)
 
 
 def test_sys_tells_what_clients_want_to_know(vault: hvac.Client, stranger: hvac.Client) -> None:

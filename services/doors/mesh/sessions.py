@@ -71,7 +71,8 @@ class Sessions:
         self._exchange = exchange
         self._identify = identify
         self._clock = clock
-        self._seconds = seconds
+        self.seconds = seconds
+        """How long a session lasts that is begun here."""
         self._lock = threading.Lock()
         self._beginning = [threading.Lock() for _ in range(_LOCKS)]
         self._known: OrderedDict[bytes, Session] = OrderedDict()
@@ -116,7 +117,7 @@ class Sessions:
     ) -> Session:
         """A session by the credential in the request, or by the client's certificate: its SPIFFE id, and when it ends.
         Raises StrongroomError."""
-        request.duration.CopyFrom(Duration(seconds=self._seconds))
+        request.duration.CopyFrom(Duration(seconds=self.seconds))
         metadata: tuple[tuple[str, str], ...] = ((SOURCE_ADDRESS, address),)
         if certificate is not None:
             metadata += passed_certificate(*certificate)

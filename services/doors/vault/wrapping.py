@@ -44,6 +44,8 @@ _TOKEN = re.compile(r"wrap\.([0-9]{10}-[0-9a-f]{32})\.([A-Za-z0-9_-]{43})\.([A-Z
 _STATUS = re.compile(rb"[2-5][0-9]{2}")
 _TTL = re.compile(r"[0-9]{1,6}")
 _SECOND_US = 1_000_000
+# A session that was begun so shortly before is not begun again to last longer.
+_ABOUT_NEW_SECONDS = 30
 _NOBODY = Session("", "", "", 0)
 # Each wrapped answer looks for so many that nobody has opened: they are never more than those that can be opened still.
 _SWEPT = 2
@@ -85,7 +87,7 @@ class Wrapping:
         # No name of another account's: the caller's own is where its answers are.
         caller = replace(caller, session=replace(caller.session, account=caller.session.principal.split("/")[1]))
         seconds = min(seconds, _LONGEST_SECONDS)
-        if self._left(caller) < seconds:
+        if self._left(caller) < min(seconds, self._sessions.seconds - _ABOUT_NEW_SECONDS):
             caller.renew()
         wrap_id = f"{self._clock.now_us() // _SECOND_US + seconds:010d}-{secrets.token_hex(16)}"
         name = f"accounts/{caller.account}/secrets/{FOLDER}/{wrap_id}"
