@@ -22,7 +22,8 @@ _KNOWN = 4096
 _KNOWN_SECONDS = 60.0
 # Each such look is an event of a denial.
 _DENIED_SECONDS = 3600.0
-K, V = TypeVar("K"), TypeVar("V")
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 def tags_of(*, derived: bool) -> dict[str, str]:
