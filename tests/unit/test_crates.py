@@ -45,3 +45,19 @@ def test_nothing_of_the_crate_is_unsafe(crate: Path) -> None:
     sources = [path.read_text() for path in (crate / "src").rglob("*.rs")]
     assert sources
     assert not any("allow(unsafe_code" in source or re.search(r"\bunsafe\s*\{", source) for source in sources)
+
+
+@pytest.mark.skipif(shutil.which("cargo") is None, reason="cargo is not installed")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("fmt", "--check"),
+        ("clippy", "--quiet", "--locked", "--all-targets", "--", "--deny", "warnings"),
+        ("test", "--quiet", "--locked"),
+    ],
+    ids=lambda command: command[0],
+)
+@pytest.mark.timeout(900)
+def test_the_extension_is_formatted_has_no_lints_and_passes_its_own_tests(command: tuple[str, ...]) -> None:
+    done = subprocess.run(["cargo", *command], cwd=NATIVE, check=False, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
