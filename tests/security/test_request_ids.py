@@ -54,8 +54,9 @@ class Crowd:
             asked["oidc_provider"]["issuer"] = f"https://{new}.example"
         if method == "SecretService.DeleteSecret":
             # The one that there is, others go on with; and its key may be deleted by now.
-            other = {**self.request(_OTHERS["secrets"]), "secret": {}}
-            asked["name"] = made(self.call(_OTHERS["secrets"], other))
+            key = made(self.call(_OTHERS["keystore"], self.request(_OTHERS["keystore"])))
+            other = self.request(_OTHERS["secrets"])
+            asked["name"] = made(self.call(_OTHERS["secrets"], {**other, "secret": {**other["secret"], "key": key}}))
         return asked
 
     def call(self, method: str, request: dict[str, Any]) -> Answer:
