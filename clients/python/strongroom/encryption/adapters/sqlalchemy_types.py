@@ -40,12 +40,13 @@ class _OnlyNull(TypeEngine.Comparator[Any]):
     """Lets an encrypted column be compared with NULL alone: two messages of one value are never equal."""
 
     def operate(self, op: OperatorType, *other: Any, **options: Any) -> ColumnElement[Any]:
-        """As every column does. Raises ArgumentError for what would find nothing."""
+        """Makes the expression of an operator on the column. Raises ArgumentError for what would find nothing."""
         self._require(op, other)
         return super().operate(op, *other, **options)
 
     def reverse_operate(self, op: OperatorType, other: Any, **options: Any) -> ColumnElement[Any]:
-        """As every column does. Raises ArgumentError for what would find nothing."""
+        """Makes the expression of an operator with the column on its right. Raises ArgumentError for what would find
+        nothing."""
         self._require(op, (other,))
         return super().reverse_operate(op, other, **options)
 
