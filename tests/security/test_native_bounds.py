@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -58,9 +59,12 @@ def test_no_address_has_all_connections(tmp_path: Path) -> None:
         limits: dict[str, Any] = {"max_connections": 8, "max_address_connections": 8}
         running = stack.enter_context(listening(tmp_path, engine="native", **limits))
         host, port = running.address("health").rsplit(":", 1)
-        greedy = [stack.enter_context(connected(running, "health")) for _ in range(8)]
         # One call goes on, on the oldest of them.
+        greedy = [stack.enter_context(connected(running, "health"))]
         greedy[0].call("/grpc.health.v1.Health/Check")
+        greedy += [stack.enter_context(connected(running, "health")) for _ in range(7)]
+        # By then the server has heard of the call.
+        time.sleep(1.0)
         for number in count(1):
             others = socket.create_connection((host, int(port)), source_address=(f"127.0.0.{number + 1}", 0))
             stack.enter_context(others)
