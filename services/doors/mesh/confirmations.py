@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from hashlib import blake2b
 
+from services.doors.mesh.remembering import remember
 from services.doors.mesh.sessions import Caller
 
 # A credential that was revoked is refused within a second; the mesh itself needs a part of it.
@@ -36,10 +37,7 @@ class Confirmations:
         # By the session that was confirmed: one that stands for a client key may have been begun again.
         digest = _digest(caller)
         with self._lock:
-            self._asked_at[digest] = now
-            self._asked_at.move_to_end(digest)
-            while len(self._asked_at) > _REMEMBERED:
-                self._asked_at.popitem(last=False)
+            remember(self._asked_at, digest, now, _REMEMBERED)
 
 
 def _digest(caller: Caller) -> bytes:

@@ -10,6 +10,7 @@ from hashlib import sha256
 
 from google.protobuf.duration_pb2 import Duration
 
+from services.doors.mesh.remembering import remember
 from services.runtime.clock import Clock, microseconds
 from services.runtime.mesh.forwarding import AUTHORIZATION, BEARER, SOURCE_ADDRESS, passed_certificate
 from strongroom.access.v1 import session_service_pb2 as pb
@@ -151,10 +152,7 @@ class Sessions:
 
     def _remember(self, digest: bytes, session: Session) -> None:
         with self._lock:
-            self._known[digest] = session
-            self._known.move_to_end(digest)
-            while len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
+            remember(self._known, digest, session, _REMEMBERED)
 
 
 def _digest(text: str) -> bytes:

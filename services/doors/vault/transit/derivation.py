@@ -7,9 +7,10 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from services.doors.mesh.calls import Mesh
+from services.doors.mesh.remembering import remember
 from services.doors.mesh.sessions import Caller
 from services.doors.vault import errors
 from services.runtime.errors import Reason, StrongroomError
@@ -22,8 +23,6 @@ _KNOWN = 4096
 _KNOWN_SECONDS = 60.0
 # Each such look is an event of a denial.
 _DENIED_SECONDS = 3600.0
-K = TypeVar("K")
-V = TypeVar("V")
 
 
 def tags_of(*, derived: bool) -> dict[str, str]:
@@ -54,7 +53,7 @@ class Derivation:
     def shown(self, caller: Caller, key: Key) -> None:
         """The mesh has shown the caller a key."""
         with self._lock:
-            _put(self._shown, caller.session.principal, None)
+            remember(self._shown, caller.session.principal, None, _KNOWN)
         self._remember(caller, key.name, derived=is_derived(key), seconds=_KNOWN_SECONDS)
 
     def require_context(self, caller: Caller, name: str, given: dict[str, Any]) -> None:
@@ -85,12 +84,5 @@ class Derivation:
 
     def _remember(self, caller: Caller, name: str, *, derived: bool, seconds: float) -> None:
         with self._lock:
-            _put(self._known, (caller.session.principal, name), (derived, self._monotonic() + seconds))
-
-
-def _put(memory: OrderedDict[K, V], place: K, value: V) -> None:
-    """Remembers something as the newest, and so much in all."""
-    memory[place] = value
-    memory.move_to_end(place)
-    while len(memory) > _KNOWN:
-        memory.popitem(last=False)
+            found = (derived, self._monotonic() + seconds)
+            remember(self._known, (caller.session.principal, name), found, _KNOWN)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from services.doors.listening.exchange import HttpError, Response
 from services.doors.mesh.calls import Mesh
+from services.doors.mesh.remembering import remember
 from services.doors.mesh.sessions import Caller
 from services.doors.vault import answers, errors
 from services.doors.vault.answers import Raw
@@ -233,9 +234,7 @@ class Encryption:
     def _asymmetrically(self, caller: Caller, key: str, method: str, request: Any) -> Any:
         """What the mesh answers to what is done with asymmetric keys alone, of which `key` is known to be one then."""
         made = self._mesh.ask(caller, method, request)
-        self._asymmetric[key] = None
-        while len(self._asymmetric) > _KNOWN_KEYS:
-            self._asymmetric.popitem(last=False)
+        remember(self._asymmetric, key, None, _KNOWN_KEYS)
         return made
 
 

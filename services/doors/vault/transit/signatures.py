@@ -8,6 +8,7 @@ from typing import Any
 
 from services.doors.listening.exchange import HttpError, Response
 from services.doors.mesh.calls import Mesh
+from services.doors.mesh.remembering import remember
 from services.doors.mesh.sessions import Caller
 from services.doors.vault import answers, errors
 from services.doors.vault.requests import Request, base64_in, number_in, text_in
@@ -113,9 +114,7 @@ class Signatures:
                 if error.reason is not Reason.ALGORITHM_INVALID:
                     raise
                 continue
-            self._algorithms[key, wish.candidates] = algorithm
-            while len(self._algorithms) > _KNOWN_KEYS:
-                self._algorithms.popitem(last=False)
+            remember(self._algorithms, (key, wish.candidates), algorithm, _KNOWN_KEYS)
             return made
         raise errors.unsupported("this hash with this key: an EC key signs with the hash of its own size")
 

@@ -21,7 +21,7 @@ class Times:
 
 
 class Schedule:
-    """As the one in Redis, with what was asked of it."""
+    """Stands for the one in Redis, and keeps what was asked of it."""
 
     def __init__(self, items: Iterable[str]) -> None:
         self.due = list(items)
